@@ -1,0 +1,83 @@
+//! Conditions in the shape of `metav1.Condition`, read by `kubectl wait` and kstatus.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Timestamp;
+
+/// All steps done and the tenant usable.
+pub const READY: &str = "Ready";
+/// The controller is still working towards the spec.
+pub const RECONCILING: &str = "Reconciling";
+/// Nothing moves on without somebody's help.
+pub const STALLED: &str = "Stalled";
+/// The subscription is paid or in trial with a payment method, or billing by hand is approved.
+pub const PAYMENT_RECEIVED: &str = "PaymentReceived";
+/// The Pinecone namespace is usable.
+pub const NAMESPACE_READY: &str = "NamespaceReady";
+/// The API-key Secret is there.
+pub const API_KEY_READY: &str = "ApiKeyReady";
+/// The sample documents were seen by a query.
+pub const SAMPLE_DATA_READY: &str = "SampleDataReady";
+/// The welcome e-mail was handed to the mail server.
+pub const WELCOME_EMAIL_SENT: &str = "WelcomeEmailSent";
+/// The Plan named in the spec exists.
+pub const PLAN_FOUND: &str = "PlanFound";
+/// Ready later than is normal after the payment.
+pub const SLOW: &str = "Slow";
+/// What was paid for a tenant that could not be served was given back.
+pub const REFUNDED: &str = "Refunded";
+/// The provider resources of a deleted tenant are gone.
+pub const CLEANED_UP: &str = "CleanedUp";
+
+/// Whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[allow(missing_docs)]
+pub enum ConditionStatus {
+    True,
+    False,
+    Unknown,
+}
+
+/// One aspect of the tenant's present state.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// The aspect, such as Ready or NamespaceReady.
+    #[serde(rename = "type")]
+    pub type_: String,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// Why, as one word for programs.
+    pub reason: String,
+    /// Why, as a sentence for people.
+    pub message: String,
+    /// When `status` last changed.
+    pub last_transition_time: Timestamp,
+    /// The generation of the spec that this was true of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+/// Sets a condition in place; `lastTransitionTime` moves only when the status does.
+pub fn set(list: &mut Vec<Condition>, mut new: Condition) {
+    match list.iter_mut().find(|c| c.type_ == new.type_) {
+        Some(old) => {
+            if old.status == new.status {
+                new.last_transition_time = old.last_transition_time;
+            }
+            *old = new;
+        }
+        None => list.push(new),
+    }
+}
+
+/// The condition of that type, if it was ever set.
+pub fn get<'a>(list: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    list.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether the condition of that type is True.
+pub fn is_true(list: &[Condition], type_: &str) -> bool {
+    get(list, type_).is_some_and(|c| c.status == ConditionStatus::True)
+}

@@ -1,0 +1,154 @@
+//! `Plan`: what is sold. Cluster-scoped, shared by all tenants.
+
+use std::collections::BTreeMap;
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What is sold: price, limits, features, models and the sample documents of a new tenant.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "tenant-operator.dev",
+    version = "v1alpha1",
+    kind = "Plan",
+    category = "tenants",
+    derive = "PartialEq",
+    printcolumn(name = "Price", type_ = "integer", json_path = ".spec.monthlyPrice.amount", description = "Monthly price in the smallest unit of the currency"),
+    printcolumn(name = "Currency", type_ = "string", json_path = ".spec.monthlyPrice.currency"),
+    printcolumn(name = "Trial", type_ = "integer", json_path = ".spec.trialDays", description = "Days of trial"),
+    printcolumn(name = "Documents", type_ = "integer", json_path = ".spec.limits.documents"),
+    printcolumn(name = "Queries", type_ = "integer", json_path = ".spec.limits.queriesPerMonth"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.sampleData == 'None' || size(self.sampleDocuments) > 0", "sampleDocuments must not be empty unless sampleData is None"))]
+pub struct PlanSpec {
+    /// The name that customers see. Defaults to the object's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 80))]
+    pub display_name: Option<String>,
+    /// The Stripe price that a subscription to this plan is made of, such as `price_1PgafmB7WZ01zgkW6dKueIc5`.
+    /// Absent for a plan that is only billed by hand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = ("self.startsWith('price_')", "stripePriceId must be a Stripe price id, which starts with price_"))]
+    #[schemars(length(max = 120))]
+    pub stripe_price_id: Option<String>,
+    /// What a month costs. Shown to people; Stripe's own price is what is charged.
+    pub monthly_price: Money,
+    /// Days of trial before the first charge; 0 for none.
+    #[serde(default = "default_trial_days")]
+    #[schemars(range(min = 0, max = 730))]
+    pub trial_days: u32,
+    /// What a tenant may use.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Names of the features that are switched on.
+    #[serde(default = "default_features")]
+    #[schemars(length(max = 64))]
+    pub features: Vec<String>,
+    /// The models that serve this plan's tenants.
+    #[serde(default)]
+    pub models: Models,
+    /// The region where a tenant's data is kept.
+    #[serde(default = "default_region")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: String,
+    /// Whether a tenant must have its sample documents before it is Active.
+    #[serde(default)]
+    pub sample_data: SampleData,
+    /// The documents that each new tenant starts with.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub sample_documents: Vec<SampleDocument>,
+}
+
+/// An amount of money.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Money {
+    /// In the smallest unit of the currency: 4900 is 49.00 USD.
+    #[schemars(range(min = 0, max = 99_999_999))]
+    pub amount: i64,
+    /// Three-letter ISO 4217 code in lower case.
+    #[serde(default = "default_currency")]
+    #[schemars(regex(pattern = "^[a-z]{3}$"))]
+    pub currency: String,
+}
+
+/// What a tenant may use.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Documents kept at the same time.
+    #[schemars(range(min = 0))]
+    pub documents: i64,
+    /// Queries answered in one quota period of 30 days.
+    #[schemars(range(min = 0))]
+    pub queries_per_month: i64,
+    /// Bytes of uploaded documents kept at the same time.
+    #[schemars(range(min = 0))]
+    pub bytes: i64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { documents: 1000, queries_per_month: 10_000, bytes: 1 << 30 }
+    }
+}
+
+/// The models that serve a plan's tenants, by the names of an OpenAI-compatible API.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Models {
+    /// Turns text into vectors; its dimension must be the index's.
+    pub embedding: String,
+    /// Writes the answers.
+    pub chat: String,
+}
+
+impl Default for Models {
+    fn default() -> Self {
+        Self { embedding: "text-embedding-3-small".into(), chat: "gpt-4o-mini".into() }
+    }
+}
+
+/// Whether a tenant must have its sample documents before it is Active.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum SampleData {
+    /// Not Active until a query has seen them.
+    #[default]
+    Required,
+    /// Active without them if they cannot be loaded; a condition says so.
+    BestEffort,
+    /// No sample documents.
+    None,
+}
+
+/// A document that each new tenant starts with.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SampleDocument {
+    /// The vector's id in the tenant's namespace.
+    #[schemars(length(min = 1, max = 512))]
+    pub id: String,
+    /// What it says.
+    #[schemars(length(min = 1, max = 8000))]
+    pub text: String,
+    /// Kept beside the vector.
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+fn default_trial_days() -> u32 {
+    14
+}
+fn default_features() -> Vec<String> {
+    vec!["basic_rag".into(), "semantic_search".into()]
+}
+fn default_region() -> String {
+    "us-east-1".into()
+}
+fn default_currency() -> String {
+    "usd".into()
+}

@@ -1,0 +1,272 @@
+//! `Tenant`: one customer of the service.
+
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::phase::{Phase, Transition};
+use super::plan::{Limits, Models};
+use super::{Condition, Timestamp};
+
+/// One customer of the service: who they are, what they bought, and how they pay.
+#[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[kube(
+    group = "tenant-operator.dev",
+    version = "v1alpha1",
+    kind = "Tenant",
+    namespaced,
+    shortname = "tn",
+    category = "tenants",
+    status = "TenantStatus",
+    derive = "PartialEq",
+    printcolumn(name = "Company", type_ = "string", json_path = ".spec.companyName"),
+    printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Ready", type_ = "string", json_path = r#".status.conditions[?(@.type=="Ready")].status"#),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Namespace", type_ = "string", json_path = ".status.namespace", priority = 1),
+    printcolumn(name = "Region", type_ = "string", json_path = ".status.region", priority = 1),
+    printcolumn(name = "Subscription", type_ = "string", json_path = ".status.subscription", priority = 1),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = ("!has(oldSelf.tenantId) || (has(self.tenantId) && self.tenantId == oldSelf.tenantId)", "tenantId is the tenant's identity at every provider and cannot be changed once it is set"),
+    validation = ("self.plan == oldSelf.plan", "plan cannot be changed on an existing tenant in this version: delete the Tenant and create it with the other plan"),
+    validation = ("self.billing.mode == oldSelf.billing.mode", "billing.mode cannot be changed on an existing tenant: delete the Tenant and create it anew")
+)]
+pub struct TenantSpec {
+    /// The customer's name, as they write it.
+    #[schemars(length(min = 1, max = 120))]
+    #[x_kube(validation = ("self.trim() != ''", "companyName must not be blank"))]
+    pub company_name: String,
+    /// Where the welcome and every notice is sent, such as `ada@example.com`.
+    #[schemars(length(min = 3, max = 254))]
+    #[x_kube(validation = (r"self.matches('^[^@\\s<>,;]+@[^@\\s<>,;.]+(\\.[^@\\s<>,;.]+)+$')", "adminEmail must be one e-mail address, such as ada@example.com"))]
+    pub admin_email: String,
+    /// The name of the Plan that was bought.
+    #[serde(default = "default_plan")]
+    #[schemars(length(min = 1, max = 253))]
+    pub plan: String,
+    /// How the customer pays.
+    #[serde(default)]
+    pub billing: Billing,
+    /// The tenant's identity at every provider. Set by the controller to the object's uid at first sight and kept by
+    /// backups, so that a restored Tenant finds its namespace, keys and customer again. Leave it empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))]
+    pub tenant_id: Option<String>,
+    /// Where the password hash of a customer who signed up is kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    /// The terms that the customer accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
+    /// Raise it to get a new API key; the same number always gives the same key.
+    #[serde(default = "default_generation")]
+    #[schemars(range(min = 1))]
+    pub api_key_generation: u32,
+}
+
+/// How the customer pays.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Billing {
+    /// By Stripe, or by hand.
+    pub mode: BillingMode,
+    /// With mode Manual: whether the contract is signed and provisioning may begin.
+    pub approved: bool,
+    /// What is known of the customer at Stripe. Kept by the controller and the webhook.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stripe: Option<StripeRefs>,
+}
+
+/// By Stripe, or by hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum BillingMode {
+    /// A subscription bought through Stripe Checkout; `status.checkout.url` is the link to pay.
+    #[default]
+    Stripe,
+    /// Sales-assisted: no checkout; `approved: true` starts provisioning.
+    Manual,
+}
+
+/// What is known of the customer at Stripe.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct StripeRefs {
+    /// The Stripe customer, `cus_...`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub customer_id: Option<String>,
+    /// The Stripe subscription, `sub_...`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription_id: Option<String>,
+    /// Counts the Checkout sessions; raised when one expired.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub checkout_attempt: Option<u32>,
+}
+
+/// Where the password hash is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Login {
+    /// A Secret in the Tenant's namespace with the key `password-hash` (argon2id).
+    pub secret_name: String,
+}
+
+/// The terms that the customer accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Terms {
+    /// When.
+    pub accepted_at: Timestamp,
+    /// Which version.
+    #[schemars(length(max = 64))]
+    pub version: String,
+}
+
+/// What was last observed. It can be lost and is then rebuilt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TenantStatus {
+    /// Where the tenant stands in its life.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// What is going on, in one sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// One for each aspect and step; Ready sums them up.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+    /// The payment link, while one is open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkout: Option<Checkout>,
+    /// The state of the subscription at Stripe, such as `trialing`; `manual` when billed by hand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscription: Option<String>,
+    /// When the trial ends and the first charge is made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trial_ends_at: Option<Timestamp>,
+    /// The tenant's Pinecone namespace.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// The region where the tenant's data is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The Secret in the Tenant's namespace that holds the API key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_secret: Option<String>,
+    /// When the API key was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub api_key_created_at: Option<Timestamp>,
+    /// What of the plan is in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub config: Option<PlanConfig>,
+    /// The current quota period.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<Quota>,
+    /// The attempts to provision, and what went wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provisioning: Option<Provisioning>,
+    /// When the payment was first seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub paid_at: Option<Timestamp>,
+    /// When the tenant became Active.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub provisioned_at: Option<Timestamp>,
+    /// What was given back for a tenant that could not be served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refund: Option<Refund>,
+    /// Every change of phase, oldest first; the last 50 are kept.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub transitions: Vec<Transition>,
+}
+
+/// The payment link.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Checkout {
+    /// The Checkout session, `cs_...`.
+    pub session_id: String,
+    /// Where the customer pays.
+    pub url: String,
+    /// When the link stops working; a new one follows.
+    pub expires_at: Timestamp,
+}
+
+/// What of the plan is in force for this tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanConfig {
+    /// The plan's name.
+    pub plan: String,
+    /// What the tenant may use.
+    pub limits: Limits,
+    /// The models that serve it.
+    pub models: Models,
+    /// The features that are switched on.
+    pub features: Vec<String>,
+}
+
+/// A quota period.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Quota {
+    /// When it began.
+    pub period_start: Timestamp,
+    /// When it ends and the counts start anew.
+    pub period_end: Timestamp,
+    /// Queries allowed in it.
+    pub queries_limit: i64,
+    /// Documents allowed.
+    pub documents_limit: i64,
+}
+
+/// The attempts to provision.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Provisioning {
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// When the first attempt began.
+    pub started_at: Timestamp,
+    /// When the next attempt begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_retry_at: Option<Timestamp>,
+    /// The step that failed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_step: Option<String>,
+    /// Why, as one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why, as a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// The value of the retry annotation that this run answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_token: Option<String>,
+}
+
+/// What was given back.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refund {
+    /// In the smallest unit of the currency; 0 when nothing had been paid, as in a trial.
+    pub amount: i64,
+    /// The currency, when something was given back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub currency: Option<String>,
+    /// When it was settled.
+    pub at: Timestamp,
+}
+
+fn default_plan() -> String {
+    "starter".into()
+}
+fn default_generation() -> u32 {
+    1
+}

@@ -1,0 +1,45 @@
+//! The settings of the lifecycle.
+
+/// Waits and limits, in seconds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// The waits between attempts to provision; as many retries as entries.
+    pub retry_waits: Vec<i64>,
+    /// Each wait is lengthened by up to this percentage.
+    pub jitter_percent: u32,
+    /// The limit of one attempt.
+    pub attempt_limit: i64,
+    /// A signup that is not paid for after this long is removed.
+    pub signup_ttl: i64,
+    /// How often the truth is read back from the providers without being asked.
+    pub resync: i64,
+    /// Paid and not Active after this long is slow.
+    pub slow_after: i64,
+    /// The wait before a failed notice or clean-up is tried again.
+    pub notice_retry: i64,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            retry_waits: vec![60, 120, 240],
+            jitter_percent: 10,
+            attempt_limit: 300,
+            signup_ttl: 7 * 24 * 3600,
+            resync: 600,
+            slow_after: 300,
+            notice_retry: 30,
+        }
+    }
+}
+
+impl Policy {
+    /// The wait after the `failed`-th failed attempt, or None when no attempt is left. The jitter depends on the
+    /// tenant alone, so that the same decision is made twice.
+    pub fn wait_after(&self, failed: u32, tenant_id: &str) -> Option<i64> {
+        let wait = *self.retry_waits.get(usize::try_from(failed).ok()?.checked_sub(1)?)?;
+        let spread = wait * i64::from(self.jitter_percent) / 100;
+        let sum: i64 = tenant_id.bytes().map(i64::from).sum::<i64>() + i64::from(failed) * 7;
+        Some(wait + if spread > 0 { sum % (spread + 1) } else { 0 })
+    }
+}

@@ -1,0 +1,88 @@
+//! Writing a status: conditions, transitions, and the summary that people read first.
+
+use super::{Decision, Input};
+use crate::api::conditions::{self, READY, RECONCILING, STALLED};
+use crate::api::phase::{EventType, Transition, TriggeredBy};
+use crate::api::{Condition, ConditionStatus, Phase, TenantStatus};
+
+/// Transitions kept in the status.
+const KEPT_TRANSITIONS: usize = 50;
+
+/// A status under construction.
+pub struct Draft<'a> {
+    input: &'a Input<'a>,
+    pub status: TenantStatus,
+}
+
+impl<'a> Draft<'a> {
+    pub fn new(input: &'a Input<'a>) -> Self {
+        let mut status = input.tenant.status.clone();
+        status.observed_generation = input.tenant.generation;
+        status.region = input.plan.map(|p| p.region.clone()).or(status.region);
+        Self { input, status }
+    }
+
+    pub fn condition(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) {
+        conditions::set(
+            &mut self.status.conditions,
+            Condition {
+                type_: type_.into(),
+                status,
+                reason: reason.into(),
+                message: message.into(),
+                last_transition_time: self.input.now,
+                observed_generation: self.input.tenant.generation,
+            },
+        );
+    }
+
+    /// Changes the phase and writes the transition down, in the same status. The same phase again changes nothing.
+    pub fn enter(&mut self, phase: Phase, event_type: EventType, by: TriggeredBy, reason: &str) {
+        if self.status.phase == Some(phase) {
+            return;
+        }
+        // After a lost status the count goes on far above any earlier one: (tenant id, seq) is never used twice.
+        let seq = match self.status.transitions.last() {
+            Some(last) => last.seq + 1,
+            None if self.input.tenant.sent.is_empty() => 1,
+            None => self.input.now.as_second(),
+        };
+        self.status.transitions.push(Transition {
+            tenant_id: self.input.tenant.tenant_id().into(),
+            event_type,
+            from_state: self.status.phase,
+            to_state: phase,
+            timestamp: self.input.now,
+            triggered_by: by,
+            reason: reason.into(),
+            seq,
+        });
+        let surplus = self.status.transitions.len().saturating_sub(KEPT_TRANSITIONS);
+        self.status.transitions.drain(..surplus);
+        self.status.phase = Some(phase);
+    }
+
+    /// Ready, Reconciling and Stalled in the kstatus way, and the message.
+    pub fn summary(&mut self, summary: Summary, reason: &str, message: &str) {
+        let flag = |b| if b { ConditionStatus::True } else { ConditionStatus::False };
+        self.condition(READY, flag(summary == Summary::Ready), reason, message);
+        self.condition(RECONCILING, flag(summary == Summary::Reconciling), reason, message);
+        self.condition(STALLED, flag(summary == Summary::Stalled), reason, message);
+        self.status.message = Some(message.into());
+    }
+
+    /// A decision to write the status if it differs from the last one.
+    pub fn changed(self) -> Option<Decision> {
+        (self.status != self.input.tenant.status).then(|| Decision::Record(Box::new(self.status)))
+    }
+}
+
+/// The one of three that holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Summary {
+    Ready,
+    Reconciling,
+    Stalled,
+    /// Waits for somebody outside, which is neither progress nor a fault.
+    Waiting,
+}

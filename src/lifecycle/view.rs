@@ -1,0 +1,83 @@
+//! The parts of a Tenant object that decisions rest on.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+
+use crate::api::{
+    EMAIL_LABEL, FINALIZER, FORCE_DELETE_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec,
+    TenantStatus, Timestamp,
+};
+
+/// A Tenant, as far as decisions rest on it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct View {
+    /// The object's uid.
+    pub uid: String,
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// When the object was made.
+    pub created_at: Timestamp,
+    /// Whether its deletion was asked for.
+    pub deleting: bool,
+    /// Whether our finalizer is on it.
+    pub finalizer: bool,
+    /// Whether the label with the hash of the e-mail address is on it.
+    pub labelled: bool,
+    /// The value of the retry annotation.
+    pub retry_token: Option<String>,
+    /// Whether a deletion may leave things behind.
+    pub force_delete: bool,
+    /// Keys of the notices that were sent.
+    pub sent: BTreeSet<String>,
+    /// The spec.
+    pub spec: TenantSpec,
+    /// The status.
+    pub status: TenantStatus,
+}
+
+impl View {
+    /// Reads an object.
+    pub fn of(tenant: &Tenant) -> Self {
+        let annotations = tenant.annotations();
+        Self {
+            uid: tenant.uid().unwrap_or_default(),
+            generation: tenant.metadata.generation,
+            created_at: tenant.creation_timestamp().map_or(Timestamp::from_second(0), |t| t.0.into()),
+            deleting: tenant.metadata.deletion_timestamp.is_some(),
+            finalizer: tenant.finalizers().iter().any(|f| f == FINALIZER),
+            labelled: tenant.labels().contains_key(EMAIL_LABEL),
+            retry_token: annotations.get(RETRY_ANNOTATION).cloned(),
+            force_delete: annotations.get(FORCE_DELETE_ANNOTATION).is_some_and(|v| v == "true"),
+            sent: annotations
+                .get(SENT_ANNOTATION)
+                .map(|list| list.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect())
+                .unwrap_or_default(),
+            spec: tenant.spec.clone(),
+            status: tenant.status.clone().unwrap_or_default(),
+        }
+    }
+
+    /// Whether id, finalizer and label are in place.
+    pub fn identified(&self) -> bool {
+        self.finalizer && self.labelled && self.spec.tenant_id.is_some()
+    }
+
+    /// The identity at every provider.
+    pub fn tenant_id(&self) -> &str {
+        self.spec.tenant_id.as_deref().unwrap_or(&self.uid)
+    }
+
+    /// The tenant's Pinecone namespace.
+    pub fn pinecone_namespace(&self) -> String {
+        format!("tenant_{}", self.tenant_id())
+    }
+
+    /// Names the present run of attempts: new with each new value of the retry annotation.
+    pub fn run(&self) -> String {
+        let token = self.status.provisioning.as_ref().and_then(|p| p.retry_token.as_deref());
+        let token: String =
+            token.unwrap_or("first").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+        token.chars().take(40).collect()
+    }
+}
