@@ -3,3 +3,8 @@
 
 pub mod api;
 pub mod lifecycle;
+pub mod keys;
+pub mod providers;
+pub mod rag;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;

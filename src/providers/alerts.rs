@@ -1,0 +1,31 @@
+//! Alerts to ops by a Slack-compatible webhook.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Caller, ProviderError};
+
+/// Sends alerts; without a URL they go to the log alone.
+#[derive(Debug)]
+pub struct Alerts {
+    url: Option<String>,
+    caller: Caller,
+}
+
+impl Alerts {
+    /// A client of the webhook at `url`.
+    pub fn new(url: Option<String>) -> Self {
+        Self { url, caller: Caller::new("Alert webhook", NonZeroU32::MIN.saturating_add(9), Duration::from_secs(5)) }
+    }
+
+    /// Sends one alert.
+    pub async fn send(&self, text: &str) -> Result<(), ProviderError> {
+        tracing::warn!(alert = text, "alert");
+        if let Some(url) = &self.url {
+            self.caller.bytes(|c| c.post(url).json(&json!({"text": text}))).await?;
+        }
+        Ok(())
+    }
+}

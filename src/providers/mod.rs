@@ -1,0 +1,10 @@
+//! Plain clients of the providers' real wire protocols. Every base URL can be set.
+
+pub mod alerts;
+pub mod http;
+pub mod mail;
+pub mod openai;
+pub mod pinecone;
+pub mod stripe;
+
+pub use http::{Caller, ProviderError};

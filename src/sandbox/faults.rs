@@ -1,0 +1,162 @@
+//! Faults that are injected from outside, and a log of every request.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Json;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use super::{Shared, lock};
+
+/// Requests that are remembered.
+const LOG_LIMIT: usize = 20_000;
+
+/// A fault for the next requests that match.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Fault {
+    /// stripe, pinecone or openai.
+    provider: String,
+    /// The HTTP method; any when absent.
+    #[serde(default)]
+    method: Option<String>,
+    /// What the path begins with.
+    #[serde(default)]
+    path: String,
+    /// Answer with this status instead of doing the work.
+    #[serde(default)]
+    status: Option<u16>,
+    /// The body of that answer.
+    #[serde(default)]
+    body: Option<String>,
+    /// Its `Retry-After`, in seconds.
+    #[serde(default)]
+    retry_after: Option<u64>,
+    /// Wait before doing the work, in milliseconds.
+    #[serde(default)]
+    delay_ms: u64,
+    /// Do the work, then drop the connection instead of answering.
+    #[serde(default)]
+    drop_after_effect: bool,
+    /// How many requests it strikes.
+    #[serde(default = "once")]
+    times: u32,
+}
+
+fn once() -> u32 {
+    1
+}
+
+/// A request that came in.
+#[derive(Clone, Debug, Serialize)]
+pub struct LoggedRequest {
+    provider: &'static str,
+    method: String,
+    path: String,
+    query: String,
+    body: String,
+    idempotency_key: Option<String>,
+}
+
+/// The faults to come and the requests that came.
+#[derive(Debug)]
+pub struct Faults {
+    armed: Mutex<Vec<Fault>>,
+    log: Mutex<VecDeque<LoggedRequest>>,
+    latency_ms: AtomicU64,
+}
+
+impl Faults {
+    pub(crate) fn new(latency_ms: u64) -> Self {
+        Self { armed: Mutex::default(), log: Mutex::default(), latency_ms: latency_ms.into() }
+    }
+
+    fn take(&self, provider: &str, method: &str, path: &str) -> Option<Fault> {
+        let mut armed = lock(&self.armed);
+        let found = armed.iter().position(|f| {
+            f.provider == provider && f.method.as_deref().is_none_or(|m| m == method) && path.starts_with(&f.path)
+        })?;
+        armed[found].times -= 1;
+        let fault = armed[found].clone();
+        if fault.times == 0 {
+            armed.remove(found);
+        }
+        Some(fault)
+    }
+
+    fn remember(&self, request: LoggedRequest) {
+        let mut log = lock(&self.log);
+        if log.len() == LOG_LIMIT {
+            log.pop_front();
+        }
+        log.push_back(request);
+    }
+}
+
+/// Arms a fault.
+pub async fn add(State(s): State<Arc<Shared>>, Json(fault): Json<Fault>) -> StatusCode {
+    if fault.times > 0 {
+        lock(&s.faults.armed).push(fault);
+    }
+    StatusCode::CREATED
+}
+
+/// Disarms all faults.
+pub async fn clear(State(s): State<Arc<Shared>>) -> StatusCode {
+    lock(&s.faults.armed).clear();
+    StatusCode::NO_CONTENT
+}
+
+/// Every request that the providers' stand-ins got, oldest first.
+pub async fn log(State(s): State<Arc<Shared>>) -> Json<Vec<LoggedRequest>> {
+    Json(lock(&s.faults.log).iter().cloned().collect())
+}
+
+/// Logs the request and strikes it with the fault that is armed for it.
+pub async fn inject(State((provider, shared)): State<(&'static str, Arc<Shared>)>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let Ok(body) = to_bytes(body, 64 << 20).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
+    let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
+    let text = if body.len() > 16_384 { String::new() } else { String::from_utf8_lossy(&body).into_owned() };
+    shared.faults.remember(LoggedRequest {
+        provider,
+        method: method.clone(),
+        path: path.clone(),
+        query: parts.uri.query().unwrap_or_default().to_owned(),
+        body: text,
+        idempotency_key: parts.headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned),
+    });
+    let fault = shared.faults.take(provider, &method, &path);
+    let delay = shared.faults.latency_ms.load(Ordering::Relaxed) + fault.as_ref().map_or(0, |f| f.delay_ms);
+    if delay > 0 {
+        tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    if let Some(status) = fault.as_ref().and_then(|f| f.status) {
+        return refusal(status, fault.unwrap_or_else(|| unreachable!()));
+    }
+    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    if fault.is_some_and(|f| f.drop_after_effect) {
+        let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("dropped")) });
+        return Body::from_stream(broken).into_response();
+    }
+    response
+}
+
+fn refusal(status: u16, fault: Fault) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let body = fault.body.unwrap_or_else(|| {
+        serde_json::json!({"error": {"type": "api_error", "message": "injected fault"}, "message": "injected fault"})
+            .to_string()
+    });
+    let mut response = (status, body).into_response();
+    if let Some(after) = fault.retry_after {
+        response.headers_mut().insert("retry-after", after.into());
+    }
+    response
+}

@@ -1,0 +1,157 @@
+//! Local servers that speak the providers' wire protocols, for `make dev`, `make demo` and the tests. The vendors'
+//! official SDKs judge them in `tests/sdk`. Nothing here is a model or a payment.
+
+mod faults;
+mod openai;
+mod pinecone;
+mod smtp;
+pub mod stripe;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Html;
+use axum::routing::{get, post};
+use axum::{Json, Router, middleware};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+pub use faults::{Faults, LoggedRequest};
+
+/// Where the sandbox's servers listen and how they behave.
+#[derive(Clone, Debug)]
+pub struct SandboxConfig {
+    /// The address to listen on; loopback unless the user asks otherwise.
+    pub listen: std::net::IpAddr,
+    /// Ports of control, Stripe, Pinecone, OpenAI and SMTP, in this order; 0 takes any.
+    pub ports: [u16; 5],
+    /// Signs the webhooks.
+    pub webhook_secret: String,
+    /// Where Stripe's webhooks go; can be set later.
+    pub webhook_url: Option<String>,
+    /// Added to every provider call, in milliseconds.
+    pub latency_ms: u64,
+}
+
+/// A running sandbox.
+#[derive(Clone, Debug)]
+pub struct Sandbox {
+    /// Control, mailbox page.
+    pub url: String,
+    /// The Stripe stand-in.
+    pub stripe_url: String,
+    /// The Pinecone stand-in: control plane and data plane.
+    pub pinecone_url: String,
+    /// The OpenAI stand-in, with `/v1`.
+    pub openai_url: String,
+    /// The SMTP sink.
+    pub smtp_addr: SocketAddr,
+    state: Arc<Shared>,
+}
+
+/// What the servers share.
+#[derive(Debug)]
+pub struct Shared {
+    pub(crate) faults: Faults,
+    pub(crate) stripe: stripe::Account,
+    pub(crate) pinecone: pinecone::Index,
+    pub(crate) mailbox: smtp::Mailbox,
+    pub(crate) alerts: std::sync::Mutex<Vec<Value>>,
+}
+
+impl Sandbox {
+    /// Starts all servers.
+    pub async fn start(config: SandboxConfig) -> std::io::Result<Self> {
+        let bind = |port| TcpListener::bind((config.listen, port));
+        let control = bind(config.ports[0]).await?;
+        let stripe = bind(config.ports[1]).await?;
+        let pinecone = bind(config.ports[2]).await?;
+        let openai = bind(config.ports[3]).await?;
+        let smtp = bind(config.ports[4]).await?;
+        let http = |l: &TcpListener| l.local_addr().map(|a| format!("http://{a}"));
+        let stripe_url = http(&stripe)?;
+        let pinecone_url = http(&pinecone)?;
+        let state = Arc::new(Shared {
+            faults: Faults::new(config.latency_ms),
+            stripe: stripe::Account::new(stripe_url.clone(), config.webhook_secret, config.webhook_url),
+            pinecone: pinecone::Index::new(pinecone_url.clone()),
+            mailbox: smtp::Mailbox::default(),
+            alerts: std::sync::Mutex::default(),
+        });
+        let sandbox = Self {
+            url: http(&control)?,
+            openai_url: format!("{}/v1", http(&openai)?),
+            smtp_addr: smtp.local_addr()?,
+            stripe_url,
+            pinecone_url,
+            state: state.clone(),
+        };
+        serve(control, control_routes(state.clone()));
+        serve(stripe, provider("stripe", stripe::routes(state.clone()), &state));
+        serve(pinecone, provider("pinecone", pinecone::routes(state.clone()), &state));
+        serve(openai, provider("openai", openai::routes(), &state));
+        tokio::spawn(smtp::serve(smtp, state));
+        Ok(sandbox)
+    }
+
+    /// Sends webhooks to this URL from now on.
+    pub fn send_webhooks_to(&self, url: &str) {
+        self.state.stripe.set_webhook_url(url);
+    }
+
+    /// Makes a price known to the Stripe stand-in.
+    pub fn add_price(&self, id: &str, amount: i64, currency: &str) {
+        self.state.stripe.add_price(id, amount, currency);
+    }
+}
+
+fn serve(listener: TcpListener, router: Router) {
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, router).await {
+            tracing::error!(%error, "a sandbox server stopped");
+        }
+    });
+}
+
+fn provider(name: &'static str, routes: Router, state: &Arc<Shared>) -> Router {
+    let layer = middleware::from_fn_with_state((name, state.clone()), faults::inject);
+    routes.layer(layer).layer(axum::extract::DefaultBodyLimit::max(64 << 20))
+}
+
+fn control_routes(state: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/", get(mailbox_page))
+        .route("/mailbox", get(mailbox_page))
+        .route("/_sandbox/mails", get(async |State(s): State<Arc<Shared>>| Json(s.mailbox.list())))
+        .route("/_sandbox/alerts", get(list_alerts).post(add_alert))
+        .route("/_sandbox/faults", post(faults::add).delete(faults::clear))
+        .route("/_sandbox/requests", get(faults::log))
+        .route("/_sandbox/prices", post(stripe::add_prices))
+        .route("/_sandbox/webhooks", post(stripe::webhooks::configure))
+        .route("/_sandbox/state", get(stripe::state))
+        .route("/_sandbox/pinecone", get(pinecone::state).post(pinecone::configure))
+        .with_state(state)
+}
+
+async fn list_alerts(State(s): State<Arc<Shared>>) -> Json<Value> {
+    Json(json!(*lock(&s.alerts)))
+}
+
+async fn add_alert(State(s): State<Arc<Shared>>, Json(alert): Json<Value>) -> StatusCode {
+    lock(&s.alerts).push(alert);
+    StatusCode::OK
+}
+
+async fn mailbox_page(State(s): State<Arc<Shared>>) -> Html<String> {
+    let template = include_str!("mailbox.html");
+    let env = minijinja::Environment::new();
+    let page = env.render_named_str("mailbox.html", template, minijinja::context! { mails => s.mailbox.list() });
+    Html(page.unwrap_or_else(|e| e.to_string()))
+}
+
+/// A lock that a panicked holder does not poison.
+pub(crate) fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,105 @@
+//! The OpenAI stand-in: lexical embeddings by feature hashing and an extractive answer. Deterministic, and no model.
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use base64::Engine;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+const DIMENSION: usize = 1536;
+const STOP_WORDS: &[&str] = &["a", "an", "the", "is", "are", "of", "to", "in", "and", "or", "what", "how", "does", "do", "it", "s"];
+
+pub(crate) fn routes() -> Router {
+    Router::new()
+        .route("/v1/embeddings", post(embeddings))
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/models", get(async || Json(json!({"object": "list", "data": [model("text-embedding-3-small"), model("gpt-4o-mini")]}))))
+}
+
+fn model(id: &str) -> Value {
+    json!({"id": id, "object": "model", "created": 0, "owned_by": "sandbox"})
+}
+
+fn refuse(message: &str) -> Response {
+    let body = json!({"error": {"message": message, "type": "invalid_request_error", "param": null, "code": null}});
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}
+
+fn words(text: &str) -> impl Iterator<Item = String> + '_ {
+    text.split(|c: char| !c.is_alphanumeric())
+        .filter(|w| !w.is_empty())
+        .map(str::to_lowercase)
+        .filter(|w| !STOP_WORDS.contains(&w.as_str()))
+}
+
+/// Each word adds to one dimension, chosen by its hash; the sum has unit length.
+fn embed(text: &str) -> Vec<f32> {
+    let mut vector = vec![0f32; DIMENSION];
+    for word in words(text) {
+        let digest = Sha256::digest(word.as_bytes());
+        let slot = usize::from(u16::from_be_bytes([digest[0], digest[1]])) % DIMENSION;
+        vector[slot] += if digest[2] & 1 == 0 { 1.0 } else { -1.0 };
+    }
+    let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        vector.iter_mut().for_each(|x| *x /= norm);
+    } else {
+        vector[0] = 1.0;
+    }
+    vector
+}
+
+async fn embeddings(Json(body): Json<Value>) -> Response {
+    let inputs: Vec<&str> = match &body["input"] {
+        Value::String(text) => vec![text],
+        Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),
+        _ => return refuse("input must be a string or an array of strings"),
+    };
+    if inputs.is_empty() || inputs.len() > 2048 {
+        return refuse("input must hold 1 to 2048 strings");
+    }
+    let base64 = body["encoding_format"] == "base64";
+    let data: Vec<_> = inputs
+        .iter()
+        .enumerate()
+        .map(|(index, text)| {
+            let vector = embed(text);
+            let embedding = if base64 {
+                let bytes: Vec<u8> = vector.iter().flat_map(|f| f.to_le_bytes()).collect();
+                json!(base64::engine::general_purpose::STANDARD.encode(bytes))
+            } else {
+                json!(vector)
+            };
+            json!({"object": "embedding", "index": index, "embedding": embedding})
+        })
+        .collect();
+    let tokens: usize = inputs.iter().map(|t| t.split_whitespace().count()).sum();
+    Json(json!({"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})).into_response()
+}
+
+/// Answers with the passage that shares most words with the question.
+async fn chat(Json(body): Json<Value>) -> Response {
+    let Some(user) = body["messages"].as_array().and_then(|m| m.last()).and_then(|m| m["content"].as_str()) else {
+        return refuse("messages must hold at least one message with text");
+    };
+    let (passages, question) = user.rsplit_once("Question:").unwrap_or((user, user));
+    let wanted: Vec<_> = words(question).collect();
+    let best = passages
+        .lines()
+        .filter(|l| l.starts_with('['))
+        .max_by_key(|line| words(line).filter(|w| wanted.contains(w)).count() * 1000 / (1 + words(line).count()));
+    let text = match best.and_then(|line| line.split_once("] ")) {
+        Some((number, passage)) => format!("{passage} {number}]"),
+        None => format!("(sandbox stand-in, no model) You asked: {}", question.trim()),
+    };
+    let tokens = user.split_whitespace().count();
+    let usage = json!({"prompt_tokens": tokens, "completion_tokens": text.split_whitespace().count(), "total_tokens": tokens + text.split_whitespace().count()});
+    Json(json!({
+        "id": "chatcmpl-sandbox", "object": "chat.completion", "created": 0, "model": body["model"],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text, "refusal": null}, "finish_reason": "stop", "logprobs": null}],
+        "usage": usage,
+    }))
+    .into_response()
+}

@@ -1,0 +1,303 @@
+//! The Pinecone stand-in: control plane and data plane of one index, exact cosine search, delayed visibility.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Shared;
+
+const NAME: &str = "multi-tenant-rag";
+const DIMENSION: usize = 1536;
+
+#[derive(Clone, Debug)]
+struct Stored {
+    values: Vec<f32>,
+    metadata: Value,
+    visible_at: Instant,
+}
+
+type Namespace = BTreeMap<String, Stored>;
+
+/// The one index.
+#[derive(Debug)]
+pub struct Index {
+    url: String,
+    namespaces: RwLock<BTreeMap<String, Namespace>>,
+    visibility_ms: AtomicU64,
+    created: AtomicU64,
+}
+
+impl Index {
+    pub(crate) fn new(url: String) -> Self {
+        Self { url, namespaces: RwLock::default(), visibility_ms: 0.into(), created: 0.into() }
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Namespace>> {
+        self.namespaces.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Namespace>> {
+        self.namespaces.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    fn description(&self) -> Value {
+        json!({
+            "name": NAME, "dimension": DIMENSION, "metric": "cosine", "host": self.url, "vector_type": "dense",
+            "spec": {"serverless": {"cloud": "aws", "region": "us-east-1"}},
+            "status": {"ready": true, "state": "Ready"}, "deletion_protection": "disabled", "tags": {},
+        })
+    }
+}
+
+pub(crate) fn routes(state: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/indexes", get(async |State(s): State<Arc<Shared>>| Json(json!({"indexes": [s.pinecone.description()]}))))
+        .route("/indexes/{name}", get(describe_index))
+        .route("/namespaces", get(list_namespaces).post(create_namespace))
+        .route("/namespaces/{name}", get(describe_namespace).delete(delete_namespace))
+        .route("/vectors/upsert", post(upsert))
+        .route("/vectors/fetch", get(fetch))
+        .route("/vectors/list", get(list_vectors))
+        .route("/vectors/delete", post(delete_vectors))
+        .route("/query", post(query))
+        .route("/describe_index_stats", post(stats))
+        .with_state(state)
+}
+
+fn error(status: StatusCode, message: impl Into<String>) -> Response {
+    let code = match status {
+        StatusCode::NOT_FOUND => 5,
+        StatusCode::CONFLICT => 6,
+        _ => 3,
+    };
+    (status, Json(json!({"code": code, "message": message.into(), "details": []}))).into_response()
+}
+
+async fn describe_index(State(s): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
+    if name == NAME {
+        Json(s.pinecone.description()).into_response()
+    } else {
+        let body = json!({"status": 404, "error": {"code": "NOT_FOUND", "message": format!("Resource {name} not found")}});
+        (StatusCode::NOT_FOUND, Json(body)).into_response()
+    }
+}
+
+fn describe(name: &str, namespace: &Namespace) -> Value {
+    json!({"name": name, "record_count": namespace.len().to_string()})
+}
+
+async fn create_namespace(State(s): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+    let Some(name) = body["name"].as_str() else {
+        return error(StatusCode::BAD_REQUEST, "name is required");
+    };
+    let mut namespaces = s.pinecone.write();
+    if namespaces.contains_key(name) {
+        return error(StatusCode::CONFLICT, format!("Namespace {name} already exists"));
+    }
+    s.pinecone.created.fetch_add(1, Ordering::Relaxed);
+    let answer = describe(name, namespaces.entry(name.to_owned()).or_default());
+    Json(answer).into_response()
+}
+
+async fn list_namespaces(State(s): State<Arc<Shared>>) -> Json<Value> {
+    let namespaces = s.pinecone.read();
+    let list: Vec<_> = namespaces.iter().map(|(name, n)| describe(name, n)).collect();
+    Json(json!({"namespaces": list, "total_count": list.len()}))
+}
+
+async fn describe_namespace(State(s): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
+    match s.pinecone.read().get(&name) {
+        Some(namespace) => Json(describe(&name, namespace)).into_response(),
+        None => error(StatusCode::NOT_FOUND, "Namespace not found"),
+    }
+}
+
+async fn delete_namespace(State(s): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
+    match s.pinecone.write().remove(&name) {
+        Some(_) => Json(json!({})).into_response(),
+        None => error(StatusCode::NOT_FOUND, "Namespace not found"),
+    }
+}
+
+#[derive(Deserialize)]
+struct Upsert {
+    vectors: Vec<UpsertVector>,
+    #[serde(default)]
+    namespace: String,
+}
+#[derive(Deserialize)]
+struct UpsertVector {
+    id: String,
+    values: Vec<f32>,
+    #[serde(default)]
+    metadata: Value,
+}
+
+async fn upsert(State(s): State<Arc<Shared>>, Json(body): Json<Upsert>) -> Response {
+    if body.vectors.is_empty() || body.vectors.len() > 1000 {
+        return error(StatusCode::BAD_REQUEST, "between 1 and 1000 vectors are allowed");
+    }
+    if let Some(bad) = body.vectors.iter().find(|v| v.values.len() != DIMENSION) {
+        let message = format!("Vector dimension {} does not match the dimension of the index {DIMENSION}", bad.values.len());
+        return error(StatusCode::BAD_REQUEST, message);
+    }
+    if body.vectors.iter().any(|v| v.id.is_empty() || v.id.len() > 512) {
+        return error(StatusCode::BAD_REQUEST, "vector ids have 1 to 512 characters");
+    }
+    let visible_at = Instant::now() + Duration::from_millis(s.pinecone.visibility_ms.load(Ordering::Relaxed));
+    let count = body.vectors.len();
+    let mut namespaces = s.pinecone.write();
+    let namespace = namespaces.entry(body.namespace).or_default();
+    for v in body.vectors {
+        namespace.insert(v.id, Stored { values: v.values, metadata: v.metadata, visible_at });
+    }
+    Json(json!({"upsertedCount": count})).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct QueryBody {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    vector: Vec<f32>,
+    id: Option<String>,
+    top_k: usize,
+    #[serde(default)]
+    include_values: bool,
+    #[serde(default)]
+    include_metadata: bool,
+}
+
+async fn query(State(s): State<Arc<Shared>>, Json(body): Json<QueryBody>) -> Response {
+    let namespaces = s.pinecone.read();
+    let empty = Namespace::new();
+    let namespace = namespaces.get(&body.namespace).unwrap_or(&empty);
+    let vector = match &body.id {
+        Some(id) => namespace.get(id).map(|v| v.values.clone()).unwrap_or_default(),
+        None => body.vector,
+    };
+    if vector.len() != DIMENSION && body.id.is_none() {
+        return error(StatusCode::BAD_REQUEST, format!("Vector dimension {} does not match the dimension of the index {DIMENSION}", vector.len()));
+    }
+    let now = Instant::now();
+    let mut hits: Vec<_> = namespace
+        .iter()
+        .filter(|(_, v)| v.visible_at <= now)
+        .map(|(id, v)| (cosine(&vector, &v.values), id, v))
+        .collect();
+    hits.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let matches: Vec<_> = hits
+        .into_iter()
+        .take(body.top_k)
+        .map(|(score, id, v)| {
+            let mut hit = json!({"id": id, "score": score, "values": []});
+            if body.include_values {
+                hit["values"] = json!(v.values);
+            }
+            if body.include_metadata {
+                hit["metadata"] = v.metadata.clone();
+            }
+            hit
+        })
+        .collect();
+    Json(json!({"matches": matches, "namespace": body.namespace, "usage": {"readUnits": 1}})).into_response()
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    let dot: f32 = a.iter().zip(b).map(|(x, y)| x * y).sum();
+    let norm = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let product = norm(a) * norm(b);
+    if product > 0.0 { dot / product } else { 0.0 }
+}
+
+async fn fetch(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
+    let name = param(&params, "namespace");
+    let namespaces = s.pinecone.read();
+    let found: serde_json::Map<_, _> = params
+        .iter()
+        .filter(|(key, _)| key == "ids")
+        .flat_map(|(_, ids)| ids.split(','))
+        .filter_map(|id| {
+            let v = namespaces.get(name)?.get(id)?;
+            Some((id.to_owned(), json!({"id": id, "values": v.values, "metadata": v.metadata})))
+        })
+        .collect();
+    Json(json!({"vectors": found, "namespace": name, "usage": {"readUnits": 1}}))
+}
+
+async fn list_vectors(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
+    let (name, prefix) = (param(&params, "namespace"), param(&params, "prefix"));
+    let namespaces = s.pinecone.read();
+    let ids: Vec<_> = namespaces
+        .get(name)
+        .into_iter()
+        .flat_map(|n| n.keys())
+        .filter(|id| id.starts_with(prefix))
+        .map(|id| json!({"id": id}))
+        .collect();
+    Json(json!({"vectors": ids, "namespace": name, "usage": {"readUnits": 1}}))
+}
+
+fn param<'a>(params: &'a [(String, String)], key: &str) -> &'a str {
+    params.iter().find(|(k, _)| k == key).map_or("", |(_, v)| v)
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct DeleteBody {
+    #[serde(default)]
+    namespace: String,
+    #[serde(default)]
+    ids: Vec<String>,
+    #[serde(default)]
+    delete_all: bool,
+}
+
+async fn delete_vectors(State(s): State<Arc<Shared>>, Json(body): Json<DeleteBody>) -> Response {
+    let mut namespaces = s.pinecone.write();
+    let Some(namespace) = namespaces.get_mut(&body.namespace) else {
+        return error(StatusCode::NOT_FOUND, "Namespace not found");
+    };
+    if body.delete_all {
+        namespace.clear();
+    }
+    for id in &body.ids {
+        namespace.remove(id);
+    }
+    Json(json!({})).into_response()
+}
+
+async fn stats(State(s): State<Arc<Shared>>) -> Json<Value> {
+    let namespaces = s.pinecone.read();
+    let each: serde_json::Map<_, _> =
+        namespaces.iter().map(|(name, n)| (name.clone(), json!({"vectorCount": n.len()}))).collect();
+    let total: usize = namespaces.values().map(BTreeMap::len).sum();
+    Json(json!({"namespaces": each, "dimension": DIMENSION, "indexFullness": 0, "totalVectorCount": total, "metric": "cosine", "vectorType": "dense"}))
+}
+
+/// Counts for tests: how many namespaces were ever made, and what is in each.
+pub(crate) async fn state(State(s): State<Arc<Shared>>) -> Json<Value> {
+    let namespaces: BTreeMap<_, _> = s.pinecone.read().iter().map(|(k, v)| (k.clone(), v.len())).collect();
+    Json(json!({"created": s.pinecone.created.load(Ordering::Relaxed), "namespaces": namespaces}))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Behaviour {
+    visibility_ms: u64,
+}
+
+/// Sets how long a write takes until queries see it.
+pub(crate) async fn configure(State(s): State<Arc<Shared>>, Json(b): Json<Behaviour>) -> StatusCode {
+    s.pinecone.visibility_ms.store(b.visibility_ms, Ordering::Relaxed);
+    StatusCode::NO_CONTENT
+}

@@ -1,0 +1,127 @@
+//! The SMTP sink: takes every e-mail and keeps it for the mailbox page.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::{Shared, lock};
+
+const MAIL_LIMIT: usize = 10 << 20;
+const KEPT: usize = 5_000;
+
+/// An e-mail as it came.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Received {
+    from: String,
+    to: String,
+    subject: String,
+    message_id: String,
+    data: String,
+}
+
+/// The e-mails that came, oldest first.
+#[derive(Debug, Default)]
+pub struct Mailbox(Mutex<Vec<Received>>);
+
+impl Mailbox {
+    pub(crate) fn list(&self) -> Vec<Received> {
+        lock(&self.0).clone()
+    }
+
+    fn push(&self, mail: Received) {
+        let mut mails = lock(&self.0);
+        if mails.len() == KEPT {
+            mails.remove(0);
+        }
+        mails.push(mail);
+    }
+}
+
+pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            let session = tokio::time::timeout(Duration::from_secs(300), session(stream, &shared));
+            if let Ok(Err(error)) = session.await {
+                tracing::debug!(%error, "an SMTP session broke off");
+            }
+        });
+    }
+}
+
+/// RFC 5321, as far as a sender without TLS and login needs it.
+async fn session(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader);
+    writer.write_all(b"220 sandbox ESMTP\r\n").await?;
+    let mut mail = Received::default();
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line).await? == 0 {
+            return Ok(());
+        }
+        let line = line.trim_end();
+        let verb = line.get(..4).unwrap_or(line).to_uppercase();
+        let answer: &[u8] = match verb.as_str() {
+            "EHLO" => b"250-sandbox\r\n250-8BITMIME\r\n250 SIZE 10485760\r\n",
+            "HELO" | "NOOP" => b"250 OK\r\n",
+            "RSET" => {
+                mail = Received::default();
+                b"250 OK\r\n"
+            }
+            "MAIL" => {
+                mail = Received { from: address(line), ..Received::default() };
+                b"250 OK\r\n"
+            }
+            "RCPT" => {
+                mail.to = address(line);
+                b"250 OK\r\n"
+            }
+            "DATA" => {
+                writer.write_all(b"354 go on\r\n").await?;
+                mail.data = data(&mut reader).await?;
+                mail.subject = header(&mail.data, "subject");
+                mail.message_id = header(&mail.data, "message-id");
+                shared.mailbox.push(std::mem::take(&mut mail));
+                b"250 OK\r\n"
+            }
+            "QUIT" => {
+                writer.write_all(b"221 bye\r\n").await?;
+                return Ok(());
+            }
+            _ => b"502 not implemented\r\n",
+        };
+        writer.write_all(answer).await?;
+    }
+}
+
+fn address(line: &str) -> String {
+    line.split_once('<').and_then(|(_, rest)| rest.split_once('>')).map_or_else(String::new, |(a, _)| a.to_owned())
+}
+
+async fn data(reader: &mut (impl AsyncBufReadExt + Unpin)) -> std::io::Result<String> {
+    let mut text = String::new();
+    loop {
+        let mut line = Vec::new();
+        if reader.read_until(b'\n', &mut line).await? == 0 || text.len() > MAIL_LIMIT {
+            return Err(std::io::Error::other("no end of data"));
+        }
+        let line = String::from_utf8_lossy(&line);
+        match line.trim_end() {
+            "." => return Ok(text),
+            // RFC 5321 4.5.2: a leading dot was doubled.
+            _ => text.push_str(line.strip_prefix('.').unwrap_or(&line)),
+        }
+    }
+}
+
+fn header(data: &str, name: &str) -> String {
+    let head = data.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n ", " ");
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(key, _)| key.eq_ignore_ascii_case(name))
+        .map_or_else(String::new, |(_, value)| value.trim().to_owned())
+}

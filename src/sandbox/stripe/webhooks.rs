@@ -1,0 +1,108 @@
+//! Events, signed and delivered with retries; repeated, delayed or re-ordered on demand.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use hmac::{Hmac, Mac};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+use super::objects::{Events, now};
+use crate::sandbox::{Shared, lock};
+
+/// Deliveries of one event, at most.
+const TRIES: u32 = 12;
+
+/// How events are delivered.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Behaviour {
+    /// Where to; unchanged when absent.
+    url: Option<String>,
+    /// Deliver each event this many times more.
+    repeat: u32,
+    /// Deliver the newest event of a call first.
+    reverse: bool,
+    /// Wait before the first delivery, in milliseconds.
+    delay_ms: u64,
+    /// Deliver nothing at all.
+    lose: bool,
+}
+
+#[derive(Debug)]
+pub struct Delivery {
+    behaviour: Mutex<Behaviour>,
+    client: reqwest::Client,
+}
+
+impl Delivery {
+    pub fn new(url: Option<String>) -> Self {
+        let client = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap_or_default();
+        Self { behaviour: Mutex::new(Behaviour { url, ..Behaviour::default() }), client }
+    }
+
+    pub fn set_url(&self, url: &str) {
+        lock(&self.behaviour).url = Some(url.to_owned());
+    }
+}
+
+/// Sets how events are delivered from now on.
+pub async fn configure(State(s): State<Arc<Shared>>, Json(mut new): Json<Behaviour>) -> StatusCode {
+    let mut behaviour = lock(&s.stripe.delivery.behaviour);
+    new.url = new.url.or(behaviour.url.take());
+    *behaviour = new;
+    StatusCode::NO_CONTENT
+}
+
+/// Keeps the events and sends them off.
+pub fn emit(shared: &Arc<Shared>, events: Events) {
+    let behaviour = lock(&shared.stripe.delivery.behaviour).clone();
+    let mut bodies = Vec::new();
+    for (type_, object) in events {
+        let mut data = lock(&shared.stripe.data);
+        let event = json!({
+            "id": data.next_id("evt"), "object": "event", "api_version": "2026-09-30.endive", "created": now(),
+            "type": type_, "livemode": false, "pending_webhooks": 1, "request": null, "data": {"object": object},
+        });
+        data.insert("event", event.clone());
+        bodies.push(event);
+    }
+    if behaviour.reverse {
+        bodies.reverse();
+    }
+    let Some(url) = behaviour.url.filter(|_| !behaviour.lose && !bodies.is_empty()) else { return };
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(behaviour.delay_ms)).await;
+        for body in &bodies {
+            for _ in 0..=behaviour.repeat {
+                deliver(&shared, &url, body).await;
+            }
+        }
+    });
+}
+
+async fn deliver(shared: &Shared, url: &str, event: &Value) {
+    let body = event.to_string();
+    for attempt in 0..TRIES {
+        let signature = sign(&shared.stripe.webhook_secret, now(), &body);
+        let request = shared.stripe.delivery.client.post(url).header("content-type", "application/json");
+        let sent = request.header("stripe-signature", signature).body(body.clone()).send().await;
+        if sent.is_ok_and(|r| r.status().is_success()) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100 << attempt.min(6))).await;
+    }
+    tracing::warn!(event = %event["id"], "webhook not taken");
+}
+
+/// Stripe's scheme v1: HMAC-SHA256 of `timestamp.body`.
+pub fn sign(secret: &str, timestamp: i64, body: &str) -> String {
+    let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { return String::new() };
+    mac.update(format!("{timestamp}.{body}").as_bytes());
+    format!("t={timestamp},v1={}", hex::encode(mac.finalize().into_bytes()))
+}
