@@ -8,3 +8,9 @@ pub mod providers;
 pub mod rag;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
+pub mod controller;
+pub mod operator_keys;
+pub mod telemetry;
+pub mod web;
+#[cfg(feature = "sandbox")]
+pub mod dev;

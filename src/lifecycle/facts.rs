@@ -139,6 +139,11 @@ pub struct Facts {
 }
 
 impl Facts {
+    /// The status was written, and with it the failure, if there was one.
+    pub fn recorded(&mut self) {
+        self.failure = None;
+    }
+
     /// Takes in what came of an effect.
     pub fn learn(&mut self, effect: &Effect, outcome: Outcome) {
         match (effect, outcome) {

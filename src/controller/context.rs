@@ -1,0 +1,133 @@
+//! What every pass of the reconciler shares.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use ed25519_dalek::SigningKey;
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, ResourceExt};
+
+use super::{Providers, events::Events, lease::Fence, steps};
+use crate::api::{Plan, Tenant};
+use crate::lifecycle::Policy;
+use crate::operator_keys::IdentityKey;
+use crate::telemetry::Metrics;
+
+/// A Secret that we made this recently may not be in the cache yet.
+const SECRET_LAG: Duration = Duration::from_secs(10);
+
+/// The watched objects.
+pub struct Caches {
+    pub tenants: Store<Tenant>,
+    pub plans: Store<Plan>,
+    pub secrets: Store<PartialObjectMeta<Secret>>,
+}
+
+/// What every pass shares.
+pub struct Context {
+    pub client: Client,
+    pub providers: Providers,
+    pub policy: Policy,
+    pub caches: Caches,
+    pub identity: IdentityKey,
+    pub signer: SigningKey,
+    pub fence: Fence,
+    pub metrics: Arc<Metrics>,
+    pub events: Events,
+    pub embeddings: steps::samples::Embeddings,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+/// What is remembered of a tenant between passes. All of it can be lost.
+#[derive(Clone, Default)]
+pub struct Memory {
+    /// The newest resource version that was seen or written.
+    pub version: u64,
+    /// When the truth was last read back.
+    pub synced: Option<Instant>,
+    /// The last Stripe event that was answered.
+    pub stripe_event: Option<String>,
+    /// When the API-key Secret was made.
+    pub secret_made: Option<Instant>,
+    /// The state that was found to need nothing, and until when.
+    pub settled: Option<(Settled, Option<Instant>)>,
+}
+
+/// All that a decision rests on, short of the providers.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settled {
+    pub version: u64,
+    pub plan: Option<String>,
+    pub api_key: Option<bool>,
+}
+
+impl Context {
+    pub fn new(
+        client: Client,
+        providers: Providers,
+        policy: Policy,
+        caches: Caches,
+        identity: IdentityKey,
+        signer: SigningKey,
+        fence: Fence,
+    ) -> Self {
+        let metrics = Arc::new(Metrics::default());
+        let events = Events::start(client.clone(), metrics.clone());
+        Self {
+            client,
+            providers,
+            policy,
+            caches,
+            identity,
+            signer,
+            fence,
+            metrics,
+            events,
+            embeddings: steps::samples::Embeddings::default(),
+            memory: Mutex::default(),
+        }
+    }
+
+    fn memory(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
+        self.memory.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// What is remembered of a tenant.
+    pub fn recall(&self, uid: &str) -> Memory {
+        self.memory().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Remembers something of a tenant.
+    pub fn remember(&self, uid: &str, change: impl FnOnce(&mut Memory)) {
+        change(self.memory().entry(uid.to_owned()).or_default());
+    }
+
+    /// Forgets a tenant that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.memory().remove(uid);
+    }
+
+    /// The plan of that name.
+    pub fn plan(&self, name: &str) -> Option<Arc<Plan>> {
+        self.caches.plans.get(&ObjectRef::new(name))
+    }
+
+    /// Whether the API-key Secret is there; None while the cache may lag behind our own write.
+    pub fn api_key_present(&self, tenant: &Tenant) -> Option<bool> {
+        let namespace = tenant.namespace().unwrap_or_default();
+        let secret = ObjectRef::<PartialObjectMeta<Secret>>::new(&steps::api_key::secret_name(tenant)).within(&namespace);
+        if self.caches.secrets.get(&secret).is_some() {
+            return Some(true);
+        }
+        let made = self.recall(&tenant.uid().unwrap_or_default()).secret_made;
+        if made.is_some_and(|at| at.elapsed() < SECRET_LAG) { None } else { Some(false) }
+    }
+}
+
+/// The resource version as a number, which Kubernetes guarantees since 1.35 and etcd has always given.
+pub fn version(tenant: &Tenant) -> u64 {
+    tenant.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)
+}

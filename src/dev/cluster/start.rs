@@ -1,0 +1,177 @@
+//! Starting and stopping etcd and kube-apiserver on loopback.
+
+use std::fs::File;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use tokio::process::{Child, Command};
+
+use super::Binaries;
+
+const START_LIMIT: Duration = Duration::from_secs(120);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+
+/// A running control plane.
+#[derive(Debug)]
+pub struct Cluster {
+    etcd: Child,
+    apiserver: Child,
+    /// A kubeconfig of a cluster admin.
+    pub kubeconfig: PathBuf,
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}
+
+impl Cluster {
+    /// Starts both with their data in `folder`, and waits until they are ready.
+    pub async fn start(binaries: &Binaries, folder: &Path) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(folder)?;
+        let (client, peer, port) = (free_port()?, free_port()?, free_port()?);
+        let etcd_url = format!("http://127.0.0.1:{client}");
+        let etcd = spawn(
+            &binaries.etcd,
+            folder,
+            "etcd",
+            &[
+                format!("--data-dir={}", folder.join("etcd").display()),
+                format!("--listen-client-urls={etcd_url}"),
+                format!("--advertise-client-urls={etcd_url}"),
+                format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+                format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
+                format!("--initial-cluster=default=http://127.0.0.1:{peer}"),
+                // The data is as private and short-lived as the cluster.
+                "--unsafe-no-fsync".into(),
+                "--log-level=error".into(),
+            ],
+        )?;
+        let files = Files::write(folder, port)?;
+        let apiserver = spawn(&binaries.apiserver, folder, "kube-apiserver", &files.apiserver_args(&etcd_url, port))?;
+        let mut cluster = Self { etcd, apiserver, kubeconfig: files.kubeconfig };
+        if let Err(error) = cluster.wait_ready(&files.cert, &files.token, port).await {
+            cluster.stop().await;
+            let log = std::fs::read_to_string(folder.join("kube-apiserver.log")).unwrap_or_default();
+            let tail: Vec<_> = log.lines().rev().take(5).collect();
+            bail!("{error}; the last lines of {}:\n{}", folder.join("kube-apiserver.log").display(), tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+        Ok(cluster)
+    }
+
+    async fn wait_ready(&mut self, cert: &str, token: &str, port: u16) -> anyhow::Result<()> {
+        let http = reqwest::Client::builder()
+            .tls_certs_only([reqwest::Certificate::from_pem(cert.as_bytes())?])
+            .timeout(Duration::from_secs(5))
+            .build()?;
+        let start = Instant::now();
+        while start.elapsed() < START_LIMIT {
+            if let Some(status) = self.apiserver.try_wait()? {
+                bail!("kube-apiserver ended with {status}");
+            }
+            let answer = http.get(format!("https://127.0.0.1:{port}/readyz")).bearer_auth(token).send().await;
+            if answer.is_ok_and(|a| a.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        bail!("kube-apiserver was not ready after {} s", START_LIMIT.as_secs())
+    }
+
+    /// Stops the apiserver, then etcd, and waits for both: a late shutdown would keep the ports.
+    pub async fn stop(mut self) {
+        for child in [&mut self.apiserver, &mut self.etcd] {
+            if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
+                drop(kill_process(pid, Signal::TERM));
+            }
+            if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_err() {
+                drop(child.kill().await);
+            }
+        }
+    }
+}
+
+struct Files {
+    cert: String,
+    cert_path: PathBuf,
+    key_path: PathBuf,
+    public_path: PathBuf,
+    token: String,
+    tokens: PathBuf,
+    kubeconfig: PathBuf,
+}
+
+impl Files {
+    fn write(folder: &Path, port: u16) -> anyhow::Result<Self> {
+        let names = vec!["127.0.0.1".into(), "localhost".into(), "kubernetes.default.svc".into()];
+        let made = rcgen::generate_simple_self_signed(names).context("making a certificate")?;
+        let token = hex::encode(rand::random::<[u8; 16]>());
+        let path = |name: &str| folder.join(name);
+        let files = Self {
+            cert: made.cert.pem(),
+            cert_path: path("apiserver.crt"),
+            key_path: path("apiserver.key"),
+            public_path: path("service-account.pub"),
+            tokens: path("tokens.csv"),
+            kubeconfig: path("kubeconfig"),
+            token,
+        };
+        std::fs::write(&files.cert_path, &files.cert)?;
+        private(&files.key_path, &made.signing_key.serialize_pem())?;
+        std::fs::write(&files.public_path, made.signing_key.public_key_pem())?;
+        private(&files.tokens, &format!("{},admin,admin,system:masters\n", files.token))?;
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "dev",
+            "clusters": [{"name": "dev", "cluster": {"server": format!("https://127.0.0.1:{port}"), "certificate-authority": files.cert_path}}],
+            "users": [{"name": "admin", "user": {"token": files.token}}],
+            "contexts": [{"name": "dev", "context": {"cluster": "dev", "user": "admin"}}],
+        });
+        private(&files.kubeconfig, &serde_json::to_string_pretty(&config)?)?;
+        Ok(files)
+    }
+
+    fn apiserver_args(&self, etcd_url: &str, port: u16) -> Vec<String> {
+        vec![
+            format!("--etcd-servers={etcd_url}"),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".into(),
+            "--advertise-address=127.0.0.1".into(),
+            format!("--tls-cert-file={}", self.cert_path.display()),
+            format!("--tls-private-key-file={}", self.key_path.display()),
+            format!("--service-account-key-file={}", self.public_path.display()),
+            format!("--service-account-signing-key-file={}", self.key_path.display()),
+            "--service-account-issuer=https://kubernetes.default.svc".into(),
+            format!("--token-auth-file={}", self.tokens.display()),
+            "--authorization-mode=RBAC".into(),
+            "--service-cluster-ip-range=10.96.0.0/16".into(),
+            // Nothing runs here that would renew this lease's address.
+            "--endpoint-reconciler-type=none".into(),
+        ]
+    }
+}
+
+/// Writes a file that only its owner can read.
+fn private(path: &Path, text: &str) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(text.as_bytes())
+}
+
+/// In a process group of its own, so that Ctrl-C reaches us alone and the order of stopping is ours.
+fn spawn(program: &Path, folder: &Path, name: &str, args: &[String]) -> anyhow::Result<Child> {
+    let log = File::create(folder.join(format!("{name}.log")))?;
+    Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .process_group(0)
+        .kill_on_drop(true)
+        .spawn()
+        .with_context(|| format!("starting {}", program.display()))
+}

@@ -1,0 +1,2 @@
+//! `tenant-operator dev`: the embedded default.
+pub mod cluster;

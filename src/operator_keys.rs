@@ -1,0 +1,83 @@
+//! The operator's own keys: made once, kept in Secrets of its namespace, never rotated by themselves.
+
+use std::collections::BTreeMap;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
+use ed25519_dalek::SigningKey;
+use hmac::{Hmac, Mac};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ObjectMeta, PostParams};
+use kube::{Api, Client};
+use sha2::Sha256;
+
+/// Hashes e-mail addresses and makes status tokens; read by the controller and by web.
+pub const IDENTITY_SECRET: &str = "tenant-operator-identity";
+/// Signs API keys; read by the controller alone.
+pub const SIGNING_SECRET: &str = "tenant-operator-signing";
+const FIELD: &str = "key";
+
+/// A key of 32 bytes from a Secret, made if it is not there. Two who make it at the same moment get the same one.
+async fn key(client: &Client, namespace: &str, name: &str) -> Result<[u8; 32], kube::Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    loop {
+        if let Some(secret) = api.get_opt(name).await? {
+            let bytes = secret.data.as_ref().and_then(|d| d.get(FIELD)).map(|b| b.0.as_slice());
+            return bytes.and_then(|b| b.try_into().ok()).ok_or_else(|| {
+                kube::Error::Service(format!("Secret {namespace}/{name} must hold 32 bytes under {FIELD:?}").into())
+            });
+        }
+        let secret = Secret {
+            metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
+            data: Some(BTreeMap::from([(FIELD.into(), ByteString(rand::random::<[u8; 32]>().to_vec()))])),
+            ..Secret::default()
+        };
+        match api.create(&PostParams::default(), &secret).await {
+            Ok(_) => {}
+            Err(kube::Error::Api(e)) if e.code == 409 => {}
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The key that signs API keys.
+pub async fn signing_key(client: &Client, namespace: &str) -> Result<SigningKey, kube::Error> {
+    Ok(SigningKey::from_bytes(&key(client, namespace, SIGNING_SECRET).await?))
+}
+
+/// Hashes addresses and makes tokens.
+#[derive(Clone)]
+pub struct IdentityKey([u8; 32]);
+
+impl IdentityKey {
+    /// Reads or makes the key.
+    pub async fn load(client: &Client, namespace: &str) -> Result<Self, kube::Error> {
+        Ok(Self(key(client, namespace, IDENTITY_SECRET).await?))
+    }
+
+    fn mac(&self, purpose: &str, text: &str) -> Vec<u8> {
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return Vec::new() };
+        mac.update(purpose.as_bytes());
+        mac.update(&[0]);
+        mac.update(text.as_bytes());
+        mac.finalize().into_bytes().to_vec()
+    }
+
+    /// The keyed hash of an e-mail address, the same for every way to write it: fits a label and an object's name.
+    pub fn email_hash(&self, email: &str) -> String {
+        hex::encode(&self.mac("email", &email.trim().to_lowercase())[..20])
+    }
+
+    /// The token that lets its bearer see one tenant: the tenant's name and its proof.
+    pub fn status_token(&self, name: &str) -> String {
+        format!("{name}.{}", BASE64.encode(self.mac("status", name)))
+    }
+
+    /// The name of the tenant that a token was made for.
+    pub fn tenant_of<'a>(&self, token: &'a str) -> Option<&'a str> {
+        let (name, _) = token.rsplit_once('.')?;
+        let right = self.status_token(name);
+        bool::from(subtle::ConstantTimeEq::ct_eq(right.as_bytes(), token.as_bytes())).then_some(name)
+    }
+}
