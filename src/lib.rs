@@ -14,3 +14,4 @@ pub mod telemetry;
 pub mod web;
 #[cfg(feature = "sandbox")]
 pub mod dev;
+pub mod cli;

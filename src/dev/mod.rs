@@ -1,2 +1,200 @@
-//! `tenant-operator dev`: the embedded default.
+//! `tenant-operator dev`: the embedded default. A private control plane, the sandbox, the controller and web in one
+//! process, and a table of what goes on.
+
+mod apply;
 pub mod cluster;
+mod demo;
+mod table;
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use futures::{Future, FutureExt};
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+use crate::controller::{self, ControllerConfig, Providers};
+use crate::providers::openai::OpenAi;
+use crate::providers::pinecone::Pinecone;
+use crate::sandbox::{Sandbox, SandboxConfig};
+use crate::web::{Web, WebConfig};
+use cluster::{Binaries, Cluster};
+
+pub use apply::{apply_crds, apply_yaml};
+
+/// How `dev` runs.
+#[derive(Clone, Debug)]
+pub struct DevConfig {
+    /// Do the main job once and exit.
+    pub demo: bool,
+    /// Where the data, the logs and the `env` file go.
+    pub folder: PathBuf,
+    /// The port of web.
+    pub web_port: u16,
+}
+
+/// Providers and settings, real or the sandbox's.
+#[derive(Debug)]
+pub struct Settings {
+    /// The controller's clients.
+    pub providers: Providers,
+    /// Web's client of OpenAI.
+    pub openai: OpenAi,
+    /// Web's client of Pinecone.
+    pub pinecone: Pinecone,
+    /// The controller's settings.
+    pub controller: ControllerConfig,
+    /// Whether payments go to the real Stripe.
+    pub real_stripe: bool,
+    /// Lines for the `env` file.
+    pub env: Vec<(&'static str, String)>,
+}
+
+/// Where a user looks.
+#[derive(Clone, Debug)]
+struct Urls {
+    web: String,
+    sandbox: String,
+}
+
+/// Runs until `stop`, or until the demo is done. Leaves nothing running.
+pub async fn run(
+    config: DevConfig,
+    client: Option<Client>,
+    settings: impl FnOnce(&Sandbox) -> anyhow::Result<Settings>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let stop = stop.shared();
+    let (client, cluster) = match client {
+        Some(client) => (client, None),
+        None => {
+            let cluster = tokio::select! {
+                cluster = private_cluster(&config.folder) => cluster?,
+                () = stop.clone() => return Ok(()),
+            };
+            (client_of(&cluster.kubeconfig).await?, Some(cluster))
+        }
+    };
+    let kubeconfig = cluster.as_ref().map(|c| c.kubeconfig.clone());
+    let outcome = tokio::select! {
+        outcome = serve(&config, client, kubeconfig.as_deref(), settings, stop.clone()) => outcome,
+        () = stop => Ok(()),
+    };
+    if let Some(cluster) = cluster {
+        eprintln!("Stopping the control plane.");
+        cluster.stop().await;
+    }
+    outcome
+}
+
+async fn private_cluster(folder: &Path) -> anyhow::Result<Cluster> {
+    let binaries = Binaries::find().await?;
+    let start = Instant::now();
+    let data = folder.join("cluster");
+    if data.exists() {
+        std::fs::remove_dir_all(&data).context("removing the data of an earlier run")?;
+    }
+    let cluster = Cluster::start(&binaries, &data).await?;
+    eprintln!("Control plane ready after {:.1} s (etcd and kube-apiserver on loopback).", start.elapsed().as_secs_f32());
+    Ok(cluster)
+}
+
+async fn client_of(kubeconfig: &Path) -> anyhow::Result<Client> {
+    let config = Kubeconfig::read_from(kubeconfig)?;
+    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?;
+    Ok(Client::try_from(config)?)
+}
+
+async fn serve(
+    config: &DevConfig,
+    client: Client,
+    kubeconfig: Option<&Path>,
+    settings: impl FnOnce(&Sandbox) -> anyhow::Result<Settings>,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) -> anyhow::Result<()> {
+    let secret = format!("whsec_{}", hex::encode(rand::random::<[u8; 12]>()));
+    let sandbox = Sandbox::start(SandboxConfig {
+        listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        ports: [0; 5],
+        webhook_secret: secret.clone(),
+        webhook_url: None,
+        latency_ms: 0,
+    })
+    .await?;
+    let settings = settings(&sandbox)?;
+    apply::apply_crds(&client).await?;
+    apply::plans(&client, &sandbox).await?;
+    let web = web(config, &client, &secret, settings.openai, settings.pinecone).await?;
+    let urls = Urls { web: format!("http://{}", web.addr()?), sandbox: sandbox.url.clone() };
+    sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", urls.web));
+    let env = environment(&urls, &sandbox, kubeconfig, &secret, &settings.env);
+    write_env(config, &env)?;
+    let serving = tokio::spawn(web.serve(stop.clone()));
+    let controlling = tokio::spawn(controller::run(client.clone(), settings.controller, settings.providers, stop));
+    let work = async {
+        if config.demo {
+            return demo::run(&client, &urls, settings.real_stripe).await;
+        }
+        apply::tenants(&client).await?;
+        announce(&urls, config);
+        table::show(&client, None).await
+    };
+    tokio::select! {
+        outcome = work => outcome,
+        ended = serving => Ok(ended??),
+        ended = controlling => Ok(ended??),
+    }
+}
+
+async fn web(config: &DevConfig, client: &Client, secret: &str, openai: OpenAi, pinecone: Pinecone) -> anyhow::Result<Web> {
+    let port = std::net::TcpListener::bind(("127.0.0.1", config.web_port)).map_or(0, |_| config.web_port);
+    let web = WebConfig {
+        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        namespace: "default".into(),
+        operator_namespace: "default".into(),
+        webhook_secrets: vec![secret.into()],
+        checkout_wait: Duration::from_secs(10),
+        terms_version: "2026-01".into(),
+    };
+    Ok(Web::bind(client.clone(), web, openai, pinecone).await?)
+}
+
+fn environment(
+    urls: &Urls,
+    sandbox: &Sandbox,
+    kubeconfig: Option<&Path>,
+    secret: &str,
+    providers: &[(&'static str, String)],
+) -> Vec<(&'static str, String)> {
+    let mut env = vec![
+        ("WEB_URL", urls.web.clone()),
+        ("SANDBOX_URL", sandbox.url.clone()),
+        ("SMTP_ADDR", sandbox.smtp_addr.to_string()),
+        ("MAILBOX_URL", format!("{}/mailbox", sandbox.url)),
+        ("ADMIN_TOKEN", hex::encode(rand::random::<[u8; 16]>())),
+        ("STRIPE_WEBHOOK_SECRET", secret.to_owned()),
+    ];
+    env.extend(kubeconfig.map(|path| ("KUBECONFIG", path.display().to_string())));
+    env.extend(providers.iter().cloned());
+    env
+}
+
+fn write_env(config: &DevConfig, env: &[(&'static str, String)]) -> std::io::Result<()> {
+    use std::io::Write;
+    use std::os::unix::fs::OpenOptionsExt;
+    let path = config.folder.join("env");
+    let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    for (name, value) in env {
+        writeln!(file, "export {name}='{}'", value.replace('\'', r"'\''"))?;
+    }
+    Ok(())
+}
+
+fn announce(urls: &Urls, config: &DevConfig) {
+    println!("Web       {}", urls.web);
+    println!("Mailbox   {}/mailbox", urls.sandbox);
+    println!("Shell     source {}/env, then kubectl get tenants", config.folder.display());
+    println!("Stop      Ctrl-C\n");
+}

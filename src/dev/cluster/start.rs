@@ -86,7 +86,7 @@ impl Cluster {
     pub async fn stop(mut self) {
         for child in [&mut self.apiserver, &mut self.etcd] {
             if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-                drop(kill_process(pid, Signal::TERM));
+                let _ = kill_process(pid, Signal::TERM);
             }
             if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_err() {
                 drop(child.kill().await);

@@ -1,0 +1,134 @@
+//! `tenant-operator dev`
+
+use std::path::PathBuf;
+
+use anyhow::bail;
+use clap::Parser;
+
+use super::controller::WorkArgs;
+use super::provider_args::ProviderArgs;
+use super::{KubeArgs, stop_signal};
+use crate::dev::cluster::{Binaries, Cluster};
+use crate::dev::{self, DevConfig};
+use crate::sandbox::Sandbox;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Do the main job once, start to finish, and exit.
+    #[arg(long)]
+    demo: bool,
+    /// Start the control plane alone, print its kubeconfig, and stop when standard input ends.
+    #[arg(long)]
+    cluster_only: bool,
+    /// Where the data, the logs and the `env` file go.
+    #[arg(long, default_value = ".dev")]
+    folder: PathBuf,
+    /// Allow a live Stripe key: real cards are then charged real money.
+    #[arg(long)]
+    allow_live: bool,
+    /// The port of web; any when 0 or taken.
+    #[arg(long, default_value = "8080")]
+    web_port: u16,
+}
+
+/// The settings of the providers and the work by their own rules, with the sandbox as the default.
+#[derive(Parser)]
+#[command(no_binary_name = true)]
+struct Settings {
+    #[command(flatten)]
+    providers: ProviderArgs,
+    #[command(flatten)]
+    work: WorkArgs,
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    if args.cluster_only {
+        return cluster_only(&args).await;
+    }
+    let stripe = std::env::var("STRIPE_SECRET_KEY").unwrap_or_default();
+    if (stripe.starts_with("sk_live_") || stripe.starts_with("rk_live_")) && !args.allow_live {
+        bail!("STRIPE_SECRET_KEY is a live key: real cards would be charged. Use a test key, or give --allow-live");
+    }
+    std::fs::create_dir_all(&args.folder)?;
+    let folder = args.folder.canonicalize()?;
+    let config = DevConfig { demo: args.demo, folder, web_port: args.web_port };
+    let named = kube.named().then_some(kube.clone());
+    let client = match &named {
+        Some(kube) => Some(kube.client().await?),
+        None => None,
+    };
+    let stop = stop_signal();
+    dev::run(config, client, |sandbox| settings(sandbox), stop).await
+}
+
+/// A provider whose key is set is the real one; every other is the sandbox's.
+fn settings(sandbox: &Sandbox) -> anyhow::Result<dev::Settings> {
+    let unset = |name: &str| std::env::var(name).map_or(true, |v| v.is_empty());
+    let mut args = Vec::new();
+    let mut give = |flag: &str, value: &str| args.extend([flag.to_owned(), value.to_owned()]);
+    let real_stripe = !unset("STRIPE_SECRET_KEY");
+    if !real_stripe {
+        give("--stripe-secret-key", "sk_test_sandbox");
+        give("--stripe-url", &sandbox.stripe_url);
+        give("--stripe-rate", "1000");
+    }
+    let real_pinecone = !unset("PINECONE_API_KEY");
+    if !real_pinecone {
+        give("--pinecone-api-key", "pc-sandbox");
+        give("--pinecone-url", &sandbox.pinecone_url);
+        give("--pinecone-rate", "1000");
+    }
+    let real_openai = !unset("OPENAI_API_KEY") || !unset("OPENAI_BASE_URL");
+    if !real_openai {
+        give("--openai-api-key", "sk-sandbox");
+        give("--openai-base-url", &sandbox.openai_url);
+    }
+    let real_mail = !unset("SMTP_URL");
+    if !real_mail {
+        give("--smtp-url", &format!("smtp://{}", sandbox.smtp_addr));
+    }
+    if unset("ALERT_WEBHOOK_URL") {
+        give("--alert-webhook-url", &format!("{}/_sandbox/alerts", sandbox.url));
+    }
+    let parsed = Settings::try_parse_from(args)?;
+    let p = &parsed.providers;
+    Ok(dev::Settings {
+        providers: p.build()?,
+        openai: p.rag.openai(),
+        pinecone: p.rag.pinecone(),
+        controller: parsed.work.config(None),
+        real_stripe,
+        env: vec![
+            ("PINECONE_URL", p.rag.pinecone_url.clone()),
+            ("PINECONE_API_KEY", p.rag.pinecone_api_key.clone()),
+            ("STRIPE_URL", p.stripe_url.clone()),
+            ("STRIPE_SECRET_KEY", p.stripe_secret_key.clone()),
+            ("OPENAI_URL", p.rag.openai_base_url.clone()),
+            ("OPENAI_BASE_URL", p.rag.openai_base_url.clone()),
+            ("OPENAI_API_KEY", p.rag.openai_api_key.clone()),
+            ("SMTP_URL", p.smtp_url.clone()),
+        ],
+    })
+}
+
+async fn cluster_only(args: &Args) -> anyhow::Result<()> {
+    let binaries = Binaries::find().await?;
+    std::fs::create_dir_all(&args.folder)?;
+    let cluster = Cluster::start(&binaries, &args.folder.canonicalize()?).await?;
+    println!("KUBECONFIG={}", cluster.kubeconfig.display());
+    if let Some(kubectl) = &binaries.kubectl {
+        println!("KUBECTL={}", kubectl.display());
+    }
+    println!("READY");
+    let (sender, ended) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        drop(std::io::copy(&mut std::io::stdin(), &mut std::io::sink()));
+        sender.send(())
+    });
+    tokio::select! {
+        _ = ended => {}
+        () = stop_signal() => {}
+    }
+    cluster.stop().await;
+    Ok(())
+}

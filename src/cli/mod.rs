@@ -1,0 +1,139 @@
+//! The command line: one file per subcommand.
+
+mod controller;
+mod crds;
+mod provider_args;
+mod retry;
+mod web;
+
+#[cfg(feature = "sandbox")]
+mod dev;
+#[cfg(feature = "sandbox")]
+mod sandbox;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use futures::Future;
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+
+/// Manages the customers of a multi-tenant RAG service as Tenant resources in Kubernetes.
+///
+/// Try `tenant-operator dev` first: it starts everything on this machine and touches no cluster.
+#[derive(Parser)]
+#[command(name = "tenant-operator", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    kube: KubeArgs,
+}
+
+#[derive(clap::Args, Clone)]
+pub(crate) struct KubeArgs {
+    /// The kubeconfig file; otherwise $KUBECONFIG, ~/.kube/config, or the pod's service account.
+    #[arg(long, global = true)]
+    kubeconfig: Option<std::path::PathBuf>,
+    /// The kubeconfig's context.
+    #[arg(long, global = true)]
+    context: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the controller, which takes each Tenant through its life.
+    Controller(Box<controller::Args>),
+    /// Run the web pod: signups, Stripe's webhooks, the tenant API.
+    Web(Box<web::Args>),
+    /// Print the CustomResourceDefinitions as YAML, or write them into a folder.
+    Crds(crds::Args),
+    /// Start provisioning of a Failed tenant over.
+    Retry(retry::Args),
+    /// Run local stand-ins of Stripe, Pinecone, OpenAI and an SMTP server.
+    #[cfg(feature = "sandbox")]
+    Sandbox(sandbox::Args),
+    /// Run everything on this machine: a private control plane, the sandbox, the controller and web.
+    #[cfg(feature = "sandbox")]
+    Dev(Box<dev::Args>),
+}
+
+impl KubeArgs {
+    fn named(&self) -> bool {
+        self.kubeconfig.is_some() || self.context.is_some()
+    }
+
+    /// A client, by the usual rules of kubectl.
+    pub(crate) async fn client(&self) -> anyhow::Result<Client> {
+        let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
+        let mut config = match &self.kubeconfig {
+            Some(path) => kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
+            None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
+            None => kube::Config::infer().await?,
+        };
+        config.connect_timeout = Some(std::time::Duration::from_secs(5));
+        Ok(Client::try_from(config)?)
+    }
+}
+
+/// Chooses the one TLS implementation; every client needs it.
+pub fn install_crypto() {
+    // An error says only that it was done before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
+
+/// Ends on Ctrl-C or SIGTERM.
+pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static {
+    let (sender, receiver) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        let terminated = async {
+            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+                Ok(mut signal) => drop(signal.recv().await),
+                Err(_) => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            () = terminated => {}
+        }
+        sender.send_replace(true);
+    });
+    async move {
+        let mut receiver = receiver;
+        drop(receiver.wait_for(|stop| *stop).await);
+    }
+}
+
+/// Runs the command. Exit code 0: done; 1: failed; 2: called wrongly.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    install_crypto();
+    crate::telemetry::init_logs();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match runtime.block_on(run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Controller(args) => controller::run(&cli.kube, *args).await,
+        Command::Web(args) => web::run(&cli.kube, *args).await,
+        Command::Crds(args) => crds::run(&args),
+        Command::Retry(args) => retry::run(&cli.kube, args).await,
+        #[cfg(feature = "sandbox")]
+        Command::Sandbox(args) => sandbox::run(args).await,
+        #[cfg(feature = "sandbox")]
+        Command::Dev(args) => dev::run(&cli.kube, *args).await,
+    }
+}

@@ -1,0 +1,124 @@
+//! Settings of the providers: the vendors' own variables where they exist.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use crate::controller::Providers;
+use crate::providers::alerts::Alerts;
+use crate::providers::mail::{Mail, MailConfig};
+use crate::providers::openai::{OpenAi, OpenAiConfig};
+use crate::providers::pinecone::{Pinecone, PineconeConfig};
+use crate::providers::stripe::{Stripe, StripeConfig};
+
+/// Pinecone and OpenAI: what controller and web both call.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RagArgs {
+    /// Pinecone's API key.
+    #[arg(long, env = "PINECONE_API_KEY", hide_env_values = true)]
+    pub pinecone_api_key: String,
+    /// Pinecone's control plane.
+    #[arg(long, env = "PINECONE_URL", default_value = "https://api.pinecone.io")]
+    pub pinecone_url: String,
+    /// The Pinecone index that holds all tenants' namespaces.
+    #[arg(long, env = "PINECONE_INDEX", default_value = "multi-tenant-rag")]
+    pub pinecone_index: String,
+    /// The API key of an OpenAI-compatible API.
+    #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, default_value = "")]
+    pub openai_api_key: String,
+    /// Its base URL with the version.
+    #[arg(long, env = "OPENAI_BASE_URL", default_value = "https://api.openai.com/v1")]
+    pub openai_base_url: String,
+    /// Calls per second to Pinecone at most.
+    #[arg(long, env = "PINECONE_RATE", default_value = "100")]
+    pub pinecone_rate: NonZeroU32,
+    /// Calls per second to OpenAI at most.
+    #[arg(long, env = "OPENAI_RATE", default_value = "50")]
+    pub openai_rate: NonZeroU32,
+    /// The limit of one call to a provider, in milliseconds.
+    #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value = "20000")]
+    pub provider_timeout_ms: u64,
+}
+
+impl RagArgs {
+    fn timeout(&self) -> Duration {
+        Duration::from_millis(self.provider_timeout_ms)
+    }
+
+    pub fn pinecone(&self) -> Pinecone {
+        Pinecone::new(PineconeConfig {
+            url: self.pinecone_url.trim_end_matches('/').into(),
+            api_key: self.pinecone_api_key.clone(),
+            index: self.pinecone_index.clone(),
+            rate: self.pinecone_rate,
+            timeout: self.timeout(),
+        })
+    }
+
+    pub fn openai(&self) -> OpenAi {
+        OpenAi::new(OpenAiConfig {
+            url: self.openai_base_url.trim_end_matches('/').into(),
+            api_key: self.openai_api_key.clone(),
+            rate: self.openai_rate,
+            timeout: self.timeout(),
+        })
+    }
+}
+
+/// All providers: what the controller alone calls.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ProviderArgs {
+    #[command(flatten)]
+    pub rag: RagArgs,
+    /// Stripe's secret key.
+    #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
+    pub stripe_secret_key: String,
+    /// Stripe's base URL.
+    #[arg(long, env = "STRIPE_URL", default_value = "https://api.stripe.com")]
+    pub stripe_url: String,
+    /// Calls per second to Stripe at most: Stripe allows 100 live and 25 in test mode.
+    #[arg(long, env = "STRIPE_RATE", default_value = "20")]
+    pub stripe_rate: NonZeroU32,
+    /// The mail server: smtp://host:port or smtps://user:password@host.
+    #[arg(long, env = "SMTP_URL", hide_env_values = true)]
+    pub smtp_url: String,
+    /// The sender of e-mails, a mailbox that is read.
+    #[arg(long, env = "FROM_EMAIL", default_value = "hello@example.com")]
+    pub from_email: String,
+    /// The product's name in e-mails.
+    #[arg(long, env = "PRODUCT_NAME", default_value = "RAG Service")]
+    pub product_name: String,
+    /// Where customers log in, and where Checkout sends them back to.
+    #[arg(long, env = "FRONTEND_URL", default_value = "http://localhost:8080")]
+    pub frontend_url: String,
+    /// The customers' documentation.
+    #[arg(long, env = "DOCS_URL", default_value = "http://localhost:8080/docs")]
+    pub docs_url: String,
+    /// A Slack-compatible webhook for alerts; without it they go to the log alone.
+    #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
+    pub alert_webhook_url: Option<String>,
+}
+
+impl ProviderArgs {
+    pub fn build(&self) -> anyhow::Result<Providers> {
+        let frontend_url = self.frontend_url.trim_end_matches('/').to_owned();
+        Ok(Providers {
+            stripe: Stripe::new(StripeConfig {
+                url: self.stripe_url.trim_end_matches('/').into(),
+                api_key: self.stripe_secret_key.clone(),
+                rate: self.stripe_rate,
+                timeout: self.rag.timeout(),
+                frontend_url: frontend_url.clone(),
+            }),
+            pinecone: self.rag.pinecone(),
+            openai: self.rag.openai(),
+            mail: Mail::new(MailConfig {
+                smtp_url: self.smtp_url.clone(),
+                from: self.from_email.clone(),
+                product: self.product_name.clone(),
+                frontend_url,
+                docs_url: self.docs_url.clone(),
+            })?,
+            alerts: Alerts::new(self.alert_webhook_url.clone()),
+        })
+    }
+}

@@ -1,0 +1,65 @@
+//! Applies `crds/` and `examples/` to the cluster of `dev`.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, CustomResourceExt, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use crate::api::{Plan, Tenant};
+use crate::sandbox::Sandbox;
+
+const PLANS: &str = include_str!("../../examples/plans.yaml");
+const TENANTS: &str = include_str!("../../examples/tenants.yaml");
+const MANAGER: &str = "tenant-operator-dev";
+
+fn documents<T: DeserializeOwned>(yaml: &str) -> anyhow::Result<Vec<T>> {
+    serde_yaml::from_multiple(yaml).context("reading an example")
+}
+
+/// Applies both definitions and waits until the API server serves them.
+pub async fn apply_crds(client: &Client) -> anyhow::Result<()> {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in [Tenant::crd(), Plan::crd()] {
+        let name = crd.name_any();
+        api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&crd)).await?;
+        let served = await_condition(api.clone(), &name, conditions::is_crd_established());
+        match tokio::time::timeout(Duration::from_secs(60), served).await {
+            Ok(done) => drop(done?),
+            Err(_) => bail!("the API server does not serve {name} after 60 s"),
+        }
+    }
+    Ok(())
+}
+
+/// Applies plans from YAML and answers them.
+pub async fn apply_yaml(client: &Client, yaml: &str) -> anyhow::Result<Vec<Plan>> {
+    let plans: Vec<Plan> = documents(yaml)?;
+    let api: Api<Plan> = Api::all(client.clone());
+    for plan in &plans {
+        api.patch(&plan.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(plan)).await?;
+    }
+    Ok(plans)
+}
+
+/// Applies the example plans, and makes their prices known to the sandbox.
+pub async fn plans(client: &Client, sandbox: &Sandbox) -> anyhow::Result<()> {
+    for plan in apply_yaml(client, PLANS).await? {
+        if let Some(price) = &plan.spec.stripe_price_id {
+            sandbox.add_price(price, plan.spec.monthly_price.amount, &plan.spec.monthly_price.currency);
+        }
+    }
+    Ok(())
+}
+
+/// Applies the example tenants.
+pub async fn tenants(client: &Client) -> anyhow::Result<()> {
+    for tenant in documents::<Tenant>(TENANTS)? {
+        let api: Api<Tenant> = Api::namespaced(client.clone(), &tenant.namespace().unwrap_or_else(|| "default".into()));
+        api.patch(&tenant.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&tenant)).await?;
+    }
+    Ok(())
+}
