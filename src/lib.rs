@@ -2,16 +2,16 @@
 //! the parts fit together.
 
 pub mod api;
-pub mod lifecycle;
+pub mod cli;
+pub mod controller;
+#[cfg(feature = "sandbox")]
+pub mod dev;
 pub mod keys;
+pub mod lifecycle;
+pub mod operator_keys;
 pub mod providers;
 pub mod rag;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
-pub mod controller;
-pub mod operator_keys;
 pub mod telemetry;
 pub mod web;
-#[cfg(feature = "sandbox")]
-pub mod dev;
-pub mod cli;

@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// One label.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -56,12 +57,28 @@ impl Default for Metrics {
             registry: Registry::default(),
         };
         registry.register("reconciles", "Passes of the reconciler", metrics.reconciles.clone());
-        registry.register("kubernetes_writes", "Writes to the Kubernetes API, Events apart", metrics.api_writes.clone());
+        registry.register(
+            "kubernetes_writes",
+            "Writes to the Kubernetes API, Events apart",
+            metrics.api_writes.clone(),
+        );
         registry.register("kubernetes_events", "Events written", metrics.events.clone());
         registry.register("onboarding_signups", "Signups accepted", metrics.signups.clone());
-        registry.register("onboarding_provisioning_failures", "Tenants given up, by step", metrics.provisioning_failures.clone());
-        registry.register("onboarding_provisioning_duration_seconds", "From payment to Active", metrics.provisioning_duration.clone());
-        registry.register("stripe_webhooks", "Stripe events taken, by what was done with them", metrics.webhooks.clone());
+        registry.register(
+            "onboarding_provisioning_failures",
+            "Tenants given up, by step",
+            metrics.provisioning_failures.clone(),
+        );
+        registry.register(
+            "onboarding_provisioning_duration_seconds",
+            "From payment to Active",
+            metrics.provisioning_duration.clone(),
+        );
+        registry.register(
+            "stripe_webhooks",
+            "Stripe events taken, by what was done with them",
+            metrics.webhooks.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -80,10 +97,17 @@ impl Metrics {
 /// The content type of [`Metrics::encode`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Logs to standard error, filtered by `RUST_LOG`; as JSON where `LOG_FORMAT=json`.
-pub fn init_logs() {
+/// Logs to standard error or to a file, filtered by `RUST_LOG`; as JSON where `LOG_FORMAT=json`.
+pub fn init_logs(file: Option<std::fs::File>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,tenant_operator=info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let set = if std::env::var("LOG_FORMAT").is_ok_and(|f| f == "json") { logs.json().try_init() } else { logs.try_init() };
-    drop(set);
+    let plain = file.is_some();
+    let writer = match file {
+        Some(file) => BoxMakeWriter::new(std::sync::Mutex::new(file)),
+        None => BoxMakeWriter::new(std::io::stderr),
+    };
+    let colour = !plain && std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour);
+    let json = std::env::var("LOG_FORMAT").is_ok_and(|f| f == "json");
+    // An error says only that it was done before.
+    let _ = if json { logs.json().try_init() } else { logs.try_init() };
 }

@@ -14,7 +14,12 @@ use serde::{Deserialize, Serialize};
     kind = "Plan",
     category = "tenants",
     derive = "PartialEq",
-    printcolumn(name = "Price", type_ = "integer", json_path = ".spec.monthlyPrice.amount", description = "Monthly price in the smallest unit of the currency"),
+    printcolumn(
+        name = "Price",
+        type_ = "integer",
+        json_path = ".spec.monthlyPrice.amount",
+        description = "Monthly price in the smallest unit of the currency"
+    ),
     printcolumn(name = "Currency", type_ = "string", json_path = ".spec.monthlyPrice.currency"),
     printcolumn(name = "Trial", type_ = "integer", json_path = ".spec.trialDays", description = "Days of trial"),
     printcolumn(name = "Documents", type_ = "integer", json_path = ".spec.limits.documents"),

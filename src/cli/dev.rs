@@ -31,6 +31,14 @@ pub struct Args {
     web_port: u16,
 }
 
+impl Args {
+    /// Where the logs go.
+    pub fn log_file(&self) -> Option<std::fs::File> {
+        std::fs::create_dir_all(&self.folder).ok()?;
+        std::fs::File::create(self.folder.join("dev.log")).ok()
+    }
+}
+
 /// The settings of the providers and the work by their own rules, with the sandbox as the default.
 #[derive(Parser)]
 #[command(no_binary_name = true)]

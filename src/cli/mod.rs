@@ -108,7 +108,7 @@ pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static 
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     install_crypto();
-    crate::telemetry::init_logs();
+    crate::telemetry::init_logs(log_file(&cli.command));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -123,6 +123,16 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `dev` shows its table on the terminal, so its logs go to a file.
+fn log_file(command: &Command) -> Option<std::fs::File> {
+    #[cfg(feature = "sandbox")]
+    if let Command::Dev(args) = command {
+        return args.log_file();
+    }
+    let _ = command;
+    None
 }
 
 async fn run(cli: Cli) -> anyhow::Result<()> {

@@ -41,11 +41,19 @@ pub fn step(effect: &Effect) -> &'static str {
 }
 
 /// Does it. A failure of Kubernetes ends the pass; a failure of a provider is something to decide on.
-pub async fn run(context: &Context, tenant: &Tenant, plan: Option<&Plan>, facts: &Facts, effect: &Effect) -> Result<Acted, kube::Error> {
+pub async fn run(
+    context: &Context,
+    tenant: &Tenant,
+    plan: Option<&Plan>,
+    facts: &Facts,
+    effect: &Effect,
+) -> Result<Acted, kube::Error> {
     tracing::debug!(?effect, "act");
     let outcome = match effect {
         Effect::AssignIdentity => return identity::assign(context, tenant).await.map(Acted::from),
-        Effect::NextCheckout { attempt } => return billing::next_checkout(context, tenant, *attempt).await.map(Acted::from),
+        Effect::NextCheckout { attempt } => {
+            return billing::next_checkout(context, tenant, *attempt).await.map(Acted::from);
+        }
         Effect::StoreStripeIds { customer, subscription } => {
             return billing::store_ids(context, tenant, customer, subscription).await.map(Acted::from);
         }

@@ -118,7 +118,8 @@ impl Context {
     /// Whether the API-key Secret is there; None while the cache may lag behind our own write.
     pub fn api_key_present(&self, tenant: &Tenant) -> Option<bool> {
         let namespace = tenant.namespace().unwrap_or_default();
-        let secret = ObjectRef::<PartialObjectMeta<Secret>>::new(&steps::api_key::secret_name(tenant)).within(&namespace);
+        let secret =
+            ObjectRef::<PartialObjectMeta<Secret>>::new(&steps::api_key::secret_name(tenant)).within(&namespace);
         if self.caches.secrets.get(&secret).is_some() {
             return Some(true);
         }

@@ -110,8 +110,10 @@ pub async fn run(
     health.set_ready();
 
     let scoped = config.namespace.clone();
-    let tenant_api: Api<Tenant> = scoped.as_ref().map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns));
-    let secret_api: Api<PartialObjectMeta<Secret>> = scoped.as_ref().map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns));
+    let tenant_api: Api<Tenant> =
+        scoped.as_ref().map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns));
+    let secret_api: Api<PartialObjectMeta<Secret>> =
+        scoped.as_ref().map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns));
     let tenant_stream = watcher(tenant_api, watcher::Config::default().any_semantic())
         .default_backoff()
         .modify(|t| t.managed_fields_mut().clear())

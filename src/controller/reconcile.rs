@@ -43,7 +43,9 @@ pub fn on_error(tenant: Arc<Tenant>, error: &ReconcileError, _: Arc<Context>) ->
 
 async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     // Both caches fill beside the tenants'.
-    if context.caches.plans.wait_until_ready().await.is_err() || context.caches.secrets.wait_until_ready().await.is_err() {
+    if context.caches.plans.wait_until_ready().await.is_err()
+        || context.caches.secrets.wait_until_ready().await.is_err()
+    {
         return Ok(Action::await_change());
     }
     let uid = tenant.uid().unwrap_or_default();
@@ -85,7 +87,11 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
             Decision::Wait(wait) => {
                 settled.version = version(&object);
                 // While the Secret's cache may lag, look again soon.
-                let wait = if settled.api_key.is_none() && view.status.phase == Some(Phase::Active) { Some(wait.unwrap_or(15).min(15)) } else { wait };
+                let wait = if settled.api_key.is_none() && view.status.phase == Some(Phase::Active) {
+                    Some(wait.unwrap_or(15).min(15))
+                } else {
+                    wait
+                };
                 let wait = wait.map(|s| Duration::from_secs(s.max(1).unsigned_abs()));
                 context.remember(&uid, |m| {
                     m.version = m.version.max(settled.version);
@@ -101,7 +107,11 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
             Decision::Act(effects) => {
                 let done = join_all(effects.iter().map(|effect| {
                     let run = act::run(&context, &object, plan.as_deref(), &facts, effect);
-                    async { tokio::time::timeout_at(deadline, run).await.unwrap_or_else(|_| Ok(act::Acted::from(too_late(effect)))) }
+                    async {
+                        tokio::time::timeout_at(deadline, run)
+                            .await
+                            .unwrap_or_else(|_| Ok(act::Acted::from(too_late(effect))))
+                    }
                 }))
                 .await;
                 for (effect, acted) in effects.iter().zip(done) {

@@ -29,7 +29,10 @@ impl Clock {
 
 /// Signs up, pays, waits until Active, and asks the first question.
 pub async fn run(client: &Client, urls: &Urls, real_stripe: bool) -> anyhow::Result<()> {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).redirect(reqwest::redirect::Policy::none()).build()?;
+    let http = reqwest::Client::builder()
+        .timeout(Duration::from_secs(30))
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?;
     let mut clock = Clock { laps: Vec::new(), last: Instant::now() };
 
     println!("\n1. Analytical Engines Ltd signs up for the starter plan.");
@@ -52,7 +55,9 @@ pub async fn run(client: &Client, urls: &Urls, real_stripe: bool) -> anyhow::Res
     clock.lap("payment");
 
     println!("\n3. The controller provisions.");
-    tokio::time::timeout(LIMIT, table::show(client, Some(&name))).await.context("the tenant was not ready in time")??;
+    tokio::time::timeout(LIMIT, table::show(client, Some(&name)))
+        .await
+        .context("the tenant was not ready in time")??;
     let api: Api<Tenant> = Api::namespaced(client.clone(), "default");
     let status = api.get(&name).await?.status.unwrap_or_default();
     if status.phase != Some(Phase::Active) {
@@ -64,7 +69,12 @@ pub async fn run(client: &Client, urls: &Urls, real_stripe: bool) -> anyhow::Res
     let answer = ask(&http, urls, &id, &token).await?;
     println!("   {}", answer["answer"].as_str().unwrap_or_default());
     for (n, source) in answer["sources"].as_array().into_iter().flatten().enumerate() {
-        println!("   [{}] {}: {}", n + 1, source["id"].as_str().unwrap_or_default(), source["text"].as_str().unwrap_or_default());
+        println!(
+            "   [{}] {}: {}",
+            n + 1,
+            source["id"].as_str().unwrap_or_default(),
+            source["text"].as_str().unwrap_or_default()
+        );
     }
     clock.lap("first answer");
 

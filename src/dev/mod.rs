@@ -78,10 +78,7 @@ pub async fn run(
         }
     };
     let kubeconfig = cluster.as_ref().map(|c| c.kubeconfig.clone());
-    let outcome = tokio::select! {
-        outcome = serve(&config, client, kubeconfig.as_deref(), settings, stop.clone()) => outcome,
-        () = stop => Ok(()),
-    };
+    let outcome = serve(&config, client, kubeconfig.as_deref(), settings, stop).await;
     if let Some(cluster) = cluster {
         eprintln!("Stopping the control plane.");
         cluster.stop().await;
@@ -97,7 +94,10 @@ async fn private_cluster(folder: &Path) -> anyhow::Result<Cluster> {
         std::fs::remove_dir_all(&data).context("removing the data of an earlier run")?;
     }
     let cluster = Cluster::start(&binaries, &data).await?;
-    eprintln!("Control plane ready after {:.1} s (etcd and kube-apiserver on loopback).", start.elapsed().as_secs_f32());
+    eprintln!(
+        "Control plane ready after {:.1} s (etcd and kube-apiserver on loopback).",
+        start.elapsed().as_secs_f32()
+    );
     Ok(cluster)
 }
 
@@ -131,8 +131,14 @@ async fn serve(
     sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", urls.web));
     let env = environment(&urls, &sandbox, kubeconfig, &secret, &settings.env);
     write_env(config, &env)?;
-    let serving = tokio::spawn(web.serve(stop.clone()));
-    let controlling = tokio::spawn(controller::run(client.clone(), settings.controller, settings.providers, stop));
+    let (finish, finished) = tokio::sync::watch::channel(false);
+    let done = || {
+        let mut finished = finished.clone();
+        async move { drop(finished.wait_for(|done| *done).await) }
+    };
+    let mut serving = tokio::spawn(web.serve(done()));
+    let mut controlling =
+        tokio::spawn(controller::run(client.clone(), settings.controller, settings.providers, done()));
     let work = async {
         if config.demo {
             return demo::run(&client, &urls, settings.real_stripe).await;
@@ -141,14 +147,27 @@ async fn serve(
         announce(&urls, config);
         table::show(&client, None).await
     };
-    tokio::select! {
+    let outcome = tokio::select! {
         outcome = work => outcome,
-        ended = serving => Ok(ended??),
-        ended = controlling => Ok(ended??),
+        ended = &mut serving => return Ok(ended??),
+        ended = &mut controlling => return Ok(ended??),
+        () = stop => Ok(()),
+    };
+    finish.send_replace(true);
+    let ended = futures::future::join(serving, controlling);
+    if tokio::time::timeout(Duration::from_secs(5), ended).await.is_err() {
+        tracing::warn!("web or the controller did not end in time");
     }
+    outcome
 }
 
-async fn web(config: &DevConfig, client: &Client, secret: &str, openai: OpenAi, pinecone: Pinecone) -> anyhow::Result<Web> {
+async fn web(
+    config: &DevConfig,
+    client: &Client,
+    secret: &str,
+    openai: OpenAi,
+    pinecone: Pinecone,
+) -> anyhow::Result<Web> {
     let port = std::net::TcpListener::bind(("127.0.0.1", config.web_port)).map_or(0, |_| config.web_port);
     let web = WebConfig {
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),

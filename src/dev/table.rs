@@ -8,7 +8,9 @@ use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
-use crate::api::conditions::{API_KEY_READY, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, is_true};
+use crate::api::conditions::{
+    API_KEY_READY, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, is_true,
+};
 use crate::api::{Phase, Tenant};
 
 const STEPS: [(&str, &str); 5] = [

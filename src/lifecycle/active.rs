@@ -2,8 +2,8 @@
 
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice};
-use crate::api::conditions::{API_KEY_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::ConditionStatus;
+use crate::api::conditions::{API_KEY_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 
 pub fn decide(input: &Input) -> Decision {
     let facts = input.facts;
@@ -16,7 +16,9 @@ pub fn decide(input: &Input) -> Decision {
         return draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)));
     }
     let mut effects = Vec::new();
-    if facts.api_key == Some(false) || (facts.resync && !facts.done.contains(&Effect::EnsureApiKey) && facts.api_key.is_none()) {
+    if facts.api_key == Some(false)
+        || (facts.resync && !facts.done.contains(&Effect::EnsureApiKey) && facts.api_key.is_none())
+    {
         effects.push(Effect::EnsureApiKey);
     }
     if facts.resync && !facts.namespace {
@@ -62,7 +64,12 @@ fn welcome(input: &Input) -> Option<Decision> {
 
 fn observe(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
-    draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::True, "Sent", "the welcome e-mail was handed to the mail server");
+    draft.condition(
+        WELCOME_EMAIL_SENT,
+        ConditionStatus::True,
+        "Sent",
+        "the welcome e-mail was handed to the mail server",
+    );
     draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "the API key is in its Secret");
     if input.plan.is_some() {
         draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "the plan exists");

@@ -72,12 +72,21 @@ fn refund(input: &Input) -> Option<Decision> {
     }
     let Some(refund) = &facts.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
     let mut draft = Draft::new(input);
-    draft.status.refund =
-        Some(Refund { amount: refund.amount, currency: refund.currency.clone(), at: input.now });
+    draft.status.refund = Some(Refund { amount: refund.amount, currency: refund.currency.clone(), at: input.now });
     if refund.amount == 0 {
-        draft.condition(REFUNDED, ConditionStatus::True, "NothingPaid", "nothing had been paid, so nothing is given back; collection is paused");
+        draft.condition(
+            REFUNDED,
+            ConditionStatus::True,
+            "NothingPaid",
+            "nothing had been paid, so nothing is given back; collection is paused",
+        );
     } else {
-        draft.condition(REFUNDED, ConditionStatus::True, "Refunded", "what was paid was given back; collection is paused");
+        draft.condition(
+            REFUNDED,
+            ConditionStatus::True,
+            "Refunded",
+            "what was paid was given back; collection is paused",
+        );
     }
     draft.changed()
 }

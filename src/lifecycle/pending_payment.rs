@@ -54,7 +54,12 @@ fn by_stripe(input: &Input, billing: &BillingFact) -> Decision {
                 url: url.clone(),
                 expires_at: session.expires_at,
             });
-            awaiting(input, draft, "AwaitingPayment", "waiting for the customer to pay; status.checkout.url is the link")
+            awaiting(
+                input,
+                draft,
+                "AwaitingPayment",
+                "waiting for the customer to pay; status.checkout.url is the link",
+            )
         }
         Some(session) if session.state == SessionState::Complete && session.attempt == attempt => {
             let draft = begin_pending(input);

@@ -57,7 +57,12 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
             draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "NotWanted", "the plan has no sample documents");
         }
         (_, Some(f)) => draft.condition(SAMPLE_DATA_READY, ConditionStatus::False, &f.reason, &f.message),
-        _ => draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "Seen", "the sample documents were seen by a query"),
+        _ => draft.condition(
+            SAMPLE_DATA_READY,
+            ConditionStatus::True,
+            "Seen",
+            "the sample documents were seen by a query",
+        ),
     }
     draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "the plan exists");
     if crate::api::conditions::is_true(&draft.status.conditions, SLOW) {

@@ -75,7 +75,10 @@ impl Caller {
     }
 
     /// Sends what `build` makes, again if that can help, and answers the status and the JSON.
-    pub async fn json<T: DeserializeOwned>(&self, build: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<T, ProviderError> {
+    pub async fn json<T: DeserializeOwned>(
+        &self,
+        build: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<T, ProviderError> {
         let bytes = self.bytes(build).await?;
         serde_json::from_slice(&bytes).map_err(|e| ProviderError::garbage(self.provider, e))
     }
@@ -115,8 +118,11 @@ impl Caller {
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ProviderError {
-        let (reason, what) =
-            if error.is_timeout() { ("Timeout", "gave no answer in time") } else { ("Unreachable", "cannot be reached") };
+        let (reason, what) = if error.is_timeout() {
+            ("Timeout", "gave no answer in time")
+        } else {
+            ("Unreachable", "cannot be reached")
+        };
         ProviderError {
             provider: self.provider,
             status: None,

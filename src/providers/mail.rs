@@ -147,7 +147,10 @@ impl Mail {
             .subject(subject)
             .message_id(Some(format!("<{}.{}@{domain}>", letter.tenant_id, letter.key)))
             .header(header::MIME_VERSION_1_0)
-            .multipart(MultiPart::alternative_plain_html(render(format!("{name}.txt"))?, render(format!("{name}.html"))?))
+            .multipart(MultiPart::alternative_plain_html(
+                render(format!("{name}.txt"))?,
+                render(format!("{name}.html"))?,
+            ))
             .map_err(|e| bad(name, &e))
     }
 }

@@ -100,7 +100,11 @@ impl Pinecone {
         host.await.map(String::as_str)
     }
 
-    async fn post<T: serde::de::DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<T, ProviderError> {
+    async fn post<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ProviderError> {
         let url = format!("{}{path}", self.host().await?);
         let body = serde_json::to_vec(body).map_err(|e| ProviderError::garbage(PROVIDER, e))?;
         self.caller

@@ -141,17 +141,13 @@ impl Stripe {
                     StripeMethod::Post => client.post(&url),
                     StripeMethod::Delete => client.delete(&url),
                 };
-                let call = call
-                    .bearer_auth(&self.config.api_key)
-                    .header("stripe-version", API_VERSION);
+                let call = call.bearer_auth(&self.config.api_key).header("stripe-version", API_VERSION);
                 let call = match key {
                     Some(key) => call.header("idempotency-key", key),
                     None => call,
                 };
                 match &request.body {
-                    Some(body) => {
-                        call.header("content-type", "application/x-www-form-urlencoded").body(body.clone())
-                    }
+                    Some(body) => call.header("content-type", "application/x-www-form-urlencoded").body(body.clone()),
                     None => call,
                 }
             })
@@ -254,11 +250,8 @@ impl Stripe {
 
     /// Stops or starts collecting on a subscription.
     pub async fn set_collection(&self, subscription: &str, paused: bool) -> Result<(), ProviderError> {
-        let form = if paused {
-            json!({"pause_collection": {"behavior": "void"}})
-        } else {
-            json!({"pause_collection": ""})
-        };
+        let form =
+            if paused { json!({"pause_collection": {"behavior": "void"}}) } else { json!({"pause_collection": ""}) };
         // No idempotency key: setting the same value twice is the same, and a key would replay an old answer.
         let request = RequestBuilder::new(StripeMethod::Post, format!("/subscriptions/{subscription}")).form(&form);
         self.send::<Identified>(request, None).await?;

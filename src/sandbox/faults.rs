@@ -119,7 +119,11 @@ pub async fn log(State(s): State<Arc<Shared>>) -> Json<Vec<LoggedRequest>> {
 }
 
 /// Logs the request and strikes it with the fault that is armed for it.
-pub async fn inject(State((provider, shared)): State<(&'static str, Arc<Shared>)>, request: Request, next: Next) -> Response {
+pub async fn inject(
+    State((provider, shared)): State<(&'static str, Arc<Shared>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, 64 << 20).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
     let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());

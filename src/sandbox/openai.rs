@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 const DIMENSION: usize = 1536;
-const STOP_WORDS: &[&str] = &["a", "an", "the", "is", "are", "of", "to", "in", "and", "or", "what", "how", "does", "do", "it", "s"];
+const STOP_WORDS: &[&str] =
+    &["a", "an", "the", "is", "are", "of", "to", "in", "and", "or", "what", "how", "does", "do", "it", "s"];
 
 pub(crate) fn routes() -> Router {
-    Router::new()
-        .route("/v1/embeddings", post(embeddings))
-        .route("/v1/chat/completions", post(chat))
-        .route("/v1/models", get(async || Json(json!({"object": "list", "data": [model("text-embedding-3-small"), model("gpt-4o-mini")]}))))
+    Router::new().route("/v1/embeddings", post(embeddings)).route("/v1/chat/completions", post(chat)).route(
+        "/v1/models",
+        get(async || Json(json!({"object": "list", "data": [model("text-embedding-3-small"), model("gpt-4o-mini")]}))),
+    )
 }
 
 fn model(id: &str) -> Value {

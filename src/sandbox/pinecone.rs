@@ -60,7 +60,10 @@ impl Index {
 
 pub(crate) fn routes(state: Arc<Shared>) -> Router {
     Router::new()
-        .route("/indexes", get(async |State(s): State<Arc<Shared>>| Json(json!({"indexes": [s.pinecone.description()]}))))
+        .route(
+            "/indexes",
+            get(async |State(s): State<Arc<Shared>>| Json(json!({"indexes": [s.pinecone.description()]}))),
+        )
         .route("/indexes/{name}", get(describe_index))
         .route("/namespaces", get(list_namespaces).post(create_namespace))
         .route("/namespaces/{name}", get(describe_namespace).delete(delete_namespace))
@@ -86,7 +89,8 @@ async fn describe_index(State(s): State<Arc<Shared>>, Path(name): Path<String>) 
     if name == NAME {
         Json(s.pinecone.description()).into_response()
     } else {
-        let body = json!({"status": 404, "error": {"code": "NOT_FOUND", "message": format!("Resource {name} not found")}});
+        let body =
+            json!({"status": 404, "error": {"code": "NOT_FOUND", "message": format!("Resource {name} not found")}});
         (StatusCode::NOT_FOUND, Json(body)).into_response()
     }
 }
@@ -147,7 +151,8 @@ async fn upsert(State(s): State<Arc<Shared>>, Json(body): Json<Upsert>) -> Respo
         return error(StatusCode::BAD_REQUEST, "between 1 and 1000 vectors are allowed");
     }
     if let Some(bad) = body.vectors.iter().find(|v| v.values.len() != DIMENSION) {
-        let message = format!("Vector dimension {} does not match the dimension of the index {DIMENSION}", bad.values.len());
+        let message =
+            format!("Vector dimension {} does not match the dimension of the index {DIMENSION}", bad.values.len());
         return error(StatusCode::BAD_REQUEST, message);
     }
     if body.vectors.iter().any(|v| v.id.is_empty() || v.id.len() > 512) {
@@ -187,7 +192,10 @@ async fn query(State(s): State<Arc<Shared>>, Json(body): Json<QueryBody>) -> Res
         None => body.vector,
     };
     if vector.len() != DIMENSION && body.id.is_none() {
-        return error(StatusCode::BAD_REQUEST, format!("Vector dimension {} does not match the dimension of the index {DIMENSION}", vector.len()));
+        return error(
+            StatusCode::BAD_REQUEST,
+            format!("Vector dimension {} does not match the dimension of the index {DIMENSION}", vector.len()),
+        );
     }
     let now = Instant::now();
     let mut hits: Vec<_> = namespace
@@ -282,7 +290,9 @@ async fn stats(State(s): State<Arc<Shared>>) -> Json<Value> {
     let each: serde_json::Map<_, _> =
         namespaces.iter().map(|(name, n)| (name.clone(), json!({"vectorCount": n.len()}))).collect();
     let total: usize = namespaces.values().map(BTreeMap::len).sum();
-    Json(json!({"namespaces": each, "dimension": DIMENSION, "indexFullness": 0, "totalVectorCount": total, "metric": "cosine", "vectorType": "dense"}))
+    Json(
+        json!({"namespaces": each, "dimension": DIMENSION, "indexFullness": 0, "totalVectorCount": total, "metric": "cosine", "vectorType": "dense"}),
+    )
 }
 
 /// Counts for tests: how many namespaces were ever made, and what is in each.

@@ -115,12 +115,12 @@ fn routes(app: Arc<App>) -> Router {
         .route("/health", get(health))
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(ready))
-        .route("/metrics", get(async |State(app): State<Arc<App>>| ([("content-type", METRICS_TYPE)], app.metrics.encode())))
+        .route(
+            "/metrics",
+            get(async |State(app): State<Arc<App>>| ([("content-type", METRICS_TYPE)], app.metrics.encode())),
+        )
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60)));
-    timed
-        .route("/tenant/{id}/events", get(tenant::events))
-        .layer(DefaultBodyLimit::max(BODY_LIMIT))
-        .with_state(app)
+    timed.route("/tenant/{id}/events", get(tenant::events)).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(app)
 }
 
 async fn health() -> Json<serde_json::Value> {

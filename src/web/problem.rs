@@ -47,7 +47,11 @@ impl From<kube::Error> for Problem {
             }
             error => {
                 tracing::error!(%error, "Kubernetes");
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the service cannot take this at the moment; please try again in a minute")
+                Self::new(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "unavailable",
+                    "the service cannot take this at the moment; please try again in a minute",
+                )
             }
         }
     }

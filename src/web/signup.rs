@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
-use argon2::Argon2;
+use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::Json;
 use futures::TryStreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
@@ -129,7 +129,9 @@ async fn for_sale(app: &App, name: &str) -> Result<(), Problem> {
     };
     match plan {
         None => refuse(format!("there is no plan named {:?}", name.chars().take(60).collect::<String>())),
-        Some(p) if p.spec.stripe_price_id.is_none() => refuse("this plan is sold by our sales team; please write to us".into()),
+        Some(p) if p.spec.stripe_price_id.is_none() => {
+            refuse("this plan is sold by our sales team; please write to us".into())
+        }
         Some(_) => Ok(()),
     }
 }
@@ -142,7 +144,11 @@ async fn keep_password(app: &App, tenant: &str, name: &str, password: String) ->
     }
     let hash = on_hasher(app, {
         let password = password.clone();
-        move || Argon2::default().hash_password(password.as_bytes(), &SaltString::generate(&mut OsRng)).map(|h| h.to_string())
+        move || {
+            Argon2::default()
+                .hash_password(password.as_bytes(), &SaltString::generate(&mut OsRng))
+                .map(|h| h.to_string())
+        }
     })
     .await?
     .map_err(|e| Problem::internal("argon2", &e))?;

@@ -24,7 +24,8 @@ const STREAM_LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// The tenant that the bearer's token opens, if it is the one that was asked for.
 pub async fn authorized(app: &App, headers: &HeaderMap, id: &str) -> Result<Tenant, Problem> {
-    let token = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
+    let token =
+        headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
     let name = token.and_then(|t| app.identity.tenant_of(t)).ok_or_else(Problem::not_found)?;
     let tenant = app.tenants().get_opt(name).await?.ok_or_else(Problem::not_found)?;
     if View::of(&tenant).tenant_id() == id { Ok(tenant) } else { Err(Problem::not_found()) }
@@ -53,7 +54,11 @@ fn describe(tenant: &Tenant) -> Value {
 }
 
 /// Phase and steps, now.
-pub async fn show(State(app): State<Arc<App>>, Path(id): Path<String>, headers: HeaderMap) -> Result<Json<Value>, Problem> {
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, Problem> {
     Ok(Json(describe(&authorized(&app, &headers, &id).await?)))
 }
 

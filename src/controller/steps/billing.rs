@@ -10,7 +10,10 @@ use crate::lifecycle::{Facts, Outcome, RefundFact};
 use crate::providers::ProviderError;
 use crate::providers::stripe::Payer;
 
-async fn with_payer<T>(tenant: &Tenant, call: impl AsyncFnOnce(&Payer) -> Result<T, ProviderError>) -> Result<T, ProviderError> {
+async fn with_payer<T>(
+    tenant: &Tenant,
+    call: impl AsyncFnOnce(&Payer) -> Result<T, ProviderError>,
+) -> Result<T, ProviderError> {
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
     let payer = Payer {
         tenant_id: tenant.spec.tenant_id.as_deref().unwrap_or_default(),
@@ -27,7 +30,12 @@ pub async fn read(context: &Context, tenant: &Tenant) -> Result<Outcome, Provide
     with_payer(tenant, async |payer| context.providers.stripe.read(payer).await).await.map(Outcome::Billing)
 }
 
-pub async fn open_checkout(context: &Context, tenant: &Tenant, plan: Option<&Plan>, attempt: u32) -> Result<Outcome, ProviderError> {
+pub async fn open_checkout(
+    context: &Context,
+    tenant: &Tenant,
+    plan: Option<&Plan>,
+    attempt: u32,
+) -> Result<Outcome, ProviderError> {
     let price = plan.and_then(|p| p.spec.stripe_price_id.as_deref()).unwrap_or_default();
     let trial_days = plan.map_or(0, |p| p.spec.trial_days);
     let open = async |payer: &Payer| {
@@ -40,7 +48,12 @@ pub async fn next_checkout(context: &Context, tenant: &Tenant, attempt: u32) -> 
     patch(context, tenant, json!({"spec": {"billing": {"stripe": {"checkoutAttempt": attempt}}}})).await
 }
 
-pub async fn store_ids(context: &Context, tenant: &Tenant, customer: &str, subscription: &str) -> Result<Tenant, kube::Error> {
+pub async fn store_ids(
+    context: &Context,
+    tenant: &Tenant,
+    customer: &str,
+    subscription: &str,
+) -> Result<Tenant, kube::Error> {
     let ids = json!({"customerId": customer, "subscriptionId": subscription});
     patch(context, tenant, json!({"spec": {"billing": {"stripe": ids}}})).await
 }

@@ -10,10 +10,16 @@ use crate::lifecycle::{Notice, Outcome, View};
 use crate::providers::ProviderError;
 use crate::providers::mail::{Letter, Template};
 
-pub async fn send(context: &Context, tenant: &Tenant, plan: Option<&Plan>, notice: &Notice) -> Result<Outcome, ProviderError> {
+pub async fn send(
+    context: &Context,
+    tenant: &Tenant,
+    plan: Option<&Plan>,
+    notice: &Notice,
+) -> Result<Outcome, ProviderError> {
     let status = tenant.status.clone().unwrap_or_default();
     let what = status.message.as_deref().unwrap_or_default();
-    let who = format!("{}/{} ({})", tenant.namespace().unwrap_or_default(), tenant.name_any(), tenant.spec.company_name);
+    let who =
+        format!("{}/{} ({})", tenant.namespace().unwrap_or_default(), tenant.name_any(), tenant.spec.company_name);
     let alerts = &context.providers.alerts;
     let (template, refund) = match notice {
         Notice::Welcome => (Template::Welcome, None),

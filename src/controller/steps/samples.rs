@@ -20,13 +20,19 @@ const KEPT: usize = 2_000;
 pub struct Embeddings(Mutex<HashMap<(String, String), Arc<Vec<f32>>>>);
 
 impl Embeddings {
-    async fn of(&self, context: &Context, model: &str, documents: &[SampleDocument]) -> Result<Vec<Arc<Vec<f32>>>, ProviderError> {
+    async fn of(
+        &self,
+        context: &Context,
+        model: &str,
+        documents: &[SampleDocument],
+    ) -> Result<Vec<Arc<Vec<f32>>>, ProviderError> {
         let key = |text: &str| (model.to_owned(), text.to_owned());
         let missing: Vec<&str> = {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             documents.iter().map(|d| d.text.as_str()).filter(|t| !kept.contains_key(&key(t))).collect()
         };
-        let fresh = if missing.is_empty() { Vec::new() } else { context.providers.openai.embed(model, &missing).await? };
+        let fresh =
+            if missing.is_empty() { Vec::new() } else { context.providers.openai.embed(model, &missing).await? };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() + fresh.len() > KEPT {
             kept.clear();
@@ -39,7 +45,10 @@ impl Embeddings {
     }
 }
 
-async fn vectors(context: &Context, plan: Option<&Plan>) -> Result<Vec<(SampleDocument, Arc<Vec<f32>>)>, ProviderError> {
+async fn vectors(
+    context: &Context,
+    plan: Option<&Plan>,
+) -> Result<Vec<(SampleDocument, Arc<Vec<f32>>)>, ProviderError> {
     let Some(plan) = plan else { return Ok(Vec::new()) };
     let documents = &plan.spec.sample_documents;
     let vectors = context.embeddings.of(context, &plan.spec.models.embedding, documents).await?;
@@ -52,7 +61,8 @@ pub async fn store(context: &Context, tenant: &Tenant, plan: Option<&Plan>) -> R
         .await?
         .into_iter()
         .map(|(document, values)| {
-            let mut metadata: BTreeMap<String, Value> = document.metadata.into_iter().map(|(k, v)| (k, json!(v))).collect();
+            let mut metadata: BTreeMap<String, Value> =
+                document.metadata.into_iter().map(|(k, v)| (k, json!(v))).collect();
             metadata.insert("text".into(), json!(document.text));
             Vector { id: document.id, values: values.to_vec(), metadata }
         })

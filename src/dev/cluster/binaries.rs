@@ -31,7 +31,9 @@ pub enum BinariesError {
     #[error("KUBEBUILDER_ASSETS={0} does not hold etcd and kube-apiserver: correct it or unset it")]
     Assets(PathBuf),
     /// No Go.
-    #[error("Go 1.26 or later is needed to build etcd and kube-apiserver: install it from https://go.dev/dl, or set KUBEBUILDER_ASSETS to a folder that holds both")]
+    #[error(
+        "Go 1.26 or later is needed to build etcd and kube-apiserver: install it from https://go.dev/dl, or set KUBEBUILDER_ASSETS to a folder that holds both"
+    )]
     NoGo,
     /// No cache folder.
     #[error("neither XDG_CACHE_HOME nor HOME is set, so there is no place for the built programs")]
@@ -82,7 +84,11 @@ fn cache_folder() -> Result<PathBuf, BinariesError> {
 }
 
 fn version() -> &'static str {
-    GO_MOD.lines().find_map(|l| l.trim().strip_prefix("k8s.io/kubernetes ")).and_then(|v| v.split(' ').next()).unwrap_or("v1.37.2")
+    GO_MOD
+        .lines()
+        .find_map(|l| l.trim().strip_prefix("k8s.io/kubernetes "))
+        .and_then(|v| v.split(' ').next())
+        .unwrap_or("v1.37.2")
 }
 
 async fn build(cache: &Path) -> Result<(), BinariesError> {
@@ -95,7 +101,9 @@ async fn build(cache: &Path) -> Result<(), BinariesError> {
     std::fs::write(work.join("go.mod"), GO_MOD)?;
     std::fs::write(work.join("go.sum"), GO_SUM)?;
     eprintln!("Building etcd and Kubernetes {} from source, once, into {}.", version(), cache.display());
-    eprintln!("This takes about 7 minutes on 2 cores (measured), most of it for kube-apiserver; every later start takes seconds.");
+    eprintln!(
+        "This takes about 7 minutes on 2 cores (measured), most of it for kube-apiserver; every later start takes seconds."
+    );
     let start = Instant::now();
     let total = count(&work).await?;
     compile(&work, total).await?;
@@ -130,7 +138,8 @@ async fn compile(work: &Path, total: u64) -> Result<(), BinariesError> {
     let (major, minor) = version().trim_start_matches('v').split_once('.').unwrap_or(("1", "37"));
     let minor = minor.split('.').next().unwrap_or("37");
     let base = "k8s.io/component-base/version";
-    let flags = format!("-s -w -X {base}.gitVersion={} -X {base}.gitMajor={major} -X {base}.gitMinor={minor}", version());
+    let flags =
+        format!("-s -w -X {base}.gitVersion={} -X {base}.gitMajor={major} -X {base}.gitMinor={minor}", version());
     let mut child = go(work)
         .args(["install", "-v", "-trimpath", "-ldflags", &flags])
         .args(PACKAGES)

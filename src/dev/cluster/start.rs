@@ -58,7 +58,11 @@ impl Cluster {
             cluster.stop().await;
             let log = std::fs::read_to_string(folder.join("kube-apiserver.log")).unwrap_or_default();
             let tail: Vec<_> = log.lines().rev().take(5).collect();
-            bail!("{error}; the last lines of {}:\n{}", folder.join("kube-apiserver.log").display(), tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            bail!(
+                "{error}; the last lines of {}:\n{}",
+                folder.join("kube-apiserver.log").display(),
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
         Ok(cluster)
     }

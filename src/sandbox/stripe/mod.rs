@@ -98,7 +98,8 @@ async fn api(
         let mut data = lock(&s.stripe.data);
         if let Some((before, status, answer)) = key.as_ref().and_then(|k| data.answers.get(k)) {
             if *before != fingerprint {
-                let message = "Keys for idempotent requests can only be used with the same parameters they were first used with.";
+                let message =
+                    "Keys for idempotent requests can only be used with the same parameters they were first used with.";
                 return Problem::new(StatusCode::BAD_REQUEST, message).into_response();
             }
             let status = StatusCode::from_u16(*status).unwrap_or_default();

@@ -45,7 +45,14 @@ pub fn now() -> i64 {
 }
 
 /// Does one call.
-pub fn handle(data: &mut Data, url: &str, method: &Method, path: &[&str], p: &Value, events: &mut Events) -> Result<Value, Problem> {
+pub fn handle(
+    data: &mut Data,
+    url: &str,
+    method: &Method,
+    path: &[&str],
+    p: &Value,
+    events: &mut Events,
+) -> Result<Value, Problem> {
     match (method.as_str(), path) {
         ("POST", ["customers"]) => Ok(create_customer(data, p)),
         ("POST", ["customers", id]) => update(data, "customer", id, p, &["email", "name"]),
@@ -58,7 +65,9 @@ pub fn handle(data: &mut Data, url: &str, method: &Method, path: &[&str], p: &Va
             Ok(json!({"id": id, "object": "customer", "deleted": true}))
         }
         ("POST", ["refunds"]) => create_refund(data, p, events),
-        ("GET", ["account"]) => Ok(json!({"id": "acct_sandbox", "object": "account", "charges_enabled": true, "country": "US", "default_currency": "usd"})),
+        ("GET", ["account"]) => Ok(
+            json!({"id": "acct_sandbox", "object": "account", "charges_enabled": true, "country": "US", "default_currency": "usd"}),
+        ),
         ("GET", ["prices", id]) => match data.prices.get(*id) {
             Some((amount, currency)) => Ok(price(id, *amount, currency)),
             None => Err(Problem::missing("price", id)),
@@ -292,7 +301,10 @@ fn create_refund(data: &mut Data, p: &Value, events: &mut Events) -> Result<Valu
     let intent_id = p["payment_intent"].as_str().unwrap_or_default().to_owned();
     let intent = data.find("payment_intent", &intent_id)?.clone();
     if data.list("refund").iter().any(|r| r["payment_intent"] == intent_id.as_str()) {
-        return Err(Problem { code: Some("charge_already_refunded"), ..Problem::bad("Charge has already been refunded.") });
+        return Err(Problem {
+            code: Some("charge_already_refunded"),
+            ..Problem::bad("Charge has already been refunded.")
+        });
     }
     let refund = json!({
         "id": data.next_id("re"), "object": "refund", "created": now(), "amount": intent["amount"],

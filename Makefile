@@ -1,0 +1,33 @@
+# make dev    everything on this machine, with a live table; Ctrl-C leaves nothing running
+# make demo   the main job once, start to finish
+# make test   everything that must hold
+# make bench  speed and memory, with ratios
+CARGO ?= cargo
+
+.PHONY: dev demo test bench fmt lint generate prerequisites
+
+dev: prerequisites
+	$(CARGO) run --quiet -- dev
+
+demo: prerequisites
+	$(CARGO) run --quiet -- dev --demo
+
+test: prerequisites
+	./tests/run
+
+bench: prerequisites
+	$(CARGO) bench --bench onboarding
+
+fmt:
+	$(CARGO) fmt
+
+lint:
+	$(CARGO) clippy --all-targets -- -D warnings
+
+# crds/ follows the Rust types; a test fails when it drifts.
+generate:
+	$(CARGO) run --quiet -- crds --out crds
+
+prerequisites:
+	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: install it from https://rustup.rs"; exit 1; }
+	@command -v cc >/dev/null || { echo "A C compiler is needed: on Debian, apt-get install build-essential"; exit 1; }
