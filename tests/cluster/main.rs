@@ -1,1 +1,11 @@
+//! The operator against a real kube-apiserver: real processes, real HTTP, real SMTP. One scenario per test.
 
+mod deletion;
+mod faults;
+mod judges;
+mod kill;
+mod manifests;
+mod repair;
+mod signup;
+mod support;
+mod webhooks;

@@ -1,0 +1,115 @@
+//! Providers that fail: retries that are seen, and an end that gives the money back.
+
+use serde_json::json;
+use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::{Phase, RETRY_ANNOTATION};
+
+use crate::support::World;
+
+#[tokio::test]
+async fn a_manual_tenant_is_active_only_after_its_samples_were_seen() {
+    let world = World::start("samples").await;
+    world.sandbox_post("/_sandbox/pinecone", json!({"visibility_ms": 1500})).await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    let status = world.wait_phase("acme", Phase::Active).await;
+    let namespace = status.namespace.expect("a namespace");
+    let pinecone = world.sandbox_get("/_sandbox/pinecone").await;
+    assert_eq!(pinecone["namespaces"][&namespace], 2);
+    let started = status.provisioning.expect("a start").started_at;
+    assert!(status.provisioned_at.expect("an end").since(started) >= 1, "Active before the samples could be seen");
+    assert_eq!(status.quota.expect("a quota").queries_limit, 5_000_000);
+    assert_eq!(status.config.expect("a config").models.chat, "gpt-4o-mini");
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.assert_transitions("acme").await;
+}
+
+#[tokio::test]
+async fn temporary_failures_are_retried_and_counted() {
+    let world = World::start("retry").await;
+    // Two rounds of three quick tries each fail; the third attempt succeeds.
+    world
+        .fault(json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 500, "times": 6}))
+        .await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    let retrying = world.wait("acme", "retrying", |s| s.provisioning.as_ref().is_some_and(|p| p.attempts == 1)).await;
+    let p = retrying.provisioning.expect("attempts");
+    assert!(p.next_retry_at.is_some());
+    assert_eq!((p.failed_step.as_deref(), p.reason.as_deref()), (Some("Namespace"), Some("PineconeProviderError")));
+    let status = world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(status.provisioning.expect("attempts").attempts, 2);
+    world.assert_transitions("acme").await;
+}
+
+#[tokio::test]
+async fn odd_answers_are_survived() {
+    let world = World::start("odd").await;
+    for fault in [
+        json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 429, "retry_after": 1}),
+        json!({"provider": "pinecone", "path": "/vectors/upsert", "drop_after_effect": true}),
+        json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "drop_after_effect": true}),
+        json!({"provider": "openai", "path": "/v1/embeddings", "status": 200, "body": "<html>maintenance</html>"}),
+        json!({"provider": "stripe", "method": "POST", "path": "/v1/customers", "drop_after_effect": true}),
+        json!({"provider": "stripe", "method": "POST", "path": "/v1/checkout", "drop_after_effect": true}),
+    ] {
+        world.fault(fault).await;
+    }
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.wait_phase("acme", Phase::Active).await;
+    world.assert_one_of_each("acme").await;
+}
+
+#[tokio::test]
+async fn a_provider_that_never_answers_is_given_up_for_the_attempt() {
+    let mut world = World::without_controller("silent").await;
+    world.controller_args(&["--provider-timeout-ms=500"]);
+    world.start_controller();
+    world.fault(json!({"provider": "openai", "path": "/v1/embeddings", "delay_ms": 60_000, "times": 3})).await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    let status = world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(status.provisioning.expect("attempts").reason.as_deref(), Some("OpenAITimeout"));
+}
+
+#[tokio::test]
+async fn what_was_paid_is_refunded_once_and_a_retry_starts_over() {
+    let world = World::start("refund").await;
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 500, "times": 1000})).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    let status = world.wait_phase("acme", Phase::Failed).await;
+    let p = status.provisioning.expect("attempts");
+    assert_eq!((p.attempts, p.failed_step.as_deref()), (4, Some("SampleData")));
+    let status = world.wait("acme", "refunded", |s| s.refund.is_some()).await;
+    assert_eq!(status.refund.expect("a refund").amount, 4900);
+    world.wait_true("acme", "Refunded").await;
+    while world.mails("failed-mail").await == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    let alerts = world.sandbox_get("/_sandbox/alerts").await;
+    assert!(alerts.to_string().contains("given up"), "{alerts}");
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(stripe["refund"].as_array().map(Vec::len), Some(1));
+    assert!(stripe["subscription"][0]["pause_collection"].is_object(), "{stripe}");
+
+    let cleared = world.http.delete(format!("{}/_sandbox/faults", world.sandbox.url)).send().await;
+    assert!(cleared.expect("the sandbox answers").status().is_success());
+    world.annotate("acme", RETRY_ANNOTATION, "again").await;
+    world.wait_phase("acme", Phase::Active).await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert!(stripe["subscription"][0]["pause_collection"].is_null(), "{stripe}");
+    assert_eq!(stripe["refund"].as_array().map(Vec::len), Some(1));
+    world.assert_one_of_each("acme").await;
+}
+
+#[tokio::test]
+async fn a_trial_has_nothing_to_refund_and_says_so() {
+    let world = World::start("trial").await;
+    world.fault(json!({"provider": "openai", "path": "/v1/embeddings", "status": 401, "times": 1000})).await;
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    let status = world.wait_phase("acme", Phase::Failed).await;
+    assert_eq!(status.provisioning.expect("attempts").attempts, 1, "a refused key is not retried");
+    let status = world.wait_true("acme", "Refunded").await;
+    let refunded = status.conditions.iter().find(|c| c.type_ == "Refunded").expect("the condition");
+    assert_eq!(refunded.reason, "NothingPaid");
+}

@@ -1,0 +1,1 @@
+//! Others' tools judge us.

@@ -1,0 +1,101 @@
+//! What a platform engineer does with kubectl.
+
+use std::process::Output;
+
+use tenant_operator::api::tenant::BillingMode;
+use tokio::process::Command;
+
+use crate::support::{BINARY, World, control_plane};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+async fn kubectl(args: &[&str]) -> Output {
+    let plane = control_plane();
+    let mut command = Command::new(&plane.kubectl);
+    command.arg("--kubeconfig").arg(&plane.kubeconfig).args(args).current_dir(ROOT);
+    command.output().await.expect("kubectl runs")
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+#[tokio::test]
+async fn crds_and_examples_apply_twice_either_way() {
+    let _world = World::without_controller("examples").await;
+    for args in [
+        &["apply", "-f", "crds/", "-f", "examples/"][..],
+        &["apply", "--server-side", "--force-conflicts", "-f", "crds/", "-f", "examples/"],
+    ] {
+        for _ in 0..2 {
+            let output = kubectl(args).await;
+            assert!(output.status.success(), "{}", out(&output));
+        }
+    }
+    kubectl(&["delete", "--wait=false", "-f", "examples/tenants.yaml"]).await;
+}
+
+#[tokio::test]
+async fn the_definitions_in_the_tree_are_those_of_the_types() {
+    let folder = std::env::temp_dir().join(format!("crds-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let made = Command::new(BINARY).args(["crds", "--out"]).arg(&folder).status().await.expect("it runs");
+    assert!(made.success());
+    for name in ["tenants.yaml", "plans.yaml"] {
+        let fresh = std::fs::read_to_string(folder.join(name)).expect("made");
+        let kept = std::fs::read_to_string(format!("{ROOT}/crds/{name}")).expect("kept");
+        assert_eq!(fresh, kept, "crds/{name} has drifted: run `make generate`");
+    }
+}
+
+#[tokio::test]
+async fn wait_explain_get_and_delete_work() {
+    let world = World::start("kubectl").await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    let ns = world.namespace.as_str();
+    let waited = kubectl(&["wait", "-n", ns, "--for=condition=Ready", "tenant/acme", "--timeout=60s"]).await;
+    assert!(waited.status.success(), "{}", out(&waited));
+    let wide = out(&kubectl(&["get", "tn", "-n", ns, "-o", "wide"]).await);
+    for column in ["COMPANY", "PLAN", "PHASE", "READY", "AGE", "NAMESPACE", "REGION", "SUBSCRIPTION", "MESSAGE"] {
+        assert!(wide.contains(column), "{wide}");
+    }
+    assert!(wide.contains("Active") && wide.contains("manual"), "{wide}");
+    let explained = out(&kubectl(&["explain", "tenant.spec"]).await);
+    assert!(explained.contains("How the customer pays"), "{explained}");
+    let deleted = kubectl(&["delete", "tenant", "acme", "-n", ns, "--timeout=60s"]).await;
+    assert!(deleted.status.success(), "{}", out(&deleted));
+}
+
+#[tokio::test]
+async fn bad_manifests_get_messages_that_a_person_understands() {
+    let world = World::without_controller("bad").await;
+    let cases = [
+        ("companyName: '  ', adminEmail: a@b.cd", "companyName must not be blank"),
+        ("companyName: A, adminEmail: nobody", "adminEmail must be one e-mail address"),
+        ("companyName: A, adminEmail: a@b.cd, billing: {mode: Barter}", "Unsupported value: \"Barter\""),
+        ("companyName: A, adminEmail: a@b.cd, tenantId: ../x", "tenantId"),
+    ];
+    for (spec, wanted) in cases {
+        let manifest = format!(
+            "apiVersion: tenant-operator.dev/v1alpha1\nkind: Tenant\nmetadata: {{name: bad, namespace: {}}}\nspec: {{{spec}}}\n",
+            world.namespace
+        );
+        let path = std::env::temp_dir().join(format!("bad-{}.yaml", std::process::id()));
+        std::fs::write(&path, manifest).expect("written");
+        let output = kubectl(&["apply", "-f", path.to_str().expect("a path")]).await;
+        assert!(!output.status.success() && out(&output).contains(wanted), "{spec}: {}", out(&output));
+    }
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    let output = kubectl(&[
+        "patch",
+        "tenant",
+        "acme",
+        "-n",
+        &world.namespace,
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"plan":"pro"}}"#,
+    ])
+    .await;
+    assert!(out(&output).contains("plan cannot be changed"), "{}", out(&output));
+}

@@ -1,0 +1,78 @@
+//! What somebody broke by hand comes back as it was.
+
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use serde_json::json;
+use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::{Phase, Plan};
+
+use crate::support::World;
+
+#[tokio::test]
+async fn a_deleted_secret_comes_back_with_the_same_key() {
+    let world = World::start("secret").await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    let key = world.api_key("acme").await;
+    assert!(key.starts_with(b"sk_live_"));
+    world.secrets().delete("acme-api-key", &Default::default()).await.expect("deleted");
+    while world.secrets().get_opt("acme-api-key").await.expect("the API answers").is_none() {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(world.api_key("acme").await, key);
+}
+
+#[tokio::test]
+async fn a_wiped_status_is_rebuilt_without_doing_anything_twice() {
+    let world = World::start("wiped").await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    let before = world.tenants().get("acme").await.expect("the tenant");
+    let wipe = Patch::Merge(json!({"status": null}));
+    let seen = world.tenants().patch_status("acme", &PatchParams::default(), &wipe).await.expect("wiped");
+    assert_eq!(seen.status, None);
+    let after = world.wait_true("acme", "WelcomeEmailSent").await;
+    assert_eq!(after.phase, Some(Phase::Active));
+    assert_eq!(after.namespace, before.status.as_ref().and_then(|s| s.namespace.clone()));
+    assert!(after.transitions[0].seq > before.status.expect("a status").transitions.last().expect("one").seq);
+    world.assert_one_of_each("acme").await;
+}
+
+#[tokio::test]
+async fn an_unknown_plan_is_named_and_found_when_it_comes() {
+    let world = World::start("plan").await;
+    world.create("acme", "bespoke", BillingMode::Manual).await;
+    let status = world.wait_true("acme", "Stalled").await;
+    assert!(status.message.as_deref().is_some_and(|m| m.contains("no Plan named \"bespoke\"")), "{status:#?}");
+    let plans: Api<Plan> = Api::all(world.client.clone());
+    let plan: Plan = serde_json::from_value(json!({
+        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": "bespoke"},
+        "spec": {"monthlyPrice": {"amount": 1}, "sampleData": "None"},
+    }))
+    .expect("a plan");
+    plans.create(&PostParams::default(), &plan).await.expect("the plan is taken");
+    world.wait_phase("acme", Phase::Active).await;
+    // A plan that goes away takes no tenant with it.
+    plans.delete("bespoke", &Default::default()).await.expect("deleted");
+    let lost = |s: &tenant_operator::api::TenantStatus| {
+        s.conditions.iter().any(|c| c.type_ == "PlanFound" && c.reason == "PlanNotFound")
+    };
+    let status = world.wait("acme", "without a plan", lost).await;
+    assert_eq!(status.phase, Some(Phase::Active));
+}
+
+#[tokio::test]
+async fn a_spec_edited_in_mid_flight_is_not_lost() {
+    let world = World::start("edited").await;
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "delay_ms": 1500})).await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    world.wait_phase("acme", Phase::Provisioning).await;
+    let edit = Patch::Merge(json!({"spec": {"companyName": "Renamed Engines"}}));
+    world.tenants().patch("acme", &PatchParams::default(), &edit).await.expect("edited");
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    let tenant = world.tenants().get("acme").await.expect("the tenant");
+    assert_eq!(tenant.spec.company_name, "Renamed Engines");
+    assert_eq!(tenant.status.expect("a status").observed_generation, tenant.metadata.generation);
+    world.assert_transitions("acme").await;
+}

@@ -1,0 +1,344 @@
+//! One control plane for all tests; a namespace, a sandbox and processes of its own for each.
+
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tenant_operator::api::tenant::{Billing, BillingMode};
+use tenant_operator::api::{Phase, Tenant, TenantSpec, TenantStatus};
+use tenant_operator::dev::{apply_crds, apply_yaml};
+use tenant_operator::sandbox::{Sandbox, SandboxConfig};
+use tokio::sync::OnceCell;
+
+pub const BINARY: &str = env!("CARGO_BIN_EXE_tenant-operator");
+pub const WEBHOOK_SECRET: &str = "whsec_test";
+/// Generous: a condition that holds is seen at once, one that never holds fails the test.
+const LIMIT: Duration = Duration::from_secs(90);
+
+const PLANS: &str = include_str!("../../examples/plans.yaml");
+const PAID_PLAN: &str = "
+apiVersion: tenant-operator.dev/v1alpha1
+kind: Plan
+metadata: {name: paid}
+spec:
+  stripePriceId: price_paid
+  monthlyPrice: {amount: 4900}
+  trialDays: 0
+  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
+";
+
+/// The control plane. It ends with the test process, which holds its standard input.
+pub struct ControlPlane {
+    pub kubeconfig: PathBuf,
+    pub kubectl: PathBuf,
+    _child: Child,
+    _stdin: ChildStdin,
+}
+
+pub fn control_plane() -> &'static ControlPlane {
+    static PLANE: OnceLock<ControlPlane> = OnceLock::new();
+    PLANE.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("tenant-operator-test-{}", std::process::id()));
+        let mut child = Command::new(BINARY)
+            .args(["dev", "--cluster-only", "--folder"])
+            .arg(&folder)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the control plane starts");
+        let stdin = child.stdin.take().expect("piped");
+        let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let (mut kubeconfig, mut kubectl) = (None, PathBuf::from("kubectl"));
+        for line in lines.map_while(Result::ok) {
+            match line.split_once('=') {
+                Some(("KUBECONFIG", path)) => kubeconfig = Some(PathBuf::from(path)),
+                Some(("KUBECTL", path)) => kubectl = PathBuf::from(path),
+                _ if line == "READY" => break,
+                _ => {}
+            }
+        }
+        let kubeconfig = kubeconfig.expect("the control plane is ready");
+        ControlPlane { kubeconfig, kubectl, _child: child, _stdin: stdin }
+    })
+}
+
+pub async fn client() -> Client {
+    tenant_operator::cli::install_crypto();
+    let plane = tokio::task::spawn_blocking(control_plane).await.expect("the control plane starts");
+    let config = Kubeconfig::read_from(&plane.kubeconfig).expect("a kubeconfig");
+    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a config");
+    let client = Client::try_from(config).expect("a client");
+    static DEFINED: OnceCell<()> = OnceCell::const_new();
+    DEFINED
+        .get_or_init(|| async {
+            apply_crds(&client).await.expect("the definitions apply");
+            apply_yaml(&client, PLANS).await.expect("the plans apply");
+            apply_yaml(&client, PAID_PLAN).await.expect("the plan applies");
+        })
+        .await;
+    client
+}
+
+/// A process that is killed with the test.
+pub struct Process(Child);
+
+impl Process {
+    /// SIGKILL: nothing of it gets to clean up.
+    pub fn kill(mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A test's own world.
+pub struct World {
+    pub client: Client,
+    pub namespace: String,
+    pub sandbox: Sandbox,
+    pub http: reqwest::Client,
+    pub web: String,
+    pub controllers: Vec<Process>,
+    web_process: Option<Process>,
+    args: Vec<String>,
+}
+
+impl World {
+    /// A namespace, a sandbox and a controller with short waits.
+    pub async fn start(name: &str) -> Self {
+        let mut world = Self::without_controller(name).await;
+        world.start_controller();
+        world
+    }
+
+    pub async fn without_controller(name: &str) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let client = client().await;
+        let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        let object = Namespace {
+            metadata: ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() },
+            ..Namespace::default()
+        };
+        Api::all(client.clone()).create(&PostParams::default(), &object).await.expect("a namespace");
+        let sandbox = Sandbox::start(SandboxConfig {
+            listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            ports: [0; 5],
+            webhook_secret: WEBHOOK_SECRET.into(),
+            webhook_url: None,
+            latency_ms: 0,
+        })
+        .await
+        .expect("a sandbox");
+        for (price, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19_900), ("price_paid", 4900)] {
+            sandbox.add_price(price, amount, "usd");
+        }
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(Duration::from_secs(60))
+            .build()
+            .expect("a client");
+        let args =
+            ["--retry-waits=1,1,1", "--notice-retry=1", "--resync=3", "--lease-duration=3", "--attempt-limit=20"];
+        Self {
+            client,
+            namespace,
+            sandbox,
+            http,
+            web: String::new(),
+            controllers: Vec::new(),
+            web_process: None,
+            args: args.map(String::from).to_vec(),
+        }
+    }
+
+    /// More arguments for the controllers that start from now on.
+    pub fn controller_args(&mut self, args: &[&str]) {
+        self.args.extend(args.iter().map(ToString::to_string));
+    }
+
+    fn command(&self, subcommand: &str) -> Command {
+        let s = &self.sandbox;
+        let mut command = Command::new(BINARY);
+        command
+            .arg(subcommand)
+            .arg("--kubeconfig")
+            .arg(&control_plane().kubeconfig)
+            .env("POD_NAMESPACE", &self.namespace)
+            .env("PINECONE_API_KEY", "pc-test")
+            .env("PINECONE_URL", &s.pinecone_url)
+            .env("OPENAI_API_KEY", "sk-test")
+            .env("OPENAI_BASE_URL", &s.openai_url)
+            .env("STRIPE_SECRET_KEY", "sk_test_test")
+            .env("STRIPE_URL", &s.stripe_url)
+            .env("STRIPE_RATE", "500")
+            .env("STRIPE_WEBHOOK_SECRET", format!("whsec_old,{WEBHOOK_SECRET}"))
+            .env("SMTP_URL", format!("smtp://{}", s.smtp_addr))
+            .env("ALERT_WEBHOOK_URL", format!("{}/_sandbox/alerts", s.url))
+            .stdin(Stdio::null());
+        command
+    }
+
+    pub fn start_controller(&mut self) {
+        let mut command = self.command("controller");
+        command.args(["--listen", "127.0.0.1:0", "--namespace", &self.namespace]).args(&self.args);
+        self.controllers.push(Process(command.spawn().expect("the controller starts")));
+    }
+
+    /// Starts web and sends the sandbox's webhooks to it.
+    pub fn start_web(&mut self, args: &[&str]) {
+        let mut command = self.command("web");
+        command.args(["--listen", "127.0.0.1:0", "--namespace", &self.namespace]).args(args).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("web starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("web says where it listens");
+        self.web = line.trim().strip_prefix("listening on ").expect("an address").to_owned();
+        self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
+        self.web_process = Some(Process(child));
+    }
+
+    pub fn tenants(&self) -> Api<Tenant> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub fn secrets(&self) -> Api<Secret> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub async fn create(&self, name: &str, plan: &str, mode: BillingMode) -> Tenant {
+        let tenant = tenant(name, plan, mode);
+        self.tenants().create(&PostParams::default(), &tenant).await.expect("the tenant is taken")
+    }
+
+    pub async fn status(&self, name: &str) -> TenantStatus {
+        self.tenants().get(name).await.expect("the tenant is there").status.unwrap_or_default()
+    }
+
+    /// Waits until the status is as wanted.
+    pub async fn wait(&self, name: &str, what: &str, wanted: impl Fn(&TenantStatus) -> bool) -> TenantStatus {
+        let start = Instant::now();
+        loop {
+            let status = self.status(name).await;
+            if wanted(&status) {
+                return status;
+            }
+            assert!(start.elapsed() < LIMIT, "{name} is not {what}: {status:#?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn wait_phase(&self, name: &str, phase: Phase) -> TenantStatus {
+        self.wait(name, &phase.to_string(), |s| s.phase == Some(phase)).await
+    }
+
+    pub async fn wait_true(&self, name: &str, condition: &str) -> TenantStatus {
+        self.wait(name, condition, |s| tenant_operator::api::conditions::is_true(&s.conditions, condition)).await
+    }
+
+    pub async fn wait_gone(&self, name: &str) {
+        let start = Instant::now();
+        while self.tenants().get_opt(name).await.expect("the API answers").is_some() {
+            assert!(start.elapsed() < LIMIT, "{name} is still there: {:#?}", self.status(name).await);
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    pub async fn annotate(&self, name: &str, key: &str, value: &str) {
+        let patch = json!({"metadata": {"annotations": {key: value}}});
+        self.tenants().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("annotated");
+    }
+
+    pub async fn sandbox_get(&self, path: &str) -> Value {
+        let answer = self.http.get(format!("{}{path}", self.sandbox.url)).send().await.expect("the sandbox answers");
+        answer.json().await.expect("JSON")
+    }
+
+    pub async fn sandbox_post(&self, path: &str, body: Value) {
+        let answer = self.http.post(format!("{}{path}", self.sandbox.url)).json(&body).send().await;
+        assert!(answer.expect("the sandbox answers").status().is_success());
+    }
+
+    pub async fn fault(&self, fault: Value) {
+        self.sandbox_post("/_sandbox/faults", fault).await;
+    }
+
+    pub async fn pay(&self, name: &str) {
+        let status = self.wait(name, "waiting for payment", |s| s.checkout.is_some()).await;
+        let url = status.checkout.expect("a link").url;
+        let answer = self.http.post(url).form(&[("card", "4242424242424242")]).send().await.expect("the page answers");
+        assert_eq!(answer.status(), 303);
+    }
+
+    pub async fn api_key(&self, name: &str) -> Vec<u8> {
+        let secret = self.secrets().get(&format!("{name}-api-key")).await.expect("the Secret is there");
+        secret.data.expect("data")["api-key"].0.clone()
+    }
+
+    /// How many mails whose Message-ID names this template were sent to the tenant: under one id, however often.
+    pub async fn mails(&self, key: &str) -> usize {
+        let mails = self.sandbox_get("/_sandbox/mails").await;
+        let ids: std::collections::BTreeSet<_> = mails
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|m| m["message_id"].as_str())
+            .filter(|id| id.contains(&format!(".{key}")))
+            .collect();
+        ids.len()
+    }
+
+    /// One namespace, Secret, customer, subscription and welcome mail, whatever happened on the way.
+    pub async fn assert_one_of_each(&self, name: &str) {
+        self.wait_true(name, "WelcomeEmailSent").await;
+        let pinecone = self.sandbox_get("/_sandbox/pinecone").await;
+        assert_eq!(pinecone["created"], 1, "namespaces: {pinecone}");
+        let stripe = self.sandbox_get("/_sandbox/state").await;
+        for kind in ["customer", "subscription", "invoice"] {
+            assert_eq!(stripe[kind].as_array().map(Vec::len), Some(1), "{kind}: {stripe}");
+        }
+        assert_eq!(self.mails("welcome").await, 1);
+        self.assert_transitions(name).await;
+    }
+
+    /// Each change of phase once, in order.
+    pub async fn assert_transitions(&self, name: &str) {
+        let transitions = self.status(name).await.transitions;
+        let mut before = None;
+        let mut seq = 0;
+        for t in &transitions {
+            assert_eq!(t.from_state, before, "{transitions:#?}");
+            assert!(t.seq > seq, "{transitions:#?}");
+            (before, seq) = (Some(t.to_state), t.seq);
+        }
+    }
+}
+
+pub fn tenant(name: &str, plan: &str, mode: BillingMode) -> Tenant {
+    Tenant::new(
+        name,
+        TenantSpec {
+            company_name: "Analytical Engines".into(),
+            admin_email: format!("{name}@example.com"),
+            plan: plan.into(),
+            billing: Billing { mode, approved: mode == BillingMode::Manual, stripe: None },
+            tenant_id: None,
+            login: None,
+            terms: None,
+            api_key_generation: 1,
+        },
+    )
+}

@@ -1,0 +1,76 @@
+//! Stripe's webhooks: what is refused, what is ignored, and what heals without them.
+
+use jiff::Timestamp;
+use serde_json::json;
+use tenant_operator::api::Phase;
+use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::sandbox::stripe::webhooks::sign;
+
+use crate::support::{WEBHOOK_SECRET, World};
+
+async fn deliver(world: &World, signature: Option<String>, body: &str) -> u16 {
+    let mut request = world.http.post(format!("{}/webhooks/stripe", world.web)).body(body.to_owned());
+    if let Some(signature) = signature {
+        request = request.header("stripe-signature", signature);
+    }
+    request.send().await.expect("web answers").status().as_u16()
+}
+
+#[tokio::test]
+async fn only_signed_fresh_events_are_taken() {
+    let mut world = World::without_controller("signature").await;
+    world.start_web(&[]);
+    let now = Timestamp::now().as_second();
+    let body = json!({"id": "evt_1", "type": "some.future.type", "data": {"object": {"object": "thing"}}}).to_string();
+    assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now, &body)), &body).await, 200, "a type that is not used");
+    assert_eq!(deliver(&world, Some(sign("whsec_old", now, &body)), &body).await, 200, "the other of two secrets");
+    assert_eq!(deliver(&world, None, &body).await, 400, "unsigned");
+    assert_eq!(deliver(&world, Some("t=1,v1=zz".into()), &body).await, 400, "malformed");
+    assert_eq!(deliver(&world, Some(sign("whsec_wrong", now, &body)), &body).await, 400, "another secret");
+    assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now - 301, &body)), &body).await, 400, "stale");
+    assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now, &body)), "{}").await, 400, "another body");
+    assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now, "no JSON")), "no JSON").await, 400, "no JSON");
+    let unknown = json!({"id": "evt_2", "type": "checkout.session.completed", "data": {"object": {
+        "customer": "cus_1", "subscription": "sub_1",
+        "metadata": {"tenant_id": "x", "tenant_namespace": world.namespace, "tenant_name": "nobody"}}}})
+    .to_string();
+    assert_eq!(deliver(&world, Some(sign(WEBHOOK_SECRET, now, &unknown)), &unknown).await, 200, "no such tenant");
+}
+
+#[tokio::test]
+async fn events_twice_late_and_in_any_order_make_one_tenant() {
+    let mut world = World::start("order").await;
+    world.start_web(&[]);
+    world.sandbox_post("/_sandbox/webhooks", json!({"repeat": 2, "reverse": true, "delay_ms": 200})).await;
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.wait_phase("acme", Phase::Active).await;
+    world.assert_one_of_each("acme").await;
+}
+
+#[tokio::test]
+async fn a_lost_webhook_is_healed_by_the_resync() {
+    let mut world = World::start("lost").await;
+    world.start_web(&[]);
+    world.sandbox_post("/_sandbox/webhooks", json!({"lose": true})).await;
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    let status = world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(status.subscription.as_deref(), Some("trialing"));
+    assert!(status.trial_ends_at.is_some());
+    world.assert_one_of_each("acme").await;
+}
+
+#[tokio::test]
+async fn an_expired_session_is_replaced_by_a_new_one() {
+    let world = World::start("expired").await;
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    let first = world.wait("acme", "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link");
+    let expire = format!("{}/v1/checkout/sessions/{}/expire", world.sandbox.stripe_url, first.session_id);
+    assert_eq!(world.http.post(expire).bearer_auth("sk_test").send().await.expect("an answer").status(), 200);
+    let replaced =
+        |s: &tenant_operator::api::TenantStatus| s.checkout.as_ref().is_some_and(|c| c.session_id != first.session_id);
+    world.wait("acme", "given a new link", replaced).await;
+    world.pay("acme").await;
+    world.wait_phase("acme", Phase::Active).await;
+}
