@@ -1,1 +1,78 @@
+//! `lifecycle::decide`, the very function that production runs, explored in a small world: one tenant, Kubernetes,
+//! Pinecone, Stripe and mail; crashes between any two effects, lost answers, refusals, stale reads, lost status.
 
+mod mistakes;
+mod world;
+
+use stateright::{Checker, Model};
+use tenant_operator::api::tenant::BillingMode;
+
+use mistakes::Mistake;
+use world::{Budget, Small};
+
+fn explore(name: &str, model: Small) {
+    let checker = model.checker().threads(2).spawn_bfs().join();
+    println!("{name}: {} states explored, {} distinct", checker.state_count(), checker.unique_state_count());
+    for (property, path) in checker.discoveries() {
+        if property != "Active is reached" {
+            let last = path.last_state().clone();
+            panic!("{property} does not hold after {:?}\n{last:#?}", path.into_actions());
+        }
+    }
+    assert!(checker.unique_state_count() > 50, "a world this small proves nothing");
+}
+
+#[test]
+fn a_tenant_that_pays_by_stripe() {
+    let budget = Budget { crashes: 2, faults: 2, stale: 1, ..Budget::default() };
+    explore("Stripe, crashes, faults and stale reads", Small::new(BillingMode::Stripe, budget));
+}
+
+#[test]
+fn a_tenant_billed_by_hand() {
+    let budget = Budget { crashes: 2, faults: 1, stale: 1, wipes: 1, secrets: 1, ..Budget::default() };
+    explore("Manual, lost status and Secrets", Small::new(BillingMode::Manual, budget));
+}
+
+#[test]
+fn a_lost_status_and_an_expired_session() {
+    let budget = Budget { crashes: 1, wipes: 1, expiries: 1, ..Budget::default() };
+    explore("Stripe, lost status, expired session", Small::new(BillingMode::Stripe, budget));
+}
+
+#[test]
+fn a_provider_that_stays_broken_and_a_retry_after_it() {
+    let budget = Budget { crashes: 1, faults: 1, repairs: 1, ..Budget::default() };
+    explore(
+        "Stripe, a broken provider, refund, retry",
+        Small { broken: true, ..Small::new(BillingMode::Stripe, budget) },
+    );
+}
+
+#[test]
+fn a_deletion_at_any_moment() {
+    let budget = Budget { crashes: 1, faults: 1, deletions: 1, ..Budget::default() };
+    explore("Stripe, deletion at any moment", Small::new(BillingMode::Stripe, budget));
+}
+
+/// The checker is known to bite: each seeded mistake violates the property that it should.
+#[test]
+fn seeded_mistakes_are_caught() {
+    let budget = Budget { crashes: 1, faults: 1, stale: 1, ..Budget::default() };
+    let cases = [
+        (Mistake::SamplesAssumedSeen, false, "Active only after the samples were seen"),
+        (Mistake::StaleWritesAccepted, false, "each phase change once, in order"),
+        (Mistake::SentForgotten, false, "eventually stable reconciliation"),
+        (Mistake::NewKeyEachTime, false, "one customer, one charge, one refund, one namespace"),
+        (Mistake::AttemptsForgotten, true, "eventually stable reconciliation"),
+        (Mistake::PauseUnseen, true, "eventually stable reconciliation"),
+    ];
+    for (mistake, broken, property) in cases {
+        let budget = Budget { repairs: u8::from(broken), stale: u8::from(!broken), ..budget };
+        let model = Small { mistake: Some(mistake), broken, ..Small::new(BillingMode::Stripe, budget) };
+        let checker =
+            model.checker().threads(2).finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join();
+        assert!(checker.discovery(property).is_some(), "{mistake:?} was not caught by {property:?}");
+        println!("{mistake:?}: caught by {property:?} after {} states", checker.unique_state_count());
+    }
+}
