@@ -53,6 +53,9 @@ impl Index {
         json!({
             "name": NAME, "dimension": DIMENSION, "metric": "cosine", "host": self.url, "vector_type": "dense",
             "spec": {"serverless": {"cloud": "aws", "region": "us-east-1"}},
+            // The shape since 2026-07 beside the one that 2026-04 has.
+            "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": DIMENSION, "metric": "cosine"}}},
+            "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
             "status": {"ready": true, "state": "Ready"}, "deletion_protection": "disabled", "tags": {},
         })
     }

@@ -1,1 +1,170 @@
-//! Others' tools judge us.
+//! Others' tools judge us: the vendors' official SDKs drive the sandbox, and Stripe's own stripe-mock takes every
+//! request that the product sends.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use serde_json::{Value, json};
+use tenant_operator::api::Phase;
+use tenant_operator::api::tenant::BillingMode;
+use tokio::process::Command;
+
+use crate::support::{WEBHOOK_SECRET, World};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
+}
+
+async fn must(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().await.expect("it runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{command:?}: {text}");
+    text
+}
+
+/// Python with the SDKs, made once.
+async fn python() -> PathBuf {
+    let folder = target().join("judges");
+    let python = folder.join("bin/python");
+    let done = folder.join("installed");
+    let requirements = format!("{ROOT}/tests/judges/requirements.txt");
+    let wanted = std::fs::read_to_string(&requirements).expect("the list of SDKs");
+    if std::fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
+        must(Command::new("python3").args(["-m", "venv"]).arg(&folder)).await;
+        must(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r", &requirements])).await;
+        std::fs::write(done, wanted).expect("noted");
+    }
+    python
+}
+
+type Deliveries = Arc<Mutex<Vec<String>>>;
+
+async fn receive(State(got): State<Deliveries>, headers: HeaderMap, body: String) {
+    let signature = headers.get("stripe-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    got.lock().expect("a lock").push(json!({"signature": signature, "body": body}).to_string());
+}
+
+#[tokio::test]
+async fn the_official_sdks_drive_the_sandbox() {
+    let python = python().await;
+    let world = World::start("sdks").await;
+    let got = Deliveries::default();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    world.sandbox.send_webhooks_to(&format!("http://{}/", listener.local_addr().expect("an address")));
+    let routes = Router::new().route("/", post(receive)).with_state(got.clone());
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.wait_phase("acme", Phase::Active).await;
+    while got.lock().expect("a lock").len() < 3 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let file = target().join("deliveries.jsonl");
+    std::fs::write(&file, got.lock().expect("a lock").join("\n")).expect("written");
+    let mut judge = Command::new(python);
+    judge
+        .arg(format!("{ROOT}/tests/judges/sdks.py"))
+        .env("STRIPE_URL", &world.sandbox.stripe_url)
+        .env("PINECONE_URL", &world.sandbox.pinecone_url)
+        .env("OPENAI_BASE_URL", &world.sandbox.openai_url)
+        .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
+        .env("DELIVERIES", file);
+    let said = must(&mut judge).await;
+    assert_eq!(said.matches(": passed").count(), 4, "{said}");
+}
+
+/// Every kind of request that the product sends to Stripe, from one tenant that pays, fails, is refunded, comes back
+/// and leaves, and one that leaves before it has paid.
+async fn every_request() -> Vec<Value> {
+    let world = World::start("requests").await;
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 1})).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.wait_true("acme", "Refunded").await;
+    world.annotate("acme", tenant_operator::api::RETRY_ANNOTATION, "again").await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create("trial", "starter", BillingMode::Stripe).await;
+    world.wait("trial", "waiting", |s| s.checkout.is_some()).await;
+    for name in ["acme", "trial"] {
+        world.tenants().delete(name, &Default::default()).await.expect("deleted");
+        world.wait_gone(name).await;
+    }
+    let log = world.sandbox_get("/_sandbox/requests").await;
+    let ours = |r: &&Value| r["provider"] == "stripe" && r["path"].as_str().is_some_and(|p| p.starts_with("/v1/"));
+    log.as_array().into_iter().flatten().filter(ours).cloned().collect()
+}
+
+#[tokio::test]
+async fn stripe_mock_takes_every_request_that_the_product_sends() {
+    let binary = target().join("stripe-mock");
+    let folder = format!("{ROOT}/tests/judges/stripe-mock");
+    must(
+        Command::new("go").args(["build", "-o"]).arg(&binary).arg("github.com/stripe/stripe-mock").current_dir(folder),
+    )
+    .await;
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        free.local_addr().expect("an address").port()
+    };
+    let mut mock = Command::new(binary)
+        .args(["-http-addr", &format!("127.0.0.1:{port}")])
+        .stdout(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("stripe-mock starts");
+    let requests = every_request().await;
+    let http = reqwest::Client::new();
+    let mut kinds = std::collections::BTreeSet::new();
+    for request in &requests {
+        let text = |key: &str| request[key].as_str().unwrap_or_default().to_owned();
+        let url = format!("http://127.0.0.1:{port}{}?{}", text("path"), text("query"));
+        let method: reqwest::Method = text("method").parse().expect("a method");
+        let call = http
+            .request(method.clone(), url)
+            .bearer_auth("sk_test_123")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .body(text("body"));
+        let answer = call.send().await.expect("stripe-mock answers");
+        let status = answer.status();
+        let said = answer.text().await.unwrap_or_default();
+        assert!(status.is_success(), "{request}: {status} {said}");
+        let path: Vec<_> = request["path"]
+            .as_str()
+            .into_iter()
+            .flat_map(|p| p.split('/'))
+            .filter(|p| !p.contains('_') || *p == "invoice_payments")
+            .map(str::to_owned)
+            .collect();
+        kinds.insert(format!("{method} {}", path.join("/")));
+    }
+    // Proof that all kinds were seen: a new request of the product must be added to the scenario.
+    for kind in [
+        "POST /v1/customers",
+        "POST /v1/checkout/sessions",
+        "POST /v1/checkout/sessions/expire",
+        "GET /v1/subscriptions",
+        "POST /v1/subscriptions",
+        "DELETE /v1/subscriptions",
+        "GET /v1/invoices",
+        "GET /v1/invoice_payments",
+        "GET /v1/refunds",
+        "POST /v1/refunds",
+    ] {
+        assert!(kinds.contains(kind), "{kind} was not sent: {kinds:?}");
+    }
+    // And that the judge refuses what is wrong.
+    let wrong = http
+        .post(format!("http://127.0.0.1:{port}/v1/checkout/sessions"))
+        .bearer_auth("sk_test_123")
+        .form(&[("mode", "barter")]);
+    assert_eq!(wrong.send().await.expect("stripe-mock answers").status(), 400);
+    mock.kill().await.expect("it ends");
+}

@@ -3,7 +3,7 @@
 use kube::ResourceExt;
 use serde_json::json;
 
-use super::identity::patch;
+use super::identity::patch_as_is;
 use crate::api::{Plan, SENT_ANNOTATION, Tenant};
 use crate::controller::context::Context;
 use crate::lifecycle::{Notice, Outcome, View};
@@ -66,10 +66,11 @@ fn refunded(tenant: &Tenant) -> Option<String> {
     })
 }
 
-/// Writes down what was sent, in an annotation that outlives the status.
+/// Writes down what was sent, in an annotation that outlives the status. Only the controller writes it, so an edit of
+/// the object in the meantime is no reason to send again.
 pub async fn mark(context: &Context, tenant: &Tenant, sent: &[Notice]) -> Result<Tenant, kube::Error> {
     let mut all = View::of(tenant).sent;
     all.extend(sent.iter().map(Notice::key));
     let list = all.into_iter().collect::<Vec<_>>().join(",");
-    patch(context, tenant, json!({"metadata": {"annotations": {SENT_ANNOTATION: list}}})).await
+    patch_as_is(context, tenant, json!({"metadata": {"annotations": {SENT_ANNOTATION: list}}})).await
 }

@@ -1,0 +1,159 @@
+"""The vendors' official SDKs drive the sandbox: they judge whether it speaks the protocols."""
+
+import json
+import os
+import time
+import urllib.request
+
+import openai
+import pinecone
+import stripe
+
+ENV = os.environ
+
+
+def post(url, body, content_type="application/json"):
+    request = urllib.request.Request(url, data=body.encode(), headers={"content-type": content_type}, method="POST")
+    opener = urllib.request.build_opener(NoRedirect)
+    try:
+        return opener.open(request, timeout=20).status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *args):
+        return None
+
+
+def judge_stripe():
+    client = stripe.StripeClient("sk_test_judge", base_addresses={"api": ENV["STRIPE_URL"]})
+    customer = client.v1.customers.create({"email": "judge@example.com", "metadata": {"tenant_id": "judge"}})
+    found = client.v1.customers.list({"email": "judge@example.com"})
+    assert [c.id for c in found.data] == [customer.id]
+    params = {
+        "mode": "subscription",
+        "customer": customer.id,
+        "line_items": [{"price": "price_paid", "quantity": 1}],
+        "success_url": "https://example.com/ok",
+        "metadata": {"tenant_id": "judge"},
+        "subscription_data": {"metadata": {"tenant_id": "judge"}},
+    }
+    session = client.v1.checkout.sessions.create(params, {"idempotency_key": "judge-1"})
+    again = client.v1.checkout.sessions.create(params, {"idempotency_key": "judge-1"})
+    assert session.id == again.id and session.status == "open", "the same key answers the same session"
+    try:
+        client.v1.checkout.sessions.create({**params, "mode": "setup"}, {"idempotency_key": "judge-1"})
+        raise AssertionError("a key with other parameters was taken")
+    except stripe.StripeError:
+        pass
+    form = "application/x-www-form-urlencoded"
+    assert post(session.url, "card=4000000000000002", form) == 402, "a declined card"
+    assert post(session.url, "card=4242424242424242", form) == 303
+    session = client.v1.checkout.sessions.retrieve(session.id)
+    assert session.status == "complete" and session.payment_status == "paid"
+    subscription = client.v1.subscriptions.retrieve(session.subscription)
+    assert subscription.status == "active" and subscription.metadata["tenant_id"] == "judge"
+    assert subscription["items"].data[0].price.id == "price_paid"
+    invoice = client.v1.invoices.list({"subscription": subscription.id}).data[0]
+    assert invoice.parent.subscription_details.subscription == subscription.id
+    payment = client.v1.invoice_payments.list({"invoice": invoice.id}).data[0]
+    refund = client.v1.refunds.create({"payment_intent": payment.payment.payment_intent})
+    assert refund.amount == 4900 and refund.status == "succeeded"
+    try:
+        client.v1.refunds.create({"payment_intent": payment.payment.payment_intent})
+        raise AssertionError("a second refund was taken")
+    except stripe.InvalidRequestError as error:
+        assert error.code == "charge_already_refunded"
+    paused = client.v1.subscriptions.update(subscription.id, {"pause_collection": {"behavior": "void"}})
+    assert paused.pause_collection.behavior == "void"
+    assert client.v1.subscriptions.update(subscription.id, {"pause_collection": ""}).pause_collection is None
+    assert client.v1.subscriptions.cancel(subscription.id).status == "canceled"
+    try:
+        client.v1.customers.retrieve("cus_missing")
+        raise AssertionError("a missing customer was found")
+    except stripe.InvalidRequestError as error:
+        assert error.code == "resource_missing"
+    types = {e.type for e in client.v1.events.list({"limit": 50}).data}
+    assert {"checkout.session.completed", "customer.subscription.deleted", "invoice.paid"} <= types, types
+
+
+def judge_webhooks():
+    """The sandbox delivered here what the SDK must take; the test's receiver wrote it down."""
+    with open(ENV["DELIVERIES"]) as file:
+        deliveries = [json.loads(line) for line in file]
+    assert deliveries
+    for delivery in deliveries:
+        event = stripe.Webhook.construct_event(delivery["body"], delivery["signature"], ENV["STRIPE_WEBHOOK_SECRET"])
+        assert event.id.startswith("evt_")
+        try:
+            stripe.Webhook.construct_event(delivery["body"] + " ", delivery["signature"], ENV["STRIPE_WEBHOOK_SECRET"])
+            raise AssertionError("a changed body was taken")
+        except stripe.SignatureVerificationError:
+            pass
+
+
+def eventually(what, check):
+    for _ in range(100):
+        if check():
+            return
+        time.sleep(0.1)
+    raise AssertionError(what)
+
+
+def judge_pinecone():
+    client = pinecone.Pinecone(api_key="pc-judge", host=ENV["PINECONE_URL"])
+    described = client.describe_index("multi-tenant-rag")
+    assert described.dimension == 1536 and described.metric == "cosine"
+    index = client.Index(host=described.host)
+    index.create_namespace(name="judge")
+    try:
+        index.create_namespace(name="judge")
+        raise AssertionError("a namespace was made twice")
+    except pinecone.PineconeException as error:
+        assert getattr(error, "status", None) in (409, None) or "409" in str(error), error
+    assert index.describe_namespace(namespace="judge").name == "judge"
+    assert "judge" in [n.name for page in index.list_namespaces() for n in page.namespaces]
+    unit = lambda i: [1.0 if n == i else 0.0 for n in range(1536)]
+    index.upsert(vectors=[{"id": f"v{i}", "values": unit(i), "metadata": {"n": str(i)}} for i in range(3)], namespace="judge")
+    found = index.query(vector=unit(1), top_k=2, namespace="judge", include_metadata=True)
+    assert found.matches[0].id == "v1" and found.matches[0].metadata["n"] == "1", found
+    assert abs(found.matches[0].score - 1.0) < 1e-5
+    assert set(index.fetch(ids=["v0", "v2"], namespace="judge").vectors) == {"v0", "v2"}
+    assert {v.id for page in index.list(namespace="judge") for v in page.vectors} == {"v0", "v1", "v2"}
+    index.delete(ids=["v0"], namespace="judge")
+    assert "v0" not in index.fetch(ids=["v0"], namespace="judge").vectors
+    assert index.describe_index_stats().namespaces["judge"].vector_count == 2
+    index.delete_namespace(namespace="judge")
+    try:
+        index.describe_namespace(namespace="judge")
+        raise AssertionError("a deleted namespace was found")
+    except pinecone.PineconeException:
+        pass
+
+
+def judge_openai():
+    client = openai.OpenAI(api_key="sk-judge", base_url=ENV["OPENAI_BASE_URL"])
+    texts = ["What is RAG?", "RAG means retrieval-augmented generation", "the weather in Turin"]
+    # The SDK asks for base64 unless told otherwise.
+    vectors = [d.embedding for d in client.embeddings.create(model="text-embedding-3-small", input=texts).data]
+    floats = client.embeddings.create(model="text-embedding-3-small", input=texts, encoding_format="float")
+    assert all(abs(a - b) < 1e-6 for a, b in zip(vectors[0], floats.data[0].embedding))
+    dot = lambda a, b: sum(x * y for x, y in zip(a, b))
+    assert len(vectors[0]) == 1536 and abs(dot(vectors[0], vectors[0]) - 1) < 1e-4
+    assert dot(vectors[0], vectors[1]) > dot(vectors[0], vectors[2])
+    answer = client.chat.completions.create(
+        model="gpt-4o-mini",
+        messages=[{"role": "user", "content": "Passages:\n[1] It rains.\n[2] RAG is retrieval.\n\nQuestion: What is RAG?"}],
+    )
+    assert "[2]" in answer.choices[0].message.content and answer.usage.total_tokens > 0
+    try:
+        client.embeddings.create(model="text-embedding-3-small", input=[])
+        raise AssertionError("an empty input was taken")
+    except openai.BadRequestError:
+        pass
+
+
+for judge in [judge_stripe, judge_webhooks, judge_pinecone, judge_openai]:
+    judge()
+    print(f"{judge.__name__}: passed")
