@@ -112,4 +112,20 @@ async fn a_trial_has_nothing_to_refund_and_says_so() {
     let status = world.wait_true("acme", "Refunded").await;
     let refunded = status.conditions.iter().find(|c| c.type_ == "Refunded").expect("the condition");
     assert_eq!(refunded.reason, "NothingPaid");
+    let before = status.transitions.len();
+
+    let retry = || {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"));
+        command.args(["retry", "acme", "--namespace", &world.namespace]);
+        command.arg("--kubeconfig").arg(&crate::support::control_plane().kubeconfig);
+        command
+    };
+    assert!(retry().status().await.expect("it runs").success());
+    let again =
+        |s: &tenant_operator::api::TenantStatus| s.phase == Some(Phase::Failed) && s.transitions.len() == before + 2;
+    world.wait("acme", "failed again", again).await;
+    world.annotate("acme", "example.com/unrelated", "1").await;
+    world.assert_transitions("acme").await;
+    let missing = retry().arg("--context=none").output().await.expect("it runs");
+    assert_eq!(missing.status.code(), Some(1));
 }

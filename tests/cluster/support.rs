@@ -116,6 +116,7 @@ pub struct World {
     pub controllers: Vec<Process>,
     web_process: Option<Process>,
     args: Vec<String>,
+    kubeconfig: PathBuf,
 }
 
 impl World {
@@ -163,6 +164,7 @@ impl World {
             controllers: Vec::new(),
             web_process: None,
             args: args.map(String::from).to_vec(),
+            kubeconfig: control_plane().kubeconfig.clone(),
         }
     }
 
@@ -177,7 +179,7 @@ impl World {
         command
             .arg(subcommand)
             .arg("--kubeconfig")
-            .arg(&control_plane().kubeconfig)
+            .arg(&self.kubeconfig)
             .env("POD_NAMESPACE", &self.namespace)
             .env("PINECONE_API_KEY", "pc-test")
             .env("PINECONE_URL", &s.pinecone_url)
@@ -209,6 +211,29 @@ impl World {
         self.web = line.trim().strip_prefix("listening on ").expect("an address").to_owned();
         self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
         self.web_process = Some(Process(child));
+    }
+
+    /// The processes that start from now on reach Kubernetes through a proxy, until it is dropped.
+    pub async fn proxy_kubernetes(&mut self) -> tokio::task::JoinHandle<()> {
+        let text = std::fs::read_to_string(&control_plane().kubeconfig).expect("a kubeconfig");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        let server = &mut config["clusters"][0]["cluster"]["server"];
+        let upstream = server.as_str().and_then(|s| s.strip_prefix("https://")).expect("an address").to_owned();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        *server = json!(format!("https://{}", listener.local_addr().expect("an address")));
+        self.kubeconfig = std::env::temp_dir().join(format!("{}-{}.kubeconfig", self.namespace, std::process::id()));
+        std::fs::write(&self.kubeconfig, config.to_string()).expect("written");
+        tokio::spawn(async move {
+            // Dropped with this task, and with it every connection.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let upstream = upstream.clone();
+                connections.spawn(async move {
+                    let mut far = tokio::net::TcpStream::connect(upstream).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        })
     }
 
     pub fn tenants(&self) -> Api<Tenant> {

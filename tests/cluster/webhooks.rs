@@ -74,3 +74,27 @@ async fn an_expired_session_is_replaced_by_a_new_one() {
     world.pay("acme").await;
     world.wait_phase("acme", Phase::Active).await;
 }
+
+// The proxy must run while the test waits for web to say where it listens.
+#[tokio::test(flavor = "multi_thread")]
+async fn web_asks_stripe_to_come_again_while_kubernetes_is_away() {
+    let mut world = World::without_controller("unavailable").await;
+    let proxy = world.proxy_kubernetes().await;
+    world.start_web(&[]);
+    let tenant = world.create("acme", "starter", BillingMode::Stripe).await;
+    let event = json!({"id": "evt_1", "type": "invoice.paid", "data": {"object": {"parent": {"subscription_details": {
+        "metadata": {"tenant_id": tenant.metadata.uid, "tenant_namespace": world.namespace, "tenant_name": "acme"}}}}}})
+    .to_string();
+    let signed = || Some(sign(WEBHOOK_SECRET, Timestamp::now().as_second(), &event));
+    let ready = || world.http.get(format!("{}/readyz", world.web)).send();
+    assert_eq!(deliver(&world, signed(), &event).await, 200);
+    assert_eq!(ready().await.expect("web answers").status(), 200);
+    let seen = world.tenants().get("acme").await.expect("the tenant");
+    assert_eq!(seen.metadata.annotations.expect("a hint")["tenant-operator.dev/stripe-event"], "evt_1");
+    proxy.abort();
+    // The connection is gone once the task has ended.
+    assert!(proxy.await.is_err());
+    assert_eq!(deliver(&world, signed(), &event).await, 503);
+    assert_eq!(ready().await.expect("web answers").status(), 503);
+    assert_eq!(deliver(&world, None, &event).await, 400, "an unsigned event is refused whatever else is wrong");
+}
