@@ -7,7 +7,7 @@ use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 const PREFIX: &str = "sk_live_";
-/// RFC 8037: EdDSA in JOSE.
+/// RFC 8037: `EdDSA` in JOSE.
 const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
 
 /// What an API key says of its bearer.

@@ -43,7 +43,7 @@ pub enum ConditionStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
-    /// The aspect, such as Ready or NamespaceReady.
+    /// The aspect, such as Ready or `NamespaceReady`.
     #[serde(rename = "type")]
     pub type_: String,
     /// Whether it holds.

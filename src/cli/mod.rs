@@ -46,11 +46,11 @@ enum Command {
     Controller(Box<controller::Args>),
     /// Run the web pod: signups, Stripe's webhooks, the tenant API.
     Web(Box<web::Args>),
-    /// Print the CustomResourceDefinitions as YAML, or write them into a folder.
+    /// Print the `CustomResourceDefinitions` as YAML, or write them into a folder.
     Crds(crds::Args),
     /// Start provisioning of a Failed tenant over.
     Retry(retry::Args),
-    /// Run local stand-ins of Stripe, Pinecone, OpenAI and an SMTP server.
+    /// Run local stand-ins of Stripe, Pinecone, `OpenAI` and an SMTP server.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Args),
     /// Run everything on this machine: a private control plane, the sandbox, the controller and web.

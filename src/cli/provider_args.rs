@@ -10,7 +10,7 @@ use crate::providers::openai::{OpenAi, OpenAiConfig};
 use crate::providers::pinecone::{Pinecone, PineconeConfig};
 use crate::providers::stripe::{Stripe, StripeConfig};
 
-/// Pinecone and OpenAI: what controller and web both call.
+/// Pinecone and `OpenAI`: what controller and web both call.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RagArgs {
     /// Pinecone's API key.
@@ -31,7 +31,7 @@ pub struct RagArgs {
     /// Calls per second to Pinecone at most.
     #[arg(long, env = "PINECONE_RATE", default_value = "100")]
     pub pinecone_rate: NonZeroU32,
-    /// Calls per second to OpenAI at most.
+    /// Calls per second to `OpenAI` at most.
     #[arg(long, env = "OPENAI_RATE", default_value = "50")]
     pub openai_rate: NonZeroU32,
     /// The limit of one call to a provider, in milliseconds.
@@ -78,7 +78,7 @@ pub struct ProviderArgs {
     /// Calls per second to Stripe at most: Stripe allows 100 live and 25 in test mode.
     #[arg(long, env = "STRIPE_RATE", default_value = "20")]
     pub stripe_rate: NonZeroU32,
-    /// The mail server: smtp://host:port or smtps://user:password@host.
+    /// The mail server: smtp://host:port or <smtps://user:password@host>.
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
     pub smtp_url: String,
     /// The sender of e-mails, a mailbox that is read.

@@ -19,7 +19,7 @@ pub struct Args {
     /// Added to every provider call, in milliseconds.
     #[arg(long, default_value = "0")]
     latency_ms: u64,
-    /// Ports of control, Stripe, Pinecone, OpenAI and SMTP; 0 takes any.
+    /// Ports of control, Stripe, Pinecone, `OpenAI` and SMTP; 0 takes any.
     #[arg(long, value_delimiter = ',', num_args = 5, default_value = "0,0,0,0,0")]
     ports: Vec<u16>,
 }

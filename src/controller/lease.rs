@@ -63,6 +63,8 @@ impl Lease {
             match self.try_acquire(&mut seen).await {
                 Ok(true) => return,
                 Ok(false) => {}
+                // Another was faster.
+                Err(kube::Error::Api(e)) if e.code == 409 => {}
                 Err(error) => tracing::warn!(%error, "cannot read or write the lease"),
             }
             tokio::time::sleep(self.config.duration / 6).await;

@@ -130,7 +130,7 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
         }
     }
     tracing::error!(tenant = %tenant.name_any(), "no end of decisions; this is a fault of the operator");
-    Ok(Action::requeue(Duration::from_secs(60)))
+    Ok(Action::requeue(Duration::from_mins(1)))
 }
 
 fn too_late(effect: &crate::lifecycle::Effect) -> Outcome {

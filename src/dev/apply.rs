@@ -27,7 +27,7 @@ pub async fn apply_crds(client: &Client) -> anyhow::Result<()> {
         let name = crd.name_any();
         api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&crd)).await?;
         let served = await_condition(api.clone(), &name, conditions::is_crd_established());
-        match tokio::time::timeout(Duration::from_secs(60), served).await {
+        match tokio::time::timeout(Duration::from_mins(1), served).await {
             Ok(done) => drop(done?),
             Err(_) => bail!("the API server does not serve {name} after 60 s"),
         }

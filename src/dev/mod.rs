@@ -40,7 +40,7 @@ pub struct DevConfig {
 pub struct Settings {
     /// The controller's clients.
     pub providers: Providers,
-    /// Web's client of OpenAI.
+    /// Web's client of `OpenAI`.
     pub openai: OpenAi,
     /// Web's client of Pinecone.
     pub pinecone: Pinecone,
@@ -67,15 +67,14 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let stop = stop.shared();
-    let (client, cluster) = match client {
-        Some(client) => (client, None),
-        None => {
-            let cluster = tokio::select! {
-                cluster = private_cluster(&config.folder) => cluster?,
-                () = stop.clone() => return Ok(()),
-            };
-            (client_of(&cluster.kubeconfig).await?, Some(cluster))
-        }
+    let (client, cluster) = if let Some(client) = client {
+        (client, None)
+    } else {
+        let cluster = tokio::select! {
+            cluster = private_cluster(&config.folder) => cluster?,
+            () = stop.clone() => return Ok(()),
+        };
+        (client_of(&cluster.kubeconfig).await?, Some(cluster))
     };
     let kubeconfig = cluster.as_ref().map(|c| c.kubeconfig.clone());
     let outcome = serve(&config, client, kubeconfig.as_deref(), settings, stop).await;

@@ -21,7 +21,7 @@ pub struct BillingFact {
 pub struct SubscriptionFact {
     /// `sub_...`
     pub id: String,
-    /// Stripe's word: trialing, active, past_due, ...
+    /// Stripe's word: trialing, active, `past_due`, ...
     pub status: String,
     /// Whether a payment method is attached to it or to its customer.
     pub payment_method: bool,

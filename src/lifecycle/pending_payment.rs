@@ -131,7 +131,7 @@ fn billing_failed(input: &Input, reason: &str, message: &str) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)))
 }
 
-/// Paid or approved: Provisioning begins. A tenant that was approved from the start goes through PendingPayment in
+/// Paid or approved: Provisioning begins. A tenant that was approved from the start goes through `PendingPayment` in
 /// the same write.
 fn begin(input: &Input, subscription: Option<&SubscriptionFact>) -> Decision {
     let mut draft = begin_pending(input);

@@ -66,7 +66,7 @@ impl Caller {
         let client = reqwest::Client::builder()
             .timeout(timeout)
             .connect_timeout(Duration::from_secs(5))
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .tcp_nodelay(true)
             .user_agent(concat!("tenant-operator/", env!("CARGO_PKG_VERSION")))
             .build()
@@ -158,7 +158,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     response.headers().get("retry-after")?.to_str().ok()?.parse().ok().map(Duration::from_secs)
 }
 
-/// The message of an error answer, in the shapes of Stripe and OpenAI (`error.message`) and Pinecone (`message`).
+/// The message of an error answer, in the shapes of Stripe and `OpenAI` (`error.message`) and Pinecone (`message`).
 fn detail(body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json["error"]["message"].as_str().or(json["message"].as_str()).unwrap_or_default();

@@ -25,7 +25,7 @@ pub use faults::{Faults, LoggedRequest};
 pub struct SandboxConfig {
     /// The address to listen on; loopback unless the user asks otherwise.
     pub listen: std::net::IpAddr,
-    /// Ports of control, Stripe, Pinecone, OpenAI and SMTP, in this order; 0 takes any.
+    /// Ports of control, Stripe, Pinecone, `OpenAI` and SMTP, in this order; 0 takes any.
     pub ports: [u16; 5],
     /// Signs the webhooks.
     pub webhook_secret: String,
@@ -44,7 +44,7 @@ pub struct Sandbox {
     pub stripe_url: String,
     /// The Pinecone stand-in: control plane and data plane.
     pub pinecone_url: String,
-    /// The OpenAI stand-in, with `/v1`.
+    /// The `OpenAI` stand-in, with `/v1`.
     pub openai_url: String,
     /// The SMTP sink.
     pub smtp_addr: SocketAddr,

@@ -1,4 +1,4 @@
-//! The OpenAI stand-in: lexical embeddings by feature hashing and an extractive answer. Deterministic, and no model.
+//! The `OpenAI` stand-in: lexical embeddings by feature hashing and an extractive answer. Deterministic, and no model.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};

@@ -44,7 +44,7 @@ pub(crate) async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     while let Ok((stream, _)) = listener.accept().await {
         let shared = shared.clone();
         tokio::spawn(async move {
-            let session = tokio::time::timeout(Duration::from_secs(300), session(stream, &shared));
+            let session = tokio::time::timeout(Duration::from_mins(5), session(stream, &shared));
             if let Ok(Err(error)) = session.await {
                 tracing::debug!(%error, "an SMTP session broke off");
             }

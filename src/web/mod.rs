@@ -119,7 +119,7 @@ fn routes(app: Arc<App>) -> Router {
             "/metrics",
             get(async |State(app): State<Arc<App>>| ([("content-type", METRICS_TYPE)], app.metrics.encode())),
         )
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_secs(60)));
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_mins(1)));
     timed.route("/tenant/{id}/events", get(tenant::events)).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(app)
 }
 

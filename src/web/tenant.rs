@@ -20,7 +20,7 @@ use crate::api::Tenant;
 use crate::lifecycle::View;
 
 /// A stream ends after this long; the client connects again.
-const STREAM_LIMIT: Duration = Duration::from_secs(15 * 60);
+const STREAM_LIMIT: Duration = Duration::from_mins(15);
 
 /// The tenant that the bearer's token opens, if it is the one that was asked for.
 pub async fn authorized(app: &App, headers: &HeaderMap, id: &str) -> Result<Tenant, Problem> {

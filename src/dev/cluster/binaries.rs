@@ -27,7 +27,7 @@ pub struct Binaries {
 /// Why there are none.
 #[derive(Debug, thiserror::Error)]
 pub enum BinariesError {
-    /// KUBEBUILDER_ASSETS points to something else.
+    /// `KUBEBUILDER_ASSETS` points to something else.
     #[error("KUBEBUILDER_ASSETS={0} does not hold etcd and kube-apiserver: correct it or unset it")]
     Assets(PathBuf),
     /// No Go.

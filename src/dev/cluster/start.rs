@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 
 use super::Binaries;
 
-const START_LIMIT: Duration = Duration::from_secs(120);
+const START_LIMIT: Duration = Duration::from_mins(2);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 /// A running control plane.

@@ -211,12 +211,11 @@ pub fn complete_session(data: &mut Data, id: &str, events: &mut Events) -> Resul
     if session["status"] != "open" {
         return Err(Problem::bad("This Checkout Session is no longer open."));
     }
-    let customer = match session["customer"].as_str() {
-        Some(id) => id.to_owned(),
-        None => {
-            let made = create_customer(data, &json!({"email": session["customer_email"]}));
-            made["id"].as_str().unwrap_or_default().to_owned()
-        }
+    let customer = if let Some(id) = session["customer"].as_str() {
+        id.to_owned()
+    } else {
+        let made = create_customer(data, &json!({"email": session["customer_email"]}));
+        made["id"].as_str().unwrap_or_default().to_owned()
     };
     let method = json!({"id": data.next_id("pm"), "object": "payment_method", "type": "card", "customer": customer, "card": {"brand": "visa", "last4": "4242"}});
     data.insert("payment_method", method.clone());
