@@ -16,9 +16,7 @@ pub fn decide(input: &Input) -> Decision {
         return draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)));
     }
     let mut effects = Vec::new();
-    if facts.api_key == Some(false)
-        || (facts.resync && !facts.done.contains(&Effect::EnsureApiKey) && facts.api_key.is_none())
-    {
+    if facts.api_key == Some(false) || (facts.resync && facts.api_key.is_none()) {
         effects.push(Effect::EnsureApiKey);
     }
     if facts.resync && !facts.namespace {

@@ -4,7 +4,7 @@ use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice};
 use crate::api::conditions::REFUNDED;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{Provisioning, Refund};
+use crate::api::tenant::Refund;
 use crate::api::{ConditionStatus, Phase};
 
 pub fn decide(input: &Input) -> Decision {
@@ -45,15 +45,7 @@ fn retry(input: &Input) -> Option<Decision> {
         return None;
     }
     let mut draft = Draft::new(input);
-    draft.status.provisioning = Some(Provisioning {
-        attempts: 0,
-        started_at: input.now,
-        next_retry_at: None,
-        failed_step: None,
-        reason: None,
-        last_error: None,
-        retry_token: Some(token.clone()),
-    });
+    draft.status.provisioning = Some(input.fresh_run());
     draft.enter(Phase::Provisioning, EventType::Provision, TriggeredBy::Admin, "a retry was asked for");
     draft.summary(Summary::Reconciling, "Provisioning", "a retry was asked for");
     draft.changed()

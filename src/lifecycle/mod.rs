@@ -17,7 +17,7 @@ pub use facts::{
 pub use policy::Policy;
 pub use view::View;
 
-use crate::api::tenant::BillingMode;
+use crate::api::tenant::{BillingMode, Provisioning};
 use crate::api::{Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
 
 /// All that a decision rests on.
@@ -150,6 +150,19 @@ pub fn decide(input: &Input) -> Decision {
 impl Input<'_> {
     fn by_stripe(&self) -> bool {
         self.tenant.spec.billing.mode == BillingMode::Stripe
+    }
+
+    /// A run of attempts that begins now, in answer to the present value of the retry annotation.
+    fn fresh_run(&self) -> Provisioning {
+        Provisioning {
+            attempts: 0,
+            started_at: self.now,
+            next_retry_at: None,
+            failed_step: None,
+            reason: None,
+            last_error: None,
+            retry_token: self.tenant.retry_token.clone(),
+        }
     }
 
     fn wants_samples(&self) -> bool {

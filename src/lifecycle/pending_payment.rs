@@ -5,7 +5,7 @@ use super::status::{Draft, Summary};
 use super::{BillingFact, Decision, Effect, Input};
 use crate::api::conditions::{PAYMENT_RECEIVED, PLAN_FOUND};
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{Checkout, Provisioning};
+use crate::api::tenant::Checkout;
 use crate::api::{ConditionStatus, Phase};
 
 pub fn decide(input: &Input) -> Decision {
@@ -145,15 +145,7 @@ fn begin(input: &Input, subscription: Option<&SubscriptionFact>) -> Decision {
     draft.status.trial_ends_at = subscription.and_then(|s| s.trial_ends_at);
     draft.status.checkout = None;
     draft.status.paid_at = draft.status.paid_at.or(Some(input.now));
-    draft.status.provisioning = Some(Provisioning {
-        attempts: 0,
-        started_at: input.now,
-        next_retry_at: None,
-        failed_step: None,
-        reason: None,
-        last_error: None,
-        retry_token: input.tenant.retry_token.clone(),
-    });
+    draft.status.provisioning = Some(input.fresh_run());
     let by = if subscription.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
     draft.enter(Phase::Provisioning, EventType::Provision, by, message);
     draft.summary(Summary::Reconciling, "Provisioning", "making the namespace, the API key and the sample documents");

@@ -5,7 +5,7 @@ use super::status::{Draft, Summary};
 use super::{Decision, Effect, Failure, Input, Notice};
 use crate::api::conditions::{API_KEY_READY, NAMESPACE_READY, PLAN_FOUND, SAMPLE_DATA_READY, SLOW};
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{PlanConfig, Provisioning, Quota};
+use crate::api::tenant::{PlanConfig, Quota};
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData};
 
 /// A quota period, in seconds: 30 days.
@@ -95,15 +95,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
 fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     let mut draft = Draft::new(input);
     let now = input.now;
-    let mut p = draft.status.provisioning.clone().unwrap_or(Provisioning {
-        attempts: 0,
-        started_at: now,
-        next_retry_at: None,
-        failed_step: None,
-        reason: None,
-        last_error: None,
-        retry_token: input.tenant.retry_token.clone(),
-    });
+    let mut p = draft.status.provisioning.clone().unwrap_or_else(|| input.fresh_run());
     p.attempts += 1;
     p.failed_step = Some(failure.step.clone());
     p.reason = Some(failure.reason.clone());
