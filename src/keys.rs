@@ -26,9 +26,9 @@ pub struct Claims {
 /// Signs claims into a key.
 pub fn mint(signer: &SigningKey, claims: &Claims) -> String {
     let payload = serde_json::to_vec(claims).unwrap_or_default();
-    let signed = format!("{}.{}", BASE64.encode(HEADER), BASE64.encode(payload));
-    let signature = signer.sign(signed.as_bytes());
-    format!("{PREFIX}{signed}.{}", BASE64.encode(signature.to_bytes()))
+    let message = format!("{}.{}", BASE64.encode(HEADER), BASE64.encode(payload));
+    let signature = signer.sign(message.as_bytes());
+    format!("{PREFIX}{message}.{}", BASE64.encode(signature.to_bytes()))
 }
 
 /// The claims of a key, if its signature holds.

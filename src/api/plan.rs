@@ -1,5 +1,8 @@
 //! `Plan`: what is sold. Cluster-scoped, shared by all tenants.
 
+// Each printcolumn repeats the names of its keys.
+#![allow(clippy::duplicated_attributes)]
+
 use std::collections::BTreeMap;
 
 use kube::{CustomResource, KubeSchema};

@@ -1,5 +1,8 @@
 //! `Tenant`: one customer of the service.
 
+// Each printcolumn repeats the names of its keys.
+#![allow(clippy::duplicated_attributes)]
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

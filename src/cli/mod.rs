@@ -59,6 +59,8 @@ enum Command {
 }
 
 impl KubeArgs {
+    /// Whether the user named a cluster: `dev` then uses that one, and no other ever.
+    #[cfg(feature = "sandbox")]
     fn named(&self) -> bool {
         self.kubeconfig.is_some() || self.context.is_some()
     }

@@ -1,6 +1,7 @@
 //! What every pass of the reconciler shares.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,9 @@ use crate::telemetry::Metrics;
 
 /// A Secret that we made this recently may not be in the cache yet.
 const SECRET_LAG: Duration = Duration::from_secs(10);
+
+/// So many passes towards Active at the same moment are a rush.
+const BUSY: usize = 8;
 
 /// The watched objects.
 pub struct Caches {
@@ -39,6 +43,16 @@ pub struct Context {
     pub events: Events,
     pub embeddings: steps::samples::Embeddings,
     memory: Mutex<HashMap<String, Memory>>,
+    provisioning: AtomicUsize,
+}
+
+/// Counts a pass that works towards Active, for as long as it lives.
+pub struct Provisioning(Arc<Context>);
+
+impl Drop for Provisioning {
+    fn drop(&mut self) {
+        self.0.provisioning.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What is remembered of a tenant between passes. All of it can be lost.
@@ -88,7 +102,19 @@ impl Context {
             events,
             embeddings: steps::samples::Embeddings::default(),
             memory: Mutex::default(),
+            provisioning: AtomicUsize::new(0),
         }
+    }
+
+    /// Counts one more pass that works towards Active.
+    pub fn begin_provisioning(self: &Arc<Self>) -> Provisioning {
+        self.provisioning.fetch_add(1, Ordering::Relaxed);
+        Provisioning(self.clone())
+    }
+
+    /// Whether many tenants are being provisioned at this moment.
+    pub fn busy(&self) -> bool {
+        self.provisioning.load(Ordering::Relaxed) >= BUSY
     }
 
     fn memory(&self) -> MutexGuard<'_, HashMap<String, Memory>> {

@@ -48,8 +48,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub fn new(client: Client, namespace: String, config: LeaseConfig) -> Self {
-        Self { api: Api::namespaced(client, &namespace), config, fence: Fence::default() }
+    pub fn new(client: Client, namespace: &str, config: LeaseConfig) -> Self {
+        Self { api: Api::namespaced(client, namespace), config, fence: Fence::default() }
     }
 
     pub fn fence(&self) -> Fence {

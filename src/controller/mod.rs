@@ -87,7 +87,7 @@ pub async fn run(
     let (tenants, tenant_writer) = reflector::store();
     let (plans, plan_writer) = reflector::store();
     let (secrets, secret_writer) = reflector::store();
-    let lease = lease::Lease::new(client.clone(), ns.clone(), config.lease.clone());
+    let lease = lease::Lease::new(client.clone(), ns, config.lease.clone());
     let context = Arc::new(Context::new(
         client.clone(),
         providers,

@@ -31,7 +31,8 @@ pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Act
     tokio::spawn(pass(tenant, context)).await?
 }
 
-/// The wait after an error.
+/// The wait after an error. The signature is kube's.
+#[allow(clippy::needless_pass_by_value)]
 pub fn on_error(tenant: Arc<Tenant>, error: &ReconcileError, _: Arc<Context>) -> Action {
     let conflict = matches!(error, ReconcileError::Kube(kube::Error::Api(e)) if e.code == 409);
     if conflict {
@@ -68,6 +69,8 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
         return Ok(until.map_or(Action::await_change(), |until| Action::requeue(until - now)));
     }
     context.metrics.reconciles.inc();
+    let active = |tenant: &Tenant| tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
+    let mut provisioning = (!active(&tenant)).then(|| context.begin_provisioning());
     let mut facts = Facts { api_key: settled.api_key, resync: resync_due(&tenant, &context, &uid), ..Facts::default() };
     let mut object = (*tenant).clone();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(context.policy.attempt_limit.unsigned_abs());
@@ -75,6 +78,10 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
         if !context.fence.holds() {
             return Ok(Action::requeue(Duration::from_secs(1)));
         }
+        if active(&object) {
+            drop(provisioning.take());
+        }
+        facts.busy = context.busy();
         let view = View::of(&object);
         let input = Input {
             tenant: &view,

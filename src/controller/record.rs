@@ -9,10 +9,11 @@ use crate::api::{Phase, Tenant, TenantStatus};
 /// Replaces the status. The resource version guards it: a decision that rests on an old object is refused.
 pub async fn status(context: &Context, tenant: &Tenant, status: TenantStatus) -> Result<Tenant, kube::Error> {
     let api: Api<Tenant> = Api::namespaced(context.client.clone(), &tenant.namespace().unwrap_or_default());
+    let moved = tenant.status.as_ref().and_then(|s| s.phase) != status.phase;
     let mut wanted = tenant.clone();
     wanted.status = Some(status);
     let params = PostParams { field_manager: Some("tenant-operator-controller".into()), ..PostParams::default() };
-    context.metrics.api_writes.get_or_create(&"status".into()).inc();
+    context.metrics.api_writes.get_or_create(&if moved { "phase" } else { "condition" }.into()).inc();
     let mut written = api.replace_status(&tenant.name_any(), &params, &wanted).await?;
     written.managed_fields_mut().clear();
     tell(context, tenant, &written);

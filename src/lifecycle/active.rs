@@ -35,6 +35,16 @@ pub fn decide(input: &Input) -> Decision {
     welcome(input).unwrap_or_else(|| observe(input))
 }
 
+/// How often a held welcome looks whether the rush is over, in seconds.
+const HOLD_STEP: i64 = 2;
+
+/// Tenants that still wait for their parts go before the e-mails of those that have them, within limits: payment to
+/// welcome is promised within a minute.
+fn held(input: &Input) -> bool {
+    let since = input.tenant.status.provisioned_at.map(|at| input.now.since(at));
+    input.facts.busy && since.is_some_and(|s| (0..input.policy.welcome_hold).contains(&s))
+}
+
 /// The welcome e-mail: once, after Active, and never a reason to fail.
 fn welcome(input: &Input) -> Option<Decision> {
     let (facts, tenant) = (input.facts, input.tenant);
@@ -46,6 +56,9 @@ fn welcome(input: &Input) -> Option<Decision> {
         return Some(Decision::Act(vec![Effect::MarkSent(vec![Notice::Welcome])]));
     }
     let Some(failure) = facts.unsent.get(&Notice::Welcome) else {
+        if held(input) {
+            return Some(Decision::Wait(Some(HOLD_STEP)));
+        }
         return Some(Decision::Act(vec![Effect::Notify(Notice::Welcome)]));
     };
     let alert = Notice::WelcomeFailedAlert;

@@ -136,6 +136,8 @@ pub struct Facts {
     pub done: BTreeSet<Effect>,
     /// Whether this pass was asked to read everything back.
     pub resync: bool,
+    /// Whether many other tenants are being provisioned at this moment.
+    pub busy: bool,
 }
 
 impl Facts {

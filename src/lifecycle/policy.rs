@@ -17,6 +17,8 @@ pub struct Policy {
     pub slow_after: i64,
     /// The wait before a failed notice or clean-up is tried again.
     pub notice_retry: i64,
+    /// While many tenants are being provisioned, a welcome waits for them this long at most.
+    pub welcome_hold: i64,
 }
 
 impl Default for Policy {
@@ -29,6 +31,7 @@ impl Default for Policy {
             resync: 600,
             slow_after: 300,
             notice_retry: 30,
+            welcome_hold: 20,
         }
     }
 }

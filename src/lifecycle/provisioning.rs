@@ -3,7 +3,7 @@
 use super::facts::Samples;
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Failure, Input, Notice};
-use crate::api::conditions::{API_KEY_READY, NAMESPACE_READY, PLAN_FOUND, SAMPLE_DATA_READY, SLOW};
+use crate::api::conditions::{API_KEY_READY, NAMESPACE_READY, PLAN_FOUND, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{PlanConfig, Quota};
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData};
@@ -65,6 +65,9 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         ),
     }
     draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "the plan exists");
+    if !input.tenant.sent.contains(&Notice::Welcome.key()) {
+        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::Unknown, "Pending", "the welcome e-mail follows");
+    }
     if crate::api::conditions::is_true(&draft.status.conditions, SLOW) {
         draft.condition(SLOW, ConditionStatus::False, "Active", "the tenant is Active");
     }

@@ -72,12 +72,12 @@ pub fn control_plane() -> &'static ControlPlane {
 }
 
 pub async fn client() -> Client {
+    static DEFINED: OnceCell<()> = OnceCell::const_new();
     tenant_operator::cli::install_crypto();
     let plane = tokio::task::spawn_blocking(control_plane).await.expect("the control plane starts");
     let config = Kubeconfig::read_from(&plane.kubeconfig).expect("a kubeconfig");
     let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a config");
     let client = Client::try_from(config).expect("a client");
-    static DEFINED: OnceCell<()> = OnceCell::const_new();
     DEFINED
         .get_or_init(|| async {
             apply_crds(&client).await.expect("the definitions apply");
@@ -150,7 +150,7 @@ impl World {
         }
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(Duration::from_secs(60))
+            .timeout(Duration::from_mins(1))
             .build()
             .expect("a client");
         let args =
@@ -208,7 +208,7 @@ impl World {
         let mut child = command.spawn().expect("web starts");
         let mut line = String::new();
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("web says where it listens");
-        self.web = line.trim().strip_prefix("listening on ").expect("an address").to_owned();
+        self.web = line.trim().replace("listening on ", "");
         self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
         self.web_process = Some(Process(child));
     }

@@ -33,6 +33,8 @@ pub struct Budget {
     pub repairs: u8,
     /// Somebody deletes the Tenant.
     pub deletions: u8,
+    /// A pass runs while many other tenants are being provisioned.
+    pub rushes: u8,
 }
 
 /// A pass of the controller: what it holds in memory, and loses in a crash.
@@ -74,6 +76,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     Start,
+    StartInRush,
     StartStale,
     Decide,
     Do(Effect),
@@ -201,11 +204,11 @@ impl Small {
             }
             return;
         }
-        let outcome = if self.broken_call(state, effect) { failure() } else { self.change(state, &pass, effect) };
+        let outcome = if Self::broken_call(state, effect) { failure() } else { self.change(state, &pass, effect) };
         state.learn(effect, if answered { outcome } else { failure() });
     }
 
-    fn broken_call(&self, state: &State, effect: &Effect) -> bool {
+    fn broken_call(state: &State, effect: &Effect) -> bool {
         state.broken && *effect == Effect::StoreSamples
     }
 
@@ -238,7 +241,7 @@ impl Small {
                 return Outcome::Refunded(RefundFact { amount: i64::from(state.refunds), currency: None });
             }
             Effect::PauseCollection => {
-                state.paused = pass.facts.billing.as_ref().is_some_and(|b| b.subscription.is_some())
+                state.paused = pass.facts.billing.as_ref().is_some_and(|b| b.subscription.is_some());
             }
             Effect::ResumeCollection => state.paused = false,
             Effect::CancelBilling => {
@@ -469,6 +472,7 @@ impl Model for Small {
         match &s.pass {
             None => {
                 may(1, Action::Start);
+                may(b.rushes, Action::StartInRush);
                 may(b.stale * u8::from(s.before.is_some()), Action::StartStale);
             }
             Some(pass) => {
@@ -489,6 +493,11 @@ impl Model for Small {
         let mut s = last.clone();
         match action {
             Action::Start => s.start(s.tenant.clone()),
+            Action::StartInRush => {
+                s.budget.rushes -= 1;
+                s.start(s.tenant.clone());
+                s.pass.as_mut()?.facts.busy = true;
+            }
             Action::StartStale => {
                 s.budget.stale -= 1;
                 let view = s.before.clone()?;
@@ -532,9 +541,9 @@ impl Model for Small {
             Action::Delete => {
                 s.budget.deletions -= 1;
                 if s.tenant.finalizer {
-                    s.tenant.deleting = true
+                    s.tenant.deleting = true;
                 } else {
-                    s.gone = true
+                    s.gone = true;
                 }
                 s.pass = s.pass.filter(|_| !s.gone);
             }

@@ -14,12 +14,12 @@ pub fn api(context: &Context, tenant: &Tenant) -> Api<Tenant> {
 /// A merge patch by the controller, guarded by the resource version that the decision rests on.
 pub async fn patch(context: &Context, tenant: &Tenant, mut change: Value) -> Result<Tenant, kube::Error> {
     change["metadata"]["resourceVersion"] = json!(tenant.resource_version());
-    patch_as_is(context, tenant, change).await
+    patch_as_is(context, tenant, "tenant", change).await
 }
 
-/// A merge patch that holds whatever else has changed meanwhile.
-pub async fn patch_as_is(context: &Context, tenant: &Tenant, change: Value) -> Result<Tenant, kube::Error> {
-    context.metrics.api_writes.get_or_create(&"tenant".into()).inc();
+/// A merge patch that holds whatever else has changed meanwhile, counted as a write of this kind.
+pub async fn patch_as_is(context: &Context, tenant: &Tenant, kind: &str, change: Value) -> Result<Tenant, kube::Error> {
+    context.metrics.api_writes.get_or_create(&kind.into()).inc();
     let params = PatchParams { field_manager: Some("tenant-operator-controller".into()), ..PatchParams::default() };
     let mut patched = api(context, tenant).patch(&tenant.name_any(), &params, &Patch::Merge(change)).await?;
     patched.managed_fields_mut().clear();

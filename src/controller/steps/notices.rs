@@ -72,5 +72,5 @@ pub async fn mark(context: &Context, tenant: &Tenant, sent: &[Notice]) -> Result
     let mut all = View::of(tenant).sent;
     all.extend(sent.iter().map(Notice::key));
     let list = all.into_iter().collect::<Vec<_>>().join(",");
-    patch_as_is(context, tenant, json!({"metadata": {"annotations": {SENT_ANNOTATION: list}}})).await
+    patch_as_is(context, tenant, "notice", json!({"metadata": {"annotations": {SENT_ANNOTATION: list}}})).await
 }

@@ -17,7 +17,9 @@ const KEPT: usize = 2_000;
 
 /// The embeddings of sample documents, which all tenants of a plan share: computed once.
 #[derive(Default)]
-pub struct Embeddings(Mutex<HashMap<(String, String), Arc<Vec<f32>>>>);
+pub struct Embeddings(Mutex<HashMap<ModelAndText, Arc<Vec<f32>>>>);
+
+type ModelAndText = (String, String);
 
 impl Embeddings {
     async fn of(

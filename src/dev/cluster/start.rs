@@ -86,6 +86,11 @@ impl Cluster {
         bail!("kube-apiserver was not ready after {} s", START_LIMIT.as_secs())
     }
 
+    /// The process ids of etcd and kube-apiserver; 0 for one that has ended.
+    pub fn pids(&self) -> (u32, u32) {
+        (self.etcd.id().unwrap_or(0), self.apiserver.id().unwrap_or(0))
+    }
+
     /// Stops the apiserver, then etcd, and waits for both: a late shutdown would keep the ports.
     pub async fn stop(mut self) {
         for child in [&mut self.apiserver, &mut self.etcd] {
