@@ -19,6 +19,9 @@ pub struct Args {
     /// Added to every provider call, in milliseconds.
     #[arg(long, default_value = "0")]
     latency_ms: u64,
+    /// Keep the state in this folder, at most a second behind; in memory alone when absent.
+    #[arg(long)]
+    data: Option<std::path::PathBuf>,
     /// Ports of control, Stripe, Pinecone, `OpenAI` and SMTP; 0 takes any.
     #[arg(long, value_delimiter = ',', num_args = 5, default_value = "0,0,0,0,0")]
     ports: Vec<u16>,
@@ -33,6 +36,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
         webhook_secret: args.webhook_secret,
         webhook_url: args.webhook_url,
         latency_ms: args.latency_ms,
+        data: args.data,
     };
     let sandbox = Sandbox::start(config).await?;
     println!("SANDBOX_URL={}", sandbox.url);
@@ -41,5 +45,5 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     println!("OPENAI_BASE_URL={}", sandbox.openai_url);
     println!("SMTP_ADDR={}", sandbox.smtp_addr);
     stop_signal().await;
-    Ok(())
+    Ok(sandbox.save()?)
 }

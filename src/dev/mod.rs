@@ -120,6 +120,7 @@ async fn serve(
         webhook_secret: secret.clone(),
         webhook_url: None,
         latency_ms: 0,
+        data: None,
     })
     .await?;
     let settings = settings(&sandbox)?;

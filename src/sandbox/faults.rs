@@ -118,6 +118,16 @@ pub async fn log(State(s): State<Arc<Shared>>) -> Json<Vec<LoggedRequest>> {
     Json(lock(&s.faults.log).iter().cloned().collect())
 }
 
+/// Notes that a call other than a read may have changed the state.
+pub async fn note_change(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
+    let reads = request.method().is_safe();
+    let response = next.run(request).await;
+    if !reads {
+        shared.changed();
+    }
+    response
+}
+
 /// Logs the request and strikes it with the fault that is armed for it.
 pub async fn inject(
     State((provider, shared)): State<(&'static str, Arc<Shared>)>,
@@ -144,7 +154,7 @@ pub async fn inject(
     if let Some(status) = fault.as_ref().and_then(|f| f.status) {
         return refusal(status, fault.unwrap_or_else(|| unreachable!()));
     }
-    let response = next.run(Request::from_parts(parts, Body::from(body))).await;
+    let response = note_change(State(shared), Request::from_parts(parts, Body::from(body)), next).await;
     if fault.is_some_and(|f| f.drop_after_effect) {
         let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("dropped")) });
         return Body::from_stream(broken).into_response();

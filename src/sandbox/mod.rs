@@ -1,8 +1,9 @@
 //! Local servers that speak the providers' wire protocols, for `make dev`, `make demo` and the tests. The vendors'
-//! official SDKs judge them in `tests/sdk`. Nothing here is a model or a payment.
+//! official SDKs judge them in `tests/judges`. Nothing here is a model or a payment.
 
 mod faults;
 mod openai;
+mod persist;
 mod pinecone;
 mod smtp;
 pub mod stripe;
@@ -33,6 +34,8 @@ pub struct SandboxConfig {
     pub webhook_url: Option<String>,
     /// Added to every provider call, in milliseconds.
     pub latency_ms: u64,
+    /// Keep the state in this folder; in memory alone when absent.
+    pub data: Option<std::path::PathBuf>,
 }
 
 /// A running sandbox.
@@ -49,6 +52,7 @@ pub struct Sandbox {
     /// The SMTP sink.
     pub smtp_addr: SocketAddr,
     state: Arc<Shared>,
+    data: Option<std::path::PathBuf>,
 }
 
 /// What the servers share.
@@ -59,6 +63,14 @@ pub struct Shared {
     pub(crate) pinecone: pinecone::Index,
     pub(crate) mailbox: smtp::Mailbox,
     pub(crate) alerts: std::sync::Mutex<Vec<Value>>,
+    /// Counts what may have changed the state.
+    pub(crate) changes: std::sync::atomic::AtomicU64,
+}
+
+impl Shared {
+    pub(crate) fn changed(&self) {
+        self.changes.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 impl Sandbox {
@@ -79,7 +91,12 @@ impl Sandbox {
             pinecone: pinecone::Index::new(pinecone_url.clone()),
             mailbox: smtp::Mailbox::default(),
             alerts: std::sync::Mutex::default(),
+            changes: std::sync::atomic::AtomicU64::new(0),
         });
+        if let Some(folder) = &config.data {
+            persist::load(folder, &state)?;
+            persist::keep(folder.clone(), state.clone());
+        }
         let sandbox = Self {
             url: http(&control)?,
             openai_url: format!("{}/v1", http(&openai)?),
@@ -87,6 +104,7 @@ impl Sandbox {
             stripe_url,
             pinecone_url,
             state: state.clone(),
+            data: config.data,
         };
         serve(control, control_routes(state.clone()));
         serve(stripe, provider("stripe", stripe::routes(state.clone()), &state));
@@ -94,6 +112,11 @@ impl Sandbox {
         serve(openai, provider("openai", openai::routes(), &state));
         tokio::spawn(smtp::serve(smtp, state));
         Ok(sandbox)
+    }
+
+    /// Writes the state to disk, where it is kept there: the last thing before the end.
+    pub fn save(&self) -> std::io::Result<()> {
+        self.data.as_deref().map_or(Ok(()), |folder| persist::save(folder, &self.state))
     }
 
     /// Sends webhooks to this URL from now on.
@@ -129,9 +152,11 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/_sandbox/faults", post(faults::add).delete(faults::clear))
         .route("/_sandbox/requests", get(faults::log))
         .route("/_sandbox/prices", post(stripe::add_prices))
+        .route("/_sandbox/clock", post(stripe::forward))
         .route("/_sandbox/webhooks", post(stripe::webhooks::configure))
         .route("/_sandbox/state", get(stripe::state))
         .route("/_sandbox/pinecone", get(pinecone::state).post(pinecone::configure))
+        .layer(middleware::from_fn_with_state(state.clone(), faults::note_change))
         .with_state(state)
 }
 

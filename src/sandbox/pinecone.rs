@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Shared;
@@ -27,6 +27,14 @@ struct Stored {
 
 type Namespace = BTreeMap<String, Stored>;
 
+/// The index as it is kept on disk.
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Snapshot {
+    created: u64,
+    namespaces: BTreeMap<String, BTreeMap<String, (Vec<f32>, Value)>>,
+}
+
 /// The one index.
 #[derive(Debug)]
 pub struct Index {
@@ -39,6 +47,23 @@ pub struct Index {
 impl Index {
     pub(crate) fn new(url: String) -> Self {
         Self { url, namespaces: RwLock::default(), visibility_ms: 0.into(), created: 0.into() }
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let plain =
+            |n: &Namespace| n.iter().map(|(id, v)| (id.clone(), (v.values.clone(), v.metadata.clone()))).collect();
+        Snapshot {
+            created: self.created.load(Ordering::Relaxed),
+            namespaces: self.read().iter().map(|(name, n)| (name.clone(), plain(n))).collect(),
+        }
+    }
+
+    pub(crate) fn restore(&self, snapshot: Snapshot) {
+        let visible_at = Instant::now();
+        let stored = |(id, (values, metadata))| (id, Stored { values, metadata, visible_at });
+        self.created.store(snapshot.created, Ordering::Relaxed);
+        *self.write() =
+            snapshot.namespaces.into_iter().map(|(name, n)| (name, n.into_iter().map(stored).collect())).collect();
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Namespace>> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -13,7 +13,7 @@ const MAIL_LIMIT: usize = 10 << 20;
 const KEPT: usize = 5_000;
 
 /// An e-mail as it came.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Received {
     from: String,
     to: String,
@@ -29,6 +29,10 @@ pub struct Mailbox(Mutex<Vec<Received>>);
 impl Mailbox {
     pub(crate) fn list(&self) -> Vec<Received> {
         lock(&self.0).clone()
+    }
+
+    pub(crate) fn restore(&self, mails: Vec<Received>) {
+        *lock(&self.0) = mails;
     }
 
     fn push(&self, mail: Received) {
@@ -86,6 +90,7 @@ async fn session(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 mail.subject = header(&mail.data, "subject");
                 mail.message_id = header(&mail.data, "message-id");
                 shared.mailbox.push(std::mem::take(&mut mail));
+                shared.changed();
                 b"250 OK\r\n"
             }
             "QUIT" => {

@@ -6,6 +6,7 @@ mod judges;
 mod kill;
 mod manifests;
 mod repair;
+mod sandbox;
 mod signup;
 mod support;
 mod webhooks;

@@ -19,6 +19,8 @@ use tenant_operator::dev::{apply_crds, apply_yaml};
 use tenant_operator::sandbox::{Sandbox, SandboxConfig};
 use tokio::sync::OnceCell;
 
+pub use tenant_operator::cli::install_crypto;
+
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tenant-operator");
 pub const WEBHOOK_SECRET: &str = "whsec_test";
 /// Generous: a condition that holds is seen at once, one that never holds fails the test.
@@ -73,7 +75,7 @@ pub fn control_plane() -> &'static ControlPlane {
 
 pub async fn client() -> Client {
     static DEFINED: OnceCell<()> = OnceCell::const_new();
-    tenant_operator::cli::install_crypto();
+    install_crypto();
     let plane = tokio::task::spawn_blocking(control_plane).await.expect("the control plane starts");
     let config = Kubeconfig::read_from(&plane.kubeconfig).expect("a kubeconfig");
     let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a config");
@@ -142,6 +144,7 @@ impl World {
             webhook_secret: WEBHOOK_SECRET.into(),
             webhook_url: None,
             latency_ms: 0,
+            data: None,
         })
         .await
         .expect("a sandbox");

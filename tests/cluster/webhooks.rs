@@ -75,6 +75,25 @@ async fn an_expired_session_is_replaced_by_a_new_one() {
     world.wait_phase("acme", Phase::Active).await;
 }
 
+#[tokio::test]
+async fn a_link_expires_and_a_trial_ends_with_time() {
+    let world = World::start("time").await;
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    let first = world.wait("acme", "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link");
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 25 * 3600})).await;
+    let replaced =
+        |s: &tenant_operator::api::TenantStatus| s.checkout.as_ref().is_some_and(|c| c.session_id != first.session_id);
+    world.wait("acme", "given a new link", replaced).await;
+    world.pay("acme").await;
+    let status = world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(status.subscription.as_deref(), Some("trialing"));
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 15 * 24 * 3600})).await;
+    world.wait("acme", "charged", |s| s.subscription.as_deref() == Some("active")).await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(stripe["payment_intent"].as_array().map(Vec::len), Some(1), "{stripe}");
+    assert_eq!(stripe["payment_intent"][0]["amount"], 4900);
+}
+
 // The proxy must run while the test waits for web to say where it listens.
 #[tokio::test(flavor = "multi_thread")]
 async fn web_asks_stripe_to_come_again_while_kubernetes_is_away() {

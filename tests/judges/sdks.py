@@ -1,7 +1,9 @@
 """The vendors' official SDKs drive the sandbox: they judge whether it speaks the protocols."""
 
+import http.server
 import json
 import os
+import threading
 import time
 import urllib.request
 
@@ -76,6 +78,97 @@ def judge_stripe():
         assert error.code == "resource_missing"
     types = {e.type for e in client.v1.events.list({"limit": 50}).data}
     assert {"checkout.session.completed", "customer.subscription.deleted", "invoice.paid"} <= types, types
+
+
+def pay(session, card):
+    return post(session.url, f"card={card}", "application/x-www-form-urlencoded")
+
+
+def judge_stripe_clock():
+    """A trial that ends, a month that passes, and a card that is declined when it is charged."""
+    client = stripe.StripeClient("sk_test_judge", base_addresses={"api": ENV["STRIPE_URL"]})
+    product = client.v1.products.create({"name": "Judged plan"})
+    price = client.v1.prices.create(
+        {"product": product.id, "unit_amount": 1500, "currency": "usd", "recurring": {"interval": "month"}}
+    )
+    assert price.id in [p.id for p in client.v1.prices.list({"product": product.id}).data]
+    start = int(time.time())
+    clock = client.v1.test_helpers.test_clocks.create({"frozen_time": start, "name": "judge"})
+
+    def advance(days):
+        client.v1.test_helpers.test_clocks.advance(clock.id, {"frozen_time": start + days * 24 * 3600})
+        ready = lambda: client.v1.test_helpers.test_clocks.retrieve(clock.id).status == "ready"
+        eventually("the clock is ready", ready)
+
+    def subscribe(email, card):
+        customer = client.v1.customers.create({"email": email, "test_clock": clock.id})
+        session = client.v1.checkout.sessions.create(
+            {
+                "mode": "subscription",
+                "customer": customer.id,
+                "line_items": [{"price": price.id, "quantity": 1}],
+                "success_url": "https://example.com/ok",
+                "subscription_data": {"trial_period_days": 14},
+            }
+        )
+        assert pay(session, card) == 303
+        return client.v1.checkout.sessions.retrieve(session.id).subscription
+
+    good, bad = subscribe("good@example.com", "4242424242424242"), subscribe("bad@example.com", "4000000000000341")
+    paid = lambda id: sorted(i.amount_paid for i in client.v1.invoices.list({"subscription": id}).data)
+    status = lambda id: client.v1.subscriptions.retrieve(id).status
+    advance(13)
+    assert (status(good), paid(good)) == ("trialing", [0])
+    advance(15)
+    assert (status(good), paid(good)) == ("active", [0, 1500])
+    assert (status(bad), paid(bad)) == ("past_due", [0, 0])
+    advance(45)
+    assert (status(good), paid(good)) == ("active", [0, 1500, 1500])
+    try:
+        client.v1.test_helpers.test_clocks.advance(clock.id, {"frozen_time": start})
+        raise AssertionError("a clock went backwards")
+    except stripe.InvalidRequestError:
+        pass
+    types = [e.type for e in client.v1.events.list({"limit": 100}).data]
+    assert "invoice.payment_failed" in types and "test_helpers.test_clock.ready" in types, types
+
+
+def judge_webhook_endpoints():
+    """An endpoint that is registered by the API gets the events that it asked for, signed with its own secret."""
+    got = []
+
+    class Receiver(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["content-length"]))
+            got.append((body, self.headers["stripe-signature"]))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    client = stripe.StripeClient("sk_test_judge", base_addresses={"api": ENV["STRIPE_URL"]})
+    url = f"http://127.0.0.1:{server.server_port}/"
+    endpoint = client.v1.webhook_endpoints.create({"url": url, "enabled_events": ["checkout.session.expired"]})
+    customer = client.v1.customers.create({"email": "endpoint@example.com"})
+    session = client.v1.checkout.sessions.create(
+        {
+            "mode": "subscription",
+            "customer": customer.id,
+            "line_items": [{"price": "price_paid", "quantity": 1}],
+            "success_url": "https://example.com/ok",
+        }
+    )
+    client.v1.checkout.sessions.expire(session.id)
+    eventually("the event arrives", lambda: got)
+    event = stripe.Webhook.construct_event(*got[0], endpoint.secret)
+    assert event.type == "checkout.session.expired" and event.data.object.id == session.id
+    assert client.v1.webhook_endpoints.list().data[0].url == url
+    assert client.v1.webhook_endpoints.delete(endpoint.id).deleted
+    server.shutdown()
+    assert len(got) == 1, got
 
 
 def judge_webhooks():
@@ -154,6 +247,14 @@ def judge_openai():
         pass
 
 
-for judge in [judge_stripe, judge_webhooks, judge_pinecone, judge_openai]:
+JUDGES = [
+    judge_stripe,
+    judge_stripe_clock,
+    judge_webhook_endpoints,
+    judge_webhooks,
+    judge_pinecone,
+    judge_openai,
+]
+for judge in JUDGES:
     judge()
     print(f"{judge.__name__}: passed")

@@ -9,11 +9,12 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Id, objects, webhooks};
+use super::sessions::Card;
+use super::{Id, clock, sessions, webhooks};
 use crate::sandbox::{Shared, lock};
 
 #[derive(Deserialize)]
-pub struct Card {
+pub struct CardForm {
     card: String,
 }
 
@@ -24,31 +25,41 @@ pub async fn page(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id) -> 
     }
 }
 
-/// Stripe's own test numbers: 4242... pays, 4000...0002 is declined, 4000...9995 lacks funds.
-pub async fn pay(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id, Form(card): Form<Card>) -> Response {
-    let number: String = card.card.chars().filter(char::is_ascii_digit).collect();
-    let refusal = match number.as_str() {
-        "4242424242424242" => None,
-        "4000000000000002" => Some("Your card was declined."),
-        "4000000000009995" => Some("Your card has insufficient funds."),
-        _ => Some("Your card number is invalid."),
+/// Stripe's own test numbers: 4242... pays, 4000...0002 is declined, 4000...9995 lacks funds, 4000...0341 can be
+/// attached and is declined when it is charged.
+pub async fn pay(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id, Form(form): Form<CardForm>) -> Response {
+    let number: String = form.card.chars().filter(char::is_ascii_digit).collect();
+    let card = match number.as_str() {
+        "4242424242424242" => Ok(Card::Good),
+        "4000000000000341" => Ok(Card::DeclinedLater),
+        "4000000000000002" => Err("Your card was declined."),
+        "4000000000009995" => Err("Your card has insufficient funds."),
+        _ => Err("Your card number is invalid."),
     };
     let mut events = Vec::new();
     let answer = {
         let mut data = lock(&s.stripe.data);
-        match refusal {
-            Some(message) => match data.find("checkout.session", &id) {
-                Ok(session) => (StatusCode::PAYMENT_REQUIRED, render(session, Some(message))).into_response(),
-                Err(problem) => problem.into_response(),
-            },
-            None => match objects::complete_session(&mut data, &id, &mut events) {
-                Ok(session) => back(&session),
-                Err(problem) => problem.into_response(),
+        clock::tick(&mut data, &mut events);
+        match data.find("checkout.session", &id).map(|session| (session.clone(), charged_now(session))) {
+            Err(problem) => problem.into_response(),
+            Ok((session, charged)) => match card {
+                Ok(Card::DeclinedLater) if charged => declined(&session, "Your card was declined."),
+                Err(message) => declined(&session, message),
+                Ok(card) => sessions::complete(&mut data, &id, card, &mut events)
+                    .map_or_else(IntoResponse::into_response, |session| back(&session)),
             },
         }
     };
     webhooks::emit(&s, events);
     answer
+}
+
+fn charged_now(session: &Value) -> bool {
+    session["amount_total"].as_i64().unwrap_or(0) > 0
+}
+
+fn declined(session: &Value, message: &str) -> Response {
+    (StatusCode::PAYMENT_REQUIRED, render(session, Some(message))).into_response()
 }
 
 fn back(session: &Value) -> Response {

@@ -1,8 +1,12 @@
 //! The Stripe stand-in: customers, Checkout with a page to pay on, subscriptions, invoices, refunds, signed webhooks.
 
+mod catalog;
 mod checkout;
+mod clock;
 mod form;
 mod objects;
+mod sessions;
+mod subscriptions;
 pub mod webhooks;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +17,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Shared, lock};
@@ -29,11 +33,15 @@ pub struct Account {
 }
 
 /// Objects by kind and id, in order of creation, and the answers kept for idempotency keys.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Data {
-    objects: BTreeMap<&'static str, Vec<Value>>,
+    objects: BTreeMap<String, Vec<Value>>,
     answers: HashMap<String, (String, u16, Value)>,
-    prices: HashMap<String, (i64, String)>,
+    /// The test clocks of those customers that have one.
+    clocked: BTreeMap<String, String>,
+    /// Seconds by which the account's time is ahead of the real one.
+    ahead: i64,
     counter: u64,
 }
 
@@ -47,7 +55,15 @@ impl Account {
     }
 
     pub(crate) fn add_price(&self, id: &str, amount: i64, currency: &str) {
-        lock(&self.data).prices.insert(id.into(), (amount, currency.into()));
+        catalog::insert_price(&mut lock(&self.data), id, &json!("prod_sandbox"), amount, currency);
+    }
+
+    pub(crate) fn snapshot(&self) -> Data {
+        lock(&self.data).clone()
+    }
+
+    pub(crate) fn restore(&self, data: Data) {
+        *lock(&self.data) = data;
     }
 }
 
@@ -57,8 +73,14 @@ impl Data {
         format!("{prefix}_sandbox{:06}{}", self.counter, hex::encode(rand::random::<[u8; 6]>()))
     }
 
-    fn insert(&mut self, kind: &'static str, object: Value) {
-        self.objects.entry(kind).or_default().push(object);
+    fn insert(&mut self, kind: &str, object: Value) {
+        self.objects.entry(kind.to_owned()).or_default().push(object);
+    }
+
+    fn remove(&mut self, kind: &str, id: &str) {
+        if let Some(list) = self.objects.get_mut(kind) {
+            list.retain(|o| o["id"] != id);
+        }
     }
 
     fn list(&self, kind: &str) -> &[Value] {
@@ -106,6 +128,7 @@ async fn api(
             return (status, [("idempotent-replayed", "true")], Json(answer.clone())).into_response();
         }
         let mut events = Vec::new();
+        clock::tick(&mut data, &mut events);
         let answer = objects::handle(&mut data, &s.stripe.url, &method, &path, &params, &mut events);
         if let (Some(key), Ok(value)) = (key, &answer) {
             data.answers.insert(key, (fingerprint, 200, value.clone()));
@@ -122,6 +145,24 @@ async fn api(
 /// Everything, for tests and the curious.
 pub(crate) async fn state(State(s): State<Arc<Shared>>) -> Json<Value> {
     Json(json!(lock(&s.stripe.data).objects))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Forward {
+    advance_seconds: u32,
+}
+
+/// Moves the account's time forward, for customers without a test clock of their own.
+pub(crate) async fn forward(State(s): State<Arc<Shared>>, Json(by): Json<Forward>) -> Json<Value> {
+    let mut events = Vec::new();
+    let now = {
+        let mut data = lock(&s.stripe.data);
+        data.ahead += i64::from(by.advance_seconds);
+        clock::tick(&mut data, &mut events);
+        data.now()
+    };
+    webhooks::emit(&s, events);
+    Json(json!({"now": now}))
 }
 
 #[derive(Deserialize)]

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::objects::{Events, now};
+use super::objects::Events;
 use crate::sandbox::{Shared, lock};
 
 /// Deliveries of one event, at most.
@@ -65,7 +65,7 @@ pub fn emit(shared: &Arc<Shared>, events: Events) {
     for (type_, object) in events {
         let mut data = lock(&shared.stripe.data);
         let event = json!({
-            "id": data.next_id("evt"), "object": "event", "api_version": "2026-09-30.endive", "created": now(),
+            "id": data.next_id("evt"), "object": "event", "api_version": "2026-09-30.endive", "created": data.now(),
             "type": type_, "livemode": false, "pending_webhooks": 1, "request": null, "data": {"object": object},
         });
         data.insert("event", event.clone());
@@ -74,23 +74,60 @@ pub fn emit(shared: &Arc<Shared>, events: Events) {
     if behaviour.reverse {
         bodies.reverse();
     }
-    let Some(url) = behaviour.url.filter(|_| !behaviour.lose && !bodies.is_empty()) else { return };
-    let shared = shared.clone();
-    tokio::spawn(async move {
-        tokio::time::sleep(Duration::from_millis(behaviour.delay_ms)).await;
-        for body in &bodies {
-            for _ in 0..=behaviour.repeat {
-                deliver(&shared, &url, body).await;
+    if behaviour.lose || bodies.is_empty() {
+        return;
+    }
+    for endpoint in endpoints(shared, behaviour.url.as_deref()) {
+        let (shared, bodies) = (shared.clone(), bodies.clone());
+        let (delay, deliveries) = (Duration::from_millis(behaviour.delay_ms), 0..=behaviour.repeat);
+        tokio::spawn(async move {
+            tokio::time::sleep(delay).await;
+            for body in bodies.iter().filter(|event| endpoint.wants(event)) {
+                for _ in deliveries.clone() {
+                    deliver(&shared, &endpoint, body).await;
+                }
             }
-        }
-    });
+        });
+    }
 }
 
-async fn deliver(shared: &Shared, url: &str, event: &Value) {
+/// Where events go.
+struct Endpoint {
+    url: String,
+    secret: String,
+    /// The types of events, or `*`.
+    enabled: Vec<String>,
+}
+
+impl Endpoint {
+    fn wants(&self, event: &Value) -> bool {
+        self.enabled.iter().any(|type_| type_ == "*" || event["type"] == type_.as_str())
+    }
+}
+
+/// The endpoint of the sandbox's settings, and those that were registered by the API.
+fn endpoints(shared: &Shared, url: Option<&str>) -> Vec<Endpoint> {
+    let set = url.map(|url| Endpoint {
+        url: url.into(),
+        secret: shared.stripe.webhook_secret.clone(),
+        enabled: vec!["*".into()],
+    });
+    let data = lock(&shared.stripe.data);
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let registered = data.list("webhook_endpoint").iter().map(|e| Endpoint {
+        url: text(&e["url"]),
+        secret: text(&e["_sandbox"]["secret"]),
+        enabled: e["enabled_events"].as_array().into_iter().flatten().map(text).collect(),
+    });
+    set.into_iter().chain(registered).collect()
+}
+
+async fn deliver(shared: &Shared, endpoint: &Endpoint, event: &Value) {
     let body = event.to_string();
     for attempt in 0..TRIES {
-        let signature = sign(&shared.stripe.webhook_secret, now(), &body);
-        let request = shared.stripe.delivery.client.post(url).header("content-type", "application/json");
+        // Signed with the real time: the receiver compares it with its own.
+        let signature = sign(&endpoint.secret, jiff::Timestamp::now().as_second(), &body);
+        let request = shared.stripe.delivery.client.post(&endpoint.url).header("content-type", "application/json");
         let sent = request.header("stripe-signature", signature).body(body.clone()).send().await;
         if sent.is_ok_and(|r| r.status().is_success()) {
             return;

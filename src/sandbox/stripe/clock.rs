@@ -1,0 +1,65 @@
+//! The account's time: the real one, moved forward on demand, and test clocks with a time of their own.
+
+use serde_json::{Value, json};
+
+use super::objects::{Events, Problem, text};
+use super::{Data, sessions, subscriptions};
+
+/// What Stripe calls them.
+pub const KIND: &str = "test_helpers.test_clock";
+
+impl Data {
+    /// The account's time, in seconds since 1970.
+    pub fn now(&self) -> i64 {
+        jiff::Timestamp::now().as_second() + self.ahead
+    }
+
+    /// The time of a customer: that of its test clock, or else the account's.
+    pub fn now_of(&self, customer: &Value) -> i64 {
+        let clock = customer.as_str().and_then(|customer| self.clocked.get(customer));
+        clock.and_then(|clock| frozen(self, clock)).unwrap_or_else(|| self.now())
+    }
+}
+
+/// A test clock's time.
+pub fn frozen(data: &Data, id: &str) -> Option<i64> {
+    data.list(KIND).iter().find(|c| c["id"] == id)?["frozen_time"].as_i64()
+}
+
+fn frozen_time(p: &Value) -> Result<i64, Problem> {
+    let time = p["frozen_time"].as_str().and_then(|t| t.parse().ok());
+    time.ok_or_else(|| Problem::bad("Invalid integer: frozen_time"))
+}
+
+pub fn create(data: &mut Data, p: &Value) -> Result<Value, Problem> {
+    let time = frozen_time(p)?;
+    let clock = json!({
+        "id": data.next_id("clock"), "object": KIND, "created": data.now(), "livemode": false, "name": text(p, "name"),
+        "frozen_time": time, "deletes_after": data.now() + 30 * 24 * 3600, "status": "ready", "status_details": {},
+    });
+    data.insert(KIND, clock.clone());
+    Ok(clock)
+}
+
+/// Moves a clock forward, and with it what depends on its customers' time. The answer says `advancing`, as Stripe's
+/// does; whoever asks again is told that it is ready.
+pub fn advance(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
+    let time = frozen_time(p)?;
+    let clock = data.find(KIND, id)?;
+    if clock["frozen_time"].as_i64().is_some_and(|now| time <= now) {
+        return Err(Problem::bad("a test clock can only be advanced to a later frozen_time"));
+    }
+    clock["frozen_time"] = json!(time);
+    let clock = clock.clone();
+    tick(data, events);
+    events.push(("test_helpers.test_clock.ready", clock.clone()));
+    let mut advancing = clock;
+    advancing["status"] = json!("advancing");
+    Ok(advancing)
+}
+
+/// Lets happen what is due by now: sessions expire, periods end.
+pub fn tick(data: &mut Data, events: &mut Events) {
+    sessions::expire_old(data, events);
+    subscriptions::renew_due(data, events);
+}

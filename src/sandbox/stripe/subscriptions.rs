@@ -1,0 +1,166 @@
+//! Subscriptions, their invoices and payments, and refunds.
+
+use serde_json::{Value, json};
+
+use super::objects::{self, Events, Problem, metadata};
+use super::sessions::Card;
+use super::{Data, catalog};
+
+const DAY: i64 = 24 * 3600;
+/// A billing period: the sandbox's months have 30 days.
+const PERIOD: i64 = 30 * DAY;
+
+/// What a completed Checkout session makes: payment method, subscription, first invoice.
+pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events: &mut Events) -> Value {
+    let method = json!({
+        "id": data.next_id("pm"), "object": "payment_method", "type": "card", "customer": customer,
+        "card": {"brand": "visa", "last4": if card == Card::Good { "4242" } else { "0341" }},
+        "_sandbox": {"declined": card == Card::DeclinedLater},
+    });
+    data.insert("payment_method", method.clone());
+    let trial = terms["trial_days"].as_i64().unwrap_or(0);
+    let price = catalog::price(data, terms["price"].as_str().unwrap_or_default()).unwrap_or_default();
+    let start = data.now_of(&json!(customer));
+    let end = start + if trial > 0 { trial * DAY } else { PERIOD };
+    let subscription = json!({
+        "id": data.next_id("sub"), "object": "subscription", "created": start, "livemode": false,
+        "customer": customer, "status": if trial > 0 { "trialing" } else { "active" },
+        "default_payment_method": method["id"], "pause_collection": null, "cancel_at_period_end": false,
+        "trial_start": (trial > 0).then_some(start), "trial_end": (trial > 0).then_some(end),
+        "metadata": terms["subscription_metadata"], "currency": price["currency"],
+        "items": {"object": "list", "data": [{
+            "id": data.next_id("si"), "object": "subscription_item", "price": price,
+            "quantity": 1, "current_period_start": start, "current_period_end": end,
+        }]},
+    });
+    data.insert("subscription", subscription.clone());
+    invoice(data, &subscription, trial > 0, start, events);
+    subscription
+}
+
+/// Makes the invoice of a period and collects it. Answers whether it is settled.
+fn invoice(data: &mut Data, subscription: &Value, free: bool, now: i64, events: &mut Events) -> bool {
+    let price = &subscription["items"]["data"][0]["price"];
+    let amount = if free { 0 } else { price["unit_amount"].as_i64().unwrap_or(0) };
+    let currency = &price["currency"];
+    let method = subscription["default_payment_method"].as_str().unwrap_or_default().to_owned();
+    let declined = data.find("payment_method", &method).is_ok_and(|m| m["_sandbox"]["declined"] == true);
+    let status = match (amount, subscription["pause_collection"]["behavior"].as_str()) {
+        (0, _) => "paid",
+        (_, Some("void")) => "void",
+        (_, Some(_)) => "draft",
+        _ if declined => "open",
+        _ => "paid",
+    };
+    let paid = if status == "paid" { amount } else { 0 };
+    let invoice = json!({
+        "id": data.next_id("in"), "object": "invoice", "created": now, "livemode": false, "status": status,
+        "customer": subscription["customer"], "amount_due": amount, "amount_paid": paid, "currency": currency,
+        "parent": {"type": "subscription_details", "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]}},
+    });
+    if paid > 0 {
+        let intent = json!({
+            "id": data.next_id("pi"), "object": "payment_intent", "created": now, "status": "succeeded",
+            "amount": amount, "currency": currency, "customer": subscription["customer"],
+        });
+        let payment = json!({
+            "id": data.next_id("inpay"), "object": "invoice_payment", "created": now, "invoice": invoice["id"],
+            "status": "paid", "amount_paid": amount, "currency": currency,
+            "payment": {"type": "payment_intent", "payment_intent": intent["id"]},
+        });
+        data.insert("payment_intent", intent);
+        data.insert("invoice_payment", payment);
+    }
+    data.insert("invoice", invoice.clone());
+    let event = match status {
+        "paid" => "invoice.paid",
+        "open" => "invoice.payment_failed",
+        "void" => "invoice.voided",
+        _ => "invoice.created",
+    };
+    events.push((event, invoice));
+    status != "open"
+}
+
+/// Begins the periods whose time has come, one after the other, as Stripe does when a test clock moves.
+pub fn renew_due(data: &mut Data, events: &mut Events) {
+    let ends = |s: &Value| s["items"]["data"][0]["current_period_end"].as_i64().unwrap_or(i64::MAX);
+    let living = |s: &Value| matches!(s["status"].as_str(), Some("trialing" | "active"));
+    loop {
+        let due = data.list("subscription").iter().filter(|s| living(s));
+        let next = due.filter(|s| ends(s) <= data.now_of(&s["customer"])).min_by_key(|s| ends(s)).cloned();
+        let Some(subscription) = next else { return };
+        renew(data, subscription, events);
+    }
+}
+
+fn renew(data: &mut Data, mut subscription: Value, events: &mut Events) {
+    let start = subscription["items"]["data"][0]["current_period_end"].as_i64().unwrap_or(0);
+    let ended = subscription["cancel_at_period_end"] == true;
+    if ended {
+        subscription["status"] = json!("canceled");
+        subscription["canceled_at"] = json!(start);
+    } else {
+        let settled = invoice(data, &subscription, false, start, events);
+        subscription["status"] = json!(if settled { "active" } else { "past_due" });
+        let item = &mut subscription["items"]["data"][0];
+        item["current_period_start"] = json!(start);
+        item["current_period_end"] = json!(start + PERIOD);
+    }
+    let id = subscription["id"].as_str().unwrap_or_default().to_owned();
+    if let Ok(kept) = data.find("subscription", &id) {
+        kept.clone_from(&subscription);
+    }
+    let event = if ended { "customer.subscription.deleted" } else { "customer.subscription.updated" };
+    events.push((event, subscription));
+}
+
+pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
+    if data.find("subscription", id)?["status"] == "canceled" {
+        return Err(Problem::bad("A canceled subscription can only update its cancellation_details and metadata."));
+    }
+    objects::update(data, "subscription", id, p, &["default_payment_method"])?;
+    let subscription = data.find("subscription", id)?;
+    match p.get("pause_collection") {
+        Some(Value::Object(pause)) => subscription["pause_collection"] = json!(pause),
+        Some(_) => subscription["pause_collection"] = Value::Null,
+        None => {}
+    }
+    if let Some(end) = p["cancel_at_period_end"].as_str() {
+        subscription["cancel_at_period_end"] = json!(end == "true");
+    }
+    events.push(("customer.subscription.updated", subscription.clone()));
+    Ok(subscription.clone())
+}
+
+pub fn cancel(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {
+    let customer = data.find("subscription", id)?["customer"].clone();
+    let now = data.now_of(&customer);
+    let subscription = data.find("subscription", id)?;
+    if subscription["status"] == "canceled" {
+        return Err(Problem::missing("subscription", id));
+    }
+    subscription["status"] = json!("canceled");
+    subscription["canceled_at"] = json!(now);
+    events.push(("customer.subscription.deleted", subscription.clone()));
+    Ok(subscription.clone())
+}
+
+pub fn refund(data: &mut Data, p: &Value, events: &mut Events) -> Result<Value, Problem> {
+    let intent_id = p["payment_intent"].as_str().unwrap_or_default().to_owned();
+    let intent = data.find("payment_intent", &intent_id)?.clone();
+    if data.list("refund").iter().any(|r| r["payment_intent"] == intent_id.as_str()) {
+        return Err(Problem {
+            code: Some("charge_already_refunded"),
+            ..Problem::bad("Charge has already been refunded.")
+        });
+    }
+    let refund = json!({
+        "id": data.next_id("re"), "object": "refund", "created": data.now_of(&intent["customer"]),
+        "amount": intent["amount"], "currency": intent["currency"], "payment_intent": intent_id,
+        "status": "succeeded", "metadata": metadata(p),
+    });
+    data.insert("refund", refund.clone());
+    events.push(("refund.created", refund.clone()));
+    Ok(refund)
+}
