@@ -46,6 +46,12 @@ pub struct WorkArgs {
     /// The wait before a failed e-mail, alert or clean-up is tried again, in seconds.
     #[arg(long, default_value = "30")]
     pub notice_retry: i64,
+    /// A tenant that is not Active so many seconds after its payment is shown as slow, and ops are alerted.
+    #[arg(long, default_value = "300")]
+    pub slow_after: i64,
+    /// While many tenants are being provisioned, a welcome e-mail waits for them so many seconds at most.
+    #[arg(long, default_value = "20")]
+    pub welcome_hold: i64,
     /// How long others wait after the last renewal of the leader's lease, in seconds.
     #[arg(long, default_value = "15")]
     pub lease_duration: u64,
@@ -63,6 +69,8 @@ impl WorkArgs {
                 signup_ttl: self.signup_ttl,
                 resync: self.resync,
                 notice_retry: self.notice_retry,
+                slow_after: self.slow_after,
+                welcome_hold: self.welcome_hold,
                 ..Policy::default()
             },
             concurrency: self.concurrency,

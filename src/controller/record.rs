@@ -4,7 +4,8 @@ use kube::api::PostParams;
 use kube::{Api, ResourceExt};
 
 use super::context::Context;
-use crate::api::{Phase, Tenant, TenantStatus};
+use crate::api::conditions::{self, CLEANED_UP, PLAN_FOUND, SLOW, WELCOME_EMAIL_SENT};
+use crate::api::{ConditionStatus, Phase, Tenant, TenantStatus};
 
 /// Replaces the status. The resource version guards it: a decision that rests on an old object is refused.
 pub async fn status(context: &Context, tenant: &Tenant, status: TenantStatus) -> Result<Tenant, kube::Error> {
@@ -25,6 +26,7 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
     let old = before.status.as_ref();
     let attempts = |s: Option<&TenantStatus>| s.and_then(|s| s.provisioning.as_ref()).map_or(0, |p| p.attempts);
     let message = new.message.clone().unwrap_or_default();
+    tell_conditions(context, old, after, new);
     if old.and_then(|s| s.phase) == new.phase {
         if attempts(Some(new)) > attempts(old) {
             context.events.warn(after, "AttemptFailed", message);
@@ -44,5 +46,23 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
     if let (Phase::Active, Some(paid), Some(done)) = (phase, new.paid_at, new.provisioned_at) {
         #[allow(clippy::cast_precision_loss)]
         context.metrics.provisioning_duration.observe(done.since(paid) as f64);
+    }
+}
+
+/// The conditions that somebody on call wants to hear of, when they turn to this status.
+const TOLD: [(&str, ConditionStatus); 4] = [
+    (SLOW, ConditionStatus::True),
+    (WELCOME_EMAIL_SENT, ConditionStatus::False),
+    (PLAN_FOUND, ConditionStatus::False),
+    (CLEANED_UP, ConditionStatus::False),
+];
+
+fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenant, new: &TenantStatus) {
+    for (type_, bad) in TOLD {
+        let now = conditions::get(&new.conditions, type_).filter(|c| c.status == bad);
+        let before = old.and_then(|s| conditions::get(&s.conditions, type_)).map(|c| c.status);
+        if let Some(condition) = now.filter(|_| before != Some(bad)) {
+            context.events.warn(tenant, &condition.reason, condition.message.clone());
+        }
     }
 }

@@ -70,7 +70,7 @@ fn welcome(input: &Input) -> Option<Decision> {
     }
     let mut draft = Draft::new(input);
     draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::False, &failure.reason, &failure.message);
-    Some(draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry))))
+    Some(draft.changed().unwrap_or(Decision::Wait(Some(input.notice_wait()))))
 }
 
 fn observe(input: &Input) -> Decision {

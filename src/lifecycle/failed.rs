@@ -33,7 +33,7 @@ pub fn decide(input: &Input) -> Decision {
     } else if open.is_empty() {
         Decision::Wait(None)
     } else {
-        Decision::Wait(Some(input.policy.notice_retry))
+        Decision::Wait(Some(input.notice_wait()))
     }
 }
 

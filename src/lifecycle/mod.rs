@@ -165,6 +165,13 @@ impl Input<'_> {
         }
     }
 
+    /// The wait before notices that could not be sent are tried again: longer where only a change of the address or the
+    /// mail server's mind can help.
+    fn notice_wait(&self) -> i64 {
+        let hopeful = self.facts.unsent.values().any(|failure| failure.retryable);
+        if hopeful { self.policy.notice_retry } else { self.policy.resync }
+    }
+
     fn wants_samples(&self) -> bool {
         self.plan.is_some_and(|p| p.sample_data != SampleData::None)
     }

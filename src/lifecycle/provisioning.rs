@@ -17,10 +17,14 @@ pub fn decide(input: &Input) -> Decision {
         let optional = plan.sample_data == SampleData::BestEffort && failure.step == "SampleData";
         return if optional { complete(input, plan, Some(failure)) } else { failed_attempt(input, failure) };
     }
+    if let Some(decision) = slow(input) {
+        return decision;
+    }
     if let Some(at) = input.tenant.status.provisioning.as_ref().and_then(|p| p.next_retry_at)
         && at > input.now
     {
-        return slow(input).unwrap_or(Decision::Wait(Some(at.since(input.now))));
+        let wait = at.since(input.now);
+        return Decision::Wait(Some(until_slow(input).map_or(wait, |slow| slow.min(wait))));
     }
     let facts = input.facts;
     let mut effects = Vec::new();
@@ -132,13 +136,24 @@ fn plan_missing(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
     draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
     draft.summary(Summary::Stalled, "PlanNotFound", &message);
-    draft.changed().or_else(|| slow(input)).unwrap_or(Decision::Wait(None))
+    draft.changed().or_else(|| slow(input)).unwrap_or_else(|| {
+        let alert_again = input.facts.unsent.contains_key(&Notice::SlowAlert).then_some(input.policy.notice_retry);
+        Decision::Wait(until_slow(input).or(alert_again))
+    })
+}
+
+/// Seconds until the tenant counts as slow; None when it does already, or has not paid. A retry begins anew.
+fn until_slow(input: &Input) -> Option<i64> {
+    let status = &input.tenant.status;
+    let since = status.paid_at?.max(status.provisioning.as_ref()?.started_at);
+    let left = input.policy.slow_after.saturating_sub(input.now.since(since));
+    (left > 0).then_some(left)
 }
 
 /// Paid, and not Active after the normal time: a condition and an alert, long before it is Failed.
 fn slow(input: &Input) -> Option<Decision> {
-    let paid_at = input.tenant.status.paid_at?;
-    if input.now.since(paid_at) < input.policy.slow_after {
+    input.tenant.status.paid_at.and(input.tenant.status.provisioning.as_ref())?;
+    if until_slow(input).is_some() {
         return None;
     }
     let notice = Notice::SlowAlert;

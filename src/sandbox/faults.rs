@@ -21,17 +21,17 @@ const LOG_LIMIT: usize = 20_000;
 /// A fault for the next requests that match.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Fault {
-    /// stripe, pinecone or openai.
+    /// stripe, pinecone, openai or smtp.
     provider: String,
-    /// The HTTP method; any when absent.
+    /// The HTTP method, or DATA for an e-mail; any when absent.
     #[serde(default)]
     method: Option<String>,
-    /// What the path begins with.
+    /// What the path begins with; the recipient of an e-mail.
     #[serde(default)]
     path: String,
     /// Answer with this status instead of doing the work.
     #[serde(default)]
-    status: Option<u16>,
+    pub(super) status: Option<u16>,
     /// The body of that answer.
     #[serde(default)]
     body: Option<String>,
@@ -40,10 +40,10 @@ pub struct Fault {
     retry_after: Option<u64>,
     /// Wait before doing the work, in milliseconds.
     #[serde(default)]
-    delay_ms: u64,
+    pub(super) delay_ms: u64,
     /// Do the work, then drop the connection instead of answering.
     #[serde(default)]
-    drop_after_effect: bool,
+    pub(super) drop_after_effect: bool,
     /// How many requests it strikes.
     #[serde(default = "once")]
     times: u32,
@@ -56,12 +56,12 @@ fn once() -> u32 {
 /// A request that came in.
 #[derive(Clone, Debug, Serialize)]
 pub struct LoggedRequest {
-    provider: &'static str,
-    method: String,
-    path: String,
-    query: String,
-    body: String,
-    idempotency_key: Option<String>,
+    pub(super) provider: &'static str,
+    pub(super) method: String,
+    pub(super) path: String,
+    pub(super) query: String,
+    pub(super) body: String,
+    pub(super) idempotency_key: Option<String>,
 }
 
 /// The faults to come and the requests that came.
@@ -77,7 +77,7 @@ impl Faults {
         Self { armed: Mutex::default(), log: Mutex::default(), latency_ms: latency_ms.into() }
     }
 
-    fn take(&self, provider: &str, method: &str, path: &str) -> Option<Fault> {
+    pub(super) fn take(&self, provider: &str, method: &str, path: &str) -> Option<Fault> {
         let mut armed = lock(&self.armed);
         let found = armed.iter().position(|f| {
             f.provider == provider && f.method.as_deref().is_none_or(|m| m == method) && path.starts_with(&f.path)
@@ -90,7 +90,7 @@ impl Faults {
         Some(fault)
     }
 
-    fn remember(&self, request: LoggedRequest) {
+    pub(super) fn remember(&self, request: LoggedRequest) {
         let mut log = lock(&self.log);
         if log.len() == LOG_LIMIT {
             log.pop_front();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::faults::{Fault, LoggedRequest};
 use super::{Shared, lock};
 
 const MAIL_LIMIT: usize = 10 << 20;
@@ -85,12 +86,20 @@ async fn session(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 b"250 OK\r\n"
             }
             "DATA" => {
+                let fault = strike(shared, &mail.to).await;
+                if let Some(code) = fault.as_ref().and_then(|f| f.status) {
+                    writer.write_all(format!("{code} injected fault\r\n").as_bytes()).await?;
+                    continue;
+                }
                 writer.write_all(b"354 go on\r\n").await?;
                 mail.data = data(&mut reader).await?;
                 mail.subject = header(&mail.data, "subject");
                 mail.message_id = header(&mail.data, "message-id");
                 shared.mailbox.push(std::mem::take(&mut mail));
                 shared.changed();
+                if fault.is_some_and(|f| f.drop_after_effect) {
+                    return Ok(());
+                }
                 b"250 OK\r\n"
             }
             "QUIT" => {
@@ -101,6 +110,21 @@ async fn session(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         };
         writer.write_all(answer).await?;
     }
+}
+
+/// Logs an e-mail that begins, and answers the fault that is armed for it, after its delay.
+async fn strike(shared: &Shared, to: &str) -> Option<Fault> {
+    shared.faults.remember(LoggedRequest {
+        provider: "smtp",
+        method: "DATA".into(),
+        path: to.into(),
+        query: String::new(),
+        body: String::new(),
+        idempotency_key: None,
+    });
+    let fault = shared.faults.take("smtp", "DATA", to);
+    tokio::time::sleep(Duration::from_millis(fault.as_ref().map_or(0, |f| f.delay_ms))).await;
+    fault
 }
 
 fn address(line: &str) -> String {

@@ -1,8 +1,9 @@
 //! Providers that fail: retries that are seen, and an end that gives the money back.
 
 use serde_json::json;
+use tenant_operator::api::conditions::{get, is_true};
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::{Phase, RETRY_ANNOTATION};
+use tenant_operator::api::{ConditionStatus, Phase, RETRY_ANNOTATION, TenantStatus};
 
 use crate::support::World;
 
@@ -91,8 +92,7 @@ async fn what_was_paid_is_refunded_once_and_a_retry_starts_over() {
     assert_eq!(stripe["refund"].as_array().map(Vec::len), Some(1));
     assert!(stripe["subscription"][0]["pause_collection"].is_object(), "{stripe}");
 
-    let cleared = world.http.delete(format!("{}/_sandbox/faults", world.sandbox.url)).send().await;
-    assert!(cleared.expect("the sandbox answers").status().is_success());
+    world.clear_faults().await;
     world.annotate("acme", RETRY_ANNOTATION, "again").await;
     world.wait_phase("acme", Phase::Active).await;
     let stripe = world.sandbox_get("/_sandbox/state").await;
@@ -121,11 +121,51 @@ async fn a_trial_has_nothing_to_refund_and_says_so() {
         command
     };
     assert!(retry().status().await.expect("it runs").success());
-    let again =
-        |s: &tenant_operator::api::TenantStatus| s.phase == Some(Phase::Failed) && s.transitions.len() == before + 2;
+    let again = |s: &TenantStatus| s.phase == Some(Phase::Failed) && s.transitions.len() == before + 2;
     world.wait("acme", "failed again", again).await;
     world.annotate("acme", "example.com/unrelated", "1").await;
     world.assert_transitions("acme").await;
     let missing = retry().arg("--context=none").output().await.expect("it runs");
     assert_eq!(missing.status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn a_welcome_that_cannot_be_sent_alerts_and_never_fails_the_tenant() {
+    let world = World::start("welcome").await;
+    world.fault(json!({"provider": "smtp", "status": 451, "times": 1000})).await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    let unsent =
+        |s: &TenantStatus| get(&s.conditions, "WelcomeEmailSent").is_some_and(|c| c.status == ConditionStatus::False);
+    let status = world.wait("acme", "without a welcome", unsent).await;
+    assert_eq!(status.phase, Some(Phase::Active));
+    assert!(is_true(&status.conditions, "Ready"), "{status:#?}");
+    assert_eq!(get(&status.conditions, "WelcomeEmailSent").expect("there").reason, "MailUnreachable");
+    let alerts = world.sandbox_get("/_sandbox/alerts").await;
+    assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
+    assert!(alerts.to_string().contains("welcome e-mail"), "{alerts}");
+    world.clear_faults().await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    assert_eq!(world.mails("welcome").await, 1);
+    world.wait_event("acme", "MailUnreachable").await;
+}
+
+#[tokio::test]
+async fn a_tenant_that_has_paid_and_is_not_active_in_time_is_shown_as_slow() {
+    let mut world = World::without_controller("slow").await;
+    world.controller_args(&["--slow-after=2", "--retry-waits=1,6,1"]);
+    world.start_controller();
+    // Two attempts of three quick tries each fail; the wait after the second outlasts the limit.
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 500, "times": 6})).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    let status = world.wait_true("acme", "Slow").await;
+    assert_eq!(status.phase, Some(Phase::Provisioning), "slow is said long before Failed");
+    let alerts = world.sandbox_get("/_sandbox/alerts").await;
+    assert!(alerts.to_string().contains("still not Active"), "{alerts}");
+    let status = world.wait_phase("acme", Phase::Active).await;
+    assert!(!is_true(&status.conditions, "Slow"), "{status:#?}");
+    world.wait_event("acme", "SlowProvisioning").await;
+    let alerts = world.sandbox_get("/_sandbox/alerts").await;
+    assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
+    world.assert_one_of_each("acme").await;
 }

@@ -2,11 +2,19 @@
 
 use std::time::Duration;
 
+use futures::StreamExt;
+use kube::runtime::watcher::watch_object;
 use serde_json::{Value, json};
-use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::{Phase, Tenant};
 
 use crate::support::World;
+
+fn called(log: &Value, provider: &str, method: &str, path: &str) -> bool {
+    let all = log.as_array().into_iter().flatten();
+    all.filter(|r| r["provider"] == provider && r["method"] == method)
+        .any(|r| r["path"].as_str().is_some_and(|p| p.starts_with(path)))
+}
 
 /// Holds a provider's call, kills the controller while it waits, and starts another.
 async fn killed_at(name: &str, provider: &str, method: &str, path: &str, paid: bool) {
@@ -21,12 +29,7 @@ async fn killed_at(name: &str, provider: &str, method: &str, path: &str, paid: b
         world.fault(hold).await;
         world.pay("acme").await;
     }
-    let calls = |log: &Value| {
-        let all = log.as_array().into_iter().flatten();
-        all.filter(|r| r["provider"] == provider && r["method"] == method)
-            .any(|r| r["path"].as_str().is_some_and(|p| p.starts_with(path)))
-    };
-    while !calls(&world.sandbox_get("/_sandbox/requests").await) {
+    while !called(&world.sandbox_get("/_sandbox/requests").await, provider, method, path) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     world.controllers.remove(0).kill();
@@ -66,6 +69,85 @@ async fn killed_while_samples_are_stored() {
 #[tokio::test]
 async fn killed_while_samples_are_looked_for() {
     killed_at("kill-query", "pinecone", "POST", "/query", true).await;
+}
+
+#[tokio::test]
+async fn killed_while_the_welcome_is_sent() {
+    killed_at("kill-welcome", "smtp", "DATA", "acme@example.com", true).await;
+}
+
+/// Kills the controller as soon as the tenant is as wanted, and starts another.
+async fn killed_when(name: &str, wanted: impl Fn(&Tenant) -> bool) {
+    let mut world = World::start(name).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    let mut changes = watch_object(world.tenants(), "acme").boxed();
+    let (mut killed, mut paid) = (false, false);
+    while let Some(change) = changes.next().await {
+        let Ok(Some(tenant)) = change else { continue };
+        if !killed && wanted(&tenant) {
+            world.controllers.remove(0).kill();
+            world.start_controller();
+            killed = true;
+        }
+        let status = tenant.status.clone().unwrap_or_default();
+        if status.checkout.is_some() && !paid {
+            world.pay("acme").await;
+            paid = true;
+        }
+        if status.phase == Some(Phase::Active) && killed {
+            break;
+        }
+    }
+    assert!(killed && paid);
+    world.assert_one_of_each("acme").await;
+}
+
+fn phase(tenant: &Tenant) -> Option<Phase> {
+    tenant.status.as_ref()?.phase
+}
+
+#[tokio::test]
+async fn killed_once_the_identity_is_written() {
+    killed_when("kill-identity", |t| t.spec.tenant_id.is_some()).await;
+}
+
+#[tokio::test]
+async fn killed_once_the_link_is_written() {
+    killed_when("kill-link", |t| t.status.as_ref().is_some_and(|s| s.checkout.is_some())).await;
+}
+
+#[tokio::test]
+async fn killed_once_the_stripe_ids_are_written() {
+    killed_when("kill-ids", |t| t.spec.billing.stripe.as_ref().is_some_and(|s| s.subscription_id.is_some())).await;
+}
+
+#[tokio::test]
+async fn killed_once_provisioning_has_begun() {
+    killed_when("kill-begun", |t| phase(t) == Some(Phase::Provisioning)).await;
+}
+
+#[tokio::test]
+async fn killed_once_active() {
+    killed_when("kill-active", |t| phase(t) == Some(Phase::Active)).await;
+}
+
+#[tokio::test]
+async fn killed_while_the_money_is_given_back() {
+    let mut world = World::start("kill-refund").await;
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 1000})).await;
+    world.fault(json!({"provider": "stripe", "method": "POST", "path": "/v1/refunds", "delay_ms": 2500})).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    while !called(&world.sandbox_get("/_sandbox/requests").await, "stripe", "POST", "/v1/refunds") {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    world.controllers.remove(0).kill();
+    world.start_controller();
+    let status = world.wait_true("acme", "Refunded").await;
+    assert_eq!(status.refund.expect("a refund").amount, 4900);
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(stripe["refund"].as_array().map(Vec::len), Some(1), "{stripe}");
+    world.assert_transitions("acme").await;
 }
 
 #[tokio::test]

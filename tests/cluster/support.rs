@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 use serde_json::{Value, json};
@@ -302,6 +303,22 @@ impl World {
 
     pub async fn fault(&self, fault: Value) {
         self.sandbox_post("/_sandbox/faults", fault).await;
+    }
+
+    pub async fn clear_faults(&self) {
+        let cleared = self.http.delete(format!("{}/_sandbox/faults", self.sandbox.url)).send().await;
+        assert!(cleared.expect("the sandbox answers").status().is_success());
+    }
+
+    /// Waits for an Event about the tenant.
+    pub async fn wait_event(&self, name: &str, reason: &str) {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);
+        let about = ListParams::default().fields(&format!("regarding.name={name},reason={reason}"));
+        let start = Instant::now();
+        while events.list(&about).await.expect("the API answers").items.is_empty() {
+            assert!(start.elapsed() < LIMIT, "no Event {reason}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub async fn pay(&self, name: &str) {
