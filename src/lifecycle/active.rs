@@ -26,7 +26,7 @@ pub fn decide(input: &Input) -> Decision {
         effects.push(Effect::ReadBilling);
     }
     let subscription = facts.billing.as_ref().and_then(|b| b.subscription.as_ref());
-    if subscription.is_some_and(|s| s.paused) && !facts.done.contains(&Effect::ResumeCollection) {
+    if subscription.is_some_and(|s| s.paused) {
         effects.push(Effect::ResumeCollection);
     }
     if !effects.is_empty() {

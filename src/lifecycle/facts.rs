@@ -146,6 +146,13 @@ impl Facts {
         self.failure = None;
     }
 
+    /// What was read before is no longer true: one pass may both pause and, after a retry, resume.
+    fn set_paused(&mut self, paused: bool) {
+        if let Some(subscription) = self.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
+            subscription.paused = paused;
+        }
+    }
+
     /// Takes in what came of an effect.
     pub fn learn(&mut self, effect: &Effect, outcome: Outcome) {
         match (effect, outcome) {
@@ -167,6 +174,8 @@ impl Facts {
             (Effect::EnsureApiKey, _) => self.api_key = Some(true),
             (Effect::StoreSamples, _) => self.samples = self.samples.max(Samples::Stored),
             (Effect::VerifySamples, _) => self.samples = Samples::Seen,
+            (Effect::PauseCollection, _) => self.set_paused(true),
+            (Effect::ResumeCollection, _) => self.set_paused(false),
             (effect, Outcome::Done) => {
                 self.done.insert(effect.clone());
             }

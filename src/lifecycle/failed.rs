@@ -59,7 +59,7 @@ fn refund(input: &Input) -> Option<Decision> {
     let facts = input.facts;
     let Some(billing) = &facts.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
     let paused = billing.subscription.as_ref().is_none_or(|s| s.paused);
-    if !paused && !facts.done.contains(&Effect::PauseCollection) {
+    if !paused {
         return Some(Decision::Act(vec![Effect::PauseCollection]));
     }
     let Some(refund) = &facts.refund else { return Some(Decision::Act(vec![Effect::Refund])) };

@@ -45,7 +45,7 @@ pub fn decide(input: &Input) -> Decision {
         return Decision::Act(effects);
     }
     let subscription = facts.billing.as_ref().and_then(|b| b.subscription.as_ref());
-    if subscription.is_some_and(|s| s.paused) && !facts.done.contains(&Effect::ResumeCollection) {
+    if subscription.is_some_and(|s| s.paused) {
         return Decision::Act(vec![Effect::ResumeCollection]);
     }
     complete(input, plan, None)

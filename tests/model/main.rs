@@ -50,6 +50,12 @@ fn a_provider_that_stays_broken_and_a_retry_after_it() {
 }
 
 #[test]
+fn webhooks_twice_late_and_in_the_middle_of_a_pass() {
+    let budget = Budget { crashes: 1, faults: 1, webhooks: 2, wipes: 1, ..Budget::default() };
+    explore("Stripe, webhooks at any moment", Small::new(BillingMode::Stripe, budget));
+}
+
+#[test]
 fn a_deletion_at_any_moment() {
     let budget = Budget { crashes: 1, faults: 1, deletions: 1, ..Budget::default() };
     explore("Stripe, deletion at any moment", Small::new(BillingMode::Stripe, budget));

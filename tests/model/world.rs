@@ -33,6 +33,8 @@ pub struct Budget {
     pub repairs: u8,
     /// Somebody deletes the Tenant.
     pub deletions: u8,
+    /// A webhook writes Stripe's ids into the spec: late, repeated, in the middle of a pass.
+    pub webhooks: u8,
     /// A pass runs while many other tenants are being provisioned.
     pub rushes: u8,
 }
@@ -43,6 +45,8 @@ pub struct Pass {
     view: View,
     facts: Facts,
     pending: BTreeSet<Effect>,
+    /// Somebody else has written the object since it was read.
+    overtaken: bool,
 }
 
 /// Everything there is.
@@ -64,6 +68,7 @@ pub struct State {
     customers: u8,
     session: Option<(u32, SessionState)>,
     subscribed: bool,
+    settled: bool,
     cancelled: bool,
     paused: bool,
     charges: u8,
@@ -84,6 +89,8 @@ pub enum Action {
     LoseAnswer(Effect),
     Crash,
     Pay,
+    Settle,
+    Webhook,
     Propagate,
     Expire,
     WipeStatus,
@@ -170,7 +177,7 @@ impl Small {
 
     fn record(&self, state: &mut State, status: TenantStatus) {
         let Some(pass) = &mut state.pass else { return };
-        if pass.view != state.tenant && self.mistake != Some(Mistake::StaleWritesAccepted) {
+        if (pass.overtaken || pass.view != state.tenant) && self.mistake != Some(Mistake::StaleWritesAccepted) {
             // Kubernetes refuses the write: the object has changed.
             state.pass = None;
             return;
@@ -185,7 +192,8 @@ impl Small {
     /// Does an effect; without an answer the pass learns of a failure.
     fn perform(&self, state: &mut State, effect: &Effect, answered: bool) {
         let Some(pass) = state.pass.clone() else { return };
-        let fresh = pass.view == state.tenant;
+        // A note of what was sent holds whatever else has changed; every other write needs the object as it was read.
+        let fresh = !pass.overtaken && pass.view == state.tenant || matches!(effect, Effect::MarkSent(_));
         if writes_object(effect) {
             if !fresh || state.gone {
                 state.pass = None;
@@ -197,7 +205,7 @@ impl Small {
                 let tenant = state.tenant.clone();
                 state.learn(effect, Outcome::Done);
                 if let Some(pass) = &mut state.pass {
-                    pass.view = tenant;
+                    (pass.view, pass.overtaken) = (tenant, false);
                 }
             } else {
                 state.pass = None;
@@ -326,7 +334,7 @@ impl State {
     fn start(&mut self, view: View) {
         if !self.gone {
             let facts = Facts { api_key: Some(self.secret), ..Facts::default() };
-            self.pass = Some(Box::new(Pass { view, facts, pending: BTreeSet::new() }));
+            self.pass = Some(Box::new(Pass { view, facts, pending: BTreeSet::new(), overtaken: false }));
         }
     }
 
@@ -369,7 +377,12 @@ impl State {
     fn billing(&self) -> BillingFact {
         let subscription = self.subscribed.then(|| SubscriptionFact {
             id: "sub_1".into(),
-            status: if self.cancelled { "canceled" } else { "active" }.into(),
+            status: match (self.cancelled, self.settled) {
+                (true, _) => "canceled",
+                (_, true) => "active",
+                _ => "incomplete",
+            }
+            .into(),
             payment_method: true,
             paused: self.paused,
             trial_ends_at: None,
@@ -388,12 +401,35 @@ impl State {
         if let Some((_, session @ SessionState::Open)) = &mut self.session {
             *session = SessionState::Complete;
             self.subscribed = true;
+        }
+    }
+
+    /// The bank says yes, some time after Checkout is complete.
+    fn settle(&mut self) {
+        if self.subscribed && !self.settled && !self.cancelled {
+            self.settled = true;
             self.charges += 1;
+        }
+    }
+
+    /// Web tells the Tenant of the ids, as a hint.
+    fn webhook(&mut self) {
+        let before = self.tenant.spec.billing.stripe.clone().unwrap_or_default();
+        self.tenant.spec.billing.stripe =
+            Some(StripeRefs { customer_id: Some("cus_1".into()), subscription_id: Some("sub_1".into()), ..before });
+        self.overtake();
+    }
+
+    /// Somebody other than the controller has written the object.
+    fn overtake(&mut self) {
+        if let Some(pass) = &mut self.pass {
+            pass.overtaken = true;
         }
     }
 
     fn environment(&mut self) {
         self.pay();
+        self.settle();
         self.visible |= self.stored;
     }
 }
@@ -443,6 +479,7 @@ impl Model for Small {
             customers: 0,
             session: None,
             subscribed: false,
+            settled: false,
             cancelled: false,
             paused: false,
             charges: 0,
@@ -463,6 +500,8 @@ impl Model for Small {
         };
         let b = s.budget;
         may(u8::from(matches!(s.session, Some((_, SessionState::Open)))), Action::Pay);
+        may(u8::from(s.subscribed && !s.settled && !s.cancelled), Action::Settle);
+        may(b.webhooks * u8::from(s.subscribed), Action::Webhook);
         may(u8::from(s.stored && !s.visible), Action::Propagate);
         may(b.expiries * u8::from(matches!(s.session, Some((_, SessionState::Open)))), Action::Expire);
         may(b.wipes * u8::from(s.tenant.status.phase.is_some() && !s.tenant.deleting), Action::WipeStatus);
@@ -520,6 +559,11 @@ impl Model for Small {
                 s.pass = None;
             }
             Action::Pay => s.pay(),
+            Action::Settle => s.settle(),
+            Action::Webhook => {
+                s.budget.webhooks -= 1;
+                s.webhook();
+            }
             Action::Propagate => s.visible = true,
             Action::Expire => {
                 s.budget.expiries -= 1;
@@ -528,6 +572,7 @@ impl Model for Small {
             Action::WipeStatus => {
                 s.budget.wipes -= 1;
                 s.tenant.status = TenantStatus::default();
+                s.overtake();
             }
             Action::DeleteSecret => {
                 s.budget.secrets -= 1;
@@ -537,6 +582,7 @@ impl Model for Small {
                 s.budget.repairs -= 1;
                 s.broken = false;
                 s.tenant.retry_token = Some("again".into());
+                s.overtake();
             }
             Action::Delete => {
                 s.budget.deletions -= 1;
@@ -545,6 +591,7 @@ impl Model for Small {
                 } else {
                     s.gone = true;
                 }
+                s.overtake();
                 s.pass = s.pass.filter(|_| !s.gone);
             }
         }

@@ -1,0 +1,183 @@
+//! A tenant in some phase, and what was observed of it.
+
+use std::collections::BTreeSet;
+
+use tenant_operator::api::conditions::get;
+use tenant_operator::api::plan::{Limits, Models, Money};
+use tenant_operator::api::tenant::{Billing, BillingMode, Login, Provisioning, StripeRefs};
+use tenant_operator::api::{
+    ConditionStatus, Phase, PlanSpec, SampleData, SampleDocument, TenantSpec, TenantStatus, Timestamp,
+};
+use tenant_operator::lifecycle::{
+    BillingFact, Decision, Effect, Facts, Failure, Input, Notice, Policy, SessionFact, SessionState, SubscriptionFact,
+    View, decide,
+};
+
+pub const NOW: i64 = 1_000_000;
+
+/// All that a decision rests on, to be changed where a test differs.
+#[derive(Clone)]
+pub struct Case {
+    pub view: View,
+    pub plan: Option<PlanSpec>,
+    pub facts: Facts,
+    pub policy: Policy,
+}
+
+pub fn plan() -> PlanSpec {
+    PlanSpec {
+        display_name: None,
+        stripe_price_id: Some("price_1".into()),
+        monthly_price: Money { amount: 4900, currency: "usd".into() },
+        trial_days: 14,
+        limits: Limits::default(),
+        features: Vec::new(),
+        models: Models::default(),
+        region: "us-east-1".into(),
+        sample_data: SampleData::Required,
+        sample_documents: vec![SampleDocument {
+            id: "sample_1".into(),
+            text: "RAG".into(),
+            metadata: Default::default(),
+        }],
+    }
+}
+
+impl Case {
+    /// A tenant that pays by Stripe, known to the controller, paid for where its phase says so.
+    pub fn new(phase: Option<Phase>) -> Self {
+        let begun = !matches!(phase, None | Some(Phase::PendingPayment));
+        let refs = StripeRefs {
+            customer_id: Some("cus_1".into()),
+            subscription_id: Some("sub_1".into()),
+            checkout_attempt: None,
+        };
+        let spec = TenantSpec {
+            company_name: "Analytical Engines".into(),
+            admin_email: "ada@example.com".into(),
+            plan: "starter".into(),
+            billing: Billing { mode: BillingMode::Stripe, approved: false, stripe: begun.then_some(refs) },
+            tenant_id: Some("t1".into()),
+            login: None,
+            terms: None,
+            api_key_generation: 1,
+        };
+        let started_at = Timestamp::from_second(NOW - 10);
+        let run = Provisioning {
+            attempts: 0,
+            started_at,
+            next_retry_at: None,
+            failed_step: None,
+            reason: None,
+            last_error: None,
+            retry_token: None,
+        };
+        let status = TenantStatus {
+            phase,
+            paid_at: begun.then_some(started_at),
+            provisioning: begun.then_some(run),
+            provisioned_at: (phase == Some(Phase::Active)).then_some(started_at),
+            ..TenantStatus::default()
+        };
+        let view = View {
+            uid: "u1".into(),
+            generation: Some(1),
+            created_at: Timestamp::from_second(NOW - 60),
+            deleting: false,
+            finalizer: true,
+            labelled: true,
+            retry_token: None,
+            force_delete: false,
+            sent: BTreeSet::new(),
+            spec,
+            status,
+        };
+        Self { view, plan: Some(plan()), facts: Facts::default(), policy: Policy::default() }
+    }
+
+    pub fn manual(mut self, approved: bool) -> Self {
+        self.view.spec.billing = Billing { mode: BillingMode::Manual, approved, stripe: None };
+        self
+    }
+
+    pub fn signed_up(mut self) -> Self {
+        self.view.spec.login = Some(Login { secret_name: "t1-login".into() });
+        self
+    }
+
+    pub fn sent(mut self, notice: &Notice) -> Self {
+        self.view.sent.insert(notice.key());
+        self
+    }
+
+    pub fn billing(mut self, subscription: Option<SubscriptionFact>, session: Option<SessionFact>) -> Self {
+        self.facts.billing = Some(BillingFact { customer_id: Some("cus_1".into()), subscription, session });
+        self
+    }
+
+    pub fn decide(&self) -> Decision {
+        let (tenant, plan, facts, policy) = (&self.view, self.plan.as_ref(), &self.facts, &self.policy);
+        decide(&Input { tenant, plan, facts, now: Timestamp::from_second(NOW), policy })
+    }
+
+    /// The effects that are wanted now.
+    pub fn effects(&self) -> Vec<Effect> {
+        match self.decide() {
+            Decision::Act(effects) => effects,
+            other => panic!("not an act: {other:#?}"),
+        }
+    }
+
+    /// The status that is written now.
+    pub fn recorded(&self) -> TenantStatus {
+        match self.decide() {
+            Decision::Record(status) => *status,
+            other => panic!("not a status: {other:#?}"),
+        }
+    }
+
+    /// What is decided once that status has been written.
+    pub fn after_record(mut self) -> Decision {
+        self.view.status = self.recorded();
+        self.facts.recorded();
+        self.decide()
+    }
+}
+
+pub fn subscription(status: &str) -> SubscriptionFact {
+    SubscriptionFact {
+        id: "sub_1".into(),
+        status: status.into(),
+        payment_method: true,
+        paused: false,
+        trial_ends_at: Some(Timestamp::from_second(NOW + 14 * 24 * 3600)),
+    }
+}
+
+pub fn session(state: SessionState, attempt: u32) -> SessionFact {
+    let url = (state == SessionState::Open).then(|| "https://pay.example/cs_1".to_owned());
+    SessionFact { id: format!("cs_{attempt}"), url, state, expires_at: Timestamp::from_second(NOW + 3600), attempt }
+}
+
+pub fn failure(step: &str, retryable: bool) -> Failure {
+    Failure {
+        step: step.into(),
+        reason: "PineconeProviderError".into(),
+        message: "Pinecone: answered 500".into(),
+        retryable,
+        retry_after: None,
+    }
+}
+
+/// Status and reason of a condition.
+pub fn condition(status: &TenantStatus, type_: &str) -> Option<(ConditionStatus, String)> {
+    get(&status.conditions, type_).map(|c| (c.status, c.reason.clone()))
+}
+
+pub fn holds(status: &TenantStatus, type_: &str, reason: &str) -> bool {
+    condition(status, type_) == Some((ConditionStatus::True, reason.into()))
+}
+
+pub fn fails(status: &TenantStatus, type_: &str, reason: &str) -> bool {
+    condition(status, type_) == Some((ConditionStatus::False, reason.into()))
+}

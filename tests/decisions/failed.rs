@@ -1,0 +1,99 @@
+use tenant_operator::api::Phase;
+use tenant_operator::api::tenant::Refund;
+use tenant_operator::api::{Timestamp, TriggeredBy};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome, RefundFact, Samples};
+
+use crate::case::{Case, NOW, failure, holds, subscription};
+
+fn new() -> Case {
+    Case::new(Some(Phase::Failed))
+}
+
+fn refunded() -> Case {
+    let mut case = new();
+    case.view.status.refund = Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(NOW) });
+    case
+}
+
+fn notices() -> [Notice; 2] {
+    [Notice::FailedAlert("first".into()), Notice::FailedMail("first".into())]
+}
+
+#[test]
+fn collection_is_paused_and_then_the_money_given_back() {
+    assert_eq!(new().effects(), [Effect::ReadBilling]);
+    let mut case = new().billing(Some(subscription("active")), None);
+    assert_eq!(case.effects(), [Effect::PauseCollection]);
+    case.facts.learn(&Effect::PauseCollection, Outcome::Done);
+    assert_eq!(case.effects(), [Effect::Refund]);
+    case.facts.refund = Some(RefundFact { amount: 4900, currency: Some("usd".into()) });
+    let status = case.recorded();
+    assert_eq!(status.refund.as_ref().map(|r| r.amount), Some(4900));
+    assert!(holds(&status, "Refunded", "Refunded"));
+}
+
+/// Found by the model: the pass that paused collection goes on with a retry that was asked for meanwhile.
+#[test]
+fn what_this_pass_paused_it_resumes_for_a_retry_that_came_meanwhile() {
+    let mut case = new().billing(Some(subscription("active")), None);
+    case.facts.learn(&Effect::PauseCollection, Outcome::Done);
+    case.view.retry_token = Some("2".into());
+    case.view.status = case.recorded();
+    (case.facts.api_key, case.facts.namespace, case.facts.samples) = (Some(true), true, Samples::Seen);
+    assert_eq!(case.effects(), [Effect::ResumeCollection]);
+}
+
+#[test]
+fn nothing_paid_is_nothing_given_back_and_says_so() {
+    let mut case = new().billing(Some(subscription("trialing")), None);
+    case.facts.learn(&Effect::PauseCollection, Outcome::Done);
+    case.facts.refund = Some(RefundFact { amount: 0, currency: None });
+    assert!(holds(&case.recorded(), "Refunded", "NothingPaid"));
+}
+
+#[test]
+fn billing_by_hand_has_nothing_to_give_back() {
+    assert_eq!(new().manual(true).effects(), notices().map(Effect::Notify));
+}
+
+#[test]
+fn ops_and_the_customer_are_told_once_in_each_run() {
+    assert_eq!(refunded().effects(), notices().map(Effect::Notify));
+    let mut case = refunded();
+    case.facts.sent.extend(notices());
+    assert_eq!(case.effects(), [Effect::MarkSent(notices().to_vec())]);
+    let told = notices().iter().fold(refunded(), Case::sent);
+    assert_eq!(told.decide(), Decision::Wait(None));
+    let mut again = told;
+    again.view.status.provisioning.as_mut().expect("a run").retry_token = Some("2".into());
+    assert_eq!(again.effects().len(), 2, "a second run is told of again");
+}
+
+#[test]
+fn a_mail_that_cannot_be_sent_is_tried_again() {
+    let [alert, mail] = notices();
+    let mut case = refunded().sent(&alert);
+    case.facts.unsent.insert(mail, failure("Notice", true));
+    assert_eq!(case.decide(), Decision::Wait(Some(case.policy.notice_retry)));
+}
+
+#[test]
+fn a_failure_of_stripe_is_waited_out() {
+    let mut case = new();
+    case.facts.failure = Some(failure("Billing", true));
+    assert_eq!(case.decide(), Decision::Wait(Some(case.policy.notice_retry)));
+}
+
+#[test]
+fn a_new_value_of_the_annotation_starts_over_and_an_old_one_does_not() {
+    let mut case = refunded();
+    case.view.retry_token = Some("2".into());
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Provisioning));
+    let run = status.provisioning.as_ref().expect("a run");
+    assert_eq!((run.attempts, run.retry_token.as_deref()), (0, Some("2")));
+    assert_eq!(status.transitions.last().expect("one").triggered_by, TriggeredBy::Admin);
+    case.view.status = status;
+    case.view.status.phase = Some(Phase::Failed);
+    assert_eq!(case.effects().len(), 2, "the same value is answered once");
+}

@@ -1,0 +1,9 @@
+//! What `lifecycle::decide` answers to each phase and observation: one file a phase, and a sweep over all of them.
+
+mod active;
+mod case;
+mod deleting;
+mod failed;
+mod pending_payment;
+mod provisioning;
+mod sweep;

@@ -1,0 +1,133 @@
+use tenant_operator::api::phase::TriggeredBy;
+use tenant_operator::api::{Phase, Timestamp};
+use tenant_operator::lifecycle::{Decision, Effect, SessionState};
+
+use crate::case::{Case, NOW, fails, failure, holds, session, subscription};
+
+fn new() -> Case {
+    Case::new(None)
+}
+
+fn waiting() -> Case {
+    Case::new(Some(Phase::PendingPayment))
+}
+
+#[test]
+fn a_tenant_that_was_never_seen_gets_its_identity_first() {
+    let mut case = new();
+    (case.view.finalizer, case.view.labelled, case.view.spec.tenant_id) = (false, false, None);
+    assert_eq!(case.effects(), [Effect::AssignIdentity]);
+}
+
+#[test]
+fn stripe_is_asked_before_anything_is_made_there() {
+    assert_eq!(new().effects(), [Effect::ReadBilling]);
+    assert_eq!(new().billing(None, None).effects(), [Effect::OpenCheckout { attempt: 1 }]);
+}
+
+#[test]
+fn an_open_session_is_shown_as_the_link() {
+    let case = new().billing(None, Some(session(SessionState::Open, 1)));
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::PendingPayment));
+    assert_eq!(status.checkout.as_ref().map(|c| c.url.as_str()), Some("https://pay.example/cs_1"));
+    assert!(fails(&status, "PaymentReceived", "AwaitingPayment"));
+    let (ready, reconciling) =
+        (fails(&status, "Ready", "AwaitingPayment"), fails(&status, "Stalled", "AwaitingPayment"));
+    assert!(ready && reconciling, "waiting for a customer is neither progress nor a fault");
+    assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.resync)));
+}
+
+#[test]
+fn an_expired_session_is_numbered_on_in_the_spec_before_a_new_one_is_made() {
+    let mut case = waiting().billing(None, Some(session(SessionState::Expired, 1)));
+    assert_eq!(case.effects(), [Effect::NextCheckout { attempt: 2 }]);
+    case.view.spec.billing.stripe = Some(Default::default());
+    case.view.spec.billing.stripe.as_mut().expect("set").checkout_attempt = Some(2);
+    assert_eq!(case.effects(), [Effect::OpenCheckout { attempt: 2 }]);
+}
+
+#[test]
+fn a_complete_session_whose_payment_is_not_through_is_waited_for() {
+    let status =
+        waiting().billing(Some(subscription("incomplete")), Some(session(SessionState::Complete, 1))).recorded();
+    assert_eq!(status.phase, Some(Phase::PendingPayment));
+    assert!(fails(&status, "PaymentReceived", "PaymentProcessing"));
+    assert!(status.checkout.is_none());
+}
+
+#[test]
+fn the_ids_are_kept_in_the_spec_before_provisioning_begins() {
+    let mut case = waiting().billing(Some(subscription("trialing")), Some(session(SessionState::Complete, 1)));
+    let ids = Effect::StoreStripeIds { customer: "cus_1".into(), subscription: "sub_1".into() };
+    assert_eq!(case.effects(), [ids]);
+    case.view.spec.billing.stripe = Case::new(Some(Phase::Active)).view.spec.billing.stripe;
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Provisioning));
+    assert!(holds(&status, "PaymentReceived", "TrialStarted"));
+    assert_eq!(status.paid_at.map(Timestamp::as_second), Some(NOW));
+    let last = status.transitions.last().expect("a transition");
+    assert_eq!(
+        (last.from_state, last.to_state, last.triggered_by),
+        (Some(Phase::PendingPayment), Phase::Provisioning, TriggeredBy::User)
+    );
+}
+
+#[test]
+fn a_trial_without_a_payment_method_does_not_begin() {
+    let mut paid = subscription("trialing");
+    paid.payment_method = false;
+    let status = waiting().billing(Some(paid), Some(session(SessionState::Complete, 1))).recorded();
+    assert_eq!(status.phase, Some(Phase::PendingPayment));
+}
+
+#[test]
+fn a_contract_waits_for_its_approval_and_then_begins_in_one_write() {
+    let status = new().manual(false).recorded();
+    assert!(fails(&status, "PaymentReceived", "AwaitingApproval"));
+    assert_eq!(new().manual(false).after_record(), Decision::Wait(None));
+    let status = new().manual(true).recorded();
+    let seen: Vec<_> = status.transitions.iter().map(|t| t.to_state).collect();
+    assert_eq!(seen, [Phase::PendingPayment, Phase::Provisioning]);
+    assert!(holds(&status, "PaymentReceived", "Approved"));
+}
+
+#[test]
+fn a_plan_that_is_not_there_or_has_no_price_is_named() {
+    let mut case = new();
+    case.plan = None;
+    let status = case.recorded();
+    assert!(
+        holds(&status, "Stalled", "PlanNotFound") && status.message.as_deref().is_some_and(|m| m.contains("starter"))
+    );
+    assert_eq!(case.after_record(), Decision::Wait(None));
+    let mut case = new();
+    case.plan.as_mut().expect("a plan").stripe_price_id = None;
+    assert!(holds(&case.recorded(), "Stalled", "PlanHasNoPrice"));
+}
+
+#[test]
+fn a_failure_of_stripe_is_said_and_tried_again() {
+    let mut case = waiting();
+    case.facts.failure = Some(failure("Billing", true));
+    let status = case.recorded();
+    assert!(holds(&status, "Reconciling", "PineconeProviderError"));
+    assert_eq!(status.phase, Some(Phase::PendingPayment));
+    // The failure went with the record; the next pass asks Stripe again.
+    assert_eq!(case.after_record(), Decision::Act(vec![Effect::ReadBilling]));
+}
+
+#[test]
+fn only_a_signup_expires_and_only_by_stripes_present_word() {
+    let old = |case: Case| {
+        let mut case = case;
+        case.policy.signup_ttl = 30;
+        case
+    };
+    let unpaid = || old(waiting().billing(None, Some(session(SessionState::Open, 1))));
+    assert_eq!(unpaid().signed_up().effects(), [Effect::DeleteTenant]);
+    assert_eq!(unpaid().recorded().phase, Some(Phase::PendingPayment), "a manifest is its owner's to delete");
+    assert_eq!(old(waiting().signed_up()).effects(), [Effect::ReadBilling], "not before Stripe was asked");
+    let paid = old(waiting().signed_up().billing(Some(subscription("active")), None));
+    assert!(matches!(paid.effects()[..], [Effect::StoreStripeIds { .. }]), "paid at the last moment");
+}

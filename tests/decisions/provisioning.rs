@@ -1,0 +1,161 @@
+use tenant_operator::api::{Phase, SampleData, Timestamp};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome, Samples};
+
+use crate::case::{Case, NOW, condition, fails, failure, holds, subscription};
+
+fn new() -> Case {
+    Case::new(Some(Phase::Provisioning)).billing(Some(subscription("active")), None)
+}
+
+/// Everything made and the samples seen.
+fn done() -> Case {
+    let mut case = new();
+    (case.facts.api_key, case.facts.namespace, case.facts.samples) = (Some(true), true, Samples::Seen);
+    case
+}
+
+#[test]
+fn what_does_not_need_each_other_is_made_side_by_side() {
+    let mut case = Case::new(Some(Phase::Provisioning));
+    assert_eq!(case.effects(), [Effect::EnsureApiKey, Effect::ReadBilling, Effect::EnsureNamespace]);
+    case.facts.namespace = true;
+    assert_eq!(case.effects(), [Effect::EnsureApiKey, Effect::ReadBilling, Effect::StoreSamples]);
+    assert_eq!(new().manual(true).effects(), [Effect::EnsureApiKey, Effect::EnsureNamespace]);
+}
+
+#[test]
+fn samples_that_were_stored_are_not_yet_seen() {
+    let mut case = done();
+    case.facts.samples = Samples::Stored;
+    assert_eq!(case.effects(), [Effect::VerifySamples]);
+}
+
+#[test]
+fn a_plan_without_samples_waits_for_none() {
+    let mut case = done();
+    case.facts.samples = Samples::Unknown;
+    case.plan.as_mut().expect("a plan").sample_data = SampleData::None;
+    assert!(holds(&case.recorded(), "SampleDataReady", "NotWanted"));
+}
+
+#[test]
+fn all_done_is_active_with_what_the_plan_gives() {
+    let status = done().recorded();
+    assert_eq!(status.phase, Some(Phase::Active));
+    assert!(holds(&status, "Ready", "Active") && holds(&status, "SampleDataReady", "Seen"));
+    assert_eq!(status.namespace.as_deref(), Some("tenant_t1"));
+    let quota = status.quota.expect("a quota");
+    assert_eq!(quota.period_end.since(quota.period_start), 30 * 24 * 3600);
+    assert_eq!((quota.queries_limit, quota.documents_limit), (10_000, 1000));
+}
+
+#[test]
+fn collection_that_a_failure_paused_is_resumed_before_active() {
+    let mut case = done();
+    case.facts.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there").paused = true;
+    assert_eq!(case.effects(), [Effect::ResumeCollection]);
+    case.facts.learn(&Effect::ResumeCollection, Outcome::Done);
+    assert_eq!(case.recorded().phase, Some(Phase::Active));
+}
+
+#[test]
+fn an_attempt_that_failed_is_counted_and_waited_after() {
+    let mut case = new();
+    case.policy.jitter_percent = 0;
+    for (attempt, wait) in [(1, 60), (2, 120), (3, 240)] {
+        case.facts.failure = Some(failure("Namespace", true));
+        let status = case.recorded();
+        let run = status.provisioning.clone().expect("attempts");
+        assert_eq!((run.attempts, run.next_retry_at.map(Timestamp::as_second)), (attempt, Some(NOW + wait)));
+        assert!(fails(&status, "NamespaceReady", "PineconeProviderError"));
+        case.view.status = status;
+    }
+    case.facts.failure = Some(failure("Namespace", true));
+    let status = case.recorded();
+    assert_eq!((status.phase, status.provisioning.expect("attempts").attempts), (Some(Phase::Failed), 4));
+}
+
+#[test]
+fn a_failure_that_no_retry_can_mend_ends_at_once() {
+    let mut case = new();
+    case.facts.failure = Some(failure("SampleData", false));
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Failed));
+    assert!(holds(&status, "Stalled", "PineconeProviderError"));
+}
+
+#[test]
+fn a_provider_that_names_a_longer_wait_gets_it() {
+    let mut case = new();
+    case.facts.failure =
+        Some(tenant_operator::lifecycle::Failure { retry_after: Some(900), ..failure("Namespace", true) });
+    let run = case.recorded().provisioning.expect("attempts");
+    assert_eq!(run.next_retry_at.map(Timestamp::as_second), Some(NOW + 900));
+}
+
+#[test]
+fn samples_that_are_a_best_effort_hold_nobody_up() {
+    let mut case = done();
+    case.facts.samples = Samples::Stored;
+    case.plan.as_mut().expect("a plan").sample_data = SampleData::BestEffort;
+    case.facts.failure = Some(failure("SampleData", true));
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Active));
+    assert!(fails(&status, "SampleDataReady", "PineconeProviderError"));
+    case.facts.failure = Some(failure("Namespace", true));
+    assert_eq!(case.recorded().phase, Some(Phase::Provisioning), "the namespace is never optional");
+}
+
+fn between_attempts(paid_ago: i64) -> Case {
+    let mut case = new();
+    let run = case.view.status.provisioning.as_mut().expect("attempts");
+    (run.attempts, run.next_retry_at) = (3, Some(Timestamp::from_second(NOW + 200)));
+    run.started_at = Timestamp::from_second(NOW - paid_ago);
+    case.view.status.paid_at = Some(Timestamp::from_second(NOW - paid_ago));
+    case
+}
+
+#[test]
+fn slow_is_said_while_waiting_at_the_moment_it_is_true() {
+    assert_eq!(between_attempts(10).decide(), Decision::Wait(Some(200)));
+    assert_eq!(between_attempts(200).decide(), Decision::Wait(Some(100)), "until slow, not until the next attempt");
+    let case = between_attempts(300);
+    assert_eq!(case.effects(), [Effect::Notify(Notice::SlowAlert)]);
+    let mut told = case.clone();
+    told.facts.sent.insert(Notice::SlowAlert);
+    assert_eq!(told.effects(), [Effect::MarkSent(vec![Notice::SlowAlert])]);
+    let marked = case.sent(&Notice::SlowAlert);
+    assert!(holds(&marked.recorded(), "Slow", "SlowProvisioning"));
+    assert_eq!(marked.after_record(), Decision::Wait(Some(200)));
+}
+
+#[test]
+fn slow_is_said_of_a_tenant_whose_plan_went_away_too() {
+    let mut case = between_attempts(300);
+    case.plan = None;
+    case.view.status = case.recorded();
+    assert!(holds(&case.view.status, "Stalled", "PlanNotFound"));
+    assert_eq!(case.effects(), [Effect::Notify(Notice::SlowAlert)]);
+    case.facts.unsent.insert(Notice::SlowAlert, failure("Notice", true));
+    assert!(holds(&case.recorded(), "Slow", "SlowProvisioning"), "without the alert, too");
+    let retry = case.policy.notice_retry;
+    assert_eq!(case.after_record(), Decision::Wait(Some(retry)), "and the alert is tried again");
+}
+
+#[test]
+fn slow_ends_with_active_and_a_retry_begins_anew() {
+    let mut case = done();
+    case.view.status = between_attempts(300).sent(&Notice::SlowAlert).recorded();
+    case.view.status.provisioning.as_mut().expect("a run").next_retry_at = None;
+    assert!(fails(&case.sent(&Notice::SlowAlert).recorded(), "Slow", "Active"));
+    let mut retried = between_attempts(3000);
+    retried.view.status.provisioning.as_mut().expect("a run").started_at = Timestamp::from_second(NOW - 10);
+    assert_eq!(retried.decide(), Decision::Wait(Some(200)));
+}
+
+#[test]
+fn the_welcome_is_announced_unless_it_was_sent() {
+    let pending = condition(&done().recorded(), "WelcomeEmailSent");
+    assert_eq!(pending.map(|(_, reason)| reason).as_deref(), Some("Pending"));
+    assert_eq!(condition(&done().sent(&Notice::Welcome).recorded(), "WelcomeEmailSent"), None);
+}
