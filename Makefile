@@ -24,9 +24,10 @@ fmt:
 lint:
 	$(CARGO) clippy --all-targets -- -D warnings
 
-# crds/ follows the Rust types; a test fails when it drifts.
+# crds/ and docs/crds.md follow the Rust types; a test fails when they drift.
 generate:
 	$(CARGO) run --quiet -- crds --out crds
+	$(CARGO) run --quiet -- crds --reference > docs/crds.md
 
 prerequisites:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: install it from https://rustup.rs"; exit 1; }

@@ -11,6 +11,9 @@ pub struct Args {
     /// Write one file each into this folder instead of printing.
     #[arg(long)]
     out: Option<PathBuf>,
+    /// Print the reference of all fields as Markdown instead.
+    #[arg(long, conflicts_with = "out")]
+    reference: bool,
 }
 
 /// Each definition's file name and YAML.
@@ -22,6 +25,10 @@ pub fn definitions() -> anyhow::Result<Vec<(&'static str, String)>> {
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
+    if args.reference {
+        print!("{}", super::reference::markdown()?);
+        return Ok(());
+    }
     for (name, yaml) in definitions()? {
         match &args.out {
             Some(folder) => std::fs::write(folder.join(name), yaml)?,

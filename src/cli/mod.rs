@@ -3,6 +3,7 @@
 mod controller;
 mod crds;
 mod provider_args;
+mod reference;
 mod retry;
 mod web;
 

@@ -13,7 +13,7 @@ use kube::{Client, ResourceExt};
 
 use super::{Providers, events::Events, lease::Fence, steps};
 use crate::api::{Plan, Tenant};
-use crate::lifecycle::Policy;
+use crate::lifecycle::{Policy, api_key_secret};
 use crate::operator_keys::IdentityKey;
 use crate::telemetry::Metrics;
 
@@ -145,7 +145,7 @@ impl Context {
     pub fn api_key_present(&self, tenant: &Tenant) -> Option<bool> {
         let namespace = tenant.namespace().unwrap_or_default();
         let secret =
-            ObjectRef::<PartialObjectMeta<Secret>>::new(&steps::api_key::secret_name(tenant)).within(&namespace);
+            ObjectRef::<PartialObjectMeta<Secret>>::new(&api_key_secret(&tenant.name_any())).within(&namespace);
         if self.caches.secrets.get(&secret).is_some() {
             return Some(true);
         }

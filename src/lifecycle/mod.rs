@@ -15,7 +15,7 @@ pub use facts::{
     BillingFact, Facts, Failure, Outcome, RefundFact, Samples, SessionFact, SessionState, SubscriptionFact,
 };
 pub use policy::Policy;
-pub use view::View;
+pub use view::{View, api_key_secret};
 
 use crate::api::tenant::{BillingMode, Provisioning};
 use crate::api::{Phase, PlanSpec, SampleData, TenantStatus, Timestamp};

@@ -76,6 +76,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         draft.condition(SLOW, ConditionStatus::False, "Active", "the tenant is Active");
     }
     draft.status.namespace = Some(namespace);
+    draft.status.api_key_secret = Some(input.tenant.api_key_secret());
     draft.status.config = Some(PlanConfig {
         plan: input.tenant.spec.plan.clone(),
         limits: plan.limits.clone(),

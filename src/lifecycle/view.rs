@@ -12,6 +12,8 @@ use crate::api::{
 /// A Tenant, as far as decisions rest on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
+    /// The object's name.
+    pub name: String,
     /// The object's uid.
     pub uid: String,
     /// The generation of the spec.
@@ -41,6 +43,7 @@ impl View {
     pub fn of(tenant: &Tenant) -> Self {
         let annotations = tenant.annotations();
         Self {
+            name: tenant.name_any(),
             uid: tenant.uid().unwrap_or_default(),
             generation: tenant.metadata.generation,
             created_at: tenant.creation_timestamp().map_or(Timestamp::from_second(0), |t| t.0.into()),
@@ -73,6 +76,11 @@ impl View {
         format!("tenant_{}", self.tenant_id())
     }
 
+    /// The Secret in the Tenant's namespace that holds its API key.
+    pub fn api_key_secret(&self) -> String {
+        api_key_secret(&self.name)
+    }
+
     /// Names the present run of attempts: new with each new value of the retry annotation.
     pub fn run(&self) -> String {
         let token = self.status.provisioning.as_ref().and_then(|p| p.retry_token.as_deref());
@@ -80,4 +88,9 @@ impl View {
             token.unwrap_or("first").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         token.chars().take(40).collect()
     }
+}
+
+/// The name of the Secret that holds the API key of the Tenant of that name.
+pub fn api_key_secret(tenant: &str) -> String {
+    format!("{tenant}-api-key")
 }

@@ -46,6 +46,9 @@ async fn the_definitions_in_the_tree_are_those_of_the_types() {
         let kept = std::fs::read_to_string(format!("{ROOT}/crds/{name}")).expect("kept");
         assert_eq!(fresh, kept, "crds/{name} has drifted: run `make generate`");
     }
+    let fresh = Command::new(BINARY).args(["crds", "--reference"]).output().await.expect("it runs");
+    let kept = std::fs::read_to_string(format!("{ROOT}/docs/crds.md")).expect("kept");
+    assert_eq!(String::from_utf8_lossy(&fresh.stdout), kept, "docs/crds.md has drifted: run `make generate`");
 }
 
 #[tokio::test]

@@ -80,6 +80,7 @@ impl Case {
             ..TenantStatus::default()
         };
         let view = View {
+            name: "acme".into(),
             uid: "u1".into(),
             generation: Some(1),
             created_at: Timestamp::from_second(NOW - 60),

@@ -450,6 +450,7 @@ impl Model for Small {
             api_key_generation: 1,
         };
         let tenant = View {
+            name: "t".into(),
             uid: "t".into(),
             generation: Some(1),
             created_at: Timestamp::from_second(0),

@@ -11,17 +11,12 @@ use kube::{Api, Resource, ResourceExt};
 use crate::api::{TENANT_LABEL, Tenant};
 use crate::controller::context::Context;
 use crate::keys::{Claims, mint};
-use crate::lifecycle::View;
-
-/// The Secret's name.
-pub fn secret_name(tenant: &Tenant) -> String {
-    format!("{}-api-key", tenant.name_any())
-}
+use crate::lifecycle::{View, api_key_secret};
 
 /// Makes the Secret, or puts back what somebody changed in it.
 pub async fn ensure(context: &Context, tenant: &Tenant) -> Result<(), kube::Error> {
     let wanted = secret(context, tenant);
-    let name = secret_name(tenant);
+    let name = api_key_secret(&tenant.name_any());
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &tenant.namespace().unwrap_or_default());
     let writes = context.metrics.api_writes.get_or_create_owned(&"secret".into());
     writes.inc();
@@ -52,7 +47,7 @@ fn secret(context: &Context, tenant: &Tenant) -> Secret {
     let text = |s: &str| ByteString(s.as_bytes().to_vec());
     Secret {
         metadata: ObjectMeta {
-            name: Some(secret_name(tenant)),
+            name: Some(view.api_key_secret()),
             labels: Some(BTreeMap::from([
                 (TENANT_LABEL.into(), tenant.name_any()),
                 ("app.kubernetes.io/managed-by".into(), "tenant-operator".into()),

@@ -4,10 +4,9 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::DeleteParams;
 use kube::{Api, ResourceExt};
 
-use super::api_key::secret_name;
 use crate::api::Tenant;
 use crate::controller::context::Context;
-use crate::lifecycle::{Outcome, View};
+use crate::lifecycle::{Outcome, View, api_key_secret};
 use crate::providers::ProviderError;
 
 /// Deletes the Pinecone namespace with its vectors, and sees that it is gone.
@@ -32,7 +31,7 @@ pub async fn namespace(context: &Context, tenant: &Tenant) -> Result<Outcome, Pr
 pub async fn secrets(context: &Context, tenant: &Tenant) -> Result<(), kube::Error> {
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &tenant.namespace().unwrap_or_default());
     let login = tenant.spec.login.as_ref().map(|l| l.secret_name.clone());
-    for name in [Some(secret_name(tenant)), login].into_iter().flatten() {
+    for name in [Some(api_key_secret(&tenant.name_any())), login].into_iter().flatten() {
         context.metrics.api_writes.get_or_create(&"secret".into()).inc();
         match api.delete(&name, &DeleteParams::default()).await {
             Ok(_) => {}

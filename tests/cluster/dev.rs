@@ -1,0 +1,146 @@
+//! `dev` and `demo` as a newcomer runs them, and every example of the README and the docs in the shell that they open.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::{BINARY, control_plane};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const LIMIT: Duration = Duration::from_mins(2);
+
+fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("tenant-operator-{name}-{}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    folder
+}
+
+/// `dev` in a folder of its own, with no provider's real key in sight.
+fn dev(folder: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(["dev", "--web-port", "0", "--folder"]).arg(folder).stdin(Stdio::null());
+    for name in ["STRIPE_SECRET_KEY", "PINECONE_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "SMTP_URL", "KUBECONFIG"]
+    {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// The command lines of the processes that were started with something in this folder.
+fn left_running(folder: &Path) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
+    let lines = processes.filter_map(|p| std::fs::read_to_string(p.path().join("cmdline")).ok());
+    lines.filter(|line| line.contains(folder.to_str().expect("a path"))).collect()
+}
+
+#[test]
+fn demo_does_the_main_job_and_leaves_nothing_running() {
+    control_plane();
+    let folder = folder("demo");
+    let output = dev(&folder).arg("--demo").output().expect("it runs");
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    for wanted in ["signs up", "Active", "[1] sample_", "welcome e-mail is out", "Where the seconds went"] {
+        assert!(said.contains(wanted), "{wanted:?} is missing: {said}");
+    }
+    assert_eq!(left_running(&folder), Vec::<String>::new());
+}
+
+#[test]
+fn a_live_key_or_a_missing_tool_is_named_in_one_line() {
+    let cases = [
+        (vec![("STRIPE_SECRET_KEY", "sk_live_x")], "STRIPE_SECRET_KEY is a live key"),
+        (vec![("STRIPE_SECRET_KEY", "rk_live_x")], "--allow-live"),
+        (vec![("KUBEBUILDER_ASSETS", "/nowhere")], "KUBEBUILDER_ASSETS=/nowhere does not hold"),
+        (vec![("PATH", "/nowhere"), ("XDG_CACHE_HOME", "/nowhere")], "Go 1.26 or later is needed"),
+    ];
+    for (set, wanted) in cases {
+        let output = dev(&folder("refused")).env_remove("KUBEBUILDER_ASSETS").envs(set).output().expect("it runs");
+        let said = said(&output);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        let errors: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
+        assert!(errors.len() == 1 && errors[0].contains(wanted), "{wanted:?} is missing: {said}");
+    }
+}
+
+/// A running `dev`, and the shell that its `env` file makes.
+struct Dev {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Dev {
+    fn start() -> Self {
+        let folder = folder("dev");
+        let child = dev(&folder).stdout(Stdio::null()).spawn().expect("it starts");
+        let (dev, start) = (Self { child, folder }, Instant::now());
+        while !dev.folder.join("env").is_file() {
+            assert!(start.elapsed() < LIMIT, "dev wrote no env file");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        dev
+    }
+
+    fn shell(&self, script: &str) -> Output {
+        let programs = [control_plane().kubectl.parent(), Path::new(BINARY).parent()];
+        let programs: Vec<_> = programs.into_iter().flatten().map(|p| p.display().to_string()).collect();
+        let path = format!("{}:{}", programs.join(":"), std::env::var("PATH").unwrap_or_default());
+        let mut shell = Command::new("sh");
+        shell.arg("-euc").arg(format!(". {}/env\n{script}", self.folder.display()));
+        shell.env("PATH", path).current_dir(ROOT).stdin(Stdio::null()).output().expect("a shell")
+    }
+
+    /// Ctrl-C.
+    fn stop(mut self) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args(["-INT", &pid]).status().expect("kill runs").success());
+        assert!(self.child.wait().expect("it ends").success());
+        assert_eq!(left_running(&self.folder), Vec::<String>::new());
+    }
+}
+
+impl Drop for Dev {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The fenced examples of a page, by language, in their order.
+fn examples(page: &str) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(format!("{ROOT}/{page}")).expect("the page");
+    let blocks = text.split("\n```").skip(1).step_by(2);
+    blocks.filter_map(|b| b.split_once('\n')).map(|(language, code)| (language.into(), code.into())).collect()
+}
+
+/// The make targets have tests of their own; everything else runs here, page by page.
+#[test]
+fn every_example_of_the_readme_and_the_docs_works() {
+    let dev = Dev::start();
+    let mut pages: Vec<_> = std::fs::read_dir(format!("{ROOT}/docs"))
+        .expect("docs")
+        .map(|entry| format!("docs/{}", entry.expect("an entry").file_name().to_string_lossy()))
+        .filter(|name| name.contains(".md"))
+        .collect();
+    pages.sort();
+    pages.insert(0, "README.md".into());
+    let mut run = 0;
+    for page in pages {
+        for (language, code) in examples(&page) {
+            let script = match language.as_str() {
+                "yaml" => format!("kubectl apply -f - <<'EOF'\n{code}\nEOF"),
+                "sh" if !code.starts_with("make ") => code,
+                _ => continue,
+            };
+            let output = dev.shell(&script);
+            assert!(output.status.success(), "{page}:\n{script}\n{}", said(&output));
+            run += 1;
+        }
+    }
+    assert!(run >= 8, "{run} examples were found");
+    dev.stop();
+}
