@@ -64,18 +64,25 @@ pub struct Memory {
     pub synced: Option<Instant>,
     /// The last Stripe event that was answered.
     pub stripe_event: Option<String>,
-    /// When the API-key Secret was made.
-    pub secret_made: Option<Instant>,
+    /// The API-key Secret as it was last made or found right, and when.
+    pub api_key: Option<(ApiKey, Instant)>,
     /// The state that was found to need nothing, and until when.
     pub settled: Option<(Settled, Option<Instant>)>,
 }
 
-/// All that a decision rests on, short of the providers.
+/// A version of the API-key Secret, and the generation of the key that it was right for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    pub version: String,
+    pub generation: u32,
+}
+
+/// All that a decision rests on, short of the providers: resource versions.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settled {
     pub version: u64,
     pub plan: Option<String>,
-    pub api_key: Option<bool>,
+    pub secret: Option<String>,
 }
 
 impl Context {
@@ -141,16 +148,33 @@ impl Context {
         self.caches.plans.get(&ObjectRef::new(name))
     }
 
-    /// Whether the API-key Secret is there; None while the cache may lag behind our own write.
-    pub fn api_key_present(&self, tenant: &Tenant) -> Option<bool> {
+    /// The version of the API-key Secret that the cache holds.
+    pub fn cached_secret(&self, tenant: &Tenant) -> Option<String> {
         let namespace = tenant.namespace().unwrap_or_default();
-        let secret =
-            ObjectRef::<PartialObjectMeta<Secret>>::new(&api_key_secret(&tenant.name_any())).within(&namespace);
-        if self.caches.secrets.get(&secret).is_some() {
-            return Some(true);
+        let name = api_key_secret(&tenant.name_any());
+        let secret = ObjectRef::<PartialObjectMeta<Secret>>::new(&name).within(&namespace);
+        self.caches.secrets.get(&secret)?.resource_version()
+    }
+
+    /// Whether the API-key Secret is there and right; None when it is not known, as after a restart or an edit.
+    pub fn api_key(&self, tenant: &Tenant) -> Option<bool> {
+        let right = self.recall(&tenant.uid().unwrap_or_default()).api_key;
+        let right = right.filter(|(key, _)| key.generation == tenant.spec.api_key_generation);
+        match (self.cached_secret(tenant), right) {
+            (Some(cached), Some((key, _))) if cached == key.version => Some(true),
+            (Some(_), _) => None,
+            (None, Some((_, at))) if at.elapsed() < SECRET_LAG => Some(true),
+            (None, _) => Some(false),
         }
-        let made = self.recall(&tenant.uid().unwrap_or_default()).secret_made;
-        if made.is_some_and(|at| at.elapsed() < SECRET_LAG) { None } else { Some(false) }
+    }
+
+    /// All that a decision rests on now, for a tenant of this version.
+    pub fn observe(&self, tenant: &Tenant) -> Settled {
+        Settled {
+            version: version(tenant),
+            plan: self.plan(&tenant.spec.plan).and_then(|p| p.resource_version()),
+            secret: self.cached_secret(tenant),
+        }
     }
 }
 

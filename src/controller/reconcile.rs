@@ -7,7 +7,7 @@ use futures::future::join_all;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use super::context::{Context, Settled, version};
+use super::context::{Context, version};
 use super::{act, record};
 use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::{Decision, Facts, Failure, Input, Outcome, View, decide};
@@ -56,14 +56,10 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
         return Ok(Action::requeue(Duration::from_secs(2)));
     }
     let plan = context.plan(&tenant.spec.plan);
-    let mut settled = Settled {
-        version: version(&tenant),
-        plan: plan.as_ref().and_then(|p| p.resource_version()),
-        api_key: context.api_key_present(&tenant),
-    };
+    let seen = context.observe(&tenant);
     let now = Instant::now();
     if let Some((same, until)) = &memory.settled
-        && *same == settled
+        && *same == seen
         && until.is_none_or(|until| until > now)
     {
         return Ok(until.map_or(Action::await_change(), |until| Action::requeue(until - now)));
@@ -71,7 +67,8 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
     context.metrics.reconciles.inc();
     let active = |tenant: &Tenant| tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
     let mut provisioning = (!active(&tenant)).then(|| context.begin_provisioning());
-    let mut facts = Facts { api_key: settled.api_key, resync: resync_due(&tenant, &context, &uid), ..Facts::default() };
+    let mut facts =
+        Facts { api_key: context.api_key(&tenant), resync: resync_due(&tenant, &context, &uid), ..Facts::default() };
     let mut object = (*tenant).clone();
     let deadline = tokio::time::Instant::now() + Duration::from_secs(context.policy.attempt_limit.unsigned_abs());
     for _ in 0..ROUNDS {
@@ -92,9 +89,9 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
         };
         match decide(&input) {
             Decision::Wait(wait) => {
-                settled.version = version(&object);
-                // While the Secret's cache may lag, look again soon.
-                let wait = if settled.api_key.is_none() && view.status.phase == Some(Phase::Active) {
+                let settled = context.observe(&object);
+                // While the Secret's cache lags, look again soon: it may have been deleted meanwhile.
+                let wait = if settled.secret.is_none() && view.status.phase == Some(Phase::Active) {
                     Some(wait.unwrap_or(15).min(15))
                 } else {
                     wait
@@ -102,7 +99,7 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
                 let wait = wait.map(|s| Duration::from_secs(s.max(1).unsigned_abs()));
                 context.remember(&uid, |m| {
                     m.version = m.version.max(settled.version);
-                    m.settled = Some((settled.clone(), wait.map(|w| Instant::now() + w)));
+                    m.settled = Some((settled, wait.map(|w| Instant::now() + w)));
                 });
                 return Ok(wait.map_or(Action::await_change(), Action::requeue));
             }

@@ -9,14 +9,14 @@ pub fn decide(input: &Input) -> Decision {
     let facts = input.facts;
     if let Some(failure) = &facts.failure {
         let mut draft = Draft::new(input);
-        if facts.api_key == Some(false) {
+        if facts.api_key != Some(true) {
             draft.condition(API_KEY_READY, ConditionStatus::False, &failure.reason, &failure.message);
             draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
         }
         return draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)));
     }
     let mut effects = Vec::new();
-    if facts.api_key == Some(false) || (facts.resync && facts.api_key.is_none()) {
+    if facts.api_key != Some(true) {
         effects.push(Effect::EnsureApiKey);
     }
     if facts.resync && !facts.namespace {

@@ -118,7 +118,7 @@ pub enum Outcome {
 pub struct Facts {
     /// Stripe's word.
     pub billing: Option<BillingFact>,
-    /// Whether the API-key Secret is there.
+    /// Whether the API-key Secret is there and right; None when it is not known.
     pub api_key: Option<bool>,
     /// Whether the namespace is usable.
     pub namespace: bool,

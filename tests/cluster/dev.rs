@@ -121,6 +121,10 @@ fn examples(page: &str) -> Vec<(String, String)> {
 #[test]
 fn every_example_of_the_readme_and_the_docs_works() {
     let dev = Dev::start();
+    let variables = "KUBECONFIG WEB_URL SANDBOX_URL PINECONE_URL STRIPE_URL OPENAI_URL SMTP_ADDR MAILBOX_URL ADMIN_TOKEN \
+                     STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY";
+    let missing = dev.shell(&format!("for name in {variables}; do printenv $name > /dev/null || echo $name; done"));
+    assert_eq!(String::from_utf8_lossy(&missing.stdout), "", "not in the env file");
     let mut pages: Vec<_> = std::fs::read_dir(format!("{ROOT}/docs"))
         .expect("docs")
         .map(|entry| format!("docs/{}", entry.expect("an entry").file_name().to_string_lossy()))

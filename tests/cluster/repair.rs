@@ -1,10 +1,11 @@
 //! What somebody broke by hand comes back as it was.
 
+use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::{Phase, Plan};
+use tenant_operator::api::{Phase, Plan, TENANT_LABEL};
 
 use crate::support::World;
 
@@ -20,6 +21,32 @@ async fn a_deleted_secret_comes_back_with_the_same_key() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
     assert_eq!(world.api_key("acme").await, key);
+}
+
+#[tokio::test]
+async fn an_edited_secret_is_put_right_and_a_new_generation_gives_a_new_key() {
+    let world = World::start("edited-secret").await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    let key = world.api_key("acme").await;
+    for edit in [
+        json!({"stringData": {"api-key": "sk_live_forged"}}),
+        json!({"metadata": {"labels": {TENANT_LABEL: null}}, "stringData": {"namespace": "tenant_other"}}),
+    ] {
+        let params = PatchParams::default();
+        world.secrets().patch("acme-api-key", &params, &Patch::Merge(edit)).await.expect("edited");
+        let right = |secret: &Secret| {
+            let data = secret.data.as_ref().expect("data");
+            let namespace = String::from_utf8_lossy(&data["namespace"].0).into_owned();
+            let labelled = secret.metadata.labels.as_ref().is_some_and(|l| l.contains_key(TENANT_LABEL));
+            data["api-key"].0 == key && namespace.starts_with("tenant_") && namespace != "tenant_other" && labelled
+        };
+        world.wait_secret("acme-api-key", right).await;
+    }
+    let raise = Patch::Merge(json!({"spec": {"apiKeyGeneration": 2}}));
+    world.tenants().patch("acme", &PatchParams::default(), &raise).await.expect("raised");
+    world.wait_secret("acme-api-key", |secret| secret.data.as_ref().is_some_and(|d| d["key-id"].0 == b"2")).await;
+    assert_ne!(world.api_key("acme").await, key);
 }
 
 #[tokio::test]

@@ -52,6 +52,27 @@ async fn a_company_signs_up_pays_and_gets_an_answer_with_sources() {
 }
 
 #[tokio::test]
+async fn a_plain_html_form_signs_up_too() {
+    let mut world = World::start("form").await;
+    world.start_web(&[]);
+    let fields = [
+        ("email", "ada@example.com"),
+        ("company_name", "Ada & Söhne"),
+        ("password", "difference-engine"),
+        ("plan", "pro"),
+        ("accept_terms", "on"),
+    ];
+    let answer = world.http.post(format!("{}/signup", world.web)).form(&fields).send().await.expect("web answers");
+    assert_eq!(answer.status(), 201);
+    let body: Value = answer.json().await.expect("JSON");
+    let tenant = world.tenants().get(&name(&body)).await.expect("the tenant");
+    assert_eq!((tenant.spec.company_name.as_str(), tenant.spec.plan.as_str()), ("Ada & Söhne", "pro"));
+    let login = world.secrets().get(&tenant.spec.login.expect("a login").secret_name).await.expect("a Secret");
+    let hash = String::from_utf8(login.data.expect("data")["password-hash"].0.clone()).expect("text");
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
+}
+
+#[tokio::test]
 async fn progress_is_streamed() {
     use futures::StreamExt;
     let mut world = World::start("sse").await;

@@ -138,7 +138,11 @@ impl World {
             metadata: ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() },
             ..Namespace::default()
         };
-        Api::all(client.clone()).create(&PostParams::default(), &object).await.expect("a namespace");
+        match Api::all(client.clone()).create(&PostParams::default(), &object).await {
+            // The client sends a create again whose answer was lost; the name is this test's alone.
+            Err(kube::Error::Api(e)) if e.code == 409 => {}
+            made => drop(made.expect("a namespace")),
+        }
         let sandbox = Sandbox::start(SandboxConfig {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             ports: [0; 5],
@@ -331,6 +335,15 @@ impl World {
     pub async fn api_key(&self, name: &str) -> Vec<u8> {
         let secret = self.secrets().get(&format!("{name}-api-key")).await.expect("the Secret is there");
         secret.data.expect("data")["api-key"].0.clone()
+    }
+
+    /// Waits until a Secret is as wanted.
+    pub async fn wait_secret(&self, name: &str, wanted: impl Fn(&Secret) -> bool) {
+        let start = Instant::now();
+        while !self.secrets().get_opt(name).await.expect("the API answers").as_ref().is_some_and(&wanted) {
+            assert!(start.elapsed() < LIMIT, "Secret {name} is not as wanted");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// How many mails whose Message-ID names this template were sent to the tenant: under one id, however often.

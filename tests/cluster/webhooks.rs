@@ -49,6 +49,41 @@ async fn events_twice_late_and_in_any_order_make_one_tenant() {
 }
 
 #[tokio::test]
+async fn an_event_of_an_earlier_tenant_of_that_name_changes_nothing() {
+    let mut world = World::start("namesake").await;
+    world.start_web(&[]);
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.wait("acme", "waiting", |s| s.checkout.is_some()).await;
+    let before = world.tenants().get("acme").await.expect("the tenant");
+    let event = json!({"id": "evt_old", "type": "checkout.session.completed", "data": {"object": {
+        "customer": "cus_old", "subscription": "sub_old",
+        "metadata": {"tenant_id": "another", "tenant_namespace": world.namespace, "tenant_name": "acme"}}}})
+    .to_string();
+    let signature = sign(WEBHOOK_SECRET, Timestamp::now().as_second(), &event);
+    assert_eq!(deliver(&world, Some(signature), &event).await, 200);
+    let after = world.tenants().get("acme").await.expect("the tenant");
+    assert_eq!((before.spec, before.metadata.annotations), (after.spec, after.metadata.annotations));
+}
+
+#[tokio::test]
+async fn events_that_come_while_no_controller_sees_the_tenant_are_not_lost() {
+    let mut world = World::start("unseen").await;
+    world.start_web(&[]);
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.wait("acme", "waiting", |s| s.checkout.is_some()).await;
+    world.controllers.remove(0).kill();
+    world.pay("acme").await;
+    let told =
+        |t: &tenant_operator::api::Tenant| t.spec.billing.stripe.as_ref().is_some_and(|s| s.subscription_id.is_some());
+    while !told(&world.tenants().get("acme").await.expect("the tenant")) {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    world.start_controller();
+    world.wait_phase("acme", Phase::Active).await;
+    world.assert_one_of_each("acme").await;
+}
+
+#[tokio::test]
 async fn a_lost_webhook_is_healed_by_the_resync() {
     let mut world = World::start("lost").await;
     world.start_web(&[]);

@@ -60,6 +60,8 @@ fn an_address_that_is_refused_for_good_is_tried_at_the_resync_only() {
 #[test]
 fn a_secret_that_is_gone_comes_back_at_once() {
     let mut case = welcomed();
+    case.facts.api_key = None;
+    assert_eq!(case.effects(), [Effect::EnsureApiKey], "edited, or not looked at since the start");
     case.facts.api_key = Some(false);
     assert_eq!(case.effects(), [Effect::EnsureApiKey]);
     case.facts.failure = Some(failure("ApiKey", true));

@@ -9,31 +9,52 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Resource, ResourceExt};
 
 use crate::api::{TENANT_LABEL, Tenant};
-use crate::controller::context::Context;
+use crate::controller::context::{ApiKey, Context};
 use crate::keys::{Claims, mint};
-use crate::lifecycle::{View, api_key_secret};
+use crate::lifecycle::View;
 
-/// Makes the Secret, or puts back what somebody changed in it.
+/// Makes the Secret, or puts back what somebody changed in it. One that the cache knows is read first; a new tenant's
+/// is made without asking.
 pub async fn ensure(context: &Context, tenant: &Tenant) -> Result<(), kube::Error> {
     let wanted = secret(context, tenant);
-    let name = api_key_secret(&tenant.name_any());
     let api: Api<Secret> = Api::namespaced(context.client.clone(), &tenant.namespace().unwrap_or_default());
-    let writes = context.metrics.api_writes.get_or_create_owned(&"secret".into());
-    writes.inc();
-    match api.create(&PostParams::default(), &wanted).await {
-        Ok(_) => {}
-        Err(kube::Error::Api(e)) if e.code == 409 => {
-            let mut there = api.get(&name).await?;
-            if there.data != wanted.data {
-                there.data = wanted.data;
-                writes.inc();
-                api.replace(&name, &PostParams::default(), &there).await?;
-            }
-        }
-        Err(e) => return Err(e),
-    }
-    context.remember(&tenant.uid().unwrap_or_default(), |m| m.secret_made = Some(Instant::now()));
+    let known = if context.cached_secret(tenant).is_some() { api.get_opt(&wanted.name_any()).await? } else { None };
+    let kept = match known {
+        Some(there) => put_right(context, &api, there, wanted).await?,
+        None => make(context, &api, wanted).await?,
+    };
+    let key =
+        ApiKey { version: kept.resource_version().unwrap_or_default(), generation: tenant.spec.api_key_generation };
+    context.remember(&tenant.uid().unwrap_or_default(), |m| m.api_key = Some((key, Instant::now())));
     Ok(())
+}
+
+async fn make(context: &Context, api: &Api<Secret>, wanted: Secret) -> Result<Secret, kube::Error> {
+    context.metrics.api_writes.get_or_create(&"secret".into()).inc();
+    match api.create(&PostParams::default(), &wanted).await {
+        Err(kube::Error::Api(e)) if e.code == 409 => {
+            let there = api.get(&wanted.name_any()).await?;
+            put_right(context, api, there, wanted).await
+        }
+        other => other,
+    }
+}
+
+/// The key, and the label by which we watch; what else somebody noted on it is theirs.
+async fn put_right(
+    context: &Context,
+    api: &Api<Secret>,
+    mut there: Secret,
+    wanted: Secret,
+) -> Result<Secret, kube::Error> {
+    let label = wanted.labels().get(TENANT_LABEL).cloned().unwrap_or_default();
+    if there.data == wanted.data && there.labels().get(TENANT_LABEL) == Some(&label) {
+        return Ok(there);
+    }
+    there.data = wanted.data;
+    there.labels_mut().insert(TENANT_LABEL.into(), label);
+    context.metrics.api_writes.get_or_create(&"secret".into()).inc();
+    api.replace(&there.name_any(), &PostParams::default(), &there).await
 }
 
 fn secret(context: &Context, tenant: &Tenant) -> Secret {
