@@ -10,7 +10,11 @@ fn form(email: &str) -> Value {
 }
 
 async fn post(world: &World, form: &Value) -> (u16, Value) {
-    let answer = world.http.post(format!("{}/signup", world.web)).json(form).send().await.expect("web answers");
+    post_to(world, &world.web, form).await
+}
+
+async fn post_to(world: &World, web: &str, form: &Value) -> (u16, Value) {
+    let answer = world.http.post(format!("{web}/signup")).json(form).send().await.expect("web answers");
     (answer.status().as_u16(), answer.json().await.expect("JSON"))
 }
 
@@ -107,10 +111,13 @@ async fn an_unfinished_signup_is_resumed_by_the_same_password_alone() {
 async fn two_replicas_asked_at_once_make_one_tenant() {
     let mut world = World::start("twice").await;
     world.start_web(&[]);
+    let first = world.web.clone();
+    world.start_web(&[]);
+    assert_ne!(first, world.web);
     let mut other = form("ada@example.com");
     other["password"] = json!("another-password");
     let form = form("ada@example.com");
-    let (a, b) = tokio::join!(post(&world, &form), post(&world, &other));
+    let (a, b) = tokio::join!(post_to(&world, &first, &form), post_to(&world, &world.web, &other));
     let mut codes = [a.0, b.0];
     codes.sort_unstable();
     assert_eq!(codes, [201, 400]);

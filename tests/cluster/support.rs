@@ -117,7 +117,7 @@ pub struct World {
     pub http: reqwest::Client,
     pub web: String,
     pub controllers: Vec<Process>,
-    web_process: Option<Process>,
+    web_processes: Vec<Process>,
     args: Vec<String>,
     kubeconfig: PathBuf,
 }
@@ -170,7 +170,7 @@ impl World {
             http,
             web: String::new(),
             controllers: Vec::new(),
-            web_process: None,
+            web_processes: Vec::new(),
             args: args.map(String::from).to_vec(),
             kubeconfig: control_plane().kubeconfig.clone(),
         }
@@ -209,7 +209,7 @@ impl World {
         self.controllers.push(Process(command.spawn().expect("the controller starts")));
     }
 
-    /// Starts web and sends the sandbox's webhooks to it.
+    /// Starts a replica of web, points `web` to it and sends the sandbox's webhooks to it.
     pub fn start_web(&mut self, args: &[&str]) {
         let mut command = self.command("web");
         command.args(["--listen", "127.0.0.1:0", "--namespace", &self.namespace]).args(args).stdout(Stdio::piped());
@@ -218,7 +218,7 @@ impl World {
         BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("web says where it listens");
         self.web = line.trim().replace("listening on ", "");
         self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
-        self.web_process = Some(Process(child));
+        self.web_processes.push(Process(child));
     }
 
     /// The processes that start from now on reach Kubernetes through a proxy, until it is dropped.
