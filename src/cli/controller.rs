@@ -34,6 +34,9 @@ pub struct WorkArgs {
     /// The waits between attempts to provision, in seconds; as many retries as entries.
     #[arg(long, value_delimiter = ',', default_value = "60,120,240")]
     pub retry_waits: Vec<i64>,
+    /// Each of these waits is lengthened by up to this percentage, so that not all tenants come back at once.
+    #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub retry_jitter_percent: u32,
     /// The limit of one attempt, in seconds.
     #[arg(long, default_value = "300")]
     pub attempt_limit: i64,
@@ -65,13 +68,13 @@ impl WorkArgs {
             operator_namespace: self.operator_namespace.clone(),
             policy: Policy {
                 retry_waits: self.retry_waits.clone(),
+                jitter_percent: self.retry_jitter_percent,
                 attempt_limit: self.attempt_limit,
                 signup_ttl: self.signup_ttl,
                 resync: self.resync,
                 notice_retry: self.notice_retry,
                 slow_after: self.slow_after,
                 welcome_hold: self.welcome_hold,
-                ..Policy::default()
             },
             concurrency: self.concurrency,
             listen,

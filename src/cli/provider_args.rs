@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::controller::Providers;
+use crate::providers::CallLimits;
 use crate::providers::alerts::Alerts;
 use crate::providers::mail::{Mail, MailConfig};
 use crate::providers::openai::{OpenAi, OpenAiConfig};
@@ -37,11 +38,15 @@ pub struct RagArgs {
     /// The limit of one call to a provider, in milliseconds.
     #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value = "20000")]
     pub provider_timeout_ms: u64,
+    /// Quick retries inside one call to a provider, a fraction of a second apart.
+    #[arg(long, env = "PROVIDER_RETRIES", default_value = "2")]
+    pub provider_retries: usize,
 }
 
 impl RagArgs {
-    fn timeout(&self) -> Duration {
-        Duration::from_millis(self.provider_timeout_ms)
+    fn calls(&self, per_second: NonZeroU32) -> CallLimits {
+        let timeout = Duration::from_millis(self.provider_timeout_ms);
+        CallLimits { per_second, timeout, retries: self.provider_retries }
     }
 
     pub fn pinecone(&self) -> Pinecone {
@@ -49,8 +54,7 @@ impl RagArgs {
             url: self.pinecone_url.trim_end_matches('/').into(),
             api_key: self.pinecone_api_key.clone(),
             index: self.pinecone_index.clone(),
-            rate: self.pinecone_rate,
-            timeout: self.timeout(),
+            calls: self.calls(self.pinecone_rate),
         })
     }
 
@@ -58,8 +62,7 @@ impl RagArgs {
         OpenAi::new(OpenAiConfig {
             url: self.openai_base_url.trim_end_matches('/').into(),
             api_key: self.openai_api_key.clone(),
-            rate: self.openai_rate,
-            timeout: self.timeout(),
+            calls: self.calls(self.openai_rate),
         })
     }
 }
@@ -105,8 +108,7 @@ impl ProviderArgs {
             stripe: Stripe::new(StripeConfig {
                 url: self.stripe_url.trim_end_matches('/').into(),
                 api_key: self.stripe_secret_key.clone(),
-                rate: self.stripe_rate,
-                timeout: self.rag.timeout(),
+                calls: self.rag.calls(self.stripe_rate),
                 frontend_url: frontend_url.clone(),
             }),
             pinecone: self.rag.pinecone(),

@@ -12,7 +12,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Client, ResourceExt};
 
 use super::{Providers, events::Events, lease::Fence, steps};
-use crate::api::{Plan, Tenant};
+use crate::api::{EMAIL_LABEL, Plan, Tenant};
 use crate::lifecycle::{Policy, api_key_secret};
 use crate::operator_keys::IdentityKey;
 use crate::telemetry::Metrics;
@@ -141,6 +141,11 @@ impl Context {
     /// Forgets a tenant that is gone.
     pub fn forget(&self, uid: &str) {
         self.memory().remove(uid);
+    }
+
+    /// Whether the label that finds a tenant by its e-mail address is that of the present address.
+    pub fn labelled_right(&self, tenant: &Tenant) -> bool {
+        tenant.labels().get(EMAIL_LABEL) == Some(&self.identity.email_hash(&tenant.spec.admin_email))
     }
 
     /// The plan of that name.

@@ -79,7 +79,8 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
             drop(provisioning.take());
         }
         facts.busy = context.busy();
-        let view = View::of(&object);
+        let mut view = View::of(&object);
+        view.labelled &= context.labelled_right(&object);
         let input = Input {
             tenant: &view,
             plan: plan.as_ref().map(|p| &p.spec),

@@ -24,7 +24,8 @@ pub struct View {
     pub deleting: bool,
     /// Whether our finalizer is on it.
     pub finalizer: bool,
-    /// Whether the label with the hash of the e-mail address is on it.
+    /// Whether the label with the hash of the e-mail address is on it. [`View::of`] knows that there is one; whether it
+    /// is that of the present address, only the holder of the key can tell.
     pub labelled: bool,
     /// The value of the retry annotation.
     pub retry_token: Option<String>,

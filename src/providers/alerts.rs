@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Caller, ProviderError};
+use super::{CallLimits, Caller, ProviderError};
 
 /// Sends alerts; without a URL they go to the log alone.
 #[derive(Debug)]
@@ -17,7 +17,9 @@ pub struct Alerts {
 impl Alerts {
     /// A client of the webhook at `url`.
     pub fn new(url: Option<String>) -> Self {
-        Self { url, caller: Caller::new("Alert webhook", NonZeroU32::MIN.saturating_add(9), Duration::from_secs(5)) }
+        let per_second = NonZeroU32::MIN.saturating_add(9);
+        let limits = CallLimits { per_second, timeout: Duration::from_secs(5), retries: 2 };
+        Self { url, caller: Caller::new("Alert webhook", limits) }
     }
 
     /// Sends one alert.

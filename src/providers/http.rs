@@ -50,6 +50,17 @@ impl ProviderError {
     }
 }
 
+/// How a provider may be called.
+#[derive(Clone, Copy, Debug)]
+pub struct CallLimits {
+    /// Calls per second, at most.
+    pub per_second: NonZeroU32,
+    /// The longest that one call may take.
+    pub timeout: Duration,
+    /// Quick retries inside a call, where they can help.
+    pub retries: usize,
+}
+
 /// Calls one provider.
 #[derive(Debug)]
 pub struct Caller {
@@ -61,17 +72,18 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// `per_second` calls at most, each of at most `timeout`, with two quick retries.
-    pub fn new(provider: &'static str, per_second: NonZeroU32, timeout: Duration) -> Self {
+    /// Calls a provider within these limits.
+    pub fn new(provider: &'static str, limits: CallLimits) -> Self {
         let client = reqwest::Client::builder()
-            .timeout(timeout)
+            .timeout(limits.timeout)
             .connect_timeout(Duration::from_secs(5))
             .pool_idle_timeout(Duration::from_mins(1))
             .tcp_nodelay(true)
             .user_agent(concat!("tenant-operator/", env!("CARGO_PKG_VERSION")))
             .build()
             .unwrap_or_default();
-        Self { provider, client, limiter: RateLimiter::direct(Quota::per_second(per_second)), retries: 2 }
+        let limiter = RateLimiter::direct(Quota::per_second(limits.per_second));
+        Self { provider, client, limiter, retries: limits.retries }
     }
 
     /// Sends what `build` makes, again if that can help, and answers the status and the JSON.

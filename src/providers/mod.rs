@@ -7,4 +7,4 @@ pub mod openai;
 pub mod pinecone;
 pub mod stripe;
 
-pub use http::{Caller, ProviderError};
+pub use http::{CallLimits, Caller, ProviderError};

@@ -1,12 +1,9 @@
 //! Any OpenAI-compatible API: embeddings and chat.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
-
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Caller, ProviderError};
+use super::{CallLimits, Caller, ProviderError};
 
 const PROVIDER: &str = "OpenAI";
 
@@ -17,10 +14,8 @@ pub struct OpenAiConfig {
     pub url: String,
     /// The API key.
     pub api_key: String,
-    /// Calls per second at most.
-    pub rate: NonZeroU32,
-    /// The limit of one call.
-    pub timeout: Duration,
+    /// How it may be called.
+    pub calls: CallLimits,
 }
 
 /// A client.
@@ -55,7 +50,7 @@ struct ChoiceMessage {
 impl OpenAi {
     /// A client; nothing is called yet.
     pub fn new(config: OpenAiConfig) -> Self {
-        let caller = Caller::new(PROVIDER, config.rate, config.timeout);
+        let caller = Caller::new(PROVIDER, config.calls);
         Self { config, caller }
     }
 

@@ -1,15 +1,13 @@
 //! Pinecone, API version 2026-04: namespaces and vectors of one serverless index.
 
 use std::collections::{BTreeMap, HashMap};
-use std::num::NonZeroU32;
-use std::time::Duration;
 
 use reqwest::RequestBuilder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::{Caller, ProviderError};
+use super::{CallLimits, Caller, ProviderError};
 
 const PROVIDER: &str = "Pinecone";
 const API_VERSION: &str = "2026-04";
@@ -23,10 +21,8 @@ pub struct PineconeConfig {
     pub api_key: String,
     /// The index.
     pub index: String,
-    /// Calls per second at most.
-    pub rate: NonZeroU32,
-    /// The limit of one call.
-    pub timeout: Duration,
+    /// How it may be called.
+    pub calls: CallLimits,
 }
 
 /// A client of one index.
@@ -75,7 +71,7 @@ struct QueryAnswer {
 impl Pinecone {
     /// A client; nothing is called yet.
     pub fn new(config: PineconeConfig) -> Self {
-        let caller = Caller::new(PROVIDER, config.rate, config.timeout);
+        let caller = Caller::new(PROVIDER, config.calls);
         Self { config, caller, host: OnceCell::new() }
     }
 

@@ -2,15 +2,12 @@
 //! `Retry-After` header and turns an error page into a parse error. Answers are read field by field, because Stripe
 //! moves fields between API versions and a tenant must not hang on one that we never use.
 
-use std::num::NonZeroU32;
-use std::time::Duration;
-
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use stripe_client_core::{RequestBuilder, StripeMethod};
 
-use super::{Caller, ProviderError};
+use super::{CallLimits, Caller, ProviderError};
 use crate::api::Timestamp;
 use crate::lifecycle::{BillingFact, RefundFact, SessionFact, SessionState, SubscriptionFact};
 
@@ -27,10 +24,8 @@ pub struct StripeConfig {
     pub url: String,
     /// The secret key.
     pub api_key: String,
-    /// Calls per second at most: Stripe allows 100 live and 25 in test mode.
-    pub rate: NonZeroU32,
-    /// The limit of one call.
-    pub timeout: Duration,
+    /// How it may be called.
+    pub calls: CallLimits,
     /// Where Checkout sends the customer back to.
     pub frontend_url: String,
 }
@@ -124,7 +119,7 @@ struct RefundObject {
 impl Stripe {
     /// A client; nothing is called yet.
     pub fn new(config: StripeConfig) -> Self {
-        let caller = Caller::new(PROVIDER, config.rate, config.timeout);
+        let caller = Caller::new(PROVIDER, config.calls);
         Self { config, caller }
     }
 

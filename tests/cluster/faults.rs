@@ -42,6 +42,17 @@ async fn temporary_failures_are_retried_and_counted() {
 }
 
 #[tokio::test]
+async fn how_often_is_tried_can_be_set() {
+    let mut world = World::without_controller("no-retry").await;
+    world.controller_args(&["--provider-retries=0", "--retry-waits=1"]);
+    world.start_controller();
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 500, "times": 2})).await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    let status = world.wait_phase("acme", Phase::Failed).await;
+    assert_eq!(status.provisioning.expect("attempts").attempts, 2, "one retry, and no quick ones inside a call");
+}
+
+#[tokio::test]
 async fn odd_answers_are_survived() {
     let world = World::start("odd").await;
     for fault in [

@@ -5,7 +5,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::{Phase, Plan, TENANT_LABEL};
+use tenant_operator::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL};
 
 use crate::support::World;
 
@@ -87,6 +87,22 @@ async fn an_unknown_plan_is_named_and_found_when_it_comes() {
     };
     let status = world.wait("acme", "without a plan", lost).await;
     assert_eq!(status.phase, Some(Phase::Active));
+}
+
+#[tokio::test]
+async fn a_new_address_is_found_by_its_own_label() {
+    let world = World::start("address").await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    let label = async || world.tenants().get("acme").await.expect("the tenant").metadata.labels.unwrap_or_default();
+    let before = label().await[EMAIL_LABEL].clone();
+    let edit = Patch::Merge(json!({"spec": {"adminEmail": "grace@example.com"}}));
+    world.tenants().patch("acme", &PatchParams::default(), &edit).await.expect("edited");
+    while label().await[EMAIL_LABEL] == before {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(world.status("acme").await.phase, Some(Phase::Active));
+    assert_eq!(world.mails("welcome").await, 1, "no second welcome to the new address");
 }
 
 #[tokio::test]

@@ -176,9 +176,13 @@ impl World {
         }
     }
 
-    /// More arguments for the controllers that start from now on.
+    /// Arguments of the form `--name=value` for the controllers that start from now on.
     pub fn controller_args(&mut self, args: &[&str]) {
-        self.args.extend(args.iter().map(ToString::to_string));
+        for arg in args {
+            let name = arg.split('=').next().unwrap_or_default();
+            self.args.retain(|old| old.split('=').next() != Some(name));
+            self.args.push((*arg).to_owned());
+        }
     }
 
     fn command(&self, subcommand: &str) -> Command {
