@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use ed25519_dalek::SigningKey;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -28,6 +30,22 @@ pub struct Caches {
     pub tenants: Store<Tenant>,
     pub plans: Store<Plan>,
     pub secrets: Store<PartialObjectMeta<Secret>>,
+    filled: Shared<BoxFuture<'static, bool>>,
+}
+
+impl Caches {
+    pub fn new(tenants: Store<Tenant>, plans: Store<Plan>, secrets: Store<PartialObjectMeta<Secret>>) -> Self {
+        let (of_plans, of_secrets) = (plans.clone(), secrets.clone());
+        // kube 5.0's wait_until_ready wakes only the last of those who wait; all passes share this one wait.
+        let filled =
+            async move { of_plans.wait_until_ready().await.is_ok() && of_secrets.wait_until_ready().await.is_ok() };
+        Self { tenants, plans, secrets, filled: filled.boxed().shared() }
+    }
+
+    /// Waits until plans and Secrets are known; false when their watches have ended.
+    pub async fn filled(&self) -> bool {
+        self.filled.clone().await
+    }
 }
 
 /// What every pass shares.

@@ -92,7 +92,7 @@ pub async fn run(
         client.clone(),
         providers,
         config.policy.clone(),
-        context::Caches { tenants: tenants.clone(), plans: plans.clone(), secrets },
+        context::Caches::new(tenants.clone(), plans, secrets),
         identity,
         signer,
         lease.fence(),

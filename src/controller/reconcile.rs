@@ -44,9 +44,7 @@ pub fn on_error(tenant: Arc<Tenant>, error: &ReconcileError, _: Arc<Context>) ->
 
 async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, ReconcileError> {
     // Both caches fill beside the tenants'.
-    if context.caches.plans.wait_until_ready().await.is_err()
-        || context.caches.secrets.wait_until_ready().await.is_err()
-    {
+    if !context.caches.filled().await {
         return Ok(Action::await_change());
     }
     let uid = tenant.uid().unwrap_or_default();

@@ -150,6 +150,29 @@ async fn killed_while_the_money_is_given_back() {
     world.assert_transitions("acme").await;
 }
 
+/// Their passes all begin before the caches of plans and Secrets have filled.
+#[tokio::test]
+async fn tenants_that_were_there_before_the_controller_are_all_served() {
+    let mut world = World::without_controller("before").await;
+    let names: Vec<_> = (0..20).map(|i| format!("acme-{i}")).collect();
+    for name in &names {
+        world.create(name, "enterprise", BillingMode::Manual).await;
+    }
+    world.start_controller();
+    for name in &names {
+        world.wait_phase(name, Phase::Active).await;
+    }
+    // And again, with everything made.
+    world.controllers.remove(0).kill();
+    for name in &names {
+        world.secrets().delete(&format!("{name}-api-key"), &Default::default()).await.expect("deleted");
+    }
+    world.start_controller();
+    for name in &names {
+        world.wait_secret(&format!("{name}-api-key"), |_| true).await;
+    }
+}
+
 #[tokio::test]
 async fn two_controllers_started_by_mistake_do_the_work_of_one() {
     let mut world = World::start("two").await;
