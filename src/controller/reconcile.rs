@@ -15,6 +15,9 @@ use crate::lifecycle::{Decision, Facts, Failure, Input, Outcome, View, decide};
 /// Rounds of one pass, at most; a tenant needs about ten.
 const ROUNDS: usize = 40;
 
+/// What a pass may take beyond its attempt, to write down what came of it.
+const RECORDING: Duration = Duration::from_secs(30);
+
 /// Why a pass ended early. Every kind is tried again.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
@@ -24,11 +27,19 @@ pub enum ReconcileError {
     /// The pass panicked.
     #[error("the pass broke off: {0}")]
     Broken(#[from] tokio::task::JoinError),
+    /// Something never answered. Without an end, the tenant would not be looked at again.
+    #[error("the pass took longer than an attempt may")]
+    TooLong(#[from] tokio::time::error::Elapsed),
 }
 
 /// One pass, on a thread of its own choice.
 pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    tokio::spawn(pass(tenant, context)).await?
+    let limit = attempt_limit(&context) + RECORDING;
+    tokio::spawn(tokio::time::timeout(limit, pass(tenant, context))).await??
+}
+
+fn attempt_limit(context: &Context) -> Duration {
+    Duration::from_secs(context.policy.attempt_limit.unsigned_abs())
 }
 
 /// The wait after an error. The signature is kube's.
@@ -68,7 +79,7 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
     let mut facts =
         Facts { api_key: context.api_key(&tenant), resync: resync_due(&tenant, &context, &uid), ..Facts::default() };
     let mut object = (*tenant).clone();
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(context.policy.attempt_limit.unsigned_abs());
+    let deadline = tokio::time::Instant::now() + attempt_limit(&context);
     for _ in 0..ROUNDS {
         if !context.fence.holds() {
             return Ok(Action::requeue(Duration::from_secs(1)));

@@ -82,17 +82,19 @@ async fn embeddings(Json(body): Json<Value>) -> Response {
     Json(json!({"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})).into_response()
 }
 
-/// Answers with the passage that shares most words with the question.
+/// Answers with the passage that shares most words with the question, unless it only repeats it.
 async fn chat(Json(body): Json<Value>) -> Response {
     let Some(user) = body["messages"].as_array().and_then(|m| m.last()).and_then(|m| m["content"].as_str()) else {
         return refuse("messages must hold at least one message with text");
     };
     let (passages, question) = user.rsplit_once("Question:").unwrap_or((user, user));
     let wanted: Vec<_> = words(question).collect();
+    let asked = question.trim().to_lowercase();
+    let shared = |line: &str| words(line).filter(|w| wanted.contains(w)).count() * 1000 / (1 + words(line).count());
     let best = passages
         .lines()
         .filter(|l| l.starts_with('['))
-        .max_by_key(|line| words(line).filter(|w| wanted.contains(w)).count() * 1000 / (1 + words(line).count()));
+        .max_by_key(|line| (!line.to_lowercase().contains(&asked) && shared(line) > 0, shared(line)));
     let text = match best.and_then(|line| line.split_once("] ")) {
         Some((number, passage)) => format!("{passage} {number}]"),
         None => format!("(sandbox stand-in, no model) You asked: {}", question.trim()),

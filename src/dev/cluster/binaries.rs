@@ -102,7 +102,7 @@ async fn build(cache: &Path) -> Result<(), BinariesError> {
     std::fs::write(work.join("go.sum"), GO_SUM)?;
     eprintln!("Building etcd and Kubernetes {} from source, once, into {}.", version(), cache.display());
     eprintln!(
-        "This takes about 7 minutes on 2 cores (measured), most of it for kube-apiserver; every later start takes seconds."
+        "This takes 4 to 7 minutes on 2 cores (measured), most of it for kube-apiserver; every later start takes seconds."
     );
     let start = Instant::now();
     let total = count(&work).await?;
