@@ -1,0 +1,209 @@
+//! The world as stateright explores it: the beginnings, what may happen next, and what must always hold.
+
+use std::collections::BTreeSet;
+
+use stateright::{Model, Property};
+use tenant_operator::api::tenant::Billing;
+use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
+use tenant_operator::lifecycle::{Notice, View};
+
+use super::{Action, SessionState, Small, State, failure, writes_object};
+
+impl Model for Small {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let spec = TenantSpec {
+            company_name: "A".into(),
+            admin_email: "a@b.cd".into(),
+            plan: "p".into(),
+            billing: Billing { mode: self.mode, approved: true, stripe: None },
+            tenant_id: None,
+            login: None,
+            terms: None,
+            api_key_generation: 1,
+        };
+        let tenant = View {
+            name: "t".into(),
+            uid: "t".into(),
+            generation: Some(1),
+            created_at: Timestamp::from_second(0),
+            deleting: false,
+            finalizer: false,
+            labelled: false,
+            retry_token: None,
+            force_delete: false,
+            sent: BTreeSet::new(),
+            spec,
+            status: TenantStatus::default(),
+        };
+        vec![State {
+            tenant,
+            gone: false,
+            before: None,
+            pass: None,
+            now: 1_000_000,
+            budget: self.budget,
+            broken: self.broken,
+            namespace: false,
+            namespaces_made: 0,
+            stored: false,
+            visible: false,
+            seen: false,
+            secret: false,
+            customers: 0,
+            session: None,
+            subscribed: false,
+            settled: false,
+            cancelled: false,
+            paused: false,
+            charges: 0,
+            refunds: 0,
+            mails: BTreeSet::new(),
+            transition_lost: false,
+        }]
+    }
+
+    fn actions(&self, s: &State, actions: &mut Vec<Action>) {
+        if s.gone {
+            return;
+        }
+        let mut may = |left: u8, action: Action| {
+            if left > 0 {
+                actions.push(action);
+            }
+        };
+        let b = s.budget;
+        may(u8::from(matches!(s.session, Some((_, SessionState::Open)))), Action::Pay);
+        may(u8::from(s.subscribed && !s.settled && !s.cancelled), Action::Settle);
+        may(b.webhooks * u8::from(s.subscribed), Action::Webhook);
+        may(u8::from(s.stored && !s.visible), Action::Propagate);
+        may(b.expiries * u8::from(matches!(s.session, Some((_, SessionState::Open)))), Action::Expire);
+        may(b.wipes * u8::from(s.tenant.status.phase.is_some() && !s.tenant.deleting), Action::WipeStatus);
+        may(b.secrets * u8::from(s.secret), Action::DeleteSecret);
+        may(b.repairs * u8::from(s.tenant.status.phase == Some(Phase::Failed)), Action::RepairAndRetry);
+        may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
+        match &s.pass {
+            None => {
+                may(1, Action::Start);
+                may(b.rushes, Action::StartInRush);
+                may(b.stale * u8::from(s.before.is_some()), Action::StartStale);
+            }
+            Some(pass) => {
+                may(b.crashes, Action::Crash);
+                if pass.pending.is_empty() {
+                    may(1, Action::Decide);
+                }
+                for effect in pass.pending.iter().filter(|e| s.can(e)) {
+                    may(1, Action::Do(effect.clone()));
+                    may(b.faults, Action::LoseAnswer(effect.clone()));
+                    may(b.faults * u8::from(!writes_object(effect)), Action::Refuse(effect.clone()));
+                }
+            }
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut s = last.clone();
+        match action {
+            Action::Start => s.start(s.tenant.clone()),
+            Action::StartInRush => {
+                s.budget.rushes -= 1;
+                s.start(s.tenant.clone());
+                s.pass.as_mut()?.facts.busy = true;
+            }
+            Action::StartStale => {
+                s.budget.stale -= 1;
+                let view = s.before.clone()?;
+                s.start(*view);
+            }
+            Action::Decide => {
+                self.advance(&mut s);
+            }
+            Action::Do(effect) => self.perform(&mut s, &effect, true),
+            Action::LoseAnswer(effect) => {
+                s.budget.faults -= 1;
+                self.perform(&mut s, &effect, false);
+            }
+            Action::Refuse(effect) => {
+                s.budget.faults -= 1;
+                s.learn(&effect, failure());
+            }
+            Action::Crash => {
+                s.budget.crashes -= 1;
+                s.pass = None;
+            }
+            Action::Pay => s.pay(),
+            Action::Settle => s.settle(),
+            Action::Webhook => {
+                s.budget.webhooks -= 1;
+                s.webhook();
+            }
+            Action::Propagate => s.visible = true,
+            Action::Expire => {
+                s.budget.expiries -= 1;
+                s.session = s.session.map(|(attempt, _)| (attempt, SessionState::Expired));
+            }
+            Action::WipeStatus => {
+                s.budget.wipes -= 1;
+                s.tenant.status = TenantStatus::default();
+                s.overtake();
+            }
+            Action::DeleteSecret => {
+                s.budget.secrets -= 1;
+                s.secret = false;
+            }
+            Action::RepairAndRetry => {
+                s.budget.repairs -= 1;
+                s.broken = false;
+                s.tenant.retry_token = Some("again".into());
+                s.overtake();
+            }
+            Action::Delete => {
+                s.budget.deletions -= 1;
+                if s.tenant.finalizer {
+                    s.tenant.deleting = true;
+                } else {
+                    s.gone = true;
+                }
+                s.overtake();
+                s.pass = s.pass.filter(|_| !s.gone);
+            }
+        }
+        Some(s)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("one customer, one charge, one refund, one namespace", |_, s: &State| {
+                s.customers <= 1 && s.charges <= 1 && s.refunds <= s.charges && s.namespaces_made <= 1
+            }),
+            Property::always("one welcome e-mail", |_, s: &State| {
+                s.mails.iter().filter(|m| **m == Notice::Welcome).count() <= 1
+            }),
+            Property::always("Active only after the samples were seen", |_, s: &State| {
+                s.tenant.status.phase != Some(Phase::Active) || s.seen
+            }),
+            Property::always("each phase change once, in order", |_, s: &State| {
+                !s.transition_lost && in_order(&s.tenant.status)
+            }),
+            Property::always("eventually stable reconciliation", |model: &Self, s: &State| model.converges(s)),
+            Property::sometimes("Active is reached", |_, s: &State| {
+                s.tenant.status.phase == Some(Phase::Active) || s.broken || s.budget.repairs > 0
+            }),
+        ]
+    }
+}
+
+fn in_order(status: &TenantStatus) -> bool {
+    let mut before = None;
+    let mut seq = 0;
+    for t in &status.transitions {
+        if t.from_state != before || t.seq <= seq || Some(t.to_state) == before {
+            return false;
+        }
+        (before, seq) = (Some(t.to_state), t.seq);
+    }
+    before == status.phase
+}
