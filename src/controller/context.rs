@@ -179,6 +179,11 @@ impl Context {
         self.caches.secrets.get(&secret)?.resource_version()
     }
 
+    /// The version of the API-key Secret that was last made or found right.
+    pub fn verified_secret(&self, tenant: &Tenant) -> Option<String> {
+        self.recall(&tenant.uid().unwrap_or_default()).api_key.map(|(key, _)| key.version)
+    }
+
     /// Whether the API-key Secret is there and right; None when it is not known, as after a restart or an edit.
     pub fn api_key(&self, tenant: &Tenant) -> Option<bool> {
         let right = self.recall(&tenant.uid().unwrap_or_default()).api_key;

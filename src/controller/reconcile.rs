@@ -7,7 +7,7 @@ use futures::future::join_all;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use super::context::{Context, version};
+use super::context::{Context, Settled, version};
 use super::{act, record};
 use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::{Decision, Facts, Failure, Input, Outcome, View, decide};
@@ -99,7 +99,9 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
         };
         match decide(&input) {
             Decision::Wait(wait) => {
-                let settled = context.observe(&object);
+                // Of plan and Secret as this pass saw them: what changed meanwhile is another pass's.
+                let secret = context.cached_secret(&object).and(context.verified_secret(&object)).or(seen.secret);
+                let settled = Settled { version: version(&object), plan: seen.plan, secret };
                 // While the Secret's cache lags, look again soon: it may have been deleted meanwhile.
                 let wait = if settled.secret.is_none() && view.status.phase == Some(Phase::Active) {
                     Some(wait.unwrap_or(15).min(15))

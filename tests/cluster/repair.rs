@@ -50,6 +50,34 @@ async fn an_edited_secret_is_put_right_and_a_new_generation_gives_a_new_key() {
 }
 
 #[tokio::test]
+async fn what_is_broken_in_the_middle_of_a_pass_is_not_overlooked() {
+    let mut world = World::without_controller("meanwhile").await;
+    // So that no resync heals it.
+    world.controller_args(&["--resync=600"]);
+    world.start_controller();
+    let plans: Api<Plan> = Api::all(world.client.clone());
+    let plan: Plan = serde_json::from_value(json!({
+        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": "fleeting"},
+        "spec": {"monthlyPrice": {"amount": 1}, "sampleData": "None"},
+    }))
+    .expect("a plan");
+    plans.create(&PostParams::default(), &plan).await.expect("the plan is taken");
+    // The pass that makes the tenant Active goes on until the welcome is sent.
+    world.fault(json!({"provider": "smtp", "delay_ms": 1500})).await;
+    world.create("acme", "fleeting", BillingMode::Manual).await;
+    world.wait_phase("acme", Phase::Active).await;
+    let key = world.api_key("acme").await;
+    let edit = Patch::Merge(json!({"stringData": {"api-key": "sk_live_forged"}}));
+    world.secrets().patch("acme-api-key", &PatchParams::default(), &edit).await.expect("edited");
+    plans.delete("fleeting", &Default::default()).await.expect("deleted");
+    world.wait_secret("acme-api-key", |secret| secret.data.as_ref().is_some_and(|d| d["api-key"].0 == key)).await;
+    let lost = |s: &tenant_operator::api::TenantStatus| {
+        s.conditions.iter().any(|c| c.type_ == "PlanFound" && c.reason == "PlanNotFound")
+    };
+    world.wait("acme", "without a plan", lost).await;
+}
+
+#[tokio::test]
 async fn a_wiped_status_is_rebuilt_without_doing_anything_twice() {
     let world = World::start("wiped").await;
     world.create("acme", "paid", BillingMode::Stripe).await;
