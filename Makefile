@@ -22,7 +22,10 @@ fmt:
 	$(CARGO) fmt
 
 lint:
-	$(CARGO) clippy --all-targets -- -D warnings
+	$(CARGO) fmt --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
+	tests/deny
 
 # crds/ and docs/crds.md follow the Rust types; a test fails when they drift.
 generate:

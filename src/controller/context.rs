@@ -196,11 +196,11 @@ impl Context {
         }
     }
 
-    /// All that a decision rests on now, for a tenant of this version.
-    pub fn observe(&self, tenant: &Tenant) -> Settled {
+    /// All that a decision about this tenant with this plan rests on.
+    pub fn observe(&self, tenant: &Tenant, plan: Option<&Plan>) -> Settled {
         Settled {
             version: version(tenant),
-            plan: self.plan(&tenant.spec.plan).and_then(|p| p.resource_version()),
+            plan: plan.and_then(ResourceExt::resource_version),
             secret: self.cached_secret(tenant),
         }
     }

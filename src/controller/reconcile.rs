@@ -65,7 +65,7 @@ async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, Reco
         return Ok(Action::requeue(Duration::from_secs(2)));
     }
     let plan = context.plan(&tenant.spec.plan);
-    let seen = context.observe(&tenant);
+    let seen = context.observe(&tenant, plan.as_deref());
     let now = Instant::now();
     if let Some((same, until)) = &memory.settled
         && *same == seen

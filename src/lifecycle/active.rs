@@ -48,8 +48,7 @@ fn held(input: &Input) -> bool {
 /// The welcome e-mail: once, after Active, and never a reason to fail.
 fn welcome(input: &Input) -> Option<Decision> {
     let (facts, tenant) = (input.facts, input.tenant);
-    let marked = |notice: &Notice| tenant.sent.contains(&notice.key());
-    if marked(&Notice::Welcome) {
+    if tenant.noted(&Notice::Welcome) {
         return None;
     }
     if facts.sent.contains(&Notice::Welcome) {
@@ -62,10 +61,10 @@ fn welcome(input: &Input) -> Option<Decision> {
         return Some(Decision::Act(vec![Effect::Notify(Notice::Welcome)]));
     };
     let alert = Notice::WelcomeFailedAlert;
-    if !marked(&alert) && facts.sent.contains(&alert) {
+    if !tenant.noted(&alert) && facts.sent.contains(&alert) {
         return Some(Decision::Act(vec![Effect::MarkSent(vec![alert])]));
     }
-    if !marked(&alert) && !facts.unsent.contains_key(&alert) {
+    if !tenant.noted(&alert) && !facts.unsent.contains_key(&alert) {
         return Some(Decision::Act(vec![Effect::Notify(alert)]));
     }
     let mut draft = Draft::new(input);

@@ -19,7 +19,7 @@ pub fn decide(input: &Input) -> Decision {
     }
     let run = input.tenant.run();
     let notices = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
-    let open: Vec<_> = notices.into_iter().filter(|n| !input.tenant.sent.contains(&n.key())).collect();
+    let open: Vec<_> = notices.into_iter().filter(|n| !input.tenant.noted(n)).collect();
     let unsaid: Vec<_> = open.iter().filter(|n| input.facts.sent.contains(n)).cloned().collect();
     let untried: Vec<_> = open
         .iter()

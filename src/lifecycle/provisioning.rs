@@ -6,7 +6,7 @@ use super::{Decision, Effect, Failure, Input, Notice};
 use crate::api::conditions::{API_KEY_READY, NAMESPACE_READY, PLAN_FOUND, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{PlanConfig, Quota};
-use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData};
+use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// A quota period, in seconds: 30 days.
 const QUOTA_PERIOD: i64 = 30 * 24 * 3600;
@@ -69,7 +69,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         ),
     }
     draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "the plan exists");
-    if !input.tenant.sent.contains(&Notice::Welcome.key()) {
+    if !input.tenant.noted(&Notice::Welcome) {
         draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::Unknown, "Pending", "the welcome e-mail follows");
     }
     if crate::api::conditions::is_true(&draft.status.conditions, SLOW) {
@@ -143,25 +143,27 @@ fn plan_missing(input: &Input) -> Decision {
     })
 }
 
-/// Seconds until the tenant counts as slow; None when it does already, or has not paid. A retry begins anew.
-fn until_slow(input: &Input) -> Option<i64> {
+/// When the tenant counts as slow; None when it has not paid. A retry begins anew.
+fn slow_at(input: &Input) -> Option<Timestamp> {
     let status = &input.tenant.status;
-    let since = status.paid_at?.max(status.provisioning.as_ref()?.started_at);
-    let left = input.policy.slow_after.saturating_sub(input.now.since(since));
-    (left > 0).then_some(left)
+    Some(status.paid_at?.max(status.provisioning.as_ref()?.started_at).plus(input.policy.slow_after))
+}
+
+/// Seconds until then, while it is still to come.
+fn until_slow(input: &Input) -> Option<i64> {
+    slow_at(input).map(|at| at.since(input.now)).filter(|left| *left > 0)
 }
 
 /// Paid, and not Active after the normal time: a condition and an alert, long before it is Failed.
 fn slow(input: &Input) -> Option<Decision> {
-    input.tenant.status.paid_at.and(input.tenant.status.provisioning.as_ref())?;
-    if until_slow(input).is_some() {
+    if input.now < slow_at(input)? {
         return None;
     }
     let notice = Notice::SlowAlert;
-    if input.facts.sent.contains(&notice) && !input.tenant.sent.contains(&notice.key()) {
+    if input.facts.sent.contains(&notice) && !input.tenant.noted(&notice) {
         return Some(Decision::Act(vec![Effect::MarkSent(vec![notice])]));
     }
-    if !input.tenant.sent.contains(&notice.key()) && !input.facts.unsent.contains_key(&notice) {
+    if !input.tenant.noted(&notice) && !input.facts.unsent.contains_key(&notice) {
         return Some(Decision::Act(vec![Effect::Notify(notice)]));
     }
     let mut draft = Draft::new(input);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 
+use super::Notice;
 use crate::api::{
     EMAIL_LABEL, FINALIZER, FORCE_DELETE_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec,
     TenantStatus, Timestamp,
@@ -60,6 +61,11 @@ impl View {
             spec: tenant.spec.clone(),
             status: tenant.status.clone().unwrap_or_default(),
         }
+    }
+
+    /// Whether a notice was written down as sent.
+    pub fn noted(&self, notice: &Notice) -> bool {
+        self.sent.contains(&notice.key())
     }
 
     /// Whether id, finalizer and label are in place.

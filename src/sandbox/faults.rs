@@ -54,7 +54,7 @@ fn once() -> u32 {
 }
 
 /// A request that came in.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct LoggedRequest {
     pub(super) provider: &'static str,
     pub(super) method: String,

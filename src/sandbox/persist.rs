@@ -64,9 +64,12 @@ pub fn keep(folder: PathBuf, shared: Arc<Shared>) {
                 continue;
             }
             let (folder, shared) = (folder.clone(), shared.clone());
-            match tokio::task::spawn_blocking(move || save(&folder, &shared)).await {
-                Ok(Ok(())) => saved = changes,
-                Ok(Err(error)) => tracing::error!(%error, "the sandbox's state was not saved"),
+            match tokio::task::spawn_blocking(move || save(&folder, &shared))
+                .await
+                .map_err(std::io::Error::other)
+                .flatten()
+            {
+                Ok(()) => saved = changes,
                 Err(error) => tracing::error!(%error, "the sandbox's state was not saved"),
             }
         }

@@ -118,9 +118,7 @@ async fn strike(shared: &Shared, to: &str) -> Option<Fault> {
         provider: "smtp",
         method: "DATA".into(),
         path: to.into(),
-        query: String::new(),
-        body: String::new(),
-        idempotency_key: None,
+        ..LoggedRequest::default()
     });
     let fault = shared.faults.take("smtp", "DATA", to);
     tokio::time::sleep(Duration::from_millis(fault.as_ref().map_or(0, |f| f.delay_ms))).await;

@@ -4,16 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::support::{BINARY, control_plane};
+use crate::support::{BINARY, ROOT, control_plane, folder, said, signal};
 
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const LIMIT: Duration = Duration::from_mins(2);
-
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("tenant-operator-{name}-{}", std::process::id()));
-    drop(std::fs::remove_dir_all(&folder));
-    folder
-}
 
 /// `dev` in a folder of its own, with no provider's real key in sight.
 fn dev(folder: &Path) -> Command {
@@ -24,10 +17,6 @@ fn dev(folder: &Path) -> Command {
         command.env_remove(name);
     }
     command
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 /// The command lines of the processes that were started with something in this folder.
@@ -102,13 +91,8 @@ impl Dev {
     }
 
     /// Ctrl-C.
-    fn interrupt(&self) -> bool {
-        let pid = self.child.id().to_string();
-        Command::new("kill").args(["-INT", &pid]).status().is_ok_and(|s| s.success())
-    }
-
     fn stop(mut self) {
-        assert!(self.interrupt());
+        assert!(signal(&self.child, "INT"));
         assert!(self.child.wait().expect("it ends").success());
         assert_eq!(left_running(&self.folder), Vec::<String>::new());
     }
@@ -117,15 +101,15 @@ impl Dev {
 impl Drop for Dev {
     /// A test that failed lets it stop its control plane, too.
     fn drop(&mut self) {
-        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) && self.interrupt() {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_none()) && signal(&self.child, "INT") {
             let _ = self.child.wait();
         }
     }
 }
 
 /// The fenced examples of a page, by language, in their order.
-fn examples(page: &str) -> Vec<(String, String)> {
-    let text = std::fs::read_to_string(format!("{ROOT}/{page}")).expect("the page");
+fn examples(page: &Path) -> Vec<(String, String)> {
+    let text = std::fs::read_to_string(Path::new(ROOT).join(page)).expect("the page");
     let blocks = text.split("\n```").skip(1).step_by(2);
     blocks.filter_map(|b| b.split_once('\n')).map(|(language, code)| (language.into(), code.into())).collect()
 }
@@ -140,11 +124,11 @@ fn every_example_of_the_readme_and_the_docs_works() {
     assert_eq!(String::from_utf8_lossy(&missing.stdout), "", "not in the env file");
     let mut pages: Vec<_> = std::fs::read_dir(format!("{ROOT}/docs"))
         .expect("docs")
-        .map(|entry| format!("docs/{}", entry.expect("an entry").file_name().to_string_lossy()))
-        .filter(|name| name.contains(".md"))
+        .map(|entry| PathBuf::from("docs").join(entry.expect("an entry").file_name()))
+        .filter(|page| page.extension().is_some_and(|ending| ending == "md"))
         .collect();
     pages.sort();
-    pages.insert(0, "README.md".into());
+    pages.insert(0, PathBuf::from("README.md"));
     let mut run = 0;
     for page in pages {
         for (language, code) in examples(&page) {
@@ -154,7 +138,7 @@ fn every_example_of_the_readme_and_the_docs_works() {
                 _ => continue,
             };
             let output = dev.shell(&script);
-            assert!(output.status.success(), "{page}:\n{script}\n{}", said(&output));
+            assert!(output.status.success(), "{}:\n{script}\n{}", page.display(), said(&output));
             run += 1;
         }
     }

@@ -15,9 +15,7 @@ use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
 use tokio::process::Command;
 
-use crate::support::{WEBHOOK_SECRET, World};
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::support::{ROOT, WEBHOOK_SECRET, World, said};
 
 fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
@@ -25,7 +23,7 @@ fn target() -> PathBuf {
 
 async fn must(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().await.expect("it runs");
-    let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let text = said(&output);
     assert!(output.status.success(), "{command:?}: {text}");
     text
 }

@@ -10,10 +10,16 @@ use tenant_operator::api::{Phase, Tenant};
 
 use crate::support::World;
 
-fn called(log: &Value, provider: &str, method: &str, path: &str) -> bool {
-    let all = log.as_array().into_iter().flatten();
-    all.filter(|r| r["provider"] == provider && r["method"] == method)
-        .any(|r| r["path"].as_str().is_some_and(|p| p.starts_with(path)))
+/// Waits until a provider was called.
+async fn called(world: &World, provider: &str, method: &str, path: &str) {
+    let calls = |log: &Value| {
+        let all = log.as_array().into_iter().flatten();
+        all.filter(|r| r["provider"] == provider && r["method"] == method)
+            .any(|r| r["path"].as_str().is_some_and(|p| p.starts_with(path)))
+    };
+    while !calls(&world.sandbox_get("/_sandbox/requests").await) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
 
 /// Holds a provider's call, kills the controller while it waits, and starts another.
@@ -29,11 +35,8 @@ async fn killed_at(name: &str, provider: &str, method: &str, path: &str, paid: b
         world.fault(hold).await;
         world.pay("acme").await;
     }
-    while !called(&world.sandbox_get("/_sandbox/requests").await, provider, method, path) {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    world.controllers.remove(0).kill();
-    world.start_controller();
+    called(&world, provider, method, path).await;
+    world.replace_controller();
     if !paid {
         world.pay("acme").await;
     }
@@ -85,8 +88,7 @@ async fn killed_when(name: &str, wanted: impl Fn(&Tenant) -> bool) {
     while let Some(change) = changes.next().await {
         let Ok(Some(tenant)) = change else { continue };
         if !killed && wanted(&tenant) {
-            world.controllers.remove(0).kill();
-            world.start_controller();
+            world.replace_controller();
             killed = true;
         }
         let status = tenant.status.clone().unwrap_or_default();
@@ -138,11 +140,8 @@ async fn killed_while_the_money_is_given_back() {
     world.fault(json!({"provider": "stripe", "method": "POST", "path": "/v1/refunds", "delay_ms": 2500})).await;
     world.create("acme", "paid", BillingMode::Stripe).await;
     world.pay("acme").await;
-    while !called(&world.sandbox_get("/_sandbox/requests").await, "stripe", "POST", "/v1/refunds") {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    world.controllers.remove(0).kill();
-    world.start_controller();
+    called(&world, "stripe", "POST", "/v1/refunds").await;
+    world.replace_controller();
     let status = world.wait_true("acme", "Refunded").await;
     assert_eq!(status.refund.expect("a refund").amount, 4900);
     let stripe = world.sandbox_get("/_sandbox/state").await;

@@ -5,19 +5,13 @@ use std::process::Output;
 use tenant_operator::api::tenant::BillingMode;
 use tokio::process::Command;
 
-use crate::support::{BINARY, World, control_plane};
-
-const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+use crate::support::{BINARY, ROOT, World, control_plane, said};
 
 async fn kubectl(args: &[&str]) -> Output {
     let plane = control_plane();
     let mut command = Command::new(&plane.kubectl);
     command.arg("--kubeconfig").arg(&plane.kubeconfig).args(args).current_dir(ROOT);
     command.output().await.expect("kubectl runs")
-}
-
-fn out(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
 #[tokio::test]
@@ -29,7 +23,7 @@ async fn crds_and_examples_apply_twice_either_way() {
     ] {
         for _ in 0..2 {
             let output = kubectl(args).await;
-            assert!(output.status.success(), "{}", out(&output));
+            assert!(output.status.success(), "{}", said(&output));
         }
     }
     kubectl(&["delete", "--wait=false", "-f", "examples/tenants.yaml"]).await;
@@ -57,16 +51,16 @@ async fn wait_explain_get_and_delete_work() {
     world.create("acme", "enterprise", BillingMode::Manual).await;
     let ns = world.namespace.as_str();
     let waited = kubectl(&["wait", "-n", ns, "--for=condition=Ready", "tenant/acme", "--timeout=60s"]).await;
-    assert!(waited.status.success(), "{}", out(&waited));
-    let wide = out(&kubectl(&["get", "tn", "-n", ns, "-o", "wide"]).await);
+    assert!(waited.status.success(), "{}", said(&waited));
+    let wide = said(&kubectl(&["get", "tn", "-n", ns, "-o", "wide"]).await);
     for column in ["COMPANY", "PLAN", "PHASE", "READY", "AGE", "NAMESPACE", "REGION", "SUBSCRIPTION", "MESSAGE"] {
         assert!(wide.contains(column), "{wide}");
     }
     assert!(wide.contains("Active") && wide.contains("manual"), "{wide}");
-    let explained = out(&kubectl(&["explain", "tenant.spec"]).await);
+    let explained = said(&kubectl(&["explain", "tenant.spec"]).await);
     assert!(explained.contains("How the customer pays"), "{explained}");
     let deleted = kubectl(&["delete", "tenant", "acme", "-n", ns, "--timeout=60s"]).await;
-    assert!(deleted.status.success(), "{}", out(&deleted));
+    assert!(deleted.status.success(), "{}", said(&deleted));
 }
 
 #[tokio::test]
@@ -86,7 +80,7 @@ async fn bad_manifests_get_messages_that_a_person_understands() {
         let path = std::env::temp_dir().join(format!("bad-{}.yaml", std::process::id()));
         std::fs::write(&path, manifest).expect("written");
         let output = kubectl(&["apply", "-f", path.to_str().expect("a path")]).await;
-        assert!(!output.status.success() && out(&output).contains(wanted), "{spec}: {}", out(&output));
+        assert!(!output.status.success() && said(&output).contains(wanted), "{spec}: {}", said(&output));
     }
     world.create("acme", "starter", BillingMode::Stripe).await;
     let output = kubectl(&[
@@ -100,5 +94,5 @@ async fn bad_manifests_get_messages_that_a_person_understands() {
         r#"{"spec":{"plan":"pro"}}"#,
     ])
     .await;
-    assert!(out(&output).contains("plan cannot be changed"), "{}", out(&output));
+    assert!(said(&output).contains("plan cannot be changed"), "{}", said(&output));
 }

@@ -5,9 +5,23 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL};
+use tenant_operator::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL, TenantStatus};
 
 use crate::support::World;
+
+/// A plan without sample documents.
+async fn create_plan(plans: &Api<Plan>, name: &str) {
+    let plan: Plan = serde_json::from_value(json!({
+        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": name},
+        "spec": {"monthlyPrice": {"amount": 1}, "sampleData": "None"},
+    }))
+    .expect("a plan");
+    plans.create(&PostParams::default(), &plan).await.expect("the plan is taken");
+}
+
+fn without_plan(status: &TenantStatus) -> bool {
+    status.conditions.iter().any(|c| c.type_ == "PlanFound" && c.reason == "PlanNotFound")
+}
 
 #[tokio::test]
 async fn a_deleted_secret_comes_back_with_the_same_key() {
@@ -56,12 +70,7 @@ async fn what_is_broken_in_the_middle_of_a_pass_is_not_overlooked() {
     world.controller_args(&["--resync=600"]);
     world.start_controller();
     let plans: Api<Plan> = Api::all(world.client.clone());
-    let plan: Plan = serde_json::from_value(json!({
-        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": "fleeting"},
-        "spec": {"monthlyPrice": {"amount": 1}, "sampleData": "None"},
-    }))
-    .expect("a plan");
-    plans.create(&PostParams::default(), &plan).await.expect("the plan is taken");
+    create_plan(&plans, "fleeting").await;
     // The pass that makes the tenant Active goes on until the welcome is sent.
     world.fault(json!({"provider": "smtp", "delay_ms": 1500})).await;
     world.create("acme", "fleeting", BillingMode::Manual).await;
@@ -71,10 +80,7 @@ async fn what_is_broken_in_the_middle_of_a_pass_is_not_overlooked() {
     world.secrets().patch("acme-api-key", &PatchParams::default(), &edit).await.expect("edited");
     plans.delete("fleeting", &Default::default()).await.expect("deleted");
     world.wait_secret("acme-api-key", |secret| secret.data.as_ref().is_some_and(|d| d["api-key"].0 == key)).await;
-    let lost = |s: &tenant_operator::api::TenantStatus| {
-        s.conditions.iter().any(|c| c.type_ == "PlanFound" && c.reason == "PlanNotFound")
-    };
-    world.wait("acme", "without a plan", lost).await;
+    world.wait("acme", "without a plan", without_plan).await;
 }
 
 #[tokio::test]
@@ -101,19 +107,11 @@ async fn an_unknown_plan_is_named_and_found_when_it_comes() {
     let status = world.wait_true("acme", "Stalled").await;
     assert!(status.message.as_deref().is_some_and(|m| m.contains("no Plan named \"bespoke\"")), "{status:#?}");
     let plans: Api<Plan> = Api::all(world.client.clone());
-    let plan: Plan = serde_json::from_value(json!({
-        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": "bespoke"},
-        "spec": {"monthlyPrice": {"amount": 1}, "sampleData": "None"},
-    }))
-    .expect("a plan");
-    plans.create(&PostParams::default(), &plan).await.expect("the plan is taken");
+    create_plan(&plans, "bespoke").await;
     world.wait_phase("acme", Phase::Active).await;
     // A plan that goes away takes no tenant with it.
     plans.delete("bespoke", &Default::default()).await.expect("deleted");
-    let lost = |s: &tenant_operator::api::TenantStatus| {
-        s.conditions.iter().any(|c| c.type_ == "PlanFound" && c.reason == "PlanNotFound")
-    };
-    let status = world.wait("acme", "without a plan", lost).await;
+    let status = world.wait("acme", "without a plan", without_plan).await;
     assert_eq!(status.phase, Some(Phase::Active));
 }
 

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, install_crypto};
+use crate::support::{BINARY, folder, install_crypto, signal};
 
 struct Sandbox {
     child: Child,
@@ -27,20 +27,13 @@ impl Sandbox {
     }
 
     fn stop(mut self) {
-        let pid = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &pid]).status().expect("kill runs").success());
+        assert!(signal(&self.child, "TERM"));
         assert!(self.child.wait().expect("it ends").success());
     }
 
     fn url(&self, server: &str, path: &str) -> String {
         format!("{}{path}", self.urls[server])
     }
-}
-
-fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("tenant-operator-{name}-{}", std::process::id()));
-    drop(std::fs::remove_dir_all(&folder));
-    folder
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -22,6 +22,7 @@ use tokio::sync::OnceCell;
 
 pub use tenant_operator::cli::install_crypto;
 
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tenant-operator");
 pub const WEBHOOK_SECRET: &str = "whsec_test";
 /// Generous: a condition that holds is seen at once, one that never holds fails the test.
@@ -89,6 +90,23 @@ pub async fn client() -> Client {
         })
         .await;
     client
+}
+
+/// A folder's path that this test run has to itself; nothing is there.
+pub fn folder(name: &str) -> PathBuf {
+    let folder = std::env::temp_dir().join(format!("tenant-operator-{name}-{}", std::process::id()));
+    drop(std::fs::remove_dir_all(&folder));
+    folder
+}
+
+/// All that a program said.
+pub fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// Sends a signal by its name; false when there is nobody to send it to.
+pub fn signal(child: &Child, name: &str) -> bool {
+    Command::new("kill").args(["-s", name, &child.id().to_string()]).status().is_ok_and(|s| s.success())
 }
 
 /// A process that is killed with the test.
@@ -211,6 +229,12 @@ impl World {
         let mut command = self.command("controller");
         command.args(["--listen", "127.0.0.1:0", "--namespace", &self.namespace]).args(&self.args);
         self.controllers.push(Process(command.spawn().expect("the controller starts")));
+    }
+
+    /// Kills the first controller where it stands, and starts another.
+    pub fn replace_controller(&mut self) {
+        self.controllers.remove(0).kill();
+        self.start_controller();
     }
 
     /// Starts a replica of web, points `web` to it and sends the sandbox's webhooks to it.

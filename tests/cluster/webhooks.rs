@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 use serde_json::json;
-use tenant_operator::api::Phase;
-use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::tenant::{BillingMode, Checkout};
+use tenant_operator::api::{Phase, Tenant, TenantStatus};
 use tenant_operator::sandbox::stripe::webhooks::sign;
 
 use crate::support::{WEBHOOK_SECRET, World};
@@ -14,6 +14,12 @@ async fn deliver(world: &World, signature: Option<String>, body: &str) -> u16 {
         request = request.header("stripe-signature", signature);
     }
     request.send().await.expect("web answers").status().as_u16()
+}
+
+/// Waits until the tenant has another link than this one.
+async fn wait_new_link(world: &World, first: &Checkout) {
+    let another = |s: &TenantStatus| s.checkout.as_ref().is_some_and(|c| c.session_id != first.session_id);
+    world.wait("acme", "given a new link", another).await;
 }
 
 #[tokio::test]
@@ -73,8 +79,7 @@ async fn events_that_come_while_no_controller_sees_the_tenant_are_not_lost() {
     world.wait("acme", "waiting", |s| s.checkout.is_some()).await;
     world.controllers.remove(0).kill();
     world.pay("acme").await;
-    let told =
-        |t: &tenant_operator::api::Tenant| t.spec.billing.stripe.as_ref().is_some_and(|s| s.subscription_id.is_some());
+    let told = |t: &Tenant| t.spec.billing.stripe.as_ref().is_some_and(|s| s.subscription_id.is_some());
     while !told(&world.tenants().get("acme").await.expect("the tenant")) {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
@@ -103,9 +108,7 @@ async fn an_expired_session_is_replaced_by_a_new_one() {
     let first = world.wait("acme", "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link");
     let expire = format!("{}/v1/checkout/sessions/{}/expire", world.sandbox.stripe_url, first.session_id);
     assert_eq!(world.http.post(expire).bearer_auth("sk_test").send().await.expect("an answer").status(), 200);
-    let replaced =
-        |s: &tenant_operator::api::TenantStatus| s.checkout.as_ref().is_some_and(|c| c.session_id != first.session_id);
-    world.wait("acme", "given a new link", replaced).await;
+    wait_new_link(&world, &first).await;
     world.pay("acme").await;
     world.wait_phase("acme", Phase::Active).await;
 }
@@ -116,9 +119,7 @@ async fn a_link_expires_and_a_trial_ends_with_time() {
     world.create("acme", "starter", BillingMode::Stripe).await;
     let first = world.wait("acme", "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link");
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 25 * 3600})).await;
-    let replaced =
-        |s: &tenant_operator::api::TenantStatus| s.checkout.as_ref().is_some_and(|c| c.session_id != first.session_id);
-    world.wait("acme", "given a new link", replaced).await;
+    wait_new_link(&world, &first).await;
     world.pay("acme").await;
     let status = world.wait_phase("acme", Phase::Active).await;
     assert_eq!(status.subscription.as_deref(), Some("trialing"));

@@ -61,7 +61,7 @@ fn already_done(case: &Case, effect: &Effect) -> bool {
         Effect::VerifySamples => case.facts.samples == Samples::Seen,
         Effect::ReadBilling => case.facts.billing.is_some(),
         Effect::Refund => case.facts.refund.is_some(),
-        Effect::Notify(notice) => case.facts.sent.contains(notice) || case.view.sent.contains(&notice.key()),
+        Effect::Notify(notice) => case.facts.sent.contains(notice) || case.view.noted(notice),
         Effect::AssignIdentity => case.view.identified(),
         other => case.facts.done.contains(other),
     }
