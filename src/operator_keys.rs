@@ -12,21 +12,30 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use sha2::Sha256;
 
+use crate::api::{PROOF_ANNOTATION, Place, Tenant};
+
 /// Hashes e-mail addresses and makes status tokens; read by the controller and by web.
 pub const IDENTITY_SECRET: &str = "tenant-operator-identity";
 /// Signs API keys; read by the controller alone.
 pub const SIGNING_SECRET: &str = "tenant-operator-signing";
 const FIELD: &str = "key";
 
-/// A key of 32 bytes from a Secret, made if it is not there. Two who make it at the same moment get the same one.
+/// A key of 32 bytes from a Secret, if there is one.
+async fn read(client: &Client, namespace: &str, name: &str) -> Result<Option<[u8; 32]>, kube::Error> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let Some(secret) = api.get_opt(name).await? else { return Ok(None) };
+    let bytes = secret.data.as_ref().and_then(|d| d.get(FIELD)).map(|b| b.0.as_slice());
+    bytes.and_then(|b| b.try_into().ok()).map(Some).ok_or_else(|| {
+        kube::Error::Service(format!("Secret {namespace}/{name} must hold 32 bytes under {FIELD:?}").into())
+    })
+}
+
+/// That key, made if it is not there. Two who make it at the same moment get the same one.
 async fn key(client: &Client, namespace: &str, name: &str) -> Result<[u8; 32], kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     loop {
-        if let Some(secret) = api.get_opt(name).await? {
-            let bytes = secret.data.as_ref().and_then(|d| d.get(FIELD)).map(|b| b.0.as_slice());
-            return bytes.and_then(|b| b.try_into().ok()).ok_or_else(|| {
-                kube::Error::Service(format!("Secret {namespace}/{name} must hold 32 bytes under {FIELD:?}").into())
-            });
+        if let Some(key) = read(client, namespace, name).await? {
+            return Ok(key);
         }
         let secret = Secret {
             metadata: ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() },
@@ -56,6 +65,11 @@ impl IdentityKey {
         Ok(Self(key(client, namespace, IDENTITY_SECRET).await?))
     }
 
+    /// Reads the key; None where there is none.
+    pub async fn read(client: &Client, namespace: &str) -> Result<Option<Self>, kube::Error> {
+        Ok(read(client, namespace, IDENTITY_SECRET).await?.map(Self))
+    }
+
     fn mac(&self, purpose: &str, text: &str) -> Vec<u8> {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.0) else { return Vec::new() };
         mac.update(purpose.as_bytes());
@@ -67,6 +81,19 @@ impl IdentityKey {
     /// The keyed hash of an e-mail address, the same for every way to write it: fits a label and an object's name.
     pub fn email_hash(&self, email: &str) -> String {
         hex::encode(&self.mac("email", &email.trim().to_lowercase())[..20])
+    }
+
+    /// Proof that this operator issued the tenant id to this namespace and name.
+    pub fn identity_proof(&self, tenant_id: &str, place: Place<'_>) -> String {
+        // None of the three can hold a NUL.
+        BASE64.encode(self.mac("identity", &[tenant_id, place.namespace, place.name].join("\0")))
+    }
+
+    /// Whether the Tenant carries that proof.
+    pub fn has_proof(&self, tenant: &Tenant) -> bool {
+        let right = self.identity_proof(tenant.tenant_id(), tenant.place());
+        let there = tenant.metadata.annotations.as_ref().and_then(|a| a.get(PROOF_ANNOTATION));
+        there.is_some_and(|proof| subtle::ConstantTimeEq::ct_eq(right.as_bytes(), proof.as_bytes()).into())
     }
 
     /// The token that lets its bearer see one tenant: the tenant's name and its proof.

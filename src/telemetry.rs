@@ -27,7 +27,7 @@ impl From<&str> for Label {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Passes of the reconciler.
+    /// Reconciles.
     pub reconciles: Counter<u64, AtomicU64>,
     /// Writes to the Kubernetes API, Events apart, by kind.
     pub api_writes: Family<Label, Counter>,
@@ -35,7 +35,11 @@ pub struct Metrics {
     pub events: Counter<u64, AtomicU64>,
     /// Signups accepted.
     pub signups: Counter<u64, AtomicU64>,
-    /// Tenants given up, by step.
+    /// Bulk resyncs, by kind and outcome.
+    pub resyncs: Family<Label, Counter>,
+    /// Steps that failed, by reason.
+    pub step_failures: Family<Label, Counter>,
+    /// Tenants whose provisioning failed for good, by step.
     pub provisioning_failures: Family<Label, Counter>,
     /// Seconds from payment to Active.
     pub provisioning_duration: Histogram,
@@ -51,12 +55,14 @@ impl Default for Metrics {
             api_writes: Family::default(),
             events: Counter::default(),
             signups: Counter::default(),
+            resyncs: Family::default(),
+            step_failures: Family::default(),
             provisioning_failures: Family::default(),
             provisioning_duration: Histogram::new([0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]),
             webhooks: Family::default(),
             registry: Registry::default(),
         };
-        registry.register("reconciles", "Passes of the reconciler", metrics.reconciles.clone());
+        registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
         registry.register(
             "kubernetes_writes",
             "Writes to the Kubernetes API, Events apart",
@@ -64,9 +70,11 @@ impl Default for Metrics {
         );
         registry.register("kubernetes_events", "Events written", metrics.events.clone());
         registry.register("onboarding_signups", "Signups accepted", metrics.signups.clone());
+        registry.register("resyncs", "Bulk resyncs, by kind and outcome", metrics.resyncs.clone());
+        registry.register("step_failures", "Steps that failed, by reason", metrics.step_failures.clone());
         registry.register(
             "onboarding_provisioning_failures",
-            "Tenants given up, by step",
+            "Tenants whose provisioning failed for good, by step",
             metrics.provisioning_failures.clone(),
         );
         registry.register(

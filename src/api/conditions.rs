@@ -19,6 +19,10 @@ pub const NAMESPACE_READY: &str = "NamespaceReady";
 pub const API_KEY_READY: &str = "ApiKeyReady";
 /// The sample documents were seen by a query.
 pub const SAMPLE_DATA_READY: &str = "SampleDataReady";
+/// Stripe answers for this tenant; set once it did not.
+pub const BILLING_READY: &str = "BillingReady";
+/// The tenant id in the spec is this object's own; set when somebody else claims it too.
+pub const IDENTITY_VERIFIED: &str = "IdentityVerified";
 /// The welcome e-mail was handed to the mail server.
 pub const WELCOME_EMAIL_SENT: &str = "WelcomeEmailSent";
 /// The Plan named in the spec exists.
@@ -68,6 +72,8 @@ pub fn set(list: &mut Vec<Condition>, mut new: Condition) {
             }
             *old = new;
         }
+        // What people look for comes first.
+        None if new.type_ == READY => list.insert(0, new),
         None => list.push(new),
     }
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
     group = "tenant-operator.dev",
     version = "v1alpha1",
     kind = "Plan",
-    category = "tenants",
+    category = "tenant-operator",
     derive = "PartialEq",
     printcolumn(
         name = "Price",
@@ -51,6 +51,10 @@ pub struct PlanSpec {
     /// What a tenant may use.
     #[serde(default)]
     pub limits: Limits,
+    /// Whom edited limits and features reach: all tenants of the plan at once, or new ones only. Models never change
+    /// for a tenant that exists.
+    #[serde(default)]
+    pub limit_changes: LimitChanges,
     /// Names of the features that are switched on.
     #[serde(default = "default_features")]
     #[schemars(length(max = 64))]
@@ -103,6 +107,16 @@ impl Default for Limits {
     fn default() -> Self {
         Self { documents: 1000, queries_per_month: 10_000, bytes: 1 << 30 }
     }
+}
+
+/// Whom edited limits and features of a plan reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum LimitChanges {
+    /// All tenants of the plan, at once.
+    #[default]
+    Immediately,
+    /// Only tenants that are provisioned after the edit.
+    NewTenants,
 }
 
 /// The models that serve a plan's tenants, by the names of an OpenAI-compatible API.

@@ -19,9 +19,11 @@ use super::{Condition, Timestamp};
     kind = "Tenant",
     namespaced,
     shortname = "tn",
-    category = "tenants",
+    category = "tenant-operator",
     status = "TenantStatus",
     derive = "PartialEq",
+    validation = ("!has(self.spec.login) || self.spec.login.secretName == self.metadata.name + '-login'", "spec.login.secretName must be the Tenant's name followed by -login"),
+    validation = ("size(self.metadata.name) <= 63", "metadata.name must have at most 63 characters: it becomes a label of the tenant's Secrets"),
     printcolumn(name = "Company", type_ = "string", json_path = ".spec.companyName"),
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
@@ -240,6 +242,9 @@ pub struct Provisioning {
     /// When the next attempt begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_retry_at: Option<Timestamp>,
+    /// Since when the tenant is on hold: for a provider that is away, or for the operator of the service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_since: Option<Timestamp>,
     /// The step that failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_step: Option<String>,

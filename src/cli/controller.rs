@@ -14,7 +14,7 @@ pub struct Args {
     providers: ProviderArgs,
     #[command(flatten)]
     pub work: WorkArgs,
-    /// Where health and metrics are served.
+    /// Address for health and metrics.
     #[arg(long, env = "CONTROLLER_LISTEN", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
 }
@@ -28,34 +28,43 @@ pub struct WorkArgs {
     /// Where the operator's own Secrets and Lease are.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     pub operator_namespace: String,
-    /// Tenants worked on at the same time.
+    /// Tenants reconciled at the same time. A quarter is kept for signups, payments and deletions.
     #[arg(long, default_value = "64")]
     pub concurrency: u16,
-    /// The waits between attempts to provision, in seconds; as many retries as entries.
+    /// Seconds between attempts to provision; as many retries as entries.
     #[arg(long, value_delimiter = ',', default_value = "60,120,240")]
     pub retry_waits: Vec<i64>,
-    /// Each of these waits is lengthened by up to this percentage, so that not all tenants come back at once.
+    /// Lengthen each of these waits by up to this percentage, so that tenants do not all retry at once.
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub retry_jitter_percent: u32,
-    /// The limit of one attempt, in seconds.
+    /// Seconds that one attempt may take.
     #[arg(long, default_value = "300")]
     pub attempt_limit: i64,
-    /// A signup that is not paid for after so many seconds is removed.
+    /// Delete unpaid signups after this many seconds.
     #[arg(long, default_value = "604800")]
     pub signup_ttl: i64,
-    /// How often the truth is read back from the providers, in seconds.
+    /// Look for changes at Stripe that no webhook told of, every so many seconds.
     #[arg(long, default_value = "600")]
     pub resync: i64,
-    /// The wait before a failed e-mail, alert or clean-up is tried again, in seconds.
+    /// Compare all tenants with Stripe and Pinecone, every so many seconds.
+    #[arg(long, default_value = "3600")]
+    pub full_resync: i64,
+    /// Seconds before a failed e-mail, alert or cleanup is retried; the wait doubles with each failure in a row.
     #[arg(long, default_value = "30")]
     pub notice_retry: i64,
-    /// A tenant that is not Active so many seconds after its payment is shown as slow, and ops are alerted.
+    /// Seconds before a tenant on hold is tried again: one that waits for a fix by the operator of the service.
+    #[arg(long, default_value = "30")]
+    pub hold_retry: i64,
+    /// Fail and refund a tenant that has been on hold for so many seconds.
+    #[arg(long, default_value = "3600")]
+    pub hold_limit: i64,
+    /// Show a tenant as slow, and alert, when it is not Active this many seconds after its payment.
     #[arg(long, default_value = "300")]
     pub slow_after: i64,
-    /// While many tenants are being provisioned, a welcome e-mail waits for them so many seconds at most.
+    /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
     #[arg(long, default_value = "20")]
     pub welcome_hold: i64,
-    /// How long others wait after the last renewal of the leader's lease, in seconds.
+    /// Seconds after the leader's last renewal until another replica may take over.
     #[arg(long, default_value = "15")]
     pub lease_duration: u64,
 }
@@ -72,7 +81,10 @@ impl WorkArgs {
                 attempt_limit: self.attempt_limit,
                 signup_ttl: self.signup_ttl,
                 resync: self.resync,
+                full_resync: self.full_resync,
                 notice_retry: self.notice_retry,
+                hold_retry: self.hold_retry,
+                hold_limit: self.hold_limit,
                 slow_after: self.slow_after,
                 welcome_hold: self.welcome_hold,
             },

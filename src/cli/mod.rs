@@ -1,5 +1,6 @@
 //! The command line: one file per subcommand.
 
+mod adopt;
 mod controller;
 mod crds;
 mod provider_args;
@@ -49,8 +50,10 @@ enum Command {
     Web(Box<web::Args>),
     /// Print the `CustomResourceDefinitions` as YAML, or write them into a folder.
     Crds(crds::Args),
-    /// Start provisioning of a Failed tenant over.
+    /// Start provisioning over, of a Failed tenant or of one whose Pinecone namespace is gone.
     Retry(retry::Args),
+    /// Let a Tenant that was moved keep its tenant id.
+    Adopt(adopt::Args),
     /// Run local stand-ins of Stripe, Pinecone, `OpenAI` and an SMTP server.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Args),
@@ -144,6 +147,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Web(args) => web::run(&cli.kube, *args).await,
         Command::Crds(args) => crds::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
+        Command::Adopt(args) => adopt::run(&cli.kube, args).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args).await,
         #[cfg(feature = "sandbox")]

@@ -120,7 +120,7 @@ impl ProviderArgs {
                 frontend_url,
                 docs_url: self.docs_url.clone(),
             })?,
-            alerts: Alerts::new(self.alert_webhook_url.clone()),
+            alerts: Alerts::new(self.alert_webhook_url.clone()).into(),
         })
     }
 }

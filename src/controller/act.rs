@@ -1,10 +1,12 @@
 //! Which step does which effect.
 
+use kube::ResourceExt;
+
 use super::context::Context;
-use super::steps::{api_key, billing, cleanup, identity, namespace, notices, samples};
-use crate::api::{Plan, Tenant};
-use crate::lifecycle::{Effect, Facts, Failure, Outcome};
-use crate::providers::ProviderError;
+use super::steps::samples::Samples;
+use super::steps::{StepError, billing, identity, namespace, notices, secrets};
+use crate::api::{Plan, Tenant, pinecone_namespace};
+use crate::lifecycle::{Blame, Effect, Failure, Observed, Outcome};
 
 /// What came of an effect.
 pub struct Acted {
@@ -31,70 +33,132 @@ impl From<Tenant> for Acted {
 /// The step that an effect belongs to, by its name in conditions.
 pub fn step(effect: &Effect) -> &'static str {
     match effect {
-        Effect::EnsureNamespace | Effect::DeleteNamespace => "Namespace",
+        Effect::EnsureNamespace | Effect::CheckNamespace | Effect::DeleteNamespace => "Namespace",
         Effect::EnsureApiKey | Effect::DeleteSecrets => "ApiKey",
         Effect::StoreSamples | Effect::VerifySamples => "SampleData",
         Effect::Notify(_) | Effect::MarkSent(_) => "Notice",
         Effect::AssignIdentity | Effect::RemoveFinalizer | Effect::DeleteTenant => "Identity",
-        _ => "Billing",
+        Effect::ReadBilling
+        | Effect::OpenCheckout { .. }
+        | Effect::NextCheckout { .. }
+        | Effect::StoreStripeIds { .. }
+        | Effect::Refund
+        | Effect::PauseCollection
+        | Effect::ResumeCollection
+        | Effect::CancelBilling => "Billing",
     }
 }
 
-/// Does it. A failure of Kubernetes ends the pass; a failure of a provider is something to decide on.
+/// Does it. What a provider or Kubernetes refuses is something to decide on; only what says nothing about the effect (a
+/// conflict, an API server that is away) ends the reconcile.
 pub async fn run(
     context: &Context,
     tenant: &Tenant,
     plan: Option<&Plan>,
-    facts: &Facts,
+    observed: &Observed,
     effect: &Effect,
 ) -> Result<Acted, kube::Error> {
     tracing::debug!(?effect, "act");
-    let outcome = match effect {
-        Effect::AssignIdentity => return identity::assign(context, tenant).await.map(Acted::from),
-        Effect::NextCheckout { attempt } => {
-            return billing::next_checkout(context, tenant, *attempt).await.map(Acted::from);
+    match perform(context, tenant, plan, observed, effect).await {
+        Ok(acted) => {
+            recovered(context, effect, &acted.outcome);
+            Ok(acted)
         }
-        Effect::StoreStripeIds { customer, subscription } => {
-            return billing::store_ids(context, tenant, customer, subscription).await.map(Acted::from);
+        Err(error) => {
+            let failure = error.failure(step(effect))?;
+            context.metrics.step_failures.get_or_create(&failure.reason.as_str().into()).inc();
+            tracing::info!(tenant = %tenant.name_any(), reason = failure.reason, message = failure.message, "step failed");
+            if failure.blame == Blame::Operator && !failure.reason.starts_with("Secret") {
+                context.incidents.raise(&failure).await;
+            }
+            Ok(Outcome::Failed(failure).into())
         }
-        Effect::MarkSent(sent) => return notices::mark(context, tenant, sent).await.map(Acted::from),
-        Effect::RemoveFinalizer => {
-            identity::remove_finalizer(context, tenant).await?;
-            return Ok(Acted { gone: true, ..Acted::from(Outcome::Done) });
-        }
-        Effect::DeleteTenant => {
-            identity::delete(context, tenant).await?;
-            return Ok(Acted { gone: true, ..Acted::from(Outcome::Done) });
-        }
-        Effect::EnsureApiKey => {
-            api_key::ensure(context, tenant).await?;
-            Ok(Outcome::Done)
-        }
-        Effect::DeleteSecrets => {
-            cleanup::secrets(context, tenant).await?;
-            Ok(Outcome::Done)
-        }
-        Effect::ReadBilling => billing::read(context, tenant).await,
-        Effect::OpenCheckout { attempt } => billing::open_checkout(context, tenant, plan, *attempt).await,
-        Effect::Refund => billing::refund(context, tenant, facts).await,
-        Effect::PauseCollection => billing::collect(context, facts, false).await,
-        Effect::ResumeCollection => billing::collect(context, facts, true).await,
-        Effect::CancelBilling => billing::cancel(context, tenant).await,
-        Effect::EnsureNamespace => namespace::ensure(context, tenant).await,
-        Effect::DeleteNamespace => cleanup::namespace(context, tenant).await,
-        Effect::StoreSamples => samples::store(context, tenant, plan).await,
-        Effect::VerifySamples => samples::verify(context, tenant, plan).await,
-        Effect::Notify(notice) => notices::send(context, tenant, plan, notice).await,
-    };
-    Ok(outcome.unwrap_or_else(|error| Outcome::Failed(failure(step(effect), &error))).into())
+    }
 }
 
-fn failure(step: &str, error: &ProviderError) -> Failure {
-    Failure {
-        step: step.into(),
-        reason: format!("{}{}", error.provider.replace(' ', ""), error.reason),
-        message: error.to_string(),
-        retryable: error.retryable,
-        retry_after: error.retry_after.and_then(|d| i64::try_from(d.as_secs()).ok()),
+/// Closes the incidents that a success proves to be over.
+fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
+    let over = match effect {
+        Effect::EnsureNamespace => "Pinecone",
+        Effect::StoreSamples => "OpenAI",
+        Effect::ReadBilling | Effect::OpenCheckout { .. } => "Stripe",
+        Effect::EnsureApiKey | Effect::AssignIdentity => "Kubernetes",
+        Effect::NextCheckout { .. }
+        | Effect::StoreStripeIds { .. }
+        | Effect::CheckNamespace
+        | Effect::VerifySamples
+        | Effect::Notify(_)
+        | Effect::MarkSent(_)
+        | Effect::Refund
+        | Effect::PauseCollection
+        | Effect::ResumeCollection
+        | Effect::CancelBilling
+        | Effect::DeleteNamespace
+        | Effect::DeleteSecrets
+        | Effect::RemoveFinalizer
+        | Effect::DeleteTenant => return,
+    };
+    if *outcome != Outcome::NotYet {
+        context.incidents.clear(over);
     }
+}
+
+async fn perform(
+    context: &Context,
+    tenant: &Tenant,
+    plan: Option<&Plan>,
+    observed: &Observed,
+    effect: &Effect,
+) -> Result<Acted, StepError> {
+    let kubernetes = &context.kubernetes;
+    let (stripe, pinecone) = (&context.providers.stripe, &context.providers.pinecone);
+    let place = pinecone_namespace(tenant.tenant_id());
+    let samples = Samples { openai: &context.providers.openai, pinecone, embeddings: &context.embeddings, plan };
+    let gone = || Acted { gone: true, ..Acted::from(Outcome::Done) };
+    Ok(match effect {
+        Effect::AssignIdentity => identity::assign(kubernetes, &context.identity, tenant).await?.into(),
+        Effect::NextCheckout { attempt } => billing::next_checkout(kubernetes, tenant, *attempt).await?.into(),
+        Effect::StoreStripeIds { customer, subscription } => {
+            billing::store_ids(kubernetes, tenant, customer, subscription.as_deref()).await?.into()
+        }
+        Effect::MarkSent(sent) => notices::mark(kubernetes, tenant, sent).await?.into(),
+        Effect::RemoveFinalizer => identity::remove_finalizer(kubernetes, tenant).await.map(|()| gone())?,
+        Effect::DeleteTenant => identity::delete(kubernetes, tenant).await.map(|()| gone())?,
+        Effect::EnsureApiKey => {
+            let known = context.caches.api_key_secret(tenant).is_some();
+            secrets::ensure_api_key(kubernetes, &context.signer, &context.memory, tenant, known).await?;
+            Outcome::Done.into()
+        }
+        Effect::DeleteSecrets => {
+            secrets::delete(kubernetes, &context.signer, tenant).await?;
+            Outcome::Done.into()
+        }
+        Effect::ReadBilling => billing::read(stripe, tenant).await?.into(),
+        Effect::OpenCheckout { attempt } => billing::open_checkout(stripe, tenant, plan, *attempt).await?.into(),
+        Effect::Refund => billing::refund(stripe, tenant, observed).await?.into(),
+        Effect::PauseCollection => billing::collect(stripe, observed, false).await?.into(),
+        Effect::ResumeCollection => billing::collect(stripe, observed, true).await?.into(),
+        Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
+        Effect::EnsureNamespace => namespace::ensure(pinecone, &place).await?.into(),
+        Effect::CheckNamespace => namespace::check(pinecone, &place).await?.into(),
+        Effect::DeleteNamespace => namespace::delete(pinecone, &place).await?.into(),
+        Effect::StoreSamples => samples.store(&place).await?.into(),
+        Effect::VerifySamples => samples.verify(&place).await?.into(),
+        Effect::Notify(notice) => {
+            notices::send(&context.providers.mail, &context.providers.alerts, tenant, plan, notice).await?.into()
+        }
+    })
+}
+
+/// An effect that did not end within its attempt.
+pub fn too_late(effect: &Effect) -> Acted {
+    let failure = Failure {
+        step: step(effect).into(),
+        reason: "Timeout".into(),
+        message: "The attempt took longer than its limit".into(),
+        blame: Blame::Call,
+        retryable: true,
+        retry_after: None,
+    };
+    Outcome::Failed(failure).into()
 }

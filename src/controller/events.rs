@@ -8,7 +8,6 @@ use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube::{Client, Resource};
 use tokio::sync::mpsc;
 
-use crate::api::Tenant;
 use crate::telemetry::Metrics;
 
 const QUEUE: usize = 256;
@@ -37,17 +36,17 @@ impl Events {
         Self(sender)
     }
 
-    pub fn normal(&self, tenant: &Tenant, reason: &str, note: String) {
-        self.send(tenant, EventType::Normal, reason, note);
+    pub fn normal(&self, object: &impl Resource<DynamicType = ()>, reason: &str, note: String) {
+        self.send(object, EventType::Normal, reason, note);
     }
 
-    pub fn warn(&self, tenant: &Tenant, reason: &str, note: String) {
-        self.send(tenant, EventType::Warning, reason, note);
+    pub fn warn(&self, object: &impl Resource<DynamicType = ()>, reason: &str, note: String) {
+        self.send(object, EventType::Warning, reason, note);
     }
 
-    fn send(&self, tenant: &Tenant, type_: EventType, reason: &str, note: String) {
+    fn send(&self, object: &impl Resource<DynamicType = ()>, type_: EventType, reason: &str, note: String) {
         let event =
             Event { type_, reason: reason.into(), note: Some(note), action: "Reconcile".into(), secondary: None };
-        drop(self.0.try_send((event, tenant.object_ref(&()))));
+        drop(self.0.try_send((event, object.object_ref(&()))));
     }
 }

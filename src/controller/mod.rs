@@ -1,34 +1,42 @@
 //! The controller: watch, observe, decide, act, record.
 
 mod act;
+mod caches;
+mod claims;
 mod context;
 mod events;
 mod health;
+mod incidents;
+mod kubernetes;
 mod lease;
+mod memory;
+mod plans;
+pub mod queue;
 mod reconcile;
 mod record;
+mod resync;
 mod steps;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Future, StreamExt};
-use k8s_openapi::api::core::v1::Secret;
-use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::{self, ObjectRef};
-use kube::runtime::{Controller, WatchStreamExt, controller, watcher};
-use kube::{Api, Client, ResourceExt};
+use futures::{Future, FutureExt};
+use kube::Client;
+use kube::runtime::reflector;
+use tokio::task::JoinSet;
 
-use crate::api::{Plan, TENANT_LABEL, Tenant};
+use crate::api::Tenant;
 use crate::lifecycle::Policy;
 use crate::operator_keys::{IdentityKey, signing_key};
+use crate::providers::Priority;
 use crate::providers::alerts::Alerts;
 use crate::providers::mail::Mail;
 use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::Pinecone;
 use crate::providers::stripe::Stripe;
 
-pub use context::Context;
+use context::Context;
 pub use lease::LeaseConfig;
 
 /// The clients of all providers.
@@ -39,7 +47,30 @@ pub struct Providers {
     pub pinecone: Pinecone,
     pub openai: OpenAi,
     pub mail: Mail,
-    pub alerts: Alerts,
+    pub alerts: Arc<Alerts>,
+}
+
+/// A Tenant, by where it is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Key {
+    /// That of an object.
+    pub fn of(tenant: &Tenant) -> Self {
+        let place = tenant.place();
+        Self { namespace: place.namespace.into(), name: place.name.into() }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
 }
 
 /// How the controller runs.
@@ -82,8 +113,8 @@ pub async fn run(
 ) -> Result<(), ControllerError> {
     let health = health::Health::default();
     let ns = &config.operator_namespace;
-    let identity = IdentityKey::load(&client, ns).await?;
-    let signer = signing_key(&client, ns).await?;
+    let keys =
+        context::Keys { identity: IdentityKey::load(&client, ns).await?, signer: signing_key(&client, ns).await? };
     let (tenants, tenant_writer) = reflector::store();
     let (plans, plan_writer) = reflector::store();
     let (secrets, secret_writer) = reflector::store();
@@ -92,16 +123,16 @@ pub async fn run(
         client.clone(),
         providers,
         config.policy.clone(),
-        context::Caches::new(tenants.clone(), plans, secrets),
-        identity,
-        signer,
+        caches::Caches::new(tenants, plans, secrets),
+        config.concurrency.into(),
+        keys,
         lease.fence(),
     ));
     if let Some(addr) = config.listen {
         health::serve(addr, health.clone(), context.metrics.clone()).await?;
     }
     tracing::info!("waiting for the lease");
-    let stop = futures::FutureExt::shared(stop);
+    let stop = stop.shared();
     tokio::select! {
         () = lease.acquire() => {}
         () = stop.clone() => return Ok(()),
@@ -109,50 +140,73 @@ pub async fn run(
     tracing::info!("leading");
     health.set_ready();
 
-    let scoped = config.namespace.clone();
-    let tenant_api: Api<Tenant> =
-        scoped.as_ref().map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns));
-    let secret_api: Api<PartialObjectMeta<Secret>> =
-        scoped.as_ref().map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns));
-    let tenant_stream = watcher(tenant_api, watcher::Config::default().any_semantic())
-        .default_backoff()
-        .modify(|t| t.managed_fields_mut().clear())
-        .reflect(tenant_writer)
-        .applied_objects();
-    let plan_stream = watcher(Api::<Plan>::all(client.clone()), watcher::Config::default().any_semantic())
-        .default_backoff()
-        .modify(|p| p.managed_fields_mut().clear())
-        .reflect(plan_writer)
-        .touched_objects();
-    let secret_stream = watcher(secret_api, watcher::Config::default().any_semantic().labels(TENANT_LABEL))
-        .default_backoff()
-        .modify(|s| s.managed_fields_mut().clear())
-        .reflect(secret_writer)
-        .touched_objects();
-    let of_plan = move |plan: Plan| {
-        let name = plan.name_any();
-        let all = tenants.state().into_iter().filter(move |t| t.spec.plan == name);
-        all.map(|t| ObjectRef::from_obj(t.as_ref())).collect::<Vec<_>>()
-    };
-    let reader = context.caches.tenants.clone();
-    let work = Controller::for_stream(tenant_stream, reader)
-        .with_config(controller::Config::default().concurrency(config.concurrency))
-        .owns_stream(secret_stream)
-        .watches_stream(plan_stream, of_plan)
-        .graceful_shutdown_on(stop.clone())
-        .run(reconcile::reconcile, reconcile::on_error, context)
-        .for_each(|result| async {
-            if let Err(error) = result {
-                tracing::debug!(%error, "reconcile");
-            }
-        });
+    let writers = watch::Writers { tenants: tenant_writer, plans: plan_writer, secrets: secret_writer };
+    let mut background = JoinSet::new();
+    watch::start(&mut background, &context, config.namespace.as_deref(), writers);
+    background.spawn(plans::protect(context.clone(), config.namespace.clone()));
+    background.spawn(resync::run(context.clone()));
     let outcome = tokio::select! {
-        () = work => Ok(()),
+        () = work(&context, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),
     };
+    // Dropped with this task, whatever it was doing: after the lease nothing may go on.
+    drop(background);
     if outcome.is_ok() {
         // A successor can take over at once.
         drop(tokio::time::timeout(Duration::from_secs(2), lease.release()).await);
     }
     outcome
+}
+
+/// How long a stop waits for the reconciles that run.
+const DRAIN: Duration = Duration::from_secs(8);
+
+/// A reconcile that runs. However it ends, its tenant can be reconciled again.
+struct InFlight {
+    context: Arc<Context>,
+    job: queue::Job<Key>,
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.context.queue.add_after(self.job.key.clone(), Priority::Repair, Duration::from_mins(1));
+        }
+        self.context.queue.done(&self.job);
+    }
+}
+
+/// Does what the queue holds until `stop`; what runs then gets a while to end. Dropped, it ends every reconcile where it
+/// stands.
+async fn work(context: &Arc<Context>, stop: impl Future<Output = ()> + Clone) {
+    let mut running = JoinSet::new();
+    // The first reconciles would all ask for it. An outage must not hold them up.
+    drop(tokio::time::timeout(Duration::from_secs(3), context.providers.pinecone.prepare()).await);
+    if !context.caches.filled().await {
+        return;
+    }
+    loop {
+        tokio::select! {
+            job = context.queue.next() => {
+                let started = InFlight { context: context.clone(), job };
+                running.spawn(async move {
+                    let InFlight { context, job } = &started;
+                    let next = job.priority.scope(reconcile::reconcile(context, &job.key)).await;
+                    if let Some((after, priority)) = next {
+                        context.queue.add_after(job.key.clone(), priority, after);
+                    }
+                });
+            }
+            Some(ended) = running.join_next() => {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a reconcile broke off; this is a bug in the operator");
+                }
+            }
+            () = stop.clone() => break,
+        }
+    }
+    let drained = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
+        tracing::warn!("some reconciles did not end in time; they are taken up again after the next start");
+    }
 }

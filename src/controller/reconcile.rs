@@ -1,176 +1,269 @@
-//! One pass over one tenant: observe, decide, act, record, until there is nothing to do.
+//! One reconcile of one tenant: observe, decide, act, record, until there is nothing to do.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use kube::ResourceExt;
-use kube::runtime::controller::Action;
 
-use super::context::{Context, Settled, version};
-use super::{act, record};
-use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
-use crate::lifecycle::{Decision, Facts, Failure, Input, Outcome, View, decide};
+use super::context::{Context, version};
+use super::memory::{LastEvent, Progress, Remembered, Settled};
+use super::{Key, act, record};
+use crate::api::{Phase, Plan, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
+use crate::lifecycle::{Decision, Effect, Input, Observed, decide};
+use crate::providers::Priority;
 
-/// Rounds of one pass, at most; a tenant needs about ten.
+/// Rounds of one reconcile, at most; a tenant needs about ten.
 const ROUNDS: usize = 40;
-
-/// What a pass may take beyond its attempt, to write down what came of it.
+/// What a reconcile may take beyond its attempt, to write down what came of it.
 const RECORDING: Duration = Duration::from_secs(30);
+/// The first wait after an error that ended a reconcile early; it doubles with each in a row.
+const FIRST_RETRY: Duration = Duration::from_secs(1);
+/// The longest such wait.
+const LONGEST_RETRY: Duration = Duration::from_mins(2);
+/// The wait after a write that was refused because the object had changed.
+const CONFLICT: Duration = Duration::from_millis(200);
+/// How soon a lagging cache of Secrets is looked at again, in seconds.
+const SECRET_CHECK: i64 = 15;
 
-/// Why a pass ended early. Every kind is tried again.
+/// Why a reconcile ended early. Every kind is retried.
 #[derive(Debug, thiserror::Error)]
 pub enum ReconcileError {
-    /// Kubernetes refused or could not be reached.
+    /// Kubernetes refused something or could not be reached.
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
-    /// The pass panicked.
-    #[error("the pass broke off: {0}")]
-    Broken(#[from] tokio::task::JoinError),
     /// Something never answered. Without an end, the tenant would not be looked at again.
-    #[error("the pass took longer than an attempt may")]
+    #[error("the reconcile took longer than an attempt may")]
     TooLong(#[from] tokio::time::error::Elapsed),
 }
 
-/// One pass, on a thread of its own choice.
-pub async fn reconcile(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    let limit = attempt_limit(&context) + RECORDING;
-    tokio::spawn(tokio::time::timeout(limit, pass(tenant, context))).await??
+/// When to look again: after a while at this priority, or when something changes.
+pub type Next = Option<(Duration, Priority)>;
+
+/// Reconciles the tenant of that key.
+pub async fn reconcile(context: &Arc<Context>, key: &Key) -> Next {
+    let tenant = context.caches.tenant(key)?;
+    let uid = tenant.uid().unwrap_or_default();
+    let limit = attempt_limit(context) + RECORDING;
+    let outcome = tokio::time::timeout(limit, Box::pin(Reconcile::new(context, tenant).run())).await;
+    let error = match outcome.map_err(ReconcileError::from).flatten() {
+        Ok(next) => return next,
+        Err(error) => error,
+    };
+    if matches!(&error, ReconcileError::Kube(kube::Error::Api(e)) if e.code == 409) {
+        return Some((CONFLICT, Priority::Repair));
+    }
+    context.memory.remember(&uid, |m| m.failures += 1);
+    let failures = context.memory.recall(&uid).failures;
+    let wait = (FIRST_RETRY * (1 << failures.clamp(1, 8))).min(LONGEST_RETRY);
+    tracing::warn!(tenant = %key, %error, failures, ?wait, "reconcile failed");
+    Some((wait, Priority::Repair))
 }
 
 fn attempt_limit(context: &Context) -> Duration {
     Duration::from_secs(context.policy.attempt_limit.unsigned_abs())
 }
 
-/// The wait after an error. The signature is kube's.
-#[allow(clippy::needless_pass_by_value)]
-pub fn on_error(tenant: Arc<Tenant>, error: &ReconcileError, _: Arc<Context>) -> Action {
-    let conflict = matches!(error, ReconcileError::Kube(kube::Error::Api(e)) if e.code == 409);
-    if conflict {
-        return Action::requeue(Duration::from_millis(200));
+/// How urgent it is to look at a tenant that changed.
+pub fn priority(tenant: &Tenant) -> Priority {
+    if tenant.metadata.deletion_timestamp.is_some() {
+        return Priority::Person;
     }
-    tracing::warn!(tenant = %tenant.name_any(), %error, "reconcile failed");
-    Action::requeue(Duration::from_secs(3))
+    match tenant.status.as_ref().and_then(|s| s.phase) {
+        None | Some(Phase::PendingPayment | Phase::Deleting) => Priority::Person,
+        Some(Phase::Provisioning) => Priority::Provisioning,
+        Some(
+            Phase::Active | Phase::Upgrading | Phase::Downgrading | Phase::Suspended | Phase::Failed | Phase::Deleted,
+        ) => Priority::Repair,
+    }
 }
 
-async fn pass(tenant: Arc<Tenant>, context: Arc<Context>) -> Result<Action, ReconcileError> {
-    // Both caches fill beside the tenants'.
-    if !context.caches.filled().await {
-        return Ok(Action::await_change());
-    }
-    let uid = tenant.uid().unwrap_or_default();
-    let memory = context.recall(&uid);
-    if version(&tenant) < memory.version {
-        // The cache lags behind our own write; the newer object is on its way.
-        return Ok(Action::requeue(Duration::from_secs(2)));
-    }
-    let plan = context.plan(&tenant.spec.plan);
-    let seen = context.observe(&tenant, plan.as_deref());
-    let now = Instant::now();
-    if let Some((same, until)) = &memory.settled
-        && *same == seen
-        && until.is_none_or(|until| until > now)
-    {
-        return Ok(until.map_or(Action::await_change(), |until| Action::requeue(until - now)));
-    }
-    context.metrics.reconciles.inc();
-    let active = |tenant: &Tenant| tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
-    let mut provisioning = (!active(&tenant)).then(|| context.begin_provisioning());
-    let mut facts =
-        Facts { api_key: context.api_key(&tenant), resync: resync_due(&tenant, &context, &uid), ..Facts::default() };
-    let mut object = (*tenant).clone();
-    let deadline = tokio::time::Instant::now() + attempt_limit(&context);
-    for _ in 0..ROUNDS {
-        if !context.fence.holds() {
-            return Ok(Action::requeue(Duration::from_secs(1)));
-        }
-        if active(&object) {
-            drop(provisioning.take());
-        }
-        facts.busy = context.busy();
-        let mut view = View::of(&object);
-        view.labelled &= context.labelled_right(&object);
-        let input = Input {
-            tenant: &view,
-            plan: plan.as_ref().map(|p| &p.spec),
-            facts: &facts,
-            now: Timestamp::now(),
-            policy: &context.policy,
+struct Reconcile<'a> {
+    context: &'a Arc<Context>,
+    uid: String,
+    object: Tenant,
+    plan: Option<Arc<Plan>>,
+    seen: Settled,
+    memory: Remembered,
+    observed: Observed,
+}
+
+impl<'a> Reconcile<'a> {
+    fn new(context: &'a Arc<Context>, tenant: Arc<Tenant>) -> Self {
+        let uid = tenant.uid().unwrap_or_default();
+        let plan = context.caches.plan(&tenant.spec.plan);
+        let event = LastEvent(tenant.annotations().get(STRIPE_EVENT_ANNOTATION).cloned());
+        context.memory.remember(&uid, |m| {
+            m.stripe_event.get_or_insert_with(|| event.clone());
+        });
+        let memory = context.memory.recall(&uid);
+        let progress = memory.progress.clone();
+        let observed = Observed {
+            api_key: context.api_key(&tenant),
+            resync: memory.hints > memory.hints_done || Some(event) != memory.stripe_event,
+            failures: memory.failures,
+            capacity_missing: context.incidents.capacity_missing(),
+            namespace: progress.as_ref().is_some_and(|p| p.namespace),
+            samples: progress.as_ref().map(|p| p.samples).unwrap_or_default(),
+            attempt_age: progress.map_or(0, |p| i64::try_from(p.since.elapsed().as_secs()).unwrap_or(i64::MAX)),
+            ..Observed::default()
         };
-        match decide(&input) {
-            Decision::Wait(wait) => {
-                // Of plan and Secret as this pass saw them: what changed meanwhile is another pass's.
-                let secret = context.cached_secret(&object).and(context.verified_secret(&object)).or(seen.secret);
-                let settled = Settled { version: version(&object), plan: seen.plan, secret };
-                // While the Secret's cache lags, look again soon: it may have been deleted meanwhile.
-                let wait = if settled.secret.is_none() && view.status.phase == Some(Phase::Active) {
-                    Some(wait.unwrap_or(15).min(15))
-                } else {
-                    wait
-                };
-                let wait = wait.map(|s| Duration::from_secs(s.max(1).unsigned_abs()));
-                context.remember(&uid, |m| {
-                    m.version = m.version.max(settled.version);
-                    m.settled = Some((settled, wait.map(|w| Instant::now() + w)));
-                });
-                return Ok(wait.map_or(Action::await_change(), Action::requeue));
+        let seen = context.observe(&tenant, plan.as_deref());
+        Self { context, uid, object: Arc::unwrap_or_clone(tenant), plan, seen, memory, observed }
+    }
+
+    async fn run(mut self) -> Result<Next, ReconcileError> {
+        if version(&self.object) < self.memory.version {
+            // The cache lags behind our own write; the newer object is on its way.
+            return Ok(Some((Duration::from_secs(2), Priority::Repair)));
+        }
+        if let Some(next) = self.settled() {
+            return Ok(next);
+        }
+        let context = self.context;
+        context.metrics.reconciles.inc();
+        let mut provisioning = (!self.active()).then(|| context.begin_provisioning());
+        let deadline = tokio::time::Instant::now() + attempt_limit(context);
+        for _ in 0..ROUNDS {
+            if !context.fence.holds() {
+                return Ok(Some((Duration::from_secs(1), Priority::Repair)));
             }
-            Decision::Record(status) => {
-                object = record::status(&context, &object, *status).await?;
-                context.remember(&uid, |m| m.version = m.version.max(version(&object)));
-                facts.recorded();
+            if self.active() {
+                drop(provisioning.take());
             }
-            Decision::Act(effects) => {
-                let done = join_all(effects.iter().map(|effect| {
-                    let run = act::run(&context, &object, plan.as_deref(), &facts, effect);
-                    async {
-                        tokio::time::timeout_at(deadline, run)
-                            .await
-                            .unwrap_or_else(|_| Ok(act::Acted::from(too_late(effect))))
+            self.observed.overloaded = context.overloaded();
+            match self.decide() {
+                Decision::Wait(wait) => return Ok(self.settle(wait)),
+                Decision::Record(status) => {
+                    let before = self.object.status.clone().unwrap_or_default();
+                    self.observed.recorded(&before, &status);
+                    self.object = record::status(context, &self.object, *status).await?;
+                    self.note_version();
+                }
+                Decision::Act(effects) => {
+                    if self.act(&effects, deadline).await? {
+                        return Ok(None);
                     }
-                }))
-                .await;
-                for (effect, acted) in effects.iter().zip(done) {
-                    let acted = acted?;
-                    if let Some(newer) = acted.object {
-                        context.remember(&uid, |m| m.version = m.version.max(version(&newer)));
-                        object = *newer;
-                    }
-                    if acted.gone {
-                        context.forget(&uid);
-                        return Ok(Action::await_change());
-                    }
-                    facts.learn(effect, acted.outcome);
                 }
             }
         }
+        tracing::error!(tenant = %self.object.name_any(), "no end of decisions; this is a bug in the operator");
+        Ok(Some((Duration::from_mins(1), Priority::Repair)))
     }
-    tracing::error!(tenant = %tenant.name_any(), "no end of decisions; this is a fault of the operator");
-    Ok(Action::requeue(Duration::from_mins(1)))
-}
 
-fn too_late(effect: &crate::lifecycle::Effect) -> Outcome {
-    Outcome::Failed(Failure {
-        step: act::step(effect).into(),
-        reason: "Timeout".into(),
-        message: "the attempt took longer than its limit".into(),
-        retryable: true,
-        retry_after: None,
-    })
-}
+    /// Nothing has changed since nothing was to be done.
+    fn settled(&self) -> Option<Next> {
+        let now = Instant::now();
+        let (same, until) = self.memory.settled.as_ref()?;
+        if *same != self.seen || self.observed.resync || until.is_some_and(|until| until <= now) {
+            return None;
+        }
+        Some(until.map(|until| (until - now, Priority::Resync)))
+    }
 
-/// Whether the truth is to be read back: a Stripe event asked for it, or it was not for a long time.
-fn resync_due(tenant: &Tenant, context: &Context, uid: &str) -> bool {
-    let event = tenant.annotations().get(STRIPE_EVENT_ANNOTATION).cloned();
-    let memory = context.recall(uid);
-    let limit = Duration::from_secs(context.policy.resync.unsigned_abs());
-    let hinted = event != memory.stripe_event && memory.synced.is_some();
-    let due = memory.synced.is_some_and(|at| at.elapsed() >= limit);
-    if hinted || due || memory.synced.is_none() {
-        context.remember(uid, |m| {
-            m.synced = Some(Instant::now());
-            m.stripe_event = event;
+    fn phase(&self) -> Option<Phase> {
+        self.object.status.as_ref().and_then(|s| s.phase)
+    }
+
+    fn active(&self) -> bool {
+        self.phase() == Some(Phase::Active)
+    }
+
+    fn note_version(&self) {
+        let version = version(&self.object);
+        self.context.memory.remember(&self.uid, |m| m.version = m.version.max(version));
+    }
+
+    fn decide(&self) -> Decision {
+        let view = self.context.view(&self.object);
+        decide(&Input {
+            tenant: &view,
+            plan: self.plan.as_ref().map(|p| &p.spec),
+            observed: &self.observed,
+            now: Timestamp::now(),
+            policy: &self.context.policy,
+        })
+    }
+
+    /// Does the effects side by side. True when the object is gone.
+    async fn act(&mut self, effects: &[Effect], deadline: tokio::time::Instant) -> Result<bool, ReconcileError> {
+        let done = {
+            let (context, object, plan, observed) = (self.context, &self.object, self.plan.as_deref(), &self.observed);
+            join_all(effects.iter().map(|effect| async move {
+                let run = act::run(context, object, plan, observed, effect);
+                tokio::time::timeout_at(deadline, run).await.unwrap_or_else(|_| Ok(act::too_late(effect)))
+            }))
+            .await
+        };
+        for (effect, acted) in effects.iter().zip(done) {
+            let acted = acted?;
+            if let Some(newer) = acted.object {
+                self.object = *newer;
+                self.note_version();
+            }
+            if acted.gone {
+                return Ok(true);
+            }
+            self.observed.learn(effect, acted.outcome);
+        }
+        Ok(false)
+    }
+
+    /// Remembers that there is nothing to do for now.
+    fn settle(&self, wait: Option<i64>) -> Next {
+        let observed = &self.observed;
+        // Of plan and Secret as this reconcile saw them: what changed meanwhile is another one's.
+        let context = self.context;
+        let secret = context.caches.api_key_secret(&self.object).and(context.verified_secret(&self.uid));
+        let settled = Settled {
+            version: version(&self.object),
+            secret: secret.or(self.seen.secret.clone()),
+            ..self.seen.clone()
+        };
+        // While the Secret's cache lags, look again soon: it may have been deleted meanwhile.
+        let wait = if settled.secret.is_none() && self.active() {
+            Some(wait.unwrap_or(SECRET_CHECK).min(SECRET_CHECK))
+        } else {
+            wait
+        };
+        let wait = wait.map(|s| Duration::from_secs(s.max(1).unsigned_abs()));
+        // A hint is done with once everything was read back and nothing failed.
+        let failed = observed.failure.is_some();
+        let acted_on = !failed && (!self.active() || observed.billing.is_some() || !self.by_stripe());
+        let event = LastEvent(self.object.annotations().get(STRIPE_EVENT_ANNOTATION).cloned());
+        let progress = self.progress();
+        context.memory.remember(&self.uid, |m| {
+            m.version = m.version.max(settled.version);
+            m.settled = Some((settled, wait.map(|w| Instant::now() + w)));
+            m.failures = if failed { m.failures + 1 } else { 0 };
+            m.progress = progress;
+            if acted_on {
+                m.hints_done = self.memory.hints;
+                m.stripe_event = Some(event);
+            }
         });
+        wait.map(|wait| (wait, self.priority()))
     }
-    hinted || due
+
+    fn by_stripe(&self) -> bool {
+        self.object.spec.billing.mode == crate::api::tenant::BillingMode::Stripe
+    }
+
+    /// Kept only while the tenant waits to see what it wrote: a new attempt begins anew.
+    fn progress(&self) -> Option<Progress> {
+        let pending = self.observed.pending && self.observed.failure.is_none();
+        pending.then(|| Progress {
+            namespace: self.observed.namespace,
+            samples: self.observed.samples,
+            since: self.memory.progress.as_ref().map_or_else(Instant::now, |p| p.since),
+        })
+    }
+
+    /// Of the next look, when nothing changes before.
+    fn priority(&self) -> Priority {
+        match priority(&self.object) {
+            Priority::Person | Priority::Repair => Priority::Repair,
+            other => other,
+        }
+    }
 }

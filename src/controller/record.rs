@@ -1,20 +1,24 @@
 //! Writing the status, and telling of what changed.
 
+use kube::ResourceExt;
 use kube::api::PostParams;
-use kube::{Api, ResourceExt};
 
 use super::context::Context;
-use crate::api::conditions::{self, CLEANED_UP, PLAN_FOUND, SLOW, WELCOME_EMAIL_SENT};
-use crate::api::{ConditionStatus, Phase, Tenant, TenantStatus};
+use super::kubernetes::FIELD_MANAGER;
+use crate::api::conditions::{
+    self, API_KEY_READY, BILLING_READY, CLEANED_UP, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SLOW,
+    WELCOME_EMAIL_SENT,
+};
+use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 
 /// Replaces the status. The resource version guards it: a decision that rests on an old object is refused.
 pub async fn status(context: &Context, tenant: &Tenant, status: TenantStatus) -> Result<Tenant, kube::Error> {
-    let api: Api<Tenant> = Api::namespaced(context.client.clone(), &tenant.namespace().unwrap_or_default());
+    let api = context.kubernetes.tenants(tenant);
     let moved = tenant.status.as_ref().and_then(|s| s.phase) != status.phase;
     let mut wanted = tenant.clone();
     wanted.status = Some(status);
-    let params = PostParams { field_manager: Some("tenant-operator-controller".into()), ..PostParams::default() };
-    context.metrics.api_writes.get_or_create(&if moved { "phase" } else { "condition" }.into()).inc();
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    context.kubernetes.count(if moved { "phase" } else { "condition" });
     let mut written = api.replace_status(&tenant.name_any(), &params, &wanted).await?;
     written.managed_fields_mut().clear();
     tell(context, tenant, &written);
@@ -50,18 +54,28 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
 }
 
 /// The conditions that somebody on call wants to hear of, when they turn to this status.
-const TOLD: [(&str, ConditionStatus); 4] = [
+const TOLD: [(&str, ConditionStatus); 9] = [
     (SLOW, ConditionStatus::True),
     (WELCOME_EMAIL_SENT, ConditionStatus::False),
     (PLAN_FOUND, ConditionStatus::False),
     (CLEANED_UP, ConditionStatus::False),
+    (IDENTITY_VERIFIED, ConditionStatus::False),
+    (API_KEY_READY, ConditionStatus::False),
+    (NAMESPACE_READY, ConditionStatus::False),
+    (BILLING_READY, ConditionStatus::False),
+    (REFUNDED, ConditionStatus::False),
 ];
 
+/// Whether somebody should hear of it.
+fn told(condition: &Condition) -> bool {
+    let bad = TOLD.iter().any(|(type_, bad)| condition.type_ == *type_ && condition.status == *bad);
+    bad || (condition.type_ == IDENTITY_VERIFIED && condition.reason == "ClaimedElsewhere")
+}
+
 fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenant, new: &TenantStatus) {
-    for (type_, bad) in TOLD {
-        let now = conditions::get(&new.conditions, type_).filter(|c| c.status == bad);
-        let before = old.and_then(|s| conditions::get(&s.conditions, type_)).map(|c| c.status);
-        if let Some(condition) = now.filter(|_| before != Some(bad)) {
+    for condition in new.conditions.iter().filter(|c| told(c)) {
+        let before = old.and_then(|s| conditions::get(&s.conditions, &condition.type_));
+        if before.is_none_or(|before| (before.status, &before.reason) != (condition.status, &condition.reason)) {
             context.events.warn(tenant, &condition.reason, condition.message.clone());
         }
     }

@@ -1,71 +1,123 @@
 //! Keeping an Active tenant right, and its welcome.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice};
-use crate::api::ConditionStatus;
-use crate::api::conditions::{API_KEY_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
+use super::{Decision, Effect, Failure, Input, Notice, notices};
+use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
+use crate::api::phase::{EventType, TriggeredBy};
+use crate::api::plan::LimitChanges;
+use crate::api::{ConditionStatus, Phase};
 
 pub fn decide(input: &Input) -> Decision {
-    let facts = input.facts;
-    if let Some(failure) = &facts.failure {
-        let mut draft = Draft::new(input);
-        if facts.api_key != Some(true) {
-            draft.condition(API_KEY_READY, ConditionStatus::False, &failure.reason, &failure.message);
-            draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
-        }
-        return draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)));
+    if let Some(failure) = &input.observed.failure {
+        return failed(input, failure).or_else(|| welcome(input)).unwrap_or(Decision::Wait(Some(input.backoff())));
     }
-    let mut effects = Vec::new();
-    if facts.api_key != Some(true) {
-        effects.push(Effect::EnsureApiKey);
+    if namespace_missing(input)
+        && let Some(decision) = recreate(input)
+    {
+        return decision;
     }
-    if facts.resync && !facts.namespace {
-        effects.push(Effect::EnsureNamespace);
-    }
-    if facts.resync && input.by_stripe() && facts.billing.is_none() {
-        effects.push(Effect::ReadBilling);
-    }
-    let subscription = facts.billing.as_ref().and_then(|b| b.subscription.as_ref());
-    if subscription.is_some_and(|s| s.paused) {
-        effects.push(Effect::ResumeCollection);
-    }
+    let effects = repairs(input);
     if !effects.is_empty() {
         return Decision::Act(effects);
     }
-    welcome(input).unwrap_or_else(|| observe(input))
+    welcome(input).or_else(|| missing(input)).unwrap_or_else(|| observe(input))
 }
 
-/// How often a held welcome looks whether the rush is over, in seconds.
+fn repairs(input: &Input) -> Vec<Effect> {
+    let observed = input.observed;
+    let mut effects = Vec::new();
+    if observed.api_key != Some(true) {
+        effects.push(Effect::EnsureApiKey);
+    }
+    if observed.resync && !observed.namespace && !observed.namespace_missing {
+        effects.push(Effect::CheckNamespace);
+    }
+    if observed.resync && input.by_stripe() && observed.billing.is_none() {
+        effects.push(Effect::ReadBilling);
+    }
+    let subscription = observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
+    if subscription.is_some_and(|s| s.paused) {
+        effects.push(Effect::ResumeCollection);
+    }
+    effects
+}
+
+/// Shows a provider that fails. The tenant stays Ready unless its own key is missing.
+fn failed(input: &Input, failure: &Failure) -> Option<Decision> {
+    let mut draft = Draft::new(input);
+    draft.failure(failure);
+    if failure.step == "ApiKey" && input.observed.api_key != Some(true) {
+        draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
+    }
+    draft.changed()
+}
+
+/// Whether the namespace was seen to be gone: now, or before and not found since.
+fn namespace_missing(input: &Input) -> bool {
+    let shown = conditions::get(&input.tenant.status.conditions, NAMESPACE_READY);
+    let before = shown.is_some_and(|c| c.reason == "NamespaceMissing");
+    input.observed.namespace_missing || (before && !input.observed.namespace)
+}
+
+/// Somebody decided that an empty namespace is better than none.
+fn recreate(input: &Input) -> Option<Decision> {
+    if !input.retry_asked() {
+        return None;
+    }
+    let mut draft = Draft::new(input);
+    draft.status.provisioning = Some(input.fresh_run());
+    let reason = "A retry was requested to recreate the Pinecone namespace";
+    draft.enter(Phase::Provisioning, EventType::Provision, TriggeredBy::Admin, reason);
+    draft.summary(Summary::Reconciling, "Provisioning", reason);
+    draft.changed()
+}
+
+/// A namespace that vanished took the customer's documents along. It is shown; an empty one in its place would hide it.
+fn missing(input: &Input) -> Option<Decision> {
+    if !namespace_missing(input) {
+        return None;
+    }
+    let alert = [Notice::NamespaceMissingAlert];
+    if let Some(decision) = notices::tell(input, &alert) {
+        return Some(decision);
+    }
+    let message = format!(
+        "The Pinecone namespace {} no longer exists, and the customer's documents with it. Restore it from a backup, or \
+         run `kubectl tenant retry {}` to create an empty one with the sample documents.",
+        input.tenant.pinecone_namespace(),
+        input.tenant.name
+    );
+    let mut draft = Draft::new(input);
+    draft.condition(NAMESPACE_READY, ConditionStatus::False, "NamespaceMissing", &message);
+    draft.summary(Summary::Stalled, "NamespaceMissing", &message);
+    let again = if notices::any_unsent(input, &alert) { input.notice_wait() } else { input.policy.resync };
+    Some(draft.changed().unwrap_or(Decision::Wait(Some(again))))
+}
+
+/// How often a held welcome checks whether the overload is over, in seconds.
 const HOLD_STEP: i64 = 2;
 
 /// Tenants that still wait for their parts go before the e-mails of those that have them, within limits: payment to
 /// welcome is promised within a minute.
 fn held(input: &Input) -> bool {
     let since = input.tenant.status.provisioned_at.map(|at| input.now.since(at));
-    input.facts.busy && since.is_some_and(|s| (0..input.policy.welcome_hold).contains(&s))
+    input.observed.overloaded && since.is_some_and(|s| (0..input.policy.welcome_hold).contains(&s))
 }
 
 /// The welcome e-mail: once, after Active, and never a reason to fail.
 fn welcome(input: &Input) -> Option<Decision> {
-    let (facts, tenant) = (input.facts, input.tenant);
+    let (observed, tenant) = (input.observed, input.tenant);
     if tenant.noted(&Notice::Welcome) {
         return None;
     }
-    if facts.sent.contains(&Notice::Welcome) {
-        return Some(Decision::Act(vec![Effect::MarkSent(vec![Notice::Welcome])]));
-    }
-    let Some(failure) = facts.unsent.get(&Notice::Welcome) else {
-        if held(input) {
+    let Some(failure) = observed.unsent.get(&Notice::Welcome) else {
+        if held(input) && !observed.sent.contains(&Notice::Welcome) {
             return Some(Decision::Wait(Some(HOLD_STEP)));
         }
-        return Some(Decision::Act(vec![Effect::Notify(Notice::Welcome)]));
+        return notices::tell(input, &[Notice::Welcome]);
     };
-    let alert = Notice::WelcomeFailedAlert;
-    if !tenant.noted(&alert) && facts.sent.contains(&alert) {
-        return Some(Decision::Act(vec![Effect::MarkSent(vec![alert])]));
-    }
-    if !tenant.noted(&alert) && !facts.unsent.contains_key(&alert) {
-        return Some(Decision::Act(vec![Effect::Notify(alert)]));
+    if let Some(decision) = notices::tell(input, &[Notice::WelcomeFailedAlert]) {
+        return Some(decision);
     }
     let mut draft = Draft::new(input);
     draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::False, &failure.reason, &failure.message);
@@ -74,26 +126,43 @@ fn welcome(input: &Input) -> Option<Decision> {
 
 fn observe(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
-    draft.condition(
-        WELCOME_EMAIL_SENT,
-        ConditionStatus::True,
-        "Sent",
-        "the welcome e-mail was handed to the mail server",
-    );
-    draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "the API key is in its Secret");
-    if input.plan.is_some() {
-        draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "the plan exists");
-    } else {
-        let message = format!(
-            "there is no Plan named {:?} any more; the tenant goes on with the limits it was given",
-            input.tenant.spec.plan
-        );
+    draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::True, "Sent", "The mail server accepted the welcome e-mail");
+    draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "The API key is in its Secret");
+    if input.observed.namespace {
+        draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "The Pinecone namespace is usable");
+    }
+    follow_plan(input, &mut draft);
+    if let Some(billing) = &input.observed.billing {
+        draft.recovered(BILLING_READY, "Stripe answers");
+        if let Some(subscription) = &billing.subscription {
+            draft.status.subscription = Some(subscription.status.clone());
+            draft.status.trial_ends_at = subscription.trial_ends_at;
+        }
+    }
+    draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
+    // What changes at a provider is found by the bulk resync.
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// Edited limits and features of the plan reach its tenants; models do not, since vectors of another model would have
+/// to be made anew.
+fn follow_plan(input: &Input, draft: &mut Draft) {
+    let Some(plan) = input.plan else {
+        let message =
+            format!("Plan {:?} was deleted; the tenant's current limits stay in force", input.tenant.spec.plan);
         draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
+        return;
+    };
+    draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "The plan exists");
+    if plan.limit_changes == LimitChanges::NewTenants {
+        return;
     }
-    if let Some(subscription) = input.facts.billing.as_ref().and_then(|b| b.subscription.as_ref()) {
-        draft.status.subscription = Some(subscription.status.clone());
-        draft.status.trial_ends_at = subscription.trial_ends_at;
+    if let Some(config) = &mut draft.status.config {
+        config.limits.clone_from(&plan.limits);
+        config.features.clone_from(&plan.features);
     }
-    draft.summary(Summary::Ready, "Active", "the tenant is ready for use");
-    draft.changed().unwrap_or(Decision::Wait(Some(input.policy.resync)))
+    if let Some(quota) = &mut draft.status.quota {
+        quota.queries_limit = plan.limits.queries_per_month;
+        quota.documents_limit = plan.limits.documents;
+    }
 }

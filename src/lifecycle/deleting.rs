@@ -4,7 +4,7 @@ use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::{ConditionStatus, Phase};
+use crate::api::{ConditionStatus, FORCE_DELETE_ANNOTATION, Phase};
 
 pub fn decide(input: &Input) -> Decision {
     if !input.tenant.finalizer {
@@ -12,43 +12,37 @@ pub fn decide(input: &Input) -> Decision {
     }
     if input.tenant.status.phase != Some(Phase::Deleting) {
         let mut draft = Draft::new(input);
-        draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "the object's deletion was asked for");
+        draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");
         draft.status.checkout = None;
-        draft.summary(Summary::Reconciling, "Deleting", "removing the subscription, the namespace and the Secrets");
+        draft.summary(Summary::Reconciling, "Deleting", "Deleting the subscription, the namespace and the Secrets");
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
-    let mut wanted = vec![Effect::DeleteNamespace, Effect::DeleteSecrets];
+    let mut wanted = vec![
+        (Effect::DeleteNamespace, format!("the Pinecone namespace {}", input.tenant.pinecone_namespace())),
+        (Effect::DeleteSecrets, format!("the Secret {}", input.tenant.api_key_secret())),
+    ];
     if input.by_stripe() {
-        wanted.push(Effect::CancelBilling);
+        wanted.push((Effect::CancelBilling, "the Stripe subscription".into()));
     }
-    wanted.retain(|effect| !input.facts.done.contains(effect));
-    if wanted.is_empty() {
-        return Decision::Act(vec![Effect::RemoveFinalizer]);
-    }
-    let Some(failure) = &input.facts.failure else { return Decision::Act(wanted) };
-    let left: Vec<_> = wanted.iter().map(|effect| left_behind(effect, input)).collect();
+    wanted.retain(|(effect, _)| !input.observed.done.contains(effect));
+    let (wanted, left): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    let Some(failure) = &input.observed.failure else {
+        return Decision::Act(if wanted.is_empty() { vec![Effect::RemoveFinalizer] } else { wanted });
+    };
     let left = left.join(", ");
     let mut draft = Draft::new(input);
     if input.tenant.force_delete {
-        let message = format!("forced: left behind are {left}");
+        let message = format!("Forced deletion leaves these behind: {left}");
         draft.condition(CLEANED_UP, ConditionStatus::False, "Forced", &message);
         draft.status.message = Some(message);
         return draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
     }
     let message = format!(
-        "still there: {left}; {}; it is tried again, and the annotation {}=true gives up on them",
-        failure.message,
-        crate::api::FORCE_DELETE_ANNOTATION
+        "Cleanup incomplete: {}. Still to delete: {left}. Retrying; to give up on them, set the annotation \
+         {FORCE_DELETE_ANNOTATION}=true",
+        failure.message
     );
     draft.condition(CLEANED_UP, ConditionStatus::False, &failure.reason, &message);
     draft.summary(Summary::Reconciling, &failure.reason, &message);
-    draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)))
-}
-
-fn left_behind(effect: &Effect, input: &Input) -> String {
-    match effect {
-        Effect::DeleteNamespace => format!("the Pinecone namespace {}", input.tenant.pinecone_namespace()),
-        Effect::DeleteSecrets => "the tenant's Secrets".into(),
-        _ => "the Stripe subscription".into(),
-    }
+    draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }

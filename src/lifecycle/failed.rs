@@ -1,7 +1,7 @@
-//! Given up: the money back, somebody told, and a way to start over.
+//! Provisioning failed for good: the money back, somebody told, and a way to start over.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice};
+use super::{Decision, Effect, Input, Notice, ObservedRefund, notices};
 use crate::api::conditions::REFUNDED;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Refund;
@@ -11,74 +11,69 @@ pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = retry(input) {
         return decision;
     }
-    if input.facts.failure.is_some() {
-        return Decision::Wait(Some(input.policy.notice_retry));
-    }
-    if let Some(decision) = refund(input) {
+    let run = input.tenant.run();
+    let both = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
+    // Nobody waits for Stripe to hear of the failure: ops are told first, the customer as soon as it is known whether
+    // the money is on its way.
+    let first = if settled(input) { &both[..] } else { &both[..1] };
+    let next = notices::tell(input, first).or_else(|| refund(input)).or_else(|| notices::tell(input, &both));
+    if let Some(decision) = next {
         return decision;
     }
-    let run = input.tenant.run();
-    let notices = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
-    let open: Vec<_> = notices.into_iter().filter(|n| !input.tenant.noted(n)).collect();
-    let unsaid: Vec<_> = open.iter().filter(|n| input.facts.sent.contains(n)).cloned().collect();
-    let untried: Vec<_> = open
-        .iter()
-        .filter(|n| !input.facts.sent.contains(n) && !input.facts.unsent.contains_key(n))
-        .map(|n| Effect::Notify(n.clone()))
-        .collect();
-    if !untried.is_empty() {
-        Decision::Act(untried)
-    } else if !unsaid.is_empty() {
-        Decision::Act(vec![Effect::MarkSent(unsaid)])
-    } else if open.is_empty() {
-        Decision::Wait(None)
-    } else {
+    if let Some(decision) = Draft::new(input).changed() {
+        return decision;
+    }
+    if input.observed.failure.is_some() {
+        Decision::Wait(Some(input.backoff()))
+    } else if notices::any_unsent(input, &both) {
         Decision::Wait(Some(input.notice_wait()))
+    } else {
+        Decision::Wait(None)
     }
 }
 
 /// A new value of the retry annotation starts over.
 fn retry(input: &Input) -> Option<Decision> {
-    let token = input.tenant.retry_token.as_ref()?;
-    let answered = input.tenant.status.provisioning.as_ref().and_then(|p| p.retry_token.as_ref());
-    if answered == Some(token) {
+    if !input.retry_asked() {
         return None;
     }
     let mut draft = Draft::new(input);
     draft.status.provisioning = Some(input.fresh_run());
-    draft.enter(Phase::Provisioning, EventType::Provision, TriggeredBy::Admin, "a retry was asked for");
-    draft.summary(Summary::Reconciling, "Provisioning", "a retry was asked for");
+    draft.enter(Phase::Provisioning, EventType::Provision, TriggeredBy::Admin, "A retry was requested");
+    draft.summary(Summary::Reconciling, "Provisioning", "A retry was requested");
     draft.changed()
 }
 
-/// Nobody is charged for a tenant that is not served.
+/// Whether there is nothing left to refund.
+fn settled(input: &Input) -> bool {
+    !input.by_stripe() || input.tenant.status.refund.is_some()
+}
+
+/// Nobody is charged for a tenant that is not served. None when it is settled, or failed in this reconcile.
 fn refund(input: &Input) -> Option<Decision> {
-    if !input.by_stripe() || input.tenant.status.refund.is_some() {
+    if settled(input) {
         return None;
     }
-    let facts = input.facts;
-    let Some(billing) = &facts.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
+    let observed = input.observed;
+    let mut draft = Draft::new(input);
+    if let Some(failure) = &observed.failure {
+        let message = format!("The refund is not settled yet: {}. Retrying", failure.message);
+        draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
+        return draft.changed();
+    }
+    let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
     let paused = billing.subscription.as_ref().is_none_or(|s| s.paused);
     if !paused {
         return Some(Decision::Act(vec![Effect::PauseCollection]));
     }
-    let Some(refund) = &facts.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
-    let mut draft = Draft::new(input);
-    draft.status.refund = Some(Refund { amount: refund.amount, currency: refund.currency.clone(), at: input.now });
-    if refund.amount == 0 {
-        draft.condition(
-            REFUNDED,
-            ConditionStatus::True,
-            "NothingPaid",
-            "nothing had been paid, so nothing is given back; collection is paused",
-        );
+    let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
+    let ObservedRefund { amount, currency } = refund.clone();
+    let (reason, message) = if amount == 0 {
+        ("NothingPaid", "Nothing had been paid, so there is nothing to refund; collection is paused")
     } else {
-        draft.condition(
-            REFUNDED,
-            ConditionStatus::True,
-            "Refunded",
-            "what was paid was given back; collection is paused",
-        );
-    }
+        ("Refunded", "The payment was refunded; collection is paused")
+    };
+    draft.status.refund = Some(Refund { amount, currency, at: input.now });
+    draft.condition(REFUNDED, ConditionStatus::True, reason, message);
     draft.changed()
 }

@@ -3,19 +3,22 @@
 
 mod active;
 mod deleting;
-mod facts;
 mod failed;
+mod identity;
+mod notices;
+mod observed;
 mod pending_payment;
 mod policy;
 mod provisioning;
 mod status;
 mod view;
 
-pub use facts::{
-    BillingFact, Facts, Failure, Outcome, RefundFact, Samples, SessionFact, SessionState, SubscriptionFact,
+pub use observed::{
+    Blame, Failure, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Samples,
+    SessionState,
 };
 pub use policy::Policy;
-pub use view::{View, api_key_secret};
+pub use view::{Claim, Credentials, View};
 
 use crate::api::tenant::{BillingMode, Provisioning};
 use crate::api::{Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
@@ -28,7 +31,7 @@ pub struct Input<'a> {
     /// Its plan, when there is one of that name.
     pub plan: Option<&'a PlanSpec>,
     /// What was seen and done since the tenant was read.
-    pub facts: &'a Facts,
+    pub observed: &'a Observed,
     /// The present.
     pub now: Timestamp,
     /// The settings.
@@ -67,16 +70,18 @@ pub enum Effect {
     StoreStripeIds {
         /// The customer.
         customer: String,
-        /// The subscription.
-        subscription: String,
+        /// The subscription, once there is one that is paid or in trial.
+        subscription: Option<String>,
     },
-    /// Make the Pinecone namespace and wait until it is usable.
+    /// Make the Pinecone namespace and see that it is usable.
     EnsureNamespace,
+    /// See whether the Pinecone namespace is still there.
+    CheckNamespace,
     /// Make the API-key Secret.
     EnsureApiKey,
     /// Embed and upsert the plan's sample documents.
     StoreSamples,
-    /// Query until the sample documents are seen.
+    /// See whether a query finds the sample documents.
     VerifySamples,
     /// Send an e-mail or alert.
     Notify(Notice),
@@ -107,12 +112,14 @@ pub enum Notice {
     Welcome,
     /// To ops: the welcome e-mail cannot be sent.
     WelcomeFailedAlert,
-    /// To ops: provisioning was given up, in the run that this token names.
+    /// To ops: provisioning failed, in the run that this token names.
     FailedAlert(String),
-    /// To the customer: provisioning was given up, in the run that this token names.
+    /// To the customer: provisioning failed, in the run that this token names.
     FailedMail(String),
-    /// To ops: paid, and still not Active after the normal time.
-    SlowAlert,
+    /// To ops: paid, and still not Active after the normal time, in the run that this token names.
+    SlowAlert(String),
+    /// To ops: the tenant's Pinecone namespace is gone.
+    NamespaceMissingAlert,
 }
 
 impl Notice {
@@ -123,27 +130,29 @@ impl Notice {
             Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
             Self::FailedAlert(run) => format!("failed-alert.{run}"),
             Self::FailedMail(run) => format!("failed-mail.{run}"),
-            Self::SlowAlert => "slow-alert".into(),
+            Self::SlowAlert(run) => format!("slow-alert.{run}"),
+            Self::NamespaceMissingAlert => "namespace-missing-alert".into(),
         }
     }
 }
 
 /// What should happen next. Total: every tenant in every state has an answer.
 pub fn decide(input: &Input) -> Decision {
-    let tenant = input.tenant;
-    if tenant.deleting {
+    if let Some(decision) = identity::decide(input) {
+        return decision;
+    }
+    if input.tenant.deleting {
         return deleting::decide(input);
     }
-    if !tenant.identified() {
-        return Decision::Act(vec![Effect::AssignIdentity]);
-    }
-    match tenant.status.phase {
+    match input.tenant.status.phase {
         None | Some(Phase::PendingPayment) => pending_payment::decide(input),
         Some(Phase::Provisioning) => provisioning::decide(input),
         Some(Phase::Failed) => failed::decide(input),
         Some(Phase::Active) => active::decide(input),
-        // Phases of later versions: left as they are.
-        Some(_) => Decision::Wait(None),
+        // Not entered in this version.
+        Some(Phase::Upgrading | Phase::Downgrading | Phase::Suspended | Phase::Deleting | Phase::Deleted) => {
+            Decision::Wait(None)
+        }
     }
 }
 
@@ -158,6 +167,7 @@ impl Input<'_> {
             attempts: 0,
             started_at: self.now,
             next_retry_at: None,
+            held_since: None,
             failed_step: None,
             reason: None,
             last_error: None,
@@ -165,10 +175,22 @@ impl Input<'_> {
         }
     }
 
-    /// The wait before notices that could not be sent are tried again: longer where only a change of the address or the
-    /// mail server's mind can help.
+    /// Whether the retry annotation has a value that no run has answered.
+    fn retry_asked(&self) -> bool {
+        let Some(token) = &self.tenant.retry_token else { return false };
+        self.tenant.status.provisioning.as_ref().and_then(|p| p.retry_token.as_ref()) != Some(token)
+    }
+
+    /// The wait before what failed is called again, outside provisioning: longer with each failure in a row.
+    fn backoff(&self) -> i64 {
+        let wait = self.policy.notice_retry.saturating_mul(1 << self.observed.failures.min(5));
+        wait.max(self.observed.failure.as_ref().and_then(|f| f.retry_after).unwrap_or(0))
+    }
+
+    /// The wait before notices that could not be sent are tried again: longer where only another address or
+    /// another mail server can help.
     fn notice_wait(&self) -> i64 {
-        let hopeful = self.facts.unsent.values().any(|failure| failure.retryable);
+        let hopeful = self.observed.unsent.values().any(|failure| failure.retryable);
         if hopeful { self.policy.notice_retry } else { self.policy.resync }
     }
 

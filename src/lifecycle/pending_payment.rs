@@ -1,12 +1,12 @@
 //! Until the customer has paid, or the contract is approved by hand.
 
-use super::facts::{SessionState, SubscriptionFact};
+use super::observed::{ObservedSession, ObservedSubscription, SessionState};
 use super::status::{Draft, Summary};
-use super::{BillingFact, Decision, Effect, Input};
+use super::{Decision, Effect, Failure, Input, ObservedBilling};
 use crate::api::conditions::{PAYMENT_RECEIVED, PLAN_FOUND};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Checkout;
-use crate::api::{ConditionStatus, Phase};
+use crate::api::{ConditionStatus, Phase, Timestamp};
 
 pub fn decide(input: &Input) -> Decision {
     if expired(input) {
@@ -18,58 +18,104 @@ pub fn decide(input: &Input) -> Decision {
     }
     if plan.stripe_price_id.is_none() {
         let message = format!(
-            "plan {} has no stripePriceId: set it on the Plan, or set billing.mode: Manual on the Tenant",
+            "Plan {} has no stripePriceId. Set it on the Plan, or create the Tenant with billing.mode: Manual",
             input.tenant.spec.plan
         );
         return stalled(input, "PlanHasNoPrice", &message);
     }
-    if let Some(failure) = &input.facts.failure {
-        return billing_failed(input, &failure.reason.clone(), &failure.message.clone());
+    if let Some(failure) = &input.observed.failure {
+        return billing_failed(input, failure);
     }
-    match &input.facts.billing {
-        None => Decision::Act(vec![Effect::ReadBilling]),
+    match &input.observed.billing {
+        None => match until_link_ends(input) {
+            Some(wait) => Decision::Wait(Some(wait)),
+            None => Decision::Act(vec![Effect::ReadBilling]),
+        },
         Some(billing) => by_stripe(input, billing),
     }
 }
 
-fn by_stripe(input: &Input, billing: &BillingFact) -> Decision {
-    if let (Some(subscription), Some(customer)) = (&billing.subscription, &billing.customer_id)
-        && subscription.paid()
-    {
-        let refs = input.tenant.spec.billing.stripe.clone().unwrap_or_default();
-        if refs.subscription_id.as_ref() != Some(&subscription.id) || refs.customer_id.as_ref() != Some(customer) {
-            return Decision::Act(vec![Effect::StoreStripeIds {
-                customer: customer.clone(),
-                subscription: subscription.id.clone(),
-            }]);
+/// Seconds until the link that is shown expires. Until then there is nothing to ask Stripe, unless somebody heard of a
+/// change there.
+fn until_link_ends(input: &Input) -> Option<i64> {
+    let checkout = input.tenant.status.checkout.as_ref().filter(|_| !input.observed.resync)?;
+    Some(link_wait(input, checkout.expires_at)).filter(|left| *left > 0)
+}
+
+/// Seconds until the link expires, or the signup does.
+fn link_wait(input: &Input, expires_at: Timestamp) -> i64 {
+    let left = expires_at.since(input.now);
+    if input.tenant.spec.login.is_some() { left.min(until_signup_ends(input)) } else { left }
+}
+
+/// Seconds until a signup that is not paid for is removed.
+fn until_signup_ends(input: &Input) -> i64 {
+    input.policy.signup_ttl - input.now.since(input.tenant.created_at) + 1
+}
+
+fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
+    let refs = input.tenant.spec.billing.stripe.clone().unwrap_or_default();
+    let paid = billing.subscription.as_ref().filter(|s| s.paid());
+    if let Some(customer) = &billing.customer_id {
+        // The customer's id is kept as soon as there is one, so that another e-mail address makes no second customer.
+        let subscription = paid.map(|s| s.id.clone()).or(refs.subscription_id.clone());
+        if refs.customer_id.as_ref() != Some(customer) || refs.subscription_id != subscription {
+            return Decision::Act(vec![Effect::StoreStripeIds { customer: customer.clone(), subscription }]);
         }
-        return begin(input, Some(subscription));
+        if let Some(subscription) = paid {
+            return begin(input, Some(subscription));
+        }
     }
-    let attempt = input.tenant.spec.billing.stripe.as_ref().and_then(|s| s.checkout_attempt).unwrap_or(1);
+    let attempt = refs.checkout_attempt.unwrap_or(1);
     match &billing.session {
-        Some(session) if session.state == SessionState::Open && session.attempt == attempt => {
-            let mut draft = begin_pending(input);
-            draft.status.checkout = session.url.as_ref().map(|url| Checkout {
-                session_id: session.id.clone(),
-                url: url.clone(),
-                expires_at: session.expires_at,
-            });
-            awaiting(
-                input,
-                draft,
-                "AwaitingPayment",
-                "waiting for the customer to pay; status.checkout.url is the link",
-            )
-        }
-        Some(session) if session.state == SessionState::Complete && session.attempt == attempt => {
-            let draft = begin_pending(input);
-            awaiting(input, draft, "PaymentProcessing", "checkout is complete; waiting for the subscription to be paid")
-        }
-        Some(session) if session.attempt >= attempt => {
+        Some(session) if session.attempt == attempt => match session.state {
+            SessionState::Open => link(input, session),
+            SessionState::Complete if !over(billing) => processing(input),
+            SessionState::Complete | SessionState::Expired => {
+                Decision::Act(vec![Effect::NextCheckout { attempt: attempt + 1 }])
+            }
+        },
+        Some(session) if session.attempt > attempt => {
             Decision::Act(vec![Effect::NextCheckout { attempt: session.attempt + 1 }])
         }
-        _ => Decision::Act(vec![Effect::OpenCheckout { attempt }]),
+        _ => open_checkout(input, attempt),
     }
+}
+
+/// Whether what the customer bought came to nothing: cancelled, or its first payment never arrived.
+fn over(billing: &ObservedBilling) -> bool {
+    let status = billing.subscription.as_ref().map(|s| s.status.as_str());
+    matches!(status, Some("canceled" | "incomplete_expired"))
+}
+
+/// Nobody is asked to pay for a tenant that there is no room for.
+fn open_checkout(input: &Input, attempt: u32) -> Decision {
+    let Some(why) = &input.observed.capacity_missing else {
+        return Decision::Act(vec![Effect::OpenCheckout { attempt }]);
+    };
+    let mut draft = begin_pending(input);
+    let message = format!("New payment links are on hold: {why}");
+    draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, "CapacityMissing", &message);
+    draft.summary(Summary::Waiting, "CapacityMissing", &message);
+    draft.changed().unwrap_or(Decision::Wait(Some(input.policy.hold_retry)))
+}
+
+fn link(input: &Input, session: &ObservedSession) -> Decision {
+    let mut draft = begin_pending(input);
+    draft.status.checkout = session.url.as_ref().map(|url| Checkout {
+        session_id: session.id.clone(),
+        url: url.clone(),
+        expires_at: session.expires_at,
+    });
+    let left = link_wait(input, session.expires_at).max(1);
+    awaiting(draft, left, "AwaitingPayment", "Waiting for the customer to pay at status.checkout.url")
+}
+
+fn processing(input: &Input) -> Decision {
+    let mut draft = begin_pending(input);
+    // The link is used up.
+    draft.status.checkout = None;
+    awaiting(draft, input.policy.resync, "PaymentProcessing", "Checkout is complete; waiting for the payment to arrive")
 }
 
 /// A signup that was never paid for. Tenants that came by manifest are their owner's to delete.
@@ -79,39 +125,38 @@ fn expired(input: &Input) -> bool {
     tenant.spec.login.is_some()
         && unpaid
         && tenant.status.phase == Some(Phase::PendingPayment)
-        && input.now.since(tenant.created_at) > input.policy.signup_ttl
+        && until_signup_ends(input) <= 0
         // What Stripe says now counts, not what was last written down.
-        && input.facts.billing.as_ref().is_some_and(|b| !b.subscription.as_ref().is_some_and(SubscriptionFact::paid))
+        && input.observed.billing.as_ref().is_some_and(|b| !b.subscription.as_ref().is_some_and(ObservedSubscription::paid))
 }
 
 fn begin_pending<'a>(input: &'a Input<'a>) -> Draft<'a> {
     let mut draft = Draft::new(input);
     let by = if input.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
-    draft.enter(Phase::PendingPayment, EventType::Signup, by, "the tenant was created");
+    draft.enter(Phase::PendingPayment, EventType::Signup, by, "The Tenant was created");
     if input.plan.is_some() {
-        draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "the plan exists");
+        draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "The plan exists");
     }
     draft
 }
 
-fn awaiting(input: &Input, mut draft: Draft, reason: &str, message: &str) -> Decision {
+fn awaiting(mut draft: Draft, wait: i64, reason: &str, message: &str) -> Decision {
     draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, reason, message);
     draft.summary(Summary::Waiting, reason, message);
-    draft.changed().unwrap_or(Decision::Wait(Some(input.policy.resync)))
+    draft.changed().unwrap_or(Decision::Wait(Some(wait)))
 }
 
 fn await_approval(input: &Input) -> Decision {
     let mut draft = begin_pending(input);
     draft.status.subscription = Some("manual".into());
-    let message = "waiting for approval: set spec.billing.approved to true when the contract is signed";
+    let message = "Waiting for approval: set spec.billing.approved to true when the contract is signed";
     draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, "AwaitingApproval", message);
     draft.summary(Summary::Waiting, "AwaitingApproval", message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
 fn plan_missing(input: &Input) -> Decision {
-    let message =
-        format!("there is no Plan named {:?}; `kubectl get plans` lists those there are", input.tenant.spec.plan);
+    let message = format!("No Plan is named {:?}. `kubectl get plans` lists the existing ones", input.tenant.spec.plan);
     let mut draft = begin_pending(input);
     draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
     draft.summary(Summary::Stalled, "PlanNotFound", &message);
@@ -124,21 +169,21 @@ fn stalled(input: &Input, reason: &str, message: &str) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
-fn billing_failed(input: &Input, reason: &str, message: &str) -> Decision {
+fn billing_failed(input: &Input, failure: &Failure) -> Decision {
     let mut draft = begin_pending(input);
-    draft.condition(PAYMENT_RECEIVED, ConditionStatus::Unknown, reason, message);
-    draft.summary(Summary::Reconciling, reason, message);
-    draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)))
+    draft.condition(PAYMENT_RECEIVED, ConditionStatus::Unknown, &failure.reason, &failure.message);
+    draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
+    draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
 /// Paid or approved: Provisioning begins. A tenant that was approved from the start goes through `PendingPayment` in
 /// the same write.
-fn begin(input: &Input, subscription: Option<&SubscriptionFact>) -> Decision {
+fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision {
     let mut draft = begin_pending(input);
     let (reason, message) = match subscription {
-        Some(s) if s.status == "trialing" => ("TrialStarted", "a trial with a payment method has begun"),
-        Some(_) => ("Paid", "the subscription is paid"),
-        None => ("Approved", "billing by hand is approved"),
+        Some(s) if s.status == "trialing" => ("TrialStarted", "The trial has begun, with a payment method on file"),
+        Some(_) => ("Paid", "The subscription is paid"),
+        None => ("Approved", "Manual billing is approved"),
     };
     draft.condition(PAYMENT_RECEIVED, ConditionStatus::True, reason, message);
     draft.status.subscription = Some(subscription.map_or("manual".into(), |s| s.status.clone()));
@@ -148,6 +193,6 @@ fn begin(input: &Input, subscription: Option<&SubscriptionFact>) -> Decision {
     draft.status.provisioning = Some(input.fresh_run());
     let by = if subscription.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
     draft.enter(Phase::Provisioning, EventType::Provision, by, message);
-    draft.summary(Summary::Reconciling, "Provisioning", "making the namespace, the API key and the sample documents");
+    draft.summary(Summary::Reconciling, "Provisioning", "Creating the namespace, the API key and the sample documents");
     draft.changed().unwrap_or(Decision::Wait(None))
 }

@@ -11,13 +11,19 @@ pub struct Policy {
     pub attempt_limit: i64,
     /// A signup that is not paid for after this long is removed.
     pub signup_ttl: i64,
-    /// How often the truth is read back from the providers without being asked.
+    /// How often changes at Stripe are looked for without being told of them.
     pub resync: i64,
+    /// How often everything at Stripe and Pinecone is compared.
+    pub full_resync: i64,
     /// Paid and not Active after this long is slow.
     pub slow_after: i64,
-    /// The wait before a failed notice or clean-up is tried again.
+    /// The wait before a failed notice or cleanup is retried; it doubles with each failure in a row, up to 32 times.
     pub notice_retry: i64,
-    /// While many tenants are being provisioned, a welcome waits for them this long at most.
+    /// The wait before a tenant on hold is tried again.
+    pub hold_retry: i64,
+    /// A tenant that is on hold for this long is Failed, and refunded.
+    pub hold_limit: i64,
+    /// While the controller is overloaded, a welcome e-mail waits this long at most.
     pub welcome_hold: i64,
 }
 
@@ -29,8 +35,11 @@ impl Default for Policy {
             attempt_limit: 300,
             signup_ttl: 7 * 24 * 3600,
             resync: 600,
+            full_resync: 3600,
             slow_after: 300,
             notice_retry: 30,
+            hold_retry: 30,
+            hold_limit: 3600,
             welcome_hold: 20,
         }
     }

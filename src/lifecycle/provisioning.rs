@@ -1,79 +1,118 @@
 //! Making the tenant's parts, side by side where they do not need each other.
 
-use super::facts::Samples;
+use super::observed::Samples;
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, Notice};
-use crate::api::conditions::{API_KEY_READY, NAMESPACE_READY, PLAN_FOUND, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT};
+use super::{Blame, Decision, Effect, Failure, Input, Notice, notices};
+use crate::api::conditions::{
+    API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT,
+};
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{PlanConfig, Quota};
+use crate::api::tenant::{PlanConfig, Provisioning, Quota};
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
+/// How soon a write that is not visible yet is looked for again, in seconds.
+const POLL: i64 = 1;
 /// A quota period, in seconds: 30 days.
 const QUOTA_PERIOD: i64 = 30 * 24 * 3600;
 
 pub fn decide(input: &Input) -> Decision {
     let Some(plan) = input.plan else { return plan_missing(input) };
-    if let Some(failure) = &input.facts.failure {
+    if let Some(failure) = input.observed.new_failure() {
         let optional = plan.sample_data == SampleData::BestEffort && failure.step == "SampleData";
-        return if optional { complete(input, plan, Some(failure)) } else { failed_attempt(input, failure) };
+        return match failure.blame {
+            _ if optional => complete(input, plan, Some(failure)),
+            Blame::Call => failed_attempt(input, failure),
+            Blame::Operator | Blame::Outage => hold(input, failure),
+        };
     }
     if let Some(decision) = slow(input) {
         return decision;
     }
-    if let Some(at) = input.tenant.status.provisioning.as_ref().and_then(|p| p.next_retry_at)
-        && at > input.now
-    {
-        let wait = at.since(input.now);
+    if let Some(wait) = until_next_attempt(input) {
         return Decision::Wait(Some(until_slow(input).map_or(wait, |slow| slow.min(wait))));
     }
-    let facts = input.facts;
-    let mut effects = Vec::new();
-    if facts.api_key != Some(true) {
-        effects.push(Effect::EnsureApiKey);
-    }
-    if input.by_stripe() && facts.billing.is_none() {
-        effects.push(Effect::ReadBilling);
-    }
-    if !facts.namespace {
-        effects.push(Effect::EnsureNamespace);
-    } else if input.wants_samples() && facts.samples == Samples::Unknown {
-        effects.push(Effect::StoreSamples);
-    } else if input.wants_samples() && facts.samples == Samples::Stored {
-        effects.push(Effect::VerifySamples);
+    let effects = missing(input);
+    if input.observed.pending {
+        return poll(input);
     }
     if !effects.is_empty() {
         return Decision::Act(effects);
     }
-    let subscription = facts.billing.as_ref().and_then(|b| b.subscription.as_ref());
+    let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
     if subscription.is_some_and(|s| s.paused) {
         return Decision::Act(vec![Effect::ResumeCollection]);
     }
     complete(input, plan, None)
 }
 
+/// What is still to be made or seen.
+fn missing(input: &Input) -> Vec<Effect> {
+    let observed = input.observed;
+    let mut effects = Vec::new();
+    if observed.api_key != Some(true) {
+        effects.push(Effect::EnsureApiKey);
+    }
+    if input.by_stripe() && observed.billing.is_none() {
+        effects.push(Effect::ReadBilling);
+    }
+    if !observed.namespace {
+        effects.push(Effect::EnsureNamespace);
+    } else if input.wants_samples() && observed.samples == Samples::Unknown {
+        effects.push(Effect::StoreSamples);
+    } else if input.wants_samples() && observed.samples == Samples::Stored {
+        effects.push(Effect::VerifySamples);
+    }
+    effects
+}
+
+/// Seconds until the next attempt, while it is still to come.
+fn until_next_attempt(input: &Input) -> Option<i64> {
+    if let Some(failure) = &input.observed.failure
+        && failure.blame != Blame::Call
+    {
+        return Some(hold_wait(input, failure));
+    }
+    let at = input.tenant.status.provisioning.as_ref().and_then(|p| p.next_retry_at)?;
+    Some(at.since(input.now)).filter(|wait| *wait > 0)
+}
+
+/// A write that is not visible yet is looked for again, in a reconcile of its own, until the attempt's time is up.
+fn poll(input: &Input) -> Decision {
+    if input.observed.attempt_age <= input.policy.attempt_limit {
+        return Decision::Wait(Some(POLL));
+    }
+    let step = if input.observed.namespace { "SampleData" } else { "Namespace" };
+    failed_attempt(
+        input,
+        &Failure {
+            step: step.into(),
+            reason: "Timeout".into(),
+            message: format!("Pinecone did not show what was written within {} s", input.policy.attempt_limit),
+            blame: Blame::Call,
+            retryable: true,
+            retry_after: None,
+        },
+    )
+}
+
 fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) -> Decision {
     let mut draft = Draft::new(input);
     let namespace = input.tenant.pinecone_namespace();
-    draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "the Pinecone namespace is usable");
-    draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "the API key is in its Secret");
+    draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "The Pinecone namespace is usable");
+    draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "The API key is in its Secret");
     match (plan.sample_data, sample_failure) {
         (SampleData::None, _) => {
-            draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "NotWanted", "the plan has no sample documents");
+            draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "NotWanted", "The plan has no sample documents");
         }
         (_, Some(f)) => draft.condition(SAMPLE_DATA_READY, ConditionStatus::False, &f.reason, &f.message),
-        _ => draft.condition(
-            SAMPLE_DATA_READY,
-            ConditionStatus::True,
-            "Seen",
-            "the sample documents were seen by a query",
-        ),
+        _ => draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "Seen", "A query found the sample documents"),
     }
-    draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "the plan exists");
+    draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "The plan exists");
     if !input.tenant.noted(&Notice::Welcome) {
-        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::Unknown, "Pending", "the welcome e-mail follows");
+        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::Unknown, "Pending", "The welcome e-mail is next");
     }
     if crate::api::conditions::is_true(&draft.status.conditions, SLOW) {
-        draft.condition(SLOW, ConditionStatus::False, "Active", "the tenant is Active");
+        draft.condition(SLOW, ConditionStatus::False, "Active", "The tenant is Active");
     }
     draft.status.namespace = Some(namespace);
     draft.status.api_key_secret = Some(input.tenant.api_key_secret());
@@ -92,53 +131,98 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
     draft.status.api_key_created_at.get_or_insert(input.now);
     draft.status.provisioned_at.get_or_insert(input.now);
     draft.status.refund = None;
+    // What an earlier run left behind is over.
+    draft.forget(REFUNDED);
     if let Some(p) = &mut draft.status.provisioning {
-        p.next_retry_at = None;
+        (p.next_retry_at, p.held_since) = (None, None);
     }
-    draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, "every step is done");
-    draft.summary(Summary::Ready, "Active", "the tenant is ready for use");
+    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, "All steps are complete");
+    draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
 fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     let mut draft = Draft::new(input);
-    let now = input.now;
-    let mut p = draft.status.provisioning.clone().unwrap_or_else(|| input.fresh_run());
-    p.attempts += 1;
-    p.failed_step = Some(failure.step.clone());
-    p.reason = Some(failure.reason.clone());
-    p.last_error = Some(failure.message.clone());
+    let mut run = attempted(input, failure);
+    run.attempts += 1;
+    run.held_since = None;
     let wait = input
         .policy
-        .wait_after(p.attempts, input.tenant.tenant_id())
+        .wait_after(run.attempts, input.tenant.tenant_id())
         .filter(|_| failure.retryable)
         .map(|wait| wait.max(failure.retry_after.unwrap_or(0)));
-    p.next_retry_at = wait.map(|wait| now.plus(wait));
-    let condition = format!("{}Ready", failure.step);
-    draft.condition(&condition, ConditionStatus::False, &failure.reason, &failure.message);
-    let attempts = p.attempts;
-    draft.status.provisioning = Some(p);
+    run.next_retry_at = wait.map(|wait| input.now.plus(wait));
+    draft.failure(failure);
+    let attempts = run.attempts;
+    draft.status.provisioning = Some(run);
     if let Some(wait) = wait {
-        let message = format!(
-            "attempt {attempts} failed at {}: {}; the next attempt is in {wait} s",
-            failure.step, failure.message
-        );
+        let message =
+            format!("Attempt {attempts} failed at {}: {}. Retrying in {wait} s", failure.step, failure.message);
         draft.summary(Summary::Reconciling, "Retrying", &message);
     } else {
-        let message = format!("given up at {} after {attempts} attempt(s): {}", failure.step, failure.message);
-        draft.enter(Phase::Failed, EventType::Fail, TriggeredBy::System, &message);
-        draft.summary(Summary::Stalled, &failure.reason, &message);
+        let tries = if attempts == 1 { "1 attempt".into() } else { format!("{attempts} attempts") };
+        fail(
+            &mut draft,
+            failure,
+            &format!("Provisioning failed at {} after {tries}: {}", failure.step, failure.message),
+        );
     }
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
+/// Neither the customer's fault nor a failed attempt: a provider is away, or something only the operator of the service
+/// can fix. The tenant waits for it, with a limit.
+fn hold(input: &Input, failure: &Failure) -> Decision {
+    let mut draft = Draft::new(input);
+    let mut run = attempted(input, failure);
+    let since = *run.held_since.get_or_insert(input.now);
+    draft.failure(failure);
+    draft.status.provisioning = Some(run);
+    if input.now.since(since) >= input.policy.hold_limit {
+        let limit = input.policy.hold_limit;
+        let message = format!("Provisioning failed at {} after {limit} s on hold: {}", failure.step, failure.message);
+        fail(&mut draft, failure, &message);
+        return draft.changed().unwrap_or(Decision::Wait(None));
+    }
+    let message = match failure.blame {
+        Blame::Outage => format!("Waiting since {since}: {}", failure.message),
+        Blame::Operator | Blame::Call => {
+            format!("On hold since {since}, until the operator of this service fixes it: {}", failure.message)
+        }
+    };
+    draft.summary(Summary::Reconciling, &failure.reason, &message);
+    let wait = hold_wait(input, failure);
+    let wait = until_slow(input).map_or(wait, |slow| slow.min(wait));
+    draft.changed().or_else(|| slow(input)).unwrap_or(Decision::Wait(Some(wait)))
+}
+
+fn hold_wait(input: &Input, failure: &Failure) -> i64 {
+    failure.retry_after.unwrap_or(input.policy.hold_retry).max(1)
+}
+
+/// The run of attempts, with what went wrong last.
+fn attempted(input: &Input, failure: &Failure) -> Provisioning {
+    let mut run = input.tenant.status.provisioning.clone().unwrap_or_else(|| input.fresh_run());
+    run.failed_step = Some(failure.step.clone());
+    run.reason = Some(failure.reason.clone());
+    run.last_error = Some(failure.message.clone());
+    run
+}
+
+fn fail(draft: &mut Draft, failure: &Failure, message: &str) {
+    draft.enter(Phase::Failed, EventType::Fail, TriggeredBy::System, message);
+    draft.summary(Summary::Stalled, &failure.reason, message);
+}
+
 fn plan_missing(input: &Input) -> Decision {
-    let message = format!("there is no Plan named {:?} any more: create it again to go on", input.tenant.spec.plan);
+    let message = format!("Plan {:?} was deleted. Create it again to continue provisioning", input.tenant.spec.plan);
     let mut draft = Draft::new(input);
     draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
     draft.summary(Summary::Stalled, "PlanNotFound", &message);
     draft.changed().or_else(|| slow(input)).unwrap_or_else(|| {
-        let alert_again = input.facts.unsent.contains_key(&Notice::SlowAlert).then_some(input.policy.notice_retry);
+        let unsent = notices::any_unsent(input, &[slow_alert(input)]);
+        let alert_again = unsent.then_some(input.policy.notice_retry);
         Decision::Wait(until_slow(input).or(alert_again))
     })
 }
@@ -159,14 +243,15 @@ fn slow(input: &Input) -> Option<Decision> {
     if input.now < slow_at(input)? {
         return None;
     }
-    let notice = Notice::SlowAlert;
-    if input.facts.sent.contains(&notice) && !input.tenant.noted(&notice) {
-        return Some(Decision::Act(vec![Effect::MarkSent(vec![notice])]));
-    }
-    if !input.tenant.noted(&notice) && !input.facts.unsent.contains_key(&notice) {
-        return Some(Decision::Act(vec![Effect::Notify(notice)]));
+    if let Some(decision) = notices::tell(input, &[slow_alert(input)]) {
+        return Some(decision);
     }
     let mut draft = Draft::new(input);
-    draft.condition(SLOW, ConditionStatus::True, "SlowProvisioning", "paid, and not Active within the normal time");
+    draft.condition(SLOW, ConditionStatus::True, "SlowProvisioning", "Paid, and not Active within the normal time");
     draft.changed()
+}
+
+/// One in each run of attempts.
+fn slow_alert(input: &Input) -> Notice {
+    Notice::SlowAlert(input.tenant.run())
 }

@@ -1,7 +1,9 @@
 //! Writing a status: conditions, transitions, and the summary that people read first.
 
-use super::{Decision, Input};
-use crate::api::conditions::{self, READY, RECONCILING, STALLED};
+use super::{Decision, Failure, Input};
+use crate::api::conditions::{
+    self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, READY, RECONCILING, SAMPLE_DATA_READY, STALLED,
+};
 use crate::api::phase::{EventType, Transition, TriggeredBy};
 use crate::api::{Condition, ConditionStatus, Phase, TenantStatus};
 
@@ -34,6 +36,25 @@ impl<'a> Draft<'a> {
                 observed_generation: self.input.tenant.generation,
             },
         );
+    }
+
+    /// The condition of a step that failed.
+    pub fn failure(&mut self, failure: &Failure) {
+        if let Some(type_) = condition_of(&failure.step) {
+            self.condition(type_, ConditionStatus::False, &failure.reason, &failure.message);
+        }
+    }
+
+    /// A condition that was not True is True again. One that was never set needs no word.
+    pub fn recovered(&mut self, type_: &str, message: &str) {
+        if conditions::get(&self.status.conditions, type_).is_some_and(|c| c.status != ConditionStatus::True) {
+            self.condition(type_, ConditionStatus::True, "Recovered", message);
+        }
+    }
+
+    /// A condition that no longer says anything.
+    pub fn forget(&mut self, type_: &str) {
+        self.status.conditions.retain(|c| c.type_ != type_);
     }
 
     /// Changes the phase and writes the transition down, in the same status. The same phase again changes nothing.
@@ -75,6 +96,18 @@ impl<'a> Draft<'a> {
     pub fn changed(self) -> Option<Decision> {
         (self.status != self.input.tenant.status).then(|| Decision::Record(Box::new(self.status)))
     }
+}
+
+/// The condition that shows whether a step works.
+fn condition_of(step: &str) -> Option<&'static str> {
+    Some(match step {
+        "Namespace" => NAMESPACE_READY,
+        "ApiKey" => API_KEY_READY,
+        "SampleData" => SAMPLE_DATA_READY,
+        "Billing" => BILLING_READY,
+        // Identity and notices have conditions of their own.
+        _ => return None,
+    })
 }
 
 /// The one of three that holds.

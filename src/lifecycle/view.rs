@@ -6,13 +6,41 @@ use kube::ResourceExt;
 
 use super::Notice;
 use crate::api::{
-    EMAIL_LABEL, FINALIZER, FORCE_DELETE_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec,
-    TenantStatus, Timestamp,
+    self, FINALIZER, FORCE_DELETE_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec, TenantStatus,
+    Timestamp,
 };
+
+/// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Credentials {
+    /// Whether the object carries proof that this operator issued its tenant id to its namespace and name.
+    pub proof: bool,
+    /// Whether the label with the hash of the e-mail address is that of the present address.
+    pub labelled: bool,
+    /// Other objects that claim the same tenant id, as `namespace/name`.
+    pub rivals: Vec<String>,
+    /// Whether one of them has the better claim.
+    pub outranked: bool,
+}
+
+/// Whose the tenant id in the spec is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// There is none yet.
+    Unassigned,
+    /// This object's: its own uid, or issued to it by this operator.
+    Rightful,
+    /// Somebody else's, or nobody knows whose.
+    Unproven,
+    /// It was issued to this object, and to another one that has the better claim.
+    Outranked,
+}
 
 /// A Tenant, as far as decisions rest on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct View {
+    /// The object's namespace.
+    pub namespace: String,
     /// The object's name.
     pub name: String,
     /// The object's uid.
@@ -25,9 +53,8 @@ pub struct View {
     pub deleting: bool,
     /// Whether our finalizer is on it.
     pub finalizer: bool,
-    /// Whether the label with the hash of the e-mail address is on it. [`View::of`] knows that there is one; whether it
-    /// is that of the present address, only the holder of the key can tell.
-    pub labelled: bool,
+    /// What was checked with the operator's keys.
+    pub credentials: Credentials,
     /// The value of the retry annotation.
     pub retry_token: Option<String>,
     /// Whether a deletion may leave things behind.
@@ -42,16 +69,17 @@ pub struct View {
 
 impl View {
     /// Reads an object.
-    pub fn of(tenant: &Tenant) -> Self {
+    pub fn of(tenant: &Tenant, credentials: Credentials) -> Self {
         let annotations = tenant.annotations();
         Self {
+            namespace: tenant.namespace().unwrap_or_default(),
             name: tenant.name_any(),
             uid: tenant.uid().unwrap_or_default(),
             generation: tenant.metadata.generation,
             created_at: tenant.creation_timestamp().map_or(Timestamp::from_second(0), |t| t.0.into()),
             deleting: tenant.metadata.deletion_timestamp.is_some(),
             finalizer: tenant.finalizers().iter().any(|f| f == FINALIZER),
-            labelled: tenant.labels().contains_key(EMAIL_LABEL),
+            credentials,
             retry_token: annotations.get(RETRY_ANNOTATION).cloned(),
             force_delete: annotations.get(FORCE_DELETE_ANNOTATION).is_some_and(|v| v == "true"),
             sent: annotations
@@ -68,9 +96,20 @@ impl View {
         self.sent.contains(&notice.key())
     }
 
-    /// Whether id, finalizer and label are in place.
+    /// Whose the tenant id is.
+    pub fn claim(&self) -> Claim {
+        match &self.spec.tenant_id {
+            None => Claim::Unassigned,
+            Some(id) if *id != self.uid && !self.credentials.proof => Claim::Unproven,
+            Some(_) if self.credentials.outranked => Claim::Outranked,
+            Some(_) => Claim::Rightful,
+        }
+    }
+
+    /// Whether id, proof, finalizer and label are in place.
     pub fn identified(&self) -> bool {
-        self.finalizer && self.labelled && self.spec.tenant_id.is_some()
+        let own = self.claim() == Claim::Rightful && self.credentials.proof;
+        own && self.finalizer && self.credentials.labelled
     }
 
     /// The identity at every provider.
@@ -80,12 +119,12 @@ impl View {
 
     /// The tenant's Pinecone namespace.
     pub fn pinecone_namespace(&self) -> String {
-        format!("tenant_{}", self.tenant_id())
+        api::pinecone_namespace(self.tenant_id())
     }
 
     /// The Secret in the Tenant's namespace that holds its API key.
     pub fn api_key_secret(&self) -> String {
-        api_key_secret(&self.name)
+        api::api_key_secret(&self.name)
     }
 
     /// Names the present run of attempts: new with each new value of the retry annotation.
@@ -95,9 +134,4 @@ impl View {
             token.unwrap_or("first").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         token.chars().take(40).collect()
     }
-}
-
-/// The name of the Secret that holds the API key of the Tenant of that name.
-pub fn api_key_secret(tenant: &str) -> String {
-    format!("{tenant}-api-key")
 }

@@ -4,14 +4,19 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
+use super::breaker::{Away, Breaker};
+use super::rate::Rate;
+use crate::api::Timestamp;
+use crate::lifecycle::Blame;
+
 /// The longest answer that is read.
 const BODY_LIMIT: usize = 32 << 20;
-/// A `Retry-After` up to this long is waited for inside the call.
-const SHORT_WAIT: Duration = Duration::from_secs(5);
+/// A `Retry-After` up to this long is waited for inside the call. A longer one is the caller's, who holds nothing
+/// meanwhile.
+const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// Why a provider did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,6 +30,8 @@ pub struct ProviderError {
     pub reason: &'static str,
     /// A sentence for people; it holds no secret.
     pub message: String,
+    /// Whose it is to end this.
+    pub blame: Blame,
     /// Whether trying again can help.
     pub retryable: bool,
     /// The provider's own wish.
@@ -39,8 +46,22 @@ impl ProviderError {
             status: None,
             reason: "BadAnswer",
             message: format!("answered something that is not of its protocol: {what}"),
+            blame: Blame::Call,
             retryable: true,
             retry_after: None,
+        }
+    }
+
+    /// The provider is known to be away, and was not called.
+    pub fn away(provider: &'static str, away: Away) -> Self {
+        Self {
+            provider,
+            status: None,
+            reason: "Unavailable",
+            message: format!("has not answered since {}", away.since),
+            blame: Blame::Outage,
+            retryable: true,
+            retry_after: Some(away.again),
         }
     }
 
@@ -67,7 +88,8 @@ pub struct Caller {
     provider: &'static str,
     /// The connection pool.
     pub client: reqwest::Client,
-    limiter: DefaultDirectRateLimiter,
+    rate: Rate,
+    breaker: Breaker,
     retries: usize,
 }
 
@@ -82,8 +104,23 @@ impl Caller {
             .user_agent(concat!("tenant-operator/", env!("CARGO_PKG_VERSION")))
             .build()
             .unwrap_or_default();
-        let limiter = RateLimiter::direct(Quota::per_second(limits.per_second));
-        Self { provider, client, limiter, retries: limits.retries }
+        Self {
+            provider,
+            client,
+            rate: Rate::new(limits.per_second),
+            breaker: Breaker::new(limits.timeout / 4),
+            retries: limits.retries,
+        }
+    }
+
+    /// Since when the provider does not answer.
+    pub fn away_since(&self) -> Option<Timestamp> {
+        self.breaker.away_since()
+    }
+
+    /// Waits until a provider that was away is back.
+    pub async fn back(&self) {
+        self.breaker.back().await;
     }
 
     /// Sends what `build` makes, again if that can help, and answers the status and the JSON.
@@ -103,17 +140,34 @@ impl Caller {
             .with_max_times(self.retries)
             .build();
         loop {
-            self.limiter.until_ready().await;
-            let error = match self.once(build(&self.client)).await {
+            let error = match self.guarded(&build).await {
                 Ok(body) => return Ok(body),
                 Err(error) => error,
             };
             let wished = error.retry_after.unwrap_or_default();
+            let quick = error.retryable && error.blame == Blame::Call && wished <= SHORT_WAIT;
             match waits.next() {
-                Some(wait) if error.retryable && wished <= SHORT_WAIT => tokio::time::sleep(wait.max(wished)).await,
+                Some(wait) if quick => tokio::time::sleep(wait.max(wished)).await,
                 _ => return Err(error),
             }
         }
+    }
+
+    /// One call, unless the provider is away; ended early when it turns out to be.
+    async fn guarded(&self, build: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<Vec<u8>, ProviderError> {
+        let away = |away| ProviderError::away(self.provider, away);
+        self.breaker.check().map_err(away)?;
+        self.rate.turn().await;
+        let permit = self.breaker.enter().map_err(away)?;
+        let outcome = tokio::select! {
+            outcome = self.once(build(&self.client)) => outcome,
+            overtaken = permit.overtaken() => return Err(away(overtaken)),
+        };
+        match &outcome {
+            Err(error) if error.status.is_none_or(|status| status >= 500) => permit.failed(),
+            _ => permit.answered(),
+        }
+        outcome
     }
 
     async fn once(&self, request: RequestBuilder) -> Result<Vec<u8>, ProviderError> {
@@ -140,13 +194,17 @@ impl Caller {
             status: None,
             reason,
             message: what.into(),
+            blame: Blame::Call,
             retryable: true,
             retry_after: None,
         }
     }
 
     fn refused(&self, status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> ProviderError {
+        let detail = detail(body);
         let (reason, retryable) = match status.as_u16() {
+            // Pinecone: 403 QUOTA_EXCEEDED; OpenAI: 429 insufficient_quota. Neither goes away by waiting.
+            403 | 429 if quota_exceeded(body) => ("QuotaExceeded", false),
             401 | 403 => ("Unauthorized", false),
             408 => ("Timeout", true),
             404 => ("NotFound", false),
@@ -159,7 +217,8 @@ impl Caller {
             provider: self.provider,
             status: Some(status.as_u16()),
             reason,
-            message: format!("answered {status}{}", detail(body)),
+            message: format!("answered {status}{detail}"),
+            blame: if matches!(reason, "QuotaExceeded" | "Unauthorized") { Blame::Operator } else { Blame::Call },
             retryable,
             retry_after,
         }
@@ -168,6 +227,11 @@ impl Caller {
 
 fn retry_after(response: &Response) -> Option<Duration> {
     response.headers().get("retry-after")?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+}
+
+fn quota_exceeded(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    text.contains("QUOTA_EXCEEDED") || text.contains("insufficient_quota")
 }
 
 /// The message of an error answer, in the shapes of Stripe and `OpenAI` (`error.message`) and Pinecone (`message`).

@@ -7,6 +7,7 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use minijinja::{Environment, context};
 
 use super::ProviderError;
+use crate::lifecycle::Blame;
 
 const PROVIDER: &str = "Mail";
 
@@ -113,6 +114,7 @@ impl Mail {
             status: e.status().map(u16::from),
             reason: if e.is_permanent() { "Refused" } else { "Unreachable" },
             message: format!("the mail server did not take the {} e-mail", letter.template.name()),
+            blame: Blame::Call,
             retryable: !e.is_permanent(),
             retry_after: None,
         })?;
@@ -130,6 +132,7 @@ impl Mail {
             status: None,
             reason: "BadMessage",
             message: format!("{what}: {e}"),
+            blame: Blame::Call,
             retryable: false,
             retry_after: None,
         };

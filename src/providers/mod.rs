@@ -1,10 +1,14 @@
 //! Plain clients of the providers' real wire protocols. Every base URL can be set.
 
 pub mod alerts;
+pub mod breaker;
 pub mod http;
 pub mod mail;
 pub mod openai;
 pub mod pinecone;
+pub mod priority;
+pub mod rate;
 pub mod stripe;
 
 pub use http::{CallLimits, Caller, ProviderError};
+pub use priority::Priority;

@@ -54,6 +54,11 @@ impl OpenAi {
         Self { config, caller }
     }
 
+    /// The provider's calls, for whoever wants to know whether it is away.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
     /// One vector for each text, in their order.
     pub async fn embed(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError> {
         let url = format!("{}/embeddings", self.config.url);

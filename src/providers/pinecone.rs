@@ -1,13 +1,16 @@
 //! Pinecone, API version 2026-04: namespaces and vectors of one serverless index.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::OnceLock;
+use std::time::Duration;
 
 use reqwest::RequestBuilder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::OnceCell;
+use tokio::sync::Mutex;
 
 use super::{CallLimits, Caller, ProviderError};
+use crate::lifecycle::Blame;
 
 const PROVIDER: &str = "Pinecone";
 const API_VERSION: &str = "2026-04";
@@ -30,7 +33,9 @@ pub struct PineconeConfig {
 pub struct Pinecone {
     config: PineconeConfig,
     caller: Caller,
-    host: OnceCell<String>,
+    host: OnceLock<String>,
+    /// Held by the one who asks for the host.
+    asking: Mutex<()>,
 }
 
 /// A vector to store.
@@ -72,28 +77,52 @@ impl Pinecone {
     /// A client; nothing is called yet.
     pub fn new(config: PineconeConfig) -> Self {
         let caller = Caller::new(PROVIDER, config.calls);
-        Self { config, caller, host: OnceCell::new() }
+        Self { config, caller, host: OnceLock::new(), asking: Mutex::default() }
     }
 
     fn request(&self, request: RequestBuilder) -> RequestBuilder {
         request.header("Api-Key", &self.config.api_key).header("X-Pinecone-Api-Version", API_VERSION)
     }
 
-    /// The data plane's base URL, asked of the control plane once.
+    /// The provider's calls, for whoever wants to know whether it is away.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// Asks for the data plane's address, once; to be called before there is work.
+    pub async fn prepare(&self) -> Result<(), ProviderError> {
+        self.host().await.map(drop)
+    }
+
+    /// The data plane's base URL. One caller asks the control plane for it; nobody else waits for the answer.
     async fn host(&self) -> Result<&str, ProviderError> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
+        let Ok(_asking) = self.asking.try_lock() else {
+            return Err(ProviderError {
+                provider: PROVIDER,
+                status: None,
+                reason: "Unavailable",
+                message: "has not told the index's address yet".into(),
+                blame: Blame::Outage,
+                retryable: true,
+                retry_after: Some(Duration::from_secs(1)),
+            });
+        };
         let url = format!("{}/indexes/{}", self.config.url, self.config.index);
-        let host = self.host.get_or_try_init(|| async {
-            let description: IndexDescription = self.caller.json(|c| self.request(c.get(&url))).await.map_err(|e| {
-                if e.is_not_found() {
-                    ProviderError { message: format!("there is no index named {}", self.config.index), ..e }
-                } else {
-                    e
+        let asked: Result<IndexDescription, _> = self.caller.json(|c| self.request(c.get(&url))).await;
+        let host = asked
+            .map_err(|e| {
+                if !e.is_not_found() {
+                    return e;
                 }
-            })?;
-            let host = description.host;
-            Ok(if host.contains("://") { host } else { format!("https://{host}") })
-        });
-        host.await.map(String::as_str)
+                let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
+                ProviderError { reason: "IndexMissing", message, blame: Blame::Operator, ..e }
+            })?
+            .host;
+        let host = if host.contains("://") { host } else { format!("https://{host}") };
+        Ok(self.host.get_or_init(|| host))
     }
 
     async fn post<T: serde::de::DeserializeOwned>(
@@ -129,6 +158,39 @@ impl Pinecone {
         }
     }
 
+    /// The names of all namespaces, read page by page.
+    pub async fn namespaces(&self) -> Result<HashSet<String>, ProviderError> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            namespaces: Vec<Named>,
+            pagination: Option<Next>,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            name: String,
+        }
+        #[derive(Deserialize)]
+        struct Next {
+            next: Option<String>,
+        }
+        let url = format!("{}/namespaces", self.host().await?);
+        let mut all = HashSet::new();
+        let mut token: Option<String> = None;
+        loop {
+            let query = [("limit", Some("100")), ("paginationToken", token.as_deref())];
+            let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+            let page: Page = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
+            let known = all.len();
+            all.extend(page.namespaces.into_iter().map(|n| n.name));
+            token = page.pagination.and_then(|p| p.next).filter(|next| !next.is_empty());
+            // A page that brings nothing new would go on for ever.
+            if token.is_none() || all.len() == known {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Deletes a namespace with its vectors; one that is not there is as good.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), ProviderError> {
         let url = format!("{}/namespaces/{name}", self.host().await?);
@@ -139,14 +201,16 @@ impl Pinecone {
         }
     }
 
-    /// Stores vectors, at most 1000 in one call; the same id again replaces.
+    /// Stores vectors, in as many calls as Pinecone's limits ask for; the same id again replaces.
     pub async fn upsert(&self, namespace: &str, vectors: &[Vector]) -> Result<(), ProviderError> {
         #[derive(Serialize)]
         struct Body<'a> {
             vectors: &'a [Vector],
             namespace: &'a str,
         }
-        let _: Value = self.post("/vectors/upsert", &Body { vectors, namespace }).await?;
+        for vectors in batches(vectors) {
+            let _: Value = self.post("/vectors/upsert", &Body { vectors, namespace }).await?;
+        }
         Ok(())
     }
 
@@ -155,5 +219,68 @@ impl Pinecone {
         let body = json!({"namespace": namespace, "vector": vector, "topK": top_k, "includeMetadata": true, "includeValues": false});
         let answer: QueryAnswer = self.post("/query", &body).await?;
         Ok(answer.matches)
+    }
+}
+
+/// Pinecone takes at most 1,000 vectors and 2 MB in one upsert
+/// (<https://docs.pinecone.io/reference/api/database-limits>).
+const BATCH_VECTORS: usize = 1000;
+/// Leaves room for what surrounds the vectors.
+const BATCH_BYTES: usize = 1_900_000;
+
+/// More than any vector of this shape takes in JSON; cheap to tell.
+fn at_most(vector: &Vector) -> usize {
+    let metadata: usize = vector.metadata.iter().map(|(key, v)| key.len() + v.as_str().map_or(64, str::len)).sum();
+    // A character can become six (\u0000), a number takes at most sixteen.
+    200 + vector.values.len() * 16 + (vector.id.len() + metadata) * 6
+}
+
+/// The vectors, cut by count and by their size in JSON.
+fn batches(vectors: &[Vector]) -> Vec<&[Vector]> {
+    if vectors.len() <= BATCH_VECTORS && vectors.iter().map(at_most).sum::<usize>() <= BATCH_BYTES {
+        return if vectors.is_empty() { Vec::new() } else { vec![vectors] };
+    }
+    let mut batches = Vec::new();
+    let (mut start, mut bytes) = (0, 0);
+    for (i, vector) in vectors.iter().enumerate() {
+        let size = serde_json::to_vec(vector).map_or(0, |json| json.len() + 1);
+        if i > start && (i - start == BATCH_VECTORS || bytes + size > BATCH_BYTES) {
+            batches.push(&vectors[start..i]);
+            (start, bytes) = (i, 0);
+        }
+        bytes += size;
+    }
+    if start < vectors.len() {
+        batches.push(&vectors[start..]);
+    }
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vectors(count: usize, text: usize) -> Vec<Vector> {
+        let metadata = BTreeMap::from([("text".to_owned(), json!("x".repeat(text)))]);
+        (0..count).map(|i| Vector { id: i.to_string(), values: vec![0.5; 3], metadata: metadata.clone() }).collect()
+    }
+
+    #[test]
+    fn upserts_are_cut_by_count_and_by_bytes_and_lose_nothing() {
+        for (vectors, wanted) in [
+            (vectors(0, 1), vec![]),
+            (vectors(1000, 1), vec![1000]),
+            (vectors(1001, 1), vec![1000, 1]),
+            (vectors(5, 1_000_000), vec![1; 5]),
+            (vectors(5, 900_000), vec![2, 2, 1]),
+        ] {
+            let cut = batches(&vectors);
+            assert_eq!(cut.iter().map(|b| b.len()).collect::<Vec<_>>(), wanted);
+            let ids: Vec<_> = cut.concat().iter().map(|v| v.id.clone()).collect();
+            assert_eq!(ids, vectors.iter().map(|v| v.id.clone()).collect::<Vec<_>>());
+            for batch in cut.iter().filter(|b| b.len() > 1) {
+                assert!(serde_json::to_vec(batch).expect("JSON").len() < 2 << 20);
+            }
+        }
     }
 }

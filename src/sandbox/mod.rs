@@ -1,5 +1,5 @@
 //! Local servers that speak the providers' wire protocols, for `make dev`, `make demo` and the tests. The vendors'
-//! official SDKs judge them in `tests/judges`. Nothing here is a model or a payment.
+//! official SDKs drive them in the conformance tests, `tests/conformance`. Nothing here is a model or a payment.
 
 mod faults;
 mod openai;

@@ -41,12 +41,20 @@ pub struct Index {
     url: String,
     namespaces: RwLock<BTreeMap<String, Namespace>>,
     visibility_ms: AtomicU64,
+    /// Namespaces that the account's plan allows.
+    capacity: AtomicU64,
     created: AtomicU64,
 }
 
 impl Index {
     pub(crate) fn new(url: String) -> Self {
-        Self { url, namespaces: RwLock::default(), visibility_ms: 0.into(), created: 0.into() }
+        Self {
+            url,
+            namespaces: RwLock::default(),
+            visibility_ms: 0.into(),
+            capacity: 100_000.into(),
+            created: 0.into(),
+        }
     }
 
     pub(crate) fn snapshot(&self) -> Snapshot {
@@ -135,15 +143,31 @@ async fn create_namespace(State(s): State<Arc<Shared>>, Json(body): Json<Value>)
     if namespaces.contains_key(name) {
         return error(StatusCode::CONFLICT, format!("Namespace {name} already exists"));
     }
+    let capacity = s.pinecone.capacity.load(Ordering::Relaxed);
+    if u64::try_from(namespaces.len()).is_ok_and(|count| count >= capacity) {
+        let message = format!(
+            "You've reached the max namespaces allowed per index ({capacity}). To add more, upgrade your plan."
+        );
+        let body = json!({"error": {"code": "QUOTA_EXCEEDED", "message": message}, "status": 403});
+        return (StatusCode::FORBIDDEN, Json(body)).into_response();
+    }
     s.pinecone.created.fetch_add(1, Ordering::Relaxed);
     let answer = describe(name, namespaces.entry(name.to_owned()).or_default());
     Json(answer).into_response()
 }
 
-async fn list_namespaces(State(s): State<Arc<Shared>>) -> Json<Value> {
+/// A page of namespaces in the order of their names; the token is the last name of the page before.
+async fn list_namespaces(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
+    let limit = param(&params, "limit").parse().map_or(100, |limit: usize| limit.clamp(1, 100));
+    let after = param(&params, "paginationToken");
     let namespaces = s.pinecone.read();
-    let list: Vec<_> = namespaces.iter().map(|(name, n)| describe(name, n)).collect();
-    Json(json!({"namespaces": list, "total_count": list.len()}))
+    let mut rest = namespaces.iter().filter(|(name, _)| name.as_str() > after);
+    let list: Vec<_> = rest.by_ref().take(limit).map(|(name, n)| describe(name, n)).collect();
+    let mut page = json!({"namespaces": list, "total_count": namespaces.len()});
+    if rest.next().is_some() {
+        page["pagination"] = json!({"next": list.last().map(|last| &last["name"])});
+    }
+    Json(page)
 }
 
 async fn describe_namespace(State(s): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
@@ -331,11 +355,19 @@ pub(crate) async fn state(State(s): State<Arc<Shared>>) -> Json<Value> {
 
 #[derive(Deserialize)]
 pub(crate) struct Behaviour {
-    visibility_ms: u64,
+    /// How long a write takes until queries see it.
+    visibility_ms: Option<u64>,
+    /// How many namespaces the account's plan allows.
+    max_namespaces: Option<u64>,
 }
 
-/// Sets how long a write takes until queries see it.
+/// Sets how the index behaves from now on.
 pub(crate) async fn configure(State(s): State<Arc<Shared>>, Json(b): Json<Behaviour>) -> StatusCode {
-    s.pinecone.visibility_ms.store(b.visibility_ms, Ordering::Relaxed);
+    if let Some(visibility) = b.visibility_ms {
+        s.pinecone.visibility_ms.store(visibility, Ordering::Relaxed);
+    }
+    if let Some(capacity) = b.max_namespaces {
+        s.pinecone.capacity.store(capacity, Ordering::Relaxed);
+    }
     StatusCode::NO_CONTENT
 }

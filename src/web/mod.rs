@@ -1,7 +1,9 @@
 //! The web pod: signups, Stripe's webhooks, and what a customer sees. Replicas share nothing but Kubernetes.
 
+mod hints;
 mod problem;
 mod setup;
+mod signature;
 mod signup;
 mod tenant;
 mod webhooks;
@@ -59,6 +61,7 @@ pub struct App {
     openai: OpenAi,
     pinecone: Pinecone,
     hashers: Semaphore,
+    hints: Arc<hints::Hints>,
     metrics: Metrics,
 }
 
@@ -91,7 +94,9 @@ impl Web {
         let listener = TcpListener::bind(config.listen).await?;
         let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
         let (hashers, metrics) = (Semaphore::new(HASHERS), Metrics::default());
-        Ok(Self { listener, app: Arc::new(App { client, config, identity, openai, pinecone, hashers, metrics }) })
+        let hints = Arc::new(hints::Hints::new(client.clone()));
+        let app = App { client, config, identity, openai, pinecone, hashers, hints, metrics };
+        Ok(Self { listener, app: Arc::new(app) })
     }
 
     /// The address that was bound.

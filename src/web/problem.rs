@@ -33,6 +33,12 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such tenant, or the token is not its own")
     }
 
+    /// Something that we need does not answer.
+    pub fn unavailable() -> Self {
+        let message = "The service cannot do this at the moment. Please try again in a minute.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+    }
+
     pub fn internal(what: &str, error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "{what}");
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong on our side; please try again")
@@ -47,11 +53,7 @@ impl From<kube::Error> for Problem {
             }
             error => {
                 tracing::error!(%error, "Kubernetes");
-                Self::new(
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    "unavailable",
-                    "the service cannot take this at the moment; please try again in a minute",
-                )
+                Self::unavailable()
             }
         }
     }

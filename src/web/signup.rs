@@ -24,7 +24,7 @@ use serde_json::json;
 use super::App;
 use super::problem::Problem;
 use crate::api::tenant::{Billing, Login, Terms};
-use crate::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL, Tenant, TenantSpec, Timestamp};
+use crate::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL, Tenant, TenantSpec, Timestamp, login_secret};
 
 const HASH_FIELD: &str = "password-hash";
 
@@ -107,7 +107,7 @@ pub async fn signup(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes
     if app.tenants().list_metadata(&same_address).await?.items.iter().any(|t| t.name_any() != name) {
         return Err(taken());
     }
-    let login = format!("{name}-login");
+    let login = login_secret(&name);
     keep_password(&app, &name, &login, form.password.clone()).await?;
     let (tenant, new) = create(&app, &name, login, &form, plan).await?;
     if !matches!(tenant.status.as_ref().and_then(|s| s.phase), None | Some(Phase::PendingPayment)) {
@@ -208,7 +208,7 @@ async fn create(app: &App, name: &str, login: String, form: &Form, plan: String)
 async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Problem> {
     let name = tenant.name_any();
     let link = tokio::time::timeout(app.config.checkout_wait, payment_link(app, &name)).await.unwrap_or(None);
-    let id = tenant.spec.tenant_id.clone().or_else(|| tenant.uid()).unwrap_or_default();
+    let id = tenant.tenant_id();
     let (status, message) = match (&link, new) {
         (Some(_), true) => (StatusCode::CREATED, "Open checkout_url to pay; your account is set up right after."),
         (Some(_), false) => (StatusCode::OK, "Welcome back. Open checkout_url to finish your signup."),

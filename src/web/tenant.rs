@@ -17,7 +17,6 @@ use serde_json::{Value, json};
 use super::App;
 use super::problem::Problem;
 use crate::api::Tenant;
-use crate::lifecycle::View;
 
 /// A stream ends after this long; the client connects again.
 const STREAM_LIMIT: Duration = Duration::from_mins(15);
@@ -28,7 +27,7 @@ pub async fn authorized(app: &App, headers: &HeaderMap, id: &str) -> Result<Tena
         headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
     let name = token.and_then(|t| app.identity.tenant_of(t)).ok_or_else(Problem::not_found)?;
     let tenant = app.tenants().get_opt(name).await?.ok_or_else(Problem::not_found)?;
-    if View::of(&tenant).tenant_id() == id { Ok(tenant) } else { Err(Problem::not_found()) }
+    if tenant.tenant_id() == id { Ok(tenant) } else { Err(Problem::not_found()) }
 }
 
 fn describe(tenant: &Tenant) -> Value {
@@ -40,7 +39,7 @@ fn describe(tenant: &Tenant) -> Value {
         .map(|c| json!({"name": c.type_, "status": c.status, "reason": c.reason, "message": c.message}))
         .collect();
     json!({
-        "tenant_id": View::of(tenant).tenant_id(),
+        "tenant_id": tenant.tenant_id(),
         "company_name": tenant.spec.company_name,
         "plan": tenant.spec.plan,
         "phase": status.phase,

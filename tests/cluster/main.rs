@@ -1,11 +1,12 @@
 //! The operator against a real kube-apiserver: real processes, real HTTP, real SMTP. One scenario per test.
 
+mod conformance;
 mod deletion;
 mod dev;
 mod faults;
-mod judges;
 mod kill;
 mod manifests;
+mod ownership;
 mod repair;
 mod sandbox;
 mod signup;

@@ -7,7 +7,7 @@ use tokio::process::Command;
 
 use crate::support::{BINARY, ROOT, World, control_plane, said};
 
-async fn kubectl(args: &[&str]) -> Output {
+pub async fn kubectl(args: &[&str]) -> Output {
     let plane = control_plane();
     let mut command = Command::new(&plane.kubectl);
     command.arg("--kubeconfig").arg(&plane.kubeconfig).args(args).current_dir(ROOT);

@@ -10,13 +10,23 @@ use tenant_operator::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL, TenantStatus}
 use crate::support::World;
 
 /// A plan without sample documents.
-async fn create_plan(plans: &Api<Plan>, name: &str) {
+pub async fn create_plan(plans: &Api<Plan>, name: &str) {
     let plan: Plan = serde_json::from_value(json!({
         "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": name},
         "spec": {"monthlyPrice": {"amount": 1}, "sampleData": "None"},
     }))
     .expect("a plan");
     plans.create(&PostParams::default(), &plan).await.expect("the plan is taken");
+}
+
+/// Deletes a plan past the finalizer that protects it while tenants use it.
+async fn force_delete_plan(plans: &Api<Plan>, name: &str) {
+    plans.delete(name, &Default::default()).await.expect("deleted");
+    while plans.get_opt(name).await.expect("the API answers").is_some() {
+        let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        drop(plans.patch(name, &PatchParams::default(), &free).await);
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
 }
 
 fn without_plan(status: &TenantStatus) -> bool {
@@ -78,7 +88,7 @@ async fn what_is_broken_in_the_middle_of_a_pass_is_not_overlooked() {
     let key = world.api_key("acme").await;
     let edit = Patch::Merge(json!({"stringData": {"api-key": "sk_live_forged"}}));
     world.secrets().patch("acme-api-key", &PatchParams::default(), &edit).await.expect("edited");
-    plans.delete("fleeting", &Default::default()).await.expect("deleted");
+    force_delete_plan(&plans, "fleeting").await;
     world.wait_secret("acme-api-key", |secret| secret.data.as_ref().is_some_and(|d| d["api-key"].0 == key)).await;
     world.wait("acme", "without a plan", without_plan).await;
 }
@@ -105,12 +115,12 @@ async fn an_unknown_plan_is_named_and_found_when_it_comes() {
     let world = World::start("plan").await;
     world.create("acme", "bespoke", BillingMode::Manual).await;
     let status = world.wait_true("acme", "Stalled").await;
-    assert!(status.message.as_deref().is_some_and(|m| m.contains("no Plan named \"bespoke\"")), "{status:#?}");
+    assert!(status.message.as_deref().is_some_and(|m| m.contains("No Plan is named \"bespoke\"")), "{status:#?}");
     let plans: Api<Plan> = Api::all(world.client.clone());
     create_plan(&plans, "bespoke").await;
     world.wait_phase("acme", Phase::Active).await;
     // A plan that goes away takes no tenant with it.
-    plans.delete("bespoke", &Default::default()).await.expect("deleted");
+    force_delete_plan(&plans, "bespoke").await;
     let status = world.wait("acme", "without a plan", without_plan).await;
     assert_eq!(status.phase, Some(Phase::Active));
 }

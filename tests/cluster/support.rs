@@ -179,8 +179,14 @@ impl World {
             .timeout(Duration::from_mins(1))
             .build()
             .expect("a client");
-        let args =
-            ["--retry-waits=1,1,1", "--notice-retry=1", "--resync=3", "--lease-duration=3", "--attempt-limit=20"];
+        let args = [
+            "--retry-waits=1,1,1",
+            "--notice-retry=1",
+            "--resync=1",
+            "--full-resync=3",
+            "--lease-duration=3",
+            "--attempt-limit=20",
+        ];
         Self {
             client,
             namespace,

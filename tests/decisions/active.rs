@@ -5,7 +5,7 @@ use crate::case::{Case, NOW, fails, failure, holds, subscription};
 
 fn new() -> Case {
     let mut case = Case::new(Some(Phase::Active));
-    case.facts.api_key = Some(true);
+    case.observed.api_key = Some(true);
     case
 }
 
@@ -17,17 +17,17 @@ fn welcomed() -> Case {
 fn the_welcome_is_sent_then_noted_then_shown() {
     assert_eq!(new().effects(), [Effect::Notify(Notice::Welcome)]);
     let mut case = new();
-    case.facts.sent.insert(Notice::Welcome);
+    case.observed.sent.insert(Notice::Welcome);
     assert_eq!(case.effects(), [Effect::MarkSent(vec![Notice::Welcome])]);
     let case = welcomed();
     assert!(holds(&case.recorded(), "WelcomeEmailSent", "Sent"));
-    assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.resync)));
+    assert_eq!(case.clone().after_record(), Decision::Wait(None));
 }
 
 #[test]
-fn in_a_rush_the_welcome_waits_within_limits() {
+fn under_overload_the_welcome_waits_within_limits() {
     let mut case = new();
-    case.facts.busy = true;
+    case.observed.overloaded = true;
     assert_eq!(case.decide(), Decision::Wait(Some(2)));
     case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - case.policy.welcome_hold));
     assert_eq!(case.effects(), [Effect::Notify(Notice::Welcome)]);
@@ -39,9 +39,9 @@ fn in_a_rush_the_welcome_waits_within_limits() {
 #[test]
 fn a_welcome_that_cannot_be_sent_alerts_once_and_is_tried_again() {
     let mut case = new();
-    case.facts.unsent.insert(Notice::Welcome, failure("Notice", true));
+    case.observed.unsent.insert(Notice::Welcome, failure("Notice", true));
     assert_eq!(case.effects(), [Effect::Notify(Notice::WelcomeFailedAlert)]);
-    case.facts.sent.insert(Notice::WelcomeFailedAlert);
+    case.observed.sent.insert(Notice::WelcomeFailedAlert);
     assert_eq!(case.effects(), [Effect::MarkSent(vec![Notice::WelcomeFailedAlert])]);
     let case = case.sent(&Notice::WelcomeFailedAlert);
     let status = case.recorded();
@@ -53,27 +53,27 @@ fn a_welcome_that_cannot_be_sent_alerts_once_and_is_tried_again() {
 #[test]
 fn an_address_that_is_refused_for_good_is_tried_at_the_resync_only() {
     let mut case = new().sent(&Notice::WelcomeFailedAlert);
-    case.facts.unsent.insert(Notice::Welcome, failure("Notice", false));
+    case.observed.unsent.insert(Notice::Welcome, failure("Notice", false));
     assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.resync)));
 }
 
 #[test]
 fn a_secret_that_is_gone_comes_back_at_once() {
     let mut case = welcomed();
-    case.facts.api_key = None;
+    case.observed.api_key = None;
     assert_eq!(case.effects(), [Effect::EnsureApiKey], "edited, or not looked at since the start");
-    case.facts.api_key = Some(false);
+    case.observed.api_key = Some(false);
     assert_eq!(case.effects(), [Effect::EnsureApiKey]);
-    case.facts.failure = Some(failure("ApiKey", true));
+    case.observed.failure = Some(failure("ApiKey", true));
     assert!(fails(&case.recorded(), "ApiKeyReady", "PineconeProviderError"));
 }
 
 #[test]
 fn a_resync_reads_everything_back() {
     let mut case = welcomed();
-    case.facts.resync = true;
-    assert_eq!(case.effects(), [Effect::EnsureNamespace, Effect::ReadBilling]);
-    case.facts.namespace = true;
+    case.observed.resync = true;
+    assert_eq!(case.effects(), [Effect::CheckNamespace, Effect::ReadBilling]);
+    case.observed.namespace = true;
     let case = case.billing(Some(subscription("past_due")), None);
     assert_eq!(case.recorded().subscription.as_deref(), Some("past_due"));
     assert_eq!(welcomed().manual(true).recorded().phase, Some(Phase::Active));

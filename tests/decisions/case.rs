@@ -3,14 +3,14 @@
 use std::collections::BTreeSet;
 
 use tenant_operator::api::conditions::get;
-use tenant_operator::api::plan::{Limits, Models, Money};
+use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
 use tenant_operator::api::tenant::{Billing, BillingMode, Login, Provisioning, StripeRefs};
 use tenant_operator::api::{
     ConditionStatus, Phase, PlanSpec, SampleData, SampleDocument, TenantSpec, TenantStatus, Timestamp,
 };
 use tenant_operator::lifecycle::{
-    BillingFact, Decision, Effect, Facts, Failure, Input, Notice, Policy, SessionFact, SessionState, SubscriptionFact,
-    View, decide,
+    Blame, Credentials, Decision, Effect, Failure, Input, Notice, Observed, ObservedBilling, ObservedSession,
+    ObservedSubscription, Policy, SessionState, View, decide,
 };
 
 pub const NOW: i64 = 1_000_000;
@@ -20,7 +20,7 @@ pub const NOW: i64 = 1_000_000;
 pub struct Case {
     pub view: View,
     pub plan: Option<PlanSpec>,
-    pub facts: Facts,
+    pub observed: Observed,
     pub policy: Policy,
 }
 
@@ -30,6 +30,7 @@ pub fn plan() -> PlanSpec {
         stripe_price_id: Some("price_1".into()),
         monthly_price: Money { amount: 4900, currency: "usd".into() },
         trial_days: 14,
+        limit_changes: LimitChanges::default(),
         limits: Limits::default(),
         features: Vec::new(),
         models: Models::default(),
@@ -67,6 +68,7 @@ impl Case {
             attempts: 0,
             started_at,
             next_retry_at: None,
+            held_since: None,
             failed_step: None,
             reason: None,
             last_error: None,
@@ -74,26 +76,29 @@ impl Case {
         };
         let status = TenantStatus {
             phase,
+            observed_generation: Some(1),
+            region: Some("us-east-1".into()),
             paid_at: begun.then_some(started_at),
             provisioning: begun.then_some(run),
             provisioned_at: (phase == Some(Phase::Active)).then_some(started_at),
             ..TenantStatus::default()
         };
         let view = View {
+            namespace: "shop".into(),
             name: "acme".into(),
             uid: "u1".into(),
             generation: Some(1),
             created_at: Timestamp::from_second(NOW - 60),
             deleting: false,
             finalizer: true,
-            labelled: true,
+            credentials: Credentials { proof: true, labelled: true, ..Credentials::default() },
             retry_token: None,
             force_delete: false,
             sent: BTreeSet::new(),
             spec,
             status,
         };
-        Self { view, plan: Some(plan()), facts: Facts::default(), policy: Policy::default() }
+        Self { view, plan: Some(plan()), observed: Observed::default(), policy: Policy::default() }
     }
 
     pub fn manual(mut self, approved: bool) -> Self {
@@ -111,14 +116,14 @@ impl Case {
         self
     }
 
-    pub fn billing(mut self, subscription: Option<SubscriptionFact>, session: Option<SessionFact>) -> Self {
-        self.facts.billing = Some(BillingFact { customer_id: Some("cus_1".into()), subscription, session });
+    pub fn billing(mut self, subscription: Option<ObservedSubscription>, session: Option<ObservedSession>) -> Self {
+        self.observed.billing = Some(ObservedBilling { customer_id: Some("cus_1".into()), subscription, session });
         self
     }
 
     pub fn decide(&self) -> Decision {
-        let (tenant, plan, facts, policy) = (&self.view, self.plan.as_ref(), &self.facts, &self.policy);
-        decide(&Input { tenant, plan, facts, now: Timestamp::from_second(NOW), policy })
+        let (tenant, plan, observed, policy) = (&self.view, self.plan.as_ref(), &self.observed, &self.policy);
+        decide(&Input { tenant, plan, observed, now: Timestamp::from_second(NOW), policy })
     }
 
     /// The effects that are wanted now.
@@ -139,14 +144,15 @@ impl Case {
 
     /// What is decided once that status has been written.
     pub fn after_record(mut self) -> Decision {
-        self.view.status = self.recorded();
-        self.facts.recorded();
+        let status = self.recorded();
+        self.observed.recorded(&self.view.status, &status);
+        self.view.status = status;
         self.decide()
     }
 }
 
-pub fn subscription(status: &str) -> SubscriptionFact {
-    SubscriptionFact {
+pub fn subscription(status: &str) -> ObservedSubscription {
+    ObservedSubscription {
         id: "sub_1".into(),
         status: status.into(),
         payment_method: true,
@@ -155,9 +161,9 @@ pub fn subscription(status: &str) -> SubscriptionFact {
     }
 }
 
-pub fn session(state: SessionState, attempt: u32) -> SessionFact {
+pub fn session(state: SessionState, attempt: u32) -> ObservedSession {
     let url = (state == SessionState::Open).then(|| "https://pay.example/cs_1".to_owned());
-    SessionFact { id: format!("cs_{attempt}"), url, state, expires_at: Timestamp::from_second(NOW + 3600), attempt }
+    ObservedSession { id: format!("cs_{attempt}"), url, state, expires_at: Timestamp::from_second(NOW + 3600), attempt }
 }
 
 pub fn failure(step: &str, retryable: bool) -> Failure {
@@ -165,9 +171,20 @@ pub fn failure(step: &str, retryable: bool) -> Failure {
         step: step.into(),
         reason: "PineconeProviderError".into(),
         message: "Pinecone: answered 500".into(),
+        blame: Blame::Call,
         retryable,
         retry_after: None,
     }
+}
+
+/// Something that only the operator of the service can fix.
+pub fn operator_fault(step: &str) -> Failure {
+    Failure { reason: "PineconeQuotaExceeded".into(), blame: Blame::Operator, ..failure(step, false) }
+}
+
+/// A provider that is known to be away, and back in some seconds at best.
+pub fn outage(step: &str) -> Failure {
+    Failure { reason: "PineconeUnavailable".into(), blame: Blame::Outage, retry_after: Some(5), ..failure(step, true) }
 }
 
 /// Status and reason of a condition.

@@ -25,9 +25,9 @@ fn every_phase_can_be_left() {
 fn providers_first_and_then_the_object() {
     let mut case = new(Phase::Deleting);
     assert_eq!(case.effects(), ALL);
-    case.facts.done.insert(Effect::DeleteSecrets);
+    case.observed.done.insert(Effect::DeleteSecrets);
     assert_eq!(case.effects(), [Effect::DeleteNamespace, Effect::CancelBilling]);
-    case.facts.done.extend(ALL);
+    case.observed.done.extend(ALL);
     assert_eq!(case.effects(), [Effect::RemoveFinalizer]);
     assert_eq!(new(Phase::Deleting).manual(true).effects(), ALL[..2]);
 }
@@ -42,8 +42,8 @@ fn without_our_finalizer_there_is_nothing_to_do() {
 #[test]
 fn a_provider_that_is_away_is_named_and_waited_for() {
     let mut case = new(Phase::Deleting);
-    case.facts.done.extend([Effect::DeleteSecrets, Effect::CancelBilling]);
-    case.facts.failure = Some(failure("Namespace", true));
+    case.observed.done.extend([Effect::DeleteSecrets, Effect::CancelBilling]);
+    case.observed.failure = Some(failure("Namespace", true));
     let status = case.recorded();
     assert!(fails(&status, "CleanedUp", "PineconeProviderError"));
     let message = status.message.expect("a message");
@@ -54,7 +54,7 @@ fn a_provider_that_is_away_is_named_and_waited_for() {
 fn force_says_what_is_left_behind_and_lets_go() {
     let mut case = new(Phase::Deleting);
     case.view.force_delete = true;
-    case.facts.failure = Some(failure("Namespace", true));
+    case.observed.failure = Some(failure("Namespace", true));
     let status = case.recorded();
     assert!(fails(&status, "CleanedUp", "Forced"));
     case.view.status = status;

@@ -1,9 +1,9 @@
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::Refund;
 use tenant_operator::api::{Timestamp, TriggeredBy};
-use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome, RefundFact, Samples};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedRefund, Outcome, Samples};
 
-use crate::case::{Case, NOW, failure, holds, subscription};
+use crate::case::{Case, NOW, fails, failure, holds, subscription};
 
 fn new() -> Case {
     Case::new(Some(Phase::Failed))
@@ -15,18 +15,24 @@ fn refunded() -> Case {
     case
 }
 
+/// Ops know.
+fn told() -> Case {
+    let [alert, _] = notices();
+    new().sent(&alert)
+}
+
 fn notices() -> [Notice; 2] {
     [Notice::FailedAlert("first".into()), Notice::FailedMail("first".into())]
 }
 
 #[test]
 fn collection_is_paused_and_then_the_money_given_back() {
-    assert_eq!(new().effects(), [Effect::ReadBilling]);
-    let mut case = new().billing(Some(subscription("active")), None);
+    assert_eq!(told().effects(), [Effect::ReadBilling]);
+    let mut case = told().billing(Some(subscription("active")), None);
     assert_eq!(case.effects(), [Effect::PauseCollection]);
-    case.facts.learn(&Effect::PauseCollection, Outcome::Done);
+    case.observed.learn(&Effect::PauseCollection, Outcome::Done);
     assert_eq!(case.effects(), [Effect::Refund]);
-    case.facts.refund = Some(RefundFact { amount: 4900, currency: Some("usd".into()) });
+    case.observed.refund = Some(ObservedRefund { amount: 4900, currency: Some("usd".into()) });
     let status = case.recorded();
     assert_eq!(status.refund.as_ref().map(|r| r.amount), Some(4900));
     assert!(holds(&status, "Refunded", "Refunded"));
@@ -35,19 +41,19 @@ fn collection_is_paused_and_then_the_money_given_back() {
 /// Found by the model: the pass that paused collection goes on with a retry that was asked for meanwhile.
 #[test]
 fn what_this_pass_paused_it_resumes_for_a_retry_that_came_meanwhile() {
-    let mut case = new().billing(Some(subscription("active")), None);
-    case.facts.learn(&Effect::PauseCollection, Outcome::Done);
+    let mut case = told().billing(Some(subscription("active")), None);
+    case.observed.learn(&Effect::PauseCollection, Outcome::Done);
     case.view.retry_token = Some("2".into());
     case.view.status = case.recorded();
-    (case.facts.api_key, case.facts.namespace, case.facts.samples) = (Some(true), true, Samples::Seen);
+    (case.observed.api_key, case.observed.namespace, case.observed.samples) = (Some(true), true, Samples::Seen);
     assert_eq!(case.effects(), [Effect::ResumeCollection]);
 }
 
 #[test]
 fn nothing_paid_is_nothing_given_back_and_says_so() {
-    let mut case = new().billing(Some(subscription("trialing")), None);
-    case.facts.learn(&Effect::PauseCollection, Outcome::Done);
-    case.facts.refund = Some(RefundFact { amount: 0, currency: None });
+    let mut case = told().billing(Some(subscription("trialing")), None);
+    case.observed.learn(&Effect::PauseCollection, Outcome::Done);
+    case.observed.refund = Some(ObservedRefund { amount: 0, currency: None });
     assert!(holds(&case.recorded(), "Refunded", "NothingPaid"));
 }
 
@@ -60,7 +66,7 @@ fn billing_by_hand_has_nothing_to_give_back() {
 fn ops_and_the_customer_are_told_once_in_each_run() {
     assert_eq!(refunded().effects(), notices().map(Effect::Notify));
     let mut case = refunded();
-    case.facts.sent.extend(notices());
+    case.observed.sent.extend(notices());
     assert_eq!(case.effects(), [Effect::MarkSent(notices().to_vec())]);
     let told = notices().iter().fold(refunded(), Case::sent);
     assert_eq!(told.decide(), Decision::Wait(None));
@@ -73,15 +79,34 @@ fn ops_and_the_customer_are_told_once_in_each_run() {
 fn a_mail_that_cannot_be_sent_is_tried_again() {
     let [alert, mail] = notices();
     let mut case = refunded().sent(&alert);
-    case.facts.unsent.insert(mail, failure("Notice", true));
+    case.observed.unsent.insert(mail, failure("Notice", true));
     assert_eq!(case.decide(), Decision::Wait(Some(case.policy.notice_retry)));
 }
 
 #[test]
-fn a_failure_of_stripe_is_waited_out() {
-    let mut case = new();
-    case.facts.failure = Some(failure("Billing", true));
+fn a_refund_that_fails_is_shown_and_silences_nobody() {
+    let [alert, mail] = notices();
+    assert_eq!(new().effects(), [Effect::Notify(alert.clone())], "before anything is asked of Stripe");
+    let mut case = told();
+    case.observed.failure = Some(failure("Billing", true));
+    assert!(fails(&case.recorded(), "Refunded", "PineconeProviderError"));
+    let status = case.recorded();
+    case.observed.recorded(&case.view.status, &status);
+    case.view.status = status;
+    assert_eq!(case.effects(), [Effect::Notify(mail.clone())], "the customer is told all the same");
+    let mut case = case.sent(&mail);
     assert_eq!(case.decide(), Decision::Wait(Some(case.policy.notice_retry)));
+    case.observed.failures = 3;
+    assert_eq!(case.decide(), Decision::Wait(Some(case.policy.notice_retry * 8)), "less and less often");
+}
+
+#[test]
+fn an_edited_spec_is_observed() {
+    let mut case = notices().iter().fold(refunded(), Case::sent);
+    assert_eq!(case.decide(), Decision::Wait(None));
+    case.view.generation = Some(2);
+    assert_eq!(case.recorded().observed_generation, Some(2));
+    assert_eq!(case.after_record(), Decision::Wait(None));
 }
 
 #[test]

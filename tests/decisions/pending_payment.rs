@@ -1,21 +1,28 @@
 use tenant_operator::api::phase::TriggeredBy;
+use tenant_operator::api::tenant::StripeRefs;
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, SessionState};
 
 use crate::case::{Case, NOW, fails, failure, holds, session, subscription};
 
 fn new() -> Case {
-    Case::new(None)
+    known(Case::new(None))
 }
 
 fn waiting() -> Case {
-    Case::new(Some(Phase::PendingPayment))
+    known(Case::new(Some(Phase::PendingPayment)))
+}
+
+/// The customer's id is in the spec.
+fn known(mut case: Case) -> Case {
+    case.view.spec.billing.stripe = Some(StripeRefs { customer_id: Some("cus_1".into()), ..StripeRefs::default() });
+    case
 }
 
 #[test]
 fn a_tenant_that_was_never_seen_gets_its_identity_first() {
     let mut case = new();
-    (case.view.finalizer, case.view.labelled, case.view.spec.tenant_id) = (false, false, None);
+    (case.view.finalizer, case.view.credentials, case.view.spec.tenant_id) = (false, Default::default(), None);
     assert_eq!(case.effects(), [Effect::AssignIdentity]);
 }
 
@@ -23,6 +30,34 @@ fn a_tenant_that_was_never_seen_gets_its_identity_first() {
 fn stripe_is_asked_before_anything_is_made_there() {
     assert_eq!(new().effects(), [Effect::ReadBilling]);
     assert_eq!(new().billing(None, None).effects(), [Effect::OpenCheckout { attempt: 1 }]);
+}
+
+/// An address that is edited before the payment must not make a second customer.
+#[test]
+fn the_customers_id_is_kept_as_soon_as_there_is_one() {
+    let mut case = waiting().billing(None, Some(session(SessionState::Open, 1)));
+    case.view.spec.billing.stripe = None;
+    assert_eq!(case.effects(), [Effect::StoreStripeIds { customer: "cus_1".into(), subscription: None }]);
+}
+
+#[test]
+fn no_link_is_made_while_there_is_no_room_for_a_tenant() {
+    let mut case = waiting().billing(None, None);
+    case.observed.capacity_missing = Some("Pinecone: the index is full".into());
+    let status = case.recorded();
+    assert!(fails(&status, "PaymentReceived", "CapacityMissing"));
+    assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.hold_retry)));
+    let mut open = waiting().billing(None, Some(session(SessionState::Open, 1)));
+    open.observed.capacity_missing.clone_from(&case.observed.capacity_missing);
+    assert!(open.recorded().checkout.is_some(), "a link that exists is not taken away");
+}
+
+#[test]
+fn what_came_to_nothing_gets_a_new_link() {
+    for status in ["canceled", "incomplete_expired"] {
+        let case = waiting().billing(Some(subscription(status)), Some(session(SessionState::Complete, 1)));
+        assert_eq!(case.effects(), [Effect::NextCheckout { attempt: 2 }], "{status}");
+    }
 }
 
 #[test]
@@ -35,14 +70,21 @@ fn an_open_session_is_shown_as_the_link() {
     let (ready, reconciling) =
         (fails(&status, "Ready", "AwaitingPayment"), fails(&status, "Stalled", "AwaitingPayment"));
     assert!(ready && reconciling, "waiting for a customer is neither progress nor a fault");
-    assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.resync)));
+    assert_eq!(case.clone().after_record(), Decision::Wait(Some(3600)), "until the link expires");
+    let mut shown = waiting();
+    shown.view.status.checkout = status.checkout;
+    assert_eq!(shown.decide(), Decision::Wait(Some(3600)), "nothing is asked of Stripe meanwhile");
+    shown.observed.resync = true;
+    assert_eq!(shown.effects(), [Effect::ReadBilling], "unless something changed there");
+    shown.observed.resync = false;
+    shown.view.status.checkout.as_mut().expect("a link").expires_at = Timestamp::from_second(NOW);
+    assert_eq!(shown.effects(), [Effect::ReadBilling], "or the link has expired");
 }
 
 #[test]
 fn an_expired_session_is_numbered_on_in_the_spec_before_a_new_one_is_made() {
     let mut case = waiting().billing(None, Some(session(SessionState::Expired, 1)));
     assert_eq!(case.effects(), [Effect::NextCheckout { attempt: 2 }]);
-    case.view.spec.billing.stripe = Some(Default::default());
     case.view.spec.billing.stripe.as_mut().expect("set").checkout_attempt = Some(2);
     assert_eq!(case.effects(), [Effect::OpenCheckout { attempt: 2 }]);
 }
@@ -59,7 +101,7 @@ fn a_complete_session_whose_payment_is_not_through_is_waited_for() {
 #[test]
 fn the_ids_are_kept_in_the_spec_before_provisioning_begins() {
     let mut case = waiting().billing(Some(subscription("trialing")), Some(session(SessionState::Complete, 1)));
-    let ids = Effect::StoreStripeIds { customer: "cus_1".into(), subscription: "sub_1".into() };
+    let ids = Effect::StoreStripeIds { customer: "cus_1".into(), subscription: Some("sub_1".into()) };
     assert_eq!(case.effects(), [ids]);
     case.view.spec.billing.stripe = Case::new(Some(Phase::Active)).view.spec.billing.stripe;
     let status = case.recorded();
@@ -109,12 +151,12 @@ fn a_plan_that_is_not_there_or_has_no_price_is_named() {
 #[test]
 fn a_failure_of_stripe_is_said_and_tried_again() {
     let mut case = waiting();
-    case.facts.failure = Some(failure("Billing", true));
+    case.observed.failure = Some(failure("Billing", true));
     let status = case.recorded();
     assert!(holds(&status, "Reconciling", "PineconeProviderError"));
     assert_eq!(status.phase, Some(Phase::PendingPayment));
-    // The failure went with the record; the next pass asks Stripe again.
-    assert_eq!(case.after_record(), Decision::Act(vec![Effect::ReadBilling]));
+    // Not at once: the next reconcile asks Stripe again.
+    assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.notice_retry)));
 }
 
 #[test]

@@ -10,7 +10,7 @@ fn new() -> Case {
 /// Everything made and the samples seen.
 fn done() -> Case {
     let mut case = new();
-    (case.facts.api_key, case.facts.namespace, case.facts.samples) = (Some(true), true, Samples::Seen);
+    (case.observed.api_key, case.observed.namespace, case.observed.samples) = (Some(true), true, Samples::Seen);
     case
 }
 
@@ -18,7 +18,7 @@ fn done() -> Case {
 fn what_does_not_need_each_other_is_made_side_by_side() {
     let mut case = Case::new(Some(Phase::Provisioning));
     assert_eq!(case.effects(), [Effect::EnsureApiKey, Effect::ReadBilling, Effect::EnsureNamespace]);
-    case.facts.namespace = true;
+    case.observed.namespace = true;
     assert_eq!(case.effects(), [Effect::EnsureApiKey, Effect::ReadBilling, Effect::StoreSamples]);
     assert_eq!(new().manual(true).effects(), [Effect::EnsureApiKey, Effect::EnsureNamespace]);
 }
@@ -26,14 +26,14 @@ fn what_does_not_need_each_other_is_made_side_by_side() {
 #[test]
 fn samples_that_were_stored_are_not_yet_seen() {
     let mut case = done();
-    case.facts.samples = Samples::Stored;
+    case.observed.samples = Samples::Stored;
     assert_eq!(case.effects(), [Effect::VerifySamples]);
 }
 
 #[test]
 fn a_plan_without_samples_waits_for_none() {
     let mut case = done();
-    case.facts.samples = Samples::Unknown;
+    case.observed.samples = Samples::Unknown;
     case.plan.as_mut().expect("a plan").sample_data = SampleData::None;
     assert!(holds(&case.recorded(), "SampleDataReady", "NotWanted"));
 }
@@ -53,9 +53,9 @@ fn all_done_is_active_with_what_the_plan_gives() {
 #[test]
 fn collection_that_a_failure_paused_is_resumed_before_active() {
     let mut case = done();
-    case.facts.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there").paused = true;
+    case.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there").paused = true;
     assert_eq!(case.effects(), [Effect::ResumeCollection]);
-    case.facts.learn(&Effect::ResumeCollection, Outcome::Done);
+    case.observed.learn(&Effect::ResumeCollection, Outcome::Done);
     assert_eq!(case.recorded().phase, Some(Phase::Active));
 }
 
@@ -64,14 +64,14 @@ fn an_attempt_that_failed_is_counted_and_waited_after() {
     let mut case = new();
     case.policy.jitter_percent = 0;
     for (attempt, wait) in [(1, 60), (2, 120), (3, 240)] {
-        case.facts.failure = Some(failure("Namespace", true));
+        case.observed.failure = Some(failure("Namespace", true));
         let status = case.recorded();
         let run = status.provisioning.clone().expect("attempts");
         assert_eq!((run.attempts, run.next_retry_at.map(Timestamp::as_second)), (attempt, Some(NOW + wait)));
         assert!(fails(&status, "NamespaceReady", "PineconeProviderError"));
         case.view.status = status;
     }
-    case.facts.failure = Some(failure("Namespace", true));
+    case.observed.failure = Some(failure("Namespace", true));
     let status = case.recorded();
     assert_eq!((status.phase, status.provisioning.expect("attempts").attempts), (Some(Phase::Failed), 4));
 }
@@ -79,7 +79,7 @@ fn an_attempt_that_failed_is_counted_and_waited_after() {
 #[test]
 fn a_failure_that_no_retry_can_mend_ends_at_once() {
     let mut case = new();
-    case.facts.failure = Some(failure("SampleData", false));
+    case.observed.failure = Some(failure("SampleData", false));
     let status = case.recorded();
     assert_eq!(status.phase, Some(Phase::Failed));
     assert!(holds(&status, "Stalled", "PineconeProviderError"));
@@ -88,7 +88,7 @@ fn a_failure_that_no_retry_can_mend_ends_at_once() {
 #[test]
 fn a_provider_that_names_a_longer_wait_gets_it() {
     let mut case = new();
-    case.facts.failure =
+    case.observed.failure =
         Some(tenant_operator::lifecycle::Failure { retry_after: Some(900), ..failure("Namespace", true) });
     let run = case.recorded().provisioning.expect("attempts");
     assert_eq!(run.next_retry_at.map(Timestamp::as_second), Some(NOW + 900));
@@ -97,13 +97,13 @@ fn a_provider_that_names_a_longer_wait_gets_it() {
 #[test]
 fn samples_that_are_a_best_effort_hold_nobody_up() {
     let mut case = done();
-    case.facts.samples = Samples::Stored;
+    case.observed.samples = Samples::Stored;
     case.plan.as_mut().expect("a plan").sample_data = SampleData::BestEffort;
-    case.facts.failure = Some(failure("SampleData", true));
+    case.observed.failure = Some(failure("SampleData", true));
     let status = case.recorded();
     assert_eq!(status.phase, Some(Phase::Active));
     assert!(fails(&status, "SampleDataReady", "PineconeProviderError"));
-    case.facts.failure = Some(failure("Namespace", true));
+    case.observed.failure = Some(failure("Namespace", true));
     assert_eq!(case.recorded().phase, Some(Phase::Provisioning), "the namespace is never optional");
 }
 
@@ -121,11 +121,11 @@ fn slow_is_said_while_waiting_at_the_moment_it_is_true() {
     assert_eq!(between_attempts(10).decide(), Decision::Wait(Some(200)));
     assert_eq!(between_attempts(200).decide(), Decision::Wait(Some(100)), "until slow, not until the next attempt");
     let case = between_attempts(300);
-    assert_eq!(case.effects(), [Effect::Notify(Notice::SlowAlert)]);
+    assert_eq!(case.effects(), [Effect::Notify(slow_alert())]);
     let mut told = case.clone();
-    told.facts.sent.insert(Notice::SlowAlert);
-    assert_eq!(told.effects(), [Effect::MarkSent(vec![Notice::SlowAlert])]);
-    let marked = case.sent(&Notice::SlowAlert);
+    told.observed.sent.insert(slow_alert());
+    assert_eq!(told.effects(), [Effect::MarkSent(vec![slow_alert()])]);
+    let marked = case.sent(&slow_alert());
     assert!(holds(&marked.recorded(), "Slow", "SlowProvisioning"));
     assert_eq!(marked.after_record(), Decision::Wait(Some(200)));
 }
@@ -136,8 +136,8 @@ fn slow_is_said_of_a_tenant_whose_plan_went_away_too() {
     case.plan = None;
     case.view.status = case.recorded();
     assert!(holds(&case.view.status, "Stalled", "PlanNotFound"));
-    assert_eq!(case.effects(), [Effect::Notify(Notice::SlowAlert)]);
-    case.facts.unsent.insert(Notice::SlowAlert, failure("Notice", true));
+    assert_eq!(case.effects(), [Effect::Notify(slow_alert())]);
+    case.observed.unsent.insert(slow_alert(), failure("Notice", true));
     assert!(holds(&case.recorded(), "Slow", "SlowProvisioning"), "without the alert, too");
     let retry = case.policy.notice_retry;
     assert_eq!(case.after_record(), Decision::Wait(Some(retry)), "and the alert is tried again");
@@ -146,9 +146,9 @@ fn slow_is_said_of_a_tenant_whose_plan_went_away_too() {
 #[test]
 fn slow_ends_with_active_and_a_retry_begins_anew() {
     let mut case = done();
-    case.view.status = between_attempts(300).sent(&Notice::SlowAlert).recorded();
+    case.view.status = between_attempts(300).sent(&slow_alert()).recorded();
     case.view.status.provisioning.as_mut().expect("a run").next_retry_at = None;
-    assert!(fails(&case.sent(&Notice::SlowAlert).recorded(), "Slow", "Active"));
+    assert!(fails(&case.sent(&slow_alert()).recorded(), "Slow", "Active"));
     let mut retried = between_attempts(3000);
     retried.view.status.provisioning.as_mut().expect("a run").started_at = Timestamp::from_second(NOW - 10);
     assert_eq!(retried.decide(), Decision::Wait(Some(200)));
@@ -159,4 +159,8 @@ fn the_welcome_is_announced_unless_it_was_sent() {
     let pending = condition(&done().recorded(), "WelcomeEmailSent");
     assert_eq!(pending.map(|(_, reason)| reason).as_deref(), Some("Pending"));
     assert_eq!(condition(&done().sent(&Notice::Welcome).recorded(), "WelcomeEmailSent"), None);
+}
+
+fn slow_alert() -> Notice {
+    Notice::SlowAlert("first".into())
 }

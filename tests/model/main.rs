@@ -30,8 +30,8 @@ fn a_tenant_that_pays_by_stripe() {
 
 #[test]
 fn a_tenant_billed_by_hand() {
-    let budget = Budget { crashes: 2, faults: 1, stale: 1, wipes: 1, secrets: 1, rushes: 1, ..Budget::default() };
-    explore("Manual, lost status and Secrets, a rush", Small::new(BillingMode::Manual, budget));
+    let budget = Budget { crashes: 2, faults: 1, stale: 1, wipes: 1, secrets: 1, overloads: 1, ..Budget::default() };
+    explore("Manual, lost status and Secrets, overload", Small::new(BillingMode::Manual, budget));
 }
 
 #[test]

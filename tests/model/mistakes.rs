@@ -1,6 +1,6 @@
 //! Mistakes that one could make in `decide`, as variants of its inputs and of the rules around it.
 
-use tenant_operator::lifecycle::{Facts, Samples, View};
+use tenant_operator::lifecycle::{Observed, Samples, View};
 
 /// A seeded mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,9 +21,9 @@ pub enum Mistake {
 
 impl Mistake {
     /// What a decision that makes this mistake would see.
-    pub fn tamper(self, view: &mut View, facts: &mut Facts) {
+    pub fn tamper(self, view: &mut View, observed: &mut Observed) {
         match self {
-            Self::SamplesAssumedSeen if facts.samples == Samples::Stored => facts.samples = Samples::Seen,
+            Self::SamplesAssumedSeen if observed.samples == Samples::Stored => observed.samples = Samples::Seen,
             Self::SentForgotten => view.sent.clear(),
             Self::AttemptsForgotten => {
                 if let Some(p) = &mut view.status.provisioning {
@@ -31,7 +31,7 @@ impl Mistake {
                 }
             }
             Self::PauseUnseen => {
-                if let Some(s) = facts.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
+                if let Some(s) = observed.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
                     s.paused = s.paused && view.status.phase == Some(tenant_operator::api::Phase::Failed);
                 }
             }

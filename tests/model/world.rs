@@ -2,15 +2,15 @@
 
 mod explore;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tenant_operator::api::conditions::is_true;
-use tenant_operator::api::plan::{Limits, Models, Money};
+use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
 use tenant_operator::api::tenant::{BillingMode, StripeRefs};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
-    BillingFact, Decision, Effect, Facts, Failure, Input, Notice, Outcome, Policy, RefundFact, SessionFact,
-    SessionState, SubscriptionFact, View, decide,
+    Blame, Decision, Effect, Failure, Input, Notice, Observed, ObservedBilling, ObservedRefund, ObservedSession,
+    ObservedSubscription, Outcome, Policy, SessionState, View, decide,
 };
 
 use crate::mistakes::Mistake;
@@ -37,14 +37,14 @@ pub struct Budget {
     /// A webhook writes Stripe's ids into the spec: late, repeated, in the middle of a pass.
     pub webhooks: u8,
     /// A pass runs while many other tenants are being provisioned.
-    pub rushes: u8,
+    pub overloads: u8,
 }
 
 /// A pass of the controller: what it holds in memory, and loses in a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Pass {
     view: View,
-    facts: Facts,
+    observed: Observed,
     pending: BTreeSet<Effect>,
     /// Somebody else has written the object since it was read.
     overtaken: bool,
@@ -74,7 +74,10 @@ pub struct State {
     paused: bool,
     charges: u8,
     refunds: u8,
-    mails: BTreeSet<Notice>,
+    /// How often each was really sent.
+    sent: BTreeMap<Notice, u8>,
+    /// The bulk resync saw a difference.
+    hint: bool,
     transition_lost: bool,
 }
 
@@ -82,7 +85,7 @@ pub struct State {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Action {
     Start,
-    StartInRush,
+    StartOverloaded,
     StartStale,
     Decide,
     Do(Effect),
@@ -120,6 +123,7 @@ impl Small {
             stripe_price_id: Some("price_1".into()),
             monthly_price: Money { amount: 1, currency: "usd".into() },
             trial_days: 0,
+            limit_changes: LimitChanges::default(),
             limits: Limits::default(),
             features: Vec::new(),
             models: Models::default(),
@@ -133,12 +137,12 @@ impl Small {
 
     fn decide(&self, state: &State) -> Decision {
         let Some(pass) = &state.pass else { return Decision::Wait(None) };
-        let (mut view, mut facts) = (pass.view.clone(), pass.facts.clone());
+        let (mut view, mut observed) = (pass.view.clone(), pass.observed.clone());
         if let Some(mistake) = self.mistake {
-            mistake.tamper(&mut view, &mut facts);
+            mistake.tamper(&mut view, &mut observed);
         }
         let now = Timestamp::from_second(state.now);
-        decide(&Input { tenant: &view, plan: Some(&self.plan), facts: &facts, now, policy: &self.policy })
+        decide(&Input { tenant: &view, plan: Some(&self.plan), observed: &observed, now, policy: &self.policy })
     }
 
     /// The controller's next move without any fault.
@@ -166,6 +170,7 @@ impl Small {
                 true
             }
             Decision::Wait(_) => {
+                state.hint &= pass.observed.billing.is_none();
                 state.pass = None;
                 // Time passes only while nothing else can.
                 if let Some(at) = state.tenant.status.provisioning.as_ref().and_then(|p| p.next_retry_at) {
@@ -183,7 +188,7 @@ impl Small {
             state.pass = None;
             return;
         }
-        pass.facts.recorded();
+        pass.observed.recorded(&pass.view.status, &status);
         pass.view.status = status.clone();
         state.before = Some(Box::new(state.tenant.clone()));
         state.transition_lost |= status.transitions.len() < state.tenant.status.transitions.len();
@@ -242,15 +247,17 @@ impl Small {
             Effect::StoreSamples => state.stored = true,
             Effect::VerifySamples => state.seen = true,
             Effect::Notify(notice) => {
-                state.mails.insert(notice.clone());
+                *state.sent.entry(notice.clone()).or_default() += 1;
             }
             Effect::Refund => {
-                // Stripe itself refuses a second refund of a charge.
-                state.refunds = state.charges;
-                return Outcome::Refunded(RefundFact { amount: i64::from(state.refunds), currency: None });
+                // Whoever looks first refunds no charge twice.
+                if state.refunds < state.charges || repeated {
+                    state.refunds += 1;
+                }
+                return Outcome::Refunded(ObservedRefund { amount: i64::from(state.refunds), currency: None });
             }
             Effect::PauseCollection => {
-                state.paused = pass.facts.billing.as_ref().is_some_and(|b| b.subscription.is_some());
+                state.paused = pass.observed.billing.as_ref().is_some_and(|b| b.subscription.is_some());
             }
             Effect::ResumeCollection => state.paused = false,
             Effect::CancelBilling => {
@@ -296,12 +303,12 @@ impl Small {
             Some(Phase::Active) => {
                 let parts = s.namespace && s.stored && s.secret && !s.paused;
                 let told =
-                    s.mails.contains(&Notice::Welcome) && is_true(&s.tenant.status.conditions, "WelcomeEmailSent");
+                    s.sent.contains_key(&Notice::Welcome) && is_true(&s.tenant.status.conditions, "WelcomeEmailSent");
                 parts && told && is_true(&s.tenant.status.conditions, "Ready")
             }
             Some(Phase::Failed) => {
                 let paid = self.mode == BillingMode::Manual || (s.refunds == s.charges && s.paused);
-                let told = s.mails.iter().any(|m| matches!(m, Notice::FailedMail(_)));
+                let told = s.sent.keys().any(|m| matches!(m, Notice::FailedMail(_)));
                 paid && told && is_true(&s.tenant.status.conditions, "Stalled")
             }
             _ => false,
@@ -314,6 +321,7 @@ fn failure() -> Outcome {
         step: "SampleData".into(),
         reason: "Injected".into(),
         message: "injected".into(),
+        blame: Blame::Call,
         retryable: true,
         retry_after: None,
     })
@@ -334,15 +342,15 @@ fn writes_object(effect: &Effect) -> bool {
 impl State {
     fn start(&mut self, view: View) {
         if !self.gone {
-            let facts = Facts { api_key: Some(self.secret), ..Facts::default() };
-            self.pass = Some(Box::new(Pass { view, facts, pending: BTreeSet::new(), overtaken: false }));
+            let observed = Observed { api_key: Some(self.secret), resync: self.hint, ..Observed::default() };
+            self.pass = Some(Box::new(Pass { view, observed, pending: BTreeSet::new(), overtaken: false }));
         }
     }
 
     fn learn(&mut self, effect: &Effect, outcome: Outcome) {
         if let Some(pass) = &mut self.pass {
             pass.pending.remove(effect);
-            pass.facts.learn(effect, outcome);
+            pass.observed.learn(effect, outcome);
         }
     }
 
@@ -356,7 +364,8 @@ impl State {
         let refs = |t: &mut View| -> StripeRefs { t.spec.billing.stripe.clone().unwrap_or_default() };
         match effect {
             Effect::AssignIdentity => {
-                (tenant.finalizer, tenant.labelled) = (true, true);
+                tenant.finalizer = true;
+                (tenant.credentials.proof, tenant.credentials.labelled) = (true, true);
                 tenant.spec.tenant_id = Some("t".into());
             }
             Effect::NextCheckout { attempt } => {
@@ -365,7 +374,7 @@ impl State {
             Effect::StoreStripeIds { customer, subscription } => {
                 tenant.spec.billing.stripe = Some(StripeRefs {
                     customer_id: Some(customer.clone()),
-                    subscription_id: Some(subscription.clone()),
+                    subscription_id: subscription.clone(),
                     ..refs(tenant)
                 });
             }
@@ -375,8 +384,8 @@ impl State {
         }
     }
 
-    fn billing(&self) -> BillingFact {
-        let subscription = self.subscribed.then(|| SubscriptionFact {
+    fn billing(&self) -> ObservedBilling {
+        let subscription = self.subscribed.then(|| ObservedSubscription {
             id: "sub_1".into(),
             status: match (self.cancelled, self.settled) {
                 (true, _) => "canceled",
@@ -388,14 +397,14 @@ impl State {
             paused: self.paused,
             trial_ends_at: None,
         });
-        let session = self.session.map(|(attempt, state)| SessionFact {
+        let session = self.session.map(|(attempt, state)| ObservedSession {
             id: format!("cs_{attempt}"),
             url: Some("https://pay".into()),
             state,
             expires_at: Timestamp::from_second(0),
             attempt,
         });
-        BillingFact { customer_id: (self.customers > 0).then(|| "cus_1".into()), subscription, session }
+        ObservedBilling { customer_id: (self.customers > 0).then(|| "cus_1".into()), subscription, session }
     }
 
     fn pay(&mut self) {
@@ -418,6 +427,7 @@ impl State {
         let before = self.tenant.spec.billing.stripe.clone().unwrap_or_default();
         self.tenant.spec.billing.stripe =
             Some(StripeRefs { customer_id: Some("cus_1".into()), subscription_id: Some("sub_1".into()), ..before });
+        self.hint = true;
         self.overtake();
     }
 
@@ -432,5 +442,6 @@ impl State {
         self.pay();
         self.settle();
         self.visible |= self.stored;
+        self.hint = true;
     }
 }

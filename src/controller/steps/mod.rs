@@ -1,9 +1,11 @@
 //! One file for each thing that a tenant owns.
 
-pub mod api_key;
 pub mod billing;
-pub mod cleanup;
+mod error;
 pub mod identity;
 pub mod namespace;
 pub mod notices;
 pub mod samples;
+pub mod secrets;
+
+pub use error::StepError;

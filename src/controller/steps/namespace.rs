@@ -2,20 +2,43 @@
 
 use std::time::Duration;
 
-use crate::api::Tenant;
-use crate::controller::context::Context;
-use crate::lifecycle::{Outcome, View};
+use crate::lifecycle::{Blame, Outcome};
 use crate::providers::ProviderError;
+use crate::providers::pinecone::Pinecone;
 
-/// Makes it, tolerates that it is there, and waits until it is usable. The attempt's limit ends the wait.
-pub async fn ensure(context: &Context, tenant: &Tenant) -> Result<Outcome, ProviderError> {
-    let name = View::of(tenant).pinecone_namespace();
-    let pinecone = &context.providers.pinecone;
-    pinecone.create_namespace(&name).await?;
-    let mut wait = Duration::from_millis(50);
-    while !pinecone.namespace_exists(&name).await? {
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(2));
+/// The waits between looks for what was just written. What takes longer is looked for in a reconcile of its own, so that
+/// nothing is held meanwhile.
+pub const LOOKS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
+
+/// Makes it, tolerates that it is there, and sees whether it is usable.
+pub async fn ensure(pinecone: &Pinecone, name: &str) -> Result<Outcome, ProviderError> {
+    pinecone.create_namespace(name).await?;
+    let mut waits = LOOKS.iter();
+    while !pinecone.namespace_exists(name).await? {
+        let Some(wait) = waits.next() else { return Ok(Outcome::NotYet) };
+        tokio::time::sleep(*wait).await;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Sees whether it is still there.
+pub async fn check(pinecone: &Pinecone, name: &str) -> Result<Outcome, ProviderError> {
+    Ok(if pinecone.namespace_exists(name).await? { Outcome::Done } else { Outcome::Missing })
+}
+
+/// Deletes it with its vectors, and sees that it is gone.
+pub async fn delete(pinecone: &Pinecone, name: &str) -> Result<Outcome, ProviderError> {
+    pinecone.delete_namespace(name).await?;
+    if pinecone.namespace_exists(name).await? {
+        return Err(ProviderError {
+            provider: "Pinecone",
+            status: None,
+            reason: "NotDeleted",
+            message: format!("accepted the deletion of namespace {name}, which still exists"),
+            blame: Blame::Call,
+            retryable: true,
+            retry_after: None,
+        });
     }
     Ok(Outcome::Done)
 }

@@ -2,15 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::api::{Plan, SampleDocument, Tenant};
-use crate::controller::context::Context;
-use crate::lifecycle::{Outcome, View};
+use super::namespace::LOOKS;
+use crate::api::{Plan, SampleDocument};
+use crate::lifecycle::Outcome;
 use crate::providers::ProviderError;
-use crate::providers::pinecone::Vector;
+use crate::providers::openai::OpenAi;
+use crate::providers::pinecone::{Pinecone, Vector};
 
 /// Texts whose embeddings are kept.
 const KEPT: usize = 2_000;
@@ -24,7 +24,7 @@ type ModelAndText = (String, String);
 impl Embeddings {
     async fn of(
         &self,
-        context: &Context,
+        openai: &OpenAi,
         model: &str,
         documents: &[SampleDocument],
     ) -> Result<Vec<Arc<Vec<f32>>>, ProviderError> {
@@ -33,8 +33,7 @@ impl Embeddings {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             documents.iter().map(|d| d.text.as_str()).filter(|t| !kept.contains_key(&key(t))).collect()
         };
-        let fresh =
-            if missing.is_empty() { Vec::new() } else { context.providers.openai.embed(model, &missing).await? };
+        let fresh = if missing.is_empty() { Vec::new() } else { openai.embed(model, &missing).await? };
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() + fresh.len() > KEPT {
             kept.clear();
@@ -47,52 +46,59 @@ impl Embeddings {
     }
 }
 
-async fn vectors(
-    context: &Context,
-    plan: Option<&Plan>,
-) -> Result<Vec<(SampleDocument, Arc<Vec<f32>>)>, ProviderError> {
-    let Some(plan) = plan else { return Ok(Vec::new()) };
-    let documents = &plan.spec.sample_documents;
-    let vectors = context.embeddings.of(context, &plan.spec.models.embedding, documents).await?;
-    Ok(documents.iter().cloned().zip(vectors).collect())
+/// What the samples of a plan need.
+#[derive(Clone, Copy)]
+pub struct Samples<'a> {
+    pub openai: &'a OpenAi,
+    pub pinecone: &'a Pinecone,
+    pub embeddings: &'a Embeddings,
+    pub plan: Option<&'a Plan>,
 }
 
-/// Embeds and upserts them.
-pub async fn store(context: &Context, tenant: &Tenant, plan: Option<&Plan>) -> Result<Outcome, ProviderError> {
-    let vectors: Vec<_> = vectors(context, plan)
-        .await?
-        .into_iter()
-        .map(|(document, values)| {
-            let mut metadata: BTreeMap<String, Value> =
-                document.metadata.into_iter().map(|(k, v)| (k, json!(v))).collect();
-            metadata.insert("text".into(), json!(document.text));
-            Vector { id: document.id, values: values.to_vec(), metadata }
-        })
-        .collect();
-    context.providers.pinecone.upsert(&View::of(tenant).pinecone_namespace(), &vectors).await?;
-    Ok(Outcome::Done)
-}
+impl Samples<'_> {
+    async fn vectors(&self) -> Result<Vec<(SampleDocument, Arc<Vec<f32>>)>, ProviderError> {
+        let Some(plan) = self.plan else { return Ok(Vec::new()) };
+        let documents = &plan.spec.sample_documents;
+        let vectors = self.embeddings.of(self.openai, &plan.spec.models.embedding, documents).await?;
+        Ok(documents.iter().cloned().zip(vectors).collect())
+    }
 
-/// Queries until every document was seen. The attempt's limit ends the wait.
-pub async fn verify(context: &Context, tenant: &Tenant, plan: Option<&Plan>) -> Result<Outcome, ProviderError> {
-    let vectors = vectors(context, plan).await?;
-    let namespace = View::of(tenant).pinecone_namespace();
-    let pinecone = &context.providers.pinecone;
-    let mut unseen: HashSet<&str> = vectors.iter().map(|(d, _)| d.id.as_str()).collect();
-    let mut wait = Duration::from_millis(50);
-    loop {
-        // One query sees all of them in a new namespace; among other documents each is asked for by its own vector.
-        for (document, vector) in &vectors {
-            if unseen.contains(document.id.as_str()) {
-                for found in pinecone.query(&namespace, vector, vectors.len()).await? {
-                    unseen.remove(found.id.as_str());
+    /// Embeds and upserts them.
+    pub async fn store(&self, namespace: &str) -> Result<Outcome, ProviderError> {
+        let vectors: Vec<_> = self
+            .vectors()
+            .await?
+            .into_iter()
+            .map(|(document, values)| {
+                let mut metadata: BTreeMap<String, Value> =
+                    document.metadata.into_iter().map(|(k, v)| (k, json!(v))).collect();
+                metadata.insert("text".into(), json!(document.text));
+                Vector { id: document.id, values: values.to_vec(), metadata }
+            })
+            .collect();
+        self.pinecone.upsert(namespace, &vectors).await?;
+        Ok(Outcome::Done)
+    }
+
+    /// Queries for each document that was not seen yet, a few times; more looks are for reconciles to come.
+    pub async fn verify(&self, namespace: &str) -> Result<Outcome, ProviderError> {
+        let vectors = self.vectors().await?;
+        let mut unseen: HashSet<&str> = vectors.iter().map(|(d, _)| d.id.as_str()).collect();
+        let mut waits = LOOKS.iter();
+        loop {
+            // One query sees all of them in a new namespace; among other documents each is asked for by its own vector.
+            for (document, vector) in &vectors {
+                if unseen.contains(document.id.as_str()) {
+                    for found in self.pinecone.query(namespace, vector, vectors.len()).await? {
+                        unseen.remove(found.id.as_str());
+                    }
                 }
             }
+            if unseen.is_empty() {
+                return Ok(Outcome::Done);
+            }
+            let Some(wait) = waits.next() else { return Ok(Outcome::NotYet) };
+            tokio::time::sleep(*wait).await;
         }
-        if unseen.is_empty() {
-            return Ok(Outcome::Done);
-        }
-        tokio::time::sleep(wait).await;
-        wait = (wait * 2).min(Duration::from_secs(2));
     }
 }

@@ -122,7 +122,7 @@ async fn api(
             if *before != fingerprint {
                 let message =
                     "Keys for idempotent requests can only be used with the same parameters they were first used with.";
-                return Problem::new(StatusCode::BAD_REQUEST, message).into_response();
+                return Problem { type_: "idempotency_error", ..Problem::bad(message) }.into_response();
             }
             let status = StatusCode::from_u16(*status).unwrap_or_default();
             return (status, [("idempotent-replayed", "true")], Json(answer.clone())).into_response();

@@ -14,18 +14,20 @@ pub type Events = Vec<(&'static str, Value)>;
 #[derive(Debug)]
 pub struct Problem {
     pub status: StatusCode,
+    /// Stripe's `error.type`.
+    pub type_: &'static str,
     pub code: Option<&'static str>,
     pub message: String,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, code: None, message: message.into() }
+        Self { status, type_: "invalid_request_error", code: None, message: message.into() }
     }
 
     pub fn missing(kind: &str, id: &str) -> Self {
         let message = format!("No such {kind}: '{id}'");
-        Self { status: StatusCode::NOT_FOUND, code: Some("resource_missing"), message }
+        Self { code: Some("resource_missing"), ..Self::new(StatusCode::NOT_FOUND, message) }
     }
 
     pub fn bad(message: impl Into<String>) -> Self {
@@ -35,7 +37,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let error = json!({"type": "invalid_request_error", "code": self.code, "message": self.message});
+        let error = json!({"type": self.type_, "code": self.code, "message": self.message});
         (self.status, Json(json!({"error": error}))).into_response()
     }
 }
@@ -56,10 +58,7 @@ pub fn handle(
         ("POST", ["checkout", "sessions", id, "expire"]) => sessions::expire(data, id, events),
         ("POST", ["subscriptions", id]) => subscriptions::update(data, id, p, events),
         ("DELETE", ["subscriptions", id]) => subscriptions::cancel(data, id, events),
-        ("DELETE", ["customers", id]) => {
-            data.find("customer", id)?["deleted"] = json!(true);
-            Ok(json!({"id": id, "object": "customer", "deleted": true}))
-        }
+        ("DELETE", ["customers", id]) => delete_customer(data, id, events),
         ("POST", ["refunds"]) => subscriptions::refund(data, p, events),
         ("GET", ["account"]) => Ok(
             json!({"id": "acct_sandbox", "object": "account", "charges_enabled": true, "country": "US", "default_currency": "usd"}),
@@ -77,7 +76,8 @@ pub fn handle(
         ("GET", [plural]) => kind(plural).map(|kind| list(data, kind, path, p)).ok_or_else(|| unknown(method, path)),
         ("GET", [plural, id]) => {
             let kind = kind(plural).ok_or_else(|| unknown(method, path))?;
-            data.find(kind, id).cloned()
+            let object = data.find(kind, id)?;
+            Ok(if object["deleted"] == true { deleted(id) } else { object.clone() })
         }
         _ => Err(unknown(method, path)),
     }
@@ -111,6 +111,11 @@ fn list(data: &Data, kind: &str, path: &[&str], p: &Value) -> Value {
         p.as_object().is_none_or(|p| {
             p.iter().all(|(key, value)| match (key.as_str(), value.as_str()) {
                 ("limit" | "starting_after" | "expand", _) | ("status", Some("all")) => true,
+                ("created", None) => value["gte"]
+                    .as_str()
+                    .and_then(|from| from.parse::<i64>().ok())
+                    .is_none_or(|from| o["created"].as_i64().is_some_and(|at| at >= from)),
+                ("types", None) => value.as_object().is_none_or(|types| types.values().any(|t| *t == o["type"])),
                 ("subscription", Some(v)) => o["parent"]["subscription_details"]["subscription"] == v || o[key] == v,
                 (_, Some(v)) => o[key] == v,
                 _ => true,
@@ -136,6 +141,22 @@ pub fn text(p: &Value, key: &str) -> Value {
 
 pub fn metadata(p: &Value) -> Value {
     p.get("metadata").filter(|m| m.is_object()).cloned().unwrap_or_else(|| json!({}))
+}
+
+/// All that Stripe still says of a customer that was deleted.
+fn deleted(id: &str) -> Value {
+    json!({"id": id, "object": "customer", "deleted": true})
+}
+
+/// Deletes a customer, and with it cancels its subscriptions at once.
+fn delete_customer(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {
+    data.find("customer", id)?["deleted"] = json!(true);
+    let theirs = data.list("subscription").iter().filter(|s| s["customer"] == id && s["status"] != "canceled");
+    let theirs: Vec<String> = theirs.filter_map(|s| s["id"].as_str().map(str::to_owned)).collect();
+    for subscription in theirs {
+        subscriptions::cancel(data, &subscription, events)?;
+    }
+    Ok(deleted(id))
 }
 
 fn create_customer(data: &mut Data, p: &Value) -> Result<Value, Problem> {

@@ -146,18 +146,29 @@ pub fn cancel(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, P
     Ok(subscription.clone())
 }
 
+/// Gives back an amount of a payment, or what is left of it.
 pub fn refund(data: &mut Data, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let intent_id = p["payment_intent"].as_str().unwrap_or_default().to_owned();
     let intent = data.find("payment_intent", &intent_id)?.clone();
-    if data.list("refund").iter().any(|r| r["payment_intent"] == intent_id.as_str()) {
+    let made = data.list("refund").iter().filter(|r| r["payment_intent"] == intent_id.as_str());
+    let before: i64 = made.filter_map(|r| r["amount"].as_i64()).sum();
+    let left = intent["amount"].as_i64().unwrap_or(0) - before;
+    if left <= 0 {
         return Err(Problem {
             code: Some("charge_already_refunded"),
             ..Problem::bad("Charge has already been refunded.")
         });
     }
+    let amount = p["amount"].as_str().map_or(Some(left), |a| a.parse().ok());
+    let amount = amount.ok_or_else(|| Problem::bad("Invalid integer: amount"))?;
+    if amount <= 0 || amount > left {
+        return Err(Problem::bad(format!(
+            "Refund amount ({amount}) is greater than unrefunded amount on charge ({left})"
+        )));
+    }
     let refund = json!({
         "id": data.next_id("re"), "object": "refund", "created": data.now_of(&intent["customer"]),
-        "amount": intent["amount"], "currency": intent["currency"], "payment_intent": intent_id,
+        "amount": amount, "currency": intent["currency"], "payment_intent": intent_id,
         "status": "succeeded", "metadata": metadata(p),
     });
     data.insert("refund", refund.clone());

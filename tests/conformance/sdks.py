@@ -1,4 +1,4 @@
-"""The vendors' official SDKs drive the sandbox: they judge whether it speaks the protocols."""
+"""The vendors' official SDKs drive the sandbox, to see whether it speaks the protocols."""
 
 import http.server
 import json
@@ -28,26 +28,26 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def judge_stripe():
-    client = stripe.StripeClient("sk_test_judge", base_addresses={"api": ENV["STRIPE_URL"]})
-    customer = client.v1.customers.create({"email": "judge@example.com", "metadata": {"tenant_id": "judge"}})
-    found = client.v1.customers.list({"email": "judge@example.com"})
+def check_stripe():
+    client = stripe.StripeClient("sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]})
+    customer = client.v1.customers.create({"email": "conformance@example.com", "metadata": {"tenant_id": "conformance"}})
+    found = client.v1.customers.list({"email": "conformance@example.com"})
     assert [c.id for c in found.data] == [customer.id]
     params = {
         "mode": "subscription",
         "customer": customer.id,
         "line_items": [{"price": "price_paid", "quantity": 1}],
         "success_url": "https://example.com/ok",
-        "metadata": {"tenant_id": "judge"},
-        "subscription_data": {"metadata": {"tenant_id": "judge"}},
+        "metadata": {"tenant_id": "conformance"},
+        "subscription_data": {"metadata": {"tenant_id": "conformance"}},
     }
-    session = client.v1.checkout.sessions.create(params, {"idempotency_key": "judge-1"})
-    again = client.v1.checkout.sessions.create(params, {"idempotency_key": "judge-1"})
+    session = client.v1.checkout.sessions.create(params, {"idempotency_key": "conformance-1"})
+    again = client.v1.checkout.sessions.create(params, {"idempotency_key": "conformance-1"})
     assert session.id == again.id and session.status == "open", "the same key answers the same session"
     try:
-        client.v1.checkout.sessions.create({**params, "mode": "setup"}, {"idempotency_key": "judge-1"})
+        client.v1.checkout.sessions.create({**params, "mode": "setup"}, {"idempotency_key": "conformance-1"})
         raise AssertionError("a key with other parameters was taken")
-    except stripe.StripeError:
+    except stripe.IdempotencyError:
         pass
     form = "application/x-www-form-urlencoded"
     assert post(session.url, "card=4000000000000002", form) == 402, "a declined card"
@@ -55,13 +55,20 @@ def judge_stripe():
     session = client.v1.checkout.sessions.retrieve(session.id)
     assert session.status == "complete" and session.payment_status == "paid"
     subscription = client.v1.subscriptions.retrieve(session.subscription)
-    assert subscription.status == "active" and subscription.metadata["tenant_id"] == "judge"
+    assert subscription.status == "active" and subscription.metadata["tenant_id"] == "conformance"
     assert subscription["items"].data[0].price.id == "price_paid"
     invoice = client.v1.invoices.list({"subscription": subscription.id}).data[0]
     assert invoice.parent.subscription_details.subscription == subscription.id
     payment = client.v1.invoice_payments.list({"invoice": invoice.id}).data[0]
+    part = client.v1.refunds.create({"payment_intent": payment.payment.payment_intent, "amount": 900})
+    assert part.amount == 900 and part.status == "succeeded"
+    try:
+        client.v1.refunds.create({"payment_intent": payment.payment.payment_intent, "amount": 4001})
+        raise AssertionError("more was refunded than was paid")
+    except stripe.InvalidRequestError as error:
+        assert error.code is None, error.code
     refund = client.v1.refunds.create({"payment_intent": payment.payment.payment_intent})
-    assert refund.amount == 4900 and refund.status == "succeeded"
+    assert refund.amount == 4000, "without an amount, what is left"
     try:
         client.v1.refunds.create({"payment_intent": payment.payment.payment_intent})
         raise AssertionError("a second refund was taken")
@@ -76,6 +83,19 @@ def judge_stripe():
         raise AssertionError("a missing customer was found")
     except stripe.InvalidRequestError as error:
         assert error.code == "resource_missing"
+    second = client.v1.checkout.sessions.create(params)
+    assert post(second.url, "card=4242424242424242", form) == 303
+    bought = client.v1.checkout.sessions.retrieve(second.id).subscription
+    assert client.v1.customers.delete(customer.id).deleted
+    assert client.v1.customers.retrieve(customer.id).deleted, "still answered, and as deleted"
+    assert client.v1.subscriptions.retrieve(bought).status == "canceled", "with its customer"
+    newest = client.v1.events.list({"limit": 1}).data[0]
+    wanted = ["customer.subscription.deleted", "checkout.session.completed"]
+    since = client.v1.events.list({"created": {"gte": newest.created}, "types": wanted, "limit": 100})
+    assert since.data and {e.type for e in since.data} <= set(wanted), since
+    assert not client.v1.events.list({"created": {"gte": newest.created + 1}}).data
+    pages = [e.id for e in client.v1.events.list({"limit": 2}).auto_paging_iter()]
+    assert len(pages) > 4 and len(pages) == len(set(pages)), "page by page, each once"
     types = {e.type for e in client.v1.events.list({"limit": 50}).data}
     assert {"checkout.session.completed", "customer.subscription.deleted", "invoice.paid"} <= types, types
 
@@ -84,16 +104,16 @@ def pay(session, card):
     return post(session.url, f"card={card}", "application/x-www-form-urlencoded")
 
 
-def judge_stripe_clock():
+def check_stripe_clock():
     """A trial that ends, a month that passes, and a card that is declined when it is charged."""
-    client = stripe.StripeClient("sk_test_judge", base_addresses={"api": ENV["STRIPE_URL"]})
+    client = stripe.StripeClient("sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]})
     product = client.v1.products.create({"name": "Judged plan"})
     price = client.v1.prices.create(
         {"product": product.id, "unit_amount": 1500, "currency": "usd", "recurring": {"interval": "month"}}
     )
     assert price.id in [p.id for p in client.v1.prices.list({"product": product.id}).data]
     start = int(time.time())
-    clock = client.v1.test_helpers.test_clocks.create({"frozen_time": start, "name": "judge"})
+    clock = client.v1.test_helpers.test_clocks.create({"frozen_time": start, "name": "conformance"})
 
     def advance(days):
         client.v1.test_helpers.test_clocks.advance(clock.id, {"frozen_time": start + days * 24 * 3600})
@@ -133,7 +153,7 @@ def judge_stripe_clock():
     assert "invoice.payment_failed" in types and "test_helpers.test_clock.ready" in types, types
 
 
-def judge_webhook_endpoints():
+def check_webhook_endpoints():
     """An endpoint that is registered by the API gets the events that it asked for, signed with its own secret."""
     got = []
 
@@ -149,7 +169,7 @@ def judge_webhook_endpoints():
 
     server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    client = stripe.StripeClient("sk_test_judge", base_addresses={"api": ENV["STRIPE_URL"]})
+    client = stripe.StripeClient("sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]})
     url = f"http://127.0.0.1:{server.server_port}/"
     endpoint = client.v1.webhook_endpoints.create({"url": url, "enabled_events": ["checkout.session.expired"]})
     customer = client.v1.customers.create({"email": "endpoint@example.com"})
@@ -171,7 +191,7 @@ def judge_webhook_endpoints():
     assert len(got) == 1, got
 
 
-def judge_webhooks():
+def check_webhooks():
     """The sandbox delivered here what the SDK must take; the test's receiver wrote it down."""
     with open(ENV["DELIVERIES"]) as file:
         deliveries = [json.loads(line) for line in file]
@@ -194,39 +214,48 @@ def eventually(what, check):
     raise AssertionError(what)
 
 
-def judge_pinecone():
-    client = pinecone.Pinecone(api_key="pc-judge", host=ENV["PINECONE_URL"])
+def check_pinecone():
+    client = pinecone.Pinecone(api_key="pc-conformance", host=ENV["PINECONE_URL"])
     described = client.describe_index("multi-tenant-rag")
     assert described.dimension == 1536 and described.metric == "cosine"
     index = client.Index(host=described.host)
-    index.create_namespace(name="judge")
+    index.create_namespace(name="conformance")
     try:
-        index.create_namespace(name="judge")
+        index.create_namespace(name="conformance")
         raise AssertionError("a namespace was made twice")
     except pinecone.PineconeException as error:
         assert getattr(error, "status", None) in (409, None) or "409" in str(error), error
-    assert index.describe_namespace(namespace="judge").name == "judge"
-    assert "judge" in [n.name for page in index.list_namespaces() for n in page.namespaces]
+    assert index.describe_namespace(namespace="conformance").name == "conformance"
+    assert "conformance" in [n.name for page in index.list_namespaces() for n in page.namespaces]
+    # Pages, and what they lack when a full account refuses.
+    for i in range(4):
+        index.create_namespace(name=f"page-{i}")
+    pages = [[n.name for n in page.namespaces] for page in index.list_namespaces(limit=2)]
+    assert len(pages) >= 3 and all(len(page) <= 2 for page in pages), pages
+    names = [name for page in pages for name in page]
+    assert len(names) == len(set(names)) and {f"page-{i}" for i in range(4)} <= set(names), names
+    for i in range(4):
+        index.delete_namespace(namespace=f"page-{i}")
     unit = lambda i: [1.0 if n == i else 0.0 for n in range(1536)]
-    index.upsert(vectors=[{"id": f"v{i}", "values": unit(i), "metadata": {"n": str(i)}} for i in range(3)], namespace="judge")
-    found = index.query(vector=unit(1), top_k=2, namespace="judge", include_metadata=True)
+    index.upsert(vectors=[{"id": f"v{i}", "values": unit(i), "metadata": {"n": str(i)}} for i in range(3)], namespace="conformance")
+    found = index.query(vector=unit(1), top_k=2, namespace="conformance", include_metadata=True)
     assert found.matches[0].id == "v1" and found.matches[0].metadata["n"] == "1", found
     assert abs(found.matches[0].score - 1.0) < 1e-5
-    assert set(index.fetch(ids=["v0", "v2"], namespace="judge").vectors) == {"v0", "v2"}
-    assert {v.id for page in index.list(namespace="judge") for v in page.vectors} == {"v0", "v1", "v2"}
-    index.delete(ids=["v0"], namespace="judge")
-    assert "v0" not in index.fetch(ids=["v0"], namespace="judge").vectors
-    assert index.describe_index_stats().namespaces["judge"].vector_count == 2
-    index.delete_namespace(namespace="judge")
+    assert set(index.fetch(ids=["v0", "v2"], namespace="conformance").vectors) == {"v0", "v2"}
+    assert {v.id for page in index.list(namespace="conformance") for v in page.vectors} == {"v0", "v1", "v2"}
+    index.delete(ids=["v0"], namespace="conformance")
+    assert "v0" not in index.fetch(ids=["v0"], namespace="conformance").vectors
+    assert index.describe_index_stats().namespaces["conformance"].vector_count == 2
+    index.delete_namespace(namespace="conformance")
     try:
-        index.describe_namespace(namespace="judge")
+        index.describe_namespace(namespace="conformance")
         raise AssertionError("a deleted namespace was found")
     except pinecone.PineconeException:
         pass
 
 
-def judge_openai():
-    client = openai.OpenAI(api_key="sk-judge", base_url=ENV["OPENAI_BASE_URL"])
+def check_openai():
+    client = openai.OpenAI(api_key="sk-conformance", base_url=ENV["OPENAI_BASE_URL"])
     texts = ["What is RAG?", "RAG means retrieval-augmented generation", "the weather in Turin"]
     # The SDK asks for base64 unless told otherwise.
     vectors = [d.embedding for d in client.embeddings.create(model="text-embedding-3-small", input=texts).data]
@@ -247,14 +276,14 @@ def judge_openai():
         pass
 
 
-JUDGES = [
-    judge_stripe,
-    judge_stripe_clock,
-    judge_webhook_endpoints,
-    judge_webhooks,
-    judge_pinecone,
-    judge_openai,
+CHECKS = [
+    check_stripe,
+    check_stripe_clock,
+    check_webhook_endpoints,
+    check_webhooks,
+    check_pinecone,
+    check_openai,
 ]
-for judge in JUDGES:
-    judge()
-    print(f"{judge.__name__}: passed")
+for check in CHECKS:
+    check()
+    print(f"{check.__name__}: passed")

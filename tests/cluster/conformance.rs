@@ -1,4 +1,4 @@
-//! Others' tools judge us: the vendors' official SDKs drive the sandbox, and Stripe's own stripe-mock takes every
+//! Conformance tests: the vendors' official SDKs drive the sandbox, and Stripe's own stripe-mock takes every
 //! request that the product sends.
 
 use std::path::{Path, PathBuf};
@@ -30,10 +30,10 @@ async fn must(command: &mut Command) -> String {
 
 /// Python with the SDKs, made once.
 async fn python() -> PathBuf {
-    let folder = target().join("judges");
+    let folder = target().join("conformance");
     let python = folder.join("bin/python");
     let done = folder.join("installed");
-    let requirements = format!("{ROOT}/tests/judges/requirements.txt");
+    let requirements = format!("{ROOT}/tests/conformance/requirements.txt");
     let wanted = std::fs::read_to_string(&requirements).expect("the list of SDKs");
     if std::fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
         must(Command::new("python3").args(["-m", "venv"]).arg(&folder)).await;
@@ -67,15 +67,15 @@ async fn the_official_sdks_drive_the_sandbox() {
     }
     let file = target().join("deliveries.jsonl");
     std::fs::write(&file, got.lock().expect("a lock").join("\n")).expect("written");
-    let mut judge = Command::new(python);
-    judge
-        .arg(format!("{ROOT}/tests/judges/sdks.py"))
+    let mut driver = Command::new(python);
+    driver
+        .arg(format!("{ROOT}/tests/conformance/sdks.py"))
         .env("STRIPE_URL", &world.sandbox.stripe_url)
         .env("PINECONE_URL", &world.sandbox.pinecone_url)
         .env("OPENAI_BASE_URL", &world.sandbox.openai_url)
         .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
         .env("DELIVERIES", file);
-    let said = must(&mut judge).await;
+    let said = must(&mut driver).await;
     assert_eq!(said.matches(": passed").count(), 6, "{said}");
 }
 
@@ -103,7 +103,7 @@ async fn every_request() -> Vec<Value> {
 #[tokio::test]
 async fn stripe_mock_takes_every_request_that_the_product_sends() {
     let binary = target().join("stripe-mock");
-    let folder = format!("{ROOT}/tests/judges/stripe-mock");
+    let folder = format!("{ROOT}/tests/conformance/stripe-mock");
     must(
         Command::new("go").args(["build", "-o"]).arg(&binary).arg("github.com/stripe/stripe-mock").current_dir(folder),
     )
@@ -158,7 +158,7 @@ async fn stripe_mock_takes_every_request_that_the_product_sends() {
     ] {
         assert!(kinds.contains(kind), "{kind} was not sent: {kinds:?}");
     }
-    // And that the judge refuses what is wrong.
+    // And that it refuses what is wrong.
     let wrong = http
         .post(format!("http://127.0.0.1:{port}/v1/checkout/sessions"))
         .bearer_auth("sk_test_123")

@@ -2,14 +2,18 @@
 //! `Retry-After` header and turns an error page into a parse error. Answers are read field by field, because Stripe
 //! moves fields between API versions and a tenant must not hang on one that we never use.
 
+mod bulk;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use stripe_client_core::{RequestBuilder, StripeMethod};
 
+pub use bulk::{EventCursor, StripeEvent};
+
 use super::{CallLimits, Caller, ProviderError};
-use crate::api::Timestamp;
-use crate::lifecycle::{BillingFact, RefundFact, SessionFact, SessionState, SubscriptionFact};
+use crate::api::{Place, Timestamp};
+use crate::lifecycle::{Blame, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription, SessionState};
 
 const PROVIDER: &str = "Stripe";
 /// The version whose field names are read here.
@@ -42,10 +46,8 @@ pub struct Stripe {
 pub struct Payer<'a> {
     /// The tenant's identity.
     pub tenant_id: &'a str,
-    /// The Kubernetes namespace of the Tenant, for the webhook to find it.
-    pub namespace: &'a str,
-    /// The name of the Tenant, for the webhook to find it.
-    pub name: &'a str,
+    /// Where the Tenant is, for the webhook to find it.
+    pub place: Place<'a>,
     /// The customer's e-mail address.
     pub email: &'a str,
     /// The customer's name.
@@ -58,6 +60,8 @@ pub struct Payer<'a> {
 struct List<T> {
     #[serde(default = "Vec::new")]
     data: Vec<T>,
+    #[serde(default)]
+    has_more: bool,
 }
 #[derive(Deserialize, Default)]
 struct Metadata {
@@ -69,6 +73,9 @@ struct Metadata {
 #[derive(Deserialize)]
 struct Customer {
     id: String,
+    /// Stripe answers 200 with this for a customer that was deleted in the dashboard.
+    #[serde(default)]
+    deleted: bool,
     #[serde(default)]
     metadata: Metadata,
     #[serde(default)]
@@ -103,6 +110,8 @@ struct Identified {
 #[derive(Deserialize)]
 struct InvoicePayment {
     payment: Payment,
+    #[serde(default)]
+    amount_paid: Option<i64>,
 }
 #[derive(Deserialize)]
 struct Payment {
@@ -158,49 +167,55 @@ impl Stripe {
     }
 
     /// The tenant's customer: the one in the spec, or the one that carries the tenant's id.
-    async fn find_customer(&self, payer: &Payer<'_>) -> Result<Option<Customer>, ProviderError> {
+    async fn find_customer(&self, payer: &Payer<'_>) -> Result<Found, ProviderError> {
         if let Some(id) = payer.customer_id {
             return match self.get::<Customer>(&format!("/customers/{id}"), json!({})).await {
-                Ok(customer) if customer.metadata.tenant_id.as_deref() == Some(payer.tenant_id) => Ok(Some(customer)),
-                Ok(_) => Err(ProviderError {
-                    provider: PROVIDER,
-                    status: None,
-                    reason: "ForeignCustomer",
-                    message: format!("customer {id} belongs to another tenant: correct spec.billing.stripe.customerId"),
-                    retryable: false,
-                    retry_after: None,
-                }),
+                Ok(customer) if customer.deleted => Ok(Found::Deleted),
+                Ok(customer) if customer.metadata.tenant_id.as_deref() == Some(payer.tenant_id) => {
+                    Ok(Found::Customer(customer))
+                }
+                Ok(_) => Ok(Found::Foreign(id.to_owned())),
+                Err(e) if e.is_not_found() => Ok(Found::Deleted),
                 Err(e) => Err(e),
             };
         }
         let found: List<Customer> = self.get("/customers", json!({"email": payer.email, "limit": 100})).await?;
-        Ok(found.data.into_iter().find(|c| c.metadata.tenant_id.as_deref() == Some(payer.tenant_id)))
+        let ours = found.data.into_iter().find(|c| c.metadata.tenant_id.as_deref() == Some(payer.tenant_id));
+        Ok(ours.map_or(Found::Nobody, Found::Customer))
     }
 
     /// What Stripe says of the tenant.
-    pub async fn read(&self, payer: &Payer<'_>) -> Result<BillingFact, ProviderError> {
-        let Some(customer) = self.find_customer(payer).await? else { return Ok(BillingFact::default()) };
-        let query = json!({"customer": customer.id, "status": "all", "limit": 20});
-        let sessions_query = json!({"customer": customer.id, "limit": 20});
-        let (subscriptions, sessions) = tokio::try_join!(
+    pub async fn read(&self, payer: &Payer<'_>) -> Result<ObservedBilling, ProviderError> {
+        let customer = match self.find_customer(payer).await? {
+            Found::Customer(customer) => customer,
+            // Stripe cancels the subscriptions of a customer that is deleted.
+            Found::Nobody | Found::Deleted => return Ok(ObservedBilling::default()),
+            Found::Foreign(id) => return Err(foreign(&id)),
+        };
+        let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
+        let with_method = customer.invoice_settings.default_payment_method.is_some();
+        let subscription = subscriptions.into_iter().map(|s| observe(s, with_method)).min_by_key(rank);
+        let session =
+            sessions.into_iter().map(observed_session).max_by_key(|s| (s.attempt, s.state == SessionState::Open));
+        Ok(ObservedBilling { customer_id: Some(customer.id), subscription, session })
+    }
+
+    /// The subscriptions and sessions of a customer that carry the tenant's id.
+    async fn owned(
+        &self,
+        payer: &Payer<'_>,
+        customer: &str,
+    ) -> Result<(Vec<Subscription>, Vec<Session>), ProviderError> {
+        let query = json!({"customer": customer, "status": "all", "limit": 100});
+        let sessions_query = json!({"customer": customer, "limit": 100});
+        let (mut subscriptions, mut sessions) = tokio::try_join!(
             self.get::<List<Subscription>>("/subscriptions", query),
             self.get::<List<Session>>("/checkout/sessions", sessions_query),
         )?;
         let ours = |m: &Option<Metadata>| m.as_ref().and_then(|m| m.tenant_id.as_deref()) == Some(payer.tenant_id);
-        let with_method = customer.invoice_settings.default_payment_method.is_some();
-        let subscription = subscriptions
-            .data
-            .into_iter()
-            .filter(|s| ours(&s.metadata))
-            .map(|s| fact(s, with_method))
-            .min_by_key(|s| (!s.paid(), s.status == "canceled"));
-        let session = sessions
-            .data
-            .into_iter()
-            .filter(|s| ours(&s.metadata))
-            .map(session_fact)
-            .max_by_key(|s| (s.attempt, s.state == SessionState::Open));
-        Ok(BillingFact { customer_id: Some(customer.id), subscription, session })
+        subscriptions.data.retain(|s| ours(&s.metadata));
+        sessions.data.retain(|s| ours(&s.metadata));
+        Ok((subscriptions.data, sessions.data))
     }
 
     /// Makes the customer, if there is none, and the Checkout session of this attempt.
@@ -211,16 +226,20 @@ impl Stripe {
         plan: &str,
         trial_days: u32,
         attempt: u32,
-    ) -> Result<BillingFact, ProviderError> {
+    ) -> Result<ObservedBilling, ProviderError> {
         let id = payer.tenant_id;
-        let customer = if let Some(customer) = self.find_customer(payer).await? {
-            customer.id
-        } else {
-            let form = json!({"email": payer.email, "name": payer.company, "metadata": {"tenant_id": id}});
-            self.post::<Identified>("/customers", form, &format!("{id}-customer")).await?.id
+        let customer = match self.find_customer(payer).await? {
+            Found::Customer(customer) => customer.id,
+            Found::Foreign(other) => return Err(foreign(&other)),
+            Found::Nobody => self.create_customer(payer, format!("{id}-customer")).await?,
+            // Under its old key, Stripe would answer with the customer that is gone.
+            Found::Deleted => {
+                let gone = payer.customer_id.unwrap_or_default();
+                self.create_customer(payer, format!("{id}-customer-after-{gone}")).await?
+            }
         };
         let metadata = json!({
-            "tenant_id": id, "tenant_namespace": payer.namespace, "tenant_name": payer.name,
+            "tenant_id": id, "tenant_namespace": payer.place.namespace, "tenant_name": payer.place.name,
             "plan": plan, "attempt": attempt.to_string(),
         });
         let mut subscription = json!({"metadata": metadata});
@@ -240,7 +259,16 @@ impl Stripe {
             "subscription_data": subscription,
         });
         let session: Session = self.post("/checkout/sessions", form, &format!("{id}-checkout-{attempt}")).await?;
-        Ok(BillingFact { customer_id: Some(customer), subscription: None, session: Some(session_fact(session)) })
+        Ok(ObservedBilling {
+            customer_id: Some(customer),
+            subscription: None,
+            session: Some(observed_session(session)),
+        })
+    }
+
+    async fn create_customer(&self, payer: &Payer<'_>, key: String) -> Result<String, ProviderError> {
+        let form = json!({"email": payer.email, "name": payer.company, "metadata": {"tenant_id": payer.tenant_id}});
+        Ok(self.post::<Identified>("/customers", form, &key).await?.id)
     }
 
     /// Stops or starts collecting on a subscription.
@@ -254,15 +282,16 @@ impl Stripe {
     }
 
     /// Gives back every payment of a subscription that was not given back yet, and answers the whole sum.
-    pub async fn refund(&self, tenant_id: &str, subscription: &str) -> Result<RefundFact, ProviderError> {
+    pub async fn refund(&self, tenant_id: &str, subscription: &str) -> Result<ObservedRefund, ProviderError> {
         let query = json!({"subscription": subscription, "status": "paid", "limit": 100});
         let invoices: List<Identified> = self.get("/invoices", query).await?;
-        let mut whole = RefundFact { amount: 0, currency: None };
+        let mut whole = ObservedRefund { amount: 0, currency: None };
         for invoice in invoices.data {
             let query = json!({"invoice": invoice.id, "status": "paid", "limit": 100});
             let payments: List<InvoicePayment> = self.get("/invoice_payments", query).await?;
-            for intent in payments.data.into_iter().filter_map(|p| p.payment.payment_intent) {
-                let done = self.refund_intent(tenant_id, &intent).await?;
+            for payment in payments.data {
+                let Some(intent) = payment.payment.payment_intent else { continue };
+                let done = self.refund_intent(tenant_id, &intent, payment.amount_paid).await?;
                 whole.amount += done.amount;
                 whole.currency = done.currency.or(whole.currency);
             }
@@ -270,39 +299,93 @@ impl Stripe {
         Ok(whole)
     }
 
-    async fn refund_intent(&self, tenant_id: &str, intent: &str) -> Result<RefundObject, ProviderError> {
+    /// Gives back what is left of one payment, and answers all that was ever given back of it.
+    async fn refund_intent(
+        &self,
+        tenant_id: &str,
+        intent: &str,
+        paid: Option<i64>,
+    ) -> Result<ObservedRefund, ProviderError> {
         // Look first: Stripe forgets an idempotency key after 24 hours.
-        let made: List<RefundObject> = self.get("/refunds", json!({"payment_intent": intent, "limit": 10})).await?;
-        let good = |r: &RefundObject| !matches!(r.status.as_deref(), Some("failed" | "canceled"));
-        if let Some(refund) = made.data.into_iter().find(good) {
-            return Ok(refund);
+        let made: List<RefundObject> = self.get("/refunds", json!({"payment_intent": intent, "limit": 100})).await?;
+        let good = |r: &&RefundObject| !matches!(r.status.as_deref(), Some("failed" | "canceled"));
+        let (mut amount, mut currency) = (0, None);
+        for refund in made.data.iter().filter(good) {
+            amount += refund.amount;
+            currency.clone_from(&refund.currency);
         }
+        if (amount > 0 && paid.is_none()) || paid.is_some_and(|paid| amount >= paid) {
+            return Ok(ObservedRefund { amount, currency });
+        }
+        // Without an amount, Stripe refunds what is left.
         let form = json!({"payment_intent": intent, "metadata": {"tenant_id": tenant_id}});
-        self.post("/refunds", form, &format!("{tenant_id}-refund-{intent}")).await
+        let key = match amount {
+            0 => format!("{tenant_id}-refund-{intent}"),
+            before => format!("{tenant_id}-refund-{intent}-after-{before}"),
+        };
+        let rest: RefundObject = self.post("/refunds", form, &key).await?;
+        Ok(ObservedRefund { amount: amount + rest.amount, currency: rest.currency.or(currency) })
     }
 
-    /// Cancels the tenant's subscription and expires its open Checkout session, where there are any.
+    /// Cancels every subscription of the tenant and expires its open Checkout sessions. What belongs to somebody else
+    /// is left alone.
     pub async fn cancel(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         let gone = |e: ProviderError| if e.is_not_found() { Ok(()) } else { Err(e) };
-        let billing = match self.read(payer).await {
+        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
+        let (subscriptions, sessions) = match self.owned(payer, &customer.id).await {
             Err(e) if e.is_not_found() => return Ok(()),
             other => other?,
         };
-        if let Some(session) = billing.session.filter(|s| s.state == SessionState::Open) {
+        for session in sessions.into_iter().map(observed_session).filter(|s| s.state == SessionState::Open) {
             let key = format!("{}-expire-{}", payer.tenant_id, session.id);
             let path = format!("/checkout/sessions/{}/expire", session.id);
             self.post::<Identified>(&path, json!({}), &key).await.map(drop).or_else(gone)?;
         }
-        if let Some(subscription) = billing.subscription.filter(|s| s.status != "canceled") {
+        for subscription in
+            subscriptions.into_iter().filter(|s| !matches!(s.status.as_str(), "canceled" | "incomplete_expired"))
+        {
             let request = RequestBuilder::new(StripeMethod::Delete, format!("/subscriptions/{}", subscription.id));
             self.send::<Identified>(request, None).await.map(drop).or_else(gone)?;
         }
         Ok(())
     }
+
+    /// The provider's calls, for whoever wants to know whether it is away.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
 }
 
-fn fact(s: Subscription, customer_has_method: bool) -> SubscriptionFact {
-    SubscriptionFact {
+/// Who the customer of a tenant is.
+enum Found {
+    Customer(Customer),
+    /// There is none yet.
+    Nobody,
+    /// There was one.
+    Deleted,
+    /// The spec names somebody else's.
+    Foreign(String),
+}
+
+fn foreign(id: &str) -> ProviderError {
+    ProviderError {
+        provider: PROVIDER,
+        status: None,
+        reason: "ForeignCustomer",
+        message: format!("customer {id} belongs to another tenant: correct spec.billing.stripe.customerId"),
+        blame: Blame::Call,
+        retryable: false,
+        retry_after: None,
+    }
+}
+
+/// The subscription that is worth most comes first.
+fn rank(s: &ObservedSubscription) -> (bool, bool) {
+    (!s.paid(), s.status == "canceled")
+}
+
+fn observe(s: Subscription, customer_has_method: bool) -> ObservedSubscription {
+    ObservedSubscription {
         id: s.id,
         status: s.status,
         payment_method: customer_has_method || s.default_payment_method.is_some_and(|v| !v.is_null()),
@@ -311,8 +394,8 @@ fn fact(s: Subscription, customer_has_method: bool) -> SubscriptionFact {
     }
 }
 
-fn session_fact(s: Session) -> SessionFact {
-    SessionFact {
+fn observed_session(s: Session) -> ObservedSession {
+    ObservedSession {
         id: s.id,
         url: s.url,
         state: match s.status.as_deref() {

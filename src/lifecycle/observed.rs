@@ -1,24 +1,24 @@
-//! What was seen and done since the tenant was read. Lost in a crash, and found again.
+//! The observed state: what was seen and done since the tenant was read. Lost in a crash, and found again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Effect, Notice};
-use crate::api::Timestamp;
+use crate::api::{TenantStatus, Timestamp};
 
 /// What Stripe says of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct BillingFact {
+pub struct ObservedBilling {
     /// The customer, when there is one.
     pub customer_id: Option<String>,
     /// The subscription that is worth most: one that is paid or in trial before any other.
-    pub subscription: Option<SubscriptionFact>,
+    pub subscription: Option<ObservedSubscription>,
     /// The latest Checkout session.
-    pub session: Option<SessionFact>,
+    pub session: Option<ObservedSession>,
 }
 
 /// A subscription at Stripe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SubscriptionFact {
+pub struct ObservedSubscription {
     /// `sub_...`
     pub id: String,
     /// Stripe's word: trialing, active, `past_due`, ...
@@ -31,16 +31,21 @@ pub struct SubscriptionFact {
     pub trial_ends_at: Option<Timestamp>,
 }
 
-impl SubscriptionFact {
+impl ObservedSubscription {
+    /// Whether Stripe counts it as one to be served.
+    pub fn served(&self) -> bool {
+        matches!(self.status.as_str(), "trialing" | "active")
+    }
+
     /// Whether service is due: paid or in trial, and with a payment method.
     pub fn paid(&self) -> bool {
-        matches!(self.status.as_str(), "trialing" | "active") && self.payment_method
+        self.served() && self.payment_method
     }
 }
 
 /// A Checkout session at Stripe.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SessionFact {
+pub struct ObservedSession {
     /// `cs_...`
     pub id: String,
     /// Where to pay, while it is open.
@@ -76,6 +81,17 @@ pub enum Samples {
     Seen,
 }
 
+/// What kind of failure it is, and so who can end it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Blame {
+    /// The call was made and failed: a failed attempt.
+    Call,
+    /// Only the operator of the service can fix it: a refused key, a missing index, a full account, a Secret in the way.
+    Operator,
+    /// No call was made: the provider is known to be away.
+    Outage,
+}
+
 /// Why an effect failed, after the quick retries inside the call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Failure {
@@ -85,6 +101,8 @@ pub struct Failure {
     pub reason: String,
     /// Why, as a sentence that holds no secret.
     pub message: String,
+    /// What kind of failure it is.
+    pub blame: Blame,
     /// Whether trying again can help.
     pub retryable: bool,
     /// The provider's own wish, in seconds.
@@ -93,7 +111,7 @@ pub struct Failure {
 
 /// What was given back.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct RefundFact {
+pub struct ObservedRefund {
     /// In the smallest unit of the currency; 0 when nothing had been paid.
     pub amount: i64,
     /// The currency.
@@ -106,44 +124,71 @@ pub enum Outcome {
     /// Done; there is nothing to learn beyond that.
     Done,
     /// Stripe's answer.
-    Billing(BillingFact),
+    Billing(ObservedBilling),
     /// What was given back.
-    Refunded(RefundFact),
+    Refunded(ObservedRefund),
+    /// Done, and not visible yet.
+    NotYet,
+    /// The thing that should be there is gone.
+    Missing,
     /// It failed.
     Failed(Failure),
 }
 
 /// What was seen and done since the tenant was read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Facts {
+pub struct Observed {
     /// Stripe's word.
-    pub billing: Option<BillingFact>,
+    pub billing: Option<ObservedBilling>,
     /// Whether the API-key Secret is there and right; None when it is not known.
     pub api_key: Option<bool>,
-    /// Whether the namespace is usable.
+    /// Whether the namespace was seen to be usable.
     pub namespace: bool,
+    /// Whether the namespace was seen to be gone.
+    pub namespace_missing: bool,
+    /// Whether something that was written is not visible yet.
+    pub pending: bool,
+    /// Seconds since this attempt began to look for it.
+    pub attempt_age: i64,
     /// How far the sample documents are.
     pub samples: Samples,
-    /// The first failure of this attempt.
+    /// The first failure of this reconcile.
     pub failure: Option<Failure>,
+    /// Whether the status already speaks of that failure.
+    pub failure_recorded: bool,
+    /// How many reconciles in a row have failed before this one.
+    pub failures: u32,
+    /// Why no new tenant can be provisioned, when that is known.
+    pub capacity_missing: Option<String>,
     /// Notices sent and not yet written down.
     pub sent: BTreeSet<Notice>,
     /// Notices that could not be sent.
     pub unsent: BTreeMap<Notice, Failure>,
     /// What was given back.
-    pub refund: Option<RefundFact>,
+    pub refund: Option<ObservedRefund>,
     /// Effects that were done and leave no other trace.
     pub done: BTreeSet<Effect>,
     /// Whether this pass was asked to read everything back.
     pub resync: bool,
     /// Whether many other tenants are being provisioned at this moment.
-    pub busy: bool,
+    pub overloaded: bool,
 }
 
-impl Facts {
-    /// The status was written, and with it the failure, if there was one.
-    pub fn recorded(&mut self) {
-        self.failure = None;
+impl Observed {
+    /// The failure, until the status speaks of it.
+    pub fn new_failure(&self) -> Option<&Failure> {
+        self.failure.as_ref().filter(|_| !self.failure_recorded)
+    }
+
+    /// The status was written. A new phase or a counted attempt has dealt with the failure; otherwise it stands until
+    /// the reconcile ends, so that what failed is not called again at once.
+    pub fn recorded(&mut self, before: &TenantStatus, after: &TenantStatus) {
+        let attempts = |s: &TenantStatus| s.provisioning.as_ref().map(|p| p.attempts);
+        if before.phase != after.phase || attempts(before) != attempts(after) {
+            self.failure = None;
+            self.pending = false;
+        }
+        self.failure_recorded = self.failure.is_some();
     }
 
     /// What was read before is no longer true: one pass may both pause and, after a retry, resume.
@@ -163,20 +208,22 @@ impl Facts {
                 self.sent.insert(notice.clone());
             }
             (_, Outcome::Failed(failure)) => {
-                // A failure that cannot be mended outranks one that can.
+                // What ends the attempts outranks what does not.
                 if self.failure.as_ref().is_none_or(|f| f.retryable && !failure.retryable) {
                     self.failure = Some(failure);
                 }
             }
+            (_, Outcome::NotYet) => self.pending = true,
+            (Effect::CheckNamespace, Outcome::Missing) => self.namespace_missing = true,
             (_, Outcome::Billing(billing)) => self.billing = Some(billing),
             (_, Outcome::Refunded(refund)) => self.refund = Some(refund),
-            (Effect::EnsureNamespace, _) => self.namespace = true,
-            (Effect::EnsureApiKey, _) => self.api_key = Some(true),
-            (Effect::StoreSamples, _) => self.samples = self.samples.max(Samples::Stored),
-            (Effect::VerifySamples, _) => self.samples = Samples::Seen,
-            (Effect::PauseCollection, _) => self.set_paused(true),
-            (Effect::ResumeCollection, _) => self.set_paused(false),
-            (effect, Outcome::Done) => {
+            (Effect::EnsureNamespace | Effect::CheckNamespace, Outcome::Done) => self.namespace = true,
+            (Effect::EnsureApiKey, Outcome::Done) => self.api_key = Some(true),
+            (Effect::StoreSamples, Outcome::Done) => self.samples = self.samples.max(Samples::Stored),
+            (Effect::VerifySamples, Outcome::Done) => self.samples = Samples::Seen,
+            (Effect::PauseCollection, Outcome::Done) => self.set_paused(true),
+            (Effect::ResumeCollection, Outcome::Done) => self.set_paused(false),
+            (effect, Outcome::Done | Outcome::Missing) => {
                 self.done.insert(effect.clone());
             }
         }

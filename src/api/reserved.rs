@@ -1,0 +1,34 @@
+//! What the operator alone may write on a Tenant. An admission policy refuses changes to these by anybody else, and the
+//! controller believes none of them without proof.
+
+use super::{EMAIL_LABEL, FINALIZER, PROOF_ANNOTATION, SENT_ANNOTATION, STRIPE_EVENT_ANNOTATION};
+
+/// Fields of the spec, as paths from `spec`.
+pub const SPEC_FIELDS: [&str; 3] = ["tenantId", "billing.stripe", "login"];
+
+/// Annotations. Those that users set are not here: `retry` and `force-delete` are requests to the operator.
+pub const ANNOTATIONS: [&str; 3] = [PROOF_ANNOTATION, SENT_ANNOTATION, STRIPE_EVENT_ANNOTATION];
+
+/// Labels.
+pub const LABELS: [&str; 1] = [EMAIL_LABEL];
+
+/// Finalizers.
+pub const FINALIZERS: [&str; 1] = [FINALIZER];
+
+#[cfg(test)]
+mod tests {
+    use kube::CustomResourceExt;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_reserved_field_is_one_of_the_definition() {
+        let crd = json!(crate::api::Tenant::crd());
+        let spec = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        for path in SPEC_FIELDS {
+            let field = path.split('.').fold(spec, |at, part| &at["properties"][part]);
+            assert!(field.is_object(), "spec.{path} is not a field of the CRD");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `kubectl tenant adopt`
+
+use anyhow::{Context as _, bail};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::KubeArgs;
+use crate::api::{PROOF_ANNOTATION, Tenant};
+use crate::operator_keys::IdentityKey;
+
+/// Lets a Tenant that was moved to another name or namespace keep its tenant id, and with it its data, its API key and
+/// its subscription.
+///
+/// Needs read access to the operator's identity key, so it is for the operator of the service. Delete the old object
+/// first, with `kubectl delete --cascade=orphan` after removing its finalizer, or restore from a backup: an id that
+/// another object holds is refused.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The Tenant's name.
+    name: String,
+    /// Its namespace; otherwise the kubeconfig's.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// The namespace of the operator's own Secrets.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    operator_namespace: String,
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    let client = kube.client().await?;
+    let api: Api<Tenant> = match &args.namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::default_namespaced(client.clone()),
+    };
+    let tenant = api.get(&args.name).await?;
+    let Some(id) = &tenant.spec.tenant_id else {
+        bail!("tenant {} has no spec.tenantId; the controller gives it one of its own", tenant.place());
+    };
+    let identity = IdentityKey::read(&client, &args.operator_namespace).await?.with_context(|| {
+        format!("no identity key in namespace {}: set --operator-namespace", args.operator_namespace)
+    })?;
+    if tenant.uid().as_ref() == Some(id) || identity.has_proof(&tenant) {
+        println!("tenant/{} already holds tenant id {id}", args.name);
+        return Ok(());
+    }
+    let all: Api<Tenant> = Api::all(client);
+    for other in all.list(&kube::api::ListParams::default()).await? {
+        let rightful = other.uid().as_ref() == Some(id) || identity.has_proof(&other);
+        if other.spec.tenant_id.as_ref() == Some(id) && other.uid() != tenant.uid() && rightful {
+            bail!(
+                "tenant id {id} is held by {}. Take that object away first (without its finalizer, so that the data stay)",
+                other.place()
+            );
+        }
+    }
+    let proof = identity.identity_proof(id, tenant.place());
+    let change = json!({
+        "metadata": {"resourceVersion": tenant.resource_version(), "annotations": {PROOF_ANNOTATION: proof}},
+    });
+    api.patch(&args.name, &PatchParams::default(), &Patch::Merge(change)).await?;
+    println!("tenant/{} now holds tenant id {id}", args.name);
+    Ok(())
+}

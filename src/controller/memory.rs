@@ -1,0 +1,87 @@
+//! What is remembered of each tenant between reconciles. All of it can be lost, and is after a restart.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::lifecycle::Samples;
+
+/// What is remembered, by the objects' uids.
+#[derive(Default)]
+pub struct Memory(Mutex<HashMap<String, Remembered>>);
+
+/// What is remembered of one tenant.
+#[derive(Clone, Default)]
+pub struct Remembered {
+    /// The newest resource version that was seen or written.
+    pub version: u64,
+    /// The last Stripe event that was acted on, once the tenant was looked at: what was there before is the bulk
+    /// resync's.
+    pub stripe_event: Option<LastEvent>,
+    /// Counts the hints to read everything back.
+    pub hints: u64,
+    /// How many of them were acted on.
+    pub hints_done: u64,
+    /// The API-key Secret as it was last made or found right, and when.
+    pub api_key: Option<(ApiKey, Instant)>,
+    /// The state that was found to need nothing, and until when.
+    pub settled: Option<(Settled, Option<Instant>)>,
+    /// Reconciles in a row that ended with a failure.
+    pub failures: u32,
+    /// How far provisioning came, and since when it waits to see what it wrote.
+    pub progress: Option<Progress>,
+}
+
+/// The event in the annotation, if there was one.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LastEvent(pub Option<String>);
+
+/// How far provisioning came.
+#[derive(Clone)]
+pub struct Progress {
+    pub namespace: bool,
+    pub samples: Samples,
+    pub since: Instant,
+}
+
+/// A version of the API-key Secret, and the generation of the key that it was right for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct ApiKey {
+    pub version: String,
+    pub generation: u32,
+}
+
+/// All that a decision rests on, short of the providers: versions, and who else claims the tenant.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Settled {
+    pub version: u64,
+    pub plan: Option<i64>,
+    pub secret: Option<String>,
+    pub rivals: Vec<String>,
+}
+
+impl Memory {
+    fn all(&self) -> MutexGuard<'_, HashMap<String, Remembered>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What is remembered of a tenant.
+    pub fn recall(&self, uid: &str) -> Remembered {
+        self.all().get(uid).cloned().unwrap_or_default()
+    }
+
+    /// Remembers something of a tenant.
+    pub fn remember(&self, uid: &str, change: impl FnOnce(&mut Remembered)) {
+        change(self.all().entry(uid.to_owned()).or_default());
+    }
+
+    /// Everything is to be read back.
+    pub fn hint(&self, uid: &str) {
+        self.remember(uid, |m| m.hints += 1);
+    }
+
+    /// Forgets a tenant that is gone.
+    pub fn forget(&self, uid: &str) {
+        self.all().remove(uid);
+    }
+}

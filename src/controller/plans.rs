@@ -1,0 +1,82 @@
+//! A Plan that tenants use cannot be deleted by accident: it goes when the last of them is gone.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::context::Context;
+use super::kubernetes::FIELD_MANAGER;
+use crate::api::{GROUP, Plan};
+
+/// How often plans and their tenants are compared.
+const EVERY: Duration = Duration::from_secs(2);
+
+/// Our finalizer. Controllers of different namespaces each have their own, since each sees only its tenants.
+fn finalizer(namespace: Option<&str>) -> String {
+    namespace.map_or_else(|| format!("{GROUP}/in-use"), |namespace| format!("{namespace}.{GROUP}/in-use"))
+}
+
+/// Keeps the finalizer on every plan that is in use, and tells of the deletions that it holds up.
+pub async fn protect(context: Arc<Context>, namespace: Option<String>) {
+    let finalizer = finalizer(namespace.as_deref());
+    if !context.caches.filled().await {
+        return;
+    }
+    let mut told = HashMap::new();
+    loop {
+        let mut users: HashMap<String, Vec<String>> = HashMap::new();
+        for tenant in context.caches.tenants.state() {
+            users.entry(tenant.spec.plan.clone()).or_default().push(tenant.place().to_string());
+        }
+        for plan in context.caches.plans.state() {
+            let users = users.get(&plan.name_any()).map(Vec::as_slice).unwrap_or_default();
+            if let Err(error) = settle(&context, &plan, users, &finalizer, &mut told).await {
+                tracing::warn!(plan = %plan.name_any(), %error, "the Plan's finalizer was not written; retrying");
+            }
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+async fn settle(
+    context: &Context,
+    plan: &Plan,
+    users: &[String],
+    finalizer: &str,
+    told: &mut HashMap<String, usize>,
+) -> Result<(), kube::Error> {
+    let held = plan.finalizers().iter().any(|f| f == finalizer);
+    let deleting = plan.metadata.deletion_timestamp.is_some();
+    if !users.is_empty() && deleting && told.insert(plan.name_any(), users.len()) != Some(users.len()) {
+        let some = users.iter().take(3).cloned().collect::<Vec<_>>().join(", ");
+        let note = format!(
+            "{} tenants use this Plan ({some}{}). It is deleted when the last of them is gone",
+            users.len(),
+            if users.len() > 3 { ", ..." } else { "" }
+        );
+        context.events.warn(plan, "PlanInUse", note);
+    }
+    // Kubernetes takes no new finalizer for an object that is being deleted.
+    let wanted = !users.is_empty();
+    if held == wanted || (wanted && deleting) {
+        return Ok(());
+    }
+    let mut finalizers = plan.finalizers().to_vec();
+    finalizers.retain(|f| f != finalizer);
+    if wanted {
+        finalizers.push(finalizer.into());
+    }
+    let change = json!({"metadata": {"resourceVersion": plan.resource_version(), "finalizers": finalizers}});
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    context.kubernetes.count("plan");
+    let plans: Api<Plan> = Api::all(context.kubernetes.client.clone());
+    match plans.patch(&plan.name_any(), &params, &Patch::Merge(change)).await {
+        // Changed or gone meanwhile; the next look sees it.
+        Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => Ok(()),
+        other => other.map(drop),
+    }
+}

@@ -1,0 +1,233 @@
+//! The bulk resync: what Stripe and Pinecone say of all tenants is read page by page, and only tenants that differ are
+//! reconciled. Ten thousand tenants cost some hundred calls.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use kube::ResourceExt;
+
+use super::Key;
+use super::context::Context;
+use crate::api::tenant::BillingMode;
+use crate::api::{Phase, Tenant, Timestamp, conditions, pinecone_namespace};
+use crate::lifecycle::ObservedSubscription;
+use crate::providers::stripe::{EventCursor, StripeEvent};
+use crate::providers::{Priority, ProviderError};
+
+/// Reads back forever: what is new at Stripe each `resync`, everything each `full_resync`.
+pub async fn run(context: Arc<Context>) {
+    if !context.caches.filled().await {
+        return;
+    }
+    Priority::Resync.scope(repeat(context)).await;
+}
+
+async fn repeat(context: Arc<Context>) {
+    let seconds = |s: i64| Duration::from_secs(s.max(1).unsigned_abs());
+    let (each, full_each) = (seconds(context.policy.resync), seconds(context.policy.full_resync));
+    let mut cursor: Option<EventCursor> = None;
+    let mut full_at: Option<Instant> = None;
+    loop {
+        let kind = if full_at.is_none_or(|at| at.elapsed() >= full_each) { "full" } else { "events" };
+        let outcome = if kind == "full" {
+            let started = Instant::now();
+            full(&context, &mut cursor).await.map(|()| full_at = Some(started))
+        } else {
+            events(&context, &mut cursor).await
+        };
+        let result = if outcome.is_ok() { "ok" } else { "failed" };
+        context.metrics.resyncs.get_or_create(&format!("{kind}_{result}").as_str().into()).inc();
+        if let Err(error) = outcome {
+            tracing::warn!(%error, kind, "resync failed; retrying");
+        }
+        // Not in step with others that were started at the same moment.
+        tokio::time::sleep(each.mul_f64(rand::random_range(0.9..1.1))).await;
+    }
+}
+
+/// Compares everything.
+async fn full(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(), ProviderError> {
+    let started = Timestamp::now();
+    // What happens while the pages are read is found by the next look at the events.
+    let newest = context.providers.stripe.newest_event().await?;
+    let subscriptions = context.providers.stripe.subscriptions().await?;
+    let namespaces = context.providers.pinecone.namespaces().await?;
+    *cursor = Some(newest);
+    let mut best: HashMap<&str, &ObservedSubscription> = HashMap::new();
+    for (tenant_id, subscription) in &subscriptions {
+        let there = best.entry(tenant_id).or_insert(subscription);
+        if (subscription.served(), subscription.status != "canceled") > (there.served(), there.status != "canceled") {
+            *there = subscription;
+        }
+    }
+    let mut hints = 0;
+    for tenant in context.caches.tenants.state() {
+        let differs = subscription_differs(&tenant, best.get(tenant.tenant_id()).copied(), started)
+            .or_else(|| namespace_differs(&tenant, &namespaces, started));
+        if let Some(priority) = differs {
+            hint(context, &tenant, priority);
+            hints += 1;
+        }
+    }
+    tracing::info!(subscriptions = subscriptions.len(), namespaces = namespaces.len(), hints, "full resync");
+    Ok(())
+}
+
+/// Reads what is new at Stripe.
+async fn events(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(), ProviderError> {
+    let Some(known) = cursor.as_ref() else { return Ok(()) };
+    let (events, next) = context.providers.stripe.events(known).await?;
+    *cursor = Some(next);
+    for event in events {
+        let Some(key) = context.claims.holder(event.tenant_id()) else { continue };
+        let Some(tenant) = context.caches.tenant(&key) else { continue };
+        if let Some(priority) = event_differs(&tenant, &event) {
+            hint(context, &tenant, priority);
+        }
+    }
+    Ok(())
+}
+
+fn hint(context: &Context, tenant: &Tenant, priority: Priority) {
+    context.memory.hint(&tenant.uid().unwrap_or_default());
+    context.queue.add(Key::of(tenant), priority);
+}
+
+fn phase(tenant: &Tenant) -> Option<Phase> {
+    tenant.status.as_ref().and_then(|s| s.phase)
+}
+
+fn event_differs(tenant: &Tenant, event: &StripeEvent) -> Option<Priority> {
+    match event {
+        StripeEvent::Subscription { subscription, .. } => {
+            subscription_differs(tenant, Some(subscription), Timestamp::now())
+        }
+        StripeEvent::Session { .. } => {
+            matches!(phase(tenant), None | Some(Phase::PendingPayment)).then_some(Priority::Person)
+        }
+    }
+}
+
+/// Whether Stripe says something else of the subscription than the status does, and how urgent that is.
+fn subscription_differs(
+    tenant: &Tenant,
+    subscription: Option<&ObservedSubscription>,
+    as_of: Timestamp,
+) -> Option<Priority> {
+    if tenant.spec.billing.mode != BillingMode::Stripe {
+        return None;
+    }
+    let status = tenant.status.as_ref();
+    match (phase(tenant), subscription) {
+        // A customer who has paid waits.
+        (None | Some(Phase::PendingPayment), Some(s)) => s.served().then_some(Priority::Person),
+        (Some(Phase::Active), Some(s)) => {
+            let status = status?;
+            let same = status.subscription.as_ref() == Some(&s.status) && status.trial_ends_at == s.trial_ends_at;
+            (!same || s.paused).then_some(Priority::Resync)
+        }
+        // Made after the pages were read.
+        (Some(Phase::Active), None) => {
+            let before = status?.provisioned_at.is_some_and(|at| at < as_of);
+            before.then_some(Priority::Resync)
+        }
+        (
+            None
+            | Some(
+                Phase::PendingPayment
+                | Phase::Provisioning
+                | Phase::Upgrading
+                | Phase::Downgrading
+                | Phase::Suspended
+                | Phase::Failed
+                | Phase::Deleting
+                | Phase::Deleted,
+            ),
+            _,
+        ) => None,
+    }
+}
+
+/// Whether the namespace is gone without the status saying so, or back.
+fn namespace_differs(tenant: &Tenant, namespaces: &HashSet<String>, as_of: Timestamp) -> Option<Priority> {
+    let status = tenant.status.as_ref().filter(|s| s.phase == Some(Phase::Active))?;
+    if status.provisioned_at.is_none_or(|at| at >= as_of) {
+        return None;
+    }
+    let shown = conditions::get(&status.conditions, conditions::NAMESPACE_READY);
+    let missing = shown.is_some_and(|c| c.reason == "NamespaceMissing");
+    let there = namespaces.contains(&pinecone_namespace(tenant.tenant_id()));
+    (there == missing).then_some(Priority::Repair)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::TenantStatus;
+
+    fn tenant(phase: Option<Phase>) -> Tenant {
+        let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.cd", "tenantId": "t"});
+        let mut tenant = Tenant::new("t", serde_json::from_value(spec).expect("a spec"));
+        tenant.status = Some(TenantStatus {
+            phase,
+            subscription: Some("active".into()),
+            provisioned_at: Some(Timestamp::from_second(100)),
+            ..TenantStatus::default()
+        });
+        tenant
+    }
+
+    fn subscription(status: &str) -> ObservedSubscription {
+        ObservedSubscription {
+            id: "sub_1".into(),
+            status: status.into(),
+            payment_method: false,
+            paused: false,
+            trial_ends_at: None,
+        }
+    }
+
+    const NOW: Timestamp = Timestamp::from_second(1000);
+
+    #[test]
+    fn only_what_differs_is_looked_at() {
+        let active = tenant(Some(Phase::Active));
+        let differs = |s: &ObservedSubscription| subscription_differs(&active, Some(s), NOW);
+        assert_eq!(differs(&subscription("active")), None);
+        assert_eq!(differs(&subscription("past_due")), Some(Priority::Resync));
+        assert_eq!(differs(&ObservedSubscription { paused: true, ..subscription("active") }), Some(Priority::Resync));
+        let trial = ObservedSubscription { trial_ends_at: Some(NOW), ..subscription("active") };
+        assert_eq!(differs(&trial), Some(Priority::Resync));
+        assert_eq!(subscription_differs(&active, None, NOW), Some(Priority::Resync), "it vanished");
+        let before = Timestamp::from_second(50);
+        assert_eq!(subscription_differs(&active, None, before), None, "made after the pages were read");
+    }
+
+    #[test]
+    fn a_payment_that_nobody_told_us_of_is_urgent() {
+        let pending = tenant(Some(Phase::PendingPayment));
+        let differs = |s: &str| subscription_differs(&pending, Some(&subscription(s)), NOW);
+        assert_eq!(differs("trialing"), Some(Priority::Person));
+        assert_eq!(differs("incomplete"), None);
+        let mut manual = pending.clone();
+        manual.spec.billing.mode = BillingMode::Manual;
+        assert_eq!(subscription_differs(&manual, Some(&subscription("active")), NOW), None);
+    }
+
+    #[test]
+    fn a_namespace_that_is_gone_or_back_is_seen_once() {
+        let there: HashSet<_> = [pinecone_namespace("t")].into();
+        let mut active = tenant(Some(Phase::Active));
+        assert_eq!(namespace_differs(&active, &there, NOW), None);
+        assert_eq!(namespace_differs(&active, &HashSet::new(), NOW), Some(Priority::Repair));
+        assert_eq!(namespace_differs(&active, &HashSet::new(), Timestamp::from_second(50)), None);
+        let condition = serde_json::json!({"type": "NamespaceReady", "status": "False", "reason": "NamespaceMissing",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+        let status = active.status.as_mut().expect("a status");
+        status.conditions.push(serde_json::from_value(condition).expect("a condition"));
+        assert_eq!(namespace_differs(&active, &HashSet::new(), NOW), None, "it is shown already");
+        assert_eq!(namespace_differs(&active, &there, NOW), Some(Priority::Repair));
+        assert_eq!(namespace_differs(&tenant(Some(Phase::Failed)), &HashSet::new(), NOW), None);
+    }
+}

@@ -1,0 +1,61 @@
+//! Why a step did not do what was asked, and who can end that.
+
+use crate::lifecycle::{Blame, Failure};
+use crate::providers::ProviderError;
+
+/// Why a step failed.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError {
+    /// A provider.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// Kubernetes.
+    #[error("Kubernetes: {0}")]
+    Kube(#[from] kube::Error),
+    /// A Secret of that name is somebody else's.
+    #[error(
+        "Secret {0} exists and does not belong to this Tenant, so it is left as it is. Delete or rename it, or label it \
+         tenant-operator.dev/tenant={1} to hand it over"
+    )]
+    SecretConflict(String, String),
+}
+
+impl StepError {
+    /// What decisions make of it. An error that says nothing about the step (a conflict, an API server that is away) ends
+    /// the reconcile instead.
+    pub fn failure(self, step: &str) -> Result<Failure, kube::Error> {
+        let message = self.to_string();
+        match self {
+            Self::Provider(error) => Ok(Failure {
+                step: step.into(),
+                reason: format!("{}{}", error.provider.replace(' ', ""), error.reason),
+                message: format!("{}: {}", error.provider, error.message),
+                blame: error.blame,
+                retryable: error.retryable,
+                retry_after: error.retry_after.map(|d| i64::try_from(d.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)),
+            }),
+            Self::SecretConflict(..) => Ok(Failure {
+                step: step.into(),
+                reason: "SecretConflict".into(),
+                message,
+                blame: Blame::Operator,
+                retryable: true,
+                retry_after: None,
+            }),
+            Self::Kube(kube::Error::Api(status)) if refused(status.code) => Ok(Failure {
+                step: step.into(),
+                reason: format!("Kubernetes{}", if status.reason.is_empty() { "Refused" } else { &status.reason }),
+                message: format!("Kubernetes refused it: {}", status.message),
+                blame: Blame::Operator,
+                retryable: true,
+                retry_after: None,
+            }),
+            Self::Kube(error) => Err(error),
+        }
+    }
+}
+
+/// Whether the API server looked at the request and will say the same again: RBAC, admission, quota, an immutable field.
+fn refused(code: u16) -> bool {
+    matches!(code, 400 | 401 | 403 | 405 | 413 | 415 | 422)
+}

@@ -1,0 +1,156 @@
+//! What is watched, and whom each change concerns.
+
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::Secret;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::Lookup;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::Key;
+use super::context::Context;
+use super::reconcile::priority;
+use crate::api::{Phase, Plan, TENANT_LABEL, Tenant};
+use crate::providers::Priority;
+
+/// Who fills the caches.
+pub struct Writers {
+    pub tenants: Writer<Tenant>,
+    pub plans: Writer<Plan>,
+    pub secrets: Writer<PartialObjectMeta<Secret>>,
+}
+
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+{
+    namespace.map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns))
+}
+
+/// Starts the three watches.
+pub fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<&str>, writers: Writers) {
+    let client = &context.kubernetes.client;
+    let config = || watcher::Config::default().any_semantic();
+    let tenants = watch(scoped::<Tenant>(client, namespace), config());
+    let plans = watch(Api::<Plan>::all(client.clone()), config());
+    let secrets = watch(scoped::<PartialObjectMeta<Secret>>(client, namespace), config().labels(TENANT_LABEL));
+    let c = context.clone();
+    tasks.spawn(follow(tenants.boxed(), writers.tenants, move |event| on_tenant(&c, event)));
+    let c = context.clone();
+    tasks.spawn(follow(plans.boxed(), writers.plans, move |event| on_plan(&c, event)));
+    let c = context.clone();
+    tasks.spawn(follow(secrets.boxed(), writers.secrets, move |event| on_secret(&c, event)));
+    tasks.spawn(when_back(context.clone()));
+}
+
+/// Fills the cache and passes every event on, the cache already being as the event says.
+async fn follow<K>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+    mut writer: Writer<K>,
+    on_event: impl Fn(&Event<K>),
+) where
+    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned + 'static,
+    <K as Lookup>::DynamicType: Eq + Hash + Clone,
+{
+    let mut events = std::pin::pin!(events.default_backoff());
+    while let Some(event) = events.next().await {
+        match event {
+            Ok(event) => {
+                let event = event.modify(|object| object.managed_fields_mut().clear());
+                writer.apply_watcher_event(&event);
+                on_event(&event);
+            }
+            Err(error) => tracing::warn!(%error, "watch failed; retrying"),
+        }
+    }
+}
+
+fn on_tenant(context: &Context, event: &Event<Tenant>) {
+    match event {
+        Event::Apply(tenant) => {
+            take_in(context, tenant);
+            context.queue.add(Key::of(tenant), priority(tenant));
+        }
+        Event::InitApply(tenant) => take_in(context, tenant),
+        Event::Delete(tenant) => {
+            let key = Key::of(tenant);
+            look_again(context, context.claims.forget(&key));
+            context.queue.remove(&key);
+            context.memory.forget(tenant.metadata.uid.as_deref().unwrap_or_default());
+        }
+        Event::Init => {}
+        // Only now does the cache hold what was listed.
+        Event::InitDone => {
+            for tenant in context.caches.tenants.state() {
+                context.queue.add(Key::of(&tenant), listed(&tenant));
+            }
+        }
+    }
+}
+
+/// Of a tenant that was there before: most need nothing, and those that do not wait for a person.
+fn listed(tenant: &Tenant) -> Priority {
+    let waits = tenant.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Active) || s.checkout.is_some());
+    if waits && tenant.metadata.deletion_timestamp.is_none() { Priority::Resync } else { priority(tenant) }
+}
+
+fn take_in(context: &Context, tenant: &Tenant) {
+    look_again(context, context.claims.note(tenant, &context.identity));
+}
+
+/// Others that claim the same tenant.
+fn look_again(context: &Context, keys: Vec<Key>) {
+    for key in keys {
+        context.queue.add(key, Priority::Repair);
+    }
+}
+
+fn on_plan(context: &Context, event: &Event<Plan>) {
+    let (Event::Apply(plan) | Event::Delete(plan)) = event else { return };
+    let name = plan.name_any();
+    for tenant in context.caches.tenants.state_filter(|t| t.spec.plan == name) {
+        context.queue.add(Key::of(&tenant), priority(&tenant).max(Priority::Provisioning));
+    }
+}
+
+fn on_secret(context: &Context, event: &Event<PartialObjectMeta<Secret>>) {
+    let (Event::Apply(secret) | Event::Delete(secret)) = event else { return };
+    let Some(name) = secret.labels().get(TENANT_LABEL).cloned() else { return };
+    let key = Key { namespace: secret.metadata.namespace.clone().unwrap_or_default(), name };
+    if let Some(tenant) = context.caches.tenant(&key) {
+        context.queue.add(key, priority(&tenant));
+    }
+}
+
+/// As soon as a provider is back, those that waited for it go on.
+async fn when_back(context: Arc<Context>) {
+    let providers = &context.providers;
+    loop {
+        tokio::select! {
+            () = providers.pinecone.caller().back() => {}
+            () = providers.openai.caller().back() => {}
+            () = providers.stripe.caller().back() => {}
+        }
+        for tenant in context.caches.tenants.state_filter(waits_for_provider) {
+            context.queue.add(Key::of(&tenant), priority(&tenant));
+        }
+    }
+}
+
+fn waits_for_provider(tenant: &Tenant) -> bool {
+    let Some(status) = &tenant.status else { return true };
+    match status.phase {
+        None | Some(Phase::PendingPayment) => status.checkout.is_none(),
+        Some(Phase::Provisioning) => status.provisioning.as_ref().is_some_and(|p| p.held_since.is_some()),
+        Some(Phase::Deleting | Phase::Failed) => true,
+        Some(Phase::Active | Phase::Upgrading | Phase::Downgrading | Phase::Suspended | Phase::Deleted) => false,
+    }
+}

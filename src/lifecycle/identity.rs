@@ -1,0 +1,93 @@
+//! Who owns a tenant id, decided before anything else: nothing of a tenant is touched for an object that cannot prove
+//! that the tenant is its own.
+
+use super::status::{Draft, Summary};
+use super::view::Claim;
+use super::{Decision, Effect, Input};
+use crate::api::ConditionStatus;
+use crate::api::conditions::{self, CLEANED_UP, IDENTITY_VERIFIED};
+
+/// None when the identity is settled and the phase decides.
+pub fn decide(input: &Input) -> Option<Decision> {
+    let tenant = input.tenant;
+    match tenant.claim() {
+        Claim::Unproven => Some(refuse(input, "TenantIdNotOwned", &unproven(input))),
+        Claim::Outranked => Some(refuse(input, "TenantIdConflict", &outranked(input))),
+        Claim::Unassigned | Claim::Rightful if tenant.deleting => None,
+        Claim::Unassigned | Claim::Rightful if !tenant.identified() => Some(assign(input)),
+        Claim::Unassigned | Claim::Rightful => rivals(input),
+    }
+}
+
+fn assign(input: &Input) -> Decision {
+    let Some(failure) = &input.observed.failure else { return Decision::Act(vec![Effect::AssignIdentity]) };
+    let mut draft = Draft::new(input);
+    draft.condition(IDENTITY_VERIFIED, ConditionStatus::Unknown, &failure.reason, &failure.message);
+    draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
+    draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
+}
+
+fn unproven(input: &Input) -> String {
+    let tenant = input.tenant;
+    format!(
+        "spec.tenantId {} was not issued to {}/{}, so nothing of that tenant is used. To create a new tenant, delete \
+         this object and create it without spec.tenantId. If it was moved or renamed, run \
+         `tenant-operator adopt {} --namespace {}`.{}",
+        tenant.tenant_id(),
+        tenant.namespace,
+        tenant.name,
+        tenant.name,
+        tenant.namespace,
+        also(input)
+    )
+}
+
+fn outranked(input: &Input) -> String {
+    format!(
+        "spec.tenantId {} is served for an older object that holds it too, so nothing is done for this one. Delete one \
+         of them; the tenant's data stay with the other.{}",
+        input.tenant.tenant_id(),
+        also(input)
+    )
+}
+
+fn also(input: &Input) -> String {
+    let rivals = &input.tenant.credentials.rivals;
+    if rivals.is_empty() { String::new() } else { format!(" Also claimed by: {}.", rivals.join(", ")) }
+}
+
+/// Shows it, does nothing else, and lets the object go without touching what it claimed.
+fn refuse(input: &Input, reason: &str, message: &str) -> Decision {
+    let mut draft = Draft::new(input);
+    draft.condition(IDENTITY_VERIFIED, ConditionStatus::False, reason, message);
+    draft.summary(Summary::Stalled, reason, message);
+    if !input.tenant.deleting {
+        return draft.changed().unwrap_or(Decision::Wait(None));
+    }
+    if !input.tenant.finalizer {
+        return Decision::Wait(None);
+    }
+    draft.condition(CLEANED_UP, ConditionStatus::False, reason, "nothing was deleted: the tenant is not this object's");
+    draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]))
+}
+
+/// The rightful object goes on, and shows who else claims its tenant.
+fn rivals(input: &Input) -> Option<Decision> {
+    let mut draft = Draft::new(input);
+    if input.tenant.credentials.rivals.is_empty() {
+        let shown = conditions::get(&draft.status.conditions, IDENTITY_VERIFIED)?;
+        if shown.status == ConditionStatus::True && shown.reason == "Issued" {
+            return None;
+        }
+        draft.condition(IDENTITY_VERIFIED, ConditionStatus::True, "Issued", "the tenant id was issued to this object");
+    } else {
+        let message = format!("the tenant is this object's.{} They are not served.", also(input));
+        draft.condition(IDENTITY_VERIFIED, ConditionStatus::True, "ClaimedElsewhere", &message);
+    }
+    let kept = conditions::get(&input.tenant.status.conditions, IDENTITY_VERIFIED);
+    let wanted = conditions::get(&draft.status.conditions, IDENTITY_VERIFIED);
+    if kept.map(|c| (&c.reason, &c.message)) == wanted.map(|c| (&c.reason, &c.message)) {
+        return None;
+    }
+    draft.changed()
+}

@@ -1,0 +1,21 @@
+//! Telling somebody once: send, then note that it was sent.
+
+use super::{Decision, Effect, Input, Notice};
+
+/// What is left to do for these notices; None when each was noted, or could not be sent in this reconcile.
+pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {
+    let observed = input.observed;
+    let open = || notices.iter().filter(|n| !input.tenant.noted(n));
+    let tried = |n: &Notice| observed.sent.contains(n) || observed.unsent.contains_key(n);
+    let untried: Vec<_> = open().filter(|n| !tried(n)).cloned().map(Effect::Notify).collect();
+    if !untried.is_empty() {
+        return Some(Decision::Act(untried));
+    }
+    let sent: Vec<_> = open().filter(|n| observed.sent.contains(*n)).cloned().collect();
+    (!sent.is_empty()).then(|| Decision::Act(vec![Effect::MarkSent(sent)]))
+}
+
+/// Whether one of these could not be sent.
+pub fn any_unsent(input: &Input, notices: &[Notice]) -> bool {
+    notices.iter().any(|n| !input.tenant.noted(n) && input.observed.unsent.contains_key(n))
+}
