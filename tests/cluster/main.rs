@@ -3,9 +3,11 @@
 mod conformance;
 mod deletion;
 mod dev;
+mod fairness;
 mod faults;
 mod kill;
 mod manifests;
+mod money;
 mod ownership;
 mod repair;
 mod sandbox;

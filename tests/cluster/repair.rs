@@ -19,6 +19,17 @@ pub async fn create_plan(plans: &Api<Plan>, name: &str) {
     plans.create(&PostParams::default(), &plan).await.expect("the plan is taken");
 }
 
+/// A plan whose sample documents no other plan has, so that they must be embedded.
+pub async fn create_plan_with_samples(world: &World, name: &str) {
+    let plan: Plan = serde_json::from_value(json!({
+        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": name},
+        "spec": {"monthlyPrice": {"amount": 1},
+            "sampleDocuments": [{"id": "s", "text": format!("{name} in {}", world.namespace)}]},
+    }))
+    .expect("a plan");
+    Api::all(world.client.clone()).create(&PostParams::default(), &plan).await.expect("the plan is taken");
+}
+
 /// Deletes a plan past the finalizer that protects it while tenants use it.
 async fn force_delete_plan(plans: &Api<Plan>, name: &str) {
     plans.delete(name, &Default::default()).await.expect("deleted");

@@ -153,3 +153,68 @@ async fn web_asks_stripe_to_come_again_while_kubernetes_is_away() {
     assert_eq!(ready().await.expect("web answers").status(), 503);
     assert_eq!(deliver(&world, None, &event).await, 400, "an unsigned event is refused whatever else is wrong");
 }
+
+/// As Stripe sends them after an outage of ours: many of one tenant, many at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn five_hundred_events_of_one_tenant_are_all_taken() {
+    use futures::StreamExt;
+    let mut world = World::start("flood").await;
+    world.start_web(&[]);
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.wait("acme", "waiting", |s| s.checkout.is_some()).await;
+    let tenant = world.tenants().get("acme").await.expect("the tenant");
+    let body = |i: usize| {
+        json!({"id": format!("evt_{i}"), "type": "customer.subscription.updated", "data": {"object": {"metadata": {
+            "tenant_id": tenant.tenant_id(), "tenant_namespace": world.namespace, "tenant_name": "acme"}}}})
+        .to_string()
+    };
+    let generation = |t: &Tenant| t.metadata.resource_version.clone();
+    let send = async |i: usize| {
+        let body = body(i);
+        deliver(&world, Some(sign(WEBHOOK_SECRET, Timestamp::now().as_second(), &body)), &body).await
+    };
+    let codes: Vec<_> = futures::stream::iter(0..500).map(send).buffer_unordered(64).collect().await;
+    assert!(codes.iter().all(|code| *code == 200), "{codes:?}");
+    let after = world.tenants().get("acme").await.expect("the tenant");
+    assert_ne!(generation(&tenant), generation(&after));
+    assert!(after.metadata.annotations.expect("a hint")["tenant-operator.dev/stripe-event"].starts_with("evt_"));
+    world.pay("acme").await;
+    world.wait_phase("acme", Phase::Active).await;
+    world.assert_one_of_each("acme").await;
+}
+
+/// An unsigned request must not cost more than a signed one, whatever its header holds.
+#[tokio::test]
+async fn a_flood_of_signatures_is_refused_like_any_other() {
+    let mut world = World::without_controller("signatures").await;
+    world.start_web(&[]);
+    let now = Timestamp::now().as_second();
+    let flood = format!("t={now}{}", ",v1=".repeat(3000));
+    assert_eq!(deliver(&world, Some(flood), "{}").await, 400);
+    let body = "x".repeat((1 << 20) - 1);
+    let wrong = format!("t={now}{}", format!(",v1={}", "00".repeat(32)).repeat(12));
+    assert_eq!(deliver(&world, Some(wrong), &body).await, 400);
+}
+
+/// A late event of a signup that was deleted must not give its namesake the old id, nor the old subscription.
+#[tokio::test]
+async fn a_namesake_that_the_controller_never_saw_keeps_its_own_identity() {
+    let mut world = World::without_controller("namesake-new").await;
+    world.start_web(&[]);
+    let tenant = world.create("acme", "starter", BillingMode::Stripe).await;
+    let event = json!({"id": "evt_old", "type": "checkout.session.completed", "data": {"object": {
+        "customer": "cus_old", "subscription": "sub_old",
+        "metadata": {"tenant_id": "the-old-one", "tenant_namespace": world.namespace, "tenant_name": "acme"}}}})
+    .to_string();
+    let signature = sign(WEBHOOK_SECRET, Timestamp::now().as_second(), &event);
+    assert_eq!(deliver(&world, Some(signature), &event).await, 200);
+    let after = world.tenants().get("acme").await.expect("the tenant");
+    assert_eq!(
+        (after.spec.tenant_id.clone(), &after.spec.billing, &after.metadata.annotations),
+        (None, &tenant.spec.billing, &None)
+    );
+    world.start_controller();
+    world.pay("acme").await;
+    let status = world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(status.namespace, Some(format!("tenant_{}", tenant.metadata.uid.expect("a uid"))));
+}

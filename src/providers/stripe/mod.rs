@@ -228,6 +228,7 @@ impl Stripe {
         attempt: u32,
     ) -> Result<ObservedBilling, ProviderError> {
         let id = payer.tenant_id;
+        let mut key = format!("{id}-checkout-{attempt}");
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,
             Found::Foreign(other) => return Err(foreign(&other)),
@@ -235,7 +236,9 @@ impl Stripe {
             // Under its old key, Stripe would answer with the customer that is gone.
             Found::Deleted => {
                 let gone = payer.customer_id.unwrap_or_default();
-                self.create_customer(payer, format!("{id}-customer-after-{gone}")).await?
+                let customer = self.create_customer(payer, format!("{id}-customer-after-{gone}")).await?;
+                key = format!("{key}-{customer}");
+                customer
             }
         };
         let metadata = json!({
@@ -258,7 +261,7 @@ impl Stripe {
             "metadata": metadata,
             "subscription_data": subscription,
         });
-        let session: Session = self.post("/checkout/sessions", form, &format!("{id}-checkout-{attempt}")).await?;
+        let session: Session = self.post("/checkout/sessions", form, &key).await?;
         Ok(ObservedBilling {
             customer_id: Some(customer),
             subscription: None,
