@@ -6,6 +6,7 @@ pub mod cli;
 pub mod controller;
 #[cfg(feature = "sandbox")]
 pub mod dev;
+pub mod email;
 pub mod keys;
 pub mod lifecycle;
 pub mod operator_keys;

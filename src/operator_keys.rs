@@ -80,31 +80,28 @@ impl IdentityKey {
 
     /// The keyed hash of an e-mail address, the same for every way to write it: fits a label and an object's name.
     pub fn email_hash(&self, email: &str) -> String {
-        hex::encode(&self.mac("email", &email.trim().to_lowercase())[..20])
+        hex::encode(&self.mac("email", &crate::email::normalize(email))[..20])
     }
 
     /// Proof that this operator issued the tenant id to this namespace and name.
     pub fn identity_proof(&self, tenant_id: &str, place: Place<'_>) -> String {
-        // None of the three can hold a NUL.
-        BASE64.encode(self.mac("identity", &[tenant_id, place.namespace, place.name].join("\0")))
+        self.seal("identity", &[tenant_id, place.namespace, place.name])
     }
 
     /// Whether the Tenant carries that proof.
     pub fn has_proof(&self, tenant: &Tenant) -> bool {
-        let right = self.identity_proof(tenant.tenant_id(), tenant.place());
+        let place = tenant.place();
         let there = tenant.metadata.annotations.as_ref().and_then(|a| a.get(PROOF_ANNOTATION));
-        there.is_some_and(|proof| subtle::ConstantTimeEq::ct_eq(right.as_bytes(), proof.as_bytes()).into())
+        there.is_some_and(|proof| self.is_sealed("identity", &[tenant.tenant_id(), place.namespace, place.name], proof))
     }
 
-    /// The token that lets its bearer see one tenant: the tenant's name and its proof.
-    pub fn status_token(&self, name: &str) -> String {
-        format!("{name}.{}", BASE64.encode(self.mac("status", name)))
+    /// Proof that we made these parts for this purpose. No part may hold a NUL.
+    pub fn seal(&self, purpose: &str, parts: &[&str]) -> String {
+        BASE64.encode(self.mac(purpose, &parts.join("\0")))
     }
 
-    /// The name of the tenant that a token was made for.
-    pub fn tenant_of<'a>(&self, token: &'a str) -> Option<&'a str> {
-        let (name, _) = token.rsplit_once('.')?;
-        let right = self.status_token(name);
-        bool::from(subtle::ConstantTimeEq::ct_eq(right.as_bytes(), token.as_bytes())).then_some(name)
+    /// Whether it is that proof.
+    pub fn is_sealed(&self, purpose: &str, parts: &[&str], seal: &str) -> bool {
+        subtle::ConstantTimeEq::ct_eq(self.seal(purpose, parts).as_bytes(), seal.as_bytes()).into()
     }
 }

@@ -1,6 +1,7 @@
 //! Embed a question, search the tenant's own namespace, answer with sources.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::api::plan::Models;
 use crate::providers::ProviderError;
@@ -13,7 +14,7 @@ const TOP_K: usize = 4;
 const RELEVANT: f32 = 0.1;
 
 /// An answer and what it rests on.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Answer {
     /// The answer.
     pub answer: String,
@@ -22,7 +23,7 @@ pub struct Answer {
 }
 
 /// A passage.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 pub struct Source {
     /// The document's id.
     pub id: String,

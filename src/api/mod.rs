@@ -31,5 +31,11 @@ pub const STRIPE_EVENT_ANNOTATION: &str = "tenant-operator.dev/stripe-event";
 pub const EMAIL_LABEL: &str = "tenant-operator.dev/email-hash";
 /// Proof that this operator issued `spec.tenantId` to this namespace and name. Backups must keep it.
 pub const PROOF_ANNOTATION: &str = "tenant-operator.dev/identity-proof";
+/// Who signed up, when, from which address, by which request and under which terms, as JSON.
+pub const SIGNUP_ANNOTATION: &str = "tenant-operator.dev/signup";
+/// Says what a Secret is for.
+pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// A Secret with the password hash of a signup.
+pub const LOGIN_COMPONENT: &str = "tenant-login";
 /// Marks the Secrets that belong to a Tenant, with its name as the value.
 pub const TENANT_LABEL: &str = "tenant-operator.dev/tenant";

@@ -52,6 +52,9 @@ pub struct WorkArgs {
     /// Seconds before a failed e-mail, alert or cleanup is retried; the wait doubles with each failure in a row.
     #[arg(long, default_value = "30")]
     pub notice_retry: i64,
+    /// Delete the login Secret of a signup whose Tenant was never made after this many seconds.
+    #[arg(long, default_value = "3600")]
+    pub orphan_ttl: i64,
     /// Seconds before a tenant on hold is tried again: one that waits for a fix by the operator of the service.
     #[arg(long, default_value = "30")]
     pub hold_retry: i64,
@@ -83,6 +86,7 @@ impl WorkArgs {
                 resync: self.resync,
                 full_resync: self.full_resync,
                 notice_retry: self.notice_retry,
+                orphan_ttl: self.orphan_ttl,
                 hold_retry: self.hold_retry,
                 hold_limit: self.hold_limit,
                 slow_after: self.slow_after,

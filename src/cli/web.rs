@@ -1,11 +1,17 @@
 //! `tenant-operator web`
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
+
+use axum_client_ip::ClientIpSource;
 
 use super::provider_args::RagArgs;
 use super::{KubeArgs, stop_signal};
-use crate::web::{Web, WebConfig};
+use crate::web::{ConnectionLimits, Web, WebConfig, parse_source};
+
+/// How long requests may go on at the end; Kubernetes kills after 30 seconds by default.
+const DRAIN: Duration = Duration::from_secs(7);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -14,6 +20,9 @@ pub struct Args {
     /// Where to listen.
     #[arg(long, env = "WEB_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
+    /// Address for metrics, which the internet must not reach.
+    #[arg(long, env = "WEB_METRICS_LISTEN", default_value = "127.0.0.1:8082")]
+    metrics_listen: SocketAddr,
     /// Where signups make their Tenants.
     #[arg(long, env = "TENANT_NAMESPACE", default_value = "default")]
     namespace: String,
@@ -26,6 +35,25 @@ pub struct Args {
     /// How long a signup waits for the controller's payment link, in milliseconds.
     #[arg(long, default_value = "5000")]
     checkout_wait_ms: u64,
+    /// The frontend whose pages may call this API from a browser.
+    #[arg(long, env = "FRONTEND_URL", default_value = "http://localhost:8080")]
+    frontend_url: String,
+    /// Where a client's address is read from: `ConnectInfo`, or behind a proxy the header that the proxy sets, such as
+    /// `RightmostXForwardedFor`.
+    #[arg(long, env = "CLIENT_IP_SOURCE", default_value = "ConnectInfo", value_parser = parse_source)]
+    client_ip: ClientIpSource,
+    /// Signups of one client address (one /64 for IPv6) in a minute.
+    #[arg(long, env = "SIGNUPS_PER_MINUTE", default_value = "30")]
+    signups_per_minute: NonZeroU32,
+    /// Connections at the same time.
+    #[arg(long, default_value = "2048")]
+    max_connections: usize,
+    /// Seconds until the headers of a request must be there; idle connections are closed after as long.
+    #[arg(long, default_value = "15")]
+    header_timeout: u64,
+    /// Seconds between SIGTERM and the last new connection, so that load balancers can take this replica out.
+    #[arg(long, default_value = "2")]
+    shutdown_delay: u64,
     /// The version of the terms that signups accept.
     #[arg(long, env = "TERMS_VERSION", default_value = "2026-01")]
     terms_version: String,
@@ -39,11 +67,22 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.is_empty()).collect(),
         checkout_wait: Duration::from_millis(args.checkout_wait_ms),
         terms_version: args.terms_version,
+        metrics_listen: args.metrics_listen,
+        frontend_url: args.frontend_url,
+        client_ip: args.client_ip,
+        signups_per_minute: args.signups_per_minute,
+        shutdown_delay: Duration::from_secs(args.shutdown_delay),
+        connections: ConnectionLimits {
+            connections: args.max_connections.max(1),
+            header_timeout: Duration::from_secs(args.header_timeout.max(1)),
+            drain: DRAIN,
+        },
     };
     if config.webhook_secrets.is_empty() {
         tracing::warn!("STRIPE_WEBHOOK_SECRET is not set: every webhook is refused");
     }
     let web = Web::bind(kube.client().await?, config, args.rag.openai(), args.rag.pinecone()).await?;
     println!("listening on http://{}", web.addr()?);
+    println!("metrics on http://{}/metrics", web.metrics_addr()?);
     Ok(web.serve(stop_signal()).await?)
 }

@@ -10,6 +10,7 @@ mod incidents;
 mod kubernetes;
 mod lease;
 mod memory;
+mod orphans;
 mod plans;
 pub mod queue;
 mod reconcile;
@@ -145,6 +146,7 @@ pub async fn run(
     watch::start(&mut background, &context, config.namespace.as_deref(), writers);
     background.spawn(plans::protect(context.clone(), config.namespace.clone()));
     background.spawn(resync::run(context.clone()));
+    background.spawn(orphans::sweep(context.clone()));
     let outcome = tokio::select! {
         () = work(&context, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),

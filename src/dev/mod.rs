@@ -7,10 +7,12 @@ mod demo;
 mod table;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use axum_client_ip::ClientIpSource;
 use futures::{Future, FutureExt};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -19,7 +21,7 @@ use crate::controller::{self, ControllerConfig, Providers};
 use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::Pinecone;
 use crate::sandbox::{Sandbox, SandboxConfig};
-use crate::web::{Web, WebConfig};
+use crate::web::{ConnectionLimits, Web, WebConfig};
 use cluster::{Binaries, Cluster};
 
 pub use apply::{apply_crds, apply_yaml};
@@ -56,6 +58,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 struct Urls {
     web: String,
+    metrics: String,
     sandbox: String,
 }
 
@@ -127,7 +130,11 @@ async fn serve(
     apply::apply_crds(&client).await?;
     apply::plans(&client, &sandbox).await?;
     let web = web(config, &client, &secret, settings.openai, settings.pinecone).await?;
-    let urls = Urls { web: format!("http://{}", web.addr()?), sandbox: sandbox.url.clone() };
+    let urls = Urls {
+        web: format!("http://{}", web.addr()?),
+        metrics: format!("http://{}/metrics", web.metrics_addr()?),
+        sandbox: sandbox.url.clone(),
+    };
     sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", urls.web));
     let env = environment(&urls, &sandbox, kubeconfig, &secret, &settings.env);
     write_env(config, &env)?;
@@ -176,6 +183,16 @@ async fn web(
         webhook_secrets: vec![secret.into()],
         checkout_wait: Duration::from_secs(10),
         terms_version: "2026-01".into(),
+        metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        frontend_url: format!("http://127.0.0.1:{port}"),
+        client_ip: ClientIpSource::ConnectInfo,
+        signups_per_minute: NonZeroU32::MIN.saturating_add(999),
+        shutdown_delay: Duration::ZERO,
+        connections: ConnectionLimits {
+            connections: 256,
+            header_timeout: Duration::from_secs(15),
+            drain: Duration::from_secs(3),
+        },
     };
     Ok(Web::bind(client.clone(), web, openai, pinecone).await?)
 }
@@ -189,6 +206,7 @@ fn environment(
 ) -> Vec<(&'static str, String)> {
     let mut env = vec![
         ("WEB_URL", urls.web.clone()),
+        ("METRICS_URL", urls.metrics.clone()),
         ("SANDBOX_URL", sandbox.url.clone()),
         ("SMTP_ADDR", sandbox.smtp_addr.to_string()),
         ("MAILBOX_URL", format!("{}/mailbox", sandbox.url)),

@@ -19,6 +19,8 @@ pub struct Policy {
     pub slow_after: i64,
     /// The wait before a failed notice or cleanup is retried; it doubles with each failure in a row, up to 32 times.
     pub notice_retry: i64,
+    /// A login Secret without a Tenant is deleted after this long.
+    pub orphan_ttl: i64,
     /// The wait before a tenant on hold is tried again.
     pub hold_retry: i64,
     /// A tenant that is on hold for this long is Failed, and refunded.
@@ -38,6 +40,7 @@ impl Default for Policy {
             full_resync: 3600,
             slow_after: 300,
             notice_retry: 30,
+            orphan_ttl: 3600,
             hold_retry: 30,
             hold_limit: 3600,
             welcome_hold: 20,

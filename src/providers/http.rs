@@ -163,11 +163,14 @@ impl Caller {
             outcome = self.once(build(&self.client)) => outcome,
             overtaken = permit.overtaken() => return Err(away(overtaken)),
         };
-        match &outcome {
-            Err(error) if error.status.is_none_or(|status| status >= 500) => permit.failed(),
-            _ => permit.answered(),
+        let down = matches!(&outcome, Err(error) if error.status.is_none_or(|status| status >= 500));
+        if !down {
+            permit.answered();
+            return outcome;
         }
-        outcome
+        permit.failed();
+        // The call that finds the provider away, or still away, is part of the outage: nobody's failed attempt.
+        self.breaker.check().map_err(away).and(outcome)
     }
 
     async fn once(&self, request: RequestBuilder) -> Result<Vec<u8>, ProviderError> {

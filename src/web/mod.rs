@@ -1,46 +1,48 @@
 //! The web pod: signups, Stripe's webhooks, and what a customer sees. Replicas share nothing but Kubernetes.
 
+mod customer;
 mod hints;
+mod limits;
+mod openapi;
+mod password;
 mod problem;
+mod routes;
+mod serve;
 mod setup;
 mod signature;
 mod signup;
 mod tenant;
+mod tokens;
 mod webhooks;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::num::NonZeroU32;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, State};
-use axum::http::StatusCode;
-use axum::routing::{get, post};
-use axum::{Json, Router};
-use futures::Future;
+use axum_client_ip::ClientIpSource;
+use futures::{Future, FutureExt};
+use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
-use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
-use tower_http::timeout::TimeoutLayer;
+use tokio::sync::watch;
 
 use crate::api::Tenant;
 use crate::operator_keys::IdentityKey;
 use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::Pinecone;
-use crate::telemetry::{METRICS_TYPE, Metrics};
+use crate::telemetry::Metrics;
 
-/// The longest body of a signup or question.
-const BODY_LIMIT: usize = 64 << 10;
-/// The longest webhook: Stripe's are far below.
-const WEBHOOK_LIMIT: usize = 1 << 20;
-/// Passwords hashed at the same time: each takes 19 MiB and a core.
-const HASHERS: usize = 2;
+pub use limits::parse_source;
+pub use serve::ConnectionLimits;
 
 /// How web runs.
 #[derive(Clone, Debug)]
 pub struct WebConfig {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where metrics are served, apart from what the internet reaches.
+    pub metrics_listen: SocketAddr,
     /// Where signups make their Tenants.
     pub namespace: String,
     /// Where the operator's own Secrets are.
@@ -51,6 +53,16 @@ pub struct WebConfig {
     pub checkout_wait: Duration,
     /// The version of the terms that signups accept.
     pub terms_version: String,
+    /// The origin whose pages may call this API from a browser.
+    pub frontend_url: String,
+    /// Where a client's address is read from.
+    pub client_ip: ClientIpSource,
+    /// Signups of one client address in a minute.
+    pub signups_per_minute: NonZeroU32,
+    /// How long requests are still taken after the end was asked for, so that nobody is sent to a closed door.
+    pub shutdown_delay: Duration,
+    /// What a client gets.
+    pub connections: ConnectionLimits,
 }
 
 /// What all handlers share.
@@ -60,13 +72,23 @@ pub struct App {
     identity: IdentityKey,
     openai: OpenAi,
     pinecone: Pinecone,
-    hashers: Semaphore,
+    passwords: password::Passwords,
+    signups: limits::ClientLimit,
+    streams: tenant::Streams,
     hints: Arc<hints::Hints>,
+    readiness: routes::Readiness,
     metrics: Metrics,
+    /// Turns true when the end was asked for.
+    stopping: watch::Receiver<bool>,
+    openapi: OnceLock<utoipa::openapi::OpenApi>,
 }
 
 impl App {
     fn tenants(&self) -> Api<Tenant> {
+        Api::namespaced(self.client.clone(), &self.config.namespace)
+    }
+
+    fn secrets(&self) -> Api<Secret> {
         Api::namespaced(self.client.clone(), &self.config.namespace)
     }
 }
@@ -74,7 +96,9 @@ impl App {
 /// A web that listens and does not serve yet.
 pub struct Web {
     listener: TcpListener,
+    metrics: TcpListener,
     app: Arc<App>,
+    stopping: watch::Sender<bool>,
 }
 
 /// Why web ended.
@@ -84,19 +108,36 @@ pub enum WebError {
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
     /// The address is taken, or the listener broke.
-    #[error("cannot listen: {0}")]
-    Listen(#[from] std::io::Error),
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, std::io::Error),
+    /// Serving broke off.
+    #[error("serving failed: {0}")]
+    Serve(#[from] std::io::Error),
 }
 
 impl Web {
-    /// Binds the address and reads the identity key.
+    /// Binds the addresses and reads the identity key.
     pub async fn bind(client: Client, config: WebConfig, openai: OpenAi, pinecone: Pinecone) -> Result<Self, WebError> {
-        let listener = TcpListener::bind(config.listen).await?;
+        let bind = async |addr| TcpListener::bind(addr).await.map_err(|e| WebError::Listen(addr, e));
+        let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
-        let (hashers, metrics) = (Semaphore::new(HASHERS), Metrics::default());
-        let hints = Arc::new(hints::Hints::new(client.clone()));
-        let app = App { client, config, identity, openai, pinecone, hashers, hints, metrics };
-        Ok(Self { listener, app: Arc::new(app) })
+        let (stopping, stop) = watch::channel(false);
+        let app = App {
+            hints: Arc::new(hints::Hints::new(client.clone())),
+            signups: limits::ClientLimit::per_minute(config.signups_per_minute),
+            passwords: password::Passwords::default(),
+            streams: tenant::Streams::default(),
+            readiness: routes::Readiness::default(),
+            metrics: Metrics::default(),
+            stopping: stop,
+            openapi: OnceLock::new(),
+            client,
+            config,
+            identity,
+            openai,
+            pinecone,
+        };
+        Ok(Self { listener, metrics, app: Arc::new(app), stopping })
     }
 
     /// The address that was bound.
@@ -104,38 +145,24 @@ impl Web {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`.
-    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), WebError> {
-        axum::serve(self.listener, routes(self.app)).with_graceful_shutdown(stop).await?;
-        Ok(())
+    /// The address of the metrics.
+    pub fn metrics_addr(&self) -> std::io::Result<SocketAddr> {
+        self.metrics.local_addr()
     }
-}
 
-fn routes(app: Arc<App>) -> Router {
-    let timed = Router::new()
-        .route("/signup", post(signup::signup))
-        .route("/tenant/{id}", get(tenant::show))
-        .route("/tenant/{id}/setup/sample-query", post(setup::sample_query))
-        .route("/webhooks/stripe", post(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
-        .route("/health", get(health))
-        .route("/healthz", get(async || StatusCode::OK))
-        .route("/readyz", get(ready))
-        .route(
-            "/metrics",
-            get(async |State(app): State<Arc<App>>| ([("content-type", METRICS_TYPE)], app.metrics.encode())),
-        )
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, Duration::from_mins(1)));
-    timed.route("/tenant/{id}/events", get(tenant::events)).layer(DefaultBodyLimit::max(BODY_LIMIT)).with_state(app)
-}
-
-async fn health() -> Json<serde_json::Value> {
-    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
-}
-
-/// Ready when Kubernetes answers.
-async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
-    match tokio::time::timeout(Duration::from_secs(2), app.client.apiserver_version()).await {
-        Ok(Ok(_)) => (StatusCode::OK, "ready"),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "Kubernetes cannot be reached"),
+    /// Serves until `stop`: then not ready, a while later no new connections, event streams end, requests may finish.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), WebError> {
+        let (app, stopping) = (self.app, self.stopping);
+        let (limits, delay) = (app.config.connections, app.config.shutdown_delay);
+        let stop = async move {
+            stop.await;
+            stopping.send_replace(true);
+            tokio::time::sleep(delay).await;
+        };
+        let stop = stop.boxed().shared();
+        let metrics = serve::serve(self.metrics, routes::metrics(app.clone()), limits, stop.clone());
+        let public = serve::serve(self.listener, routes::public(app), limits, stop);
+        tokio::try_join!(public, metrics)?;
+        Ok(())
     }
 }

@@ -1,60 +1,96 @@
-//! Errors as customers and programs see them.
+//! Errors as customers and programs see them: RFC 9457 problem details, `application/problem+json`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use axum::Json;
-use axum::http::StatusCode;
+use axum::body::Body;
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::providers::ProviderError;
 
-/// A refusal: what is wrong and how to mend it.
+/// The content type of every error.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
+/// A refusal: what is wrong and how to fix it.
 #[derive(Debug)]
 pub struct Problem {
     status: StatusCode,
-    error: &'static str,
-    message: String,
+    code: &'static str,
+    detail: String,
+    fields: BTreeMap<&'static str, String>,
+    retry_after: Option<Duration>,
+}
+
+/// An error.
+#[derive(Serialize, ToSchema)]
+pub struct ProblemBody {
+    /// Names the kind of error; it never changes.
+    #[serde(rename = "type")]
+    type_: String,
+    /// The kind of error in words.
+    title: String,
+    /// The HTTP status.
+    status: u16,
+    /// The last part of `type`.
+    code: String,
+    /// What is wrong, and what to do.
+    detail: String,
+    /// What is wrong with each field of the form.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     fields: BTreeMap<&'static str, String>,
 }
 
 impl Problem {
-    pub fn new(status: StatusCode, error: &'static str, message: impl Into<String>) -> Self {
-        Self { status, error, message: message.into(), fields: BTreeMap::new() }
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), fields: BTreeMap::new(), retry_after: None }
     }
 
     pub fn invalid(fields: BTreeMap<&'static str, String>) -> Self {
-        let message = fields.iter().map(|(name, why)| format!("{name}: {why}")).collect::<Vec<_>>().join("; ");
-        Self { status: StatusCode::BAD_REQUEST, error: "invalid", message, fields }
+        let detail = fields.iter().map(|(name, why)| format!("{name} {why}")).collect::<Vec<_>>().join("; ");
+        Self { fields, ..Self::new(StatusCode::BAD_REQUEST, "invalid", detail) }
     }
 
     /// Not there, or not yours: the same answer.
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "there is no such tenant, or the token is not its own")
+        Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such account, or the token is not its own.")
     }
 
     /// Something that we need does not answer.
     pub fn unavailable() -> Self {
-        let message = "The service cannot do this at the moment. Please try again in a minute.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message)
+        let detail = "The service cannot do this at the moment. Please try again in a minute.";
+        Self {
+            retry_after: Some(Duration::from_secs(10)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        }
+    }
+
+    /// Asked too often.
+    pub fn too_many(wait: Duration) -> Self {
+        let wait = wait.max(Duration::from_secs(1));
+        let detail = format!("Too many requests. Please try again in {} seconds.", wait.as_secs_f64().ceil());
+        Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail) }
     }
 
     pub fn internal(what: &str, error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "{what}");
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "something went wrong on our side; please try again")
+        let detail = "Something went wrong on our side. Please try again.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 }
 
 impl From<kube::Error> for Problem {
     fn from(error: kube::Error) -> Self {
+        // What the API server says is for the log; customers never see it.
+        tracing::error!(%error, "Kubernetes");
         match error {
             kube::Error::Api(e) if e.code == 422 || e.code == 400 => {
-                Self::new(StatusCode::BAD_REQUEST, "invalid", e.message)
+                Self::new(StatusCode::BAD_REQUEST, "refused", "This was not accepted. Please check what you entered.")
             }
-            error => {
-                tracing::error!(%error, "Kubernetes");
-                Self::unavailable()
-            }
+            _ => Self::unavailable(),
         }
     }
 }
@@ -62,21 +98,62 @@ impl From<kube::Error> for Problem {
 impl From<ProviderError> for Problem {
     fn from(error: ProviderError) -> Self {
         tracing::warn!(%error, "provider");
-        let message = format!("{} did not answer; the question is kept, please try again", error.provider);
-        Self::new(StatusCode::BAD_GATEWAY, "provider", message)
+        let detail = "The answer could not be found at the moment. Please try again.";
+        Self::new(StatusCode::BAD_GATEWAY, "provider", detail)
     }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({"error": self.error, "message": self.message});
-        if !self.fields.is_empty() {
-            body["fields"] = json!(self.fields);
-        }
+        let body = ProblemBody {
+            type_: format!("https://tenant-operator.dev/problems/{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error").into(),
+            status: self.status.as_u16(),
+            code: self.code.into(),
+            detail: self.detail,
+            fields: self.fields,
+        };
         let mut response = (self.status, Json(body)).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert("retry-after", 10.into());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
+        if let Some(wait) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }
         response
     }
+}
+
+/// Gives the framework's own refusals (wrong method, body too large, not JSON, no such path) the form of all others.
+pub async fn shape(response: Response<Body>) -> Response<Body> {
+    let status = response.status();
+    let shaped = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == PROBLEM_JSON);
+    if shaped || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let (code, detail) = match status {
+        StatusCode::NOT_FOUND => ("no_such_path", "There is nothing at this path. /openapi.json lists what there is."),
+        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "This path does not take this method."),
+        StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "The request is too large."),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media_type", "Send application/json."),
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
+            ("malformed", "The request is not of the form that this path takes.")
+        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => {
+            return keep_headers(&response, Problem::unavailable());
+        }
+        _ if status.is_client_error() => ("refused", "The request was refused."),
+        _ => ("internal", "Something went wrong on our side. Please try again."),
+    };
+    keep_headers(&response, Problem::new(status, code, detail))
+}
+
+/// What the framework said beside the body, such as the methods that are allowed.
+fn keep_headers(before: &Response<Body>, problem: Problem) -> Response<Body> {
+    let mut after = problem.into_response();
+    for (name, value) in before.headers() {
+        if *name != header::CONTENT_TYPE && *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
+            after.headers_mut().insert(name, value.clone());
+        }
+    }
+    after
 }

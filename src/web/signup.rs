@@ -1,43 +1,71 @@
 //! `POST /signup`: a company signs up. The API server alone decides who was first.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use argon2::Argon2;
-use argon2::password_hash::rand_core::OsRng;
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum_client_ip::ClientIp;
 use futures::TryStreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, ResourceExt};
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::App;
-use super::problem::Problem;
+use super::password::HASH_FIELD;
+use super::problem::{Problem, ProblemBody};
 use crate::api::tenant::{Billing, Login, Terms};
-use crate::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL, Tenant, TenantSpec, Timestamp, login_secret};
+use crate::api::{
+    COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant, TenantSpec,
+    Timestamp, login_secret,
+};
+use crate::email;
 
-const HASH_FIELD: &str = "password-hash";
-
-#[derive(Deserialize)]
+/// A signup.
+#[derive(Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 #[derive(Default)]
-struct Form {
+pub struct SignupForm {
+    /// Where to write to.
+    #[schema(example = "ada@example.com")]
     email: String,
+    /// The company's name.
+    #[schema(example = "Analytical Engines Ltd")]
     company_name: String,
+    /// 8 to 256 characters.
     password: String,
+    /// The name of a plan; starter when absent.
     plan: Option<String>,
+    /// Whether the terms are accepted.
     #[serde(deserialize_with = "yes")]
     accept_terms: bool,
+}
+
+/// An accepted signup.
+#[derive(Serialize, ToSchema)]
+pub struct SignupAnswer {
+    /// The tenant's id.
+    tenant_id: String,
+    /// Always `pending_payment`.
+    status: &'static str,
+    /// Where to pay; absent while the link is being made.
+    checkout_url: Option<String>,
+    /// Lets its bearer see this account's progress.
+    token: String,
+    /// Where the progress is.
+    progress_url: String,
+    /// What to do next.
+    message: &'static str,
 }
 
 /// A JSON true, or what an HTML checkbox sends.
@@ -54,7 +82,7 @@ fn yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     })
 }
 
-fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Form, Problem> {
+fn parse(headers: &HeaderMap, body: &[u8]) -> Result<SignupForm, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let bad = |e: String| Problem::new(StatusCode::BAD_REQUEST, "malformed", e);
     if kind.starts_with("application/json") {
@@ -68,94 +96,128 @@ fn parse(headers: &HeaderMap, body: &[u8]) -> Result<Form, Problem> {
     }
 }
 
-fn check(form: &Form) -> Result<(), Problem> {
+/// The name of a Plan, or of any other object: an RFC 1123 subdomain.
+fn is_name(text: &str) -> bool {
+    let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    text.len() <= 253 && text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last())
+}
+
+/// What is wrong with each field; the normalized address when nothing is.
+fn check(form: &SignupForm) -> Result<String, Problem> {
     let mut fields = BTreeMap::new();
-    let email = form.email.trim();
-    let domain = email.split_once('@').map(|(_, d)| d).unwrap_or_default();
-    let odd = |c: char| c.is_whitespace() || "<>,;".contains(c);
-    let dots = domain.contains('.') && !domain.split('.').any(str::is_empty) && !domain.contains('@');
-    if email.len() > 254 || email.starts_with('@') || !dots || email.contains(odd) {
-        fields.insert("email", "must be an e-mail address, such as ada@example.com".into());
-    }
+    let email = email::parse(&form.email).map_err(|why| fields.insert("email", why.to_string()));
     let company = form.company_name.trim();
-    if company.is_empty() || company.chars().count() > 120 || company.chars().any(char::is_control) {
-        fields.insert("company_name", "must have 1 to 120 characters".into());
+    // Letters of every script; nothing that cannot be seen.
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    if company.is_empty() || company.chars().count() > 120 || company.chars().any(hidden) {
+        fields.insert("company_name", "must have 1 to 120 visible characters".into());
     }
     if form.password.chars().count() < 8 || form.password.len() > 256 {
         fields.insert("password", "must have 8 to 256 characters".into());
     }
     if !form.accept_terms {
-        fields.insert("accept_terms", "the terms must be accepted".into());
+        fields.insert("accept_terms", "must be accepted".into());
     }
-    if fields.is_empty() { Ok(()) } else { Err(Problem::invalid(fields)) }
+    match email {
+        Ok(email) if fields.is_empty() => Ok(email),
+        _ => Err(Problem::invalid(fields)),
+    }
 }
 
 fn taken() -> Problem {
-    let message = "this e-mail address is already registered: log in, or finish an open signup with the same password";
-    Problem::new(StatusCode::BAD_REQUEST, "email_taken", message)
+    let detail = "This e-mail address is already registered. Log in, or finish an open signup with the same password.";
+    Problem::new(StatusCode::BAD_REQUEST, "email_taken", detail)
 }
 
-/// Makes or resumes a signup.
-pub async fn signup(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+/// Makes or resumes a signup: JSON or an HTML form.
+#[utoipa::path(
+    post, path = "/signup", tag = "account", request_body = SignupForm,
+    responses(
+        (status = 201, body = SignupAnswer, description = "Made; pay at checkout_url"),
+        (status = 200, body = SignupAnswer, description = "Resumed by the same address and password"),
+        (status = 202, body = SignupAnswer, description = "Kept; the payment link follows at progress_url"),
+        (status = 400, body = ProblemBody),
+        (status = 429, body = ProblemBody),
+        (status = 503, body = ProblemBody),
+    )
+)]
+pub async fn signup(
+    State(app): State<Arc<App>>,
+    ClientIp(client): ClientIp,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    app.signups.take(client).map_err(Problem::too_many)?;
     let form = parse(&headers, &body)?;
-    check(&form)?;
+    let email = check(&form)?;
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());
     for_sale(&app, &plan).await?;
-    let hash = app.identity.email_hash(&form.email);
+    let hash = app.identity.email_hash(&email);
     let name = format!("t-{hash}");
     let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}"));
     if app.tenants().list_metadata(&same_address).await?.items.iter().any(|t| t.name_any() != name) {
+        // As slow as a wrong password, so that nobody learns which of the two it was.
+        app.passwords.pretend(form.password).await?;
         return Err(taken());
     }
-    let login = login_secret(&name);
-    keep_password(&app, &name, &login, form.password.clone()).await?;
-    let (tenant, new) = create(&app, &name, login, &form, plan).await?;
+    keep_password(&app, &name, form.password.clone()).await?;
+    let record = Record { client, request_id: request_id(&headers) };
+    let (tenant, new) = create(&app, &name, &form, email, plan, &record).await?;
     if !matches!(tenant.status.as_ref().and_then(|s| s.phase), None | Some(Phase::PendingPayment)) {
         return Err(taken());
     }
     if new {
         app.metrics.signups.inc();
+        tracing::info!(target: "audit", event = "signup", tenant = name, %client, request_id = record.request_id, plan = tenant.spec.plan);
     }
     answer(&app, &tenant, new).await
 }
 
+/// Who signed up, and by which request.
+struct Record {
+    client: IpAddr,
+    request_id: String,
+}
+
+fn request_id(headers: &HeaderMap) -> String {
+    headers.get("x-request-id").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned()
+}
+
 async fn for_sale(app: &App, name: &str) -> Result<(), Problem> {
     let refuse = |why: String| Err(Problem::invalid(BTreeMap::from([("plan", why)])));
-    let plan = match Api::<Plan>::all(app.client.clone()).get_opt(name).await {
-        Ok(plan) => plan,
-        // A name that cannot be an object's.
-        Err(kube::Error::Api(e)) if e.code < 500 => None,
-        Err(e) => return Err(e.into()),
-    };
+    let known = if is_name(name) { Api::<Plan>::all(app.client.clone()).get_opt(name).await? } else { None };
+    let plan = known.filter(|p| p.metadata.deletion_timestamp.is_none());
     match plan {
-        None => refuse(format!("there is no plan named {:?}", name.chars().take(60).collect::<String>())),
-        Some(p) if p.spec.stripe_price_id.is_none() => {
-            refuse("this plan is sold by our sales team; please write to us".into())
-        }
+        None => refuse(format!(
+            "must be one of our plans; there is none named {:?}",
+            name.chars().take(60).collect::<String>()
+        )),
+        Some(p) if p.spec.stripe_price_id.is_none() => refuse("is sold by our sales team; please write to us".into()),
         Some(_) => Ok(()),
     }
 }
 
-/// Whoever first makes the Secret sets the password; everybody after must know it.
-async fn keep_password(app: &App, tenant: &str, name: &str, password: String) -> Result<(), Problem> {
-    let api: Api<Secret> = Api::namespaced(app.client.clone(), &app.config.namespace);
-    if let Some(there) = api.get_opt(name).await? {
-        return verify(app, &there, password).await;
+/// Whoever first makes the Secret sets the password; everybody after must know it. A Secret whose Tenant was never made
+/// is swept by the controller, so that it does not lock the address for ever.
+async fn keep_password(app: &App, tenant: &str, password: String) -> Result<(), Problem> {
+    let (api, name) = (app.secrets(), login_secret(tenant));
+    let verify = async |there: Secret, password| {
+        let right = app.passwords.verify(&api, &there, password).await?;
+        if right { Ok(()) } else { Err(taken()) }
+    };
+    if let Some(there) = api.get_opt(&name).await? {
+        return verify(there, password).await;
     }
-    let hash = on_hasher(app, {
-        let password = password.clone();
-        move || {
-            Argon2::default()
-                .hash_password(password.as_bytes(), &SaltString::generate(&mut OsRng))
-                .map(|h| h.to_string())
-        }
-    })
-    .await?
-    .map_err(|e| Problem::internal("argon2", &e))?;
+    let hash = app.passwords.hash(password.clone()).await?;
+    let labels = [(TENANT_LABEL, tenant), (COMPONENT_LABEL, LOGIN_COMPONENT)];
     let secret = Secret {
         metadata: ObjectMeta {
-            name: Some(name.into()),
-            labels: Some(BTreeMap::from([(TENANT_LABEL.into(), tenant.into())])),
+            name: Some(name.clone()),
+            labels: Some(labels.map(|(k, v)| (k.into(), v.into())).into()),
             ..ObjectMeta::default()
         },
         data: Some(BTreeMap::from([(HASH_FIELD.into(), ByteString(hash.into_bytes()))])),
@@ -163,40 +225,39 @@ async fn keep_password(app: &App, tenant: &str, name: &str, password: String) ->
     };
     match api.create(&PostParams::default(), &secret).await {
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(e)) if e.code == 409 => verify(app, &api.get(name).await?, password).await,
+        Err(kube::Error::Api(e)) if e.code == 409 => verify(api.get(&name).await?, password).await,
         Err(e) => Err(e.into()),
     }
 }
 
-async fn verify(app: &App, secret: &Secret, password: String) -> Result<(), Problem> {
-    let hash = secret.data.as_ref().and_then(|d| d.get(HASH_FIELD)).map(|b| b.0.clone()).unwrap_or_default();
-    let right = on_hasher(app, move || {
-        let hash = String::from_utf8(hash).unwrap_or_default();
-        PasswordHash::new(&hash).is_ok_and(|h| Argon2::default().verify_password(password.as_bytes(), &h).is_ok())
-    })
-    .await?;
-    if right { Ok(()) } else { Err(taken()) }
-}
-
-/// Runs a password hash where it cannot starve the rest.
-async fn on_hasher<T: Send + 'static>(app: &App, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    let _turn = app.hashers.acquire().await.map_err(|e| Problem::internal("hashers", &e))?;
-    tokio::task::spawn_blocking(work).await.map_err(|e| Problem::internal("argon2", &e))
-}
-
-async fn create(app: &App, name: &str, login: String, form: &Form, plan: String) -> Result<(Tenant, bool), Problem> {
-    let spec = TenantSpec {
-        company_name: form.company_name.trim().into(),
-        admin_email: form.email.trim().into(),
-        plan,
-        billing: Billing::default(),
-        tenant_id: None,
-        login: Some(Login { secret_name: login }),
-        terms: Some(Terms { accepted_at: Timestamp::now(), version: app.config.terms_version.clone() }),
-        api_key_generation: 1,
-    };
-    let mut tenant = Tenant::new(name, spec);
-    tenant.labels_mut().insert(EMAIL_LABEL.into(), app.identity.email_hash(&form.email));
+async fn create(
+    app: &App,
+    name: &str,
+    form: &SignupForm,
+    email: String,
+    plan: String,
+    record: &Record,
+) -> Result<(Tenant, bool), Problem> {
+    let accepted_at = Timestamp::now();
+    let terms = Terms { accepted_at, version: app.config.terms_version.clone() };
+    let audit =
+        json!({"at": accepted_at, "client": record.client, "requestId": record.request_id, "terms": terms.version});
+    let mut tenant = Tenant::new(
+        name,
+        TenantSpec {
+            company_name: form.company_name.trim().into(),
+            admin_email: email,
+            plan,
+            billing: Billing::default(),
+            tenant_id: None,
+            login: Some(Login { secret_name: login_secret(name) }),
+            terms: Some(terms),
+            api_key_generation: 1,
+        },
+    );
+    let hash = app.identity.email_hash(&tenant.spec.admin_email);
+    tenant.labels_mut().insert(EMAIL_LABEL.into(), hash);
+    tenant.annotations_mut().insert(SIGNUP_ANNOTATION.into(), audit.to_string());
     let params = PostParams { field_manager: Some("tenant-operator-web".into()), ..PostParams::default() };
     match app.tenants().create(&params, &tenant).await {
         Ok(made) => Ok((made, true)),
@@ -210,24 +271,24 @@ async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Probl
     let link = tokio::time::timeout(app.config.checkout_wait, payment_link(app, &name)).await.unwrap_or(None);
     let id = tenant.tenant_id();
     let (status, message) = match (&link, new) {
-        (Some(_), true) => (StatusCode::CREATED, "Open checkout_url to pay; your account is set up right after."),
+        (Some(_), true) => (StatusCode::CREATED, "Open checkout_url to pay. Your account is set up right after."),
         (Some(_), false) => (StatusCode::OK, "Welcome back. Open checkout_url to finish your signup."),
-        (None, _) => (StatusCode::ACCEPTED, "Your signup is kept. The payment link follows at progress_url."),
+        (None, _) => (StatusCode::ACCEPTED, "Your signup is saved. The payment link follows at progress_url."),
     };
-    let body = json!({
-        "tenant_id": id,
-        "status": "pending_payment",
-        "checkout_url": link,
-        "token": app.identity.status_token(&name),
-        "progress_url": format!("/tenant/{id}"),
-        "message": message,
-    });
+    let body = SignupAnswer {
+        tenant_id: id.into(),
+        status: "pending_payment",
+        checkout_url: link,
+        token: app.status_token(tenant),
+        progress_url: format!("/tenant/{id}"),
+        message,
+    };
     Ok((status, Json(body)).into_response())
 }
 
 /// Waits for the controller's payment link.
 async fn payment_link(app: &App, name: &str) -> Option<String> {
-    let mut changes = std::pin::pin!(watch_object(app.tenants(), name));
+    let mut changes = std::pin::pin!(watch_object(app.tenants(), name).default_backoff());
     loop {
         match changes.try_next().await {
             Ok(Some(Some(tenant))) => {
@@ -236,8 +297,8 @@ async fn payment_link(app: &App, name: &str) -> Option<String> {
                 }
             }
             Ok(None) => return None,
-            Ok(Some(None)) => {}
-            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            // The backoff is the stream's.
+            Ok(Some(None)) | Err(_) => {}
         }
     }
 }

@@ -1,81 +1,156 @@
 //! `GET /tenant/{id}` and its event stream: what the holder of the signup's token sees.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, header};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
-use futures::{Stream, StreamExt};
+use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
+use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 
 use super::App;
-use super::problem::Problem;
-use crate::api::Tenant;
+use super::customer::Progress;
+use super::problem::{Problem, ProblemBody};
+use super::tokens::TICKET_LIFE;
 
 /// A stream ends after this long; the client connects again.
 const STREAM_LIMIT: Duration = Duration::from_mins(15);
+/// How soon a browser connects again.
+const RECONNECT: Duration = Duration::from_secs(3);
+/// Streams of one tenant at the same time.
+const STREAMS: usize = 8;
 
-/// The tenant that the bearer's token opens, if it is the one that was asked for.
-pub async fn authorized(app: &App, headers: &HeaderMap, id: &str) -> Result<Tenant, Problem> {
-    let token =
-        headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok()).and_then(|v| v.strip_prefix("Bearer "));
-    let name = token.and_then(|t| app.identity.tenant_of(t)).ok_or_else(Problem::not_found)?;
-    let tenant = app.tenants().get_opt(name).await?.ok_or_else(Problem::not_found)?;
-    if tenant.tenant_id() == id { Ok(tenant) } else { Err(Problem::not_found()) }
-}
-
-fn describe(tenant: &Tenant) -> Value {
-    let status = tenant.status.clone().unwrap_or_default();
-    let steps: Vec<_> = status
-        .conditions
-        .iter()
-        .filter(|c| !matches!(c.type_.as_str(), "Ready" | "Reconciling" | "Stalled"))
-        .map(|c| json!({"name": c.type_, "status": c.status, "reason": c.reason, "message": c.message}))
-        .collect();
-    json!({
-        "tenant_id": tenant.tenant_id(),
-        "company_name": tenant.spec.company_name,
-        "plan": tenant.spec.plan,
-        "phase": status.phase,
-        "message": status.message,
-        "checkout_url": status.checkout.map(|c| c.url),
-        "trial_ends_at": status.trial_ends_at,
-        "attempts": status.provisioning.as_ref().map_or(0, |p| p.attempts),
-        "next_retry_at": status.provisioning.and_then(|p| p.next_retry_at),
-        "steps": steps,
-    })
-}
-
-/// Phase and steps, now.
+/// How far an account is, now.
+#[utoipa::path(
+    get, path = "/tenant/{id}", tag = "account", params(("id" = String, Path, description = "The tenant's id")),
+    security(("signup_token" = [])),
+    responses((status = 200, body = Progress), (status = 404, body = ProblemBody))
+)]
 pub async fn show(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     headers: HeaderMap,
-) -> Result<Json<Value>, Problem> {
-    Ok(Json(describe(&authorized(&app, &headers, &id).await?)))
+) -> Result<Json<Progress>, Problem> {
+    Ok(Json(Progress::of(&app.by_token(&headers, &id).await?)))
 }
 
-/// Phase and steps, as they change.
-pub async fn events(
+/// A ticket.
+#[derive(Serialize, ToSchema)]
+pub struct Ticket {
+    /// To be sent as `?ticket=`.
+    ticket: String,
+    /// Seconds until it can no longer open a stream.
+    expires_in: i64,
+}
+
+/// A short-lived ticket for the event stream, for a browser's `EventSource`, which sends no headers.
+#[utoipa::path(
+    post, path = "/tenant/{id}/events/ticket", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id")),
+    security(("signup_token" = [])),
+    responses((status = 200, body = Ticket), (status = 404, body = ProblemBody))
+)]
+pub async fn ticket(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     headers: HeaderMap,
+) -> Result<Json<Ticket>, Problem> {
+    let tenant = app.by_token(&headers, &id).await?;
+    Ok(Json(Ticket { ticket: app.ticket(&tenant), expires_in: TICKET_LIFE }))
+}
+
+#[derive(Deserialize, IntoParams)]
+pub struct EventsQuery {
+    /// A ticket, where no Authorization header can be sent.
+    ticket: Option<String>,
+}
+
+/// How far an account is, as it changes: server-sent events named `tenant`, and `deleted` at the end.
+#[utoipa::path(
+    get, path = "/tenant/{id}/events", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id"), EventsQuery),
+    security(("signup_token" = []), ()),
+    responses((status = 200, content_type = "text/event-stream", body = String), (status = 404, body = ProblemBody), (status = 429, body = ProblemBody))
+)]
+pub async fn events(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let tenant = authorized(&app, &headers, &id).await?;
-    let changes = watch_object(app.tenants(), &tenant.name_any()).filter_map(async |change| {
+    let tenant = match &query.ticket {
+        Some(ticket) => app.by_ticket(ticket, &id).await?,
+        None => app.by_token(&headers, &id).await?,
+    };
+    let uid = tenant.uid().unwrap_or_default();
+    let place = app.streams.enter(&uid)?;
+    let changes = watch_object(app.tenants(), &tenant.name_any()).default_backoff();
+    let events = changes.filter_map(move |change| {
+        let _held = &place;
+        // A namesake that was made meanwhile is somebody else.
+        let same = |t: &crate::api::Tenant| t.uid().as_deref() == Some(uid.as_str());
         let event = match change {
-            Ok(Some(tenant)) => Event::default().event("tenant").json_data(describe(&tenant)).ok()?,
-            Ok(None) => Event::default().event("deleted").data("{}"),
-            Err(_) => return None,
+            Ok(Some(tenant)) if same(&tenant) => {
+                let version = tenant.resource_version().unwrap_or_default();
+                let event = Event::default().event("tenant").id(version).retry(RECONNECT);
+                event.json_data(Progress::of(&tenant)).ok().map(|event| (event, false))
+            }
+            Ok(_) => Some((Event::default().event("deleted").data("{}"), true)),
+            Err(_) => None,
         };
-        Some(Ok(event))
+        std::future::ready(event)
     });
-    let limited = changes.take_until(tokio::time::sleep(STREAM_LIMIT));
-    Ok(Sse::new(limited).keep_alive(KeepAlive::default()))
+    // The event that says so is the last one: the end comes with it, not with the next.
+    let events =
+        events.flat_map(|(event, last)| stream::iter(std::iter::once(Some(event)).chain(last.then_some(None))));
+    let events = events.take_while(|event| std::future::ready(event.is_some()));
+    let events = events.filter_map(|event| std::future::ready(event.map(Ok)));
+    let mut stopping = app.stopping.clone();
+    let stop = async move { drop(stopping.wait_for(|stop| *stop).await) };
+    let end = futures::future::select(Box::pin(stop), Box::pin(tokio::time::sleep(STREAM_LIMIT)));
+    Ok(Sse::new(events.take_until(end)).keep_alive(KeepAlive::default()))
+}
+
+/// The streams that are open, by the tenants' uids.
+#[derive(Clone, Debug, Default)]
+pub struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+
+/// One of them, for as long as it lives.
+struct OpenStream {
+    streams: Streams,
+    uid: String,
+}
+
+impl Streams {
+    fn enter(&self, uid: &str) -> Result<OpenStream, Problem> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(uid.to_owned()).or_default();
+        if *count >= STREAMS {
+            let detail = "Too many windows show this account's progress. Please close some.";
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail));
+        }
+        *count += 1;
+        Ok(OpenStream { streams: self.clone(), uid: uid.to_owned() })
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut all = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.uid);
+            }
+        }
+    }
 }

@@ -9,11 +9,18 @@ use serde_json::Value;
 
 use super::App;
 use super::hints::{Hint, Target, Told};
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use super::signature::verify;
 use crate::api::Timestamp;
 
-/// Takes an event.
+/// Takes a signed event from Stripe.
+#[utoipa::path(
+    post, path = "/webhooks/stripe", tag = "webhooks",
+    request_body(content = String, content_type = "application/json", description = "The event"),
+    params(("Stripe-Signature" = String, Header, description = "Stripe's signature of the body")),
+    responses((status = 200, description = "Taken, or of no use here"), (status = 400, body = ProblemBody),
+        (status = 503, body = ProblemBody, description = "Send it again"))
+)]
 pub async fn stripe(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Problem> {
     let refuse = |why: &str| Problem::new(StatusCode::BAD_REQUEST, "webhook", why);
     let count = |what: &str| {

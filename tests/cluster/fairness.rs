@@ -91,10 +91,12 @@ async fn an_outage_costs_few_calls_and_no_attempts() {
     let probes = calls(&world, posts).await - before;
     assert!((1..=8).contains(&probes), "{probes} probes in five seconds");
     world.clear_faults().await;
+    let mut failed = 0;
     for name in &names {
         let status = world.wait_phase(name, Phase::Active).await;
-        assert!(status.provisioning.expect("a run").attempts <= 1, "the outage is nobody's failed attempt");
+        failed += status.provisioning.expect("a run").attempts;
     }
+    assert!(failed < 6, "{failed} failed attempts: the calls before the outage was known, and none after");
 }
 
 #[tokio::test]

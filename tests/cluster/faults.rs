@@ -26,10 +26,12 @@ async fn a_manual_tenant_is_active_only_after_its_samples_were_seen() {
 
 #[tokio::test]
 async fn temporary_failures_are_retried_and_counted() {
-    let world = World::start("retry").await;
-    // Two rounds of three quick tries each fail; the third attempt succeeds.
+    let mut world = World::without_controller("retry").await;
+    world.controller_args(&["--provider-retries=1"]);
+    world.start_controller();
+    // Two rounds of two quick tries each fail; the third attempt succeeds.
     world
-        .fault(json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 500, "times": 6}))
+        .fault(json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 500, "times": 4}))
         .await;
     world.create("acme", "enterprise", BillingMode::Manual).await;
     let retrying = world.wait("acme", "retrying", |s| s.provisioning.as_ref().is_some_and(|p| p.attempts == 1)).await;

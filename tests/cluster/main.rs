@@ -5,6 +5,7 @@ mod deletion;
 mod dev;
 mod fairness;
 mod faults;
+mod internet;
 mod kill;
 mod manifests;
 mod money;

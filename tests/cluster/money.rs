@@ -262,9 +262,13 @@ async fn edited_limits_reach_the_plans_tenants_and_models_do_not() {
     assert_eq!(status.config.expect("a config").models.chat, "gpt-4o-mini", "vectors and answers stay as they are");
 
     edit(json!({"limitChanges": "NewTenants", "limits": {"documents": 1}})).await;
-    world.create("beta", "edited-plan", BillingMode::Manual).await;
-    let beta = world.wait_phase("beta", Phase::Active).await;
-    assert_eq!(beta.config.expect("a config").limits.documents, 1);
+    // The edit reaches the controller a moment after it is made.
+    wait_for("a new tenant with the new limits", async || {
+        let name = format!("new-{}", world.tenants().list(&Default::default()).await.expect("a list").items.len());
+        world.create(&name, "edited-plan", BillingMode::Manual).await;
+        world.wait_phase(&name, Phase::Active).await.config.expect("a config").limits.documents == 1
+    })
+    .await;
     assert_eq!(world.status("acme").await.config.expect("a config").limits.documents, 7);
 }
 

@@ -52,7 +52,7 @@ async fn a_company_signs_up_pays_and_gets_an_answer_with_sources() {
     world.assert_one_of_each(&name(&body)).await;
 
     let (status, body) = post(&world, &form("ada@example.com")).await;
-    assert_eq!((status, text(&body, "error")), (400, "email_taken"));
+    assert_eq!((status, text(&body, "code")), (400, "email_taken"));
 }
 
 #[tokio::test]

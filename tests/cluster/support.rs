@@ -134,6 +134,7 @@ pub struct World {
     pub sandbox: Sandbox,
     pub http: reqwest::Client,
     pub web: String,
+    pub web_metrics: String,
     pub controllers: Vec<Process>,
     web_processes: Vec<Process>,
     args: Vec<String>,
@@ -193,6 +194,7 @@ impl World {
             sandbox,
             http,
             web: String::new(),
+            web_metrics: String::new(),
             controllers: Vec::new(),
             web_processes: Vec::new(),
             args: args.map(String::from).to_vec(),
@@ -246,13 +248,37 @@ impl World {
     /// Starts a replica of web, points `web` to it and sends the sandbox's webhooks to it.
     pub fn start_web(&mut self, args: &[&str]) {
         let mut command = self.command("web");
-        command.args(["--listen", "127.0.0.1:0", "--namespace", &self.namespace]).args(args).stdout(Stdio::piped());
-        let mut child = command.spawn().expect("web starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("piped")).read_line(&mut line).expect("web says where it listens");
-        self.web = line.trim().replace("listening on ", "");
+        command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", &self.namespace]);
+        if !args.contains(&"--signups-per-minute") {
+            command.args(["--signups-per-minute", "10000"]);
+        }
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().expect("web starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut said = |what: &str| {
+            let line = lines.next().expect("web says where it listens").expect("text");
+            line.strip_prefix(what).unwrap_or_else(|| panic!("{line}")).to_owned()
+        };
+        self.web = said("listening on ");
+        self.web_metrics = said("metrics on ");
         self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
         self.web_processes.push(Process(child));
+    }
+
+    /// Sends a signal to the first replica of web.
+    pub fn signal_web(&self, name: &str) {
+        assert!(signal(&self.web_processes[0].0, name), "web is not there");
+    }
+
+    /// The exit code of the first replica of web, once it has ended.
+    pub async fn wait_web(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.web_processes[0].0.try_wait().expect("a child of ours") {
+                return status.code();
+            }
+            assert!(start.elapsed() < LIMIT, "web does not end");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// The processes that start from now on reach Kubernetes through a proxy, until it is dropped.

@@ -1,0 +1,128 @@
+//! What a customer reads of their tenant. No vendor's text, no message of Kubernetes, no command ever gets here.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::conditions::{
+    API_KEY_READY, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, get,
+};
+use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
+
+/// How far an account is.
+#[derive(Serialize, ToSchema)]
+pub struct Progress {
+    /// The tenant's id.
+    tenant_id: String,
+    /// The company.
+    company_name: String,
+    /// The plan.
+    plan: String,
+    /// Where the account stands.
+    #[schema(value_type = Option<String>)]
+    phase: Option<Phase>,
+    /// What is going on, in one sentence.
+    message: &'static str,
+    /// Where to pay, while that is open.
+    checkout_url: Option<String>,
+    /// When the trial ends.
+    #[schema(value_type = Option<String>)]
+    trial_ends_at: Option<Timestamp>,
+    /// Attempts that failed.
+    attempts: u32,
+    /// When the next attempt begins.
+    #[schema(value_type = Option<String>)]
+    next_retry_at: Option<Timestamp>,
+    /// The steps.
+    steps: Vec<Step>,
+}
+
+/// One step.
+#[derive(Serialize, ToSchema)]
+struct Step {
+    /// Names the step.
+    name: &'static str,
+    /// done, waiting or delayed.
+    status: &'static str,
+    /// In words.
+    message: &'static str,
+}
+
+const STEPS: [(&str, &str, &str, &str); 5] = [
+    (PAYMENT_RECEIVED, "Payment received", "Waiting for your payment", "We could not check your payment yet"),
+    (NAMESPACE_READY, "Your storage is ready", "Your storage is next", "Your storage takes longer than usual"),
+    (API_KEY_READY, "Your API key is ready", "Your API key is next", "Your API key takes longer than usual"),
+    (
+        SAMPLE_DATA_READY,
+        "Sample documents are loaded",
+        "Sample documents are next",
+        "Sample documents take longer than usual",
+    ),
+    (WELCOME_EMAIL_SENT, "Welcome e-mail sent", "The welcome e-mail is next", "The welcome e-mail is delayed"),
+];
+
+fn step(
+    (type_, done, waiting, delayed): (&'static str, &'static str, &'static str, &'static str),
+    status: &TenantStatus,
+) -> Step {
+    let (state, message) = match get(&status.conditions, type_) {
+        Some(Condition { status: ConditionStatus::True, .. }) => ("done", done),
+        Some(Condition { status: ConditionStatus::False, reason, .. }) if !ordinary(reason) => ("delayed", delayed),
+        _ => ("waiting", waiting),
+    };
+    Step { name: type_, status: state, message }
+}
+
+/// Waiting that nobody need worry about.
+fn ordinary(reason: &str) -> bool {
+    matches!(reason, "AwaitingPayment" | "PaymentProcessing" | "AwaitingApproval" | "Pending")
+}
+
+/// What is going on, in one sentence.
+pub fn sentence(status: &TenantStatus) -> &'static str {
+    let payment = get(&status.conditions, PAYMENT_RECEIVED).map(|c| c.reason.as_str());
+    match (status.phase, payment) {
+        (None, _) => "Your account is being prepared.",
+        (Some(Phase::PendingPayment), Some("PaymentProcessing")) => "Your payment is being processed.",
+        (Some(Phase::PendingPayment), Some("AwaitingApproval")) => {
+            "Your account waits for the approval of your contract."
+        }
+        (Some(Phase::PendingPayment), Some("CapacityMissing")) => {
+            "We are making room for new accounts. You can pay as soon as yours can be set up."
+        }
+        (Some(Phase::PendingPayment), _) if status.checkout.is_some() => "Please complete your payment.",
+        (Some(Phase::PendingPayment), _) => "Your payment link is being prepared.",
+        (Some(Phase::Provisioning), _) => {
+            let held = status.provisioning.as_ref().is_some_and(|p| p.held_since.is_some() || p.attempts > 0);
+            if held {
+                "Setting up your account takes longer than usual. We are on it."
+            } else {
+                "Your account is being set up."
+            }
+        }
+        (Some(Phase::Active | Phase::Upgrading | Phase::Downgrading), _) => "Your account is ready.",
+        (Some(Phase::Suspended), _) => "Your account is suspended.",
+        (Some(Phase::Failed), _) => {
+            "We could not set up your account. Our engineers have been told, and you will not be charged until it works."
+        }
+        (Some(Phase::Deleting), _) => "Your account is being deleted.",
+        (Some(Phase::Deleted), _) => "Your account was deleted.",
+    }
+}
+
+impl Progress {
+    pub fn of(tenant: &Tenant) -> Self {
+        let status = tenant.status.clone().unwrap_or_default();
+        Self {
+            tenant_id: tenant.tenant_id().into(),
+            company_name: tenant.spec.company_name.clone(),
+            plan: tenant.spec.plan.clone(),
+            phase: status.phase,
+            message: sentence(&status),
+            steps: STEPS.map(|s| step(s, &status)).into(),
+            checkout_url: status.checkout.map(|c| c.url),
+            trial_ends_at: status.trial_ends_at,
+            attempts: status.provisioning.as_ref().map_or(0, |p| p.attempts),
+            next_retry_at: status.provisioning.and_then(|p| p.next_retry_at),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! How often a client may ask, by its address.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum_client_ip::ClientIpSource;
+use governor::clock::{Clock, DefaultClock};
+use governor::state::keyed::HashMapStateStore;
+use governor::{Quota, RateLimiter};
+
+/// Requests by client address.
+#[derive(Debug)]
+pub struct ClientLimit {
+    limiter: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
+    clock: DefaultClock,
+}
+
+impl ClientLimit {
+    /// So many a minute, and as many at once.
+    pub fn per_minute(count: NonZeroU32) -> Self {
+        Self { limiter: RateLimiter::hashmap(Quota::per_minute(count)), clock: DefaultClock::default() }
+    }
+
+    /// Takes one of a client's requests; the wait where it has none left.
+    pub fn take(&self, client: IpAddr) -> Result<(), Duration> {
+        // Addresses that have been quiet are forgotten, or many of them would fill the memory.
+        if self.limiter.len() > 10_000 {
+            self.limiter.retain_recent();
+        }
+        self.limiter.check_key(&network(client)).map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+}
+
+/// An IPv6 client has a whole /64 to choose its address from.
+fn network(client: IpAddr) -> IpAddr {
+    match client.to_canonical() {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+/// Where a client's address is read from.
+pub fn parse_source(text: &str) -> Result<ClientIpSource, String> {
+    text.parse().map_err(|_| {
+        "use ConnectInfo where clients connect directly, or the header that your own proxy sets: RightmostXForwardedFor, \
+         XRealIp, CfConnectingIp, TrueClientIp, FlyClientIp, CloudFrontViewerAddress or XEnvoyExternalAddress"
+            .into()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_has_so_many_requests_and_a_network_counts_as_one() {
+        let limit = ClientLimit::per_minute(NonZeroU32::new(2).expect("not zero"));
+        let take = |ip: &str| limit.take(ip.parse().expect("an address"));
+        assert!(take("2001:db8::1").is_ok() && take("2001:db8::2").is_ok());
+        let wait = take("2001:db8::3").expect_err("the same /64");
+        assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1));
+        assert!(take("2001:db8:0:1::1").is_ok() && take("10.0.0.1").is_ok() && take("10.0.0.2").is_ok());
+        assert!(take("::ffff:10.0.0.1").is_ok() && take("10.0.0.1").is_err(), "one address in two notations");
+    }
+
+    #[test]
+    fn an_unknown_source_is_named_with_those_there_are() {
+        assert!(parse_source("RightmostXForwardedFor").is_ok());
+        assert!(parse_source("X-Forwarded-For").expect_err("unknown").contains("RightmostXForwardedFor"));
+    }
+}

@@ -1,0 +1,122 @@
+//! Which path is whose, and what all of them have in common.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::Response;
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::json;
+use tower_http::cors::CorsLayer;
+use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
+use tower_http::timeout::TimeoutLayer;
+use utoipa::OpenApi;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::routes;
+
+use super::{App, openapi, problem, setup, signup, tenant, webhooks};
+use crate::telemetry::METRICS_TYPE;
+
+/// The longest body of a signup or question.
+const BODY_LIMIT: usize = 64 << 10;
+/// The longest webhook: Stripe's are far below.
+const WEBHOOK_LIMIT: usize = 1 << 20;
+/// The longest time until an answer begins.
+const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// How long an answer about Kubernetes stands; anybody may ask.
+const READY_FOR: Duration = Duration::from_secs(1);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Everything that the internet reaches.
+pub fn public(app: Arc<App>) -> Router {
+    let documented = OpenApiRouter::with_openapi(openapi::Doc::openapi())
+        .routes(routes!(signup::signup))
+        .routes(routes!(tenant::show))
+        .routes(routes!(tenant::ticket))
+        .routes(routes!(setup::sample_query))
+        .routes(routes!(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
+        .routes(routes!(tenant::events));
+    let (documented, doc) = documented.split_for_parts();
+    // Set once, by the only caller.
+    let _ = app.openapi.set(doc);
+    let plain = Router::new()
+        .route("/openapi.json", get(openapi::json))
+        .route("/docs", get(openapi::page))
+        .route("/health", get(health))
+        .route("/healthz", get(async || StatusCode::OK))
+        .route("/readyz", get(ready));
+    let from = app.config.client_ip.clone();
+    documented
+        .merge(plain)
+        // An event stream begins at once and is not cut by this.
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
+        .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .layer(middleware::map_response(problem::shape))
+        .layer(cors(&app.config.frontend_url))
+        .layer(from.into_extension())
+        .layer(PropagateRequestIdLayer::new(REQUEST_ID))
+        .layer(SetRequestIdLayer::new(REQUEST_ID, RandomId))
+        .layer(middleware::from_fn(forget_request_id))
+        .with_state(app)
+}
+
+/// What the cluster alone reaches.
+pub fn metrics(app: Arc<App>) -> Router {
+    let encode = async |State(app): State<Arc<App>>| ([("content-type", METRICS_TYPE)], app.metrics.encode());
+    Router::new().route("/metrics", get(encode)).with_state(app)
+}
+
+/// The pages of the frontend, and no others, may call from a browser.
+fn cors(frontend_url: &str) -> CorsLayer {
+    let origin = url::Url::parse(frontend_url).map(|url| url.origin().ascii_serialization());
+    let origin = origin.ok().and_then(|origin| HeaderValue::from_str(&origin).ok());
+    CorsLayer::new()
+        .allow_origin(origin.into_iter().collect::<Vec<_>>())
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .max_age(Duration::from_hours(1))
+}
+
+#[derive(Clone, Copy)]
+struct RandomId;
+
+impl MakeRequestId for RandomId {
+    fn make_request_id<B>(&mut self, _: &axum::http::Request<B>) -> Option<RequestId> {
+        HeaderValue::from_str(&hex::encode(rand::random::<[u8; 12]>())).ok().map(RequestId::new)
+    }
+}
+
+/// A client does not choose what the audit log says.
+async fn forget_request_id(mut request: Request, next: Next) -> Response {
+    request.headers_mut().remove(REQUEST_ID);
+    next.run(request).await
+}
+
+async fn health() -> Json<serde_json::Value> {
+    Json(json!({"status": "ok", "version": env!("CARGO_PKG_VERSION")}))
+}
+
+/// What Kubernetes answered lately.
+#[derive(Debug, Default)]
+pub struct Readiness(Mutex<Option<(Instant, bool)>>);
+
+/// Ready when Kubernetes answers, and the end was not asked for.
+async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
+    if *app.stopping.borrow() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "stopping");
+    }
+    let known = *app.readiness.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let answers = if let Some((_, answers)) = known.filter(|(at, _)| at.elapsed() < READY_FOR) {
+        answers
+    } else {
+        let asked = tokio::time::timeout(Duration::from_secs(2), app.client.apiserver_version()).await;
+        let answers = matches!(asked, Ok(Ok(_)));
+        *app.readiness.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), answers));
+        answers
+    };
+    if answers { (StatusCode::OK, "ready") } else { (StatusCode::SERVICE_UNAVAILABLE, "Kubernetes cannot be reached") }
+}
