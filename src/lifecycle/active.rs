@@ -77,7 +77,7 @@ fn missing(input: &Input) -> Option<Decision> {
     if !namespace_missing(input) {
         return None;
     }
-    let alert = [Notice::NamespaceMissingAlert];
+    let alert = [Notice::NamespaceMissingAlert(input.tenant.run())];
     if let Some(decision) = notices::tell(input, &alert) {
         return Some(decision);
     }

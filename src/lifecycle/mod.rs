@@ -118,8 +118,8 @@ pub enum Notice {
     FailedMail(String),
     /// To ops: paid, and still not Active after the normal time, in the run that this token names.
     SlowAlert(String),
-    /// To ops: the tenant's Pinecone namespace is gone.
-    NamespaceMissingAlert,
+    /// To ops: the tenant's Pinecone namespace is gone, in the run that this token names.
+    NamespaceMissingAlert(String),
 }
 
 impl Notice {
@@ -131,7 +131,7 @@ impl Notice {
             Self::FailedAlert(run) => format!("failed-alert.{run}"),
             Self::FailedMail(run) => format!("failed-mail.{run}"),
             Self::SlowAlert(run) => format!("slow-alert.{run}"),
-            Self::NamespaceMissingAlert => "namespace-missing-alert".into(),
+            Self::NamespaceMissingAlert(run) => format!("namespace-missing-alert.{run}"),
         }
     }
 }

@@ -94,3 +94,90 @@ fn a_plan_that_went_away_takes_no_tenant_with_it() {
     assert_eq!(status.phase, Some(Phase::Active));
     assert!(fails(&status, "PlanFound", "PlanNotFound") && holds(&status, "Ready", "Active"));
 }
+
+#[test]
+fn a_provider_that_fails_is_shown_and_the_tenant_stays_ready() {
+    for (step, condition) in [("Billing", "BillingReady"), ("Namespace", "NamespaceReady")] {
+        let mut case = welcomed();
+        case.view.status = case.recorded();
+        case.observed.resync = true;
+        case.observed.failure = Some(failure(step, true));
+        let status = case.recorded();
+        assert!(fails(&status, condition, "PineconeProviderError") && holds(&status, "Ready", "Active"), "{step}");
+        assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.notice_retry)));
+        case.observed.failures = 2;
+        assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.notice_retry * 4)));
+        // And the welcome goes out all the same.
+        let mut unwelcomed = new();
+        unwelcomed.view.status = status;
+        unwelcomed.observed.failure = Some(failure(step, true));
+        assert_eq!(unwelcomed.effects(), [Effect::Notify(Notice::Welcome)]);
+        // Until it works again.
+        case.observed.failure = None;
+        case.view.status = unwelcomed.view.status;
+        case.observed.namespace = true;
+        let status = case.billing(Some(subscription("active")), None).recorded();
+        assert!(!fails(&status, condition, "PineconeProviderError"), "{step}");
+    }
+}
+
+#[test]
+fn a_namespace_that_is_gone_is_alerted_shown_and_remade_only_on_demand() {
+    let alert = Notice::NamespaceMissingAlert("first".into());
+    let mut case = welcomed();
+    (case.observed.resync, case.observed.namespace_missing) = (true, true);
+    let mut case = case.billing(Some(subscription("active")), None);
+    assert_eq!(case.effects(), [Effect::Notify(alert.clone())]);
+    case = case.sent(&alert);
+    let status = case.recorded();
+    assert!(fails(&status, "NamespaceReady", "NamespaceMissing") && holds(&status, "Stalled", "NamespaceMissing"));
+    assert_eq!(status.phase, Some(Phase::Active));
+    case.view.status = status;
+    // A reconcile for another reason does not take it back.
+    let mut later = case.clone();
+    (later.observed.resync, later.observed.namespace_missing, later.observed.billing) = (false, false, None);
+    assert_eq!(later.decide(), Decision::Wait(Some(later.policy.resync)));
+    later.view.retry_token = Some("remake".into());
+    let status = later.recorded();
+    assert_eq!(status.phase, Some(Phase::Provisioning));
+    assert_eq!(status.provisioning.expect("a run").retry_token.as_deref(), Some("remake"));
+    // It came back by itself.
+    (case.observed.namespace_missing, case.observed.namespace) = (false, true);
+    assert!(holds(&case.recorded(), "NamespaceReady", "Usable"));
+    // A retry of a tenant that is well is nothing.
+    let mut well = welcomed();
+    well.view.retry_token = Some("x".into());
+    assert_eq!(well.recorded().phase, Some(Phase::Active));
+}
+
+#[test]
+fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() {
+    use tenant_operator::api::plan::LimitChanges;
+    use tenant_operator::api::tenant::{PlanConfig, Quota};
+    let mut case = welcomed();
+    let plan = case.plan.clone().expect("a plan");
+    case.view.status.config = Some(PlanConfig {
+        plan: "starter".into(),
+        limits: plan.limits.clone(),
+        models: plan.models.clone(),
+        features: vec![],
+    });
+    case.view.status.quota = Some(Quota {
+        period_start: Timestamp::from_second(0),
+        period_end: Timestamp::from_second(NOW),
+        queries_limit: 1,
+        documents_limit: 1,
+    });
+    let edited = case.plan.as_mut().expect("a plan");
+    (edited.limits.documents, edited.limits.queries_per_month) = (7, 8);
+    edited.features = vec!["sso".into()];
+    edited.models.chat = "other".into();
+    let status = case.recorded();
+    let config = status.config.expect("a config");
+    assert_eq!((config.limits.documents, config.features), (7, vec!["sso".to_owned()]));
+    assert_eq!(config.models.chat, "gpt-4o-mini");
+    let quota = status.quota.expect("a quota");
+    assert_eq!((quota.documents_limit, quota.queries_limit), (7, 8));
+    case.plan.as_mut().expect("a plan").limit_changes = LimitChanges::NewTenants;
+    assert_eq!(case.recorded().config.expect("a config").limits.documents, 1000);
+}

@@ -60,3 +60,36 @@ fn force_says_what_is_left_behind_and_lets_go() {
     case.view.status = status;
     assert_eq!(case.effects(), [Effect::RemoveFinalizer]);
 }
+
+#[test]
+fn what_is_still_there_is_named_each_by_its_own_name() {
+    let left = |done: &[Effect]| {
+        let mut case = new(Phase::Deleting);
+        case.observed.done.extend(done.iter().cloned());
+        case.observed.failure = Some(failure("Billing", true));
+        case.recorded().message.expect("a message")
+    };
+    let all = left(&[]);
+    for wanted in ["the Pinecone namespace tenant_t1", "the Secret acme-api-key", "the Stripe subscription"] {
+        assert!(all.contains(wanted), "{all}");
+    }
+    let some = left(&[Effect::DeleteNamespace, Effect::CancelBilling]);
+    assert!(
+        some.contains("the Secret acme-api-key") && !some.contains("tenant_t1") && !some.contains("Stripe"),
+        "{some}"
+    );
+    assert!(some.starts_with("Cleanup incomplete: Pinecone: answered 500. Still to delete:"), "{some}");
+}
+
+#[test]
+fn a_cleanup_that_fails_again_and_again_is_tried_less_and_less_often() {
+    let waits: Vec<_> = (0..8)
+        .map(|failures| {
+            let mut case = new(Phase::Deleting);
+            (case.observed.failure, case.observed.failures) = (Some(failure("Namespace", true)), failures);
+            case.after_record()
+        })
+        .collect();
+    let wanted = [30, 60, 120, 240, 480, 960, 960, 960].map(|s| Decision::Wait(Some(s)));
+    assert_eq!(waits, wanted);
+}

@@ -4,6 +4,7 @@ mod active;
 mod case;
 mod deleting;
 mod failed;
+mod identity;
 mod pending_payment;
 mod provisioning;
 mod sweep;

@@ -1,7 +1,7 @@
 use tenant_operator::api::{Phase, SampleData, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome, Samples};
 
-use crate::case::{Case, NOW, condition, fails, failure, holds, subscription};
+use crate::case::{Case, NOW, condition, fails, failure, holds, operator_fault, outage, subscription};
 
 fn new() -> Case {
     Case::new(Some(Phase::Provisioning)).billing(Some(subscription("active")), None)
@@ -163,4 +163,88 @@ fn the_welcome_is_announced_unless_it_was_sent() {
 
 fn slow_alert() -> Notice {
     Notice::SlowAlert("first".into())
+}
+
+#[test]
+fn an_outage_and_an_operators_fault_hold_the_tenant_without_counting_an_attempt() {
+    for (failure, wait) in [(outage("Namespace"), 5), (operator_fault("Namespace"), 30)] {
+        let mut case = new();
+        case.observed.failure = Some(failure.clone());
+        let status = case.recorded();
+        let run = status.provisioning.clone().expect("a run");
+        assert_eq!((run.attempts, run.held_since.map(Timestamp::as_second)), (0, Some(NOW)));
+        assert!(fails(&status, "NamespaceReady", &failure.reason) && holds(&status, "Reconciling", &failure.reason));
+        assert!(status.message.as_ref().is_some_and(|m| m.contains("since 1970-01-12T13:46:40Z")), "{status:?}");
+        assert_eq!(case.clone().after_record(), Decision::Wait(Some(wait)));
+        // Still so, later: nothing new to write, and the same wait.
+        case.view.status = status;
+        case.observed.failure_recorded = false;
+        assert_eq!(case.decide(), Decision::Wait(Some(wait)));
+    }
+}
+
+#[test]
+fn a_hold_ends_with_its_limit_and_begins_anew_after_an_attempt() {
+    let mut case = new();
+    case.observed.failure = Some(operator_fault("Namespace"));
+    let held = |case: &mut Case, ago: i64| {
+        case.view.status.provisioning.as_mut().expect("a run").held_since = Some(Timestamp::from_second(NOW - ago));
+    };
+    held(&mut case, 3599);
+    assert_eq!(case.recorded().phase, Some(Phase::Provisioning));
+    held(&mut case, 3600);
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Failed));
+    assert!(status.message.is_some_and(|m| m.contains("after 3600 s on hold")));
+    case.observed.failure = Some(failure("Namespace", true));
+    let run = case.recorded().provisioning.expect("a run");
+    assert_eq!((run.attempts, run.held_since), (1, None));
+}
+
+#[test]
+fn slow_is_said_of_a_tenant_on_hold_too() {
+    let mut case = new();
+    case.view.status.paid_at = Some(Timestamp::from_second(NOW - 300));
+    case.view.status.provisioning.as_mut().expect("a run").started_at = Timestamp::from_second(NOW - 300);
+    case.observed.failure = Some(outage("Namespace"));
+    case.view.status = case.recorded();
+    assert_eq!(case.effects(), [Effect::Notify(slow_alert())]);
+    case.view.status.provisioning.as_mut().expect("a run").started_at = Timestamp::from_second(NOW - 298);
+    case.view.status.paid_at = Some(Timestamp::from_second(NOW - 298));
+    assert_eq!(case.decide(), Decision::Wait(Some(2)), "at its moment, not at the next probe");
+}
+
+#[test]
+fn what_is_not_visible_yet_is_looked_for_again_until_the_attempts_limit() {
+    let mut case = new();
+    (case.observed.api_key, case.observed.namespace) = (Some(true), true);
+    case.observed.learn(&Effect::VerifySamples, Outcome::NotYet);
+    assert_eq!(case.decide(), Decision::Wait(Some(1)));
+    case.observed.attempt_age = case.policy.attempt_limit;
+    assert_eq!(case.decide(), Decision::Wait(Some(1)));
+    case.observed.attempt_age += 1;
+    let status = case.recorded();
+    let run = status.provisioning.expect("a run");
+    assert_eq!((run.attempts, run.failed_step.as_deref()), (1, Some("SampleData")));
+    case.observed.namespace = false;
+    assert_eq!(case.recorded().provisioning.expect("a run").failed_step.as_deref(), Some("Namespace"));
+}
+
+#[test]
+fn active_forgets_what_an_earlier_run_left_behind() {
+    let mut case = done();
+    case.view.status = Case::new(Some(Phase::Provisioning)).view.status;
+    let condition = |type_: &str, status: &str| {
+        let json = format!(
+            r#"{{"type":"{type_}","status":"{status}","reason":"X","message":"","lastTransitionTime":"1970-01-01T00:00:00Z"}}"#
+        );
+        serde_json::from_str(&json).expect("a condition")
+    };
+    case.view.status.conditions = vec![condition("Refunded", "True"), condition("BillingReady", "False")];
+    case.view.status.provisioning.as_mut().expect("a run").held_since = Some(Timestamp::from_second(NOW - 9));
+    let status = case.recorded();
+    assert_eq!(super::case::condition(&status, "Refunded"), None);
+    assert!(holds(&status, "BillingReady", "Recovered") && holds(&status, "Ready", "Active"));
+    assert_eq!(status.conditions[0].type_, "Ready", "what people look for comes first");
+    assert_eq!(status.provisioning.expect("a run").held_since, None);
 }

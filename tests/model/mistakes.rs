@@ -1,6 +1,10 @@
-//! Mistakes that one could make in `decide`, as variants of its inputs and of the rules around it.
+//! Mistakes that one could make in `decide` and around it: in what it sees, in what it answers, in how that is done.
 
-use tenant_operator::lifecycle::{Observed, Samples, View};
+use tenant_operator::api::tenant::{Refund, StripeRefs};
+use tenant_operator::api::{Phase, TenantStatus, Timestamp};
+use tenant_operator::lifecycle::{
+    Decision, Effect, Notice, Observed, ObservedSubscription, Samples, SessionState, View,
+};
 
 /// A seeded mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,17 +15,58 @@ pub enum Mistake {
     StaleWritesAccepted,
     /// What was sent is not remembered outside the process.
     SentForgotten,
+    /// What was sent is never noted.
+    NoteForgotten,
     /// Stripe calls carry no idempotency key and nobody looks first.
     NewKeyEachTime,
+    /// A refund is made without a look at those that were.
+    RefundedBlindly,
     /// Failed attempts are not counted.
     AttemptsForgotten,
     /// Nobody notices that collection is paused.
     PauseUnseen,
+    /// Collection goes on for a tenant that is not served.
+    PauseForgotten,
+    /// Collection stays paused for a tenant that is.
+    ResumeForgotten,
+    /// Nothing is given back.
+    RefundForgotten,
+    /// Ops are not told of a failure.
+    AlertForgotten,
+    /// The customer is not told of a failure.
+    FailedMailForgotten,
+    /// Nobody is welcomed.
+    WelcomeForgotten,
+    /// The Secret is taken for granted.
+    KeyAssumedPresent,
+    /// A subscription counts as paid before its payment arrived.
+    IncompleteCountsAsPaid,
+    /// The Stripe ids are not kept in the spec.
+    IdsNotStored,
+    /// A transition is not written down.
+    TransitionForgotten,
+    /// An expired link is still shown.
+    ExpiredLinkShown,
+    /// The next Checkout session is made under the key of the last.
+    AttemptNotNumbered,
+    /// A retry is not heard.
+    RetryIgnored,
+    /// The object is let go before the providers.
+    FinalizerRemovedFirst,
+    /// The subscription of a deleted tenant goes on.
+    CancelForgotten,
+    /// The identity is written again and again.
+    IdentityNeverSettled,
+    /// The status is written for ever, each time another one: a livelock.
+    StatusNeverSettled,
+    /// A namespace is asked for again and again, although it is there: a livelock without a write.
+    NamespaceNeverSettled,
 }
 
 impl Mistake {
     /// What a decision that makes this mistake would see.
     pub fn tamper(self, view: &mut View, observed: &mut Observed) {
+        let failed = view.status.phase == Some(Phase::Failed);
         match self {
             Self::SamplesAssumedSeen if observed.samples == Samples::Stored => observed.samples = Samples::Seen,
             Self::SentForgotten => view.sent.clear(),
@@ -30,12 +75,93 @@ impl Mistake {
                     p.attempts = 0;
                 }
             }
-            Self::PauseUnseen => {
-                if let Some(s) = observed.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
-                    s.paused = s.paused && view.status.phase == Some(tenant_operator::api::Phase::Failed);
+            Self::PauseUnseen => subscription(observed, |s| s.paused &= failed),
+            Self::PauseForgotten => subscription(observed, |s| s.paused |= failed),
+            Self::RefundForgotten if failed && view.status.refund.is_none() => {
+                view.status.refund = Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(0) });
+            }
+            Self::KeyAssumedPresent => observed.api_key = Some(true),
+            Self::IncompleteCountsAsPaid => subscription(observed, |s| {
+                if s.status == "incomplete" {
+                    s.status = "active".into();
+                }
+            }),
+            Self::IdsNotStored => {
+                let billing = observed.billing.as_ref();
+                view.spec.billing.stripe = billing.map(|b| StripeRefs {
+                    customer_id: b.customer_id.clone(),
+                    subscription_id: b.subscription.as_ref().map(|s| s.id.clone()),
+                    checkout_attempt: view.spec.billing.stripe.as_ref().and_then(|s| s.checkout_attempt),
+                });
+            }
+            Self::ExpiredLinkShown => {
+                if let Some(session) = observed.billing.as_mut().and_then(|b| b.session.as_mut())
+                    && session.state == SessionState::Expired
+                {
+                    (session.state, session.url) = (SessionState::Open, Some("https://pay".into()));
                 }
             }
+            Self::RetryIgnored => view.retry_token = None,
+            Self::IdentityNeverSettled => view.credentials.proof = false,
+            Self::NamespaceNeverSettled => observed.namespace = false,
             _ => {}
         }
+    }
+
+    /// What it would answer.
+    pub fn distort(self, view: &View, decision: Decision) -> Decision {
+        let without = |unwanted: fn(&Effect) -> bool| match &decision {
+            Decision::Act(effects) => {
+                let rest: Vec<_> = effects.iter().filter(|e| !unwanted(e)).cloned().collect();
+                if rest.is_empty() { Decision::Wait(None) } else { Decision::Act(rest) }
+            }
+            other => other.clone(),
+        };
+        match self {
+            Self::NoteForgotten => without(|e| matches!(e, Effect::MarkSent(_))),
+            Self::ResumeForgotten => without(|e| *e == Effect::ResumeCollection),
+            Self::AlertForgotten => without(|e| matches!(e, Effect::Notify(Notice::FailedAlert(_)))),
+            Self::FailedMailForgotten => without(|e| matches!(e, Effect::Notify(Notice::FailedMail(_)))),
+            Self::WelcomeForgotten => without(|e| *e == Effect::Notify(Notice::Welcome)),
+            Self::AttemptNotNumbered => match decision {
+                Decision::Act(effects) if matches!(effects[..], [Effect::NextCheckout { .. }]) => {
+                    let attempt = view.spec.billing.stripe.as_ref().and_then(|s| s.checkout_attempt).unwrap_or(1);
+                    Decision::Act(vec![Effect::OpenCheckout { attempt }])
+                }
+                other => other,
+            },
+            Self::FinalizerRemovedFirst => match decision {
+                Decision::Act(effects) if effects.contains(&Effect::DeleteNamespace) => {
+                    Decision::Act(vec![Effect::RemoveFinalizer])
+                }
+                other => other,
+            },
+            Self::CancelForgotten => match without(|e| *e == Effect::CancelBilling) {
+                Decision::Wait(None) if view.deleting && view.finalizer => Decision::Act(vec![Effect::RemoveFinalizer]),
+                other => other,
+            },
+            Self::TransitionForgotten => match decision {
+                Decision::Record(mut status) if status.phase != view.status.phase => {
+                    status.transitions.pop();
+                    Decision::Record(status)
+                }
+                other => other,
+            },
+            Self::StatusNeverSettled => match decision {
+                Decision::Wait(_) => {
+                    let message = view.status.message.clone().unwrap_or_default();
+                    let message = if message.ends_with('!') { "?".into() } else { message + "!" };
+                    Decision::Record(Box::new(TenantStatus { message: Some(message), ..view.status.clone() }))
+                }
+                other => other,
+            },
+            _ => decision,
+        }
+    }
+}
+
+fn subscription(observed: &mut Observed, change: impl FnOnce(&mut ObservedSubscription)) {
+    if let Some(subscription) = observed.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
+        change(subscription);
     }
 }

@@ -142,7 +142,9 @@ impl Small {
             mistake.tamper(&mut view, &mut observed);
         }
         let now = Timestamp::from_second(state.now);
-        decide(&Input { tenant: &view, plan: Some(&self.plan), observed: &observed, now, policy: &self.policy })
+        let input = Input { tenant: &view, plan: Some(&self.plan), observed: &observed, now, policy: &self.policy };
+        let decision = decide(&input);
+        self.mistake.map_or(decision.clone(), |mistake| mistake.distort(&pass.view, decision))
     }
 
     /// The controller's next move without any fault.
@@ -251,7 +253,7 @@ impl Small {
             }
             Effect::Refund => {
                 // Whoever looks first refunds no charge twice.
-                if state.refunds < state.charges || repeated {
+                if state.refunds < state.charges || self.mistake == Some(Mistake::RefundedBlindly) {
                     state.refunds += 1;
                 }
                 return Outcome::Refunded(ObservedRefund { amount: i64::from(state.refunds), currency: None });
@@ -308,8 +310,11 @@ impl Small {
             }
             Some(Phase::Failed) => {
                 let paid = self.mode == BillingMode::Manual || (s.refunds == s.charges && s.paused);
-                let told = s.sent.keys().any(|m| matches!(m, Notice::FailedMail(_)));
-                paid && told && is_true(&s.tenant.status.conditions, "Stalled")
+                let mail = s.sent.keys().any(|m| matches!(m, Notice::FailedMail(_)));
+                let alert = s.sent.keys().any(|m| matches!(m, Notice::FailedAlert(_)));
+                let answered = s.tenant.status.provisioning.as_ref().and_then(|p| p.retry_token.as_ref());
+                let heard = answered == s.tenant.retry_token.as_ref();
+                paid && mail && alert && heard && is_true(&s.tenant.status.conditions, "Stalled")
             }
             _ => false,
         }

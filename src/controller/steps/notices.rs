@@ -29,7 +29,7 @@ pub async fn send(
         Notice::SlowAlert(_) => {
             return alert(alerts, &format!("Tenant {who} has paid and is still not Active: {what}")).await;
         }
-        Notice::NamespaceMissingAlert => {
+        Notice::NamespaceMissingAlert(_) => {
             return alert(alerts, &format!("The Pinecone namespace of tenant {who} no longer exists")).await;
         }
     };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Model, Property};
-use tenant_operator::api::tenant::Billing;
+use tenant_operator::api::tenant::{Billing, BillingMode};
 use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::View;
 
@@ -189,6 +189,15 @@ impl Model for Small {
             }),
             Property::always("Active only after the samples were seen", |_, s: &State| {
                 s.tenant.status.phase != Some(Phase::Active) || s.seen
+            }),
+            Property::always("Active only after the payment", |model: &Self, s: &State| {
+                let paid = model.mode == BillingMode::Manual || s.settled;
+                s.tenant.status.phase != Some(Phase::Active) || paid
+            }),
+            Property::always("what must outlive the status is in the spec", |model: &Self, s: &State| {
+                let kept = s.tenant.spec.billing.stripe.as_ref().is_some_and(|r| r.subscription_id.is_some());
+                let needed = matches!(s.tenant.status.phase, Some(Phase::Provisioning | Phase::Active | Phase::Failed));
+                !needed || model.mode == BillingMode::Manual || kept
             }),
             Property::always("each phase change once, in order", |_, s: &State| {
                 !s.transition_lost && in_order(&s.tenant.status)
