@@ -32,7 +32,7 @@ pub struct WorkArgs {
     #[arg(long, default_value = "64")]
     pub concurrency: u16,
     /// Seconds between attempts to provision; as many retries as entries.
-    #[arg(long, value_delimiter = ',', default_value = "60,120,240")]
+    #[arg(long, value_delimiter = ',', default_value = "60,120,240", overrides_with = "retry_waits")]
     pub retry_waits: Vec<i64>,
     /// Lengthen each of these waits by up to this percentage, so that tenants do not all retry at once.
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(0..=100))]

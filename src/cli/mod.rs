@@ -125,10 +125,27 @@ pub fn main() -> ExitCode {
     match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", describe(&error));
             ExitCode::FAILURE
         }
     }
+}
+
+/// An error and its causes in one line. Causes that their error names already are left out, and of what the API server
+/// refused only its sentence is shown.
+fn describe(error: &anyhow::Error) -> String {
+    if let Some(kube::Error::Api(status)) = error.chain().find_map(|cause| cause.downcast_ref::<kube::Error>()) {
+        return format!("Kubernetes: {}", status.message);
+    }
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line
 }
 
 /// `dev` shows its table on the terminal, so its logs go to a file.
@@ -152,5 +169,42 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Sandbox(args) => sandbox::run(args).await,
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => dev::run(&cli.kube, *args).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_flag_with_a_list_replaces_what_was_said_before() {
+        let common = ["tenant-operator", "controller", "--pinecone-api-key=x", "--stripe-secret-key=x", "--smtp-url=x"];
+        let waits = |more: &[&str]| {
+            let cli = Cli::try_parse_from(common.iter().chain(more)).expect("it parses");
+            match cli.command {
+                Command::Controller(args) => args.work.retry_waits,
+                _ => panic!("another command"),
+            }
+        };
+        assert_eq!(waits(&[]), [60, 120, 240]);
+        assert_eq!(waits(&["--retry-waits=1,2", "--retry-waits=3"]), [3]);
+    }
+
+    #[test]
+    fn an_error_is_one_line_that_says_nothing_twice() {
+        let inner = anyhow::anyhow!("no such file").context("reading plans.yaml").context("applying the plans");
+        assert_eq!(describe(&inner), "applying the plans: reading plans.yaml: no such file");
+        let listen = std::io::Error::other("address in use");
+        let error = crate::controller::ControllerError::Listen(listen);
+        assert_eq!(describe(&error.into()), "cannot listen: address in use");
+        let status = kube::core::Status { code: 403, message: "secrets is forbidden".into(), ..Default::default() };
+        let refused = crate::controller::ControllerError::Kube(kube::Error::Api(Box::new(status)));
+        assert_eq!(describe(&anyhow::Error::from(refused).context("starting")), "Kubernetes: secrets is forbidden");
     }
 }

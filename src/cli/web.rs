@@ -30,7 +30,13 @@ pub struct Args {
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
     /// Stripe's webhook secrets, comma-separated while one rotates.
-    #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true, value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "STRIPE_WEBHOOK_SECRET",
+        hide_env_values = true,
+        value_delimiter = ',',
+        overrides_with = "stripe_webhook_secret"
+    )]
     stripe_webhook_secret: Vec<String>,
     /// How long a signup waits for the controller's payment link, in milliseconds.
     #[arg(long, default_value = "5000")]

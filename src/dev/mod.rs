@@ -79,8 +79,7 @@ pub async fn run(
         };
         (client_of(&cluster.kubeconfig).await?, Some(cluster))
     };
-    let kubeconfig = cluster.as_ref().map(|c| c.kubeconfig.clone());
-    let outcome = serve(&config, client, kubeconfig.as_deref(), settings, stop).await;
+    let outcome = serve(&config, client, cluster.as_ref(), settings, stop).await;
     if let Some(cluster) = cluster {
         eprintln!("Stopping the control plane.");
         cluster.stop().await;
@@ -112,7 +111,7 @@ async fn client_of(kubeconfig: &Path) -> anyhow::Result<Client> {
 async fn serve(
     config: &DevConfig,
     client: Client,
-    kubeconfig: Option<&Path>,
+    cluster: Option<&Cluster>,
     settings: impl FnOnce(&Sandbox) -> anyhow::Result<Settings>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
@@ -128,6 +127,7 @@ async fn serve(
     .await?;
     let settings = settings(&sandbox)?;
     apply::apply_crds(&client).await?;
+    let quick = tokio::time::Instant::now() + apply::CREATES_WAIT;
     apply::plans(&client, &sandbox).await?;
     let web = web(config, &client, &secret, settings.openai, settings.pinecone).await?;
     let urls = Urls {
@@ -136,8 +136,8 @@ async fn serve(
         sandbox: sandbox.url.clone(),
     };
     sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", urls.web));
-    let env = environment(&urls, &sandbox, kubeconfig, &secret, &settings.env);
-    write_env(config, &env)?;
+    let env = environment(&urls, &sandbox, cluster.map(|c| c.kubeconfig.as_path()), &secret, &settings.env);
+    write_env(config, &env, &programs(cluster))?;
     let (finish, finished) = tokio::sync::watch::channel(false);
     let done = || {
         let mut finished = finished.clone();
@@ -147,6 +147,8 @@ async fn serve(
     let mut controlling =
         tokio::spawn(controller::run(client.clone(), settings.controller, settings.providers, done()));
     let work = async {
+        // Part of the start, not of the first signup.
+        tokio::time::sleep_until(quick).await;
         if config.demo {
             return demo::run(&client, &urls, settings.real_stripe).await;
         }
@@ -218,13 +220,24 @@ fn environment(
     env
 }
 
-fn write_env(config: &DevConfig, env: &[(&'static str, String)]) -> std::io::Result<()> {
+/// The folders of kubectl, where we built it, and of `kubectl tenant`.
+fn programs(cluster: Option<&Cluster>) -> Vec<PathBuf> {
+    let kubectl = cluster.and_then(|c| c.kubectl.as_deref()).and_then(Path::parent).map(Path::to_path_buf);
+    let ours = std::env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_path_buf));
+    kubectl.into_iter().chain(ours).collect()
+}
+
+fn write_env(config: &DevConfig, env: &[(&'static str, String)], programs: &[PathBuf]) -> std::io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let path = config.folder.join("env");
     let mut file = std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     for (name, value) in env {
-        writeln!(file, "export {name}='{}'", value.replace('\'', r"'\''"))?;
+        writeln!(file, "export {name}={}", quoted(value))?;
+    }
+    for folder in programs {
+        writeln!(file, "export PATH={}:\"$PATH\"", quoted(&folder.display().to_string()))?;
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Faults that are injected from outside, and a log of every request.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -69,12 +69,13 @@ pub struct LoggedRequest {
 pub struct Faults {
     armed: Mutex<Vec<Fault>>,
     log: Mutex<VecDeque<LoggedRequest>>,
+    calls: Mutex<BTreeMap<&'static str, u64>>,
     latency_ms: AtomicU64,
 }
 
 impl Faults {
     pub(crate) fn new(latency_ms: u64) -> Self {
-        Self { armed: Mutex::default(), log: Mutex::default(), latency_ms: latency_ms.into() }
+        Self { armed: Mutex::default(), log: Mutex::default(), calls: Mutex::default(), latency_ms: latency_ms.into() }
     }
 
     pub(super) fn take(&self, provider: &str, method: &str, path: &str) -> Option<Fault> {
@@ -91,6 +92,7 @@ impl Faults {
     }
 
     pub(super) fn remember(&self, request: LoggedRequest) {
+        *lock(&self.calls).entry(request.provider).or_default() += 1;
         let mut log = lock(&self.log);
         if log.len() == LOG_LIMIT {
             log.pop_front();
@@ -116,6 +118,11 @@ pub async fn clear(State(s): State<Arc<Shared>>) -> StatusCode {
 /// Every request that the providers' stand-ins got, oldest first.
 pub async fn log(State(s): State<Arc<Shared>>) -> Json<Vec<LoggedRequest>> {
     Json(lock(&s.faults.log).iter().cloned().collect())
+}
+
+/// How many requests each provider's stand-in ever got.
+pub async fn calls(State(s): State<Arc<Shared>>) -> Json<BTreeMap<&'static str, u64>> {
+    Json(lock(&s.faults.calls).clone())
 }
 
 /// Notes that a call other than a read may have changed the state.

@@ -151,6 +151,7 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/_sandbox/alerts", get(list_alerts).post(add_alert))
         .route("/_sandbox/faults", post(faults::add).delete(faults::clear))
         .route("/_sandbox/requests", get(faults::log))
+        .route("/_sandbox/calls", get(faults::calls))
         .route("/_sandbox/prices", post(stripe::add_prices))
         .route("/_sandbox/clock", post(stripe::forward))
         .route("/_sandbox/webhooks", post(stripe::webhooks::configure))

@@ -23,6 +23,8 @@ pub struct Cluster {
     apiserver: Child,
     /// A kubeconfig of a cluster admin.
     pub kubeconfig: PathBuf,
+    /// kubectl, where there is one beside the servers.
+    pub kubectl: Option<PathBuf>,
 }
 
 fn free_port() -> std::io::Result<u16> {
@@ -53,7 +55,7 @@ impl Cluster {
         )?;
         let files = Files::write(folder, port)?;
         let apiserver = spawn(&binaries.apiserver, folder, "kube-apiserver", &files.apiserver_args(&etcd_url, port))?;
-        let mut cluster = Self { etcd, apiserver, kubeconfig: files.kubeconfig };
+        let mut cluster = Self { etcd, apiserver, kubeconfig: files.kubeconfig, kubectl: binaries.kubectl.clone() };
         if let Err(error) = cluster.wait_ready(&files.cert, &files.token, port).await {
             cluster.stop().await;
             let log = std::fs::read_to_string(folder.join("kube-apiserver.log")).unwrap_or_default();

@@ -1,0 +1,39 @@
+//! `make bench`: speed, memory and what a large fleet costs, side by side in one run, with ratios.
+
+// Counts and seconds of a benchmark are far from where these casts lose anything.
+#![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+
+mod fleet;
+mod lab;
+mod speed;
+
+use kube::Client;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tenant_operator::dev::cluster::{Binaries, Cluster};
+use tenant_operator::dev::{apply_crds, apply_yaml};
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    tenant_operator::cli::install_crypto();
+    let folder = std::env::temp_dir().join(format!("tenant-operator-bench-{}", std::process::id()));
+    let cluster = Cluster::start(&Binaries::find().await?, &folder).await?;
+    let config = Kubeconfig::read_from(&cluster.kubeconfig)?;
+    let client = Client::try_from(kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await?)?;
+    let outcome = async {
+        apply_crds(&client).await?;
+        apply_yaml(&client, include_str!("../../examples/plans.yaml")).await?;
+        let only = std::env::var("BENCH").unwrap_or_default();
+        if only != "fleet" {
+            speed::single(&client, &cluster).await?;
+            speed::many(&client, &cluster).await?;
+        }
+        if only != "speed" {
+            fleet::run(&client, &cluster).await?;
+        }
+        anyhow::Ok(())
+    };
+    let outcome = outcome.await;
+    cluster.stop().await;
+    drop(std::fs::remove_dir_all(folder));
+    outcome
+}

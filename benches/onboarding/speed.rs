@@ -1,0 +1,116 @@
+//! Many tenants from creation to Active beside a bare client that does the same writes, and one on an idle system.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+use tenant_operator::api::{Phase, Tenant, TenantStatus};
+use tenant_operator::dev::cluster::Cluster;
+
+use crate::lab::{Controller, Cpu, IN_FLIGHT, active, create_all, namespace, tenant, until, welcomed};
+
+const TENANTS: usize = 1000;
+const SINGLES: usize = 40;
+
+/// The same writes by a bare client: create, patch, Secret, two statuses.
+async fn floor(client: &Client, sample: &Tenant) -> anyhow::Result<f64> {
+    let api = namespace(client, "bench-floor").await?;
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), "bench-floor");
+    let start = Instant::now();
+    stream::iter(0..TENANTS)
+        .map(|i| bare(api.clone(), secrets.clone(), format!("t{i}"), sample.status.clone().unwrap_or_default()))
+        .buffer_unordered(IN_FLIGHT)
+        .try_for_each(async |()| Ok(()))
+        .await?;
+    Ok(start.elapsed().as_secs_f64())
+}
+
+async fn bare(api: Api<Tenant>, secrets: Api<Secret>, name: String, status: TenantStatus) -> anyhow::Result<()> {
+    let made = api.create(&PostParams::default(), &tenant(&name)).await?;
+    let id = made.uid().unwrap_or_default();
+    let change = json!({"metadata": {"finalizers": ["tenant-operator.dev/cleanup"], "labels": {"tenant-operator.dev/email-hash": "x"}}, "spec": {"tenantId": id}});
+    let mut tenant = api.patch(&name, &PatchParams::default(), &Patch::Merge(change)).await?;
+    let mut first = status.clone();
+    first.phase = Some(Phase::Provisioning);
+    tenant.status = Some(first);
+    let mut tenant = api.replace_status(&name, &PostParams::default(), &tenant).await?;
+    let secret = Secret {
+        metadata: ObjectMeta { name: Some(format!("{name}-api-key")), ..ObjectMeta::default() },
+        data: Some(BTreeMap::from([("api-key".to_owned(), ByteString(vec![b'x'; 300]))])),
+        ..Secret::default()
+    };
+    secrets.create(&PostParams::default(), &secret).await?;
+    tenant.status = Some(status);
+    api.replace_status(&name, &PostParams::default(), &tenant).await?;
+    Ok(())
+}
+
+pub async fn many(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
+    let api = namespace(client, "bench-many").await?;
+    let controller = Controller::start(cluster, "bench-many", 0)?;
+    api.create(&PostParams::default(), &tenant("warm-up")).await?;
+    until(&api, 1, welcomed).await?;
+    let (etcd, apiserver) = cluster.pids();
+    let me = ("this client", std::process::id());
+    let servers = [("kube-apiserver", apiserver), ("etcd", etcd)];
+    let ours = [("controller", controller.process.0.id()), ("sandbox", controller.providers.process.0.id()), me];
+    let cpu = Cpu::read(&[&servers[..], &ours].concat());
+    let before = controller.writes().await?;
+    let start = Instant::now();
+    let (made, active) = tokio::join!(create_all(&api, TENANTS), until(&api, TENANTS + 1, active));
+    made?;
+    active?;
+    let seconds = start.elapsed().as_secs_f64();
+    let (used, events) = (cpu.since(), controller.metric("kubernetes_events_total", |_| true).await?);
+    until(&api, TENANTS + 1, welcomed).await?;
+    let welcomed = start.elapsed().as_secs_f64();
+    let (onboarding, after) = controller.writes().await?;
+    let memory = controller.resident_mb()?;
+    drop(controller);
+    let sample = api.get("t0").await?;
+    let cpu = Cpu::read(&[&servers[..], &[me]].concat());
+    let floor = floor(client, &sample).await?;
+    let n = TENANTS as f64;
+    println!("{TENANTS} tenants, creation to Active: {:.0} per second; processor seconds: {used}", n / seconds);
+    println!("the same API writes by a bare client: {:.0} tenants per second; {}", n / floor, cpu.since());
+    println!("ratio: {:.2} (wanted: at least 0.6)", floor / seconds);
+    println!(
+        "API writes per tenant, its creation included: {:.2} until Active (wanted: at most 5), {:.2} for the welcome after it",
+        (onboarding - before.0) as f64 / n + 1.0,
+        (after - before.1) as f64 / n
+    );
+    println!(
+        "Events by then: {events}; all welcome e-mails sent and noted {:.0} s after the last was Active",
+        welcomed - seconds
+    );
+    println!("controller, resident with {TENANTS} tenants: {memory:.0} MB (wanted: under 60)");
+    Ok(())
+}
+
+pub async fn single(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
+    let api = namespace(client, "bench-single").await?;
+    let _controller = Controller::start(cluster, "bench-single", 20)?;
+    api.create(&PostParams::default(), &tenant("warm-up")).await?;
+    until(&api, 1, active).await?;
+    let mut times = Vec::new();
+    for i in 0..SINGLES {
+        let start = Instant::now();
+        api.create(&PostParams::default(), &tenant(&format!("s{i}"))).await?;
+        until(&api, i + 2, active).await?;
+        times.push(start.elapsed().as_secs_f64());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    times.sort_by(f64::total_cmp);
+    let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
+    println!(
+        "one tenant, idle system, 20 ms provider latency: p50 {:.3} s, p99 {:.3} s (wanted: under 1)",
+        at(0.5),
+        at(0.99)
+    );
+    Ok(())
+}
