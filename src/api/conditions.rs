@@ -3,13 +3,13 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{Text, Timestamp};
 
 /// All steps done and the tenant usable.
 pub const READY: &str = "Ready";
 /// The controller is still working towards the spec.
 pub const RECONCILING: &str = "Reconciling";
-/// Nothing moves on without somebody's help.
+/// Nothing changes until somebody helps.
 pub const STALLED: &str = "Stalled";
 /// The subscription is paid or in trial with a payment method, or billing by hand is approved.
 pub const PAYMENT_RECEIVED: &str = "PaymentReceived";
@@ -27,9 +27,9 @@ pub const IDENTITY_VERIFIED: &str = "IdentityVerified";
 pub const WELCOME_EMAIL_SENT: &str = "WelcomeEmailSent";
 /// The Plan named in the spec exists.
 pub const PLAN_FOUND: &str = "PlanFound";
-/// Ready later than is normal after the payment.
+/// Provisioning takes longer than normal.
 pub const SLOW: &str = "Slow";
-/// What was paid for a tenant that could not be served was given back.
+/// The payment for a tenant that could not be served was refunded.
 pub const REFUNDED: &str = "Refunded";
 /// The provider resources of a deleted tenant are gone.
 pub const CLEANED_UP: &str = "CleanedUp";
@@ -49,16 +49,16 @@ pub enum ConditionStatus {
 pub struct Condition {
     /// The aspect, such as Ready or `NamespaceReady`.
     #[serde(rename = "type")]
-    pub type_: String,
+    pub type_: Text,
     /// Whether it holds.
     pub status: ConditionStatus,
-    /// Why, as one word for programs.
-    pub reason: String,
-    /// Why, as a sentence for people.
-    pub message: String,
+    /// The reason, as one word for programs.
+    pub reason: Text,
+    /// The reason, as a sentence for people.
+    pub message: Text,
     /// When `status` last changed.
     pub last_transition_time: Timestamp,
-    /// The generation of the spec that this was true of.
+    /// The generation of the spec that this condition describes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
 }

@@ -6,6 +6,7 @@ pub mod phase;
 pub mod plan;
 pub mod reserved;
 pub mod tenant;
+mod text;
 pub mod timestamp;
 
 pub use conditions::{Condition, ConditionStatus};
@@ -13,17 +14,20 @@ pub use identity::{Place, api_key_secret, login_secret, pinecone_namespace};
 pub use phase::{EventType, Phase, TriggeredBy};
 pub use plan::{Plan, PlanSpec, SampleData, SampleDocument};
 pub use tenant::{Tenant, TenantSpec, TenantStatus};
+pub use text::Text;
 pub use timestamp::Timestamp;
 
 /// The API group of both kinds.
 pub const GROUP: &str = "tenant-operator.dev";
-/// Keeps a Tenant until its provider resources are gone.
+/// Keeps a deleted Tenant until its resources at the providers are gone.
 pub const FINALIZER: &str = "tenant-operator.dev/cleanup";
 /// A new value starts provisioning over, of a Failed tenant or of one whose Pinecone namespace is gone.
 pub const RETRY_ANNOTATION: &str = "tenant-operator.dev/retry";
-/// `"true"` lets a deletion finish although a provider cannot be reached; what is left behind is said in an Event.
+/// `"true"` completes a deletion although a provider cannot be reached. An Event names what is left behind.
 pub const FORCE_DELETE_ANNOTATION: &str = "tenant-operator.dev/force-delete";
-/// The e-mails and alerts that were sent, comma-separated. Kept outside status so that a lost status repeats none.
+/// `"true"` on a Tenant keeps its data, Secrets and subscription when the object is deleted, as for a move.
+pub const KEEP_DATA_ANNOTATION: &str = "tenant-operator.dev/keep-data";
+/// The e-mails and alerts that were sent, comma-separated. Kept outside the status, so that a lost status repeats none.
 pub const SENT_ANNOTATION: &str = "tenant-operator.dev/sent";
 /// The last Stripe event that named this tenant: a hint to read Stripe again.
 pub const STRIPE_EVENT_ANNOTATION: &str = "tenant-operator.dev/stripe-event";

@@ -1,16 +1,16 @@
-//! Where a tenant stands in its life, and the record of every change of that.
+//! A tenant's phase, and the record of every change of it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Timestamp;
+use super::{Text, Timestamp};
 
-/// Where the tenant stands in its life.
+/// The tenant's phase.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
-    /// Waits for the customer's payment, or for an approval by hand.
+    /// Waiting for the customer's payment, or for manual approval.
     PendingPayment,
-    /// Paid for; its parts are being made.
+    /// Paid or approved; the tenant's resources are being created.
     Provisioning,
     /// Ready for use.
     Active,
@@ -18,13 +18,13 @@ pub enum Phase {
     Upgrading,
     /// Moving to a smaller plan.
     Downgrading,
-    /// Switched off for want of payment or by an admin; data is kept.
+    /// Not served, for lack of payment or by an admin. Data is kept.
     Suspended,
-    /// Provisioning was given up; `status.provisioning` says at which step and why.
+    /// Provisioning failed. `status.provisioning` names the step and the reason.
     Failed,
-    /// On its way out.
+    /// Being deleted.
     Deleting,
-    /// Erased.
+    /// Erased; the record is kept.
     Deleted,
 }
 
@@ -77,7 +77,7 @@ pub struct Transition {
     /// Who asked for it.
     pub triggered_by: TriggeredBy,
     /// Why, in one sentence.
-    pub reason: String,
+    pub reason: Text,
     /// Grows by one with each transition of this tenant.
     pub seq: i64,
 }

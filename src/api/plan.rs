@@ -1,4 +1,4 @@
-//! `Plan`: what is sold. Cluster-scoped, shared by all tenants.
+//! `Plan`: what is sold. Cluster-scoped, used by tenants of all namespaces.
 
 // Each printcolumn repeats the names of its keys.
 #![allow(clippy::duplicated_attributes)]
@@ -9,7 +9,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// What is sold: price, limits, features, models and the sample documents of a new tenant.
+/// Plan is what customers buy: price, limits, features, models, and the sample documents of a new tenant. A Plan that
+/// tenants use is deleted only when the last of them is gone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "tenant-operator.dev",
@@ -32,30 +33,30 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.sampleData == 'None' || size(self.sampleDocuments) > 0", "sampleDocuments must not be empty unless sampleData is None"))]
 pub struct PlanSpec {
-    /// The name that customers see. Defaults to the object's name.
+    /// The name that customers see; the object's name by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
     pub display_name: Option<String>,
-    /// The Stripe price that a subscription to this plan is made of, such as `price_1PgafmB7WZ01zgkW6dKueIc5`.
-    /// Absent for a plan that is only billed by hand.
+    /// The Stripe price of a subscription to this plan, such as `price_1PgafmB7WZ01zgkW6dKueIc5`. Leave it out for a plan
+    /// with manual billing only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self.startsWith('price_')", "stripePriceId must be a Stripe price id, which starts with price_"))]
     #[schemars(length(max = 120))]
     pub stripe_price_id: Option<String>,
-    /// What a month costs. Shown to people; Stripe's own price is what is charged.
+    /// The monthly price to show to people. Stripe charges its own price.
     pub monthly_price: Money,
-    /// Days of trial before the first charge; 0 for none.
+    /// Days of trial before the first charge; 0 for no trial.
     #[serde(default = "default_trial_days")]
     #[schemars(range(min = 0, max = 730))]
     pub trial_days: u32,
     /// What a tenant may use.
     #[serde(default)]
     pub limits: Limits,
-    /// Whom edited limits and features reach: all tenants of the plan at once, or new ones only. Models never change
-    /// for a tenant that exists.
+    /// Who gets edited limits and features: all tenants of the plan at once, or new tenants only. Models never change for
+    /// an existing tenant.
     #[serde(default)]
     pub limit_changes: LimitChanges,
-    /// Names of the features that are switched on.
+    /// The names of the enabled features.
     #[serde(default = "default_features")]
     #[schemars(length(max = 64))]
     pub features: Vec<String>,
@@ -92,13 +93,13 @@ pub struct Money {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Limits {
-    /// Documents kept at the same time.
+    /// Documents that a tenant may store.
     #[schemars(range(min = 0))]
     pub documents: i64,
-    /// Queries answered in one quota period of 30 days.
+    /// Queries per quota period of 30 days.
     #[schemars(range(min = 0))]
     pub queries_per_month: i64,
-    /// Bytes of uploaded documents kept at the same time.
+    /// Bytes of documents that a tenant may store.
     #[schemars(range(min = 0))]
     pub bytes: i64,
 }
@@ -109,7 +110,7 @@ impl Default for Limits {
     }
 }
 
-/// Whom edited limits and features of a plan reach.
+/// Who gets edited limits and features of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum LimitChanges {
     /// All tenants of the plan, at once.
@@ -123,9 +124,9 @@ pub enum LimitChanges {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Models {
-    /// Turns text into vectors; its dimension must be the index's.
+    /// The embedding model. Its dimension must match the index.
     pub embedding: String,
-    /// Writes the answers.
+    /// The chat model that writes answers.
     pub chat: String,
 }
 
@@ -138,10 +139,10 @@ impl Default for Models {
 /// Whether a tenant must have its sample documents before it is Active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SampleData {
-    /// Not Active until a query has seen them.
+    /// Not Active until a query finds them.
     #[default]
     Required,
-    /// Active without them if they cannot be loaded; a condition says so.
+    /// Active without them if they cannot be loaded; a condition says why.
     BestEffort,
     /// No sample documents.
     None,
@@ -154,10 +155,10 @@ pub struct SampleDocument {
     /// The vector's id in the tenant's namespace.
     #[schemars(length(min = 1, max = 512))]
     pub id: String,
-    /// What it says.
+    /// The text.
     #[schemars(length(min = 1, max = 8000))]
     pub text: String,
-    /// Kept beside the vector.
+    /// Metadata of the vector.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
 }

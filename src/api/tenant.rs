@@ -11,7 +11,7 @@ use super::phase::{Phase, Transition};
 use super::plan::{Limits, Models};
 use super::{Condition, Timestamp};
 
-/// One customer of the service: who they are, what they bought, and how they pay.
+/// Tenant is one customer of the service: who they are, which plan they bought, and how they pay.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "tenant-operator.dev",
@@ -36,38 +36,39 @@ use super::{Condition, Timestamp};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("!has(oldSelf.tenantId) || (has(self.tenantId) && self.tenantId == oldSelf.tenantId)", "tenantId is the tenant's identity at every provider and cannot be changed once it is set"),
-    validation = ("self.plan == oldSelf.plan", "plan cannot be changed on an existing tenant in this version: delete the Tenant and create it with the other plan"),
-    validation = ("self.billing.mode == oldSelf.billing.mode", "billing.mode cannot be changed on an existing tenant: delete the Tenant and create it anew")
+    validation = ("!has(oldSelf.tenantId) || (has(self.tenantId) && self.tenantId == oldSelf.tenantId)", "tenantId cannot be changed once it is set: it is the tenant's identity at every provider"),
+    validation = ("self.plan == oldSelf.plan", "plan cannot be changed on an existing Tenant in this version. Delete the Tenant and create it with the other plan"),
+    validation = ("self.billing.mode == oldSelf.billing.mode", "billing.mode cannot be changed on an existing Tenant. Delete it and create it again")
 )]
 pub struct TenantSpec {
-    /// The customer's name, as they write it.
+    /// The customer's name as it appears in e-mails and on pages.
     #[schemars(length(min = 1, max = 120))]
     #[x_kube(validation = ("self.trim() != ''", "companyName must not be blank"))]
     pub company_name: String,
-    /// Where the welcome and every notice is sent, such as `ada@example.com`.
+    /// The e-mail address for the welcome and all notices, such as `ada@example.com`.
     #[schemars(length(min = 3, max = 254))]
     #[x_kube(validation = (r"self.matches('^[^@\\s<>,;]+@[^@\\s<>,;.]+(\\.[^@\\s<>,;.]+)+$')", "adminEmail must be one e-mail address, such as ada@example.com"))]
     pub admin_email: String,
-    /// The name of the Plan that was bought.
+    /// The name of the Plan.
     #[serde(default = "default_plan")]
     #[schemars(length(min = 1, max = 253))]
     pub plan: String,
     /// How the customer pays.
     #[serde(default)]
     pub billing: Billing,
-    /// The tenant's identity at every provider. Set by the controller to the object's uid at first sight and kept by
-    /// backups, so that a restored Tenant finds its namespace, keys and customer again. Leave it empty.
+    /// The tenant's identity at every provider. Leave it empty: the controller sets it to the object's uid. Backups must
+    /// keep it together with the annotation `tenant-operator.dev/identity-proof`, so that a restored Tenant finds its
+    /// data, keys and customer. An id that was not issued to this namespace and name is not accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))]
     pub tenant_id: Option<String>,
-    /// Where the password hash of a customer who signed up is kept.
+    /// The login of a customer who signed up. Set by web.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Login>,
     /// The terms that the customer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
-    /// Raise it to get a new API key; the same number always gives the same key.
+    /// Increase this number to replace the API key. The same number always gives the same key.
     #[serde(default = "default_generation")]
     #[schemars(range(min = 1))]
     pub api_key_generation: u32,
@@ -77,26 +78,26 @@ pub struct TenantSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Billing {
-    /// By Stripe, or by hand.
+    /// Stripe or Manual. Cannot be changed later.
     pub mode: BillingMode,
-    /// With mode Manual: whether the contract is signed and provisioning may begin.
+    /// With mode Manual: set to true when the contract is signed, to start provisioning.
     pub approved: bool,
-    /// What is known of the customer at Stripe. Kept by the controller and the webhook.
+    /// The customer's ids at Stripe. Set by the controller and by web.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stripe: Option<StripeRefs>,
 }
 
-/// By Stripe, or by hand.
+/// Who collects the money.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum BillingMode {
-    /// A subscription bought through Stripe Checkout; `status.checkout.url` is the link to pay.
+    /// The customer pays through Stripe Checkout at `status.checkout.url`.
     #[default]
     Stripe,
-    /// Sales-assisted: no checkout; `approved: true` starts provisioning.
+    /// You bill the customer yourself; `approved: true` starts provisioning.
     Manual,
 }
 
-/// What is known of the customer at Stripe.
+/// The customer's ids at Stripe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct StripeRefs {
@@ -106,17 +107,18 @@ pub struct StripeRefs {
     /// The Stripe subscription, `sub_...`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription_id: Option<String>,
-    /// Counts the Checkout sessions; raised when one expired.
+    /// The number of the current Checkout session; increased when one expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub checkout_attempt: Option<u32>,
 }
 
-/// Where the password hash is kept.
+/// The login of a customer who signed up.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Login {
-    /// A Secret in the Tenant's namespace with the key `password-hash` (argon2id).
+    /// The Secret with the key `password-hash` (argon2id), in the Tenant's namespace. Must be named after the Tenant, with
+    /// the ending `-login`.
     pub secret_name: String,
 }
 
@@ -124,33 +126,33 @@ pub struct Login {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Terms {
-    /// When.
+    /// When they were accepted.
     pub accepted_at: Timestamp,
-    /// Which version.
+    /// Their version.
     #[schemars(length(max = 64))]
     pub version: String,
 }
 
-/// What was last observed. It can be lost and is then rebuilt.
+/// The observed state. If it is lost, the controller rebuilds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct TenantStatus {
-    /// Where the tenant stands in its life.
+    /// The tenant's phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
     /// What is going on, in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The generation of the spec that this status speaks of.
+    /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// One for each aspect and step; Ready sums them up.
+    /// One for each step. Ready summarizes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
-    /// The payment link, while one is open.
+    /// The payment link, while it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkout: Option<Checkout>,
-    /// The state of the subscription at Stripe, such as `trialing`; `manual` when billed by hand.
+    /// The status of the subscription at Stripe, such as `trialing`; `manual` with billing mode Manual.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription: Option<String>,
     /// When the trial ends and the first charge is made.
@@ -168,13 +170,13 @@ pub struct TenantStatus {
     /// When the API key was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_created_at: Option<Timestamp>,
-    /// What of the plan is in force.
+    /// The plan's settings that apply to this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PlanConfig>,
     /// The current quota period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
-    /// The attempts to provision, and what went wrong.
+    /// The attempts to provision, and the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,
     /// When the payment was first seen.
@@ -183,7 +185,7 @@ pub struct TenantStatus {
     /// When the tenant became Active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioned_at: Option<Timestamp>,
-    /// What was given back for a tenant that could not be served.
+    /// The refund for a tenant that could not be served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refund: Option<Refund>,
     /// Every change of phase, oldest first; the last 50 are kept.
@@ -199,11 +201,11 @@ pub struct Checkout {
     pub session_id: String,
     /// Where the customer pays.
     pub url: String,
-    /// When the link stops working; a new one follows.
+    /// When the link expires. A new one follows.
     pub expires_at: Timestamp,
 }
 
-/// What of the plan is in force for this tenant.
+/// The plan's settings that apply to this tenant.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanConfig {
@@ -221,11 +223,11 @@ pub struct PlanConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Quota {
-    /// When it began.
+    /// When the period began.
     pub period_start: Timestamp,
-    /// When it ends and the counts start anew.
+    /// When it ends and counting starts again.
     pub period_end: Timestamp,
-    /// Queries allowed in it.
+    /// Queries allowed per period.
     pub queries_limit: i64,
     /// Documents allowed.
     pub documents_limit: i64,
@@ -242,33 +244,34 @@ pub struct Provisioning {
     /// When the next attempt begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_retry_at: Option<Timestamp>,
-    /// Since when the tenant is on hold: for a provider that is away, or for the operator of the service.
+    /// Since when provisioning is on hold, because a provider does not answer or the operator of the service must fix
+    /// something. On hold, no attempts are counted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_since: Option<Timestamp>,
     /// The step that failed last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_step: Option<String>,
-    /// Why, as one word.
+    /// The reason, as one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Why, as a sentence.
+    /// The reason, as a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// The value of the retry annotation that this run answered.
+    /// The value of the annotation `tenant-operator.dev/retry` that started this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_token: Option<String>,
 }
 
-/// What was given back.
+/// A refund.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refund {
-    /// In the smallest unit of the currency; 0 when nothing had been paid, as in a trial.
+    /// The amount in the smallest unit of the currency; 0 when nothing had been paid, as in a trial.
     pub amount: i64,
-    /// The currency, when something was given back.
+    /// The currency, when something was refunded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
-    /// When it was settled.
+    /// When the refund was made.
     pub at: Timestamp,
 }
 

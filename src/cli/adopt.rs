@@ -6,15 +6,14 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::KubeArgs;
-use crate::api::{PROOF_ANNOTATION, Tenant};
+use crate::api::{KEEP_DATA_ANNOTATION, PROOF_ANNOTATION, Tenant};
 use crate::operator_keys::IdentityKey;
 
 /// Lets a Tenant that was moved to another name or namespace keep its tenant id, and with it its data, its API key and
 /// its subscription.
 ///
-/// Needs read access to the operator's identity key, so it is for the operator of the service. Delete the old object
-/// first, with `kubectl delete --cascade=orphan` after removing its finalizer, or restore from a backup: an id that
-/// another object holds is refused.
+/// This needs read access to the operator's identity key, so it is for the operator of the service. Delete the old object
+/// first, with the annotation `tenant-operator.dev/keep-data=true`: an id that another object holds is refused.
 #[derive(clap::Args)]
 pub struct Args {
     /// The Tenant's name.
@@ -49,7 +48,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         let rightful = other.uid().as_ref() == Some(id) || identity.has_proof(&other);
         if other.spec.tenant_id.as_ref() == Some(id) && other.uid() != tenant.uid() && rightful {
             bail!(
-                "tenant id {id} is held by {}. Take that object away first (without its finalizer, so that the data stay)",
+                "tenant id {id} is held by {}. Delete that object first, with the annotation {KEEP_DATA_ANNOTATION}=true to keep the data",
                 other.place()
             );
         }

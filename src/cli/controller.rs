@@ -22,43 +22,43 @@ pub struct Args {
 /// How the work is done.
 #[derive(clap::Args, Clone)]
 pub struct WorkArgs {
-    /// Watch the Tenants of this namespace alone; all namespaces when absent.
+    /// Watch Tenants in this namespace only. Default: all namespaces.
     #[arg(long, env = "WATCH_NAMESPACE")]
     pub namespace: Option<String>,
-    /// Where the operator's own Secrets and Lease are.
+    /// Namespace of the operator's own Secrets and Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     pub operator_namespace: String,
-    /// Tenants reconciled at the same time. A quarter is kept for signups, payments and deletions.
+    /// Maximum number of concurrent reconciles. A quarter is reserved for signups, payments and deletions.
     #[arg(long, default_value = "64")]
     pub concurrency: u16,
-    /// Seconds between attempts to provision; as many retries as entries.
+    /// Seconds to wait before each retry of provisioning, comma-separated; one retry per entry.
     #[arg(long, value_delimiter = ',', default_value = "60,120,240", overrides_with = "retry_waits")]
     pub retry_waits: Vec<i64>,
     /// Lengthen each of these waits by up to this percentage, so that tenants do not all retry at once.
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub retry_jitter_percent: u32,
-    /// Seconds that one attempt may take.
+    /// Timeout of one provisioning attempt in seconds.
     #[arg(long, default_value = "300")]
     pub attempt_limit: i64,
     /// Delete unpaid signups after this many seconds.
     #[arg(long, default_value = "604800")]
     pub signup_ttl: i64,
-    /// Look for changes at Stripe that no webhook told of, every so many seconds.
+    /// Interval in seconds at which Stripe events are checked for missed webhooks.
     #[arg(long, default_value = "600")]
     pub resync: i64,
-    /// Compare all tenants with Stripe and Pinecone, every so many seconds.
+    /// Interval in seconds at which all tenants are compared with Stripe and Pinecone.
     #[arg(long, default_value = "3600")]
     pub full_resync: i64,
     /// Seconds before a failed e-mail, alert or cleanup is retried; the wait doubles with each failure in a row.
     #[arg(long, default_value = "30")]
     pub notice_retry: i64,
-    /// Delete the login Secret of a signup whose Tenant was never made after this many seconds.
+    /// Delete login Secrets without a Tenant after this many seconds.
     #[arg(long, default_value = "3600")]
     pub orphan_ttl: i64,
-    /// Seconds before a tenant on hold is tried again: one that waits for a fix by the operator of the service.
+    /// Seconds before a tenant on hold is retried. Tenants are on hold while they wait for you to fix something.
     #[arg(long, default_value = "30")]
     pub hold_retry: i64,
-    /// Fail and refund a tenant that has been on hold for so many seconds.
+    /// Fail and refund a tenant that has been on hold for this many seconds.
     #[arg(long, default_value = "3600")]
     pub hold_limit: i64,
     /// Show a tenant as slow, and alert, when it is not Active this many seconds after its payment.

@@ -34,30 +34,30 @@ struct Cli {
 
 #[derive(clap::Args, Clone)]
 pub(crate) struct KubeArgs {
-    /// The kubeconfig file; otherwise $KUBECONFIG, ~/.kube/config, or the pod's service account.
+    /// Path of the kubeconfig file. Default: $KUBECONFIG, ~/.kube/config, or the pod's service account.
     #[arg(long, global = true)]
     kubeconfig: Option<std::path::PathBuf>,
-    /// The kubeconfig's context.
+    /// Context in the kubeconfig file.
     #[arg(long, global = true)]
     context: Option<String>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the controller, which takes each Tenant through its life.
+    /// Run the controller, which provisions Tenants and keeps them right.
     Controller(Box<controller::Args>),
-    /// Run the web pod: signups, Stripe's webhooks, the tenant API.
+    /// Run the web pod: signups, Stripe webhooks, progress.
     Web(Box<web::Args>),
-    /// Print the `CustomResourceDefinitions` as YAML, or write them into a folder.
+    /// Print the `CustomResourceDefinitions` as YAML, or write them to a folder.
     Crds(crds::Args),
-    /// Start provisioning over, of a Failed tenant or of one whose Pinecone namespace is gone.
+    /// Retry provisioning of a Failed tenant, or of one whose Pinecone namespace is missing.
     Retry(retry::Args),
     /// Let a Tenant that was moved keep its tenant id.
     Adopt(adopt::Args),
     /// Run local stand-ins of Stripe, Pinecone, `OpenAI` and an SMTP server.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Args),
-    /// Run everything on this machine: a private control plane, the sandbox, the controller and web.
+    /// Run everything on this machine: a private control plane, the sandbox, the controller and the web pod.
     #[cfg(feature = "sandbox")]
     Dev(Box<dev::Args>),
 }

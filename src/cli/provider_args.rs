@@ -14,31 +14,31 @@ use crate::providers::stripe::{Stripe, StripeConfig};
 /// Pinecone and `OpenAI`: what controller and web both call.
 #[derive(clap::Args, Clone, Debug)]
 pub struct RagArgs {
-    /// Pinecone's API key.
+    /// Pinecone API key.
     #[arg(long, env = "PINECONE_API_KEY", hide_env_values = true)]
     pub pinecone_api_key: String,
-    /// Pinecone's control plane.
+    /// URL of the Pinecone control plane.
     #[arg(long, env = "PINECONE_URL", default_value = "https://api.pinecone.io")]
     pub pinecone_url: String,
-    /// The Pinecone index that holds all tenants' namespaces.
+    /// Pinecone index that holds the namespaces of all tenants.
     #[arg(long, env = "PINECONE_INDEX", default_value = "multi-tenant-rag")]
     pub pinecone_index: String,
-    /// The API key of an OpenAI-compatible API.
+    /// API key of the OpenAI-compatible API.
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, default_value = "")]
     pub openai_api_key: String,
-    /// Its base URL with the version.
+    /// Base URL of the OpenAI-compatible API, with the version.
     #[arg(long, env = "OPENAI_BASE_URL", default_value = "https://api.openai.com/v1")]
     pub openai_base_url: String,
-    /// Calls per second to Pinecone at most.
+    /// Maximum calls per second to Pinecone.
     #[arg(long, env = "PINECONE_RATE", default_value = "100")]
     pub pinecone_rate: NonZeroU32,
-    /// Calls per second to `OpenAI` at most.
+    /// Maximum calls per second to `OpenAI`.
     #[arg(long, env = "OPENAI_RATE", default_value = "50")]
     pub openai_rate: NonZeroU32,
-    /// The limit of one call to a provider, in milliseconds.
+    /// Timeout of one call to a provider in milliseconds.
     #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value = "20000")]
     pub provider_timeout_ms: u64,
-    /// Quick retries inside one call to a provider, a fraction of a second apart.
+    /// Quick retries of one call to a provider, a fraction of a second apart.
     #[arg(long, env = "PROVIDER_RETRIES", default_value = "2")]
     pub provider_retries: usize,
 }
@@ -72,31 +72,31 @@ impl RagArgs {
 pub struct ProviderArgs {
     #[command(flatten)]
     pub rag: RagArgs,
-    /// Stripe's secret key.
+    /// Stripe secret key.
     #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
     pub stripe_secret_key: String,
-    /// Stripe's base URL.
+    /// Base URL of Stripe.
     #[arg(long, env = "STRIPE_URL", default_value = "https://api.stripe.com")]
     pub stripe_url: String,
-    /// Calls per second to Stripe at most: Stripe allows 100 live and 25 in test mode.
+    /// Maximum calls per second to Stripe, which allows 100 in live mode and 25 in test mode.
     #[arg(long, env = "STRIPE_RATE", default_value = "20")]
     pub stripe_rate: NonZeroU32,
-    /// The mail server: smtp://host:port or <smtps://user:password@host>.
+    /// Mail server: smtp://host:port or <smtps://user:password@host>.
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
     pub smtp_url: String,
-    /// The sender of e-mails, a mailbox that is read.
+    /// Sender of e-mails. Use a mailbox that somebody reads.
     #[arg(long, env = "FROM_EMAIL", default_value = "hello@example.com")]
     pub from_email: String,
-    /// The product's name in e-mails.
+    /// Product name in e-mails.
     #[arg(long, env = "PRODUCT_NAME", default_value = "RAG Service")]
     pub product_name: String,
-    /// Where customers log in, and where Checkout sends them back to.
+    /// URL where customers log in, and to which Stripe Checkout returns them.
     #[arg(long, env = "FRONTEND_URL", default_value = "http://localhost:8080")]
     pub frontend_url: String,
-    /// The customers' documentation.
+    /// URL of the documentation for customers.
     #[arg(long, env = "DOCS_URL", default_value = "http://localhost:8080/docs")]
     pub docs_url: String,
-    /// A Slack-compatible webhook for alerts; without it they go to the log alone.
+    /// Slack-compatible webhook for alerts. Without it, alerts are only logged.
     #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
     pub alert_webhook_url: Option<String>,
 }

@@ -17,19 +17,19 @@ const DRAIN: Duration = Duration::from_secs(7);
 pub struct Args {
     #[command(flatten)]
     rag: RagArgs,
-    /// Where to listen.
+    /// Address to listen on.
     #[arg(long, env = "WEB_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
     /// Address for metrics, which the internet must not reach.
     #[arg(long, env = "WEB_METRICS_LISTEN", default_value = "127.0.0.1:8082")]
     metrics_listen: SocketAddr,
-    /// Where signups make their Tenants.
+    /// Namespace in which signups create Tenants.
     #[arg(long, env = "TENANT_NAMESPACE", default_value = "default")]
     namespace: String,
-    /// Where the operator's own Secrets are.
+    /// Namespace of the operator's own Secrets.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
-    /// Stripe's webhook secrets, comma-separated while one rotates.
+    /// Stripe webhook secrets, comma-separated while one is rotated.
     #[arg(
         long,
         env = "STRIPE_WEBHOOK_SECRET",
@@ -38,29 +38,29 @@ pub struct Args {
         overrides_with = "stripe_webhook_secret"
     )]
     stripe_webhook_secret: Vec<String>,
-    /// How long a signup waits for the controller's payment link, in milliseconds.
+    /// Milliseconds that a signup waits for its payment link.
     #[arg(long, default_value = "5000")]
     checkout_wait_ms: u64,
-    /// The frontend whose pages may call this API from a browser.
+    /// URL of the frontend, whose pages may call this API from a browser.
     #[arg(long, env = "FRONTEND_URL", default_value = "http://localhost:8080")]
     frontend_url: String,
     /// Where a client's address is read from: `ConnectInfo`, or behind a proxy the header that the proxy sets, such as
     /// `RightmostXForwardedFor`.
     #[arg(long, env = "CLIENT_IP_SOURCE", default_value = "ConnectInfo", value_parser = parse_source)]
     client_ip: ClientIpSource,
-    /// Signups of one client address (one /64 for IPv6) in a minute.
+    /// Signups per minute from one client address (one /64 for IPv6).
     #[arg(long, env = "SIGNUPS_PER_MINUTE", default_value = "30")]
     signups_per_minute: NonZeroU32,
-    /// Connections at the same time.
+    /// Maximum number of open connections.
     #[arg(long, default_value = "2048")]
     max_connections: usize,
-    /// Seconds until the headers of a request must be there; idle connections are closed after as long.
+    /// Seconds to wait for the headers of a request. Idle connections are closed after the same time.
     #[arg(long, default_value = "15")]
     header_timeout: u64,
     /// Seconds between SIGTERM and the last new connection, so that load balancers can take this replica out.
     #[arg(long, default_value = "2")]
     shutdown_delay: u64,
-    /// The version of the terms that signups accept.
+    /// Version of the terms that signups accept.
     #[arg(long, env = "TERMS_VERSION", default_value = "2026-01")]
     terms_version: String,
 }

@@ -76,7 +76,7 @@ fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenan
     for condition in new.conditions.iter().filter(|c| told(c)) {
         let before = old.and_then(|s| conditions::get(&s.conditions, &condition.type_));
         if before.is_none_or(|before| (before.status, &before.reason) != (condition.status, &condition.reason)) {
-            context.events.warn(tenant, &condition.reason, condition.message.clone());
+            context.events.warn(tenant, &condition.reason, condition.message.to_string());
         }
     }
 }

@@ -22,7 +22,7 @@ fn documents<T: DeserializeOwned>(yaml: &str) -> anyhow::Result<Vec<T>> {
 
 /// The API server lets every create wait for as long, while a definition is this young, so that another API server hears
 /// of it first (`crdHandler` in k8s.io/apiextensions-apiserver: `justCreated`). Its clock has whole seconds.
-pub const CREATES_WAIT: Duration = Duration::from_millis(3_000);
+pub const CREATES_WAIT: Duration = Duration::from_secs(3);
 
 /// Applies both definitions and waits until the API server serves them.
 pub async fn apply_crds(client: &Client) -> anyhow::Result<()> {

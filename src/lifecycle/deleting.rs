@@ -10,6 +10,12 @@ pub fn decide(input: &Input) -> Decision {
     if !input.tenant.finalizer {
         return Decision::Wait(None);
     }
+    if input.tenant.keep_data {
+        let mut draft = Draft::new(input);
+        let message = "The object is deleted; the tenant's data, Secrets and subscription are kept";
+        draft.condition(CLEANED_UP, ConditionStatus::False, "Kept", message);
+        return draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
+    }
     if input.tenant.status.phase != Some(Phase::Deleting) {
         let mut draft = Draft::new(input);
         draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");

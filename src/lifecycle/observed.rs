@@ -168,7 +168,7 @@ pub struct Observed {
     pub refund: Option<ObservedRefund>,
     /// Effects that were done and leave no other trace.
     pub done: BTreeSet<Effect>,
-    /// Whether this pass was asked to read everything back.
+    /// Whether everything is to be read back.
     pub resync: bool,
     /// Whether many other tenants are being provisioned at this moment.
     pub overloaded: bool,
@@ -191,7 +191,7 @@ impl Observed {
         self.failure_recorded = self.failure.is_some();
     }
 
-    /// What was read before is no longer true: one pass may both pause and, after a retry, resume.
+    /// What was read before is no longer true: one reconcile may both pause and, after a retry, resume.
     fn set_paused(&mut self, paused: bool) {
         if let Some(subscription) = self.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
             subscription.paused = paused;

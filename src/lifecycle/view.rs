@@ -6,8 +6,8 @@ use kube::ResourceExt;
 
 use super::Notice;
 use crate::api::{
-    self, FINALIZER, FORCE_DELETE_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec, TenantStatus,
-    Timestamp,
+    self, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant,
+    TenantSpec, TenantStatus, Timestamp,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -59,6 +59,8 @@ pub struct View {
     pub retry_token: Option<String>,
     /// Whether a deletion may leave things behind.
     pub force_delete: bool,
+    /// Whether a deletion leaves everything as it is.
+    pub keep_data: bool,
     /// Keys of the notices that were sent.
     pub sent: BTreeSet<String>,
     /// The spec.
@@ -82,6 +84,7 @@ impl View {
             credentials,
             retry_token: annotations.get(RETRY_ANNOTATION).cloned(),
             force_delete: annotations.get(FORCE_DELETE_ANNOTATION).is_some_and(|v| v == "true"),
+            keep_data: annotations.get(KEEP_DATA_ANNOTATION).is_some_and(|v| v == "true"),
             sent: annotations
                 .get(SENT_ANNOTATION)
                 .map(|list| list.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect())

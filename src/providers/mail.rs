@@ -45,7 +45,7 @@ pub struct MailConfigError(String);
 pub enum Template {
     /// The account is ready.
     Welcome,
-    /// Provisioning was given up.
+    /// Provisioning failed.
     ProvisioningFailed,
 }
 

@@ -79,7 +79,7 @@ fn ordinary(reason: &str) -> bool {
 
 /// What is going on, in one sentence.
 pub fn sentence(status: &TenantStatus) -> &'static str {
-    let payment = get(&status.conditions, PAYMENT_RECEIVED).map(|c| c.reason.as_str());
+    let payment = get(&status.conditions, PAYMENT_RECEIVED).map(|c| &*c.reason);
     match (status.phase, payment) {
         (None, _) => "Your account is being prepared.",
         (Some(Phase::PendingPayment), Some("PaymentProcessing")) => "Your payment is being processed.",

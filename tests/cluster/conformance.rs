@@ -100,6 +100,25 @@ async fn every_request() -> Vec<Value> {
     log.as_array().into_iter().flatten().filter(ours).cloned().collect()
 }
 
+/// Starts it on a port that was free a moment ago; another process may take that first.
+async fn start_mock(binary: &Path) -> (tokio::process::Child, u16) {
+    for _ in 0..10 {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = free.local_addr().expect("an address").port();
+        drop(free);
+        let mut command = Command::new(binary);
+        command.args(["-http-addr", &format!("127.0.0.1:{port}")]).stdout(Stdio::null()).kill_on_drop(true);
+        let mut mock = command.spawn().expect("stripe-mock starts");
+        while mock.try_wait().expect("a child of ours").is_none() {
+            if tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok() {
+                return (mock, port);
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
+    panic!("stripe-mock does not listen");
+}
+
 #[tokio::test]
 async fn stripe_mock_takes_every_request_that_the_product_sends() {
     let binary = target().join("stripe-mock");
@@ -108,16 +127,7 @@ async fn stripe_mock_takes_every_request_that_the_product_sends() {
         Command::new("go").args(["build", "-o"]).arg(&binary).arg("github.com/stripe/stripe-mock").current_dir(folder),
     )
     .await;
-    let port = {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        free.local_addr().expect("an address").port()
-    };
-    let mut mock = Command::new(binary)
-        .args(["-http-addr", &format!("127.0.0.1:{port}")])
-        .stdout(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .expect("stripe-mock starts");
+    let (mut mock, port) = start_mock(&binary).await;
     let requests = every_request().await;
     let http = reqwest::Client::new();
     let mut kinds = std::collections::BTreeSet::new();
@@ -149,6 +159,7 @@ async fn stripe_mock_takes_every_request_that_the_product_sends() {
         "POST /v1/checkout/sessions",
         "POST /v1/checkout/sessions/expire",
         "GET /v1/subscriptions",
+        "GET /v1/events",
         "POST /v1/subscriptions",
         "DELETE /v1/subscriptions",
         "GET /v1/invoices",

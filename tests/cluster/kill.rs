@@ -149,7 +149,7 @@ async fn killed_while_the_money_is_given_back() {
     world.assert_transitions("acme").await;
 }
 
-/// Their passes all begin before the caches of plans and Secrets have filled.
+/// Their reconciles all begin before the caches of plans and Secrets have filled.
 #[tokio::test]
 async fn tenants_that_were_there_before_the_controller_are_all_served() {
     let mut world = World::without_controller("before").await;

@@ -9,7 +9,9 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::{BillingMode, Login};
-use tenant_operator::api::{FINALIZER, PROOF_ANNOTATION, Phase, Plan, TENANT_LABEL, Tenant, TenantStatus};
+use tenant_operator::api::{
+    FINALIZER, KEEP_DATA_ANNOTATION, PROOF_ANNOTATION, Phase, Plan, TENANT_LABEL, Tenant, TenantStatus,
+};
 use tenant_operator::operator_keys::{IDENTITY_SECRET, SIGNING_SECRET};
 
 use crate::manifests::kubectl;
@@ -124,13 +126,13 @@ async fn a_restore_under_the_same_name_finds_its_tenant_and_a_move_needs_an_adop
     let held = adopt().await;
     assert_eq!(held.status.code(), Some(1));
     assert!(said(&held).contains(&format!("is held by {}/victim", world.namespace)), "{}", said(&held));
-    world.controllers.remove(0).kill();
-    lose_all(&world, "victim").await;
+    world.annotate("victim", KEEP_DATA_ANNOTATION, "true").await;
+    world.tenants().delete("victim", &Default::default()).await.expect("asked for");
+    world.wait_gone("victim").await;
     for _ in 0..2 {
         let adopted = adopt().await;
         assert!(adopted.status.success(), "{}", said(&adopted));
     }
-    world.start_controller();
     world.wait_phase("moved", Phase::Active).await;
     world.wait_secret("moved-api-key", |_| true).await;
     assert_eq!(world.api_key("moved").await, key, "the same tenant, so the same key");

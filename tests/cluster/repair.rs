@@ -59,7 +59,7 @@ async fn a_deleted_secret_comes_back_with_the_same_key() {
 }
 
 #[tokio::test]
-async fn an_edited_secret_is_put_right_and_a_new_generation_gives_a_new_key() {
+async fn an_edited_secret_is_repaired_and_a_new_generation_gives_a_new_key() {
     let world = World::start("edited-secret").await;
     world.create("acme", "enterprise", BillingMode::Manual).await;
     world.wait_true("acme", "WelcomeEmailSent").await;
@@ -85,14 +85,14 @@ async fn an_edited_secret_is_put_right_and_a_new_generation_gives_a_new_key() {
 }
 
 #[tokio::test]
-async fn what_is_broken_in_the_middle_of_a_pass_is_not_overlooked() {
+async fn what_is_broken_in_the_middle_of_a_reconcile_is_not_overlooked() {
     let mut world = World::without_controller("meanwhile").await;
     // So that no resync heals it.
     world.controller_args(&["--resync=600"]);
     world.start_controller();
     let plans: Api<Plan> = Api::all(world.client.clone());
     create_plan(&plans, "fleeting").await;
-    // The pass that makes the tenant Active goes on until the welcome is sent.
+    // The reconcile that makes the tenant Active goes on until the welcome is sent.
     world.fault(json!({"provider": "smtp", "delay_ms": 1500})).await;
     world.create("acme", "fleeting", BillingMode::Manual).await;
     world.wait_phase("acme", Phase::Active).await;

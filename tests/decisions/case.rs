@@ -94,6 +94,7 @@ impl Case {
             credentials: Credentials { proof: true, labelled: true, ..Credentials::default() },
             retry_token: None,
             force_delete: false,
+            keep_data: false,
             sent: BTreeSet::new(),
             spec,
             status,
@@ -189,7 +190,7 @@ pub fn outage(step: &str) -> Failure {
 
 /// Status and reason of a condition.
 pub fn condition(status: &TenantStatus, type_: &str) -> Option<(ConditionStatus, String)> {
-    get(&status.conditions, type_).map(|c| (c.status, c.reason.clone()))
+    get(&status.conditions, type_).map(|c| (c.status, c.reason.to_string()))
 }
 
 pub fn holds(status: &TenantStatus, type_: &str, reason: &str) -> bool {

@@ -33,6 +33,17 @@ fn providers_first_and_then_the_object() {
 }
 
 #[test]
+fn a_deletion_that_keeps_the_data_touches_nothing() {
+    for phase in [Phase::Active, Phase::Deleting] {
+        let mut case = new(phase);
+        case.view.keep_data = true;
+        let status = case.recorded();
+        assert!(fails(&status, "CleanedUp", "Kept") && status.phase == Some(phase));
+        assert_eq!(case.after_record(), Decision::Act(vec![Effect::RemoveFinalizer]));
+    }
+}
+
+#[test]
 fn without_our_finalizer_there_is_nothing_to_do() {
     let mut case = new(Phase::Active);
     case.view.finalizer = false;

@@ -38,7 +38,7 @@ fn collection_is_paused_and_then_the_money_given_back() {
     assert!(holds(&status, "Refunded", "Refunded"));
 }
 
-/// Found by the model: the pass that paused collection goes on with a retry that was asked for meanwhile.
+/// Found by the model: the reconcile that paused collection goes on with a retry that was asked for meanwhile.
 #[test]
 fn what_this_pass_paused_it_resumes_for_a_retry_that_came_meanwhile() {
     let mut case = told().billing(Some(subscription("active")), None);

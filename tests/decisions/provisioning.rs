@@ -77,7 +77,7 @@ fn an_attempt_that_failed_is_counted_and_waited_after() {
 }
 
 #[test]
-fn a_failure_that_no_retry_can_mend_ends_at_once() {
+fn a_failure_that_no_retry_can_fix_ends_at_once() {
     let mut case = new();
     case.observed.failure = Some(failure("SampleData", false));
     let status = case.recorded();

@@ -75,7 +75,7 @@ fn identities() -> Vec<Change> {
     ]
 }
 
-/// Effects that are done must not be asked for again within the same pass.
+/// Effects that are done must not be asked for again within the same reconcile.
 fn already_done(case: &Case, effect: &Effect) -> bool {
     match effect {
         Effect::EnsureNamespace => case.observed.namespace,

@@ -50,7 +50,7 @@ fn a_provider_that_stays_broken_and_a_retry_after_it() {
 }
 
 #[test]
-fn webhooks_twice_late_and_in_the_middle_of_a_pass() {
+fn webhooks_twice_late_and_in_the_middle_of_a_reconcile() {
     let budget = Budget { crashes: 1, faults: 1, webhooks: 2, wipes: 1, ..Budget::default() };
     explore("Stripe, webhooks at any moment", Small::new(BillingMode::Stripe, budget));
 }

@@ -22,7 +22,7 @@ pub struct Budget {
     pub crashes: u8,
     /// A call is refused, or done and its answer lost.
     pub faults: u8,
-    /// A pass starts from the object as it was before the last write.
+    /// A reconcile starts from the object as it was before the last write.
     pub stale: u8,
     /// Somebody wipes the status.
     pub wipes: u8,
@@ -30,19 +30,19 @@ pub struct Budget {
     pub secrets: u8,
     /// A Checkout session expires.
     pub expiries: u8,
-    /// Somebody mends the broken provider and asks for a retry.
+    /// Somebody fixes the broken provider and asks for a retry.
     pub repairs: u8,
     /// Somebody deletes the Tenant.
     pub deletions: u8,
-    /// A webhook writes Stripe's ids into the spec: late, repeated, in the middle of a pass.
+    /// A webhook writes Stripe's ids into the spec: late, repeated, in the middle of a reconcile.
     pub webhooks: u8,
-    /// A pass runs while many other tenants are being provisioned.
+    /// A reconcile runs while many other tenants are being provisioned.
     pub overloads: u8,
 }
 
-/// A pass of the controller: what it holds in memory, and loses in a crash.
+/// A reconcile of the controller: what it holds in memory, and loses in a crash.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Pass {
+pub struct Reconcile {
     view: View,
     observed: Observed,
     pending: BTreeSet<Effect>,
@@ -56,7 +56,7 @@ pub struct State {
     tenant: View,
     gone: bool,
     before: Option<Box<View>>,
-    pass: Option<Box<Pass>>,
+    reconcile: Option<Box<Reconcile>>,
     now: i64,
     budget: Budget,
     broken: bool,
@@ -108,7 +108,7 @@ pub enum Action {
 pub struct Small {
     pub mode: BillingMode,
     pub budget: Budget,
-    /// Pinecone refuses every upsert until it is mended.
+    /// Pinecone refuses every upsert until it is fixed.
     pub broken: bool,
     pub mistake: Option<Mistake>,
     pub plan: PlanSpec,
@@ -136,34 +136,34 @@ impl Small {
     }
 
     fn decide(&self, state: &State) -> Decision {
-        let Some(pass) = &state.pass else { return Decision::Wait(None) };
-        let (mut view, mut observed) = (pass.view.clone(), pass.observed.clone());
+        let Some(reconcile) = &state.reconcile else { return Decision::Wait(None) };
+        let (mut view, mut observed) = (reconcile.view.clone(), reconcile.observed.clone());
         if let Some(mistake) = self.mistake {
             mistake.tamper(&mut view, &mut observed);
         }
         let now = Timestamp::from_second(state.now);
         let input = Input { tenant: &view, plan: Some(&self.plan), observed: &observed, now, policy: &self.policy };
         let decision = decide(&input);
-        self.mistake.map_or(decision.clone(), |mistake| mistake.distort(&pass.view, decision))
+        self.mistake.map_or(decision.clone(), |mistake| mistake.distort(&reconcile.view, decision))
     }
 
     /// The controller's next move without any fault.
     fn advance(&self, state: &mut State) -> bool {
-        let Some(pass) = &state.pass else {
+        let Some(reconcile) = &state.reconcile else {
             state.start(state.tenant.clone());
             return !state.gone;
         };
-        if let Some(effect) = pass.pending.iter().find(|e| state.can(e)).cloned() {
+        if let Some(effect) = reconcile.pending.iter().find(|e| state.can(e)).cloned() {
             self.perform(state, &effect, true);
             return true;
         }
-        if !pass.pending.is_empty() {
+        if !reconcile.pending.is_empty() {
             return false;
         }
         match self.decide(state) {
             Decision::Act(effects) => {
-                if let Some(pass) = &mut state.pass {
-                    pass.pending = effects.into_iter().collect();
+                if let Some(reconcile) = &mut state.reconcile {
+                    reconcile.pending = effects.into_iter().collect();
                 }
                 true
             }
@@ -172,9 +172,9 @@ impl Small {
                 true
             }
             Decision::Wait(_) => {
-                state.hint &= pass.observed.billing.is_none();
-                state.pass = None;
-                // Time passes only while nothing else can.
+                state.hint &= reconcile.observed.billing.is_none();
+                state.reconcile = None;
+                // Time reconciles only while nothing else can.
                 if let Some(at) = state.tenant.status.provisioning.as_ref().and_then(|p| p.next_retry_at) {
                     state.now = state.now.max(at.as_second());
                 }
@@ -184,27 +184,28 @@ impl Small {
     }
 
     fn record(&self, state: &mut State, status: TenantStatus) {
-        let Some(pass) = &mut state.pass else { return };
-        if (pass.overtaken || pass.view != state.tenant) && self.mistake != Some(Mistake::StaleWritesAccepted) {
+        let Some(reconcile) = &mut state.reconcile else { return };
+        if (reconcile.overtaken || reconcile.view != state.tenant) && self.mistake != Some(Mistake::StaleWritesAccepted)
+        {
             // Kubernetes refuses the write: the object has changed.
-            state.pass = None;
+            state.reconcile = None;
             return;
         }
-        pass.observed.recorded(&pass.view.status, &status);
-        pass.view.status = status.clone();
+        reconcile.observed.recorded(&reconcile.view.status, &status);
+        reconcile.view.status = status.clone();
         state.before = Some(Box::new(state.tenant.clone()));
         state.transition_lost |= status.transitions.len() < state.tenant.status.transitions.len();
         state.tenant.status = status;
     }
 
-    /// Does an effect; without an answer the pass learns of a failure.
+    /// Does an effect; without an answer the reconcile learns of a failure.
     fn perform(&self, state: &mut State, effect: &Effect, answered: bool) {
-        let Some(pass) = state.pass.clone() else { return };
+        let Some(reconcile) = state.reconcile.clone() else { return };
         // A note of what was sent holds whatever else has changed; every other write needs the object as it was read.
-        let fresh = !pass.overtaken && pass.view == state.tenant || matches!(effect, Effect::MarkSent(_));
+        let fresh = !reconcile.overtaken && reconcile.view == state.tenant || matches!(effect, Effect::MarkSent(_));
         if writes_object(effect) {
             if !fresh || state.gone {
-                state.pass = None;
+                state.reconcile = None;
                 return;
             }
             state.before = Some(Box::new(state.tenant.clone()));
@@ -212,15 +213,15 @@ impl Small {
             if answered && !state.gone {
                 let tenant = state.tenant.clone();
                 state.learn(effect, Outcome::Done);
-                if let Some(pass) = &mut state.pass {
-                    (pass.view, pass.overtaken) = (tenant, false);
+                if let Some(reconcile) = &mut state.reconcile {
+                    (reconcile.view, reconcile.overtaken) = (tenant, false);
                 }
             } else {
-                state.pass = None;
+                state.reconcile = None;
             }
             return;
         }
-        let outcome = if Self::broken_call(state, effect) { failure() } else { self.change(state, &pass, effect) };
+        let outcome = if Self::broken_call(state, effect) { failure() } else { self.change(state, &reconcile, effect) };
         state.learn(effect, if answered { outcome } else { failure() });
     }
 
@@ -228,7 +229,7 @@ impl Small {
         state.broken && *effect == Effect::StoreSamples
     }
 
-    fn change(&self, state: &mut State, pass: &Pass, effect: &Effect) -> Outcome {
+    fn change(&self, state: &mut State, reconcile: &Reconcile, effect: &Effect) -> Outcome {
         let repeated = self.mistake == Some(Mistake::NewKeyEachTime);
         match effect {
             Effect::ReadBilling => return Outcome::Billing(state.billing()),
@@ -259,7 +260,7 @@ impl Small {
                 return Outcome::Refunded(ObservedRefund { amount: i64::from(state.refunds), currency: None });
             }
             Effect::PauseCollection => {
-                state.paused = pass.observed.billing.as_ref().is_some_and(|b| b.subscription.is_some());
+                state.paused = reconcile.observed.billing.as_ref().is_some_and(|b| b.subscription.is_some());
             }
             Effect::ResumeCollection => state.paused = false,
             Effect::CancelBilling => {
@@ -348,14 +349,14 @@ impl State {
     fn start(&mut self, view: View) {
         if !self.gone {
             let observed = Observed { api_key: Some(self.secret), resync: self.hint, ..Observed::default() };
-            self.pass = Some(Box::new(Pass { view, observed, pending: BTreeSet::new(), overtaken: false }));
+            self.reconcile = Some(Box::new(Reconcile { view, observed, pending: BTreeSet::new(), overtaken: false }));
         }
     }
 
     fn learn(&mut self, effect: &Effect, outcome: Outcome) {
-        if let Some(pass) = &mut self.pass {
-            pass.pending.remove(effect);
-            pass.observed.learn(effect, outcome);
+        if let Some(reconcile) = &mut self.reconcile {
+            reconcile.pending.remove(effect);
+            reconcile.observed.learn(effect, outcome);
         }
     }
 
@@ -438,8 +439,8 @@ impl State {
 
     /// Somebody other than the controller has written the object.
     fn overtake(&mut self) {
-        if let Some(pass) = &mut self.pass {
-            pass.overtaken = true;
+        if let Some(reconcile) = &mut self.reconcile {
+            reconcile.overtaken = true;
         }
     }
 

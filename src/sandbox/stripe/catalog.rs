@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use super::Data;
-use super::objects::{Problem, metadata, text};
+use super::fields::{metadata, text};
+use super::problem::Problem;
 
 /// A monthly price.
 pub fn insert_price(data: &mut Data, id: &str, product: &Value, amount: i64, currency: &str) -> Value {

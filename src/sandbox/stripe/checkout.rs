@@ -9,7 +9,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::sessions::Card;
+use super::subscriptions::Card;
 use super::{Id, clock, sessions, webhooks};
 use crate::sandbox::{Shared, lock};
 

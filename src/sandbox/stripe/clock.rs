@@ -2,11 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::objects::{Events, Problem, text};
-use super::{Data, sessions, subscriptions};
-
-/// What Stripe calls them.
-pub const KIND: &str = "test_helpers.test_clock";
+use super::fields::text;
+use super::problem::{Events, Problem};
+use super::{Data, TEST_CLOCK, sessions, subscriptions};
 
 impl Data {
     /// The account's time, in seconds since 1970.
@@ -23,7 +21,7 @@ impl Data {
 
 /// A test clock's time.
 pub fn frozen(data: &Data, id: &str) -> Option<i64> {
-    data.list(KIND).iter().find(|c| c["id"] == id)?["frozen_time"].as_i64()
+    data.list(TEST_CLOCK).iter().find(|c| c["id"] == id)?["frozen_time"].as_i64()
 }
 
 fn frozen_time(p: &Value) -> Result<i64, Problem> {
@@ -34,10 +32,10 @@ fn frozen_time(p: &Value) -> Result<i64, Problem> {
 pub fn create(data: &mut Data, p: &Value) -> Result<Value, Problem> {
     let time = frozen_time(p)?;
     let clock = json!({
-        "id": data.next_id("clock"), "object": KIND, "created": data.now(), "livemode": false, "name": text(p, "name"),
+        "id": data.next_id("clock"), "object": TEST_CLOCK, "created": data.now(), "livemode": false, "name": text(p, "name"),
         "frozen_time": time, "deletes_after": data.now() + 30 * 24 * 3600, "status": "ready", "status_details": {},
     });
-    data.insert(KIND, clock.clone());
+    data.insert(TEST_CLOCK, clock.clone());
     Ok(clock)
 }
 
@@ -45,7 +43,7 @@ pub fn create(data: &mut Data, p: &Value) -> Result<Value, Problem> {
 /// does; whoever asks again is told that it is ready.
 pub fn advance(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let time = frozen_time(p)?;
-    let clock = data.find(KIND, id)?;
+    let clock = data.find(TEST_CLOCK, id)?;
     if clock["frozen_time"].as_i64().is_some_and(|now| time <= now) {
         return Err(Problem::bad("a test clock can only be advanced to a later frozen_time"));
     }

@@ -1,10 +1,13 @@
 //! The Stripe stand-in: customers, Checkout with a page to pay on, subscriptions, invoices, refunds, signed webhooks.
 
+mod api;
 mod catalog;
 mod checkout;
 mod clock;
+mod customers;
+mod fields;
 mod form;
-mod objects;
+mod problem;
 mod sessions;
 mod subscriptions;
 pub mod webhooks;
@@ -21,7 +24,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Shared, lock};
-use objects::Problem;
+use problem::Problem;
+
+/// What Stripe calls test clocks.
+const TEST_CLOCK: &str = "test_helpers.test_clock";
 
 /// The account's whole state.
 #[derive(Debug)]
@@ -95,13 +101,13 @@ impl Data {
 
 pub(crate) fn routes(state: Arc<Shared>) -> Router {
     Router::new()
-        .route("/v1/{*path}", get(api).post(api).delete(api))
+        .route("/v1/{*path}", get(call).post(call).delete(call))
         .route("/c/pay/{id}", get(checkout::page).post(checkout::pay))
         .with_state(state)
 }
 
 /// Every API call: authorization, idempotency, and the object's own handler.
-async fn api(
+async fn call(
     State(s): State<Arc<Shared>>,
     method: Method,
     uri: Uri,
@@ -129,7 +135,7 @@ async fn api(
         }
         let mut events = Vec::new();
         clock::tick(&mut data, &mut events);
-        let answer = objects::handle(&mut data, &s.stripe.url, &method, &path, &params, &mut events);
+        let answer = api::handle(&mut data, &s.stripe.url, &method, &path, &params, &mut events);
         if let (Some(key), Ok(value)) = (key, &answer) {
             data.answers.insert(key, (fingerprint, 200, value.clone()));
         }

@@ -3,17 +3,11 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
-use super::objects::{Events, Problem, customer, metadata, text};
+use super::customers::customer;
+use super::fields::{metadata, text};
+use super::problem::{Events, Problem};
+use super::subscriptions::Card;
 use super::{Data, catalog, subscriptions};
-
-/// What a test card does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Card {
-    /// Pays, now and later.
-    Good,
-    /// Can be attached, and is declined when it is charged.
-    DeclinedLater,
-}
 
 /// Opens a session.
 pub fn create(data: &mut Data, url: &str, p: &Value) -> Result<Value, Problem> {

@@ -2,13 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::objects::{self, Events, Problem, metadata};
-use super::sessions::Card;
+use super::fields::{self, metadata};
+use super::problem::{Events, Problem};
 use super::{Data, catalog};
 
 const DAY: i64 = 24 * 3600;
 /// A billing period: the sandbox's months have 30 days.
 const PERIOD: i64 = 30 * DAY;
+
+/// What a test card does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Card {
+    /// Pays, now and later.
+    Good,
+    /// Can be attached, and is declined when it is charged.
+    DeclinedLater,
+}
 
 /// What a completed Checkout session makes: payment method, subscription, first invoice.
 pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events: &mut Events) -> Value {
@@ -119,7 +128,7 @@ pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Resu
     if data.find("subscription", id)?["status"] == "canceled" {
         return Err(Problem::bad("A canceled subscription can only update its cancellation_details and metadata."));
     }
-    objects::update(data, "subscription", id, p, &["default_payment_method"])?;
+    fields::update(data, "subscription", id, p, &["default_payment_method"])?;
     let subscription = data.find("subscription", id)?;
     match p.get("pause_collection") {
         Some(Value::Object(pause)) => subscription["pause_collection"] = json!(pause),

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::objects::Events;
+use super::problem::Events;
 use crate::sandbox::{Shared, lock};
 
 /// Deliveries of one event, at most.

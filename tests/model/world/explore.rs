@@ -35,6 +35,7 @@ impl Model for Small {
             credentials: Default::default(),
             retry_token: None,
             force_delete: false,
+            keep_data: false,
             sent: BTreeSet::new(),
             spec,
             status: TenantStatus::default(),
@@ -43,7 +44,7 @@ impl Model for Small {
             tenant,
             gone: false,
             before: None,
-            pass: None,
+            reconcile: None,
             now: 1_000_000,
             budget: self.budget,
             broken: self.broken,
@@ -86,18 +87,18 @@ impl Model for Small {
         may(b.secrets * u8::from(s.secret), Action::DeleteSecret);
         may(b.repairs * u8::from(s.tenant.status.phase == Some(Phase::Failed)), Action::RepairAndRetry);
         may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
-        match &s.pass {
+        match &s.reconcile {
             None => {
                 may(1, Action::Start);
                 may(b.overloads, Action::StartOverloaded);
                 may(b.stale * u8::from(s.before.is_some()), Action::StartStale);
             }
-            Some(pass) => {
+            Some(reconcile) => {
                 may(b.crashes, Action::Crash);
-                if pass.pending.is_empty() {
+                if reconcile.pending.is_empty() {
                     may(1, Action::Decide);
                 }
-                for effect in pass.pending.iter().filter(|e| s.can(e)) {
+                for effect in reconcile.pending.iter().filter(|e| s.can(e)) {
                     may(1, Action::Do(effect.clone()));
                     may(b.faults, Action::LoseAnswer(effect.clone()));
                     may(b.faults * u8::from(!writes_object(effect)), Action::Refuse(effect.clone()));
@@ -113,7 +114,7 @@ impl Model for Small {
             Action::StartOverloaded => {
                 s.budget.overloads -= 1;
                 s.start(s.tenant.clone());
-                s.pass.as_mut()?.observed.overloaded = true;
+                s.reconcile.as_mut()?.observed.overloaded = true;
             }
             Action::StartStale => {
                 s.budget.stale -= 1;
@@ -134,7 +135,7 @@ impl Model for Small {
             }
             Action::Crash => {
                 s.budget.crashes -= 1;
-                s.pass = None;
+                s.reconcile = None;
             }
             Action::Pay => s.pay(),
             Action::Settle => s.settle(),
@@ -170,7 +171,7 @@ impl Model for Small {
                     s.gone = true;
                 }
                 s.overtake();
-                s.pass = s.pass.filter(|_| !s.gone);
+                s.reconcile = s.reconcile.filter(|_| !s.gone);
             }
         }
         Some(s)

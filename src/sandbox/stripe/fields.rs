@@ -1,0 +1,27 @@
+//! Fields that many objects have.
+
+use serde_json::{Map, Value, json};
+
+use super::Data;
+use super::problem::Problem;
+
+pub fn text(p: &Value, key: &str) -> Value {
+    p.get(key).cloned().unwrap_or(Value::Null)
+}
+
+pub fn metadata(p: &Value) -> Value {
+    p.get("metadata").filter(|m| m.is_object()).cloned().unwrap_or_else(|| json!({}))
+}
+
+pub fn update(data: &mut Data, kind: &str, id: &str, p: &Value, fields: &[&str]) -> Result<Value, Problem> {
+    let object = data.find(kind, id)?;
+    for field in fields {
+        if let Some(value) = p.get(field) {
+            object[*field] = value.clone();
+        }
+    }
+    for (key, value) in p["metadata"].as_object().unwrap_or(&Map::new()) {
+        object["metadata"][key] = value.clone();
+    }
+    Ok(object.clone())
+}

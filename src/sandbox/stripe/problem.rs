@@ -1,0 +1,41 @@
+//! What a call leaves behind beside its answer: events, or a refusal.
+
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+/// An event to send once the lock is released: its type and its object.
+pub type Events = Vec<(&'static str, Value)>;
+
+/// A refusal in Stripe's shape.
+#[derive(Debug)]
+pub struct Problem {
+    pub status: StatusCode,
+    /// Stripe's `error.type`.
+    pub type_: &'static str,
+    pub code: Option<&'static str>,
+    pub message: String,
+}
+
+impl Problem {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, type_: "invalid_request_error", code: None, message: message.into() }
+    }
+
+    pub fn missing(kind: &str, id: &str) -> Self {
+        let message = format!("No such {kind}: '{id}'");
+        Self { code: Some("resource_missing"), ..Self::new(StatusCode::NOT_FOUND, message) }
+    }
+
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let error = json!({"type": self.type_, "code": self.code, "message": self.message});
+        (self.status, Json(json!({"error": error}))).into_response()
+    }
+}
