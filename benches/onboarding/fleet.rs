@@ -35,12 +35,16 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     steady(&controller, count).await?;
     let controller = restart(controller, cluster, count).await?;
     let idle = signups(&api, "idle", SIGNUPS).await?;
-    let controller = controller.restart(cluster, NAMESPACE, &["--full-resync", "1", "--resync", "1"]).await?;
+    let controller = controller.restart(cluster, NAMESPACE, &["--full-resync", "1", "--resync", "1"])?;
     controller
         .providers
         .post("/_sandbox/faults", &json!({"provider": "pinecone", "delay_ms": HANG_MS, "times": 1_000_000}))
         .await?;
     create_all_named(&api, "stuck", 1000).await?;
+    // From when the new controller leads, and has met the outage.
+    while api.get("stuck999").await?.status.is_none_or(|s| s.provisioning.is_none_or(|p| p.held_since.is_none())) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     let pressed = signups(&api, "pressed", SIGNUPS).await?;
     println!(
         "signup to payment link, {count} tenants: p50 {:.3} s, p99 {:.3} s; while Pinecone hangs, 1,000 tenants wait for it and all \
@@ -124,7 +128,7 @@ async fn steady(controller: &Controller, count: usize) -> anyhow::Result<()> {
 async fn restart(controller: Controller, cluster: &Cluster, count: usize) -> anyhow::Result<Controller> {
     let before = controller.providers.calls().await?;
     // The lease is given up by nobody: what remains of it is waited for, and not counted.
-    let controller = controller.restart(cluster, NAMESPACE, &["--lease-duration", "1"]).await?;
+    let controller = controller.restart(cluster, NAMESPACE, &["--lease-duration", "1"])?;
     let start = Instant::now();
     let mut leading = None;
     loop {

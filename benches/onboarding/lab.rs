@@ -122,7 +122,7 @@ impl Controller {
     }
 
     /// Kills it, and starts another with the same providers.
-    pub async fn restart(self, cluster: &Cluster, namespace: &str, args: &[&str]) -> anyhow::Result<Self> {
+    pub fn restart(self, cluster: &Cluster, namespace: &str, args: &[&str]) -> anyhow::Result<Self> {
         let Self { process, providers, .. } = self;
         drop(process);
         // Nobody else waits for the lease, so it may be taken at once.

@@ -23,6 +23,7 @@ use super::{Condition, Timestamp};
     status = "TenantStatus",
     derive = "PartialEq",
     validation = ("!has(self.spec.login) || self.spec.login.secretName == self.metadata.name + '-login'", "spec.login.secretName must be the Tenant's name followed by -login"),
+    validation = ("self.spec.plan == oldSelf.spec.plan || !has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase == 'PendingPayment'", "spec.plan cannot be changed after the payment in this version. Delete the Tenant and create it with the other plan"),
     validation = ("size(self.metadata.name) <= 63", "metadata.name must have at most 63 characters: it becomes a label of the tenant's Secrets"),
     printcolumn(name = "Company", type_ = "string", json_path = ".spec.companyName"),
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),
@@ -37,7 +38,6 @@ use super::{Condition, Timestamp};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = ("!has(oldSelf.tenantId) || (has(self.tenantId) && self.tenantId == oldSelf.tenantId)", "tenantId cannot be changed once it is set: it is the tenant's identity at every provider"),
-    validation = ("self.plan == oldSelf.plan", "plan cannot be changed on an existing Tenant in this version. Delete the Tenant and create it with the other plan"),
     validation = ("self.billing.mode == oldSelf.billing.mode", "billing.mode cannot be changed on an existing Tenant. Delete it and create it again")
 )]
 pub struct TenantSpec {
@@ -49,7 +49,7 @@ pub struct TenantSpec {
     #[schemars(length(min = 3, max = 254))]
     #[x_kube(validation = (r"self.matches('^[^@\\s<>,;]+@[^@\\s<>,;.]+(\\.[^@\\s<>,;.]+)+$')", "adminEmail must be one e-mail address, such as ada@example.com"))]
     pub admin_email: String,
-    /// The name of the Plan.
+    /// The name of the Plan. It can be changed until the payment arrives.
     #[serde(default = "default_plan")]
     #[schemars(length(min = 1, max = 253))]
     pub plan: String,

@@ -42,6 +42,7 @@ pub fn step(effect: &Effect) -> &'static str {
         | Effect::OpenCheckout { .. }
         | Effect::NextCheckout { .. }
         | Effect::StoreStripeIds { .. }
+        | Effect::FollowPaidPlan { .. }
         | Effect::Refund
         | Effect::PauseCollection
         | Effect::ResumeCollection
@@ -85,6 +86,7 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         Effect::EnsureApiKey | Effect::AssignIdentity => "Kubernetes",
         Effect::NextCheckout { .. }
         | Effect::StoreStripeIds { .. }
+        | Effect::FollowPaidPlan { .. }
         | Effect::CheckNamespace
         | Effect::VerifySamples
         | Effect::Notify(_)
@@ -121,6 +123,7 @@ async fn perform(
         Effect::StoreStripeIds { customer, subscription } => {
             billing::store_ids(kubernetes, tenant, customer, subscription.as_deref()).await?.into()
         }
+        Effect::FollowPaidPlan { plan } => billing::follow_plan(kubernetes, tenant, plan).await?.into(),
         Effect::MarkSent(sent) => notices::mark(kubernetes, tenant, sent).await?.into(),
         Effect::RemoveFinalizer => identity::remove_finalizer(kubernetes, tenant).await.map(|()| gone())?,
         Effect::DeleteTenant => identity::delete(kubernetes, tenant).await.map(|()| gone())?,

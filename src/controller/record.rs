@@ -40,12 +40,19 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
     let Some(phase) = new.phase else { return };
     tracing::info!(tenant = %after.name_any(), %phase, %message, "phase changed");
     match phase {
+        Phase::PendingPayment
+        | Phase::Provisioning
+        | Phase::Active
+        | Phase::Upgrading
+        | Phase::Downgrading
+        | Phase::Suspended
+        | Phase::Deleting
+        | Phase::Deleted => context.events.normal(after, &phase.to_string(), message),
         Phase::Failed => {
             let step = new.provisioning.as_ref().and_then(|p| p.failed_step.clone()).unwrap_or_default();
             context.metrics.provisioning_failures.get_or_create(&step.as_str().into()).inc();
             context.events.warn(after, "Failed", message);
         }
-        _ => context.events.normal(after, &phase.to_string(), message),
     }
     if let (Phase::Active, Some(paid), Some(done)) = (phase, new.paid_at, new.provisioned_at) {
         #[allow(clippy::cast_precision_loss)]

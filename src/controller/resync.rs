@@ -185,6 +185,7 @@ mod tests {
             payment_method: false,
             paused: false,
             trial_ends_at: None,
+            plan: None,
         }
     }
 

@@ -73,6 +73,11 @@ pub enum Effect {
         /// The subscription, once there is one that is paid or in trial.
         subscription: Option<String>,
     },
+    /// Write the plan that was paid for into the spec.
+    FollowPaidPlan {
+        /// The plan.
+        plan: String,
+    },
     /// Make the Pinecone namespace and see that it is usable.
     EnsureNamespace,
     /// See whether the Pinecone namespace is still there.

@@ -29,6 +29,8 @@ pub struct ObservedSubscription {
     pub paused: bool,
     /// When the trial ends.
     pub trial_ends_at: Option<Timestamp>,
+    /// The plan that it was bought for.
+    pub plan: Option<String>,
 }
 
 impl ObservedSubscription {
@@ -56,6 +58,8 @@ pub struct ObservedSession {
     pub expires_at: Timestamp,
     /// Which attempt of ours made it.
     pub attempt: u32,
+    /// The plan that it sells.
+    pub plan: Option<String>,
 }
 
 /// Where a Checkout session stands.

@@ -38,7 +38,9 @@ pub fn decide(input: &Input) -> Decision {
 /// Seconds until the link that is shown expires. Until then there is nothing to ask Stripe, unless somebody heard of a
 /// change there.
 fn until_link_ends(input: &Input) -> Option<i64> {
-    let checkout = input.tenant.status.checkout.as_ref().filter(|_| !input.observed.resync)?;
+    // A changed spec may ask for another plan.
+    let unchanged = input.tenant.status.observed_generation == input.tenant.generation;
+    let checkout = input.tenant.status.checkout.as_ref().filter(|_| unchanged && !input.observed.resync)?;
     Some(link_wait(input, checkout.expires_at)).filter(|left| *left > 0)
 }
 
@@ -56,6 +58,12 @@ fn until_signup_ends(input: &Input) -> i64 {
 fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     let refs = input.tenant.spec.billing.stripe.clone().unwrap_or_default();
     let paid = billing.subscription.as_ref().filter(|s| s.paid());
+    // The plan may change until the payment; what was paid for counts.
+    if let Some(plan) = paid.and_then(|s| s.plan.as_ref())
+        && *plan != input.tenant.spec.plan
+    {
+        return Decision::Act(vec![Effect::FollowPaidPlan { plan: plan.clone() }]);
+    }
     if let Some(customer) = &billing.customer_id {
         // The customer's id is kept as soon as there is one, so that another e-mail address makes no second customer.
         let subscription = paid.map(|s| s.id.clone()).or(refs.subscription_id.clone());
@@ -69,9 +77,9 @@ fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     let attempt = refs.checkout_attempt.unwrap_or(1);
     match &billing.session {
         Some(session) if session.attempt == attempt => match session.state {
-            SessionState::Open => link(input, session),
+            SessionState::Open if sells(session, &input.tenant.spec.plan) => link(input, session),
             SessionState::Complete if !over(billing) => processing(input),
-            SessionState::Complete | SessionState::Expired => {
+            SessionState::Open | SessionState::Complete | SessionState::Expired => {
                 Decision::Act(vec![Effect::NextCheckout { attempt: attempt + 1 }])
             }
         },
@@ -80,6 +88,11 @@ fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
         }
         _ => open_checkout(input, attempt),
     }
+}
+
+/// Whether a session sells this plan.
+fn sells(session: &ObservedSession, plan: &str) -> bool {
+    session.plan.as_ref().is_none_or(|sold| sold == plan)
 }
 
 /// Whether what the customer bought came to nothing: cancelled, or its first payment never arrived.

@@ -13,7 +13,7 @@ use axum_client_ip::ClientIp;
 use futures::TryStreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, ResourceExt};
@@ -166,10 +166,11 @@ pub async fn signup(
     }
     keep_password(&app, &name, form.password.clone()).await?;
     let record = Record { client, request_id: request_id(&headers) };
-    let (tenant, new) = create(&app, &name, &form, email, plan, &record).await?;
+    let (tenant, new) = create(&app, &name, &form, email, plan.clone(), &record).await?;
     if !matches!(tenant.status.as_ref().and_then(|s| s.phase), None | Some(Phase::PendingPayment)) {
         return Err(taken());
     }
+    let tenant = if tenant.spec.plan == plan { tenant } else { change_plan(&app, &tenant, &plan).await? };
     if new {
         app.metrics.signups.inc();
         tracing::info!(target: "audit", event = "signup", tenant = name, %client, request_id = record.request_id, plan = tenant.spec.plan);
@@ -266,9 +267,17 @@ async fn create(
     }
 }
 
+/// A signup that is not paid for takes the plan that was asked for last.
+async fn change_plan(app: &App, tenant: &Tenant, plan: &str) -> Result<Tenant, Problem> {
+    let change = json!({"metadata": {"resourceVersion": tenant.resource_version()}, "spec": {"plan": plan}});
+    let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
+    Ok(app.tenants().patch(&tenant.name_any(), &params, &Patch::Merge(change)).await?)
+}
+
 async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Problem> {
     let name = tenant.name_any();
-    let link = tokio::time::timeout(app.config.checkout_wait, payment_link(app, &name)).await.unwrap_or(None);
+    let link = payment_link(app, &name, tenant.metadata.generation);
+    let link = tokio::time::timeout(app.config.checkout_wait, link).await.unwrap_or(None);
     let id = tenant.tenant_id();
     let (status, message) = match (&link, new) {
         (Some(_), true) => (StatusCode::CREATED, "Open checkout_url to pay. Your account is set up right after."),
@@ -286,13 +295,14 @@ async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Probl
     Ok((status, Json(body)).into_response())
 }
 
-/// Waits for the controller's payment link.
-async fn payment_link(app: &App, name: &str) -> Option<String> {
+/// Waits for the controller's payment link for the spec as it is now, or later.
+async fn payment_link(app: &App, name: &str, generation: Option<i64>) -> Option<String> {
     let mut changes = std::pin::pin!(watch_object(app.tenants(), name).default_backoff());
     loop {
         match changes.try_next().await {
             Ok(Some(Some(tenant))) => {
-                if let Some(checkout) = tenant.status.and_then(|s| s.checkout) {
+                let current = tenant.status.filter(|s| s.observed_generation >= generation);
+                if let Some(checkout) = current.and_then(|s| s.checkout) {
                     return Some(checkout.url);
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::process::Output;
 
+use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
 use tokio::process::Command;
 
@@ -65,7 +66,7 @@ async fn wait_explain_get_and_delete_work() {
 
 #[tokio::test]
 async fn bad_manifests_get_messages_that_a_person_understands() {
-    let world = World::without_controller("bad").await;
+    let world = World::start("bad").await;
     let cases = [
         ("companyName: '  ', adminEmail: a@b.cd", "companyName must not be blank"),
         ("companyName: A, adminEmail: nobody", "adminEmail must be one e-mail address"),
@@ -82,7 +83,8 @@ async fn bad_manifests_get_messages_that_a_person_understands() {
         let output = kubectl(&["apply", "-f", path.to_str().expect("a path")]).await;
         assert!(!output.status.success() && said(&output).contains(wanted), "{spec}: {}", said(&output));
     }
-    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.create("acme", "enterprise", BillingMode::Manual).await;
+    world.wait_phase("acme", Phase::Active).await;
     let output = kubectl(&[
         "patch",
         "tenant",

@@ -182,3 +182,45 @@ async fn bad_forms_get_errors_that_name_the_field() {
     assert_eq!(sent.send().await.expect("web answers").status(), 400);
     assert!(world.tenants().list(&Default::default()).await.expect("a list").items.is_empty());
 }
+
+#[tokio::test]
+async fn a_signup_resumed_with_another_plan_buys_that_plan() {
+    let mut world = World::start("other-plan").await;
+    world.start_web(&[]);
+    let (_, first) = post(&world, &form("ada@example.com")).await;
+    let mut other = form("ada@example.com");
+    other["plan"] = json!("pro");
+    let (status, again) = post(&world, &other).await;
+    assert_eq!(status, 200, "{again}");
+    assert_ne!(first["checkout_url"], again["checkout_url"]);
+    let old = world.http.post(text(&first, "checkout_url")).form(&[("card", "4242424242424242")]).send().await;
+    assert_eq!(old.expect("the page answers").status(), 400, "the old link sells nothing any more");
+    world.pay(&name(&again)).await;
+    world.wait_phase(&name(&again), Phase::Active).await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(stripe["subscription"][0]["items"]["data"][0]["price"]["id"], "price_pro_monthly", "{stripe}");
+    assert_eq!(world.status(&name(&again)).await.config.expect("a config").plan, "pro");
+    world.assert_one_of_each(&name(&again)).await;
+    // Afterwards the plan stands.
+    let error = world
+        .tenants()
+        .patch(&name(&again), &Default::default(), &kube::api::Patch::Merge(json!({"spec": {"plan": "starter"}})))
+        .await
+        .expect_err("refused");
+    assert!(error.to_string().contains("cannot be changed after the payment"), "{error}");
+}
+
+#[tokio::test]
+async fn what_was_paid_for_counts_even_if_the_plan_was_changed_meanwhile() {
+    let mut world = World::start("paid-plan").await;
+    world.create("acme", "paid", tenant_operator::api::tenant::BillingMode::Stripe).await;
+    world.wait("acme", "given a link", |s| s.checkout.is_some()).await;
+    world.controllers.remove(0).kill();
+    world.pay("acme").await;
+    let change = kube::api::Patch::Merge(json!({"spec": {"plan": "pro"}}));
+    world.tenants().patch("acme", &Default::default(), &change).await.expect("before the payment was seen");
+    world.start_controller();
+    world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(world.tenants().get("acme").await.expect("the tenant").spec.plan, "paid");
+    world.assert_one_of_each("acme").await;
+}

@@ -159,12 +159,20 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         payment_method: true,
         paused: false,
         trial_ends_at: Some(Timestamp::from_second(NOW + 14 * 24 * 3600)),
+        plan: Some("starter".into()),
     }
 }
 
 pub fn session(state: SessionState, attempt: u32) -> ObservedSession {
     let url = (state == SessionState::Open).then(|| "https://pay.example/cs_1".to_owned());
-    ObservedSession { id: format!("cs_{attempt}"), url, state, expires_at: Timestamp::from_second(NOW + 3600), attempt }
+    ObservedSession {
+        id: format!("cs_{attempt}"),
+        url,
+        state,
+        expires_at: Timestamp::from_second(NOW + 3600),
+        attempt,
+        plan: Some("starter".into()),
+    }
 }
 
 pub fn failure(step: &str, retryable: bool) -> Failure {

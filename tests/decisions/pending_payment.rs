@@ -173,3 +173,17 @@ fn only_a_signup_expires_and_only_by_stripes_present_word() {
     let paid = old(waiting().signed_up().billing(Some(subscription("active")), None));
     assert!(matches!(paid.effects()[..], [Effect::StoreStripeIds { .. }]), "paid at the last moment");
 }
+
+#[test]
+fn another_plan_before_the_payment_gets_another_link_and_after_it_what_was_paid_counts() {
+    let mut case = waiting().billing(None, Some(session(SessionState::Open, 1)));
+    case.view.spec.plan = "pro".into();
+    assert_eq!(case.effects(), [Effect::NextCheckout { attempt: 2 }], "the old link sells the old plan");
+    let mut shown = waiting();
+    shown.view.status.checkout = waiting().billing(None, Some(session(SessionState::Open, 1))).recorded().checkout;
+    shown.view.generation = Some(2);
+    assert_eq!(shown.effects(), [Effect::ReadBilling], "a changed spec is looked at, although a link is shown");
+    let mut paid = waiting().billing(Some(subscription("active")), Some(session(SessionState::Complete, 1)));
+    paid.view.spec.plan = "pro".into();
+    assert_eq!(paid.effects(), [Effect::FollowPaidPlan { plan: "starter".into() }]);
+}

@@ -402,6 +402,7 @@ impl State {
             payment_method: true,
             paused: self.paused,
             trial_ends_at: None,
+            plan: None,
         });
         let session = self.session.map(|(attempt, state)| ObservedSession {
             id: format!("cs_{attempt}"),
@@ -409,6 +410,7 @@ impl State {
             state,
             expires_at: Timestamp::from_second(0),
             attempt,
+            plan: None,
         });
         ObservedBilling { customer_id: (self.customers > 0).then(|| "cus_1".into()), subscription, session }
     }

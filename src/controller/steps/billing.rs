@@ -38,6 +38,10 @@ pub async fn next_checkout(kubernetes: &Kubernetes, tenant: &Tenant, attempt: u3
     kubernetes.patch(tenant, json!({"spec": {"billing": {"stripe": {"checkoutAttempt": attempt}}}})).await
 }
 
+pub async fn follow_plan(kubernetes: &Kubernetes, tenant: &Tenant, plan: &str) -> Result<Tenant, kube::Error> {
+    kubernetes.patch(tenant, json!({"spec": {"plan": plan}})).await
+}
+
 pub async fn store_ids(
     kubernetes: &Kubernetes,
     tenant: &Tenant,

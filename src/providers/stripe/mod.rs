@@ -69,6 +69,8 @@ struct Metadata {
     tenant_id: Option<String>,
     #[serde(default)]
     attempt: Option<String>,
+    #[serde(default)]
+    plan: Option<String>,
 }
 #[derive(Deserialize)]
 struct Customer {
@@ -241,6 +243,12 @@ impl Stripe {
                 customer
             }
         };
+        if attempt > 1 {
+            // Nobody may pay at a link of an earlier attempt, which may sell another plan.
+            let (_, sessions) = self.owned(payer, &customer).await?;
+            let earlier = sessions.into_iter().map(observed_session).filter(|s| s.attempt < attempt);
+            self.expire(payer, earlier).await?;
+        }
         let metadata = json!({
             "tenant_id": id, "tenant_namespace": payer.place.namespace, "tenant_name": payer.place.name,
             "plan": plan, "attempt": attempt.to_string(),
@@ -339,16 +347,31 @@ impl Stripe {
             Err(e) if e.is_not_found() => return Ok(()),
             other => other?,
         };
-        for session in sessions.into_iter().map(observed_session).filter(|s| s.state == SessionState::Open) {
-            let key = format!("{}-expire-{}", payer.tenant_id, session.id);
-            let path = format!("/checkout/sessions/{}/expire", session.id);
-            self.post::<Identified>(&path, json!({}), &key).await.map(drop).or_else(gone)?;
-        }
+        self.expire(payer, sessions.into_iter().map(observed_session)).await?;
         for subscription in
             subscriptions.into_iter().filter(|s| !matches!(s.status.as_str(), "canceled" | "incomplete_expired"))
         {
             let request = RequestBuilder::new(StripeMethod::Delete, format!("/subscriptions/{}", subscription.id));
             self.send::<Identified>(request, None).await.map(drop).or_else(gone)?;
+        }
+        Ok(())
+    }
+
+    /// Expires those of the sessions that are open.
+    async fn expire(
+        &self,
+        payer: &Payer<'_>,
+        sessions: impl Iterator<Item = ObservedSession>,
+    ) -> Result<(), ProviderError> {
+        for session in sessions.filter(|s| s.state == SessionState::Open) {
+            let key = format!("{}-expire-{}", payer.tenant_id, session.id);
+            let path = format!("/checkout/sessions/{}/expire", session.id);
+            match self.post::<Identified>(&path, json!({}), &key).await {
+                Ok(_) => {}
+                // Gone, or no longer open.
+                Err(e) if matches!(e.status, Some(400 | 404)) => {}
+                Err(e) => return Err(e),
+            }
         }
         Ok(())
     }
@@ -393,6 +416,7 @@ fn observe(s: Subscription, customer_has_method: bool) -> ObservedSubscription {
         status: s.status,
         payment_method: customer_has_method || s.default_payment_method.is_some_and(|v| !v.is_null()),
         paused: s.pause_collection.is_some_and(|v| !v.is_null()),
+        plan: s.metadata.and_then(|m| m.plan),
         trial_ends_at: s.trial_end.map(Timestamp::from_second),
     }
 }
@@ -407,6 +431,7 @@ fn observed_session(s: Session) -> ObservedSession {
             _ => SessionState::Open,
         },
         expires_at: Timestamp::from_second(s.expires_at),
-        attempt: s.metadata.and_then(|m| m.attempt).and_then(|a| a.parse().ok()).unwrap_or(1),
+        attempt: s.metadata.as_ref().and_then(|m| m.attempt.as_ref()?.parse().ok()).unwrap_or(1),
+        plan: s.metadata.and_then(|m| m.plan),
     }
 }
