@@ -67,7 +67,12 @@ fn refuse(input: &Input, reason: &str, message: &str) -> Decision {
     if !input.tenant.finalizer {
         return Decision::Wait(None);
     }
-    draft.condition(CLEANED_UP, ConditionStatus::False, reason, "nothing was deleted: the tenant is not this object's");
+    draft.condition(
+        CLEANED_UP,
+        ConditionStatus::False,
+        reason,
+        "Nothing was deleted: the tenant does not belong to this object",
+    );
     draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]))
 }
 
@@ -76,12 +81,12 @@ fn rivals(input: &Input) -> Option<Decision> {
     let mut draft = Draft::new(input);
     if input.tenant.credentials.rivals.is_empty() {
         let shown = conditions::get(&draft.status.conditions, IDENTITY_VERIFIED)?;
-        if shown.status == ConditionStatus::True && shown.reason == "Issued" {
+        if shown.reason == "Issued" {
             return None;
         }
-        draft.condition(IDENTITY_VERIFIED, ConditionStatus::True, "Issued", "the tenant id was issued to this object");
+        draft.condition(IDENTITY_VERIFIED, ConditionStatus::True, "Issued", "The tenant id was issued to this object");
     } else {
-        let message = format!("the tenant is this object's.{} They are not served.", also(input));
+        let message = format!("The tenant belongs to this object.{} They are not served.", also(input));
         draft.condition(IDENTITY_VERIFIED, ConditionStatus::True, "ClaimedElsewhere", &message);
     }
     let kept = conditions::get(&input.tenant.status.conditions, IDENTITY_VERIFIED);

@@ -17,5 +17,5 @@ pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {
 
 /// Whether one of these could not be sent.
 pub fn any_unsent(input: &Input, notices: &[Notice]) -> bool {
-    notices.iter().any(|n| !input.tenant.noted(n) && input.observed.unsent.contains_key(n))
+    notices.iter().any(|n| input.observed.unsent.contains_key(n))
 }

@@ -375,7 +375,7 @@ async fn sigterm_turns_away_ends_streams_and_loses_no_request() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let asked = Instant::now();
-    world.signal_web("TERM");
+    world.first_web().signal("TERM");
     let mut saw_stopping = false;
     while asked.elapsed() < Duration::from_millis(900) && !saw_stopping {
         let ready = world.http.get(format!("{}/readyz", world.web)).send().await;
@@ -385,7 +385,7 @@ async fn sigterm_turns_away_ends_streams_and_loses_no_request() {
     let seen = read_until(stream, "no such text: read to the end").await;
     assert!(seen.contains("event: tenant"), "{seen}");
     assert_eq!(waiting.await.expect("it ends").expect("an answer"), 202, "the request under way was finished");
-    assert_eq!(world.wait_web().await, Some(0));
+    assert_eq!(world.first_web().exit_code().await, Some(0));
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     assert!(world.http.get(format!("{}/healthz", world.web)).send().await.is_err());
 }

@@ -189,3 +189,23 @@ async fn two_controllers_started_by_mistake_do_the_work_of_one() {
     }
     assert_eq!(world.api_key("acme").await, before);
 }
+
+/// A leader that froze for longer than its lease lasts wakes up in the middle of an effect.
+#[tokio::test]
+async fn a_leader_that_froze_ends_and_does_nothing_more_once_another_leads() {
+    let mut world = World::start("frozen").await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.wait("acme", "waiting", |s| s.checkout.is_some()).await;
+    world.fault(json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "delay_ms": 1500})).await;
+    world.pay("acme").await;
+    called(&world, "pinecone", "POST", "/namespaces").await;
+    world.controllers[0].signal("STOP");
+    world.start_controller();
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    let before = world.tenants().get("acme").await.expect("the tenant").metadata.resource_version;
+    world.controllers[0].signal("CONT");
+    assert_eq!(world.controllers[0].exit_code().await, Some(1), "it says that it lost the lease");
+    let after = world.tenants().get("acme").await.expect("the tenant").metadata.resource_version;
+    assert_eq!(before, after, "nothing was written over what its successor did");
+    world.assert_one_of_each("acme").await;
+}

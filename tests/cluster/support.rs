@@ -120,6 +120,25 @@ impl Process {
     }
 }
 
+impl Process {
+    /// Sends a signal.
+    pub fn signal(&self, name: &str) {
+        assert!(signal(&self.0, name), "the process is not there");
+    }
+
+    /// The exit code, once it has ended by itself.
+    pub async fn exit_code(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.0.try_wait().expect("a child of ours") {
+                return status.code();
+            }
+            assert!(start.elapsed() < LIMIT, "the process does not end");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         let _ = self.0.kill();
@@ -264,21 +283,9 @@ impl World {
         self.web_processes.push(Process(child));
     }
 
-    /// Sends a signal to the first replica of web.
-    pub fn signal_web(&self, name: &str) {
-        assert!(signal(&self.web_processes[0].0, name), "web is not there");
-    }
-
-    /// The exit code of the first replica of web, once it has ended.
-    pub async fn wait_web(&mut self) -> Option<i32> {
-        let start = Instant::now();
-        loop {
-            if let Some(status) = self.web_processes[0].0.try_wait().expect("a child of ours") {
-                return status.code();
-            }
-            assert!(start.elapsed() < LIMIT, "web does not end");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+    /// The first replica of web.
+    pub fn first_web(&mut self) -> &mut Process {
+        &mut self.web_processes[0]
     }
 
     /// The processes that start from now on reach Kubernetes through a proxy, until it is dropped.

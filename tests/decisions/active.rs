@@ -181,3 +181,16 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
     case.plan.as_mut().expect("a plan").limit_changes = LimitChanges::NewTenants;
     assert_eq!(case.recorded().config.expect("a config").limits.documents, 1000);
 }
+
+#[test]
+fn a_key_that_is_missing_and_cannot_be_made_is_not_ready_and_one_that_is_there_stays_ready() {
+    let ready = |step: &str, api_key: Option<bool>| {
+        let mut case = welcomed();
+        case.view.status = case.recorded();
+        case.observed.api_key = api_key;
+        case.observed.failure = Some(failure(step, true));
+        holds(&case.recorded(), "Ready", "Active")
+    };
+    assert!(!ready("ApiKey", None) && !ready("ApiKey", Some(false)));
+    assert!(ready("ApiKey", Some(true)) && ready("Billing", None));
+}

@@ -75,6 +75,8 @@ fn the_rightful_one_goes_on_and_shows_its_rivals_until_they_are_gone() {
 fn of_two_that_hold_an_id_the_outranked_one_stops() {
     let status = rivalled(true).recorded();
     assert!(fails(&status, "IdentityVerified", "TenantIdConflict") && holds(&status, "Stalled", "TenantIdConflict"));
+    let message = status.message.clone().expect("a message");
+    assert!(message.contains("t1 is served for an older object") && message.contains("shop/copy"), "{message}");
     assert_eq!(status.phase, Some(Phase::Active), "what it was is not rewritten");
     assert_eq!(rivalled(true).after_record(), Decision::Wait(None));
 }

@@ -187,3 +187,38 @@ fn another_plan_before_the_payment_gets_another_link_and_after_it_what_was_paid_
     paid.view.spec.plan = "pro".into();
     assert_eq!(paid.effects(), [Effect::FollowPaidPlan { plan: "starter".into() }]);
 }
+
+#[test]
+fn a_signups_link_is_looked_at_when_the_signup_ends_and_a_manifests_when_the_link_does() {
+    let wait = |case: Case| {
+        let mut case = case.billing(None, Some(session(SessionState::Open, 1)));
+        case.policy.signup_ttl = 100;
+        case.after_record()
+    };
+    assert_eq!(wait(waiting().signed_up()), Decision::Wait(Some(41)), "created 60 s ago, it may live 100");
+    assert_eq!(wait(waiting()), Decision::Wait(Some(3600)));
+    let at_its_limit = |ttl: i64| {
+        let mut case = waiting().signed_up().billing(None, Some(session(SessionState::Open, 1)));
+        case.policy.signup_ttl = ttl;
+        matches!(case.decide(), Decision::Act(effects) if effects == [Effect::DeleteTenant])
+    };
+    assert!(!at_its_limit(60) && at_its_limit(59));
+}
+
+#[test]
+fn a_session_beyond_the_number_in_the_spec_is_numbered_on_and_one_behind_it_does_not_count() {
+    let case = waiting().billing(None, Some(session(SessionState::Open, 3)));
+    assert_eq!(case.effects(), [Effect::NextCheckout { attempt: 4 }], "a lost spec must not reuse a key");
+    let mut case = waiting().billing(None, Some(session(SessionState::Open, 1)));
+    case.view.spec.billing.stripe.as_mut().expect("set").checkout_attempt = Some(2);
+    assert_eq!(case.effects(), [Effect::OpenCheckout { attempt: 2 }]);
+}
+
+#[test]
+fn a_trial_and_a_payment_are_told_apart() {
+    for (status, reason) in [("trialing", "TrialStarted"), ("active", "Paid")] {
+        let mut case = waiting().billing(Some(subscription(status)), None);
+        case.view.spec.billing.stripe = Case::new(Some(Phase::Active)).view.spec.billing.stripe;
+        assert!(holds(&case.recorded(), "PaymentReceived", reason), "{status}");
+    }
+}

@@ -248,3 +248,65 @@ fn active_forgets_what_an_earlier_run_left_behind() {
     assert_eq!(status.conditions[0].type_, "Ready", "what people look for comes first");
     assert_eq!(status.provisioning.expect("a run").held_since, None);
 }
+
+#[test]
+fn a_recorded_attempt_is_waited_after_and_a_recorded_end_leaves_no_failure_behind() {
+    let mut case = new();
+    case.policy.jitter_percent = 0;
+    case.observed.failure = Some(failure("Namespace", true));
+    assert_eq!(case.after_record(), Decision::Wait(Some(60)));
+    // The end of a hold changes the phase and no count: what follows is the refund, not the failure.
+    let mut case = new();
+    case.observed.failure = Some(operator_fault("Namespace"));
+    case.observed.pending = true;
+    case.view.status.provisioning.as_mut().expect("a run").held_since = Some(Timestamp::from_second(NOW - 3600));
+    let status = case.recorded();
+    case.observed.recorded(&case.view.status, &status);
+    assert!(case.observed.failure.is_none() && !case.observed.pending && !case.observed.failure_recorded);
+    // While nothing changes but the words, the failure stands until the reconcile ends.
+    let mut case = new();
+    case.observed.failure = Some(outage("Namespace"));
+    let status = case.recorded();
+    case.observed.recorded(&case.view.status, &status);
+    assert!(case.observed.failure.is_some() && case.observed.failure_recorded);
+}
+
+#[test]
+fn the_first_failure_counts_unless_a_later_one_ends_the_attempts() {
+    let learned = |failures: &[(&str, bool)]| {
+        let mut case = new();
+        for (step, retryable) in failures {
+            case.observed.learn(&Effect::EnsureNamespace, Outcome::Failed(failure(step, *retryable)));
+        }
+        case.observed.failure.expect("one").step
+    };
+    assert_eq!(learned(&[("A", true), ("B", true)]), "A");
+    assert_eq!(learned(&[("A", true), ("B", false)]), "B");
+    assert_eq!(learned(&[("A", false), ("B", true)]), "A");
+    assert_eq!(learned(&[("A", false), ("B", false)]), "A");
+}
+
+#[test]
+fn an_attempt_is_due_at_its_very_second() {
+    let mut case = Case::new(Some(Phase::Provisioning));
+    let next = |case: &mut Case, at: i64| {
+        case.view.status.provisioning.as_mut().expect("a run").next_retry_at = Some(Timestamp::from_second(at));
+    };
+    next(&mut case, NOW + 1);
+    assert_eq!(case.decide(), Decision::Wait(Some(1)));
+    next(&mut case, NOW);
+    assert!(matches!(case.decide(), Decision::Act(_)));
+}
+
+/// The jitter is the tenant's own, so that the same decision is made twice, and spreads over its whole range.
+#[test]
+fn waits_are_lengthened_by_up_to_their_jitter() {
+    let policy = tenant_operator::lifecycle::Policy::default();
+    assert_eq!([1, 2, 3, 4].map(|n| policy.wait_after(n, "t1")), [Some(64), Some(130), Some(251), None]);
+    assert_eq!(policy.wait_after(0, "t1"), None);
+    let seen: std::collections::BTreeSet<_> =
+        (0..200).filter_map(|i| policy.wait_after(1, &format!("tenant-{i}"))).collect();
+    assert_eq!(seen, (60..=66).collect());
+    let exact = tenant_operator::lifecycle::Policy { jitter_percent: 0, ..policy };
+    assert_eq!(exact.wait_after(2, "t1"), Some(120));
+}
