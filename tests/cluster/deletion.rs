@@ -1,18 +1,9 @@
 //! A deleted Tenant takes its things along, even when a provider is away for a while.
 
 use serde_json::json;
-use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{FORCE_DELETE_ANNOTATION, Phase, TenantStatus};
 
 use crate::support::World;
-
-async fn active(name: &str) -> World {
-    let world = World::start(name).await;
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
-    world
-}
 
 fn says(reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
     move |s| s.conditions.iter().any(|c| c.type_ == "CleanedUp" && c.reason == reason)
@@ -20,7 +11,7 @@ fn says(reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
 
 #[tokio::test]
 async fn nothing_is_left_behind() {
-    let world = active("delete").await;
+    let world = World::with_active("delete").await;
     world.tenants().delete("acme", &Default::default()).await.expect("deletion is asked for");
     world.wait_gone("acme").await;
     let pinecone = world.sandbox_get("/_sandbox/pinecone").await;
@@ -32,7 +23,7 @@ async fn nothing_is_left_behind() {
 
 #[tokio::test]
 async fn an_unreachable_provider_is_waited_for() {
-    let world = active("delete-later").await;
+    let world = World::with_active("delete-later").await;
     world
         .fault(json!({"provider": "pinecone", "method": "DELETE", "path": "/namespaces", "status": 503, "times": 6}))
         .await;
@@ -45,7 +36,7 @@ async fn an_unreachable_provider_is_waited_for() {
 
 #[tokio::test]
 async fn a_forced_deletion_says_what_is_left_behind() {
-    let world = active("delete-force").await;
+    let world = World::with_active("delete-force").await;
     world
         .fault(json!({"provider": "pinecone", "method": "DELETE", "path": "/namespaces", "status": 503, "times": 1000}))
         .await;

@@ -40,14 +40,6 @@ async fn edit(world: &World, spec: Value) {
     world.tenants().patch("acme", &PatchParams::default(), &edit).await.expect("edited");
 }
 
-async fn active(name: &str) -> World {
-    let world = World::start(name).await;
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
-    world
-}
-
 #[tokio::test]
 async fn a_refund_that_fails_silences_nobody_and_is_shown_until_it_works() {
     let world = World::start("refund-fails").await;
@@ -128,7 +120,7 @@ async fn what_was_bought_and_cancelled_before_it_was_seen_gets_a_new_link() {
 
 #[tokio::test]
 async fn a_customer_deleted_at_stripe_holds_up_no_deletion_and_a_new_one_can_pay() {
-    let world = active("customer-gone").await;
+    let world = World::with_active("customer-gone").await;
     let customer = state(&world).await["customer"][0]["id"].as_str().expect("an id").to_owned();
     stripe(&world, reqwest::Method::DELETE, &format!("/customers/{customer}"), &[]).await;
     world
@@ -153,7 +145,7 @@ async fn a_customer_deleted_at_stripe_holds_up_no_deletion_and_a_new_one_can_pay
 
 #[tokio::test]
 async fn every_subscription_of_a_deleted_tenant_is_cancelled() {
-    let world = active("several").await;
+    let world = World::with_active("several").await;
     let tenant = world.tenants().get("acme").await.expect("the tenant");
     let (id, customer) = (tenant.tenant_id().to_owned(), state(&world).await["customer"][0]["id"].clone());
     let customer = customer.as_str().expect("an id");
@@ -192,7 +184,7 @@ async fn every_subscription_of_a_deleted_tenant_is_cancelled() {
 
 #[tokio::test]
 async fn a_namespace_that_vanished_is_shown_and_remade_only_on_demand() {
-    let world = active("vanished").await;
+    let world = World::with_active("vanished").await;
     let namespace = world.status("acme").await.namespace.expect("a namespace");
     let pinecone = format!("{}/namespaces/{namespace}", world.sandbox.pinecone_url);
     let gone = world.http.delete(pinecone).header("api-key", "x").send().await.expect("Pinecone answers");

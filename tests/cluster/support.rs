@@ -168,6 +168,15 @@ impl World {
         world
     }
 
+    /// With an Active tenant "acme" that pays by Stripe.
+    pub async fn with_active(name: &str) -> Self {
+        let world = Self::start(name).await;
+        world.create("acme", "paid", BillingMode::Stripe).await;
+        world.pay("acme").await;
+        world.wait_true("acme", "WelcomeEmailSent").await;
+        world
+    }
+
     pub async fn without_controller(name: &str) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let client = client().await;
