@@ -140,7 +140,7 @@ async fn restart(controller: Controller, cluster: &Cluster, count: usize) -> any
         if reconciles > 0 && leading.is_none() {
             leading = Some(Instant::now());
         }
-        let resynced = controller.metric("resyncs_total", |l| l.contains("full_ok")).await.unwrap_or(0);
+        let resynced = controller.metric("resyncs_total", |l| l.contains("namespaces_ok")).await.unwrap_or(0);
         if reconciles >= count as u64 && resynced > 0 {
             break;
         }

@@ -15,44 +15,64 @@ use crate::lifecycle::ObservedSubscription;
 use crate::providers::stripe::{EventCursor, StripeEvent};
 use crate::providers::{Priority, ProviderError};
 
-/// Reads back forever: what is new at Stripe each `resync`, everything each `full_resync`.
+/// Reads back forever. Stripe and Pinecone each for themselves: when one is away, the other is compared all the same.
 pub async fn run(context: Arc<Context>) {
-    if !context.caches.filled().await {
-        return;
+    if context.caches.filled().await {
+        let both = futures::future::join(stripe(&context), pinecone(&context));
+        Priority::Resync.scope(both).await;
     }
-    Priority::Resync.scope(repeat(context)).await;
 }
 
-async fn repeat(context: Arc<Context>) {
-    let seconds = |s: i64| Duration::from_secs(s.max(1).unsigned_abs());
-    let (each, full_each) = (seconds(context.policy.resync), seconds(context.policy.full_resync));
+fn seconds(seconds: i64) -> Duration {
+    Duration::from_secs(seconds.max(1).unsigned_abs())
+}
+
+/// What is new at Stripe each `resync`, everything each `full_resync`.
+async fn stripe(context: &Context) {
     let mut cursor: Option<EventCursor> = None;
     let mut full_at: Option<Instant> = None;
     loop {
-        let kind = if full_at.is_none_or(|at| at.elapsed() >= full_each) { "full" } else { "events" };
-        let outcome = if kind == "full" {
+        if full_at.is_none_or(|at| at.elapsed() >= seconds(context.policy.full_resync)) {
             let started = Instant::now();
-            full(&context, &mut cursor).await.map(|()| full_at = Some(started))
+            if note(context, "subscriptions", &subscriptions(context, &mut cursor).await) {
+                full_at = Some(started);
+            }
         } else {
-            events(&context, &mut cursor).await
-        };
-        let result = if outcome.is_ok() { "ok" } else { "failed" };
-        context.metrics.resyncs.get_or_create(&format!("{kind}_{result}").as_str().into()).inc();
-        if let Err(error) = outcome {
-            tracing::warn!(%error, kind, "resync failed; retrying");
+            note(context, "events", &events(context, &mut cursor).await);
         }
-        // Not in step with others that were started at the same moment.
-        tokio::time::sleep(each.mul_f64(rand::random_range(0.9..1.1))).await;
+        pause(context.policy.resync).await;
     }
 }
 
-/// Compares everything.
-async fn full(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(), ProviderError> {
+/// All namespaces each `full_resync`, or each `resync` until it works.
+async fn pinecone(context: &Context) {
+    loop {
+        let done = note(context, "namespaces", &namespaces(context).await);
+        pause(if done { context.policy.full_resync } else { context.policy.resync }).await;
+    }
+}
+
+/// Counts an outcome. True when it worked.
+fn note(context: &Context, kind: &str, outcome: &Result<(), ProviderError>) -> bool {
+    let result = if outcome.is_ok() { "ok" } else { "failed" };
+    context.metrics.resyncs.get_or_create(&format!("{kind}_{result}").as_str().into()).inc();
+    if let Err(error) = outcome {
+        tracing::warn!(%error, kind, "resync failed; retrying");
+    }
+    outcome.is_ok()
+}
+
+/// Not in step with others that were started at the same moment.
+async fn pause(wanted: i64) {
+    tokio::time::sleep(seconds(wanted).mul_f64(rand::random_range(0.9..1.1))).await;
+}
+
+/// Compares all subscriptions.
+async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(), ProviderError> {
     let started = Timestamp::now();
     // What happens while the pages are read is found by the next look at the events.
     let newest = context.providers.stripe.newest_event().await?;
     let subscriptions = context.providers.stripe.subscriptions().await?;
-    let namespaces = context.providers.pinecone.namespaces().await?;
     *cursor = Some(newest);
     let mut best: HashMap<&str, &ObservedSubscription> = HashMap::new();
     for (tenant_id, subscription) in &subscriptions {
@@ -61,17 +81,30 @@ async fn full(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(),
             *there = subscription;
         }
     }
+    hint_all(context, "subscriptions", subscriptions.len(), |tenant| {
+        subscription_differs(tenant, best.get(tenant.tenant_id()).copied(), started)
+    });
+    Ok(())
+}
+
+/// Compares all namespaces.
+async fn namespaces(context: &Context) -> Result<(), ProviderError> {
+    let started = Timestamp::now();
+    let namespaces = context.providers.pinecone.namespaces().await?;
+    hint_all(context, "namespaces", namespaces.len(), |tenant| namespace_differs(tenant, &namespaces, started));
+    Ok(())
+}
+
+/// Queues the tenants that differ.
+fn hint_all(context: &Context, kind: &str, read: usize, differs: impl Fn(&Tenant) -> Option<Priority>) {
     let mut hints = 0;
     for tenant in context.caches.tenants.state() {
-        let differs = subscription_differs(&tenant, best.get(tenant.tenant_id()).copied(), started)
-            .or_else(|| namespace_differs(&tenant, &namespaces, started));
-        if let Some(priority) = differs {
+        if let Some(priority) = differs(&tenant) {
             hint(context, &tenant, priority);
             hints += 1;
         }
     }
-    tracing::info!(subscriptions = subscriptions.len(), namespaces = namespaces.len(), hints, "full resync");
-    Ok(())
+    tracing::info!(kind, read, hints, "everything compared");
 }
 
 /// Reads what is new at Stripe.

@@ -2,33 +2,51 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use axum_client_ip::ClientIpSource;
 use governor::clock::{Clock, DefaultClock};
 use governor::state::keyed::HashMapStateStore;
 use governor::{Quota, RateLimiter};
 
+/// How often quiet addresses are forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
+
 /// Requests by client address.
 #[derive(Debug)]
 pub struct ClientLimit {
     limiter: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
     clock: DefaultClock,
+    swept: Mutex<Instant>,
 }
 
 impl ClientLimit {
     /// So many a minute, and as many at once.
     pub fn per_minute(count: NonZeroU32) -> Self {
-        Self { limiter: RateLimiter::hashmap(Quota::per_minute(count)), clock: DefaultClock::default() }
+        Self {
+            limiter: RateLimiter::hashmap(Quota::per_minute(count)),
+            clock: DefaultClock::default(),
+            swept: Mutex::new(Instant::now()),
+        }
     }
 
     /// Takes one of a client's requests; the wait where it has none left.
     pub fn take(&self, client: IpAddr) -> Result<(), Duration> {
-        // Addresses that have been quiet are forgotten, or many of them would fill the memory.
-        if self.limiter.len() > 10_000 {
+        self.sweep();
+        self.limiter.check_key(&network(client)).map_err(|until| until.wait_time_from(self.clock.now()))
+    }
+}
+
+impl ClientLimit {
+    /// Forgets addresses that have been quiet, or many of them would fill the memory. Not at each request, or many of
+    /// them would cost the time.
+    fn sweep(&self) {
+        let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.limiter.len() > 1000 && swept.elapsed() >= SWEEP {
+            *swept = Instant::now();
             self.limiter.retain_recent();
         }
-        self.limiter.check_key(&network(client)).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 }
 

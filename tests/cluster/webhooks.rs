@@ -102,6 +102,20 @@ async fn a_lost_webhook_is_healed_by_the_resync() {
 }
 
 #[tokio::test]
+async fn a_lost_webhook_is_healed_while_pinecone_is_away_too() {
+    let mut world = World::without_controller("lost-away").await;
+    world.fault(json!({"provider": "pinecone", "status": 503, "times": 1_000_000})).await;
+    world.start_controller();
+    world.start_web(&[]);
+    world.sandbox_post("/_sandbox/webhooks", json!({"lose": true})).await;
+    world.create("acme", "starter", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.wait_phase("acme", Phase::Provisioning).await;
+    world.clear_faults().await;
+    world.wait_phase("acme", Phase::Active).await;
+}
+
+#[tokio::test]
 async fn an_expired_session_is_replaced_by_a_new_one() {
     let world = World::start("expired").await;
     world.create("acme", "starter", BillingMode::Stripe).await;
