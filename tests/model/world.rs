@@ -235,7 +235,7 @@ impl Small {
             Effect::ReadBilling => return Outcome::Billing(state.billing()),
             Effect::OpenCheckout { attempt } => {
                 if state.customers == 0 || repeated {
-                    state.customers += 1;
+                    state.customers = state.customers.saturating_add(1);
                 }
                 if state.session.is_none_or(|(made, _)| made < *attempt) {
                     state.session = Some((*attempt, SessionState::Open));
@@ -244,18 +244,19 @@ impl Small {
             }
             Effect::EnsureNamespace if !state.namespace => {
                 state.namespace = true;
-                state.namespaces_made += 1;
+                state.namespaces_made = state.namespaces_made.saturating_add(1);
             }
             Effect::EnsureApiKey => state.secret = true,
             Effect::StoreSamples => state.stored = true,
             Effect::VerifySamples => state.seen = true,
             Effect::Notify(notice) => {
-                *state.sent.entry(notice.clone()).or_default() += 1;
+                let count = state.sent.entry(notice.clone()).or_default();
+                *count = count.saturating_add(1);
             }
             Effect::Refund => {
                 // Whoever looks first refunds no charge twice.
                 if state.refunds < state.charges || self.mistake == Some(Mistake::RefundedBlindly) {
-                    state.refunds += 1;
+                    state.refunds = state.refunds.saturating_add(1);
                 }
                 return Outcome::Refunded(ObservedRefund { amount: i64::from(state.refunds), currency: None });
             }
