@@ -81,7 +81,7 @@ pub fn priority(tenant: &Tenant) -> Priority {
 struct Reconcile<'a> {
     context: &'a Arc<Context>,
     uid: String,
-    object: Tenant,
+    object: Arc<Tenant>,
     plan: Option<Arc<Plan>>,
     seen: Settled,
     memory: Remembered,
@@ -109,7 +109,7 @@ impl<'a> Reconcile<'a> {
             ..Observed::default()
         };
         let seen = context.observe(&tenant, plan.as_deref());
-        Self { context, uid, object: Arc::unwrap_or_clone(tenant), plan, seen, memory, observed }
+        Self { context, uid, object: tenant, plan, seen, memory, observed }
     }
 
     async fn run(mut self) -> Result<Next, ReconcileError> {
@@ -137,7 +137,7 @@ impl<'a> Reconcile<'a> {
                 Decision::Record(status) => {
                     let before = self.object.status.clone().unwrap_or_default();
                     self.observed.recorded(&before, &status);
-                    self.object = record::status(context, &self.object, *status).await?;
+                    self.object = record::status(context, &self.object, *status).await?.into();
                     self.note_version();
                 }
                 Decision::Act(effects) => {
@@ -198,7 +198,7 @@ impl<'a> Reconcile<'a> {
         for (effect, acted) in effects.iter().zip(done) {
             let acted = acted?;
             if let Some(newer) = acted.object {
-                self.object = *newer;
+                self.object = newer.into();
                 self.note_version();
             }
             if acted.gone {

@@ -1,18 +1,19 @@
 //! Keeping an Active tenant right, and its welcome.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, Notice, notices};
+use super::{Decision, Effect, Failure, Input, Notice, notices, provisioning};
+use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
-use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::LimitChanges;
-use crate::api::{ConditionStatus, Phase};
 
 pub fn decide(input: &Input) -> Decision {
     if let Some(failure) = &input.observed.failure {
         return failed(input, failure).or_else(|| welcome(input)).unwrap_or(Decision::Wait(Some(input.backoff())));
     }
+    // Somebody decided that an empty namespace is better than none.
     if namespace_missing(input)
-        && let Some(decision) = recreate(input)
+        && let Some(decision) =
+            provisioning::start_over(input, "A retry was requested to recreate the Pinecone namespace")
     {
         return decision;
     }
@@ -57,19 +58,6 @@ fn namespace_missing(input: &Input) -> bool {
     let shown = conditions::get(&input.tenant.status.conditions, NAMESPACE_READY);
     let before = shown.is_some_and(|c| c.reason == "NamespaceMissing");
     input.observed.namespace_missing || (before && !input.observed.namespace)
-}
-
-/// Somebody decided that an empty namespace is better than none.
-fn recreate(input: &Input) -> Option<Decision> {
-    if !input.retry_asked() {
-        return None;
-    }
-    let mut draft = Draft::new(input);
-    draft.status.provisioning = Some(input.fresh_run());
-    let reason = "A retry was requested to recreate the Pinecone namespace";
-    draft.enter(Phase::Provisioning, EventType::Provision, TriggeredBy::Admin, reason);
-    draft.summary(Summary::Reconciling, "Provisioning", reason);
-    draft.changed()
 }
 
 /// A namespace that vanished took the customer's documents along. It is shown; an empty one in its place would hide it.

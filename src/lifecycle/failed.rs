@@ -1,14 +1,13 @@
 //! Provisioning failed for good: the money back, somebody told, and a way to start over.
 
-use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice, ObservedRefund, notices};
+use super::status::Draft;
+use super::{Decision, Effect, Input, Notice, ObservedRefund, notices, provisioning};
+use crate::api::ConditionStatus;
 use crate::api::conditions::REFUNDED;
-use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Refund;
-use crate::api::{ConditionStatus, Phase};
 
 pub fn decide(input: &Input) -> Decision {
-    if let Some(decision) = retry(input) {
+    if let Some(decision) = provisioning::start_over(input, "A retry was requested") {
         return decision;
     }
     let run = input.tenant.run();
@@ -30,18 +29,6 @@ pub fn decide(input: &Input) -> Decision {
     } else {
         Decision::Wait(None)
     }
-}
-
-/// A new value of the retry annotation starts over.
-fn retry(input: &Input) -> Option<Decision> {
-    if !input.retry_asked() {
-        return None;
-    }
-    let mut draft = Draft::new(input);
-    draft.status.provisioning = Some(input.fresh_run());
-    draft.enter(Phase::Provisioning, EventType::Provision, TriggeredBy::Admin, "A retry was requested");
-    draft.summary(Summary::Reconciling, "Provisioning", "A retry was requested");
-    draft.changed()
 }
 
 /// Whether there is nothing left to refund.

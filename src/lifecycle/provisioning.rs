@@ -45,6 +45,18 @@ pub fn decide(input: &Input) -> Decision {
     complete(input, plan, None)
 }
 
+/// A new value of the retry annotation starts a new run of attempts.
+pub fn start_over(input: &Input, reason: &str) -> Option<Decision> {
+    if !input.retry_asked() {
+        return None;
+    }
+    let mut draft = Draft::new(input);
+    draft.status.provisioning = Some(input.fresh_run());
+    draft.enter(Phase::Provisioning, EventType::Provision, TriggeredBy::Admin, reason);
+    draft.summary(Summary::Reconciling, "Provisioning", reason);
+    draft.changed()
+}
+
 /// What is still to be made or seen.
 fn missing(input: &Input) -> Vec<Effect> {
     let observed = input.observed;

@@ -9,7 +9,6 @@ use serde::de::DeserializeOwned;
 
 use super::breaker::{Away, Breaker};
 use super::rate::Rate;
-use crate::api::Timestamp;
 use crate::lifecycle::Blame;
 
 /// The longest answer that is read.
@@ -111,11 +110,6 @@ impl Caller {
             breaker: Breaker::new(limits.timeout / 4),
             retries: limits.retries,
         }
-    }
-
-    /// Since when the provider does not answer.
-    pub fn away_since(&self) -> Option<Timestamp> {
-        self.breaker.away_since()
     }
 
     /// Waits until a provider that was away is back.
