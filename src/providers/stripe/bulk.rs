@@ -4,9 +4,13 @@ use std::collections::HashSet;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
+use stripe_billing::subscription::{ListSubscription, ListSubscriptionStatus};
+use stripe_client_core::StripeRequest;
+use stripe_core::event::ListEvent;
+use stripe_types::RangeQueryTs;
 
-use super::{List, ProviderError, Stripe, Subscription, observe};
+use super::{List, PAGE, ProviderError, Stripe, Subscription, observe};
 use crate::lifecycle::ObservedSubscription;
 
 /// Pages of one listing, at most: 100,000 objects.
@@ -80,38 +84,41 @@ impl Event {
 }
 
 impl Stripe {
-    /// Every object of a list, newest first.
-    async fn all<T: DeserializeOwned>(
+    /// Every object of a list, newest first. `page` asks for the page after an object.
+    async fn all<T: DeserializeOwned, R: StripeRequest>(
         &self,
-        path: &str,
-        mut query: Value,
+        page: impl Fn(Option<&str>) -> R,
         id: impl Fn(&T) -> &str,
     ) -> Result<Vec<T>, ProviderError> {
-        query["limit"] = json!(100);
         let mut all: Vec<T> = Vec::new();
         for _ in 0..PAGES {
-            let page: List<T> = self.get(path, &query).await?;
-            let more = page.has_more && !page.data.is_empty();
-            all.extend(page.data);
-            match all.last().filter(|_| more) {
-                Some(last) => query["starting_after"] = json!(id(last)),
-                None => return Ok(all),
+            let got: List<T> = self.read_as(page(all.last().map(&id))).await?;
+            let more = got.has_more && !got.data.is_empty();
+            all.extend(got.data);
+            if !more {
+                return Ok(all);
             }
         }
-        Err(ProviderError::garbage("Stripe", format!("a list of {path} that does not end")))
+        Err(ProviderError::garbage("Stripe", "a list that does not end"))
     }
 
     /// Every subscription that belongs to a tenant, with the tenant's id.
     pub async fn subscriptions(&self) -> Result<Vec<(String, ObservedSubscription)>, ProviderError> {
-        let all: Vec<Subscription> =
-            self.all("/subscriptions", json!({"status": "all"}), |s: &Subscription| &s.id).await?;
+        let page = |after: Option<&str>| {
+            let request = ListSubscription::new().status(ListSubscriptionStatus::All).limit(PAGE);
+            match after {
+                Some(after) => request.starting_after(after),
+                None => request,
+            }
+        };
+        let all: Vec<Subscription> = self.all(page, |s: &Subscription| &s.id).await?;
         let tenant = |s: &Subscription| s.metadata.as_ref()?.tenant_id.clone();
         Ok(all.into_iter().filter_map(|s| Some((tenant(&s)?, observe(s, false)))).collect())
     }
 
     /// Where the events end now.
     pub async fn newest_event(&self) -> Result<EventCursor, ProviderError> {
-        let newest: List<Event> = self.get("/events", json!({"limit": 1, "types": TYPES})).await?;
+        let newest: List<Event> = self.read_as(ListEvent::new().types(TYPES.map(str::to_owned)).limit(1)).await?;
         Ok(newest
             .data
             .into_iter()
@@ -121,8 +128,15 @@ impl Stripe {
 
     /// What happened since, oldest first.
     pub async fn events(&self, since: &EventCursor) -> Result<(Vec<StripeEvent>, EventCursor), ProviderError> {
-        let query = json!({"created": {"gte": since.created}, "types": TYPES});
-        let mut all: Vec<Event> = self.all("/events", query, |e: &Event| &e.id).await?;
+        let page = |after: Option<&str>| {
+            let request = ListEvent::new().types(TYPES.map(str::to_owned)).limit(PAGE);
+            let request = request.created(RangeQueryTs::gte(since.created));
+            match after {
+                Some(after) => request.starting_after(after),
+                None => request,
+            }
+        };
+        let mut all: Vec<Event> = self.all(page, |e: &Event| &e.id).await?;
         let created = all.iter().map(|e| e.created).max().unwrap_or(since.created);
         let seen = all.iter().filter(|e| e.created == created).map(|e| e.id.clone()).collect();
         all.retain(|e| !since.seen.contains(&e.id));

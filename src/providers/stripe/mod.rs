@@ -1,14 +1,23 @@
-//! Stripe, by the request vocabulary of async-stripe and a transport of ours: async-stripe's own client hides the
-//! `Retry-After` header and turns an error page into a parse error. Answers are read field by field, because Stripe
-//! moves fields between API versions and a tenant must not hang on one that we never use.
+//! Stripe: requests by async-stripe's typed builders, so that a misspelt field does not compile, and a transport of
+//! ours: async-stripe's own client hides the `Retry-After` header and turns an error page into a parse error. Answers
+//! are read field by field, because Stripe moves fields between API versions and a tenant must not hang on one that we
+//! never use.
 
 mod bulk;
+mod checkout;
 mod settlement;
 
+use std::collections::HashMap;
+
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
-use stripe_client_core::{RequestBuilder, StripeMethod};
+use stripe_billing::subscription::{
+    ListSubscription, ListSubscriptionStatus, UpdateSubscription, UpdateSubscriptionPauseCollection,
+    UpdateSubscriptionPauseCollectionBehavior,
+};
+use stripe_checkout::checkout_session::ListCheckoutSession;
+use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
+use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 
 pub use bulk::{EventCursor, StripeEvent};
 
@@ -19,6 +28,8 @@ use crate::lifecycle::{Blame, ObservedBilling, ObservedSession, ObservedSubscrip
 const PROVIDER: &str = "Stripe";
 /// The version whose field names are read here.
 const API_VERSION: &str = "2026-09-30.endive";
+/// Objects a page, at most.
+const PAGE: i64 = 100;
 /// Metadata key that ties Stripe's objects to a tenant.
 pub const TENANT_ID: &str = "tenant_id";
 
@@ -143,18 +154,20 @@ impl Stripe {
             .await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str, query: impl Serialize) -> Result<T, ProviderError> {
-        self.send(RequestBuilder::new(StripeMethod::Get, path).query(&query), None).await
+    /// Sends a request that changes nothing, or that may be repeated.
+    async fn read_as<T: DeserializeOwned>(&self, request: impl StripeRequest) -> Result<T, ProviderError> {
+        self.send(request.build(), None).await
     }
 
-    async fn post<T: DeserializeOwned>(&self, path: &str, form: impl Serialize, key: &str) -> Result<T, ProviderError> {
-        self.send(RequestBuilder::new(StripeMethod::Post, path).form(&form), Some(key)).await
+    /// Sends a request that must happen once, whatever happens to its answer.
+    async fn once<T: DeserializeOwned>(&self, request: impl StripeRequest, key: &str) -> Result<T, ProviderError> {
+        self.send(request.build(), Some(key)).await
     }
 
     /// The tenant's customer: the one in the spec, or the one that carries the tenant's id.
     async fn find_customer(&self, payer: &Payer<'_>) -> Result<Found, ProviderError> {
         if let Some(id) = payer.customer_id {
-            return match self.get::<Customer>(&format!("/customers/{id}"), json!({})).await {
+            return match self.read_as::<Customer>(RetrieveCustomer::new(id)).await {
                 Ok(customer) if customer.deleted => Ok(Found::Deleted),
                 Ok(customer) if customer.metadata.tenant_id.as_deref() == Some(payer.tenant_id) => {
                     Ok(Found::Customer(customer))
@@ -164,7 +177,7 @@ impl Stripe {
                 Err(e) => Err(e),
             };
         }
-        let found: List<Customer> = self.get("/customers", json!({"email": payer.email, "limit": 100})).await?;
+        let found: List<Customer> = self.read_as(ListCustomer::new().email(payer.email).limit(PAGE)).await?;
         let ours = found.data.into_iter().find(|c| c.metadata.tenant_id.as_deref() == Some(payer.tenant_id));
         Ok(ours.map_or(Found::Nobody, Found::Customer))
     }
@@ -191,11 +204,10 @@ impl Stripe {
         payer: &Payer<'_>,
         customer: &str,
     ) -> Result<(Vec<Subscription>, Vec<Session>), ProviderError> {
-        let query = json!({"customer": customer, "status": "all", "limit": 100});
-        let sessions_query = json!({"customer": customer, "limit": 100});
+        let all = ListSubscriptionStatus::All;
         let (mut subscriptions, mut sessions) = tokio::try_join!(
-            self.get::<List<Subscription>>("/subscriptions", query),
-            self.get::<List<Session>>("/checkout/sessions", sessions_query),
+            self.read_as::<List<Subscription>>(ListSubscription::new().customer(customer).status(all).limit(PAGE)),
+            self.read_as::<List<Session>>(ListCheckoutSession::new().customer(customer).limit(PAGE)),
         )?;
         let ours = |m: &Option<Metadata>| m.as_ref().and_then(|m| m.tenant_id.as_deref()) == Some(payer.tenant_id);
         subscriptions.data.retain(|s| ours(&s.metadata));
@@ -203,94 +215,18 @@ impl Stripe {
         Ok((subscriptions.data, sessions.data))
     }
 
-    /// Makes the customer, if there is none, and the Checkout session of this attempt.
-    pub async fn open_checkout(
-        &self,
-        payer: &Payer<'_>,
-        price: &str,
-        plan: &str,
-        trial_days: u32,
-        attempt: u32,
-    ) -> Result<ObservedBilling, ProviderError> {
-        let id = payer.tenant_id;
-        let mut key = format!("{id}-checkout-{attempt}");
-        let customer = match self.find_customer(payer).await? {
-            Found::Customer(customer) => customer.id,
-            Found::Foreign(other) => return Err(foreign(&other)),
-            Found::Nobody => self.create_customer(payer, format!("{id}-customer")).await?,
-            // Under its old key, Stripe would answer with the customer that is gone.
-            Found::Deleted => {
-                let gone = payer.customer_id.unwrap_or_default();
-                let customer = self.create_customer(payer, format!("{id}-customer-after-{gone}")).await?;
-                key = format!("{key}-{customer}");
-                customer
-            }
-        };
-        if attempt > 1 {
-            // Nobody may pay at a link of an earlier attempt, which may sell another plan.
-            let (_, sessions) = self.owned(payer, &customer).await?;
-            let earlier = sessions.into_iter().map(observed_session).filter(|s| s.attempt < attempt);
-            self.expire(payer, earlier).await?;
-        }
-        let metadata = json!({
-            "tenant_id": id, "tenant_namespace": payer.place.namespace, "tenant_name": payer.place.name,
-            "plan": plan, "attempt": attempt.to_string(),
-        });
-        let mut subscription = json!({"metadata": metadata});
-        if trial_days > 0 {
-            subscription["trial_period_days"] = json!(trial_days);
-        }
-        let frontend = &self.config.frontend_url;
-        let form = json!({
-            "mode": "subscription",
-            "customer": customer,
-            "client_reference_id": id,
-            "line_items": [{"price": price, "quantity": 1}],
-            "payment_method_collection": "always",
-            "success_url": format!("{frontend}/onboarding/success?session_id={{CHECKOUT_SESSION_ID}}"),
-            "cancel_url": format!("{frontend}/signup?cancelled=true"),
-            "metadata": metadata,
-            "subscription_data": subscription,
-        });
-        let session: Session = self.post("/checkout/sessions", form, &key).await?;
-        Ok(ObservedBilling {
-            customer_id: Some(customer),
-            subscription: None,
-            session: Some(observed_session(session)),
-        })
-    }
-
-    async fn create_customer(&self, payer: &Payer<'_>, key: String) -> Result<String, ProviderError> {
-        let form = json!({"email": payer.email, "name": payer.company, "metadata": {"tenant_id": payer.tenant_id}});
-        Ok(self.post::<Identified>("/customers", form, &key).await?.id)
-    }
-
     /// Stops or starts collecting on a subscription.
     pub async fn set_collection(&self, subscription: &str, paused: bool) -> Result<(), ProviderError> {
-        let form =
-            if paused { json!({"pause_collection": {"behavior": "void"}}) } else { json!({"pause_collection": ""}) };
         // No idempotency key: setting the same value twice is the same, and a key would replay an old answer.
-        let request = RequestBuilder::new(StripeMethod::Post, format!("/subscriptions/{subscription}")).form(&form);
+        let void = UpdateSubscriptionPauseCollection::new(UpdateSubscriptionPauseCollectionBehavior::Void);
+        let request = UpdateSubscription::new(subscription);
+        let request = if paused {
+            request.pause_collection(void).build()
+        } else {
+            // Stripe clears a field by an empty value, which the builder cannot say.
+            request.build().form(&HashMap::from([("pause_collection", "")]))
+        };
         self.send::<Identified>(request, None).await?;
-        Ok(())
-    }
-
-    /// Expires those of the sessions that are open.
-    async fn expire(
-        &self,
-        payer: &Payer<'_>,
-        sessions: impl Iterator<Item = ObservedSession>,
-    ) -> Result<(), ProviderError> {
-        for session in sessions.filter(|s| s.state == SessionState::Open) {
-            let key = format!("{}-expire-{}", payer.tenant_id, session.id);
-            let path = format!("/checkout/sessions/{}/expire", session.id);
-            match self.post::<Identified>(&path, json!({}), &key).await {
-                Ok(_) => {}
-                // Gone, or no longer open.
-                Err(e) if matches!(e.status, Some(400 | 404)) => {}
-                Err(e) => return Err(e),
-            }
-        }
         Ok(())
     }
 
@@ -309,6 +245,11 @@ enum Found {
     Deleted,
     /// The spec names somebody else's.
     Foreign(String),
+}
+
+/// The metadata that ties an object of Stripe's to a tenant.
+fn tenant(id: &str) -> HashMap<String, String> {
+    [(TENANT_ID.to_owned(), id.to_owned())].into()
 }
 
 fn foreign(id: &str) -> ProviderError {

@@ -1,10 +1,13 @@
 //! The end of a purchase: refunds and cancellations.
 
 use serde::Deserialize;
-use serde_json::json;
-use stripe_client_core::{RequestBuilder, StripeMethod};
+use stripe_billing::InvoiceStatus;
+use stripe_billing::invoice::ListInvoice;
+use stripe_billing::invoice_payment::{ListInvoicePayment, ListInvoicePaymentStatus};
+use stripe_billing::subscription::CancelSubscription;
+use stripe_core::refund::{CreateRefund, ListRefund};
 
-use super::{Found, Identified, List, Payer, ProviderError, Stripe, observed_session};
+use super::{Found, Identified, List, PAGE, Payer, ProviderError, Stripe, observed_session, tenant};
 use crate::lifecycle::ObservedRefund;
 
 #[derive(Deserialize)]
@@ -28,12 +31,12 @@ struct RefundObject {
 impl Stripe {
     /// Gives back every payment of a subscription that was not given back yet, and answers the whole sum.
     pub async fn refund(&self, tenant_id: &str, subscription: &str) -> Result<ObservedRefund, ProviderError> {
-        let query = json!({"subscription": subscription, "status": "paid", "limit": 100});
-        let invoices: List<Identified> = self.get("/invoices", query).await?;
+        let paid = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Paid).limit(PAGE);
+        let invoices: List<Identified> = self.read_as(paid).await?;
         let mut whole = ObservedRefund { amount: 0, currency: None };
         for invoice in invoices.data {
-            let query = json!({"invoice": invoice.id, "status": "paid", "limit": 100});
-            let payments: List<InvoicePayment> = self.get("/invoice_payments", query).await?;
+            let paid = ListInvoicePayment::new().invoice(invoice.id).status(ListInvoicePaymentStatus::Paid).limit(PAGE);
+            let payments: List<InvoicePayment> = self.read_as(paid).await?;
             for payment in payments.data {
                 let Some(intent) = payment.payment.payment_intent else { continue };
                 let done = self.refund_intent(tenant_id, &intent, payment.amount_paid).await?;
@@ -52,7 +55,7 @@ impl Stripe {
         paid: Option<i64>,
     ) -> Result<ObservedRefund, ProviderError> {
         // Look first: Stripe forgets an idempotency key after 24 hours.
-        let made: List<RefundObject> = self.get("/refunds", json!({"payment_intent": intent, "limit": 100})).await?;
+        let made: List<RefundObject> = self.read_as(ListRefund::new().payment_intent(intent).limit(PAGE)).await?;
         let good = |r: &&RefundObject| !matches!(r.status.as_deref(), Some("failed" | "canceled"));
         let (mut amount, mut currency) = (0, None);
         for refund in made.data.iter().filter(good) {
@@ -63,12 +66,12 @@ impl Stripe {
             return Ok(ObservedRefund { amount, currency });
         }
         // Without an amount, Stripe refunds what is left.
-        let form = json!({"payment_intent": intent, "metadata": {"tenant_id": tenant_id}});
+        let request = CreateRefund::new().payment_intent(intent).metadata(tenant(tenant_id));
         let key = match amount {
             0 => format!("{tenant_id}-refund-{intent}"),
             before => format!("{tenant_id}-refund-{intent}-after-{before}"),
         };
-        let rest: RefundObject = self.post("/refunds", form, &key).await?;
+        let rest: RefundObject = self.once(request, &key).await?;
         Ok(ObservedRefund { amount: amount + rest.amount, currency: rest.currency.or(currency) })
     }
 
@@ -85,8 +88,8 @@ impl Stripe {
         for subscription in
             subscriptions.into_iter().filter(|s| !matches!(s.status.as_str(), "canceled" | "incomplete_expired"))
         {
-            let request = RequestBuilder::new(StripeMethod::Delete, format!("/subscriptions/{}", subscription.id));
-            self.send::<Identified>(request, None).await.map(drop).or_else(gone)?;
+            let request = CancelSubscription::new(subscription.id);
+            self.read_as::<Identified>(request).await.map(drop).or_else(gone)?;
         }
         Ok(())
     }

@@ -38,12 +38,16 @@ pub struct Account {
     delivery: webhooks::Delivery,
 }
 
+/// What a request was, for Stripe's comparison of the requests under one idempotency key: method and path, and the
+/// parameters in whatever order they came.
+type Fingerprint = (String, Value);
+
 /// Objects by kind and id, in order of creation, and the answers kept for idempotency keys.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Data {
     objects: BTreeMap<String, Vec<Value>>,
-    answers: HashMap<String, (String, u16, Value)>,
+    answers: HashMap<String, (Fingerprint, Value)>,
     /// The test clocks of those customers that have one.
     clocked: BTreeMap<String, String>,
     /// Seconds by which the account's time is ahead of the real one.
@@ -121,23 +125,22 @@ async fn call(
     let params = form::parse(if method == Method::GET { query.as_deref().unwrap_or_default() } else { &body });
     let path: Vec<&str> = uri.path().trim_start_matches("/v1/").split('/').collect();
     let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
-    let fingerprint = format!("{method} {} {body}", uri.path());
+    let fingerprint = (format!("{method} {}", uri.path()), params.clone());
     let (answer, events) = {
         let mut data = lock(&s.stripe.data);
-        if let Some((before, status, answer)) = key.as_ref().and_then(|k| data.answers.get(k)) {
+        if let Some((before, answer)) = key.as_ref().and_then(|k| data.answers.get(k)) {
             if *before != fingerprint {
                 let message =
                     "Keys for idempotent requests can only be used with the same parameters they were first used with.";
                 return Problem { type_: "idempotency_error", ..Problem::bad(message) }.into_response();
             }
-            let status = StatusCode::from_u16(*status).unwrap_or_default();
-            return (status, [("idempotent-replayed", "true")], Json(answer.clone())).into_response();
+            return ([("idempotent-replayed", "true")], Json(answer.clone())).into_response();
         }
         let mut events = Vec::new();
         clock::tick(&mut data, &mut events);
         let answer = api::handle(&mut data, &s.stripe.url, &method, &path, &params, &mut events);
         if let (Some(key), Ok(value)) = (key, &answer) {
-            data.answers.insert(key, (fingerprint, 200, value.clone()));
+            data.answers.insert(key, (fingerprint, value.clone()));
         }
         (answer, events)
     };

@@ -1,0 +1,113 @@
+//! The purchase: the customer, and the Checkout session at which a subscription is bought.
+
+use std::collections::HashMap;
+
+use stripe_checkout::CheckoutSessionMode;
+use stripe_checkout::checkout_session::{
+    CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionPaymentMethodCollection,
+    CreateCheckoutSessionSubscriptionData, ExpireCheckoutSession,
+};
+use stripe_core::customer::CreateCustomer;
+
+use super::{Found, Identified, Payer, ProviderError, Session, Stripe, TENANT_ID, foreign, observed_session, tenant};
+use crate::lifecycle::{ObservedBilling, ObservedSession, SessionState};
+
+/// What a Checkout session sells.
+struct Sale<'a> {
+    price: &'a str,
+    plan: &'a str,
+    trial_days: u32,
+    attempt: u32,
+}
+
+impl Stripe {
+    /// Makes the customer, if there is none, and the Checkout session of this attempt.
+    pub async fn open_checkout(
+        &self,
+        payer: &Payer<'_>,
+        price: &str,
+        plan: &str,
+        trial_days: u32,
+        attempt: u32,
+    ) -> Result<ObservedBilling, ProviderError> {
+        let id = payer.tenant_id;
+        let mut key = format!("{id}-checkout-{attempt}");
+        let customer = match self.find_customer(payer).await? {
+            Found::Customer(customer) => customer.id,
+            Found::Foreign(other) => return Err(foreign(&other)),
+            Found::Nobody => self.create_customer(payer, format!("{id}-customer")).await?,
+            // Under its old key, Stripe would answer with the customer that is gone.
+            Found::Deleted => {
+                let gone = payer.customer_id.unwrap_or_default();
+                let customer = self.create_customer(payer, format!("{id}-customer-after-{gone}")).await?;
+                key = format!("{key}-{customer}");
+                customer
+            }
+        };
+        if attempt > 1 {
+            // Nobody may pay at a link of an earlier attempt, which may sell another plan.
+            let (_, sessions) = self.owned(payer, &customer).await?;
+            let earlier = sessions.into_iter().map(observed_session).filter(|s| s.attempt < attempt);
+            self.expire(payer, earlier).await?;
+        }
+        let request = self.checkout(payer, &customer, &Sale { price, plan, trial_days, attempt });
+        let session: Session = self.once(request, &key).await?;
+        Ok(ObservedBilling {
+            customer_id: Some(customer),
+            subscription: None,
+            session: Some(observed_session(session)),
+        })
+    }
+
+    fn checkout(&self, payer: &Payer<'_>, customer: &str, sale: &Sale<'_>) -> CreateCheckoutSession {
+        let metadata: HashMap<String, String> = [
+            (TENANT_ID, payer.tenant_id),
+            ("tenant_namespace", payer.place.namespace),
+            ("tenant_name", payer.place.name),
+            ("plan", sale.plan),
+            ("attempt", &sale.attempt.to_string()),
+        ]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into();
+        let mut line = CreateCheckoutSessionLineItems::new();
+        line.price = Some(sale.price.to_owned());
+        line.quantity = Some(1);
+        let mut subscription = CreateCheckoutSessionSubscriptionData::new();
+        subscription.metadata = Some(metadata.clone());
+        subscription.trial_period_days = Some(sale.trial_days).filter(|days| *days > 0);
+        let frontend = &self.config.frontend_url;
+        CreateCheckoutSession::new()
+            .mode(CheckoutSessionMode::Subscription)
+            .customer(customer)
+            .client_reference_id(payer.tenant_id)
+            .line_items([line])
+            .payment_method_collection(CreateCheckoutSessionPaymentMethodCollection::Always)
+            .success_url(format!("{frontend}/onboarding/success?session_id={{CHECKOUT_SESSION_ID}}"))
+            .cancel_url(format!("{frontend}/signup?cancelled=true"))
+            .metadata(metadata)
+            .subscription_data(subscription)
+    }
+
+    async fn create_customer(&self, payer: &Payer<'_>, key: String) -> Result<String, ProviderError> {
+        let request = CreateCustomer::new().email(payer.email).name(payer.company).metadata(tenant(payer.tenant_id));
+        Ok(self.once::<Identified>(request, &key).await?.id)
+    }
+
+    /// Expires those of the sessions that are open.
+    pub(super) async fn expire(
+        &self,
+        payer: &Payer<'_>,
+        sessions: impl Iterator<Item = ObservedSession>,
+    ) -> Result<(), ProviderError> {
+        for session in sessions.filter(|s| s.state == SessionState::Open) {
+            let key = format!("{}-expire-{}", payer.tenant_id, session.id);
+            match self.once::<Identified>(ExpireCheckoutSession::new(session.id), &key).await {
+                Ok(_) => {}
+                // Gone, or no longer open.
+                Err(e) if matches!(e.status, Some(400 | 404)) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+}
