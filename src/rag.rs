@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use crate::api::plan::Models;
 use crate::providers::ProviderError;
 use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::Pinecone;
+use crate::providers::pinecone::{Pinecone, Values};
 
 /// Passages that an answer may rest on.
 const TOP_K: usize = 4;
@@ -42,9 +42,9 @@ pub async fn answer(
     question: &str,
 ) -> Result<Answer, ProviderError> {
     let vectors = openai.embed(&models.embedding, &[question]).await?;
-    let vector = vectors.first().map(Vec::as_slice).unwrap_or_default();
+    let vector = Values::encode(vectors.first().map(Vec::as_slice).unwrap_or_default())?;
     let sources: Vec<_> = pinecone
-        .query(namespace, vector, TOP_K)
+        .query(namespace, &vector, TOP_K)
         .await?
         .into_iter()
         .filter(|m| m.score >= RELEVANT)

@@ -31,6 +31,8 @@ pub struct Metrics {
     pub reconciles: Counter<u64, AtomicU64>,
     /// Writes to the Kubernetes API, Events apart, by kind.
     pub api_writes: Family<Label, Counter>,
+    /// API-key Secrets read one by one.
+    pub secret_reads: Counter<u64, AtomicU64>,
     /// Events written.
     pub events: Counter<u64, AtomicU64>,
     /// Signups accepted.
@@ -53,6 +55,7 @@ impl Default for Metrics {
         let metrics = Self {
             reconciles: Counter::default(),
             api_writes: Family::default(),
+            secret_reads: Counter::default(),
             events: Counter::default(),
             signups: Counter::default(),
             resyncs: Family::default(),
@@ -68,6 +71,7 @@ impl Default for Metrics {
             "Writes to the Kubernetes API, Events apart",
             metrics.api_writes.clone(),
         );
+        registry.register("kubernetes_secret_reads", "API-key Secrets read one by one", metrics.secret_reads.clone());
         registry.register("kubernetes_events", "Events written", metrics.events.clone());
         registry.register("onboarding_signups", "Signups accepted", metrics.signups.clone());
         registry.register("resyncs", "Bulk resyncs, by kind and outcome", metrics.resyncs.clone());

@@ -9,6 +9,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Text;
+
 /// Plan is what customers buy: price, limits, features, models, and the sample documents of a new tenant. A Plan that
 /// tenants use is deleted only when the last of them is gone.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
@@ -59,14 +61,14 @@ pub struct PlanSpec {
     /// The names of the enabled features.
     #[serde(default = "default_features")]
     #[schemars(length(max = 64))]
-    pub features: Vec<String>,
+    pub features: Vec<Text>,
     /// The models that serve this plan's tenants.
     #[serde(default)]
     pub models: Models,
     /// The region where a tenant's data is kept.
     #[serde(default = "default_region")]
     #[schemars(length(min = 1, max = 64))]
-    pub region: String,
+    pub region: Text,
     /// Whether a tenant must have its sample documents before it is Active.
     #[serde(default)]
     pub sample_data: SampleData,
@@ -125,9 +127,9 @@ pub enum LimitChanges {
 #[serde(rename_all = "camelCase", default)]
 pub struct Models {
     /// The embedding model. Its dimension must match the index.
-    pub embedding: String,
+    pub embedding: Text,
     /// The chat model that writes answers.
-    pub chat: String,
+    pub chat: Text,
 }
 
 impl Default for Models {
@@ -166,10 +168,10 @@ pub struct SampleDocument {
 fn default_trial_days() -> u32 {
     14
 }
-fn default_features() -> Vec<String> {
+fn default_features() -> Vec<Text> {
     vec!["basic_rag".into(), "semantic_search".into()]
 }
-fn default_region() -> String {
+fn default_region() -> Text {
     "us-east-1".into()
 }
 fn default_currency() -> String {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::phase::{Phase, Transition};
 use super::plan::{Limits, Models};
-use super::{Condition, Timestamp};
+use super::{Condition, Text, Timestamp};
 
 /// Tenant is one customer of the service: who they are, which plan they bought, and how they pay.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
@@ -142,7 +142,7 @@ pub struct TenantStatus {
     pub phase: Option<Phase>,
     /// What is going on, in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub message: Option<Text>,
     /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
@@ -154,7 +154,7 @@ pub struct TenantStatus {
     pub checkout: Option<Checkout>,
     /// The status of the subscription at Stripe, such as `trialing`; `manual` with billing mode Manual.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub subscription: Option<String>,
+    pub subscription: Option<Text>,
     /// When the trial ends and the first charge is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial_ends_at: Option<Timestamp>,
@@ -163,7 +163,7 @@ pub struct TenantStatus {
     pub namespace: Option<String>,
     /// The region where the tenant's data is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
+    pub region: Option<Text>,
     /// The Secret in the Tenant's namespace that holds the API key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_secret: Option<String>,
@@ -210,13 +210,13 @@ pub struct Checkout {
 #[serde(rename_all = "camelCase")]
 pub struct PlanConfig {
     /// The plan's name.
-    pub plan: String,
+    pub plan: Text,
     /// What the tenant may use.
     pub limits: Limits,
     /// The models that serve it.
     pub models: Models,
     /// The features that are switched on.
-    pub features: Vec<String>,
+    pub features: Vec<Text>,
 }
 
 /// A quota period.

@@ -15,7 +15,7 @@ const LONGEST: usize = 160;
 
 /// A text that costs little to keep many times. With 10,000 tenants of ten conditions each, this is the difference of
 /// some 20 MB.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text(Arc<str>);
 
 static TEXTS: LazyLock<Mutex<HashSet<Arc<str>>>> = LazyLock::new(Mutex::default);
@@ -34,6 +34,12 @@ impl From<&str> for Text {
             texts.insert(new.clone());
         }
         Self(new)
+    }
+}
+
+impl From<String> for Text {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
     }
 }
 

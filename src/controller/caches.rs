@@ -4,29 +4,27 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
-use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
-use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::Key;
+use super::secret_cache::SecretCache;
 use crate::api::{Plan, Tenant, api_key_secret};
 
 /// The caches.
 pub struct Caches {
     pub tenants: Store<Tenant>,
     pub plans: Store<Plan>,
-    pub secrets: Store<PartialObjectMeta<Secret>>,
+    pub secrets: SecretCache,
     filled: Shared<BoxFuture<'static, bool>>,
 }
 
 impl Caches {
-    pub fn new(tenants: Store<Tenant>, plans: Store<Plan>, secrets: Store<PartialObjectMeta<Secret>>) -> Self {
+    pub fn new(tenants: Store<Tenant>, plans: Store<Plan>, secrets: SecretCache) -> Self {
         let (of_tenants, of_plans, of_secrets) = (tenants.clone(), plans.clone(), secrets.clone());
         // kube 5.0's wait_until_ready wakes only the last of those who wait; everybody shares this one wait.
         let filled = async move {
             of_plans.wait_until_ready().await.is_ok()
-                && of_secrets.wait_until_ready().await.is_ok()
+                && of_secrets.filled().await
                 && of_tenants.wait_until_ready().await.is_ok()
         };
         Self { tenants, plans, secrets, filled: filled.boxed().shared() }
@@ -50,7 +48,7 @@ impl Caches {
     /// The version of the tenant's API-key Secret.
     pub fn api_key_secret(&self, tenant: &Tenant) -> Option<String> {
         let place = tenant.place();
-        let secret = ObjectRef::<PartialObjectMeta<Secret>>::new(&api_key_secret(place.name)).within(place.namespace);
-        self.secrets.get(&secret)?.resource_version()
+        let secret = Key { namespace: place.namespace.into(), name: api_key_secret(place.name) };
+        Some(self.secrets.get(&secret)?.version.to_string())
     }
 }

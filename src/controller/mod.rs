@@ -16,6 +16,7 @@ pub mod queue;
 mod reconcile;
 mod record;
 mod resync;
+mod secret_cache;
 mod steps;
 mod watch;
 
@@ -118,7 +119,7 @@ pub async fn run(
         context::Keys { identity: IdentityKey::load(&client, ns).await?, signer: signing_key(&client, ns).await? };
     let (tenants, tenant_writer) = reflector::store();
     let (plans, plan_writer) = reflector::store();
-    let (secrets, secret_writer) = reflector::store();
+    let (secrets, secret_writer) = secret_cache::secret_cache();
     let lease = lease::Lease::new(client.clone(), ns, config.lease.clone());
     let context = Arc::new(Context::new(
         client.clone(),
@@ -148,7 +149,7 @@ pub async fn run(
     background.spawn(resync::run(context.clone()));
     background.spawn(orphans::sweep(context.clone()));
     let outcome = tokio::select! {
-        () = work(&context, stop.clone()) => Ok(()),
+        () = work(&context, config.namespace.as_deref(), stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),
     };
     // Dropped with this task, whatever it was doing: after the lease nothing may go on.
@@ -178,15 +179,31 @@ impl Drop for InFlight {
     }
 }
 
+/// How long a start may take to list the Secrets.
+const RECALL: Duration = Duration::from_secs(10);
+
+/// Looks at all API-key Secrets at once. What is not seen here is read one by one.
+async fn recall_secrets(context: &Context, namespace: Option<&str>) {
+    let secrets = watch::scoped(&context.kubernetes.client, namespace);
+    let tenant = |key: &Key| context.caches.tenant(key);
+    let recall = steps::secrets::recall(&secrets, &context.signer, &context.memory, tenant);
+    match tokio::time::timeout(RECALL, recall).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "Secrets not listed; reading them one by one"),
+        Err(_) => tracing::warn!("listing the Secrets takes too long; reading the rest one by one"),
+    }
+}
+
 /// Does what the queue holds until `stop`; what runs then gets a while to end. Dropped, it ends every reconcile where it
 /// stands.
-async fn work(context: &Arc<Context>, stop: impl Future<Output = ()> + Clone) {
+async fn work(context: &Arc<Context>, namespace: Option<&str>, stop: impl Future<Output = ()> + Clone) {
     let mut running = JoinSet::new();
     // The first reconciles would all ask for it. An outage must not hold them up.
     drop(tokio::time::timeout(Duration::from_secs(3), context.providers.pinecone.prepare()).await);
     if !context.caches.filled().await {
         return;
     }
+    recall_secrets(context, namespace).await;
     loop {
         tokio::select! {
             job = context.queue.next() => {

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
-use kube::core::PartialObjectMeta;
-use kube::{Api, ResourceExt};
 
 use super::Key;
 use super::context::Context;
-use crate::api::{COMPONENT_LABEL, LOGIN_COMPONENT, TENANT_LABEL, Timestamp, login_secret};
+use super::secret_cache::SeenSecret;
+use crate::api::Timestamp;
 
 /// Sweeps forever, a few times within the age at which a Secret counts as an orphan.
 pub async fn sweep(context: Arc<Context>) {
@@ -21,32 +21,28 @@ pub async fn sweep(context: Arc<Context>) {
     let age = context.policy.orphan_ttl;
     loop {
         tokio::time::sleep(Duration::from_secs((age / 4).clamp(1, 600).unsigned_abs())).await;
-        for secret in context.caches.secrets.state_filter(|s| is_orphan(&context, s, age)) {
-            let namespace = secret.metadata.namespace.clone().unwrap_or_default();
-            let api: Api<Secret> = Api::namespaced(context.kubernetes.client.clone(), &namespace);
-            let same = Preconditions { uid: secret.uid(), resource_version: secret.resource_version() };
+        let orphans = context.caches.secrets.logins().into_iter();
+        for (key, secret) in orphans.filter(|(key, secret)| is_orphan(&context, key, secret, age)) {
+            let api: Api<Secret> = Api::namespaced(context.kubernetes.client.clone(), &key.namespace);
+            let same = Preconditions {
+                uid: secret.login.as_ref().map(|l| l.uid.clone()),
+                resource_version: Some(secret.version.to_string()),
+            };
             let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
             context.kubernetes.count("secret");
-            match api.delete(&secret.name_any(), &params).await {
-                Ok(_) => {
-                    tracing::info!(secret = %secret.name_any(), namespace, "login Secret without a Tenant deleted");
-                }
+            match api.delete(&key.name, &params).await {
+                Ok(_) => tracing::info!(secret = %key, "login Secret without a Tenant deleted"),
                 Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => {}
-                Err(error) => tracing::warn!(%error, secret = %secret.name_any(), "orphaned login Secret not deleted"),
+                Err(error) => tracing::warn!(%error, secret = %key, "orphaned login Secret not deleted"),
             }
         }
     }
 }
 
 /// Made by a signup, old enough, and no Tenant of that name.
-fn is_orphan(context: &Context, secret: &PartialObjectMeta<Secret>, age: i64) -> bool {
-    let labels = secret.labels();
-    let Some(tenant) = labels.get(TENANT_LABEL) else { return false };
-    let login = labels.get(COMPONENT_LABEL).is_some_and(|c| c == LOGIN_COMPONENT)
-        && secret.metadata.name.as_deref() == Some(login_secret(tenant).as_str());
-    let made = secret.metadata.creation_timestamp.as_ref().map(|t| Timestamp::from(t.0));
-    let namespace = secret.metadata.namespace.clone().unwrap_or_default();
-    login
-        && made.is_some_and(|made| Timestamp::now().since(made) >= age)
-        && context.caches.tenant(&Key { namespace, name: tenant.clone() }).is_none()
+fn is_orphan(context: &Context, key: &Key, secret: &SeenSecret, age: i64) -> bool {
+    secret.login.as_ref().is_some_and(|login| {
+        let tenant = Key { namespace: key.namespace.clone(), name: login.tenant.clone() };
+        Timestamp::now().since(login.created_at) >= age && context.caches.tenant(&tenant).is_none()
+    })
 }

@@ -29,7 +29,7 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
     let Some(new) = &after.status else { return };
     let old = before.status.as_ref();
     let attempts = |s: Option<&TenantStatus>| s.and_then(|s| s.provisioning.as_ref()).map_or(0, |p| p.attempts);
-    let message = new.message.clone().unwrap_or_default();
+    let message = new.message.as_deref().unwrap_or_default().to_owned();
     tell_conditions(context, old, after, new);
     if old.and_then(|s| s.phase) == new.phase {
         if attempts(Some(new)) > attempts(old) {

@@ -157,7 +157,8 @@ fn subscription_differs(
         (None | Some(Phase::PendingPayment), Some(s)) => s.served().then_some(Priority::Person),
         (Some(Phase::Active), Some(s)) => {
             let status = status?;
-            let same = status.subscription.as_ref() == Some(&s.status) && status.trial_ends_at == s.trial_ends_at;
+            let same =
+                status.subscription.as_deref() == Some(s.status.as_str()) && status.trial_ends_at == s.trial_ends_at;
             (!same || s.paused).then_some(Priority::Resync)
         }
         // Made after the pages were read.

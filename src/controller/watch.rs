@@ -1,13 +1,11 @@
 //! What is watched, and whom each change concerns.
 
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::Lookup;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -18,6 +16,7 @@ use tokio::task::JoinSet;
 use super::Key;
 use super::context::Context;
 use super::reconcile::priority;
+use super::secret_cache::SecretCacheWriter;
 use crate::api::{Phase, Plan, TENANT_LABEL, Tenant};
 use crate::providers::Priority;
 
@@ -25,10 +24,11 @@ use crate::providers::Priority;
 pub struct Writers {
     pub tenants: Writer<Tenant>,
     pub plans: Writer<Plan>,
-    pub secrets: Writer<PartialObjectMeta<Secret>>,
+    pub secrets: SecretCacheWriter,
 }
 
-fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+/// The objects of one namespace, or of all.
+pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
 {
@@ -42,37 +42,42 @@ pub fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<
     let tenants = watch(scoped::<Tenant>(client, namespace), config());
     let plans = watch(Api::<Plan>::all(client.clone()), config());
     let secrets = watch(scoped::<PartialObjectMeta<Secret>>(client, namespace), config().labels(TENANT_LABEL));
+    let Writers { tenants: mut of_tenants, plans: mut of_plans, secrets: mut of_secrets } = writers;
     let c = context.clone();
-    tasks.spawn(follow(tenants.boxed(), writers.tenants, slim_tenant, move |event| on_tenant(&c, event)));
+    tasks.spawn(follow(tenants.boxed(), slim_tenant, move |event| {
+        of_tenants.apply_watcher_event(event);
+        on_tenant(&c, event);
+    }));
+    let c = context.clone();
+    tasks.spawn(follow(plans.boxed(), slim_plan, move |event| {
+        of_plans.apply_watcher_event(event);
+        on_plan(&c, event);
+    }));
     let c = context.clone();
     tasks.spawn(follow(
-        plans.boxed(),
-        writers.plans,
-        |plan| plan.managed_fields_mut().clear(),
-        move |event| on_plan(&c, event),
+        secrets.boxed(),
+        |_| {},
+        move |event| {
+            of_secrets.apply(event);
+            on_secret(&c, event);
+        },
     ));
-    let c = context.clone();
-    tasks.spawn(follow(secrets.boxed(), writers.secrets, slim_secret, move |event| on_secret(&c, event)));
     tasks.spawn(when_back(context.clone()));
 }
 
-/// Fills the cache and passes every event on, the cache already being as the event says.
+/// Passes every event on, without what is never read.
 async fn follow<K>(
     events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
-    mut writer: Writer<K>,
     slim: impl Fn(&mut K),
-    on_event: impl Fn(&Event<K>),
+    mut on_event: impl FnMut(&Event<K>),
 ) where
-    K: Resource<DynamicType = ()> + Lookup<DynamicType = ()> + Clone + Debug + DeserializeOwned + 'static,
-    <K as Lookup>::DynamicType: Eq + Hash + Clone,
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + 'static,
 {
     let mut events = std::pin::pin!(events.default_backoff());
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
-                let event = event.modify(&slim);
-                writer.apply_watcher_event(&event);
-                on_event(&event);
+                on_event(&event.modify(&slim));
             }
             Err(error) => tracing::warn!(%error, "watch failed; retrying"),
         }
@@ -88,10 +93,8 @@ fn slim_tenant(tenant: &mut Tenant) {
     }
 }
 
-/// Of a Secret, only its names, version, age and labels are read.
-fn slim_secret(secret: &mut PartialObjectMeta<Secret>) {
-    let metadata = &mut secret.metadata;
-    (metadata.managed_fields, metadata.owner_references, metadata.annotations) = (None, None, None);
+fn slim_plan(plan: &mut Plan) {
+    plan.managed_fields_mut().clear();
 }
 
 fn on_tenant(context: &Context, event: &Event<Tenant>) {

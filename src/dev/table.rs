@@ -58,7 +58,7 @@ fn row(tenant: &Tenant) -> [String; 4] {
         tenant.spec.company_name.chars().take(24).collect(),
         status.phase.map_or_else(|| "New".into(), |p| p.to_string()),
         steps.collect::<Vec<_>>().join("  "),
-        status.message.unwrap_or_default(),
+        status.message.unwrap_or_default().to_string(),
     ]
 }
 

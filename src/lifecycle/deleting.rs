@@ -40,7 +40,7 @@ pub fn decide(input: &Input) -> Decision {
     if input.tenant.force_delete {
         let message = format!("Forced deletion leaves these behind: {left}");
         draft.condition(CLEANED_UP, ConditionStatus::False, "Forced", &message);
-        draft.status.message = Some(message);
+        draft.status.message = Some(message.into());
         return draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
     }
     let message = format!(

@@ -199,7 +199,7 @@ fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision
         None => ("Approved", "Manual billing is approved"),
     };
     draft.condition(PAYMENT_RECEIVED, ConditionStatus::True, reason, message);
-    draft.status.subscription = Some(subscription.map_or("manual".into(), |s| s.status.clone()));
+    draft.status.subscription = Some(subscription.map_or("manual".into(), |s| s.status.as_str().into()));
     draft.status.trial_ends_at = subscription.and_then(|s| s.trial_ends_at);
     draft.status.checkout = None;
     draft.status.paid_at = draft.status.paid_at.or(Some(input.now));

@@ -129,7 +129,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
     draft.status.namespace = Some(namespace);
     draft.status.api_key_secret = Some(input.tenant.api_key_secret());
     draft.status.config = Some(PlanConfig {
-        plan: input.tenant.spec.plan.clone(),
+        plan: input.tenant.spec.plan.as_str().into(),
         limits: plan.limits.clone(),
         models: plan.models.clone(),
         features: plan.features.clone(),

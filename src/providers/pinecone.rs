@@ -1,11 +1,12 @@
 //! Pinecone, API version 2026-04: namespaces and vectors of one serverless index.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
@@ -44,9 +45,26 @@ pub struct Vector {
     /// Its id in the namespace.
     pub id: String,
     /// Its values.
-    pub values: Vec<f32>,
+    pub values: Values,
     /// What is kept beside it.
     pub metadata: BTreeMap<String, Value>,
+}
+
+/// The values of a vector as JSON: encoded once, sent for every tenant that has the document.
+#[derive(Clone, Debug)]
+pub struct Values(Arc<RawValue>);
+
+impl Values {
+    /// Encodes them.
+    pub fn encode(values: &[f32]) -> Result<Self, ProviderError> {
+        Ok(Self(to_raw_value(values).map_err(|e| ProviderError::garbage(PROVIDER, e))?.into()))
+    }
+}
+
+impl Serialize for Values {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.serialize(serializer)
+    }
 }
 
 /// A vector that a query found.
@@ -215,9 +233,18 @@ impl Pinecone {
     }
 
     /// The `top_k` nearest vectors of a namespace.
-    pub async fn query(&self, namespace: &str, vector: &[f32], top_k: usize) -> Result<Vec<Match>, ProviderError> {
-        let body = json!({"namespace": namespace, "vector": vector, "topK": top_k, "includeMetadata": true, "includeValues": false});
-        let answer: QueryAnswer = self.post("/query", &body).await?;
+    pub async fn query(&self, namespace: &str, vector: &Values, top_k: usize) -> Result<Vec<Match>, ProviderError> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Query<'a> {
+            namespace: &'a str,
+            vector: &'a Values,
+            top_k: usize,
+            include_metadata: bool,
+            include_values: bool,
+        }
+        let query = Query { namespace, vector, top_k, include_metadata: true, include_values: false };
+        let answer: QueryAnswer = self.post("/query", &query).await?;
         Ok(answer.matches)
     }
 }
@@ -231,8 +258,8 @@ const BATCH_BYTES: usize = 1_900_000;
 /// More than any vector of this shape takes in JSON; cheap to tell.
 fn at_most(vector: &Vector) -> usize {
     let metadata: usize = vector.metadata.iter().map(|(key, v)| key.len() + v.as_str().map_or(64, str::len)).sum();
-    // A character can become six (\u0000), a number takes at most sixteen.
-    200 + vector.values.len() * 16 + (vector.id.len() + metadata) * 6
+    // A character can become six (\u0000).
+    200 + vector.values.0.get().len() + (vector.id.len() + metadata) * 6
 }
 
 /// The vectors, cut by count and by their size in JSON.
@@ -262,7 +289,9 @@ mod tests {
 
     fn vectors(count: usize, text: usize) -> Vec<Vector> {
         let metadata = BTreeMap::from([("text".to_owned(), json!("x".repeat(text)))]);
-        (0..count).map(|i| Vector { id: i.to_string(), values: vec![0.5; 3], metadata: metadata.clone() }).collect()
+        let values = Values::encode(&[0.5; 3]).expect("JSON");
+        let vector = |i: usize| Vector { id: i.to_string(), values: values.clone(), metadata: metadata.clone() };
+        (0..count).map(vector).collect()
     }
 
     #[test]

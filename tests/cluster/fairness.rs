@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding};
 use kube::Api;
-use kube::api::PostParams;
+use kube::api::{Patch, PostParams};
 use serde_json::{Value, json};
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::BillingMode;
@@ -258,7 +258,8 @@ async fn what_kubernetes_refuses_is_shown_and_tried_again_in_provisioning_and_de
 #[tokio::test]
 async fn a_restart_asks_no_provider_about_a_single_tenant_and_writes_nothing() {
     let mut world = World::without_controller("restart").await;
-    world.controller_args(&["--resync=600", "--full-resync=600"]);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+    world.controller_args(&["--resync=600", "--full-resync=600", &format!("--listen=127.0.0.1:{port}")]);
     world.start_controller();
     for i in 0..12 {
         world.create(&format!("paid-{i}"), "paid", BillingMode::Stripe).await;
@@ -280,13 +281,17 @@ async fn a_restart_asks_no_provider_about_a_single_tenant_and_writes_nothing() {
         let list = world.tenants().list(&Default::default()).await.expect("a list").items;
         list.into_iter().map(|t| t.metadata.resource_version).collect::<Vec<_>>()
     };
-    let before = (versions(&world).await, calls(&world, |_| true).await);
-    world.controllers.remove(0).kill();
-    world.start_controller();
     let of_all =
         |r: &Value| r["path"] == "/v1/subscriptions" && !r["query"].as_str().expect("text").contains("customer");
+    let before = (versions(&world).await, calls(&world, |_| true).await, calls(&world, of_all).await);
+    world.controllers.remove(0).kill();
+    // Broken while nobody looks.
+    let broken = json!({"stringData": {"api-key": "stolen"}});
+    let secrets = world.secrets();
+    secrets.patch("paid-0-api-key", &Default::default(), &Patch::Merge(&broken)).await.expect("a patch");
+    world.start_controller();
     let start = Instant::now();
-    while calls(&world, of_all).await < 2 {
+    while calls(&world, of_all).await == before.2 {
         assert!(start.elapsed() < Duration::from_mins(1), "no bulk resync after the restart");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
@@ -294,4 +299,9 @@ async fn a_restart_asks_no_provider_about_a_single_tenant_and_writes_nothing() {
     let after = calls(&world, |_| true).await - before.1;
     assert!(after <= 4, "{after} calls for 14 tenants: the index, the newest event, subscriptions and namespaces");
     assert_eq!(versions(&world).await, before.0, "nothing was written");
+    let repaired = secrets.get("paid-0-api-key").await.expect("a Secret").data.expect("data");
+    assert_ne!(repaired["api-key"].0, b"stolen", "a Secret that was broken meanwhile is repaired");
+    let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.expect("metrics");
+    let metrics = metrics.text().await.expect("text");
+    assert!(metrics.contains("kubernetes_secret_reads_total 1\n"), "only the broken one was read by itself: {metrics}");
 }

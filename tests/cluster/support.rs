@@ -263,7 +263,10 @@ impl World {
 
     pub fn start_controller(&mut self) {
         let mut command = self.command("controller");
-        command.args(["--listen", "127.0.0.1:0", "--namespace", &self.namespace]).args(&self.args);
+        if !self.args.iter().any(|arg| arg.starts_with("--listen=")) {
+            command.arg("--listen=127.0.0.1:0");
+        }
+        command.args(["--namespace", &self.namespace]).args(&self.args);
         self.controllers.push(Process(command.spawn().expect("the controller starts")));
     }
 

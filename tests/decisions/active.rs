@@ -174,7 +174,7 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
     edited.models.chat = "other".into();
     let status = case.recorded();
     let config = status.config.expect("a config");
-    assert_eq!((config.limits.documents, config.features), (7, vec!["sso".to_owned()]));
+    assert_eq!((config.limits.documents, config.features), (7, vec!["sso".into()]));
     assert_eq!(config.models.chat, "gpt-4o-mini");
     let quota = status.quota.expect("a quota");
     assert_eq!((quota.documents_limit, quota.queries_limit), (7, 8));

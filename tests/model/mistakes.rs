@@ -150,7 +150,7 @@ impl Mistake {
             Self::StatusNeverSettled => match decision {
                 Decision::Wait(_) => {
                     let message = view.status.message.clone().unwrap_or_default();
-                    let message = if message.ends_with('!') { "?".into() } else { message + "!" };
+                    let message = if message.ends_with('!') { "?".into() } else { format!("{message}!").into() };
                     Decision::Record(Box::new(TenantStatus { message: Some(message), ..view.status.clone() }))
                 }
                 other => other,

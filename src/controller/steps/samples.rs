@@ -1,7 +1,7 @@
 //! The sample documents: embedded, upserted, and seen by a query.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
 use serde_json::{Value, json};
 
@@ -10,14 +10,14 @@ use crate::api::{Plan, SampleDocument};
 use crate::lifecycle::Outcome;
 use crate::providers::ProviderError;
 use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::{Pinecone, Vector};
+use crate::providers::pinecone::{Pinecone, Values, Vector};
 
 /// Texts whose embeddings are kept.
 const KEPT: usize = 2_000;
 
 /// The embeddings of sample documents, which all tenants of a plan share: computed once.
 #[derive(Default)]
-pub struct Embeddings(Mutex<HashMap<ModelAndText, Arc<Vec<f32>>>>);
+pub struct Embeddings(Mutex<HashMap<ModelAndText, Values>>);
 
 type ModelAndText = (String, String);
 
@@ -27,18 +27,19 @@ impl Embeddings {
         openai: &OpenAi,
         model: &str,
         documents: &[SampleDocument],
-    ) -> Result<Vec<Arc<Vec<f32>>>, ProviderError> {
+    ) -> Result<Vec<Values>, ProviderError> {
         let key = |text: &str| (model.to_owned(), text.to_owned());
         let missing: Vec<&str> = {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             documents.iter().map(|d| d.text.as_str()).filter(|t| !kept.contains_key(&key(t))).collect()
         };
         let fresh = if missing.is_empty() { Vec::new() } else { openai.embed(model, &missing).await? };
+        let fresh = fresh.iter().map(|v| Values::encode(v)).collect::<Result<Vec<_>, _>>()?;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() + fresh.len() > KEPT {
             kept.clear();
         }
-        let fresh: HashMap<_, _> = missing.iter().map(|t| key(t)).zip(fresh.into_iter().map(Arc::new)).collect();
+        let fresh: HashMap<_, _> = missing.iter().map(|t| key(t)).zip(fresh).collect();
         let found = documents.iter().map(|d| fresh.get(&key(&d.text)).or_else(|| kept.get(&key(&d.text))).cloned());
         let found: Option<Vec<_>> = found.collect();
         kept.extend(fresh);
@@ -56,7 +57,7 @@ pub struct Samples<'a> {
 }
 
 impl Samples<'_> {
-    async fn vectors(&self) -> Result<Vec<(SampleDocument, Arc<Vec<f32>>)>, ProviderError> {
+    async fn vectors(&self) -> Result<Vec<(SampleDocument, Values)>, ProviderError> {
         let Some(plan) = self.plan else { return Ok(Vec::new()) };
         let documents = &plan.spec.sample_documents;
         let vectors = self.embeddings.of(self.openai, &plan.spec.models.embedding, documents).await?;
@@ -73,7 +74,7 @@ impl Samples<'_> {
                 let mut metadata: BTreeMap<String, Value> =
                     document.metadata.into_iter().map(|(k, v)| (k, json!(v))).collect();
                 metadata.insert("text".into(), json!(document.text));
-                Vector { id: document.id, values: values.to_vec(), metadata }
+                Vector { id: document.id, values, metadata }
             })
             .collect();
         self.pinecone.upsert(namespace, &vectors).await?;

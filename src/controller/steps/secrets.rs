@@ -2,16 +2,20 @@
 //! the tenant's is neither written nor deleted.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Instant;
 
 use ed25519_dalek::SigningKey;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{DeleteParams, ObjectMeta, PostParams, Preconditions};
+use kube::api::{DeleteParams, ListParams, ObjectMeta, PostParams, Preconditions};
 use kube::{Api, Resource, ResourceExt};
 
 use super::StepError;
-use crate::api::{TENANT_LABEL, Tenant, api_key_secret, login_secret, pinecone_namespace};
+use crate::api::{
+    COMPONENT_LABEL, LOGIN_COMPONENT, TENANT_LABEL, Tenant, api_key_secret, login_secret, pinecone_namespace,
+};
+use crate::controller::Key;
 use crate::controller::kubernetes::Kubernetes;
 use crate::controller::memory::{ApiKey, Memory};
 use crate::keys::{Claims, mint, verify};
@@ -29,15 +33,60 @@ pub async fn ensure_api_key(
 ) -> Result<(), StepError> {
     let wanted = secret(signer, tenant);
     let api = kubernetes.secrets(tenant);
-    let there = if known { api.get_opt(&wanted.name_any()).await? } else { None };
+    let there = if known {
+        kubernetes.metrics.secret_reads.inc();
+        api.get_opt(&wanted.name_any()).await?
+    } else {
+        None
+    };
     let kept = match there {
         Some(there) => repair(kubernetes, signer, tenant, there, wanted).await?,
         None => create(kubernetes, signer, tenant, wanted).await?,
     };
-    let key =
-        ApiKey { version: kept.resource_version().unwrap_or_default(), generation: tenant.spec.api_key_generation };
-    memory.remember(&tenant.uid().unwrap_or_default(), |m| m.api_key = Some((key, Instant::now())));
+    remember(memory, tenant, &kept);
     Ok(())
+}
+
+/// Objects a page of a listing.
+const PAGE: u32 = 500;
+
+/// Remembers which API-key Secrets are right, from a listing of all: after a start this saves a call for each tenant.
+/// The others are left to their tenants' reconciles.
+pub async fn recall(
+    api: &Api<Secret>,
+    signer: &SigningKey,
+    memory: &Memory,
+    tenant: impl Fn(&Key) -> Option<Arc<Tenant>>,
+) -> Result<(), kube::Error> {
+    let selector = format!("{TENANT_LABEL},{COMPONENT_LABEL}!={LOGIN_COMPONENT}");
+    let mut params = ListParams::default().labels(&selector).limit(PAGE);
+    loop {
+        let page = api.list(&params).await?;
+        for there in page.items {
+            let Some(name) = there.labels().get(TENANT_LABEL).cloned() else { continue };
+            let Some(tenant) = tenant(&Key { namespace: there.namespace().unwrap_or_default(), name }) else {
+                continue;
+            };
+            if there.name_any() == api_key_secret(&tenant.name_any()) && right(&there, &secret(signer, &tenant)) {
+                remember(memory, &tenant, &there);
+            }
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn remember(memory: &Memory, tenant: &Tenant, secret: &Secret) {
+    let version = secret.resource_version().unwrap_or_default();
+    let key = ApiKey { version, generation: tenant.spec.api_key_generation };
+    memory.remember(&tenant.uid().unwrap_or_default(), |m| m.api_key = Some((key, Instant::now())));
+}
+
+/// Whether nothing in the Secret needs a repair.
+fn right(there: &Secret, wanted: &Secret) -> bool {
+    there.data == wanted.data && there.labels().get(TENANT_LABEL) == wanted.labels().get(TENANT_LABEL)
 }
 
 async fn create(
@@ -68,12 +117,11 @@ async fn repair(
     if !owned(&there, tenant, Some(signer)) {
         return Err(StepError::SecretConflict(there.name_any(), tenant.name_any()));
     }
-    let label = tenant.name_any();
-    if there.data == wanted.data && there.labels().get(TENANT_LABEL) == Some(&label) {
+    if right(&there, &wanted) {
         return Ok(there);
     }
     there.data = wanted.data;
-    there.labels_mut().insert(TENANT_LABEL.into(), label);
+    there.labels_mut().insert(TENANT_LABEL.into(), tenant.name_any());
     kubernetes.count("secret");
     Ok(kubernetes.secrets(tenant).replace(&there.name_any(), &PostParams::default(), &there).await?)
 }
