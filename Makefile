@@ -27,10 +27,12 @@ lint:
 	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
 	tests/deny
 
-# crds/ and docs/crds.md follow the Rust types; a test fails when they drift.
+# crds/, docs/crds.md and charts/tenant-operator/files follow the Rust types; a test fails when they drift.
 generate:
 	$(CARGO) run --quiet -- crds --out crds
 	$(CARGO) run --quiet -- crds --reference > docs/crds.md
+	$(CARGO) run --quiet -- crds --chart charts/tenant-operator/files
+	charts/generate
 
 prerequisites:
 	@command -v $(CARGO) >/dev/null || { echo "Rust is needed: install it from https://rustup.rs"; exit 1; }

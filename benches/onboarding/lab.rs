@@ -139,6 +139,12 @@ impl Controller {
         Ok(line.split_whitespace().nth(1).unwrap_or("0").parse::<f64>()? / 1024.0)
     }
 
+    /// Whether it holds the lease.
+    pub async fn leads(&self) -> bool {
+        let Ok(answer) = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.port)).await else { return false };
+        answer.text().await.is_ok_and(|role| role == "leading")
+    }
+
     /// The sum of a counter over the labels that `counts` takes.
     pub async fn metric(&self, name: &str, counts: impl Fn(&str) -> bool) -> anyhow::Result<u64> {
         // A controller that has just started may not listen yet.

@@ -17,6 +17,10 @@ pub use tenant::{Tenant, TenantSpec, TenantStatus};
 pub use text::Text;
 pub use timestamp::Timestamp;
 
+/// Grows with each change of the definitions.
+pub const CRD_REVISION: u32 = 1;
+/// On the definitions: which revision they are of.
+pub const CRD_REVISION_ANNOTATION: &str = "tenant-operator.dev/crd-revision";
 /// The API group of both kinds.
 pub const GROUP: &str = "tenant-operator.dev";
 /// Keeps a deleted Tenant until its resources at the providers are gone.

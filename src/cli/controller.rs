@@ -22,9 +22,9 @@ pub struct Args {
 /// How the work is done.
 #[derive(clap::Args, Clone)]
 pub struct WorkArgs {
-    /// Watch Tenants in this namespace only. Default: all namespaces.
-    #[arg(long, env = "WATCH_NAMESPACE")]
-    pub namespace: Option<String>,
+    /// Watch Tenants in these namespaces only, comma-separated. Default: all namespaces.
+    #[arg(long = "namespace", env = "WATCH_NAMESPACE", value_delimiter = ',', overrides_with = "namespaces")]
+    pub namespaces: Vec<String>,
     /// Namespace of the operator's own Secrets and Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     pub operator_namespace: String,
@@ -76,7 +76,7 @@ impl WorkArgs {
     pub fn config(&self, listen: Option<SocketAddr>) -> ControllerConfig {
         let host = std::env::var("POD_NAME").unwrap_or_else(|_| "local".into());
         ControllerConfig {
-            namespace: self.namespace.clone(),
+            namespaces: self.namespaces.iter().filter(|n| !n.is_empty()).cloned().collect(),
             operator_namespace: self.operator_namespace.clone(),
             policy: Policy {
                 retry_waits: self.retry_waits.clone(),

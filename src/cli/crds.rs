@@ -1,10 +1,12 @@
 //! `tenant-operator crds`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use kube::CustomResourceExt;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{CustomResourceExt, ResourceExt};
+use serde_json::json;
 
-use crate::api::{Plan, Tenant};
+use crate::api::{CRD_REVISION, CRD_REVISION_ANNOTATION, Plan, Tenant, reserved};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -14,26 +16,65 @@ pub struct Args {
     /// Print the reference of all fields as Markdown instead.
     #[arg(long, conflicts_with = "out")]
     reference: bool,
+    /// Write what the Helm chart takes from the code into its folder of files instead.
+    #[arg(long, conflicts_with_all = ["out", "reference"])]
+    chart: Option<PathBuf>,
 }
 
 /// Each definition's file name and YAML.
 pub fn definitions() -> anyhow::Result<Vec<(&'static str, String)>> {
-    Ok(vec![
-        ("tenants.yaml", serde_yaml::to_string(&Tenant::crd())?),
-        ("plans.yaml", serde_yaml::to_string(&Plan::crd())?),
-    ])
+    let yaml = |mut crd: CustomResourceDefinition| {
+        crd.annotations_mut().insert(CRD_REVISION_ANNOTATION.into(), CRD_REVISION.to_string());
+        serde_yaml::to_string(&crd)
+    };
+    Ok(vec![("tenants.yaml", yaml(Tenant::crd())?), ("plans.yaml", yaml(Plan::crd())?)])
+}
+
+/// What the operator alone may write, for the chart's admission policy.
+pub fn reserved_json() -> anyhow::Result<String> {
+    let reserved = json!({
+        "specFields": reserved::SPEC_FIELDS, "annotations": reserved::ANNOTATIONS, "labels": reserved::LABELS,
+    });
+    Ok(format!("{}\n", serde_json::to_string_pretty(&reserved)?))
+}
+
+fn write(folder: &Path) -> anyhow::Result<()> {
+    for (name, yaml) in definitions()? {
+        std::fs::write(folder.join(name), yaml)?;
+    }
+    Ok(())
 }
 
 pub fn run(args: &Args) -> anyhow::Result<()> {
     if args.reference {
         print!("{}", super::reference::markdown()?);
-        return Ok(());
-    }
-    for (name, yaml) in definitions()? {
-        match &args.out {
-            Some(folder) => std::fs::write(folder.join(name), yaml)?,
-            None => print!("---\n{yaml}"),
+    } else if let Some(chart) = &args.chart {
+        std::fs::create_dir_all(chart.join("crds"))?;
+        write(&chart.join("crds"))?;
+        std::fs::write(chart.join("reserved.json"), reserved_json()?)?;
+    } else if let Some(folder) = &args.out {
+        write(folder)?;
+    } else {
+        for (_, yaml) in definitions()? {
+            print!("---\n{yaml}");
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+
+    /// The definitions of the present revision. When they change, increase `CRD_REVISION`, and note the new digest here:
+    /// by the revision, the chart and the preflight tell an older definition from a newer one.
+    const DIGEST: &str = "6001f58bf6f8a26dd912b86c6a2731ee82d8cff4431dcef1f0c2030d7e74206b";
+
+    #[test]
+    fn a_changed_definition_has_a_new_revision() {
+        let all: String = definitions().expect("YAML").into_iter().map(|(_, yaml)| yaml).collect();
+        assert_eq!(hex::encode(Sha256::digest(all)), DIGEST, "increase CRD_REVISION and note the new digest");
+    }
 }

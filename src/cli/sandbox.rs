@@ -10,6 +10,9 @@ pub struct Args {
     /// The address to listen on.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST))]
     listen: IpAddr,
+    /// Host name by which others reach it. Default: the address it listens on.
+    #[arg(long)]
+    advertise: Option<String>,
     /// Where Stripe's webhooks go.
     #[arg(long)]
     webhook_url: Option<String>,
@@ -32,6 +35,7 @@ pub async fn run(args: Args) -> anyhow::Result<()> {
     ports.copy_from_slice(args.ports.get(..5).unwrap_or(&[0; 5]));
     let config = SandboxConfig {
         listen: args.listen,
+        advertise: args.advertise,
         ports,
         webhook_secret: args.webhook_secret,
         webhook_url: args.webhook_url,

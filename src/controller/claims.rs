@@ -1,6 +1,6 @@
 //! Which objects claim which tenant id. Normally one each; here the others are seen.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kube::ResourceExt;
@@ -15,7 +15,8 @@ pub struct Claims(Mutex<Index>);
 
 #[derive(Default)]
 struct Index {
-    by_id: HashMap<String, BTreeMap<Key, Claimant>>,
+    /// Nearly always one each, for which a list takes a tenth of a map's memory.
+    by_id: HashMap<String, Vec<(Key, Claimant)>>,
     ids: HashMap<Key, String>,
 }
 
@@ -46,9 +47,12 @@ impl Claims {
         let mut touched =
             if index.ids.get(&key).is_some_and(|old| *old != id) { index.remove(&key) } else { Vec::new() };
         index.ids.insert(key.clone(), id.clone());
-        let all = index.by_id.entry(id).or_default();
-        if all.insert(key.clone(), claimant.clone()).as_ref() != Some(&claimant) {
-            touched.extend(all.keys().filter(|other| **other != key).cloned());
+        let all = index.by_id.entry(id).or_insert_with(|| Vec::with_capacity(1));
+        let new = (key, claimant);
+        if !all.contains(&new) {
+            all.retain(|(other, _)| *other != new.0);
+            touched.extend(all.iter().map(|(other, _)| other.clone()));
+            all.push(new);
         }
         touched
     }
@@ -65,19 +69,18 @@ impl Claims {
         let Some(all) = index.by_id.get(tenant.tenant_id()).filter(|all| all.len() > 1) else {
             return (Vec::new(), false);
         };
-        let own = all.get(&key);
-        let others = || all.iter().filter(|(other, _)| **other != key);
-        (
-            others().map(|(other, _)| other.to_string()).collect(),
-            others().any(|(_, rival)| own.is_some_and(|own| rival < own)),
-        )
+        let own = all.iter().find(|(there, _)| *there == key).map(|(_, own)| own);
+        let others = || all.iter().filter(|(other, _)| *other != key);
+        let mut rivals: Vec<_> = others().map(|(other, _)| other.to_string()).collect();
+        rivals.sort();
+        (rivals, others().any(|(_, rival)| own.is_some_and(|own| rival < own)))
     }
 
     /// The object that holds this tenant id.
     pub fn holder(&self, tenant_id: &str) -> Option<Key> {
         let index = self.index();
         let all = index.by_id.get(tenant_id)?;
-        all.iter().filter(|(_, c)| !c.unproven).min_by_key(|(_, c)| *c).map(|(key, _)| key.clone())
+        all.iter().filter(|(_, c)| !c.unproven).min_by_key(|(_, c)| c).map(|(key, _)| key.clone())
     }
 }
 
@@ -85,8 +88,8 @@ impl Index {
     fn remove(&mut self, key: &Key) -> Vec<Key> {
         let Some(id) = self.ids.remove(key) else { return Vec::new() };
         let Some(all) = self.by_id.get_mut(&id) else { return Vec::new() };
-        all.remove(key);
-        let others = all.keys().cloned().collect();
+        all.retain(|(there, _)| there != key);
+        let others = all.iter().map(|(other, _)| other.clone()).collect();
         if all.is_empty() {
             self.by_id.remove(&id);
         }

@@ -1,6 +1,7 @@
 //! The controller: watch, observe, decide, act, record.
 
 mod act;
+mod cache;
 mod caches;
 mod claims;
 mod context;
@@ -16,7 +17,6 @@ pub mod queue;
 mod reconcile;
 mod record;
 mod resync;
-mod secret_cache;
 mod steps;
 mod watch;
 
@@ -25,7 +25,6 @@ use std::time::Duration;
 
 use futures::{Future, FutureExt};
 use kube::Client;
-use kube::runtime::reflector;
 use tokio::task::JoinSet;
 
 use crate::api::Tenant;
@@ -78,8 +77,8 @@ impl std::fmt::Display for Key {
 /// How the controller runs.
 #[derive(Clone, Debug)]
 pub struct ControllerConfig {
-    /// Watch this namespace alone; all when absent.
-    pub namespace: Option<String>,
+    /// The namespaces to watch; all of them when empty.
+    pub namespaces: Vec<String>,
     /// Where the operator's own Secrets and Lease are.
     pub operator_namespace: String,
     /// Waits and limits.
@@ -90,6 +89,12 @@ pub struct ControllerConfig {
     pub listen: Option<std::net::SocketAddr>,
     /// Leader election.
     pub lease: LeaseConfig,
+}
+
+impl ControllerConfig {
+    fn scopes(&self) -> Vec<watch::Scope> {
+        if self.namespaces.is_empty() { vec![None] } else { self.namespaces.iter().cloned().map(Some).collect() }
+    }
 }
 
 /// Why the controller ended.
@@ -117,9 +122,10 @@ pub async fn run(
     let ns = &config.operator_namespace;
     let keys =
         context::Keys { identity: IdentityKey::load(&client, ns).await?, signer: signing_key(&client, ns).await? };
-    let (tenants, tenant_writer) = reflector::store();
-    let (plans, plan_writer) = reflector::store();
-    let (secrets, secret_writer) = secret_cache::secret_cache();
+    let scopes = config.scopes();
+    let (tenants, of_tenants) = cache::cache(&scopes);
+    let (plans, of_plans) = cache::cache(&[None]);
+    let (secrets, of_secrets) = cache::cache(&scopes);
     let lease = lease::Lease::new(client.clone(), ns, config.lease.clone());
     let context = Arc::new(Context::new(
         client.clone(),
@@ -142,14 +148,14 @@ pub async fn run(
     tracing::info!("leading");
     health.set_ready();
 
-    let writers = watch::Writers { tenants: tenant_writer, plans: plan_writer, secrets: secret_writer };
+    let fillers = watch::Fillers { tenants: of_tenants, plans: of_plans, secrets: of_secrets };
     let mut background = JoinSet::new();
-    watch::start(&mut background, &context, config.namespace.as_deref(), writers);
-    background.spawn(plans::protect(context.clone(), config.namespace.clone()));
+    watch::start(&mut background, &context, &scopes, fillers);
+    background.spawn(plans::protect(context.clone(), scopes.clone()));
     background.spawn(resync::run(context.clone()));
     background.spawn(orphans::sweep(context.clone()));
     let outcome = tokio::select! {
-        () = work(&context, config.namespace.as_deref(), stop.clone()) => Ok(()),
+        () = work(&context, &scopes, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),
     };
     // Dropped with this task, whatever it was doing: after the lease nothing may go on.
@@ -183,10 +189,15 @@ impl Drop for InFlight {
 const RECALL: Duration = Duration::from_secs(10);
 
 /// Looks at all API-key Secrets at once. What is not seen here is read one by one.
-async fn recall_secrets(context: &Context, namespace: Option<&str>) {
-    let secrets = watch::scoped(&context.kubernetes.client, namespace);
-    let tenant = |key: &Key| context.caches.tenant(key);
-    let recall = steps::secrets::recall(&secrets, &context.signer, &context.memory, tenant);
+async fn recall_secrets(context: &Context, scopes: &[watch::Scope]) {
+    let recall = async {
+        for scope in scopes {
+            let secrets = watch::scoped(&context.kubernetes.client, scope);
+            let tenant = |key: &Key| context.caches.tenant(key);
+            steps::secrets::recall(&secrets, &context.signer, &context.memory, tenant).await?;
+        }
+        Ok::<_, kube::Error>(())
+    };
     match tokio::time::timeout(RECALL, recall).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "Secrets not listed; reading them one by one"),
@@ -196,14 +207,14 @@ async fn recall_secrets(context: &Context, namespace: Option<&str>) {
 
 /// Does what the queue holds until `stop`; what runs then gets a while to end. Dropped, it ends every reconcile where it
 /// stands.
-async fn work(context: &Arc<Context>, namespace: Option<&str>, stop: impl Future<Output = ()> + Clone) {
+async fn work(context: &Arc<Context>, scopes: &[watch::Scope], stop: impl Future<Output = ()> + Clone) {
     let mut running = JoinSet::new();
     // The first reconciles would all ask for it. An outage must not hold them up.
     drop(tokio::time::timeout(Duration::from_secs(3), context.providers.pinecone.prepare()).await);
     if !context.caches.filled().await {
         return;
     }
-    recall_secrets(context, namespace).await;
+    recall_secrets(context, scopes).await;
     loop {
         tokio::select! {
             job = context.queue.next() => {

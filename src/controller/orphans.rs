@@ -9,8 +9,8 @@ use kube::Api;
 use kube::api::{DeleteParams, Preconditions};
 
 use super::Key;
+use super::caches::LoginSecret;
 use super::context::Context;
-use super::secret_cache::SeenSecret;
 use crate::api::Timestamp;
 
 /// Sweeps forever, a few times within the age at which a Secret counts as an orphan.
@@ -21,13 +21,12 @@ pub async fn sweep(context: Arc<Context>) {
     let age = context.policy.orphan_ttl;
     loop {
         tokio::time::sleep(Duration::from_secs((age / 4).clamp(1, 600).unsigned_abs())).await;
-        let orphans = context.caches.secrets.logins().into_iter();
-        for (key, secret) in orphans.filter(|(key, secret)| is_orphan(&context, key, secret, age)) {
+        for secret in context.caches.secrets.all_where(|secret| secret.login.is_some()) {
+            let Some(login) = secret.login.as_ref().filter(|login| is_orphan(&context, login, age)) else { continue };
+            let key = &login.key;
             let api: Api<Secret> = Api::namespaced(context.kubernetes.client.clone(), &key.namespace);
-            let same = Preconditions {
-                uid: secret.login.as_ref().map(|l| l.uid.clone()),
-                resource_version: Some(secret.version.to_string()),
-            };
+            let same =
+                Preconditions { uid: Some(login.uid.clone()), resource_version: Some(secret.version.to_string()) };
             let params = DeleteParams { preconditions: Some(same), ..DeleteParams::default() };
             context.kubernetes.count("secret");
             match api.delete(&key.name, &params).await {
@@ -40,9 +39,7 @@ pub async fn sweep(context: Arc<Context>) {
 }
 
 /// Made by a signup, old enough, and no Tenant of that name.
-fn is_orphan(context: &Context, key: &Key, secret: &SeenSecret, age: i64) -> bool {
-    secret.login.as_ref().is_some_and(|login| {
-        let tenant = Key { namespace: key.namespace.clone(), name: login.tenant.clone() };
-        Timestamp::now().since(login.created_at) >= age && context.caches.tenant(&tenant).is_none()
-    })
+fn is_orphan(context: &Context, login: &LoginSecret, age: i64) -> bool {
+    let tenant = Key { namespace: login.key.namespace.clone(), name: login.tenant.clone() };
+    Timestamp::now().since(login.created_at) >= age && context.caches.tenant(&tenant).is_none()
 }

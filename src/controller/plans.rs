@@ -10,36 +10,45 @@ use serde_json::json;
 
 use super::context::Context;
 use super::kubernetes::FIELD_MANAGER;
-use crate::api::{GROUP, Plan};
+use super::watch::Scope;
+use crate::api::{GROUP, Plan, Tenant};
 
 /// How often plans and their tenants are compared.
 const EVERY: Duration = Duration::from_secs(2);
 
-/// Our finalizer. Controllers of different namespaces each have their own, since each sees only its tenants.
-fn finalizer(namespace: Option<&str>) -> String {
-    namespace.map_or_else(|| format!("{GROUP}/in-use"), |namespace| format!("{namespace}.{GROUP}/in-use"))
+/// Our finalizer. Each watched namespace has its own, since another controller may watch another one.
+fn finalizer(scope: &Scope) -> String {
+    scope.as_ref().map_or_else(|| format!("{GROUP}/in-use"), |namespace| format!("{namespace}.{GROUP}/in-use"))
 }
 
 /// Keeps the finalizer on every plan that is in use, and tells of the deletions that it holds up.
-pub async fn protect(context: Arc<Context>, namespace: Option<String>) {
-    let finalizer = finalizer(namespace.as_deref());
+pub async fn protect(context: Arc<Context>, scopes: Vec<Scope>) {
     if !context.caches.filled().await {
         return;
     }
-    let mut told = HashMap::new();
+    let mut told: Vec<_> = scopes.iter().map(|_| HashMap::new()).collect();
     loop {
-        let mut users: HashMap<String, Vec<String>> = HashMap::new();
-        for tenant in context.caches.tenants.state() {
-            users.entry(tenant.spec.plan.clone()).or_default().push(tenant.place().to_string());
-        }
-        for plan in context.caches.plans.state() {
-            let users = users.get(&plan.name_any()).map(Vec::as_slice).unwrap_or_default();
-            if let Err(error) = settle(&context, &plan, users, &finalizer, &mut told).await {
-                tracing::warn!(plan = %plan.name_any(), %error, "the Plan's finalizer was not written; retrying");
+        for (scope, told) in scopes.iter().zip(&mut told) {
+            let users = users(&context, scope);
+            for plan in context.caches.plans.all() {
+                let users = users.get(&plan.name_any()).map(Vec::as_slice).unwrap_or_default();
+                if let Err(error) = settle(&context, &plan, users, &finalizer(scope), told).await {
+                    tracing::warn!(plan = %plan.name_any(), %error, "the Plan's finalizer was not written; retrying");
+                }
             }
         }
         tokio::time::sleep(EVERY).await;
     }
+}
+
+/// The tenants of a scope, by their plan.
+fn users(context: &Context, scope: &Scope) -> HashMap<String, Vec<String>> {
+    let mut users: HashMap<String, Vec<String>> = HashMap::new();
+    let here = |tenant: &Tenant| scope.as_deref().is_none_or(|namespace| tenant.place().namespace == namespace);
+    for tenant in context.caches.tenants.all_where(here) {
+        users.entry(tenant.spec.plan.clone()).or_default().push(tenant.place().to_string());
+    }
+    users
 }
 
 async fn settle(

@@ -98,7 +98,7 @@ async fn namespaces(context: &Context) -> Result<(), ProviderError> {
 /// Queues the tenants that differ.
 fn hint_all(context: &Context, kind: &str, read: usize, differs: impl Fn(&Tenant) -> Option<Priority>) {
     let mut hints = 0;
-    for tenant in context.caches.tenants.state() {
+    for tenant in context.caches.tenants.all() {
         if let Some(priority) = differs(&tenant) {
             hint(context, &tenant, priority);
             hints += 1;

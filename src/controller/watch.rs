@@ -6,7 +6,6 @@ use std::sync::Arc;
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
-use kube::runtime::reflector::store::Writer;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
@@ -14,54 +13,61 @@ use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
 use super::Key;
+use super::cache::Filler;
+use super::caches::SeenSecret;
 use super::context::Context;
 use super::reconcile::priority;
-use super::secret_cache::SecretCacheWriter;
 use crate::api::{Phase, Plan, TENANT_LABEL, Tenant};
 use crate::providers::Priority;
 
-/// Who fills the caches.
-pub struct Writers {
-    pub tenants: Writer<Tenant>,
-    pub plans: Writer<Plan>,
-    pub secrets: SecretCacheWriter,
+/// A namespace that is watched, or all of them.
+pub type Scope = Option<String>;
+
+/// Who fills the caches: Tenants and Secrets of each scope.
+pub struct Fillers {
+    pub tenants: Vec<Filler<Tenant>>,
+    pub plans: Vec<Filler<Plan>>,
+    pub secrets: Vec<Filler<SeenSecret>>,
 }
 
-/// The objects of one namespace, or of all.
-pub fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+/// The objects of a scope.
+pub fn scoped<K>(client: &Client, scope: &Scope) -> Api<K>
 where
     K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
 {
-    namespace.map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns))
+    scope.as_ref().map_or_else(|| Api::all(client.clone()), |ns| Api::namespaced(client.clone(), ns))
 }
 
-/// Starts the three watches.
-pub fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, namespace: Option<&str>, writers: Writers) {
+/// Starts the watches.
+pub fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scopes: &[Scope], fillers: Fillers) {
     let client = &context.kubernetes.client;
     let config = || watcher::Config::default().any_semantic();
-    let tenants = watch(scoped::<Tenant>(client, namespace), config());
-    let plans = watch(Api::<Plan>::all(client.clone()), config());
-    let secrets = watch(scoped::<PartialObjectMeta<Secret>>(client, namespace), config().labels(TENANT_LABEL));
-    let Writers { tenants: mut of_tenants, plans: mut of_plans, secrets: mut of_secrets } = writers;
-    let c = context.clone();
-    tasks.spawn(follow(tenants.boxed(), slim_tenant, move |event| {
-        of_tenants.apply_watcher_event(event);
-        on_tenant(&c, event);
-    }));
-    let c = context.clone();
-    tasks.spawn(follow(plans.boxed(), slim_plan, move |event| {
-        of_plans.apply_watcher_event(event);
-        on_plan(&c, event);
-    }));
-    let c = context.clone();
-    tasks.spawn(follow(
-        secrets.boxed(),
-        |_| {},
-        move |event| {
-            of_secrets.apply(event);
-            on_secret(&c, event);
-        },
-    ));
+    for (scope, mut filler) in scopes.iter().zip(fillers.tenants) {
+        let (events, c) = (watch(scoped::<Tenant>(client, scope), config()), context.clone());
+        tasks.spawn(follow(events.boxed(), slim_tenant, move |event| {
+            filler.apply(event, Tenant::clone);
+            on_tenant(&c, event);
+        }));
+    }
+    for mut filler in fillers.plans {
+        let (events, c) = (watch(Api::<Plan>::all(client.clone()), config()), context.clone());
+        tasks.spawn(follow(events.boxed(), slim_plan, move |event| {
+            filler.apply(event, Plan::clone);
+            on_plan(&c, event);
+        }));
+    }
+    for (scope, mut filler) in scopes.iter().zip(fillers.secrets) {
+        let secrets = scoped::<PartialObjectMeta<Secret>>(client, scope);
+        let (events, c) = (watch(secrets, config().labels(TENANT_LABEL)), context.clone());
+        tasks.spawn(follow(
+            events.boxed(),
+            |_| {},
+            move |event| {
+                filler.apply(event, SeenSecret::of);
+                on_secret(&c, event);
+            },
+        ));
+    }
     tasks.spawn(when_back(context.clone()));
 }
 
@@ -113,7 +119,7 @@ fn on_tenant(context: &Context, event: &Event<Tenant>) {
         Event::Init => {}
         // Only now does the cache hold what was listed.
         Event::InitDone => {
-            for tenant in context.caches.tenants.state() {
+            for tenant in context.caches.tenants.all() {
                 context.queue.add(Key::of(&tenant), listed(&tenant));
             }
         }
@@ -140,7 +146,7 @@ fn look_again(context: &Context, keys: Vec<Key>) {
 fn on_plan(context: &Context, event: &Event<Plan>) {
     let (Event::Apply(plan) | Event::Delete(plan)) = event else { return };
     let name = plan.name_any();
-    for tenant in context.caches.tenants.state_filter(|t| t.spec.plan == name) {
+    for tenant in context.caches.tenants.all_where(|t| t.spec.plan == name) {
         context.queue.add(Key::of(&tenant), priority(&tenant).max(Priority::Provisioning));
     }
 }
@@ -163,7 +169,7 @@ async fn when_back(context: Arc<Context>) {
             () = providers.openai.caller().back() => {}
             () = providers.stripe.caller().back() => {}
         }
-        for tenant in context.caches.tenants.state_filter(waits_for_provider) {
+        for tenant in context.caches.tenants.all_where(waits_for_provider) {
             context.queue.add(Key::of(&tenant), priority(&tenant));
         }
     }

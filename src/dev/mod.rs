@@ -117,6 +117,7 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let secret = format!("whsec_{}", hex::encode(rand::random::<[u8; 12]>()));
     let sandbox = Sandbox::start(SandboxConfig {
+        advertise: None,
         listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
         ports: [0; 5],
         webhook_secret: secret.clone(),

@@ -26,6 +26,8 @@ pub use faults::{Faults, LoggedRequest};
 pub struct SandboxConfig {
     /// The address to listen on; loopback unless the user asks otherwise.
     pub listen: std::net::IpAddr,
+    /// The host name in the URLs that it gives; the address it listens on when absent.
+    pub advertise: Option<String>,
     /// Ports of control, Stripe, Pinecone, `OpenAI` and SMTP, in this order; 0 takes any.
     pub ports: [u16; 5],
     /// Signs the webhooks.
@@ -82,7 +84,12 @@ impl Sandbox {
         let pinecone = bind(config.ports[2]).await?;
         let openai = bind(config.ports[3]).await?;
         let smtp = bind(config.ports[4]).await?;
-        let http = |l: &TcpListener| l.local_addr().map(|a| format!("http://{a}"));
+        let http = |l: &TcpListener| {
+            l.local_addr().map(|address| match &config.advertise {
+                Some(host) => format!("http://{host}:{}", address.port()),
+                None => format!("http://{address}"),
+            })
+        };
         let stripe_url = http(&stripe)?;
         let pinecone_url = http(&pinecone)?;
         let state = Arc::new(Shared {

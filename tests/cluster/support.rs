@@ -191,6 +191,7 @@ impl World {
             made => drop(made.expect("a namespace")),
         }
         let sandbox = Sandbox::start(SandboxConfig {
+            advertise: None,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             ports: [0; 5],
             webhook_secret: WEBHOOK_SECRET.into(),

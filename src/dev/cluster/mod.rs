@@ -4,4 +4,4 @@ mod binaries;
 mod start;
 
 pub use binaries::{Binaries, BinariesError};
-pub use start::Cluster;
+pub use start::{Cluster, ClusterOptions};

@@ -1,7 +1,7 @@
 //! Starting and stopping etcd and kube-apiserver on loopback.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use tokio::process::{Child, Command};
 
 use super::Binaries;
 
+/// The Service `kubernetes`, the first of the range.
+const SERVICE_IP: &str = "10.96.0.1";
 const START_LIMIT: Duration = Duration::from_mins(2);
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
@@ -31,9 +33,32 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
+/// Where a control plane listens and what else it is told.
+#[derive(Clone, Debug)]
+pub struct ClusterOptions {
+    /// The address of the API server; loopback unless pods are to reach it.
+    pub address: IpAddr,
+    /// More arguments of kube-apiserver.
+    pub apiserver_args: Vec<String>,
+}
+
+impl Default for ClusterOptions {
+    fn default() -> Self {
+        // Nothing runs on a cluster without nodes that would renew this lease's address.
+        let apiserver_args = vec!["--endpoint-reconciler-type=none".into()];
+        Self { address: Ipv4Addr::LOCALHOST.into(), apiserver_args }
+    }
+}
+
 impl Cluster {
     /// Starts both with their data in `folder`, and waits until they are ready.
     pub async fn start(binaries: &Binaries, folder: &Path) -> anyhow::Result<Self> {
+        Self::start_with(binaries, folder, &ClusterOptions::default()).await
+    }
+
+    /// The same with options. The certificate and key of the API server, which are those of its service accounts as well,
+    /// are `apiserver.crt` and `apiserver.key` in the folder.
+    pub async fn start_with(binaries: &Binaries, folder: &Path, options: &ClusterOptions) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (client, peer, port) = (free_port()?, free_port()?, free_port()?);
         let etcd_url = format!("http://127.0.0.1:{client}");
@@ -53,10 +78,13 @@ impl Cluster {
                 "--log-level=error".into(),
             ],
         )?;
-        let files = Files::write(folder, port)?;
-        let apiserver = spawn(&binaries.apiserver, folder, "kube-apiserver", &files.apiserver_args(&etcd_url, port))?;
-        let mut cluster = Self { etcd, apiserver, kubeconfig: files.kubeconfig, kubectl: binaries.kubectl.clone() };
-        if let Err(error) = cluster.wait_ready(&files.cert, &files.token, port).await {
+        let files = Files::write(folder, options.address, port)?;
+        let mut args = files.apiserver_args(&etcd_url, options.address, port);
+        args.extend(options.apiserver_args.iter().cloned());
+        let apiserver = spawn(&binaries.apiserver, folder, "kube-apiserver", &args)?;
+        let mut cluster =
+            Self { etcd, apiserver, kubeconfig: files.kubeconfig.clone(), kubectl: binaries.kubectl.clone() };
+        if let Err(error) = cluster.wait_ready(&files, options.address, port).await {
             cluster.stop().await;
             let log = std::fs::read_to_string(folder.join("kube-apiserver.log")).unwrap_or_default();
             let tail: Vec<_> = log.lines().rev().take(5).collect();
@@ -69,9 +97,9 @@ impl Cluster {
         Ok(cluster)
     }
 
-    async fn wait_ready(&mut self, cert: &str, token: &str, port: u16) -> anyhow::Result<()> {
+    async fn wait_ready(&mut self, files: &Files, address: IpAddr, port: u16) -> anyhow::Result<()> {
         let http = reqwest::Client::builder()
-            .tls_certs_only([reqwest::Certificate::from_pem(cert.as_bytes())?])
+            .tls_certs_only([reqwest::Certificate::from_pem(files.cert.as_bytes())?])
             .timeout(Duration::from_secs(5))
             .build()?;
         let start = Instant::now();
@@ -79,7 +107,7 @@ impl Cluster {
             if let Some(status) = self.apiserver.try_wait()? {
                 bail!("kube-apiserver ended with {status}");
             }
-            let answer = http.get(format!("https://127.0.0.1:{port}/readyz")).bearer_auth(token).send().await;
+            let answer = http.get(format!("https://{address}:{port}/readyz")).bearer_auth(&files.token).send().await;
             if answer.is_ok_and(|a| a.status().is_success()) {
                 return Ok(());
             }
@@ -117,9 +145,9 @@ struct Files {
 }
 
 impl Files {
-    fn write(folder: &Path, port: u16) -> anyhow::Result<Self> {
-        let names = vec!["127.0.0.1".into(), "localhost".into(), "kubernetes.default.svc".into()];
-        let made = rcgen::generate_simple_self_signed(names).context("making a certificate")?;
+    fn write(folder: &Path, address: IpAddr, port: u16) -> anyhow::Result<Self> {
+        let names = [&address.to_string(), SERVICE_IP, "localhost", "kubernetes.default.svc"].map(str::to_owned);
+        let made = rcgen::generate_simple_self_signed(names.to_vec()).context("making a certificate")?;
         let token = hex::encode(rand::random::<[u8; 16]>());
         let path = |name: &str| folder.join(name);
         let files = Self {
@@ -137,7 +165,7 @@ impl Files {
         private(&files.tokens, &format!("{},admin,admin,system:masters\n", files.token))?;
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "dev",
-            "clusters": [{"name": "dev", "cluster": {"server": format!("https://127.0.0.1:{port}"), "certificate-authority": files.cert_path}}],
+            "clusters": [{"name": "dev", "cluster": {"server": format!("https://{address}:{port}"), "certificate-authority": files.cert_path}}],
             "users": [{"name": "admin", "user": {"token": files.token}}],
             "contexts": [{"name": "dev", "context": {"cluster": "dev", "user": "admin"}}],
         });
@@ -145,12 +173,12 @@ impl Files {
         Ok(files)
     }
 
-    fn apiserver_args(&self, etcd_url: &str, port: u16) -> Vec<String> {
+    fn apiserver_args(&self, etcd_url: &str, address: IpAddr, port: u16) -> Vec<String> {
         vec![
             format!("--etcd-servers={etcd_url}"),
             format!("--secure-port={port}"),
-            "--bind-address=127.0.0.1".into(),
-            "--advertise-address=127.0.0.1".into(),
+            format!("--bind-address={address}"),
+            format!("--advertise-address={address}"),
             format!("--tls-cert-file={}", self.cert_path.display()),
             format!("--tls-private-key-file={}", self.key_path.display()),
             format!("--service-account-key-file={}", self.public_path.display()),
@@ -159,8 +187,6 @@ impl Files {
             format!("--token-auth-file={}", self.tokens.display()),
             "--authorization-mode=RBAC".into(),
             "--service-cluster-ip-range=10.96.0.0/16".into(),
-            // Nothing runs here that would renew this lease's address.
-            "--endpoint-reconciler-type=none".into(),
         ]
     }
 }

@@ -1,0 +1,218 @@
+{{- define "to.name" -}}
+{{- default .Release.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "to.selector" -}}
+app.kubernetes.io/name: {{ .root.Chart.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* Labels and annotations of every object: (dict "root" $ "component" "web") */}}
+{{- define "to.meta" -}}
+labels:
+  {{- include "to.selector" . | nindent 2 }}
+  app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+  app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+  helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version }}
+  {{- with .root.Values.commonLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- $annotations := merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+{{- with $annotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{- define "to.serviceAccount" -}}
+{{- $of := index .root.Values .component -}}
+{{- default (printf "%s-%s" (include "to.name" .root) .component) $of.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "to.image" -}}
+{{- $tag := default (ternary (printf "%s-sandbox" .Chart.AppVersion) .Chart.AppVersion .Values.sandbox.enabled) .Values.image.tag -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ $tag }}
+{{- end -}}
+{{- end -}}
+
+{{- define "to.signupNamespace" -}}
+{{- default (default .Release.Namespace (first .Values.watchNamespaces)) .Values.signupNamespace -}}
+{{- end -}}
+
+{{/* The name of the Secret of one credential, or nothing. */}}
+{{- define "to.secretName" -}}
+{{- $one := index .root.Values.credentials .credential -}}
+{{- if $one.existingSecret -}}
+{{ $one.existingSecret }}
+{{- else if ne .credential "alertWebhookUrl" -}}
+{{ .root.Values.credentials.existingSecret }}
+{{- end -}}
+{{- end -}}
+
+{{/* One variable from a Secret: (dict "root" $ "credential" "stripeSecretKey" "env" "STRIPE_SECRET_KEY") */}}
+{{- define "to.secretEnv" -}}
+{{- $name := include "to.secretName" . -}}
+{{- if and (not .root.Values.sandbox.enabled) $name }}
+- name: {{ .env }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ $name }}
+      key: {{ (index .root.Values.credentials .credential).key }}
+{{- end }}
+{{- end -}}
+
+{{/* What both pods want to know of Pinecone and OpenAI, and of the pod itself. */}}
+{{- define "to.env" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: RUST_LOG
+  value: {{ .Values.logLevel | quote }}
+- name: LOG_FORMAT
+  value: {{ .Values.logFormat | quote }}
+- name: FRONTEND_URL
+  value: {{ default (ternary (printf "http://%s-web.%s.svc" (include "to.name" .) .Release.Namespace) "" .Values.sandbox.enabled) .Values.frontendUrl | quote }}
+- name: PINECONE_INDEX
+  value: {{ .Values.pinecone.index | quote }}
+- name: PINECONE_RATE
+  value: {{ .Values.pinecone.rate | quote }}
+- name: OPENAI_RATE
+  value: {{ .Values.openai.rate | quote }}
+{{- if .Values.sandbox.enabled }}
+{{- $host := printf "%s-sandbox.%s.svc" (include "to.name" .) .Release.Namespace }}
+- name: PINECONE_URL
+  value: http://{{ $host }}:9002
+- name: PINECONE_API_KEY
+  value: sandbox
+- name: OPENAI_BASE_URL
+  value: http://{{ $host }}:9003/v1
+{{- else }}
+- name: PINECONE_URL
+  value: {{ .Values.pinecone.url | quote }}
+- name: OPENAI_BASE_URL
+  value: {{ .Values.openai.baseUrl | quote }}
+{{- end }}
+{{- include "to.secretEnv" (dict "root" . "credential" "pineconeApiKey" "env" "PINECONE_API_KEY") }}
+{{- include "to.secretEnv" (dict "root" . "credential" "openaiApiKey" "env" "OPENAI_API_KEY") }}
+{{- end -}}
+
+{{/* What the controller alone knows. */}}
+{{- define "to.controllerEnv" -}}
+{{- include "to.env" . }}
+- name: STRIPE_RATE
+  value: {{ .Values.stripe.rate | quote }}
+- name: FROM_EMAIL
+  value: {{ default (ternary "hello@example.com" "" .Values.sandbox.enabled) .Values.fromEmail | quote }}
+- name: PRODUCT_NAME
+  value: {{ .Values.productName | quote }}
+- name: DOCS_URL
+  value: {{ default .Values.frontendUrl .Values.docsUrl | quote }}
+{{- if .Values.watchNamespaces }}
+- name: WATCH_NAMESPACE
+  value: {{ join "," .Values.watchNamespaces | quote }}
+{{- end }}
+{{- if .Values.sandbox.enabled }}
+{{- $host := printf "%s-sandbox.%s.svc" (include "to.name" .) .Release.Namespace }}
+- name: STRIPE_URL
+  value: http://{{ $host }}:9001
+- name: STRIPE_SECRET_KEY
+  value: sk_test_sandbox
+- name: SMTP_URL
+  value: smtp://{{ $host }}:9004
+- name: ALERT_WEBHOOK_URL
+  value: http://{{ $host }}:9000/_sandbox/alerts
+{{- else }}
+- name: STRIPE_URL
+  value: {{ .Values.stripe.url | quote }}
+{{- end }}
+{{- include "to.secretEnv" (dict "root" . "credential" "stripeSecretKey" "env" "STRIPE_SECRET_KEY") }}
+{{- include "to.secretEnv" (dict "root" . "credential" "smtpUrl" "env" "SMTP_URL") }}
+{{- include "to.secretEnv" (dict "root" . "credential" "alertWebhookUrl" "env" "ALERT_WEBHOOK_URL") }}
+{{- end -}}
+
+{{/* What only web knows. */}}
+{{- define "to.webEnv" -}}
+{{- include "to.env" . }}
+- name: TENANT_NAMESPACE
+  value: {{ include "to.signupNamespace" . | quote }}
+- name: TERMS_VERSION
+  value: {{ .Values.termsVersion | quote }}
+- name: CLIENT_IP_SOURCE
+  value: {{ .Values.web.clientIp | quote }}
+- name: SIGNUPS_PER_MINUTE
+  value: {{ .Values.web.signupsPerMinute | quote }}
+{{- if .Values.sandbox.enabled }}
+- name: STRIPE_WEBHOOK_SECRET
+  value: whsec_sandbox
+{{- end }}
+{{- include "to.secretEnv" (dict "root" . "credential" "stripeWebhookSecret" "env" "STRIPE_WEBHOOK_SECRET") }}
+{{- end -}}
+
+{{/* How and where a pod runs: (dict "root" $ "component" "web") */}}
+{{- define "to.scheduling" -}}
+{{- $of := index .root.Values .component -}}
+automountServiceAccountToken: true
+terminationGracePeriodSeconds: 30
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 65532
+  runAsGroup: 65532
+  fsGroup: 65532
+  seccompProfile: {type: RuntimeDefault}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with $of.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with $of.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $of.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with $of.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+topologySpreadConstraints:
+{{- with $of.topologySpreadConstraints }}
+  {{- toYaml . | nindent 2 }}
+{{- else }}
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "to.selector" $ | nindent 8 }}
+  {{- end }}
+{{- end }}
+{{- with $of.extraVolumes }}
+volumes:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The same for every container. */}}
+{{- define "to.container" -}}
+image: {{ include "to.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end -}}

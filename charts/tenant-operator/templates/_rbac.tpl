@@ -1,0 +1,115 @@
+{{/* What each pod may do. A test compares this with what the pods did, and finds nothing that is not used. */}}
+{{- define "to.rules.controller" -}}
+- apiGroups: [tenant-operator.dev]
+  resources: [tenants]
+  verbs: [get, list, watch, patch, delete]
+- apiGroups: [tenant-operator.dev]
+  resources: [tenants/status]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, update, delete]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{- define "to.rules.controllerPlans" -}}
+- apiGroups: [tenant-operator.dev]
+  resources: [plans]
+  verbs: [list, watch, patch]
+{{- end -}}
+
+{{- define "to.rules.controllerOwn" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [tenant-operator-controller]
+  verbs: [get, update]
+{{ include "to.rules.webOwn" . }}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [tenant-operator-signing]
+  verbs: [get]
+# Of Plans, which have no namespace of their own.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
+
+{{- define "to.rules.webOwn" -}}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [tenant-operator-identity]
+  verbs: [get]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [create]
+{{- end -}}
+
+{{- define "to.rules.webPlans" -}}
+- apiGroups: [tenant-operator.dev]
+  resources: [plans]
+  verbs: [get]
+{{- end -}}
+
+{{/* Stripe's webhooks name Tenants wherever they are. */}}
+{{- define "to.rules.webHints" -}}
+- apiGroups: [tenant-operator.dev]
+  resources: [tenants]
+  verbs: [get, patch]
+{{- end -}}
+
+{{- define "to.rules.web" -}}
+- apiGroups: [tenant-operator.dev]
+  resources: [tenants]
+  verbs: [get, list, watch, create, patch]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, create, patch, delete]
+{{- end -}}
+
+{{/* A Role and its binding: (dict "of" (dict "root" $ "component" "web") "name" ... "rules" <template> "namespace" ...) */}}
+{{- define "to.grant" }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  {{- include "to.meta" .of | nindent 2 }}
+rules:
+  {{- include .rules .of.root | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata:
+  name: {{ .name }}
+  namespace: {{ .namespace }}
+  {{- include "to.meta" .of | nindent 2 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: {{ .name }}}
+subjects:
+  - {kind: ServiceAccount, name: {{ include "to.serviceAccount" .of }}, namespace: {{ .of.root.Release.Namespace }}}
+{{- end }}
+
+{{- define "to.clusterGrant" }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata:
+  name: {{ .name }}
+  {{- include "to.meta" .of | nindent 2 }}
+rules:
+  {{- include .rules .of.root | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata:
+  name: {{ .name }}
+  {{- include "to.meta" .of | nindent 2 }}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: {{ .name }}}
+subjects:
+  - {kind: ServiceAccount, name: {{ include "to.serviceAccount" .of }}, namespace: {{ .of.root.Release.Namespace }}}
+{{- end }}

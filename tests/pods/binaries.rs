@@ -1,0 +1,62 @@
+//! The programs of a node, built from source once into the user's cache folder.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+use crate::{ROOT, step};
+
+const KUBERNETES: [&str; 5] = [
+    "helm.sh/helm/v4/cmd/helm",
+    "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "k8s.io/kubernetes/cmd/kube-proxy",
+    "k8s.io/kubernetes/cmd/kube-scheduler",
+    "k8s.io/kubernetes/cmd/kubelet",
+];
+const DNS: [&str; 1] = ["github.com/coredns/coredns"];
+
+/// Builds what is missing, and answers the folder.
+pub fn build() -> PathBuf {
+    let sums = ["node", "dns"].map(|module| std::fs::read(format!("{ROOT}/cluster/{module}/go.sum")).expect("go.sum"));
+    let key = hex::encode(&Sha256::digest(sums.concat())[..8]);
+    let home = std::env::var_os("XDG_CACHE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
+        .expect("XDG_CACHE_HOME or HOME");
+    let done = home.join("tenant-operator").join(format!("node-{key}"));
+    if !done.is_dir() {
+        let work = done.with_extension(format!("build-{}", std::process::id()));
+        step("building helm, kubelet and the rest of a node from source, once: about 15 minutes on 2 cores ...");
+        install("node", &KUBERNETES, &work);
+        install("dns", &DNS, &work);
+        std::fs::rename(&work, &done).expect("the folder can be moved");
+    }
+    done
+}
+
+fn version() -> String {
+    let module = std::fs::read_to_string(format!("{ROOT}/cluster/node/go.mod")).expect("go.mod");
+    let line = module.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
+    line.and_then(|line| line.split(' ').next()).expect("the version of Kubernetes").to_owned()
+}
+
+fn install(module: &str, packages: &[&str], folder: &Path) {
+    let version = version();
+    let mut parts = version.split('.');
+    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    // Without a version, kubectl and helm refuse the server's answer.
+    let base = "k8s.io/component-base/version";
+    let flags = format!("-s -w -X {base}.gitVersion=v{version} -X {base}.gitMajor={major} -X {base}.gitMinor={minor}");
+    for package in packages {
+        step(&format!("  {package}"));
+        let done = Command::new("go")
+            .args(["install", "-trimpath", "-ldflags", &flags, package])
+            .current_dir(format!("{ROOT}/cluster/{module}"))
+            .envs([("CGO_ENABLED", "0"), ("GOWORK", "off")])
+            .env("GOBIN", folder)
+            .status()
+            .expect("go runs");
+        assert!(done.success(), "building {package} failed");
+    }
+}

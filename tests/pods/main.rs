@@ -1,0 +1,39 @@
+//! The chart on a node with real pods: installed, tested, used, upgraded and rolled back under load, killed, drained,
+//! uninstalled and installed again.
+
+mod binaries;
+mod load;
+mod node;
+mod release;
+mod rights;
+mod story;
+
+use std::path::{Path, PathBuf};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Says what is going on: some of it takes a while.
+fn step(what: &str) {
+    eprintln!("pods: {what}");
+}
+
+/// Where the node keeps its files. The path of containerd's socket must be short.
+fn folder() -> PathBuf {
+    Path::new("/tmp").join(format!("tenant-operator-pods-{}", std::process::id()))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_serves_from_its_installation_to_its_return() {
+    if let Some(why) = node::why_not() {
+        assert!(std::env::var("CI").is_err(), "{why}");
+        eprintln!("pods: not run: {why}");
+        return;
+    }
+    tenant_operator::cli::install_crypto();
+    let binaries = binaries::build();
+    let node = node::Node::start(&binaries, &folder()).await;
+    step("the node is ready");
+    story::run(&node).await;
+    node.stop().await;
+    drop(std::fs::remove_dir_all(folder()));
+}

@@ -1,0 +1,85 @@
+//! The release under test: its image, its Secret, its values.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use tenant_operator::sandbox::{Sandbox, SandboxConfig};
+
+use crate::node::Node;
+use crate::{ROOT, step};
+
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tenant-operator");
+pub const NAMESPACE: &str = "rag";
+pub const NAME: &str = "rag";
+const WEBHOOK_SECRET: &str = "whsec_pods";
+
+/// The providers' stand-ins, which outlive every pod.
+pub async fn providers() -> Sandbox {
+    let config = SandboxConfig {
+        listen: "10.88.0.1".parse().expect("an address"),
+        advertise: None,
+        ports: [0; 5],
+        webhook_secret: WEBHOOK_SECRET.into(),
+        webhook_url: None,
+        latency_ms: 5,
+        data: None,
+    };
+    Sandbox::start(config).await.expect("the sandbox starts")
+}
+
+fn image(args: &[&str]) -> PathBuf {
+    let done = Command::new(format!("{ROOT}/image/build")).args(args).output().expect("python3 runs");
+    let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+    assert!(done.status.success(), "image/build {args:?} failed:\n{out}{err}");
+    let lines: Vec<_> = out.lines().collect();
+    step(lines.get(lines.len().saturating_sub(2)).unwrap_or(&""));
+    lines.last().expect("the path of the archive").into()
+}
+
+/// Builds the images and loads them into the node.
+pub fn images(node: &Node) {
+    let pause = node.folder.join("pause");
+    let source = node.folder.join("pause.c");
+    // What holds a pod's namespaces; the first process of a container is sent no signal that it does not handle.
+    std::fs::write(&source, "#include <unistd.h>\nint main(void) { for (;;) pause(); }\n").expect("a file");
+    let built = Command::new("cc").args(["-static", "-Os", "-o"]).arg(&pause).arg(&source).status().expect("cc runs");
+    assert!(built.success(), "the pause program was not built");
+    let (pause, out) = (pause.display().to_string(), node.folder.join("pause.tar").display().to_string());
+    node.import(&image(&["--binary", &pause, "--name", "local/pause", "--tag", "1", "--out", &out]));
+    let out = node.folder.join("image.tar").display().to_string();
+    node.import(&image(&["--name", "local/tenant-operator", "--tag", "test", "--out", &out]));
+}
+
+/// The Secret and the values file that a user would write.
+pub fn settings(node: &Node, providers: &Sandbox) -> String {
+    node.kubectl(&["create", "namespace", NAMESPACE]);
+    let smtp = format!("--from-literal=SMTP_URL=smtp://{}", providers.smtp_addr);
+    let webhook = format!("--from-literal=STRIPE_WEBHOOK_SECRET={WEBHOOK_SECRET}");
+    node.kubectl(&[
+        "create",
+        "secret",
+        "generic",
+        "providers",
+        "-n",
+        NAMESPACE,
+        "--from-literal=STRIPE_SECRET_KEY=sk_test_pods",
+        "--from-literal=PINECONE_API_KEY=pc-pods",
+        "--from-literal=OPENAI_API_KEY=sk-pods",
+        &webhook,
+        &smtp,
+    ]);
+    let values = format!(
+        "image: {{repository: local/tenant-operator, tag: test, pullPolicy: Never}}\n\
+         frontendUrl: http://app.example.com\n\
+         fromEmail: hello@example.com\n\
+         credentials: {{existingSecret: providers}}\n\
+         stripe: {{url: \"{}\", rate: 100}}\n\
+         pinecone: {{url: \"{}\"}}\n\
+         openai: {{baseUrl: \"{}\"}}\n\
+         controller: {{replicas: 2}}\n",
+        providers.stripe_url, providers.pinecone_url, providers.openai_url
+    );
+    let path = node.folder.join("values.yaml");
+    std::fs::write(&path, values).expect("a file");
+    path.display().to_string()
+}

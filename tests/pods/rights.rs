@@ -1,0 +1,159 @@
+//! What the pods may do compared with what they did, and what nobody but the operator may write.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use serde_json::{Value, json};
+
+use crate::node::Node;
+use crate::release::NAMESPACE;
+use crate::step;
+
+/// A tenant's admin of Kubernetes: may edit Tenants, and is not of the operator.
+const SOMEBODY: &str = "--as=somebody";
+
+/// Applies a manifest as somebody; Err with what was said when it is refused.
+fn apply(node: &Node, manifest: &Value) -> Result<(), String> {
+    let path = node.folder.join("manifest.json");
+    std::fs::File::create(&path).and_then(|mut f| f.write_all(manifest.to_string().as_bytes())).expect("a file");
+    done(&node.try_kubectl(&[SOMEBODY, "-n", NAMESPACE, "apply", "-f", &path.display().to_string()]))
+}
+
+fn patch(node: &Node, name: &str, patch: &Value) -> Result<(), String> {
+    let args = [SOMEBODY, "-n", NAMESPACE, "patch", "tenant", name, "--type=merge", "-p", &patch.to_string()];
+    done(&node.try_kubectl(&args))
+}
+
+fn done(output: &std::process::Output) -> Result<(), String> {
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+fn manifest(name: &str, spec: &Value, annotations: &Value) -> Value {
+    let mut whole = json!({"companyName": name, "adminEmail": format!("{name}@example.com"), "plan": "enterprise",
+        "billing": {"mode": "Manual", "approved": true}});
+    for (key, value) in spec.as_object().into_iter().flatten() {
+        whole[key] = value.clone();
+    }
+    json!({"apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Tenant",
+        "metadata": {"name": name, "annotations": annotations}, "spec": whole})
+}
+
+/// The admission policy lets others edit a Tenant, and not what is the operator's own; whoever may restore can do that too.
+pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
+    let edit = [
+        "create",
+        "clusterrole",
+        "edit-tenants",
+        "--verb=get,create,patch,delete",
+        "--resource=tenants.tenant-operator.dev",
+    ];
+    node.kubectl(&edit);
+    node.kubectl(&["create", "clusterrolebinding", "somebody", "--clusterrole=edit-tenants", "--user=somebody"]);
+    let stripe = json!({"billing": {"mode": "Stripe", "stripe": {"customerId": "cus_of_somebody_else"}}});
+    for (what, spec, annotations) in [
+        ("spec.tenantId", json!({"tenantId": "victim"}), json!({})),
+        ("spec.billing.stripe", stripe, json!({})),
+        ("spec.login", json!({"login": {"secretName": "hostile-login"}}), json!({})),
+        ("tenant-operator.dev/sent", json!({}), json!({"tenant-operator.dev/sent": "welcome"})),
+        ("tenant-operator.dev/identity-proof", json!({}), json!({"tenant-operator.dev/identity-proof": "x"})),
+    ] {
+        let refused = apply(node, &manifest("hostile", &spec, &annotations)).expect_err(what);
+        assert!(refused.contains(what) && refused.contains("written by the operator alone"), "{what}: {refused}");
+    }
+    apply(node, &manifest("honest", &json!({}), &json!({}))).expect("an ordinary Tenant is taken");
+    node.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Ready", "tenant/honest", "--timeout=60s"]);
+    patch(node, "honest", &json!({"spec": {"companyName": "Honest Ltd"}})).expect("an ordinary edit is taken");
+    let retry = json!({"metadata": {"annotations": {"tenant-operator.dev/retry": "1"}}});
+    patch(node, "honest", &retry).expect("what users may ask for is taken");
+    for (what, change) in [
+        ("annotations", json!({"metadata": {"annotations": {"tenant-operator.dev/sent": null}}})),
+        ("annotations", json!({"metadata": {"annotations": {"tenant-operator.dev/stripe-event": "evt_1"}}})),
+        ("label", json!({"metadata": {"labels": {"tenant-operator.dev/email-hash": "0"}}})),
+        ("spec.billing.stripe", json!({"spec": {"billing": {"stripe": {"customerId": "cus_x"}}}})),
+    ] {
+        let refused = patch(node, "honest", &change).expect_err(what);
+        assert!(refused.contains(what) && refused.contains("written by the operator alone"), "{change}: {refused}");
+    }
+    node.kubectl(&["create", "clusterrolebinding", "restores", "--clusterrole=rag-restore", "--user=somebody"]);
+    let restored =
+        manifest("restored", &json!({"tenantId": "from-a-backup"}), &json!({"tenant-operator.dev/sent": "welcome"}));
+    apply(node, &restored).expect("whoever may restore Tenants can write it");
+    node.kubectl(&["delete", "clusterrolebinding", "somebody", "restores"]);
+    step("the admission policy keeps what is the operator's own");
+}
+
+/// Who may do, or did, what: service account, API group, resource, verb, and the object's name where that is limited.
+type Right = (String, String, String, String, Option<String>);
+
+fn texts(value: &Value) -> Vec<String> {
+    value.as_array().into_iter().flatten().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+fn granted(node: &Node) -> BTreeSet<Right> {
+    let select = ["-l", "app.kubernetes.io/instance=rag", "-A"];
+    let list = |kind| node.get(&[&[kind], &select[..]].concat())["items"].as_array().cloned().unwrap_or_default();
+    let mut rights = BTreeSet::new();
+    for (roles, bindings) in [("roles", "rolebindings"), ("clusterroles", "clusterrolebindings")] {
+        let roles = list(roles);
+        for binding in list(bindings) {
+            let account = binding["subjects"][0]["name"].as_str().expect("a name").to_owned();
+            let role = roles.iter().find(|r| {
+                r["metadata"]["name"] == binding["roleRef"]["name"]
+                    && r["metadata"]["namespace"] == binding["metadata"]["namespace"]
+            });
+            for rule in role.expect("the role")["rules"].as_array().into_iter().flatten() {
+                let names: Vec<_> = texts(&rule["resourceNames"]).into_iter().map(Some).collect();
+                let names = if names.is_empty() { vec![None] } else { names };
+                for group in texts(&rule["apiGroups"]) {
+                    for resource in texts(&rule["resources"]) {
+                        for verb in texts(&rule["verbs"]) {
+                            for name in &names {
+                                let right =
+                                    (account.clone(), group.clone(), resource.clone(), verb.clone(), name.clone());
+                                rights.insert(right);
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    rights
+}
+
+/// Everything that the service accounts asked for, from the API server's own audit log.
+fn used(node: &Node) -> BTreeSet<Right> {
+    let log = std::fs::read_to_string(node.folder.join("audit.log")).expect("the audit log");
+    let mut used = BTreeSet::new();
+    for line in log.lines() {
+        let Ok(event) = serde_json::from_str::<Value>(line) else { continue };
+        let who = event["user"]["username"].as_str().unwrap_or_default();
+        let Some(account) = who.strip_prefix(&format!("system:serviceaccount:{NAMESPACE}:")) else { continue };
+        let code = event["responseStatus"]["code"].as_i64();
+        assert_ne!(code, Some(403), "{account} was refused something: {line}");
+        let object = &event["objectRef"];
+        let text = |key: &str| object[key].as_str().unwrap_or_default().to_owned();
+        let mut resource = text("resource");
+        if let Some(sub) = object["subresource"].as_str() {
+            resource = format!("{resource}/{sub}");
+        }
+        let verb = event["verb"].as_str().unwrap_or_default().to_owned();
+        for name in [None, Some(text("name"))] {
+            used.insert((account.to_owned(), text("apiGroup"), resource.clone(), verb.clone(), name));
+        }
+    }
+    used
+}
+
+/// Compares the two: what nobody used must not be granted.
+pub fn nothing_is_granted_that_is_not_used(node: &Node) {
+    let (granted, used) = (granted(node), used(node));
+    assert!(granted.len() > 20, "the roles were found: {granted:?}");
+    for (account, group, resource, verb, _) in &granted {
+        let wild = [group, resource, verb].iter().any(|part| part.contains('*'));
+        assert!(!wild, "{account} has a wildcard");
+    }
+    let unused: Vec<_> = granted.difference(&used).collect();
+    assert!(unused.is_empty(), "granted and never used: {unused:#?}");
+    step(&format!("{} rights are granted, and each was used", granted.len()));
+}

@@ -1,0 +1,237 @@
+//! What happens to a release, in the order in which it happens to its users.
+
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use tenant_operator::sandbox::Sandbox;
+
+use crate::load::Load;
+use crate::node::Node;
+use crate::release::{CHART, NAME, NAMESPACE, images, providers, settings};
+use crate::{ROOT, rights, step};
+
+const LIMIT: Duration = Duration::from_mins(2);
+
+struct Story<'a> {
+    node: &'a Node,
+    providers: Sandbox,
+    values: String,
+    web: String,
+    http: reqwest::Client,
+}
+
+pub async fn run(node: &Node) {
+    let providers = providers().await;
+    images(node);
+    let values = settings(node, &providers);
+    let http = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(Duration::from_secs(30))
+        .build()
+        .expect("a client");
+    let mut story = Story { node, providers, values, web: String::new(), http };
+    story.install();
+    story.plans();
+    story.first_customer().await;
+    rights::only_the_operator_writes_what_is_its_own(node);
+    story.every_pod_is_killed().await;
+    story.upgraded_under_load().await;
+    story.drained().await;
+    rights::nothing_is_granted_that_is_not_used(node);
+    story.uninstalled_and_back().await;
+}
+
+impl Story<'_> {
+    fn helm(&self, args: &[&str]) -> String {
+        let more = ["-n", NAMESPACE, "--wait", "--timeout", "1m"];
+        self.node.helm(&args.iter().chain(&more).copied().collect::<Vec<_>>())
+    }
+
+    fn install(&mut self) {
+        let start = Instant::now();
+        self.helm(&["install", NAME, CHART, "-f", &self.values]);
+        step(&format!("installed, with all pods ready, in {:.1} s", start.elapsed().as_secs_f64()));
+        let service = self.node.get(&["service", "rag-web", "-n", NAMESPACE]);
+        let address = service["spec"]["clusterIP"].as_str().expect("an address");
+        self.web = format!("http://{address}");
+        self.providers.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
+    }
+
+    fn plans(&self) {
+        for (id, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19900)] {
+            self.providers.add_price(id, amount, "usd");
+        }
+        self.node.kubectl(&["apply", "-f", &format!("{ROOT}/examples/plans.yaml")]);
+    }
+
+    /// Signs up through the Service, and answers the Tenant's name and where to pay.
+    async fn sign_up(&self, who: &str) -> (String, String) {
+        let form = json!({
+            "email": format!("{who}@example.com"), "company_name": who, "password": "correct horse battery",
+            "accept_terms": true,
+        });
+        let start = Instant::now();
+        loop {
+            let answer = self.http.post(format!("{}/signup", self.web)).json(&form).send().await.expect("web answers");
+            let status = answer.status();
+            let body: Value = answer.json().await.expect("JSON");
+            assert!(status.is_success(), "{status} {body}");
+            if let Some(url) = body["checkout_url"].as_str() {
+                let name = body["token"].as_str().and_then(|t| t.split('.').next()).expect("a token");
+                return (name.to_owned(), url.to_owned());
+            }
+            assert!(start.elapsed() < LIMIT, "{who} gets no payment link");
+        }
+    }
+
+    async fn pay(&self, url: &str) {
+        let answer = self.http.post(url).form(&[("card", "4242424242424242")]).send().await.expect("the page answers");
+        assert_eq!(answer.status(), 303);
+    }
+
+    fn tenant(&self, name: &str) -> Value {
+        self.node.get(&["tenant", name, "-n", NAMESPACE])
+    }
+
+    fn wait_active(&self, name: &str) {
+        self.node.wait(&format!("{name} is Active"), LIMIT, |_| self.tenant(name)["status"]["phase"] == "Active");
+    }
+
+    async fn customer(&self, who: &str) -> String {
+        let (name, url) = self.sign_up(who).await;
+        self.pay(&url).await;
+        self.wait_active(&name);
+        name
+    }
+
+    async fn first_customer(&self) {
+        let start = Instant::now();
+        let name = self.customer("first").await;
+        step(&format!("a signup through the Service is Active after {:.1} s", start.elapsed().as_secs_f64()));
+        self.node.wait("the welcome e-mail is out", LIMIT, |_| {
+            let conditions = self.tenant(&name)["status"]["conditions"].clone();
+            conditions
+                .as_array()
+                .is_some_and(|all| all.iter().any(|c| c["type"] == "WelcomeEmailSent" && c["status"] == "True"))
+        });
+    }
+
+    fn pods(&self) -> Vec<Value> {
+        let pods = self.node.get(&["pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/instance=rag"]);
+        pods["items"].as_array().cloned().unwrap_or_default()
+    }
+
+    fn wait_ready(&self, count: usize) {
+        let ready = |pod: &Value| {
+            let conditions = pod["status"]["conditions"].as_array();
+            pod["metadata"]["deletionTimestamp"].is_null()
+                && conditions.is_some_and(|all| all.iter().any(|c| c["type"] == "Ready" && c["status"] == "True"))
+        };
+        self.node.wait(&format!("{count} pods are ready"), LIMIT, |_| {
+            self.pods().iter().filter(|p| ready(p)).count() == count
+        });
+    }
+
+    /// Each container's first process is killed, as by a lack of memory.
+    async fn every_pod_is_killed(&self) {
+        for pod in self.pods() {
+            let name = pod["metadata"]["name"].as_str().expect("a name");
+            let container = pod["status"]["containerStatuses"][0]["containerID"].as_str().expect("a container");
+            self.node.kill_container(container.trim_start_matches("containerd://"));
+            self.node.wait(&format!("{name} is restarted"), LIMIT, |_| {
+                let pods = self.pods();
+                let pod = pods.iter().find(|p| p["metadata"]["name"] == name).expect("still the same pod");
+                pod["status"]["containerStatuses"][0]["restartCount"] == 1
+            });
+        }
+        self.wait_ready(4);
+        self.customer("after-kills").await;
+        step("every pod was killed with -9 and came back");
+    }
+
+    /// Requests and purchases go on while every pod is replaced, and while the release is rolled back.
+    async fn upgraded_under_load(&self) {
+        for (what, args) in [
+            (
+                "an upgrade",
+                &[
+                    "upgrade",
+                    NAME,
+                    CHART,
+                    "-f",
+                    &self.values,
+                    "--set",
+                    "web.podLabels.round=two,controller.podLabels.round=two",
+                ][..],
+            ),
+            ("a rollback", &["rollback", NAME, "1"][..]),
+        ] {
+            let load = Load::start(&format!("{}/openapi.json", self.web));
+            let mut bought = Vec::new();
+            let helm = async {
+                tokio::task::block_in_place(|| self.helm(args));
+            };
+            let customers = async {
+                for i in 0..6 {
+                    let who = format!("{}-{i}", what.replace(' ', "-"));
+                    let (name, url) = self.sign_up(&who).await;
+                    self.pay(&url).await;
+                    bought.push(name);
+                }
+            };
+            futures::join!(customers, helm);
+            let sent = load.stop(what).await;
+            for name in &bought {
+                self.wait_active(name);
+            }
+            step(&format!("{what} under load: {sent} requests, none failed; {} purchases, none lost", bought.len()));
+        }
+        self.wait_ready(4);
+    }
+
+    /// A drain that would take web away is held up by its budget.
+    async fn drained(&self) {
+        let load = Load::start(&format!("{}/openapi.json", self.web));
+        let drain = self.node.try_kubectl(&["drain", "node", "--delete-emptydir-data", "--timeout=15s"]);
+        let said = String::from_utf8_lossy(&drain.stderr).into_owned();
+        assert!(!drain.status.success() && said.contains("disruption budget"), "{said}");
+        load.stop("a drain").await;
+        self.node.kubectl(&["uncordon", "node"]);
+        self.wait_ready(4);
+        step("a drain took one pod of each at a time and left web serving");
+    }
+
+    /// Nothing of a customer's is lost with the release.
+    async fn uninstalled_and_back(&mut self) {
+        let all = |story: &Self| story.node.get(&["tenants.tenant-operator.dev", "-A"])["items"].clone();
+        let keys = |story: &Self| {
+            let list = story.node.get(&["secrets", "-n", NAMESPACE, "-l", "tenant-operator.dev/tenant"]);
+            let secrets = list["items"].as_array().cloned().unwrap_or_default();
+            let mut data: Vec<_> =
+                secrets.iter().map(|s| (s["metadata"]["name"].to_string(), s["data"].clone())).collect();
+            data.sort_by(|a, b| a.0.cmp(&b.0));
+            data
+        };
+        let (before, keys_before) = (all(self), keys(self));
+        self.helm(&["uninstall", NAME]);
+        assert_eq!(
+            all(self).as_array().map(Vec::len),
+            before.as_array().map(Vec::len),
+            "no Tenant went with the release"
+        );
+        assert_eq!(keys(self), keys_before, "no Secret went with the release");
+        self.install();
+        self.wait_ready(4);
+        let statuses = |tenants: &Value| -> Vec<Value> {
+            tenants.as_array().into_iter().flatten().map(|t| t["status"]["transitions"].clone()).collect()
+        };
+        self.customer("after-return").await;
+        let after = all(self);
+        let after: Vec<_> = statuses(&after);
+        for transitions in statuses(&before) {
+            assert!(after.contains(&transitions), "every tenant is as it was: {transitions}");
+        }
+        assert!(keys_before.iter().all(|key| keys(self).contains(key)), "every key is as it was");
+        step("uninstalled and installed again: every tenant found again, and signups go on");
+    }
+}
