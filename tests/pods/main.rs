@@ -2,6 +2,7 @@
 //! uninstalled and installed again.
 
 mod binaries;
+mod chart;
 mod load;
 mod node;
 mod release;

@@ -76,7 +76,7 @@ pub fn settings(node: &Node, providers: &Sandbox) -> String {
          stripe: {{url: \"{}\", rate: 100}}\n\
          pinecone: {{url: \"{}\"}}\n\
          openai: {{baseUrl: \"{}\"}}\n\
-         controller: {{replicas: 2}}\n",
+         controller: {{replicas: 2, extraArgs: [\"--signup-ttl=45\", \"--retry-waits=1,1\"]}}\n",
         providers.stripe_url, providers.pinecone_url, providers.openai_url
     );
     let path = node.folder.join("values.yaml");

@@ -8,7 +8,7 @@ use tenant_operator::sandbox::Sandbox;
 use crate::load::Load;
 use crate::node::Node;
 use crate::release::{CHART, NAME, NAMESPACE, images, providers, settings};
-use crate::{ROOT, rights, step};
+use crate::{ROOT, chart, rights, step};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
@@ -30,10 +30,14 @@ pub async fn run(node: &Node) {
         .build()
         .expect("a client");
     let mut story = Story { node, providers, values, web: String::new(), http };
-    story.install();
+    chart::every_variety_is_valid(node, &story.values);
+    chart::wrong_input_is_refused(node, &story.values);
+    story.install(&[]);
+    chart::a_second_release_and_an_older_chart_are_refused(node, &story.values);
     story.plans();
     story.first_customer().await;
     rights::only_the_operator_writes_what_is_its_own(node);
+    story.what_goes_wrong().await;
     story.every_pod_is_killed().await;
     story.upgraded_under_load().await;
     story.drained().await;
@@ -47,9 +51,10 @@ impl Story<'_> {
         self.node.helm(&args.iter().chain(&more).copied().collect::<Vec<_>>())
     }
 
-    fn install(&mut self) {
+    fn install(&mut self, more: &[&str]) {
         let start = Instant::now();
-        self.helm(&["install", NAME, CHART, "-f", &self.values]);
+        let values = self.values.clone();
+        self.helm(&[&["install", NAME, CHART, "-f", &values], more].concat());
         step(&format!("installed, with all pods ready, in {:.1} s", start.elapsed().as_secs_f64()));
         let service = self.node.get(&["service", "rag-web", "-n", NAMESPACE]);
         let address = service["spec"]["clusterIP"].as_str().expect("an address");
@@ -114,6 +119,33 @@ impl Story<'_> {
                 .as_array()
                 .is_some_and(|all| all.iter().any(|c| c["type"] == "WelcomeEmailSent" && c["status"] == "True"))
         });
+    }
+
+    /// A purchase that cannot be served, a Secret that somebody broke, a forgotten password, a customer who leaves and one
+    /// who never pays.
+    async fn what_goes_wrong(&self) {
+        let (unpaid, _) = self.sign_up("unpaid").await;
+        let fault = json!({"provider": "pinecone", "status": 400, "times": 3});
+        let faults = format!("{}/_sandbox/faults", self.providers.url);
+        self.http.post(faults).json(&fault).send().await.expect("the sandbox answers");
+        let (failed, url) = self.sign_up("failed").await;
+        self.pay(&url).await;
+        self.node.wait("the purchase has failed", LIMIT, |_| self.tenant(&failed)["status"]["phase"] == "Failed");
+        let secret = |name: &str| self.node.get(&["secret", name, "-n", NAMESPACE]);
+        let key = secret("honest-api-key")["data"]["api-key"].clone();
+        let broken = r#"{"stringData": {"api-key": "broken"}}"#;
+        self.node.kubectl(&["-n", NAMESPACE, "patch", "secret", "honest-api-key", "--type=merge", "-p", broken]);
+        self.node.wait("the Secret is repaired", LIMIT, |_| secret("honest-api-key")["data"]["api-key"] == key);
+        let form = json!({"email": "unpaid@example.com", "company_name": "unpaid", "password": "not the one", "accept_terms": true});
+        let answer = self.http.post(format!("{}/signup", self.web)).json(&form).send().await.expect("web answers");
+        let refusal: Value = answer.json().await.expect("JSON");
+        assert_eq!(refusal["code"], "email_taken", "another password is refused: {refusal}");
+        self.node.kubectl(&["-n", NAMESPACE, "delete", "tenant", "honest"]);
+        assert!(secret("honest-api-key").is_null(), "the tenant's Secret went with it");
+        self.node.wait("the unpaid signup is gone", LIMIT, |_| self.tenant(&unpaid).is_null());
+        self.node.kubectl(&["-n", NAMESPACE, "annotate", "tenant", &failed, "tenant-operator.dev/retry=1"]);
+        self.wait_active(&failed);
+        step("failures, repairs and departures work with the rights that are granted");
     }
 
     fn pods(&self) -> Vec<Value> {
@@ -220,7 +252,9 @@ impl Story<'_> {
             "no Tenant went with the release"
         );
         assert_eq!(keys(self), keys_before, "no Secret went with the release");
-        self.install();
+        // This time for one namespace, with Roles instead of ClusterRoles.
+        let since = rights::mark(self.node);
+        self.install(&["--set", "watchNamespaces={rag}"]);
         self.wait_ready(4);
         let statuses = |tenants: &Value| -> Vec<Value> {
             tenants.as_array().into_iter().flatten().map(|t| t["status"]["transitions"].clone()).collect()
@@ -232,6 +266,7 @@ impl Story<'_> {
             assert!(after.contains(&transitions), "every tenant is as it was: {transitions}");
         }
         assert!(keys_before.iter().all(|key| keys(self).contains(key)), "every key is as it was");
+        rights::nothing_was_refused(self.node, since);
         step("uninstalled and installed again: every tenant found again, and signups go on");
     }
 }

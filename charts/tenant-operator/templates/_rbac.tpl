@@ -2,7 +2,7 @@
 {{- define "to.rules.controller" -}}
 - apiGroups: [tenant-operator.dev]
   resources: [tenants]
-  verbs: [get, list, watch, patch, delete]
+  verbs: [list, watch, patch, delete]
 - apiGroups: [tenant-operator.dev]
   resources: [tenants/status]
   verbs: [update]
@@ -33,7 +33,10 @@
   resources: [secrets]
   resourceNames: [tenant-operator-signing]
   verbs: [get]
-# Of Plans, which have no namespace of their own.
+{{- end -}}
+
+{{/* Kubernetes keeps Events of Plans, which have no namespace, in `default`. */}}
+{{- define "to.rules.planEvents" -}}
 - apiGroups: [events.k8s.io]
   resources: [events]
   verbs: [create, patch]
@@ -68,7 +71,7 @@
   verbs: [get, list, watch, create, patch]
 - apiGroups: [""]
   resources: [secrets]
-  verbs: [get, create, patch, delete]
+  verbs: [get, create, patch]
 {{- end -}}
 
 {{/* A Role and its binding: (dict "of" (dict "root" $ "component" "web") "name" ... "rules" <template> "namespace" ...) */}}

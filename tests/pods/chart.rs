@@ -1,0 +1,89 @@
+//! The chart before it is installed: rendered in every variety, judged by the API server, and what it says of wrong input.
+
+use std::process::Output;
+
+use serde_json::json;
+
+use crate::node::Node;
+use crate::release::{CHART, NAMESPACE};
+use crate::step;
+
+/// Kinds of other projects, whose definitions this cluster does not have.
+const FOREIGN: [&str; 3] = ["ServiceMonitor", "PrometheusRule", "HTTPRoute"];
+
+const MINIMAL: &str = "sandbox.enabled=true";
+const HA: &str = "controller.replicas=2,web.replicas=3,web.autoscaling.enabled=true,networkPolicy.enabled=true,\
+                  controller.priorityClassName=system-cluster-critical";
+const SCOPED: &str = "watchNamespaces={rag,other},signupNamespace=other,admission.enabled=false,crds.install=false";
+const EVERYTHING: &str = "web.ingress.enabled=true,web.ingress.hosts={app.example.com},web.httpRoute.enabled=true,\
+                          web.httpRoute.parentRefs[0].name=gateway,metrics.serviceMonitor.enabled=true,\
+                          metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,\
+                          networkPolicy.enabled=true,image.pullSecrets={pull},image.digest=sha256:0,\
+                          commonLabels.team=rag,commonAnnotations.owner=platform,web.service.type=LoadBalancer,\
+                          controller.extraEnv[0].name=TZ,controller.extraEnv[0].value=UTC,\
+                          controller.extraVolumes[0].name=ca,controller.extraVolumes[0].secret.secretName=ca,\
+                          controller.extraVolumeMounts[0].name=ca,controller.extraVolumeMounts[0].mountPath=/ca,\
+                          credentials.alertWebhookUrl.existingSecret=alerts";
+
+/// Renders and applies without keeping anything: the API server is the judge.
+pub fn every_variety_is_valid(node: &Node, values: &str) {
+    node.kubectl(&["create", "namespace", "other"]);
+    for (what, set) in [("minimal", MINIMAL), ("HA", HA), ("scoped", SCOPED), ("everything", EVERYTHING)] {
+        node.helm(&["lint", "--strict", CHART, "-f", values, "--set", set]);
+        let rendered = node.helm(&["template", "rag", CHART, "-n", NAMESPACE, "-f", values, "--set", set]);
+        let documents =
+            rendered.split("\n---\n").filter(|d| !FOREIGN.iter().any(|k| d.contains(&format!("kind: {k}\n"))));
+        let path = node.folder.join("rendered.yaml");
+        std::fs::write(&path, documents.collect::<Vec<_>>().join("\n---\n")).expect("a file");
+        let path = path.display().to_string();
+        let said = node.kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", &path]);
+        assert!(said.lines().count() > 15, "{what}: {said}");
+    }
+    step("every variety of the chart passes helm lint --strict and the API server's strict validation");
+}
+
+fn refusal(output: &Output) -> String {
+    assert!(!output.status.success(), "it was taken");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// One clear line each, before anything is installed.
+pub fn wrong_input_is_refused(node: &Node, values: &str) {
+    let install = |set: &str| {
+        let args = ["install", "wrong", CHART, "-n", NAMESPACE, "-f", values, "--dry-run=server", "--set", set];
+        refusal(&node.try_helm(&args))
+    };
+    for (set, says) in [
+        ("web.replica=3", "additional properties 'replica' not allowed"),
+        ("controller.replicas=two", "got string, want integer"),
+        ("image.pullPolicy=Sometimes", "value must be one of"),
+        ("controller.podLabels.round=2", "got number, want string"),
+        ("frontendUrl=", "frontendUrl is not set: set it to the URL"),
+        ("fromEmail=", "fromEmail is not set"),
+        ("credentials.existingSecret=", "no Secret is named for STRIPE_SECRET_KEY: set credentials.existingSecret"),
+        ("credentials.existingSecret=absent", "Secret rag/absent not found: create it with the key STRIPE_SECRET_KEY"),
+        ("credentials.smtpUrl.key=SMTP", "Secret rag/providers has no key SMTP: add it"),
+        ("watchNamespaces={other},signupNamespace=rag", "signupNamespace rag is not in watchNamespaces"),
+        ("web.ingress.enabled=true", "web.ingress.hosts is empty"),
+    ] {
+        let said = install(set);
+        assert!(said.contains(says), "{set}: {said}");
+    }
+    step("wrong values are refused, each with one clear line");
+}
+
+/// What the first release leaves no room for.
+pub fn a_second_release_and_an_older_chart_are_refused(node: &Node, values: &str) {
+    let second = ["install", "second", CHART, "-n", "other", "-f", values, "--set", "credentials.verify=false"];
+    let said = refusal(&node.try_helm(&second));
+    assert!(said.contains("belong to release rag in namespace rag: set crds.install=false"), "{said}");
+    let newer = json!({"metadata": {"annotations": {"tenant-operator.dev/crd-revision": "999"}}}).to_string();
+    let definition = "tenants.tenant-operator.dev";
+    let before = node.get(&["crd", definition])["metadata"]["annotations"]["tenant-operator.dev/crd-revision"].clone();
+    node.kubectl(&["patch", "crd", definition, "--type=merge", "-p", &newer]);
+    let said = refusal(&node.try_helm(&["upgrade", "rag", CHART, "-n", NAMESPACE, "-f", values]));
+    assert!(said.contains("(revision 999) are newer than this chart's"), "{said}");
+    let back = json!({"metadata": {"annotations": {"tenant-operator.dev/crd-revision": before}}}).to_string();
+    node.kubectl(&["patch", "crd", definition, "--type=merge", "-p", &back]);
+    step("a second release and an older chart are refused, each with one clear line");
+}
