@@ -32,6 +32,7 @@ generate:
 	$(CARGO) run --quiet -- crds --out crds
 	$(CARGO) run --quiet -- crds --reference > docs/crds.md
 	$(CARGO) run --quiet -- crds --chart charts/tenant-operator/files
+	$(CARGO) run --quiet -- preflight --reference > docs/preflight.md
 	charts/generate
 
 prerequisites:

@@ -10,6 +10,7 @@ pub mod email;
 pub mod keys;
 pub mod lifecycle;
 pub mod operator_keys;
+pub mod preflight;
 pub mod providers;
 pub mod rag;
 #[cfg(feature = "sandbox")]

@@ -5,6 +5,7 @@ use std::sync::atomic::AtomicU64;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use tracing_subscriber::EnvFilter;
@@ -47,6 +48,29 @@ pub struct Metrics {
     pub provisioning_duration: Histogram,
     /// Stripe events taken, by what was done with them.
     pub webhooks: Family<Label, Counter>,
+    /// Seconds from an event at Stripe until it was taken.
+    pub webhook_latency: Histogram,
+    /// Seconds of a reconcile.
+    pub reconcile_duration: Histogram,
+    /// 1 while this controller leads.
+    pub leader: Gauge,
+    /// Tenants that wait for a reconcile, by priority.
+    pub queue_depth: Family<Label, Gauge>,
+    /// Calls to providers, by provider and outcome.
+    pub provider_calls: Family<ProviderLabels, Counter>,
+    /// 1 while a provider is known to be away and is not called.
+    pub breaker_open: Family<Label, Gauge>,
+    /// Paid subscriptions at Stripe that belong to no Tenant.
+    pub orphaned_subscriptions: Gauge,
+}
+
+/// A provider and how its calls ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ProviderLabels {
+    /// The provider.
+    pub provider: &'static str,
+    /// ok or failed.
+    pub outcome: &'static str,
 }
 
 impl Default for Metrics {
@@ -63,6 +87,13 @@ impl Default for Metrics {
             provisioning_failures: Family::default(),
             provisioning_duration: Histogram::new([0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]),
             webhooks: Family::default(),
+            webhook_latency: Histogram::new([0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0]),
+            reconcile_duration: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0]),
+            leader: Gauge::default(),
+            queue_depth: Family::default(),
+            provider_calls: Family::default(),
+            breaker_open: Family::default(),
+            orphaned_subscriptions: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
@@ -91,11 +122,27 @@ impl Default for Metrics {
             "Stripe events taken, by what was done with them",
             metrics.webhooks.clone(),
         );
+        metrics.register_health(&mut registry);
         Self { registry, ..metrics }
     }
 }
 
 impl Metrics {
+    /// What tells how the operator itself is.
+    fn register_health(&self, registry: &mut Registry) {
+        let latency = "Seconds from an event at Stripe until it was taken";
+        registry.register("stripe_webhook_latency_seconds", latency, self.webhook_latency.clone());
+        registry.register("reconcile_duration_seconds", "Seconds of a reconcile", self.reconcile_duration.clone());
+        registry.register("controller_leader", "1 while this controller leads", self.leader.clone());
+        let depth = "Tenants that wait for a reconcile, by priority";
+        registry.register("workqueue_depth", depth, self.queue_depth.clone());
+        registry.register("provider_calls", "Calls to providers, by outcome", self.provider_calls.clone());
+        let open = "1 while a provider is known to be away and is not called";
+        registry.register("provider_breaker_open", open, self.breaker_open.clone());
+        let orphans = "Paid subscriptions at Stripe that belong to no Tenant";
+        registry.register("stripe_orphaned_subscriptions", orphans, self.orphaned_subscriptions.clone());
+    }
+
     /// The `OpenMetrics` text.
     pub fn encode(&self) -> String {
         let mut text = String::new();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each part of `src/` may use; `cli` puts all of them together.
-const ARROWS: [(&str, &[&str]); 13] = [
+const ARROWS: [(&str, &[&str]); 14] = [
     ("api", &[]),
     ("email", &[]),
     ("keys", &[]),
@@ -18,8 +18,23 @@ const ARROWS: [(&str, &[&str]); 13] = [
     ("rag", &["api", "providers"]),
     ("controller", &["api", "keys", "lifecycle", "operator_keys", "providers", "telemetry"]),
     ("web", &["api", "email", "operator_keys", "providers", "rag", "telemetry"]),
+    ("preflight", &["api", "providers"]),
     ("dev", &["api", "controller", "providers", "sandbox", "web"]),
-    ("cli", &["api", "controller", "dev", "lifecycle", "operator_keys", "providers", "sandbox", "telemetry", "web"]),
+    (
+        "cli",
+        &[
+            "api",
+            "controller",
+            "dev",
+            "lifecycle",
+            "operator_keys",
+            "preflight",
+            "providers",
+            "sandbox",
+            "telemetry",
+            "web",
+        ],
+    ),
 ];
 
 fn sources(folder: &Path) -> Vec<PathBuf> {

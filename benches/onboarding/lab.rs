@@ -142,7 +142,7 @@ impl Controller {
     /// Whether it holds the lease.
     pub async fn leads(&self) -> bool {
         let Ok(answer) = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.port)).await else { return false };
-        answer.text().await.is_ok_and(|role| role == "leading")
+        answer.text().await.is_ok_and(|role| role != "standing by")
     }
 
     /// The sum of a counter over the labels that `counts` takes.

@@ -1,6 +1,7 @@
 //! The custom resources, and nothing else. Their doc comments are what `kubectl explain` prints.
 
 pub mod conditions;
+mod definitions;
 pub mod identity;
 pub mod phase;
 pub mod plan;
@@ -10,6 +11,7 @@ mod text;
 pub mod timestamp;
 
 pub use conditions::{Condition, ConditionStatus};
+pub use definitions::{CRD_REVISION, CRD_REVISION_ANNOTATION, definitions};
 pub use identity::{Place, api_key_secret, login_secret, pinecone_namespace};
 pub use phase::{EventType, Phase, TriggeredBy};
 pub use plan::{Plan, PlanSpec, SampleData, SampleDocument};
@@ -17,10 +19,6 @@ pub use tenant::{Tenant, TenantSpec, TenantStatus};
 pub use text::Text;
 pub use timestamp::Timestamp;
 
-/// Grows with each change of the definitions.
-pub const CRD_REVISION: u32 = 1;
-/// On the definitions: which revision they are of.
-pub const CRD_REVISION_ANNOTATION: &str = "tenant-operator.dev/crd-revision";
 /// The API group of both kinds.
 pub const GROUP: &str = "tenant-operator.dev";
 /// Keeps a deleted Tenant until its resources at the providers are gone.

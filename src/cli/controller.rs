@@ -67,8 +67,9 @@ pub struct WorkArgs {
     /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
     #[arg(long, default_value = "20")]
     pub welcome_hold: i64,
-    /// Seconds after the leader's last renewal until another replica may take over.
-    #[arg(long, default_value = "15")]
+    /// Seconds after the leader's last renewal until another replica may take over. A leader that ends in order gives up
+    /// its lease at once.
+    #[arg(long, default_value = "12")]
     pub lease_duration: u64,
 }
 

@@ -3,10 +3,14 @@
 mod adopt;
 mod controller;
 mod crds;
+mod list;
+mod open;
+mod preflight;
 mod provider_args;
 mod reference;
 mod retry;
 mod web;
+mod why;
 
 #[cfg(feature = "sandbox")]
 mod dev;
@@ -15,10 +19,12 @@ mod sandbox;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use futures::Future;
-use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client};
+
+use crate::api::Tenant;
 
 /// Manages the customers of a multi-tenant RAG service as Tenant resources in Kubernetes.
 ///
@@ -42,6 +48,27 @@ pub(crate) struct KubeArgs {
     context: Option<String>,
 }
 
+/// One Tenant.
+#[derive(clap::Args)]
+pub(crate) struct TenantArgs {
+    /// The Tenant's name.
+    name: String,
+    /// Its namespace; otherwise the kubeconfig's.
+    #[arg(long, short)]
+    namespace: Option<String>,
+}
+
+impl TenantArgs {
+    /// The Tenants of its namespace.
+    async fn api(&self, kube: &KubeArgs) -> anyhow::Result<Api<Tenant>> {
+        let client = kube.client().await?;
+        Ok(match &self.namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::default_namespaced(client),
+        })
+    }
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the controller, which provisions Tenants and keeps them right.
@@ -50,6 +77,19 @@ enum Command {
     Web(Box<web::Args>),
     /// Print the `CustomResourceDefinitions` as YAML, or write them to a folder.
     Crds(crds::Args),
+    /// Check the cluster, the providers and their keys before customers come.
+    Preflight(Box<preflight::Args>),
+    /// List tenants and what each waits for.
+    List(list::Args),
+    /// Explain why a tenant is not Ready, and what to do.
+    Why(why::Args),
+    /// Print the URL that matters now: the payment link, or where the customer logs in.
+    Open(open::Args),
+    /// Print the completions of a shell, such as `source <(kubectl tenant completions bash)`.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
     /// Retry provisioning of a Failed tenant, or of one whose Pinecone namespace is missing.
     Retry(retry::Args),
     /// Let a Tenant that was moved keep its tenant id.
@@ -110,7 +150,7 @@ pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static 
     }
 }
 
-/// Runs the command. Exit code 0: done; 1: failed; 2: called wrongly.
+/// Runs the command. Exit code 0: done; 1: failed; 2: called wrongly, or warnings of `preflight`.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     install_crypto();
@@ -123,7 +163,7 @@ pub fn main() -> ExitCode {
         }
     };
     match runtime.block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", describe(&error));
             ExitCode::FAILURE
@@ -158,18 +198,27 @@ fn log_file(command: &Command) -> Option<std::fs::File> {
     None
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let done = match cli.command {
+        Command::Preflight(args) => return preflight::run(&cli.kube, *args).await,
         Command::Controller(args) => controller::run(&cli.kube, *args).await,
         Command::Web(args) => web::run(&cli.kube, *args).await,
         Command::Crds(args) => crds::run(&args),
+        Command::List(args) => list::run(&cli.kube, args).await,
+        Command::Why(args) => return why::run(&cli.kube, args).await,
+        Command::Open(args) => open::run(&cli.kube, args).await,
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "tenant-operator", &mut std::io::stdout());
+            Ok(())
+        }
         Command::Retry(args) => retry::run(&cli.kube, args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args).await,
         #[cfg(feature = "sandbox")]
         Command::Dev(args) => dev::run(&cli.kube, *args).await,
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 #[cfg(test)]
@@ -178,7 +227,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 

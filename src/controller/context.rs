@@ -18,7 +18,8 @@ use super::{Key, Providers, events::Events, lease::Fence};
 use crate::api::{EMAIL_LABEL, Plan, Tenant};
 use crate::lifecycle::{Credentials, Policy, View};
 use crate::operator_keys::IdentityKey;
-use crate::telemetry::Metrics;
+use crate::providers::Priority;
+use crate::telemetry::{Metrics, ProviderLabels};
 
 /// A Secret that we made this recently may not be in the cache yet.
 const SECRET_LAG: Duration = Duration::from_secs(10);
@@ -88,6 +89,25 @@ impl Context {
             embeddings: Embeddings::default(),
             provisioning: AtomicUsize::new(0),
         }
+    }
+
+    /// The metrics' text, with what is looked up only when somebody asks.
+    pub fn metrics_text(&self) -> String {
+        let metrics = &self.metrics;
+        metrics.leader.set(self.fence.holds().into());
+        for (name, waiting) in Priority::NAMES.iter().zip(self.queue.waiting()) {
+            metrics.queue_depth.get_or_create(&(*name).into()).set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
+        let Providers { stripe, pinecone, openai, .. } = &self.providers;
+        for caller in [stripe.caller(), pinecone.caller(), openai.caller()] {
+            let provider = caller.provider();
+            for (outcome, count) in ["ok", "failed"].into_iter().zip(caller.calls()) {
+                let counter = metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider, outcome });
+                counter.inc_by(count.saturating_sub(counter.get()));
+            }
+            metrics.breaker_open.get_or_create(&provider.into()).set(caller.is_away().into());
+        }
+        metrics.encode()
     }
 
     /// Counts one more reconcile that works towards Active.

@@ -2,33 +2,55 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-use crate::telemetry::{METRICS_TYPE, Metrics};
+use crate::telemetry::METRICS_TYPE;
 
-/// Whether the controller leads.
+/// What a controller does once it leads; before that it stands by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It leads, and does not know everything yet.
+    Syncing = 1,
+    /// It leads and works.
+    Leading = 2,
+}
+
+/// The role, shared with the server.
 #[derive(Clone, Default)]
-pub struct Health(Arc<AtomicBool>);
+pub struct Health(Arc<AtomicU8>);
 
 impl Health {
-    pub fn set_ready(&self) {
-        self.0.store(true, Ordering::Relaxed);
+    pub fn set(&self, role: Role) {
+        self.0.store(role as u8, Ordering::Relaxed);
+    }
+
+    fn answer(&self) -> (StatusCode, &'static str) {
+        match self.0.load(Ordering::Relaxed) {
+            0 => (StatusCode::OK, "standing by"),
+            1 => (StatusCode::SERVICE_UNAVAILABLE, "syncing"),
+            _ => (StatusCode::OK, "leading"),
+        }
     }
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics`. A controller in waiting is healthy and ready to take over.
-pub async fn serve(addr: SocketAddr, health: Health, metrics: Arc<Metrics>) -> std::io::Result<()> {
+/// Serves `/healthz`, `/readyz` and `/metrics`. One that stands by is ready to take over; a leader is ready once its caches
+/// are filled.
+pub async fn serve(
+    addr: SocketAddr,
+    health: Health,
+    metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(addr).await?;
     tracing::info!("health and metrics on http://{}", listener.local_addr()?);
-    let role = move || async move { if health.0.load(Ordering::Relaxed) { "leading" } else { "in waiting" } };
+    let role = move || async move { health.answer() };
     let routes = Router::new()
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(role))
-        .route("/metrics", get(move || async move { ([("content-type", METRICS_TYPE)], metrics.encode()) }));
+        .route("/metrics", get(move || async move { ([("content-type", METRICS_TYPE)], metrics()) }));
     tokio::spawn(async move { axum::serve(listener, routes).await });
     Ok(())
 }

@@ -11,6 +11,8 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
 const NAME: &str = "tenant-operator-controller";
+/// How often one that stands by looks: a lease that was given up is taken within this time.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// How the lease is held.
 #[derive(Clone, Debug)]
@@ -67,7 +69,7 @@ impl Lease {
                 Err(kube::Error::Api(e)) if e.code == 409 => {}
                 Err(error) => tracing::warn!(%error, "cannot read or write the lease"),
             }
-            tokio::time::sleep(self.config.duration / 6).await;
+            tokio::time::sleep(LOOK.min(self.config.duration / 6)).await;
         }
     }
 

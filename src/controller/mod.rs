@@ -137,7 +137,8 @@ pub async fn run(
         lease.fence(),
     ));
     if let Some(addr) = config.listen {
-        health::serve(addr, health.clone(), context.metrics.clone()).await?;
+        let shown = context.clone();
+        health::serve(addr, health.clone(), move || shown.metrics_text()).await?;
     }
     tracing::info!("waiting for the lease");
     let stop = stop.shared();
@@ -146,7 +147,7 @@ pub async fn run(
         () = stop.clone() => return Ok(()),
     }
     tracing::info!("leading");
-    health.set_ready();
+    health.set(health::Role::Syncing);
 
     let fillers = watch::Fillers { tenants: of_tenants, plans: of_plans, secrets: of_secrets };
     let mut background = JoinSet::new();
@@ -155,7 +156,7 @@ pub async fn run(
     background.spawn(resync::run(context.clone()));
     background.spawn(orphans::sweep(context.clone()));
     let outcome = tokio::select! {
-        () = work(&context, &scopes, stop.clone()) => Ok(()),
+        () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),
     };
     // Dropped with this task, whatever it was doing: after the lease nothing may go on.
@@ -207,7 +208,12 @@ async fn recall_secrets(context: &Context, scopes: &[watch::Scope]) {
 
 /// Does what the queue holds until `stop`; what runs then gets a while to end. Dropped, it ends every reconcile where it
 /// stands.
-async fn work(context: &Arc<Context>, scopes: &[watch::Scope], stop: impl Future<Output = ()> + Clone) {
+async fn work(
+    context: &Arc<Context>,
+    scopes: &[watch::Scope],
+    health: &health::Health,
+    stop: impl Future<Output = ()> + Clone,
+) {
     let mut running = JoinSet::new();
     // The first reconciles would all ask for it. An outage must not hold them up.
     drop(tokio::time::timeout(Duration::from_secs(3), context.providers.pinecone.prepare()).await);
@@ -215,6 +221,7 @@ async fn work(context: &Arc<Context>, scopes: &[watch::Scope], stop: impl Future
         return;
     }
     recall_secrets(context, scopes).await;
+    health.set(health::Role::Leading);
     loop {
         tokio::select! {
             job = context.queue.next() => {

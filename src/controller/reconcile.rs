@@ -45,7 +45,9 @@ pub async fn reconcile(context: &Arc<Context>, key: &Key) -> Next {
     let tenant = context.caches.tenant(key)?;
     let uid = tenant.uid().unwrap_or_default();
     let limit = attempt_limit(context) + RECORDING;
+    let started = Instant::now();
     let outcome = tokio::time::timeout(limit, Box::pin(Reconcile::new(context, tenant).run())).await;
+    context.metrics.reconcile_duration.observe(started.elapsed().as_secs_f64());
     let error = match outcome.map_err(ReconcileError::from).flatten() {
         Ok(next) => return next,
         Err(error) => error,

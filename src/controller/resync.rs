@@ -81,6 +81,11 @@ async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> R
             *there = subscription;
         }
     }
+    let orphaned = best.iter().filter(|(id, s)| s.served() && context.claims.holder(id).is_none()).count();
+    context.metrics.orphaned_subscriptions.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
+    if orphaned > 0 {
+        tracing::warn!(orphaned, "paid subscriptions at Stripe belong to no Tenant");
+    }
     hint_all(context, "subscriptions", subscriptions.len(), |tenant| {
         subscription_differs(tenant, best.get(tenant.tenant_id()).copied(), started)
     });

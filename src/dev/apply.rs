@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::wait::{await_condition, conditions};
-use kube::{Api, Client, CustomResourceExt, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::api::{Plan, Tenant};
+use crate::api::{Plan, Tenant, definitions};
 use crate::sandbox::Sandbox;
 
 const PLANS: &str = include_str!("../../examples/plans.yaml");
@@ -27,7 +27,7 @@ pub const CREATES_WAIT: Duration = Duration::from_secs(3);
 /// Applies both definitions and waits until the API server serves them.
 pub async fn apply_crds(client: &Client) -> anyhow::Result<()> {
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for crd in [Tenant::crd(), Plan::crd()] {
+    for crd in definitions() {
         let name = crd.name_any();
         api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&crd)).await?;
         let served = await_condition(api.clone(), &name, conditions::is_crd_established());

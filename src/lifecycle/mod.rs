@@ -2,6 +2,7 @@
 //! runs is the one that `tests/model` explores.
 
 mod active;
+mod advice;
 mod deleting;
 mod failed;
 mod identity;
@@ -13,6 +14,7 @@ mod provisioning;
 mod status;
 mod view;
 
+pub use advice::advice;
 pub use observed::{
     Blame, Failure, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Samples,
     SessionState,

@@ -115,6 +115,11 @@ impl Open {
 }
 
 impl Breaker {
+    /// Whether the provider is known to be away.
+    pub fn is_open(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).open.is_some()
+    }
+
     /// A breaker for calls that normally take less than `slow`.
     pub fn new(slow: Duration) -> Self {
         Self { state: Mutex::default(), slow, opened: Notify::new(), closed: Notify::new() }

@@ -1,6 +1,7 @@
 //! One HTTP call to a provider: rate limit, timeout, quick retries, and an error that knows whether a retry can help.
 
 use std::num::NonZeroU32;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -90,6 +91,14 @@ pub struct Caller {
     rate: Rate,
     breaker: Breaker,
     retries: usize,
+    calls: Calls,
+}
+
+/// How many calls there were.
+#[derive(Debug, Default)]
+struct Calls {
+    ok: AtomicU64,
+    failed: AtomicU64,
 }
 
 impl Caller {
@@ -109,7 +118,23 @@ impl Caller {
             rate: Rate::new(limits.per_second),
             breaker: Breaker::new(limits.timeout / 4),
             retries: limits.retries,
+            calls: Calls::default(),
         }
+    }
+
+    /// The provider's name.
+    pub fn provider(&self) -> &'static str {
+        self.provider
+    }
+
+    /// Calls that were answered well so far, and those that were not.
+    pub fn calls(&self) -> [u64; 2] {
+        [&self.calls.ok, &self.calls.failed].map(|count| count.load(Ordering::Relaxed))
+    }
+
+    /// Whether the provider is known to be away.
+    pub fn is_away(&self) -> bool {
+        self.breaker.is_open()
     }
 
     /// Waits until a provider that was away is back.
@@ -157,6 +182,8 @@ impl Caller {
             outcome = self.once(build(&self.client)) => outcome,
             overtaken = permit.overtaken() => return Err(away(overtaken)),
         };
+        let counter = if outcome.is_ok() { &self.calls.ok } else { &self.calls.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
         let down = matches!(&outcome, Err(error) if error.status.is_none_or(|status| status >= 500));
         if !down {
             permit.answered();

@@ -121,6 +121,49 @@ impl Mail {
         Ok(())
     }
 
+    /// Connects and logs in.
+    pub async fn check(&self) -> Result<(), ProviderError> {
+        let failure = |reason, retryable, message: String| ProviderError {
+            provider: PROVIDER,
+            status: None,
+            reason,
+            message,
+            blame: Blame::Call,
+            retryable,
+            retry_after: None,
+        };
+        match self.transport.test_connection().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(failure("Unreachable", true, "the mail server closed the connection".into())),
+            Err(e) if e.is_permanent() => {
+                Err(failure("Refused", false, format!("the mail server refused the login: {e}")))
+            }
+            Err(e) => Err(failure("Unreachable", true, format!("the mail server cannot be reached: {e}"))),
+        }
+    }
+
+    /// Sends a test e-mail.
+    pub async fn send_test(&self, to: &str) -> Result<(), ProviderError> {
+        let bad = |message: String| ProviderError {
+            provider: PROVIDER,
+            status: None,
+            reason: "Refused",
+            message,
+            blame: Blame::Call,
+            retryable: false,
+            retry_after: None,
+        };
+        let to: Mailbox = to.parse().map_err(|e| bad(format!("{to} is not an e-mail address: {e}")))?;
+        let message = Message::builder()
+            .from(self.from.clone())
+            .to(to)
+            .subject(format!("{}: test e-mail", self.config.product))
+            .body("This is the test e-mail of `tenant-operator preflight`. Nothing needs to be done.".to_owned())
+            .map_err(|e| bad(e.to_string()))?;
+        self.transport.send(message).await.map_err(|e| bad(format!("the mail server did not take it: {e}")))?;
+        Ok(())
+    }
+
     fn compose(&self, letter: &Letter) -> Result<Message, ProviderError> {
         let values = context! {
             product => self.config.product, frontend_url => self.config.frontend_url, docs_url => self.config.docs_url,

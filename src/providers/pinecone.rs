@@ -80,9 +80,17 @@ pub struct Match {
     pub metadata: HashMap<String, Value>,
 }
 
-#[derive(Deserialize)]
-struct IndexDescription {
-    host: String,
+/// An index, as the control plane describes it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct IndexDescription {
+    /// Its name.
+    #[serde(default)]
+    pub name: String,
+    /// The host of its data plane.
+    pub host: String,
+    /// The length of its vectors.
+    #[serde(default)]
+    pub dimension: u64,
 }
 
 #[derive(Deserialize)]
@@ -128,19 +136,21 @@ impl Pinecone {
                 retry_after: Some(Duration::from_secs(1)),
             });
         };
-        let url = format!("{}/indexes/{}", self.config.url, self.config.index);
-        let asked: Result<IndexDescription, _> = self.caller.json(|c| self.request(c.get(&url))).await;
-        let host = asked
-            .map_err(|e| {
-                if !e.is_not_found() {
-                    return e;
-                }
-                let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
-                ProviderError { reason: "IndexMissing", message, blame: Blame::Operator, ..e }
-            })?
-            .host;
+        let host = self.describe().await?.host;
         let host = if host.contains("://") { host } else { format!("https://{host}") };
         Ok(self.host.get_or_init(|| host))
+    }
+
+    /// What the control plane says of the index.
+    pub async fn describe(&self) -> Result<IndexDescription, ProviderError> {
+        let url = format!("{}/indexes/{}", self.config.url, self.config.index);
+        self.caller.json(|c| self.request(c.get(&url))).await.map_err(|e: ProviderError| {
+            if !e.is_not_found() {
+                return e;
+            }
+            let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
+            ProviderError { reason: "IndexMissing", message, blame: Blame::Operator, ..e }
+        })
     }
 
     async fn post<T: serde::de::DeserializeOwned>(

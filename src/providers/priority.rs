@@ -22,6 +22,9 @@ impl Priority {
     /// How many there are.
     pub const COUNT: usize = Self::ALL.len();
 
+    /// Their names in metrics, in the same order.
+    pub const NAMES: [&str; Self::COUNT] = ["person", "provisioning", "repair", "resync"];
+
     /// Its place, 0 for the most urgent.
     pub const fn index(self) -> usize {
         self as usize

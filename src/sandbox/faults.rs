@@ -38,6 +38,9 @@ pub struct Fault {
     /// Its `Retry-After`, in seconds.
     #[serde(default)]
     retry_after: Option<u64>,
+    /// Its `Date`.
+    #[serde(default)]
+    date: Option<String>,
     /// Wait before doing the work, in milliseconds.
     #[serde(default)]
     pub(super) delay_ms: u64,
@@ -178,6 +181,9 @@ fn refusal(status: u16, fault: Fault) -> Response {
     let mut response = (status, body).into_response();
     if let Some(after) = fault.retry_after {
         response.headers_mut().insert("retry-after", after.into());
+    }
+    if let Some(date) = fault.date.and_then(|d| axum::http::HeaderValue::from_str(&d).ok()) {
+        response.headers_mut().insert("date", date);
     }
     response
 }

@@ -1,6 +1,7 @@
 //! `POST /webhooks/stripe`: a hint that something happened. The controller then reads the truth from Stripe.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -39,8 +40,13 @@ pub async fn stripe(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes
         count("unused");
         return Ok(StatusCode::OK);
     };
+    let created = event["created"].as_i64();
     match app.hints.tell(target, hint).await {
         Told::Taken => {
+            if let Some(created) = created {
+                let seconds = Timestamp::now().since(Timestamp::from_second(created)).max(0).unsigned_abs();
+                app.metrics.webhook_latency.observe(Duration::from_secs(seconds).as_secs_f64());
+            }
             count("taken");
             Ok(StatusCode::OK)
         }

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tenant_operator::dev::cluster::{Binaries, Cluster, ClusterOptions};
 
+use crate::ROOT;
+
 /// The bridge's address, and so the node's.
 const NODE: &str = "10.88.0.1";
 const BRIDGE: &str = "tenop0";
@@ -213,6 +215,28 @@ impl Node {
         }
         check(&format!("helm {}", args.join(" ")), &done);
         String::from_utf8_lossy(&done.stdout).into_owned()
+    }
+
+    /// Runs a user's commands, which must succeed, in a folder that has what the checkout has.
+    pub fn shell(&self, script: &str, env: &[(&str, String)]) {
+        for name in ["charts", "examples"] {
+            drop(std::os::unix::fs::symlink(format!("{ROOT}/{name}"), self.folder.join(name)));
+        }
+        let folders = [Some(self.binaries.as_path()), self.kubectl.parent()];
+        let folders: Vec<_> = folders.into_iter().flatten().map(|p| p.display().to_string()).collect();
+        let path = format!("{}:{}", folders.join(":"), std::env::var("PATH").unwrap_or_default());
+        let done = Command::new("sh")
+            .args(["-euc", script])
+            .current_dir(&self.folder)
+            .envs([("PATH", &path), ("KUBECONFIG", &self.kubeconfig.display().to_string())])
+            .envs([("HELM_CACHE_HOME", self.path("helm")), ("HELM_DATA_HOME", self.path("helm"))])
+            .envs(env.iter().map(|(name, value)| (*name, value)))
+            .output()
+            .expect("a shell");
+        if !done.status.success() {
+            eprintln!("{}", self.state());
+        }
+        check(script, &done);
     }
 
     /// Waits until something is so.

@@ -48,31 +48,43 @@ pub fn images(node: &Node) {
     node.import(&image(&["--binary", &pause, "--name", "local/pause", "--tag", "1", "--out", &out]));
     let out = node.folder.join("image.tar").display().to_string();
     node.import(&image(&["--name", "local/tenant-operator", "--tag", "test", "--out", &out]));
+    let out = node.folder.join("sandbox.tar").display().to_string();
+    node.import(&image(&["--sandbox", "--out", &out]));
 }
 
-/// The Secret and the values file that a user would write.
+/// The examples of docs/install.md that are fenced with these words.
+pub fn documented(words: &str) -> String {
+    let page = std::fs::read_to_string(format!("{ROOT}/docs/install.md")).expect("the page");
+    let blocks = page.split("\n```").skip(1).step_by(2);
+    let code = blocks.filter_map(|b| b.split_once('\n')).filter(|(language, _)| *language == words);
+    let code: Vec<_> = code.map(|(_, code)| code).collect();
+    assert!(!code.is_empty(), "docs/install.md has no {words}");
+    code.join("\n")
+}
+
+/// What the user's shell knows while these examples run.
+pub fn environment(providers: &Sandbox) -> Vec<(&'static str, String)> {
+    vec![
+        ("STRIPE_SECRET_KEY", "sk_test_pods".into()),
+        ("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET.into()),
+        ("PINECONE_API_KEY", "pc-pods".into()),
+        ("OPENAI_API_KEY", "sk-pods".into()),
+        ("SMTP_URL", format!("smtp://{}", providers.smtp_addr)),
+    ]
+}
+
+/// The documented values file, with this test's image and providers, and short waits.
 pub fn settings(node: &Node, providers: &Sandbox) -> String {
-    node.kubectl(&["create", "namespace", NAMESPACE]);
-    let smtp = format!("--from-literal=SMTP_URL=smtp://{}", providers.smtp_addr);
-    let webhook = format!("--from-literal=STRIPE_WEBHOOK_SECRET={WEBHOOK_SECRET}");
-    node.kubectl(&[
-        "create",
-        "secret",
-        "generic",
-        "providers",
-        "-n",
-        NAMESPACE,
-        "--from-literal=STRIPE_SECRET_KEY=sk_test_pods",
-        "--from-literal=PINECONE_API_KEY=pc-pods",
-        "--from-literal=OPENAI_API_KEY=sk-pods",
-        &webhook,
-        &smtp,
-    ]);
+    let documented = documented("yaml values");
+    assert!(documented.lines().count() <= 6, "six lines must do");
+    let values = documented.replace(
+        "image: {repository: registry.example.com/tenant-operator}",
+        "image: {repository: local/tenant-operator, tag: test, pullPolicy: Never}",
+    );
+    assert_ne!(values, documented);
+    let values = values.replace("https://app.example.com", "http://app.example.com");
     let values = format!(
-        "image: {{repository: local/tenant-operator, tag: test, pullPolicy: Never}}\n\
-         frontendUrl: http://app.example.com\n\
-         fromEmail: hello@example.com\n\
-         credentials: {{existingSecret: providers}}\n\
+        "{values}\
          stripe: {{url: \"{}\", rate: 100}}\n\
          pinecone: {{url: \"{}\"}}\n\
          openai: {{baseUrl: \"{}\"}}\n\

@@ -3,12 +3,13 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+use tenant_operator::providers::stripe::EVENTS;
 use tenant_operator::sandbox::Sandbox;
 
 use crate::load::Load;
 use crate::node::Node;
-use crate::release::{CHART, NAME, NAMESPACE, images, providers, settings};
-use crate::{ROOT, chart, rights, step};
+use crate::release::{CHART, NAME, NAMESPACE, documented, environment, images, providers, settings};
+use crate::{chart, rights, step};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
@@ -24,21 +25,29 @@ pub async fn run(node: &Node) {
     let providers = providers().await;
     images(node);
     let values = settings(node, &providers);
+    node.shell(&documented("sh trial"), &[]);
+    step("the documented trial works, from its installation to its end");
     let http = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .timeout(Duration::from_secs(30))
         .build()
         .expect("a client");
     let mut story = Story { node, providers, values, web: String::new(), http };
+    for (id, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19900)] {
+        story.providers.add_price(id, amount, "usd");
+    }
+    node.shell(&documented("sh install"), &environment(&story.providers));
+    story.find_web();
+    step("installed by the documented commands");
     chart::every_variety_is_valid(node, &story.values);
     chart::wrong_input_is_refused(node, &story.values);
-    story.install(&[]);
     chart::a_second_release_and_an_older_chart_are_refused(node, &story.values);
-    story.plans();
+    story.tested().await;
     story.first_customer().await;
     rights::only_the_operator_writes_what_is_its_own(node);
     story.what_goes_wrong().await;
     story.every_pod_is_killed().await;
+    story.handed_over();
     story.upgraded_under_load().await;
     story.drained().await;
     rights::nothing_is_granted_that_is_not_used(node);
@@ -56,17 +65,31 @@ impl Story<'_> {
         let values = self.values.clone();
         self.helm(&[&["install", NAME, CHART, "-f", &values], more].concat());
         step(&format!("installed, with all pods ready, in {:.1} s", start.elapsed().as_secs_f64()));
+        self.find_web();
+    }
+
+    fn find_web(&mut self) {
         let service = self.node.get(&["service", "rag-web", "-n", NAMESPACE]);
         let address = service["spec"]["clusterIP"].as_str().expect("an address");
         self.web = format!("http://{address}");
         self.providers.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
     }
 
-    fn plans(&self) {
-        for (id, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19900)] {
-            self.providers.add_price(id, amount, "usd");
-        }
-        self.node.kubectl(&["apply", "-f", &format!("{ROOT}/examples/plans.yaml")]);
+    /// `helm test` fails with the reason and the fix while something is missing, and passes once it is there.
+    async fn tested(&self) {
+        let test = || self.node.try_helm(&["test", NAME, "-n", NAMESPACE, "--logs", "--timeout", "2m"]);
+        let missing = test();
+        let said = String::from_utf8_lossy(&missing.stdout).into_owned();
+        assert!(!missing.status.success() && said.contains("no endpoint ends with /webhooks/stripe"), "{said}");
+        let mut endpoint = vec![("url".to_owned(), "http://app.example.com/webhooks/stripe".to_owned())];
+        endpoint.extend(EVENTS.iter().enumerate().map(|(i, event)| (format!("enabled_events[{i}]"), (*event).into())));
+        let url = format!("{}/v1/webhook_endpoints", self.providers.stripe_url);
+        let made = self.http.post(url).bearer_auth("sk_test_pods").form(&endpoint).send().await.expect("it answers");
+        assert!(made.status().is_success());
+        let passed = test();
+        let said = String::from_utf8_lossy(&passed.stdout).into_owned();
+        assert!(passed.status.success() && said.contains("0 failed"), "{said}");
+        step("helm test fails while the webhook endpoint is missing, and passes when it is there");
     }
 
     /// Signs up through the Service, and answers the Tenant's name and where to pay.
@@ -149,7 +172,7 @@ impl Story<'_> {
     }
 
     fn pods(&self) -> Vec<Value> {
-        let pods = self.node.get(&["pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/instance=rag"]);
+        let pods = self.node.get(&["pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component in (controller,web)"]);
         pods["items"].as_array().cloned().unwrap_or_default()
     }
 
@@ -179,6 +202,27 @@ impl Story<'_> {
         self.wait_ready(4);
         self.customer("after-kills").await;
         step("every pod was killed with -9 and came back");
+    }
+
+    fn leader(&self) -> String {
+        let lease = self.node.get(&["lease", "tenant-operator-controller", "-n", NAMESPACE]);
+        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+        // What follows the pod's name tells its runs apart.
+        holder.rsplit_once('-').map_or("", |(pod, _)| pod).to_owned()
+    }
+
+    /// The other replica takes over: at once when the leader ends in order, after the lease when it is killed.
+    fn handed_over(&self) {
+        for (how, force) in [("ends in order", &[][..]), ("is killed", &["--force", "--grace-period=0"][..])] {
+            self.wait_ready(4);
+            let leader = self.leader();
+            let start = Instant::now();
+            let delete = ["delete", "pod", &leader, "-n", NAMESPACE, "--wait=false"];
+            self.node.kubectl(&[&delete[..], force].concat());
+            self.node.wait("another pod leads", LIMIT, |_| ![leader.as_str(), ""].contains(&self.leader().as_str()));
+            step(&format!("the leader {how}: another leads after {:.1} s", start.elapsed().as_secs_f64()));
+        }
+        self.wait_ready(4);
     }
 
     /// Requests and purchases go on while every pod is replaced, and while the release is rolled back.
@@ -252,6 +296,7 @@ impl Story<'_> {
             "no Tenant went with the release"
         );
         assert_eq!(keys(self), keys_before, "no Secret went with the release");
+        self.node.wait("the pods are gone", LIMIT, |_| self.pods().is_empty());
         // This time for one namespace, with Roles instead of ClusterRoles.
         let since = rights::mark(self.node);
         self.install(&["--set", "watchNamespaces={rag}"]);

@@ -82,6 +82,8 @@ annotations:
   value: {{ default (ternary (printf "http://%s-web.%s.svc" (include "to.name" .) .Release.Namespace) "" .Values.sandbox.enabled) .Values.frontendUrl | quote }}
 - name: PINECONE_INDEX
   value: {{ .Values.pinecone.index | quote }}
+- name: PINECONE_NAMESPACE_LIMIT
+  value: {{ int64 .Values.pinecone.namespaceLimit | quote }}
 - name: PINECONE_RATE
   value: {{ .Values.pinecone.rate | quote }}
 - name: OPENAI_RATE
@@ -211,6 +213,8 @@ volumes:
 {{- define "to.container" -}}
 image: {{ include "to.image" . }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
+# So that `kubectl describe pod` shows why a container ended.
+terminationMessagePolicy: FallbackToLogsOnError
 securityContext:
   allowPrivilegeEscalation: false
   readOnlyRootFilesystem: true

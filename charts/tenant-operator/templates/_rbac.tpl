@@ -18,6 +18,11 @@
 - apiGroups: [tenant-operator.dev]
   resources: [plans]
   verbs: [list, watch, patch]
+# The preflight checks look at their revision.
+- apiGroups: [apiextensions.k8s.io]
+  resources: [customresourcedefinitions]
+  resourceNames: [plans.tenant-operator.dev, tenants.tenant-operator.dev]
+  verbs: [get]
 {{- end -}}
 
 {{- define "to.rules.controllerOwn" -}}

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod checkout;
+mod probe;
 mod settlement;
 
 use std::collections::HashMap;
@@ -20,6 +21,7 @@ use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
 use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 
 pub use bulk::{EventCursor, StripeEvent};
+pub use probe::EVENTS;
 
 use super::{CallLimits, Caller, ProviderError};
 use crate::api::{Place, Timestamp};

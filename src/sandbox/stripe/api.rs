@@ -21,6 +21,7 @@ pub fn handle(
         ("POST", ["customers", id]) => update(data, "customer", id, p, &["email", "name"]),
         ("POST", ["checkout", "sessions"]) => sessions::create(data, url, p),
         ("POST", ["checkout", "sessions", id, "expire"]) => sessions::expire(data, id, events),
+        ("POST", ["subscriptions"]) => subscriptions::subscribe(data, p, events),
         ("POST", ["subscriptions", id]) => subscriptions::update(data, id, p, events),
         ("DELETE", ["subscriptions", id]) => subscriptions::cancel(data, id, events),
         ("DELETE", ["customers", id]) => customers::delete(data, id, events),

@@ -47,6 +47,21 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events
     subscription
 }
 
+/// A subscription without Checkout. Without a payment method it must begin with a trial here.
+pub fn subscribe(data: &mut Data, p: &Value, events: &mut Events) -> Result<Value, Problem> {
+    let customer = p["customer"].as_str().ok_or_else(|| Problem::bad("Missing required param: customer."))?.to_owned();
+    data.find("customer", &customer)?;
+    let price = p["items"]["0"]["price"].as_str().unwrap_or_default();
+    if catalog::price(data, price).is_none() {
+        return Err(Problem::bad(format!("No such price: '{price}'")));
+    }
+    let trial = p["trial_period_days"].as_str().and_then(|d| d.parse::<i64>().ok()).filter(|days| *days > 0);
+    let trial =
+        trial.ok_or_else(|| Problem::bad("This customer has no attached payment source or default payment method."))?;
+    let terms = json!({"price": price, "trial_days": trial, "subscription_metadata": metadata(p)});
+    Ok(create(data, &customer, Card::Good, &terms, events))
+}
+
 /// Makes the invoice of a period and collects it. Answers whether it is settled.
 fn invoice(data: &mut Data, subscription: &Value, free: bool, now: i64, events: &mut Events) -> bool {
     let price = &subscription["items"]["data"][0]["price"];

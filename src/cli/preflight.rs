@@ -1,0 +1,171 @@
+//! `tenant-operator preflight`
+
+use std::num::NonZeroU32;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::ValueEnum;
+use tokio::sync::OnceCell;
+
+use super::KubeArgs;
+use crate::preflight::{Target, reference, run as run_checks};
+use crate::providers::CallLimits;
+use crate::providers::mail::{Mail, MailConfig};
+use crate::providers::openai::{OpenAi, OpenAiConfig};
+use crate::providers::pinecone::{Pinecone, PineconeConfig};
+use crate::providers::stripe::{Stripe, StripeConfig};
+
+/// How the report is printed.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Output {
+    /// For people.
+    Text,
+    /// For programs; holds everything that the text does.
+    Json,
+}
+
+/// Exit codes: 0 when all is well, 1 when a check failed, 2 when there are warnings.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Run these areas only, comma-separated: kubernetes, stripe, pinecone, openai, mail, web, clock.
+    #[arg(value_delimiter = ',')]
+    areas: Vec<String>,
+    /// How to print the report.
+    #[arg(long, short, value_enum, default_value = "text")]
+    output: Output,
+    /// Let warnings fail: exit code 1 instead of 2.
+    #[arg(long)]
+    strict: bool,
+    /// Change nothing at the providers, only warn of one that does not answer, and exit 0 on warnings: for the start of a pod.
+    #[arg(long, conflicts_with = "strict")]
+    startup: bool,
+    /// Check the rights of this account as well. On by default in a pod.
+    #[arg(long)]
+    permissions: bool,
+    /// Send a test e-mail to this address.
+    #[arg(long)]
+    test_mail: Option<String>,
+    /// Check that web answers at this URL.
+    #[arg(long, overrides_with = "web_url")]
+    web_url: Option<String>,
+    /// Print the documentation of all checks as Markdown instead.
+    #[arg(long, hide = true)]
+    reference: bool,
+    /// Watched namespaces, comma-separated. Default: all namespaces.
+    #[arg(long = "namespace", env = "WATCH_NAMESPACE", value_delimiter = ',')]
+    namespaces: Vec<String>,
+    /// Namespace of the operator's own Secrets and Lease.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    operator_namespace: String,
+    /// Stripe secret key.
+    #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
+    stripe_secret_key: Option<String>,
+    /// Base URL of Stripe.
+    #[arg(long, env = "STRIPE_URL", default_value = STRIPE)]
+    stripe_url: String,
+    /// Stripe webhook secrets, comma-separated.
+    #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true, value_delimiter = ',')]
+    stripe_webhook_secret: Option<Vec<String>>,
+    /// Pinecone API key.
+    #[arg(long, env = "PINECONE_API_KEY", hide_env_values = true)]
+    pinecone_api_key: Option<String>,
+    /// URL of the Pinecone control plane.
+    #[arg(long, env = "PINECONE_URL", default_value = "https://api.pinecone.io")]
+    pinecone_url: String,
+    /// Pinecone index that holds the namespaces of all tenants.
+    #[arg(long, env = "PINECONE_INDEX", default_value = "multi-tenant-rag")]
+    pinecone_index: String,
+    /// Namespaces that Pinecone allows for the index: 100 (Starter), 1000 (Builder) or 100000 (Standard).
+    #[arg(long, env = "PINECONE_NAMESPACE_LIMIT", default_value = "100000")]
+    pinecone_namespace_limit: u64,
+    /// API key of the OpenAI-compatible API.
+    #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true)]
+    openai_api_key: Option<String>,
+    /// Base URL of the OpenAI-compatible API, with the version.
+    #[arg(long, env = "OPENAI_BASE_URL", default_value = "https://api.openai.com/v1")]
+    openai_base_url: String,
+    /// Mail server: smtp://host:port or <smtps://user:password@host>.
+    #[arg(long, env = "SMTP_URL", hide_env_values = true)]
+    smtp_url: Option<String>,
+    /// Sender of e-mails.
+    #[arg(long, env = "FROM_EMAIL", default_value = "hello@example.com")]
+    from_email: String,
+    /// URL at which customers reach the service.
+    #[arg(long, env = "FRONTEND_URL", default_value = "http://localhost:8080")]
+    frontend_url: String,
+    /// Timeout of one call to a provider in milliseconds.
+    #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value = "10000")]
+    provider_timeout_ms: u64,
+}
+
+const STRIPE: &str = "https://api.stripe.com";
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
+
+impl Args {
+    async fn target(self, kube: &KubeArgs) -> Target {
+        let calls =
+            CallLimits { per_second: PER_SECOND, timeout: Duration::from_millis(self.provider_timeout_ms), retries: 1 };
+        let url = |url: &str| url.trim_end_matches('/').to_owned();
+        let set = |text: Option<String>| text.filter(|t| !t.is_empty());
+        let stripe = set(self.stripe_secret_key).map(|key| {
+            let config = StripeConfig {
+                url: url(&self.stripe_url),
+                api_key: key.clone(),
+                calls,
+                frontend_url: url(&self.frontend_url),
+            };
+            (Stripe::new(config), key)
+        });
+        let pinecone = set(self.pinecone_api_key).map(|api_key| {
+            Pinecone::new(PineconeConfig { url: url(&self.pinecone_url), api_key, index: self.pinecone_index, calls })
+        });
+        let openai = set(self.openai_api_key)
+            .map(|api_key| OpenAi::new(OpenAiConfig { url: url(&self.openai_base_url), api_key, calls }));
+        let mail = set(self.smtp_url).map(|smtp_url| {
+            Mail::new(MailConfig {
+                smtp_url,
+                from: self.from_email,
+                product: "tenant-operator".into(),
+                frontend_url: url(&self.frontend_url),
+                docs_url: String::new(),
+            })
+            .map_err(|e| e.to_string())
+        });
+        Target {
+            kubernetes: kube.client().await.map_err(|e| format!("no cluster: {}", super::describe(&e))),
+            operator_namespace: self.operator_namespace,
+            namespaces: self.namespaces.into_iter().filter(|n| !n.is_empty()).collect(),
+            permissions: self.permissions || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
+            stripe,
+            real_stripe: url(&self.stripe_url) == STRIPE,
+            webhook_secrets: self.stripe_webhook_secret,
+            frontend_url: self.frontend_url,
+            pinecone,
+            namespace_limit: self.pinecone_namespace_limit,
+            openai,
+            mail,
+            test_mail: self.test_mail,
+            web_url: self.web_url,
+            startup: self.startup,
+            plans: OnceCell::new(),
+        }
+    }
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {
+    if args.reference {
+        print!("{}", reference());
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (areas, output, strict, startup) = (args.areas.clone(), args.output, args.strict, args.startup);
+    let report = run_checks(&args.target(kube).await, &areas).await;
+    if report.findings.is_empty() {
+        anyhow::bail!("there is no such area: use kubernetes, stripe, pinecone, openai, mail, web or clock");
+    }
+    match output {
+        Output::Text => println!("{}", report.text()),
+        Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    let code = report.exit_code(strict);
+    Ok(ExitCode::from(if startup && code == 2 { 0 } else { code }))
+}

@@ -1,0 +1,60 @@
+//! What somebody can do about a tenant, by its phase and the reason of its condition Ready: for `kubectl tenant why` and
+//! the table in docs/operations.md.
+
+use crate::api::Phase;
+
+/// One fix: of a phase (any when absent), of reasons that begin so, and what to do.
+const FIXES: [(Option<Phase>, &str, &str); 14] = [
+    (None, "Active", "Nothing to do"),
+    (None, "AwaitingPayment", "Nothing: the customer pays at status.checkout.url (`kubectl tenant open`)"),
+    (None, "PaymentProcessing", "Nothing: the customer's bank takes its time"),
+    (None, "AwaitingApproval", "Set spec.billing.approved to true when the contract is signed"),
+    (None, "PlanNotFound", "Create the Plan, or correct spec.plan"),
+    (None, "PlanHasNoPrice", "Set stripePriceId in the Plan, or use billing mode Manual"),
+    (None, "CapacityMissing", "Upgrade Pinecone's plan; payment links follow by themselves"),
+    (None, "TenantId", "This object claims a tenant that is not its own; see docs/operations.md, \"Move a tenant\""),
+    (
+        None,
+        "Secret",
+        "Rename or delete the Secret that the message names, if it is not needed; the tenant goes on by itself",
+    ),
+    (
+        Some(Phase::Active),
+        "NamespaceMissing",
+        "Restore the namespace at Pinecone, or run `kubectl tenant retry` for an empty one with the sample documents",
+    ),
+    (Some(Phase::Failed), "", "Fix the cause, then run `kubectl tenant retry`. The customer was told and refunded"),
+    (
+        Some(Phase::Provisioning),
+        "Retrying",
+        "Nothing, unless every attempt fails alike: then fix what the message names, before the last one",
+    ),
+    (Some(Phase::Provisioning), "Provisioning", "Nothing: it is being provisioned"),
+    (
+        Some(Phase::Deleting),
+        "",
+        "Nothing, unless the message stays the same: the cleanup is retried. See docs/operations.md, \"A deletion does not finish\"",
+    ),
+];
+
+/// What to do about a tenant of this phase, whose condition Ready has this reason.
+pub fn advice(phase: Option<Phase>, reason: &str) -> &'static str {
+    FIXES
+        .iter()
+        .find(|(of, begins, _)| of.is_none_or(|of| Some(of) == phase) && reason.starts_with(begins))
+        .map_or("Fix what the message names; the tenant goes on by itself", |(_, _, fix)| fix)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fix_follows_from_phase_and_reason() {
+        assert!(advice(Some(Phase::Failed), "PineconeCallRejected").contains("kubectl tenant retry"));
+        assert!(advice(Some(Phase::Provisioning), "PineconeUnauthorized").starts_with("Fix what the message names"));
+        assert!(advice(Some(Phase::Active), "NamespaceMissing").contains("Restore the namespace"));
+        assert!(advice(Some(Phase::PendingPayment), "TenantIdNotOwned").contains("Move a tenant"));
+        assert!(advice(None, "").starts_with("Fix what"), "before the first status");
+    }
+}

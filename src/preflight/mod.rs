@@ -1,0 +1,185 @@
+//! Checks of an installation before customers come: each says what it found, why that matters and how to fix it.
+//!
+//! The checks of one area run one after the other, the areas side by side. A check whose ground is missing (a key that is
+//! refused, say) is skipped, so that one cause is reported once.
+
+mod clock;
+mod kubernetes;
+mod mail;
+mod openai;
+mod pinecone;
+mod report;
+mod stripe;
+mod web;
+
+use std::collections::HashMap;
+
+use futures::future::{BoxFuture, join_all};
+use kube::Client;
+use tokio::sync::OnceCell;
+
+use crate::api::Plan;
+use crate::providers::ProviderError;
+use crate::providers::mail::Mail;
+use crate::providers::openai::OpenAi;
+use crate::providers::pinecone::Pinecone;
+use crate::providers::stripe::Stripe;
+
+pub use report::{Finding, Report, Verdict, reference};
+
+/// What is checked. What is not set is None, and a check says so.
+pub struct Target {
+    /// A client of the cluster, or why there is none.
+    pub kubernetes: Result<Client, String>,
+    /// Where the operator's own Secrets and Lease are.
+    pub operator_namespace: String,
+    /// The watched namespaces; all when empty.
+    pub namespaces: Vec<String>,
+    /// Check the rights of this account as well.
+    pub permissions: bool,
+    /// Stripe and its key.
+    pub stripe: Option<(Stripe, String)>,
+    /// Whether Stripe is the real one.
+    pub real_stripe: bool,
+    /// The webhook secrets, where this pod has them.
+    pub webhook_secrets: Option<Vec<String>>,
+    /// Where customers reach the service.
+    pub frontend_url: String,
+    /// Pinecone.
+    pub pinecone: Option<Pinecone>,
+    /// Namespaces that the account allows for the index.
+    pub namespace_limit: u64,
+    /// `OpenAI`.
+    pub openai: Option<OpenAi>,
+    /// The mail server, or what is wrong with its setting.
+    pub mail: Option<Result<Mail, String>>,
+    /// Send a test e-mail to this address.
+    pub test_mail: Option<String>,
+    /// Where web is reached.
+    pub web_url: Option<String>,
+    /// Change nothing at the providers, and only warn of one that does not answer.
+    pub startup: bool,
+    /// The Plans, read once.
+    pub plans: OnceCell<Vec<Plan>>,
+}
+
+/// What a check found.
+pub enum Outcome {
+    /// All is well; a detail worth showing.
+    Ok(String),
+    /// Works, and will not always.
+    Warning(Problem),
+    /// Does not work.
+    Failed(Problem),
+    /// Could not be looked at, and why.
+    Skipped(String),
+}
+
+/// What is wrong, and what to do.
+pub struct Problem {
+    reason: String,
+    fix: String,
+}
+
+impl Outcome {
+    fn failed(reason: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Failed(Problem { reason: reason.into(), fix: fix.into() })
+    }
+
+    fn warning(reason: impl Into<String>, fix: impl Into<String>) -> Self {
+        Self::Warning(Problem { reason: reason.into(), fix: fix.into() })
+    }
+
+    /// A call that failed: an outage may be over by itself, anything else needs the fix.
+    fn of(target: &Target, error: &ProviderError, fix: &str) -> Self {
+        let outage = error.status.is_none_or(|status| status >= 500 || status == 429);
+        let fix =
+            if outage { "Check the provider's status page and this pod's way to it, then try again" } else { fix };
+        if outage && target.startup {
+            Self::warning(error.to_string(), fix)
+        } else {
+            Self::failed(error.to_string(), fix)
+        }
+    }
+}
+
+/// A check.
+pub struct Check {
+    /// Its area and name, such as `stripe/key`.
+    pub name: &'static str,
+    /// What is so when it passes.
+    pub title: &'static str,
+    /// Why it matters.
+    pub about: &'static str,
+    /// Whether a controller should rather not start. Anything else only warns at a start: a webhook endpoint, say, is
+    /// registered once there is something to call.
+    blocks_start: bool,
+    /// The check of the same area without which this one makes no sense.
+    needs: Option<&'static str>,
+    /// Whether it writes something at a provider, and takes it away again.
+    writes: bool,
+    run: for<'a> fn(&'a Target) -> BoxFuture<'a, Outcome>,
+}
+
+/// All checks, by area.
+pub fn checks() -> Vec<&'static [Check]> {
+    vec![kubernetes::CHECKS, stripe::CHECKS, pinecone::CHECKS, openai::CHECKS, mail::CHECKS, web::CHECKS, clock::CHECKS]
+}
+
+/// Runs all checks of the areas that are wanted; of all areas when none is named.
+pub async fn run(target: &Target, areas: &[String]) -> Report {
+    let wanted = |checks: &&[Check]| {
+        areas.is_empty() || checks.first().is_some_and(|c| areas.iter().any(|area| c.area() == area))
+    };
+    let findings = join_all(checks().into_iter().filter(wanted).map(|checks| area(target, checks))).await;
+    Report { findings: findings.concat() }
+}
+
+impl Check {
+    /// The part before the slash.
+    pub fn area(&self) -> &'static str {
+        self.name.split('/').next().unwrap_or(self.name)
+    }
+}
+
+async fn area(target: &Target, checks: &'static [Check]) -> Vec<Finding> {
+    let mut verdicts: HashMap<&str, Verdict> = HashMap::new();
+    let mut findings = Vec::new();
+    for check in checks {
+        let blocked = check.needs.filter(|needs| !matches!(verdicts.get(needs), Some(Verdict::Ok | Verdict::Warning)));
+        let outcome = match blocked {
+            Some(needs) => Outcome::Skipped(format!("{needs} did not pass")),
+            None if check.writes && target.startup => Outcome::Skipped("it writes, and this is a start".into()),
+            None => (check.run)(target).await,
+        };
+        let outcome = match outcome {
+            Outcome::Failed(problem) if target.startup && !check.blocks_start => Outcome::Warning(problem),
+            other => other,
+        };
+        let finding = Finding::of(check, outcome);
+        verdicts.insert(check.name, finding.verdict);
+        findings.push(finding);
+    }
+    findings
+}
+
+impl Target {
+    /// The Plans; none where they cannot be read, which the checks of Kubernetes report.
+    async fn plans(&self) -> &[Plan] {
+        self.plans
+            .get_or_init(|| async {
+                let Ok(client) = &self.kubernetes else { return Vec::new() };
+                let plans = kube::Api::<Plan>::all(client.clone());
+                plans.list(&kube::api::ListParams::default()).await.map(|list| list.items).unwrap_or_default()
+            })
+            .await
+    }
+
+    /// Embedding models that the Plans name; the default one without Plans.
+    async fn models(&self, model: fn(&Plan) -> &str, default: &str) -> Vec<String> {
+        let mut all: Vec<String> = self.plans().await.iter().map(|plan| model(plan).to_owned()).collect();
+        all.sort();
+        all.dedup();
+        if all.is_empty() { vec![default.into()] } else { all }
+    }
+}

@@ -1,0 +1,197 @@
+//! Pinecone: the key, the index, room for more tenants, and that one tenant's data stays its own.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::FutureExt;
+
+use super::{Check, Outcome, Target};
+use crate::providers::ProviderError;
+use crate::providers::pinecone::{Pinecone, Values, Vector};
+
+/// Waits for what was written to become visible.
+const LOOKS: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(3),
+    Duration::from_secs(6),
+];
+const KEY: &str = "Correct PINECONE_API_KEY";
+
+pub const CHECKS: &[Check] = &[
+    Check {
+        name: "pinecone/index",
+        blocks_start: true,
+        title: "the key is accepted and the index is there",
+        about: "All tenants are namespaces of this one index.",
+        needs: None,
+        writes: false,
+        run: |target| index(target).boxed(),
+    },
+    Check {
+        name: "pinecone/dimension",
+        blocks_start: true,
+        title: "the index has the dimension of the Plans' embedding models",
+        about: "Vectors of another dimension are refused, and every tenant of the plan would fail.",
+        needs: Some("pinecone/index"),
+        writes: false,
+        run: |target| dimension(target).boxed(),
+    },
+    Check {
+        name: "pinecone/capacity",
+        blocks_start: false,
+        title: "there is room for more namespaces",
+        about: "An index holds 100, 1,000 or 100,000 namespaces by Pinecone's plan; --pinecone-namespace-limit says which.",
+        needs: Some("pinecone/index"),
+        writes: false,
+        run: |target| capacity(target).boxed(),
+    },
+    Check {
+        name: "pinecone/namespace",
+        blocks_start: false,
+        title: "a namespace can be created and deleted",
+        about: "Each tenant gets one.",
+        needs: Some("pinecone/index"),
+        writes: true,
+        run: |target| namespace(target).boxed(),
+    },
+    Check {
+        name: "pinecone/isolation",
+        blocks_start: false,
+        title: "a query sees its own namespace only",
+        about: "Tenants are kept apart by namespaces.",
+        needs: Some("pinecone/namespace"),
+        writes: true,
+        run: |target| isolation(target).boxed(),
+    },
+];
+
+fn pinecone(target: &Target) -> Result<&Pinecone, Outcome> {
+    target.pinecone.as_ref().ok_or_else(|| Outcome::failed("PINECONE_API_KEY is not set", "Set it"))
+}
+
+async fn index(target: &Target) -> Outcome {
+    let pinecone = match pinecone(target) {
+        Ok(pinecone) => pinecone,
+        Err(outcome) => return outcome,
+    };
+    match pinecone.describe().await {
+        Ok(index) => Outcome::Ok(format!("{} at {}", index.name, index.host)),
+        Err(error) if error.is_not_found() => {
+            Outcome::failed(error.to_string(), "Create the index, or correct PINECONE_INDEX")
+        }
+        Err(error) => Outcome::of(target, &error, KEY),
+    }
+}
+
+async fn dimension(target: &Target) -> Outcome {
+    let (Ok(pinecone), Some(openai)) = (pinecone(target), &target.openai) else {
+        return Outcome::Skipped("needs OPENAI_API_KEY, to learn the models' dimensions".into());
+    };
+    let index = match pinecone.describe().await {
+        Ok(index) => index,
+        Err(error) => return Outcome::of(target, &error, KEY),
+    };
+    for model in target.models(|plan| &plan.spec.models.embedding, "text-embedding-3-small").await {
+        // A model that does not answer is reported by the check of OpenAI.
+        let Ok(vectors) = openai.embed(&model, &["preflight"]).await else { continue };
+        let wanted = vectors.first().map_or(0, Vec::len);
+        if wanted as u64 != index.dimension {
+            let reason = format!(
+                "{model} makes vectors of {wanted} numbers, the index {} takes {}",
+                index.name, index.dimension
+            );
+            return Outcome::failed(
+                reason,
+                "Name another embedding model in the Plan, or create an index of that dimension",
+            );
+        }
+    }
+    Outcome::Ok(index.dimension.to_string())
+}
+
+async fn capacity(target: &Target) -> Outcome {
+    let Ok(pinecone) = pinecone(target) else { return Outcome::Skipped(String::new()) };
+    let used = match pinecone.namespaces().await {
+        Ok(all) => all.len() as u64,
+        Err(error) => return Outcome::of(target, &error, KEY),
+    };
+    let limit = target.namespace_limit;
+    let reason = format!("{used} of {limit} namespaces are in use");
+    let fix = "Upgrade Pinecone's plan, or set --pinecone-namespace-limit to what yours allows";
+    if used >= limit {
+        Outcome::failed(reason, fix)
+    } else if used * 10 >= limit * 9 {
+        Outcome::warning(reason, fix)
+    } else {
+        Outcome::Ok(reason)
+    }
+}
+
+/// A name that is nobody's.
+fn name() -> String {
+    format!("preflight-{}", hex::encode(rand::random::<[u8; 6]>()))
+}
+
+async fn namespace(target: &Target) -> Outcome {
+    let Ok(pinecone) = pinecone(target) else { return Outcome::Skipped(String::new()) };
+    let name = name();
+    let made = async {
+        pinecone.create_namespace(&name).await?;
+        pinecone.delete_namespace(&name).await
+    };
+    match made.await {
+        Ok(()) => Outcome::Ok(String::new()),
+        Err(error) => Outcome::of(target, &error, "Give the key the right to write, and make room for namespaces"),
+    }
+}
+
+async fn isolation(target: &Target) -> Outcome {
+    let Ok(pinecone) = pinecone(target) else { return Outcome::Skipped(String::new()) };
+    let (own, other) = (name(), name());
+    let outcome = match look(pinecone, &own, &other).await {
+        Ok(Seen { own: true, other: false }) => Outcome::Ok(String::new()),
+        Ok(Seen { other: true, .. }) => Outcome::failed(
+            "a vector of one namespace was found from another",
+            "Do not take customers: ask Pinecone's support, and check what is behind PINECONE_URL",
+        ),
+        Ok(Seen { own: false, .. }) => Outcome::failed(
+            "a vector was stored, and a query did not find it within 10 seconds",
+            "Check Pinecone's status page: new tenants wait until their sample documents are found",
+        ),
+        Err(error) => Outcome::of(target, &error, "Give the key the right to write and query"),
+    };
+    for name in [own, other] {
+        drop(pinecone.delete_namespace(&name).await);
+    }
+    outcome
+}
+
+struct Seen {
+    own: bool,
+    other: bool,
+}
+
+async fn look(pinecone: &Pinecone, own: &str, other: &str) -> Result<Seen, ProviderError> {
+    let dimension = usize::try_from(pinecone.describe().await?.dimension).unwrap_or(0);
+    let mut numbers = vec![0.0; dimension];
+    if let Some(first) = numbers.first_mut() {
+        *first = 1.0;
+    }
+    let values = Values::encode(&numbers)?;
+    pinecone.create_namespace(own).await?;
+    pinecone.create_namespace(other).await?;
+    let vector = Vector { id: "preflight".into(), values: values.clone(), metadata: BTreeMap::new() };
+    pinecone.upsert(own, &[vector]).await?;
+    let mut seen = Seen { own: false, other: false };
+    for wait in LOOKS {
+        seen.own = !pinecone.query(own, &values, 1).await?.is_empty();
+        seen.other = !pinecone.query(other, &values, 1).await?.is_empty();
+        if seen.own || seen.other {
+            break;
+        }
+        tokio::time::sleep(wait).await;
+    }
+    Ok(seen)
+}

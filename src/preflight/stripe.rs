@@ -1,0 +1,213 @@
+//! Stripe: the key, the account, the Plans' prices, the webhook endpoint, and a subscription made and undone.
+
+use futures::FutureExt;
+use kube::ResourceExt;
+
+use super::{Check, Outcome, Target};
+use crate::providers::stripe::{EVENTS, Stripe};
+
+const KEY: &str = "Correct STRIPE_SECRET_KEY";
+
+pub const CHECKS: &[Check] = &[
+    Check {
+        name: "stripe/key",
+        blocks_start: true,
+        title: "the Stripe key is accepted",
+        about: "Payment links, subscriptions and refunds need it.",
+        needs: None,
+        writes: false,
+        run: |target| key(target).boxed(),
+    },
+    Check {
+        name: "stripe/mode",
+        blocks_start: false,
+        title: "a live key is used in production only",
+        about: "A live key moves real money. It does not belong to a set-up whose customers reach it by plain HTTP.",
+        needs: Some("stripe/key"),
+        writes: false,
+        run: |target| std::future::ready(mode(target)).boxed(),
+    },
+    Check {
+        name: "stripe/charges",
+        blocks_start: false,
+        title: "the account can charge",
+        about: "Stripe opens an account for charges after its verification.",
+        needs: Some("stripe/key"),
+        writes: false,
+        run: |target| charges(target).boxed(),
+    },
+    Check {
+        name: "stripe/prices",
+        blocks_start: false,
+        title: "every Plan's price is an active, recurring price of the same amount",
+        about: "Stripe charges its own price; what the Plan shows to people should be the same.",
+        needs: Some("stripe/key"),
+        writes: false,
+        run: |target| prices(target).boxed(),
+    },
+    Check {
+        name: "stripe/webhook",
+        blocks_start: false,
+        title: "a webhook endpoint gets the events that are needed",
+        about: "Without it, payments are noticed by the comparison every ten minutes only.",
+        needs: Some("stripe/key"),
+        writes: false,
+        run: |target| webhook(target).boxed(),
+    },
+    Check {
+        name: "stripe/webhook-secret",
+        blocks_start: false,
+        title: "the webhook secrets look like Stripe's",
+        about: "Checked where STRIPE_WEBHOOK_SECRET is set. With a wrong one, every webhook is refused.",
+        needs: None,
+        writes: false,
+        run: |target| std::future::ready(webhook_secret(target)).boxed(),
+    },
+    Check {
+        name: "stripe/subscription",
+        blocks_start: false,
+        title: "a subscription can be made and cancelled",
+        about: "With test keys only: a customer with a trial of the first Plan's price, both deleted again.",
+        needs: Some("stripe/prices"),
+        writes: true,
+        run: |target| subscription(target).boxed(),
+    },
+];
+
+fn stripe(target: &Target) -> Result<(&Stripe, &str), Outcome> {
+    let missing =
+        || Outcome::failed("STRIPE_SECRET_KEY is not set", "Set it to a secret or restricted key of Stripe's");
+    target.stripe.as_ref().map(|(stripe, key)| (stripe, key.as_str())).ok_or_else(missing)
+}
+
+fn live(key: &str) -> bool {
+    key.starts_with("sk_live_") || key.starts_with("rk_live_")
+}
+
+async fn key(target: &Target) -> Outcome {
+    let (stripe, key) = match stripe(target) {
+        Ok(both) => both,
+        Err(outcome) => return outcome,
+    };
+    match stripe.account().await {
+        Ok(account) => Outcome::Ok(format!("{}, {} mode", account.id, if live(key) { "live" } else { "test" })),
+        Err(error) => Outcome::of(target, &error, KEY),
+    }
+}
+
+fn mode(target: &Target) -> Outcome {
+    let Ok((_, key)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+    if !live(key) {
+        return Outcome::Ok("test key".into());
+    }
+    if !target.real_stripe {
+        return Outcome::warning(
+            "a live key is sent to something that is not Stripe",
+            "Use a test key, or leave STRIPE_URL unset",
+        );
+    }
+    if !target.frontend_url.starts_with("https://") {
+        let reason =
+            format!("a live key, and FRONTEND_URL is {:?}: this looks like a test set-up", target.frontend_url);
+        return Outcome::warning(reason, "Use a test key, or set FRONTEND_URL to your https:// address");
+    }
+    Outcome::Ok("live key".into())
+}
+
+async fn charges(target: &Target) -> Outcome {
+    let Ok((stripe, _)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+    match stripe.account().await {
+        Ok(account) if account.charges_enabled => Outcome::Ok(String::new()),
+        Ok(account) => Outcome::failed(
+            format!("{} may not charge yet", account.id),
+            "Complete the account's verification in Stripe's dashboard",
+        ),
+        Err(error) => Outcome::of(target, &error, KEY),
+    }
+}
+
+async fn prices(target: &Target) -> Outcome {
+    let Ok((stripe, _)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+    let mut count = 0;
+    for plan in target.plans().await {
+        let (name, shown) = (plan.name_any(), &plan.spec.monthly_price);
+        let Some(id) = &plan.spec.stripe_price_id else { continue };
+        let price = match stripe.price(id).await {
+            Ok(price) => price,
+            Err(error) if error.is_not_found() => {
+                let fix = format!("Create the price in Stripe, or correct spec.stripePriceId of Plan {name}");
+                return Outcome::failed(format!("Plan {name}: Stripe has no price {id}"), fix);
+            }
+            Err(error) => return Outcome::of(target, &error, KEY),
+        };
+        if !price.active || !price.recurring() {
+            let what = if price.active { "is not recurring" } else { "is not active" };
+            let fix = format!("Activate it, or name another in spec.stripePriceId of Plan {name}");
+            return Outcome::failed(format!("Plan {name}: price {id} {what}"), fix);
+        }
+        if price.unit_amount != Some(shown.amount) || price.currency != shown.currency {
+            let charged = price.unit_amount.map_or("a variable amount".into(), |a| format!("{a} {}", price.currency));
+            let reason = format!("Plan {name} shows {} {}, Stripe charges {charged}", shown.amount, shown.currency);
+            return Outcome::warning(reason, format!("Correct spec.monthlyPrice of Plan {name}"));
+        }
+        count += 1;
+    }
+    Outcome::Ok(format!("{count} prices"))
+}
+
+async fn webhook(target: &Target) -> Outcome {
+    let Ok((stripe, _)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+    let url = format!("{}/webhooks/stripe", target.frontend_url.trim_end_matches('/'));
+    let endpoints = match stripe.webhook_endpoints().await {
+        Ok(all) => all,
+        Err(error) => return Outcome::of(target, &error, KEY),
+    };
+    let ours: Vec<_> = endpoints.iter().filter(|e| e.url.ends_with("/webhooks/stripe")).collect();
+    let Some(endpoint) = ours.iter().find(|e| e.url == url).or(ours.first()) else {
+        let fix = format!("Add the endpoint {url} in Stripe's dashboard, or as README.md shows");
+        return Outcome::failed("no endpoint ends with /webhooks/stripe", fix);
+    };
+    if endpoint.status != "enabled" {
+        return Outcome::failed(format!("{} is {}", endpoint.url, endpoint.status), "Enable it in Stripe's dashboard");
+    }
+    let gets = |event: &str| endpoint.enabled_events.iter().any(|e| e == "*" || e == event);
+    let missing: Vec<_> = EVENTS.iter().copied().filter(|event| !gets(event)).collect();
+    if !missing.is_empty() {
+        return Outcome::failed(
+            format!("{} does not get {}", endpoint.url, missing.join(", ")),
+            "Add these events to it",
+        );
+    }
+    if endpoint.url != url {
+        let fix = "Correct FRONTEND_URL or the endpoint, unless another host leads to the same web";
+        return Outcome::warning(format!("the endpoint is {}, not {url}", endpoint.url), fix);
+    }
+    Outcome::Ok(endpoint.url.clone())
+}
+
+fn webhook_secret(target: &Target) -> Outcome {
+    let Some(secrets) = &target.webhook_secrets else {
+        return Outcome::Skipped("STRIPE_WEBHOOK_SECRET is web's".into());
+    };
+    match secrets.iter().position(|s| !s.starts_with("whsec_")) {
+        None => Outcome::Ok(format!("{} of them", secrets.len())),
+        Some(i) => Outcome::failed(
+            format!("number {} of STRIPE_WEBHOOK_SECRET does not start with whsec_", i + 1),
+            "Copy the endpoint's signing secret from Stripe's dashboard; it is not the API key",
+        ),
+    }
+}
+
+async fn subscription(target: &Target) -> Outcome {
+    let Ok((stripe, key)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+    if live(key) {
+        return Outcome::Skipped("not with a live key".into());
+    }
+    let Some(price) = target.plans().await.iter().find_map(|p| p.spec.stripe_price_id.clone()) else {
+        return Outcome::Skipped("no Plan has a Stripe price".into());
+    };
+    match stripe.try_subscription(&price).await {
+        Ok(()) => Outcome::Ok(String::new()),
+        Err(error) => Outcome::of(target, &error, "Give the key the right to write customers and subscriptions"),
+    }
+}

@@ -1,0 +1,34 @@
+//! The web pods.
+
+use std::time::Duration;
+
+use futures::FutureExt;
+
+use super::{Check, Outcome, Target};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+pub const CHECKS: &[Check] = &[Check {
+    name: "web/ready",
+    blocks_start: false,
+    title: "web answers and is ready",
+    about: "With --web-url only, which `helm test` sets. Web is ready when it reaches the API server and is not shutting down.",
+    needs: None,
+    writes: false,
+    run: |target| ready(target).boxed(),
+}];
+
+async fn ready(target: &Target) -> Outcome {
+    let Some(url) = &target.web_url else { return Outcome::Skipped("asked for with --web-url URL".into()) };
+    let url = format!("{}/readyz", url.trim_end_matches('/'));
+    let fix = "Look at the web pods: kubectl logs, kubectl describe";
+    let client = match reqwest::Client::builder().timeout(LIMIT).build() {
+        Ok(client) => client,
+        Err(error) => return Outcome::failed(error.to_string(), fix),
+    };
+    match client.get(&url).send().await {
+        Ok(answer) if answer.status().is_success() => Outcome::Ok(String::new()),
+        Ok(answer) => Outcome::failed(format!("{url} answers {}", answer.status()), fix),
+        Err(error) => Outcome::failed(format!("{url} does not answer: {error}"), fix),
+    }
+}

@@ -1,0 +1,107 @@
+//! What the preflight checks ask.
+
+use serde::Deserialize;
+use stripe_billing::subscription::{CancelSubscription, CreateSubscription, CreateSubscriptionItems};
+use stripe_client_core::{RequestBuilder, StripeMethod};
+use stripe_core::customer::{CreateCustomer, DeleteCustomer};
+
+use super::{Identified, List, ProviderError, Stripe};
+use crate::api::Timestamp;
+
+/// Events that a webhook endpoint must get.
+pub const EVENTS: [&str; 5] = [
+    "checkout.session.completed",
+    "checkout.session.expired",
+    "customer.subscription.created",
+    "customer.subscription.updated",
+    "customer.subscription.deleted",
+];
+
+/// The account of the key.
+#[derive(Deserialize)]
+pub struct Account {
+    /// `acct_...`
+    pub id: String,
+    /// Whether Stripe lets it charge.
+    #[serde(default)]
+    pub charges_enabled: bool,
+}
+
+/// A price.
+#[derive(Deserialize)]
+pub struct Price {
+    /// Whether it can be bought.
+    pub active: bool,
+    /// In the smallest unit of the currency.
+    pub unit_amount: Option<i64>,
+    /// ISO code in lower case.
+    pub currency: String,
+    recurring: Option<serde_json::Value>,
+}
+
+impl Price {
+    /// Whether it is a subscription's.
+    pub fn recurring(&self) -> bool {
+        self.recurring.as_ref().is_some_and(|r| !r.is_null())
+    }
+}
+
+/// Where Stripe sends events.
+#[derive(Deserialize)]
+pub struct WebhookEndpoint {
+    /// Its address.
+    pub url: String,
+    /// enabled or disabled.
+    #[serde(default)]
+    pub status: String,
+    /// The events that it gets; `*` for all.
+    #[serde(default)]
+    pub enabled_events: Vec<String>,
+}
+
+impl Stripe {
+    async fn look<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ProviderError> {
+        self.send(RequestBuilder::new(StripeMethod::Get, path), None).await
+    }
+
+    /// The account.
+    pub async fn account(&self) -> Result<Account, ProviderError> {
+        self.look("/account").await
+    }
+
+    /// A price by its id.
+    pub async fn price(&self, id: &str) -> Result<Price, ProviderError> {
+        self.look(&format!("/prices/{id}")).await
+    }
+
+    /// The first hundred endpoints; Stripe allows 16.
+    pub async fn webhook_endpoints(&self) -> Result<Vec<WebhookEndpoint>, ProviderError> {
+        Ok(self.look::<List<WebhookEndpoint>>("/webhook_endpoints").await?.data)
+    }
+
+    /// What Stripe's clock says, by the Date of an answer, whatever the answer is.
+    pub async fn clock(&self) -> Option<Timestamp> {
+        let answer = self.caller().client.get(&self.config.url).send().await.ok()?;
+        let date = answer.headers().get("date")?.to_str().ok()?;
+        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
+        Some(Timestamp::from_second(date.as_second()))
+    }
+
+    /// Makes a customer with a subscription in trial, and takes both away again.
+    pub async fn try_subscription(&self, price: &str) -> Result<(), ProviderError> {
+        let id = hex::encode(rand::random::<[u8; 8]>());
+        let customer = CreateCustomer::new().email("preflight@example.com").name("tenant-operator preflight");
+        let customer: Identified = self.once(customer, &format!("preflight-{id}-customer")).await?;
+        let made = self.subscribe(&customer.id, price, &id).await;
+        let _: Identified = self.read_as(DeleteCustomer::new(customer.id)).await?;
+        made
+    }
+
+    async fn subscribe(&self, customer: &str, price: &str, id: &str) -> Result<(), ProviderError> {
+        let mut item = CreateSubscriptionItems::new();
+        item.price = Some(price.to_owned());
+        let request = CreateSubscription::new().customer(customer).items([item]).trial_period_days(1u32);
+        let made: Identified = self.once(request, &format!("preflight-{id}-subscription")).await?;
+        self.read_as::<Identified>(CancelSubscription::new(made.id)).await.map(drop)
+    }
+}

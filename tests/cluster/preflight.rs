@@ -1,0 +1,392 @@
+//! Each preflight check is proven able to fail: a seeded fault turns it red. The cluster is this test's own, because what
+//! is checked belongs to a whole cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+use std::process::Output;
+
+use serde_json::{Value, json};
+use tenant_operator::dev::cluster::{Binaries, Cluster};
+use tenant_operator::preflight::checks;
+use tenant_operator::providers::stripe::EVENTS;
+use tenant_operator::sandbox::{Sandbox, SandboxConfig};
+use tokio::process::Command;
+
+use crate::support::{BINARY, ROOT, said};
+
+const FRONTEND: &str = "http://localhost:8080";
+const DEFINITION: &str = "tenants.tenant-operator.dev";
+
+/// A cluster and the providers, in order.
+struct Lab {
+    cluster: Cluster,
+    sandbox: Sandbox,
+    http: reqwest::Client,
+    folder: PathBuf,
+    /// Answers 200 to everything.
+    web: String,
+}
+
+/// A fault: what is done to the lab, the variables and arguments that differ, and what is done afterwards.
+#[derive(Default)]
+struct Seed {
+    check: &'static str,
+    faults: Vec<Value>,
+    kubectl: Vec<Vec<String>>,
+    undo: Vec<Vec<String>>,
+    env: Vec<(&'static str, String)>,
+    args: Vec<String>,
+    /// What the reason must say.
+    says: &'static str,
+    verdict: &'static str,
+}
+
+impl Lab {
+    async fn start() -> Self {
+        tenant_operator::cli::install_crypto();
+        let folder = std::env::temp_dir().join(format!("preflight-{}", std::process::id()));
+        drop(std::fs::remove_dir_all(&folder));
+        let binaries = Binaries::find().await.expect("etcd and kube-apiserver");
+        let cluster = Cluster::start(&binaries, &folder).await.expect("a control plane");
+        let config = SandboxConfig {
+            advertise: None,
+            listen: Ipv4Addr::LOCALHOST.into(),
+            ports: [0; 5],
+            webhook_secret: "whsec_lab".into(),
+            webhook_url: None,
+            latency_ms: 0,
+            data: None,
+        };
+        let sandbox = Sandbox::start(config).await.expect("a sandbox");
+        for (price, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19_900)] {
+            sandbox.add_price(price, amount, "usd");
+        }
+        let lab = Self { cluster, sandbox, http: reqwest::Client::new(), folder, web: ready().await };
+        lab.kubectl(&["apply", "-f", "crds/"]).await;
+        lab.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).await;
+        lab.kubectl(&["apply", "-f", "examples/plans.yaml"]).await;
+        let mut endpoint = vec![("url".to_owned(), format!("{FRONTEND}/webhooks/stripe"))];
+        endpoint.extend(EVENTS.iter().enumerate().map(|(i, event)| (format!("enabled_events[{i}]"), (*event).into())));
+        let url = format!("{}/v1/webhook_endpoints", lab.sandbox.stripe_url);
+        let made = lab.http.post(url).bearer_auth("sk_test_lab").form(&endpoint).send().await.expect("it answers");
+        assert!(made.status().is_success());
+        lab
+    }
+
+    async fn kubectl(&self, args: &[&str]) {
+        let kubectl = self.cluster.kubectl.as_ref().expect("kubectl");
+        let mut command = Command::new(kubectl);
+        command.arg("--kubeconfig").arg(&self.cluster.kubeconfig).args(args).current_dir(ROOT);
+        let output = command.output().await.expect("kubectl runs");
+        assert!(output.status.success(), "{args:?}: {}", said(&output));
+    }
+
+    async fn preflight(&self, env: &[(&'static str, String)], args: &[&str]) -> Output {
+        let s = &self.sandbox;
+        let mut command = Command::new(BINARY);
+        command
+            .arg("preflight")
+            .args(["--permissions", "--test-mail", "ops@example.com", "--web-url", &self.web])
+            .args(args)
+            .env_clear()
+            .env("KUBECONFIG", &self.cluster.kubeconfig)
+            .env("PINECONE_API_KEY", "pc-test")
+            .env("PINECONE_URL", &s.pinecone_url)
+            .env("OPENAI_API_KEY", "sk-test")
+            .env("OPENAI_BASE_URL", &s.openai_url)
+            .env("STRIPE_SECRET_KEY", "sk_test_lab")
+            .env("STRIPE_URL", &s.stripe_url)
+            .env("STRIPE_WEBHOOK_SECRET", "whsec_lab")
+            .env("SMTP_URL", format!("smtp://{}", s.smtp_addr))
+            .env("FRONTEND_URL", FRONTEND)
+            .envs(env.iter().map(|(name, value)| (*name, value.as_str())));
+        command.output().await.expect("it runs")
+    }
+
+    async fn findings(&self, env: &[(&'static str, String)], args: &[&str]) -> (i32, Vec<Value>) {
+        let output = self.preflight(env, &[&["-o", "json"], args].concat()).await;
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        (output.status.code().expect("a code"), report["findings"].as_array().expect("a list").clone())
+    }
+
+    /// Sows the fault, and takes it away again.
+    async fn sow(&self, seed: &Seed) -> (i32, Vec<Value>) {
+        for args in &seed.kubectl {
+            self.kubectl(&args.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        }
+        let faults = format!("{}/_sandbox/faults", self.sandbox.url);
+        for fault in &seed.faults {
+            self.http.post(&faults).json(fault).send().await.expect("it answers");
+        }
+        let mut args: Vec<_> = seed.args.iter().map(String::as_str).collect();
+        args.insert(0, seed.check.split('/').next().expect("an area"));
+        let found = self.findings(&seed.env, &args).await;
+        self.http.delete(&faults).send().await.expect("it answers");
+        for args in &seed.undo {
+            self.kubectl(&args.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        }
+        found
+    }
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// An answer of a provider's instead of the right one, as often as it is asked.
+fn answer(provider: &str, path: &str, status: u16, body: &Value) -> Value {
+    json!({"provider": provider, "path": path, "status": status, "body": body.to_string(), "times": 50})
+}
+
+fn revision(number: &str) -> Vec<String> {
+    words(&format!("annotate --overwrite crd {DEFINITION} tenant-operator.dev/crd-revision={number}"))
+}
+
+/// A web that is ready.
+async fn ready() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}", listener.local_addr().expect("its address"));
+    let routes = axum::Router::new().fallback(async || "ok");
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    url
+}
+
+/// An API server that answers every question like this; the one of the lab cannot be made older.
+async fn old_api_server(folder: &std::path::Path) -> PathBuf {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let config = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "old",
+        "clusters": [{"name": "old", "cluster": {"server": format!("http://{}", listener.local_addr().expect("its address"))}}],
+        "users": [{"name": "old", "user": {}}],
+        "contexts": [{"name": "old", "context": {"cluster": "old", "user": "old"}}],
+    });
+    let version = json!({"major": "1", "minor": "32", "gitVersion": "v1.32.9", "gitCommit": "", "gitTreeState": "",
+        "buildDate": "", "goVersion": "", "compiler": "", "platform": ""});
+    let routes = axum::Router::new().fallback(async move || axum::Json(version.clone()));
+    tokio::spawn(async move { axum::serve(listener, routes).await });
+    let path = folder.join("old");
+    std::fs::write(&path, config.to_string()).expect("a file");
+    path
+}
+
+/// A kubeconfig of somebody who may do nothing.
+fn nobody(lab: &Lab) -> String {
+    let text = std::fs::read_to_string(&lab.cluster.kubeconfig).expect("a file");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    config["users"][0]["user"]["as"] = json!("nobody");
+    let path = lab.folder.join("nobody");
+    std::fs::write(&path, config.to_string()).expect("a file");
+    path.display().to_string()
+}
+
+fn kubernetes_seeds(lab: &Lab, old: &std::path::Path) -> Vec<Seed> {
+    let failed = |check, says| Seed { check, says, verdict: "failed", ..Seed::default() };
+    vec![
+        Seed { env: vec![("KUBECONFIG", old.display().to_string())], ..failed("kubernetes/version", "v1.32.9") },
+        Seed { env: vec![("KUBECONFIG", "/nonexistent".into())], ..failed("kubernetes/version", "no cluster") },
+        Seed {
+            kubectl: vec![revision("0")],
+            undo: vec![words("apply -f crds/")],
+            ..failed("kubernetes/crds", "is of revision 0; this version needs 1")
+        },
+        Seed {
+            kubectl: vec![revision("99")],
+            undo: vec![words("apply -f crds/")],
+            verdict: "warning",
+            ..failed("kubernetes/crds", "newer than this version's")
+        },
+        Seed {
+            kubectl: vec![words("delete plans --all")],
+            undo: vec![words("apply -f examples/plans.yaml")],
+            verdict: "warning",
+            ..failed("kubernetes/plans", "there is none")
+        },
+        Seed { env: vec![("KUBECONFIG", nobody(lab))], ..failed("kubernetes/permissions", "may not: list tenants") },
+    ]
+}
+
+fn stripe_seeds() -> Vec<Seed> {
+    let failed = |check, says| Seed { check, says, verdict: "failed", ..Seed::default() };
+    let endpoint = |status: &str, events: &[&str]| {
+        let endpoint =
+            json!({"url": format!("{FRONTEND}/webhooks/stripe"), "status": status, "enabled_events": events});
+        vec![answer("stripe", "/v1/webhook_endpoints", 200, &json!({"data": [endpoint]}))]
+    };
+    let price = |change: Value| {
+        let mut price = json!({"id": "price", "active": true, "unit_amount": 4900, "currency": "usd", "recurring": {"interval": "month"}});
+        for (key, value) in change.as_object().into_iter().flatten() {
+            price[key] = value.clone();
+        }
+        vec![answer("stripe", "/v1/prices/price_starter_monthly", 200, &price)]
+    };
+    let none = json!({});
+    vec![
+        Seed { faults: vec![answer("stripe", "/v1/account", 401, &none)], ..failed("stripe/key", "Stripe") },
+        Seed { env: vec![("STRIPE_SECRET_KEY", String::new())], ..failed("stripe/key", "is not set") },
+        Seed {
+            env: vec![("STRIPE_SECRET_KEY", "sk_live_x".into())],
+            verdict: "warning",
+            ..failed("stripe/mode", "a live key")
+        },
+        Seed {
+            faults: vec![answer("stripe", "/v1/account", 200, &json!({"id": "acct_1", "charges_enabled": false}))],
+            ..failed("stripe/charges", "acct_1 may not charge yet")
+        },
+        Seed {
+            faults: vec![answer("stripe", "/v1/prices/price_pro", 404, &none)],
+            ..failed("stripe/prices", "Plan pro: Stripe has no price")
+        },
+        Seed { faults: price(json!({"active": false})), ..failed("stripe/prices", "is not active") },
+        Seed { faults: price(json!({"recurring": null})), ..failed("stripe/prices", "is not recurring") },
+        Seed {
+            faults: price(json!({"unit_amount": 1})),
+            verdict: "warning",
+            ..failed("stripe/prices", "Plan starter shows 4900 usd, Stripe charges 1 usd")
+        },
+        Seed {
+            faults: vec![answer("stripe", "/v1/webhook_endpoints", 200, &json!({"data": []}))],
+            ..failed("stripe/webhook", "no endpoint ends with")
+        },
+        Seed { faults: endpoint("disabled", &["*"]), ..failed("stripe/webhook", "is disabled") },
+        Seed {
+            faults: endpoint("enabled", &EVENTS[1..]),
+            ..failed("stripe/webhook", "does not get checkout.session.completed")
+        },
+        Seed {
+            env: vec![("FRONTEND_URL", "http://elsewhere.example".into())],
+            verdict: "warning",
+            ..failed("stripe/webhook", "not http://elsewhere")
+        },
+        Seed {
+            env: vec![("STRIPE_WEBHOOK_SECRET", "whsec_a,sk_test_b".into())],
+            ..failed("stripe/webhook-secret", "number 2")
+        },
+        Seed {
+            faults: vec![answer("stripe", "/v1/subscriptions", 403, &none)],
+            ..failed("stripe/subscription", "Stripe")
+        },
+        Seed {
+            faults: vec![
+                json!({"provider": "stripe", "path": "/", "status": 404, "date": "Wed, 25 Nov 2020 00:00:00 GMT", "times": 9}),
+            ],
+            ..failed("clock/skew", "ahead of Stripe's")
+        },
+    ]
+}
+
+fn other_seeds(lab: &Lab) -> Vec<Seed> {
+    let failed = |check, says| Seed { check, says, verdict: "failed", ..Seed::default() };
+    let host = lab.sandbox.pinecone_url.clone();
+    let index = json!({"name": "multi-tenant-rag", "dimension": 768, "host": host});
+    let away = words("--web-url http://127.0.0.1:9");
+    let found = json!({"matches": [{"id": "preflight", "score": 1.0}]});
+    let none = json!({});
+    vec![
+        Seed { env: vec![("PINECONE_INDEX", "other".into())], ..failed("pinecone/index", "no index named other") },
+        Seed { env: vec![("PINECONE_URL", "http://127.0.0.1:9".into())], ..failed("pinecone/index", "Pinecone") },
+        Seed {
+            faults: vec![answer("pinecone", "/indexes", 200, &index)],
+            ..failed("pinecone/dimension", "vectors of 1536 numbers, the index multi-tenant-rag takes 768")
+        },
+        Seed {
+            args: words("--pinecone-namespace-limit 0"),
+            ..failed("pinecone/capacity", "of 0 namespaces are in use")
+        },
+        Seed {
+            faults: vec![
+                json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 403, "times": 9}),
+            ],
+            ..failed("pinecone/namespace", "Pinecone")
+        },
+        Seed {
+            faults: vec![answer("pinecone", "/query", 200, &found)],
+            ..failed("pinecone/isolation", "found from another")
+        },
+        Seed { faults: vec![answer("openai", "/v1/embeddings", 404, &none)], ..failed("openai/embedding", "OpenAI") },
+        Seed { faults: vec![answer("openai", "/v1/chat", 401, &none)], ..failed("openai/chat", "OpenAI") },
+        Seed { env: vec![("SMTP_URL", "smtp://127.0.0.1:9".into())], ..failed("mail/smtp", "cannot be reached") },
+        Seed { args: away, ..failed("web/ready", "does not answer") },
+        Seed { env: vec![("SMTP_URL", "nonsense".into())], ..failed("mail/smtp", "SMTP_URL") },
+        Seed {
+            faults: vec![json!({"provider": "smtp", "method": "DATA", "path": "ops@example.com", "status": 550})],
+            ..failed("mail/test-mail", "did not take it")
+        },
+    ]
+}
+
+#[tokio::test]
+async fn every_check_passes_in_order_and_fails_by_its_fault() {
+    let lab = Lab::start().await;
+    let old = old_api_server(&lab.folder).await;
+    let (code, findings) = lab.findings(&[], &[]).await;
+    let all: BTreeSet<_> = checks().into_iter().flatten().map(|c| c.name).collect();
+    let seen: BTreeMap<_, _> = findings.iter().map(|f| (f["check"].as_str().expect("a name"), f)).collect();
+    assert_eq!(seen.keys().copied().collect::<BTreeSet<_>>(), all);
+    assert!(code == 0 && findings.iter().all(|f| f["verdict"] == "ok"), "{code} {findings:#?}");
+
+    let mut killed = BTreeSet::new();
+    for seed in kubernetes_seeds(&lab, &old).into_iter().chain(stripe_seeds()).chain(other_seeds(&lab)) {
+        let (code, findings) = lab.sow(&seed).await;
+        let found = findings.iter().find(|f| f["check"] == seed.check).expect("the check ran");
+        let reason = found["reason"].as_str().expect("a reason");
+        assert!(found["verdict"] == seed.verdict && reason.contains(seed.says), "{}: {found:#}", seed.check);
+        assert!(found["fix"].as_str().is_some_and(|fix| fix.len() > 5), "{found:#}");
+        let wanted = if findings.iter().any(|f| f["verdict"] == "failed") { 1 } else { 2 };
+        assert_eq!(code, wanted, "{}", seed.check);
+        killed.insert(seed.check);
+    }
+    assert_eq!(killed, all, "every check has a fault that turns it red");
+
+    // What was sown is gone, and so is what the checks made.
+    let (code, _) = lab.findings(&[], &[]).await;
+    assert_eq!(code, 0);
+    let state: Value = lab
+        .http
+        .get(format!("{}/_sandbox/state", lab.sandbox.url))
+        .send()
+        .await
+        .expect("it answers")
+        .json()
+        .await
+        .expect("JSON");
+    let alive = |kind: &str| {
+        state[kind]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter(|o| o["deleted"] != true && o["status"] != "canceled")
+            .count()
+    };
+    assert_eq!((alive("customer"), alive("subscription")), (0, 0), "nothing is left at Stripe");
+    strictness_and_text(&lab).await;
+    lab.cluster.stop().await;
+}
+
+/// Warnings exit with 2, or 1 where they count; the text has everything that the JSON has; a start is gentle with outages.
+async fn strictness_and_text(lab: &Lab) {
+    let warned = [("FRONTEND_URL", "http://elsewhere.example".to_owned())];
+    let strict = lab.preflight(&warned, &["stripe", "--strict"]).await;
+    assert_eq!(strict.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&lab.preflight(&warned, &["stripe"]).await.stdout).into_owned();
+    for finding in lab.findings(&warned, &["stripe"]).await.1 {
+        for key in ["title", "reason", "fix"] {
+            let part = finding[key].as_str().unwrap_or_default();
+            assert!(text.contains(part), "{part:?} is missing in:\n{text}");
+        }
+    }
+    let away = [("PINECONE_URL", "http://127.0.0.1:9".to_owned())];
+    let start = lab.preflight(&away, &["pinecone", "--startup"]).await;
+    assert_eq!(start.status.code(), Some(0), "{}", said(&start));
+    let no_endpoint = [("FRONTEND_URL", FRONTEND.to_owned()), ("SMTP_URL", "smtp://127.0.0.1:9".to_owned())];
+    let start = lab.preflight(&no_endpoint, &["mail", "--startup"]).await;
+    assert!(
+        start.status.success() && said(&start).contains("1 warnings"),
+        "not a reason to stay away: {}",
+        said(&start)
+    );
+    let wrong = [("PINECONE_INDEX", "other".to_owned())];
+    assert_eq!(lab.preflight(&wrong, &["pinecone", "--startup"]).await.status.code(), Some(1));
+    let unknown = lab.preflight(&[], &["strype"]).await;
+    assert!(!unknown.status.success() && said(&unknown).contains("there is no such area"), "{}", said(&unknown));
+}

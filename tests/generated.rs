@@ -1,0 +1,97 @@
+//! What is made from the code, and what must name the same things in several places: a difference fails.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const BINARY: &str = env!("CARGO_BIN_EXE_tenant-operator");
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(ROOT).join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+fn printed(args: &[&str]) -> String {
+    let output = Command::new(BINARY).args(args).output().expect("it runs");
+    assert!(output.status.success(), "{args:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
+#[test]
+fn references_are_those_of_the_code() {
+    for (args, path) in
+        [(&["crds", "--reference"][..], "docs/crds.md"), (&["preflight", "--reference"], "docs/preflight.md")]
+    {
+        assert!(printed(args) == read(path), "{path} has drifted: run `make generate`");
+    }
+    let check = Command::new(format!("{ROOT}/charts/generate")).arg("--check").output().expect("python3 runs");
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
+#[test]
+fn the_chart_has_the_definitions_and_reserved_fields_of_the_code() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("chart");
+    printed(&["crds", "--chart", &folder.display().to_string()]);
+    for file in ["crds/tenants.yaml", "crds/plans.yaml", "reserved.json"] {
+        let fresh = std::fs::read_to_string(folder.join(file)).expect("made");
+        let path = format!("charts/tenant-operator/files/{file}");
+        assert!(fresh == read(&path), "{path} has drifted: run `make generate`");
+    }
+}
+
+#[test]
+fn the_chart_is_of_the_same_version() {
+    let chart = read("charts/tenant-operator/Chart.yaml");
+    let version = env!("CARGO_PKG_VERSION");
+    assert!(
+        chart.contains(&format!("\nversion: {version}\n")) && chart.contains(&format!("\nappVersion: {version}\n"))
+    );
+}
+
+/// The words after a marker, to the end of their line.
+fn after(text: &str, marker: &str) -> BTreeSet<String> {
+    text.lines().filter_map(|line| line.trim().strip_prefix(marker)).map(|rest| rest.trim().to_owned()).collect()
+}
+
+#[test]
+fn every_alert_has_a_runbook_and_is_seen_to_fire() {
+    let alerts = after(&read("charts/tenant-operator/files/alerts.yaml"), "- alert:");
+    assert!(alerts.len() >= 8, "{alerts:?}");
+    let runbooks = after(&read("docs/runbooks.md"), "## ");
+    assert!(alerts == runbooks, "alerts {alerts:?} and runbooks {runbooks:?} differ");
+    let tests = read("tests/alerts/rules_test.yaml");
+    for alert in alerts {
+        let fires = tests
+            .match_indices(&format!("alertname: {alert}\n"))
+            .any(|(at, name)| tests[at + name.len()..].trim_start().starts_with("exp_alerts"));
+        assert!(fires, "{alert} is never seen to fire in tests/alerts");
+        assert!(
+            tests.contains(&format!("alertname: {alert}}}")),
+            "{alert} is never seen to stay silent in tests/alerts"
+        );
+    }
+}
+
+/// Metrics that alerts and dashboard read are metrics that the code has.
+#[test]
+fn alerts_and_dashboard_read_metrics_that_exist() {
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&read("charts/tenant-operator/files/dashboard.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels");
+    let exprs = panels.iter().filter_map(|panel| panel["targets"][0]["expr"].as_str());
+    let alerts = exprs.fold(read("charts/tenant-operator/files/alerts.yaml"), |all, expr| all + "\n" + expr);
+    let code = read("src/telemetry.rs");
+    let names = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| {
+        ["controller_", "onboarding_", "stripe_", "workqueue_", "provider_", "step_", "kubernetes_"]
+            .iter()
+            .any(|p| w.starts_with(p))
+    });
+    let mut count = 0;
+    for name in names {
+        let base =
+            ["_total", "_count", "_bucket"].iter().fold(name, |name, end| name.strip_suffix(end).unwrap_or(name));
+        assert!(code.contains(&format!("\"{base}\"")), "{name} is not a metric");
+        count += 1;
+    }
+    assert!(count > 18);
+}
