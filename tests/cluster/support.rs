@@ -240,7 +240,8 @@ impl World {
         }
     }
 
-    fn command(&self, subcommand: &str) -> Command {
+    /// One of the product's commands, with the settings of this world.
+    pub fn command(&self, subcommand: &str) -> Command {
         let s = &self.sandbox;
         let mut command = Command::new(BINARY);
         command

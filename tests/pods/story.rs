@@ -191,8 +191,7 @@ impl Story<'_> {
     async fn every_pod_is_killed(&self) {
         for pod in self.pods() {
             let name = pod["metadata"]["name"].as_str().expect("a name");
-            let container = pod["status"]["containerStatuses"][0]["containerID"].as_str().expect("a container");
-            self.node.kill_container(container.trim_start_matches("containerd://"));
+            self.kill(&pod);
             self.node.wait(&format!("{name} is restarted"), LIMIT, |_| {
                 let pods = self.pods();
                 let pod = pods.iter().find(|p| p["metadata"]["name"] == name).expect("still the same pod");
@@ -204,25 +203,36 @@ impl Story<'_> {
         step("every pod was killed with -9 and came back");
     }
 
+    /// Who holds the lease: the pod's name, and what tells its runs apart.
     fn leader(&self) -> String {
         let lease = self.node.get(&["lease", "tenant-operator-controller", "-n", NAMESPACE]);
-        let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-        // What follows the pod's name tells its runs apart.
-        holder.rsplit_once('-').map_or("", |(pod, _)| pod).to_owned()
+        lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()
     }
 
     /// The other replica takes over: at once when the leader ends in order, after the lease when it is killed.
     fn handed_over(&self) {
-        for (how, force) in [("ends in order", &[][..]), ("is killed", &["--force", "--grace-period=0"][..])] {
+        for how in ["ends in order", "is killed with -9"] {
             self.wait_ready(4);
             let leader = self.leader();
+            let (pod, _) = leader.rsplit_once('-').expect("a pod's name and more");
             let start = Instant::now();
-            let delete = ["delete", "pod", &leader, "-n", NAMESPACE, "--wait=false"];
-            self.node.kubectl(&[&delete[..], force].concat());
-            self.node.wait("another pod leads", LIMIT, |_| ![leader.as_str(), ""].contains(&self.leader().as_str()));
+            if how == "ends in order" {
+                self.node.kubectl(&["delete", "pod", pod, "-n", NAMESPACE, "--wait=false"]);
+            } else {
+                let pods = self.pods();
+                let pod = pods.iter().find(|p| p["metadata"]["name"] == pod).expect("the leader's pod");
+                self.kill(pod);
+            }
+            self.node.wait("another leads", LIMIT, |_| ![leader.as_str(), ""].contains(&self.leader().as_str()));
             step(&format!("the leader {how}: another leads after {:.1} s", start.elapsed().as_secs_f64()));
         }
         self.wait_ready(4);
+    }
+
+    /// Kills a pod's first process.
+    fn kill(&self, pod: &Value) {
+        let container = pod["status"]["containerStatuses"][0]["containerID"].as_str().expect("a container");
+        self.node.kill_container(container.trim_start_matches("containerd://"));
     }
 
     /// Requests and purchases go on while every pod is replaced, and while the release is rolled back.
