@@ -4,7 +4,7 @@
 # make bench  speed and memory, with ratios
 CARGO ?= cargo
 
-.PHONY: dev demo test bench fmt lint generate prerequisites
+.PHONY: dev demo test bench docs fmt lint generate prerequisites
 
 dev: prerequisites
 	$(CARGO) run --quiet -- dev
@@ -17,6 +17,10 @@ test: prerequisites
 
 bench: prerequisites
 	$(CARGO) bench --bench onboarding
+
+# The documentation as a site in target/site.
+docs:
+	tests/docs
 
 fmt:
 	$(CARGO) fmt
