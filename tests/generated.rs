@@ -95,3 +95,15 @@ fn alerts_and_dashboard_read_metrics_that_exist() {
     }
     assert!(count > 18);
 }
+
+/// What the README shows of an installation is part of docs/install.md, whose examples the tests on a node run.
+#[test]
+fn the_readme_installs_as_the_documentation_does() {
+    let (readme, install) = (read("README.md"), read("docs/install.md"));
+    let blocks = readme.split("\n```").skip(1).step_by(2).filter_map(|b| b.strip_prefix("sh trial\n"));
+    let lines: Vec<_> = blocks.flat_map(str::lines).collect();
+    assert!(!lines.is_empty());
+    for line in lines {
+        assert!(install.contains(&format!("\n{line}\n")), "docs/install.md has no {line:?}");
+    }
+}

@@ -26,23 +26,37 @@ pub struct Args {
     #[arg(long)]
     data: Option<std::path::PathBuf>,
     /// Ports of control, Stripe, Pinecone, `OpenAI` and SMTP; 0 takes any.
-    #[arg(long, value_delimiter = ',', num_args = 5, default_value = "0,0,0,0,0")]
-    ports: Vec<u16>,
+    #[arg(long, value_parser = ports, default_value = "0,0,0,0,0")]
+    ports: [u16; 5],
+    /// Prices that the Stripe stand-in knows, as ID=CENTS, comma-separated.
+    #[arg(long, value_delimiter = ',', value_parser = price, overrides_with = "prices")]
+    prices: Vec<(String, i64)>,
+}
+
+fn ports(text: &str) -> Result<[u16; 5], String> {
+    let ports: Result<Vec<u16>, _> = text.split(',').map(str::parse).collect();
+    ports.ok().and_then(|p| p.try_into().ok()).ok_or_else(|| "five port numbers, separated by commas".into())
+}
+
+fn price(text: &str) -> Result<(String, i64), String> {
+    let (id, cents) = text.split_once('=').ok_or("ID=CENTS, such as price_starter_monthly=4900")?;
+    Ok((id.into(), cents.parse().map_err(|e| format!("{cents}: {e}"))?))
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {
-    let mut ports = [0; 5];
-    ports.copy_from_slice(args.ports.get(..5).unwrap_or(&[0; 5]));
     let config = SandboxConfig {
         listen: args.listen,
         advertise: args.advertise,
-        ports,
+        ports: args.ports,
         webhook_secret: args.webhook_secret,
         webhook_url: args.webhook_url,
         latency_ms: args.latency_ms,
         data: args.data,
     };
     let sandbox = Sandbox::start(config).await?;
+    for (id, cents) in &args.prices {
+        sandbox.add_price(id, *cents, "usd");
+    }
     println!("SANDBOX_URL={}", sandbox.url);
     println!("STRIPE_URL={}", sandbox.stripe_url);
     println!("PINECONE_URL={}", sandbox.pinecone_url);

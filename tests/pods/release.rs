@@ -84,7 +84,7 @@ pub fn settings(node: &Node, providers: &Sandbox) -> String {
     assert_ne!(values, documented);
     let values = values.replace("https://app.example.com", "http://app.example.com");
     let values = format!(
-        "{values}\
+        "{values}\n\
          stripe: {{url: \"{}\", rate: 100}}\n\
          pinecone: {{url: \"{}\"}}\n\
          openai: {{baseUrl: \"{}\"}}\n\

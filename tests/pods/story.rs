@@ -39,6 +39,8 @@ pub async fn run(node: &Node) {
     node.shell(&documented("sh install"), &environment(&story.providers));
     story.find_web();
     step("installed by the documented commands");
+    let restricted = "pod-security.kubernetes.io/enforce=restricted";
+    node.kubectl(&["label", "namespace", NAMESPACE, restricted]);
     chart::every_variety_is_valid(node, &story.values);
     chart::wrong_input_is_refused(node, &story.values);
     chart::a_second_release_and_an_older_chart_are_refused(node, &story.values);

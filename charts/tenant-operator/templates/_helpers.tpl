@@ -96,6 +96,8 @@ annotations:
   value: sandbox
 - name: OPENAI_BASE_URL
   value: http://{{ $host }}:9003/v1
+- name: OPENAI_API_KEY
+  value: sandbox
 {{- else }}
 - name: PINECONE_URL
   value: {{ .Values.pinecone.url | quote }}
