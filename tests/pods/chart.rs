@@ -31,7 +31,7 @@ pub fn every_variety_is_valid(node: &Node, values: &str) {
     for (what, set) in [("minimal", MINIMAL), ("HA", HA), ("scoped", SCOPED), ("everything", EVERYTHING)] {
         node.helm(&["lint", "--strict", CHART, "-f", values, "--set", set]);
         let rendered =
-            node.helm(&["template", "rag", CHART, "-n", NAMESPACE, "--skip-tests", "-f", values, "--set", set]);
+            node.helm(&["template", "judged", CHART, "-n", NAMESPACE, "--skip-tests", "-f", values, "--set", set]);
         let documents =
             rendered.split("\n---\n").filter(|d| !FOREIGN.iter().any(|k| d.contains(&format!("kind: {k}\n"))));
         let path = node.folder.join("rendered.yaml");
@@ -51,7 +51,7 @@ fn refusal(output: &Output) -> String {
 /// One clear line each, before anything is installed.
 pub fn wrong_input_is_refused(node: &Node, values: &str) {
     let install = |set: &str| {
-        let args = ["install", "wrong", CHART, "-n", NAMESPACE, "-f", values, "--dry-run=server", "--set", set];
+        let args = ["upgrade", "rag", CHART, "-n", NAMESPACE, "-f", values, "--dry-run=server", "--set", set];
         refusal(&node.try_helm(&args))
     };
     for (set, says) in [
