@@ -95,6 +95,7 @@ impl WorkArgs {
             },
             concurrency: self.concurrency,
             listen,
+            more_routes: axum::Router::new(),
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.max(1)),
@@ -105,6 +106,7 @@ impl WorkArgs {
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let client = kube.client().await?;
-    let config = args.work.config(Some(args.listen));
+    let config =
+        ControllerConfig { more_routes: super::preflight::routes(kube)?, ..args.work.config(Some(args.listen)) };
     Ok(run_controller(client, config, args.providers.build()?, stop_signal()).await?)
 }

@@ -2,13 +2,15 @@
 
 use std::num::NonZeroU32;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use clap::ValueEnum;
-use tokio::sync::OnceCell;
+use axum::http::StatusCode;
+use clap::{Parser, ValueEnum};
+use tokio::sync::{Mutex, OnceCell};
 
 use super::KubeArgs;
-use crate::preflight::{Target, reference, run as run_checks};
+use crate::preflight::{Report, Target, reference, run as run_checks};
 use crate::providers::CallLimits;
 use crate::providers::mail::{Mail, MailConfig};
 use crate::providers::openai::{OpenAi, OpenAiConfig};
@@ -25,7 +27,7 @@ enum Output {
 }
 
 /// Exit codes: 0 when all is well, 1 when a check failed, 2 when there are warnings.
-#[derive(clap::Args)]
+#[derive(clap::Args, Clone)]
 pub struct Args {
     /// Run these areas only, comma-separated: kubernetes, stripe, pinecone, openai, mail, web, clock.
     #[arg(value_delimiter = ',')]
@@ -146,10 +148,44 @@ impl Args {
             mail,
             test_mail: self.test_mail,
             web_url: self.web_url,
+            writes: !self.startup,
             startup: self.startup,
             plans: OnceCell::new(),
         }
     }
+}
+
+/// How long a report stands for those who ask by HTTP.
+const STANDS: Duration = Duration::from_mins(1);
+
+/// `GET /preflight` for monitors: every check that writes nothing, at most once a minute. 200 when none failed, else 503.
+pub fn routes(kube: &KubeArgs) -> anyhow::Result<axum::Router> {
+    // With the pod's own variables, as `tenant-operator preflight` there would have.
+    let args = Alone::try_parse_from(["preflight"])?.args;
+    let (kube, last) = (kube.clone(), Arc::<Mutex<Option<(Instant, Report)>>>::default());
+    let report = move || {
+        let (kube, args, last) = (kube.clone(), args.clone(), last.clone());
+        async move {
+            // Who asks meanwhile waits for the same report.
+            let mut last = last.lock().await;
+            if last.as_ref().is_none_or(|(at, _)| at.elapsed() > STANDS) {
+                let target = Target { writes: false, ..args.target(&kube).await };
+                *last = Some((Instant::now(), run_checks(&target, &[]).await));
+            }
+            let report = last.as_ref().map(|(_, report)| report.clone());
+            let failed = report.as_ref().is_none_or(|r| r.exit_code(false) == 1);
+            let status = if failed { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+            (status, axum::Json(report))
+        }
+    };
+    Ok(axum::Router::new().route("/preflight", axum::routing::get(report)))
+}
+
+/// The arguments as a command of their own.
+#[derive(clap::Parser)]
+struct Alone {
+    #[command(flatten)]
+    args: Args,
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {

@@ -43,6 +43,7 @@ pub async fn serve(
     addr: SocketAddr,
     health: Health,
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+    more: Router,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(addr).await?;
     tracing::info!("health and metrics on http://{}", listener.local_addr()?);
@@ -51,6 +52,6 @@ pub async fn serve(
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(role))
         .route("/metrics", get(move || async move { ([("content-type", METRICS_TYPE)], metrics()) }));
-    tokio::spawn(async move { axum::serve(listener, routes).await });
+    tokio::spawn(async move { axum::serve(listener, routes.merge(more)).await });
     Ok(())
 }

@@ -87,6 +87,8 @@ pub struct ControllerConfig {
     pub concurrency: u16,
     /// Where health and metrics are served.
     pub listen: Option<std::net::SocketAddr>,
+    /// What else is served there.
+    pub more_routes: axum::Router,
     /// Leader election.
     pub lease: LeaseConfig,
 }
@@ -138,7 +140,7 @@ pub async fn run(
     ));
     if let Some(addr) = config.listen {
         let shown = context.clone();
-        health::serve(addr, health.clone(), move || shown.metrics_text()).await?;
+        health::serve(addr, health.clone(), move || shown.metrics_text(), config.more_routes.clone()).await?;
     }
     tracing::info!("waiting for the lease");
     let stop = stop.shared();

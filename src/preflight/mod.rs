@@ -57,7 +57,9 @@ pub struct Target {
     pub test_mail: Option<String>,
     /// Where web is reached.
     pub web_url: Option<String>,
-    /// Change nothing at the providers, and only warn of one that does not answer.
+    /// Whether something may be written at the providers, and taken away again.
+    pub writes: bool,
+    /// Whether only what keeps a controller from starting counts as failed; the rest warns.
     pub startup: bool,
     /// The Plans, read once.
     pub plans: OnceCell<Vec<Plan>>,
@@ -149,7 +151,7 @@ async fn area(target: &Target, checks: &'static [Check]) -> Vec<Finding> {
         let blocked = check.needs.filter(|needs| !matches!(verdicts.get(needs), Some(Verdict::Ok | Verdict::Warning)));
         let outcome = match blocked {
             Some(needs) => Outcome::Skipped(format!("{needs} did not pass")),
-            None if check.writes && target.startup => Outcome::Skipped("it writes, and this is a start".into()),
+            None if check.writes && !target.writes => Outcome::Skipped("it writes at the provider".into()),
             None => (check.run)(target).await,
         };
         let outcome = match outcome {

@@ -83,12 +83,16 @@ impl Lab {
     }
 
     async fn preflight(&self, env: &[(&'static str, String)], args: &[&str]) -> Output {
+        let mut command = self.command("preflight", env);
+        command.args(["--permissions", "--test-mail", "ops@example.com", "--web-url", &self.web]).args(args);
+        command.output().await.expect("it runs")
+    }
+
+    fn command(&self, subcommand: &str, env: &[(&'static str, String)]) -> Command {
         let s = &self.sandbox;
         let mut command = Command::new(BINARY);
         command
-            .arg("preflight")
-            .args(["--permissions", "--test-mail", "ops@example.com", "--web-url", &self.web])
-            .args(args)
+            .arg(subcommand)
             .env_clear()
             .env("KUBECONFIG", &self.cluster.kubeconfig)
             .env("PINECONE_API_KEY", "pc-test")
@@ -101,7 +105,7 @@ impl Lab {
             .env("SMTP_URL", format!("smtp://{}", s.smtp_addr))
             .env("FRONTEND_URL", FRONTEND)
             .envs(env.iter().map(|(name, value)| (*name, value.as_str())));
-        command.output().await.expect("it runs")
+        command
     }
 
     async fn findings(&self, env: &[(&'static str, String)], args: &[&str]) -> (i32, Vec<Value>) {
@@ -360,6 +364,7 @@ async fn every_check_passes_in_order_and_fails_by_its_fault() {
     };
     assert_eq!((alive("customer"), alive("subscription")), (0, 0), "nothing is left at Stripe");
     strictness_and_text(&lab).await;
+    monitors_ask_by_http(&lab).await;
     lab.cluster.stop().await;
 }
 
@@ -389,4 +394,42 @@ async fn strictness_and_text(lab: &Lab) {
     assert_eq!(lab.preflight(&wrong, &["pinecone", "--startup"]).await.status.code(), Some(1));
     let unknown = lab.preflight(&[], &["strype"]).await;
     assert!(!unknown.status.success() && said(&unknown).contains("there is no such area"), "{}", said(&unknown));
+}
+
+/// The controller tells monitors what the checks find, without writing anything, and without asking the providers anew for
+/// each of them.
+async fn monitors_ask_by_http(lab: &Lab) {
+    for (env, wanted) in [(vec![], 200), (vec![("PINECONE_INDEX", "other".to_owned())], 503)] {
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+        let mut command = lab.command("controller", &env);
+        let _controller =
+            command.args(["--listen", &format!("127.0.0.1:{port}")]).kill_on_drop(true).spawn().expect("it starts");
+        let url = format!("http://127.0.0.1:{port}/preflight");
+        let answer = loop {
+            match lab.http.get(&url).send().await {
+                Ok(answer) => break answer,
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            }
+        };
+        let status = answer.status();
+        let report: Value = answer.json().await.expect("JSON");
+        assert_eq!(status, wanted, "{report:#}");
+        let found = |check: &str| {
+            let findings = report["findings"].as_array().into_iter().flatten();
+            findings.clone().find(|f| f["check"] == check).map(|f| f["verdict"].clone())
+        };
+        assert_eq!(found("stripe/key"), Some(json!("ok")));
+        assert_eq!(found("stripe/subscription"), Some(json!("skipped")), "it would write");
+        let asked = async || {
+            let url = format!("{}/_sandbox/requests", lab.sandbox.url);
+            let log: Value = lab.http.get(url).send().await.expect("it answers").json().await.expect("JSON");
+            log.as_array().into_iter().flatten().filter(|r| r["path"] == "/v1/account").count()
+        };
+        let before = asked().await;
+        for _ in 0..5 {
+            assert_eq!(lab.http.get(&url).send().await.expect("it answers").status(), wanted);
+        }
+        assert_eq!(asked().await, before, "one report a minute is enough");
+    }
 }
