@@ -4,6 +4,7 @@ mod adopt;
 mod controller;
 mod crds;
 mod list;
+mod logs;
 mod open;
 mod preflight;
 mod provider_args;
@@ -83,6 +84,8 @@ enum Command {
     List(list::Args),
     /// Explain why a tenant is not Ready, and what to do.
     Why(why::Args),
+    /// Print what the operator's pods say of a tenant.
+    Logs(logs::Args),
     /// Print the URL that matters now: the payment link, or where the customer logs in.
     Open(open::Args),
     /// Print the completions of a shell, such as `source <(kubectl tenant completions bash)`.
@@ -206,6 +209,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Crds(args) => crds::run(&args),
         Command::List(args) => list::run(&cli.kube, args).await,
         Command::Why(args) => return why::run(&cli.kube, args).await,
+        Command::Logs(args) => logs::run(&cli.kube, args).await,
         Command::Open(args) => open::run(&cli.kube, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tenant-operator", &mut std::io::stdout());

@@ -137,6 +137,13 @@ impl Story<'_> {
     async fn first_customer(&self) {
         let start = Instant::now();
         let name = self.customer("first").await;
+        let logs = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"))
+            .args(["logs", &name, "-n", NAMESPACE, "--kubeconfig"])
+            .arg(&self.node.kubeconfig)
+            .output()
+            .expect("it runs");
+        let said = String::from_utf8_lossy(&logs.stdout).into_owned();
+        assert!(said.contains("phase changed") && said.starts_with("rag-"), "{said}");
         step(&format!("a signup through the Service is Active after {:.1} s", start.elapsed().as_secs_f64()));
         self.node.wait("the welcome e-mail is out", LIMIT, |_| {
             let conditions = self.tenant(&name)["status"]["conditions"].clone();
