@@ -13,6 +13,7 @@ use axum::routing::post;
 use serde_json::{Value, json};
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
+use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::support::{ROOT, WEBHOOK_SECRET, World, said};
@@ -183,4 +184,44 @@ async fn stripe_mock_takes_every_request_that_the_product_sends() {
         .form(&[("mode", "barter")]);
     assert_eq!(wrong.send().await.expect("stripe-mock answers").status(), 400);
     mock.kill().await.expect("it ends");
+}
+
+/// What kstatus says of a Tenant, by its own code.
+async fn kstatus(binary: &Path, world: &World, name: &str) -> String {
+    let tenant = world.tenants().get(name).await.expect("the Tenant");
+    let mut child = Command::new(binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kstatus starts");
+    let text = serde_json::to_vec(&tenant).expect("JSON");
+    child.stdin.take().expect("piped").write_all(&text).await.expect("it reads");
+    let output = child.wait_with_output().await.expect("it ends");
+    assert!(output.status.success());
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+#[tokio::test]
+async fn kstatus_understands_every_phase() {
+    let binary = target().join("kstatus");
+    let folder = format!("{ROOT}/tests/conformance/kstatus");
+    must(Command::new("go").args(["build", "-o"]).arg(&binary).arg(".").current_dir(folder)).await;
+    let world = World::start("kstatus").await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.wait("acme", "waiting for payment", |s| s.checkout.is_some()).await;
+    assert_eq!(kstatus(&binary, &world, "acme").await, "InProgress", "not usable yet");
+    world.fault(json!({"provider": "pinecone", "status": 503, "times": 1000})).await;
+    world.pay("acme").await;
+    world.wait("acme", "provisioning", |s| s.phase == Some(Phase::Provisioning)).await;
+    assert_eq!(kstatus(&binary, &world, "acme").await, "InProgress");
+    world.clear_faults().await;
+    world.wait("acme", "Active", |s| s.phase == Some(Phase::Active)).await;
+    assert_eq!(kstatus(&binary, &world, "acme").await, "Current");
+    world.fault(json!({"provider": "pinecone", "status": 400})).await;
+    world.create("unlucky", "paid", BillingMode::Stripe).await;
+    world.pay("unlucky").await;
+    world.wait("unlucky", "Failed", |s| s.phase == Some(Phase::Failed)).await;
+    assert_eq!(kstatus(&binary, &world, "unlucky").await, "Failed");
+    world.fault(json!({"provider": "pinecone", "method": "DELETE", "status": 503, "times": 1000})).await;
+    world.tenants().delete("acme", &Default::default()).await.expect("asked for");
+    world.wait("acme", "deleting", |s| s.phase == Some(Phase::Deleting)).await;
+    assert_eq!(kstatus(&binary, &world, "acme").await, "Terminating");
+    world.clear_faults().await;
+    world.wait_gone("acme").await;
 }
