@@ -60,3 +60,18 @@ fn install(module: &str, packages: &[&str], folder: &Path) {
         assert!(done.success(), "building {package} failed");
     }
 }
+
+/// Builds kube-score; a few seconds, once Go has it in its cache.
+pub fn kube_score() -> PathBuf {
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kube-score");
+    let done = Command::new("go")
+        .args(["build", "-o"])
+        .arg(&binary)
+        .arg("github.com/zegl/kube-score/cmd/kube-score")
+        .current_dir(format!("{ROOT}/cluster/score"))
+        .envs([("CGO_ENABLED", "0"), ("GOWORK", "off")])
+        .status()
+        .expect("go runs");
+    assert!(done.success(), "building kube-score failed");
+    binary
+}

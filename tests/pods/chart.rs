@@ -88,3 +88,34 @@ pub fn a_second_release_and_an_older_chart_are_refused(node: &Node, values: &str
     node.kubectl(&["patch", "crd", definition, "--type=merge", "-p", &back]);
     step("a second release and an older chart are refused, each with one clear line");
 }
+
+/// What kube-score finds and we do otherwise, with the reason.
+const ANSWERED: [&str; 4] = [
+    // A limit throttles a pod that has work while the node idles; the request is what scheduling needs.
+    "--ignore-container-cpu-limit",
+    // The tag is a version, whose image never changes.
+    "--ignore-test=container-image-pull-policy",
+    // Topology spread constraints do the same, over zones as well.
+    "--ignore-test=deployment-has-host-podantiaffinity",
+    // What a provider's addresses are is not ours to know: policies limit who comes in.
+    "--ignore-test=pod-networkpolicy",
+];
+
+/// Every finding of kube-score's is answered.
+pub fn kube_score_has_nothing_to_add(node: &Node, values: &str) {
+    let set = "networkPolicy.enabled=true";
+    let rendered =
+        node.helm(&["template", "judged", CHART, "-n", NAMESPACE, "--skip-tests", "-f", values, "--set", set]);
+    let path = node.folder.join("judged.yaml");
+    std::fs::write(&path, rendered).expect("a file");
+    let kube_score = crate::binaries::kube_score();
+    let score = |ignore: &[&str]| {
+        let output =
+            std::process::Command::new(&kube_score).arg("score").arg(&path).args(ignore).output().expect("it runs");
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (good, said) = score(&ANSWERED);
+    assert!(good, "{said}");
+    assert!(!score(&[]).0, "what is answered is still found");
+    step("kube-score finds nothing that is not answered");
+}

@@ -42,6 +42,7 @@ pub async fn run(node: &Node) {
     let restricted = "pod-security.kubernetes.io/enforce=restricted";
     node.kubectl(&["label", "namespace", NAMESPACE, restricted]);
     chart::every_variety_is_valid(node, &story.values);
+    chart::kube_score_has_nothing_to_add(node, &story.values);
     chart::wrong_input_is_refused(node, &story.values);
     chart::a_second_release_and_an_older_chart_are_refused(node, &story.values);
     story.tested().await;
