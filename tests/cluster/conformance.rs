@@ -213,7 +213,7 @@ async fn kstatus_understands_every_phase() {
     world.clear_faults().await;
     world.wait("acme", "Active", |s| s.phase == Some(Phase::Active)).await;
     assert_eq!(kstatus(&binary, &world, "acme").await, "Current");
-    world.fault(json!({"provider": "pinecone", "status": 400})).await;
+    world.fault(json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 400})).await;
     world.create("unlucky", "paid", BillingMode::Stripe).await;
     world.pay("unlucky").await;
     world.wait("unlucky", "Failed", |s| s.phase == Some(Phase::Failed)).await;

@@ -30,7 +30,7 @@ async fn why_says_what_the_conditions_say_and_what_to_do() {
     let open = tenant(&["open", "acme", "-n", ns]).await;
     assert_eq!(said(&open).trim(), status.checkout.expect("a link").url);
 
-    world.fault(json!({"provider": "pinecone", "status": 400})).await;
+    world.fault(json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 400})).await;
     world.pay("acme").await;
     let status = world.wait("acme", "Failed", |s| s.phase == Some(Phase::Failed)).await;
     let text = said(&tenant(&["why", "acme", "-n", ns]).await);

@@ -158,7 +158,7 @@ impl Story<'_> {
     /// who never pays.
     async fn what_goes_wrong(&self) {
         let (unpaid, _) = self.sign_up("unpaid").await;
-        let fault = json!({"provider": "pinecone", "status": 400, "times": 3});
+        let fault = json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 400});
         let faults = format!("{}/_sandbox/faults", self.providers.url);
         self.http.post(faults).json(&fault).send().await.expect("the sandbox answers");
         let (failed, url) = self.sign_up("failed").await;
