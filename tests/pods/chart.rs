@@ -90,9 +90,11 @@ pub fn a_second_release_and_an_older_chart_are_refused(node: &Node, values: &str
 }
 
 /// What kube-score finds and we do otherwise, with the reason.
-const ANSWERED: [&str; 4] = [
+const ANSWERED: [&str; 5] = [
     // A limit throttles a pod that has work while the node idles; the request is what scheduling needs.
     "--ignore-container-cpu-limit",
+    // Nothing is written: the root is read-only. A node that does not isolate local storage could not take the pods.
+    "--ignore-test=container-ephemeral-storage-request-and-limit",
     // The tag is a version, whose image never changes.
     "--ignore-test=container-image-pull-policy",
     // Topology spread constraints do the same, over zones as well.
