@@ -284,12 +284,36 @@ impl Node {
         {
             std::thread::sleep(Duration::from_millis(200));
         }
-        for mut daemon in self.daemons.drain(..).rev() {
+        let end = |mut daemon: Child| {
             drop(daemon.kill());
             drop(daemon.wait());
-        }
+        };
+        // The kubelet first, which would start again what is ended next.
+        self.daemons.pop().map(end);
+        self.end_containers();
+        self.daemons.drain(..).rev().for_each(end);
         drop(Command::new(self.built("kube-proxy")).args(["--cleanup", "--proxy-mode=nftables"]).output());
         drop(Command::new("ip").args(["link", "delete", BRIDGE]).output());
+    }
+}
+
+impl Node {
+    /// Containers that are still there, what keeps them, and the file systems that they saw.
+    fn end_containers(&self) {
+        let socket = self.path("ctrd.sock");
+        let ctr = |args: &[&str]| Command::new("ctr").args(["-a", &socket, "-n", "k8s.io"]).args(args).output();
+        if let Ok(tasks) = ctr(&["tasks", "ls", "-q"]) {
+            for task in String::from_utf8_lossy(&tasks.stdout).lines() {
+                drop(ctr(&["tasks", "kill", "-a", "-s", "SIGKILL", task]));
+                drop(ctr(&["tasks", "delete", "-f", task]));
+            }
+        }
+        let folder = self.folder.display().to_string();
+        let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+        let ours = mounts.lines().rev().filter_map(|line| line.split(' ').nth(1)).filter(|at| at.starts_with(&folder));
+        for at in ours {
+            drop(Command::new("umount").args(["-l", at]).output());
+        }
     }
 }
 
