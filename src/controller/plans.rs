@@ -10,8 +10,8 @@ use serde_json::json;
 
 use super::context::Context;
 use super::kubernetes::FIELD_MANAGER;
-use super::watch::Scope;
-use crate::api::{GROUP, Plan, Tenant};
+use super::watch::{Scope, within};
+use crate::api::{GROUP, Plan};
 
 /// How often plans and their tenants are compared.
 const EVERY: Duration = Duration::from_secs(2);
@@ -44,8 +44,7 @@ pub async fn protect(context: Arc<Context>, scopes: Vec<Scope>) {
 /// The tenants of a scope, by their plan.
 fn users(context: &Context, scope: &Scope) -> HashMap<String, Vec<String>> {
     let mut users: HashMap<String, Vec<String>> = HashMap::new();
-    let here = |tenant: &Tenant| scope.as_deref().is_none_or(|namespace| tenant.place().namespace == namespace);
-    for tenant in context.caches.tenants.all_where(here) {
+    for tenant in context.caches.tenants.all_where(|tenant| within(scope, tenant)) {
         users.entry(tenant.spec.plan.clone()).or_default().push(tenant.place().to_string());
     }
     users

@@ -30,6 +30,11 @@ pub struct Fillers {
     pub secrets: Vec<Filler<SeenSecret>>,
 }
 
+/// Whether a Tenant is in a scope.
+pub fn within(scope: &Scope, tenant: &Tenant) -> bool {
+    scope.as_deref().is_none_or(|namespace| tenant.place().namespace == namespace)
+}
+
 /// The objects of a scope.
 pub fn scoped<K>(client: &Client, scope: &Scope) -> Api<K>
 where
@@ -44,9 +49,10 @@ pub fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scopes: &[Scope], 
     let config = || watcher::Config::default().any_semantic();
     for (scope, mut filler) in scopes.iter().zip(fillers.tenants) {
         let (events, c) = (watch(scoped::<Tenant>(client, scope), config()), context.clone());
+        let scope = scope.clone();
         tasks.spawn(follow(events.boxed(), slim_tenant, move |event| {
             filler.apply(event, Tenant::clone);
-            on_tenant(&c, event);
+            on_tenant(&c, &scope, event);
         }));
     }
     for mut filler in fillers.plans {
@@ -103,7 +109,7 @@ fn slim_plan(plan: &mut Plan) {
     plan.managed_fields_mut().clear();
 }
 
-fn on_tenant(context: &Context, event: &Event<Tenant>) {
+fn on_tenant(context: &Context, scope: &Scope, event: &Event<Tenant>) {
     match event {
         Event::Apply(tenant) => {
             take_in(context, tenant);
@@ -119,7 +125,7 @@ fn on_tenant(context: &Context, event: &Event<Tenant>) {
         Event::Init => {}
         // Only now does the cache hold what was listed.
         Event::InitDone => {
-            for tenant in context.caches.tenants.all() {
+            for tenant in context.caches.tenants.all_where(|tenant| within(scope, tenant)) {
                 context.queue.add(Key::of(&tenant), listed(&tenant));
             }
         }
