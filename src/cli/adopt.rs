@@ -5,7 +5,7 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use super::KubeArgs;
+use super::{KubeArgs, TenantArgs};
 use crate::api::{KEEP_DATA_ANNOTATION, PROOF_ANNOTATION, Tenant};
 use crate::operator_keys::IdentityKey;
 
@@ -16,11 +16,8 @@ use crate::operator_keys::IdentityKey;
 /// first, with the annotation `tenant-operator.dev/keep-data=true`: an id that another object holds is refused.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The Tenant's name.
-    name: String,
-    /// Its namespace; otherwise the kubeconfig's.
-    #[arg(long, short)]
-    namespace: Option<String>,
+    #[command(flatten)]
+    tenant: TenantArgs,
     /// The namespace of the operator's own Secrets.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
@@ -28,11 +25,9 @@ pub struct Args {
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let client = kube.client().await?;
-    let api: Api<Tenant> = match &args.namespace {
-        Some(namespace) => Api::namespaced(client.clone(), namespace),
-        None => Api::default_namespaced(client.clone()),
-    };
-    let tenant = api.get(&args.name).await?;
+    let TenantArgs { name, .. } = &args.tenant;
+    let api = args.tenant.api(client.clone());
+    let tenant = api.get(name).await?;
     let Some(id) = &tenant.spec.tenant_id else {
         bail!("tenant {} has no spec.tenantId; the controller gives it one of its own", tenant.place());
     };
@@ -40,7 +35,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         format!("no identity key in namespace {}: set --operator-namespace", args.operator_namespace)
     })?;
     if tenant.uid().as_ref() == Some(id) || identity.has_proof(&tenant) {
-        println!("tenant/{} already holds tenant id {id}", args.name);
+        println!("tenant/{name} already holds tenant id {id}");
         return Ok(());
     }
     let all: Api<Tenant> = Api::all(client);
@@ -57,7 +52,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let change = json!({
         "metadata": {"resourceVersion": tenant.resource_version(), "annotations": {PROOF_ANNOTATION: proof}},
     });
-    api.patch(&args.name, &PatchParams::default(), &Patch::Merge(change)).await?;
-    println!("tenant/{} now holds tenant id {id}", args.name);
+    api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
+    println!("tenant/{name} now holds tenant id {id}");
     Ok(())
 }

@@ -4,7 +4,7 @@ use comfy_table::{Table, presets};
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::KubeArgs;
+use super::{KubeArgs, tenants};
 use crate::api::{Phase, Tenant, conditions};
 
 /// Objects a page.
@@ -33,11 +33,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         anyhow::bail!("{phase} is not a phase: use one such as PendingPayment, Provisioning, Active or Failed");
     }
     let client = kube.client().await?;
-    let api: Api<Tenant> = match &args.namespace {
-        _ if args.all_namespaces => Api::all(client),
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::default_namespaced(client),
-    };
+    let namespace = args.namespace.as_deref();
+    let api = if args.all_namespaces { Api::all(client) } else { tenants(client, namespace) };
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["NAMESPACE", "NAME", "PLAN", "PHASE", "REASON", "MESSAGE"]);
     let mut params = ListParams::default().limit(PAGE);

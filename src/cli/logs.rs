@@ -26,7 +26,7 @@ pub struct Args {
 /// Prints the lines that name the tenant, of all pods and of the container before a restart, in the order of time.
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let client = kube.client().await?;
-    let tenant = args.tenant.api(kube).await?.get(&args.tenant.name).await?;
+    let tenant = args.tenant.api(client.clone()).get(&args.tenant.name).await?;
     let pods: Api<Pod> = match &args.operator_namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),

@@ -61,12 +61,16 @@ pub(crate) struct TenantArgs {
 
 impl TenantArgs {
     /// The Tenants of its namespace.
-    async fn api(&self, kube: &KubeArgs) -> anyhow::Result<Api<Tenant>> {
-        let client = kube.client().await?;
-        Ok(match &self.namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::default_namespaced(client),
-        })
+    fn api(&self, client: Client) -> Api<Tenant> {
+        tenants(client, self.namespace.as_deref())
+    }
+}
+
+/// The Tenants of a namespace; of the kubeconfig's when absent.
+fn tenants(client: Client, namespace: Option<&str>) -> Api<Tenant> {
+    match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::default_namespaced(client),
     }
 }
 

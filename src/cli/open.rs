@@ -17,7 +17,7 @@ pub struct Args {
 
 /// Prints the payment link of a tenant that has not paid, and where the customer logs in otherwise.
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
-    let api: Api<Tenant> = args.tenant.api(kube).await?;
+    let api: Api<Tenant> = args.tenant.api(kube.client().await?);
     let status = api.get(&args.tenant.name).await?.status.unwrap_or_default();
     match (status.phase, status.checkout) {
         (None | Some(Phase::PendingPayment), Some(checkout)) => println!("{}", checkout.url),

@@ -16,7 +16,7 @@ pub struct Args {
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let TenantArgs { name, .. } = &args.tenant;
-    let api: Api<Tenant> = args.tenant.api(kube).await?;
+    let api: Api<Tenant> = args.tenant.api(kube.client().await?);
     let status = api.get(name).await?.status.unwrap_or_default();
     let namespace = conditions::get(&status.conditions, conditions::NAMESPACE_READY);
     let missing = namespace.is_some_and(|c| c.reason == "NamespaceMissing");

@@ -16,7 +16,7 @@ pub struct Args {
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let api: Api<Tenant> = args.tenant.api(kube).await?;
+    let api: Api<Tenant> = args.tenant.api(kube.client().await?);
     let tenant = api.get(&args.tenant.name).await?;
     println!("{}", explain(&tenant, Timestamp::now()));
     let ready = tenant.status.is_some_and(|s| conditions::is_true(&s.conditions, conditions::READY));

@@ -13,7 +13,7 @@ use tenant_operator::providers::stripe::EVENTS;
 use tenant_operator::sandbox::{Sandbox, SandboxConfig};
 use tokio::process::Command;
 
-use crate::support::{BINARY, ROOT, said};
+use crate::support::{BINARY, ROOT, providers, said};
 
 const FRONTEND: &str = "http://localhost:8080";
 const DEFINITION: &str = "tenants.tenant-operator.dev";
@@ -89,20 +89,13 @@ impl Lab {
     }
 
     fn command(&self, subcommand: &str, env: &[(&'static str, String)]) -> Command {
-        let s = &self.sandbox;
         let mut command = Command::new(BINARY);
         command
             .arg(subcommand)
             .env_clear()
             .env("KUBECONFIG", &self.cluster.kubeconfig)
-            .env("PINECONE_API_KEY", "pc-test")
-            .env("PINECONE_URL", &s.pinecone_url)
-            .env("OPENAI_API_KEY", "sk-test")
-            .env("OPENAI_BASE_URL", &s.openai_url)
-            .env("STRIPE_SECRET_KEY", "sk_test_lab")
-            .env("STRIPE_URL", &s.stripe_url)
+            .envs(providers(&self.sandbox))
             .env("STRIPE_WEBHOOK_SECRET", "whsec_lab")
-            .env("SMTP_URL", format!("smtp://{}", s.smtp_addr))
             .env("FRONTEND_URL", FRONTEND)
             .envs(env.iter().map(|(name, value)| (*name, value.as_str())));
         command

@@ -146,6 +146,19 @@ impl Drop for Process {
     }
 }
 
+/// The settings by which the product finds the providers' stand-ins.
+pub fn providers(sandbox: &Sandbox) -> [(&'static str, String); 7] {
+    [
+        ("PINECONE_API_KEY", "pc-test".into()),
+        ("PINECONE_URL", sandbox.pinecone_url.clone()),
+        ("OPENAI_API_KEY", "sk-test".into()),
+        ("OPENAI_BASE_URL", sandbox.openai_url.clone()),
+        ("STRIPE_SECRET_KEY", "sk_test_test".into()),
+        ("STRIPE_URL", sandbox.stripe_url.clone()),
+        ("SMTP_URL", format!("smtp://{}", sandbox.smtp_addr)),
+    ]
+}
+
 /// A test's own world.
 pub struct World {
     pub client: Client,
@@ -249,15 +262,9 @@ impl World {
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .env("POD_NAMESPACE", &self.namespace)
-            .env("PINECONE_API_KEY", "pc-test")
-            .env("PINECONE_URL", &s.pinecone_url)
-            .env("OPENAI_API_KEY", "sk-test")
-            .env("OPENAI_BASE_URL", &s.openai_url)
-            .env("STRIPE_SECRET_KEY", "sk_test_test")
-            .env("STRIPE_URL", &s.stripe_url)
+            .envs(providers(s))
             .env("STRIPE_RATE", "500")
             .env("STRIPE_WEBHOOK_SECRET", format!("whsec_old,{WEBHOOK_SECRET}"))
-            .env("SMTP_URL", format!("smtp://{}", s.smtp_addr))
             .env("ALERT_WEBHOOK_URL", format!("{}/_sandbox/alerts", s.url))
             .stdin(Stdio::null());
         command

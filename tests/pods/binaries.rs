@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use sha2::{Digest, Sha256};
+use tenant_operator::dev::cluster::{cache_folder, linker_flags};
 
 use crate::{ROOT, step};
 
@@ -19,12 +19,7 @@ const DNS: [&str; 1] = ["github.com/coredns/coredns"];
 /// Builds what is missing, and answers the folder.
 pub fn build() -> PathBuf {
     let sums = ["node", "dns"].map(|module| std::fs::read(format!("{ROOT}/cluster/{module}/go.sum")).expect("go.sum"));
-    let key = hex::encode(&Sha256::digest(sums.concat())[..8]);
-    let home = std::env::var_os("XDG_CACHE_HOME")
-        .map(PathBuf::from)
-        .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
-        .expect("XDG_CACHE_HOME or HOME");
-    let done = home.join("tenant-operator").join(format!("node-{key}"));
+    let done = cache_folder("node", &sums.concat()).expect("a place for them");
     if !done.is_dir() {
         let work = done.with_extension(format!("build-{}", std::process::id()));
         step("building helm, kubelet and the rest of a node from source, once: about 15 minutes on 2 cores ...");
@@ -35,19 +30,8 @@ pub fn build() -> PathBuf {
     done
 }
 
-fn version() -> String {
-    let module = std::fs::read_to_string(format!("{ROOT}/cluster/node/go.mod")).expect("go.mod");
-    let line = module.lines().find_map(|line| line.trim().strip_prefix("k8s.io/kubernetes v"));
-    line.and_then(|line| line.split(' ').next()).expect("the version of Kubernetes").to_owned()
-}
-
 fn install(module: &str, packages: &[&str], folder: &Path) {
-    let version = version();
-    let mut parts = version.split('.');
-    let (major, minor) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-    // Without a version, kubectl and helm refuse the server's answer.
-    let base = "k8s.io/component-base/version";
-    let flags = format!("-s -w -X {base}.gitVersion=v{version} -X {base}.gitMajor={major} -X {base}.gitMinor={minor}");
+    let flags = linker_flags(&std::fs::read_to_string(format!("{ROOT}/cluster/node/go.mod")).expect("go.mod"));
     for package in packages {
         step(&format!("  {package}"));
         let done = Command::new("go")

@@ -64,7 +64,7 @@ impl Binaries {
         if let (Some(etcd), Some(apiserver)) = (on_path("etcd"), on_path("kube-apiserver")) {
             return Ok(Self { etcd, apiserver, kubectl: on_path("kubectl") });
         }
-        let cache = cache_folder()?;
+        let cache = cache_folder("kubernetes", GO_SUM.as_bytes())?;
         if let Some(built) = Self::in_folder(&cache) {
             return Ok(built);
         }
@@ -73,22 +73,33 @@ impl Binaries {
     }
 }
 
-/// Keyed by the lock file: a new release of Kubernetes is built beside the old one.
-fn cache_folder() -> Result<PathBuf, BinariesError> {
+/// Where programs of this kind are kept. Keyed by the lock file: a new release is built beside the old one.
+pub fn cache_folder(kind: &str, go_sum: &[u8]) -> Result<PathBuf, BinariesError> {
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")))
         .ok_or(BinariesError::NoHome)?;
-    let key = hex::encode(&Sha256::digest(GO_SUM)[..8]);
-    Ok(base.join("tenant-operator").join(format!("kubernetes-{key}")))
+    let key = hex::encode(&Sha256::digest(go_sum)[..8]);
+    Ok(base.join("tenant-operator").join(format!("{kind}-{key}")))
 }
 
-fn version() -> &'static str {
-    GO_MOD
+/// The version of Kubernetes that a go.mod pins.
+fn version(go_mod: &str) -> &str {
+    go_mod
         .lines()
         .find_map(|l| l.trim().strip_prefix("k8s.io/kubernetes "))
         .and_then(|v| v.split(' ').next())
         .unwrap_or("v1.37.2")
+}
+
+/// What the linker writes into programs of the Kubernetes that a go.mod pins. Without a version, kubectl and helm refuse
+/// the server's answer.
+pub fn linker_flags(go_mod: &str) -> String {
+    let version = version(go_mod);
+    let (major, minor) = version.trim_start_matches('v').split_once('.').unwrap_or(("1", "37"));
+    let minor = minor.split('.').next().unwrap_or("37");
+    let base = "k8s.io/component-base/version";
+    format!("-s -w -X {base}.gitVersion={version} -X {base}.gitMajor={major} -X {base}.gitMinor={minor}")
 }
 
 async fn build(cache: &Path) -> Result<(), BinariesError> {
@@ -100,7 +111,7 @@ async fn build(cache: &Path) -> Result<(), BinariesError> {
     std::fs::create_dir_all(&work)?;
     std::fs::write(work.join("go.mod"), GO_MOD)?;
     std::fs::write(work.join("go.sum"), GO_SUM)?;
-    eprintln!("Building etcd and Kubernetes {} from source, once, into {}.", version(), cache.display());
+    eprintln!("Building etcd and Kubernetes {} from source, once, into {}.", version(GO_MOD), cache.display());
     eprintln!(
         "This takes 4 to 7 minutes on 2 cores (measured), most of it for kube-apiserver; every later start takes seconds."
     );
@@ -134,14 +145,8 @@ fn go(work: &Path) -> Command {
 }
 
 async fn compile(work: &Path, total: u64) -> Result<(), BinariesError> {
-    // Without a version, kubectl and helm refuse the server's answer.
-    let (major, minor) = version().trim_start_matches('v').split_once('.').unwrap_or(("1", "37"));
-    let minor = minor.split('.').next().unwrap_or("37");
-    let base = "k8s.io/component-base/version";
-    let flags =
-        format!("-s -w -X {base}.gitVersion={} -X {base}.gitMajor={major} -X {base}.gitMinor={minor}", version());
     let mut child = go(work)
-        .args(["install", "-v", "-trimpath", "-ldflags", &flags])
+        .args(["install", "-v", "-trimpath", "-ldflags", &linker_flags(GO_MOD)])
         .args(PACKAGES)
         .stderr(Stdio::piped())
         .spawn()?;

@@ -3,5 +3,5 @@
 mod binaries;
 mod start;
 
-pub use binaries::{Binaries, BinariesError};
+pub use binaries::{Binaries, BinariesError, cache_folder, linker_flags};
 pub use start::{Cluster, ClusterOptions};
