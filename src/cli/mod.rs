@@ -3,7 +3,9 @@
 mod adopt;
 mod controller;
 mod crds;
+mod describe;
 mod list;
+mod log_level;
 mod logs;
 mod open;
 mod preflight;
@@ -86,10 +88,14 @@ enum Command {
     Preflight(Box<preflight::Args>),
     /// List tenants and what each waits for.
     List(list::Args),
+    /// Show everything that is known of a tenant: its state, billing, conditions, transitions and Events.
+    Describe(describe::Args),
     /// Explain why a tenant is not Ready, and what to do.
     Why(why::Args),
     /// Print what the operator's pods say of a tenant.
     Logs(logs::Args),
+    /// Print or change what a running controller or web pod logs.
+    LogLevel(log_level::Args),
     /// Print the URL that matters now: the payment link, or where the customer logs in.
     Open(open::Args),
     /// Print the completions of a shell, such as `source <(kubectl tenant completions bash)`.
@@ -212,8 +218,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Web(args) => web::run(&cli.kube, *args).await,
         Command::Crds(args) => crds::run(&args),
         Command::List(args) => list::run(&cli.kube, args).await,
+        Command::Describe(args) => describe::run(&cli.kube, args).await,
         Command::Why(args) => return why::run(&cli.kube, args).await,
         Command::Logs(args) => logs::run(&cli.kube, args).await,
+        Command::LogLevel(args) => log_level::run(args).await,
         Command::Open(args) => open::run(&cli.kube, args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "tenant-operator", &mut std::io::stdout());

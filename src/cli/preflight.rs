@@ -1,5 +1,6 @@
 //! `tenant-operator preflight`
 
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -92,6 +93,12 @@ pub struct Args {
     /// Sender of e-mails.
     #[arg(long, env = "FROM_EMAIL", default_value = "hello@example.com")]
     from_email: String,
+    /// Selectors of your DKIM keys, comma-separated, as your mail provider shows them.
+    #[arg(long, env = "DKIM_SELECTORS", value_delimiter = ',', overrides_with = "dkim_selectors")]
+    dkim_selectors: Vec<String>,
+    /// Name server to ask, such as 1.1.1.1:53. Default: those of /etc/resolv.conf.
+    #[arg(long, env = "DNS_SERVER")]
+    dns_server: Option<SocketAddr>,
     /// URL at which customers reach the service.
     #[arg(long, env = "FRONTEND_URL", default_value = "http://localhost:8080")]
     frontend_url: String,
@@ -126,7 +133,7 @@ impl Args {
         let mail = set(self.smtp_url).map(|smtp_url| {
             Mail::new(MailConfig {
                 smtp_url,
-                from: self.from_email,
+                from: self.from_email.clone(),
                 product: "tenant-operator".into(),
                 frontend_url: url(&self.frontend_url),
                 docs_url: String::new(),
@@ -146,6 +153,9 @@ impl Args {
             namespace_limit: self.pinecone_namespace_limit,
             openai,
             mail,
+            from_email: self.from_email,
+            dkim_selectors: self.dkim_selectors.into_iter().filter(|s| !s.is_empty()).collect(),
+            dns_server: self.dns_server,
             test_mail: self.test_mail,
             web_url: self.web_url,
             writes: !self.startup,

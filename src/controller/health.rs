@@ -8,7 +8,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::routing::get;
 
-use crate::telemetry::METRICS_TYPE;
+use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// What a controller does once it leads; before that it stands by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ impl Health {
     }
 }
 
-/// Serves `/healthz`, `/readyz` and `/metrics`. One that stands by is ready to take over; a leader is ready once its caches
+/// Serves `/healthz`, `/readyz`, `/metrics` and `/log-level`. One that stands by is ready to take over; a leader is ready once its caches
 /// are filled.
 pub async fn serve(
     addr: SocketAddr,
@@ -52,6 +52,8 @@ pub async fn serve(
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(role))
         .route("/metrics", get(move || async move { ([("content-type", METRICS_TYPE)], metrics()) }));
-    tokio::spawn(async move { axum::serve(listener, routes.merge(more)).await });
+    let routes = routes.merge(log_level::routes()).merge(more);
+    let service = routes.into_make_service_with_connect_info::<SocketAddr>();
+    tokio::spawn(async move { axum::serve(listener, service).await });
     Ok(())
 }

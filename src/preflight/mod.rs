@@ -9,10 +9,12 @@ mod mail;
 mod openai;
 mod pinecone;
 mod report;
+mod sender;
 mod stripe;
 mod web;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 
 use futures::future::{BoxFuture, join_all};
 use kube::Client;
@@ -53,6 +55,12 @@ pub struct Target {
     pub openai: Option<OpenAi>,
     /// The mail server, or what is wrong with its setting.
     pub mail: Option<Result<Mail, String>>,
+    /// The sender of e-mails.
+    pub from_email: String,
+    /// The selectors of its DKIM keys.
+    pub dkim_selectors: Vec<String>,
+    /// The name server to ask; the system's when absent.
+    pub dns_server: Option<SocketAddr>,
     /// Send a test e-mail to this address.
     pub test_mail: Option<String>,
     /// Where web is reached.
@@ -125,7 +133,16 @@ pub struct Check {
 
 /// All checks, by area.
 pub fn checks() -> Vec<&'static [Check]> {
-    vec![kubernetes::CHECKS, stripe::CHECKS, pinecone::CHECKS, openai::CHECKS, mail::CHECKS, web::CHECKS, clock::CHECKS]
+    vec![
+        kubernetes::CHECKS,
+        stripe::CHECKS,
+        pinecone::CHECKS,
+        openai::CHECKS,
+        mail::CHECKS,
+        sender::CHECKS,
+        web::CHECKS,
+        clock::CHECKS,
+    ]
 }
 
 /// Runs all checks of the areas that are wanted; of all areas when none is named.

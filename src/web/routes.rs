@@ -18,7 +18,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::{App, openapi, problem, setup, signup, tenant, webhooks};
-use crate::telemetry::METRICS_TYPE;
+use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
 const BODY_LIMIT: usize = 64 << 10;
@@ -66,7 +66,7 @@ pub fn public(app: Arc<App>) -> Router {
 /// What the cluster alone reaches.
 pub fn metrics(app: Arc<App>) -> Router {
     let encode = async |State(app): State<Arc<App>>| ([("content-type", METRICS_TYPE)], app.metrics.encode());
-    Router::new().route("/metrics", get(encode)).with_state(app)
+    Router::new().route("/metrics", get(encode)).with_state(app).merge(log_level::routes())
 }
 
 /// The pages of the frontend, and no others, may call from a browser.

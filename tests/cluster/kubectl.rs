@@ -70,3 +70,59 @@ async fn list_shows_what_each_waits_for_and_can_be_narrowed() {
     let completions = said(&tenant(&["completions", "bash"]).await);
     assert!(completions.contains("preflight") && completions.contains("complete -F"), "{completions}");
 }
+
+#[tokio::test]
+async fn describe_shows_everything_on_one_screen() {
+    let world = World::with_active("describe").await;
+    let ns = world.namespace.as_str();
+    world.wait_event("acme", "Active").await;
+    let text = said(&tenant(&["describe", "acme", "-n", ns]).await);
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let object = world.tenants().get("acme").await.expect("it is there");
+    let stripe = object.spec.billing.stripe.clone().expect("ids");
+    for part in [
+        object.tenant_id(),
+        &stripe.customer_id.expect("a customer"),
+        &stripe.subscription_id.expect("a subscription"),
+        "The tenant is ready for use",
+        "1000 documents,",
+        "acme-api-key",
+        "SampleDataReady",
+        "PendingPayment Provisioning",
+        "Events",
+    ] {
+        assert!(words.contains(part), "{part:?} is missing in: {text}");
+    }
+    assert!(!text.contains("sk_live_"), "no key is shown");
+}
+
+/// The level changes from inside the pod, for a while, and for nobody else.
+#[tokio::test]
+async fn the_log_level_changes_for_a_while() {
+    let mut world = World::start("log-level").await;
+    world.start_web(&[]);
+    let url = world.web_metrics.replace("/metrics", "");
+    let level = async |more: &[&str]| tenant_alone(&[&["log-level", "--url", &url], more].concat()).await;
+    let before = said(&level(&[]).await);
+    assert!(before.contains("tenant_operator=info"), "{before}");
+    let changed = level(&["debug", "--seconds", "2"]).await;
+    assert!(changed.status.success() && said(&changed).contains("tenant_operator=debug"), "{}", said(&changed));
+    // Changed again: the first level comes back, not the second.
+    let changed = said(&level(&["trace", "--seconds", "2"]).await);
+    assert!(changed.contains("tenant_operator=trace") && changed.contains("warn"), "{changed}");
+    world.until("the level is as it was", async || said(&level(&[]).await) == before).await;
+    for (body, seconds) in
+        [("tenant_operator=trace,hyper=trace", "5"), ("debug", "0"), ("debug", "99999999"), ("", "5")]
+    {
+        let put =
+            world.http.put(format!("{url}/log-level?seconds={seconds}")).body(body).send().await.expect("it answers");
+        assert_eq!(put.status(), 400, "{body} {seconds}");
+    }
+    assert_eq!(said(&level(&[]).await), before);
+    let public = world.http.get(format!("{}/log-level", world.web)).send().await.expect("it answers");
+    assert_eq!(public.status(), 404, "not where the internet is");
+}
+
+async fn tenant_alone(args: &[&str]) -> Output {
+    Command::new(BINARY).args(args).output().await.expect("it runs")
+}

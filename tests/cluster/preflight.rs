@@ -26,6 +26,8 @@ struct Lab {
     folder: PathBuf,
     /// Answers 200 to everything.
     web: String,
+    /// The name server.
+    dns: std::net::SocketAddr,
 }
 
 /// A fault: what is done to the lab, the variables and arguments that differ, and what is done afterwards.
@@ -62,7 +64,14 @@ impl Lab {
         for (price, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19_900)] {
             sandbox.add_price(price, amount, "usd");
         }
-        let lab = Self { cluster, sandbox, http: reqwest::Client::new(), folder, web: ready().await };
+        let lab = Self {
+            cluster,
+            sandbox,
+            http: reqwest::Client::new(),
+            folder,
+            web: ready().await,
+            dns: name_server().await,
+        };
         lab.kubectl(&["apply", "-f", "crds/"]).await;
         lab.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).await;
         lab.kubectl(&["apply", "-f", "examples/plans.yaml"]).await;
@@ -97,6 +106,9 @@ impl Lab {
             .envs(providers(&self.sandbox))
             .env("STRIPE_WEBHOOK_SECRET", "whsec_lab")
             .env("FRONTEND_URL", FRONTEND)
+            .env("FROM_EMAIL", "Rag <hello@mail.good.example>")
+            .env("DKIM_SELECTORS", "s1,s2")
+            .env("DNS_SERVER", self.dns.to_string())
             .envs(env.iter().map(|(name, value)| (*name, value.as_str())));
         command
     }
@@ -147,6 +159,51 @@ async fn ready() -> String {
     let routes = axum::Router::new().fallback(async || "ok");
     tokio::spawn(async move { axum::serve(listener, routes).await });
     url
+}
+
+/// What the name server knows.
+fn zone(name: &str) -> &'static [&'static str] {
+    match name {
+        "mail.good.example." => &["google-site-verification=x", "v=spf1 include:_spf.mail.example ~all"],
+        "s1._domainkey.mail.good.example." | "s2._domainkey.mail.good.example." => &["v=DKIM1; k=rsa; p=MIIB"],
+        "s3._domainkey.mail.good.example." => &["v=DKIM1; p="],
+        // Of the domain above, which receivers fall back to.
+        "_dmarc.good.example." => &["v=DMARC1; p=none; rua=mailto:ops@good.example"],
+        "two.example." => &["v=spf1 -all", "v=spf1 include:_spf.mail.example ~all"],
+        "open.example." => &["v=spf1 +all"],
+        "_dmarc.open.example." => &["v=DMARC1; p=perhaps"],
+        "_dmarc.two.example." => &["v=DMARC1; p=none", "v=DMARC1; p=reject"],
+        _ => &[],
+    }
+}
+
+/// A name server with that zone.
+async fn name_server() -> std::net::SocketAddr {
+    use hickory_resolver::proto::op::{Message, ResponseCode};
+    use hickory_resolver::proto::rr::{RData, Record, rdata::TXT};
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.expect("a port");
+    let addr = socket.local_addr().expect("its address");
+    tokio::spawn(async move {
+        let mut buffer = [0; 1024];
+        while let Ok((length, peer)) = socket.recv_from(&mut buffer).await {
+            let question = Message::from_vec(&buffer[..length]).expect("a question");
+            let mut answer = Message::response(question.metadata.id, question.metadata.op_code);
+            let name = question.queries[0].name().clone();
+            answer.add_query(question.queries[0].clone());
+            let records = zone(&name.to_lowercase().to_string());
+            if records.is_empty() {
+                answer.metadata.response_code = ResponseCode::NXDomain;
+            }
+            for text in records {
+                // In two parts, as long records are.
+                let (head, tail) = text.split_at(text.len() / 2);
+                let data = RData::TXT(TXT::new(vec![head.into(), tail.into()]));
+                answer.add_answer(Record::from_rdata(name.clone(), 60, data));
+            }
+            socket.send_to(&answer.to_vec().expect("a message"), peer).await.expect("sent");
+        }
+    });
+    addr
 }
 
 /// An API server that answers every question like this; the one of the lab cannot be made older.
@@ -312,6 +369,24 @@ fn other_seeds(lab: &Lab) -> Vec<Seed> {
     ]
 }
 
+fn sender_seeds() -> Vec<Seed> {
+    let from = |domain: &str| vec![("FROM_EMAIL", format!("hello@{domain}"))];
+    let failed = |check, says, domain| Seed { check, says, verdict: "failed", env: from(domain), ..Seed::default() };
+    let warned = |check, says, domain| Seed { verdict: "warning", ..failed(check, says, domain) };
+    let selector = |name: &str| vec![("DKIM_SELECTORS", name.to_owned())];
+    vec![
+        warned("mail/spf", "bare.example has no SPF record", "bare.example"),
+        failed("mail/spf", "two.example has 2 SPF records", "two.example"),
+        failed("mail/spf", "lets everybody send as you", "open.example"),
+        warned("mail/dkim", "s1._domainkey.bare.example has no DKIM key", "bare.example"),
+        Seed { env: selector("s1,s3"), ..failed("mail/dkim", "s3._domainkey.mail.good.example was revoked", "") },
+        warned("mail/dmarc", "_dmarc.bare.example has no DMARC record", "bare.example"),
+        failed("mail/dmarc", "has no valid policy: v=DMARC1; p=perhaps", "open.example"),
+        failed("mail/dmarc", "_dmarc.two.example has 2 DMARC records", "two.example"),
+        Seed { env: vec![("DNS_SERVER", "127.0.0.1:9".into())], ..warned("mail/spf", "DNS: ", "") },
+    ]
+}
+
 #[tokio::test]
 async fn every_check_passes_in_order_and_fails_by_its_fault() {
     let lab = Lab::start().await;
@@ -323,7 +398,9 @@ async fn every_check_passes_in_order_and_fails_by_its_fault() {
     assert!(code == 0 && findings.iter().all(|f| f["verdict"] == "ok"), "{code} {findings:#?}");
 
     let mut killed = BTreeSet::new();
-    for seed in kubernetes_seeds(&lab, &old).into_iter().chain(stripe_seeds()).chain(other_seeds(&lab)) {
+    for seed in
+        kubernetes_seeds(&lab, &old).into_iter().chain(stripe_seeds()).chain(other_seeds(&lab)).chain(sender_seeds())
+    {
         let (code, findings) = lab.sow(&seed).await;
         let found = findings.iter().find(|f| f["check"] == seed.check).expect("the check ran");
         let reason = found["reason"].as_str().expect("a reason");

@@ -362,6 +362,15 @@ impl World {
         }
     }
 
+    /// Waits until something holds.
+    pub async fn until(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let start = Instant::now();
+        while !holds().await {
+            assert!(start.elapsed() < LIMIT, "it never came that {what}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     pub async fn wait_phase(&self, name: &str, phase: Phase) -> TenantStatus {
         self.wait(name, &phase.to_string(), |s| s.phase == Some(phase)).await
     }

@@ -1,4 +1,4 @@
-//! Logs and metrics.
+//! Metrics for Prometheus.
 
 use std::sync::atomic::AtomicU64;
 
@@ -8,8 +8,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::writer::BoxMakeWriter;
 
 /// One label.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -155,18 +153,3 @@ impl Metrics {
 
 /// The content type of [`Metrics::encode`].
 pub const METRICS_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-/// Logs to standard error or to a file, filtered by `RUST_LOG`; as JSON where `LOG_FORMAT=json`.
-pub fn init_logs(file: Option<std::fs::File>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,tenant_operator=info"));
-    let plain = file.is_some();
-    let writer = match file {
-        Some(file) => BoxMakeWriter::new(std::sync::Mutex::new(file)),
-        None => BoxMakeWriter::new(std::io::stderr),
-    };
-    let colour = !plain && std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(colour);
-    let json = std::env::var("LOG_FORMAT").is_ok_and(|f| f == "json");
-    // An error says only that it was done before.
-    let _ = if json { logs.json().try_init() } else { logs.try_init() };
-}

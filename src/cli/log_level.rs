@@ -1,0 +1,34 @@
+//! `tenant-operator log-level`: what a running process logs.
+
+use anyhow::{Context, bail};
+
+/// Run it in the pod: `kubectl exec deploy/tenant-operator-controller -- /tenant-operator log-level debug`
+#[derive(clap::Args)]
+pub struct Args {
+    /// error, warn, info, debug or trace. Without it, the present filter is printed.
+    level: Option<tracing::Level>,
+    /// Seconds until the level is as it was.
+    #[arg(long, default_value = "600", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    seconds: u64,
+    /// Where the process serves its metrics: port 8081 for the controller, 8082 for web.
+    #[arg(long, default_value = "http://127.0.0.1:8081")]
+    url: url::Url,
+}
+
+pub async fn run(args: Args) -> anyhow::Result<()> {
+    let url = args.url.join("/log-level")?;
+    let http = reqwest::Client::builder().timeout(std::time::Duration::from_secs(5)).build()?;
+    let request = match args.level {
+        None => http.get(url.clone()),
+        Some(level) => http.put(url.clone()).query(&[("seconds", args.seconds)]).body(level.to_string()),
+    };
+    let answer =
+        request.send().await.with_context(|| format!("{url} cannot be reached: name the right one with --url"))?;
+    let status = answer.status();
+    let text = answer.text().await?;
+    if !status.is_success() {
+        bail!("{}", text.trim());
+    }
+    print!("{text}");
+    Ok(())
+}
