@@ -186,42 +186,72 @@ async fn stripe_mock_takes_every_request_that_the_product_sends() {
     mock.kill().await.expect("it ends");
 }
 
-/// What kstatus says of a Tenant, by its own code.
-async fn kstatus(binary: &Path, world: &World, name: &str) -> String {
-    let tenant = world.tenants().get(name).await.expect("the Tenant");
-    let mut child = Command::new(binary).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("kstatus starts");
-    let text = serde_json::to_vec(&tenant).expect("JSON");
-    child.stdin.take().expect("piped").write_all(&text).await.expect("it reads");
-    let output = child.wait_with_output().await.expect("it ends");
-    assert!(output.status.success());
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+/// What others say of a Tenant, by their own code: kstatus, and Argo CD with the script of docs/gitops.md.
+struct Judges {
+    binary: PathBuf,
+    script: PathBuf,
+}
+
+impl Judges {
+    async fn build() -> Self {
+        let (binary, script) = (target().join("health"), target().join("health.lua"));
+        let folder = format!("{ROOT}/tests/conformance/health");
+        must(Command::new("go").args(["build", "-o"]).arg(&binary).arg(".").current_dir(folder)).await;
+        let page = std::fs::read_to_string(format!("{ROOT}/docs/gitops.md")).expect("the page");
+        let block = page.split("\n```lua\n").nth(1).and_then(|rest| rest.split("\n```").next()).expect("a script");
+        std::fs::write(&script, block).expect("written");
+        Self { binary, script }
+    }
+
+    async fn judge(&self, args: &[&Path], tenant: &impl serde::Serialize) -> String {
+        let mut command = Command::new(&self.binary);
+        let mut child = command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+        let text = serde_json::to_vec(tenant).expect("JSON");
+        child.stdin.take().expect("piped").write_all(&text).await.expect("it reads");
+        let output = child.wait_with_output().await.expect("it ends");
+        assert!(output.status.success());
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Both agree with what is expected of a Tenant in the cluster, and Argo CD shows its message.
+    async fn agree(&self, world: &World, name: &str, kstatus: &str, argo: &str) {
+        let tenant = world.tenants().get(name).await.expect("the Tenant");
+        assert_eq!(self.judge(&[], &tenant).await, kstatus, "{name}");
+        let said = self.judge(&[&self.script], &tenant).await;
+        let message = tenant.status.and_then(|s| s.message).expect("a message").to_string();
+        assert_eq!(said, format!("{argo}: {message}"), "{name}");
+    }
 }
 
 #[tokio::test]
-async fn kstatus_understands_every_phase() {
-    let binary = target().join("kstatus");
-    let folder = format!("{ROOT}/tests/conformance/kstatus");
-    must(Command::new("go").args(["build", "-o"]).arg(&binary).arg(".").current_dir(folder)).await;
+async fn kstatus_and_argo_cd_understand_every_phase() {
+    let judges = Judges::build().await;
     let world = World::start("kstatus").await;
+    let fresh = json!({"apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Tenant", "metadata": {"name": "new", "generation": 1}});
+    assert_eq!(judges.judge(&[&judges.script], &fresh).await, "Progressing: Waiting for the controller");
     world.create("acme", "paid", BillingMode::Stripe).await;
     world.wait("acme", "waiting for payment", |s| s.checkout.is_some()).await;
-    assert_eq!(kstatus(&binary, &world, "acme").await, "InProgress", "not usable yet");
+    judges.agree(&world, "acme", "InProgress", "Suspended").await;
     world.fault(json!({"provider": "pinecone", "status": 503, "times": 1000})).await;
     world.pay("acme").await;
     world.wait("acme", "provisioning", |s| s.phase == Some(Phase::Provisioning)).await;
-    assert_eq!(kstatus(&binary, &world, "acme").await, "InProgress");
+    judges.agree(&world, "acme", "InProgress", "Progressing").await;
     world.clear_faults().await;
     world.wait("acme", "Active", |s| s.phase == Some(Phase::Active)).await;
-    assert_eq!(kstatus(&binary, &world, "acme").await, "Current");
+    judges.agree(&world, "acme", "Current", "Healthy").await;
+    // What was changed and not looked at yet is not healthy.
+    let mut changed = json!(world.tenants().get("acme").await.expect("the Tenant"));
+    changed["metadata"]["generation"] = json!(99);
+    assert!(judges.judge(&[&judges.script], &changed).await.starts_with("Progressing: "));
     world.fault(json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 400})).await;
     world.create("unlucky", "paid", BillingMode::Stripe).await;
     world.pay("unlucky").await;
     world.wait("unlucky", "Failed", |s| s.phase == Some(Phase::Failed)).await;
-    assert_eq!(kstatus(&binary, &world, "unlucky").await, "Failed");
+    judges.agree(&world, "unlucky", "Failed", "Degraded").await;
     world.fault(json!({"provider": "pinecone", "method": "DELETE", "status": 503, "times": 1000})).await;
     world.tenants().delete("acme", &Default::default()).await.expect("asked for");
     world.wait("acme", "deleting", |s| s.phase == Some(Phase::Deleting)).await;
-    assert_eq!(kstatus(&binary, &world, "acme").await, "Terminating");
+    judges.agree(&world, "acme", "Terminating", "Progressing").await;
     world.clear_faults().await;
     world.wait_gone("acme").await;
 }
