@@ -59,3 +59,36 @@ pub fn kube_score() -> PathBuf {
     assert!(done.success(), "building kube-score failed");
     binary
 }
+
+/// Definitions of other projects that the chart makes objects of, where the user has them.
+const FOREIGN: [(&str, &str); 3] = [
+    ("sigs.k8s.io/gateway-api", "config/crd/standard/gateway.networking.k8s.io_httproutes.yaml"),
+    (
+        "github.com/prometheus-operator/prometheus-operator",
+        "example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml",
+    ),
+    (
+        "github.com/prometheus-operator/prometheus-operator",
+        "example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml",
+    ),
+];
+
+/// Fetches those definitions, in the versions that `cluster/foreign` pins.
+pub fn foreign_definitions() -> Vec<PathBuf> {
+    FOREIGN
+        .iter()
+        .map(|(module, path)| {
+            let go = |args: &[&str]| {
+                let mut command = Command::new("go");
+                command.args(args).arg(module).current_dir(format!("{ROOT}/cluster/foreign")).env("GOWORK", "off");
+                let output = command.output().expect("go runs");
+                assert!(output.status.success(), "{module}: {}", String::from_utf8_lossy(&output.stderr));
+                String::from_utf8(output.stdout).expect("text")
+            };
+            go(&["mod", "download"]);
+            let file = Path::new(go(&["list", "-m", "-f", "{{.Dir}}"]).trim()).join(path);
+            assert!(file.is_file(), "{}", file.display());
+            file
+        })
+        .collect()
+}
