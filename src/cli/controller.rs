@@ -105,6 +105,7 @@ impl WorkArgs {
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    crate::telemetry::init_traces("controller")?;
     let client = kube.client().await?;
     let config =
         ControllerConfig { more_routes: super::preflight::routes(kube)?, ..args.work.config(Some(args.listen)) };

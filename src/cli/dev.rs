@@ -50,6 +50,7 @@ struct Settings {
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    crate::telemetry::init_traces("dev")?;
     if args.cluster_only {
         return cluster_only(&args).await;
     }

@@ -175,7 +175,9 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(run(cli)) {
+    let done = runtime.block_on(run(cli));
+    crate::telemetry::flush_traces();
+    match done {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {}", describe(&error));

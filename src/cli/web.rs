@@ -66,6 +66,7 @@ pub struct Args {
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    crate::telemetry::init_traces("web")?;
     let config = WebConfig {
         listen: args.listen,
         namespace: args.namespace,

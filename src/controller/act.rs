@@ -50,6 +50,12 @@ pub fn step(effect: &Effect) -> &'static str {
     }
 }
 
+/// The effect's name without what it holds, such as `EnsureNamespace`.
+pub fn name(effect: &Effect) -> String {
+    let text = format!("{effect:?}");
+    text.split([' ', '(']).next().unwrap_or_default().to_owned()
+}
+
 /// Does it. What a provider or Kubernetes refuses is something to decide on; only what says nothing about the effect (a
 /// conflict, an API server that is away) ends the reconcile.
 pub async fn run(

@@ -1,17 +1,19 @@
 //! One reconcile of one tenant: observe, decide, act, record, until there is nothing to do.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use futures::future::join_all;
 use kube::ResourceExt;
+use tracing::Instrument;
 
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
-use super::{Key, act, record};
+use super::{Key, act, act::Acted, record};
 use crate::api::{Phase, Plan, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
-use crate::lifecycle::{Decision, Effect, Input, Observed, decide};
+use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide};
 use crate::providers::Priority;
+use crate::telemetry::{Span, trace_id};
 
 /// Rounds of one reconcile, at most; a tenant needs about ten.
 const ROUNDS: usize = 40;
@@ -46,7 +48,9 @@ pub async fn reconcile(context: &Arc<Context>, key: &Key) -> Next {
     let uid = tenant.uid().unwrap_or_default();
     let limit = attempt_limit(context) + RECORDING;
     let started = Instant::now();
-    let outcome = tokio::time::timeout(limit, Box::pin(Reconcile::new(context, tenant).run())).await;
+    let span = tracing::info_span!("reconcile", tenant = %key, trace_id = trace_id(&uid));
+    let run = Box::pin(Reconcile::new(context, tenant).run()).instrument(span);
+    let outcome = tokio::time::timeout(limit, run).await;
     context.metrics.reconcile_duration.observe(started.elapsed().as_secs_f64());
     let error = match outcome.map_err(ReconcileError::from).flatten() {
         Ok(next) => return next,
@@ -88,6 +92,9 @@ struct Reconcile<'a> {
     seen: Settled,
     memory: Remembered,
     observed: Observed,
+    started: SystemTime,
+    /// Part of the tenant's trace: begun with the first effect on the way to Active or away from it.
+    span: Option<Span>,
 }
 
 impl<'a> Reconcile<'a> {
@@ -111,7 +118,8 @@ impl<'a> Reconcile<'a> {
             ..Observed::default()
         };
         let seen = context.observe(&tenant, plan.as_deref());
-        Self { context, uid, object: tenant, plan, seen, memory, observed }
+        let started = SystemTime::now();
+        Self { context, uid, object: tenant, plan, seen, memory, observed, started, span: None }
     }
 
     async fn run(mut self) -> Result<Next, ReconcileError> {
@@ -143,6 +151,9 @@ impl<'a> Reconcile<'a> {
                     self.note_version();
                 }
                 Decision::Act(effects) => {
+                    if self.span.is_none() && !self.active() {
+                        self.span = Some(self.begin_span());
+                    }
                     if self.act(&effects, deadline).await? {
                         return Ok(None);
                     }
@@ -151,6 +162,13 @@ impl<'a> Reconcile<'a> {
         }
         tracing::error!(tenant = %self.object.name_any(), "no end of decisions; this is a bug in the operator");
         Ok(Some((Duration::from_mins(1), Priority::Repair)))
+    }
+
+    fn begin_span(&self) -> Span {
+        let span = Span::of_tenant(&self.uid, "reconcile", self.started);
+        span.set("tenant.name", self.object.name_any());
+        span.set("tenant.phase", self.phase().map_or_else(String::new, |p| p.to_string()));
+        span
     }
 
     /// Nothing has changed since nothing was to be done.
@@ -191,9 +209,15 @@ impl<'a> Reconcile<'a> {
     async fn act(&mut self, effects: &[Effect], deadline: tokio::time::Instant) -> Result<bool, ReconcileError> {
         let done = {
             let (context, object, plan, observed) = (self.context, &self.object, self.plan.as_deref(), &self.observed);
+            let span = self.span.as_ref();
             join_all(effects.iter().map(|effect| async move {
+                let part = span.map(|span| span.part(|| act::name(effect)));
                 let run = act::run(context, object, plan, observed, effect);
-                tokio::time::timeout_at(deadline, run).await.unwrap_or_else(|_| Ok(act::too_late(effect)))
+                let done = tokio::time::timeout_at(deadline, run).await.unwrap_or_else(|_| Ok(act::too_late(effect)));
+                if let (Some(part), Ok(Acted { outcome: Outcome::Failed(failure), .. })) = (part, &done) {
+                    part.fail(format!("{}: {}", failure.reason, failure.message));
+                }
+                done
             }))
             .await
         };

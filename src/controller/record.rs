@@ -10,6 +10,7 @@ use crate::api::conditions::{
     WELCOME_EMAIL_SENT,
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
+use crate::telemetry::Span;
 
 /// Replaces the status. The resource version guards it: a decision that rests on an old object is refused.
 pub async fn status(context: &Context, tenant: &Tenant, status: TenantStatus) -> Result<Tenant, kube::Error> {
@@ -54,9 +55,25 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
             context.events.warn(after, "Failed", message);
         }
     }
+    if matches!(phase, Phase::Active | Phase::Failed) && old.and_then(|s| s.phase) == Some(Phase::Provisioning) {
+        trace(after, phase);
+    }
     if let (Phase::Active, Some(paid), Some(done)) = (phase, new.paid_at, new.provisioned_at) {
         #[allow(clippy::cast_precision_loss)]
         context.metrics.provisioning_duration.observe(done.since(paid) as f64);
+    }
+}
+
+/// The tenant's whole way, in its trace.
+fn trace(tenant: &Tenant, phase: Phase) {
+    let created = tenant.metadata.creation_timestamp.as_ref().map(|at| at.0.into());
+    let Some((uid, created)) = tenant.metadata.uid.as_deref().zip(created) else { return };
+    let span = Span::whole(uid, created);
+    span.set("tenant.name", tenant.name_any());
+    span.set("tenant.phase", phase.to_string());
+    span.set("tenant.plan", tenant.spec.plan.as_str());
+    if phase == Phase::Failed {
+        span.fail("provisioning failed");
     }
 }
 

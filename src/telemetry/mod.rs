@@ -3,6 +3,8 @@
 pub mod log_level;
 mod logs;
 mod metrics;
+mod traces;
 
 pub use logs::init_logs;
 pub use metrics::{Label, METRICS_TYPE, Metrics, ProviderLabels};
+pub use traces::{Span, TracesError, flush_traces, init_traces, trace_id};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::Json;
 use axum::body::Bytes;
@@ -30,6 +31,7 @@ use crate::api::{
     Timestamp, login_secret,
 };
 use crate::email;
+use crate::telemetry::{Span, trace_id};
 
 /// A signup.
 #[derive(Deserialize, ToSchema)]
@@ -151,6 +153,7 @@ pub async fn signup(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    let started = SystemTime::now();
     app.signups.take(client).map_err(Problem::too_many)?;
     let form = parse(&headers, &body)?;
     let email = check(&form)?;
@@ -171,9 +174,12 @@ pub async fn signup(
         return Err(taken());
     }
     let tenant = if tenant.spec.plan == plan { tenant } else { change_plan(&app, &tenant, &plan).await? };
+    let uid = tenant.uid().unwrap_or_default();
+    let _span = new.then(|| Span::of_tenant(&uid, "signup", started));
     if new {
         app.metrics.signups.inc();
-        tracing::info!(target: "audit", event = "signup", tenant = name, %client, request_id = record.request_id, plan = tenant.spec.plan);
+        let trace_id = trace_id(&uid);
+        tracing::info!(target: "audit", event = "signup", tenant = name, trace_id, %client, request_id = record.request_id, plan = tenant.spec.plan);
     }
     answer(&app, &tenant, new).await
 }

@@ -1,7 +1,7 @@
 //! `POST /webhooks/stripe`: a hint that something happened. The controller then reads the truth from Stripe.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -13,6 +13,7 @@ use super::hints::{Hint, Target, Told};
 use super::problem::{Problem, ProblemBody};
 use super::signature::verify;
 use crate::api::Timestamp;
+use crate::telemetry::Span;
 
 /// Takes a signed event from Stripe.
 #[utoipa::path(
@@ -23,6 +24,7 @@ use crate::api::Timestamp;
         (status = 503, body = ProblemBody, description = "Send it again"))
 )]
 pub async fn stripe(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Problem> {
+    let started = SystemTime::now();
     let refuse = |why: &str| Problem::new(StatusCode::BAD_REQUEST, "webhook", why);
     let count = |what: &str| {
         app.metrics.webhooks.get_or_create(&what.into()).inc();
@@ -41,6 +43,11 @@ pub async fn stripe(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes
         return Ok(StatusCode::OK);
     };
     let created = event["created"].as_i64();
+    let _span = hint.ids.is_some().then(|| {
+        let span = Span::of_tenant(&target.tenant_id, "payment webhook", started);
+        span.set("stripe.event", id);
+        span
+    });
     match app.hints.tell(target, hint).await {
         Told::Taken => {
             if let Some(created) = created {

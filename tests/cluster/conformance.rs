@@ -18,11 +18,11 @@ use tokio::process::Command;
 
 use crate::support::{ROOT, WEBHOOK_SECRET, World, said};
 
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
 }
 
-async fn must(command: &mut Command) -> String {
+pub async fn must(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().await.expect("it runs");
     let text = said(&output);
     assert!(output.status.success(), "{command:?}: {text}");

@@ -16,4 +16,5 @@ mod repair;
 mod sandbox;
 mod signup;
 mod support;
+mod traces;
 mod webhooks;

@@ -170,6 +170,7 @@ pub struct World {
     pub controllers: Vec<Process>,
     web_processes: Vec<Process>,
     args: Vec<String>,
+    environment: Vec<(String, String)>,
     kubeconfig: PathBuf,
 }
 
@@ -240,6 +241,7 @@ impl World {
             controllers: Vec::new(),
             web_processes: Vec::new(),
             args: args.map(String::from).to_vec(),
+            environment: Vec::new(),
             kubeconfig: control_plane().kubeconfig.clone(),
         }
     }
@@ -266,8 +268,14 @@ impl World {
             .env("STRIPE_RATE", "500")
             .env("STRIPE_WEBHOOK_SECRET", format!("whsec_old,{WEBHOOK_SECRET}"))
             .env("ALERT_WEBHOOK_URL", format!("{}/_sandbox/alerts", s.url))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null());
         command
+    }
+
+    /// A variable for the processes that start from now on.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     pub fn start_controller(&mut self) {
