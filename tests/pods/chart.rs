@@ -15,6 +15,7 @@ const SCOPED: &str = "watchNamespaces={rag,other},signupNamespace=other,admissio
 const EVERYTHING: &str = "web.ingress.enabled=true,web.ingress.hosts={app.example.com},web.httpRoute.enabled=true,\
                           web.httpRoute.parentRefs[0].name=gateway,metrics.serviceMonitor.enabled=true,\
                           metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,\
+                          dkimSelectors={s1},traces.endpoint=http://collector:4318,\
                           networkPolicy.enabled=true,image.pullSecrets={pull},image.digest=sha256:0,\
                           commonLabels.team=rag,commonAnnotations.owner=platform,web.service.type=LoadBalancer,\
                           controller.extraEnv[0].name=TZ,controller.extraEnv[0].value=UTC,\

@@ -78,6 +78,10 @@ annotations:
   value: {{ .Values.logLevel | quote }}
 - name: LOG_FORMAT
   value: {{ .Values.logFormat | quote }}
+{{- with .Values.traces.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
 - name: FRONTEND_URL
   value: {{ default (ternary (printf "http://%s-web.%s.svc" (include "to.name" .) .Release.Namespace) "" .Values.sandbox.enabled) .Values.frontendUrl | quote }}
 - name: PINECONE_INDEX
@@ -115,6 +119,10 @@ annotations:
   value: {{ .Values.stripe.rate | quote }}
 - name: FROM_EMAIL
   value: {{ default (ternary "hello@example.com" "" .Values.sandbox.enabled) .Values.fromEmail | quote }}
+{{- with .Values.dkimSelectors }}
+- name: DKIM_SELECTORS
+  value: {{ join "," . | quote }}
+{{- end }}
 - name: PRODUCT_NAME
   value: {{ .Values.productName | quote }}
 - name: DOCS_URL
