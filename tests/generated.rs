@@ -19,9 +19,13 @@ fn printed(args: &[&str]) -> String {
 
 #[test]
 fn references_are_those_of_the_code() {
-    for (args, path) in
-        [(&["crds", "--reference"][..], "docs/crds.md"), (&["preflight", "--reference"], "docs/preflight.md")]
-    {
+    for (args, path) in [
+        (&["crds", "--reference"][..], "docs/crds.md"),
+        (&["preflight", "--reference"], "docs/preflight.md"),
+        (&["manual", "cli"], "docs/cli.md"),
+        (&["manual", "metrics"], "docs/metrics.md"),
+        (&["manual", "http"], "docs/http.md"),
+    ] {
         assert!(printed(args) == read(path), "{path} has drifted: run `make generate`");
     }
     let check = Command::new(format!("{ROOT}/charts/generate")).arg("--check").output().expect("python3 runs");
@@ -94,6 +98,19 @@ fn alerts_and_dashboard_read_metrics_that_exist() {
         count += 1;
     }
     assert!(count > 18);
+}
+
+/// The reference has every metric that the code registers.
+#[test]
+fn the_reference_of_metrics_is_complete() {
+    let (code, page) = (read("src/telemetry/metrics.rs"), read("docs/metrics.md"));
+    let names = code.split("register(").skip(1).filter_map(|rest| rest.split('"').nth(1));
+    let names: BTreeSet<_> =
+        names.filter(|name| name.contains('_') || *name == "resyncs" || *name == "reconciles").collect();
+    assert!(names.len() > 12, "{names:?}");
+    for name in names {
+        assert!(page.contains(&format!("`{name}`")) || page.contains(&format!("`{name}_total`")), "{name} is missing");
+    }
 }
 
 /// What the README shows of an installation is part of docs/install.md, whose examples the tests on a node run.

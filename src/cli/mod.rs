@@ -7,6 +7,7 @@ mod describe;
 mod list;
 mod log_level;
 mod logs;
+mod manual;
 mod open;
 mod preflight;
 mod provider_args;
@@ -103,6 +104,9 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Print a page of the documentation.
+    #[command(hide = true)]
+    Manual(manual::Args),
     /// Retry provisioning of a Failed tenant, or of one whose Pinecone namespace is missing.
     Retry(retry::Args),
     /// Let a Tenant that was moved keep its tenant id.
@@ -229,6 +233,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "tenant-operator", &mut std::io::stdout());
             Ok(())
         }
+        Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,
         #[cfg(feature = "sandbox")]

@@ -1,5 +1,6 @@
 //! Metrics for Prometheus.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -139,6 +140,36 @@ impl Metrics {
         registry.register("provider_breaker_open", open, self.breaker_open.clone());
         let orphans = "Paid subscriptions at Stripe that belong to no Tenant";
         registry.register("stripe_orphaned_subscriptions", orphans, self.orphaned_subscriptions.clone());
+    }
+
+    /// Name, type, labels and meaning of each metric there is.
+    pub fn described() -> Vec<[String; 4]> {
+        let metrics = Self::default();
+        // A metric with labels shows once it has a sample.
+        let kinds = [&metrics.api_writes, &metrics.resyncs, &metrics.step_failures, &metrics.provisioning_failures];
+        for family in kinds.into_iter().chain([&metrics.webhooks]) {
+            family.get_or_create_owned(&"".into());
+        }
+        for family in [&metrics.queue_depth, &metrics.breaker_open] {
+            family.get_or_create_owned(&"".into());
+        }
+        metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider: "", outcome: "" });
+        let text = metrics.encode();
+        let of = |word: &str| -> Vec<(&str, &str)> {
+            text.lines().filter_map(|line| line.strip_prefix(word)?.split_once(' ')).collect()
+        };
+        let types: BTreeMap<_, _> = of("# TYPE ").into_iter().collect();
+        let labels = |name: &str| {
+            let sample = text.lines().find(|line| line.starts_with(name) && !line.contains("le="));
+            let inside =
+                sample.and_then(|line| line.split_once('{')?.1.split_once('}')).map_or("", |(inside, _)| inside);
+            inside.split(',').filter_map(|pair| pair.split_once('=')).map(|(key, _)| key).collect::<Vec<_>>().join(", ")
+        };
+        let row = |(name, help): (&str, &str)| {
+            let kind = types.get(name).copied().unwrap_or_default();
+            [name.into(), kind.into(), labels(name), help.trim_end_matches('.').into()]
+        };
+        of("# HELP ").into_iter().map(row).collect()
     }
 
     /// The `OpenMetrics` text.

@@ -3,7 +3,7 @@
 mod customer;
 mod hints;
 mod limits;
-mod openapi;
+pub mod openapi;
 mod password;
 mod problem;
 mod routes;

@@ -30,6 +30,11 @@ impl utoipa::Modify for Security {
     }
 }
 
+/// The document, for the reference in `docs/`.
+pub fn document() -> utoipa::openapi::OpenApi {
+    super::routes::documented().get_openapi().clone()
+}
+
 /// The document.
 pub async fn json(State(app): State<Arc<App>>) -> Json<utoipa::openapi::OpenApi> {
     Json(app.openapi.get().cloned().unwrap_or_else(Doc::openapi))

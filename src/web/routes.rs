@@ -30,16 +30,20 @@ const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 const READY_FOR: Duration = Duration::from_secs(1);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Everything that the internet reaches.
-pub fn public(app: Arc<App>) -> Router {
-    let documented = OpenApiRouter::with_openapi(openapi::Doc::openapi())
+/// The API, and what it says of itself.
+pub fn documented() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::with_openapi(openapi::Doc::openapi())
         .routes(routes!(signup::signup))
         .routes(routes!(tenant::show))
         .routes(routes!(tenant::ticket))
         .routes(routes!(setup::sample_query))
         .routes(routes!(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
-        .routes(routes!(tenant::events));
-    let (documented, doc) = documented.split_for_parts();
+        .routes(routes!(tenant::events))
+}
+
+/// Everything that the internet reaches.
+pub fn public(app: Arc<App>) -> Router {
+    let (documented, doc) = documented().split_for_parts();
     // Set once, by the only caller.
     let _ = app.openapi.set(doc);
     let plain = Router::new()
