@@ -39,6 +39,8 @@ pub const EMAIL_LABEL: &str = "tenant-operator.dev/email-hash";
 pub const PROOF_ANNOTATION: &str = "tenant-operator.dev/identity-proof";
 /// Who signed up, when, from which address, by which request and under which terms, as JSON.
 pub const SIGNUP_ANNOTATION: &str = "tenant-operator.dev/signup";
+/// What a tenant used in its quota period, as JSON. Written by web.
+pub const USAGE_ANNOTATION: &str = "tenant-operator.dev/usage";
 /// Says what a Secret is for.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// A Secret with the password hash of a signup.

@@ -1,13 +1,16 @@
 //! What the operator alone may write on a Tenant. An admission policy refuses changes to these by anybody else, and the
 //! controller believes none of them without proof.
 
-use super::{EMAIL_LABEL, FINALIZER, PROOF_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION};
+use super::{
+    EMAIL_LABEL, FINALIZER, PROOF_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION, USAGE_ANNOTATION,
+};
 
 /// Fields of the spec, as paths from `spec`.
 pub const SPEC_FIELDS: [&str; 3] = ["tenantId", "billing.stripe", "login"];
 
 /// Annotations. Those that users set are not here: `retry` and `force-delete` are requests to the operator.
-pub const ANNOTATIONS: [&str; 4] = [PROOF_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION];
+pub const ANNOTATIONS: [&str; 5] =
+    [PROOF_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION, USAGE_ANNOTATION];
 
 /// Labels.
 pub const LABELS: [&str; 1] = [EMAIL_LABEL];

@@ -170,6 +170,10 @@ pub struct TenantStatus {
     /// When the API key was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_created_at: Option<Timestamp>,
+    /// The generation of the API key that is in the Secret. The one before stays good for a day after it was replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub api_key_generation: Option<u32>,
     /// The plan's settings that apply to this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PlanConfig>,
@@ -233,6 +237,18 @@ pub struct Quota {
     pub documents_limit: i64,
 }
 
+impl Quota {
+    /// The length of a period in seconds: 30 days.
+    pub const PERIOD: i64 = 30 * 24 * 3600;
+
+    /// Begin and end of the period that a moment is in. Periods follow one another without a gap from the first one on.
+    pub fn period_at(&self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let periods = now.since(self.period_start).div_euclid(Self::PERIOD).max(0);
+        let start = self.period_start.plus(periods * Self::PERIOD);
+        (start, start.plus(Self::PERIOD))
+    }
+}
+
 /// The attempts to provision.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -280,4 +296,20 @@ fn default_plan() -> String {
 }
 fn default_generation() -> u32 {
     1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quota_periods_follow_one_another() {
+        let at = Timestamp::from_second;
+        let quota = Quota { period_start: at(1000), period_end: at(0), queries_limit: 1, documents_limit: 1 };
+        let period = |now: i64| quota.period_at(at(now)).0.as_second();
+        let second = 1000 + Quota::PERIOD;
+        assert_eq!([1000, second - 1, second, second + Quota::PERIOD - 1].map(period), [1000, 1000, second, second]);
+        assert_eq!(period(0), 1000, "a clock that runs behind");
+        assert_eq!(quota.period_at(at(second)).1.as_second(), second + Quota::PERIOD);
+    }
 }

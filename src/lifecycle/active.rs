@@ -116,6 +116,10 @@ fn observe(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
     draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::True, "Sent", "The mail server accepted the welcome e-mail");
     draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "The API key is in its Secret");
+    draft.key_in_force();
+    if let Some(quota) = &mut draft.status.quota {
+        (quota.period_start, quota.period_end) = quota.period_at(input.now);
+    }
     if input.observed.namespace {
         draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "The Pinecone namespace is usable");
     }

@@ -13,7 +13,6 @@ use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
 /// A quota period, in seconds: 30 days.
-const QUOTA_PERIOD: i64 = 30 * 24 * 3600;
 
 pub fn decide(input: &Input) -> Decision {
     let Some(plan) = input.plan else { return plan_missing(input) };
@@ -136,11 +135,11 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
     });
     draft.status.quota.get_or_insert(Quota {
         period_start: input.now,
-        period_end: input.now.plus(QUOTA_PERIOD),
+        period_end: input.now.plus(Quota::PERIOD),
         queries_limit: plan.limits.queries_per_month,
         documents_limit: plan.limits.documents,
     });
-    draft.status.api_key_created_at.get_or_insert(input.now);
+    draft.key_in_force();
     draft.status.provisioned_at.get_or_insert(input.now);
     draft.status.refund = None;
     // What an earlier run left behind is over.

@@ -52,6 +52,17 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// The Secret holds the key of the present generation. A new generation is noted with its time, from which on the one
+    /// before stays good for a while; after a lost status nobody knows, and no time is made up twice.
+    pub fn key_in_force(&mut self) {
+        let (wanted, status) = (self.input.tenant.spec.api_key_generation, &mut self.status);
+        if status.api_key_generation.is_some_and(|there| there != wanted) {
+            status.api_key_created_at = Some(self.input.now);
+        }
+        status.api_key_created_at.get_or_insert(self.input.now);
+        status.api_key_generation = Some(wanted);
+    }
+
     /// A condition that no longer says anything.
     pub fn forget(&mut self, type_: &str) {
         self.status.conditions.retain(|c| c.type_ != type_);

@@ -1,3 +1,4 @@
+use tenant_operator::api::tenant::Quota;
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice};
 
@@ -193,4 +194,34 @@ fn a_key_that_is_missing_and_cannot_be_made_is_not_ready_and_one_that_is_there_s
     };
     assert!(!ready("ApiKey", None) && !ready("ApiKey", Some(false)));
     assert!(ready("ApiKey", Some(true)) && ready("Billing", None));
+}
+
+#[test]
+fn a_replaced_key_is_noted_with_its_time_and_a_lost_status_makes_none_up() {
+    let mut case = welcomed();
+    case.view.spec.api_key_generation = 2;
+    case.view.status.api_key_generation = Some(1);
+    case.view.status.api_key_created_at = Some(Timestamp::from_second(NOW - 1000));
+    // Not before the Secret holds it.
+    case.observed.api_key = Some(false);
+    assert_eq!(case.effects(), [Effect::EnsureApiKey]);
+    case.observed.api_key = Some(true);
+    let status = case.recorded();
+    assert_eq!((status.api_key_generation, status.api_key_created_at), (Some(2), Some(Timestamp::from_second(NOW))));
+    let mut lost = welcomed();
+    lost.view.spec.api_key_generation = 2;
+    lost.view.status.api_key_created_at = Some(Timestamp::from_second(NOW - 1000));
+    let status = lost.recorded();
+    assert_eq!(status.api_key_created_at, Some(Timestamp::from_second(NOW - 1000)), "nothing says that it is new");
+}
+
+#[test]
+fn the_quota_period_moves_on() {
+    let mut case = welcomed();
+    let start = Timestamp::from_second(NOW - Quota::PERIOD - 5);
+    case.view.status.quota =
+        Some(Quota { period_start: start, period_end: start.plus(Quota::PERIOD), queries_limit: 1, documents_limit: 1 });
+    let quota = case.recorded().quota.expect("a quota");
+    assert_eq!(quota.period_start.as_second(), NOW - 5);
+    assert_eq!(quota.period_end.as_second(), NOW - 5 + Quota::PERIOD);
 }
