@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ed25519_dalek::SigningKey;
+use ed25519_dalek::{SigningKey, VerifyingKey};
 use hmac::{Hmac, Mac};
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ObjectMeta, PostParams};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
+use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::api::{PROOF_ANNOTATION, Place, Tenant};
@@ -53,6 +54,40 @@ async fn key(client: &Client, namespace: &str, name: &str) -> Result<[u8; 32], k
 /// The key that signs API keys.
 pub async fn signing_key(client: &Client, namespace: &str) -> Result<SigningKey, kube::Error> {
     Ok(SigningKey::from_bytes(&key(client, namespace, SIGNING_SECRET).await?))
+}
+
+/// The public half of the signing key, for whoever verifies API keys: a JSON Web Key Set (RFC 7517, RFC 8037).
+pub const VERIFYING_KEY: &str = "tenant-operator-api-keys";
+const KEY_SET: &str = "jwks.json";
+
+/// Publishes the public half of the signing key.
+pub async fn publish_verifying_key(client: &Client, namespace: &str, key: &VerifyingKey) -> Result<(), kube::Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let set = json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "use": "sig", "alg": "EdDSA", "x": BASE64.encode(key.as_bytes())}]});
+    let data = Some(BTreeMap::from([(KEY_SET.to_owned(), set.to_string())]));
+    let metadata = ObjectMeta { name: Some(VERIFYING_KEY.into()), ..ObjectMeta::default() };
+    let map = ConfigMap { metadata, data: data.clone(), ..ConfigMap::default() };
+    match api.create(&PostParams::default(), &map).await {
+        Err(kube::Error::Api(e)) if e.code == 409 => {
+            let change = Patch::Merge(json!({"data": data}));
+            api.patch(VERIFYING_KEY, &PatchParams::default(), &change).await.map(drop)
+        }
+        made => made.map(drop),
+    }
+}
+
+/// The published key set; None before a controller ran.
+pub async fn verifying_key_set(client: &Client, namespace: &str) -> Result<Option<Value>, kube::Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+    let text = api.get_opt(VERIFYING_KEY).await?.and_then(|map| map.data).and_then(|mut data| data.remove(KEY_SET));
+    Ok(text.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// The key in it.
+pub async fn verifying_key(client: &Client, namespace: &str) -> Result<Option<VerifyingKey>, kube::Error> {
+    let set = verifying_key_set(client, namespace).await?;
+    let bytes = set.as_ref().and_then(|set| set["keys"][0]["x"].as_str()).and_then(|x| BASE64.decode(x).ok());
+    Ok(bytes.and_then(|bytes| VerifyingKey::try_from(bytes.as_slice()).ok()))
 }
 
 /// Hashes addresses and makes tokens.

@@ -17,7 +17,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("providers", &["api", "lifecycle"]),
     ("rag", &["api", "providers"]),
     ("controller", &["api", "keys", "lifecycle", "operator_keys", "providers", "telemetry"]),
-    ("web", &["api", "email", "operator_keys", "providers", "rag", "telemetry"]),
+    ("web", &["api", "email", "keys", "operator_keys", "providers", "rag", "telemetry"]),
     ("preflight", &["api", "providers"]),
     ("dev", &["api", "controller", "providers", "sandbox", "web"]),
     (
@@ -30,6 +30,7 @@ const ARROWS: [(&str, &[&str]); 14] = [
             "operator_keys",
             "preflight",
             "providers",
+            "rag",
             "sandbox",
             "telemetry",
             "web",

@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::Cli;
 use crate::telemetry::Metrics;
-use crate::web::openapi;
+use crate::web::api_document;
 
 /// What the page is about.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -93,7 +93,7 @@ fn http() -> Result<String, std::fmt::Error> {
         "# HTTP API\n\n{MADE} Web serves the whole description at `/openapi.json` and shows it at `/docs`. Errors are \
          `application/problem+json` (RFC 9457): `type` never changes, `detail` says what is wrong and what to do.\n"
     );
-    for (path, item) in openapi::document().paths.paths {
+    for (path, item) in api_document().paths.paths {
         let operations = [("GET", item.get), ("POST", item.post), ("PUT", item.put), ("DELETE", item.delete)];
         for (method, operation) in operations.into_iter().filter_map(|(method, o)| Some((method, o?))) {
             let text = operation.summary.or(operation.description).unwrap_or_default();
@@ -115,8 +115,9 @@ fn http() -> Result<String, std::fmt::Error> {
 fn meaning_of(status: &str) -> &'static str {
     match status {
         "400" => "Something is wrong with the request; `fields` names what",
-        "401" => "The token is missing or wrong",
+        "401" => "The token or key is missing or wrong",
         "404" => "There is no such account, or the token is not its own",
+        "413" => "The file is larger than 10 MB",
         "429" => "Too many; `Retry-After` says when to try again",
         "409" => "Not in this state; `detail` says what to wait for",
         "502" => "A provider did not answer",

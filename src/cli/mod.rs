@@ -104,6 +104,9 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
+    /// Read a PDF from the standard input and print its text, with little memory and time. Web runs it for each PDF.
+    #[command(hide = true)]
+    PdfText,
     /// Print a page of the documentation.
     #[command(hide = true)]
     Manual(manual::Args),
@@ -170,6 +173,9 @@ pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static 
 /// Runs the command. Exit code 0: done; 1: failed; 2: called wrongly, or warnings of `preflight`.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Command::PdfText = cli.command {
+        return ExitCode::from(crate::rag::print_text());
+    }
     install_crypto();
     crate::telemetry::init_logs(log_file(&cli.command));
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -233,6 +239,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             clap_complete::generate(shell, &mut Cli::command(), "tenant-operator", &mut std::io::stdout());
             Ok(())
         }
+        // Done before there was a runtime: it must have no threads.
+        Command::PdfText => Ok(()),
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,

@@ -26,6 +26,12 @@ pub struct Args {
     /// Namespace in which signups create Tenants.
     #[arg(long, env = "TENANT_NAMESPACE", default_value = "default")]
     namespace: String,
+    /// Serve the tenants of these namespaces only, comma-separated. Default: all namespaces.
+    #[arg(long, env = "WATCH_NAMESPACE", value_delimiter = ',', overrides_with = "served_namespaces")]
+    served_namespaces: Vec<String>,
+    /// Requests per second of one tenant to the tenant API of this replica; twice as many at once.
+    #[arg(long, env = "REQUESTS_PER_SECOND", default_value = "20")]
+    requests_per_second: NonZeroU32,
     /// Namespace of the operator's own Secrets.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
@@ -71,6 +77,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         listen: args.listen,
         namespace: args.namespace,
         operator_namespace: args.operator_namespace,
+        served_namespaces: args.served_namespaces.into_iter().filter(|n| !n.is_empty()).collect(),
+        requests_per_second: args.requests_per_second,
         webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.is_empty()).collect(),
         checkout_wait: Duration::from_millis(args.checkout_wait_ms),
         terms_version: args.terms_version,

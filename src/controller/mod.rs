@@ -29,7 +29,7 @@ use tokio::task::JoinSet;
 
 use crate::api::Tenant;
 use crate::lifecycle::Policy;
-use crate::operator_keys::{IdentityKey, signing_key};
+use crate::operator_keys::{IdentityKey, publish_verifying_key, signing_key};
 use crate::providers::Priority;
 use crate::providers::alerts::Alerts;
 use crate::providers::mail::Mail;
@@ -124,6 +124,7 @@ pub async fn run(
     let ns = &config.operator_namespace;
     let keys =
         context::Keys { identity: IdentityKey::load(&client, ns).await?, signer: signing_key(&client, ns).await? };
+    publish_verifying_key(&client, ns, &keys.signer.verifying_key()).await?;
     let scopes = config.scopes();
     let (tenants, of_tenants) = cache::cache(&scopes);
     let (plans, of_plans) = cache::cache(&[None]);

@@ -183,6 +183,8 @@ async fn web(
         listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
         namespace: "default".into(),
         operator_namespace: "default".into(),
+        served_namespaces: Vec::new(),
+        requests_per_second: NonZeroU32::MIN.saturating_add(99),
         webhook_secrets: vec![secret.into()],
         checkout_wait: Duration::from_secs(10),
         terms_version: "2026-01".into(),

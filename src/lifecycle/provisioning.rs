@@ -12,7 +12,6 @@ use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
-/// A quota period, in seconds: 30 days.
 
 pub fn decide(input: &Input) -> Decision {
     let Some(plan) = input.plan else { return plan_missing(input) };

@@ -4,7 +4,9 @@ use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::body::Bytes;
 use backon::{BackoffBuilder, ExponentialBuilder};
+use futures::{Stream, StreamExt, TryStreamExt};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
@@ -14,6 +16,10 @@ use crate::lifecycle::Blame;
 
 /// The longest answer that is read.
 const BODY_LIMIT: usize = 32 << 20;
+/// How much of an error is read.
+const ERROR_LIMIT: usize = 64 << 10;
+/// The longest answer that comes in pieces.
+const LONGEST_STREAM: Duration = Duration::from_mins(5);
 /// A `Retry-After` up to this long is waited for inside the call. A longer one is the caller's, who holds nothing
 /// meanwhile.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -90,6 +96,7 @@ pub struct Caller {
     pub client: reqwest::Client,
     rate: Rate,
     breaker: Breaker,
+    timeout: Duration,
     retries: usize,
     calls: Calls,
 }
@@ -117,6 +124,7 @@ impl Caller {
             client,
             rate: Rate::new(limits.per_second),
             breaker: Breaker::new(limits.timeout / 4),
+            timeout: limits.timeout,
             retries: limits.retries,
             calls: Calls::default(),
         }
@@ -169,6 +177,75 @@ impl Caller {
                 Some(wait) if quick => tokio::time::sleep(wait.max(wished)).await,
                 _ => return Err(error),
             }
+        }
+    }
+
+    /// Opens an answer that comes in pieces. It is not sent again: some of it may have been read.
+    pub async fn open(
+        &self,
+        request: RequestBuilder,
+    ) -> Result<impl Stream<Item = Result<Bytes, ProviderError>> + use<>, ProviderError> {
+        let away = |away| ProviderError::away(self.provider, away);
+        self.breaker.check().map_err(away)?;
+        self.rate.turn().await;
+        let permit = self.breaker.enter().map_err(away)?;
+        let request = request.timeout(LONGEST_STREAM).send();
+        let opened = match tokio::time::timeout(self.timeout, request).await {
+            Ok(opened) => opened.map_err(|e| self.unreachable(&e)),
+            Err(_) => Err(self.silent()),
+        };
+        let response = match opened {
+            Ok(response) if response.status().is_success() => response,
+            Ok(response) => {
+                let (status, retry_after) = (response.status(), retry_after(&response));
+                let error = self.refused(status, retry_after, &self.beginning(response).await);
+                self.calls.failed.fetch_add(1, Ordering::Relaxed);
+                if status.is_server_error() {
+                    permit.failed();
+                } else {
+                    permit.answered();
+                }
+                return Err(error);
+            }
+            Err(error) => {
+                self.calls.failed.fetch_add(1, Ordering::Relaxed);
+                permit.failed();
+                return Err(error);
+            }
+        };
+        permit.answered();
+        self.calls.ok.fetch_add(1, Ordering::Relaxed);
+        let (broken, silent) = (self.broken(), self.silent());
+        let pieces = response.bytes_stream().map_err(move |_| broken.clone());
+        let pieces = tokio_stream::StreamExt::timeout(pieces, self.timeout);
+        Ok(pieces.map(move |piece| piece.unwrap_or_else(|_| Err(silent.clone()))))
+    }
+
+    /// What an error says, as far as it comes.
+    async fn beginning(&self, mut response: Response) -> Vec<u8> {
+        let mut body = Vec::new();
+        while let Ok(Ok(Some(chunk))) = tokio::time::timeout(self.timeout, response.chunk()).await {
+            body.extend_from_slice(&chunk[..chunk.len().min(ERROR_LIMIT - body.len())]);
+            if body.len() == ERROR_LIMIT {
+                break;
+            }
+        }
+        body
+    }
+
+    fn silent(&self) -> ProviderError {
+        ProviderError { reason: "Timeout", message: "gave no answer in time".into(), ..self.broken() }
+    }
+
+    fn broken(&self) -> ProviderError {
+        ProviderError {
+            provider: self.provider,
+            status: None,
+            reason: "Unreachable",
+            message: "broke off its answer".into(),
+            blame: Blame::Call,
+            retryable: true,
+            retry_after: None,
         }
     }
 

@@ -115,9 +115,13 @@ impl Pinecone {
         &self.caller
     }
 
-    /// Asks for the data plane's address, once; to be called before there is work.
+    /// Asks for the data plane's address, once, or waits for the one who does.
     pub async fn prepare(&self) -> Result<(), ProviderError> {
-        self.host().await.map(drop)
+        if self.host.get().is_some() {
+            return Ok(());
+        }
+        let _asking = self.asking.lock().await;
+        self.ask_host().await.map(drop)
     }
 
     /// The data plane's base URL. One caller asks the control plane for it; nobody else waits for the answer.
@@ -136,6 +140,14 @@ impl Pinecone {
                 retry_after: Some(Duration::from_secs(1)),
             });
         };
+        self.ask_host().await
+    }
+
+    /// To be called with the right to ask.
+    async fn ask_host(&self) -> Result<&str, ProviderError> {
+        if let Some(host) = self.host.get() {
+            return Ok(host);
+        }
         let host = self.describe().await?.host;
         let host = if host.contains("://") { host } else { format!("https://{host}") };
         Ok(self.host.get_or_init(|| host))
@@ -242,6 +254,72 @@ impl Pinecone {
         Ok(())
     }
 
+    /// What is kept beside vectors, by their ids; those that are not there are left out.
+    pub async fn fetch(&self, namespace: &str, ids: &[String]) -> Result<BTreeMap<String, Value>, ProviderError> {
+        #[derive(Deserialize)]
+        struct Fetched {
+            #[serde(default)]
+            vectors: BTreeMap<String, Kept>,
+        }
+        #[derive(Deserialize)]
+        struct Kept {
+            #[serde(default)]
+            metadata: Value,
+        }
+        let url = format!("{}/vectors/fetch", self.host().await?);
+        let mut all = BTreeMap::new();
+        for ids in ids.chunks(FETCH_IDS) {
+            let mut query: Vec<_> = ids.iter().map(|id| ("ids", id.as_str())).collect();
+            query.push(("namespace", namespace));
+            let fetched: Fetched = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
+            all.extend(fetched.vectors.into_iter().map(|(id, kept)| (id, kept.metadata)));
+        }
+        Ok(all)
+    }
+
+    /// A page of at most `limit` (100) ids that begin with `prefix`, and where the next page begins.
+    pub async fn list(
+        &self,
+        namespace: &str,
+        prefix: &str,
+        limit: usize,
+        after: Option<&str>,
+    ) -> Result<(Vec<String>, Option<String>), ProviderError> {
+        #[derive(Deserialize)]
+        struct Page {
+            #[serde(default)]
+            vectors: Vec<Listed>,
+            pagination: Option<Next>,
+        }
+        #[derive(Deserialize)]
+        struct Listed {
+            id: String,
+        }
+        #[derive(Deserialize)]
+        struct Next {
+            next: Option<String>,
+        }
+        let url = format!("{}/vectors/list", self.host().await?);
+        let limit = limit.clamp(1, 100).to_string();
+        let mut query = vec![("namespace", namespace), ("prefix", prefix), ("limit", &limit)];
+        query.extend(after.map(|token| ("paginationToken", token)));
+        let page: Page = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
+        let next = page.pagination.and_then(|p| p.next).filter(|next| !next.is_empty());
+        Ok((page.vectors.into_iter().map(|v| v.id).collect(), next))
+    }
+
+    /// Deletes vectors; those that are not there are as good.
+    pub async fn delete(&self, namespace: &str, ids: &[String]) -> Result<(), ProviderError> {
+        for ids in ids.chunks(BATCH_VECTORS) {
+            match self.post::<Value>("/vectors/delete", &json!({"ids": ids, "namespace": namespace})).await {
+                Ok(_) => {}
+                Err(e) if e.is_not_found() => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
     /// The `top_k` nearest vectors of a namespace.
     pub async fn query(&self, namespace: &str, vector: &Values, top_k: usize) -> Result<Vec<Match>, ProviderError> {
         #[derive(Serialize)]
@@ -262,6 +340,8 @@ impl Pinecone {
 /// Pinecone takes at most 1,000 vectors and 2 MB in one upsert
 /// (<https://docs.pinecone.io/reference/api/database-limits>).
 const BATCH_VECTORS: usize = 1000;
+/// Ids of one fetch: they are part of the URL, which must stay short of 4 kB.
+const FETCH_IDS: usize = 50;
 /// Leaves room for what surrounds the vectors.
 const BATCH_BYTES: usize = 1_900_000;
 

@@ -47,6 +47,9 @@ pub struct Fault {
     /// Do the work, then drop the connection instead of answering.
     #[serde(default)]
     pub(super) drop_after_effect: bool,
+    /// Let so many matching requests pass first.
+    #[serde(default)]
+    after: u32,
     /// How many requests it strikes.
     #[serde(default = "once")]
     times: u32,
@@ -86,6 +89,10 @@ impl Faults {
         let found = armed.iter().position(|f| {
             f.provider == provider && f.method.as_deref().is_none_or(|m| m == method) && path.starts_with(&f.path)
         })?;
+        if armed[found].after > 0 {
+            armed[found].after -= 1;
+            return None;
+        }
         armed[found].times -= 1;
         let fault = armed[found].clone();
         if fault.times == 0 {

@@ -1,6 +1,7 @@
 //! The `OpenAI` stand-in: lexical embeddings by feature hashing and an extractive answer. Deterministic, and no model.
 
 use axum::http::StatusCode;
+use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -84,6 +85,9 @@ async fn embeddings(Json(body): Json<Value>) -> Response {
 
 /// Answers with the passage that shares most words with the question, unless it only repeats it.
 async fn chat(Json(body): Json<Value>) -> Response {
+    if body["tools"].is_array() {
+        return refuse("this stand-in has no tools");
+    }
     let Some(user) = body["messages"].as_array().and_then(|m| m.last()).and_then(|m| m["content"].as_str()) else {
         return refuse("messages must hold at least one message with text");
     };
@@ -101,10 +105,33 @@ async fn chat(Json(body): Json<Value>) -> Response {
     };
     let tokens = user.split_whitespace().count();
     let usage = json!({"prompt_tokens": tokens, "completion_tokens": text.split_whitespace().count(), "total_tokens": tokens + text.split_whitespace().count()});
+    if body["stream"] == true {
+        let usage = (body["stream_options"]["include_usage"] == true).then_some(usage);
+        return streamed(&body["model"], &text, usage);
+    }
     Json(json!({
         "id": "chatcmpl-sandbox", "object": "chat.completion", "created": 0, "model": body["model"],
         "choices": [{"index": 0, "message": {"role": "assistant", "content": text, "refusal": null}, "finish_reason": "stop", "logprobs": null}],
         "usage": usage,
     }))
     .into_response()
+}
+
+/// The answer word by word, as server-sent events that end with `[DONE]`.
+fn streamed(model: &Value, text: &str, usage: Option<Value>) -> Response {
+    let chunk = |delta: Value, reason: Option<&str>| {
+        json!({"id": "chatcmpl-sandbox", "object": "chat.completion.chunk", "created": 0, "model": model,
+            "choices": [{"index": 0, "delta": delta, "finish_reason": reason}], "usage": null})
+    };
+    let mut chunks = vec![chunk(json!({"role": "assistant", "content": ""}), None)];
+    chunks.extend(text.split_inclusive(' ').map(|word| chunk(json!({"content": word}), None)));
+    chunks.push(chunk(json!({}), Some("stop")));
+    if let Some(usage) = usage {
+        let mut last = chunk(json!({}), None);
+        (last["choices"], last["usage"]) = (json!([]), usage);
+        chunks.push(last);
+    }
+    let events = chunks.into_iter().map(|chunk| chunk.to_string()).chain(["[DONE]".to_owned()]);
+    let events: Vec<_> = events.map(|data| Ok::<_, std::convert::Infallible>(Event::default().data(data))).collect();
+    Sse::new(futures::stream::iter(events)).into_response()
 }

@@ -295,17 +295,23 @@ async fn fetch(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, S
     Json(json!({"vectors": found, "namespace": name, "usage": {"readUnits": 1}}))
 }
 
+/// A page of ids in their order; the token is the last id of the page before.
 async fn list_vectors(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
     let (name, prefix) = (param(&params, "namespace"), param(&params, "prefix"));
+    let limit = param(&params, "limit").parse().map_or(100, |limit: usize| limit.clamp(1, 100));
+    let after = param(&params, "paginationToken");
+    let now = Instant::now();
     let namespaces = s.pinecone.read();
-    let ids: Vec<_> = namespaces
-        .get(name)
-        .into_iter()
-        .flat_map(|n| n.keys())
-        .filter(|id| id.starts_with(prefix))
-        .map(|id| json!({"id": id}))
-        .collect();
-    Json(json!({"vectors": ids, "namespace": name, "usage": {"readUnits": 1}}))
+    let vectors = namespaces.get(name).into_iter().flatten();
+    let mut rest = vectors
+        .filter(|(id, v)| id.starts_with(prefix) && id.as_str() > after && v.visible_at <= now)
+        .map(|(id, _)| id);
+    let ids: Vec<_> = rest.by_ref().take(limit).map(|id| json!({"id": id})).collect();
+    let mut page = json!({"vectors": ids, "namespace": name, "usage": {"readUnits": 1}});
+    if rest.next().is_some() {
+        page["pagination"] = json!({"next": ids.last().map(|last| &last["id"])});
+    }
+    Json(page)
 }
 
 fn param<'a>(params: &'a [(String, String)], key: &str) -> &'a str {

@@ -49,6 +49,10 @@ pub struct Metrics {
     pub webhooks: Family<Label, Counter>,
     /// Seconds from an event at Stripe until it was taken.
     pub webhook_latency: Histogram,
+    /// Questions to the tenant API, by outcome.
+    pub queries: Family<Label, Counter>,
+    /// Documents stored through the tenant API.
+    pub documents: Counter<u64, AtomicU64>,
     /// Seconds of a reconcile.
     pub reconcile_duration: Histogram,
     /// 1 while this controller leads.
@@ -86,6 +90,8 @@ impl Default for Metrics {
             provisioning_failures: Family::default(),
             provisioning_duration: Histogram::new([0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0]),
             webhooks: Family::default(),
+            queries: Family::default(),
+            documents: Counter::default(),
             webhook_latency: Histogram::new([0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0]),
             reconcile_duration: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0]),
             leader: Gauge::default(),
@@ -131,6 +137,8 @@ impl Metrics {
     fn register_health(&self, registry: &mut Registry) {
         let latency = "Seconds from an event at Stripe until it was taken";
         registry.register("stripe_webhook_latency_seconds", latency, self.webhook_latency.clone());
+        registry.register("rag_queries", "Questions to the tenant API, by outcome", self.queries.clone());
+        registry.register("rag_documents", "Documents stored through the tenant API", self.documents.clone());
         registry.register("reconcile_duration_seconds", "Seconds of a reconcile", self.reconcile_duration.clone());
         registry.register("controller_leader", "1 while this controller leads", self.leader.clone());
         let depth = "Tenants that wait for a reconcile, by priority";
@@ -147,7 +155,7 @@ impl Metrics {
         let metrics = Self::default();
         // A metric with labels shows once it has a sample.
         let kinds = [&metrics.api_writes, &metrics.resyncs, &metrics.step_failures, &metrics.provisioning_failures];
-        for family in kinds.into_iter().chain([&metrics.webhooks]) {
+        for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries]) {
             family.get_or_create_owned(&"".into());
         }
         for family in [&metrics.queue_depth, &metrics.breaker_open] {

@@ -1,5 +1,6 @@
-//! How often a client may ask, by its address.
+//! How often somebody may ask: a client by its address, a tenant by its uid.
 
+use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
@@ -13,33 +14,36 @@ use governor::{Quota, RateLimiter};
 /// How often quiet addresses are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// Requests by client address.
+/// Requests by whoever sends them.
 #[derive(Debug)]
-pub struct ClientLimit {
-    limiter: RateLimiter<IpAddr, HashMapStateStore<IpAddr>, DefaultClock>,
+pub struct Limit<K: Clone + Eq + Hash> {
+    limiter: RateLimiter<K, HashMapStateStore<K>, DefaultClock>,
     clock: DefaultClock,
     swept: Mutex<Instant>,
 }
 
-impl ClientLimit {
+impl<K: Clone + Eq + Hash> Limit<K> {
     /// So many a minute, and as many at once.
     pub fn per_minute(count: NonZeroU32) -> Self {
-        Self {
-            limiter: RateLimiter::hashmap(Quota::per_minute(count)),
-            clock: DefaultClock::default(),
-            swept: Mutex::new(Instant::now()),
-        }
+        Self::new(Quota::per_minute(count))
     }
 
-    /// Takes one of a client's requests; the wait where it has none left.
-    pub fn take(&self, client: IpAddr) -> Result<(), Duration> {
+    /// So many a second, and twice as many at once.
+    pub fn per_second(count: NonZeroU32) -> Self {
+        Self::new(Quota::per_second(count).allow_burst(count.saturating_add(count.get())))
+    }
+
+    fn new(quota: Quota) -> Self {
+        Self { limiter: RateLimiter::hashmap(quota), clock: DefaultClock::default(), swept: Mutex::new(Instant::now()) }
+    }
+
+    /// Takes one of somebody's requests; the wait where there is none left.
+    pub fn take(&self, whose: &K) -> Result<(), Duration> {
         self.sweep();
-        self.limiter.check_key(&network(client)).map_err(|until| until.wait_time_from(self.clock.now()))
+        self.limiter.check_key(whose).map_err(|until| until.wait_time_from(self.clock.now()))
     }
-}
 
-impl ClientLimit {
-    /// Forgets addresses that have been quiet, or many of them would fill the memory. Not at each request, or many of
+    /// Forgets those who have been quiet, or many of them would fill the memory. Not at each request, or many of
     /// them would cost the time.
     fn sweep(&self) {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -50,8 +54,8 @@ impl ClientLimit {
     }
 }
 
-/// An IPv6 client has a whole /64 to choose its address from.
-fn network(client: IpAddr) -> IpAddr {
+/// What counts as one client: an IPv6 client has a whole /64 to choose its address from.
+pub fn network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(v4) => v4.into(),
         IpAddr::V6(v6) => {
@@ -76,8 +80,8 @@ mod tests {
 
     #[test]
     fn a_client_has_so_many_requests_and_a_network_counts_as_one() {
-        let limit = ClientLimit::per_minute(NonZeroU32::new(2).expect("not zero"));
-        let take = |ip: &str| limit.take(ip.parse().expect("an address"));
+        let limit = Limit::per_minute(NonZeroU32::new(2).expect("not zero"));
+        let take = |ip: &str| limit.take(&network(ip.parse().expect("an address")));
         assert!(take("2001:db8::1").is_ok() && take("2001:db8::2").is_ok());
         let wait = take("2001:db8::3").expect_err("the same /64");
         assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1));

@@ -1,9 +1,11 @@
 //! The web pod: signups, Stripe's webhooks, and what a customer sees. Replicas share nothing but Kubernetes.
 
+mod api;
 mod customer;
+mod directory;
 mod hints;
 mod limits;
-pub mod openapi;
+mod openapi;
 mod password;
 mod problem;
 mod routes;
@@ -13,9 +15,10 @@ mod signature;
 mod signup;
 mod tenant;
 mod tokens;
+mod turns;
 mod webhooks;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -25,7 +28,8 @@ use futures::{Future, FutureExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 
 use crate::api::Tenant;
 use crate::operator_keys::IdentityKey;
@@ -36,6 +40,11 @@ use crate::telemetry::Metrics;
 pub use limits::parse_source;
 pub use serve::ConnectionLimits;
 
+/// What the API says of itself, for its reference.
+pub fn api_document() -> utoipa::openapi::OpenApi {
+    routes::all().get_openapi().clone()
+}
+
 /// How web runs.
 #[derive(Clone, Debug)]
 pub struct WebConfig {
@@ -45,6 +54,10 @@ pub struct WebConfig {
     pub metrics_listen: SocketAddr,
     /// Where signups make their Tenants.
     pub namespace: String,
+    /// The namespaces whose tenants are served; all of them when empty.
+    pub served_namespaces: Vec<String>,
+    /// Requests of one tenant in a second, to the tenant API of this replica.
+    pub requests_per_second: NonZeroU32,
     /// Where the operator's own Secrets are.
     pub operator_namespace: String,
     /// Stripe's webhook secrets; several while one rotates.
@@ -73,7 +86,15 @@ pub struct App {
     openai: OpenAi,
     pinecone: Pinecone,
     passwords: password::Passwords,
-    signups: limits::ClientLimit,
+    signups: limits::Limit<IpAddr>,
+    /// Requests to the tenant API, by the tenants' uids.
+    requests: limits::Limit<String>,
+    uploads: Arc<Semaphore>,
+    /// Whose turn it is to store a document.
+    storing: turns::Turns,
+    ledger: Arc<api::usage::Ledger>,
+    api_keys: api::keys::KeyRing,
+    directory: directory::Directory,
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
     readiness: routes::Readiness,
@@ -99,6 +120,8 @@ pub struct Web {
     metrics: TcpListener,
     app: Arc<App>,
     stopping: watch::Sender<bool>,
+    /// Follow the Tenants, for as long as web lives.
+    _tasks: JoinSet<()>,
 }
 
 /// Why web ended.
@@ -122,9 +145,16 @@ impl Web {
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
         let (stopping, stop) = watch::channel(false);
+        let mut tasks = JoinSet::new();
         let app = App {
             hints: Arc::new(hints::Hints::new(client.clone())),
-            signups: limits::ClientLimit::per_minute(config.signups_per_minute),
+            signups: limits::Limit::per_minute(config.signups_per_minute),
+            requests: limits::Limit::per_second(config.requests_per_second),
+            uploads: Arc::new(Semaphore::new(api::documents::UPLOADS)),
+            storing: turns::Turns::default(),
+            ledger: Arc::default(),
+            api_keys: api::keys::KeyRing::default(),
+            directory: directory::Directory::start(&mut tasks, &client, &config.served_namespaces, &identity),
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),
             readiness: routes::Readiness::default(),
@@ -137,7 +167,7 @@ impl Web {
             openai,
             pinecone,
         };
-        Ok(Self { listener, metrics, app: Arc::new(app), stopping })
+        Ok(Self { listener, metrics, app: Arc::new(app), stopping, _tasks: tasks })
     }
 
     /// The address that was bound.
@@ -152,7 +182,7 @@ impl Web {
 
     /// Serves until `stop`: then not ready, a while later no new connections, event streams end, requests may finish.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> Result<(), WebError> {
-        let (app, stopping) = (self.app, self.stopping);
+        let Self { listener, metrics, app, stopping, _tasks } = self;
         let (limits, delay) = (app.config.connections, app.config.shutdown_delay);
         let stop = async move {
             stop.await;
@@ -160,8 +190,8 @@ impl Web {
             tokio::time::sleep(delay).await;
         };
         let stop = stop.boxed().shared();
-        let metrics = serve::serve(self.metrics, routes::metrics(app.clone()), limits, stop.clone());
-        let public = serve::serve(self.listener, routes::public(app), limits, stop);
+        let metrics = serve::serve(metrics, routes::metrics(app.clone()), limits, stop.clone());
+        let public = serve::serve(listener, routes::public(app), limits, stop);
         tokio::try_join!(public, metrics)?;
         Ok(())
     }

@@ -25,14 +25,12 @@ impl utoipa::Modify for Security {
     fn modify(&self, doc: &mut utoipa::openapi::OpenApi) {
         let token = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
         let token = token.description(Some("The token that the answer to a signup holds")).build();
+        let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let key = key.description(Some("The tenant's API key, sk_live_...")).build();
         let components = doc.components.get_or_insert_default();
+        components.add_security_scheme("api_key", SecurityScheme::Http(key));
         components.add_security_scheme("signup_token", SecurityScheme::Http(token));
     }
-}
-
-/// The document, for the reference in `docs/`.
-pub fn document() -> utoipa::openapi::OpenApi {
-    super::routes::documented().get_openapi().clone()
 }
 
 /// The document.

@@ -59,6 +59,11 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such account, or the token is not its own.")
     }
 
+    /// When to try again.
+    pub fn after(self, wait: Duration) -> Self {
+        Self { retry_after: Some(wait), ..self }
+    }
+
     /// Something that we need does not answer.
     pub fn unavailable() -> Self {
         let detail = "The service cannot do this at the moment. Please try again in a minute.";

@@ -17,6 +17,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
+use super::api::{documents, keys, query, usage};
 use super::{App, openapi, problem, setup, signup, tenant, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
@@ -26,12 +27,14 @@ const BODY_LIMIT: usize = 64 << 10;
 const WEBHOOK_LIMIT: usize = 1 << 20;
 /// The longest time until an answer begins.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+/// The longest time that a document takes to be read, embedded and stored.
+const UPLOAD_LIMIT: Duration = Duration::from_mins(10);
 /// How long an answer about Kubernetes stands; anybody may ask.
 const READY_FOR: Duration = Duration::from_secs(1);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The API, and what it says of itself.
-pub fn documented() -> OpenApiRouter<Arc<App>> {
+fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::Doc::openapi())
         .routes(routes!(signup::signup))
         .routes(routes!(tenant::show))
@@ -39,16 +42,33 @@ pub fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(setup::sample_query))
         .routes(routes!(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
         .routes(routes!(tenant::events))
+        .routes(routes!(query::query))
+        .routes(routes!(documents::list_documents))
+        .routes(routes!(documents::get_document, documents::delete_document))
+        .routes(routes!(usage::show_usage))
+}
+
+/// Its calls that take longer than others.
+fn uploads() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(documents::store_document))
+}
+
+/// The whole API, for its reference.
+pub fn all() -> OpenApiRouter<Arc<App>> {
+    documented().merge(uploads())
 }
 
 /// Everything that the internet reaches.
 pub fn public(app: Arc<App>) -> Router {
-    let (documented, doc) = documented().split_for_parts();
+    let (documented, mut doc) = documented().split_for_parts();
+    let (uploads, more) = uploads().split_for_parts();
+    doc.merge(more);
     // Set once, by the only caller.
     let _ = app.openapi.set(doc);
     let plain = Router::new()
         .route("/openapi.json", get(openapi::json))
         .route("/docs", get(openapi::page))
+        .route("/.well-known/jwks.json", get(keys::jwks))
         .route("/health", get(health))
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(ready));
@@ -58,6 +78,11 @@ pub fn public(app: Arc<App>) -> Router {
         // An event stream begins at once and is not cut by this.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
+        .merge(
+            uploads
+                .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, UPLOAD_LIMIT))
+                .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
+        )
         .layer(middleware::map_response(problem::shape))
         .layer(cors(&app.config.frontend_url))
         .layer(from.into_extension())
@@ -79,7 +104,7 @@ fn cors(frontend_url: &str) -> CorsLayer {
     let origin = origin.ok().and_then(|origin| HeaderValue::from_str(&origin).ok());
     CorsLayer::new()
         .allow_origin(origin.into_iter().collect::<Vec<_>>())
-        .allow_methods([Method::GET, Method::POST])
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .expose_headers([REQUEST_ID, header::RETRY_AFTER])
         .max_age(Duration::from_hours(1))
@@ -112,6 +137,9 @@ pub struct Readiness(Mutex<Option<(Instant, bool)>>);
 async fn ready(State(app): State<Arc<App>>) -> (StatusCode, &'static str) {
     if *app.stopping.borrow() {
         return (StatusCode::SERVICE_UNAVAILABLE, "stopping");
+    }
+    if !app.directory.is_complete() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "reading the Tenants");
     }
     let known = *app.readiness.0.lock().unwrap_or_else(PoisonError::into_inner);
     let answers = if let Some((_, answers)) = known.filter(|(at, _)| at.elapsed() < READY_FOR) {

@@ -50,5 +50,13 @@ pub async fn sample_query(
         let detail = format!("question must have 1 to {LONGEST} characters");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
     }
-    Ok(Json(rag::answer(&app.openai, &app.pinecone, &config.models, namespace, &question).await?))
+    app.pinecone.prepare().await?;
+    let asked = rag::Asked {
+        openai: &app.openai,
+        pinecone: &app.pinecone,
+        models: &config.models,
+        namespace,
+        question: &question,
+    };
+    Ok(Json(rag::answer(asked).await?))
 }

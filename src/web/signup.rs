@@ -23,6 +23,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
+use super::limits::network;
 use super::password::HASH_FIELD;
 use super::problem::{Problem, ProblemBody};
 use crate::api::tenant::{Billing, Login, Terms};
@@ -154,7 +155,7 @@ pub async fn signup(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let started = SystemTime::now();
-    app.signups.take(client).map_err(Problem::too_many)?;
+    app.signups.take(&network(client)).map_err(Problem::too_many)?;
     let form = parse(&headers, &body)?;
     let email = check(&form)?;
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());

@@ -30,7 +30,7 @@ pub async fn must(command: &mut Command) -> String {
 }
 
 /// Python with the SDKs, made once.
-async fn python() -> PathBuf {
+pub async fn python() -> PathBuf {
     let folder = target().join("conformance");
     let python = folder.join("bin/python");
     let done = folder.join("installed");

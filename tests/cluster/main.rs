@@ -12,6 +12,7 @@ mod manifests;
 mod money;
 mod ownership;
 mod preflight;
+mod rag;
 mod repair;
 mod sandbox;
 mod signup;

@@ -219,8 +219,12 @@ fn a_replaced_key_is_noted_with_its_time_and_a_lost_status_makes_none_up() {
 fn the_quota_period_moves_on() {
     let mut case = welcomed();
     let start = Timestamp::from_second(NOW - Quota::PERIOD - 5);
-    case.view.status.quota =
-        Some(Quota { period_start: start, period_end: start.plus(Quota::PERIOD), queries_limit: 1, documents_limit: 1 });
+    case.view.status.quota = Some(Quota {
+        period_start: start,
+        period_end: start.plus(Quota::PERIOD),
+        queries_limit: 1,
+        documents_limit: 1,
+    });
     let quota = case.recorded().quota.expect("a quota");
     assert_eq!(quota.period_start.as_second(), NOW - 5);
     assert_eq!(quota.period_end.as_second(), NOW - 5 + Quota::PERIOD);

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use tenant_operator::providers::stripe::EVENTS;
 use tenant_operator::sandbox::Sandbox;
@@ -152,6 +154,25 @@ impl Story<'_> {
                 .as_array()
                 .is_some_and(|all| all.iter().any(|c| c["type"] == "WelcomeEmailSent" && c["status"] == "True"))
         });
+        self.documents(&name).await;
+    }
+
+    /// A PDF goes in through the Service with the tenant's API key, and an answer comes out.
+    async fn documents(&self, name: &str) {
+        let secret = self.node.get(&["secret", &format!("{name}-api-key"), "-n", NAMESPACE]);
+        let key = secret["data"]["api-key"].as_str().and_then(|key| BASE64.decode(key).ok()).expect("a key");
+        let key = String::from_utf8(key).expect("text");
+        let ask = |path: &str| self.http.post(format!("{}{path}", self.web)).bearer_auth(&key);
+        let file = include_bytes!("../fixtures/travel.pdf").to_vec();
+        let stored = ask("/v1/documents?title=Travel").body(file).send().await.expect("web answers");
+        let status = stored.status();
+        let said = stored.text().await.expect("text");
+        assert_eq!(status, 201, "{said}");
+        let question = json!({"question": "How much may a hotel cost a night?"});
+        let answer = ask("/v1/query").json(&question).send().await.expect("web answers");
+        let answer: Value = answer.json().await.expect("JSON");
+        assert!(answer["answer"].as_str().is_some_and(|a| a.contains("140 euros")), "{answer}");
+        step("a PDF went in through the Service, and an answer came out");
     }
 
     /// A purchase that cannot be served, a Secret that somebody broke, a forgotten password, a customer who leaves and one

@@ -74,6 +74,10 @@ annotations:
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
 - name: POD_NAMESPACE
   valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+{{- if .Values.watchNamespaces }}
+- name: WATCH_NAMESPACE
+  value: {{ join "," .Values.watchNamespaces | quote }}
+{{- end }}
 - name: RUST_LOG
   value: {{ .Values.logLevel | quote }}
 - name: LOG_FORMAT
@@ -127,10 +131,6 @@ annotations:
   value: {{ .Values.productName | quote }}
 - name: DOCS_URL
   value: {{ default .Values.frontendUrl .Values.docsUrl | quote }}
-{{- if .Values.watchNamespaces }}
-- name: WATCH_NAMESPACE
-  value: {{ join "," .Values.watchNamespaces | quote }}
-{{- end }}
 {{- if .Values.sandbox.enabled }}
 {{- $host := printf "%s-sandbox.%s.svc" (include "to.name" .) .Release.Namespace }}
 - name: STRIPE_URL

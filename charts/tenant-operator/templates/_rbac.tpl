@@ -33,11 +33,19 @@
   resources: [leases]
   resourceNames: [tenant-operator-controller]
   verbs: [get, update]
-{{ include "to.rules.webOwn" . }}
+{{ include "to.rules.operatorKeys" . }}
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [tenant-operator-signing]
   verbs: [get]
+# The public half of that key, for web.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [tenant-operator-api-keys]
+  verbs: [patch]
 {{- end -}}
 
 {{/* Kubernetes keeps Events of Plans, which have no namespace, in `default`. */}}
@@ -47,7 +55,7 @@
   verbs: [create, patch]
 {{- end -}}
 
-{{- define "to.rules.webOwn" -}}
+{{- define "to.rules.operatorKeys" -}}
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [tenant-operator-identity]
@@ -57,17 +65,25 @@
   verbs: [create]
 {{- end -}}
 
+{{- define "to.rules.webOwn" -}}
+{{ include "to.rules.operatorKeys" . }}
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [tenant-operator-api-keys]
+  verbs: [get]
+{{- end -}}
+
 {{- define "to.rules.webPlans" -}}
 - apiGroups: [tenant-operator.dev]
   resources: [plans]
   verbs: [get]
 {{- end -}}
 
-{{/* Stripe's webhooks name Tenants wherever they are. */}}
+{{/* Stripe's webhooks name Tenants wherever they are, and so do API keys. */}}
 {{- define "to.rules.webHints" -}}
 - apiGroups: [tenant-operator.dev]
   resources: [tenants]
-  verbs: [get, patch]
+  verbs: [get, list, watch, patch]
 {{- end -}}
 
 {{- define "to.rules.web" -}}

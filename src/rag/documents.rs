@@ -1,0 +1,220 @@
+//! A tenant's documents in its Pinecone namespace.
+//!
+//! The vector `d/<id>` is a document's head: its first passage, and in its metadata all that is known of the document. The
+//! other passages are `c/<id>/<number>`. The head is written first, as `processing`, and again at the end, as `ready`: what a
+//! crash leaves behind is listed, can be deleted, and is completed by uploading the same content again.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use utoipa::ToSchema;
+
+use super::passages;
+use crate::api::Timestamp;
+use crate::api::plan::Models;
+use crate::providers::ProviderError;
+use crate::providers::openai::OpenAi;
+use crate::providers::pinecone::{Pinecone, Values, Vector};
+
+/// Passages that are embedded and stored at a time: memory stays the same for a document of any length.
+const BATCH: usize = 96;
+/// Documents of a page.
+const PAGE: usize = 100;
+/// A document that is still `processing` after so many seconds will not become ready by itself.
+const STUCK: i64 = 15 * 60;
+
+/// How far a document is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Its passages are being stored.
+    Processing,
+    /// Questions find it.
+    Ready,
+    /// It was never finished. Upload it again, or delete it.
+    Failed,
+}
+
+/// A document.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Document {
+    /// Its id, which follows from its content.
+    pub id: String,
+    /// Its name.
+    pub title: String,
+    /// `application/pdf` or `text/plain`.
+    pub media_type: String,
+    /// The size of the file in bytes.
+    pub bytes: i64,
+    /// Passages that it was cut into.
+    pub passages: usize,
+    /// How far it is.
+    pub state: State,
+    /// When it was uploaded.
+    #[schema(value_type = String)]
+    pub uploaded_at: Timestamp,
+}
+
+/// A page of documents.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page {
+    /// The documents.
+    pub documents: Vec<Document>,
+    /// Where the next page begins, if there is one.
+    pub next: Option<String>,
+}
+
+/// The id of a document with this content.
+pub fn document_id(bytes: &[u8]) -> String {
+    hex::encode(&Sha256::digest(bytes)[..16])
+}
+
+fn head_id(id: &str) -> String {
+    format!("d/{id}")
+}
+
+fn passage_id(id: &str, number: usize) -> String {
+    if number == 0 { head_id(id) } else { format!("c/{id}/{number}") }
+}
+
+/// The documents of one tenant.
+pub struct Documents<'a> {
+    /// Stores them.
+    pub pinecone: &'a Pinecone,
+    /// Embeds them.
+    pub openai: &'a OpenAi,
+    /// The tenant's own namespace.
+    pub namespace: &'a str,
+    /// Its models.
+    pub models: &'a Models,
+}
+
+impl Documents<'_> {
+    /// Stores a document's passages. `told` hears how many of how many are done. Storing it again changes nothing.
+    pub async fn store(
+        &self,
+        document: Document,
+        text: &str,
+        told: impl Fn(usize, usize),
+    ) -> Result<Document, ProviderError> {
+        let passages = passages(text);
+        let mut document = Document { passages: passages.len(), state: State::Processing, ..document };
+        for (at, batch) in passages.chunks(BATCH).enumerate() {
+            let first = at * BATCH;
+            let vectors = self.openai.embed(&self.models.embedding, batch).await?;
+            let mut stored = Vec::with_capacity(batch.len());
+            for (i, (values, passage)) in vectors.iter().zip(batch).enumerate() {
+                stored.push(vector(&document, first + i, passage, Values::encode(values)?));
+            }
+            self.pinecone.upsert(self.namespace, &stored).await?;
+            told(first + batch.len(), passages.len());
+        }
+        if let Some(first) = passages.first() {
+            document.state = State::Ready;
+            let values = self.openai.embed(&self.models.embedding, &[first]).await?;
+            let values = Values::encode(values.first().map(Vec::as_slice).unwrap_or_default())?;
+            self.pinecone.upsert(self.namespace, &[vector(&document, 0, first, values)]).await?;
+        }
+        Ok(document)
+    }
+
+    /// The document of that id.
+    pub async fn get(&self, id: &str) -> Result<Option<Document>, ProviderError> {
+        // Whoever asks chooses the id.
+        if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Ok(None);
+        }
+        let found = self.pinecone.fetch(self.namespace, &[head_id(id)]).await?;
+        Ok(found.into_iter().find_map(|(id, metadata)| document(&id, &metadata, Timestamp::now())))
+    }
+
+    /// A page of documents, in the order of their ids.
+    pub async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
+        let (ids, next) = self.pinecone.list(self.namespace, "d/", PAGE, after).await?;
+        let now = Timestamp::now();
+        let found = if ids.is_empty() { BTreeMap::new() } else { self.pinecone.fetch(self.namespace, &ids).await? };
+        Ok(Page { documents: found.iter().filter_map(|(id, metadata)| document(id, metadata, now)).collect(), next })
+    }
+
+    /// Deletes a document: the head last, so that a deletion that breaks off can be repeated.
+    pub async fn delete(&self, document: &Document) -> Result<(), ProviderError> {
+        let passages: Vec<_> = (1..document.passages).map(|n| passage_id(&document.id, n)).collect();
+        self.pinecone.delete(self.namespace, &passages).await?;
+        self.pinecone.delete(self.namespace, &[head_id(&document.id)]).await?;
+        Ok(())
+    }
+}
+
+/// A passage as it is stored. The head of a document knows all of it.
+fn vector(document: &Document, number: usize, passage: &str, values: Values) -> Vector {
+    let mut metadata = BTreeMap::from([
+        ("text".to_owned(), json!(passage)),
+        ("document_id".to_owned(), json!(document.id)),
+        ("title".to_owned(), json!(document.title)),
+        ("passage".to_owned(), json!(number)),
+    ]);
+    if number == 0 {
+        metadata.extend([
+            ("media_type".to_owned(), json!(document.media_type)),
+            ("bytes".to_owned(), json!(document.bytes)),
+            ("passages".to_owned(), json!(document.passages)),
+            ("state".to_owned(), json!(document.state)),
+            ("uploaded_at".to_owned(), json!(document.uploaded_at)),
+        ]);
+    }
+    Vector { id: passage_id(&document.id, number), values, metadata }
+}
+
+/// Reads a head. Pinecone keeps numbers as floating point.
+fn document(id: &str, metadata: &Value, now: Timestamp) -> Option<Document> {
+    #[allow(clippy::cast_possible_truncation)]
+    let whole = |name: &str| metadata[name].as_f64().map(|n| n as i64);
+    let text = |name: &str| metadata[name].as_str().map(str::to_owned);
+    let uploaded_at: Timestamp = serde_json::from_value(metadata["uploaded_at"].clone()).ok()?;
+    let state = match metadata["state"].as_str() {
+        Some("ready") => State::Ready,
+        _ if now.since(uploaded_at) > STUCK => State::Failed,
+        _ => State::Processing,
+    };
+    Some(Document {
+        id: id.strip_prefix("d/")?.to_owned(),
+        title: text("title")?,
+        media_type: text("media_type")?,
+        bytes: whole("bytes")?,
+        passages: usize::try_from(whole("passages")?).ok()?,
+        state,
+        uploaded_at,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_read_as_it_was_written() {
+        let now = Timestamp::now();
+        let written = Document {
+            id: document_id(b"text"),
+            title: "Policy".into(),
+            media_type: "text/plain".into(),
+            bytes: 4,
+            passages: 3,
+            state: State::Ready,
+            uploaded_at: Timestamp::from_second(now.as_second()),
+        };
+        let values = Values::encode(&[0.5]).expect("JSON");
+        let head = vector(&written, 0, "text", values.clone());
+        let mut metadata = json!(head.metadata);
+        metadata["bytes"] = json!(4.0);
+        assert_eq!(document(&head.id, &metadata, now), Some(written.clone()));
+        let other = vector(&written, 2, "more", values);
+        assert!(other.id.starts_with("c/") && document(&other.id, &json!(other.metadata), now).is_none());
+
+        metadata["state"] = json!("processing");
+        assert_eq!(document(&head.id, &metadata, now).expect("a head").state, State::Processing);
+        assert_eq!(document(&head.id, &metadata, now.plus(STUCK + 1)).expect("a head").state, State::Failed);
+    }
+}

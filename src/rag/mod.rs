@@ -1,0 +1,16 @@
+//! Documents in, answers out, for one tenant's own namespace.
+//!
+//! A document is cut into passages. Each is a vector in the tenant's Pinecone namespace; the first one, the head, also
+//! holds what is known of the document, so that no database beside Pinecone is needed: heads are found by the prefix of
+//! their ids. A document's id follows from its content, so the same content is stored once.
+
+mod answer;
+mod documents;
+mod extract;
+mod passages;
+mod text;
+
+pub use answer::{Answer, Asked, Chunk, Source, answer, stream};
+pub use documents::{Document, Documents, Page, State, document_id};
+pub use extract::{ExtractError, Kind, extract, print_text};
+pub use passages::passages;

@@ -1,0 +1,319 @@
+//! `/v1/documents`: a tenant's own documents.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use utoipa::{IntoParams, ToSchema};
+
+use crate::api::{Timestamp, pinecone_namespace};
+use crate::rag::{self, Document, Documents, ExtractError, Kind, Page, State as DocumentState};
+use crate::web::App;
+use crate::web::directory::Served;
+use crate::web::problem::{Problem, ProblemBody};
+
+/// The largest file.
+pub const LARGEST: usize = 10 << 20;
+/// What surrounds a file in a form.
+pub const FORM: usize = 64 << 10;
+/// Files that are read and stored at the same time, each with up to 10 MB.
+pub const UPLOADS: usize = 4;
+/// How long an upload waits for its turn.
+const TURN: Duration = Duration::from_secs(10);
+/// How long the body of an upload may take to arrive.
+const ARRIVAL: Duration = Duration::from_mins(2);
+/// The longest title, in characters.
+const LONGEST_TITLE: usize = 200;
+
+/// A file, and what its uploader says of it.
+#[derive(Deserialize, IntoParams)]
+pub struct Upload {
+    /// The document's name; the file's name when absent.
+    title: Option<String>,
+    /// The id of a document that this one takes the place of. It is deleted once this one is ready.
+    replace: Option<String>,
+}
+
+/// A file in a form.
+#[derive(ToSchema)]
+#[allow(dead_code)]
+pub struct FileForm {
+    /// The file: PDF or plain text, at most 10 MB.
+    #[schema(value_type = String, format = Binary)]
+    file: Vec<u8>,
+}
+
+struct File {
+    title: String,
+    bytes: Vec<u8>,
+}
+
+/// Stores a document: as the field `file` of a form, or as the body itself. The same content again is the same document.
+#[utoipa::path(
+    post, path = "/v1/documents", tag = "tenant API", params(Upload), security(("api_key" = [])),
+    request_body(content = FileForm, content_type = "multipart/form-data"),
+    responses((status = 201, body = Document, description = "Stored; questions find it"),
+        (status = 200, body = Document, description = "This content is stored already"),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 403, body = ProblemBody, description = "The plan holds no more"),
+        (status = 409, body = ProblemBody), (status = 413, body = ProblemBody),
+        (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
+        (status = 429, body = ProblemBody), (status = 502, body = ProblemBody))
+)]
+pub async fn store_document(
+    State(app): State<Arc<App>>,
+    Query(upload): Query<Upload>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Problem> {
+    let tenant = app.by_api_key(&headers).await?;
+    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    app.pinecone.prepare().await?;
+    // Before the body is read: many bodies at once would fill the memory.
+    let place = turn(&app.uploads).await?;
+    let file = tokio::time::timeout(ARRIVAL, file(&upload, &headers, request)).await;
+    let file =
+        file.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "The file took too long to arrive."))??;
+    // It goes on to its end even if the client hangs up: half a document helps nobody.
+    let stored = tokio::spawn(async move {
+        let _place = place;
+        store(&app, &tenant, file, upload.replace.as_deref()).await
+    });
+    let (document, new) = stored.await.map_err(|e| Problem::internal("an upload", &e))??;
+    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
+}
+
+async fn turn(uploads: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
+    let place = tokio::time::timeout(TURN, uploads.clone().acquire_owned()).await;
+    place.ok().and_then(Result::ok).ok_or_else(|| Problem::too_many(Duration::from_secs(5)))
+}
+
+async fn file(upload: &Upload, headers: &HeaderMap, request: Request) -> Result<File, Problem> {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let (name, bytes) = if kind.starts_with("multipart/form-data") {
+        in_form(request).await?
+    } else {
+        let body = axum::body::to_bytes(request.into_body(), LARGEST).await.map_err(|_| too_large())?;
+        (String::new(), body.to_vec())
+    };
+    if bytes.is_empty() {
+        return Err(Problem::new(
+            StatusCode::BAD_REQUEST,
+            "no_file",
+            "Send a file as the field `file` of a form, or as the body.",
+        ));
+    }
+    let title = upload.title.as_deref().filter(|t| !t.trim().is_empty()).unwrap_or(&name);
+    Ok(File { title: clean_title(title), bytes })
+}
+
+fn too_large() -> Problem {
+    let detail = "The file is larger than 10 MB. Split it and upload the parts.";
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+}
+
+async fn in_form(request: Request) -> Result<(String, Vec<u8>), Problem> {
+    let malformed = || Problem::new(StatusCode::BAD_REQUEST, "malformed", "The form cannot be read.");
+    let mut form = Multipart::from_request(request, &()).await.map_err(|_| malformed())?;
+    while let Some(field) = form.next_field().await.map_err(|_| malformed())? {
+        if field.name() != Some("file") {
+            continue;
+        }
+        let name = field.file_name().unwrap_or_default().to_owned();
+        let bytes = field
+            .bytes()
+            .await
+            .map_err(|e| if e.status() == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { malformed() })?;
+        if bytes.len() > LARGEST {
+            return Err(too_large());
+        }
+        return Ok((name, bytes.to_vec()));
+    }
+    Ok((String::new(), Vec::new()))
+}
+
+/// A name that can be shown: the last part of a path, without what cannot be seen.
+fn clean_title(name: &str) -> String {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let title: String = last.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(LONGEST_TITLE).collect();
+    let title = title.trim();
+    if title.is_empty() { "Untitled".into() } else { title.to_owned() }
+}
+
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+impl From<ExtractError> for Problem {
+    fn from(error: ExtractError) -> Self {
+        let status = match error {
+            ExtractError::Unavailable => return Self::unavailable(),
+            ExtractError::UnknownKind => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        Self::new(status, error.code(), error.to_string())
+    }
+}
+
+/// What a tenant's documents are stored with.
+struct Place {
+    namespace: String,
+    models: crate::api::plan::Models,
+}
+
+impl Place {
+    fn of(tenant: &Served) -> Self {
+        let models = tenant.config.as_ref().map(|config| config.models.clone()).unwrap_or_default();
+        Self { namespace: pinecone_namespace(&tenant.id), models }
+    }
+
+    fn documents<'a>(&'a self, app: &'a App) -> Documents<'a> {
+        Documents { pinecone: &app.pinecone, openai: &app.openai, namespace: &self.namespace, models: &self.models }
+    }
+}
+
+/// Stores a file, counted before; true when it is new.
+async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) -> Result<(Document, bool), Problem> {
+    let id = rag::document_id(&file.bytes);
+    // Of two uploads of the same file, the second one finds the first one's document.
+    let _turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
+    let place = Place::of(tenant);
+    let documents = place.documents(app);
+    let there = documents.get(&id).await?;
+    if let Some(document) = there.as_ref().filter(|d| d.state == DocumentState::Ready) {
+        return Ok((document.clone(), false));
+    }
+    let text = rag::extract(&file.bytes).await?;
+    let bytes = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
+    let document = Document {
+        id,
+        title: file.title,
+        media_type: Kind::of(&file.bytes).media_type().into(),
+        bytes,
+        passages: 0,
+        state: DocumentState::Processing,
+        uploaded_at: Timestamp::now(),
+    };
+    drop(file.bytes);
+    // One that was begun before has been counted.
+    if there.is_none() {
+        app.count_document(tenant, bytes).await?;
+    }
+    let begun = document.clone();
+    match documents.store(document, &text, |_, _| ()).await {
+        Ok(document) => {
+            if let Some(old) = replace.filter(|old| *old != document.id) {
+                remove(app, tenant, old).await?;
+            }
+            app.metrics.documents.inc();
+            Ok((document, true))
+        }
+        Err(error) => {
+            // Nothing of it stays, and it counts for nothing; where that fails as well, it is listed as failed.
+            let half = Document { passages: rag::passages(&text).len(), ..begun };
+            if documents.delete(&half).await.is_ok() {
+                app.forget_document(tenant, bytes).await?;
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Deletes a document; false when there is none.
+async fn remove(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
+    let place = Place::of(tenant);
+    let documents = place.documents(app);
+    let Some(document) = documents.get(id).await? else { return Ok(false) };
+    documents.delete(&document).await?;
+    app.forget_document(tenant, document.bytes).await?;
+    Ok(true)
+}
+
+fn no_document() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "no_document", "There is no document with this id.")
+}
+
+/// Which page.
+#[derive(Deserialize, IntoParams)]
+pub struct PageQuery {
+    /// `next` of the page before.
+    after: Option<String>,
+}
+
+/// Lists the tenant's documents, 100 a page.
+#[utoipa::path(
+    get, path = "/v1/documents", tag = "tenant API", params(PageQuery), security(("api_key" = [])),
+    responses((status = 200, body = Page), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 502, body = ProblemBody))
+)]
+pub async fn list_documents(
+    State(app): State<Arc<App>>,
+    Query(page): Query<PageQuery>,
+    headers: HeaderMap,
+) -> Result<Json<Page>, Problem> {
+    let tenant = app.by_api_key(&headers).await?;
+    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    app.pinecone.prepare().await?;
+    Ok(Json(Place::of(&tenant).documents(&app).list(page.after.as_deref()).await?))
+}
+
+/// One document.
+#[utoipa::path(
+    get, path = "/v1/documents/{id}", tag = "tenant API", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The document's id")),
+    responses((status = 200, body = Document), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 409, body = ProblemBody), (status = 502, body = ProblemBody))
+)]
+pub async fn get_document(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Document>, Problem> {
+    let tenant = app.by_api_key(&headers).await?;
+    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    app.pinecone.prepare().await?;
+    Place::of(&tenant).documents(&app).get(&id).await?.map(Json).ok_or_else(no_document)
+}
+
+/// Deletes a document and all its passages.
+#[utoipa::path(
+    delete, path = "/v1/documents/{id}", tag = "tenant API", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The document's id")),
+    responses((status = 204, description = "Gone"), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 409, body = ProblemBody), (status = 502, body = ProblemBody))
+)]
+pub async fn delete_document(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let tenant = app.by_api_key(&headers).await?;
+    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    app.pinecone.prepare().await?;
+    if remove(&app, &tenant, &id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_document()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_title_is_the_last_part_of_a_path_and_can_be_seen() {
+        for (name, wanted) in [
+            ("../../etc/passwd", "passwd"),
+            ("C:\\files\\Policy.pdf", "Policy.pdf"),
+            ("a\u{0}b\n\u{202e}c", "abc"),
+            ("", "Untitled"),
+            ("  / ", "Untitled"),
+            ("Übersicht 企業.txt", "Übersicht 企業.txt"),
+        ] {
+            assert_eq!(clean_title(name), wanted, "{name:?}");
+        }
+        assert_eq!(clean_title(&"x".repeat(1000)).chars().count(), LONGEST_TITLE);
+    }
+}

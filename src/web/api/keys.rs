@@ -1,0 +1,110 @@
+//! Whose an API key is. Web can verify keys and make none: it knows the public half only.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use ed25519_dalek::VerifyingKey;
+use kube::Client;
+use tokio::sync::Mutex;
+
+use crate::api::{Phase, Timestamp};
+use crate::keys::{Claims, verify};
+use crate::operator_keys::{verifying_key, verifying_key_set};
+use crate::web::App;
+use crate::web::directory::Served;
+use crate::web::problem::Problem;
+
+/// How long the key before is good after it was replaced, in seconds: a day, so that a customer can change it without
+/// an outage.
+pub const OVERLAP: i64 = 24 * 3600;
+/// A key that does not verify makes us read the public key again, at most this often: it may have been replaced.
+const READ_AGAIN: Duration = Duration::from_secs(30);
+
+/// The public half of the signing key, read when it is needed first.
+#[derive(Default)]
+pub struct KeyRing(Mutex<Option<(Instant, Option<VerifyingKey>)>>);
+
+impl KeyRing {
+    async fn claims(&self, client: &Client, namespace: &str, key: &str) -> Result<Option<Claims>, kube::Error> {
+        // What does not even look like a key costs nothing.
+        if !key.starts_with("sk_live_") || key.len() > 1024 {
+            return Ok(None);
+        }
+        let mut ring = self.0.lock().await;
+        if let Some((read, known)) = *ring {
+            let claims = known.and_then(|known| verify(&known, key));
+            if claims.is_some() || read.elapsed() < READ_AGAIN {
+                return Ok(claims);
+            }
+        }
+        let known = verifying_key(client, namespace).await?;
+        *ring = Some((Instant::now(), known));
+        Ok(known.and_then(|known| verify(&known, key)))
+    }
+}
+
+/// `/.well-known/jwks.json`: with this, your own gateway can verify API keys.
+pub async fn jwks(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Problem> {
+    let set = verifying_key_set(&app.client, &app.config.operator_namespace).await?;
+    set.map(Json).ok_or_else(Problem::unavailable)
+}
+
+fn unauthorized() -> Problem {
+    let detail = "Send your API key as Authorization: Bearer sk_live_... It is missing, wrong, or was replaced.";
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+}
+
+impl App {
+    /// The tenant whose API key the request carries, if it is served.
+    pub async fn by_api_key(&self, headers: &HeaderMap) -> Result<Arc<Served>, Problem> {
+        let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+        let key = header.and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(unauthorized)?;
+        let claims = self.api_keys.claims(&self.client, &self.config.operator_namespace, key.trim()).await?;
+        let claims = claims.ok_or_else(unauthorized)?;
+        let Some(tenant) = self.directory.get(&claims.sub) else {
+            // Right after a start, not everybody is known yet.
+            return Err(if self.directory.is_complete() { unauthorized() } else { Problem::unavailable() });
+        };
+        if !in_force(&claims.kid, tenant.key, Timestamp::now()) {
+            return Err(unauthorized());
+        }
+        match tenant.phase {
+            Some(Phase::Active | Phase::Upgrading | Phase::Downgrading) => Ok(tenant),
+            _ => Err(Problem::new(StatusCode::CONFLICT, "not_ready", "This account is not ready to be used.")),
+        }
+    }
+}
+
+/// Whether a key of this generation is good: the present one, and for a while the one before.
+fn in_force(kid: &str, (generation, since): (u32, Option<Timestamp>), now: Timestamp) -> bool {
+    let Ok(kid) = kid.parse::<u32>() else { return false };
+    let replaced_lately = since.is_some_and(|since| now.since(since) < OVERLAP);
+    kid == generation || (kid.checked_add(1) == Some(generation) && replaced_lately)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_before_is_good_for_a_day_and_older_ones_are_not() {
+        let now = Timestamp::from_second(1_000_000);
+        let ago = |seconds: i64| Some(Timestamp::from_second(1_000_000 - seconds));
+        for (kid, generation, since, good) in [
+            ("1", 1, ago(10), true),
+            ("1", 2, ago(10), true),
+            ("1", 2, ago(OVERLAP - 1), true),
+            ("1", 2, ago(OVERLAP), false),
+            ("1", 2, None, false),
+            ("1", 3, ago(10), false),
+            ("2", 1, ago(10), false),
+            ("x", 1, ago(10), false),
+            ("4294967295", 0, ago(10), false),
+        ] {
+            assert_eq!(in_force(kid, (generation, since), now), good, "{kid} of {generation}");
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The tenant API, opened by a tenant's API key: `/v1`.
+
+pub mod documents;
+pub mod keys;
+pub mod query;
+pub mod usage;

@@ -1,0 +1,112 @@
+//! `POST /v1/query`: a question over the tenant's own documents.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use serde::Deserialize;
+use serde_json::json;
+use utoipa::ToSchema;
+
+use super::usage::Taken;
+use crate::api::pinecone_namespace;
+use crate::providers::ProviderError;
+use crate::rag::{self, Answer, Asked, Chunk};
+use crate::web::App;
+use crate::web::directory::Served;
+use crate::web::problem::{Problem, ProblemBody};
+
+/// The longest question, in characters.
+pub const LONGEST: usize = 2000;
+
+/// A question.
+#[derive(Deserialize, ToSchema)]
+pub struct Query {
+    /// The question: 1 to 2,000 characters.
+    question: String,
+    /// Answer piece by piece, as server-sent events: `sources`, then `text` as often as it takes, then `done`; or `error`.
+    #[serde(default)]
+    stream: bool,
+}
+
+/// Answers a question from the tenant's documents, with the passages that the answer rests on.
+#[utoipa::path(
+    post, path = "/v1/query", tag = "tenant API", request_body = Query, security(("api_key" = [])),
+    responses((status = 200, body = Answer, description = "The answer; with `stream`, server-sent events"),
+        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 429, body = ProblemBody), (status = 502, body = ProblemBody))
+)]
+pub async fn query(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(query): Json<Query>,
+) -> Result<Response, Problem> {
+    let tenant = app.by_api_key(&headers).await?;
+    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    let question = question(&query.question)?;
+    app.pinecone.prepare().await?;
+    let taken = app.take_query(&tenant).await?;
+    let outcome = if query.stream {
+        streamed(&app, &tenant, question, taken).await
+    } else {
+        whole(&app, &tenant, question, taken).await
+    };
+    let kind = if outcome.is_ok() { "answered" } else { "failed" };
+    app.metrics.queries.get_or_create(&kind.into()).inc();
+    Ok(outcome?)
+}
+
+/// A question that can be asked.
+pub fn question(text: &str) -> Result<&str, Problem> {
+    let text = text.trim();
+    if text.is_empty() || text.chars().count() > LONGEST {
+        let detail = format!("question must have 1 to {LONGEST} characters");
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
+    }
+    Ok(text)
+}
+
+async fn whole(app: &App, tenant: &Served, question: &str, taken: Taken) -> Result<Response, ProviderError> {
+    let (namespace, models) = (pinecone_namespace(&tenant.id), models(tenant));
+    let answer = rag::answer(asked(app, &namespace, &models, question)).await?;
+    taken.answered();
+    Ok(Json(answer).into_response())
+}
+
+async fn streamed(app: &App, tenant: &Served, question: &str, taken: Taken) -> Result<Response, ProviderError> {
+    let (namespace, models) = (pinecone_namespace(&tenant.id), models(tenant));
+    let chunks = rag::stream(asked(app, &namespace, &models, question)).await?;
+    taken.answered();
+    let mut failed = false;
+    // Nothing comes after an error.
+    let chunks = chunks.take_while(move |chunk| std::future::ready(!std::mem::replace(&mut failed, chunk.is_err())));
+    let events = chunks.map(|chunk| Ok::<_, Infallible>(event(chunk)));
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+fn models(tenant: &Served) -> crate::api::plan::Models {
+    tenant.config.as_ref().map(|config| config.models.clone()).unwrap_or_default()
+}
+
+fn asked<'a>(app: &'a App, namespace: &'a str, models: &'a crate::api::plan::Models, question: &'a str) -> Asked<'a> {
+    Asked { openai: &app.openai, pinecone: &app.pinecone, models, namespace, question }
+}
+
+fn event(chunk: Result<Chunk, ProviderError>) -> Event {
+    let event = |name| Event::default().event(name);
+    let event = match chunk {
+        Ok(Chunk::Sources(sources)) => event("sources").json_data(sources),
+        Ok(Chunk::Text(text)) => event("text").json_data(json!({"text": text})),
+        Ok(Chunk::Done(tokens)) => event("done").json_data(tokens),
+        Err(error) => {
+            tracing::warn!(%error, "an answer broke off");
+            event("error").json_data(json!({"detail": "The answer broke off. Please ask again."}))
+        }
+    };
+    event.unwrap_or_default()
+}

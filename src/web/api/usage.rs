@@ -1,0 +1,294 @@
+//! What a tenant has used of its plan, the same for all replicas: an annotation of the Tenant, changed by whoever holds its
+//! latest version.
+//!
+//! A write for each query would be too many, so a replica takes a block of queries at once and counts it down by itself. What
+//! is left of a block is lost when a replica is killed: one in a hundred of the plan at most.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use utoipa::ToSchema;
+
+use crate::api::{Tenant, Timestamp, USAGE_ANNOTATION};
+use crate::web::App;
+use crate::web::directory::Served;
+use crate::web::problem::{Problem, ProblemBody};
+use crate::web::turns::Turns;
+
+/// Writes that are tried before the tenant has to.
+const TRIES: u32 = 12;
+/// Queries of a block, at most.
+const LARGEST_BLOCK: i64 = 100;
+
+/// As it is written on the Tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Used {
+    /// When the period began, in Unix seconds.
+    pub period: i64,
+    /// Queries of the period.
+    pub queries: i64,
+    /// Documents that are stored.
+    pub documents: i64,
+    /// Their bytes.
+    pub bytes: i64,
+}
+
+/// A block of queries that this replica may answer.
+#[derive(Clone, Copy, Debug, Default)]
+struct Block {
+    period: i64,
+    left: i64,
+}
+
+/// The blocks, by the tenants' uids.
+#[derive(Default)]
+pub struct Ledger {
+    blocks: Mutex<HashMap<String, Block>>,
+    /// One at a time writes for a tenant, so that its own requests do not collide.
+    writing: Turns,
+}
+
+/// One query that was taken. It is given back unless it was answered.
+pub struct Taken {
+    ledger: Arc<Ledger>,
+    uid: String,
+    answered: bool,
+}
+
+impl Taken {
+    /// The query was answered.
+    pub fn answered(mut self) {
+        self.answered = true;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if !self.answered
+            && let Some(block) = self.ledger.blocks().get_mut(&self.uid)
+        {
+            block.left += 1;
+        }
+    }
+}
+
+impl Ledger {
+    fn blocks(&self) -> std::sync::MutexGuard<'_, HashMap<String, Block>> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes one from this replica's block.
+    fn from_block(self: &Arc<Self>, uid: &str, period: i64) -> Option<Taken> {
+        let mut blocks = self.blocks();
+        let block = blocks.get_mut(uid).filter(|block| block.period == period && block.left > 0)?;
+        block.left -= 1;
+        Some(Taken { ledger: self.clone(), uid: uid.to_owned(), answered: false })
+    }
+}
+
+fn used_up(limit: i64, end: Timestamp) -> Problem {
+    let wait = Duration::from_secs(end.since(Timestamp::now()).max(1).unsigned_abs());
+    let detail = format!("Your plan's {limit} queries of this period are used up. Upgrade, or wait until {end}.");
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).after(wait)
+}
+
+fn full(what: &str, limit: i64) -> Problem {
+    let detail = format!("Your plan holds {limit} {what}. Delete some, or upgrade.");
+    Problem::new(StatusCode::FORBIDDEN, "quota_exceeded", detail)
+}
+
+/// Begin and end of the tenant's present period.
+fn period(tenant: &Served) -> (Timestamp, Timestamp) {
+    let now = Timestamp::now();
+    tenant.quota.as_ref().map_or((now, now), |quota| quota.period_at(now))
+}
+
+impl App {
+    /// Takes one query of the tenant's plan.
+    pub async fn take_query(&self, tenant: &Served) -> Result<Taken, Problem> {
+        let (start, end) = period(tenant);
+        let start = start.as_second();
+        if let Some(taken) = self.ledger.from_block(&tenant.uid, start) {
+            return Ok(taken);
+        }
+        let _turn = self.ledger.writing.take(&tenant.uid).await;
+        // Somebody may have taken a block meanwhile.
+        if let Some(taken) = self.ledger.from_block(&tenant.uid, start) {
+            return Ok(taken);
+        }
+        let limit = tenant.config.as_ref().map_or(0, |c| c.limits.queries_per_month);
+        let size = self.change_usage(tenant, |used| block(used, limit).ok_or_else(|| used_up(limit, end))).await?;
+        self.ledger.blocks().insert(tenant.uid.clone(), Block { period: start, left: size });
+        self.ledger.from_block(&tenant.uid, start).ok_or_else(Problem::unavailable)
+    }
+
+    /// Counts a document before it is stored.
+    pub async fn count_document(&self, tenant: &Served, bytes: i64) -> Result<(), Problem> {
+        let limits = tenant.config.as_ref().map(|c| c.limits.clone()).unwrap_or_default();
+        let _turn = self.ledger.writing.take(&tenant.uid).await;
+        self.change_usage(tenant, |used| {
+            if used.documents >= limits.documents {
+                return Err(full("documents", limits.documents));
+            }
+            if used.bytes + bytes > limits.bytes {
+                return Err(full("bytes of documents", limits.bytes));
+            }
+            (used.documents, used.bytes) = (used.documents + 1, used.bytes + bytes);
+            Ok(())
+        })
+        .await
+    }
+
+    /// A document that is gone, or was never stored.
+    pub async fn forget_document(&self, tenant: &Served, bytes: i64) -> Result<(), Problem> {
+        let _turn = self.ledger.writing.take(&tenant.uid).await;
+        self.change_usage(tenant, |used| {
+            (used.documents, used.bytes) = ((used.documents - 1).max(0), (used.bytes - bytes).max(0));
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes what is written on the Tenant, unless somebody else changed it first; then again.
+    async fn change_usage<T>(
+        &self,
+        tenant: &Served,
+        change: impl Fn(&mut Used) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let api: Api<Tenant> = Api::namespaced(self.client.clone(), &tenant.namespace);
+        for attempt in 0..TRIES {
+            let object = api.get_opt(&tenant.name).await?.filter(|t| t.uid().as_ref() == Some(&tenant.uid));
+            let object = object.ok_or_else(Problem::not_found)?;
+            let mut used = read(&object, period(tenant).0.as_second());
+            let answer = change(&mut used)?;
+            let text = serde_json::to_string(&used).map_err(|e| Problem::internal("usage", &e))?;
+            let patch = json!({"metadata": {
+                "uid": tenant.uid, "resourceVersion": object.resource_version(), "annotations": {USAGE_ANNOTATION: text},
+            }});
+            let params = PatchParams { field_manager: Some("tenant-operator-usage".into()), ..PatchParams::default() };
+            match api.patch(&tenant.name, &params, &Patch::Merge(patch)).await {
+                Ok(_) => return Ok(answer),
+                Err(kube::Error::Api(e)) if e.code == 409 => {
+                    let wait = rand::random_range(5..(20u64 << attempt.min(5)));
+                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Err(Problem::unavailable())
+    }
+}
+
+/// What the object says, with nothing counted yet in a new period. What cannot be read counts as nothing.
+fn read(tenant: &Tenant, period: i64) -> Used {
+    let text = tenant.annotations().get(USAGE_ANNOTATION);
+    let used: Used = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
+    if used.period == period { used } else { Used { period, queries: 0, ..used } }
+}
+
+/// Takes a block: a hundredth of the plan, as far as there is so much.
+fn block(used: &mut Used, limit: i64) -> Option<i64> {
+    let size = (limit / 100).clamp(1, LARGEST_BLOCK).min(limit - used.queries);
+    (size > 0).then(|| {
+        used.queries += size;
+        size
+    })
+}
+
+/// Something that the plan limits.
+#[derive(Serialize, ToSchema)]
+struct Limited {
+    /// What is used.
+    used: i64,
+    /// What the plan allows.
+    limit: i64,
+}
+
+/// What a tenant has used.
+#[derive(Serialize, ToSchema)]
+pub struct UsageAnswer {
+    /// The plan.
+    plan: String,
+    /// When the period began.
+    #[schema(value_type = String)]
+    period_start: Timestamp,
+    /// When it ends, and queries are counted anew.
+    #[schema(value_type = String)]
+    period_end: Timestamp,
+    /// Queries of the period. Replicas take them in blocks, so this can be ahead by one in a hundred.
+    queries: Limited,
+    /// Documents that are stored.
+    documents: Limited,
+    /// Their bytes.
+    bytes: Limited,
+}
+
+/// What the tenant has used of its plan.
+#[utoipa::path(
+    get, path = "/v1/usage", tag = "tenant API", security(("api_key" = [])),
+    responses((status = 200, body = UsageAnswer), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody))
+)]
+pub async fn show_usage(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<UsageAnswer>, Problem> {
+    let tenant = app.by_api_key(&headers).await?;
+    let api: Api<Tenant> = Api::namespaced(app.client.clone(), &tenant.namespace);
+    let object = api.get_opt(&tenant.name).await?.ok_or_else(Problem::not_found)?;
+    let (period_start, period_end) = period(&tenant);
+    let used = read(&object, period_start.as_second());
+    let left =
+        app.ledger.blocks().get(&tenant.uid).filter(|b| b.period == period_start.as_second()).map_or(0, |b| b.left);
+    let config = tenant.config.clone();
+    let limits = config.as_ref().map(|c| c.limits.clone()).unwrap_or_default();
+    Ok(Json(UsageAnswer {
+        plan: config.map_or_else(String::new, |c| c.plan.to_string()),
+        period_start,
+        period_end,
+        queries: Limited { used: (used.queries - left).max(0), limit: limits.queries_per_month },
+        documents: Limited { used: used.documents, limit: limits.documents },
+        bytes: Limited { used: used.bytes, limit: limits.bytes },
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_add_up_to_the_plan_and_never_to_more() {
+        for limit in [0, 1, 5, 99, 100, 101, 10_000, 10_037] {
+            let mut used = Used::default();
+            let mut total = 0;
+            while let Some(size) = block(&mut used, limit) {
+                assert!((1..=LARGEST_BLOCK).contains(&size));
+                total += size;
+            }
+            assert_eq!((total, used.queries), (limit, limit));
+        }
+        // A plan that became smaller.
+        assert_eq!(block(&mut Used { queries: 50, ..Used::default() }, 10), None);
+    }
+
+    #[test]
+    fn a_new_period_counts_queries_anew_and_keeps_documents() {
+        let mut tenant = Tenant::new(
+            "a",
+            serde_json::from_value(json!({"companyName": "A", "adminEmail": "a@b.example"})).expect("a spec"),
+        );
+        assert_eq!(read(&tenant, 7), Used { period: 7, ..Used::default() });
+        tenant
+            .annotations_mut()
+            .insert(USAGE_ANNOTATION.into(), r#"{"period":7,"queries":3,"documents":2,"bytes":9}"#.into());
+        assert_eq!(read(&tenant, 7).queries, 3);
+        assert_eq!(read(&tenant, 8), Used { period: 8, queries: 0, documents: 2, bytes: 9 });
+        tenant.annotations_mut().insert(USAGE_ANNOTATION.into(), "nonsense".into());
+        assert_eq!(read(&tenant, 7).queries, 0);
+    }
+}

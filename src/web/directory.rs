@@ -1,0 +1,191 @@
+//! Who is served: the tenants by their ids, as the API server tells them. Only what an answer needs is kept.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use futures::StreamExt;
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client, ResourceExt};
+use tokio::task::JoinSet;
+
+use crate::api::tenant::{PlanConfig, Quota};
+use crate::api::{Phase, Tenant, Timestamp};
+use crate::operator_keys::IdentityKey;
+
+/// A tenant, as far as its requests depend on it.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// The object's namespace.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+    /// The object's uid.
+    pub uid: String,
+    /// The tenant's id.
+    pub id: String,
+    /// Where it stands.
+    pub phase: Option<Phase>,
+    /// What it may use, once it was Active.
+    pub config: Option<PlanConfig>,
+    /// Its quota periods.
+    pub quota: Option<Quota>,
+    /// The generation of its API key, and since when that one is in force.
+    pub key: (u32, Option<Timestamp>),
+}
+
+impl Served {
+    /// Of an object that is who it says it is.
+    fn of(tenant: &Tenant, identity: &IdentityKey) -> Option<Self> {
+        let uid = tenant.uid()?;
+        let id = tenant.spec.tenant_id.clone()?;
+        if id != uid && !identity.has_proof(tenant) {
+            return None;
+        }
+        let status = tenant.status.as_ref();
+        Some(Self {
+            namespace: tenant.namespace().unwrap_or_default(),
+            name: tenant.name_any(),
+            uid,
+            id,
+            phase: status.and_then(|s| s.phase),
+            config: status.and_then(|s| s.config.clone()),
+            quota: status.and_then(|s| s.quota.clone()),
+            key: (
+                status.and_then(|s| s.api_key_generation).unwrap_or(tenant.spec.api_key_generation),
+                status.and_then(|s| s.api_key_created_at),
+            ),
+        })
+    }
+}
+
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<String, Arc<Served>>,
+    /// Ids by the objects' uids: a deletion names the object.
+    ids: HashMap<String, String>,
+}
+
+impl Known {
+    fn put(&mut self, served: Served) {
+        // Of two that prove the same id, the first one stays until it goes.
+        if let Some(there) = self.by_id.get(&served.id)
+            && there.uid != served.uid
+        {
+            return;
+        }
+        self.ids.insert(served.uid.clone(), served.id.clone());
+        self.by_id.insert(served.id.clone(), served.into());
+    }
+
+    fn remove(&mut self, uid: &str) {
+        if let Some(id) = self.ids.remove(uid) {
+            self.by_id.remove(&id);
+        }
+    }
+}
+
+/// The tenants that are served.
+#[derive(Clone, Default)]
+pub struct Directory {
+    known: Arc<RwLock<Known>>,
+    /// Listings that are not complete yet.
+    missing: Arc<AtomicUsize>,
+}
+
+impl Directory {
+    /// Begins to follow the Tenants of these namespaces, or of all.
+    pub fn start(tasks: &mut JoinSet<()>, client: &Client, namespaces: &[String], identity: &IdentityKey) -> Self {
+        let directory = Self::default();
+        let all = [Api::<Tenant>::all(client.clone())];
+        let some = namespaces.iter().map(|ns| Api::<Tenant>::namespaced(client.clone(), ns));
+        let apis: Vec<_> = if namespaces.is_empty() { all.into() } else { some.collect() };
+        directory.missing.store(apis.len(), Ordering::Relaxed);
+        for api in apis {
+            tasks.spawn(directory.clone().follow(api, identity.clone()));
+        }
+        directory
+    }
+
+    /// The tenant of that id.
+    pub fn get(&self, id: &str) -> Option<Arc<Served>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
+    /// Whether all tenants are known.
+    pub fn is_complete(&self) -> bool {
+        self.missing.load(Ordering::Relaxed) == 0
+    }
+
+    async fn follow(self, api: Api<Tenant>, identity: IdentityKey) {
+        let mut events = std::pin::pin!(watch(api, watcher::Config::default().any_semantic()).default_backoff());
+        // Whom the present listing has named, and whom those before it: who is missing from it is gone.
+        let (mut listed, mut before): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        let mut first = true;
+        while let Some(event) = events.next().await {
+            let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+            match event {
+                Ok(Event::Init) => listed.clear(),
+                Ok(Event::InitApply(tenant)) => {
+                    listed.extend(tenant.uid());
+                    apply(&mut known, &tenant, &identity);
+                }
+                Ok(Event::InitDone) => {
+                    let there: std::collections::HashSet<_> = listed.iter().collect();
+                    for gone in before.iter().filter(|uid| !there.contains(uid)) {
+                        known.remove(gone);
+                    }
+                    before = std::mem::take(&mut listed);
+                    if std::mem::take(&mut first) {
+                        self.missing.fetch_sub(1, Ordering::Relaxed);
+                    }
+                }
+                Ok(Event::Apply(tenant)) => {
+                    before.extend(tenant.uid().filter(|uid| !known.ids.contains_key(uid)));
+                    apply(&mut known, &tenant, &identity);
+                }
+                Ok(Event::Delete(tenant)) => known.remove(&tenant.uid().unwrap_or_default()),
+                Err(error) => tracing::warn!(%error, "the watch of Tenants broke off; it goes on by itself"),
+            }
+        }
+    }
+}
+
+fn apply(known: &mut Known, tenant: &Tenant, identity: &IdentityKey) {
+    match Served::of(tenant, identity) {
+        Some(served) => known.put(served),
+        None => known.remove(&tenant.uid().unwrap_or_default()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(uid: &str, id: &str) -> Served {
+        Served {
+            namespace: "rag".into(),
+            name: uid.into(),
+            uid: uid.into(),
+            id: id.into(),
+            phase: Some(Phase::Active),
+            config: None,
+            quota: None,
+            key: (1, None),
+        }
+    }
+
+    #[test]
+    fn a_second_object_takes_no_id_and_its_end_takes_none_away() {
+        let mut known = Known::default();
+        known.put(served("a", "id"));
+        known.put(served("b", "id"));
+        assert_eq!(known.by_id["id"].uid, "a");
+        known.remove("b");
+        assert_eq!(known.by_id["id"].uid, "a");
+        known.remove("a");
+        known.put(served("b", "id"));
+        assert_eq!(known.by_id["id"].uid, "b");
+    }
+}
