@@ -246,6 +246,8 @@ def check_pinecone():
     assert abs(found.matches[0].score - 1.0) < 1e-5
     assert set(index.fetch(ids=["v0", "v2"], namespace="conformance").vectors) == {"v0", "v2"}
     assert {v.id for page in index.list(namespace="conformance") for v in page.vectors} == {"v0", "v1", "v2"}
+    pages = [[v.id for v in page.vectors] for page in index.list(namespace="conformance", prefix="v", limit=2)]
+    assert pages == [["v0", "v1"], ["v2"]], pages
     index.delete(ids=["v0"], namespace="conformance")
     assert "v0" not in index.fetch(ids=["v0"], namespace="conformance").vectors
     assert index.describe_index_stats().namespaces["conformance"].vector_count == 2
@@ -272,6 +274,18 @@ def check_openai():
         messages=[{"role": "user", "content": "Passages:\n[1] It rains.\n[2] RAG is retrieval.\n\nQuestion: What is RAG?"}],
     )
     assert "[2]" in answer.choices[0].message.content and answer.usage.total_tokens > 0
+    pieces = list(
+        client.chat.completions.create(
+            model="gpt-4o-mini",
+            messages=[{"role": "user", "content": "Passages:\n[1] It rains.\n[2] RAG is retrieval.\n\nQuestion: What is RAG?"}],
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+    )
+    text = "".join(p.choices[0].delta.content or "" for p in pieces if p.choices)
+    assert text == answer.choices[0].message.content and len(pieces) > 4, text
+    assert pieces[-1].usage.total_tokens == answer.usage.total_tokens and not pieces[-1].choices
+    assert pieces[-2].choices[0].finish_reason == "stop"
     try:
         client.embeddings.create(model="text-embedding-3-small", input=[])
         raise AssertionError("an empty input was taken")
