@@ -41,6 +41,14 @@ pub const PROOF_ANNOTATION: &str = "tenant-operator.dev/identity-proof";
 pub const SIGNUP_ANNOTATION: &str = "tenant-operator.dev/signup";
 /// What a tenant used in its quota period, as JSON. Written by web.
 pub const USAGE_ANNOTATION: &str = "tenant-operator.dev/usage";
+/// What customers reach on their way, in its order; each is noted once with its time, in an annotation of its own.
+pub const MILESTONES: [&str; 5] = ["first-login", "sample-query", "first-document", "own-query", "completed"];
+
+/// The annotation that says when a milestone was reached.
+pub fn reached_annotation(milestone: &str) -> String {
+    format!("tenant-operator.dev/reached-{milestone}")
+}
+
 /// Says what a Secret is for.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// A Secret with the password hash of a signup.

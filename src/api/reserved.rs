@@ -10,8 +10,18 @@ use super::{
 pub const SPEC_FIELDS: [&str; 3] = ["tenantId", "billing.stripe", "login"];
 
 /// Annotations. Those that users set are not here: `retry` and `force-delete` are requests to the operator.
-pub const ANNOTATIONS: [&str; 5] =
-    [PROOF_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION, USAGE_ANNOTATION];
+pub const ANNOTATIONS: [&str; 10] = [
+    PROOF_ANNOTATION,
+    SENT_ANNOTATION,
+    SIGNUP_ANNOTATION,
+    STRIPE_EVENT_ANNOTATION,
+    USAGE_ANNOTATION,
+    "tenant-operator.dev/reached-first-login",
+    "tenant-operator.dev/reached-sample-query",
+    "tenant-operator.dev/reached-first-document",
+    "tenant-operator.dev/reached-own-query",
+    "tenant-operator.dev/reached-completed",
+];
 
 /// Labels.
 pub const LABELS: [&str; 1] = [EMAIL_LABEL];
@@ -25,6 +35,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn every_milestone_is_reserved() {
+        for milestone in crate::api::MILESTONES {
+            assert!(ANNOTATIONS.contains(&&*crate::api::reached_annotation(milestone)), "{milestone}");
+        }
+    }
 
     #[test]
     fn every_reserved_field_is_one_of_the_definition() {

@@ -71,10 +71,13 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
 }
 
 /// A provider whose key is set is the real one; every other is the sandbox's.
-fn settings(sandbox: &Sandbox) -> anyhow::Result<dev::Settings> {
+fn settings(sandbox: &Sandbox, web_url: &str) -> anyhow::Result<dev::Settings> {
     let unset = |name: &str| std::env::var(name).map_or(true, |v| v.is_empty());
     let mut args = Vec::new();
     let mut give = |flag: &str, value: &str| args.extend([flag.to_owned(), value.to_owned()]);
+    if unset("FRONTEND_URL") {
+        give("--frontend-url", web_url);
+    }
     let real_stripe = !unset("STRIPE_SECRET_KEY");
     if !real_stripe {
         give("--stripe-secret-key", "sk_test_sandbox");

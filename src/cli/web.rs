@@ -8,7 +8,7 @@ use axum_client_ip::ClientIpSource;
 
 use super::provider_args::RagArgs;
 use super::{KubeArgs, stop_signal};
-use crate::web::{ConnectionLimits, Web, WebConfig, parse_source};
+use crate::web::{Brand, ConnectionLimits, Web, WebConfig, parse_source};
 
 /// How long requests may go on at the end; Kubernetes kills after 30 seconds by default.
 const DRAIN: Duration = Duration::from_secs(7);
@@ -69,6 +69,18 @@ pub struct Args {
     /// Version of the terms that signups accept.
     #[arg(long, env = "TERMS_VERSION", default_value = "2026-01")]
     terms_version: String,
+    /// Product name on pages.
+    #[arg(long, env = "PRODUCT_NAME", default_value = "RAG Service")]
+    product_name: String,
+    /// Colour of buttons and links, as #rrggbb; white text must be readable on it.
+    #[arg(long, env = "BRAND_COLOR", default_value = "#3653d8")]
+    brand_color: String,
+    /// URL of your terms.
+    #[arg(long, env = "TERMS_URL", default_value = "")]
+    terms_url: String,
+    /// URL of your privacy policy.
+    #[arg(long, env = "PRIVACY_URL", default_value = "")]
+    privacy_url: String,
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
@@ -82,6 +94,12 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.is_empty()).collect(),
         checkout_wait: Duration::from_millis(args.checkout_wait_ms),
         terms_version: args.terms_version,
+        brand: Brand {
+            product: args.product_name,
+            color: args.brand_color,
+            terms_url: args.terms_url,
+            privacy_url: args.privacy_url,
+        },
         metrics_listen: args.metrics_listen,
         frontend_url: args.frontend_url,
         client_ip: args.client_ip,

@@ -21,7 +21,7 @@ use crate::controller::{self, ControllerConfig, Providers};
 use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::Pinecone;
 use crate::sandbox::{Sandbox, SandboxConfig};
-use crate::web::{ConnectionLimits, Web, WebConfig};
+use crate::web::{Brand, ConnectionLimits, Web, WebConfig};
 use cluster::{Binaries, Cluster};
 
 pub use apply::{apply_crds, apply_yaml};
@@ -66,7 +66,7 @@ struct Urls {
 pub async fn run(
     config: DevConfig,
     client: Option<Client>,
-    settings: impl FnOnce(&Sandbox) -> anyhow::Result<Settings>,
+    settings: impl FnOnce(&Sandbox, &str) -> anyhow::Result<Settings>,
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let stop = stop.shared();
@@ -112,7 +112,7 @@ async fn serve(
     config: &DevConfig,
     client: Client,
     cluster: Option<&Cluster>,
-    settings: impl FnOnce(&Sandbox) -> anyhow::Result<Settings>,
+    settings: impl FnOnce(&Sandbox, &str) -> anyhow::Result<Settings>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
     let secret = format!("whsec_{}", hex::encode(rand::random::<[u8; 12]>()));
@@ -126,11 +126,13 @@ async fn serve(
         data: None,
     })
     .await?;
-    let settings = settings(&sandbox)?;
+    // Stripe sends customers back to web, so its address is known first.
+    let addr = web_address(config.web_port)?;
+    let settings = settings(&sandbox, &format!("http://{addr}"))?;
     apply::apply_crds(&client).await?;
     let quick = tokio::time::Instant::now() + apply::CREATES_WAIT;
     apply::plans(&client, &sandbox).await?;
-    let web = web(config, &client, &secret, settings.openai, settings.pinecone).await?;
+    let web = web(addr, &client, &secret, settings.openai, settings.pinecone).await?;
     let urls = Urls {
         web: format!("http://{}", web.addr()?),
         metrics: format!("http://{}/metrics", web.metrics_addr()?),
@@ -171,16 +173,21 @@ async fn serve(
     outcome
 }
 
+/// The wished port, or any that is free.
+fn web_address(wished: u16) -> std::io::Result<SocketAddr> {
+    let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+    bind(wished).or_else(|_| bind(0))?.local_addr()
+}
+
 async fn web(
-    config: &DevConfig,
+    addr: SocketAddr,
     client: &Client,
     secret: &str,
     openai: OpenAi,
     pinecone: Pinecone,
 ) -> anyhow::Result<Web> {
-    let port = std::net::TcpListener::bind(("127.0.0.1", config.web_port)).map_or(0, |_| config.web_port);
     let web = WebConfig {
-        listen: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+        listen: addr,
         namespace: "default".into(),
         operator_namespace: "default".into(),
         served_namespaces: Vec::new(),
@@ -188,8 +195,14 @@ async fn web(
         webhook_secrets: vec![secret.into()],
         checkout_wait: Duration::from_secs(10),
         terms_version: "2026-01".into(),
+        brand: Brand {
+            product: "RAG Service".into(),
+            color: "#3653d8".into(),
+            terms_url: String::new(),
+            privacy_url: String::new(),
+        },
         metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-        frontend_url: format!("http://127.0.0.1:{port}"),
+        frontend_url: format!("http://{addr}"),
         client_ip: ClientIpSource::ConnectInfo,
         signups_per_minute: NonZeroU32::MIN.saturating_add(999),
         shutdown_delay: Duration::ZERO,

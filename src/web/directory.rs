@@ -37,7 +37,7 @@ pub struct Served {
 
 impl Served {
     /// Of an object that is who it says it is.
-    fn of(tenant: &Tenant, identity: &IdentityKey) -> Option<Self> {
+    pub fn of(tenant: &Tenant, identity: &IdentityKey) -> Option<Self> {
         let uid = tenant.uid()?;
         let id = tenant.spec.tenant_id.clone()?;
         if id != uid && !identity.has_proof(tenant) {

@@ -6,6 +6,7 @@ mod directory;
 mod hints;
 mod limits;
 mod openapi;
+mod pages;
 mod password;
 mod problem;
 mod routes;
@@ -38,6 +39,7 @@ use crate::providers::pinecone::Pinecone;
 use crate::telemetry::Metrics;
 
 pub use limits::parse_source;
+pub use pages::Brand;
 pub use serve::ConnectionLimits;
 
 /// What the API says of itself, for its reference.
@@ -66,6 +68,8 @@ pub struct WebConfig {
     pub checkout_wait: Duration,
     /// The version of the terms that signups accept.
     pub terms_version: String,
+    /// How the pages look.
+    pub brand: Brand,
     /// The origin whose pages may call this API from a browser.
     pub frontend_url: String,
     /// Where a client's address is read from.
@@ -98,6 +102,7 @@ pub struct App {
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
     readiness: routes::Readiness,
+    pages: pages::Pages,
     metrics: Metrics,
     /// Turns true when the end was asked for.
     stopping: watch::Receiver<bool>,
@@ -133,6 +138,9 @@ pub enum WebError {
     /// The address is taken, or the listener broke.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// A page cannot be read: a bug.
+    #[error("a page: {0}")]
+    Page(#[from] minijinja::Error),
     /// Serving broke off.
     #[error("serving failed: {0}")]
     Serve(#[from] std::io::Error),
@@ -158,6 +166,7 @@ impl Web {
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),
             readiness: routes::Readiness::default(),
+            pages: pages::Pages::new(&config.brand)?,
             metrics: Metrics::default(),
             stopping: stop,
             openapi: OnceLock::new(),

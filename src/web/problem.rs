@@ -59,6 +59,21 @@ impl Problem {
         Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such account, or the token is not its own.")
     }
 
+    /// The HTTP status.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong, and what to do.
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// What is wrong with each field.
+    pub fn fields(&self) -> &BTreeMap<&'static str, String> {
+        &self.fields
+    }
+
     /// When to try again.
     pub fn after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
@@ -131,7 +146,8 @@ impl IntoResponse for Problem {
 /// Gives the framework's own refusals (wrong method, body too large, not JSON, no such path) the form of all others.
 pub async fn shape(response: Response<Body>) -> Response<Body> {
     let status = response.status();
-    let shaped = response.headers().get(header::CONTENT_TYPE).is_some_and(|t| t == PROBLEM_JSON);
+    let kind = response.headers().get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
+    let shaped = kind == PROBLEM_JSON || kind.starts_with("text/html");
     if shaped || !(status.is_client_error() || status.is_server_error()) {
         return response;
     }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::Response;
-use axum::routing::get;
+use axum::response::{Redirect, Response};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tower_http::cors::CorsLayer;
@@ -18,7 +18,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::api::{documents, keys, query, usage};
-use super::{App, openapi, problem, setup, signup, tenant, webhooks};
+use super::{App, openapi, pages, problem, setup, signup, tenant, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -39,7 +39,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(signup::signup))
         .routes(routes!(tenant::show))
         .routes(routes!(tenant::ticket))
+        .routes(routes!(setup::show))
         .routes(routes!(setup::sample_query))
+        .routes(routes!(setup::complete))
         .routes(routes!(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
         .routes(routes!(tenant::events))
         .routes(routes!(query::query))
@@ -51,6 +53,26 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 /// Its calls that take longer than others.
 fn uploads() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(documents::store_document))
+}
+
+/// The pages for people.
+fn site() -> Router<Arc<App>> {
+    let to = |path: &'static str| get(async move || Redirect::to(path));
+    Router::new()
+        .route("/", to("/pricing"))
+        .route("/pricing", get(pages::pricing::show))
+        // `POST /signup` is the API's, and sends browsers here.
+        .route("/signup", get(pages::signup::show))
+        .route("/onboarding/success", to("/account"))
+        .route("/login", get(pages::login::show).post(pages::login::submit))
+        .route("/logout", post(pages::login::leave))
+        .route("/account", get(pages::account::show))
+        .route("/account/events", get(pages::account::events))
+        .route("/account/ask", post(pages::account::ask))
+        .route("/account/key", post(pages::account::key))
+        .route("/account/documents/policy", post(pages::documents::policy))
+        .route("/account/documents/{id}/delete", post(pages::documents::delete))
+        .route("/assets/{name}", get(pages::assets::asset))
 }
 
 /// The whole API, for its reference.
@@ -69,6 +91,7 @@ pub fn public(app: Arc<App>) -> Router {
         .route("/openapi.json", get(openapi::json))
         .route("/docs", get(openapi::page))
         .route("/.well-known/jwks.json", get(keys::jwks))
+        .merge(site())
         .route("/health", get(health))
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(ready));
@@ -80,6 +103,7 @@ pub fn public(app: Arc<App>) -> Router {
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
         .merge(
             uploads
+                .route("/account/documents", post(pages::documents::upload))
                 .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, UPLOAD_LIMIT))
                 .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
         )

@@ -1,22 +1,130 @@
-//! The setup wizard's calls.
+//! The setup: three steps to the first useful answer, and what a customer has reached.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
+use super::api::query;
 use super::customer::sentence;
+use super::directory::Served;
 use super::problem::{Problem, ProblemBody};
-use crate::api::Phase;
-use crate::rag::{self, Answer};
+use crate::api::{MILESTONES, Phase, Tenant, Timestamp, reached_annotation};
+use crate::rag::Answer;
 
 const SAMPLE_QUESTION: &str = "What is RAG?";
-/// The longest question, in characters.
-const LONGEST: usize = 2000;
+/// The steps, by the milestone that completes each.
+const STEPS: [(&str, &str); 3] = [
+    ("sample-query", "Ask a first question"),
+    ("first-document", "Add a document of your own"),
+    ("own-query", "Ask a question about your document"),
+];
+
+/// How far the setup is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Setup {
+    /// The steps, in their order.
+    pub steps: Vec<SetupStep>,
+    /// How much of it is done.
+    pub completion_percentage: usize,
+    /// The name of the next step; absent when all are done.
+    pub next_step: Option<&'static str>,
+    /// When it was completed.
+    #[schema(value_type = Option<String>)]
+    pub completed_at: Option<Timestamp>,
+}
+
+/// A step.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SetupStep {
+    /// Names the step.
+    name: &'static str,
+    /// In words.
+    title: &'static str,
+    /// Whether it is done.
+    done: bool,
+}
+
+/// When a milestone was reached first.
+fn when(tenant: &Tenant, milestone: &str) -> Option<Timestamp> {
+    let text = tenant.annotations().get(&reached_annotation(milestone))?;
+    serde_json::from_value(json!(text)).ok()
+}
+
+impl Setup {
+    /// Of a tenant.
+    pub fn of(tenant: &Tenant) -> Self {
+        let steps: Vec<_> =
+            STEPS.iter().map(|(name, title)| SetupStep { name, title, done: when(tenant, name).is_some() }).collect();
+        let done = steps.iter().filter(|step| step.done).count();
+        Self {
+            completion_percentage: done * 100 / STEPS.len(),
+            next_step: steps.iter().find(|step| !step.done).map(|step| step.name),
+            completed_at: when(tenant, "completed"),
+            steps,
+        }
+    }
+
+    /// Whether a step is done.
+    pub fn has(&self, name: &str) -> bool {
+        self.steps.iter().any(|step| step.name == name && step.done)
+    }
+}
+
+/// Notes a milestone with its time, the first time that it is reached. It is of use, and not worth an error to a customer.
+pub async fn reached(app: &App, tenant: &Tenant, milestone: &'static str) {
+    debug_assert!(MILESTONES.contains(&milestone));
+    if when(tenant, milestone).is_some() {
+        return;
+    }
+    let at = Timestamp::now();
+    let change = json!({"metadata": {"uid": tenant.uid(), "annotations": {reached_annotation(milestone): at}}});
+    let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
+    match app.tenants().patch(&tenant.name_any(), &params, &Patch::Merge(change)).await {
+        Ok(_) => tracing::info!(target: "audit", event = milestone, tenant = tenant.name_any()),
+        Err(error) => tracing::warn!(%error, milestone, "a milestone was not noted"),
+    }
+}
+
+/// How far the setup is.
+#[utoipa::path(
+    get, path = "/tenant/{id}/setup", tag = "setup", params(("id" = String, Path, description = "The tenant's id")),
+    security(("signup_token" = [])),
+    responses((status = 200, body = Setup), (status = 404, body = ProblemBody))
+)]
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Setup>, Problem> {
+    Ok(Json(Setup::of(&app.by_token(&headers, &id).await?)))
+}
+
+/// Completes the setup, once its steps are done.
+#[utoipa::path(
+    post, path = "/tenant/{id}/setup/complete", tag = "setup", params(("id" = String, Path, description = "The tenant's id")),
+    security(("signup_token" = [])),
+    responses((status = 200, body = Setup), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody))
+)]
+pub async fn complete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Setup>, Problem> {
+    let tenant = app.by_token(&headers, &id).await?;
+    if Setup::of(&tenant).next_step.is_some() {
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "incomplete", "complete all setup steps first"));
+    }
+    reached(&app, &tenant, "completed").await;
+    Ok(Json(Setup::of(&app.by_token(&headers, &id).await?)))
+}
 
 /// A question.
 #[derive(Deserialize, ToSchema)]
@@ -40,23 +148,13 @@ pub async fn sample_query(
     Json(body): Json<Question>,
 ) -> Result<Json<Answer>, Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    let status = tenant.status.unwrap_or_default();
-    let ready = status.phase == Some(Phase::Active);
-    let (Some(namespace), Some(config)) = (&status.namespace, status.config.as_ref().filter(|_| ready)) else {
+    let status = tenant.status.clone().unwrap_or_default();
+    let served = Served::of(&tenant, &app.identity).filter(|_| status.phase == Some(Phase::Active));
+    let Some(served) = served else {
         return Err(Problem::new(StatusCode::CONFLICT, "not_ready", sentence(&status)));
     };
     let question = body.question.unwrap_or_else(|| SAMPLE_QUESTION.into());
-    if question.trim().is_empty() || question.chars().count() > LONGEST {
-        let detail = format!("question must have 1 to {LONGEST} characters");
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
-    }
-    app.pinecone.prepare().await?;
-    let asked = rag::Asked {
-        openai: &app.openai,
-        pinecone: &app.pinecone,
-        models: &config.models,
-        namespace,
-        question: &question,
-    };
-    Ok(Json(rag::answer(asked).await?))
+    let answer = query::ask(&app, &served, &question).await?;
+    reached(&app, &tenant, "sample-query").await;
+    Ok(Json(answer))
 }

@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::limits::network;
+use super::pages::{self, wants_page};
 use super::password::HASH_FIELD;
 use super::problem::{Problem, ProblemBody};
 use crate::api::tenant::{Billing, Login, Terms};
@@ -52,6 +53,29 @@ pub struct SignupForm {
     /// Whether the terms are accepted.
     #[serde(deserialize_with = "yes")]
     accept_terms: bool,
+    /// Whether news of the product are wanted; no e-mail of the service depends on it.
+    #[serde(deserialize_with = "yes")]
+    marketing_opt_in: bool,
+}
+
+impl SignupForm {
+    /// What a page's form sent.
+    pub fn of_page(values: &BTreeMap<String, String>) -> Self {
+        let text = |name: &str| values.get(name).cloned().unwrap_or_default();
+        let ticked = |name: &str| values.get(name).is_some_and(|v| is_yes(v));
+        Self {
+            email: text("email"),
+            company_name: text("company_name"),
+            password: text("password"),
+            plan: values.get("plan").filter(|plan| !plan.is_empty()).cloned(),
+            accept_terms: ticked("accept_terms"),
+            marketing_opt_in: ticked("marketing_opt_in"),
+        }
+    }
+}
+
+fn is_yes(text: &str) -> bool {
+    matches!(text, "on" | "true" | "yes" | "1")
 }
 
 /// An accepted signup.
@@ -81,7 +105,7 @@ fn yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
     }
     Ok(match Either::deserialize(deserializer)? {
         Either::Bool(b) => b,
-        Either::Text(t) => matches!(t.as_str(), "on" | "true" | "yes" | "1"),
+        Either::Text(t) => is_yes(&t),
     })
 }
 
@@ -154,12 +178,26 @@ pub async fn signup(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Problem> {
+    if wants_page(&headers) {
+        return Ok(pages::signup::submit(&app, &headers, client, &body).await);
+    }
+    let form = parse(&headers, &body)?;
+    let (tenant, new) = enroll(&app, client, &headers, form).await?;
+    answer(&app, &tenant, new).await
+}
+
+/// Makes the account, or finds the open signup of the same address and password; true when it is new.
+pub async fn enroll(
+    app: &App,
+    client: IpAddr,
+    headers: &HeaderMap,
+    form: SignupForm,
+) -> Result<(Tenant, bool), Problem> {
     let started = SystemTime::now();
     app.signups.take(&network(client)).map_err(Problem::too_many)?;
-    let form = parse(&headers, &body)?;
     let email = check(&form)?;
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());
-    for_sale(&app, &plan).await?;
+    for_sale(app, &plan).await?;
     let hash = app.identity.email_hash(&email);
     let name = format!("t-{hash}");
     let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}"));
@@ -168,13 +206,13 @@ pub async fn signup(
         app.passwords.pretend(form.password).await?;
         return Err(taken());
     }
-    keep_password(&app, &name, form.password.clone()).await?;
-    let record = Record { client, request_id: request_id(&headers) };
-    let (tenant, new) = create(&app, &name, &form, email, plan.clone(), &record).await?;
+    keep_password(app, &name, form.password.clone()).await?;
+    let record = Record { client, request_id: request_id(headers) };
+    let (tenant, new) = create(app, &name, &form, email, plan.clone(), &record).await?;
     if !matches!(tenant.status.as_ref().and_then(|s| s.phase), None | Some(Phase::PendingPayment)) {
         return Err(taken());
     }
-    let tenant = if tenant.spec.plan == plan { tenant } else { change_plan(&app, &tenant, &plan).await? };
+    let tenant = if tenant.spec.plan == plan { tenant } else { change_plan(app, &tenant, &plan).await? };
     let uid = tenant.uid().unwrap_or_default();
     let _span = new.then(|| Span::of_tenant(&uid, "signup", started));
     if new {
@@ -182,7 +220,7 @@ pub async fn signup(
         let trace_id = trace_id(&uid);
         tracing::info!(target: "audit", event = "signup", tenant = name, trace_id, %client, request_id = record.request_id, plan = tenant.spec.plan);
     }
-    answer(&app, &tenant, new).await
+    Ok((tenant, new))
 }
 
 /// Who signed up, and by which request.
@@ -248,8 +286,8 @@ async fn create(
 ) -> Result<(Tenant, bool), Problem> {
     let accepted_at = Timestamp::now();
     let terms = Terms { accepted_at, version: app.config.terms_version.clone() };
-    let audit =
-        json!({"at": accepted_at, "client": record.client, "requestId": record.request_id, "terms": terms.version});
+    let audit = json!({"at": accepted_at, "client": record.client, "requestId": record.request_id, "terms": terms.version,
+        "marketing": form.marketing_opt_in});
     let mut tenant = Tenant::new(
         name,
         TenantSpec {

@@ -91,6 +91,14 @@ pub async fn events(
         Some(ticket) => app.by_ticket(ticket, &id).await?,
         None => app.by_token(&headers, &id).await?,
     };
+    stream_of(&app, &tenant)
+}
+
+/// The stream of a tenant's progress.
+pub fn stream_of(
+    app: &App,
+    tenant: &crate::api::Tenant,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
     let uid = tenant.uid().unwrap_or_default();
     let place = app.streams.enter(&uid)?;
     let changes = watch_object(app.tenants(), &tenant.name_any()).default_backoff();

@@ -64,14 +64,14 @@ fn a_live_key_or_a_missing_tool_is_named_in_one_line() {
 }
 
 /// A running `dev`, and the shell that its `env` file makes.
-struct Dev {
+pub struct Dev {
     child: Child,
     folder: PathBuf,
 }
 
 impl Dev {
-    fn start() -> Self {
-        let folder = folder("dev");
+    pub fn start(name: &str) -> Self {
+        let folder = folder(name);
         let child = dev(&folder).stdout(Stdio::null()).spawn().expect("it starts");
         let (dev, start) = (Self { child, folder }, Instant::now());
         while !dev.folder.join("env").is_file() {
@@ -81,7 +81,7 @@ impl Dev {
         dev
     }
 
-    fn shell(&self, script: &str) -> Output {
+    pub fn shell(&self, script: &str) -> Output {
         let programs = [control_plane().kubectl.parent(), Path::new(BINARY).parent()];
         let programs: Vec<_> = programs.into_iter().flatten().map(|p| p.display().to_string()).collect();
         let path = format!("{}:{}", programs.join(":"), std::env::var("PATH").unwrap_or_default());
@@ -91,7 +91,7 @@ impl Dev {
     }
 
     /// Ctrl-C.
-    fn stop(mut self) {
+    pub fn stop(mut self) {
         assert!(signal(&self.child, "INT"));
         assert!(self.child.wait().expect("it ends").success());
         assert_eq!(left_running(&self.folder), Vec::<String>::new());
@@ -117,7 +117,7 @@ fn examples(page: &Path) -> Vec<(String, String)> {
 /// The make targets have tests of their own; everything else runs here, page by page.
 #[test]
 fn every_example_of_the_readme_and_the_docs_works() {
-    let dev = Dev::start();
+    let dev = Dev::start("dev");
     let variables = "KUBECONFIG WEB_URL SANDBOX_URL PINECONE_URL STRIPE_URL OPENAI_URL SMTP_ADDR MAILBOX_URL ADMIN_TOKEN \
                      STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY";
     let missing = dev.shell(&format!("for name in {variables}; do printenv $name > /dev/null || echo $name; done"));

@@ -1,5 +1,6 @@
 //! The operator against a real kube-apiserver: real processes, real HTTP, real SMTP. One scenario per test.
 
+mod browser;
 mod conformance;
 mod deletion;
 mod dev;

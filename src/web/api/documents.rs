@@ -4,11 +4,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
+use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::Future;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::{Timestamp, pinecone_namespace};
@@ -48,10 +50,21 @@ pub struct FileForm {
     file: Vec<u8>,
 }
 
-struct File {
+/// A file that arrived.
+pub struct File {
     title: String,
     bytes: Vec<u8>,
 }
+
+impl File {
+    /// A file of that name.
+    pub fn new(name: &str, bytes: Vec<u8>) -> Self {
+        Self { title: clean_title(name), bytes }
+    }
+}
+
+/// The right to hold a file in memory.
+pub type Place = OwnedSemaphorePermit;
 
 /// Stores a document: as the field `file` of a form, or as the body itself. The same content again is the same document.
 #[utoipa::path(
@@ -75,41 +88,57 @@ pub async fn store_document(
     app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
     app.pinecone.prepare().await?;
     // Before the body is read: many bodies at once would fill the memory.
-    let place = turn(&app.uploads).await?;
-    let file = tokio::time::timeout(ARRIVAL, file(&upload, &headers, request)).await;
-    let file =
-        file.map_err(|_| Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "The file took too long to arrive."))??;
-    // It goes on to its end even if the client hangs up: half a document helps nobody.
-    let stored = tokio::spawn(async move {
-        let _place = place;
-        store(&app, &tenant, file, upload.replace.as_deref()).await
-    });
-    let (document, new) = stored.await.map_err(|e| Problem::internal("an upload", &e))??;
+    let place = turn(&app).await?;
+    let file = arrived(file(&upload, &headers, request)).await?;
+    let (document, new) = stored(&app, &tenant, file, upload.replace, place).await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }
 
-async fn turn(uploads: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Problem> {
-    let place = tokio::time::timeout(TURN, uploads.clone().acquire_owned()).await;
+/// Stores a file; true when it is new. It goes on to its end even if the client hangs up: half a document helps nobody.
+pub async fn stored(
+    app: &Arc<App>,
+    tenant: &Served,
+    file: File,
+    replace: Option<String>,
+    place: Place,
+) -> Result<(Document, bool), Problem> {
+    if file.bytes.is_empty() {
+        let detail = "Send a file as the field `file` of a form, or as the body.";
+        return Err(Problem::new(StatusCode::BAD_REQUEST, "no_file", detail));
+    }
+    app.pinecone.prepare().await?;
+    let (app, tenant) = (app.clone(), tenant.clone());
+    let stored = tokio::spawn(async move {
+        let _place = place;
+        store(&app, &tenant, file, replace.as_deref()).await
+    });
+    stored.await.map_err(|e| Problem::internal("an upload", &e))?
+}
+
+/// A body, unless it takes too long.
+pub async fn arrived<T>(body: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "The file took too long to arrive.");
+    tokio::time::timeout(ARRIVAL, body).await.map_err(|_| slow())?
+}
+
+/// Waits for the right to hold a file.
+pub async fn turn(app: &App) -> Result<Place, Problem> {
+    let place = tokio::time::timeout(TURN, app.uploads.clone().acquire_owned()).await;
     place.ok().and_then(Result::ok).ok_or_else(|| Problem::too_many(Duration::from_secs(5)))
 }
 
 async fn file(upload: &Upload, headers: &HeaderMap, request: Request) -> Result<File, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let (name, bytes) = if kind.starts_with("multipart/form-data") {
+    let mut file = if kind.starts_with("multipart/form-data") {
         in_form(request).await?
     } else {
         let body = axum::body::to_bytes(request.into_body(), LARGEST).await.map_err(|_| too_large())?;
-        (String::new(), body.to_vec())
+        File::new("", body.to_vec())
     };
-    if bytes.is_empty() {
-        return Err(Problem::new(
-            StatusCode::BAD_REQUEST,
-            "no_file",
-            "Send a file as the field `file` of a form, or as the body.",
-        ));
+    if let Some(title) = upload.title.as_deref().filter(|t| !t.trim().is_empty()) {
+        file.title = clean_title(title);
     }
-    let title = upload.title.as_deref().filter(|t| !t.trim().is_empty()).unwrap_or(&name);
-    Ok(File { title: clean_title(title), bytes })
+    Ok(file)
 }
 
 fn too_large() -> Problem {
@@ -117,24 +146,27 @@ fn too_large() -> Problem {
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
 }
 
-async fn in_form(request: Request) -> Result<(String, Vec<u8>), Problem> {
-    let malformed = || Problem::new(StatusCode::BAD_REQUEST, "malformed", "The form cannot be read.");
+fn malformed() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "malformed", "The form cannot be read.")
+}
+
+async fn in_form(request: Request) -> Result<File, Problem> {
     let mut form = Multipart::from_request(request, &()).await.map_err(|_| malformed())?;
-    while let Some(field) = form.next_field().await.map_err(|_| malformed())? {
-        if field.name() != Some("file") {
-            continue;
+    while let Some(part) = form.next_field().await.map_err(|_| malformed())? {
+        if part.name() == Some("file") {
+            return field(part).await;
         }
-        let name = field.file_name().unwrap_or_default().to_owned();
-        let bytes = field
-            .bytes()
-            .await
-            .map_err(|e| if e.status() == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { malformed() })?;
-        if bytes.len() > LARGEST {
-            return Err(too_large());
-        }
-        return Ok((name, bytes.to_vec()));
     }
-    Ok((String::new(), Vec::new()))
+    Ok(File::new("", Vec::new()))
+}
+
+/// The file in a field of a form.
+pub async fn field(field: Field<'_>) -> Result<File, Problem> {
+    let name = field.file_name().unwrap_or_default().to_owned();
+    let bytes = field.bytes().await;
+    let bytes =
+        bytes.map_err(|e| if e.status() == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { malformed() })?;
+    if bytes.len() > LARGEST { Err(too_large()) } else { Ok(File::new(&name, bytes.to_vec())) }
 }
 
 /// A name that can be shown: the last part of a path, without what cannot be seen.
@@ -161,12 +193,12 @@ impl From<ExtractError> for Problem {
 }
 
 /// What a tenant's documents are stored with.
-struct Place {
+struct Shelf {
     namespace: String,
     models: crate::api::plan::Models,
 }
 
-impl Place {
+impl Shelf {
     fn of(tenant: &Served) -> Self {
         let models = tenant.config.as_ref().map(|config| config.models.clone()).unwrap_or_default();
         Self { namespace: pinecone_namespace(&tenant.id), models }
@@ -182,8 +214,8 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
     let id = rag::document_id(&file.bytes);
     // Of two uploads of the same file, the second one finds the first one's document.
     let _turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
-    let place = Place::of(tenant);
-    let documents = place.documents(app);
+    let shelf = Shelf::of(tenant);
+    let documents = shelf.documents(app);
     let there = documents.get(&id).await?;
     if let Some(document) = there.as_ref().filter(|d| d.state == DocumentState::Ready) {
         return Ok((document.clone(), false));
@@ -224,10 +256,16 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
     }
 }
 
+/// The first page of a tenant's documents.
+pub async fn first_page(app: &App, tenant: &Served) -> Result<Vec<Document>, Problem> {
+    app.pinecone.prepare().await?;
+    Ok(Shelf::of(tenant).documents(app).list(None).await?.documents)
+}
+
 /// Deletes a document; false when there is none.
-async fn remove(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
-    let place = Place::of(tenant);
-    let documents = place.documents(app);
+pub async fn remove(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
+    let shelf = Shelf::of(tenant);
+    let documents = shelf.documents(app);
     let Some(document) = documents.get(id).await? else { return Ok(false) };
     documents.delete(&document).await?;
     app.forget_document(tenant, document.bytes).await?;
@@ -259,7 +297,7 @@ pub async fn list_documents(
     let tenant = app.by_api_key(&headers).await?;
     app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
     app.pinecone.prepare().await?;
-    Ok(Json(Place::of(&tenant).documents(&app).list(page.after.as_deref()).await?))
+    Ok(Json(Shelf::of(&tenant).documents(&app).list(page.after.as_deref()).await?))
 }
 
 /// One document.
@@ -277,7 +315,7 @@ pub async fn get_document(
     let tenant = app.by_api_key(&headers).await?;
     app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
     app.pinecone.prepare().await?;
-    Place::of(&tenant).documents(&app).get(&id).await?.map(Json).ok_or_else(no_document)
+    Shelf::of(&tenant).documents(&app).get(&id).await?.map(Json).ok_or_else(no_document)
 }
 
 /// Deletes a document and all its passages.

@@ -48,45 +48,55 @@ pub async fn query(
 ) -> Result<Response, Problem> {
     let tenant = app.by_api_key(&headers).await?;
     app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
-    let question = question(&query.question)?;
+    if query.stream {
+        return ask_stream(&app, &tenant, &query.question).await;
+    }
+    Ok(Json(ask(&app, &tenant, &query.question).await?).into_response())
+}
+
+/// Answers a question, counted against the plan.
+pub async fn ask(app: &App, tenant: &Served, text: &str) -> Result<Answer, Problem> {
+    let (question, taken) = begin(app, tenant, text).await?;
+    let (namespace, models) = (pinecone_namespace(&tenant.id), models(tenant));
+    let answer = rag::answer(asked(app, &namespace, &models, question)).await;
+    count(app, answer.is_ok());
+    taken.answered_if(answer.is_ok());
+    Ok(answer?)
+}
+
+/// The same, piece by piece as server-sent events.
+pub async fn ask_stream(app: &App, tenant: &Served, text: &str) -> Result<Response, Problem> {
+    let (question, taken) = begin(app, tenant, text).await?;
+    let (namespace, models) = (pinecone_namespace(&tenant.id), models(tenant));
+    let chunks = rag::stream(asked(app, &namespace, &models, question)).await;
+    count(app, chunks.is_ok());
+    taken.answered_if(chunks.is_ok());
+    let mut failed = false;
+    // Nothing comes after an error.
+    let chunks = chunks?.take_while(move |chunk| std::future::ready(!std::mem::replace(&mut failed, chunk.is_err())));
+    let events = chunks.map(|chunk| Ok::<_, Infallible>(event(chunk)));
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+async fn begin<'a>(app: &App, tenant: &Served, text: &'a str) -> Result<(&'a str, Taken), Problem> {
+    let question = question(text)?;
     app.pinecone.prepare().await?;
-    let taken = app.take_query(&tenant).await?;
-    let outcome = if query.stream {
-        streamed(&app, &tenant, question, taken).await
-    } else {
-        whole(&app, &tenant, question, taken).await
-    };
-    let kind = if outcome.is_ok() { "answered" } else { "failed" };
+    Ok((question, app.take_query(tenant).await?))
+}
+
+fn count(app: &App, answered: bool) {
+    let kind = if answered { "answered" } else { "failed" };
     app.metrics.queries.get_or_create(&kind.into()).inc();
-    Ok(outcome?)
 }
 
 /// A question that can be asked.
-pub fn question(text: &str) -> Result<&str, Problem> {
+fn question(text: &str) -> Result<&str, Problem> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > LONGEST {
         let detail = format!("question must have 1 to {LONGEST} characters");
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
     }
     Ok(text)
-}
-
-async fn whole(app: &App, tenant: &Served, question: &str, taken: Taken) -> Result<Response, ProviderError> {
-    let (namespace, models) = (pinecone_namespace(&tenant.id), models(tenant));
-    let answer = rag::answer(asked(app, &namespace, &models, question)).await?;
-    taken.answered();
-    Ok(Json(answer).into_response())
-}
-
-async fn streamed(app: &App, tenant: &Served, question: &str, taken: Taken) -> Result<Response, ProviderError> {
-    let (namespace, models) = (pinecone_namespace(&tenant.id), models(tenant));
-    let chunks = rag::stream(asked(app, &namespace, &models, question)).await?;
-    taken.answered();
-    let mut failed = false;
-    // Nothing comes after an error.
-    let chunks = chunks.take_while(move |chunk| std::future::ready(!std::mem::replace(&mut failed, chunk.is_err())));
-    let events = chunks.map(|chunk| Ok::<_, Infallible>(event(chunk)));
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
 fn models(tenant: &Served) -> crate::api::plan::Models {

@@ -65,9 +65,9 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// The query was answered.
-    pub fn answered(mut self) {
-        self.answered = true;
+    /// Counts it if it was answered, and gives it back otherwise.
+    pub fn answered_if(mut self, answered: bool) {
+        self.answered = answered;
     }
 }
 
@@ -241,20 +241,25 @@ pub async fn show_usage(State(app): State<Arc<App>>, headers: HeaderMap) -> Resu
     let tenant = app.by_api_key(&headers).await?;
     let api: Api<Tenant> = Api::namespaced(app.client.clone(), &tenant.namespace);
     let object = api.get_opt(&tenant.name).await?.ok_or_else(Problem::not_found)?;
-    let (period_start, period_end) = period(&tenant);
-    let used = read(&object, period_start.as_second());
-    let left =
-        app.ledger.blocks().get(&tenant.uid).filter(|b| b.period == period_start.as_second()).map_or(0, |b| b.left);
+    Ok(Json(of(&app, &tenant, &object)))
+}
+
+/// What a tenant has used, as this replica knows it.
+pub fn of(app: &App, tenant: &Served, object: &Tenant) -> UsageAnswer {
+    let (period_start, period_end) = period(tenant);
+    let start = period_start.as_second();
+    let used = read(object, start);
+    let left = app.ledger.blocks().get(&tenant.uid).filter(|b| b.period == start).map_or(0, |b| b.left);
     let config = tenant.config.clone();
     let limits = config.as_ref().map(|c| c.limits.clone()).unwrap_or_default();
-    Ok(Json(UsageAnswer {
+    UsageAnswer {
         plan: config.map_or_else(String::new, |c| c.plan.to_string()),
         period_start,
         period_end,
         queries: Limited { used: (used.queries - left).max(0), limit: limits.queries_per_month },
         documents: Limited { used: used.documents, limit: limits.documents },
         bytes: Limited { used: used.bytes, limit: limits.bytes },
-    }))
+    }
 }
 
 #[cfg(test)]

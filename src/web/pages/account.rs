@@ -1,0 +1,192 @@
+//! `/account`: the customer's own page. Progress first, then the setup in three steps, documents, usage and the API key.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use minijinja::{Value, context};
+use serde::Deserialize;
+
+use super::signup::stale;
+use crate::api::{Phase, Tenant, api_key_secret};
+use crate::rag::Document;
+use crate::web::App;
+use crate::web::api::{documents, query, usage};
+use crate::web::customer::Progress;
+use crate::web::directory::Served;
+use crate::web::problem::Problem;
+use crate::web::setup::{Setup, reached};
+
+/// What a request adds to the page.
+#[derive(Default)]
+pub struct Shown {
+    pub status: Option<StatusCode>,
+    /// A question, and its answer or what went wrong.
+    pub question: Option<String>,
+    pub answer: Option<Value>,
+    pub question_error: Option<String>,
+    pub document_error: Option<String>,
+    pub api_key: Option<String>,
+}
+
+/// Somebody who is logged in.
+pub struct Customer {
+    pub tenant: Tenant,
+    pub served: Served,
+}
+
+impl App {
+    /// Whose session it is, or the answer to somebody who has none.
+    pub async fn customer(&self, headers: &HeaderMap) -> Result<Tenant, Response> {
+        match self.by_session(headers).await {
+            Ok(Some(tenant)) => Ok(tenant),
+            Ok(None) => Err(super::go("/login")),
+            Err(problem) => Err(self.sorry(headers, problem)),
+        }
+    }
+
+    /// A customer whose account is ready, and whose form this is.
+    pub async fn active_customer(&self, headers: &HeaderMap, csrf: &str) -> Result<Customer, Response> {
+        if !self.is_own_form(headers, csrf) {
+            return Err(stale(self, headers));
+        }
+        let tenant = self.customer(headers).await?;
+        let active = tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
+        match Served::of(&tenant, &self.identity).filter(|_| active) {
+            Some(served) => Ok(Customer { tenant, served }),
+            None => Err(super::go("/account")),
+        }
+    }
+
+    /// The page.
+    pub async fn account(&self, headers: &HeaderMap, tenant: &Tenant, shown: Shown) -> Response {
+        let page = self.account_page(headers, tenant, shown).await;
+        page.unwrap_or_else(|problem| self.sorry(headers, problem))
+    }
+
+    async fn account_page(&self, headers: &HeaderMap, tenant: &Tenant, shown: Shown) -> Result<Response, Problem> {
+        let active = tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
+        let served = Served::of(tenant, &self.identity).filter(|_| active);
+        let (documents, documents_away) = match &served {
+            Some(served) => self.documents_of(served).await,
+            None => (Vec::new(), false),
+        };
+        let usage = served.as_ref().map(|served| usage::of(self, served, tenant));
+        let question = shown.question.unwrap_or_else(|| "What is RAG?".into());
+        let values = context! {
+            progress => Progress::of(tenant), setup => Setup::of(tenant), active, usage, documents, documents_away, question,
+            answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
+            api_key => shown.api_key,
+        };
+        self.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
+    }
+
+    /// The first page of documents; none, and true, when they cannot be read now.
+    async fn documents_of(&self, served: &Served) -> (Vec<Document>, bool) {
+        match documents::first_page(self, served).await {
+            Ok(mut documents) => {
+                documents.sort_by_key(|d| std::cmp::Reverse(d.uploaded_at));
+                (documents, false)
+            }
+            Err(_) => (Vec::new(), true),
+        }
+    }
+}
+
+/// Shows the page.
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    match app.customer(&headers).await {
+        Ok(tenant) => {
+            reached(&app, &tenant, "first-login").await;
+            app.account(&headers, &tenant, Shown::default()).await
+        }
+        Err(other) => other,
+    }
+}
+
+/// Progress as it changes, for the script of the page.
+pub async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    match app.by_session(&headers).await {
+        Ok(Some(tenant)) => crate::web::tenant::stream_of(&app, &tenant)
+            .map_or_else(IntoResponse::into_response, IntoResponse::into_response),
+        Ok(None) => Problem::not_found().into_response(),
+        Err(problem) => problem.into_response(),
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Ask {
+    #[serde(default)]
+    csrf: String,
+    #[serde(default)]
+    question: String,
+}
+
+/// Answers a question: on the page, or piece by piece for its script.
+pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Ask>) -> Response {
+    let customer = match app.active_customer(&headers, &form.csrf).await {
+        Ok(customer) => customer,
+        Err(other) => return other,
+    };
+    let Customer { tenant, served } = customer;
+    if headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
+        let answer = query::ask_stream(&app, &served, &form.question).await;
+        if answer.is_ok() {
+            asked(&app, &tenant).await;
+        }
+        return answer.unwrap_or_else(IntoResponse::into_response);
+    }
+    let mut shown = Shown { question: Some(form.question.clone()), ..Shown::default() };
+    match query::ask(&app, &served, &form.question).await {
+        Ok(answer) => {
+            shown.answer = Some(Value::from_serialize(&answer));
+            asked(&app, &tenant).await;
+        }
+        // The page keeps the question and says so.
+        Err(problem) => {
+            shown.status = Some(problem.status());
+            shown.question_error = Some(problem.detail().to_owned());
+        }
+    }
+    let tenant = app.tenants().get_opt(&served.name).await.ok().flatten().unwrap_or(tenant);
+    app.account(&headers, &tenant, shown).await
+}
+
+/// Which step of the setup a question was.
+async fn asked(app: &App, tenant: &Tenant) {
+    let own = Setup::of(tenant).has("first-document");
+    reached(app, tenant, if own { "own-query" } else { "sample-query" }).await;
+}
+
+#[derive(Deserialize)]
+pub struct Confirm {
+    #[serde(default)]
+    csrf: String,
+}
+
+impl Confirm {
+    /// The form's token.
+    pub fn csrf(&self) -> &str {
+        &self.csrf
+    }
+}
+
+/// Shows the API key.
+pub async fn key(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
+    let tenant = match app.active_customer(&headers, &form.csrf).await {
+        Ok(customer) => customer.tenant,
+        Err(other) => return other,
+    };
+    let secret = app.secrets().get_opt(&api_key_secret(tenant.place().name)).await;
+    let key = secret.ok().flatten().and_then(|secret| secret.data?.remove("api-key"));
+    let shown = match key.and_then(|key| String::from_utf8(key.0).ok()) {
+        Some(key) => {
+            tracing::info!(target: "audit", event = "api_key_shown", tenant = tenant.place().name);
+            Shown { api_key: Some(key), ..Shown::default() }
+        }
+        None => return app.sorry(&headers, Problem::unavailable()),
+    };
+    app.account(&headers, &tenant, shown).await
+}

@@ -1,0 +1,121 @@
+//! The pages that customers see: rendered here, readable and usable without JavaScript, with nothing from another host.
+
+pub mod account;
+pub mod assets;
+pub mod documents;
+pub mod login;
+pub mod pricing;
+mod session;
+pub mod signup;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{Html, IntoResponse, Response};
+use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
+
+use super::App;
+use super::problem::Problem;
+
+/// How the pages look.
+#[derive(Clone, Debug)]
+pub struct Brand {
+    /// The product's name.
+    pub product: String,
+    /// The colour of buttons and links, as `#rrggbb`.
+    pub color: String,
+    /// Where the terms are.
+    pub terms_url: String,
+    /// Where the privacy policy is.
+    pub privacy_url: String,
+}
+
+/// The pages' templates.
+pub struct Pages(Environment<'static>);
+
+const TEMPLATES: [(&str, &str); 6] = [
+    ("layout.html", include_str!("templates/layout.html")),
+    ("pricing.html", include_str!("templates/pricing.html")),
+    ("signup.html", include_str!("templates/signup.html")),
+    ("login.html", include_str!("templates/login.html")),
+    ("account.html", include_str!("templates/account.html")),
+    ("message.html", include_str!("templates/message.html")),
+];
+
+impl Pages {
+    /// Reads the templates.
+    pub fn new(brand: &Brand) -> Result<Self, minijinja::Error> {
+        let mut env = Environment::new();
+        // A name that is misspelt shows in a test, not as a gap on a page.
+        env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
+        env.set_auto_escape_callback(|_| AutoEscape::Html);
+        for (name, text) in TEMPLATES {
+            env.add_template(name, text)?;
+        }
+        let Brand { product, terms_url, privacy_url, .. } = brand;
+        env.add_global("brand", context! { product, terms_url, privacy_url });
+        env.add_global("style", assets::style_path(brand));
+        env.add_global("script", assets::script_path());
+        Ok(Self(env))
+    }
+}
+
+/// Scripts, styles and connections of our own only; no frames. Links, not forms, lead to Stripe.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
+                      form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
+
+const HEADERS: [(HeaderName, &str); 6] = [
+    (header::CONTENT_SECURITY_POLICY, POLICY),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::REFERRER_POLICY, "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+    (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=(), payment=()"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+];
+
+impl App {
+    /// A page. Who opens it first gets a visitor's cookie, from which the token of its forms is made.
+    fn page(&self, status: StatusCode, name: &str, headers: &HeaderMap, values: Value) -> Result<Response, Problem> {
+        let visitor = self.visitor(headers);
+        let signed_in = self.session(headers).is_some();
+        let values = context! { csrf => self.csrf(&visitor), signed_in, ..values };
+        let template = self.pages.0.get_template(name).map_err(|e| Problem::internal(name, &e))?;
+        let page = template.render(values).map_err(|e| Problem::internal(name, &e))?;
+        let mut response = (status, Html(page)).into_response();
+        for (header, value) in HEADERS {
+            response.headers_mut().insert(header, HeaderValue::from_static(value));
+        }
+        if self.secure() {
+            let hsts = HeaderValue::from_static("max-age=31536000; includeSubDomains");
+            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
+        }
+        self.keep_visitor(headers, &visitor, response.headers_mut());
+        Ok(response)
+    }
+
+    /// A page that says one thing.
+    fn message(&self, status: StatusCode, headers: &HeaderMap, title: &str, text: &str) -> Result<Response, Problem> {
+        self.page(status, "message.html", headers, context! { title, text })
+    }
+
+    /// What went wrong, as a page.
+    fn sorry(&self, headers: &HeaderMap, problem: Problem) -> Response {
+        let title = match problem.status() {
+            StatusCode::TOO_MANY_REQUESTS => "Please wait a moment",
+            StatusCode::NOT_FOUND => "Not found",
+            status if status.is_server_error() => "This did not work",
+            _ => "That is not possible",
+        };
+        let page = self.message(problem.status(), headers, title, problem.detail());
+        page.unwrap_or_else(|_| problem.into_response())
+    }
+}
+
+/// Whether a browser asks for a page.
+pub fn wants_page(headers: &HeaderMap) -> bool {
+    headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// On to another page.
+fn go(to: &str) -> Response {
+    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
+    (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response()
+}

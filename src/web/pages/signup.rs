@@ -1,0 +1,90 @@
+//! `GET /signup`, and what a browser sends from it.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use kube::ResourceExt;
+use minijinja::context;
+use serde::Deserialize;
+
+use super::pricing::{for_sale, offer};
+use crate::web::App;
+use crate::web::problem::Problem;
+use crate::web::signup::{SignupForm, enroll};
+
+#[derive(Deserialize)]
+pub struct Asked {
+    #[serde(default)]
+    plan: String,
+    #[serde(default)]
+    cancelled: bool,
+}
+
+/// The form.
+pub async fn show(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap) -> Response {
+    let values = BTreeMap::from([("plan".to_owned(), asked.plan)]);
+    form(&app, &headers, StatusCode::OK, &values, &BTreeMap::new(), asked.cancelled).await
+}
+
+async fn form(
+    app: &App,
+    headers: &HeaderMap,
+    status: StatusCode,
+    values: &BTreeMap<String, String>,
+    errors: &BTreeMap<&'static str, String>,
+    cancelled: bool,
+) -> Response {
+    let plans = match for_sale(app).await {
+        Ok(plans) => plans,
+        Err(problem) => return app.sorry(headers, problem),
+    };
+    let plans: Vec<_> = plans.iter().filter(|plan| plan.spec.stripe_price_id.is_some()).collect();
+    let known = values.get("plan").filter(|name| plans.iter().any(|plan| plan.name_any() == **name));
+    let chosen = known.cloned().or_else(|| plans.first().map(|plan| plan.name_any())).unwrap_or_default();
+    let plans: Vec<_> = plans.into_iter().map(offer).collect();
+    let page = context! {
+        plans, chosen, errors, cancelled,
+        email => values.get("email"), company_name => values.get("company_name"),
+    };
+    app.page(status, "signup.html", headers, page).unwrap_or_else(|problem| app.sorry(headers, problem))
+}
+
+/// A form from a browser: the errors come back beside the fields, and what was entered stays, but for the password.
+pub async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8]) -> Response {
+    let mut values: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
+    let token = values.remove("csrf").unwrap_or_default();
+    if !app.is_own_form(headers, &token) {
+        return stale(app, headers);
+    }
+    let filled = SignupForm::of_page(&values);
+    match enroll(app, client, headers, filled).await {
+        Ok((tenant, _)) => {
+            let mut response = super::go("/account");
+            app.log_in(&tenant, response.headers_mut());
+            response
+        }
+        Err(problem) => refused(app, headers, &values, problem).await,
+    }
+}
+
+async fn refused(app: &App, headers: &HeaderMap, values: &BTreeMap<String, String>, problem: Problem) -> Response {
+    let mut errors = problem.fields().clone();
+    if errors.is_empty() {
+        if problem.status() != StatusCode::BAD_REQUEST {
+            return app.sorry(headers, problem);
+        }
+        errors.insert("email", problem.detail().to_owned());
+    }
+    form(app, headers, problem.status(), values, &errors, false).await
+}
+
+/// A page that was open for long, or another site's form.
+pub fn stale(app: &App, headers: &HeaderMap) -> Response {
+    let text = "This page was open for too long. Go back, reload it, and try again.";
+    let page = app.message(StatusCode::FORBIDDEN, headers, "Please try again", text);
+    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+}

@@ -1,0 +1,168 @@
+// Walks the pages as a customer does, in a real browser: pricing, signup, a declined card, a good one, progress, the first
+// question, a document, a question about it, the API key, out and in again. Then without JavaScript. On the way, axe-core,
+// html-validate and the browser itself judge every page.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import { HtmlValidate } from "html-validate";
+import { chromium } from "playwright-core";
+
+const { WEB_URL, OUT, PDF } = process.env;
+const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+const validate = new HtmlValidate({ extends: ["html-validate:recommended"], rules: { "void-style": "off", "no-trailing-whitespace": "off", "long-title": "off", "no-implicit-button-type": "off", "prefer-native-element": "off" } });
+
+const check = (truth, what) => {
+  if (!truth) throw new Error(what);
+};
+
+const browser = await chromium.launch({
+  executablePath: process.env.CHROMIUM,
+  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+});
+
+let complaints = [];
+// The page as it was sent: what the browser makes of it is not what is judged.
+let sent = "";
+async function open(options) {
+  // axe runs inside the page, which its policy forbids; what the policy does is checked by itself below.
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(60_000);
+  page.on("console", (message) => message.type() === "error" && page.url().startsWith(WEB_URL) && complaints.push(`${page.url()}: ${message.text()}`));
+  page.on("response", (response) => {
+    const html = (response.headers()["content-type"] ?? "").startsWith("text/html");
+    if (html && response.request().isNavigationRequest()) sent = response.text();
+  });
+  page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
+  page.on("request", (request) => {
+    const from = page.url();
+    const ours = request.url().startsWith(WEB_URL) || request.url().startsWith("data:");
+    if (!ours && !request.isNavigationRequest() && from.startsWith(WEB_URL)) complaints.push(`${from} asked ${request.url()}`);
+  });
+  return page;
+}
+
+let judged = 0;
+async function judge(page, name) {
+  const report = await validate.validateString(await sent, page.url());
+  const wrong = report.results.flatMap((r) => r.messages).filter((m) => m.severity === 2);
+  check(!wrong.length, `${name}: ${JSON.stringify(wrong.map((m) => `${m.line}: ${m.ruleId}: ${m.message}`))}`);
+  for (const colorScheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme });
+    // Through the debugger's channel: the page's own policy allows no script of others.
+    const { violations } = await page.evaluate(`${axe}; axe.run()`);
+    const serious = violations.filter((v) => ["serious", "critical"].includes(v.impact));
+    check(!serious.length, `${name} (${colorScheme}): ${JSON.stringify(serious.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))}`);
+    for (const width of [360, 1440]) {
+      await page.setViewportSize({ width, height: 900 });
+      const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
+      check(over <= 0, `${name}: ${over} px too wide at ${width}`);
+      await page.screenshot({ path: `${OUT}/${name}-${colorScheme}-${width}.png`, fullPage: true });
+    }
+  }
+  await page.emulateMedia({ colorScheme: "light" });
+  judged += 1;
+}
+
+async function pay(page, card) {
+  await page.fill("[name=card]", card);
+  await page.click("button");
+}
+
+async function ask(page, question, wanted) {
+  await page.fill("#question", question);
+  await page.click("#ask button");
+  await page.locator("[data-text]", { hasText: wanted }).waitFor();
+}
+
+const customer = { email: `walk-${process.pid}@example.com`, company: "Analytical Engines Ltd", password: "correct horse battery" };
+
+async function withScript() {
+  const page = await open({});
+  const first = await page.goto(`${WEB_URL}/`);
+  check(page.url().endsWith("/pricing"), page.url());
+  const headers = first.headers();
+  check(!/unsafe-(inline|eval)/.test(headers["content-security-policy"]), headers["content-security-policy"]);
+  for (const name of ["x-content-type-options", "referrer-policy", "permissions-policy"]) check(headers[name], `no ${name}`);
+  await judge(page, "pricing");
+
+  await page.getByRole("link", { name: "Start your trial of Starter" }).click();
+  await judge(page, "signup");
+  await page.evaluate(() => (document.querySelector("form.card").noValidate = true));
+  await page.fill("#email", "nonsense");
+  await page.fill("#company_name", "<b>Acme</b>");
+  await page.getByRole("button", { name: "Create account" }).click();
+  await page.locator("#email-error").waitFor();
+  for (const id of ["password-error", "accept_terms-error"]) check(await page.locator(`#${id}`).isVisible(), id);
+  check((await page.inputValue("#company_name")) === "<b>Acme</b>", "what was entered stays");
+  complaints = complaints.filter((c) => !c.includes("400 (Bad Request)"));
+  await judge(page, "signup-errors");
+
+  await page.fill("#email", customer.email);
+  await page.fill("#company_name", customer.company);
+  await page.fill("#password", customer.password);
+  await page.check("[name=accept_terms]");
+  await page.getByRole("button", { name: "Create account" }).click();
+  await page.locator("#pay").waitFor();
+  await judge(page, "payment");
+  const cookies = await page.context().cookies();
+  check(cookies.length === 2 && cookies.every((c) => c.httpOnly && c.sameSite !== "None"), JSON.stringify(cookies));
+
+  await page.click("#pay");
+  await pay(page, "4000000000000002");
+  await page.getByText("Your card was declined.").waitFor();
+  await pay(page, "4242424242424242");
+  await page.waitForURL(`${WEB_URL}/account`);
+  await page.locator("#ask").waitFor();
+  await judge(page, "account");
+
+  await ask(page, "What is RAG?", "retrieval-augmented generation");
+  await page.locator("[data-sources] summary").first().click();
+  check(await page.locator("[data-sources] details p").first().isVisible(), "a source opens its passage");
+  await page.setInputFiles("#file", PDF);
+  await page.getByRole("button", { name: "Upload" }).click();
+  await page.locator("#documents li", { hasText: "travel.pdf" }).waitFor();
+  await ask(page, "How much may a hotel cost a night?", "140 euros");
+  await page.reload();
+  await page.getByText("100 % done").waitFor();
+  await judge(page, "account-done");
+  await page.getByRole("button", { name: "Show the API key" }).click();
+  check((await page.locator(".key").textContent()).startsWith("sk_live_"), "the key");
+  await judge(page, "api-key");
+
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.waitForURL(`${WEB_URL}/login`);
+  await page.goto(`${WEB_URL}/account`);
+  check(page.url().endsWith("/login"), "nobody is logged in");
+  await page.fill("#email", customer.email);
+  await page.fill("#password", "wrong password");
+  await page.getByRole("main").getByRole("button", { name: "Log in" }).click();
+  await page.getByText("is wrong").waitFor();
+  complaints = complaints.filter((c) => !c.includes("401 (Unauthorized)"));
+  await judge(page, "login");
+  await page.fill("#password", customer.password);
+  await page.getByRole("main").getByRole("button", { name: "Log in" }).click();
+  await page.getByText("100 % done").waitFor();
+  check(!complaints.length, complaints.join("\n"));
+}
+
+async function withoutScript() {
+  const page = await open({ javaScriptEnabled: false });
+  await page.goto(`${WEB_URL}/login`);
+  await page.fill("#email", customer.email);
+  await page.fill("#password", customer.password);
+  await page.getByRole("main").getByRole("button", { name: "Log in" }).click();
+  await ask(page, "How much may a hotel cost a night?", "140 euros");
+  await page.getByRole("button", { name: "Use our sample policy" }).click();
+  await page.locator("#documents li", { hasText: "Travel and vacation policy" }).waitFor();
+  await ask(page, "How many days of paid vacation does a full-time employee have?", "28 days");
+  await page.getByRole("button", { name: "Delete travel.pdf" }).click();
+  await page.locator("#documents li", { hasText: "travel.pdf" }).waitFor({ state: "detached" });
+}
+
+try {
+  await withScript();
+  await withoutScript();
+  console.log(`walked; ${judged} pages judged in both themes`);
+} finally {
+  await browser.close();
+}
