@@ -12,6 +12,7 @@ mod kubectl;
 mod manifests;
 mod money;
 mod ownership;
+mod pages;
 mod preflight;
 mod rag;
 mod repair;

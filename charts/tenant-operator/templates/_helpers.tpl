@@ -86,6 +86,8 @@ annotations:
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
   value: {{ . | quote }}
 {{- end }}
+- name: PRODUCT_NAME
+  value: {{ .Values.productName | quote }}
 - name: FRONTEND_URL
   value: {{ default (ternary (printf "http://%s-web.%s.svc" (include "to.name" .) .Release.Namespace) "" .Values.sandbox.enabled) .Values.frontendUrl | quote }}
 - name: PINECONE_INDEX
@@ -127,8 +129,6 @@ annotations:
 - name: DKIM_SELECTORS
   value: {{ join "," . | quote }}
 {{- end }}
-- name: PRODUCT_NAME
-  value: {{ .Values.productName | quote }}
 - name: DOCS_URL
   value: {{ default .Values.frontendUrl .Values.docsUrl | quote }}
 {{- if .Values.sandbox.enabled }}
@@ -155,6 +155,12 @@ annotations:
 {{- include "to.env" . }}
 - name: TENANT_NAMESPACE
   value: {{ include "to.signupNamespace" . | quote }}
+- name: BRAND_COLOR
+  value: {{ .Values.brandColor | quote }}
+- name: TERMS_URL
+  value: {{ .Values.termsUrl | quote }}
+- name: PRIVACY_URL
+  value: {{ .Values.privacyUrl | quote }}
 - name: TERMS_VERSION
   value: {{ .Values.termsVersion | quote }}
 - name: CLIENT_IP_SOURCE

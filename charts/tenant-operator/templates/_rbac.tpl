@@ -76,7 +76,7 @@
 {{- define "to.rules.webPlans" -}}
 - apiGroups: [tenant-operator.dev]
   resources: [plans]
-  verbs: [get]
+  verbs: [get, list]
 {{- end -}}
 
 {{/* Stripe's webhooks name Tenants wherever they are, and so do API keys. */}}

@@ -47,6 +47,8 @@ impl Pages {
         // A name that is misspelt shows in a test, not as a gap on a page.
         env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         env.set_auto_escape_callback(|_| AutoEscape::Html);
+        env.add_filter("day", |time: String| day(&time));
+        env.add_filter("thousands", pricing::thousands);
         for (name, text) in TEMPLATES {
             env.add_template(name, text)?;
         }
@@ -56,6 +58,12 @@ impl Pages {
         env.add_global("script", assets::script_path());
         Ok(Self(env))
     }
+}
+
+/// The day of a moment, as people write it.
+fn day(time: &str) -> String {
+    let moment: Option<jiff::Timestamp> = time.parse().ok();
+    moment.map_or_else(|| time.to_owned(), |at| at.strftime("%-d %B %Y").to_string())
 }
 
 /// Scripts, styles and connections of our own only; no frames. Links, not forms, lead to Stripe.
@@ -118,4 +126,15 @@ pub fn wants_page(headers: &HeaderMap) -> bool {
 fn go(to: &str) -> Response {
     let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
     (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_written_out() {
+        assert_eq!(day("2026-12-09T17:31:36Z"), "9 December 2026");
+        assert_eq!(day("soon"), "soon");
+    }
 }

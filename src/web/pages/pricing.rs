@@ -69,7 +69,8 @@ fn price(money: &Money) -> String {
     }
 }
 
-fn thousands(number: i64) -> String {
+/// A number with commas.
+pub fn thousands(number: i64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (i, c) in digits.chars().enumerate() {

@@ -1,0 +1,242 @@
+//! The pages under attack; how they look and work is judged by a browser in `tests/browser`.
+
+use reqwest::Response;
+use serde_json::json;
+use tenant_operator::api::Phase;
+
+use crate::support::World;
+
+/// A visitor: keeps cookies as a browser does, and nothing else.
+struct Visitor<'a> {
+    world: &'a World,
+    cookies: Vec<(String, String)>,
+}
+
+const PASSWORD: &str = "correct horse battery";
+
+impl<'a> Visitor<'a> {
+    fn new(world: &'a World) -> Self {
+        Self { world, cookies: Vec::new() }
+    }
+
+    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
+        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let request = self.world.http.request(method, format!("{}{path}", self.world.web));
+        request.header("accept", "text/html").header("cookie", cookies.join("; "))
+    }
+
+    fn keep(&mut self, response: &Response) {
+        for cookie in response.headers().get_all("set-cookie") {
+            let text = cookie.to_str().expect("text");
+            let (name, value) = text.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
+            self.cookies.retain(|(there, _)| there != name);
+            if !value.is_empty() {
+                self.cookies.push((name.into(), value.into()));
+            }
+        }
+    }
+
+    async fn get(&mut self, path: &str) -> (u16, String) {
+        let response = self.request(reqwest::Method::GET, path).send().await.expect("it answers");
+        self.keep(&response);
+        (response.status().as_u16(), response.text().await.expect("text"))
+    }
+
+    /// Where a form leads: status, place, and the page.
+    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> (u16, String, String) {
+        let response = self.request(reqwest::Method::POST, path).form(fields).send().await.expect("it answers");
+        self.keep(&response);
+        let place = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
+        (response.status().as_u16(), place, response.text().await.expect("text"))
+    }
+
+    /// The token of the forms of a page.
+    async fn csrf(&mut self, path: &str) -> String {
+        let (_, page) = self.get(path).await;
+        let rest = page.split("name=\"csrf\" value=\"").nth(1).expect("a form");
+        rest.split('"').next().expect("a token").to_owned()
+    }
+
+    async fn sign_up(&mut self, email: &str, company: &str) -> String {
+        let csrf = self.csrf("/signup").await;
+        let fields = [
+            ("csrf", &*csrf),
+            ("email", email),
+            ("company_name", company),
+            ("password", PASSWORD),
+            ("accept_terms", "on"),
+        ];
+        let (status, place, page) = self.post("/signup", &fields).await;
+        assert_eq!((status, &*place), (303, "/account"), "{page}");
+        let session = self.cookies.iter().find(|(name, _)| name == "session").expect("a session");
+        session.1.split('.').next().expect("a name").to_owned()
+    }
+}
+
+async fn start(name: &str) -> World {
+    let mut world = World::start(name).await;
+    world.start_web(&[]);
+    world
+}
+
+#[tokio::test]
+async fn a_form_of_another_site_changes_nothing() {
+    let world = start("csrf").await;
+    let fields =
+        [("email", "ada@example.com"), ("company_name", "Acme"), ("password", PASSWORD), ("accept_terms", "on")];
+    let mut stranger = Visitor::new(&world);
+    // Without a token, with a made-up one, and with that of another visitor.
+    let (status, _, page) = stranger.post("/signup", &fields).await;
+    assert!(status == 403 && page.contains("reload it"), "{status} {page}");
+    let foreign = Visitor::new(&world).csrf("/signup").await;
+    stranger.get("/pricing").await;
+    for token in ["x", &foreign] {
+        let with: Vec<_> = fields.iter().copied().chain([("csrf", token)]).collect();
+        assert_eq!(stranger.post("/signup", &with).await.0, 403);
+    }
+    assert!(world.tenants().list(&Default::default()).await.expect("listed").items.is_empty());
+
+    let mut ada = Visitor::new(&world);
+    let name = ada.sign_up("ada@example.com", "Acme").await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    let sessions = world.sandbox_get("/_sandbox/pinecone").await;
+    for (path, fields) in [
+        ("/account/ask", vec![("question", "What is RAG?")]),
+        ("/account/key", vec![]),
+        ("/account/documents/policy", vec![]),
+        ("/logout", vec![]),
+    ] {
+        assert_eq!(ada.post(path, &fields).await.0, 403, "{path}");
+    }
+    assert_eq!(world.sandbox_get("/_sandbox/pinecone").await, sessions);
+    assert_eq!(ada.get("/account").await.0, 200, "still logged in");
+}
+
+#[tokio::test]
+async fn a_session_opens_one_account_and_cannot_be_made_up() {
+    let world = start("session").await;
+    let (mut ada, mut bob) = (Visitor::new(&world), Visitor::new(&world));
+    let name = ada.sign_up("ada@example.com", "Ada Ltd").await;
+    bob.sign_up("bob@example.com", "Bob Ltd").await;
+    let (_, page) = ada.get("/account").await;
+    assert!(page.contains("Ada Ltd") && !page.contains("Bob Ltd"), "{page}");
+    let of =
+        |visitor: &Visitor| visitor.cookies.iter().find(|(name, _)| name == "session").expect("a session").1.clone();
+    let (own, foreign) = (of(&ada), of(&bob));
+    let mixed = format!("{}.{}", own.rsplit_once('.').expect("parts").0, foreign.rsplit_once('.').expect("parts").1);
+    let mut parts: Vec<_> = own.split('.').collect();
+    parts[2] = "99999999999";
+    for made_up in [mixed, parts.join("."), String::new(), "a.b.c.d".into(), "x".repeat(5000)] {
+        let mut visitor = Visitor { world: &world, cookies: vec![("session".into(), made_up.clone())] };
+        let (status, page) = visitor.get("/account").await;
+        assert!(status == 303 && !page.contains("Ltd"), "{made_up}: {status}");
+    }
+    // It ends with the object, and a namesake is somebody else.
+    world.tenants().delete(&name, &Default::default()).await.expect("asked for");
+    world.wait_gone(&name).await;
+    assert_eq!(ada.get("/account").await.0, 303);
+}
+
+#[tokio::test]
+async fn what_is_entered_is_shown_as_text_and_nonsense_is_refused() {
+    let world = start("markup").await;
+    let mut visitor = Visitor::new(&world);
+    let hostile = "<script>alert(1)</script>\"'><b>";
+    visitor.sign_up("mallory@example.com", hostile).await;
+    let (_, page) = visitor.get("/account").await;
+    assert!(page.contains("&lt;script&gt;") && !page.contains("<script>alert"), "{page}");
+    for path in [
+        "/signup?plan=%22%3E%3Cscript%3Ealert(1)%3C/script%3E",
+        "/assets/..%2f..%2fetc%2fpasswd",
+        "/onboarding/success?session_id=%0d%0aX: y",
+    ] {
+        let (status, page) = visitor.get(path).await;
+        assert!(matches!(status, 200 | 303 | 404) && !page.contains("<script>alert"), "{path}: {status} {page}");
+    }
+    let csrf = visitor.csrf("/signup").await;
+    let long = "x".repeat(15_000);
+    for (email, company, password) in [
+        ("", "", ""),
+        (&*long, &*long, &*long),
+        ("企業@例え.テスト", "企業", "12345678"),
+        ("a\0b@example.com", "a\u{202e}b", PASSWORD),
+    ] {
+        let fields = [("csrf", &*csrf), ("email", email), ("company_name", company), ("password", password)];
+        let (status, _, page) = visitor.post("/signup", &fields).await;
+        assert!((400..500).contains(&status) && page.contains("<html"), "{status}");
+    }
+    // Nobody learns which addresses are known.
+    let csrf = visitor.csrf("/login").await;
+    for email in ["mallory@example.com", "nobody@example.com", "nonsense"] {
+        let (status, _, page) =
+            visitor.post("/login", &[("csrf", &csrf), ("email", email), ("password", "wrong password")]).await;
+        assert!(status == 401 && page.contains("E-mail address or password is wrong."), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_question_while_openai_is_down_stays_on_the_page() {
+    let world = start("down").await;
+    let mut ada = Visitor::new(&world);
+    let name = ada.sign_up("ada@example.com", "Acme").await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    world.fault(json!({"provider": "openai", "status": 400, "times": 2})).await;
+    let csrf = ada.csrf("/account").await;
+    let question = "How much is <b>too much</b>?";
+    let (status, _, page) = ada.post("/account/ask", &[("csrf", &csrf), ("question", question)]).await;
+    assert!(status == 502 && page.contains("How much is &lt;b&gt;too much&lt;&#x2f;b&gt;?"), "{status} {page}");
+    assert!(page.contains("could not be found at the moment"), "{page}");
+    world.clear_faults().await;
+    let (status, _, page) = ada.post("/account/ask", &[("csrf", &csrf), ("question", "What is RAG?")]).await;
+    assert!(status == 200 && page.contains("retrieval-augmented"), "{status} {page}");
+    // Its milestones are noted once.
+    let tenant = world.tenants().get(&name).await.expect("it is there");
+    let reached = |m: &str| {
+        tenant
+            .metadata
+            .annotations
+            .as_ref()
+            .is_some_and(|a| a.contains_key(&format!("tenant-operator.dev/reached-{m}")))
+    };
+    assert!(reached("first-login") && reached("sample-query") && !reached("own-query"));
+}
+
+/// The setup by its API: it is complete when its steps are done, and not before.
+#[tokio::test]
+async fn the_setup_is_complete_when_its_steps_are_done() {
+    let world = start("setup").await;
+    let form = json!({"email": "ada@example.com", "company_name": "Acme", "password": PASSWORD, "accept_terms": true, "marketing_opt_in": true});
+    let answer = world.http.post(format!("{}/signup", world.web)).json(&form).send().await.expect("it answers");
+    let answer: serde_json::Value = answer.json().await.expect("JSON");
+    let (id, token) = (answer["tenant_id"].as_str().expect("an id"), answer["token"].as_str().expect("a token"));
+    let name = token.split('.').next().expect("a name");
+    let audit = world.tenants().get(name).await.expect("it is there").metadata.annotations.expect("annotations");
+    let audit: serde_json::Value = serde_json::from_str(&audit["tenant-operator.dev/signup"]).expect("JSON");
+    assert!(audit["marketing"] == true && audit["terms"].is_string() && audit["at"].is_string(), "{audit}");
+    world.pay(name).await;
+    world.wait_phase(name, Phase::Active).await;
+    let url = |path: &str| format!("{}/tenant/{id}/setup{path}", world.web);
+    let setup = async || {
+        let answer = world.http.get(url("")).bearer_auth(token).send().await.expect("it answers");
+        answer.json::<serde_json::Value>().await.expect("JSON")
+    };
+    let first = setup().await;
+    assert_eq!((&first["completion_percentage"], &first["next_step"]), (&json!(0), &json!("sample-query")));
+    let asked =
+        world.http.post(url("/sample-query")).bearer_auth(token).json(&json!({})).send().await.expect("it answers");
+    assert_eq!(asked.status(), 200);
+    let second = setup().await;
+    assert_eq!((&second["completion_percentage"], &second["next_step"]), (&json!(33), &json!("first-document")));
+    let refused = world.http.post(url("/complete")).bearer_auth(token).send().await.expect("it answers");
+    assert_eq!(refused.status(), 400);
+    let refused: serde_json::Value = refused.json().await.expect("JSON");
+    assert_eq!(refused["detail"], "complete all setup steps first");
+    for milestone in ["first-document", "own-query"] {
+        world.annotate(name, &format!("tenant-operator.dev/reached-{milestone}"), "2026-01-01T00:00:00Z").await;
+    }
+    let done = world.http.post(url("/complete")).bearer_auth(token).send().await.expect("it answers");
+    assert_eq!(done.status(), 200);
+    assert!(setup().await["completed_at"].is_string());
+}
