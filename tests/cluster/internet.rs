@@ -58,7 +58,7 @@ async fn every_error_is_a_problem_document() {
     let url = |path: &str| format!("{}{path}", world.web);
     let send = async |request: reqwest::RequestBuilder| request.send().await.expect("web answers");
     problem(send(world.http.get(url("/nowhere"))).await, 404, "no_such_path").await;
-    let answer = send(world.http.get(url("/signup"))).await;
+    let answer = send(world.http.get(url("/webhooks/stripe"))).await;
     assert_eq!(answer.headers()["allow"], "POST");
     problem(answer, 405, "method_not_allowed").await;
     problem(send(world.http.post(url("/signup")).body("x")).await, 415, "media_type").await;

@@ -157,7 +157,7 @@ async fn web_asks_stripe_to_come_again_while_kubernetes_is_away() {
     let signed = || Some(sign(WEBHOOK_SECRET, Timestamp::now().as_second(), &event));
     let ready = || world.http.get(format!("{}/readyz", world.web)).send();
     assert_eq!(deliver(&world, signed(), &event).await, 200);
-    assert_eq!(ready().await.expect("web answers").status(), 200);
+    world.until("web knows the tenants", async || ready().await.expect("web answers").status() == 200).await;
     let seen = world.tenants().get("acme").await.expect("the tenant");
     assert_eq!(seen.metadata.annotations.expect("a hint")["tenant-operator.dev/stripe-event"], "evt_1");
     proxy.abort();
