@@ -70,6 +70,7 @@ fn site() -> Router<Arc<App>> {
         .route("/account/events", get(pages::account::events))
         .route("/account/ask", post(pages::account::ask))
         .route("/account/key", post(pages::account::key))
+        .route("/account/key/replace", post(pages::account::replace_key))
         .route("/account/documents/policy", post(pages::documents::policy))
         .route("/account/documents/{id}/delete", post(pages::documents::delete))
         .route("/assets/{name}", get(pages::assets::asset))

@@ -128,6 +128,15 @@ async function withScript() {
   await page.getByRole("button", { name: "Show the API key" }).click();
   check((await page.locator(".key").textContent()).startsWith("sk_live_"), "the key");
   await judge(page, "api-key");
+  const key = await page.locator(".key").textContent();
+  await page.getByRole("button", { name: "Replace the API key" }).click();
+  await page.getByText("The key before this one is good until").waitFor();
+  await page.getByRole("button", { name: "Show the API key" }).click();
+  check((await page.locator(".key").textContent()) !== key, "it is another key");
+  for (const bearer of [key, await page.locator(".key").textContent()]) {
+    const answer = await page.request.get(`${WEB_URL}/v1/usage`, { headers: { authorization: `Bearer ${bearer}` } });
+    check(answer.ok(), `both keys are good: ${answer.status()}`);
+  }
 
   await page.getByRole("button", { name: "Log out" }).click();
   await page.waitForURL(`${WEB_URL}/login`);

@@ -6,13 +6,20 @@ use axum::Form;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use futures::StreamExt;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::watch_object;
 use minijinja::{Value, context};
 use serde::Deserialize;
+use serde_json::json;
 
 use super::signup::stale;
-use crate::api::{Phase, Tenant, api_key_secret};
+use crate::api::{Phase, Tenant, Timestamp, api_key_secret};
 use crate::rag::Document;
 use crate::web::App;
+use crate::web::api::keys::OVERLAP;
 use crate::web::api::{documents, query, usage};
 use crate::web::customer::Progress;
 use crate::web::directory::Served;
@@ -78,7 +85,7 @@ impl App {
         let values = context! {
             progress => Progress::of(tenant), setup => Setup::of(tenant), active, usage, documents, documents_away, question,
             answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
-            api_key => shown.api_key,
+            api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until),
         };
         self.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
     }
@@ -171,6 +178,48 @@ impl Confirm {
     pub fn csrf(&self) -> &str {
         &self.csrf
     }
+}
+
+/// Until when the key before is good, if there is one and it is.
+fn key_before_until(served: &Served) -> Option<String> {
+    let (generation, since) = served.key;
+    let until = since?.plus(OVERLAP);
+    (generation > 1 && until > Timestamp::now()).then(|| until.to_string())
+}
+
+/// Replaces the API key. The one before stays good for a while.
+pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
+    let tenant = match app.active_customer(&headers, &form.csrf).await {
+        Ok(customer) => customer.tenant,
+        Err(other) => return other,
+    };
+    let next = tenant.spec.api_key_generation.saturating_add(1);
+    let change = json!({"metadata": {"uid": tenant.uid(), "resourceVersion": tenant.resource_version()},
+        "spec": {"apiKeyGeneration": next}});
+    let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
+    match app.tenants().patch(&tenant.name_any(), &params, &Patch::Merge(change)).await {
+        Ok(_) => {
+            tracing::info!(target: "audit", event = "api_key_replaced", tenant = tenant.name_any(), generation = next);
+            wait_for_key(&app, &tenant.name_any(), next).await;
+            super::go("/account#key")
+        }
+        // Somebody else changed it at this moment, perhaps in another tab: the page shows what is so now.
+        Err(kube::Error::Api(e)) if e.code == 409 => super::go("/account#key"),
+        Err(error) => app.sorry(&headers, error.into()),
+    }
+}
+
+/// Waits a little until the controller has made the key.
+async fn wait_for_key(app: &App, name: &str, generation: u32) {
+    let changes = watch_object(app.tenants(), name).default_backoff();
+    let made = |tenant: Option<Tenant>| {
+        tenant.and_then(|t| t.status).and_then(|s| s.api_key_generation).is_some_and(|there| there >= generation)
+    };
+    let mut made = std::pin::pin!(changes.filter(move |change| {
+        let made = change.as_ref().is_ok_and(|tenant| made(tenant.clone()));
+        std::future::ready(made)
+    }));
+    drop(tokio::time::timeout(app.config.checkout_wait, made.next()).await);
 }
 
 /// Shows the API key.
