@@ -74,6 +74,11 @@ impl Providers {
         Ok(Self { process, url, env })
     }
 
+    /// How others find them.
+    pub fn env(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        self.env.iter().cloned()
+    }
+
     /// Tells the sandbox something.
     pub async fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<()> {
         reqwest::Client::new().post(format!("{}{path}", self.url)).json(body).send().await?.error_for_status()?;

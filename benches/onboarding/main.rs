@@ -6,6 +6,7 @@
 mod fleet;
 mod lab;
 mod speed;
+mod web;
 
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -23,11 +24,14 @@ async fn main() -> anyhow::Result<()> {
         apply_crds(&client).await?;
         apply_yaml(&client, include_str!("../../examples/plans.yaml")).await?;
         let only = std::env::var("BENCH").unwrap_or_default();
-        if only != "fleet" {
+        if only.is_empty() || only == "web" {
+            web::run(&client, &cluster).await?;
+        }
+        if only.is_empty() || only == "speed" {
             speed::single(&client, &cluster).await?;
             speed::many(&client, &cluster).await?;
         }
-        if only != "speed" {
+        if only.is_empty() || only == "fleet" {
             fleet::run(&client, &cluster).await?;
         }
         anyhow::Ok(())

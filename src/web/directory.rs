@@ -113,6 +113,12 @@ impl Directory {
         self.known.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
     }
 
+    /// The tenant of the object with this uid.
+    pub fn by_uid(&self, uid: &str) -> Option<Arc<Served>> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.ids.get(uid).and_then(|id| known.by_id.get(id)).cloned()
+    }
+
     /// Whether all tenants are known.
     pub fn is_complete(&self) -> bool {
         self.missing.load(Ordering::Relaxed) == 0

@@ -47,6 +47,9 @@ pub fn api_document() -> utoipa::openapi::OpenApi {
     routes::all().get_openapi().clone()
 }
 
+/// What web may still write after its last request.
+const LAST_WRITES: Duration = Duration::from_secs(2);
+
 /// How web runs.
 #[derive(Clone, Debug)]
 pub struct WebConfig {
@@ -200,8 +203,12 @@ impl Web {
         };
         let stop = stop.boxed().shared();
         let metrics = serve::serve(metrics, routes::metrics(app.clone()), limits, stop.clone());
-        let public = serve::serve(listener, routes::public(app), limits, stop);
-        tokio::try_join!(public, metrics)?;
+        let public = serve::serve(listener, routes::public(app.clone()), limits, stop);
+        let served = tokio::try_join!(public, metrics);
+        if tokio::time::timeout(LAST_WRITES, app.give_back_blocks()).await.is_err() {
+            tracing::warn!("not all queries were given back in time");
+        }
+        served?;
         Ok(())
     }
 }

@@ -317,6 +317,11 @@ impl World {
         &mut self.web_processes[0]
     }
 
+    /// One that has ended.
+    pub fn forget_first_web(&mut self) {
+        self.web_processes.remove(0);
+    }
+
     /// The processes that start from now on reach Kubernetes through a proxy, until it is dropped.
     pub async fn proxy_kubernetes(&mut self) -> tokio::task::JoinHandle<()> {
         let text = std::fs::read_to_string(&control_plane().kubeconfig).expect("a kubeconfig");

@@ -1,6 +1,6 @@
 //! Whose an API key is. Web can verify keys and make none: it knows the public half only.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -23,26 +23,45 @@ pub const OVERLAP: i64 = 24 * 3600;
 /// A key that does not verify makes us read the public key again, at most this often: it may have been replaced.
 const READ_AGAIN: Duration = Duration::from_secs(30);
 
-/// The public half of the signing key, read when it is needed first.
+/// How long Kubernetes may take to tell it.
+const READ_LIMIT: Duration = Duration::from_secs(5);
+
+/// The public half of the signing key, read when it is needed first. Whoever sends a wrong key holds nobody else up.
 #[derive(Default)]
-pub struct KeyRing(Mutex<Option<(Instant, Option<VerifyingKey>)>>);
+pub struct KeyRing {
+    known: RwLock<Option<(Instant, VerifyingKey)>>,
+    /// Held by the one who reads it again, with the time of the last attempt.
+    reading: Mutex<Option<Instant>>,
+}
 
 impl KeyRing {
-    async fn claims(&self, client: &Client, namespace: &str, key: &str) -> Result<Option<Claims>, kube::Error> {
+    fn known(&self) -> Option<(Instant, VerifyingKey)> {
+        *self.known.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn claims(&self, client: &Client, namespace: &str, key: &str) -> Result<Option<Claims>, Problem> {
         // What does not even look like a key costs nothing.
         if !key.starts_with("sk_live_") || key.len() > 1024 {
             return Ok(None);
         }
-        let mut ring = self.0.lock().await;
-        if let Some((read, known)) = *ring {
-            let claims = known.and_then(|known| verify(&known, key));
-            if claims.is_some() || read.elapsed() < READ_AGAIN {
-                return Ok(claims);
-            }
+        let by = |known: Option<(Instant, VerifyingKey)>| known.and_then(|(_, known)| verify(&known, key));
+        let before = self.known();
+        if let Some(claims) = by(before) {
+            return Ok(Some(claims));
         }
-        let known = verifying_key(client, namespace).await?;
-        *ring = Some((Instant::now(), known));
-        Ok(known.and_then(|known| verify(&known, key)))
+        let mut reading = self.reading.lock().await;
+        // Somebody may have read it meanwhile, or just before.
+        let now = self.known();
+        if now.map(|(at, _)| at) != before.map(|(at, _)| at) || reading.is_some_and(|at| at.elapsed() < READ_AGAIN) {
+            return Ok(by(now));
+        }
+        let read = tokio::time::timeout(READ_LIMIT, verifying_key(client, namespace)).await;
+        let read = read.map_err(|_| Problem::unavailable())??;
+        // Before a controller ran there is none: that is looked at again at once.
+        *reading = read.map(|_| Instant::now());
+        let known = read.map(|key| (Instant::now(), key));
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
+        Ok(by(known))
     }
 }
 
