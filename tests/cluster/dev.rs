@@ -38,6 +38,8 @@ fn demo_does_the_main_job_and_leaves_nothing_running() {
         "Active",
         "RAG means retrieval-augmented generation",
         "[1] sample_",
+        "thirty days of vacation",
+        "[1] Vacation policy",
         "welcome e-mail is out",
         "Where the seconds went",
     ] {

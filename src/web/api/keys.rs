@@ -23,6 +23,9 @@ pub const OVERLAP: i64 = 24 * 3600;
 /// A key that does not verify makes us read the public key again, at most this often: it may have been replaced.
 const READ_AGAIN: Duration = Duration::from_secs(30);
 
+/// How often, and after which wait, a tenant is looked for that is not known yet.
+const TRIES: u32 = 10;
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How long Kubernetes may take to tell it.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
@@ -83,6 +86,21 @@ impl App {
         let key = header.and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(unauthorized)?;
         let claims = self.api_keys.claims(&self.client, &self.config.operator_namespace, key.trim()).await?;
         let claims = claims.ok_or_else(unauthorized)?;
+        // The key is real. What changed a moment ago, such as a tenant that became Active, may not be known here yet.
+        let mut tries = 0;
+        loop {
+            match self.admit(&claims) {
+                Err(_) if tries < TRIES => {
+                    tries += 1;
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+                decided => return decided,
+            }
+        }
+    }
+
+    /// The tenant of these claims, as far as it is known.
+    fn admit(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
         let Some(tenant) = self.directory.get(&claims.sub) else {
             // Right after a start, not everybody is known yet.
             return Err(if self.directory.is_complete() { unauthorized() } else { Problem::unavailable() });
