@@ -6,7 +6,6 @@ use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 pub fn decode(bytes: &[u8]) -> Option<String> {
     let encoding = match encoding_rs::Encoding::for_bom(bytes) {
         Some((encoding, _)) => encoding,
-        None if std::str::from_utf8(bytes).is_ok() => encoding_rs::UTF_8,
         None if looks_like_utf16(bytes, 1) => encoding_rs::UTF_16LE,
         None if looks_like_utf16(bytes, 0) => encoding_rs::UTF_16BE,
         None => {
@@ -80,6 +79,18 @@ mod tests {
         ] {
             assert_eq!(decode(&bytes).as_deref(), Some(TEXT), "{name}");
         }
+    }
+
+    #[test]
+    fn utf16_is_told_by_its_zeros_and_a_few_of_them_are_not_enough() {
+        let plain: Vec<u8> = "Plain text in ASCII.".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        assert_eq!(decode(&plain).as_deref(), Some("Plain text in ASCII."));
+        // One in five, one in three, and four in five of the odd bytes.
+        let zeros = |of: usize, every: usize| -> Vec<u8> {
+            (0..200).map(|i| if i % 2 == 1 && (i / 2) % every < of { 0 } else { b'x' }).collect()
+        };
+        assert!(!looks_like_utf16(&zeros(1, 5), 1) && !looks_like_utf16(&zeros(1, 3), 1));
+        assert!(looks_like_utf16(&zeros(4, 5), 1) && !looks_like_utf16(&zeros(4, 5), 0));
     }
 
     #[test]
