@@ -54,6 +54,8 @@ fn start(cluster: &Cluster, controller: &Controller) -> anyhow::Result<(Process,
     let mut lines = BufReader::new(child.stdout.take().context("piped")?).lines();
     let line = lines.next().context("web says where it listens")??;
     let url = line.strip_prefix("listening on ").context("an address")?.to_owned();
+    // It says where its metrics are as well, and must be heard.
+    lines.next().context("web says where its metrics are")??;
     Ok((Process(child), url))
 }
 
@@ -65,6 +67,7 @@ fn at(times: &mut [f64], quantile: f64) -> f64 {
 async fn pages(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
     for path in ["/pricing", "/signup", "/login"] {
         let page = http.get(format!("{url}{path}")).send().await?.error_for_status()?.text().await?;
+        let page = page.replace("&#x2f;", "/");
         let mut weight = page.len();
         for asset in page.split('"').filter(|part| part.starts_with("/assets/")) {
             weight += http.get(format!("{url}{asset}")).send().await?.error_for_status()?.bytes().await?.len();
@@ -122,7 +125,7 @@ async fn documents(http: &reqwest::Client, url: &str, key: &str, pid: u32) -> an
     let start = Instant::now();
     let mut memory = vec![resident_mb(pid)?];
     for i in 0..100 {
-        let text = format!("Document {i}. Its sentences are about subject{i} and little else. ").repeat(16_000);
+        let text = format!("Document {i}. Its sentences are about subject{i} and little else. ").repeat(20_000);
         let text = text[..1 << 20].to_owned();
         let answer = http.post(format!("{url}/v1/documents?title=d{i}")).bearer_auth(key).body(text).send().await?;
         ensure!(answer.status().is_success(), "{}", answer.text().await?);

@@ -106,6 +106,7 @@ pub struct App {
     hints: Arc<hints::Hints>,
     readiness: routes::Readiness,
     pages: pages::Pages,
+    offers: pages::pricing::Offers,
     metrics: Metrics,
     /// Turns true when the end was asked for.
     stopping: watch::Receiver<bool>,
@@ -170,6 +171,7 @@ impl Web {
             streams: tenant::Streams::default(),
             readiness: routes::Readiness::default(),
             pages: pages::Pages::new(&config.brand)?,
+            offers: pages::pricing::Offers::default(),
             metrics: Metrics::default(),
             stopping: stop,
             openapi: OnceLock::new(),
