@@ -154,7 +154,15 @@ impl Story<'_> {
                 .as_array()
                 .is_some_and(|all| all.iter().any(|c| c["type"] == "WelcomeEmailSent" && c["status"] == "True"))
         });
+        self.prices().await;
         self.documents(&name).await;
+    }
+
+    /// The prices are those of the Plans.
+    async fn prices(&self) {
+        let page = self.http.get(format!("{}/pricing", self.web)).send().await.expect("web answers");
+        let page = page.text().await.expect("text");
+        assert!(page.contains("Starter") && page.contains("$49"), "{page}");
     }
 
     /// A PDF goes in through the Service with the tenant's API key, and an answer comes out.
