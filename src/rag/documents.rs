@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use super::passages;
 use crate::api::Timestamp;
 use crate::api::plan::Models;
 use crate::providers::ProviderError;
@@ -92,32 +91,25 @@ pub struct Documents<'a> {
 }
 
 impl Documents<'_> {
-    /// Stores a document's passages. `told` hears how many of how many are done. Storing it again changes nothing.
-    pub async fn store(
-        &self,
-        document: Document,
-        text: &str,
-        told: impl Fn(usize, usize),
-    ) -> Result<Document, ProviderError> {
-        let passages = passages(text);
-        let mut document = Document { passages: passages.len(), state: State::Processing, ..document };
+    /// Stores a document's passages, and answers the document as it is then. Storing it again changes nothing.
+    pub async fn store(&self, document: &Document, passages: &[&str]) -> Result<Document, ProviderError> {
+        let mut head = None;
         for (at, batch) in passages.chunks(BATCH).enumerate() {
             let first = at * BATCH;
             let vectors = self.openai.embed(&self.models.embedding, batch).await?;
             let mut stored = Vec::with_capacity(batch.len());
             for (i, (values, passage)) in vectors.iter().zip(batch).enumerate() {
-                stored.push(vector(&document, first + i, passage, Values::encode(values)?));
+                let values = Values::encode(values)?;
+                head.get_or_insert_with(|| (*passage, values.clone()));
+                stored.push(vector(document, first + i, passage, values));
             }
             self.pinecone.upsert(self.namespace, &stored).await?;
-            told(first + batch.len(), passages.len());
         }
-        if let Some(first) = passages.first() {
-            document.state = State::Ready;
-            let values = self.openai.embed(&self.models.embedding, &[first]).await?;
-            let values = Values::encode(values.first().map(Vec::as_slice).unwrap_or_default())?;
-            self.pinecone.upsert(self.namespace, &[vector(&document, 0, first, values)]).await?;
+        let ready = Document { state: State::Ready, ..document.clone() };
+        if let Some((passage, values)) = head {
+            self.pinecone.upsert(self.namespace, &[vector(&ready, 0, passage, values)]).await?;
         }
-        Ok(document)
+        Ok(ready)
     }
 
     /// The document of that id.

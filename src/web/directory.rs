@@ -10,6 +10,7 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 
+use crate::api::plan::{Limits, Models};
 use crate::api::tenant::{PlanConfig, Quota};
 use crate::api::{Phase, Tenant, Timestamp};
 use crate::operator_keys::IdentityKey;
@@ -57,6 +58,18 @@ impl Served {
                 status.and_then(|s| s.api_key_created_at),
             ),
         })
+    }
+}
+
+impl Served {
+    /// The models that serve it.
+    pub fn models(&self) -> Models {
+        self.config.as_ref().map(|config| config.models.clone()).unwrap_or_default()
+    }
+
+    /// What it may use.
+    pub fn limits(&self) -> Limits {
+        self.config.as_ref().map(|config| config.limits.clone()).unwrap_or_default()
     }
 }
 

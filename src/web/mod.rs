@@ -27,6 +27,7 @@ use std::time::Duration;
 use axum_client_ip::ClientIpSource;
 use futures::{Future, FutureExt};
 use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -116,6 +117,12 @@ pub struct App {
 impl App {
     fn tenants(&self) -> Api<Tenant> {
         Api::namespaced(self.client.clone(), &self.config.namespace)
+    }
+
+    /// Changes a Tenant of the signup namespace.
+    async fn patch_tenant(&self, name: &str, change: serde_json::Value) -> Result<Tenant, kube::Error> {
+        let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
+        self.tenants().patch(name, &params, &Patch::Merge(change)).await
     }
 
     fn secrets(&self) -> Api<Secret> {

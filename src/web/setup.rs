@@ -6,7 +6,6 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -86,8 +85,7 @@ pub async fn reached(app: &App, tenant: &Tenant, milestone: &'static str) {
     }
     let at = Timestamp::now();
     let change = json!({"metadata": {"uid": tenant.uid(), "annotations": {reached_annotation(milestone): at}}});
-    let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
-    match app.tenants().patch(&tenant.name_any(), &params, &Patch::Merge(change)).await {
+    match app.patch_tenant(&tenant.name_any(), change).await {
         Ok(_) => tracing::info!(target: "audit", event = milestone, tenant = tenant.name_any()),
         Err(error) => tracing::warn!(%error, milestone, "a milestone was not noted"),
     }

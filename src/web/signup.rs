@@ -14,7 +14,7 @@ use axum_client_ip::ClientIp;
 use futures::TryStreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ListParams, ObjectMeta, PostParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use kube::{Api, ResourceExt};
@@ -130,17 +130,18 @@ fn is_name(text: &str) -> bool {
     text.len() <= 253 && text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last())
 }
 
+/// What cannot be seen in a name: control characters, and such as join, turn or hide others. Letters of every script can.
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
 /// What is wrong with each field; the normalized address when nothing is.
 fn check(form: &SignupForm) -> Result<String, Problem> {
     let mut fields = BTreeMap::new();
     let email = email::parse(&form.email).map_err(|why| fields.insert("email", why.to_string()));
     let company = form.company_name.trim();
-    // Letters of every script; nothing that cannot be seen.
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-    };
-    if company.is_empty() || company.chars().count() > 120 || company.chars().any(hidden) {
+    if company.is_empty() || company.chars().count() > 120 || company.chars().any(is_hidden) {
         fields.insert("company_name", "must have 1 to 120 visible characters".into());
     }
     if form.password.chars().count() < 8 || form.password.len() > 256 {
@@ -315,8 +316,7 @@ async fn create(
 /// A signup that is not paid for takes the plan that was asked for last.
 async fn change_plan(app: &App, tenant: &Tenant, plan: &str) -> Result<Tenant, Problem> {
     let change = json!({"metadata": {"resourceVersion": tenant.resource_version()}, "spec": {"plan": plan}});
-    let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
-    Ok(app.tenants().patch(&tenant.name_any(), &params, &Patch::Merge(change)).await?)
+    Ok(app.patch_tenant(&tenant.name_any(), change).await?)
 }
 
 async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Problem> {

@@ -50,7 +50,7 @@ impl App {
 }
 
 /// The parts of a token. Only the first, an object's name, may hold dots.
-fn parts<const N: usize>(token: &str) -> Option<[&str; N]> {
+pub fn parts<const N: usize>(token: &str) -> Option<[&str; N]> {
     let mut parts: Vec<&str> = token.rsplitn(N, '.').collect();
     parts.reverse();
     parts.try_into().ok()

@@ -18,6 +18,7 @@ use crate::rag::{self, Document, Documents, ExtractError, Kind, Page, State as D
 use crate::web::App;
 use crate::web::directory::Served;
 use crate::web::problem::{Problem, ProblemBody};
+use crate::web::signup::is_hidden;
 
 /// The largest file.
 pub const LARGEST: usize = 10 << 20;
@@ -84,8 +85,7 @@ pub async fn store_document(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let tenant = app.by_api_key(&headers).await?;
-    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    let tenant = app.admitted(&headers).await?;
     app.pinecone.prepare().await?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = turn(&app).await?;
@@ -172,13 +172,9 @@ pub async fn field(field: Field<'_>) -> Result<File, Problem> {
 /// A name that can be shown: the last part of a path, without what cannot be seen.
 fn clean_title(name: &str) -> String {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let title: String = last.chars().filter(|c| !c.is_control() && !is_invisible(*c)).take(LONGEST_TITLE).collect();
+    let title: String = last.chars().filter(|c| !is_hidden(*c)).take(LONGEST_TITLE).collect();
     let title = title.trim();
     if title.is_empty() { "Untitled".into() } else { title.to_owned() }
-}
-
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }
 
 impl From<ExtractError> for Problem {
@@ -200,8 +196,7 @@ struct Shelf {
 
 impl Shelf {
     fn of(tenant: &Served) -> Self {
-        let models = tenant.config.as_ref().map(|config| config.models.clone()).unwrap_or_default();
-        Self { namespace: pinecone_namespace(&tenant.id), models }
+        Self { namespace: pinecone_namespace(&tenant.id), models: tenant.models() }
     }
 
     fn documents<'a>(&'a self, app: &'a App) -> Documents<'a> {
@@ -221,13 +216,14 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
         return Ok((document.clone(), false));
     }
     let text = rag::extract(&file.bytes).await?;
+    let passages = rag::passages(&text);
     let bytes = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
     let document = Document {
         id,
         title: file.title,
         media_type: Kind::of(&file.bytes).media_type().into(),
         bytes,
-        passages: 0,
+        passages: passages.len(),
         state: DocumentState::Processing,
         uploaded_at: Timestamp::now(),
     };
@@ -236,8 +232,7 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
     if there.is_none() {
         app.count_document(tenant, bytes).await?;
     }
-    let begun = document.clone();
-    match documents.store(document, &text, |_, _| ()).await {
+    match documents.store(&document, &passages).await {
         Ok(document) => {
             if let Some(old) = replace.filter(|old| *old != document.id) {
                 remove(app, tenant, old).await?;
@@ -247,8 +242,7 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
         }
         Err(error) => {
             // Nothing of it stays, and it counts for nothing; where that fails as well, it is listed as failed.
-            let half = Document { passages: rag::passages(&text).len(), ..begun };
-            if documents.delete(&half).await.is_ok() {
+            if documents.delete(&document).await.is_ok() {
                 app.forget_document(tenant, bytes).await?;
             }
             Err(error.into())
@@ -294,8 +288,7 @@ pub async fn list_documents(
     Query(page): Query<PageQuery>,
     headers: HeaderMap,
 ) -> Result<Json<Page>, Problem> {
-    let tenant = app.by_api_key(&headers).await?;
-    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    let tenant = app.admitted(&headers).await?;
     app.pinecone.prepare().await?;
     Ok(Json(Shelf::of(&tenant).documents(&app).list(page.after.as_deref()).await?))
 }
@@ -312,8 +305,7 @@ pub async fn get_document(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Document>, Problem> {
-    let tenant = app.by_api_key(&headers).await?;
-    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    let tenant = app.admitted(&headers).await?;
     app.pinecone.prepare().await?;
     Shelf::of(&tenant).documents(&app).get(&id).await?.map(Json).ok_or_else(no_document)
 }
@@ -330,8 +322,7 @@ pub async fn delete_document(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let tenant = app.by_api_key(&headers).await?;
-    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    let tenant = app.admitted(&headers).await?;
     app.pinecone.prepare().await?;
     if remove(&app, &tenant, &id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_document()) }
 }

@@ -80,6 +80,13 @@ fn unauthorized() -> Problem {
 }
 
 impl App {
+    /// The tenant whose API key the request carries, with one of its requests of this second taken.
+    pub async fn admitted(&self, headers: &HeaderMap) -> Result<Arc<Served>, Problem> {
+        let tenant = self.by_api_key(headers).await?;
+        self.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+        Ok(tenant)
+    }
+
     /// The tenant whose API key the request carries, if it is served.
     pub async fn by_api_key(&self, headers: &HeaderMap) -> Result<Arc<Served>, Problem> {
         let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());

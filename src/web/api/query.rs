@@ -22,7 +22,7 @@ use crate::web::directory::Served;
 use crate::web::problem::{Problem, ProblemBody};
 
 /// The longest question, in characters.
-pub const LONGEST: usize = 2000;
+const LONGEST: usize = 2000;
 
 /// A question.
 #[derive(Deserialize, ToSchema)]
@@ -46,8 +46,7 @@ pub async fn query(
     headers: HeaderMap,
     Json(query): Json<Query>,
 ) -> Result<Response, Problem> {
-    let tenant = app.by_api_key(&headers).await?;
-    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    let tenant = app.admitted(&headers).await?;
     if query.stream {
         return ask_stream(&app, &tenant, &query.question).await;
     }
@@ -57,20 +56,18 @@ pub async fn query(
 /// Answers a question, counted against the plan.
 pub async fn ask(app: &App, tenant: &Served, text: &str) -> Result<Answer, Problem> {
     let (question, taken) = begin(app, tenant, text).await?;
-    let (namespace, models) = (pinecone_namespace(&tenant.id), models(tenant));
+    let (namespace, models) = (pinecone_namespace(&tenant.id), tenant.models());
     let answer = rag::answer(asked(app, &namespace, &models, question)).await;
-    count(app, answer.is_ok());
-    taken.answered_if(answer.is_ok());
+    settle(app, taken, answer.is_ok());
     Ok(answer?)
 }
 
 /// The same, piece by piece as server-sent events.
 pub async fn ask_stream(app: &App, tenant: &Served, text: &str) -> Result<Response, Problem> {
     let (question, taken) = begin(app, tenant, text).await?;
-    let (namespace, models) = (pinecone_namespace(&tenant.id), models(tenant));
+    let (namespace, models) = (pinecone_namespace(&tenant.id), tenant.models());
     let chunks = rag::stream(asked(app, &namespace, &models, question)).await;
-    count(app, chunks.is_ok());
-    taken.answered_if(chunks.is_ok());
+    settle(app, taken, chunks.is_ok());
     let mut failed = false;
     // Nothing comes after an error.
     let chunks = chunks?.take_while(move |chunk| std::future::ready(!std::mem::replace(&mut failed, chunk.is_err())));
@@ -84,7 +81,9 @@ async fn begin<'a>(app: &App, tenant: &Served, text: &'a str) -> Result<(&'a str
     Ok((question, app.take_query(tenant).await?))
 }
 
-fn count(app: &App, answered: bool) {
+/// Counts a question, against the plan only if it was answered.
+fn settle(app: &App, taken: Taken, answered: bool) {
+    taken.answered_if(answered);
     let kind = if answered { "answered" } else { "failed" };
     app.metrics.queries.get_or_create(&kind.into()).inc();
 }
@@ -97,10 +96,6 @@ fn question(text: &str) -> Result<&str, Problem> {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
     }
     Ok(text)
-}
-
-fn models(tenant: &Served) -> crate::api::plan::Models {
-    tenant.config.as_ref().map(|config| config.models.clone()).unwrap_or_default()
 }
 
 fn asked<'a>(app: &'a App, namespace: &'a str, models: &'a crate::api::plan::Models, question: &'a str) -> Asked<'a> {

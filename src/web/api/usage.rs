@@ -138,7 +138,7 @@ impl App {
 
     /// Counts a document before it is stored.
     pub async fn count_document(&self, tenant: &Served, bytes: i64) -> Result<(), Problem> {
-        let limits = tenant.config.as_ref().map(|c| c.limits.clone()).unwrap_or_default();
+        let limits = tenant.limits();
         let _turn = self.ledger.writing.take(&tenant.uid).await;
         self.change_usage(tenant, |used| {
             if used.documents >= limits.documents {
@@ -273,10 +273,9 @@ pub fn of(app: &App, tenant: &Served, object: &Tenant) -> UsageAnswer {
     let start = period_start.as_second();
     let used = read(object, start);
     let left = app.ledger.blocks().get(&tenant.uid).filter(|b| b.period == start).map_or(0, |b| b.left);
-    let config = tenant.config.clone();
-    let limits = config.as_ref().map(|c| c.limits.clone()).unwrap_or_default();
+    let limits = tenant.limits();
     UsageAnswer {
-        plan: config.map_or_else(String::new, |c| c.plan.to_string()),
+        plan: tenant.config.as_ref().map_or_else(String::new, |c| c.plan.to_string()),
         period_start,
         period_end,
         queries: Limited { used: (used.queries - left).max(0), limit: limits.queries_per_month },

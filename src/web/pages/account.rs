@@ -8,7 +8,6 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::watch_object;
 use minijinja::{Value, context};
@@ -196,8 +195,7 @@ pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(f
     let next = tenant.spec.api_key_generation.saturating_add(1);
     let change = json!({"metadata": {"uid": tenant.uid(), "resourceVersion": tenant.resource_version()},
         "spec": {"apiKeyGeneration": next}});
-    let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
-    match app.tenants().patch(&tenant.name_any(), &params, &Patch::Merge(change)).await {
+    match app.patch_tenant(&tenant.name_any(), change).await {
         Ok(_) => {
             tracing::info!(target: "audit", event = "api_key_replaced", tenant = tenant.name_any(), generation = next);
             wait_for_key(&app, &tenant.name_any(), next).await;

@@ -9,7 +9,7 @@ mod session;
 pub mod signup;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use super::App;
@@ -124,8 +124,7 @@ pub fn wants_page(headers: &HeaderMap) -> bool {
 
 /// On to another page.
 fn go(to: &str) -> Response {
-    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("/"));
-    (StatusCode::SEE_OTHER, [(header::LOCATION, to)]).into_response()
+    Redirect::to(to).into_response()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use crate::api::{Tenant, Timestamp};
 use crate::web::App;
 use crate::web::problem::Problem;
+use crate::web::tokens::parts;
 
 /// How long a session lasts, in seconds.
 const SESSION: i64 = 12 * 3600;
@@ -57,9 +58,7 @@ impl App {
 
     /// The session that the request carries.
     pub fn session(&self, headers: &HeaderMap) -> Option<Session> {
-        let value = cookie(headers, SESSION_COOKIE)?;
-        let mut parts = value.rsplitn(4, '.');
-        let (seal, until, uid, name) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let [name, uid, until, seal] = parts(cookie(headers, SESSION_COOKIE)?)?;
         let valid = until.parse().is_ok_and(|until: i64| Timestamp::now().as_second() < until);
         let sealed = self.identity.is_sealed("session", &[name, uid, until], seal);
         (valid && sealed).then(|| Session { name: name.into(), uid: uid.into() })
