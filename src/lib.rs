@@ -9,6 +9,7 @@ pub mod dev;
 pub mod email;
 pub mod keys;
 pub mod lifecycle;
+mod links;
 pub mod operator_keys;
 pub mod preflight;
 pub mod providers;

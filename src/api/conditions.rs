@@ -13,6 +13,8 @@ pub const RECONCILING: &str = "Reconciling";
 pub const STALLED: &str = "Stalled";
 /// The subscription is paid or in trial with a payment method, or billing by hand is approved.
 pub const PAYMENT_RECEIVED: &str = "PaymentReceived";
+/// The customer proved to read the e-mail address of the signup.
+pub const EMAIL_VERIFIED: &str = "EmailVerified";
 /// The Pinecone namespace is usable.
 pub const NAMESPACE_READY: &str = "NamespaceReady";
 /// The API-key Secret is there.

@@ -3,6 +3,7 @@
 pub mod conditions;
 mod definitions;
 pub mod identity;
+mod mail_request;
 pub mod phase;
 pub mod plan;
 pub mod reserved;
@@ -13,6 +14,7 @@ pub mod timestamp;
 pub use conditions::{Condition, ConditionStatus};
 pub use definitions::{CRD_REVISION, CRD_REVISION_ANNOTATION, definitions};
 pub use identity::{Place, api_key_secret, login_secret, pinecone_namespace};
+pub use mail_request::{LinkKind, MailRequest, mail_requests};
 pub use phase::{EventType, Phase, TriggeredBy};
 pub use plan::{Plan, PlanSpec, SampleData, SampleDocument};
 pub use tenant::{Tenant, TenantSpec, TenantStatus};
@@ -41,13 +43,39 @@ pub const PROOF_ANNOTATION: &str = "tenant-operator.dev/identity-proof";
 pub const SIGNUP_ANNOTATION: &str = "tenant-operator.dev/signup";
 /// What a tenant used in its quota period, as JSON. Written by web.
 pub const USAGE_ANNOTATION: &str = "tenant-operator.dev/usage";
+/// The hash of the e-mail address that the customer proved to read; compared with the label of the present address.
+pub const VERIFIED_ANNOTATION: &str = "tenant-operator.dev/verified-address";
+/// The e-mails that the customer asked for, the last of each kind, such as `login-link.1764108000,verify-email.1764107000`.
+/// Written by web, sent by the controller.
+pub const MAIL_REQUESTS_ANNOTATION: &str = "tenant-operator.dev/mail-requests";
+/// Links that were asked for up to this moment, in seconds since 1970, were used or are no longer wanted.
+pub const LINKS_USED_ANNOTATION: &str = "tenant-operator.dev/links-used";
+/// Sessions from before this moment, in seconds since 1970, are no longer valid: the password was changed.
+pub const SESSIONS_ANNOTATION: &str = "tenant-operator.dev/sessions-since";
+/// `"true"` when the customer wants no e-mails beyond those that the service needs.
+pub const UNSUBSCRIBED_ANNOTATION: &str = "tenant-operator.dev/unsubscribed";
 /// What customers reach on their way, in its order; each is noted once with its time, in an annotation of its own.
-pub const MILESTONES: [&str; 5] = ["first-login", "sample-query", "first-document", "own-query", "completed"];
+pub const MILESTONES: [&str; 7] =
+    ["email-verified", "first-login", "sample-query", "first-document", "own-query", "ten-queries", "completed"];
 
 /// The annotation that says when a milestone was reached.
 pub fn reached_annotation(milestone: &str) -> String {
     format!("tenant-operator.dev/reached-{milestone}")
 }
+
+/// When a milestone was reached first.
+pub fn reached_at(tenant: &Tenant, milestone: &str) -> Option<Timestamp> {
+    tenant.metadata.annotations.as_ref()?.get(&reached_annotation(milestone))?.parse().ok()
+}
+
+/// Seconds from Active to the completed setup.
+pub fn time_to_activate(tenant: &Tenant) -> Option<i64> {
+    let active = tenant.status.as_ref()?.provisioned_at?;
+    Some(reached_at(tenant, "completed")?.since(active).max(0))
+}
+
+/// What a customer asks first.
+pub const SAMPLE_QUESTION: &str = "What is RAG?";
 
 /// Says what a Secret is for.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";

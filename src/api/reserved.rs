@@ -2,24 +2,32 @@
 //! controller believes none of them without proof.
 
 use super::{
-    EMAIL_LABEL, FINALIZER, PROOF_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION,
-    USAGE_ANNOTATION,
+    EMAIL_LABEL, FINALIZER, LINKS_USED_ANNOTATION, MAIL_REQUESTS_ANNOTATION, PROOF_ANNOTATION, SENT_ANNOTATION,
+    SESSIONS_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION, UNSUBSCRIBED_ANNOTATION, USAGE_ANNOTATION,
+    VERIFIED_ANNOTATION,
 };
 
 /// Fields of the spec, as paths from `spec`.
 pub const SPEC_FIELDS: [&str; 3] = ["tenantId", "billing.stripe", "login"];
 
 /// Annotations. Those that users set are not here: `retry` and `force-delete` are requests to the operator.
-pub const ANNOTATIONS: [&str; 10] = [
+pub const ANNOTATIONS: [&str; 17] = [
     PROOF_ANNOTATION,
     SENT_ANNOTATION,
     SIGNUP_ANNOTATION,
     STRIPE_EVENT_ANNOTATION,
     USAGE_ANNOTATION,
+    VERIFIED_ANNOTATION,
+    MAIL_REQUESTS_ANNOTATION,
+    LINKS_USED_ANNOTATION,
+    SESSIONS_ANNOTATION,
+    UNSUBSCRIBED_ANNOTATION,
+    "tenant-operator.dev/reached-email-verified",
     "tenant-operator.dev/reached-first-login",
     "tenant-operator.dev/reached-sample-query",
     "tenant-operator.dev/reached-first-document",
     "tenant-operator.dev/reached-own-query",
+    "tenant-operator.dev/reached-ten-queries",
     "tenant-operator.dev/reached-completed",
 ];
 

@@ -44,6 +44,14 @@ impl From<jiff::Timestamp> for Timestamp {
     }
 }
 
+impl std::str::FromStr for Timestamp {
+    type Err = jiff::Error;
+
+    fn from_str(text: &str) -> Result<Self, jiff::Error> {
+        text.parse::<jiff::Timestamp>().map(Self::from)
+    }
+}
+
 impl std::fmt::Display for Timestamp {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let time = jiff::Timestamp::UNIX_EPOCH.saturating_add(SignedDuration::from_secs(self.0));

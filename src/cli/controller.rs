@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, stop_signal};
 use crate::controller::{ControllerConfig, LeaseConfig, run as run_controller};
-use crate::lifecycle::Policy;
+use crate::lifecycle::{EmailVerification, Policy};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -17,6 +17,15 @@ pub struct Args {
     /// Address for health and metrics.
     #[arg(long, env = "CONTROLLER_LISTEN", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
+}
+
+/// When the e-mail address of a signup is confirmed.
+#[derive(clap::ValueEnum, Clone, Copy)]
+#[value(rename_all = "camelCase")]
+pub enum Verification {
+    BeforeProvisioning,
+    BeforePayment,
+    Off,
 }
 
 /// How the work is done.
@@ -43,6 +52,16 @@ pub struct WorkArgs {
     /// Delete unpaid signups after this many seconds.
     #[arg(long, default_value = "604800")]
     pub signup_ttl: i64,
+    /// When a customer who signs up must confirm the e-mail address: before anything is set up, before there is a payment
+    /// link, or never. Tenants that come by manifest are never asked.
+    #[arg(long, env = "EMAIL_VERIFICATION", default_value = "beforeProvisioning")]
+    pub email_verification: Verification,
+    /// Fail and refund a tenant that is paid for, and whose e-mail address is not confirmed after this many seconds.
+    #[arg(long, default_value = "604800")]
+    pub verification_limit: i64,
+    /// Remind a customer who has asked no question this many seconds after the start; 0 for never.
+    #[arg(long, env = "NUDGE_AFTER", default_value = "86400")]
+    pub nudge_after: i64,
     /// Interval in seconds at which Stripe events are checked for missed webhooks.
     #[arg(long, default_value = "600")]
     pub resync: i64,
@@ -74,7 +93,7 @@ pub struct WorkArgs {
 }
 
 impl WorkArgs {
-    pub fn config(&self, listen: Option<SocketAddr>) -> ControllerConfig {
+    pub fn config(&self, listen: Option<SocketAddr>, data_processing_agreement: bool) -> ControllerConfig {
         let host = std::env::var("POD_NAME").unwrap_or_else(|_| "local".into());
         ControllerConfig {
             namespaces: self.namespaces.iter().filter(|n| !n.is_empty()).cloned().collect(),
@@ -84,6 +103,14 @@ impl WorkArgs {
                 jitter_percent: self.retry_jitter_percent,
                 attempt_limit: self.attempt_limit,
                 signup_ttl: self.signup_ttl,
+                email_verification: match self.email_verification {
+                    Verification::BeforeProvisioning => EmailVerification::BeforeProvisioning,
+                    Verification::BeforePayment => EmailVerification::BeforePayment,
+                    Verification::Off => EmailVerification::Off,
+                },
+                verification_limit: self.verification_limit,
+                nudge_after: self.nudge_after,
+                data_processing_agreement,
                 resync: self.resync,
                 full_resync: self.full_resync,
                 notice_retry: self.notice_retry,
@@ -107,7 +134,9 @@ impl WorkArgs {
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     crate::telemetry::init_traces("controller")?;
     let client = kube.client().await?;
-    let config =
-        ControllerConfig { more_routes: super::preflight::routes(kube)?, ..args.work.config(Some(args.listen)) };
+    let config = ControllerConfig {
+        more_routes: super::preflight::routes(kube)?,
+        ..args.work.config(Some(args.listen), !args.providers.dpa_url.is_empty())
+    };
     Ok(run_controller(client, config, args.providers.build()?, stop_signal()).await?)
 }

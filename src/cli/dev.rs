@@ -108,7 +108,7 @@ fn settings(sandbox: &Sandbox, web_url: &str) -> anyhow::Result<dev::Settings> {
         providers: p.build()?,
         openai: p.rag.openai(),
         pinecone: p.rag.pinecone(),
-        controller: parsed.work.config(None),
+        controller: parsed.work.config(None, !parsed.providers.dpa_url.is_empty()),
         real_stripe,
         env: vec![
             ("PINECONE_URL", p.rag.pinecone_url.clone()),

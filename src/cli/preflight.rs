@@ -137,6 +137,8 @@ impl Args {
                 product: "tenant-operator".into(),
                 frontend_url: url(&self.frontend_url),
                 docs_url: String::new(),
+                dpa_url: String::new(),
+                templates: None,
             })
             .map_err(|e| e.to_string())
         });

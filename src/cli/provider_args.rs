@@ -1,6 +1,7 @@
 //! Settings of the providers: the vendors' own variables where they exist.
 
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::controller::Providers;
@@ -96,6 +97,12 @@ pub struct ProviderArgs {
     /// URL of the documentation for customers.
     #[arg(long, env = "DOCS_URL", default_value = "http://localhost:8080/docs")]
     pub docs_url: String,
+    /// URL of your data-processing agreement. Where it is set, every customer who signs up gets it by e-mail.
+    #[arg(long, env = "DPA_URL", default_value = "")]
+    pub dpa_url: String,
+    /// Folder of e-mail templates that replace the built-in ones, such as welcome.html or verify-email.subject.
+    #[arg(long, env = "MAIL_TEMPLATES")]
+    pub mail_templates: Option<PathBuf>,
     /// Slack-compatible webhook for alerts. Without it, alerts are only logged.
     #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
     pub alert_webhook_url: Option<String>,
@@ -119,6 +126,8 @@ impl ProviderArgs {
                 product: self.product_name.clone(),
                 frontend_url,
                 docs_url: self.docs_url.clone(),
+                dpa_url: self.dpa_url.clone(),
+                templates: self.mail_templates.clone().filter(|folder| !folder.as_os_str().is_empty()),
             })?,
             alerts: Alerts::new(self.alert_webhook_url.clone()).into(),
         })

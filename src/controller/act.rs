@@ -154,7 +154,8 @@ async fn perform(
         Effect::StoreSamples => samples.store(&place).await?.into(),
         Effect::VerifySamples => samples.verify(&place).await?.into(),
         Effect::Notify(notice) => {
-            notices::send(&context.providers.mail, &context.providers.alerts, tenant, plan, notice).await?.into()
+            let senders = (&context.providers.mail, &*context.providers.alerts, &context.identity);
+            notices::send(senders, tenant, plan, notice).await?.into()
         }
     })
 }

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
 use super::{Key, act, act::Acted, record};
-use crate::api::{Phase, Plan, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
+use crate::api::{MAIL_REQUESTS_ANNOTATION, Phase, Plan, SENT_ANNOTATION, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide};
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
@@ -72,7 +72,7 @@ fn attempt_limit(context: &Context) -> Duration {
 
 /// How urgent it is to look at a tenant that changed.
 pub fn priority(tenant: &Tenant) -> Priority {
-    if tenant.metadata.deletion_timestamp.is_some() {
+    if tenant.metadata.deletion_timestamp.is_some() || awaits_mail(tenant) {
         return Priority::Person;
     }
     match tenant.status.as_ref().and_then(|s| s.phase) {
@@ -82,6 +82,13 @@ pub fn priority(tenant: &Tenant) -> Priority {
             Phase::Active | Phase::Upgrading | Phase::Downgrading | Phase::Suspended | Phase::Failed | Phase::Deleted,
         ) => Priority::Repair,
     }
+}
+
+/// Whether the customer asked for an e-mail that was not sent.
+fn awaits_mail(tenant: &Tenant) -> bool {
+    let annotation = |name: &str| tenant.annotations().get(name);
+    let sent = |key: &str| annotation(SENT_ANNOTATION).is_some_and(|list| list.split(',').any(|s| s == key));
+    annotation(MAIL_REQUESTS_ANNOTATION).is_some_and(|list| list.split(',').any(|request| !sent(request)))
 }
 
 struct Reconcile<'a> {

@@ -138,6 +138,7 @@ async fn serve(
         metrics: format!("http://{}/metrics", web.metrics_addr()?),
         sandbox: sandbox.url.clone(),
     };
+    sandbox.show_templates(serde_json::json!(settings.providers.mail.previews()));
     sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", urls.web));
     let env = environment(&urls, &sandbox, cluster.map(|c| c.kubeconfig.as_path()), &secret, &settings.env);
     write_env(config, &env, &programs(cluster))?;
@@ -261,6 +262,7 @@ fn write_env(config: &DevConfig, env: &[(&'static str, String)], programs: &[Pat
 fn announce(urls: &Urls, config: &DevConfig) {
     println!("Web       {}", urls.web);
     println!("Mailbox   {}/mailbox", urls.sandbox);
+    println!("E-mails   {}/mail-templates", urls.sandbox);
     println!("Shell     source {}/env, then kubectl get tenants", config.folder.display());
     println!("Stop      Ctrl-C\n");
 }

@@ -1,7 +1,7 @@
 //! Keeping an Active tenant right, and its welcome.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, Notice, notices, provisioning};
+use super::{Decision, Effect, Failure, Input, Notice, courtesies, notices, provisioning};
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::plan::LimitChanges;
@@ -21,7 +21,8 @@ pub fn decide(input: &Input) -> Decision {
     if !effects.is_empty() {
         return Decision::Act(effects);
     }
-    welcome(input).or_else(|| missing(input)).unwrap_or_else(|| observe(input))
+    let urgent = welcome(input).or_else(|| missing(input)).or_else(|| courtesies::send(input));
+    urgent.unwrap_or_else(|| notices::wait_at_most(observe(input), courtesies::wait(input)))
 }
 
 fn repairs(input: &Input) -> Vec<Effect> {

@@ -4,10 +4,20 @@
 use crate::api::Phase;
 
 /// One fix: of a phase (any when absent), of reasons that begin so, and what to do.
-const FIXES: [(Option<Phase>, &str, &str); 14] = [
+const FIXES: [(Option<Phase>, &str, &str); 16] = [
     (None, "Active", "Nothing to do"),
     (None, "AwaitingPayment", "Nothing: the customer pays at status.checkout.url (`kubectl tenant open`)"),
     (None, "PaymentProcessing", "Nothing: the customer's bank takes its time"),
+    (
+        None,
+        "AwaitingVerification",
+        "Nothing: the customer opens the link in the confirmation e-mail, or asks for another on the page",
+    ),
+    (
+        Some(Phase::Failed),
+        "EmailNotVerified",
+        "Correct spec.adminEmail with the customer, then run `kubectl tenant retry`, which asks for no confirmation. The customer was refunded",
+    ),
     (None, "AwaitingApproval", "Set spec.billing.approved to true when the contract is signed"),
     (None, "PlanNotFound", "Create the Plan, or correct spec.plan"),
     (None, "PlanHasNoPrice", "Set stripePriceId in the Plan, or use billing mode Manual"),

@@ -1,14 +1,18 @@
 //! Provisioning failed for good: the money back, somebody told, and a way to start over.
 
 use super::status::Draft;
-use super::{Decision, Effect, Input, Notice, ObservedRefund, notices, provisioning};
+use super::{Decision, Effect, Input, Notice, ObservedRefund, notices, provisioning, verification};
 use crate::api::ConditionStatus;
 use crate::api::conditions::REFUNDED;
+use crate::api::phase::TriggeredBy;
 use crate::api::tenant::Refund;
 
 pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = provisioning::start_over(input, "A retry was requested") {
         return decision;
+    }
+    if verification::came_late(input) {
+        return provisioning::begin_again(input, TriggeredBy::User, "The customer confirmed the e-mail address");
     }
     let run = input.tenant.run();
     let both = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];

@@ -3,6 +3,7 @@
 
 mod active;
 mod advice;
+mod courtesies;
 mod deleting;
 mod failed;
 mod identity;
@@ -11,7 +12,9 @@ mod observed;
 mod pending_payment;
 mod policy;
 mod provisioning;
+mod requested;
 mod status;
+mod verification;
 mod view;
 
 pub use advice::advice;
@@ -19,11 +22,11 @@ pub use observed::{
     Blame, Failure, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Samples,
     SessionState,
 };
-pub use policy::Policy;
+pub use policy::{EmailVerification, Policy};
 pub use view::{Claim, Credentials, View};
 
 use crate::api::tenant::{BillingMode, Provisioning};
-use crate::api::{Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
+use crate::api::{LinkKind, MailRequest, Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
 
 /// All that a decision rests on.
 #[derive(Clone, Copy, Debug)]
@@ -115,8 +118,16 @@ pub enum Effect {
 /// An e-mail or alert, sent once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Notice {
+    /// To the customer: a link that they asked for, or that their signup needs.
+    Link(MailRequest),
     /// To the customer: the account is ready.
     Welcome,
+    /// To the customer: the agreement on the processing of their data.
+    DataProcessingAgreement,
+    /// To the customer: how to ask the first question.
+    FirstQuestion,
+    /// To the customer: the setup is complete.
+    Congratulation,
     /// To ops: the welcome e-mail cannot be sent.
     WelcomeFailedAlert,
     /// To ops: provisioning failed, in the run that this token names.
@@ -133,7 +144,11 @@ impl Notice {
     /// The name under which it is written down as sent.
     pub fn key(&self) -> String {
         match self {
+            Self::Link(request) => request.to_string(),
             Self::Welcome => "welcome".into(),
+            Self::DataProcessingAgreement => "data-processing-agreement".into(),
+            Self::FirstQuestion => "first-question".into(),
+            Self::Congratulation => "congratulation".into(),
             Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
             Self::FailedAlert(run) => format!("failed-alert.{run}"),
             Self::FailedMail(run) => format!("failed-mail.{run}"),
@@ -141,6 +156,20 @@ impl Notice {
             Self::NamespaceMissingAlert(run) => format!("namespace-missing-alert.{run}"),
         }
     }
+
+    /// Whether an earlier one of this key need not be remembered once this was sent: a customer may ask for any number
+    /// of links.
+    pub fn supersedes(&self, key: &str) -> bool {
+        match self {
+            Self::Link(request) => is_link(key, request.kind),
+            _ => false,
+        }
+    }
+}
+
+/// Whether a notice of this key is a link of this kind.
+fn is_link(key: &str, kind: LinkKind) -> bool {
+    key.split('.').next() == Some(kind.name())
 }
 
 /// What should happen next. Total: every tenant in every state has an answer.
@@ -151,6 +180,13 @@ pub fn decide(input: &Input) -> Decision {
     if input.tenant.deleting {
         return deleting::decide(input);
     }
+    if let Some(decision) = requested::decide(input) {
+        return decision;
+    }
+    requested::retry(input, in_phase(input))
+}
+
+fn in_phase(input: &Input) -> Decision {
     match input.tenant.status.phase {
         None | Some(Phase::PendingPayment) => pending_payment::decide(input),
         Some(Phase::Provisioning) => provisioning::decide(input),

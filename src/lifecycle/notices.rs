@@ -19,3 +19,11 @@ pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {
 pub fn any_unsent(input: &Input, notices: &[Notice]) -> bool {
     notices.iter().any(|n| input.observed.unsent.contains_key(n))
 }
+
+/// The decision, with no longer a wait than this.
+pub fn wait_at_most(decision: Decision, limit: Option<i64>) -> Decision {
+    match (decision, limit) {
+        (Decision::Wait(wait), Some(limit)) => Decision::Wait(Some(wait.map_or(limit, |wait| wait.min(limit)))),
+        (decision, _) => decision,
+    }
+}

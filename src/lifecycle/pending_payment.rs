@@ -2,13 +2,17 @@
 
 use super::observed::{ObservedSession, ObservedSubscription, SessionState};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, ObservedBilling};
+use super::{Decision, Effect, Failure, Input, ObservedBilling, verification};
 use crate::api::conditions::{PAYMENT_RECEIVED, PLAN_FOUND};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Checkout;
 use crate::api::{ConditionStatus, Phase, Timestamp};
 
 pub fn decide(input: &Input) -> Decision {
+    verification::send(input, await_payment(input))
+}
+
+fn await_payment(input: &Input) -> Decision {
     if expired(input) {
         return Decision::Act(vec![Effect::DeleteTenant]);
     }
@@ -103,6 +107,9 @@ fn over(billing: &ObservedBilling) -> bool {
 
 /// Nobody is asked to pay for a tenant that there is no room for.
 fn open_checkout(input: &Input, attempt: u32) -> Decision {
+    if verification::before_payment(input) {
+        return verification::await_before_payment(begin_pending(input), until_signup_ends(input).max(1));
+    }
     let Some(why) = &input.observed.capacity_missing else {
         return Decision::Act(vec![Effect::OpenCheckout { attempt }]);
     };
@@ -150,6 +157,7 @@ fn begin_pending<'a>(input: &'a Input<'a>) -> Draft<'a> {
     if input.plan.is_some() {
         draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "The plan exists");
     }
+    verification::show(input, &mut draft);
     draft
 }
 
@@ -202,6 +210,9 @@ fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision
     draft.status.subscription = Some(subscription.map_or("manual".into(), |s| s.status.as_str().into()));
     draft.status.trial_ends_at = subscription.and_then(|s| s.trial_ends_at);
     draft.status.checkout = None;
+    if verification::missing(input) {
+        return verification::await_after_payment(input, draft);
+    }
     draft.status.paid_at = draft.status.paid_at.or(Some(input.now));
     draft.status.provisioning = Some(input.fresh_run());
     let by = if subscription.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };

@@ -1,5 +1,17 @@
 //! The settings of the lifecycle.
 
+/// Until when a customer who signed up must have proved to read the e-mail address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EmailVerification {
+    /// Before anything is set up. The payment is taken meanwhile.
+    #[default]
+    BeforeProvisioning,
+    /// Before there is a payment link.
+    BeforePayment,
+    /// Never.
+    Off,
+}
+
 /// Waits and limits, in seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -11,6 +23,14 @@ pub struct Policy {
     pub attempt_limit: i64,
     /// A signup that is not paid for after this long is removed.
     pub signup_ttl: i64,
+    /// Until when the e-mail address of a signup must be proved.
+    pub email_verification: EmailVerification,
+    /// A signup that is paid for, and whose address is not proved after this long, is Failed and refunded.
+    pub verification_limit: i64,
+    /// How long after Active a customer who has asked no question is reminded; 0 for never.
+    pub nudge_after: i64,
+    /// Whether customers get the data-processing agreement.
+    pub data_processing_agreement: bool,
     /// How often changes at Stripe are looked for without being told of them.
     pub resync: i64,
     /// How often everything at Stripe and Pinecone is compared.
@@ -36,6 +56,10 @@ impl Default for Policy {
             jitter_percent: 10,
             attempt_limit: 300,
             signup_ttl: 7 * 24 * 3600,
+            email_verification: EmailVerification::default(),
+            verification_limit: 7 * 24 * 3600,
+            nudge_after: 24 * 3600,
+            data_processing_agreement: false,
             resync: 600,
             full_resync: 3600,
             slow_after: 300,

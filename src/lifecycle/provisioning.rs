@@ -2,7 +2,7 @@
 
 use super::observed::Samples;
 use super::status::{Draft, Summary};
-use super::{Blame, Decision, Effect, Failure, Input, Notice, notices};
+use super::{Blame, Decision, Effect, Failure, Input, Notice, notices, verification};
 use crate::api::conditions::{
     API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT,
 };
@@ -26,6 +26,9 @@ pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = slow(input) {
         return decision;
     }
+    if let Some(decision) = hurry(input) {
+        return decision;
+    }
     if let Some(wait) = until_next_attempt(input) {
         return Decision::Wait(Some(until_slow(input).map_or(wait, |slow| slow.min(wait))));
     }
@@ -45,13 +48,27 @@ pub fn decide(input: &Input) -> Decision {
 
 /// A new value of the retry annotation starts a new run of attempts.
 pub fn start_over(input: &Input, reason: &str) -> Option<Decision> {
+    input.retry_asked().then(|| begin_again(input, TriggeredBy::Admin, reason))
+}
+
+/// A new run of attempts.
+pub fn begin_again(input: &Input, by: TriggeredBy, reason: &str) -> Decision {
+    let mut draft = Draft::new(input);
+    draft.status.provisioning = Some(input.fresh_run());
+    draft.enter(Phase::Provisioning, EventType::Provision, by, reason);
+    verification::show(input, &mut draft);
+    draft.summary(Summary::Reconciling, "Provisioning", reason);
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// A retry that is asked for while the next attempt is still to come: it begins now, and counts as it would have.
+fn hurry(input: &Input) -> Option<Decision> {
     if !input.retry_asked() {
         return None;
     }
     let mut draft = Draft::new(input);
-    draft.status.provisioning = Some(input.fresh_run());
-    draft.enter(Phase::Provisioning, EventType::Provision, TriggeredBy::Admin, reason);
-    draft.summary(Summary::Reconciling, "Provisioning", reason);
+    let run = draft.status.provisioning.get_or_insert_with(|| input.fresh_run());
+    (run.next_retry_at, run.retry_token) = (None, input.tenant.retry_token.clone());
     draft.changed()
 }
 

@@ -6,8 +6,9 @@ use kube::ResourceExt;
 
 use super::Notice;
 use crate::api::{
-    self, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant,
-    TenantSpec, TenantStatus, Timestamp,
+    self, EMAIL_LABEL, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest,
+    RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION,
+    VERIFIED_ANNOTATION, mail_requests, reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -61,6 +62,16 @@ pub struct View {
     pub force_delete: bool,
     /// Whether a deletion leaves everything as it is.
     pub keep_data: bool,
+    /// Whether the customer proved to read the present e-mail address.
+    pub email_verified: bool,
+    /// The e-mails that the customer asked for.
+    pub mail_requests: Vec<MailRequest>,
+    /// Whether the customer wants no e-mails beyond those that the service needs.
+    pub unsubscribed: bool,
+    /// Whether the customer has asked a question.
+    pub asked: bool,
+    /// When the customer completed the setup.
+    pub completed_at: Option<Timestamp>,
     /// Keys of the notices that were sent.
     pub sent: BTreeSet<String>,
     /// The spec.
@@ -73,6 +84,9 @@ impl View {
     /// Reads an object.
     pub fn of(tenant: &Tenant, credentials: Credentials) -> Self {
         let annotations = tenant.annotations();
+        let reached = |milestone| annotations.contains_key(&reached_annotation(milestone));
+        let address = tenant.labels().get(EMAIL_LABEL).filter(|_| credentials.labelled);
+        let verified = annotations.get(VERIFIED_ANNOTATION);
         Self {
             namespace: tenant.namespace().unwrap_or_default(),
             name: tenant.name_any(),
@@ -85,6 +99,11 @@ impl View {
             retry_token: annotations.get(RETRY_ANNOTATION).cloned(),
             force_delete: annotations.get(FORCE_DELETE_ANNOTATION).is_some_and(|v| v == "true"),
             keep_data: annotations.get(KEEP_DATA_ANNOTATION).is_some_and(|v| v == "true"),
+            email_verified: verified.is_some() && verified == address,
+            mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),
+            unsubscribed: annotations.get(UNSUBSCRIBED_ANNOTATION).is_some_and(|v| v == "true"),
+            asked: reached("sample-query") || reached("own-query"),
+            completed_at: api::reached_at(tenant, "completed"),
             sent: annotations
                 .get(SENT_ANNOTATION)
                 .map(|list| list.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect())

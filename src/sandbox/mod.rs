@@ -65,6 +65,8 @@ pub struct Shared {
     pub(crate) pinecone: pinecone::Index,
     pub(crate) mailbox: smtp::Mailbox,
     pub(crate) alerts: std::sync::Mutex<Vec<Value>>,
+    /// Every e-mail's template with values to look at.
+    pub(crate) previews: std::sync::Mutex<Value>,
     /// Counts what may have changed the state.
     pub(crate) changes: std::sync::atomic::AtomicU64,
 }
@@ -98,6 +100,7 @@ impl Sandbox {
             pinecone: pinecone::Index::new(pinecone_url.clone()),
             mailbox: smtp::Mailbox::default(),
             alerts: std::sync::Mutex::default(),
+            previews: std::sync::Mutex::default(),
             changes: std::sync::atomic::AtomicU64::new(0),
         });
         if let Some(folder) = &config.data {
@@ -131,6 +134,11 @@ impl Sandbox {
         self.state.stripe.set_webhook_url(url);
     }
 
+    /// Shows these e-mails, each with `name`, `subject`, `text` and `html`, on the page of templates.
+    pub fn show_templates(&self, previews: Value) {
+        *lock(&self.state.previews) = previews;
+    }
+
     /// Makes a price known to the Stripe stand-in.
     pub fn add_price(&self, id: &str, amount: i64, currency: &str) {
         self.state.stripe.add_price(id, amount, currency);
@@ -154,7 +162,8 @@ fn control_routes(state: Arc<Shared>) -> Router {
     Router::new()
         .route("/", get(mailbox_page))
         .route("/mailbox", get(mailbox_page))
-        .route("/_sandbox/mails", get(async |State(s): State<Arc<Shared>>| Json(s.mailbox.list())))
+        .route("/mail-templates", get(templates_page))
+        .route("/_sandbox/mails", get(async |State(s): State<Arc<Shared>>| Json(s.mailbox.shown())))
         .route("/_sandbox/alerts", get(list_alerts).post(add_alert))
         .route("/_sandbox/faults", post(faults::add).delete(faults::clear))
         .route("/_sandbox/requests", get(faults::log))
@@ -180,7 +189,20 @@ async fn add_alert(State(s): State<Arc<Shared>>, Json(alert): Json<Value>) -> St
 async fn mailbox_page(State(s): State<Arc<Shared>>) -> Html<String> {
     let template = include_str!("mailbox.html");
     let env = minijinja::Environment::new();
-    let page = env.render_named_str("mailbox.html", template, minijinja::context! { mails => s.mailbox.list() });
+    let page = env.render_named_str(
+        "mailbox.html",
+        template,
+        minijinja::context! { mails => s.mailbox.shown(), templates => false },
+    );
+    Html(page.unwrap_or_else(|e| e.to_string()))
+}
+
+/// The templates of our e-mails, with values to look at.
+async fn templates_page(State(s): State<Arc<Shared>>) -> Html<String> {
+    let template = include_str!("mailbox.html");
+    let mails = lock(&s.previews).clone();
+    let env = minijinja::Environment::new();
+    let page = env.render_named_str("mailbox.html", template, minijinja::context! { mails, templates => true });
     Html(page.unwrap_or_else(|e| e.to_string()))
 }
 

@@ -23,11 +23,38 @@ pub struct Received {
     data: String,
 }
 
+/// An e-mail as people see it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Shown {
+    #[serde(flatten)]
+    received: Received,
+    text: String,
+    html: String,
+    /// The addresses in the text.
+    links: Vec<String>,
+}
+
+impl Shown {
+    fn of(received: Received) -> Self {
+        let parsed = mail_parser::MessageParser::default().parse(received.data.as_bytes());
+        let body = |text: Option<std::borrow::Cow<str>>| text.unwrap_or_default().replace("\r\n", "\n");
+        let text = body(parsed.as_ref().and_then(|mail| mail.body_text(0)));
+        let html = body(parsed.as_ref().and_then(|mail| mail.body_html(0)));
+        let words = text.split_whitespace().filter(|word| word.starts_with("http://") || word.starts_with("https://"));
+        Self { links: words.map(str::to_owned).collect(), received, text, html }
+    }
+}
+
 /// The e-mails that came, oldest first.
 #[derive(Debug, Default)]
 pub struct Mailbox(Mutex<Vec<Received>>);
 
 impl Mailbox {
+    /// For people and tests.
+    pub(crate) fn shown(&self) -> Vec<Shown> {
+        self.list().into_iter().map(Shown::of).collect()
+    }
+
     pub(crate) fn list(&self) -> Vec<Received> {
         lock(&self.0).clone()
     }

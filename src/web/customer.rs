@@ -4,7 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::conditions::{
-    API_KEY_READY, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, get,
+    API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT, get,
+    is_true,
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
 
@@ -34,6 +35,10 @@ pub struct Progress {
     next_retry_at: Option<Timestamp>,
     /// The steps.
     steps: Vec<Step>,
+    /// The e-mail address, while it waits to be confirmed.
+    address_to_confirm: Option<String>,
+    /// Whether the customer may ask to try again now.
+    pub can_retry: bool,
 }
 
 /// One step.
@@ -60,6 +65,14 @@ const STEPS: [(&str, &str, &str, &str); 5] = [
     (WELCOME_EMAIL_SENT, "Welcome e-mail sent", "The welcome e-mail is next", "The welcome e-mail is delayed"),
 ];
 
+/// Only where the address has to be confirmed.
+const CONFIRMED: (&str, &str, &str, &str) = (
+    EMAIL_VERIFIED,
+    "Your e-mail address is confirmed",
+    "Open the link in the e-mail that we sent you",
+    "Open the link in the e-mail that we sent you",
+);
+
 fn step(
     (type_, done, waiting, delayed): (&'static str, &'static str, &'static str, &'static str),
     status: &TenantStatus,
@@ -72,9 +85,29 @@ fn step(
     Step { name: type_, status: state, message }
 }
 
+fn steps(status: &TenantStatus) -> Vec<Step> {
+    let confirmed = get(&status.conditions, EMAIL_VERIFIED).map(|_| CONFIRMED);
+    confirmed.into_iter().chain(STEPS).map(|s| step(s, status)).collect()
+}
+
+/// Whether the account waits for the customer to confirm the address.
+fn unconfirmed(status: &TenantStatus) -> bool {
+    let open = matches!(status.phase, Some(Phase::PendingPayment | Phase::Failed));
+    open && get(&status.conditions, EMAIL_VERIFIED).is_some_and(|c| c.status != ConditionStatus::True)
+}
+
+/// Where it failed, or takes longer than is normal.
+fn can_retry(status: &TenantStatus) -> bool {
+    match status.phase {
+        Some(Phase::Failed) => !unconfirmed(status),
+        Some(Phase::Provisioning) => is_true(&status.conditions, SLOW),
+        _ => false,
+    }
+}
+
 /// Waiting that nobody need worry about.
 fn ordinary(reason: &str) -> bool {
-    matches!(reason, "AwaitingPayment" | "PaymentProcessing" | "AwaitingApproval" | "Pending")
+    matches!(reason, "AwaitingPayment" | "AwaitingVerification" | "PaymentProcessing" | "AwaitingApproval" | "Pending")
 }
 
 /// What is going on, in one sentence.
@@ -89,6 +122,12 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
         (Some(Phase::PendingPayment), Some("CapacityMissing")) => {
             "We are making room for new accounts. You can pay as soon as yours can be set up."
         }
+        (Some(Phase::PendingPayment), Some("AwaitingVerification")) => {
+            "Please confirm your e-mail address. You can pay right after."
+        }
+        (Some(Phase::PendingPayment), Some("Paid" | "TrialStarted" | "Approved")) => {
+            "Please confirm your e-mail address. Your account is set up right after."
+        }
         (Some(Phase::PendingPayment), _) if status.checkout.is_some() => "Please complete your payment.",
         (Some(Phase::PendingPayment), _) => "Your payment link is being prepared.",
         (Some(Phase::Provisioning), _) => {
@@ -101,6 +140,9 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
         }
         (Some(Phase::Active | Phase::Upgrading | Phase::Downgrading), _) => "Your account is ready.",
         (Some(Phase::Suspended), _) => "Your account is suspended.",
+        (Some(Phase::Failed), _) if unconfirmed(status) => {
+            "Your e-mail address was not confirmed in time, so your account was not set up. You are not charged. Ask for a new confirmation e-mail to go on."
+        }
         (Some(Phase::Failed), _) => {
             "We could not set up your account. Our engineers have been told, and you will not be charged until it works."
         }
@@ -110,6 +152,11 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
 }
 
 impl Progress {
+    /// Whether the customer still has to confirm the e-mail address.
+    pub fn awaits_confirmation(&self) -> bool {
+        self.address_to_confirm.is_some()
+    }
+
     pub fn of(tenant: &Tenant) -> Self {
         let status = tenant.status.clone().unwrap_or_default();
         Self {
@@ -118,7 +165,9 @@ impl Progress {
             plan: tenant.spec.plan.clone(),
             phase: status.phase,
             message: sentence(&status),
-            steps: STEPS.map(|s| step(s, &status)).into(),
+            steps: steps(&status),
+            address_to_confirm: unconfirmed(&status).then(|| tenant.spec.admin_email.clone()),
+            can_retry: can_retry(&status),
             checkout_url: status.checkout.map(|c| c.url),
             trial_ends_at: status.trial_ends_at,
             attempts: status.provisioning.as_ref().map_or(0, |p| p.attempts),

@@ -5,6 +5,7 @@ mod customer;
 mod directory;
 mod hints;
 mod limits;
+mod links;
 mod openapi;
 mod pages;
 mod password;
@@ -28,7 +29,8 @@ use axum_client_ip::ClientIpSource;
 use futures::{Future, FutureExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -38,6 +40,8 @@ use crate::operator_keys::IdentityKey;
 use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::Pinecone;
 use crate::telemetry::Metrics;
+
+use problem::Problem;
 
 pub use limits::parse_source;
 pub use pages::Brand;
@@ -120,9 +124,34 @@ impl App {
     }
 
     /// Changes a Tenant of the signup namespace.
-    async fn patch_tenant(&self, name: &str, change: serde_json::Value) -> Result<Tenant, kube::Error> {
+    async fn patch_tenant(&self, name: &str, change: Value) -> Result<Tenant, kube::Error> {
         let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
         self.tenants().patch(name, &params, &Patch::Merge(change)).await
+    }
+
+    /// Changes a Tenant as it is at this moment: `change` answers the patch for what it sees, and sees it again where
+    /// somebody else wrote meanwhile. None when it leaves the Tenant as it is.
+    async fn change_tenant(
+        &self,
+        tenant: &Tenant,
+        change: impl Fn(&Tenant) -> Result<Option<Value>, Problem>,
+    ) -> Result<Option<Tenant>, Problem> {
+        let name = tenant.name_any();
+        let mut tenant = tenant.clone();
+        for _ in 0..5 {
+            let Some(mut patch) = change(&tenant)? else { return Ok(None) };
+            patch["metadata"]["uid"] = json!(tenant.uid());
+            patch["metadata"]["resourceVersion"] = json!(tenant.resource_version());
+            match self.patch_tenant(&name, patch).await {
+                Err(kube::Error::Api(e)) if e.code == 409 => {
+                    let there = self.tenants().get_opt(&name).await?;
+                    // A namesake is somebody else.
+                    tenant = there.filter(|t| t.uid() == tenant.uid()).ok_or_else(Problem::not_found)?;
+                }
+                patched => return Ok(Some(patched?)),
+            }
+        }
+        Err(Problem::unavailable())
     }
 
     fn secrets(&self) -> Api<Secret> {

@@ -23,11 +23,16 @@ const WAITING: usize = 16;
 /// The field of the login Secret with the hash.
 pub const HASH_FIELD: &str = "password-hash";
 /// Wrong passwords of one account in a window of time, as `count@start`; kept where all replicas see it.
-const TRIES_ANNOTATION: &str = "tenant-operator.dev/password-tries";
+pub const TRIES_ANNOTATION: &str = "tenant-operator.dev/password-tries";
 /// Wrong passwords allowed in a window.
 const TRIES: u32 = 10;
 /// The window, in seconds.
 const WINDOW: i64 = 900;
+
+/// Whether it may be a password.
+pub fn acceptable(password: &str) -> bool {
+    password.chars().count() >= 8 && password.len() <= 256
+}
 
 /// Hashes and verifies.
 #[derive(Debug)]

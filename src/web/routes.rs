@@ -18,7 +18,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::api::{documents, keys, query, usage};
-use super::{App, openapi, pages, problem, setup, signup, tenant, webhooks};
+use super::{App, links, openapi, pages, problem, setup, signup, tenant, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -37,6 +37,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::Doc::openapi())
         .routes(routes!(signup::signup))
+        .routes(routes!(links::verify_email))
+        .routes(routes!(tenant::verification_email))
         .routes(routes!(tenant::show))
         .routes(routes!(tenant::ticket))
         .routes(routes!(setup::show))
@@ -66,6 +68,15 @@ fn site() -> Router<Arc<App>> {
         .route("/onboarding/success", to("/account"))
         .route("/login", get(pages::login::show).post(pages::login::submit))
         .route("/logout", post(pages::login::leave))
+        .route("/login/mail", get(pages::links::ask_login).post(pages::links::send_login))
+        .route("/login/link", get(pages::links::login).post(pages::links::login_submit))
+        .route("/password/forgot", get(pages::links::ask_reset).post(pages::links::send_reset))
+        .route("/password/new", get(pages::password::show).post(pages::password::submit))
+        // `POST /verify-email` is the API's, and sends browsers here.
+        .route("/verify-email", get(pages::links::verify))
+        .route("/unsubscribe", get(pages::links::unsubscribe).post(pages::links::unsubscribe_submit))
+        .route("/account/verify-email", post(pages::links::resend))
+        .route("/account/retry", post(pages::account::retry))
         .route("/account", get(pages::account::show))
         .route("/account/events", get(pages::account::events))
         .route("/account/ask", post(pages::account::ask))

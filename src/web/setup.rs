@@ -15,10 +15,9 @@ use super::api::query;
 use super::customer::sentence;
 use super::directory::Served;
 use super::problem::{Problem, ProblemBody};
-use crate::api::{MILESTONES, Phase, Tenant, Timestamp, reached_annotation};
+use crate::api::{MILESTONES, Phase, SAMPLE_QUESTION, Tenant, Timestamp, reached_annotation, reached_at};
 use crate::rag::Answer;
 
-const SAMPLE_QUESTION: &str = "What is RAG?";
 /// The steps, by the milestone that completes each.
 const STEPS: [(&str, &str); 3] = [
     ("sample-query", "Ask a first question"),
@@ -51,22 +50,18 @@ pub struct SetupStep {
     done: bool,
 }
 
-/// When a milestone was reached first.
-fn when(tenant: &Tenant, milestone: &str) -> Option<Timestamp> {
-    let text = tenant.annotations().get(&reached_annotation(milestone))?;
-    serde_json::from_value(json!(text)).ok()
-}
-
 impl Setup {
     /// Of a tenant.
     pub fn of(tenant: &Tenant) -> Self {
-        let steps: Vec<_> =
-            STEPS.iter().map(|(name, title)| SetupStep { name, title, done: when(tenant, name).is_some() }).collect();
+        let steps: Vec<_> = STEPS
+            .iter()
+            .map(|(name, title)| SetupStep { name, title, done: reached_at(tenant, name).is_some() })
+            .collect();
         let done = steps.iter().filter(|step| step.done).count();
         Self {
             completion_percentage: done * 100 / STEPS.len(),
             next_step: steps.iter().find(|step| !step.done).map(|step| step.name),
-            completed_at: when(tenant, "completed"),
+            completed_at: reached_at(tenant, "completed"),
             steps,
         }
     }
@@ -80,7 +75,7 @@ impl Setup {
 /// Notes a milestone with its time, the first time that it is reached. It is of use, and not worth an error to a customer.
 pub async fn reached(app: &App, tenant: &Tenant, milestone: &'static str) {
     debug_assert!(MILESTONES.contains(&milestone));
-    if when(tenant, milestone).is_some() {
+    if reached_at(tenant, milestone).is_some() {
         return;
     }
     let at = Timestamp::now();

@@ -11,22 +11,21 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum_client_ip::ClientIp;
-use futures::TryStreamExt;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, ObjectMeta, PostParams};
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
 use kube::{Api, ResourceExt};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
+use super::customer::Progress;
 use super::limits::network;
 use super::pages::{self, wants_page};
-use super::password::HASH_FIELD;
+use super::password::{HASH_FIELD, acceptable};
 use super::problem::{Problem, ProblemBody};
+use crate::api::conditions::{PAYMENT_RECEIVED, get};
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
     COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant, TenantSpec,
@@ -144,7 +143,7 @@ fn check(form: &SignupForm) -> Result<String, Problem> {
     if company.is_empty() || company.chars().count() > 120 || company.chars().any(is_hidden) {
         fields.insert("company_name", "must have 1 to 120 visible characters".into());
     }
-    if form.password.chars().count() < 8 || form.password.len() > 256 {
+    if !acceptable(&form.password) {
         fields.insert("password", "must have 8 to 256 characters".into());
     }
     if !form.accept_terms {
@@ -199,8 +198,7 @@ pub async fn enroll(
     let email = check(&form)?;
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());
     for_sale(app, &plan).await?;
-    let hash = app.identity.email_hash(&email);
-    let name = format!("t-{hash}");
+    let (hash, name) = (app.identity.email_hash(&email), app.signup_name(&email));
     let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}"));
     if app.tenants().list_metadata(&same_address).await?.items.iter().any(|t| t.name_any() != name) {
         // As slow as a wrong password, so that nobody learns which of the two it was.
@@ -222,6 +220,13 @@ pub async fn enroll(
         tracing::info!(target: "audit", event = "signup", tenant = name, trace_id, %client, request_id = record.request_id, plan = tenant.spec.plan);
     }
     Ok((tenant, new))
+}
+
+impl App {
+    /// The name of the Tenant that signs up with this address: the API server lets nobody make it twice.
+    pub fn signup_name(&self, email: &str) -> String {
+        format!("t-{}", self.identity.email_hash(email))
+    }
 }
 
 /// Who signed up, and by which request.
@@ -320,14 +325,24 @@ async fn change_plan(app: &App, tenant: &Tenant, plan: &str) -> Result<Tenant, P
 }
 
 async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Problem> {
-    let name = tenant.name_any();
-    let link = payment_link(app, &name, tenant.metadata.generation);
-    let link = tokio::time::timeout(app.config.checkout_wait, link).await.unwrap_or(None);
+    let known = app.wait_until(&tenant.name_any(), |there| next_step(there, tenant.metadata.generation)).await;
+    let link = known.as_ref().and_then(|next| next.link.clone());
     let id = tenant.tenant_id();
-    let (status, message) = match (&link, new) {
-        (Some(_), true) => (StatusCode::CREATED, "Open checkout_url to pay. Your account is set up right after."),
-        (Some(_), false) => (StatusCode::OK, "Welcome back. Open checkout_url to finish your signup."),
-        (None, _) => (StatusCode::ACCEPTED, "Your signup is saved. The payment link follows at progress_url."),
+    let status = match (&link, new) {
+        (Some(_), true) => StatusCode::CREATED,
+        (Some(_), false) => StatusCode::OK,
+        (None, _) => StatusCode::ACCEPTED,
+    };
+    let message = match (&link, known.is_some_and(|next| next.confirm), new) {
+        (Some(_), true, _) => {
+            "Open checkout_url to pay, and the link in our e-mail to confirm your address. Your account is set up right after."
+        }
+        (Some(_), false, true) => "Open checkout_url to pay. Your account is set up right after.",
+        (Some(_), false, false) => "Welcome back. Open checkout_url to finish your signup.",
+        (None, true, _) => {
+            "Open the link in our e-mail to confirm your address. The payment link follows at progress_url."
+        }
+        (None, false, _) => "Your signup is saved. The payment link follows at progress_url.",
     };
     let body = SignupAnswer {
         tenant_id: id.into(),
@@ -340,20 +355,19 @@ async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Probl
     Ok((status, Json(body)).into_response())
 }
 
-/// Waits for the controller's payment link for the spec as it is now, or later.
-async fn payment_link(app: &App, name: &str, generation: Option<i64>) -> Option<String> {
-    let mut changes = std::pin::pin!(watch_object(app.tenants(), name).default_backoff());
-    loop {
-        match changes.try_next().await {
-            Ok(Some(Some(tenant))) => {
-                let current = tenant.status.filter(|s| s.observed_generation >= generation);
-                if let Some(checkout) = current.and_then(|s| s.checkout) {
-                    return Some(checkout.url);
-                }
-            }
-            Ok(None) => return None,
-            // The backoff is the stream's.
-            Ok(Some(None)) | Err(_) => {}
-        }
-    }
+/// What the customer has to do next.
+struct NextStep {
+    /// Where to pay.
+    link: Option<String>,
+    /// Whether to confirm the e-mail address.
+    confirm: bool,
+}
+
+/// That, for the spec as it is now or later: the controller's payment link, or that it wants the address confirmed first.
+fn next_step(tenant: &Tenant, generation: Option<i64>) -> Option<NextStep> {
+    let status = tenant.status.as_ref().filter(|s| s.observed_generation >= generation)?;
+    let confirm = Progress::of(tenant).awaits_confirmation();
+    let link = status.checkout.as_ref().map(|checkout| checkout.url.clone());
+    let first = get(&status.conditions, PAYMENT_RECEIVED).is_some_and(|c| c.reason == "AwaitingVerification");
+    (link.is_some() || first).then_some(NextStep { link, confirm })
 }

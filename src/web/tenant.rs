@@ -19,8 +19,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::App;
 use super::customer::Progress;
+use super::links::SPACING;
 use super::problem::{Problem, ProblemBody};
 use super::tokens::TICKET_LIFE;
+use crate::api::{LinkKind, Tenant};
 
 /// A stream ends after this long; the client connects again.
 const STREAM_LIMIT: Duration = Duration::from_mins(15);
@@ -94,10 +96,53 @@ pub async fn events(
     stream_of(&app, &tenant)
 }
 
+/// Sends the confirmation e-mail again.
+#[utoipa::path(
+    post, path = "/tenant/{id}/verification-email", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id")),
+    security(("signup_token" = [])),
+    responses((status = 202, body = Requested), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 429, body = ProblemBody))
+)]
+pub async fn verification_email(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<Requested>), Problem> {
+    let tenant = app.by_token(&headers, &id).await?;
+    if !Progress::of(&tenant).awaits_confirmation() {
+        let detail = "The e-mail address of this account needs no confirmation.";
+        return Err(Problem::new(StatusCode::CONFLICT, "not_needed", detail));
+    }
+    if !app.request_link(&tenant, LinkKind::VerifyEmail).await? {
+        return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
+    }
+    Ok((StatusCode::ACCEPTED, Json(Requested { message: "The e-mail is on its way." })))
+}
+
+/// Something that was asked for.
+#[derive(Serialize, ToSchema)]
+pub struct Requested {
+    /// In words.
+    message: &'static str,
+}
+
+impl App {
+    /// Waits a little until a tenant shows something.
+    pub async fn wait_until<T>(&self, name: &str, shows: impl Fn(&Tenant) -> Option<T>) -> Option<T> {
+        let changes = watch_object(self.tenants(), name).default_backoff();
+        // What cannot be read now is read again: the backoff is the stream's.
+        let seen =
+            changes.filter_map(|change| std::future::ready(change.ok().flatten().and_then(|tenant| shows(&tenant))));
+        let mut seen = std::pin::pin!(seen);
+        tokio::time::timeout(self.config.checkout_wait, seen.next()).await.unwrap_or(None)
+    }
+}
+
 /// The stream of a tenant's progress.
 pub fn stream_of(
     app: &App,
-    tenant: &crate::api::Tenant,
+    tenant: &Tenant,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
     let uid = tenant.uid().unwrap_or_default();
     let place = app.streams.enter(&uid)?;
@@ -105,7 +150,7 @@ pub fn stream_of(
     let events = changes.filter_map(move |change| {
         let _held = &place;
         // A namesake that was made meanwhile is somebody else.
-        let same = |t: &crate::api::Tenant| t.uid().as_deref() == Some(uid.as_str());
+        let same = |t: &Tenant| t.uid().as_deref() == Some(uid.as_str());
         let event = match change {
             Ok(Some(tenant)) if same(&tenant) => {
                 let version = tenant.resource_version().unwrap_or_default();

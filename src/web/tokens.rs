@@ -5,9 +5,20 @@ use axum::http::{HeaderMap, header};
 use super::App;
 use super::problem::Problem;
 use crate::api::{Tenant, Timestamp};
+use crate::links::parts;
 
 /// How long a ticket for the event stream is good, in seconds.
 pub const TICKET_LIFE: i64 = 60;
+
+/// What a ticket or a session opens.
+pub struct Pass {
+    /// The Tenant's name.
+    pub name: String,
+    /// Its uid: a namesake is somebody else.
+    pub uid: String,
+    /// Until when.
+    pub until: Timestamp,
+}
 
 impl App {
     /// The token of a signup.
@@ -18,9 +29,22 @@ impl App {
 
     /// A ticket for the event stream, which a browser's `EventSource` can only send in the URL; so it is short-lived.
     pub fn ticket(&self, tenant: &Tenant) -> String {
+        self.pass("ticket", tenant, Timestamp::now().plus(TICKET_LIFE))
+    }
+
+    /// What opens a tenant for a purpose until a moment.
+    pub fn pass(&self, purpose: &str, tenant: &Tenant, until: Timestamp) -> String {
         let (name, uid) = (tenant.place().name, tenant.metadata.uid.as_deref().unwrap_or_default());
-        let until = (Timestamp::now().as_second() + TICKET_LIFE).to_string();
-        format!("{name}.{uid}.{until}.{}", self.identity.seal("ticket", &[name, uid, &until]))
+        let until = until.as_second().to_string();
+        format!("{name}.{uid}.{until}.{}", self.identity.seal(purpose, &[name, uid, &until]))
+    }
+
+    /// What a pass opens, if it is one of ours for this purpose and its time is not over.
+    pub fn open_pass(&self, purpose: &str, text: &str) -> Option<Pass> {
+        let [name, uid, until, seal] = parts(text)?;
+        let valid = until.parse().ok().map(Timestamp::from_second).filter(|until| Timestamp::now() < *until)?;
+        let sealed = self.identity.is_sealed(purpose, &[name, uid, until], seal);
+        sealed.then(|| Pass { name: name.into(), uid: uid.into(), until: valid })
     }
 
     /// The tenant that the bearer's token opens, if it is the one that was asked for.
@@ -33,10 +57,8 @@ impl App {
 
     /// The tenant that a ticket opens.
     pub async fn by_ticket(&self, ticket: &str, id: &str) -> Result<Tenant, Problem> {
-        let [name, uid, until, seal] = parts(ticket).ok_or_else(Problem::not_found)?;
-        let valid = until.parse().is_ok_and(|until: i64| Timestamp::now().as_second() <= until);
-        let sealed = self.identity.is_sealed("ticket", &[name, uid, until], seal);
-        self.opened(sealed && valid, name, uid, id).await
+        let pass = self.open_pass("ticket", ticket).ok_or_else(Problem::not_found)?;
+        self.opened(true, &pass.name, &pass.uid, id).await
     }
 
     async fn opened(&self, proven: bool, name: &str, uid: &str, id: &str) -> Result<Tenant, Problem> {
@@ -47,11 +69,4 @@ impl App {
         let same = tenant.metadata.uid.as_deref() == Some(uid) && tenant.tenant_id() == id;
         if same { Ok(tenant) } else { Err(Problem::not_found()) }
     }
-}
-
-/// The parts of a token. Only the first, an object's name, may hold dots.
-pub fn parts<const N: usize>(token: &str) -> Option<[&str; N]> {
-    let mut parts: Vec<&str> = token.rsplitn(N, '.').collect();
-    parts.reverse();
-    parts.try_into().ok()
 }

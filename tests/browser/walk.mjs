@@ -6,7 +6,7 @@ import { createRequire } from "node:module";
 import { HtmlValidate } from "html-validate";
 import { chromium } from "playwright-core";
 
-const { WEB_URL, OUT, PDF } = process.env;
+const { WEB_URL, SANDBOX_URL, OUT, PDF } = process.env;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const validate = new HtmlValidate({ extends: ["html-validate:recommended"], rules: { "void-style": "off", "no-trailing-whitespace": "off", "long-title": "off", "no-implicit-button-type": "off", "prefer-native-element": "off" } });
 
@@ -74,6 +74,17 @@ async function ask(page, question, wanted) {
   await page.locator("[data-text]", { hasText: wanted }).waitFor();
 }
 
+// The link in the last e-mail to somebody whose subject begins so.
+async function mailed(to, subject) {
+  for (let tries = 0; tries < 300; tries += 1) {
+    const mails = await (await fetch(`${SANDBOX_URL}/_sandbox/mails`)).json();
+    const mail = mails.findLast((m) => m.to === to && m.subject.startsWith(subject));
+    if (mail) return mail.links[0];
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  throw new Error(`no e-mail ${subject} to ${to}`);
+}
+
 const customer = { email: `walk-${process.pid}@example.com`, company: "Analytical Engines Ltd", password: "correct horse battery" };
 
 async function withScript() {
@@ -112,7 +123,21 @@ async function withScript() {
   await page.getByText("Your card was declined.").waitFor();
   await pay(page, "4242424242424242");
   await page.waitForURL(`${WEB_URL}/account`);
+  await page.getByRole("heading", { name: "Please confirm your e-mail address" }).waitFor();
+  await page.getByRole("button", { name: "Send it again" }).click();
+  await page.getByText("One was sent a moment ago").waitFor();
+  await judge(page, "check-your-mail");
+  const confirm = await mailed(customer.email, "Confirm your e-mail");
+  // Another browser asks for a click, the customer's own does not.
+  const phone = await open({});
+  await phone.goto(confirm);
+  await judge(phone, "confirm");
+  await phone.getByRole("button", { name: "Confirm my address" }).click();
+  await phone.getByText("Log in to go on").waitFor();
+  await judge(phone, "confirmed");
   await page.locator("#ask").waitFor();
+  await page.goto(confirm);
+  check(page.url().endsWith("/account"), page.url());
   await judge(page, "account");
 
   await ask(page, "What is RAG?", "retrieval-augmented generation");
@@ -148,8 +173,24 @@ async function withScript() {
   await page.getByText("is wrong").waitFor();
   complaints = complaints.filter((c) => !c.includes("401 (Unauthorized)"));
   await judge(page, "login");
-  await page.fill("#password", customer.password);
+  await page.getByRole("link", { name: "Log in by e-mail" }).click();
+  await judge(page, "login-by-mail");
+  await page.fill("#email", customer.email);
+  await page.getByRole("button", { name: "Send me a link" }).click();
+  await page.getByText("an e-mail is on its way").waitFor();
+  await page.goto(await mailed(customer.email, "Log in to"));
   await page.getByRole("main").getByRole("button", { name: "Log in" }).click();
+  await page.getByText("100 % done").waitFor();
+  await page.getByRole("button", { name: "Log out" }).click();
+  await page.getByRole("link", { name: "Forgot your password?" }).click();
+  await page.fill("#email", customer.email);
+  await page.getByRole("button", { name: "Send me a link" }).click();
+  await page.getByText("an e-mail is on its way").waitFor();
+  await page.goto(await mailed(customer.email, "Set a new password"));
+  await judge(page, "new-password");
+  customer.password = "an even better horse";
+  await page.fill("#password", customer.password);
+  await page.getByRole("button", { name: "Save the password" }).click();
   await page.getByText("100 % done").waitFor();
   check(!complaints.length, complaints.join("\n"));
 }

@@ -1,77 +1,10 @@
 //! The pages under attack; how they look and work is judged by a browser in `tests/browser`.
 
-use reqwest::Response;
 use serde_json::json;
 use tenant_operator::api::Phase;
 
 use crate::support::World;
-
-/// A visitor: keeps cookies as a browser does, and nothing else.
-struct Visitor<'a> {
-    world: &'a World,
-    cookies: Vec<(String, String)>,
-}
-
-const PASSWORD: &str = "correct horse battery";
-
-impl<'a> Visitor<'a> {
-    fn new(world: &'a World) -> Self {
-        Self { world, cookies: Vec::new() }
-    }
-
-    fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        let cookies: Vec<_> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let request = self.world.http.request(method, format!("{}{path}", self.world.web));
-        request.header("accept", "text/html").header("cookie", cookies.join("; "))
-    }
-
-    fn keep(&mut self, response: &Response) {
-        for cookie in response.headers().get_all("set-cookie") {
-            let text = cookie.to_str().expect("text");
-            let (name, value) = text.split(';').next().and_then(|pair| pair.split_once('=')).expect("a cookie");
-            self.cookies.retain(|(there, _)| there != name);
-            if !value.is_empty() {
-                self.cookies.push((name.into(), value.into()));
-            }
-        }
-    }
-
-    async fn get(&mut self, path: &str) -> (u16, String) {
-        let response = self.request(reqwest::Method::GET, path).send().await.expect("it answers");
-        self.keep(&response);
-        (response.status().as_u16(), response.text().await.expect("text"))
-    }
-
-    /// Where a form leads: status, place, and the page.
-    async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> (u16, String, String) {
-        let response = self.request(reqwest::Method::POST, path).form(fields).send().await.expect("it answers");
-        self.keep(&response);
-        let place = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        (response.status().as_u16(), place, response.text().await.expect("text"))
-    }
-
-    /// The token of the forms of a page.
-    async fn csrf(&mut self, path: &str) -> String {
-        let (_, page) = self.get(path).await;
-        let rest = page.split("name=\"csrf\" value=\"").nth(1).expect("a form");
-        rest.split('"').next().expect("a token").to_owned()
-    }
-
-    async fn sign_up(&mut self, email: &str, company: &str) -> String {
-        let csrf = self.csrf("/signup").await;
-        let fields = [
-            ("csrf", &*csrf),
-            ("email", email),
-            ("company_name", company),
-            ("password", PASSWORD),
-            ("accept_terms", "on"),
-        ];
-        let (status, place, page) = self.post("/signup", &fields).await;
-        assert_eq!((status, &*place), (303, "/account"), "{page}");
-        let session = self.cookies.iter().find(|(name, _)| name == "session").expect("a session");
-        session.1.split('.').next().expect("a name").to_owned()
-    }
-}
+use crate::visitor::{PASSWORD, Visitor};
 
 async fn start(name: &str) -> World {
     let mut world = World::start(name).await;

@@ -230,6 +230,8 @@ impl World {
             "--full-resync=3",
             "--lease-duration=3",
             "--attempt-limit=20",
+            // Tests of other things need not read mail; those of this turn it on.
+            "--email-verification=off",
         ];
         Self {
             client,
@@ -467,6 +469,21 @@ impl World {
             .filter(|id| id.contains(&format!(".{key}")))
             .collect();
         ids.len()
+    }
+
+    /// The addresses in the last e-mail to somebody whose subject begins so.
+    pub async fn mail_links(&self, to: &str, subject: &str) -> Vec<String> {
+        let start = Instant::now();
+        loop {
+            let mails = self.sandbox_get("/_sandbox/mails").await;
+            let ours = |m: &&Value| m["to"] == to && m["subject"].as_str().is_some_and(|s| s.starts_with(subject));
+            if let Some(mail) = mails.as_array().into_iter().flatten().rfind(ours) {
+                let links = mail["links"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                return links.map(str::to_owned).collect();
+            }
+            assert!(start.elapsed() < LIMIT, "no e-mail {subject:?} to {to}: {mails:#}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     /// One namespace, Secret, customer, subscription and welcome mail, whatever happened on the way.

@@ -95,6 +95,11 @@ impl Case {
             retry_token: None,
             force_delete: false,
             keep_data: false,
+            email_verified: false,
+            mail_requests: Vec::new(),
+            unsubscribed: false,
+            asked: false,
+            completed_at: None,
             sent: BTreeSet::new(),
             spec,
             status,
@@ -110,6 +115,12 @@ impl Case {
     pub fn signed_up(mut self) -> Self {
         self.view.spec.login = Some(Login { secret_name: "t1-login".into() });
         self
+    }
+
+    /// That has confirmed the e-mail address.
+    pub fn confirmed(mut self) -> Self {
+        self.view.email_verified = true;
+        self.signed_up()
     }
 
     pub fn sent(mut self, notice: &Notice) -> Self {

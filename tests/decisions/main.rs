@@ -8,3 +8,4 @@ mod identity;
 mod pending_payment;
 mod provisioning;
 mod sweep;
+mod verification;

@@ -195,7 +195,7 @@ fn a_signups_link_is_looked_at_when_the_signup_ends_and_a_manifests_when_the_lin
         case.policy.signup_ttl = 100;
         case.after_record()
     };
-    assert_eq!(wait(waiting().signed_up()), Decision::Wait(Some(41)), "created 60 s ago, it may live 100");
+    assert_eq!(wait(waiting().confirmed()), Decision::Wait(Some(41)), "created 60 s ago, it may live 100");
     assert_eq!(wait(waiting()), Decision::Wait(Some(3600)));
     let at_its_limit = |ttl: i64| {
         let mut case = waiting().signed_up().billing(None, Some(session(SessionState::Open, 1)));

@@ -1,10 +1,10 @@
 //! Every phase with every combination of observations: there is always an answer, always the same one, and it always
 //! moves on.
 
-use tenant_operator::api::Phase;
+use tenant_operator::api::{LinkKind, MailRequest, Phase, Timestamp};
 use tenant_operator::lifecycle::{Claim, Decision, Effect, Notice, ObservedRefund, Samples, SessionState};
 
-use crate::case::{Case, failure, operator_fault, outage, session, subscription};
+use crate::case::{Case, NOW, failure, operator_fault, outage, session, subscription};
 
 const PHASES: [Option<Phase>; 10] = [
     None,
@@ -25,10 +25,18 @@ type Change = fn(&mut Case);
 fn aspects() -> Vec<Vec<Change>> {
     vec![
         vec![|_| {}, |c| c.plan = None],
-        vec![|_| {}, |c| *c = c.clone().manual(true), |c| *c = c.clone().manual(false), |c| *c = c.clone().signed_up()],
+        vec![
+            |_| {},
+            |c| *c = c.clone().manual(true),
+            |c| *c = c.clone().manual(false),
+            |c| *c = c.clone().signed_up(),
+            |c| *c = c.clone().confirmed(),
+        ],
         vec![|_| {}, |c| c.view.deleting = true],
         vec![|_| {}, |c| c.view.finalizer = false],
-        vec![|_| {}, |c| c.view.retry_token = Some("again".into())],
+        vec![|_| {}, |c| c.view.retry_token = Some("again".into()), |c| {
+            c.view.mail_requests = vec![MailRequest { kind: LinkKind::LoginLink, at: Timestamp::from_second(NOW) }];
+        }],
         vec![
             |_| {},
             |c| c.observed.failure = Some(failure("SampleData", true)),

@@ -7,6 +7,8 @@ mod world;
 use stateright::{Checker, Model};
 use tenant_operator::api::tenant::BillingMode;
 
+use tenant_operator::lifecycle::EmailVerification;
+
 use mistakes::Mistake;
 use world::{Budget, Small};
 
@@ -47,6 +49,16 @@ fn a_provider_that_stays_broken_and_a_retry_after_it() {
         "Stripe, a broken provider, refund, retry",
         Small { broken: true, ..Small::new(BillingMode::Stripe, budget) },
     );
+}
+
+#[test]
+fn a_signup_that_confirms_its_address_before_or_after_the_payment() {
+    let budget = Budget { crashes: 1, faults: 1, stale: 1, webhooks: 1, ..Budget::default() };
+    for email_verification in [EmailVerification::BeforeProvisioning, EmailVerification::BeforePayment] {
+        let mut model = Small { login: true, ..Small::new(BillingMode::Stripe, budget) };
+        model.policy.email_verification = email_verification;
+        explore(&format!("Stripe, {email_verification:?}"), model);
+    }
 }
 
 #[test]
@@ -99,10 +111,16 @@ fn seeded_mistakes_are_caught() {
         (Mistake::AlertForgotten, broken, STABLE),
         (Mistake::FailedMailForgotten, broken, STABLE),
         (Mistake::RetryIgnored, broken, STABLE),
+        (Mistake::ConfirmationAssumed, plain, "nothing is set up for an address that nobody confirmed"),
+        (Mistake::ConfirmationForgotten, plain, STABLE),
     ];
     for (mistake, budget, property) in cases {
-        let model =
-            Small { mistake: Some(mistake), broken: budget.repairs > 0, ..Small::new(BillingMode::Stripe, budget) };
+        let model = Small {
+            mistake: Some(mistake),
+            broken: budget.repairs > 0,
+            login: matches!(mistake, Mistake::ConfirmationAssumed | Mistake::ConfirmationForgotten),
+            ..Small::new(BillingMode::Stripe, budget)
+        };
         let checker = model
             .checker()
             .threads(2)

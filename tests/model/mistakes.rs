@@ -51,6 +51,10 @@ pub enum Mistake {
     AttemptNotNumbered,
     /// A retry is not heard.
     RetryIgnored,
+    /// The e-mail address counts as confirmed.
+    ConfirmationAssumed,
+    /// The confirmation e-mail is not sent.
+    ConfirmationForgotten,
     /// The object is let go before the providers.
     FinalizerRemovedFirst,
     /// The subscription of a deleted tenant goes on.
@@ -102,6 +106,7 @@ impl Mistake {
                 }
             }
             Self::RetryIgnored => view.retry_token = None,
+            Self::ConfirmationAssumed => view.email_verified = true,
             Self::IdentityNeverSettled => view.credentials.proof = false,
             Self::NamespaceNeverSettled => observed.namespace = false,
             _ => {}
@@ -122,6 +127,7 @@ impl Mistake {
             Self::ResumeForgotten => without(|e| *e == Effect::ResumeCollection),
             Self::AlertForgotten => without(|e| matches!(e, Effect::Notify(Notice::FailedAlert(_)))),
             Self::FailedMailForgotten => without(|e| matches!(e, Effect::Notify(Notice::FailedMail(_)))),
+            Self::ConfirmationForgotten => without(|e| matches!(e, Effect::Notify(Notice::Link(_)))),
             Self::WelcomeForgotten => without(|e| *e == Effect::Notify(Notice::Welcome)),
             Self::AttemptNotNumbered => match decision {
                 Decision::Act(effects) if matches!(effects[..], [Effect::NextCheckout { .. }]) => {

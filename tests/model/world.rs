@@ -94,6 +94,7 @@ pub enum Action {
     Crash,
     Pay,
     Settle,
+    Confirm,
     Webhook,
     Propagate,
     Expire,
@@ -107,6 +108,8 @@ pub enum Action {
 #[derive(Clone, Debug)]
 pub struct Small {
     pub mode: BillingMode,
+    /// The tenant signed up on a page, and has to confirm the e-mail address.
+    pub login: bool,
     pub budget: Budget,
     /// Pinecone refuses every upsert until it is fixed.
     pub broken: bool,
@@ -132,7 +135,7 @@ impl Small {
             sample_documents: vec![sample],
         };
         let policy = Policy { retry_waits: vec![60], jitter_percent: 0, slow_after: i64::MAX, ..Policy::default() };
-        Self { mode, budget, broken: false, mistake: None, plan, policy }
+        Self { mode, login: false, budget, broken: false, mistake: None, plan, policy }
     }
 
     fn decide(&self, state: &State) -> Decision {
@@ -289,7 +292,7 @@ impl Small {
                     return false;
                 }
             }
-            s.environment();
+            s.environment(self.login);
             quiet = if (s.tenant.clone(), s.now) == before { quiet + 1 } else { 0 };
             if quiet == 3 {
                 return self.desired(&s);
@@ -447,7 +450,20 @@ impl State {
         }
     }
 
-    fn environment(&mut self) {
+    /// Whether the customer has an e-mail with the link.
+    fn told_to_confirm(&self) -> bool {
+        self.sent.keys().any(|notice| matches!(notice, Notice::Link(_)))
+    }
+
+    fn confirm(&mut self) {
+        self.tenant.email_verified = true;
+        self.overtake();
+    }
+
+    fn environment(&mut self, login: bool) {
+        if login && !self.tenant.email_verified && self.told_to_confirm() {
+            self.confirm();
+        }
         self.pay();
         self.settle();
         self.visible |= self.stored;

@@ -111,9 +111,31 @@ impl Story<'_> {
             assert!(status.is_success(), "{status} {body}");
             if let Some(url) = body["checkout_url"].as_str() {
                 let name = body["token"].as_str().and_then(|t| t.split('.').next()).expect("a token");
+                self.confirm(&format!("{who}@example.com")).await;
                 return (name.to_owned(), url.to_owned());
             }
             assert!(start.elapsed() < LIMIT, "{who} gets no payment link");
+        }
+    }
+
+    /// Opens the link in the confirmation e-mail.
+    async fn confirm(&self, email: &str) {
+        let start = Instant::now();
+        loop {
+            let mails =
+                self.http.get(format!("{}/_sandbox/mails", self.providers.url)).send().await.expect("it answers");
+            let mails: Value = mails.json().await.expect("JSON");
+            let ours = mails.as_array().into_iter().flatten().filter(|mail| mail["to"] == email);
+            let mut links =
+                ours.flat_map(|mail| mail["links"].as_array().into_iter().flatten()).filter_map(Value::as_str);
+            if let Some((_, token)) = links.find_map(|link| link.split_once("/verify-email?token=")) {
+                let url = format!("{}/verify-email", self.web);
+                let answer = self.http.post(url).json(&json!({"token": token})).send().await.expect("web answers");
+                assert!(answer.status().is_success(), "{}", answer.status());
+                return;
+            }
+            assert!(start.elapsed() < LIMIT, "no confirmation e-mail to {email}");
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 

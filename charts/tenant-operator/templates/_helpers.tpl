@@ -129,6 +129,14 @@ annotations:
 - name: DKIM_SELECTORS
   value: {{ join "," . | quote }}
 {{- end }}
+- name: EMAIL_VERIFICATION
+  value: {{ .Values.emailVerification | quote }}
+- name: DPA_URL
+  value: {{ .Values.dpaUrl | quote }}
+{{- if .Values.mailTemplates }}
+- name: MAIL_TEMPLATES
+  value: /etc/tenant-operator/mail
+{{- end }}
 - name: DOCS_URL
   value: {{ default .Values.frontendUrl .Values.docsUrl | quote }}
 {{- if .Values.sandbox.enabled }}
@@ -148,6 +156,19 @@ annotations:
 {{- include "to.secretEnv" (dict "root" . "credential" "stripeSecretKey" "env" "STRIPE_SECRET_KEY") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "smtpUrl" "env" "SMTP_URL") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "alertWebhookUrl" "env" "ALERT_WEBHOOK_URL") }}
+{{- end -}}
+
+{{/* What the controller's containers mount. */}}
+{{- define "to.controllerMounts" -}}
+{{- if or .Values.mailTemplates .Values.controller.extraVolumeMounts }}
+volumeMounts:
+  {{- if .Values.mailTemplates }}
+  - {name: mail-templates, mountPath: /etc/tenant-operator/mail, readOnly: true}
+  {{- end }}
+  {{- with .Values.controller.extraVolumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
 {{- end -}}
 
 {{/* What only web knows. */}}
@@ -219,9 +240,16 @@ topologySpreadConstraints:
         {{- include "to.selector" $ | nindent 8 }}
   {{- end }}
 {{- end }}
-{{- with $of.extraVolumes }}
+{{- $templates := and (eq .component "controller") .root.Values.mailTemplates }}
+{{- if or $of.extraVolumes $templates }}
 volumes:
+  {{- if $templates }}
+  - name: mail-templates
+    configMap: {name: {{ $templates }}}
+  {{- end }}
+  {{- with $of.extraVolumes }}
   {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
 {{- end -}}
 

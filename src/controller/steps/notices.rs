@@ -2,16 +2,18 @@
 
 use serde_json::json;
 
-use crate::api::{Plan, SENT_ANNOTATION, Tenant};
+use crate::api::{
+    LinkKind, MailRequest, Plan, SAMPLE_QUESTION, SENT_ANNOTATION, Tenant, TenantStatus, Timestamp, time_to_activate,
+};
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Notice, Outcome};
+use crate::operator_keys::IdentityKey;
 use crate::providers::ProviderError;
 use crate::providers::alerts::Alerts;
-use crate::providers::mail::{Letter, Mail, Template};
+use crate::providers::mail::{Letter, Mail, Template, Values};
 
 pub async fn send(
-    mail: &Mail,
-    alerts: &Alerts,
+    (mail, alerts, identity): (&Mail, &Alerts, &IdentityKey),
     tenant: &Tenant,
     plan: Option<&Plan>,
     notice: &Notice,
@@ -19,9 +21,25 @@ pub async fn send(
     let status = tenant.status.clone().unwrap_or_default();
     let what = status.message.as_deref().unwrap_or_default();
     let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
-    let (template, refund) = match notice {
-        Notice::Welcome => (Template::Welcome, None),
-        Notice::FailedMail(_) => (Template::ProvisioningFailed, Some(refunded(tenant))),
+    let account = || Values { path: "/account".into(), ..Values::default() };
+    let (template, values) = match notice {
+        Notice::Link(request) => link(identity, tenant, *request),
+        Notice::Welcome => (Template::Welcome, Values::default()),
+        Notice::FailedMail(_) if unverified(&status) => {
+            (Template::Unverified, Values { refund: refunded(tenant), path: "/login".into(), ..Values::default() })
+        }
+        Notice::FailedMail(_) => {
+            (Template::ProvisioningFailed, Values { refund: refunded(tenant), ..Values::default() })
+        }
+        Notice::DataProcessingAgreement => (Template::DataProcessingAgreement, Values::default()),
+        Notice::FirstQuestion => {
+            (Template::FirstQuestion, Values { unsubscribe: identity.unsubscribe_link(tenant), ..account() })
+        }
+        Notice::Congratulation => {
+            let unsubscribe = identity.unsubscribe_link(tenant);
+            let time_to_activate = time_to_activate(tenant).map(words).unwrap_or_default();
+            (Template::Congratulation, Values { unsubscribe, time_to_activate, ..account() })
+        }
         Notice::FailedAlert(_) => return alert(alerts, &format!("Provisioning of tenant {who} failed: {what}")).await,
         Notice::WelcomeFailedAlert => {
             return alert(alerts, &format!("The welcome e-mail to tenant {who} was not sent. Retrying")).await;
@@ -33,18 +51,46 @@ pub async fn send(
             return alert(alerts, &format!("The Pinecone namespace of tenant {who} no longer exists")).await;
         }
     };
-    let letter = Letter {
-        template,
-        to: &tenant.spec.admin_email,
-        company: &tenant.spec.company_name,
-        tenant_id: tenant.tenant_id(),
-        plan: plan.and_then(|p| p.spec.display_name.as_deref()).unwrap_or(&tenant.spec.plan),
-        key: &notice.key(),
-        trial_ends: status.trial_ends_at.map(|t| t.to_string().chars().take(10).collect()),
-        refund,
+    let day = |at: Timestamp| at.to_string().chars().take(10).collect();
+    let terms = tenant.spec.terms.as_ref();
+    let values = Values {
+        company: tenant.spec.company_name.clone(),
+        tenant_id: tenant.tenant_id().into(),
+        plan: plan.and_then(|p| p.spec.display_name.clone()).unwrap_or_else(|| tenant.spec.plan.clone()),
+        sample_question: SAMPLE_QUESTION.into(),
+        trial_ends: status.trial_ends_at.map(day).unwrap_or_default(),
+        terms_version: terms.map(|t| t.version.clone()).unwrap_or_default(),
+        terms_accepted: terms.map(|t| day(t.accepted_at)).unwrap_or_default(),
+        ..values
     };
-    mail.send(&letter).await?;
+    mail.send(&Letter { template, to: &tenant.spec.admin_email, key: &notice.key(), values }).await?;
     Ok(Outcome::Done)
+}
+
+/// The link that a customer asked for.
+fn link(identity: &IdentityKey, tenant: &Tenant, request: MailRequest) -> (Template, Values) {
+    let template = match request.kind {
+        LinkKind::VerifyEmail => Template::VerifyEmail,
+        LinkKind::LoginLink => Template::LoginLink,
+        LinkKind::PasswordReset => Template::PasswordReset,
+    };
+    let valid_for = words(request.kind.life());
+    (template, Values { path: identity.link(tenant, request), valid_for, ..Values::default() })
+}
+
+/// Whether the tenant failed because its customer never confirmed the address.
+fn unverified(status: &TenantStatus) -> bool {
+    status.provisioning.as_ref().and_then(|p| p.reason.as_deref()) == Some("EmailNotVerified")
+}
+
+/// A time as people say it: `24 hours`.
+fn words(seconds: i64) -> String {
+    let (number, unit) = match seconds {
+        7200.. => (seconds / 3600, "hour"),
+        120.. => (seconds / 60, "minute"),
+        _ => (seconds.max(1), "second"),
+    };
+    if number == 1 { format!("1 {unit}") } else { format!("{number} {unit}s") }
 }
 
 async fn alert(alerts: &Alerts, text: &str) -> Result<Outcome, ProviderError> {
@@ -73,6 +119,7 @@ fn refunded(tenant: &Tenant) -> String {
 pub async fn mark(kubernetes: &Kubernetes, tenant: &Tenant, sent: &[Notice]) -> Result<Tenant, kube::Error> {
     let before = tenant.metadata.annotations.as_ref().and_then(|a| a.get(SENT_ANNOTATION));
     let before = before.into_iter().flat_map(|list| list.split(',')).filter(|s| !s.is_empty()).map(str::to_owned);
+    let before = before.filter(|key| !sent.iter().any(|notice| notice.supersedes(key)));
     let all: std::collections::BTreeSet<_> = before.chain(sent.iter().map(Notice::key)).collect();
     let list = all.into_iter().collect::<Vec<_>>().join(",");
     kubernetes.patch_same(tenant, "notice", json!({"metadata": {"annotations": {SENT_ANNOTATION: list}}})).await

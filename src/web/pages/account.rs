@@ -3,19 +3,16 @@
 use std::sync::Arc;
 
 use axum::Form;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
 use kube::ResourceExt;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
-use minijinja::{Value, context};
+use minijinja::context;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::signup::stale;
-use crate::api::{Phase, Tenant, Timestamp, api_key_secret};
+use crate::api::{Phase, RETRY_ANNOTATION, SAMPLE_QUESTION, Tenant, Timestamp, api_key_secret};
 use crate::rag::Document;
 use crate::web::App;
 use crate::web::api::keys::OVERLAP;
@@ -25,16 +22,22 @@ use crate::web::directory::Served;
 use crate::web::problem::Problem;
 use crate::web::setup::{Setup, reached};
 
+/// The least time between two retries that a customer asks for, in seconds.
+const RETRY_SPACING: i64 = 300;
+const RETRY_PREFIX: &str = "customer-";
+
 /// What a request adds to the page.
 #[derive(Default)]
 pub struct Shown {
     pub status: Option<StatusCode>,
     /// A question, and its answer or what went wrong.
     pub question: Option<String>,
-    pub answer: Option<Value>,
+    pub answer: Option<minijinja::Value>,
     pub question_error: Option<String>,
     pub document_error: Option<String>,
     pub api_key: Option<String>,
+    /// Whether the confirmation e-mail was just sent again.
+    pub sent: Option<String>,
 }
 
 /// Somebody who is logged in.
@@ -80,11 +83,11 @@ impl App {
             None => (Vec::new(), false),
         };
         let usage = served.as_ref().map(|served| usage::of(self, served, tenant));
-        let question = shown.question.unwrap_or_else(|| "What is RAG?".into());
+        let question = shown.question.unwrap_or_else(|| SAMPLE_QUESTION.into());
         let values = context! {
             progress => Progress::of(tenant), setup => Setup::of(tenant), active, usage, documents, documents_away, question,
             answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
-            api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until),
+            sent => shown.sent.unwrap_or_default(), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until),
         };
         self.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
     }
@@ -101,15 +104,49 @@ impl App {
     }
 }
 
+/// What the way to the page says.
+#[derive(Deserialize)]
+pub struct Arrival {
+    sent: Option<String>,
+}
+
 /// Shows the page.
-pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn show(State(app): State<Arc<App>>, Query(arrival): Query<Arrival>, headers: HeaderMap) -> Response {
     match app.customer(&headers).await {
         Ok(tenant) => {
             reached(&app, &tenant, "first-login").await;
-            app.account(&headers, &tenant, Shown::default()).await
+            app.account(&headers, &tenant, Shown { sent: arrival.sent, ..Shown::default() }).await
         }
         Err(other) => other,
     }
+}
+
+/// Starts over where it failed, or hurries what takes too long: at most every few minutes.
+pub async fn retry(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
+    if !app.is_own_form(&headers, &form.csrf) {
+        return stale(&app, &headers);
+    }
+    let tenant = match app.customer(&headers).await {
+        Ok(tenant) => tenant,
+        Err(other) => return other,
+    };
+    match app.change_tenant(&tenant, |tenant| Ok(retried(tenant, Timestamp::now().as_second()))).await {
+        Ok(Some(_)) => {
+            tracing::info!(target: "audit", event = "retry_by_customer", tenant = tenant.name_any());
+            super::go("/account")
+        }
+        Ok(None) => super::go("/account"),
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}
+
+/// The change that asks for a retry; None where there is nothing to retry, or it was just asked for.
+fn retried(tenant: &Tenant, now: i64) -> Option<Value> {
+    let last =
+        tenant.annotations().get(RETRY_ANNOTATION).and_then(|token| token.strip_prefix(RETRY_PREFIX)?.parse().ok());
+    let soon = last.is_some_and(|last: i64| now - last < RETRY_SPACING);
+    let wanted = Progress::of(tenant).can_retry && !soon;
+    wanted.then(|| json!({"metadata": {"annotations": {RETRY_ANNOTATION: format!("{RETRY_PREFIX}{now}")}}}))
 }
 
 /// Progress as it changes, for the script of the page.
@@ -147,7 +184,7 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
     let mut shown = Shown { question: Some(form.question.clone()), ..Shown::default() };
     match query::ask(&app, &served, &form.question).await {
         Ok(answer) => {
-            shown.answer = Some(Value::from_serialize(&answer));
+            shown.answer = Some(minijinja::Value::from_serialize(&answer));
             asked(&app, &tenant).await;
         }
         // The page keeps the question and says so.
@@ -192,32 +229,22 @@ pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(f
         Ok(customer) => customer.tenant,
         Err(other) => return other,
     };
-    let next = tenant.spec.api_key_generation.saturating_add(1);
-    let change = json!({"metadata": {"uid": tenant.uid(), "resourceVersion": tenant.resource_version()},
-        "spec": {"apiKeyGeneration": next}});
-    match app.patch_tenant(&tenant.name_any(), change).await {
-        Ok(_) => {
+    let before = tenant.spec.api_key_generation;
+    let next = before.saturating_add(1);
+    // Replaced once, however often it is clicked or in how many windows: what the page showed is what is replaced.
+    let replaced = |tenant: &Tenant| {
+        Ok((tenant.spec.api_key_generation == before).then(|| json!({"spec": {"apiKeyGeneration": next}})))
+    };
+    match app.change_tenant(&tenant, replaced).await {
+        Ok(Some(_)) => {
             tracing::info!(target: "audit", event = "api_key_replaced", tenant = tenant.name_any(), generation = next);
-            wait_for_key(&app, &tenant.name_any(), next).await;
+            let made = |t: &Tenant| t.status.as_ref()?.api_key_generation.filter(|there| *there >= next);
+            app.wait_until(&tenant.name_any(), made).await;
             super::go("/account#key")
         }
-        // Somebody else changed it at this moment, perhaps in another tab: the page shows what is so now.
-        Err(kube::Error::Api(e)) if e.code == 409 => super::go("/account#key"),
-        Err(error) => app.sorry(&headers, error.into()),
+        Ok(None) => super::go("/account#key"),
+        Err(problem) => app.sorry(&headers, problem),
     }
-}
-
-/// Waits a little until the controller has made the key.
-async fn wait_for_key(app: &App, name: &str, generation: u32) {
-    let changes = watch_object(app.tenants(), name).default_backoff();
-    let made = |tenant: Option<Tenant>| {
-        tenant.and_then(|t| t.status).and_then(|s| s.api_key_generation).is_some_and(|there| there >= generation)
-    };
-    let mut made = std::pin::pin!(changes.filter(move |change| {
-        let made = change.as_ref().is_ok_and(|tenant| made(tenant.clone()));
-        std::future::ready(made)
-    }));
-    drop(tokio::time::timeout(app.config.checkout_wait, made.next()).await);
 }
 
 /// Shows the API key.

@@ -69,7 +69,7 @@ async fn check(app: &App, client: IpAddr, form: &LoginForm) -> Result<Option<Ten
         app.passwords.pretend(password).await?;
         return Ok(None);
     };
-    let name = format!("t-{}", app.identity.email_hash(&email));
+    let name = app.signup_name(&email);
     let secrets = app.secrets();
     let Some(secret) = secrets.get_opt(&login_secret(&name)).await? else {
         app.passwords.pretend(password).await?;

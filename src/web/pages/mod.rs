@@ -3,7 +3,9 @@
 pub mod account;
 pub mod assets;
 pub mod documents;
+pub mod links;
 pub mod login;
+pub mod password;
 pub mod pricing;
 mod session;
 pub mod signup;
@@ -31,12 +33,15 @@ pub struct Brand {
 /// The pages' templates.
 pub struct Pages(Environment<'static>);
 
-const TEMPLATES: [(&str, &str); 6] = [
+const TEMPLATES: [(&str, &str); 9] = [
     ("layout.html", include_str!("templates/layout.html")),
     ("pricing.html", include_str!("templates/pricing.html")),
     ("signup.html", include_str!("templates/signup.html")),
     ("login.html", include_str!("templates/login.html")),
     ("account.html", include_str!("templates/account.html")),
+    ("ask.html", include_str!("templates/ask.html")),
+    ("confirm.html", include_str!("templates/confirm.html")),
+    ("password.html", include_str!("templates/password.html")),
     ("message.html", include_str!("templates/message.html")),
 ];
 
@@ -104,11 +109,31 @@ impl App {
         self.page(status, "message.html", headers, context! { title, text })
     }
 
+    /// That page, whatever happens.
+    fn message_page(&self, status: StatusCode, headers: &HeaderMap, title: &str, text: &str) -> Response {
+        self.message(status, headers, title, text).unwrap_or_else(|problem| self.sorry(headers, problem))
+    }
+
+    /// A page with one button, which sends a link's token.
+    fn confirm_page(
+        &self,
+        headers: &HeaderMap,
+        title: &str,
+        text: &str,
+        button: &str,
+        action: &str,
+        token: &str,
+    ) -> Response {
+        let page = self.page(StatusCode::OK, "confirm.html", headers, context! { title, text, button, action, token });
+        page.unwrap_or_else(|problem| self.sorry(headers, problem))
+    }
+
     /// What went wrong, as a page.
     fn sorry(&self, headers: &HeaderMap, problem: Problem) -> Response {
         let title = match problem.status() {
             StatusCode::TOO_MANY_REQUESTS => "Please wait a moment",
             StatusCode::NOT_FOUND => "Not found",
+            StatusCode::GONE => "This link is no longer valid",
             status if status.is_server_error() => "This did not work",
             _ => "That is not possible",
         };

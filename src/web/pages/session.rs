@@ -5,28 +5,26 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-use crate::api::{Tenant, Timestamp};
+use crate::api::{SESSIONS_ANNOTATION, Tenant, Timestamp};
 use crate::web::App;
 use crate::web::problem::Problem;
-use crate::web::tokens::parts;
+use crate::web::tokens::Pass;
 
 /// How long a session lasts, in seconds.
 const SESSION: i64 = 12 * 3600;
 const SESSION_COOKIE: &str = "session";
 const VISITOR_COOKIE: &str = "visitor";
 
-/// What a session opens.
-pub struct Session {
-    /// The Tenant's name.
-    pub name: String,
-    /// Its uid: a namesake is somebody else.
-    pub uid: String,
-}
-
 fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|v| v.to_str().ok());
     let pairs = cookies.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+}
+
+/// From when on sessions are valid, where the password was changed.
+fn sessions_since(tenant: &Tenant) -> Option<Timestamp> {
+    let seconds = tenant.metadata.annotations.as_ref()?.get(SESSIONS_ANNOTATION)?.parse().ok()?;
+    Some(Timestamp::from_second(seconds))
 }
 
 impl App {
@@ -45,10 +43,8 @@ impl App {
 
     /// Opens a session for the tenant. Lax: the way back from Stripe is a link on another site.
     pub fn log_in(&self, tenant: &Tenant, headers: &mut HeaderMap) {
-        let (name, uid) = (tenant.place().name, tenant.metadata.uid.as_deref().unwrap_or_default());
-        let until = (Timestamp::now().as_second() + SESSION).to_string();
-        let value = format!("{name}.{uid}.{until}.{}", self.identity.seal("session", &[name, uid, &until]));
-        self.set_cookie(SESSION_COOKIE, &value, SESSION, "Lax", headers);
+        let from = sessions_since(tenant).map_or_else(Timestamp::now, |since| since.max(Timestamp::now()));
+        self.set_cookie(SESSION_COOKIE, &self.pass("session", tenant, from.plus(SESSION)), SESSION, "Lax", headers);
     }
 
     /// Ends it.
@@ -57,18 +53,16 @@ impl App {
     }
 
     /// The session that the request carries.
-    pub fn session(&self, headers: &HeaderMap) -> Option<Session> {
-        let [name, uid, until, seal] = parts(cookie(headers, SESSION_COOKIE)?)?;
-        let valid = until.parse().is_ok_and(|until: i64| Timestamp::now().as_second() < until);
-        let sealed = self.identity.is_sealed("session", &[name, uid, until], seal);
-        (valid && sealed).then(|| Session { name: name.into(), uid: uid.into() })
+    pub fn session(&self, headers: &HeaderMap) -> Option<Pass> {
+        self.open_pass("session", cookie(headers, SESSION_COOKIE)?)
     }
 
-    /// The tenant of the session; None when nobody is logged in, or the tenant is gone.
+    /// The tenant of the session; None when nobody is logged in, the tenant is gone, or its password was changed since.
     pub async fn by_session(&self, headers: &HeaderMap) -> Result<Option<Tenant>, Problem> {
         let Some(session) = self.session(headers) else { return Ok(None) };
         let tenant = self.tenants().get_opt(&session.name).await?;
-        Ok(tenant.filter(|t| t.metadata.uid.as_ref() == Some(&session.uid)))
+        let same = tenant.filter(|t| t.metadata.uid.as_ref() == Some(&session.uid));
+        Ok(same.filter(|t| sessions_since(t).is_none_or(|since| session.until.plus(-SESSION) >= since)))
     }
 
     /// The visitor's number: that of the cookie, or a new one.

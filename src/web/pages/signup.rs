@@ -85,6 +85,5 @@ async fn refused(app: &App, headers: &HeaderMap, values: &BTreeMap<String, Strin
 /// A page that was open for long, or another site's form.
 pub fn stale(app: &App, headers: &HeaderMap) -> Response {
     let text = "This page was open for too long. Go back, reload it, and try again.";
-    let page = app.message(StatusCode::FORBIDDEN, headers, "Please try again", text);
-    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+    app.message_page(StatusCode::FORBIDDEN, headers, "Please try again", text)
 }

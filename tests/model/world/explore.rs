@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Model, Property};
-use tenant_operator::api::tenant::{Billing, BillingMode};
+use tenant_operator::api::tenant::{Billing, BillingMode, Login};
 use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::View;
 
@@ -20,7 +20,7 @@ impl Model for Small {
             plan: "p".into(),
             billing: Billing { mode: self.mode, approved: true, stripe: None },
             tenant_id: None,
-            login: None,
+            login: self.login.then(|| Login { secret_name: "t-login".into() }),
             terms: None,
             api_key_generation: 1,
         };
@@ -29,13 +29,18 @@ impl Model for Small {
             name: "t".into(),
             uid: "t".into(),
             generation: Some(1),
-            created_at: Timestamp::from_second(0),
+            created_at: Timestamp::from_second(1_000_000),
             deleting: false,
             finalizer: false,
             credentials: Default::default(),
             retry_token: None,
             force_delete: false,
             keep_data: false,
+            email_verified: false,
+            mail_requests: Vec::new(),
+            unsubscribed: false,
+            asked: false,
+            completed_at: None,
             sent: BTreeSet::new(),
             spec,
             status: TenantStatus::default(),
@@ -85,6 +90,7 @@ impl Model for Small {
         may(b.expiries * u8::from(matches!(s.session, Some((_, SessionState::Open)))), Action::Expire);
         may(b.wipes * u8::from(s.tenant.status.phase.is_some() && !s.tenant.deleting), Action::WipeStatus);
         may(b.secrets * u8::from(s.secret), Action::DeleteSecret);
+        may(u8::from(self.login && !s.tenant.email_verified && s.told_to_confirm()), Action::Confirm);
         may(b.repairs * u8::from(s.tenant.status.phase == Some(Phase::Failed)), Action::RepairAndRetry);
         may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
         match &s.reconcile {
@@ -139,6 +145,7 @@ impl Model for Small {
             }
             Action::Pay => s.pay(),
             Action::Settle => s.settle(),
+            Action::Confirm => s.confirm(),
             Action::Webhook => {
                 s.budget.webhooks -= 1;
                 s.webhook();
@@ -194,6 +201,9 @@ impl Model for Small {
             Property::always("Active only after the payment", |model: &Self, s: &State| {
                 let paid = model.mode == BillingMode::Manual || s.settled;
                 s.tenant.status.phase != Some(Phase::Active) || paid
+            }),
+            Property::always("nothing is set up for an address that nobody confirmed", |model: &Self, s: &State| {
+                !model.login || s.tenant.email_verified || (s.namespaces_made == 0 && !s.secret)
             }),
             Property::always("what must outlive the status is in the spec", |model: &Self, s: &State| {
                 let kept = s.tenant.spec.billing.stripe.as_ref().is_some_and(|r| r.subscription_id.is_some());

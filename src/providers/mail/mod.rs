@@ -1,15 +1,23 @@
 //! E-mail by SMTP.
 
+mod templates;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-use lettre::message::{Mailbox, MultiPart, header};
+use lettre::message::header::{self, HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
-use minijinja::{Environment, context};
 
 use super::ProviderError;
 use crate::lifecycle::Blame;
+use templates::{Templates, sample};
+
+pub use templates::{Rendered, Template, Values};
 
 const PROVIDER: &str = "Mail";
+const UNSUBSCRIBE: HeaderName = HeaderName::new_from_ascii_str("List-Unsubscribe");
+const UNSUBSCRIBE_POST: HeaderName = HeaderName::new_from_ascii_str("List-Unsubscribe-Post");
 
 /// How mail is sent, and what it says of the product.
 #[derive(Clone, Debug)]
@@ -24,6 +32,10 @@ pub struct MailConfig {
     pub frontend_url: String,
     /// The documentation.
     pub docs_url: String,
+    /// The data-processing agreement; empty where there is none.
+    pub dpa_url: String,
+    /// A folder of texts in place of ours.
+    pub templates: Option<PathBuf>,
 }
 
 /// Sends e-mails from templates.
@@ -32,7 +44,7 @@ pub struct Mail {
     config: MailConfig,
     from: Mailbox,
     transport: AsyncSmtpTransport<Tokio1Executor>,
-    templates: Environment<'static>,
+    templates: Templates,
 }
 
 /// A setting that cannot be used.
@@ -40,50 +52,17 @@ pub struct Mail {
 #[error("{0}")]
 pub struct MailConfigError(String);
 
-/// The e-mails there are.
-#[derive(Clone, Copy, Debug)]
-pub enum Template {
-    /// The account is ready.
-    Welcome,
-    /// Provisioning failed.
-    ProvisioningFailed,
-}
-
-impl Template {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Welcome => "welcome",
-            Self::ProvisioningFailed => "provisioning-failed",
-        }
-    }
-
-    const fn subject(self) -> &'static str {
-        match self {
-            Self::Welcome => "Your {{ product }} account is ready, {{ company }}",
-            Self::ProvisioningFailed => "We could not set up your {{ product }} account yet",
-        }
-    }
-}
-
-/// What an e-mail is about.
+/// An e-mail to a customer.
 #[derive(Clone, Debug)]
 pub struct Letter<'a> {
     /// Which e-mail.
     pub template: Template,
     /// To whom.
     pub to: &'a str,
-    /// The customer.
-    pub company: &'a str,
-    /// The tenant's id.
-    pub tenant_id: &'a str,
-    /// The plan.
-    pub plan: &'a str,
     /// Names this e-mail among those of the tenant: the same name is the same Message-ID.
     pub key: &'a str,
-    /// When the trial ends, in words.
-    pub trial_ends: Option<String>,
-    /// What was given back, in words.
-    pub refund: Option<String>,
+    /// What it says. The product's name and addresses are filled in here.
+    pub values: Values,
 }
 
 impl Mail {
@@ -94,15 +73,7 @@ impl Mail {
             .map_err(|e| MailConfigError(format!("SMTP_URL: {e}")))?
             .timeout(Some(Duration::from_secs(10)))
             .build();
-        let mut templates = Environment::new();
-        for (name, text) in [
-            ("welcome.html", include_str!("templates/welcome.html")),
-            ("welcome.txt", include_str!("templates/welcome.txt")),
-            ("provisioning-failed.html", include_str!("templates/provisioning-failed.html")),
-            ("provisioning-failed.txt", include_str!("templates/provisioning-failed.txt")),
-        ] {
-            templates.add_template(name, text).map_err(|e| MailConfigError(format!("template {name}: {e}")))?;
-        }
+        let templates = Templates::read(config.templates.as_deref())?;
         Ok(Self { config, from, transport, templates })
     }
 
@@ -164,12 +135,19 @@ impl Mail {
         Ok(())
     }
 
+    /// Every e-mail, with values to look at.
+    pub fn previews(&self) -> Vec<Rendered> {
+        let values = self.product(sample());
+        Template::ALL.iter().filter_map(|template| self.templates.render(*template, &values).ok()).collect()
+    }
+
+    fn product(&self, values: Values) -> Values {
+        let MailConfig { product, frontend_url, docs_url, dpa_url, .. } = self.config.clone();
+        Values { product, frontend_url, docs_url, dpa_url, ..values }
+    }
+
     fn compose(&self, letter: &Letter) -> Result<Message, ProviderError> {
-        let values = context! {
-            product => self.config.product, frontend_url => self.config.frontend_url, docs_url => self.config.docs_url,
-            company => letter.company, tenant_id => letter.tenant_id, plan => letter.plan,
-            trial_ends => letter.trial_ends, refund => letter.refund,
-        };
+        let values = self.product(letter.values.clone());
         let bad = |what: &str, e: &dyn std::fmt::Display| ProviderError {
             provider: PROVIDER,
             status: None,
@@ -179,24 +157,23 @@ impl Mail {
             retryable: false,
             retry_after: None,
         };
-        let render = |name: String| {
-            let template = self.templates.get_template(&name).map_err(|e| bad(&name, &e))?;
-            template.render(&values).map_err(|e| bad(&name, &e))
-        };
         let name = letter.template.name();
-        let subject = self.templates.render_str(letter.template.subject(), &values).map_err(|e| bad(name, &e))?;
+        let mail = self.templates.render(letter.template, &values).map_err(|e| bad(name, &e))?;
         let to: Mailbox = letter.to.parse().map_err(|e| bad("adminEmail", &e))?;
         let domain = self.from.email.domain();
-        Message::builder()
+        let mut message = Message::builder()
             .from(self.from.clone())
             .to(to)
-            .subject(subject)
-            .message_id(Some(format!("<{}.{}@{domain}>", letter.tenant_id, letter.key)))
-            .header(header::MIME_VERSION_1_0)
-            .multipart(MultiPart::alternative_plain_html(
-                render(format!("{name}.txt"))?,
-                render(format!("{name}.html"))?,
-            ))
-            .map_err(|e| bad(name, &e))
+            .subject(mail.subject)
+            .message_id(Some(format!("<{}.{}@{domain}>", values.tenant_id, letter.key)))
+            .header(header::MIME_VERSION_1_0);
+        if !values.unsubscribe.is_empty() {
+            // One click, without a page: RFC 8058.
+            let url = format!("<{}{}>", values.frontend_url, values.unsubscribe);
+            message = message
+                .raw_header(HeaderValue::new(UNSUBSCRIBE, url))
+                .raw_header(HeaderValue::new(UNSUBSCRIBE_POST, "List-Unsubscribe=One-Click".into()));
+        }
+        message.multipart(MultiPart::alternative_plain_html(mail.text, mail.html)).map_err(|e| bad(name, &e))
     }
 }

@@ -1,0 +1,48 @@
+//! E-mails that help a customer along and that nothing depends on: each once, soon after its occasion or not at all, so that
+//! a setting that is switched on writes to nobody about what is long past.
+
+use super::Decision;
+use super::{Input, Notice, notices};
+use crate::api::Timestamp;
+
+/// How long after its occasion an e-mail is still sent, in seconds.
+const TIMELY: i64 = 24 * 3600;
+
+/// What is due and was not sent.
+pub fn send(input: &Input) -> Option<Decision> {
+    notices::tell(input, &due(input))
+}
+
+/// Seconds until something is due, or what could not be sent is tried again.
+pub fn wait(input: &Input) -> Option<i64> {
+    let again = notices::any_unsent(input, &due(input)).then(|| input.notice_wait());
+    let nudge = nudge_at(input).filter(|_| !input.tenant.noted(&Notice::FirstQuestion));
+    let until = nudge.map(|at| at.since(input.now)).filter(|left| *left > 0);
+    [again, until].into_iter().flatten().min()
+}
+
+fn due(input: &Input) -> Vec<Notice> {
+    let timely = |at: Timestamp| (0..TIMELY).contains(&input.now.since(at));
+    // A customer without a login has no pages.
+    let Some(active_at) = input.tenant.status.provisioned_at.filter(|_| input.tenant.spec.login.is_some()) else {
+        return Vec::new();
+    };
+    let mut due = Vec::new();
+    if input.policy.data_processing_agreement && timely(active_at) {
+        due.push(Notice::DataProcessingAgreement);
+    }
+    if nudge_at(input).is_some_and(timely) {
+        due.push(Notice::FirstQuestion);
+    }
+    if !input.tenant.unsubscribed && input.tenant.completed_at.is_some_and(timely) {
+        due.push(Notice::Congratulation);
+    }
+    due
+}
+
+/// When a customer who has asked nothing is reminded.
+fn nudge_at(input: &Input) -> Option<Timestamp> {
+    let tenant = input.tenant;
+    let wanted = input.policy.nudge_after > 0 && !tenant.asked && !tenant.unsubscribed && tenant.spec.login.is_some();
+    tenant.status.provisioned_at.filter(|_| wanted).map(|at| at.plus(input.policy.nudge_after))
+}

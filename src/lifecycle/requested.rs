@@ -1,0 +1,22 @@
+//! The links that customers ask for on the pages: to confirm their address, to log in, to set a new password.
+
+use super::{Decision, Input, Notice, notices};
+
+/// The links that are still to be sent. A person waits for them, so they go before everything else.
+pub fn decide(input: &Input) -> Option<Decision> {
+    notices::tell(input, &open(input))
+}
+
+/// A link that could not be sent is tried again soon, whatever else the tenant waits for.
+pub fn retry(input: &Input, decision: Decision) -> Decision {
+    let unsent = notices::any_unsent(input, &open(input));
+    notices::wait_at_most(decision, unsent.then_some(input.policy.notice_retry))
+}
+
+/// The requests that were not answered, while their links would still be good. Tenants without a login have no pages.
+fn open(input: &Input) -> Vec<Notice> {
+    let tenant = input.tenant;
+    let requests = tenant.mail_requests.iter().filter(|_| tenant.spec.login.is_some());
+    let open = requests.filter(|request| request.is_open(input.now)).map(|request| Notice::Link(*request));
+    open.filter(|link| !tenant.noted(link)).collect()
+}

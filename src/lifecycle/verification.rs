@@ -1,0 +1,93 @@
+//! Whether the customer reads the e-mail address of the signup. Nothing is set up for an address that nobody proved.
+
+use super::status::{Draft, Summary};
+use super::{Decision, EmailVerification, Input, Notice, is_link, notices};
+use crate::api::conditions::{self, EMAIL_VERIFIED, PAYMENT_RECEIVED};
+use crate::api::phase::{EventType, TriggeredBy};
+use crate::api::{ConditionStatus, LinkKind, MailRequest, Phase};
+
+/// The step of a tenant that failed because the address was never confirmed.
+pub const STEP: &str = "EmailVerification";
+const REASON: &str = "AwaitingVerification";
+
+/// Whether the customer still has to prove the address. A tenant that came by manifest was vouched for by its author.
+pub fn missing(input: &Input) -> bool {
+    wanted(input) && !input.tenant.email_verified
+}
+
+/// Whether there is no payment link before that.
+pub fn before_payment(input: &Input) -> bool {
+    missing(input) && input.policy.email_verification == EmailVerification::BeforePayment
+}
+
+fn wanted(input: &Input) -> bool {
+    input.policy.email_verification != EmailVerification::Off && input.tenant.spec.login.is_some()
+}
+
+/// The condition.
+pub fn show(input: &Input, draft: &mut Draft) {
+    if !wanted(input) {
+        return;
+    }
+    if input.tenant.email_verified {
+        let message = "The customer confirmed the e-mail address";
+        draft.condition(EMAIL_VERIFIED, ConditionStatus::True, "Verified", message);
+    } else {
+        let message = "Waiting for the customer to open the link in the confirmation e-mail";
+        draft.condition(EMAIL_VERIFIED, ConditionStatus::False, REASON, message);
+    }
+}
+
+/// What waits, waits for no longer than the confirmation e-mail needs: it is sent as soon as there is nothing more
+/// urgent, and sent again when it could not be.
+pub fn send(input: &Input, decision: Decision) -> Decision {
+    if !missing(input) || !matches!(decision, Decision::Wait(_)) {
+        return decision;
+    }
+    // One that the customer asked for is sent elsewhere, and stands for this one.
+    if input.tenant.sent.iter().any(|key| is_link(key, LinkKind::VerifyEmail)) {
+        return decision;
+    }
+    let first = [Notice::Link(MailRequest { kind: LinkKind::VerifyEmail, at: input.tenant.created_at })];
+    let again = notices::any_unsent(input, &first).then_some(input.policy.notice_retry);
+    notices::tell(input, &first).unwrap_or_else(|| notices::wait_at_most(decision, again))
+}
+
+/// There is no payment link yet.
+pub fn await_before_payment(mut draft: Draft, wait: i64) -> Decision {
+    let message = "Waiting for the customer to confirm the e-mail address; the payment link follows";
+    draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, REASON, message);
+    draft.summary(Summary::Waiting, REASON, message);
+    draft.changed().unwrap_or(Decision::Wait(Some(wait)))
+}
+
+/// Paid, and nothing is set up yet. With a limit: nobody is charged for a tenant that is not served.
+pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
+    let paid = conditions::get(&draft.status.conditions, PAYMENT_RECEIVED).map(|c| c.last_transition_time);
+    let left = input.policy.verification_limit - paid.map_or(0, |at| input.now.since(at));
+    if left > 0 {
+        let message = "Paid; waiting for the customer to confirm the e-mail address";
+        draft.summary(Summary::Waiting, REASON, message);
+        return draft.changed().unwrap_or(Decision::Wait(Some(left)));
+    }
+    let message = format!(
+        "Provisioning failed at {STEP}: the customer paid and did not confirm the e-mail address within {} s",
+        input.policy.verification_limit
+    );
+    let mut run = input.fresh_run();
+    // Notices of this failure are no reason to withhold those of a later one.
+    run.retry_token = run.retry_token.or_else(|| Some("email-not-verified".into()));
+    run.failed_step = Some(STEP.into());
+    run.reason = Some("EmailNotVerified".into());
+    run.last_error = Some("The e-mail address was not confirmed".into());
+    draft.status.provisioning = Some(run);
+    draft.enter(Phase::Failed, EventType::Fail, TriggeredBy::System, &message);
+    draft.summary(Summary::Stalled, "EmailNotVerified", &message);
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// The customer confirmed the address after all.
+pub fn came_late(input: &Input) -> bool {
+    let failed_at = input.tenant.status.provisioning.as_ref().and_then(|p| p.failed_step.as_deref());
+    failed_at == Some(STEP) && input.tenant.email_verified
+}

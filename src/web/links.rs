@@ -1,0 +1,149 @@
+//! Links by e-mail: asked for here, sent by the controller, and opened here, some of them once.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::App;
+use super::pages::{self, wants_page};
+use super::problem::{Problem, ProblemBody};
+use crate::api::{
+    LINKS_USED_ANNOTATION, LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, SESSIONS_ANNOTATION, Tenant, Timestamp,
+    VERIFIED_ANNOTATION, mail_requests, reached_annotation, reached_at,
+};
+use crate::links::OpenedLink;
+
+/// The least time between two e-mails of one kind to one customer, in seconds: nobody can fill a stranger's mailbox.
+pub const SPACING: i64 = 120;
+
+/// The answer to a link that is not good any more, or never was.
+fn dead() -> Problem {
+    let detail =
+        "This link is no longer valid: it was used, it is too old, or it is not complete. Please ask for a new one.";
+    Problem::new(StatusCode::GONE, "link_expired", detail)
+}
+
+/// The requests with one more; None when one of this kind was made a moment ago.
+fn with_request(tenant: &Tenant, kind: LinkKind, now: Timestamp) -> Option<String> {
+    let soon = |at: Timestamp| now.since(at) < SPACING;
+    let before = tenant.annotations().get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |list| mail_requests(list));
+    // The first confirmation is sent without being asked for.
+    let first = kind == LinkKind::VerifyEmail && tenant.creation_timestamp().is_some_and(|at| soon(at.0.into()));
+    if first || before.iter().any(|request| request.kind == kind && soon(request.at)) {
+        return None;
+    }
+    let others = before.into_iter().filter(|request| request.kind != kind);
+    let all: Vec<_> = others.chain([MailRequest { kind, at: now }]).map(|request| request.to_string()).collect();
+    Some(all.join(","))
+}
+
+/// The moment up to which links were used.
+fn used(tenant: &Tenant) -> Option<i64> {
+    tenant.annotations().get(LINKS_USED_ANNOTATION)?.parse().ok()
+}
+
+impl App {
+    /// Asks the controller for an e-mail with a link; false when one was sent a moment ago.
+    pub async fn request_link(&self, tenant: &Tenant, kind: LinkKind) -> Result<bool, Problem> {
+        let asked = |tenant: &Tenant| {
+            let requests = with_request(tenant, kind, Timestamp::now());
+            Ok(requests.map(|list| json!({"metadata": {"annotations": {MAIL_REQUESTS_ANNOTATION: list}}})))
+        };
+        let asked = self.change_tenant(tenant, asked).await?.is_some();
+        if asked {
+            tracing::info!(target: "audit", event = "link_requested", kind = kind.name(), tenant = tenant.name_any());
+        }
+        Ok(asked)
+    }
+
+    /// The tenant of a link, while the link is good.
+    pub async fn by_link(&self, kind: LinkKind, token: &str) -> Result<Tenant, Problem> {
+        let link = self.identity.open_link(kind, token).filter(|link| link.request.is_open(Timestamp::now()));
+        let link = link.ok_or_else(dead)?;
+        let tenant = self.tenants().get_opt(&link.name).await?.ok_or_else(dead)?;
+        if is_good(&link, &tenant) { Ok(tenant) } else { Err(dead()) }
+    }
+
+    /// Uses a link, which proves that its bearer reads the address. Of two who use it at the same moment, one succeeds;
+    /// only an address may be confirmed again. A new password ends the sessions and the links from before it.
+    pub async fn use_link(&self, kind: LinkKind, token: &str) -> Result<Tenant, Problem> {
+        let tenant = self.by_link(kind, token).await?;
+        let link = self.identity.open_link(kind, token).ok_or_else(dead)?;
+        let used = |tenant: &Tenant| {
+            // The controller may have written as well: what counts is whether the link is still good then.
+            if !is_good(&link, tenant) {
+                return Err(dead());
+            }
+            Ok(Some(json!({"metadata": {"annotations": proof(tenant, &link, Timestamp::now())}})))
+        };
+        let changed = self.change_tenant(&tenant, used).await?.ok_or_else(dead)?;
+        tracing::info!(target: "audit", event = "link_used", kind = kind.name(), tenant = tenant.name_any());
+        Ok(changed)
+    }
+}
+
+/// Whether a link opens this object: it is for it, and was not used.
+fn is_good(link: &OpenedLink, tenant: &Tenant) -> bool {
+    let once = link.request.kind != LinkKind::VerifyEmail;
+    let spent = once && used(tenant).is_some_and(|used| link.request.at.as_second() <= used);
+    link.is_for(tenant) && !spent && tenant.metadata.deletion_timestamp.is_none()
+}
+
+/// The token of a confirmation link.
+#[derive(Deserialize, ToSchema)]
+pub struct Confirmation {
+    /// As it stands in the link.
+    token: String,
+}
+
+/// A confirmed address.
+#[derive(Serialize, ToSchema)]
+pub struct Confirmed {
+    /// The tenant's id.
+    tenant_id: String,
+    /// In words.
+    message: &'static str,
+}
+
+/// Confirms the e-mail address of a signup with the token of the link that was sent to it.
+#[utoipa::path(
+    post, path = "/verify-email", tag = "account", request_body = Confirmation,
+    responses((status = 200, body = Confirmed), (status = 410, body = ProblemBody, description = "Expired, or not ours"))
+)]
+pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+    if wants_page(&headers) {
+        return Ok(pages::links::verify_submit(&app, &headers, &body).await);
+    }
+    let malformed = |e| Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("send {{\"token\": ...}}: {e}"));
+    let Confirmation { token } = serde_json::from_slice(&body).map_err(malformed)?;
+    let tenant = app.use_link(LinkKind::VerifyEmail, &token).await?;
+    let confirmed = Confirmed { tenant_id: tenant.tenant_id().into(), message: "The e-mail address is confirmed." };
+    Ok(Json(confirmed).into_response())
+}
+
+/// What is written down when a link is used.
+fn proof(tenant: &Tenant, link: &OpenedLink, now: Timestamp) -> Value {
+    let mut annotations = json!({VERIFIED_ANNOTATION: link.address});
+    if reached_at(tenant, "email-verified").is_none() {
+        annotations[reached_annotation("email-verified")] = json!(now);
+    }
+    let asked = link.request.at.as_second();
+    let until = match link.request.kind {
+        LinkKind::VerifyEmail => return annotations,
+        LinkKind::LoginLink => asked,
+        LinkKind::PasswordReset => now.as_second(),
+    };
+    annotations[LINKS_USED_ANNOTATION] = json!(until.max(used(tenant).unwrap_or(0)).to_string());
+    if link.request.kind == LinkKind::PasswordReset {
+        annotations[SESSIONS_ANNOTATION] = json!(now.plus(1).as_second().to_string());
+    }
+    annotations
+}

@@ -1,0 +1,246 @@
+//! Pages that links in e-mails open, and the forms that ask for such a link.
+//!
+//! Opening a link changes nothing: programs that look through e-mails open links too. A button does.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum_client_ip::ClientIp;
+use kube::ResourceExt;
+use minijinja::context;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::account::Confirm;
+use super::signup::stale;
+use crate::api::{LinkKind, Tenant, UNSUBSCRIBED_ANNOTATION};
+use crate::web::App;
+use crate::web::limits::network;
+use crate::web::problem::Problem;
+
+#[derive(Deserialize)]
+pub struct Token {
+    #[serde(default)]
+    token: String,
+}
+
+impl Token {
+    /// The link's token.
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+}
+
+#[derive(Deserialize)]
+pub struct TokenForm {
+    #[serde(default)]
+    csrf: String,
+    #[serde(default)]
+    token: String,
+}
+
+/// `GET /verify-email`: confirms at once where the same customer is logged in, and else asks for a click.
+pub async fn verify(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
+    let tenant = match app.by_link(LinkKind::VerifyEmail, &query.token).await {
+        Ok(tenant) => tenant,
+        Err(problem) => return app.sorry(&headers, problem),
+    };
+    let own = app.session(&headers).is_some_and(|session| Some(session.uid) == tenant.uid());
+    if own {
+        return confirmed(&app, &headers, &query.token).await;
+    }
+    let text = "Confirm that this is your e-mail address, and we set up your account.";
+    app.confirm_page(&headers, "Confirm your e-mail address", text, "Confirm my address", "/verify-email", &query.token)
+}
+
+/// Confirms the address.
+pub async fn verify_submit(app: &App, headers: &HeaderMap, body: &[u8]) -> Response {
+    let form: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
+    let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
+    if !app.is_own_form(headers, field("csrf")) {
+        return stale(app, headers);
+    }
+    confirmed(app, headers, field("token")).await
+}
+
+async fn confirmed(app: &App, headers: &HeaderMap, token: &str) -> Response {
+    match app.use_link(LinkKind::VerifyEmail, token).await {
+        Ok(tenant) if app.session(headers).is_some_and(|session| Some(session.uid) == tenant.uid()) => {
+            super::go("/account")
+        }
+        // A link in an e-mail that is good for a day is no way to log in.
+        Ok(_) => {
+            let text = "Thank you. Your e-mail address is confirmed. Log in to go on.";
+            app.message_page(StatusCode::OK, headers, "Address confirmed", text)
+        }
+        Err(problem) => app.sorry(headers, problem),
+    }
+}
+
+/// Sends the confirmation e-mail again.
+pub async fn resend(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
+    if !app.is_own_form(&headers, form.csrf()) {
+        return stale(&app, &headers);
+    }
+    let tenant = match app.customer(&headers).await {
+        Ok(tenant) => tenant,
+        Err(other) => return other,
+    };
+    match app.request_link(&tenant, LinkKind::VerifyEmail).await {
+        Ok(true) => super::go("/account?sent=now"),
+        Ok(false) => super::go("/account?sent=before"),
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}
+
+/// What one asks for with an e-mail address.
+struct Ask {
+    kind: LinkKind,
+    title: &'static str,
+    text: &'static str,
+    button: &'static str,
+    action: &'static str,
+}
+
+const LOGIN: Ask = Ask {
+    kind: LinkKind::LoginLink,
+    title: "Log in by e-mail",
+    text: "We send you a link that logs you in. It is valid for 15 minutes.",
+    button: "Send me a link",
+    action: "/login/mail",
+};
+const RESET: Ask = Ask {
+    kind: LinkKind::PasswordReset,
+    title: "Set a new password",
+    text: "We send you a link with which you can set a new password. It is valid for an hour.",
+    button: "Send me a link",
+    action: "/password/forgot",
+};
+
+#[derive(Deserialize)]
+pub struct AskForm {
+    #[serde(default)]
+    csrf: String,
+    #[serde(default)]
+    email: String,
+}
+
+/// `GET /login/mail`
+pub async fn ask_login(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    ask(&app, &headers, &LOGIN)
+}
+
+/// `GET /password/forgot`
+pub async fn ask_reset(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    ask(&app, &headers, &RESET)
+}
+
+fn ask(app: &App, headers: &HeaderMap, ask: &Ask) -> Response {
+    let Ask { title, text, button, action, .. } = ask;
+    let page = app.page(StatusCode::OK, "ask.html", headers, context! { title, text, button, action });
+    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+}
+
+/// `POST /login/mail`
+pub async fn send_login(
+    State(app): State<Arc<App>>,
+    ClientIp(client): ClientIp,
+    headers: HeaderMap,
+    Form(form): Form<AskForm>,
+) -> Response {
+    send(app, client, &headers, &form, &LOGIN).await
+}
+
+/// `POST /password/forgot`
+pub async fn send_reset(
+    State(app): State<Arc<App>>,
+    ClientIp(client): ClientIp,
+    headers: HeaderMap,
+    Form(form): Form<AskForm>,
+) -> Response {
+    send(app, client, &headers, &form, &RESET).await
+}
+
+/// The same answer, as quickly, whether the address is known or not.
+async fn send(app: Arc<App>, client: IpAddr, headers: &HeaderMap, form: &AskForm, ask: &Ask) -> Response {
+    if !app.is_own_form(headers, &form.csrf) {
+        return stale(&app, headers);
+    }
+    let tenant = match known(&app, client, &form.email).await {
+        Ok(tenant) => tenant,
+        Err(problem) => return app.sorry(headers, problem),
+    };
+    if let Some(tenant) = tenant.filter(|tenant| tenant.spec.login.is_some()) {
+        let (app, kind) = (app.clone(), ask.kind);
+        tokio::spawn(async move {
+            if let Err(problem) = app.request_link(&tenant, kind).await {
+                tracing::error!(problem = problem.detail(), kind = kind.name(), "a link was not asked for");
+            }
+        });
+    }
+    let text = "If there is an account for this address, an e-mail is on its way. It may take a minute; please look into your spam folder too.";
+    app.message_page(StatusCode::OK, headers, "Check your mail", text)
+}
+
+async fn known(app: &App, client: IpAddr, email: &str) -> Result<Option<Tenant>, Problem> {
+    app.signups.take(&network(client)).map_err(Problem::too_many)?;
+    let Ok(email) = crate::email::parse(email) else { return Ok(None) };
+    Ok(app.tenants().get_opt(&app.signup_name(&email)).await?)
+}
+
+/// `GET /login/link`
+pub async fn login(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
+    if let Err(problem) = app.by_link(LinkKind::LoginLink, &query.token).await {
+        return app.sorry(&headers, problem);
+    }
+    app.confirm_page(&headers, "Log in", "Click to log in. The link works once.", "Log in", "/login/link", &query.token)
+}
+
+/// `POST /login/link`
+pub async fn login_submit(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<TokenForm>) -> Response {
+    if !app.is_own_form(&headers, &form.csrf) {
+        return stale(&app, &headers);
+    }
+    match app.use_link(LinkKind::LoginLink, &form.token).await {
+        Ok(tenant) => {
+            let mut response = super::go("/account");
+            app.log_in(&tenant, response.headers_mut());
+            response
+        }
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}
+
+/// `GET /unsubscribe`
+pub async fn unsubscribe(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
+    if app.identity.open_unsubscribe_link(&query.token).is_none() {
+        return app.sorry(&headers, Problem::not_found());
+    }
+    let text = "You will get no more tips by e-mail. What your account needs, such as payment notices, still comes.";
+    let action = format!("/unsubscribe?token={}", query.token);
+    app.confirm_page(&headers, "Unsubscribe from tips", text, "Unsubscribe", &action, &query.token)
+}
+
+/// `POST /unsubscribe`: from the page, or from a mail program with one click (RFC 8058), which knows no cookie. The link
+/// proves who it is for, and the worst it can do is to end tips.
+pub async fn unsubscribe_submit(
+    State(app): State<Arc<App>>,
+    Query(query): Query<Token>,
+    headers: HeaderMap,
+) -> Response {
+    let Some((name, uid)) = app.identity.open_unsubscribe_link(&query.token) else {
+        return app.sorry(&headers, Problem::not_found());
+    };
+    let change = json!({"metadata": {"uid": uid, "annotations": {UNSUBSCRIBED_ANNOTATION: "true"}}});
+    match app.patch_tenant(name, change).await {
+        Ok(_) => app.message_page(StatusCode::OK, &headers, "Unsubscribed", "You will get no more tips by e-mail."),
+        // Gone, or a namesake: nobody is left to write to.
+        Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => app.sorry(&headers, Problem::not_found()),
+        Err(error) => app.sorry(&headers, error.into()),
+    }
+}

@@ -1,0 +1,76 @@
+//! Setting a new password with a link from an e-mail.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use k8s_openapi::ByteString;
+use kube::ResourceExt;
+use kube::api::{Patch, PatchParams};
+use minijinja::context;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::links::Token;
+use super::signup::stale;
+use crate::api::{LinkKind, Tenant, login_secret};
+use crate::web::App;
+use crate::web::password::{HASH_FIELD, TRIES_ANNOTATION, acceptable};
+use crate::web::problem::Problem;
+
+/// `GET /password/new`
+pub async fn show(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
+    match app.by_link(LinkKind::PasswordReset, query.token()).await {
+        Ok(_) => form(&app, &headers, StatusCode::OK, query.token(), ""),
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}
+
+fn form(app: &App, headers: &HeaderMap, status: StatusCode, token: &str, error: &str) -> Response {
+    let page = app.page(status, "password.html", headers, context! { token, error });
+    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+}
+
+#[derive(Deserialize)]
+pub struct PasswordForm {
+    #[serde(default)]
+    csrf: String,
+    #[serde(default)]
+    token: String,
+    #[serde(default)]
+    password: String,
+}
+
+/// `POST /password/new`: the link is used up first, so that of two who have it one sets the password.
+pub async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, Form(data): Form<PasswordForm>) -> Response {
+    if !app.is_own_form(&headers, &data.csrf) {
+        return stale(&app, &headers);
+    }
+    if !acceptable(&data.password) {
+        return form(&app, &headers, StatusCode::BAD_REQUEST, &data.token, "Must have 8 to 256 characters.");
+    }
+    match set(&app, &data).await {
+        Ok(tenant) => {
+            tracing::info!(target: "audit", event = "password_changed", tenant = tenant.name_any());
+            let mut response = super::go("/account");
+            app.log_in(&tenant, response.headers_mut());
+            response
+        }
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}
+
+async fn set(app: &App, data: &PasswordForm) -> Result<Tenant, Problem> {
+    // Before the work of a hash, and before the link is used up for nothing.
+    app.by_link(LinkKind::PasswordReset, &data.token).await?;
+    let hash = app.passwords.hash(data.password.clone()).await?;
+    let tenant = app.use_link(LinkKind::PasswordReset, &data.token).await?;
+    let change = json!({
+        "metadata": {"annotations": {TRIES_ANNOTATION: null}},
+        "data": {HASH_FIELD: ByteString(hash.into_bytes())},
+    });
+    app.secrets().patch(&login_secret(&tenant.name_any()), &PatchParams::default(), &Patch::Merge(change)).await?;
+    Ok(tenant)
+}
