@@ -79,6 +79,12 @@ pub const SAMPLE_QUESTION: &str = "What is RAG?";
 
 /// Says what a Secret is for.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
+/// A Secret with what somebody wrote who is not a customer yet.
+pub const LEAD_COMPONENT: &str = "lead";
+/// What such a Secret is about: `sales` or `waitlist`.
+pub const LEAD_LABEL: &str = "tenant-operator.dev/lead";
+/// On such a Secret: since when its writer may sign up.
+pub const ADMITTED_ANNOTATION: &str = "tenant-operator.dev/admitted";
 /// A Secret with the password hash of a signup.
 pub const LOGIN_COMPONENT: &str = "tenant-login";
 /// Marks the Secrets that belong to a Tenant, with its name as the value.

@@ -6,11 +6,13 @@ use anyhow::bail;
 use clap::Parser;
 
 use super::controller::WorkArgs;
-use super::provider_args::ProviderArgs;
+use super::provider_args::{PortalArgs, ProviderArgs};
 use super::{KubeArgs, stop_signal};
 use crate::dev::cluster::{Binaries, Cluster};
 use crate::dev::{self, DevConfig};
+use crate::providers::alerts::Alerts;
 use crate::sandbox::Sandbox;
+use crate::web::{Admission, WebProviders};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -104,10 +106,16 @@ fn settings(sandbox: &Sandbox, web_url: &str) -> anyhow::Result<dev::Settings> {
     }
     let parsed = Settings::try_parse_from(args)?;
     let p = &parsed.providers;
+    let portal = PortalArgs { stripe_portal_key: p.stripe_secret_key.clone(), stripe_url: p.stripe_url.clone() };
     Ok(dev::Settings {
         providers: p.build()?,
-        openai: p.rag.openai(),
-        pinecone: p.rag.pinecone(),
+        web: WebProviders {
+            openai: p.rag.openai(),
+            pinecone: p.rag.pinecone(),
+            portal: portal.stripe(&p.frontend_url),
+            admission: Admission::default(),
+            alerts: Alerts::new(p.alert_webhook_url.clone()),
+        },
         controller: parsed.work.config(None, !parsed.providers.dpa_url.is_empty()),
         real_stripe,
         env: vec![

@@ -4,6 +4,7 @@ mod adopt;
 mod controller;
 mod crds;
 mod describe;
+mod leads;
 mod list;
 mod log_level;
 mod logs;
@@ -89,6 +90,10 @@ enum Command {
     Preflight(Box<preflight::Args>),
     /// List tenants and what each waits for.
     List(list::Args),
+    /// List people who wrote to the sales team or joined the waitlist.
+    Leads(leads::Args),
+    /// Let somebody on the waitlist sign up.
+    Admit(leads::AdmitArgs),
     /// Show everything that is known of a tenant: its state, billing, conditions, transitions and Events.
     Describe(describe::Args),
     /// Explain why a tenant is not Ready, and what to do.
@@ -230,6 +235,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Web(args) => web::run(&cli.kube, *args).await,
         Command::Crds(args) => crds::run(&args),
         Command::List(args) => list::run(&cli.kube, args).await,
+        Command::Leads(args) => leads::run(&cli.kube, args).await,
+        Command::Admit(args) => leads::admit(&cli.kube, args).await,
         Command::Describe(args) => describe::run(&cli.kube, args).await,
         Command::Why(args) => return why::run(&cli.kube, args).await,
         Command::Logs(args) => logs::run(&cli.kube, args).await,

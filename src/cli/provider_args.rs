@@ -1,16 +1,21 @@
 //! Settings of the providers: the vendors' own variables where they exist.
 
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::controller::Providers;
 use crate::providers::CallLimits;
 use crate::providers::alerts::Alerts;
+use crate::providers::captcha::{Captcha, CaptchaConfig, CaptchaKind};
 use crate::providers::mail::{Mail, MailConfig};
 use crate::providers::openai::{OpenAi, OpenAiConfig};
 use crate::providers::pinecone::{Pinecone, PineconeConfig};
 use crate::providers::stripe::{Stripe, StripeConfig};
+use crate::web::{Admission, Domains};
+
+/// How long a customer waits for the portal at most.
+const PORTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pinecone and `OpenAI`: what controller and web both call.
 #[derive(clap::Args, Clone, Debug)]
@@ -68,6 +73,92 @@ impl RagArgs {
     }
 }
 
+/// Stripe's customer portal, which web opens for customers.
+#[derive(clap::Args, Clone, Debug)]
+pub struct PortalArgs {
+    /// Restricted Stripe key for the customer portal: it may read customers and write customer portal sessions. Without
+    /// it, the account page has no billing button.
+    #[arg(long, env = "STRIPE_PORTAL_KEY", hide_env_values = true, default_value = "")]
+    pub stripe_portal_key: String,
+    /// Base URL of Stripe.
+    #[arg(long, env = "STRIPE_URL", default_value = "https://api.stripe.com")]
+    pub stripe_url: String,
+}
+
+impl PortalArgs {
+    pub fn stripe(&self, frontend_url: &str) -> Option<Stripe> {
+        let calls = CallLimits { per_second: NonZeroU32::MIN.saturating_add(9), timeout: PORTAL_TIMEOUT, retries: 1 };
+        (!self.stripe_portal_key.is_empty()).then(|| {
+            Stripe::new(StripeConfig {
+                url: self.stripe_url.trim_end_matches('/').into(),
+                api_key: self.stripe_portal_key.clone(),
+                calls,
+                frontend_url: frontend_url.trim_end_matches('/').into(),
+            })
+        })
+    }
+}
+
+/// Who may sign up.
+#[derive(clap::Args, Clone, Debug)]
+pub struct AdmissionArgs {
+    /// Ask for a captcha at signup: turnstile, hcaptcha or recaptcha (version 2). Nothing is loaded from another host
+    /// without it.
+    #[arg(long, env = "CAPTCHA_PROVIDER", default_value = "", value_parser = parse_captcha)]
+    captcha: CaptchaChoice,
+    /// Site key of the captcha.
+    #[arg(long, env = "CAPTCHA_SITE_KEY", default_value = "")]
+    captcha_site_key: String,
+    /// Secret key of the captcha.
+    #[arg(long, env = "CAPTCHA_SECRET_KEY", hide_env_values = true, default_value = "")]
+    captcha_secret_key: String,
+    /// URL at which the captcha is verified. Default: the provider's.
+    #[arg(long, env = "CAPTCHA_URL", default_value = "")]
+    captcha_url: String,
+    /// File of e-mail domains that may not sign up, one a line.
+    #[arg(long, env = "DISPOSABLE_DOMAINS", default_value = "")]
+    disposable_domains: String,
+    /// Let only people sign up whom you admitted from the waitlist with `kubectl tenant admit`.
+    #[arg(long, env = "WAITLIST", value_parser = clap::builder::FalseyValueParser::new())]
+    waitlist: bool,
+}
+
+/// Whose captcha, if any.
+#[derive(Clone, Copy, Debug)]
+struct CaptchaChoice(Option<CaptchaKind>);
+
+fn parse_captcha(name: &str) -> Result<CaptchaChoice, String> {
+    Ok(CaptchaChoice(match name {
+        "" => None,
+        "turnstile" => Some(CaptchaKind::Turnstile),
+        "hcaptcha" => Some(CaptchaKind::HCaptcha),
+        "recaptcha" => Some(CaptchaKind::ReCaptcha),
+        _ => return Err("use turnstile, hcaptcha or recaptcha".into()),
+    }))
+}
+
+impl AdmissionArgs {
+    pub fn build(&self) -> anyhow::Result<Admission> {
+        let keys = !self.captcha_site_key.is_empty() && !self.captcha_secret_key.is_empty();
+        anyhow::ensure!(
+            self.captcha.0.is_none() || keys,
+            "CAPTCHA_PROVIDER is set: set CAPTCHA_SITE_KEY and CAPTCHA_SECRET_KEY as well"
+        );
+        let captcha = self.captcha.0.map(|kind| {
+            Captcha::new(CaptchaConfig {
+                kind,
+                site_key: self.captcha_site_key.clone(),
+                secret: self.captcha_secret_key.clone(),
+                url: Some(self.captcha_url.clone()).filter(|url| !url.is_empty()),
+            })
+        });
+        let file = &self.disposable_domains;
+        let disposable = if file.is_empty() { Ok(Domains::default()) } else { Domains::read(Path::new(file)) };
+        let disposable = disposable.map_err(anyhow::Error::msg)?;
+        Ok(Admission { captcha, disposable, waitlist: self.waitlist })
+    }
+}
+
 /// All providers: what the controller alone calls.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ProviderArgs {
@@ -101,8 +192,8 @@ pub struct ProviderArgs {
     #[arg(long, env = "DPA_URL", default_value = "")]
     pub dpa_url: String,
     /// Folder of e-mail templates that replace the built-in ones, such as welcome.html or verify-email.subject.
-    #[arg(long, env = "MAIL_TEMPLATES")]
-    pub mail_templates: Option<PathBuf>,
+    #[arg(long, env = "MAIL_TEMPLATES", default_value = "")]
+    pub mail_templates: String,
     /// Slack-compatible webhook for alerts. Without it, alerts are only logged.
     #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
     pub alert_webhook_url: Option<String>,
@@ -127,7 +218,7 @@ impl ProviderArgs {
                 frontend_url,
                 docs_url: self.docs_url.clone(),
                 dpa_url: self.dpa_url.clone(),
-                templates: self.mail_templates.clone().filter(|folder| !folder.as_os_str().is_empty()),
+                templates: (!self.mail_templates.is_empty()).then(|| PathBuf::from(&self.mail_templates)),
             })?,
             alerts: Alerts::new(self.alert_webhook_url.clone()).into(),
         })

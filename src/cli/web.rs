@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use axum_client_ip::ClientIpSource;
 
-use super::provider_args::RagArgs;
+use super::provider_args::{AdmissionArgs, PortalArgs, RagArgs};
 use super::{KubeArgs, stop_signal};
-use crate::web::{Brand, ConnectionLimits, Web, WebConfig, parse_source};
+use crate::providers::alerts::Alerts;
+use crate::web::{Brand, ConnectionLimits, Web, WebConfig, WebProviders, parse_source};
 
 /// How long requests may go on at the end; Kubernetes kills after 30 seconds by default.
 const DRAIN: Duration = Duration::from_secs(7);
@@ -17,6 +18,13 @@ const DRAIN: Duration = Duration::from_secs(7);
 pub struct Args {
     #[command(flatten)]
     rag: RagArgs,
+    #[command(flatten)]
+    portal: PortalArgs,
+    #[command(flatten)]
+    admission: AdmissionArgs,
+    /// Slack-compatible webhook that tells your team of sales leads and the waitlist.
+    #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
+    alert_webhook_url: Option<String>,
     /// Address to listen on.
     #[arg(long, env = "WEB_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -114,7 +122,14 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     if config.webhook_secrets.is_empty() {
         tracing::warn!("STRIPE_WEBHOOK_SECRET is not set: every webhook is refused");
     }
-    let web = Web::bind(kube.client().await?, config, args.rag.openai(), args.rag.pinecone()).await?;
+    let providers = WebProviders {
+        openai: args.rag.openai(),
+        pinecone: args.rag.pinecone(),
+        portal: args.portal.stripe(&config.frontend_url),
+        admission: args.admission.build()?,
+        alerts: Alerts::new(args.alert_webhook_url.filter(|url| !url.is_empty())),
+    };
+    let web = Web::bind(kube.client().await?, config, providers).await?;
     println!("listening on http://{}", web.addr()?);
     println!("metrics on http://{}/metrics", web.metrics_addr()?);
     Ok(web.serve(stop_signal()).await?)

@@ -18,10 +18,8 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
 use crate::controller::{self, ControllerConfig, Providers};
-use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::Pinecone;
 use crate::sandbox::{Sandbox, SandboxConfig};
-use crate::web::{Brand, ConnectionLimits, Web, WebConfig};
+use crate::web::{Brand, ConnectionLimits, Web, WebConfig, WebProviders};
 use cluster::{Binaries, Cluster};
 
 pub use apply::{apply_crds, apply_yaml};
@@ -42,10 +40,8 @@ pub struct DevConfig {
 pub struct Settings {
     /// The controller's clients.
     pub providers: Providers,
-    /// Web's client of `OpenAI`.
-    pub openai: OpenAi,
-    /// Web's client of Pinecone.
-    pub pinecone: Pinecone,
+    /// Web's clients.
+    pub web: WebProviders,
     /// The controller's settings.
     pub controller: ControllerConfig,
     /// Whether payments go to the real Stripe.
@@ -132,7 +128,7 @@ async fn serve(
     apply::apply_crds(&client).await?;
     let quick = tokio::time::Instant::now() + apply::CREATES_WAIT;
     apply::plans(&client, &sandbox).await?;
-    let web = web(addr, &client, &secret, settings.openai, settings.pinecone).await?;
+    let web = web(addr, &client, &secret, settings.web).await?;
     let urls = Urls {
         web: format!("http://{}", web.addr()?),
         metrics: format!("http://{}/metrics", web.metrics_addr()?),
@@ -180,13 +176,7 @@ fn web_address(wished: u16) -> std::io::Result<SocketAddr> {
     bind(wished).or_else(|_| bind(0))?.local_addr()
 }
 
-async fn web(
-    addr: SocketAddr,
-    client: &Client,
-    secret: &str,
-    openai: OpenAi,
-    pinecone: Pinecone,
-) -> anyhow::Result<Web> {
+async fn web(addr: SocketAddr, client: &Client, secret: &str, providers: WebProviders) -> anyhow::Result<Web> {
     let web = WebConfig {
         listen: addr,
         namespace: "default".into(),
@@ -213,7 +203,7 @@ async fn web(
             drain: Duration::from_secs(3),
         },
     };
-    Ok(Web::bind(client.clone(), web, openai, pinecone).await?)
+    Ok(Web::bind(client.clone(), web, providers).await?)
 }
 
 fn environment(

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 pub mod breaker;
+pub mod captcha;
 pub mod dns;
 pub mod http;
 pub mod mail;

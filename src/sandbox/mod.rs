@@ -1,6 +1,7 @@
 //! Local servers that speak the providers' wire protocols, for `make dev`, `make demo` and the tests. The vendors'
 //! official SDKs drive them in the conformance tests, `tests/conformance`. Nothing here is a model or a payment.
 
+mod captcha;
 mod faults;
 mod openai;
 mod persist;
@@ -163,6 +164,7 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/", get(mailbox_page))
         .route("/mailbox", get(mailbox_page))
         .route("/mail-templates", get(templates_page))
+        .route("/captcha/siteverify", post(captcha::verify))
         .route("/_sandbox/mails", get(async |State(s): State<Arc<Shared>>| Json(s.mailbox.shown())))
         .route("/_sandbox/alerts", get(list_alerts).post(add_alert))
         .route("/_sandbox/faults", post(faults::add).delete(faults::clear))

@@ -1,9 +1,11 @@
 //! The web pod: signups, Stripe's webhooks, and what a customer sees. Replicas share nothing but Kubernetes.
 
+mod admission;
 mod api;
 mod customer;
 mod directory;
 mod hints;
+mod leads;
 mod limits;
 mod links;
 mod openapi;
@@ -37,12 +39,15 @@ use tokio::task::JoinSet;
 
 use crate::api::Tenant;
 use crate::operator_keys::IdentityKey;
+use crate::providers::alerts::Alerts;
 use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::Pinecone;
+use crate::providers::stripe::Stripe;
 use crate::telemetry::Metrics;
 
 use problem::Problem;
 
+pub use admission::{Admission, Domains};
 pub use limits::parse_source;
 pub use pages::Brand;
 pub use serve::ConnectionLimits;
@@ -90,6 +95,21 @@ pub struct WebConfig {
     pub connections: ConnectionLimits,
 }
 
+/// Whom web calls.
+#[derive(Debug)]
+pub struct WebProviders {
+    /// Embeds and answers.
+    pub openai: OpenAi,
+    /// Holds the documents.
+    pub pinecone: Pinecone,
+    /// Opens the customer portal, with a restricted key; None where it is not offered.
+    pub portal: Option<Stripe>,
+    /// Who may sign up.
+    pub admission: Admission,
+    /// Tells the team of people who write.
+    pub alerts: Alerts,
+}
+
 /// What all handlers share.
 pub struct App {
     client: Client,
@@ -97,6 +117,9 @@ pub struct App {
     identity: IdentityKey,
     openai: OpenAi,
     pinecone: Pinecone,
+    portal: Option<Stripe>,
+    admission: Admission,
+    alerts: Alerts,
     passwords: password::Passwords,
     signups: limits::Limit<IpAddr>,
     /// Requests to the tenant API, by the tenants' uids.
@@ -188,10 +211,11 @@ pub enum WebError {
 
 impl Web {
     /// Binds the addresses and reads the identity key.
-    pub async fn bind(client: Client, config: WebConfig, openai: OpenAi, pinecone: Pinecone) -> Result<Self, WebError> {
+    pub async fn bind(client: Client, config: WebConfig, providers: WebProviders) -> Result<Self, WebError> {
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|e| WebError::Listen(addr, e));
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
+        let WebProviders { openai, pinecone, portal, admission, alerts } = providers;
         let (stopping, stop) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let app = App {
@@ -216,6 +240,9 @@ impl Web {
             identity,
             openai,
             pinecone,
+            portal,
+            admission,
+            alerts,
         };
         Ok(Self { listener, metrics, app: Arc::new(app), stopping, _tasks: tasks })
     }

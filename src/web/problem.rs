@@ -64,6 +64,11 @@ impl Problem {
         self.status
     }
 
+    /// The kind of error.
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// What is wrong, and what to do.
     pub fn detail(&self) -> &str {
         &self.detail

@@ -65,6 +65,8 @@ fn site() -> Router<Arc<App>> {
         .route("/pricing", get(pages::pricing::show))
         // `POST /signup` is the API's, and sends browsers here.
         .route("/signup", get(pages::signup::show))
+        .route("/sales", get(pages::leads::sales).post(pages::leads::ask_sales))
+        .route("/waitlist", get(pages::leads::waitlist).post(pages::leads::join_waitlist))
         .route("/onboarding/success", to("/account"))
         .route("/login", get(pages::login::show).post(pages::login::submit))
         .route("/logout", post(pages::login::leave))
@@ -76,6 +78,7 @@ fn site() -> Router<Arc<App>> {
         .route("/verify-email", get(pages::links::verify))
         .route("/unsubscribe", get(pages::links::unsubscribe).post(pages::links::unsubscribe_submit))
         .route("/account/verify-email", post(pages::links::resend))
+        .route("/account/billing", post(pages::account::billing))
         .route("/account/retry", post(pages::account::retry))
         .route("/account", get(pages::account::show))
         .route("/account/events", get(pages::account::events))

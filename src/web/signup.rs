@@ -20,6 +20,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
+use super::admission::Domains;
 use super::customer::Progress;
 use super::limits::network;
 use super::pages::{self, wants_page};
@@ -55,11 +56,13 @@ pub struct SignupForm {
     /// Whether news of the product are wanted; no e-mail of the service depends on it.
     #[serde(deserialize_with = "yes")]
     marketing_opt_in: bool,
+    /// What the captcha answered, where one is asked for.
+    captcha_token: String,
 }
 
 impl SignupForm {
     /// What a page's form sent.
-    pub fn of_page(values: &BTreeMap<String, String>) -> Self {
+    pub fn of_page(values: &BTreeMap<String, String>, captcha_token: String) -> Self {
         let text = |name: &str| values.get(name).cloned().unwrap_or_default();
         let ticked = |name: &str| values.get(name).is_some_and(|v| is_yes(v));
         Self {
@@ -69,6 +72,7 @@ impl SignupForm {
             plan: values.get("plan").filter(|plan| !plan.is_empty()).cloned(),
             accept_terms: ticked("accept_terms"),
             marketing_opt_in: ticked("marketing_opt_in"),
+            captcha_token,
         }
     }
 }
@@ -136,9 +140,12 @@ pub fn is_hidden(c: char) -> bool {
 }
 
 /// What is wrong with each field; the normalized address when nothing is.
-fn check(form: &SignupForm) -> Result<String, Problem> {
+fn check(form: &SignupForm, disposable: &Domains) -> Result<String, Problem> {
     let mut fields = BTreeMap::new();
     let email = email::parse(&form.email).map_err(|why| fields.insert("email", why.to_string()));
+    if email.as_ref().is_ok_and(|email| disposable.hold(email)) {
+        fields.insert("email", "must not be a disposable address: you could not log in again".into());
+    }
     let company = form.company_name.trim();
     if company.is_empty() || company.chars().count() > 120 || company.chars().any(is_hidden) {
         fields.insert("company_name", "must have 1 to 120 visible characters".into());
@@ -195,7 +202,10 @@ pub async fn enroll(
 ) -> Result<(Tenant, bool), Problem> {
     let started = SystemTime::now();
     app.signups.take(&network(client)).map_err(Problem::too_many)?;
-    let email = check(&form)?;
+    let email = check(&form, &app.admission.disposable)?;
+    // Before a password is hashed, which takes a core.
+    app.admit_person(&form.captcha_token, client).await?;
+    app.admit_address(&email).await?;
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());
     for_sale(app, &plan).await?;
     let (hash, name) = (app.identity.email_hash(&email), app.signup_name(&email));

@@ -17,6 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::support::{ROOT, WEBHOOK_SECRET, World, said};
+use crate::visitor::Visitor;
 
 pub fn target() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
@@ -83,7 +84,7 @@ async fn the_official_sdks_drive_the_sandbox() {
 /// Every kind of request that the product sends to Stripe, from one tenant that pays, fails, is refunded, comes back
 /// and leaves, and one that leaves before it has paid.
 async fn every_request() -> Vec<Value> {
-    let world = World::start("requests").await;
+    let mut world = World::start("requests").await;
     world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 1})).await;
     world.create("acme", "paid", BillingMode::Stripe).await;
     world.pay("acme").await;
@@ -92,6 +93,14 @@ async fn every_request() -> Vec<Value> {
     world.wait_true("acme", "WelcomeEmailSent").await;
     world.create("trial", "starter", BillingMode::Stripe).await;
     world.wait("trial", "waiting", |s| s.checkout.is_some()).await;
+    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
+    world.start_web(&[]);
+    let mut customer = Visitor::new(&world);
+    let name = customer.sign_up("portal@example.com", "Portal").await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    let csrf = customer.csrf("/account").await;
+    assert_eq!(customer.post("/account/billing", &[("csrf", &csrf)]).await.0, 200);
     for name in ["acme", "trial"] {
         world.tenants().delete(name, &Default::default()).await.expect("deleted");
         world.wait_gone(name).await;
@@ -152,7 +161,7 @@ async fn stripe_mock_takes_every_request_that_the_product_sends() {
             .as_str()
             .into_iter()
             .flat_map(|p| p.split('/'))
-            .filter(|p| !p.contains('_') || ["invoice_payments", "webhook_endpoints"].contains(p))
+            .filter(|p| !p.contains('_') || ["billing_portal", "invoice_payments", "webhook_endpoints"].contains(p))
             .map(str::to_owned)
             .collect();
         kinds.insert(format!("{method} {}", path.join("/")));
@@ -162,6 +171,7 @@ async fn stripe_mock_takes_every_request_that_the_product_sends() {
         "POST /v1/customers",
         "POST /v1/checkout/sessions",
         "POST /v1/checkout/sessions/expire",
+        "POST /v1/billing_portal/sessions",
         "GET /v1/subscriptions",
         "GET /v1/events",
         "POST /v1/subscriptions",

@@ -1,5 +1,6 @@
 //! The operator against a real kube-apiserver: real processes, real HTTP, real SMTP. One scenario per test.
 
+mod admission;
 mod browser;
 mod conformance;
 mod deletion;
@@ -14,6 +15,7 @@ mod manifests;
 mod money;
 mod ownership;
 mod pages;
+mod portal;
 mod preflight;
 mod rag;
 mod repair;

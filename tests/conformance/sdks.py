@@ -1,5 +1,6 @@
 """The vendors' official SDKs drive the sandbox, to see whether it speaks the protocols."""
 
+import html
 import http.server
 import json
 import os
@@ -145,6 +146,20 @@ def check_stripe_clock():
     advance(15)
     assert (status(good), paid(good)) == ("active", [0, 1500])
     assert (status(bad), paid(bad)) == ("past_due", [0, 0])
+    # The customer enters another card in the portal: what is open is collected.
+    customer = client.v1.subscriptions.retrieve(bad).customer
+    portal = client.v1.billing_portal.sessions.create({"customer": customer, "return_url": "https://example.com/back"})
+    assert portal.object == "billing_portal.session" and portal.customer == customer
+    page = html.unescape(urllib.request.urlopen(portal.url).read().decode())
+    assert bad in page and good not in page and "https://example.com/back" in page, page
+    form = urllib.parse.urlencode({"subscription": bad, "action": "card"}).encode()
+    urllib.request.urlopen(portal.url, form)
+    assert (status(bad), paid(bad)) == ("active", [0, 1500])
+    try:
+        client.v1.billing_portal.sessions.create({"customer": "cus_nobody"})
+        raise AssertionError("a portal for nobody")
+    except stripe.InvalidRequestError as error:
+        assert error.code == "resource_missing", error
     advance(45)
     assert (status(good), paid(good)) == ("active", [0, 1500, 1500])
     try:

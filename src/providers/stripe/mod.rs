@@ -5,6 +5,7 @@
 
 mod bulk;
 mod checkout;
+mod portal;
 mod probe;
 mod settlement;
 

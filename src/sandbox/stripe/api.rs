@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::fields::update;
 use super::problem::{Events, Problem};
-use super::{Data, TEST_CLOCK, catalog, clock, customers, sessions, subscriptions};
+use super::{Data, TEST_CLOCK, catalog, clock, customers, portal, sessions, subscriptions};
 
 /// Does one call.
 pub fn handle(
@@ -21,6 +21,7 @@ pub fn handle(
         ("POST", ["customers", id]) => update(data, "customer", id, p, &["email", "name"]),
         ("POST", ["checkout", "sessions"]) => sessions::create(data, url, p),
         ("POST", ["checkout", "sessions", id, "expire"]) => sessions::expire(data, id, events),
+        ("POST", ["billing_portal", "sessions"]) => portal::create(data, url, p),
         ("POST", ["subscriptions"]) => subscriptions::subscribe(data, p, events),
         ("POST", ["subscriptions", id]) => subscriptions::update(data, id, p, events),
         ("DELETE", ["subscriptions", id]) => subscriptions::cancel(data, id, events),

@@ -7,6 +7,7 @@ mod clock;
 mod customers;
 mod fields;
 mod form;
+mod portal;
 mod problem;
 mod sessions;
 mod subscriptions;
@@ -107,6 +108,7 @@ pub(crate) fn routes(state: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/{*path}", get(call).post(call).delete(call))
         .route("/c/pay/{id}", get(checkout::page).post(checkout::pay))
+        .route("/p/session/{id}", get(portal::page).post(portal::change))
         .with_state(state)
 }
 

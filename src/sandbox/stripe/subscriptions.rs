@@ -19,14 +19,61 @@ pub enum Card {
     DeclinedLater,
 }
 
-/// What a completed Checkout session makes: payment method, subscription, first invoice.
-pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events: &mut Events) -> Value {
+fn attach(data: &mut Data, customer: &str, card: Card) -> Value {
     let method = json!({
         "id": data.next_id("pm"), "object": "payment_method", "type": "card", "customer": customer,
         "card": {"brand": "visa", "last4": if card == Card::Good { "4242" } else { "0341" }},
         "_sandbox": {"declined": card == Card::DeclinedLater},
     });
     data.insert("payment_method", method.clone());
+    method
+}
+
+/// The customer enters a good card in the portal: what is open is collected at once.
+pub fn new_card(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {
+    let customer = data.find("subscription", id)?["customer"].as_str().unwrap_or_default().to_owned();
+    let method = attach(data, &customer, Card::Good);
+    data.find("subscription", id)?["default_payment_method"] = method["id"].clone();
+    let of = |invoice: &&Value| invoice["parent"]["subscription_details"]["subscription"] == id;
+    let open: Vec<Value> =
+        data.list("invoice").iter().filter(of).filter(|invoice| invoice["status"] == "open").cloned().collect();
+    for mut invoice in open {
+        invoice["status"] = json!("paid");
+        invoice["amount_paid"] = invoice["amount_due"].clone();
+        let now = data.now_of(&json!(customer));
+        pay(data, &invoice, now);
+        if let Ok(kept) = data.find("invoice", invoice["id"].as_str().unwrap_or_default()) {
+            kept.clone_from(&invoice);
+        }
+        events.push(("invoice.paid", invoice));
+    }
+    let subscription = data.find("subscription", id)?;
+    if matches!(subscription["status"].as_str(), Some("past_due" | "unpaid")) {
+        subscription["status"] = json!("active");
+    }
+    events.push(("customer.subscription.updated", subscription.clone()));
+    Ok(subscription.clone())
+}
+
+/// The payment of an invoice.
+fn pay(data: &mut Data, invoice: &Value, now: i64) {
+    let (amount, currency) = (&invoice["amount_due"], &invoice["currency"]);
+    let intent = json!({
+        "id": data.next_id("pi"), "object": "payment_intent", "created": now, "status": "succeeded",
+        "amount": amount, "currency": currency, "customer": invoice["customer"],
+    });
+    let payment = json!({
+        "id": data.next_id("inpay"), "object": "invoice_payment", "created": now, "invoice": invoice["id"],
+        "status": "paid", "amount_paid": amount, "currency": currency,
+        "payment": {"type": "payment_intent", "payment_intent": intent["id"]},
+    });
+    data.insert("payment_intent", intent);
+    data.insert("invoice_payment", payment);
+}
+
+/// What a completed Checkout session makes: payment method, subscription, first invoice.
+pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events: &mut Events) -> Value {
+    let method = attach(data, customer, card);
     let trial = terms["trial_days"].as_i64().unwrap_or(0);
     let price = catalog::price(data, terms["price"].as_str().unwrap_or_default()).unwrap_or_default();
     let start = data.now_of(&json!(customer));
@@ -83,17 +130,7 @@ fn invoice(data: &mut Data, subscription: &Value, free: bool, now: i64, events: 
         "parent": {"type": "subscription_details", "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]}},
     });
     if paid > 0 {
-        let intent = json!({
-            "id": data.next_id("pi"), "object": "payment_intent", "created": now, "status": "succeeded",
-            "amount": amount, "currency": currency, "customer": subscription["customer"],
-        });
-        let payment = json!({
-            "id": data.next_id("inpay"), "object": "invoice_payment", "created": now, "invoice": invoice["id"],
-            "status": "paid", "amount_paid": amount, "currency": currency,
-            "payment": {"type": "payment_intent", "payment_intent": intent["id"]},
-        });
-        data.insert("payment_intent", intent);
-        data.insert("invoice_payment", payment);
+        pay(data, &invoice, now);
     }
     data.insert("invoice", invoice.clone());
     let event = match status {

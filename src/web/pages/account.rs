@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::signup::stale;
 use crate::api::{Phase, RETRY_ANNOTATION, SAMPLE_QUESTION, Tenant, Timestamp, api_key_secret};
+use crate::providers::stripe::Payer;
 use crate::rag::Document;
 use crate::web::App;
 use crate::web::api::keys::OVERLAP;
@@ -87,7 +88,7 @@ impl App {
         let values = context! {
             progress => Progress::of(tenant), setup => Setup::of(tenant), active, usage, documents, documents_away, question,
             answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
-            sent => shown.sent.unwrap_or_default(), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until),
+            sent => shown.sent.unwrap_or_default(), billing => self.portal.is_some() && customer(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until),
         };
         self.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
     }
@@ -245,6 +246,50 @@ pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(f
         Ok(None) => super::go("/account#key"),
         Err(problem) => app.sorry(&headers, problem),
     }
+}
+
+/// On to Stripe's customer portal, where invoices and cards are. A form's target may not be another site, so the page
+/// has a link to it.
+pub async fn billing(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
+    if !app.is_own_form(&headers, &form.csrf) {
+        return stale(&app, &headers);
+    }
+    let tenant = match app.customer(&headers).await {
+        Ok(tenant) => tenant,
+        Err(other) => return other,
+    };
+    match portal(&app, &tenant).await {
+        Ok(url) => {
+            tracing::info!(target: "audit", event = "portal_opened", tenant = tenant.place().name);
+            let values = context! { url };
+            let page = app.page(StatusCode::OK, "billing.html", &headers, values);
+            page.unwrap_or_else(|problem| app.sorry(&headers, problem))
+        }
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}
+
+/// Whether the tenant is one of Stripe's customers.
+fn customer(tenant: &Tenant) -> bool {
+    tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.customer_id.is_some())
+}
+
+async fn portal(app: &App, tenant: &Tenant) -> Result<String, Problem> {
+    let none = || Problem::new(StatusCode::CONFLICT, "no_billing", "There is nothing to pay for this account.");
+    let stripe = app.portal.as_ref().ok_or_else(none)?;
+    let customer = tenant.spec.billing.stripe.as_ref().and_then(|s| s.customer_id.as_deref()).ok_or_else(none)?;
+    let payer = Payer {
+        tenant_id: tenant.tenant_id(),
+        place: tenant.place(),
+        email: &tenant.spec.admin_email,
+        company: &tenant.spec.company_name,
+        customer_id: Some(customer),
+    };
+    let url = stripe.portal(&payer).await.map_err(|error| {
+        tracing::warn!(%error, "the customer portal cannot be opened");
+        Problem::unavailable()
+    })?;
+    url.ok_or_else(none)
 }
 
 /// Shows the API key.

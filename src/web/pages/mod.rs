@@ -3,6 +3,7 @@
 pub mod account;
 pub mod assets;
 pub mod documents;
+pub mod leads;
 pub mod links;
 pub mod login;
 pub mod password;
@@ -16,6 +17,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use super::App;
 use super::problem::Problem;
+use crate::providers::captcha::Widget;
 
 /// How the pages look.
 #[derive(Clone, Debug)]
@@ -33,12 +35,14 @@ pub struct Brand {
 /// The pages' templates.
 pub struct Pages(Environment<'static>);
 
-const TEMPLATES: [(&str, &str); 9] = [
+const TEMPLATES: [(&str, &str); 11] = [
     ("layout.html", include_str!("templates/layout.html")),
     ("pricing.html", include_str!("templates/pricing.html")),
     ("signup.html", include_str!("templates/signup.html")),
     ("login.html", include_str!("templates/login.html")),
     ("account.html", include_str!("templates/account.html")),
+    ("billing.html", include_str!("templates/billing.html")),
+    ("lead.html", include_str!("templates/lead.html")),
     ("ask.html", include_str!("templates/ask.html")),
     ("confirm.html", include_str!("templates/confirm.html")),
     ("password.html", include_str!("templates/password.html")),
@@ -102,6 +106,28 @@ impl App {
         }
         self.keep_visitor(headers, &visitor, response.headers_mut());
         Ok(response)
+    }
+
+    /// What a page needs to show the captcha; none where it is not asked for.
+    fn captcha_values(&self) -> Value {
+        let Some(captcha) = &self.admission.captcha else { return Value::from(()) };
+        let Widget { script, class, .. } = captcha.kind().widget();
+        context! { script, class, site_key => captcha.site_key() }
+    }
+
+    /// Lets a page load the captcha from its provider, and nothing else from anywhere.
+    fn allow_captcha(&self, mut page: Response) -> Response {
+        if let Some(captcha) = &self.admission.captcha {
+            let sources = captcha.kind().widget().sources;
+            let allow = |directive: &str| format!("{directive} 'self' {sources}");
+            let policy = ["script-src", "style-src", "connect-src"]
+                .iter()
+                .fold(POLICY.to_owned(), |policy, name| policy.replace(&format!("{name} 'self'"), &allow(name)));
+            if let Ok(policy) = HeaderValue::from_str(&format!("{policy}; frame-src {sources}")) {
+                page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
+            }
+        }
+        page
     }
 
     /// A page that says one thing.

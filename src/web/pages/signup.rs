@@ -11,8 +11,10 @@ use kube::ResourceExt;
 use minijinja::context;
 use serde::Deserialize;
 
+use super::leads;
 use super::pricing::{for_sale, offer};
 use crate::web::App;
+use crate::web::leads::LeadKind;
 use crate::web::problem::Problem;
 use crate::web::signup::{SignupForm, enroll};
 
@@ -22,11 +24,17 @@ pub struct Asked {
     plan: String,
     #[serde(default)]
     cancelled: bool,
+    /// Somebody from the waitlist, who was admitted.
+    #[serde(default)]
+    admitted: bool,
 }
 
 /// The form.
 pub async fn show(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap) -> Response {
     let values = BTreeMap::from([("plan".to_owned(), asked.plan)]);
+    if app.admission.waitlist && !asked.admitted && !asked.cancelled {
+        return leads::form(&app, &headers, LeadKind::Waitlist, StatusCode::OK, &values, &BTreeMap::new());
+    }
     form(&app, &headers, StatusCode::OK, &values, &BTreeMap::new(), asked.cancelled).await
 }
 
@@ -47,10 +55,11 @@ async fn form(
     let chosen = known.cloned().or_else(|| plans.first().map(|plan| plan.name_any())).unwrap_or_default();
     let plans: Vec<_> = plans.into_iter().map(offer).collect();
     let page = context! {
-        plans, chosen, errors, cancelled,
+        plans, chosen, errors, cancelled, captcha => app.captcha_values(),
         email => values.get("email"), company_name => values.get("company_name"),
     };
-    app.page(status, "signup.html", headers, page).unwrap_or_else(|problem| app.sorry(headers, problem))
+    let page = app.page(status, "signup.html", headers, page).map(|page| app.allow_captcha(page));
+    page.unwrap_or_else(|problem| app.sorry(headers, problem))
 }
 
 /// A form from a browser: the errors come back beside the fields, and what was entered stays, but for the password.
@@ -60,7 +69,7 @@ pub async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8])
     if !app.is_own_form(headers, &token) {
         return stale(app, headers);
     }
-    let filled = SignupForm::of_page(&values);
+    let filled = SignupForm::of_page(&values, captcha_answer(app, &values));
     match enroll(app, client, headers, filled).await {
         Ok((tenant, _)) => {
             let mut response = super::go("/account");
@@ -77,9 +86,15 @@ async fn refused(app: &App, headers: &HeaderMap, values: &BTreeMap<String, Strin
         if problem.status() != StatusCode::BAD_REQUEST {
             return app.sorry(headers, problem);
         }
-        errors.insert("email", problem.detail().to_owned());
+        errors.insert(if problem.code() == "captcha" { "captcha" } else { "email" }, problem.detail().to_owned());
     }
     form(app, headers, problem.status(), values, &errors, false).await
+}
+
+/// What the captcha added to a form.
+pub fn captcha_answer(app: &App, values: &BTreeMap<String, String>) -> String {
+    let field = app.admission.captcha.as_ref().map(|captcha| captcha.kind().widget().field);
+    field.and_then(|field| values.get(field)).cloned().unwrap_or_default()
 }
 
 /// A page that was open for long, or another site's form.

@@ -1,0 +1,107 @@
+//! `/sales` and `/waitlist`: forms for people who are not customers yet.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use axum_client_ip::ClientIp;
+use minijinja::context;
+use serde::Deserialize;
+
+use super::signup::{captcha_answer, stale};
+use crate::web::App;
+use crate::web::leads::{Lead, LeadKind};
+use crate::web::limits::network;
+use crate::web::problem::Problem;
+
+#[derive(Deserialize)]
+pub struct Asked {
+    #[serde(default)]
+    plan: String,
+}
+
+/// `GET /sales`
+pub async fn sales(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap) -> Response {
+    let values = BTreeMap::from([("plan".to_owned(), asked.plan)]);
+    form(&app, &headers, LeadKind::Sales, StatusCode::OK, &values, &BTreeMap::new())
+}
+
+/// `GET /waitlist`
+pub async fn waitlist(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    form(&app, &headers, LeadKind::Waitlist, StatusCode::OK, &BTreeMap::new(), &BTreeMap::new())
+}
+
+/// `POST /sales`
+pub async fn ask_sales(
+    State(app): State<Arc<App>>,
+    ClientIp(client): ClientIp,
+    headers: HeaderMap,
+    Form(values): Form<BTreeMap<String, String>>,
+) -> Response {
+    submit(&app, client, &headers, LeadKind::Sales, &values).await
+}
+
+/// `POST /waitlist`
+pub async fn join_waitlist(
+    State(app): State<Arc<App>>,
+    ClientIp(client): ClientIp,
+    headers: HeaderMap,
+    Form(values): Form<BTreeMap<String, String>>,
+) -> Response {
+    submit(&app, client, &headers, LeadKind::Waitlist, &values).await
+}
+
+/// The form of a kind.
+pub fn form(
+    app: &App,
+    headers: &HeaderMap,
+    kind: LeadKind,
+    status: StatusCode,
+    values: &BTreeMap<String, String>,
+    errors: &BTreeMap<&'static str, String>,
+) -> Response {
+    let page = context! { kind => kind.name(), values, errors, captcha => app.captcha_values() };
+    let page = app.page(status, "lead.html", headers, page).map(|page| app.allow_captcha(page));
+    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+}
+
+async fn submit(
+    app: &App,
+    client: IpAddr,
+    headers: &HeaderMap,
+    kind: LeadKind,
+    values: &BTreeMap<String, String>,
+) -> Response {
+    let value = |name: &str| values.get(name).cloned().unwrap_or_default();
+    if !app.is_own_form(headers, &value("csrf")) {
+        return stale(app, headers);
+    }
+    let lead = Lead { email: value("email"), company: value("company_name"), text: value("text"), plan: value("plan") };
+    let kept = async {
+        app.signups.take(&network(client)).map_err(Problem::too_many)?;
+        app.admit_person(&captcha_answer(app, values), client).await?;
+        app.keep_lead(kind, &lead).await
+    };
+    match kept.await {
+        Ok(()) if kind == LeadKind::Sales => {
+            let text = "Thank you. Our team writes to you within two working days.";
+            app.message_page(StatusCode::OK, headers, "We got your message", text)
+        }
+        Ok(()) => {
+            let text = "Thank you. We write to you as soon as it is your turn.";
+            app.message_page(StatusCode::OK, headers, "You are on the waitlist", text)
+        }
+        Err(problem) if problem.status() == StatusCode::BAD_REQUEST => {
+            let mut errors = problem.fields().clone();
+            if errors.is_empty() {
+                errors.insert("captcha", problem.detail().to_owned());
+            }
+            form(app, headers, kind, problem.status(), values, &errors)
+        }
+        Err(problem) => app.sorry(headers, problem),
+    }
+}
