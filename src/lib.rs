@@ -7,6 +7,7 @@ pub mod controller;
 #[cfg(feature = "sandbox")]
 pub mod dev;
 pub mod email;
+pub mod events;
 pub mod keys;
 pub mod lifecycle;
 mod links;

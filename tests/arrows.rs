@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each part of `src/` may use; `cli` puts all of them together.
-const ARROWS: [(&str, &[&str]); 14] = [
+const ARROWS: [(&str, &[&str]); 16] = [
     ("api", &[]),
     ("email", &[]),
     ("keys", &[]),
@@ -14,18 +14,21 @@ const ARROWS: [(&str, &[&str]); 14] = [
     ("sandbox", &[]),
     ("lifecycle", &["api"]),
     ("operator_keys", &["api", "email"]),
+    ("events", &["api", "telemetry"]),
+    ("links", &["api", "operator_keys"]),
     ("providers", &["api", "lifecycle"]),
     ("rag", &["api", "providers"]),
-    ("controller", &["api", "keys", "lifecycle", "operator_keys", "providers", "telemetry"]),
-    ("web", &["api", "email", "keys", "operator_keys", "providers", "rag", "telemetry"]),
+    ("controller", &["api", "events", "keys", "lifecycle", "operator_keys", "providers", "telemetry"]),
+    ("web", &["api", "email", "events", "keys", "links", "operator_keys", "providers", "rag", "telemetry"]),
     ("preflight", &["api", "providers"]),
-    ("dev", &["api", "controller", "providers", "sandbox", "web"]),
+    ("dev", &["api", "controller", "sandbox", "web"]),
     (
         "cli",
         &[
             "api",
             "controller",
             "dev",
+            "email",
             "lifecycle",
             "operator_keys",
             "preflight",

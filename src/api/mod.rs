@@ -48,12 +48,14 @@ pub const VERIFIED_ANNOTATION: &str = "tenant-operator.dev/verified-address";
 /// The e-mails that the customer asked for, the last of each kind, such as `login-link.1764108000,verify-email.1764107000`.
 /// Written by web, sent by the controller.
 pub const MAIL_REQUESTS_ANNOTATION: &str = "tenant-operator.dev/mail-requests";
-/// Links that were asked for up to this moment, in seconds since 1970, were used or are no longer wanted.
+/// The links that were used, the last of each kind: it, and those that were asked for before it, are no longer valid.
 pub const LINKS_USED_ANNOTATION: &str = "tenant-operator.dev/links-used";
 /// Sessions from before this moment, in seconds since 1970, are no longer valid: the password was changed.
 pub const SESSIONS_ANNOTATION: &str = "tenant-operator.dev/sessions-since";
 /// `"true"` when the customer wants no e-mails beyond those that the service needs.
 pub const UNSUBSCRIBED_ANNOTATION: &str = "tenant-operator.dev/unsubscribed";
+/// `"true"` while the customer does not want to see the setup.
+pub const SETUP_SKIPPED_ANNOTATION: &str = "tenant-operator.dev/setup-skipped";
 /// What customers reach on their way, in its order; each is noted once with its time, in an annotation of its own.
 pub const MILESTONES: [&str; 7] =
     ["email-verified", "first-login", "sample-query", "first-document", "own-query", "ten-queries", "completed"];

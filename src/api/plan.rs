@@ -76,6 +76,10 @@ pub struct PlanSpec {
     #[serde(default)]
     #[schemars(length(max = 100))]
     pub sample_documents: Vec<SampleDocument>,
+    /// What a customer is invited to ask first. The sample documents should answer it.
+    #[serde(default = "default_question")]
+    #[schemars(length(min = 1, max = 200))]
+    pub sample_question: Text,
 }
 
 /// An amount of money.
@@ -165,6 +169,9 @@ pub struct SampleDocument {
     pub metadata: BTreeMap<String, String>,
 }
 
+fn default_question() -> Text {
+    super::SAMPLE_QUESTION.into()
+}
 fn default_trial_days() -> u32 {
     14
 }

@@ -3,15 +3,15 @@
 
 use super::{
     EMAIL_LABEL, FINALIZER, LINKS_USED_ANNOTATION, MAIL_REQUESTS_ANNOTATION, PROOF_ANNOTATION, SENT_ANNOTATION,
-    SESSIONS_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION, UNSUBSCRIBED_ANNOTATION, USAGE_ANNOTATION,
-    VERIFIED_ANNOTATION,
+    SESSIONS_ANNOTATION, SETUP_SKIPPED_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION, UNSUBSCRIBED_ANNOTATION,
+    USAGE_ANNOTATION, VERIFIED_ANNOTATION,
 };
 
 /// Fields of the spec, as paths from `spec`.
 pub const SPEC_FIELDS: [&str; 3] = ["tenantId", "billing.stripe", "login"];
 
 /// Annotations. Those that users set are not here: `retry` and `force-delete` are requests to the operator.
-pub const ANNOTATIONS: [&str; 17] = [
+pub const ANNOTATIONS: [&str; 18] = [
     PROOF_ANNOTATION,
     SENT_ANNOTATION,
     SIGNUP_ANNOTATION,
@@ -22,6 +22,7 @@ pub const ANNOTATIONS: [&str; 17] = [
     LINKS_USED_ANNOTATION,
     SESSIONS_ANNOTATION,
     UNSUBSCRIBED_ANNOTATION,
+    SETUP_SKIPPED_ANNOTATION,
     "tenant-operator.dev/reached-email-verified",
     "tenant-operator.dev/reached-first-login",
     "tenant-operator.dev/reached-sample-query",

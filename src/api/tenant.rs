@@ -68,10 +68,50 @@ pub struct TenantSpec {
     /// The terms that the customer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
+    /// What the customer chose for their documents.
+    #[serde(default, skip_serializing_if = "Settings::is_default")]
+    pub settings: Settings,
     /// Increase this number to replace the API key. The same number always gives the same key.
     #[serde(default = "default_generation")]
     #[schemars(range(min = 1))]
     pub api_key_generation: u32,
+}
+
+/// What the customer chose for their documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Settings {
+    /// How documents are cut into passages. Leave it out for the default. A change applies to documents that are uploaded
+    /// afterwards.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub chunking: Option<Chunking>,
+}
+
+impl Settings {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How documents are cut into passages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.overlapCharacters * 2 <= self.maxCharacters", "overlapCharacters must be at most half of maxCharacters"))]
+pub struct Chunking {
+    /// The longest passage, in characters.
+    #[schemars(range(min = 200, max = 4000))]
+    pub max_characters: u32,
+    /// How many characters two neighbours share.
+    #[schemars(range(min = 0, max = 1000))]
+    pub overlap_characters: u32,
+}
+
+impl Default for Chunking {
+    /// Some 300 tokens, so that four passages leave a model room to answer, and enough in common that a sentence at the
+    /// border is found by either.
+    fn default() -> Self {
+        Self { max_characters: 1200, overlap_characters: 150 }
+    }
 }
 
 /// How the customer pays.
@@ -221,6 +261,9 @@ pub struct PlanConfig {
     pub models: Models,
     /// The features that are switched on.
     pub features: Vec<Text>,
+    /// What a customer is invited to ask first.
+    #[serde(default = "default_question")]
+    pub sample_question: Text,
 }
 
 /// A quota period.
@@ -291,6 +334,9 @@ pub struct Refund {
     pub at: Timestamp,
 }
 
+fn default_question() -> Text {
+    super::SAMPLE_QUESTION.into()
+}
 fn default_plan() -> String {
     "starter".into()
 }

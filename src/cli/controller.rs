@@ -86,6 +86,9 @@ pub struct WorkArgs {
     /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
     #[arg(long, default_value = "20")]
     pub welcome_hold: i64,
+    /// File to append activation events to, one line of JSON each. Default: the log, under the target activation.
+    #[arg(long, env = "EVENTS_FILE", default_value = "")]
+    pub events_file: String,
     /// Seconds after the leader's last renewal until another replica may take over. A leader that ends in order gives up
     /// its lease at once.
     #[arg(long, default_value = "12")]
@@ -123,6 +126,7 @@ impl WorkArgs {
             concurrency: self.concurrency,
             listen,
             more_routes: axum::Router::new(),
+            events_file: (!self.events_file.is_empty()).then(|| self.events_file.clone().into()),
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.max(1)),

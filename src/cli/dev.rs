@@ -69,7 +69,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         None => None,
     };
     let stop = stop_signal();
-    dev::run(config, client, settings, stop).await
+    Box::pin(dev::run(config, client, settings, stop)).await
 }
 
 /// A provider whose key is set is the real one; every other is the sandbox's.

@@ -33,7 +33,10 @@ pub struct AdmitArgs {
 }
 
 fn secrets(client: Client, namespace: Option<&str>) -> Api<Secret> {
-    namespace.map_or_else(|| Api::default_namespaced(client.clone()), |name| Api::namespaced(client.clone(), name))
+    match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::default_namespaced(client),
+    }
 }
 
 fn field(secret: &Secret, name: &str) -> String {

@@ -254,7 +254,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args).await,
         #[cfg(feature = "sandbox")]
-        Command::Dev(args) => dev::run(&cli.kube, *args).await,
+        Command::Dev(args) => Box::pin(dev::run(&cli.kube, *args)).await,
     };
     done.map(|()| ExitCode::SUCCESS)
 }

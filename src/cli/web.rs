@@ -83,6 +83,12 @@ pub struct Args {
     /// Colour of buttons and links, as #rrggbb; white text must be readable on it.
     #[arg(long, env = "BRAND_COLOR", default_value = "#3653d8")]
     brand_color: String,
+    /// URL where a customer who takes long with the setup can book a call.
+    #[arg(long, env = "ONBOARDING_CALL_URL", default_value = "")]
+    call_url: String,
+    /// File to append activation events to, one line of JSON each. Default: the log, under the target activation.
+    #[arg(long, env = "EVENTS_FILE", default_value = "")]
+    events_file: String,
     /// URL of your terms.
     #[arg(long, env = "TERMS_URL", default_value = "")]
     terms_url: String,
@@ -108,6 +114,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
             terms_url: args.terms_url,
             privacy_url: args.privacy_url,
         },
+        call_url: args.call_url,
+        events_file: (!args.events_file.is_empty()).then(|| args.events_file.into()),
         metrics_listen: args.metrics_listen,
         frontend_url: args.frontend_url,
         client_ip: args.client_ip,

@@ -16,6 +16,7 @@ use super::queue::Queue;
 use super::steps::samples::Embeddings;
 use super::{Key, Providers, events::Events, lease::Fence};
 use crate::api::{EMAIL_LABEL, Plan, Tenant};
+use crate::events::EventLog;
 use crate::lifecycle::{Credentials, Policy, View};
 use crate::operator_keys::IdentityKey;
 use crate::providers::Priority;
@@ -42,6 +43,8 @@ pub struct Context {
     pub fence: Fence,
     pub metrics: Arc<Metrics>,
     pub events: Events,
+    /// What happens on customers' ways.
+    pub activation: EventLog,
     pub embeddings: Embeddings,
     provisioning: AtomicUsize,
 }
@@ -69,7 +72,7 @@ impl Context {
         caches: Caches,
         concurrency: usize,
         keys: Keys,
-        fence: Fence,
+        (fence, activation): (Fence, EventLog),
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         Self {
@@ -85,6 +88,7 @@ impl Context {
             signer: keys.signer,
             fence,
             events: Events::start(client, metrics.clone()),
+            activation,
             metrics,
             embeddings: Embeddings::default(),
             provisioning: AtomicUsize::new(0),

@@ -28,6 +28,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 
 use crate::api::Tenant;
+use crate::events::EventLog;
 use crate::lifecycle::Policy;
 use crate::operator_keys::{IdentityKey, publish_verifying_key, signing_key};
 use crate::providers::Priority;
@@ -91,6 +92,8 @@ pub struct ControllerConfig {
     pub more_routes: axum::Router,
     /// Leader election.
     pub lease: LeaseConfig,
+    /// The file that events of customers are appended to; the log when absent.
+    pub events_file: Option<std::path::PathBuf>,
 }
 
 impl ControllerConfig {
@@ -137,7 +140,7 @@ pub async fn run(
         caches::Caches::new(tenants, plans, secrets),
         config.concurrency.into(),
         keys,
-        lease.fence(),
+        (lease.fence(), EventLog::open(config.events_file.as_deref()).await?),
     ));
     if let Some(addr) = config.listen {
         let shown = context.clone();
@@ -167,6 +170,7 @@ pub async fn run(
     if outcome.is_ok() {
         // A successor can take over at once.
         drop(tokio::time::timeout(Duration::from_secs(2), lease.release()).await);
+        drop(tokio::time::timeout(Duration::from_secs(2), context.activation.flush()).await);
     }
     outcome
 }

@@ -10,6 +10,7 @@ use crate::api::conditions::{
     WELCOME_EMAIL_SENT,
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
+use crate::events::Event;
 use crate::telemetry::Span;
 
 /// Replaces the status. The resource version guards it: a decision that rests on an old object is refused.
@@ -55,6 +56,13 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
             context.events.warn(after, "Failed", message);
         }
     }
+    let before = old.and_then(|s| s.phase);
+    if phase == Phase::Provisioning && matches!(before, None | Some(Phase::PendingPayment)) {
+        happened(context, after, "payment");
+    }
+    if phase == Phase::Active && before == Some(Phase::Provisioning) {
+        happened(context, after, "provisioned");
+    }
     if matches!(phase, Phase::Active | Phase::Failed) && old.and_then(|s| s.phase) == Some(Phase::Provisioning) {
         trace(after, phase);
     }
@@ -62,6 +70,11 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
         #[allow(clippy::cast_precision_loss)]
         context.metrics.provisioning_duration.observe(done.since(paid) as f64);
     }
+}
+
+/// A milestone that only the controller sees.
+fn happened(context: &Context, tenant: &Tenant, milestone: &str) {
+    context.activation.record(&context.metrics, &Event::milestone(tenant, milestone));
 }
 
 /// The tenant's whole way, in its trace.

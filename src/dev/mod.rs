@@ -128,7 +128,7 @@ async fn serve(
     apply::apply_crds(&client).await?;
     let quick = tokio::time::Instant::now() + apply::CREATES_WAIT;
     apply::plans(&client, &sandbox).await?;
-    let web = web(addr, &client, &secret, settings.web).await?;
+    let web = web(addr, &client, &config.folder, &secret, settings.web).await?;
     let urls = Urls {
         web: format!("http://{}", web.addr()?),
         metrics: format!("http://{}/metrics", web.metrics_addr()?),
@@ -176,7 +176,13 @@ fn web_address(wished: u16) -> std::io::Result<SocketAddr> {
     bind(wished).or_else(|_| bind(0))?.local_addr()
 }
 
-async fn web(addr: SocketAddr, client: &Client, secret: &str, providers: WebProviders) -> anyhow::Result<Web> {
+async fn web(
+    addr: SocketAddr,
+    client: &Client,
+    folder: &Path,
+    secret: &str,
+    providers: WebProviders,
+) -> anyhow::Result<Web> {
     let web = WebConfig {
         listen: addr,
         namespace: "default".into(),
@@ -192,6 +198,8 @@ async fn web(addr: SocketAddr, client: &Client, secret: &str, providers: WebProv
             terms_url: String::new(),
             privacy_url: String::new(),
         },
+        call_url: String::new(),
+        events_file: Some(folder.join("events.jsonl")),
         metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         frontend_url: format!("http://{addr}"),
         client_ip: ClientIpSource::ConnectInfo,

@@ -153,6 +153,7 @@ fn follow_plan(input: &Input, draft: &mut Draft) {
     if let Some(config) = &mut draft.status.config {
         config.limits.clone_from(&plan.limits);
         config.features.clone_from(&plan.features);
+        config.sample_question.clone_from(&plan.sample_question);
     }
     if let Some(quota) = &mut draft.status.quota {
         quota.queries_limit = plan.limits.queries_per_month;

@@ -148,6 +148,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         limits: plan.limits.clone(),
         models: plan.models.clone(),
         features: plan.features.clone(),
+        sample_question: plan.sample_question.clone(),
     });
     draft.status.quota.get_or_insert(Quota {
         period_start: input.now,

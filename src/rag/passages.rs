@@ -2,15 +2,15 @@
 
 use text_splitter::{ChunkConfig, TextSplitter};
 
-/// Characters of a passage, at most: some 300 tokens, so that four of them leave a model room to answer.
-const LONGEST: usize = 1200;
-/// Characters that two neighbours share, so that a sentence at the border is found by either.
-const SHARED: usize = 150;
+use crate::api::tenant::Chunking;
 
 /// The passages of a text, in their order.
-pub fn passages(text: &str) -> Vec<&str> {
-    let config = ChunkConfig::new(LONGEST).with_overlap(SHARED);
-    // The overlap is shorter than a passage, which is all that can be wrong with it.
+pub fn passages(text: &str, chunking: Chunking) -> Vec<&str> {
+    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    let longest = size(chunking.max_characters).max(1);
+    // What Kubernetes would not have taken, from before it was checked.
+    let shared = size(chunking.overlap_characters).min(longest / 2);
+    let config = ChunkConfig::new(longest).with_overlap(shared);
     let Ok(config) = config else { return Vec::new() };
     TextSplitter::new(config).chunks(text).filter(|passage| !passage.trim().is_empty()).collect()
 }
@@ -18,6 +18,12 @@ pub fn passages(text: &str) -> Vec<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const LONGEST: usize = 1200;
+
+    fn passages(text: &str) -> Vec<&str> {
+        super::passages(text, Chunking::default())
+    }
 
     #[test]
     fn a_text_is_cut_at_its_paragraphs_and_nothing_is_lost() {
@@ -37,5 +43,16 @@ mod tests {
         let text = "ü".repeat(5000);
         let cut = passages(&text);
         assert!(cut.len() > 3 && cut.iter().all(|p| p.chars().count() <= LONGEST));
+    }
+
+    #[test]
+    fn a_customer_chooses_how_long_passages_are() {
+        let text = "word ".repeat(1000);
+        let cut = |max_characters, overlap_characters| {
+            super::passages(&text, Chunking { max_characters, overlap_characters })
+        };
+        assert!(cut(200, 0).iter().all(|p| p.chars().count() <= 200) && cut(200, 0).len() > cut(4000, 0).len());
+        assert!(cut(400, 200).len() > cut(400, 0).len(), "neighbours share what they overlap");
+        assert!(!cut(0, 5000).is_empty(), "nonsense ends no upload");
     }
 }

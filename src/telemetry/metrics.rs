@@ -37,6 +37,10 @@ pub struct Metrics {
     pub events: Counter<u64, AtomicU64>,
     /// Signups accepted.
     pub signups: Counter<u64, AtomicU64>,
+    /// What happened on customers' ways, by event, outcome and who says so.
+    pub activation: Family<ActivationLabels, Counter>,
+    /// Events that clients told of and the server has not seen, by event.
+    pub activation_unconfirmed: Family<Label, Counter>,
     /// Bulk resyncs, by kind and outcome.
     pub resyncs: Family<Label, Counter>,
     /// Steps that failed, by reason.
@@ -67,6 +71,17 @@ pub struct Metrics {
     pub orphaned_subscriptions: Gauge,
 }
 
+/// An event on a customer's way.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ActivationLabels {
+    /// The event, such as `sample_query`.
+    pub event: String,
+    /// attempt or success.
+    pub outcome: &'static str,
+    /// server or client.
+    pub source: &'static str,
+}
+
 /// A provider and how its calls ended.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ProviderLabels {
@@ -85,6 +100,8 @@ impl Default for Metrics {
             secret_reads: Counter::default(),
             events: Counter::default(),
             signups: Counter::default(),
+            activation: Family::default(),
+            activation_unconfirmed: Family::default(),
             resyncs: Family::default(),
             step_failures: Family::default(),
             provisioning_failures: Family::default(),
@@ -109,6 +126,16 @@ impl Default for Metrics {
         );
         registry.register("kubernetes_secret_reads", "API-key Secrets read one by one", metrics.secret_reads.clone());
         registry.register("kubernetes_events", "Events written", metrics.events.clone());
+        registry.register(
+            "activation_events",
+            "Events on customers' ways, by event, outcome and source",
+            metrics.activation.clone(),
+        );
+        registry.register(
+            "activation_unconfirmed",
+            "Events that clients told of and the server had not seen",
+            metrics.activation_unconfirmed.clone(),
+        );
         registry.register("onboarding_signups", "Signups accepted", metrics.signups.clone());
         registry.register("resyncs", "Bulk resyncs, by kind and outcome", metrics.resyncs.clone());
         registry.register("step_failures", "Steps that failed, by reason", metrics.step_failures.clone());
@@ -161,6 +188,9 @@ impl Metrics {
         for family in [&metrics.queue_depth, &metrics.breaker_open] {
             family.get_or_create_owned(&"".into());
         }
+        metrics.activation_unconfirmed.get_or_create_owned(&"".into());
+        let event = ActivationLabels { event: String::new(), outcome: "", source: "" };
+        metrics.activation.get_or_create_owned(&event);
         metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider: "", outcome: "" });
         let text = metrics.encode();
         let of = |word: &str| -> Vec<(&str, &str)> {

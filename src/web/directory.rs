@@ -11,7 +11,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 
 use crate::api::plan::{Limits, Models};
-use crate::api::tenant::{PlanConfig, Quota};
+use crate::api::tenant::{Chunking, PlanConfig, Quota};
 use crate::api::{Phase, Tenant, Timestamp};
 use crate::operator_keys::IdentityKey;
 
@@ -32,6 +32,8 @@ pub struct Served {
     pub config: Option<PlanConfig>,
     /// Its quota periods.
     pub quota: Option<Quota>,
+    /// How its documents are cut.
+    pub chunking: Chunking,
     /// The generation of its API key, and since when that one is in force.
     pub key: (u32, Option<Timestamp>),
 }
@@ -53,6 +55,7 @@ impl Served {
             phase: status.and_then(|s| s.phase),
             config: status.and_then(|s| s.config.clone()),
             quota: status.and_then(|s| s.quota.clone()),
+            chunking: tenant.spec.settings.chunking.unwrap_or_default(),
             key: (
                 status.and_then(|s| s.api_key_generation).unwrap_or(tenant.spec.api_key_generation),
                 status.and_then(|s| s.api_key_created_at),
@@ -191,6 +194,7 @@ mod tests {
             phase: Some(Phase::Active),
             config: None,
             quota: None,
+            chunking: Chunking::default(),
             key: (1, None),
         }
     }

@@ -10,8 +10,8 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::App;
+use super::names::is_hidden;
 use super::problem::Problem;
-use super::signup::is_hidden;
 use crate::api::{ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp};
 use crate::email;
 

@@ -19,6 +19,7 @@ use crate::api::{
     LINKS_USED_ANNOTATION, LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, SESSIONS_ANNOTATION, Tenant, Timestamp,
     VERIFIED_ANNOTATION, mail_requests, reached_annotation, reached_at,
 };
+use crate::events::Event;
 use crate::links::OpenedLink;
 
 /// The least time between two e-mails of one kind to one customer, in seconds: nobody can fill a stranger's mailbox.
@@ -45,9 +46,9 @@ fn with_request(tenant: &Tenant, kind: LinkKind, now: Timestamp) -> Option<Strin
     Some(all.join(","))
 }
 
-/// The moment up to which links were used.
-fn used(tenant: &Tenant) -> Option<i64> {
-    tenant.annotations().get(LINKS_USED_ANNOTATION)?.parse().ok()
+/// The links that were used, the last of each kind.
+fn used(tenant: &Tenant) -> Vec<MailRequest> {
+    tenant.annotations().get(LINKS_USED_ANNOTATION).map_or_else(Vec::new, |list| mail_requests(list))
 }
 
 impl App {
@@ -85,6 +86,9 @@ impl App {
             Ok(Some(json!({"metadata": {"annotations": proof(tenant, &link, Timestamp::now())}})))
         };
         let changed = self.change_tenant(&tenant, used).await?.ok_or_else(dead)?;
+        if reached_at(&tenant, "email-verified").is_none() {
+            self.happened(&Event::milestone(&changed, "email-verified"));
+        }
         tracing::info!(target: "audit", event = "link_used", kind = kind.name(), tenant = tenant.name_any());
         Ok(changed)
     }
@@ -92,8 +96,8 @@ impl App {
 
 /// Whether a link opens this object: it is for it, and was not used.
 fn is_good(link: &OpenedLink, tenant: &Tenant) -> bool {
-    let once = link.request.kind != LinkKind::VerifyEmail;
-    let spent = once && used(tenant).is_some_and(|used| link.request.at.as_second() <= used);
+    let MailRequest { kind, at } = link.request;
+    let spent = used(tenant).iter().any(|used| used.kind == kind && at <= used.at);
     link.is_for(tenant) && !spent && tenant.metadata.deletion_timestamp.is_none()
 }
 
@@ -135,15 +139,74 @@ fn proof(tenant: &Tenant, link: &OpenedLink, now: Timestamp) -> Value {
     if reached_at(tenant, "email-verified").is_none() {
         annotations[reached_annotation("email-verified")] = json!(now);
     }
-    let asked = link.request.at.as_second();
-    let until = match link.request.kind {
+    let spent = match link.request.kind {
+        // It may be opened again.
         LinkKind::VerifyEmail => return annotations,
-        LinkKind::LoginLink => asked,
-        LinkKind::PasswordReset => now.as_second(),
+        LinkKind::LoginLink => vec![link.request],
+        LinkKind::PasswordReset => {
+            [LinkKind::LoginLink, LinkKind::PasswordReset].map(|kind| MailRequest { kind, at: now }).into()
+        }
     };
-    annotations[LINKS_USED_ANNOTATION] = json!(until.max(used(tenant).unwrap_or(0)).to_string());
+    let others = used(tenant).into_iter().filter(|used| spent.iter().all(|request| request.kind != used.kind));
+    let all: Vec<_> = others.chain(spent.iter().copied()).map(|request| request.to_string()).collect();
+    annotations[LINKS_USED_ANNOTATION] = json!(all.join(","));
     if link.request.kind == LinkKind::PasswordReset {
         annotations[SESSIONS_ANNOTATION] = json!(now.plus(1).as_second().to_string());
     }
     annotations
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::EMAIL_LABEL;
+
+    fn tenant() -> Tenant {
+        let spec = json!({"companyName": "A", "adminEmail": "a@b.example"});
+        let mut tenant = Tenant::new("t-1", serde_json::from_value(spec).expect("a spec"));
+        tenant.metadata.uid = Some("u1".into());
+        tenant.labels_mut().insert(EMAIL_LABEL.into(), "hash".into());
+        tenant
+    }
+
+    fn link(kind: LinkKind, at: i64) -> OpenedLink {
+        let request = MailRequest { kind, at: Timestamp::from_second(at) };
+        OpenedLink { name: "t-1".into(), uid: "u1".into(), address: "hash".into(), request }
+    }
+
+    /// Uses a link, as the API server would keep it.
+    fn use_up(tenant: &mut Tenant, link: &OpenedLink, now: i64) {
+        let annotations = proof(tenant, link, Timestamp::from_second(now));
+        for (name, value) in annotations.as_object().expect("an object") {
+            tenant.annotations_mut().insert(name.clone(), value.as_str().expect("text").into());
+        }
+    }
+
+    #[test]
+    fn a_link_works_once_and_ends_no_other_of_the_same_second() {
+        let mut tenant = tenant();
+        let (login, reset) = (link(LinkKind::LoginLink, 100), link(LinkKind::PasswordReset, 100));
+        use_up(&mut tenant, &login, 101);
+        assert!(!is_good(&login, &tenant) && is_good(&reset, &tenant));
+        assert!(!is_good(&link(LinkKind::LoginLink, 99), &tenant), "one that was asked for before");
+        assert!(is_good(&link(LinkKind::LoginLink, 101), &tenant));
+        use_up(&mut tenant, &reset, 130);
+        assert!(!is_good(&reset, &tenant) && !is_good(&link(LinkKind::LoginLink, 130), &tenant));
+        assert!(is_good(&link(LinkKind::LoginLink, 131), &tenant));
+        let verify = link(LinkKind::VerifyEmail, 100);
+        use_up(&mut tenant, &verify, 140);
+        assert!(is_good(&verify, &tenant), "an address may be confirmed again");
+    }
+
+    #[test]
+    fn a_request_is_made_once_in_a_while_and_replaces_the_last_of_its_kind() {
+        let mut tenant = tenant();
+        let ask = |tenant: &Tenant, kind, now| with_request(tenant, kind, Timestamp::from_second(now));
+        tenant
+            .annotations_mut()
+            .insert(MAIL_REQUESTS_ANNOTATION.into(), "login-link.100,password-reset.90,nonsense".into());
+        assert_eq!(ask(&tenant, LinkKind::LoginLink, 100 + SPACING - 1), None);
+        let both = format!("password-reset.90,login-link.{}", 100 + SPACING);
+        assert_eq!(ask(&tenant, LinkKind::LoginLink, 100 + SPACING), Some(both));
+    }
 }

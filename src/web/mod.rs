@@ -8,6 +8,7 @@ mod hints;
 mod leads;
 mod limits;
 mod links;
+mod names;
 mod openapi;
 mod pages;
 mod password;
@@ -19,11 +20,13 @@ mod signature;
 mod signup;
 mod tenant;
 mod tokens;
+mod track;
 mod turns;
 mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -38,6 +41,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::api::Tenant;
+use crate::events::EventLog;
 use crate::operator_keys::IdentityKey;
 use crate::providers::alerts::Alerts;
 use crate::providers::openai::OpenAi;
@@ -83,6 +87,10 @@ pub struct WebConfig {
     pub terms_version: String,
     /// How the pages look.
     pub brand: Brand,
+    /// Where whoever takes long with the setup books a call; empty where nobody is to be called.
+    pub call_url: String,
+    /// The file that events are appended to; the log when absent.
+    pub events_file: Option<PathBuf>,
     /// The origin whose pages may call this API from a browser.
     pub frontend_url: String,
     /// Where a client's address is read from.
@@ -136,6 +144,7 @@ pub struct App {
     pages: pages::Pages,
     offers: pages::pricing::Offers,
     metrics: Metrics,
+    events: EventLog,
     /// Turns true when the end was asked for.
     stopping: watch::Receiver<bool>,
     openapi: OnceLock<utoipa::openapi::OpenApi>,
@@ -201,6 +210,9 @@ pub enum WebError {
     /// The address is taken, or the listener broke.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
+    /// The file of events cannot be opened.
+    #[error("EVENTS_FILE cannot be opened: {0}")]
+    Events(std::io::Error),
     /// A page cannot be read: a bug.
     #[error("a page: {0}")]
     Page(#[from] minijinja::Error),
@@ -215,6 +227,7 @@ impl Web {
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|e| WebError::Listen(addr, e));
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
+        let events = EventLog::open(config.events_file.as_deref()).await.map_err(WebError::Events)?;
         let WebProviders { openai, pinecone, portal, admission, alerts } = providers;
         let (stopping, stop) = watch::channel(false);
         let mut tasks = JoinSet::new();
@@ -233,6 +246,7 @@ impl Web {
             pages: pages::Pages::new(&config.brand)?,
             offers: pages::pricing::Offers::default(),
             metrics: Metrics::default(),
+            events,
             stopping: stop,
             openapi: OnceLock::new(),
             client,
@@ -274,6 +288,9 @@ impl Web {
             tracing::warn!("not all queries were given back in time");
         }
         served?;
+        if tokio::time::timeout(LAST_WRITES, app.events.flush()).await.is_err() {
+            tracing::warn!("not all events were written in time");
+        }
         Ok(())
     }
 }

@@ -18,7 +18,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::api::{documents, keys, query, usage};
-use super::{App, links, openapi, pages, problem, setup, signup, tenant, webhooks};
+use super::{App, links, openapi, pages, problem, setup, signup, tenant, track, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -44,6 +44,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(setup::show))
         .routes(routes!(setup::sample_query))
         .routes(routes!(setup::complete))
+        .routes(routes!(setup::skip))
+        .routes(routes!(track::track))
         .routes(routes!(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
         .routes(routes!(tenant::events))
         .routes(routes!(query::query))
@@ -54,7 +56,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 
 /// Its calls that take longer than others.
 fn uploads() -> OpenApiRouter<Arc<App>> {
-    OpenApiRouter::new().routes(routes!(documents::store_document))
+    OpenApiRouter::new().routes(routes!(documents::store_document)).routes(routes!(setup::upload_document))
 }
 
 /// The pages for people.
@@ -85,6 +87,8 @@ fn site() -> Router<Arc<App>> {
         .route("/account/ask", post(pages::account::ask))
         .route("/account/key", post(pages::account::key))
         .route("/account/key/replace", post(pages::account::replace_key))
+        .route("/account/setup", post(pages::account::setup))
+        .route("/settings/advanced", get(pages::settings::show).post(pages::settings::save))
         .route("/account/documents/policy", post(pages::documents::policy))
         .route("/account/documents/{id}/delete", post(pages::documents::delete))
         .route("/assets/{name}", get(pages::assets::asset))

@@ -3,27 +3,48 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
-use super::api::query;
+use super::api::{documents, query, usage};
 use super::customer::sentence;
 use super::directory::Served;
 use super::problem::{Problem, ProblemBody};
-use crate::api::{MILESTONES, Phase, SAMPLE_QUESTION, Tenant, Timestamp, reached_annotation, reached_at};
-use crate::rag::Answer;
+use crate::api::{
+    MILESTONES, Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Timestamp, reached_annotation, reached_at,
+    time_to_activate,
+};
+use crate::events::{Event, Variant};
+use crate::rag::{Answer, Document};
 
-/// The steps, by the milestone that completes each.
-const STEPS: [(&str, &str); 3] = [
-    ("sample-query", "Ask a first question"),
-    ("first-document", "Add a document of your own"),
-    ("own-query", "Ask a question about your document"),
+/// The steps: the milestone that completes each, its title, and what it is good for.
+const STEPS: [(&str, &str, &str); 3] = [
+    (
+        "sample-query",
+        "Ask a first question",
+        "Your account holds sample documents. Ask about them, and see how an answer names its sources.",
+    ),
+    (
+        "first-document",
+        "Add a document of your own",
+        "A PDF or a text. It is cut into passages, which only your account can read.",
+    ),
+    (
+        "own-query",
+        "Ask a question about your document",
+        "The answer comes from your document alone. Where it does not say, the answer says so.",
+    ),
 ];
+/// Whoever is at it for longer than this is offered a call, in seconds.
+const PATIENCE: i64 = 600;
+/// Queries of the milestone `ten-queries`.
+const TEN: i64 = 10;
 
 /// How far the setup is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -37,6 +58,15 @@ pub struct Setup {
     /// When it was completed.
     #[schema(value_type = Option<String>)]
     pub completed_at: Option<Timestamp>,
+    /// Seconds from the ready account to the completed setup.
+    pub time_to_activate: Option<i64>,
+    /// Whether the customer put it aside.
+    pub skipped: bool,
+    /// `simple` or `detailed`: how the pages guide this customer.
+    #[schema(value_type = String)]
+    pub variant: Variant,
+    /// Where to book a call, for whoever takes long.
+    pub call_url: Option<String>,
 }
 
 /// A step.
@@ -46,22 +76,37 @@ pub struct SetupStep {
     name: &'static str,
     /// In words.
     title: &'static str,
+    /// What it is good for.
+    explanation: &'static str,
     /// Whether it is done.
     done: bool,
 }
 
 impl Setup {
     /// Of a tenant.
-    pub fn of(tenant: &Tenant) -> Self {
-        let steps: Vec<_> = STEPS
-            .iter()
-            .map(|(name, title)| SetupStep { name, title, done: reached_at(tenant, name).is_some() })
-            .collect();
+    pub fn of(app: &App, tenant: &Tenant) -> Self {
+        Self::at(tenant, Timestamp::now(), &app.config.call_url)
+    }
+
+    fn at(tenant: &Tenant, now: Timestamp, call_url: &str) -> Self {
+        let step = |(name, title, explanation)| SetupStep {
+            name,
+            title,
+            explanation,
+            done: reached_at(tenant, name).is_some(),
+        };
+        let steps: Vec<_> = STEPS.into_iter().map(step).collect();
         let done = steps.iter().filter(|step| step.done).count();
+        let completed_at = reached_at(tenant, "completed");
+        let long = reached_at(tenant, "first-login").is_some_and(|at| now.since(at) > PATIENCE);
         Self {
             completion_percentage: done * 100 / STEPS.len(),
             next_step: steps.iter().find(|step| !step.done).map(|step| step.name),
-            completed_at: reached_at(tenant, "completed"),
+            completed_at,
+            time_to_activate: time_to_activate(tenant),
+            skipped: tenant.annotations().get(SETUP_SKIPPED_ANNOTATION).is_some_and(|v| v == "true"),
+            variant: Variant::of(&tenant.uid().unwrap_or_default()),
+            call_url: (long && completed_at.is_none() && !call_url.is_empty()).then(|| call_url.to_owned()),
             steps,
         }
     }
@@ -75,14 +120,55 @@ impl Setup {
 /// Notes a milestone with its time, the first time that it is reached. It is of use, and not worth an error to a customer.
 pub async fn reached(app: &App, tenant: &Tenant, milestone: &'static str) {
     debug_assert!(MILESTONES.contains(&milestone));
-    if reached_at(tenant, milestone).is_some() {
-        return;
+    let noted = |tenant: &Tenant| {
+        let new = reached_at(tenant, milestone).is_none();
+        let at = Timestamp::now();
+        Ok(new.then(|| json!({"metadata": {"annotations": {reached_annotation(milestone): at}}})))
+    };
+    match app.change_tenant(tenant, noted).await {
+        Ok(Some(_)) => {
+            tracing::info!(target: "audit", event = milestone, tenant = tenant.name_any());
+            app.happened(&Event::milestone(tenant, milestone));
+        }
+        Ok(None) => {}
+        Err(problem) => tracing::warn!(problem = problem.detail(), milestone, "a milestone was not noted"),
     }
-    let at = Timestamp::now();
-    let change = json!({"metadata": {"uid": tenant.uid(), "annotations": {reached_annotation(milestone): at}}});
-    match app.patch_tenant(&tenant.name_any(), change).await {
-        Ok(_) => tracing::info!(target: "audit", event = milestone, tenant = tenant.name_any()),
-        Err(error) => tracing::warn!(%error, milestone, "a milestone was not noted"),
+}
+
+/// A question was answered: which step of the setup it was, and whether it was the tenth.
+pub async fn asked(app: &App, tenant: &Tenant, served: &Served) {
+    let own = reached_at(tenant, "first-document").is_some();
+    reached(app, tenant, if own { "own-query" } else { "sample-query" }).await;
+    if usage::of(app, served, tenant).queries() >= TEN {
+        reached(app, tenant, "ten-queries").await;
+    }
+}
+
+impl App {
+    /// Writes an event down, and counts it.
+    pub fn happened(&self, event: &Event) {
+        self.events.record(&self.metrics, event);
+    }
+
+    /// Somebody tries a step.
+    pub fn tries(&self, tenant: &Tenant, step: &str) {
+        self.happened(&Event::attempt(tenant, step));
+    }
+
+    /// The tenant of the token, when it is ready to be used.
+    async fn ready(&self, headers: &HeaderMap, id: &str) -> Result<(Tenant, Served), Problem> {
+        let tenant = self.by_token(headers, id).await?;
+        let Some(served) = self.served(&tenant) else {
+            let status = tenant.status.unwrap_or_default();
+            return Err(Problem::new(StatusCode::CONFLICT, "not_ready", sentence(&status)));
+        };
+        Ok((tenant, served))
+    }
+
+    /// What is served of a tenant: nothing unless it is Active and proven to be who it says it is.
+    pub fn served(&self, tenant: &Tenant) -> Option<Served> {
+        let active = tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
+        Served::of(tenant, &self.identity).filter(|_| active)
     }
 }
 
@@ -97,7 +183,7 @@ pub async fn show(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Setup>, Problem> {
-    Ok(Json(Setup::of(&app.by_token(&headers, &id).await?)))
+    Ok(Json(Setup::of(&app, &app.by_token(&headers, &id).await?)))
 }
 
 /// Completes the setup, once its steps are done.
@@ -112,17 +198,63 @@ pub async fn complete(
     headers: HeaderMap,
 ) -> Result<Json<Setup>, Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    if Setup::of(&tenant).next_step.is_some() {
+    if Setup::of(&app, &tenant).next_step.is_some() {
         return Err(Problem::new(StatusCode::BAD_REQUEST, "incomplete", "complete all setup steps first"));
     }
     reached(&app, &tenant, "completed").await;
-    Ok(Json(Setup::of(&app.by_token(&headers, &id).await?)))
+    Ok(Json(Setup::of(&app, &app.by_token(&headers, &id).await?)))
+}
+
+/// Whether to put the setup aside.
+#[derive(Deserialize, ToSchema)]
+pub struct Skip {
+    /// False to come back to it.
+    #[serde(default = "yes")]
+    skipped: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Puts the setup aside, or comes back to it. What was done stays done.
+#[utoipa::path(
+    post, path = "/tenant/{id}/setup/skip", tag = "setup", request_body = Skip,
+    params(("id" = String, Path, description = "The tenant's id")),
+    security(("signup_token" = [])),
+    responses((status = 200, body = Setup), (status = 404, body = ProblemBody))
+)]
+pub async fn skip(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(body): Json<Skip>,
+) -> Result<Json<Setup>, Problem> {
+    let tenant = app.by_token(&headers, &id).await?;
+    let changed = app.set_skipped(&tenant, body.skipped).await?;
+    Ok(Json(Setup::of(&app, changed.as_ref().unwrap_or(&tenant))))
+}
+
+impl App {
+    /// Puts the setup aside, or comes back to it; None when it is so already.
+    pub async fn set_skipped(&self, tenant: &Tenant, skipped: bool) -> Result<Option<Tenant>, Problem> {
+        let set = |tenant: &Tenant| {
+            let before = tenant.annotations().get(SETUP_SKIPPED_ANNOTATION).is_some_and(|v| v == "true");
+            let value = skipped.then_some("true");
+            Ok((before != skipped).then(|| json!({"metadata": {"annotations": {SETUP_SKIPPED_ANNOTATION: value}}})))
+        };
+        let changed = self.change_tenant(tenant, set).await?;
+        if changed.is_some() {
+            self.tries(tenant, if skipped { "setup-skipped" } else { "setup-resumed" });
+        }
+        Ok(changed)
+    }
 }
 
 /// A question.
 #[derive(Deserialize, ToSchema)]
 pub struct Question {
-    /// "What is RAG?" when absent.
+    /// The plan's sample question when absent.
     question: Option<String>,
 }
 
@@ -140,14 +272,79 @@ pub async fn sample_query(
     headers: HeaderMap,
     Json(body): Json<Question>,
 ) -> Result<Json<Answer>, Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
-    let status = tenant.status.clone().unwrap_or_default();
-    let served = Served::of(&tenant, &app.identity).filter(|_| status.phase == Some(Phase::Active));
-    let Some(served) = served else {
-        return Err(Problem::new(StatusCode::CONFLICT, "not_ready", sentence(&status)));
-    };
-    let question = body.question.unwrap_or_else(|| SAMPLE_QUESTION.into());
+    let (tenant, served) = app.ready(&headers, &id).await?;
+    let question = body.question.unwrap_or_else(|| sample_question(&served));
+    app.tries(&tenant, "sample-query");
     let answer = query::ask(&app, &served, &question).await?;
-    reached(&app, &tenant, "sample-query").await;
+    asked(&app, &tenant, &served).await;
     Ok(Json(answer))
+}
+
+/// What a customer of the plan is invited to ask first.
+pub fn sample_question(served: &Served) -> String {
+    served.config.as_ref().map_or_else(|| SAMPLE_QUESTION.into(), |config| config.sample_question.to_string())
+}
+
+/// Stores a document: as the field `file` of a form, or as the body itself.
+#[utoipa::path(
+    post, path = "/tenant/{id}/setup/upload-document", tag = "setup",
+    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
+    request_body(content = documents::FileForm, content_type = "multipart/form-data"),
+    responses((status = 201, body = Document), (status = 200, body = Document, description = "This content is stored already"),
+        (status = 400, body = ProblemBody), (status = 403, body = ProblemBody, description = "The plan holds no more"),
+        (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 413, body = ProblemBody),
+        (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
+        (status = 429, body = ProblemBody), (status = 502, body = ProblemBody))
+)]
+pub async fn upload_document(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (tenant, served) = app.ready(&headers, &id).await?;
+    app.tries(&tenant, "first-document");
+    // Before the body is read: many bodies at once would fill the memory.
+    let place = documents::turn(&app).await?;
+    let file = documents::arrived(documents::file(&headers, request)).await?;
+    let (document, new) = documents::stored(&app, &served, file, None, place).await?;
+    reached(&app, &tenant, "first-document").await;
+    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(reached: &[(&str, i64)]) -> Tenant {
+        let spec = json!({"companyName": "A", "adminEmail": "a@b.example"});
+        let mut tenant = Tenant::new("a", serde_json::from_value(spec).expect("a spec"));
+        for (name, at) in reached {
+            let at = Timestamp::from_second(*at).to_string();
+            tenant.annotations_mut().insert(reached_annotation(name), at);
+        }
+        tenant
+    }
+
+    #[test]
+    fn whoever_takes_long_is_offered_a_call_and_nobody_else() {
+        let call = |reached: &[(&str, i64)], now: i64, url: &str| {
+            Setup::at(&tenant(reached), Timestamp::from_second(now), url).call_url
+        };
+        let url = "https://cal.example/us";
+        assert_eq!(call(&[("first-login", 1000)], 1601, url).as_deref(), Some(url));
+        assert_eq!(call(&[("first-login", 1000)], 1600, url), None, "ten minutes are not over");
+        assert_eq!(call(&[("first-login", 1000), ("completed", 1500)], 1601, url), None);
+        assert_eq!(call(&[("first-login", 1000)], 1601, ""), None, "there is nobody to call");
+        assert_eq!(call(&[], 9999, url), None);
+    }
+
+    #[test]
+    fn the_time_to_activate_counts_from_the_ready_account() {
+        let mut tenant = tenant(&[("completed", 1300)]);
+        assert_eq!(Setup::at(&tenant, Timestamp::from_second(0), "").time_to_activate, None);
+        tenant.status =
+            Some(crate::api::TenantStatus { provisioned_at: Some(Timestamp::from_second(1000)), ..Default::default() });
+        assert_eq!(Setup::at(&tenant, Timestamp::from_second(0), "").time_to_activate, Some(300));
+    }
 }

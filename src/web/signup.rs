@@ -23,6 +23,7 @@ use super::App;
 use super::admission::Domains;
 use super::customer::Progress;
 use super::limits::network;
+use super::names::is_hidden;
 use super::pages::{self, wants_page};
 use super::password::{HASH_FIELD, acceptable};
 use super::problem::{Problem, ProblemBody};
@@ -33,6 +34,7 @@ use crate::api::{
     Timestamp, login_secret,
 };
 use crate::email;
+use crate::events::Event;
 use crate::telemetry::{Span, trace_id};
 
 /// A signup.
@@ -133,12 +135,6 @@ fn is_name(text: &str) -> bool {
     text.len() <= 253 && text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last())
 }
 
-/// What cannot be seen in a name: control characters, and such as join, turn or hide others. Letters of every script can.
-pub fn is_hidden(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
-}
-
 /// What is wrong with each field; the normalized address when nothing is.
 fn check(form: &SignupForm, disposable: &Domains) -> Result<String, Problem> {
     let mut fields = BTreeMap::new();
@@ -226,6 +222,7 @@ pub async fn enroll(
     let _span = new.then(|| Span::of_tenant(&uid, "signup", started));
     if new {
         app.metrics.signups.inc();
+        app.happened(&Event::milestone(&tenant, "signup"));
         let trace_id = trace_id(&uid);
         tracing::info!(target: "audit", event = "signup", tenant = name, trace_id, %client, request_id = record.request_id, plan = tenant.spec.plan);
     }
@@ -314,6 +311,7 @@ async fn create(
             tenant_id: None,
             login: Some(Login { secret_name: login_secret(name) }),
             terms: Some(terms),
+            settings: Default::default(),
             api_key_generation: 1,
         },
     );

@@ -96,6 +96,9 @@ async function withScript() {
   for (const name of ["x-content-type-options", "referrer-policy", "permissions-policy"]) check(headers[name], `no ${name}`);
   await judge(page, "pricing");
 
+  await page.goto(`${WEB_URL}/sales`);
+  await judge(page, "sales");
+  await page.goto(`${WEB_URL}/pricing`);
   await page.getByRole("link", { name: "Start your trial of Starter" }).click();
   await judge(page, "signup");
   await page.evaluate(() => (document.querySelector("form.card").noValidate = true));
@@ -121,7 +124,8 @@ async function withScript() {
   await page.click("#pay");
   await pay(page, "4000000000000002");
   await page.getByText("Your card was declined.").waitFor();
-  await pay(page, "4242424242424242");
+  await pay(page, "4000002760003184");
+  await page.getByRole("button", { name: "Complete" }).click();
   await page.waitForURL(`${WEB_URL}/account`);
   await page.getByRole("heading", { name: "Please confirm your e-mail address" }).waitFor();
   await page.getByRole("button", { name: "Send it again" }).click();
@@ -149,7 +153,19 @@ async function withScript() {
   await ask(page, "How much may a hotel cost a night?", "140 euros");
   await page.reload();
   await page.getByText("100 % done").waitFor();
+  await page.getByRole("button", { name: "Finish the setup" }).click();
+  await page.getByText("You are all set").waitFor();
   await judge(page, "account-done");
+  await mailed(customer.email, "You are all set");
+  await page.getByRole("link", { name: "Advanced settings" }).click();
+  await judge(page, "settings");
+  await page.goto(`${WEB_URL}/account`);
+  await page.getByRole("button", { name: "Invoices and payment methods" }).click();
+  await judge(page, "billing");
+  await page.click("#portal");
+  await page.getByRole("button", { name: "Cancel at the end of the period" }).waitFor();
+  await page.getByRole("link", { name: "Back" }).click();
+  await page.locator("#ask").waitFor();
   await page.getByRole("button", { name: "Show the API key" }).click();
   check((await page.locator(".key").textContent()).startsWith("sk_live_"), "the key");
   await judge(page, "api-key");

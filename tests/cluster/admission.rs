@@ -158,7 +158,7 @@ async fn whoever_asks_for_the_sales_team_is_kept_and_the_team_is_told() {
     assert_eq!(leads.as_array().map(Vec::len), Some(1), "{leads}");
     assert_eq!(
         (&leads[0]["kind"], &leads[0]["text"], &leads[0]["email"]),
-        (&json!("sales"), &json!("Hello?"), &json!("ada@example.com"))
+        (&json!("sales"), &json!("Hello?"), &json!("ADA@example.com"))
     );
     let alerts = world.sandbox_get("/_sandbox/alerts").await;
     let told = alerts

@@ -162,6 +162,7 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
         limits: plan.limits.clone(),
         models: plan.models.clone(),
         features: vec![],
+        sample_question: "What was asked before?".into(),
     });
     case.view.status.quota = Some(Quota {
         period_start: Timestamp::from_second(0),

@@ -36,6 +36,7 @@ pub fn plan() -> PlanSpec {
         models: Models::default(),
         region: "us-east-1".into(),
         sample_data: SampleData::Required,
+        sample_question: "What is RAG?".into(),
         sample_documents: vec![SampleDocument {
             id: "sample_1".into(),
             text: "RAG".into(),
@@ -61,6 +62,7 @@ impl Case {
             tenant_id: Some("t1".into()),
             login: None,
             terms: None,
+            settings: Default::default(),
             api_key_generation: 1,
         };
         let started_at = Timestamp::from_second(NOW - 10);

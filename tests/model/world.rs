@@ -132,6 +132,7 @@ impl Small {
             models: Models::default(),
             region: "here".into(),
             sample_data: SampleData::Required,
+            sample_question: "What is RAG?".into(),
             sample_documents: vec![sample],
         };
         let policy = Policy { retry_waits: vec![60], jitter_percent: 0, slow_after: i64::MAX, ..Policy::default() };

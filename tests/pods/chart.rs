@@ -21,6 +21,9 @@ const EVERYTHING: &str = "web.ingress.enabled=true,web.ingress.hosts={app.exampl
                           controller.extraEnv[0].name=TZ,controller.extraEnv[0].value=UTC,\
                           controller.extraVolumes[0].name=ca,controller.extraVolumes[0].secret.secretName=ca,\
                           controller.extraVolumeMounts[0].name=ca,controller.extraVolumeMounts[0].mountPath=/ca,\
+                          mailTemplates=mails,disposableDomains=disposable,waitlist=true,emailVerification=beforePayment,\
+                          captcha.provider=turnstile,captcha.siteKey=1x,credentials.captchaSecretKey.existingSecret=captcha,\
+                          credentials.stripePortalKey.existingSecret=portal,dpaUrl=https://example.com/dpa,\
                           credentials.alertWebhookUrl.existingSecret=alerts";
 
 /// Renders and applies without keeping anything: the API server is the judge.
@@ -69,6 +72,9 @@ pub fn wrong_input_is_refused(node: &Node, values: &str) {
         ("credentials.smtpUrl.key=SMTP", "Secret rag/providers has no key SMTP: add it"),
         ("watchNamespaces={other},signupNamespace=rag", "signupNamespace rag is not in watchNamespaces"),
         ("web.ingress.enabled=true", "web.ingress.hosts is empty"),
+        ("captcha.provider=friendly", "value must be one of"),
+        ("captcha.provider=turnstile", "captcha.provider is set: set captcha.siteKey"),
+        ("emailVerification=never", "value must be one of"),
     ] {
         let said = install(set);
         assert!(said.contains(says), "{set}: {said}");

@@ -51,7 +51,7 @@ annotations:
 {{- $one := index .root.Values.credentials .credential -}}
 {{- if $one.existingSecret -}}
 {{ $one.existingSecret }}
-{{- else if ne .credential "alertWebhookUrl" -}}
+{{- else if not (has .credential (list "alertWebhookUrl" "stripePortalKey" "captchaSecretKey")) -}}
 {{ .root.Values.credentials.existingSecret }}
 {{- end -}}
 {{- end -}}
@@ -182,6 +182,18 @@ volumeMounts:
   value: {{ .Values.termsUrl | quote }}
 - name: PRIVACY_URL
   value: {{ .Values.privacyUrl | quote }}
+- name: ONBOARDING_CALL_URL
+  value: {{ .Values.onboardingCallUrl | quote }}
+- name: WAITLIST
+  value: {{ .Values.waitlist | quote }}
+- name: CAPTCHA_PROVIDER
+  value: {{ .Values.captcha.provider | quote }}
+- name: CAPTCHA_SITE_KEY
+  value: {{ .Values.captcha.siteKey | quote }}
+{{- if .Values.disposableDomains }}
+- name: DISPOSABLE_DOMAINS
+  value: /etc/tenant-operator/disposable/domains
+{{- end }}
 - name: TERMS_VERSION
   value: {{ .Values.termsVersion | quote }}
 - name: CLIENT_IP_SOURCE
@@ -191,7 +203,19 @@ volumeMounts:
 {{- if .Values.sandbox.enabled }}
 - name: STRIPE_WEBHOOK_SECRET
   value: whsec_sandbox
+- name: STRIPE_URL
+  value: http://{{ printf "%s-sandbox.%s.svc" (include "to.name" .) .Release.Namespace }}:9001
+- name: STRIPE_PORTAL_KEY
+  value: rk_test_sandbox
+- name: ALERT_WEBHOOK_URL
+  value: http://{{ printf "%s-sandbox.%s.svc" (include "to.name" .) .Release.Namespace }}:9000/_sandbox/alerts
+{{- else }}
+- name: STRIPE_URL
+  value: {{ .Values.stripe.url | quote }}
 {{- end }}
+{{- include "to.secretEnv" (dict "root" . "credential" "stripePortalKey" "env" "STRIPE_PORTAL_KEY") }}
+{{- include "to.secretEnv" (dict "root" . "credential" "captchaSecretKey" "env" "CAPTCHA_SECRET_KEY") }}
+{{- include "to.secretEnv" (dict "root" . "credential" "alertWebhookUrl" "env" "ALERT_WEBHOOK_URL") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "stripeWebhookSecret" "env" "STRIPE_WEBHOOK_SECRET") }}
 {{- end -}}
 
@@ -241,11 +265,16 @@ topologySpreadConstraints:
   {{- end }}
 {{- end }}
 {{- $templates := and (eq .component "controller") .root.Values.mailTemplates }}
-{{- if or $of.extraVolumes $templates }}
+{{- $domains := and (eq .component "web") .root.Values.disposableDomains }}
+{{- if or $of.extraVolumes $templates $domains }}
 volumes:
   {{- if $templates }}
   - name: mail-templates
     configMap: {name: {{ $templates }}}
+  {{- end }}
+  {{- if $domains }}
+  - name: disposable-domains
+    configMap: {name: {{ $domains }}}
   {{- end }}
   {{- with $of.extraVolumes }}
   {{- toYaml . | nindent 2 }}

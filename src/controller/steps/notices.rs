@@ -57,7 +57,7 @@ pub async fn send(
         company: tenant.spec.company_name.clone(),
         tenant_id: tenant.tenant_id().into(),
         plan: plan.and_then(|p| p.spec.display_name.clone()).unwrap_or_else(|| tenant.spec.plan.clone()),
-        sample_question: SAMPLE_QUESTION.into(),
+        sample_question: plan.map_or_else(|| SAMPLE_QUESTION.into(), |p| p.spec.sample_question.to_string()),
         trial_ends: status.trial_ends_at.map(day).unwrap_or_default(),
         terms_version: terms.map(|t| t.version.clone()).unwrap_or_default(),
         terms_accepted: terms.map(|t| day(t.accepted_at)).unwrap_or_default(),

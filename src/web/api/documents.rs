@@ -17,8 +17,8 @@ use crate::api::{Timestamp, pinecone_namespace};
 use crate::rag::{self, Document, Documents, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
 use crate::web::directory::Served;
+use crate::web::names::is_hidden;
 use crate::web::problem::{Problem, ProblemBody};
-use crate::web::signup::is_hidden;
 
 /// The largest file.
 pub const LARGEST: usize = 10 << 20;
@@ -89,7 +89,10 @@ pub async fn store_document(
     app.pinecone.prepare().await?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = turn(&app).await?;
-    let file = arrived(file(&upload, &headers, request)).await?;
+    let mut file = arrived(file(&headers, request)).await?;
+    if let Some(title) = upload.title.as_deref().filter(|t| !t.trim().is_empty()) {
+        file.title = clean_title(title);
+    }
     let (document, new) = stored(&app, &tenant, file, upload.replace, place).await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }
@@ -127,18 +130,14 @@ pub async fn turn(app: &App) -> Result<Place, Problem> {
     place.ok().and_then(Result::ok).ok_or_else(|| Problem::too_many(Duration::from_secs(5)))
 }
 
-async fn file(upload: &Upload, headers: &HeaderMap, request: Request) -> Result<File, Problem> {
+/// The file of a request: as the field `file` of a form, or as the body itself.
+pub async fn file(headers: &HeaderMap, request: Request) -> Result<File, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let mut file = if kind.starts_with("multipart/form-data") {
-        in_form(request).await?
-    } else {
-        let body = axum::body::to_bytes(request.into_body(), LARGEST).await.map_err(|_| too_large())?;
-        File::new("", body.to_vec())
-    };
-    if let Some(title) = upload.title.as_deref().filter(|t| !t.trim().is_empty()) {
-        file.title = clean_title(title);
+    if kind.starts_with("multipart/form-data") {
+        return in_form(request).await;
     }
-    Ok(file)
+    let body = axum::body::to_bytes(request.into_body(), LARGEST).await.map_err(|_| too_large())?;
+    Ok(File::new("", body.to_vec()))
 }
 
 fn too_large() -> Problem {
@@ -216,7 +215,7 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
         return Ok((document.clone(), false));
     }
     let text = rag::extract(&file.bytes).await?;
-    let passages = rag::passages(&text);
+    let passages = rag::passages(&text, tenant.chunking);
     let bytes = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
     let document = Document {
         id,

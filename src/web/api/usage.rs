@@ -255,6 +255,13 @@ pub struct UsageAnswer {
     bytes: Limited,
 }
 
+impl UsageAnswer {
+    /// Queries of the present period.
+    pub fn queries(&self) -> i64 {
+        self.queries.used
+    }
+}
+
 /// What the tenant has used of its plan.
 #[utoipa::path(
     get, path = "/v1/usage", tag = "tenant API", security(("api_key" = [])),

@@ -11,8 +11,7 @@ use minijinja::context;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::signup::stale;
-use crate::api::{Phase, RETRY_ANNOTATION, SAMPLE_QUESTION, Tenant, Timestamp, api_key_secret};
+use crate::api::{RETRY_ANNOTATION, Tenant, Timestamp, api_key_secret};
 use crate::providers::stripe::Payer;
 use crate::rag::Document;
 use crate::web::App;
@@ -21,7 +20,7 @@ use crate::web::api::{documents, query, usage};
 use crate::web::customer::Progress;
 use crate::web::directory::Served;
 use crate::web::problem::Problem;
-use crate::web::setup::{Setup, reached};
+use crate::web::setup::{Setup, asked, reached, sample_question};
 
 /// The least time between two retries that a customer asks for, in seconds.
 const RETRY_SPACING: i64 = 300;
@@ -60,11 +59,10 @@ impl App {
     /// A customer whose account is ready, and whose form this is.
     pub async fn active_customer(&self, headers: &HeaderMap, csrf: &str) -> Result<Customer, Response> {
         if !self.is_own_form(headers, csrf) {
-            return Err(stale(self, headers));
+            return Err(self.stale(headers));
         }
         let tenant = self.customer(headers).await?;
-        let active = tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
-        match Served::of(&tenant, &self.identity).filter(|_| active) {
+        match self.served(&tenant) {
             Some(served) => Ok(Customer { tenant, served }),
             None => Err(super::go("/account")),
         }
@@ -77,16 +75,17 @@ impl App {
     }
 
     async fn account_page(&self, headers: &HeaderMap, tenant: &Tenant, shown: Shown) -> Result<Response, Problem> {
-        let active = tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
-        let served = Served::of(tenant, &self.identity).filter(|_| active);
+        let served = self.served(tenant);
+        let active = served.is_some();
         let (documents, documents_away) = match &served {
             Some(served) => self.documents_of(served).await,
             None => (Vec::new(), false),
         };
         let usage = served.as_ref().map(|served| usage::of(self, served, tenant));
-        let question = shown.question.unwrap_or_else(|| SAMPLE_QUESTION.into());
+        let sample = served.as_ref().map(sample_question).unwrap_or_default();
+        let question = shown.question.unwrap_or(sample);
         let values = context! {
-            progress => Progress::of(tenant), setup => Setup::of(tenant), active, usage, documents, documents_away, question,
+            progress => Progress::of(tenant), setup => Setup::of(self, tenant), active, usage, documents, documents_away, question,
             answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
             sent => shown.sent.unwrap_or_default(), billing => self.portal.is_some() && customer(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until),
         };
@@ -125,7 +124,7 @@ pub async fn show(State(app): State<Arc<App>>, Query(arrival): Query<Arrival>, h
 /// Starts over where it failed, or hurries what takes too long: at most every few minutes.
 pub async fn retry(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
     if !app.is_own_form(&headers, &form.csrf) {
-        return stale(&app, &headers);
+        return app.stale(&headers);
     }
     let tenant = match app.customer(&headers).await {
         Ok(tenant) => tenant,
@@ -175,10 +174,11 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
         Err(other) => return other,
     };
     let Customer { tenant, served } = customer;
+    app.tries(&tenant, if Setup::of(&app, &tenant).has("first-document") { "own-query" } else { "sample-query" });
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
         let answer = query::ask_stream(&app, &served, &form.question).await;
         if answer.is_ok() {
-            asked(&app, &tenant).await;
+            asked(&app, &tenant, &served).await;
         }
         return answer.unwrap_or_else(IntoResponse::into_response);
     }
@@ -186,7 +186,7 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
     match query::ask(&app, &served, &form.question).await {
         Ok(answer) => {
             shown.answer = Some(minijinja::Value::from_serialize(&answer));
-            asked(&app, &tenant).await;
+            asked(&app, &tenant, &served).await;
         }
         // The page keeps the question and says so.
         Err(problem) => {
@@ -196,12 +196,6 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
     }
     let tenant = app.tenants().get_opt(&served.name).await.ok().flatten().unwrap_or(tenant);
     app.account(&headers, &tenant, shown).await
-}
-
-/// Which step of the setup a question was.
-async fn asked(app: &App, tenant: &Tenant) {
-    let own = Setup::of(tenant).has("first-document");
-    reached(app, tenant, if own { "own-query" } else { "sample-query" }).await;
 }
 
 #[derive(Deserialize)]
@@ -252,7 +246,7 @@ pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(f
 /// has a link to it.
 pub async fn billing(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
     if !app.is_own_form(&headers, &form.csrf) {
-        return stale(&app, &headers);
+        return app.stale(&headers);
     }
     let tenant = match app.customer(&headers).await {
         Ok(tenant) => tenant,
@@ -265,6 +259,33 @@ pub async fn billing(State(app): State<Arc<App>>, headers: HeaderMap, Form(form)
             let page = app.page(StatusCode::OK, "billing.html", &headers, values);
             page.unwrap_or_else(|problem| app.sorry(&headers, problem))
         }
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}
+
+#[derive(Deserialize)]
+pub struct SetupForm {
+    #[serde(default)]
+    csrf: String,
+    /// `skip` or `resume`, or `complete`.
+    #[serde(default)]
+    action: String,
+}
+
+/// Puts the setup aside, comes back to it, or completes it.
+pub async fn setup(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<SetupForm>) -> Response {
+    let tenant = match app.active_customer(&headers, &form.csrf).await {
+        Ok(customer) => customer.tenant,
+        Err(other) => return other,
+    };
+    if form.action == "complete" {
+        if Setup::of(&app, &tenant).next_step.is_none() {
+            reached(&app, &tenant, "completed").await;
+        }
+        return super::go("/account#setup");
+    }
+    match app.set_skipped(&tenant, form.action == "skip").await {
+        Ok(_) => super::go("/account#setup"),
         Err(problem) => app.sorry(&headers, problem),
     }
 }

@@ -66,6 +66,7 @@ async fn form(request: Request) -> Result<(String, File), Problem> {
 
 async fn store(app: &Arc<App>, headers: &HeaderMap, customer: Customer, file: File, place: Place) -> Response {
     let Customer { tenant, served } = customer;
+    app.tries(&tenant, "first-document");
     match documents::stored(app, &served, file, None, place).await {
         Ok(_) => {
             reached(app, &tenant, "first-document").await;

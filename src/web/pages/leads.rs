@@ -12,7 +12,6 @@ use axum_client_ip::ClientIp;
 use minijinja::context;
 use serde::Deserialize;
 
-use super::signup::{captcha_answer, stale};
 use crate::web::App;
 use crate::web::leads::{Lead, LeadKind};
 use crate::web::limits::network;
@@ -78,12 +77,12 @@ async fn submit(
 ) -> Response {
     let value = |name: &str| values.get(name).cloned().unwrap_or_default();
     if !app.is_own_form(headers, &value("csrf")) {
-        return stale(app, headers);
+        return app.stale(headers);
     }
     let lead = Lead { email: value("email"), company: value("company_name"), text: value("text"), plan: value("plan") };
     let kept = async {
         app.signups.take(&network(client)).map_err(Problem::too_many)?;
-        app.admit_person(&captcha_answer(app, values), client).await?;
+        app.admit_person(&app.captcha_answer(values), client).await?;
         app.keep_lead(kind, &lead).await
     };
     match kept.await {

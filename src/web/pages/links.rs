@@ -17,7 +17,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::account::Confirm;
-use super::signup::stale;
 use crate::api::{LinkKind, Tenant, UNSUBSCRIBED_ANNOTATION};
 use crate::web::App;
 use crate::web::limits::network;
@@ -63,7 +62,7 @@ pub async fn verify_submit(app: &App, headers: &HeaderMap, body: &[u8]) -> Respo
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     if !app.is_own_form(headers, field("csrf")) {
-        return stale(app, headers);
+        return app.stale(headers);
     }
     confirmed(app, headers, field("token")).await
 }
@@ -85,7 +84,7 @@ async fn confirmed(app: &App, headers: &HeaderMap, token: &str) -> Response {
 /// Sends the confirmation e-mail again.
 pub async fn resend(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
     if !app.is_own_form(&headers, form.csrf()) {
-        return stale(&app, &headers);
+        return app.stale(&headers);
     }
     let tenant = match app.customer(&headers).await {
         Ok(tenant) => tenant,
@@ -169,7 +168,7 @@ pub async fn send_reset(
 /// The same answer, as quickly, whether the address is known or not.
 async fn send(app: Arc<App>, client: IpAddr, headers: &HeaderMap, form: &AskForm, ask: &Ask) -> Response {
     if !app.is_own_form(headers, &form.csrf) {
-        return stale(&app, headers);
+        return app.stale(headers);
     }
     let tenant = match known(&app, client, &form.email).await {
         Ok(tenant) => tenant,
@@ -204,7 +203,7 @@ pub async fn login(State(app): State<Arc<App>>, Query(query): Query<Token>, head
 /// `POST /login/link`
 pub async fn login_submit(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<TokenForm>) -> Response {
     if !app.is_own_form(&headers, &form.csrf) {
-        return stale(&app, &headers);
+        return app.stale(&headers);
     }
     match app.use_link(LinkKind::LoginLink, &form.token).await {
         Ok(tenant) => {

@@ -11,7 +11,6 @@ use axum_client_ip::ClientIp;
 use minijinja::context;
 use serde::Deserialize;
 
-use super::signup::stale;
 use crate::api::{Tenant, login_secret};
 use crate::web::App;
 use crate::web::limits::network;
@@ -45,7 +44,7 @@ pub async fn submit(
     Form(form_data): Form<LoginForm>,
 ) -> Response {
     if !app.is_own_form(&headers, &form_data.csrf) {
-        return stale(&app, &headers);
+        return app.stale(&headers);
     }
     match check(&app, client, &form_data).await {
         Ok(Some(tenant)) => {
@@ -90,7 +89,7 @@ pub struct LogoutForm {
 /// Logs out.
 pub async fn leave(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<LogoutForm>) -> Response {
     if !app.is_own_form(&headers, &form.csrf) {
-        return stale(&app, &headers);
+        return app.stale(&headers);
     }
     let mut response = super::go("/login");
     app.log_out(response.headers_mut());

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod assets;
+mod captcha;
 pub mod documents;
 pub mod leads;
 pub mod links;
@@ -9,6 +10,7 @@ pub mod login;
 pub mod password;
 pub mod pricing;
 mod session;
+pub mod settings;
 pub mod signup;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -17,7 +19,6 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use super::App;
 use super::problem::Problem;
-use crate::providers::captcha::Widget;
 
 /// How the pages look.
 #[derive(Clone, Debug)]
@@ -35,7 +36,7 @@ pub struct Brand {
 /// The pages' templates.
 pub struct Pages(Environment<'static>);
 
-const TEMPLATES: [(&str, &str); 11] = [
+const TEMPLATES: [(&str, &str); 12] = [
     ("layout.html", include_str!("templates/layout.html")),
     ("pricing.html", include_str!("templates/pricing.html")),
     ("signup.html", include_str!("templates/signup.html")),
@@ -43,6 +44,7 @@ const TEMPLATES: [(&str, &str); 11] = [
     ("account.html", include_str!("templates/account.html")),
     ("billing.html", include_str!("templates/billing.html")),
     ("lead.html", include_str!("templates/lead.html")),
+    ("settings.html", include_str!("templates/settings.html")),
     ("ask.html", include_str!("templates/ask.html")),
     ("confirm.html", include_str!("templates/confirm.html")),
     ("password.html", include_str!("templates/password.html")),
@@ -108,28 +110,6 @@ impl App {
         Ok(response)
     }
 
-    /// What a page needs to show the captcha; none where it is not asked for.
-    fn captcha_values(&self) -> Value {
-        let Some(captcha) = &self.admission.captcha else { return Value::from(()) };
-        let Widget { script, class, .. } = captcha.kind().widget();
-        context! { script, class, site_key => captcha.site_key() }
-    }
-
-    /// Lets a page load the captcha from its provider, and nothing else from anywhere.
-    fn allow_captcha(&self, mut page: Response) -> Response {
-        if let Some(captcha) = &self.admission.captcha {
-            let sources = captcha.kind().widget().sources;
-            let allow = |directive: &str| format!("{directive} 'self' {sources}");
-            let policy = ["script-src", "style-src", "connect-src"]
-                .iter()
-                .fold(POLICY.to_owned(), |policy, name| policy.replace(&format!("{name} 'self'"), &allow(name)));
-            if let Ok(policy) = HeaderValue::from_str(&format!("{policy}; frame-src {sources}")) {
-                page.headers_mut().insert(header::CONTENT_SECURITY_POLICY, policy);
-            }
-        }
-        page
-    }
-
     /// A page that says one thing.
     fn message(&self, status: StatusCode, headers: &HeaderMap, title: &str, text: &str) -> Result<Response, Problem> {
         self.page(status, "message.html", headers, context! { title, text })
@@ -152,6 +132,12 @@ impl App {
     ) -> Response {
         let page = self.page(StatusCode::OK, "confirm.html", headers, context! { title, text, button, action, token });
         page.unwrap_or_else(|problem| self.sorry(headers, problem))
+    }
+
+    /// A page that was open for long, or another site's form.
+    fn stale(&self, headers: &HeaderMap) -> Response {
+        let text = "This page was open for too long. Go back, reload it, and try again.";
+        self.message_page(StatusCode::FORBIDDEN, headers, "Please try again", text)
     }
 
     /// What went wrong, as a page.

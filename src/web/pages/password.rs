@@ -14,7 +14,6 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::links::Token;
-use super::signup::stale;
 use crate::api::{LinkKind, Tenant, login_secret};
 use crate::web::App;
 use crate::web::password::{HASH_FIELD, TRIES_ANNOTATION, acceptable};
@@ -46,7 +45,7 @@ pub struct PasswordForm {
 /// `POST /password/new`: the link is used up first, so that of two who have it one sets the password.
 pub async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, Form(data): Form<PasswordForm>) -> Response {
     if !app.is_own_form(&headers, &data.csrf) {
-        return stale(&app, &headers);
+        return app.stale(&headers);
     }
     if !acceptable(&data.password) {
         return form(&app, &headers, StatusCode::BAD_REQUEST, &data.token, "Must have 8 to 256 characters.");

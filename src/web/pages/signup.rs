@@ -67,9 +67,9 @@ pub async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8])
     let mut values: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
     let token = values.remove("csrf").unwrap_or_default();
     if !app.is_own_form(headers, &token) {
-        return stale(app, headers);
+        return app.stale(headers);
     }
-    let filled = SignupForm::of_page(&values, captcha_answer(app, &values));
+    let filled = SignupForm::of_page(&values, app.captcha_answer(&values));
     match enroll(app, client, headers, filled).await {
         Ok((tenant, _)) => {
             let mut response = super::go("/account");
@@ -89,16 +89,4 @@ async fn refused(app: &App, headers: &HeaderMap, values: &BTreeMap<String, Strin
         errors.insert(if problem.code() == "captcha" { "captcha" } else { "email" }, problem.detail().to_owned());
     }
     form(app, headers, problem.status(), values, &errors, false).await
-}
-
-/// What the captcha added to a form.
-pub fn captcha_answer(app: &App, values: &BTreeMap<String, String>) -> String {
-    let field = app.admission.captcha.as_ref().map(|captcha| captcha.kind().widget().field);
-    field.and_then(|field| values.get(field)).cloned().unwrap_or_default()
-}
-
-/// A page that was open for long, or another site's form.
-pub fn stale(app: &App, headers: &HeaderMap) -> Response {
-    let text = "This page was open for too long. Go back, reload it, and try again.";
-    app.message_page(StatusCode::FORBIDDEN, headers, "Please try again", text)
 }

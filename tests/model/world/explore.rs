@@ -22,6 +22,7 @@ impl Model for Small {
             tenant_id: None,
             login: self.login.then(|| Login { secret_name: "t-login".into() }),
             terms: None,
+            settings: Default::default(),
             api_key_generation: 1,
         };
         let tenant = View {

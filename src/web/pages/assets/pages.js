@@ -7,7 +7,7 @@ if (watched && window.EventSource) {
   const source = new EventSource(watched.dataset.watch);
   // The first event tells the present state, which may be newer than the page.
   source.addEventListener("tenant", async () => {
-    const answer = await fetch(location.pathname, { headers: { accept: "text/html" } });
+    const answer = await fetch(location.pathname + location.search, { headers: { accept: "text/html" } });
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     const fresh = page.querySelector("[data-watch]");
     if (fresh) {
@@ -86,11 +86,32 @@ if (form && window.ReadableStream) {
   });
 }
 
-// An upload: it says that it is under way.
-const upload = document.querySelector("[data-upload]");
-if (upload) {
-  upload.addEventListener("submit", () => {
-    upload.querySelector("button").disabled = true;
-    upload.querySelector("[data-status]").textContent = "Uploading and reading your document ...";
+// An upload: it says how far it is. The page's parts are exchanged afterwards, so what is typed elsewhere stays.
+document.addEventListener("submit", (event) => {
+  const upload = event.target.closest("[data-upload]");
+  if (!upload) return;
+  event.preventDefault();
+  const status = upload.querySelector("[data-status]");
+  const request = new XMLHttpRequest();
+  upload.querySelector("button").disabled = true;
+  request.upload.addEventListener("progress", ({ loaded, total }) => {
+    const done = total ? Math.floor((100 * loaded) / total) : 0;
+    status.textContent = done < 100 ? `Uploading: ${done} %` : "Reading your document ...";
   });
-}
+  request.addEventListener("load", () => {
+    const page = new DOMParser().parseFromString(request.responseText, "text/html");
+    const parts = ["#setup", "#documents", "#plan"].map((id) => [document.querySelector(id), page.querySelector(id)]);
+    if (parts.every(([old, fresh]) => old && fresh)) {
+      for (const [old, fresh] of parts) old.replaceWith(fresh);
+    } else {
+      location.reload();
+    }
+  });
+  request.addEventListener("error", () => {
+    status.textContent = "The connection broke off. Please try again.";
+    upload.querySelector("button").disabled = false;
+  });
+  request.open("POST", upload.action);
+  request.setRequestHeader("accept", "text/html");
+  request.send(new FormData(upload));
+});

@@ -1,0 +1,142 @@
+//! What happens on customers' ways to their first useful answer, as a stream of events that only grows: a file with a line
+//! for each, until there is an event store that takes it, and else the log.
+//!
+//! Delivery is at least once: an event of a milestone has the same id however often it is written.
+
+mod file;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::api::{Tenant, Timestamp};
+use crate::telemetry::{ActivationLabels, Metrics};
+
+pub use file::EventLog;
+
+/// Who says that it happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// The server, which saw it.
+    Server,
+    /// A page or an app of the customer.
+    Client,
+}
+
+/// How far it came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// Somebody tried.
+    Attempt,
+    /// It was done.
+    Success,
+}
+
+/// How the pages guide a customer. It stays the same for a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Variant {
+    /// Steps alone.
+    Simple,
+    /// Steps with explanations.
+    Detailed,
+}
+
+impl Variant {
+    /// The variant of an object, by a hash of its uid.
+    pub fn of(uid: &str) -> Self {
+        let digest = Sha256::digest(["variant", uid].concat());
+        if digest[0].is_multiple_of(2) { Self::Simple } else { Self::Detailed }
+    }
+}
+
+/// An event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Event {
+    /// Names it: two lines with the same id are one event.
+    pub id: String,
+    /// The tenant.
+    pub tenant_id: String,
+    /// What happened, such as `sample_query`.
+    pub event_type: String,
+    /// How far it came.
+    pub outcome: Outcome,
+    /// Who says so.
+    pub source: Source,
+    /// How the pages guided the customer.
+    pub variant: Variant,
+    /// When.
+    pub timestamp: Timestamp,
+    /// What else is known.
+    pub metadata: Map<String, Value>,
+}
+
+impl Event {
+    /// Something that a tenant reaches once.
+    pub fn milestone(tenant: &Tenant, name: &str) -> Self {
+        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+        Self { id: format!("{uid}/{}", words(name)), ..Self::new(tenant, name, Outcome::Success, Source::Server) }
+    }
+
+    /// Something that somebody tried.
+    pub fn attempt(tenant: &Tenant, name: &str) -> Self {
+        Self::new(tenant, name, Outcome::Attempt, Source::Server)
+    }
+
+    /// Something that a client says.
+    pub fn claim(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
+        Self { metadata, ..Self::new(tenant, name, Outcome::Success, Source::Client) }
+    }
+
+    fn new(tenant: &Tenant, name: &str, outcome: Outcome, source: Source) -> Self {
+        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+        Self {
+            id: format!("{uid}/{}", hex::encode(rand::random::<[u8; 8]>())),
+            tenant_id: tenant.tenant_id().into(),
+            event_type: words(name),
+            outcome,
+            source,
+            variant: Variant::of(uid),
+            timestamp: Timestamp::now(),
+            metadata: Map::new(),
+        }
+    }
+}
+
+impl EventLog {
+    /// Writes an event down, and counts it.
+    pub fn record(&self, metrics: &Metrics, event: &Event) {
+        let labels = ActivationLabels {
+            event: event.event_type.clone(),
+            outcome: match event.outcome {
+                Outcome::Attempt => "attempt",
+                Outcome::Success => "success",
+            },
+            source: match event.source {
+                Source::Server => "server",
+                Source::Client => "client",
+            },
+        };
+        metrics.activation.get_or_create(&labels).inc();
+        self.append(event);
+    }
+}
+
+/// A milestone's name as events have it.
+fn words(name: &str) -> String {
+    name.replace('-', "_")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variant_stays_and_both_are_as_frequent() {
+        let simple = (0..1000).filter(|n| Variant::of(&format!("uid-{n}")) == Variant::Simple).count();
+        assert!((400..600).contains(&simple), "{simple} of 1000");
+        assert_eq!(Variant::of("uid-1"), Variant::of("uid-1"));
+    }
+}

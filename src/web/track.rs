@@ -1,0 +1,95 @@
+//! `POST /activation/track`: what a customer's page or app says happened. The server's own knowledge counts; what differs
+//! from it is counted too.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use super::App;
+use super::problem::{Problem, ProblemBody};
+use crate::api::{MILESTONES, Tenant, reached_at};
+use crate::events::Event;
+
+/// What only a client can know.
+const SEEN_BY_CLIENTS: [&str; 3] = ["page_view", "setup_opened", "call_opened"];
+/// Fields of an event's metadata.
+const FIELDS: usize = 20;
+/// Characters of a field's name and of its value.
+const LONGEST: usize = 200;
+
+/// Something that happened.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Claim {
+    /// The tenant's id.
+    tenant_id: String,
+    /// What happened: a milestone such as `sample_query`, or `page_view`, `setup_opened`, `call_opened`.
+    #[schema(example = "page_view")]
+    event_type: String,
+    /// What else is known: texts, numbers and truths.
+    #[serde(default)]
+    #[schema(value_type = Object)]
+    metadata: Map<String, Value>,
+}
+
+/// What became of it.
+#[derive(Serialize, ToSchema)]
+pub struct Tracked {
+    /// Whether the server saw it too; null for what only a client can know.
+    confirmed: Option<bool>,
+}
+
+/// Takes an event of a page or an app.
+#[utoipa::path(
+    post, path = "/activation/track", tag = "setup", request_body = Claim, security(("signup_token" = [])),
+    responses((status = 202, body = Tracked), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody),
+        (status = 429, body = ProblemBody))
+)]
+pub async fn track(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Json(claim): Json<Claim>,
+) -> Result<(StatusCode, Json<Tracked>), Problem> {
+    let tenant = app.by_token(&headers, &claim.tenant_id).await?;
+    app.requests.take(&tenant.uid().unwrap_or_default()).map_err(Problem::too_many)?;
+    check(&claim)?;
+    let confirmed = seen(&tenant, &claim.event_type);
+    if confirmed == Some(false) {
+        app.metrics.activation_unconfirmed.get_or_create(&claim.event_type.as_str().into()).inc();
+    }
+    app.happened(&Event::claim(&tenant, &claim.event_type, claim.metadata));
+    Ok((StatusCode::ACCEPTED, Json(Tracked { confirmed })))
+}
+
+/// Whether the server saw it too; None for what only a client can know.
+fn seen(tenant: &Tenant, event_type: &str) -> Option<bool> {
+    let milestone = event_type.replace('_', "-");
+    MILESTONES.contains(&&*milestone).then(|| reached_at(tenant, &milestone).is_some())
+}
+
+fn check(claim: &Claim) -> Result<(), Problem> {
+    let bad = |detail: String| Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
+    let milestones = MILESTONES.map(|name| name.replace('-', "_"));
+    let mut known = milestones.iter().map(String::as_str).chain(SEEN_BY_CLIENTS);
+    if !known.any(|name| name == claim.event_type) {
+        let names: Vec<_> = milestones.iter().map(String::as_str).chain(SEEN_BY_CLIENTS).collect();
+        return bad(format!("event_type must be one of {}", names.join(", ")));
+    }
+    let short = |text: &str| text.chars().count() <= LONGEST;
+    let plain = |value: &Value| match value {
+        Value::String(text) => short(text),
+        other => !other.is_array() && !other.is_object(),
+    };
+    if claim.metadata.len() > FIELDS || !claim.metadata.iter().all(|(name, value)| short(name) && plain(value)) {
+        return bad(format!(
+            "metadata must have at most {FIELDS} fields, each a number, a truth or a text of {LONGEST} characters"
+        ));
+    }
+    Ok(())
+}
