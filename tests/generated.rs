@@ -25,6 +25,7 @@ fn references_are_those_of_the_code() {
         (&["manual", "cli"], "docs/cli.md"),
         (&["manual", "metrics"], "docs/metrics.md"),
         (&["manual", "http"], "docs/http.md"),
+        (&["manual", "lifecycle"], "docs/lifecycle.md"),
     ] {
         assert!(printed(args) == read(path), "{path} has drifted: run `make generate`");
     }
@@ -122,5 +123,17 @@ fn the_readme_installs_as_the_documentation_does() {
     assert!(!lines.is_empty());
     for line in lines {
         assert!(install.contains(&format!("\n{line}\n")), "docs/install.md has no {line:?}");
+    }
+}
+
+/// The graph is one that can be drawn: each line an edge between two phases, and every phase that the table enters is in it.
+#[test]
+fn the_lifecycle_is_printed_as_a_graph() {
+    let (graph, table) = (printed(&["lifecycle", "--dot"]), printed(&["lifecycle"]));
+    assert!(graph.starts_with("digraph lifecycle {") && graph.ends_with("}\n"), "{graph}");
+    let edges = graph.lines().filter(|line| line.contains(" -> ")).count();
+    assert_eq!(edges, table.lines().count() - 1, "{graph}\n{table}");
+    for arrow in tenant_operator::lifecycle::TRANSITIONS {
+        assert!(graph.contains(&format!(" -> {} [label=", arrow.to)), "{arrow:?}: {graph}");
     }
 }

@@ -31,6 +31,7 @@ pub fn tenant(name: &str) -> Tenant {
             tenant_id: None,
             login: None,
             terms: None,
+            desired: Default::default(),
             settings: Default::default(),
             api_key_generation: 1,
         },

@@ -33,6 +33,8 @@ pub const PLAN_FOUND: &str = "PlanFound";
 pub const SLOW: &str = "Slow";
 /// The payment for a tenant that could not be served was refunded.
 pub const REFUNDED: &str = "Refunded";
+/// Nothing is charged for a tenant that an admin suspended.
+pub const COLLECTION_PAUSED: &str = "CollectionPaused";
 /// The provider resources of a deleted tenant are gone.
 pub const CLEANED_UP: &str = "CleanedUp";
 

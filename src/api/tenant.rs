@@ -68,6 +68,9 @@ pub struct TenantSpec {
     /// The terms that the customer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
+    /// Active or Suspended. A suspended tenant is not served and not charged; its data is kept.
+    #[serde(default, skip_serializing_if = "Desired::is_active")]
+    pub desired: Desired,
     /// What the customer chose for their documents.
     #[serde(default, skip_serializing_if = "Settings::is_default")]
     pub settings: Settings,
@@ -75,6 +78,24 @@ pub struct TenantSpec {
     #[serde(default = "default_generation")]
     #[schemars(range(min = 1))]
     pub api_key_generation: u32,
+}
+
+/// What an admin wants of a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Desired {
+    /// To be served, as long as it is paid for.
+    #[default]
+    Active,
+    /// Not to be served, until this is Active again.
+    Suspended,
+}
+
+impl Desired {
+    // serde asks by reference.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    fn is_active(&self) -> bool {
+        *self == Self::Active
+    }
 }
 
 /// What the customer chose for their documents.

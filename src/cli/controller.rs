@@ -62,6 +62,9 @@ pub struct WorkArgs {
     /// Remind a customer who has asked no question this many seconds after the start; 0 for never.
     #[arg(long, env = "NUDGE_AFTER", default_value = "86400")]
     pub nudge_after: i64,
+    /// Suspend a tenant whose payment has been late for this many seconds.
+    #[arg(long, env = "PAYMENT_GRACE", default_value = "604800")]
+    pub payment_grace: i64,
     /// Interval in seconds at which Stripe events are checked for missed webhooks.
     #[arg(long, default_value = "600")]
     pub resync: i64,
@@ -114,6 +117,7 @@ impl WorkArgs {
                 verification_limit: self.verification_limit,
                 nudge_after: self.nudge_after,
                 data_processing_agreement,
+                payment_grace: self.payment_grace,
                 resync: self.resync,
                 full_resync: self.full_resync,
                 notice_retry: self.notice_retry,

@@ -17,6 +17,8 @@ pub enum About {
     Metrics,
     /// The HTTP API.
     Http,
+    /// The changes of phase.
+    Lifecycle,
 }
 
 #[derive(clap::Args)]
@@ -32,6 +34,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             About::Cli => commands()?,
             About::Metrics => metrics()?,
             About::Http => http()?,
+            About::Lifecycle => super::lifecycle::page()?,
         }
     );
     Ok(())

@@ -5,6 +5,7 @@ mod controller;
 mod crds;
 mod describe;
 mod leads;
+mod lifecycle;
 mod list;
 mod log_level;
 mod logs;
@@ -14,6 +15,7 @@ mod preflight;
 mod provider_args;
 mod reference;
 mod retry;
+mod suspend;
 mod web;
 mod why;
 
@@ -88,6 +90,8 @@ enum Command {
     Crds(crds::Args),
     /// Check the cluster, the providers and their keys before customers come.
     Preflight(Box<preflight::Args>),
+    /// Print every change of phase that there is.
+    Lifecycle(lifecycle::Args),
     /// List tenants and what each waits for.
     List(list::Args),
     /// List people who wrote to the sales team or joined the waitlist.
@@ -117,6 +121,10 @@ enum Command {
     Manual(manual::Args),
     /// Retry provisioning of a Failed tenant, or of one whose Pinecone namespace is missing.
     Retry(retry::Args),
+    /// Stop serving and charging a tenant. Its data is kept.
+    Suspend(TenantArgs),
+    /// Serve a tenant again that an admin suspended.
+    Resume(TenantArgs),
     /// Let a Tenant that was moved keep its tenant id.
     Adopt(adopt::Args),
     /// Run local stand-ins of Stripe, Pinecone, `OpenAI` and an SMTP server.
@@ -234,6 +242,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Controller(args) => controller::run(&cli.kube, *args).await,
         Command::Web(args) => web::run(&cli.kube, *args).await,
         Command::Crds(args) => crds::run(&args),
+        Command::Lifecycle(args) => lifecycle::run(&args),
         Command::List(args) => list::run(&cli.kube, args).await,
         Command::Leads(args) => leads::run(&cli.kube, args).await,
         Command::Admit(args) => leads::admit(&cli.kube, args).await,
@@ -250,6 +259,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::PdfText => Ok(()),
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
+        Command::Suspend(args) => suspend::suspend(&cli.kube, args).await,
+        Command::Resume(args) => suspend::resume(&cli.kube, args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args).await,

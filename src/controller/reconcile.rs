@@ -76,11 +76,11 @@ pub fn priority(tenant: &Tenant) -> Priority {
         return Priority::Person;
     }
     match tenant.status.as_ref().and_then(|s| s.phase) {
-        None | Some(Phase::PendingPayment | Phase::Deleting) => Priority::Person,
+        None | Some(Phase::PendingPayment | Phase::Suspended | Phase::Deleting) => Priority::Person,
         Some(Phase::Provisioning) => Priority::Provisioning,
-        Some(
-            Phase::Active | Phase::Upgrading | Phase::Downgrading | Phase::Suspended | Phase::Failed | Phase::Deleted,
-        ) => Priority::Repair,
+        Some(Phase::Active | Phase::Upgrading | Phase::Downgrading | Phase::Failed | Phase::Deleted) => {
+            Priority::Repair
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 
 use super::Key;
 use super::context::Context;
-use crate::api::tenant::BillingMode;
+use crate::api::tenant::{BillingMode, Desired};
 use crate::api::{Phase, Tenant, Timestamp, conditions, pinecone_namespace};
 use crate::lifecycle::ObservedSubscription;
 use crate::providers::stripe::{EventCursor, StripeEvent};
@@ -142,7 +142,7 @@ fn event_differs(tenant: &Tenant, event: &StripeEvent) -> Option<Priority> {
             subscription_differs(tenant, Some(subscription), Timestamp::now())
         }
         StripeEvent::Session { .. } => {
-            matches!(phase(tenant), None | Some(Phase::PendingPayment)).then_some(Priority::Person)
+            matches!(phase(tenant), None | Some(Phase::PendingPayment | Phase::Suspended)).then_some(Priority::Person)
         }
     }
 }
@@ -166,6 +166,11 @@ fn subscription_differs(
                 status.subscription.as_deref() == Some(s.status.as_str()) && status.trial_ends_at == s.trial_ends_at;
             (!same || s.paused).then_some(Priority::Resync)
         }
+        // A customer who has paid waits.
+        (Some(Phase::Suspended), Some(s)) => {
+            let same = status?.subscription.as_deref() == Some(s.status.as_str());
+            (!same || s.served()).then_some(Priority::Person).filter(|_| tenant.spec.desired == Desired::Active)
+        }
         // Made after the pages were read.
         (Some(Phase::Active), None) => {
             let before = status?.provisioned_at.is_some_and(|at| at < as_of);
@@ -178,13 +183,13 @@ fn subscription_differs(
                 | Phase::Provisioning
                 | Phase::Upgrading
                 | Phase::Downgrading
-                | Phase::Suspended
                 | Phase::Failed
                 | Phase::Deleting
                 | Phase::Deleted,
             ),
             _,
-        ) => None,
+        )
+        | (Some(Phase::Suspended), None) => None,
     }
 }
 

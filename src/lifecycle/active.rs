@@ -1,7 +1,7 @@
 //! Keeping an Active tenant right, and its welcome.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, Notice, courtesies, notices, provisioning};
+use super::{Decision, Effect, Failure, Input, Notice, courtesies, dunning, notices, provisioning};
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::plan::LimitChanges;
@@ -21,8 +21,16 @@ pub fn decide(input: &Input) -> Decision {
     if !effects.is_empty() {
         return Decision::Act(effects);
     }
+    if let Some(decision) = dunning::decide(input) {
+        return decision;
+    }
     let urgent = welcome(input).or_else(|| missing(input)).or_else(|| courtesies::send(input));
-    urgent.unwrap_or_else(|| notices::wait_at_most(observe(input), courtesies::wait(input)))
+    urgent.unwrap_or_else(|| notices::wait_at_most(observe(input), next(input)))
+}
+
+/// Seconds until something is due by itself.
+fn next(input: &Input) -> Option<i64> {
+    [courtesies::wait(input), dunning::wait(input)].into_iter().flatten().min()
 }
 
 fn repairs(input: &Input) -> Vec<Effect> {
@@ -132,7 +140,8 @@ fn observe(input: &Input) -> Decision {
             draft.status.trial_ends_at = subscription.trial_ends_at;
         }
     }
-    draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
+    dunning::show(input, &mut draft);
+    dunning::summarize(input, &mut draft);
     // What changes at a provider is found by the bulk resync.
     draft.changed().unwrap_or(Decision::Wait(None))
 }

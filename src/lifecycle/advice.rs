@@ -4,7 +4,7 @@
 use crate::api::Phase;
 
 /// One fix: of a phase (any when absent), of reasons that begin so, and what to do.
-const FIXES: [(Option<Phase>, &str, &str); 16] = [
+const FIXES: [(Option<Phase>, &str, &str); 20] = [
     (None, "Active", "Nothing to do"),
     (None, "AwaitingPayment", "Nothing: the customer pays at status.checkout.url (`kubectl tenant open`)"),
     (None, "PaymentProcessing", "Nothing: the customer's bank takes its time"),
@@ -18,6 +18,14 @@ const FIXES: [(Option<Phase>, &str, &str); 16] = [
         "EmailNotVerified",
         "Correct spec.adminEmail with the customer, then run `kubectl tenant retry`, which asks for no confirmation. The customer was refunded",
     ),
+    (
+        None,
+        "PaymentPastDue",
+        "Nothing: Stripe tries the payment again, and the customer was told. See docs/operations.md, \"Late payments and suspensions\"",
+    ),
+    (None, "PaymentMissing", "Nothing: the customer pays the open invoices in Stripe's customer portal. Data is kept"),
+    (None, "SubscriptionEnded", "Nothing: the customer buys a new subscription at status.checkout.url. Data is kept"),
+    (None, "SuspendedByAdmin", "Run `kubectl tenant resume` when the tenant is to be served again"),
     (None, "AwaitingApproval", "Set spec.billing.approved to true when the contract is signed"),
     (None, "PlanNotFound", "Create the Plan, or correct spec.plan"),
     (None, "PlanHasNoPrice", "Set stripePriceId in the Plan, or use billing mode Manual"),

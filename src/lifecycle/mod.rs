@@ -5,6 +5,7 @@ mod active;
 mod advice;
 mod courtesies;
 mod deleting;
+mod dunning;
 mod failed;
 mod identity;
 mod notices;
@@ -14,6 +15,8 @@ mod policy;
 mod provisioning;
 mod requested;
 mod status;
+mod suspended;
+mod transitions;
 mod verification;
 mod view;
 
@@ -23,6 +26,7 @@ pub use observed::{
     SessionState,
 };
 pub use policy::{EmailVerification, Policy};
+pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View};
 
 use crate::api::tenant::{BillingMode, Provisioning};
@@ -128,6 +132,12 @@ pub enum Notice {
     FirstQuestion,
     /// To the customer: the setup is complete.
     Congratulation,
+    /// To the customer: a payment failed, which is late since then.
+    PaymentFailed(Timestamp),
+    /// To the customer: it is still late, and half of the grace period is over.
+    PaymentReminder(Timestamp),
+    /// To the customer: the account is suspended, since then.
+    Suspended(Timestamp),
     /// To ops: the welcome e-mail cannot be sent.
     WelcomeFailedAlert,
     /// To ops: provisioning failed, in the run that this token names.
@@ -149,6 +159,9 @@ impl Notice {
             Self::DataProcessingAgreement => "data-processing-agreement".into(),
             Self::FirstQuestion => "first-question".into(),
             Self::Congratulation => "congratulation".into(),
+            Self::PaymentFailed(since) => format!("payment-failed.{}", since.as_second()),
+            Self::PaymentReminder(since) => format!("payment-reminder.{}", since.as_second()),
+            Self::Suspended(since) => format!("suspended.{}", since.as_second()),
             Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
             Self::FailedAlert(run) => format!("failed-alert.{run}"),
             Self::FailedMail(run) => format!("failed-mail.{run}"),
@@ -158,10 +171,13 @@ impl Notice {
     }
 
     /// Whether an earlier one of this key need not be remembered once this was sent: a customer may ask for any number
-    /// of links.
+    /// of links, and pay late any number of times.
     pub fn supersedes(&self, key: &str) -> bool {
+        let kind = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
         match self {
-            Self::Link(request) => is_link(key, request.kind),
+            Self::Link(_) | Self::PaymentFailed(_) | Self::PaymentReminder(_) | Self::Suspended(_) => {
+                kind(&self.key()) == kind(key)
+            }
             _ => false,
         }
     }
@@ -192,10 +208,9 @@ fn in_phase(input: &Input) -> Decision {
         Some(Phase::Provisioning) => provisioning::decide(input),
         Some(Phase::Failed) => failed::decide(input),
         Some(Phase::Active) => active::decide(input),
+        Some(Phase::Suspended) => suspended::decide(input),
         // Not entered in this version.
-        Some(Phase::Upgrading | Phase::Downgrading | Phase::Suspended | Phase::Deleting | Phase::Deleted) => {
-            Decision::Wait(None)
-        }
+        Some(Phase::Upgrading | Phase::Downgrading | Phase::Deleting | Phase::Deleted) => Decision::Wait(None),
     }
 }
 

@@ -41,7 +41,7 @@ fn await_payment(input: &Input) -> Decision {
 
 /// Seconds until the link that is shown expires. Until then there is nothing to ask Stripe, unless somebody heard of a
 /// change there.
-fn until_link_ends(input: &Input) -> Option<i64> {
+pub fn until_link_ends(input: &Input) -> Option<i64> {
     // A changed spec may ask for another plan.
     let unchanged = input.tenant.status.observed_generation == input.tenant.generation;
     let checkout = input.tenant.status.checkout.as_ref().filter(|_| unchanged && !input.observed.resync)?;
@@ -51,7 +51,8 @@ fn until_link_ends(input: &Input) -> Option<i64> {
 /// Seconds until the link expires, or the signup does.
 fn link_wait(input: &Input, expires_at: Timestamp) -> i64 {
     let left = expires_at.since(input.now);
-    if input.tenant.spec.login.is_some() { left.min(until_signup_ends(input)) } else { left }
+    let signup = input.tenant.spec.login.is_some() && input.tenant.status.phase != Some(Phase::Suspended);
+    if signup { left.min(until_signup_ends(input)) } else { left }
 }
 
 /// Seconds until a signup that is not paid for is removed.
@@ -59,7 +60,8 @@ fn until_signup_ends(input: &Input) -> i64 {
     input.policy.signup_ttl - input.now.since(input.tenant.created_at) + 1
 }
 
-fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
+/// The customer's way to a paid subscription: also of one whose subscription has ended.
+pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     let refs = input.tenant.spec.billing.stripe.clone().unwrap_or_default();
     let paid = billing.subscription.as_ref().filter(|s| s.paid());
     // The plan may change until the payment; what was paid for counts.
@@ -152,6 +154,9 @@ fn expired(input: &Input) -> bool {
 
 fn begin_pending<'a>(input: &'a Input<'a>) -> Draft<'a> {
     let mut draft = Draft::new(input);
+    if input.tenant.status.phase == Some(Phase::Suspended) {
+        return draft;
+    }
     let by = if input.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
     draft.enter(Phase::PendingPayment, EventType::Signup, by, "The Tenant was created");
     if input.plan.is_some() {

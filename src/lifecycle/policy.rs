@@ -31,6 +31,8 @@ pub struct Policy {
     pub nudge_after: i64,
     /// Whether customers get the data-processing agreement.
     pub data_processing_agreement: bool,
+    /// How long a tenant is served whose payment is late.
+    pub payment_grace: i64,
     /// How often changes at Stripe are looked for without being told of them.
     pub resync: i64,
     /// How often everything at Stripe and Pinecone is compared.
@@ -60,6 +62,7 @@ impl Default for Policy {
             verification_limit: 7 * 24 * 3600,
             nudge_after: 24 * 3600,
             data_processing_agreement: false,
+            payment_grace: 7 * 24 * 3600,
             resync: 600,
             full_resync: 3600,
             slow_after: 300,

@@ -1,6 +1,6 @@
 //! Writing a status: conditions, transitions, and the summary that people read first.
 
-use super::{Decision, Failure, Input};
+use super::{Decision, Failure, Input, is_known};
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, READY, RECONCILING, SAMPLE_DATA_READY, STALLED,
 };
@@ -73,6 +73,11 @@ impl<'a> Draft<'a> {
         if self.status.phase == Some(phase) {
             return;
         }
+        debug_assert!(
+            is_known(self.status.phase, phase, event_type),
+            "{:?} to {phase} is no transition",
+            self.status.phase
+        );
         // After a lost status the count goes on far above any earlier one: (tenant id, seq) is never used twice.
         let seq = match self.status.transitions.last() {
             Some(last) => last.seq + 1,

@@ -21,7 +21,10 @@ pub fn before_payment(input: &Input) -> bool {
 }
 
 fn wanted(input: &Input) -> bool {
-    input.policy.email_verification != EmailVerification::Off && input.tenant.spec.login.is_some()
+    // Whoever was served before has been asked, or signed up before there was a question.
+    input.tenant.status.phase != Some(Phase::Suspended)
+        && input.policy.email_verification != EmailVerification::Off
+        && input.tenant.spec.login.is_some()
 }
 
 /// The condition.

@@ -4,8 +4,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::conditions::{
-    API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT, get,
-    is_true,
+    API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, READY, SAMPLE_DATA_READY, SLOW,
+    WELCOME_EMAIL_SENT, get, is_true,
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
 
@@ -139,7 +139,12 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
             }
         }
         (Some(Phase::Active | Phase::Upgrading | Phase::Downgrading), _) => "Your account is ready.",
-        (Some(Phase::Suspended), _) => "Your account is suspended.",
+        (Some(Phase::Suspended), _) if by_admin(status) => {
+            "Your account is suspended. Your documents are kept. Please write to us."
+        }
+        (Some(Phase::Suspended), _) => {
+            "Your account is suspended because a payment is missing. Your documents are kept. Pay, and it works again within a minute."
+        }
         (Some(Phase::Failed), _) if unconfirmed(status) => {
             "Your e-mail address was not confirmed in time, so your account was not set up. You are not charged. Ask for a new confirmation e-mail to go on."
         }
@@ -149,6 +154,10 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
         (Some(Phase::Deleting), _) => "Your account is being deleted.",
         (Some(Phase::Deleted), _) => "Your account was deleted.",
     }
+}
+
+fn by_admin(status: &TenantStatus) -> bool {
+    get(&status.conditions, READY).is_some_and(|c| c.reason == "SuspendedByAdmin")
 }
 
 impl Progress {

@@ -311,6 +311,7 @@ async fn create(
             tenant_id: None,
             login: Some(Login { secret_name: login_secret(name) }),
             terms: Some(terms),
+            desired: Default::default(),
             settings: Default::default(),
             api_key_generation: 1,
         },

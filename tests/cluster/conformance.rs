@@ -249,6 +249,12 @@ async fn kstatus_and_argo_cd_understand_every_phase() {
     world.clear_faults().await;
     world.wait("acme", "Active", |s| s.phase == Some(Phase::Active)).await;
     judges.agree(&world, "acme", "Current", "Healthy").await;
+    let suspend = |desired: &str| kube::api::Patch::Merge(json!({"spec": {"desired": desired}}));
+    world.tenants().patch("acme", &Default::default(), &suspend("Suspended")).await.expect("patched");
+    world.wait_true("acme", "CollectionPaused").await;
+    judges.agree(&world, "acme", "InProgress", "Suspended").await;
+    world.tenants().patch("acme", &Default::default(), &suspend("Active")).await.expect("patched");
+    world.wait("acme", "Active again", |s| s.phase == Some(Phase::Active)).await;
     // What was changed and not looked at yet is not healthy.
     let mut changed = json!(world.tenants().get("acme").await.expect("the Tenant"));
     changed["metadata"]["generation"] = json!(99);

@@ -6,6 +6,7 @@ mod browser;
 mod conformance;
 mod deletion;
 mod dev;
+mod dunning;
 mod fairness;
 mod faults;
 mod internet;

@@ -523,6 +523,7 @@ pub fn tenant(name: &str, plan: &str, mode: BillingMode) -> Tenant {
             tenant_id: None,
             login: None,
             terms: None,
+            desired: Default::default(),
             settings: Default::default(),
             api_key_generation: 1,
         },

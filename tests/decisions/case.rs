@@ -62,6 +62,7 @@ impl Case {
             tenant_id: Some("t1".into()),
             login: None,
             terms: None,
+            desired: Default::default(),
             settings: Default::default(),
             api_key_generation: 1,
         };

@@ -3,6 +3,7 @@
 mod active;
 mod case;
 mod deleting;
+mod dunning;
 mod failed;
 mod identity;
 mod pending_payment;

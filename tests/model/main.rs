@@ -62,6 +62,20 @@ fn a_signup_that_confirms_its_address_before_or_after_the_payment() {
 }
 
 #[test]
+fn a_subscription_that_ends_and_another_after_it() {
+    let budget = Budget { crashes: 1, faults: 1, lapses: 1, ..Budget::default() };
+    explore("Stripe, a subscription that ends", Small::new(BillingMode::Stripe, budget));
+}
+
+#[test]
+fn an_admin_who_suspends_at_any_moment() {
+    let budget = Budget { crashes: 1, faults: 1, suspensions: 1, ..Budget::default() };
+    explore("Stripe, suspended at any moment", Small::new(BillingMode::Stripe, budget));
+    let budget = Budget { stale: 1, suspensions: 2, ..budget };
+    explore("Manual, suspended at any moment", Small::new(BillingMode::Manual, budget));
+}
+
+#[test]
 fn webhooks_twice_late_and_in_the_middle_of_a_reconcile() {
     let budget = Budget { crashes: 1, faults: 1, webhooks: 2, wipes: 1, ..Budget::default() };
     explore("Stripe, webhooks at any moment", Small::new(BillingMode::Stripe, budget));
@@ -83,6 +97,8 @@ fn seeded_mistakes_are_caught() {
     let broken = Budget { crashes: 1, faults: 1, repairs: 1, ..Budget::default() };
     let expiring = Budget { expiries: 1, ..Budget::default() };
     let deleting = Budget { deletions: 1, ..Budget::default() };
+    let lapsing = Budget { lapses: 1, ..Budget::default() };
+    let suspending = Budget { suspensions: 1, ..Budget::default() };
     let cases = [
         (Mistake::SamplesAssumedSeen, plain, "Active only after the samples were seen"),
         (Mistake::StaleWritesAccepted, plain, ORDER),
@@ -111,6 +127,9 @@ fn seeded_mistakes_are_caught() {
         (Mistake::AlertForgotten, broken, STABLE),
         (Mistake::FailedMailForgotten, broken, STABLE),
         (Mistake::RetryIgnored, broken, STABLE),
+        (Mistake::EndUnseen, lapsing, STABLE),
+        (Mistake::SuspendedAndCharged, suspending, STABLE),
+        (Mistake::ResumeIgnored, suspending, STABLE),
         (Mistake::ConfirmationAssumed, plain, "nothing is set up for an address that nobody confirmed"),
         (Mistake::ConfirmationForgotten, plain, STABLE),
     ];

@@ -1,6 +1,6 @@
 //! Mistakes that one could make in `decide` and around it: in what it sees, in what it answers, in how that is done.
 
-use tenant_operator::api::tenant::{Refund, StripeRefs};
+use tenant_operator::api::tenant::{Desired, Refund, StripeRefs};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
     Decision, Effect, Notice, Observed, ObservedSubscription, Samples, SessionState, View,
@@ -55,6 +55,12 @@ pub enum Mistake {
     ConfirmationAssumed,
     /// The confirmation e-mail is not sent.
     ConfirmationForgotten,
+    /// Nobody notices that the subscription of an Active tenant ended.
+    EndUnseen,
+    /// Collection goes on for a tenant that an admin suspended.
+    SuspendedAndCharged,
+    /// The admin's resume is not heard.
+    ResumeIgnored,
     /// The object is let go before the providers.
     FinalizerRemovedFirst,
     /// The subscription of a deleted tenant goes on.
@@ -106,6 +112,17 @@ impl Mistake {
                 }
             }
             Self::RetryIgnored => view.retry_token = None,
+            Self::EndUnseen if view.status.phase == Some(Phase::Active) => subscription(observed, |s| {
+                if s.status == "canceled" {
+                    s.status = "active".into();
+                }
+            }),
+            Self::SuspendedAndCharged if view.status.phase == Some(Phase::Suspended) => {
+                subscription(observed, |s| s.paused = true);
+            }
+            Self::ResumeIgnored if view.status.phase == Some(Phase::Suspended) => {
+                view.spec.desired = Desired::Suspended;
+            }
             Self::ConfirmationAssumed => view.email_verified = true,
             Self::IdentityNeverSettled => view.credentials.proof = false,
             Self::NamespaceNeverSettled => observed.namespace = false,

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tenant_operator::api::conditions::is_true;
 use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
-use tenant_operator::api::tenant::{BillingMode, StripeRefs};
+use tenant_operator::api::tenant::{BillingMode, Desired, StripeRefs};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
     Blame, Decision, Effect, Failure, Input, Notice, Observed, ObservedBilling, ObservedRefund, ObservedSession,
@@ -36,6 +36,10 @@ pub struct Budget {
     pub deletions: u8,
     /// A webhook writes Stripe's ids into the spec: late, repeated, in the middle of a reconcile.
     pub webhooks: u8,
+    /// Stripe ends the subscription of an Active tenant.
+    pub lapses: u8,
+    /// An admin suspends the tenant, and may resume it.
+    pub suspensions: u8,
     /// A reconcile runs while many other tenants are being provisioned.
     pub overloads: u8,
 }
@@ -69,6 +73,8 @@ pub struct State {
     customers: u8,
     session: Option<(u32, SessionState)>,
     subscribed: bool,
+    /// Subscriptions that ended, each followed by another.
+    ended: u8,
     settled: bool,
     cancelled: bool,
     paused: bool,
@@ -95,6 +101,9 @@ pub enum Action {
     Pay,
     Settle,
     Confirm,
+    Lapse,
+    Suspend,
+    Resume,
     Webhook,
     Propagate,
     Expire,
@@ -307,7 +316,14 @@ impl Small {
             let billing = self.mode == BillingMode::Manual || !s.subscribed || s.cancelled;
             return billing && !s.namespace && !s.secret;
         }
+        let suspended = s.tenant.spec.desired == Desired::Suspended;
         match s.tenant.status.phase {
+            Some(Phase::Suspended) => {
+                let charged = self.mode == BillingMode::Stripe && !s.cancelled && !s.paused;
+                let told = s.sent.keys().any(|m| matches!(m, Notice::Suspended(_)));
+                suspended && !charged && told && s.namespace && s.secret
+            }
+            Some(Phase::Active) if suspended || (s.cancelled && self.mode == BillingMode::Stripe) => false,
             Some(Phase::Active) => {
                 let parts = s.namespace && s.stored && s.secret && !s.paused;
                 let told =
@@ -397,7 +413,7 @@ impl State {
 
     fn billing(&self) -> ObservedBilling {
         let subscription = self.subscribed.then(|| ObservedSubscription {
-            id: "sub_1".into(),
+            id: format!("sub_{}", self.ended + 1),
             status: match (self.cancelled, self.settled) {
                 (true, _) => "canceled",
                 (_, true) => "active",
@@ -424,6 +440,11 @@ impl State {
         if let Some((_, session @ SessionState::Open)) = &mut self.session {
             *session = SessionState::Complete;
             self.subscribed = true;
+            if self.cancelled {
+                // A new subscription beside the one that ended.
+                (self.cancelled, self.settled, self.paused) = (false, false, false);
+                self.ended += 1;
+            }
         }
     }
 

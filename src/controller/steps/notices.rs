@@ -40,6 +40,8 @@ pub async fn send(
             let time_to_activate = time_to_activate(tenant).map(words).unwrap_or_default();
             (Template::Congratulation, Values { unsubscribe, time_to_activate, ..account() })
         }
+        Notice::PaymentFailed(_) | Notice::PaymentReminder(_) => (Template::PaymentFailed, account()),
+        Notice::Suspended(_) => (Template::Suspended, account()),
         Notice::FailedAlert(_) => return alert(alerts, &format!("Provisioning of tenant {who} failed: {what}")).await,
         Notice::WelcomeFailedAlert => {
             return alert(alerts, &format!("The welcome e-mail to tenant {who} was not sent. Retrying")).await;

@@ -24,6 +24,8 @@ pub enum Template {
     Unverified,
     /// A payment failed.
     PaymentFailed,
+    /// The account is suspended.
+    Suspended,
     /// How to ask the first question.
     FirstQuestion,
     /// The setup is complete.
@@ -46,7 +48,7 @@ macro_rules! files {
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.html", include_str!("templates/layout.html")), ("layout.txt", include_str!("templates/layout.txt"))];
 
-const FILES: [[(&str, &str); 3]; 10] = [
+const FILES: [[(&str, &str); 3]; 11] = [
     files!("verify-email"),
     files!("login-link"),
     files!("password-reset"),
@@ -54,6 +56,7 @@ const FILES: [[(&str, &str); 3]; 10] = [
     files!("provisioning-failed"),
     files!("unverified"),
     files!("payment-failed"),
+    files!("suspended"),
     files!("first-question"),
     files!("congratulation"),
     files!("data-processing-agreement"),
@@ -61,7 +64,7 @@ const FILES: [[(&str, &str); 3]; 10] = [
 
 impl Template {
     /// All of them, in the order of a tenant's life.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::VerifyEmail,
         Self::LoginLink,
         Self::PasswordReset,
@@ -69,6 +72,7 @@ impl Template {
         Self::ProvisioningFailed,
         Self::Unverified,
         Self::PaymentFailed,
+        Self::Suspended,
         Self::FirstQuestion,
         Self::Congratulation,
         Self::DataProcessingAgreement,
@@ -84,6 +88,7 @@ impl Template {
             Self::ProvisioningFailed => "provisioning-failed",
             Self::Unverified => "unverified",
             Self::PaymentFailed => "payment-failed",
+            Self::Suspended => "suspended",
             Self::FirstQuestion => "first-question",
             Self::Congratulation => "congratulation",
             Self::DataProcessingAgreement => "data-processing-agreement",

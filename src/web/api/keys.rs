@@ -117,9 +117,16 @@ impl App {
         }
         match tenant.phase {
             Some(Phase::Active | Phase::Upgrading | Phase::Downgrading) => Ok(tenant),
+            Some(Phase::Suspended) => Err(suspended(&self.config.frontend_url)),
             _ => Err(Problem::new(StatusCode::CONFLICT, "not_ready", "This account is not ready to be used.")),
         }
     }
+}
+
+fn suspended(frontend_url: &str) -> Problem {
+    let account = format!("{}/account", frontend_url.trim_end_matches('/'));
+    let detail = format!("This account is suspended; its documents are kept. See {account} for what to do.");
+    Problem::new(StatusCode::PAYMENT_REQUIRED, "suspended", detail)
 }
 
 /// Whether a key of this generation is good: the present one, and for a while the one before.

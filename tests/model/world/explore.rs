@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Model, Property};
-use tenant_operator::api::tenant::{Billing, BillingMode, Login};
+use tenant_operator::api::tenant::{Billing, BillingMode, Desired, Login};
 use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::View;
 
@@ -22,6 +22,7 @@ impl Model for Small {
             tenant_id: None,
             login: self.login.then(|| Login { secret_name: "t-login".into() }),
             terms: None,
+            desired: Default::default(),
             settings: Default::default(),
             api_key_generation: 1,
         };
@@ -63,6 +64,7 @@ impl Model for Small {
             customers: 0,
             session: None,
             subscribed: false,
+            ended: 0,
             settled: false,
             cancelled: false,
             paused: false,
@@ -93,6 +95,11 @@ impl Model for Small {
         may(b.secrets * u8::from(s.secret), Action::DeleteSecret);
         may(u8::from(self.login && !s.tenant.email_verified && s.told_to_confirm()), Action::Confirm);
         may(b.repairs * u8::from(s.tenant.status.phase == Some(Phase::Failed)), Action::RepairAndRetry);
+        let active = s.tenant.status.phase == Some(Phase::Active);
+        let suspended = s.tenant.spec.desired == Desired::Suspended;
+        may(b.lapses * u8::from(active && s.settled && !s.cancelled), Action::Lapse);
+        may(b.suspensions * u8::from(!suspended), Action::Suspend);
+        may(u8::from(suspended), Action::Resume);
         may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
         match &s.reconcile {
             None => {
@@ -147,6 +154,19 @@ impl Model for Small {
             Action::Pay => s.pay(),
             Action::Settle => s.settle(),
             Action::Confirm => s.confirm(),
+            Action::Lapse => {
+                s.budget.lapses -= 1;
+                (s.cancelled, s.hint) = (true, true);
+            }
+            Action::Suspend => {
+                s.budget.suspensions -= 1;
+                s.tenant.spec.desired = Desired::Suspended;
+                s.overtake();
+            }
+            Action::Resume => {
+                s.tenant.spec.desired = Desired::Active;
+                s.overtake();
+            }
             Action::Webhook => {
                 s.budget.webhooks -= 1;
                 s.webhook();
@@ -188,7 +208,8 @@ impl Model for Small {
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
             Property::always("one customer, one charge, one refund, one namespace", |_, s: &State| {
-                s.customers <= 1 && s.charges <= 1 && s.refunds <= s.charges && s.namespaces_made <= 1
+                // Each subscription that ended was paid for, and so is the one after it.
+                s.customers <= 1 && s.charges <= 1 + s.ended && s.refunds <= s.charges && s.namespaces_made <= 1
             }),
             Property::always("no notice is sent again without a reason", |model: &Self, s: &State| {
                 // SMTP cannot be exactly-once: a crash or a lost answer between the send and its note repeats it.

@@ -1,0 +1,137 @@
+//! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it back.
+
+use super::dunning::{self, Standing};
+use super::status::{Draft, Summary};
+use super::{Decision, Effect, Input, Notice, ObservedBilling, notices, pending_payment};
+use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
+use crate::api::phase::{EventType, TriggeredBy};
+use crate::api::tenant::Desired;
+use crate::api::{ConditionStatus, Phase, conditions};
+
+const BY_ADMIN: &str = "SuspendedByAdmin";
+
+pub fn decide(input: &Input) -> Decision {
+    let told = [Notice::Suspended(since(input))];
+    if let Some(decision) = notices::tell(input, &told) {
+        return decision;
+    }
+    let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
+    notices::wait_at_most(come_back(input), again)
+}
+
+/// When it was suspended.
+fn since(input: &Input) -> crate::api::Timestamp {
+    let entered = input.tenant.status.transitions.iter().rfind(|t| t.to_state == Phase::Suspended);
+    entered.map_or(input.tenant.created_at, |t| t.timestamp)
+}
+
+fn come_back(input: &Input) -> Decision {
+    if let Some(failure) = &input.observed.failure {
+        let mut draft = Draft::new(input);
+        draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason, &failure.message);
+        return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
+    }
+    let by_admin = input.tenant.spec.desired == Desired::Suspended;
+    if !input.by_stripe() {
+        return if by_admin { stay(input) } else { resume(input, TriggeredBy::Admin) };
+    }
+    let Some(billing) = &input.observed.billing else { return look(input, by_admin) };
+    if by_admin {
+        return hold(input, billing);
+    }
+    match Standing::of(billing) {
+        Standing::Good if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
+        Standing::Good => store(input, billing).unwrap_or_else(|| resume(input, who(input))),
+        Standing::PastDue | Standing::Unpaid => await_payment(
+            input,
+            "PaymentMissing",
+            "Suspended until the customer pays the open invoices in Stripe's customer portal",
+        ),
+        Standing::Ended => pending_payment::by_stripe(input, billing),
+    }
+}
+
+/// Stripe is asked when something changed there, when nothing is known, and when a payment link has expired.
+fn look(input: &Input, by_admin: bool) -> Decision {
+    let paused = conditions::is_true(&input.tenant.status.conditions, COLLECTION_PAUSED);
+    if by_admin && paused && !input.observed.resync {
+        return Decision::Wait(None);
+    }
+    match pending_payment::until_link_ends(input) {
+        Some(wait) => Decision::Wait(Some(wait)),
+        None => Decision::Act(vec![Effect::ReadBilling]),
+    }
+}
+
+fn paused(billing: &ObservedBilling) -> bool {
+    billing.subscription.as_ref().is_some_and(|s| s.paused)
+}
+
+/// Suspended by an admin: nobody is charged for a tenant that is not served.
+fn hold(input: &Input, billing: &ObservedBilling) -> Decision {
+    if Standing::of(billing) != Standing::Ended && !paused(billing) {
+        return Decision::Act(vec![Effect::PauseCollection]);
+    }
+    let mut draft = Draft::new(input);
+    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.condition(
+        COLLECTION_PAUSED,
+        ConditionStatus::True,
+        BY_ADMIN,
+        "Nothing is charged while the tenant is suspended",
+    );
+    draft.summary(Summary::Waiting, BY_ADMIN, "An admin suspended the tenant");
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+fn stay(input: &Input) -> Decision {
+    let mut draft = Draft::new(input);
+    draft.summary(Summary::Waiting, BY_ADMIN, "An admin suspended the tenant");
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+fn await_payment(input: &Input, reason: &str, message: &str) -> Decision {
+    let mut draft = Draft::new(input);
+    dunning::show(input, &mut draft);
+    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.status.checkout = None;
+    draft.status.subscription = status_of(input).or(draft.status.subscription.take());
+    draft.summary(Summary::Waiting, reason, message);
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+fn status_of(input: &Input) -> Option<crate::api::Text> {
+    let subscription = input.observed.billing.as_ref()?.subscription.as_ref()?;
+    Some(subscription.status.as_str().into())
+}
+
+/// A new subscription is kept in the spec, where it outlives the status.
+fn store(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
+    let (customer, subscription) = (billing.customer_id.clone()?, billing.subscription.as_ref()?.id.clone());
+    let refs = input.tenant.spec.billing.stripe.clone().unwrap_or_default();
+    let same = refs.customer_id.as_ref() == Some(&customer) && refs.subscription_id.as_ref() == Some(&subscription);
+    let store = Effect::StoreStripeIds { customer, subscription: Some(subscription) };
+    (!same).then(|| Decision::Act(vec![store]))
+}
+
+/// Who brings it back: the admin who suspended it, or the customer who paid.
+fn who(input: &Input) -> TriggeredBy {
+    let ready = conditions::get(&input.tenant.status.conditions, READY);
+    if ready.is_some_and(|c| c.reason == BY_ADMIN) { TriggeredBy::Admin } else { TriggeredBy::User }
+}
+
+fn resume(input: &Input, by: TriggeredBy) -> Decision {
+    let mut draft = Draft::new(input);
+    dunning::show(input, &mut draft);
+    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.status.checkout = None;
+    draft.forget(COLLECTION_PAUSED);
+    if let Some(subscription) = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref()) {
+        draft.status.subscription = Some(subscription.status.as_str().into());
+        draft.status.trial_ends_at = subscription.trial_ends_at;
+    }
+    let message = if by == TriggeredBy::User { "The customer paid" } else { "An admin ended the suspension" };
+    draft.enter(Phase::Active, EventType::Reactivate, by, message);
+    draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
+    draft.changed().unwrap_or(Decision::Wait(None))
+}

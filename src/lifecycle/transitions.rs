@@ -1,0 +1,77 @@
+//! Every change of phase that there is. A decision that takes another way is a bug, which the tests of decisions and the
+//! model find.
+
+use crate::api::Phase;
+use crate::api::phase::EventType;
+
+/// A change of phase.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrow {
+    /// The phase before; none for an object that was just made.
+    pub from: Option<Phase>,
+    /// The phase after.
+    pub to: Phase,
+    /// The kind of change.
+    pub event: EventType,
+    /// When it happens.
+    pub when: &'static str,
+}
+
+const fn arrow(from: Phase, to: Phase, event: EventType, when: &'static str) -> Arrow {
+    Arrow { from: Some(from), to, event, when }
+}
+
+/// All of them, in the order of a tenant's life.
+pub const TRANSITIONS: [Arrow; 16] = [
+    Arrow { from: None, to: Phase::PendingPayment, event: EventType::Signup, when: "the Tenant was made" },
+    arrow(
+        Phase::PendingPayment,
+        Phase::Provisioning,
+        EventType::Provision,
+        "paid or approved, and the e-mail address confirmed where that is asked for",
+    ),
+    arrow(Phase::PendingPayment, Phase::Failed, EventType::Fail, "paid, and the e-mail address never confirmed"),
+    arrow(Phase::Provisioning, Phase::Active, EventType::Activate, "all steps are complete"),
+    arrow(
+        Phase::Provisioning,
+        Phase::Failed,
+        EventType::Fail,
+        "the attempts are used up, or it was on hold for too long",
+    ),
+    arrow(
+        Phase::Failed,
+        Phase::Provisioning,
+        EventType::Provision,
+        "a retry was requested, or the address confirmed late",
+    ),
+    arrow(
+        Phase::Active,
+        Phase::Provisioning,
+        EventType::Provision,
+        "a retry was requested because the Pinecone namespace is missing",
+    ),
+    arrow(
+        Phase::Active,
+        Phase::Suspended,
+        EventType::Suspend,
+        "the subscription ended, a payment is late beyond the grace period, or an admin suspended it",
+    ),
+    arrow(Phase::Suspended, Phase::Active, EventType::Reactivate, "the customer paid, or the admin resumed it"),
+    Arrow { from: None, to: Phase::Deleting, event: EventType::Delete, when: DELETED },
+    arrow(Phase::PendingPayment, Phase::Deleting, EventType::Delete, DELETED),
+    arrow(Phase::Provisioning, Phase::Deleting, EventType::Delete, DELETED),
+    arrow(Phase::Active, Phase::Deleting, EventType::Delete, DELETED),
+    arrow(Phase::Suspended, Phase::Deleting, EventType::Delete, DELETED),
+    arrow(Phase::Failed, Phase::Deleting, EventType::Delete, DELETED),
+    // Only by hand: no decision leads to it in this version.
+    arrow(Phase::Deleted, Phase::Deleting, EventType::Delete, DELETED),
+];
+
+const DELETED: &str = "the deletion of the object was requested";
+
+/// Whether there is such a change.
+pub fn is_known(from: Option<Phase>, to: Phase, event: EventType) -> bool {
+    // A phase that this version never enters may have been written by another one; its objects can be deleted.
+    let foreign = matches!(from, Some(Phase::Upgrading | Phase::Downgrading)) && to == Phase::Deleting;
+    foreign || TRANSITIONS.iter().any(|arrow| arrow.from == from && arrow.to == to && arrow.event == event)
+}

@@ -1,0 +1,222 @@
+//! Payments that stop, on the sandbox's clock: late, lost, paid after all; cancelled and bought again; suspended by an admin.
+
+use serde_json::{Value, json};
+use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::{Phase, TenantStatus};
+
+use crate::support::{World, said};
+use crate::visitor::Visitor;
+
+const DAY: i64 = 24 * 3600;
+
+/// A customer who signed up, paid with this card, and is Active.
+async fn customer(world: &World, visitor: &mut Visitor<'_>, card: &str) -> String {
+    let name = visitor.sign_up("ada@example.com", "Acme").await;
+    let url = world.wait(&name, "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link").url;
+    let answer = world.http.post(url).form(&[("card", card)]).send().await.expect("the page answers");
+    assert_eq!(answer.status(), 303);
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    name
+}
+
+async fn start(name: &str, args: &[&str]) -> World {
+    let mut world = World::without_controller(name).await;
+    world.controller_args(args);
+    world.start_controller();
+    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
+    world.start_web(&[]);
+    world
+}
+
+async fn forward(world: &World, days: i64) {
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": days * DAY})).await;
+}
+
+/// What a question with the API key is answered.
+async fn ask(world: &World, key: &[u8]) -> (u16, Value) {
+    let key = String::from_utf8(key.to_vec()).expect("text");
+    let request = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(key);
+    let answer = request.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers");
+    (answer.status().as_u16(), answer.json().await.expect("JSON"))
+}
+
+/// What the customer does in the portal.
+async fn portal(world: &World, customer: &mut Visitor<'_>, action: &str) {
+    let csrf = customer.csrf("/account").await;
+    let (_, _, page) = customer.post("/account/billing", &[("csrf", &csrf)]).await;
+    let rest = page.split("id=\"portal\" href=\"").nth(1).unwrap_or_else(|| panic!("{page}"));
+    let url = rest.split('"').next().expect("a link").replace("&#x2f;", "/");
+    let shown = world.http.get(&url).send().await.expect("it answers").text().await.expect("text");
+    let subscription = shown
+        .split("name=\"subscription\" value=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .expect("a subscription");
+    let form = [("subscription", subscription), ("action", action)];
+    assert_eq!(world.http.post(&url).form(&form).send().await.expect("it answers").status(), 303);
+}
+
+fn reason(status: &TenantStatus) -> &str {
+    tenant_operator::api::conditions::get(&status.conditions, "Ready").map_or("", |c| &*c.reason)
+}
+
+async fn namespaces(world: &World) -> Value {
+    world.sandbox_get("/_sandbox/pinecone").await["created"].clone()
+}
+
+#[tokio::test]
+async fn a_card_that_is_declined_after_the_trial_is_told_suspended_and_paid_after_all() {
+    let world = start("late", &["--payment-grace=3"]).await;
+    let mut ada = Visitor::new(&world);
+    let name = customer(&world, &mut ada, "4000000000000341").await;
+    let key = world.api_key(&name).await;
+    assert_eq!(ask(&world, &key).await.0, 200);
+    forward(&world, 15).await;
+    let status = world.wait(&name, "late", |s| reason(s) == "PaymentPastDue").await;
+    assert_eq!(status.phase, Some(Phase::Active));
+    assert_eq!(ask(&world, &key).await.0, 200, "served while Stripe tries again");
+    world.mail_links("ada@example.com", "Your payment").await;
+    let status = world.wait_phase(&name, Phase::Suspended).await;
+    assert_eq!(reason(&status), "PaymentMissing");
+    world.until("queries are refused", async || ask(&world, &key).await.0 == 402).await;
+    let (_, refusal) = ask(&world, &key).await;
+    assert!(
+        refusal["code"] == "suspended" && refusal["detail"].as_str().is_some_and(|d| d.contains("/account")),
+        "{refusal}"
+    );
+    world.mail_links("ada@example.com", "Your RAG Service account is suspended").await;
+    assert_eq!((world.mails("payment-failed").await, world.mails("suspended").await), (1, 1));
+    let (_, page) = ada.get("/account").await;
+    assert!(page.contains("because a payment is missing") && page.contains("Invoices and payment methods"), "{page}");
+    // Another card, and Stripe collects what is open. The webhook brings the tenant back.
+    portal(&world, &mut ada, "card").await;
+    world.wait_phase(&name, Phase::Active).await;
+    world.until("queries are answered", async || ask(&world, &key).await.0 == 200).await;
+    assert_eq!(world.api_key(&name).await, key, "with the same key");
+    assert_eq!(namespaces(&world).await, 1, "and the same data");
+    world.assert_transitions(&name).await;
+}
+
+#[tokio::test]
+async fn a_subscription_that_was_cancelled_is_bought_again_without_a_second_trial() {
+    let world = start("cancelled", &[]).await;
+    let mut ada = Visitor::new(&world);
+    let name = customer(&world, &mut ada, "4242424242424242").await;
+    let key = world.api_key(&name).await;
+    portal(&world, &mut ada, "cancel").await;
+    assert_eq!(world.status(&name).await.phase, Some(Phase::Active), "to the end of what was paid for");
+    forward(&world, 15).await;
+    let status = world
+        .wait(&name, "waiting for a new subscription", |s| s.phase == Some(Phase::Suspended) && s.checkout.is_some())
+        .await;
+    assert_eq!(ask(&world, &key).await.0, 402);
+    let (_, page) = ada.get("/account").await;
+    assert!(page.contains("id=\"pay\""), "{page}");
+    let url = status.checkout.expect("a link").url;
+    let shown = world.http.get(&url).send().await.expect("it answers").text().await.expect("text");
+    assert!(shown.contains("due now: 49"), "no second trial: {shown}");
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    world.until("queries are answered", async || ask(&world, &key).await.0 == 200).await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    let count = |kind: &str| stripe[kind].as_array().map(Vec::len);
+    assert_eq!((count("customer"), count("subscription")), (Some(1), Some(2)), "the same customer: {stripe}");
+    assert_eq!(namespaces(&world).await, 1);
+}
+
+#[tokio::test]
+async fn a_lost_webhook_delays_a_suspension_and_a_return_and_loses_neither() {
+    let world = start("unheard", &["--payment-grace=1"]).await;
+    let mut ada = Visitor::new(&world);
+    let name = customer(&world, &mut ada, "4000000000000341").await;
+    world.sandbox.send_webhooks_to("http://127.0.0.1:1/nowhere");
+    forward(&world, 15).await;
+    world.wait_phase(&name, Phase::Suspended).await;
+    portal(&world, &mut ada, "card").await;
+    world.wait_phase(&name, Phase::Active).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_admin_suspends_and_resumes_and_nobody_is_charged_meanwhile() {
+    let world = start("admin", &[]).await;
+    let mut ada = Visitor::new(&world);
+    let name = customer(&world, &mut ada, "4242424242424242").await;
+    let key = world.api_key(&name).await;
+    let run = |command: &str| {
+        let args = [name.as_str(), "--namespace", &world.namespace];
+        tokio::task::block_in_place(|| world.command(command).args(args).output()).expect("it runs")
+    };
+    assert!(said(&run("resume")).contains("is not suspended"));
+    let output = run("suspend");
+    assert!(output.status.success() && said(&output).contains("will be suspended"), "{}", said(&output));
+    world.wait_true(&name, "CollectionPaused").await;
+    world.until("queries are refused", async || ask(&world, &key).await.0 == 402).await;
+    forward(&world, 50).await;
+    let (_, page) = ada.get("/account").await;
+    assert!(page.contains("Please write to us"), "{page}");
+    let output = run("resume");
+    assert!(output.status.success() && said(&output).contains("will be served again"), "{}", said(&output));
+    world.wait_phase(&name, Phase::Active).await;
+    world.until("queries are answered", async || ask(&world, &key).await.0 == 200).await;
+    let invoices = world.sandbox_get("/_sandbox/state").await["invoice"].clone();
+    let paid: i64 = invoices.as_array().into_iter().flatten().filter_map(|i| i["amount_paid"].as_i64()).sum();
+    assert_eq!(paid, 0, "{invoices}");
+    world.wait(&name, "collected from again", |s| s.subscription.as_deref() == Some("active")).await;
+}
+
+#[tokio::test]
+async fn a_contract_by_hand_can_be_suspended_too() {
+    let world = start("contract", &[]).await;
+    world.create("acme", "starter", BillingMode::Manual).await;
+    world.wait_phase("acme", Phase::Active).await;
+    let set = async |desired: &str| {
+        let patch = kube::api::Patch::Merge(json!({"spec": {"desired": desired}}));
+        world.tenants().patch("acme", &Default::default(), &patch).await
+    };
+    set("Suspended").await.expect("patched");
+    world.wait_phase("acme", Phase::Suspended).await;
+    set("Active").await.expect("patched");
+    world.wait_phase("acme", Phase::Active).await;
+    assert!(set("Gone").await.is_err(), "no other wish is taken");
+}
+
+/// A hundred customers lose their subscriptions at the same moment: all are suspended, none is deleted, all come back.
+#[tokio::test]
+async fn many_at_once_are_suspended_and_nobody_loses_anything() {
+    let world = start("many", &[]).await;
+    let names: Vec<_> = (0..100).map(|n| format!("tenant-{n}")).collect();
+    for name in &names {
+        world.create(name, "paid", BillingMode::Stripe).await;
+    }
+    for name in &names {
+        world.pay(name).await;
+    }
+    for name in &names {
+        world.wait_phase(name, Phase::Active).await;
+    }
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    for subscription in stripe["subscription"].as_array().expect("subscriptions") {
+        let url =
+            format!("{}/v1/subscriptions/{}", world.sandbox.stripe_url, subscription["id"].as_str().expect("an id"));
+        assert!(
+            world.http.delete(url).bearer_auth("sk_test_x").send().await.expect("it answers").status().is_success()
+        );
+    }
+    for name in &names {
+        world.wait(name, "suspended with a link", |s| s.phase == Some(Phase::Suspended) && s.checkout.is_some()).await;
+    }
+    assert_eq!(namespaces(&world).await, 100);
+    for name in &names {
+        world.pay(name).await;
+    }
+    for name in &names {
+        world.wait_phase(name, Phase::Active).await;
+        assert!(world.secrets().get_opt(&format!("{name}-api-key")).await.expect("read").is_some());
+    }
+    let pinecone = world.sandbox_get("/_sandbox/pinecone").await;
+    assert_eq!(
+        (&pinecone["created"], pinecone["namespaces"].as_object().map(serde_json::Map::len)),
+        (&json!(100), Some(100)),
+        "nothing was made or deleted"
+    );
+}
