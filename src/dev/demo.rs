@@ -52,6 +52,8 @@ pub async fn run(client: &Client, urls: &Urls, real_stripe: bool) -> anyhow::Res
     if real_stripe {
         println!("   Open the link above and pay with 4242 4242 4242 4242; this waits for up to 10 minutes.");
     } else {
+        let declined = http.post(&checkout).form(&[("card", "4000 0000 0000 0002")]).send().await?;
+        println!("   The first card is declined ({}), the next one pays.", declined.status().as_u16());
         let paid = http.post(&checkout).form(&[("card", "4242 4242 4242 4242")]).send().await?;
         if !paid.status().is_redirection() {
             bail!("the checkout page answered {}", paid.status());
@@ -80,7 +82,10 @@ pub async fn run(client: &Client, urls: &Urls, real_stripe: bool) -> anyhow::Res
 
     welcomed(&api, &name).await?;
     clock.lap("welcome e-mail");
-    println!("\n7. The welcome e-mail is out.\n\nWhere the seconds went:");
+    println!("\n7. The welcome e-mail is out, and the setup is complete:");
+    println!("   {}", complete(&http, urls, &id, &token).await?);
+    clock.lap("setup complete");
+    println!("\nWhere the seconds went:");
     for (what, time) in &clock.laps {
         println!("   {:>7.3} s  {what}", time.as_secs_f64());
     }
@@ -181,6 +186,26 @@ async fn own_document(http: &reqwest::Client, urls: &Urls, key: &str) -> anyhow:
             bail!("no question finds the document: {answer}");
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Completes the setup, and says how long it took.
+async fn complete(http: &reqwest::Client, urls: &Urls, id: &str, token: &str) -> anyhow::Result<String> {
+    let start = Instant::now();
+    loop {
+        // What was done by API key is noted a moment after its answer.
+        let completed = http.post(format!("{}/tenant/{id}/setup/complete", urls.web)).bearer_auth(token).send().await?;
+        if completed.status().is_success() {
+            let setup: Value = completed.json().await?;
+            return Ok(format!(
+                "{} % of the steps, {} s after the account was ready",
+                setup["completion_percentage"], setup["time_to_activate"]
+            ));
+        }
+        if start.elapsed() > Duration::from_mins(1) {
+            bail!("the setup is not complete: {}", completed.text().await?);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

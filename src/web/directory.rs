@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::api::plan::{Limits, Models};
 use crate::api::tenant::{Chunking, PlanConfig, Quota};
-use crate::api::{Phase, Tenant, Timestamp};
+use crate::api::{MILESTONES, Phase, Tenant, Timestamp, reached_at};
 use crate::operator_keys::IdentityKey;
 
 /// A tenant, as far as its requests depend on it.
@@ -34,6 +34,8 @@ pub struct Served {
     pub quota: Option<Quota>,
     /// How its documents are cut.
     pub chunking: Chunking,
+    /// The milestones that its customer has reached.
+    pub reached: Vec<&'static str>,
     /// The generation of its API key, and since when that one is in force.
     pub key: (u32, Option<Timestamp>),
 }
@@ -56,6 +58,7 @@ impl Served {
             config: status.and_then(|s| s.config.clone()),
             quota: status.and_then(|s| s.quota.clone()),
             chunking: tenant.spec.settings.chunking.unwrap_or_default(),
+            reached: MILESTONES.into_iter().filter(|name| reached_at(tenant, name).is_some()).collect(),
             key: (
                 status.and_then(|s| s.api_key_generation).unwrap_or(tenant.spec.api_key_generation),
                 status.and_then(|s| s.api_key_created_at),
@@ -65,6 +68,11 @@ impl Served {
 }
 
 impl Served {
+    /// Whether its customer has reached a milestone, as far as this replica knows.
+    pub fn has_reached(&self, milestone: &str) -> bool {
+        self.reached.contains(&milestone)
+    }
+
     /// The models that serve it.
     pub fn models(&self) -> Models {
         self.config.as_ref().map(|config| config.models.clone()).unwrap_or_default()
@@ -195,6 +203,7 @@ mod tests {
             config: None,
             quota: None,
             chunking: Chunking::default(),
+            reached: Vec::new(),
             key: (1, None),
         }
     }

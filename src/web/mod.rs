@@ -8,6 +8,7 @@ mod hints;
 mod leads;
 mod limits;
 mod links;
+mod milestones;
 mod names;
 mod openapi;
 mod pages;

@@ -15,12 +15,10 @@ use super::App;
 use super::api::{documents, query, usage};
 use super::customer::sentence;
 use super::directory::Served;
+use super::milestones::{asked, reached};
 use super::problem::{Problem, ProblemBody};
-use crate::api::{
-    MILESTONES, Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Timestamp, reached_annotation, reached_at,
-    time_to_activate,
-};
-use crate::events::{Event, Variant};
+use crate::api::{Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Timestamp, reached_at, time_to_activate};
+use crate::events::Variant;
 use crate::rag::{Answer, Document};
 
 /// The steps: the milestone that completes each, its title, and what it is good for.
@@ -43,8 +41,6 @@ const STEPS: [(&str, &str, &str); 3] = [
 ];
 /// Whoever is at it for longer than this is offered a call, in seconds.
 const PATIENCE: i64 = 600;
-/// Queries of the milestone `ten-queries`.
-const TEN: i64 = 10;
 
 /// How far the setup is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -117,44 +113,7 @@ impl Setup {
     }
 }
 
-/// Notes a milestone with its time, the first time that it is reached. It is of use, and not worth an error to a customer.
-pub async fn reached(app: &App, tenant: &Tenant, milestone: &'static str) {
-    debug_assert!(MILESTONES.contains(&milestone));
-    let noted = |tenant: &Tenant| {
-        let new = reached_at(tenant, milestone).is_none();
-        let at = Timestamp::now();
-        Ok(new.then(|| json!({"metadata": {"annotations": {reached_annotation(milestone): at}}})))
-    };
-    match app.change_tenant(tenant, noted).await {
-        Ok(Some(_)) => {
-            tracing::info!(target: "audit", event = milestone, tenant = tenant.name_any());
-            app.happened(&Event::milestone(tenant, milestone));
-        }
-        Ok(None) => {}
-        Err(problem) => tracing::warn!(problem = problem.detail(), milestone, "a milestone was not noted"),
-    }
-}
-
-/// A question was answered: which step of the setup it was, and whether it was the tenth.
-pub async fn asked(app: &App, tenant: &Tenant, served: &Served) {
-    let own = reached_at(tenant, "first-document").is_some();
-    reached(app, tenant, if own { "own-query" } else { "sample-query" }).await;
-    if usage::of(app, served, tenant).queries() >= TEN {
-        reached(app, tenant, "ten-queries").await;
-    }
-}
-
 impl App {
-    /// Writes an event down, and counts it.
-    pub fn happened(&self, event: &Event) {
-        self.events.record(&self.metrics, event);
-    }
-
-    /// Somebody tries a step.
-    pub fn tries(&self, tenant: &Tenant, step: &str) {
-        self.happened(&Event::attempt(tenant, step));
-    }
-
     /// The tenant of the token, when it is ready to be used.
     async fn ready(&self, headers: &HeaderMap, id: &str) -> Result<(Tenant, Served), Problem> {
         let tenant = self.by_token(headers, id).await?;
@@ -276,7 +235,7 @@ pub async fn sample_query(
     let question = body.question.unwrap_or_else(|| sample_question(&served));
     app.tries(&tenant, "sample-query");
     let answer = query::ask(&app, &served, &question).await?;
-    asked(&app, &tenant, &served).await;
+    asked(&app, &tenant, usage::of(&app, &served, &tenant).queries()).await;
     Ok(Json(answer))
 }
 
@@ -315,6 +274,7 @@ pub async fn upload_document(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::reached_annotation;
 
     fn tenant(reached: &[(&str, i64)]) -> Tenant {
         let spec = json!({"companyName": "A", "adminEmail": "a@b.example"});

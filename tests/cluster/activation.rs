@@ -149,6 +149,31 @@ async fn what_a_client_says_is_kept_apart_and_compared() {
 }
 
 #[tokio::test]
+async fn whoever_works_by_api_key_comes_along_as_well() {
+    let (world, _) = start("byapi").await;
+    let ada = customer(&world, "ada@example.com").await;
+    let key = String::from_utf8(world.api_key(&ada.name).await).expect("text");
+    let call = |path: &str| world.http.post(format!("{}{path}", world.web)).bearer_auth(&key);
+    let ask = async || {
+        let answer = call("/v1/query").json(&json!({"question": "How many days of vacation?"})).send().await;
+        assert!(answer.expect("it answers").status().is_success());
+    };
+    let next = async || ada.setup(&world).await["next_step"].clone();
+    ask().await;
+    world.until("the question counts", async || next().await == "first-document").await;
+    assert!(call("/v1/documents").body(TEXT).send().await.expect("it answers").status().is_success());
+    world.until("the document counts", async || next().await == "own-query").await;
+    // The directory of the tenants hears of it a moment later.
+    world
+        .until("the question about it counts", async || {
+            ask().await;
+            next().await.is_null()
+        })
+        .await;
+    assert_eq!(ada.post(&world, "/tenant/{id}/setup/complete", json!({})).await.0, 200);
+}
+
+#[tokio::test]
 async fn the_setup_can_be_put_aside_and_taken_up_again() {
     let (world, _) = start("skip").await;
     let ada = customer(&world, "ada@example.com").await;

@@ -40,7 +40,9 @@ fn demo_does_the_main_job_and_leaves_nothing_running() {
         "[1] sample_",
         "thirty days of vacation",
         "[1] Vacation policy",
+        "is declined (402)",
         "welcome e-mail is out",
+        "100 % of the steps",
         "Where the seconds went",
     ] {
         assert!(said.contains(wanted), "{wanted:?} is missing: {said}");

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::usage::Taken;
+use super::usage::{self, Taken};
 use crate::api::pinecone_namespace;
 use crate::providers::ProviderError;
 use crate::rag::{self, Answer, Asked, Chunk};
@@ -47,10 +47,13 @@ pub async fn query(
     Json(query): Json<Query>,
 ) -> Result<Response, Problem> {
     let tenant = app.admitted(&headers).await?;
-    if query.stream {
-        return ask_stream(&app, &tenant, &query.question).await;
-    }
-    Ok(Json(ask(&app, &tenant, &query.question).await?).into_response())
+    let answer = if query.stream {
+        ask_stream(&app, &tenant, &query.question).await?
+    } else {
+        Json(ask(&app, &tenant, &query.question).await?).into_response()
+    };
+    app.asked_by_api(&tenant, |app, served, tenant| usage::of(app, served, tenant).queries());
+    Ok(answer)
 }
 
 /// Answers a question, counted against the plan.

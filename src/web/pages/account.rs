@@ -19,8 +19,9 @@ use crate::web::api::keys::OVERLAP;
 use crate::web::api::{documents, query, usage};
 use crate::web::customer::Progress;
 use crate::web::directory::Served;
+use crate::web::milestones::{asked, reached};
 use crate::web::problem::Problem;
-use crate::web::setup::{Setup, asked, reached, sample_question};
+use crate::web::setup::{Setup, sample_question};
 
 /// The least time between two retries that a customer asks for, in seconds.
 const RETRY_SPACING: i64 = 300;
@@ -178,7 +179,7 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
         let answer = query::ask_stream(&app, &served, &form.question).await;
         if answer.is_ok() {
-            asked(&app, &tenant, &served).await;
+            asked(&app, &tenant, usage::of(&app, &served, &tenant).queries()).await;
         }
         return answer.unwrap_or_else(IntoResponse::into_response);
     }
@@ -186,7 +187,7 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
     match query::ask(&app, &served, &form.question).await {
         Ok(answer) => {
             shown.answer = Some(minijinja::Value::from_serialize(&answer));
-            asked(&app, &tenant, &served).await;
+            asked(&app, &tenant, usage::of(&app, &served, &tenant).queries()).await;
         }
         // The page keeps the question and says so.
         Err(problem) => {

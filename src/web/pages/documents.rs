@@ -10,8 +10,8 @@ use axum::response::Response;
 use super::account::{Confirm, Customer, Shown};
 use crate::web::App;
 use crate::web::api::documents::{self, File, Place};
+use crate::web::milestones::reached;
 use crate::web::problem::Problem;
-use crate::web::setup::reached;
 
 /// The policy that a customer can try with one click.
 const POLICY: &[u8] = include_bytes!("assets/policy.pdf");
