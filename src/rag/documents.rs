@@ -5,6 +5,7 @@
 //! crash leaves behind is listed, can be deleted, and is completed by uploading the same content again.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -21,6 +22,12 @@ use crate::providers::pinecone::{Pinecone, Values, Vector};
 const BATCH: usize = 96;
 /// Documents of a page.
 const PAGE: usize = 100;
+/// How long an upload waits until queries find what it stored.
+const LONGEST_LAG: Duration = Duration::from_secs(15);
+/// How soon it looks again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// Vectors that such a look compares: documents that begin alike have equal first passages.
+const NEAREST: usize = 10;
 /// A document that is still `processing` after so many seconds will not become ready by itself.
 const STUCK: i64 = 15 * 60;
 
@@ -107,9 +114,28 @@ impl Documents<'_> {
         }
         let ready = Document { state: State::Ready, ..document.clone() };
         if let Some((passage, values)) = head {
-            self.pinecone.upsert(self.namespace, &[vector(&ready, 0, passage, values)]).await?;
+            self.pinecone.upsert(self.namespace, &[vector(&ready, 0, passage, values.clone())]).await?;
+            self.until_found(&head_id(&document.id), &values).await;
         }
         Ok(ready)
+    }
+
+    /// Waits until a query finds a vector: Pinecone shows what it took a moment later
+    /// (<https://docs.pinecone.io/guides/index-data/check-data-freshness>). It was taken, so neither a long moment nor a query
+    /// that fails is an error.
+    async fn until_found(&self, id: &str, values: &Values) {
+        let start = Instant::now();
+        while start.elapsed() < LONGEST_LAG {
+            match self.pinecone.query(self.namespace, values, NEAREST).await {
+                Ok(found) if found.iter().any(|found| found.id == id) => return,
+                Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(error) => {
+                    tracing::warn!(%error, "whether a stored document is found cannot be seen");
+                    return;
+                }
+            }
+        }
+        tracing::warn!(id, "a stored document is not found by queries yet");
     }
 
     /// The document of that id.

@@ -270,6 +270,24 @@ async fn documents_are_stored_once_listed_replaced_and_deleted() {
     }
 }
 
+/// Pinecone shows what it took a moment later. Whoever hears that a document is stored can ask about it.
+#[tokio::test]
+async fn a_stored_document_is_found_by_the_next_question() {
+    let lab = Lab::start("lag", &[("acme", "enterprise")]).await;
+    let client = lab.client("acme").await;
+    lab.world.sandbox_post("/_sandbox/pinecone", json!({"visibility_ms": 1500})).await;
+    client.store("holidays.txt", HOLIDAYS).await;
+    let answer = client.answer("How many days of vacation does an employee have?").await;
+    assert!(
+        answer["sources"].as_array().is_some_and(|all| all.iter().any(|s| s["document_id"].is_string())),
+        "{answer}"
+    );
+    // It was stored, whatever the look for it says.
+    let fault = json!({"provider": "pinecone", "path": "/query", "status": 400, "times": 1});
+    lab.world.fault(fault).await;
+    client.store("laptops.txt", LAPTOPS).await;
+}
+
 #[tokio::test]
 async fn a_plan_is_not_exceeded_and_a_question_that_fails_costs_nothing() {
     let mut lab = Lab::start("rag-plan", &[("acme", "small")]).await;

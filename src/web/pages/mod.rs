@@ -33,8 +33,11 @@ pub struct Brand {
     pub privacy_url: String,
 }
 
-/// The pages' templates.
-pub struct Pages(Environment<'static>);
+/// The pages' templates, and what they load.
+pub struct Pages {
+    templates: Environment<'static>,
+    assets: assets::Assets,
+}
 
 const TEMPLATES: [(&str, &str); 12] = [
     ("layout.html", include_str!("templates/layout.html")),
@@ -65,9 +68,10 @@ impl Pages {
         }
         let Brand { product, terms_url, privacy_url, .. } = brand;
         env.add_global("brand", context! { product, terms_url, privacy_url });
-        env.add_global("style", assets::style_path(brand));
-        env.add_global("script", assets::script_path());
-        Ok(Self(env))
+        let assets = assets::Assets::new(brand);
+        env.add_global("style", assets.style_path());
+        env.add_global("script", assets.script_path());
+        Ok(Self { templates: env, assets })
     }
 }
 
@@ -96,7 +100,7 @@ impl App {
         let visitor = self.visitor(headers);
         let signed_in = self.session(headers).is_some();
         let values = context! { csrf => self.csrf(&visitor), signed_in, ..values };
-        let template = self.pages.0.get_template(name).map_err(|e| Problem::internal(name, &e))?;
+        let template = self.pages.templates.get_template(name).map_err(|e| Problem::internal(name, &e))?;
         let page = template.render(values).map_err(|e| Problem::internal(name, &e))?;
         let mut response = (status, Html(page)).into_response();
         for (header, value) in HEADERS {
