@@ -29,6 +29,9 @@ pub const FINALIZER: &str = "tenant-operator.dev/cleanup";
 pub const RETRY_ANNOTATION: &str = "tenant-operator.dev/retry";
 /// `"true"` completes a deletion although a provider cannot be reached. An Event names what is left behind.
 pub const FORCE_DELETE_ANNOTATION: &str = "tenant-operator.dev/force-delete";
+/// The tenant's id on a Tenant says that its deletion is meant to erase the customer: namespace, Secrets, subscription.
+/// Without it, deleting the object of a customer who has paid or has data erases nothing.
+pub const ERASE_ANNOTATION: &str = "tenant-operator.dev/erase";
 /// `"true"` on a Tenant keeps its data, Secrets and subscription when the object is deleted, as for a move.
 pub const KEEP_DATA_ANNOTATION: &str = "tenant-operator.dev/keep-data";
 /// The e-mails and alerts that were sent, comma-separated. Kept outside the status, so that a lost status repeats none.

@@ -4,6 +4,7 @@ mod adopt;
 mod controller;
 mod crds;
 mod describe;
+mod erase;
 mod leads;
 mod lifecycle;
 mod list;
@@ -121,6 +122,8 @@ enum Command {
     Manual(manual::Args),
     /// Retry provisioning of a Failed tenant, or of one whose Pinecone namespace is missing.
     Retry(retry::Args),
+    /// Delete a tenant with its namespace, Secrets and subscription.
+    Erase(erase::Args),
     /// Stop serving and charging a tenant. Its data is kept.
     Suspend(TenantArgs),
     /// Serve a tenant again that an admin suspended.
@@ -259,6 +262,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::PdfText => Ok(()),
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
+        Command::Erase(args) => erase::run(&cli.kube, args).await,
         Command::Suspend(args) => suspend::suspend(&cli.kube, args).await,
         Command::Resume(args) => suspend::resume(&cli.kube, args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,

@@ -1,10 +1,10 @@
 //! Taking a tenant away: every provider first, then the object.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input};
+use super::{Decision, Effect, Input, Notice, notices};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::{ConditionStatus, FORCE_DELETE_ANNOTATION, Phase};
+use crate::api::{ConditionStatus, ERASE_ANNOTATION, FORCE_DELETE_ANNOTATION, Phase};
 
 pub fn decide(input: &Input) -> Decision {
     if !input.tenant.finalizer {
@@ -15,6 +15,9 @@ pub fn decide(input: &Input) -> Decision {
         let message = "The object is deleted; the tenant's data, Secrets and subscription are kept";
         draft.condition(CLEANED_UP, ConditionStatus::False, "Kept", message);
         return draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
+    }
+    if by_accident(input) {
+        return keep(input);
     }
     if input.tenant.status.phase != Some(Phase::Deleting) {
         let mut draft = Draft::new(input);
@@ -51,4 +54,31 @@ pub fn decide(input: &Input) -> Decision {
     draft.condition(CLEANED_UP, ConditionStatus::False, &failure.reason, &message);
     draft.summary(Summary::Reconciling, &failure.reason, &message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
+}
+
+/// Whether the object of a customer is deleted without the wish to erase the customer. Somebody who never paid, and of whom
+/// nothing was made, is no loss.
+fn by_accident(input: &Input) -> bool {
+    let (spec, status) = (&input.tenant.spec, &input.tenant.status);
+    let paid =
+        spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some()) || status.paid_at.is_some();
+    let served = status.provisioned_at.is_some() || (!input.by_stripe() && spec.billing.approved);
+    // One that is being deleted already was meant to be.
+    (paid || served) && !input.tenant.erase && status.phase != Some(Phase::Deleting)
+}
+
+/// Nothing at a provider is touched, and ops are told. Whether they could be told or not, the object goes.
+fn keep(input: &Input) -> Decision {
+    if let Some(decision) = notices::tell(input, &[Notice::KeptAlert]) {
+        return decision;
+    }
+    let id = input.tenant.tenant_id();
+    let message = format!(
+        "The object was deleted without the annotation {ERASE_ANNOTATION}={id}, so the customer's data and subscription are kept. Apply the \
+         Tenant again from a backup to go on, or erase it with `kubectl tenant erase`"
+    );
+    let mut draft = Draft::new(input);
+    draft.condition(CLEANED_UP, ConditionStatus::False, "Kept", &message);
+    draft.status.message = Some(message.into());
+    draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]))
 }

@@ -140,6 +140,8 @@ pub enum Notice {
     Suspended(Timestamp),
     /// To ops: the welcome e-mail cannot be sent.
     WelcomeFailedAlert,
+    /// To ops: the object of a customer was deleted, and the customer was not erased.
+    KeptAlert,
     /// To ops: provisioning failed, in the run that this token names.
     FailedAlert(String),
     /// To the customer: provisioning failed, in the run that this token names.
@@ -162,6 +164,7 @@ impl Notice {
             Self::PaymentFailed(since) => format!("payment-failed.{}", since.as_second()),
             Self::PaymentReminder(since) => format!("payment-reminder.{}", since.as_second()),
             Self::Suspended(since) => format!("suspended.{}", since.as_second()),
+            Self::KeptAlert => "kept-alert".into(),
             Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
             Self::FailedAlert(run) => format!("failed-alert.{run}"),
             Self::FailedMail(run) => format!("failed-mail.{run}"),

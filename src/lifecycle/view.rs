@@ -6,9 +6,9 @@ use kube::ResourceExt;
 
 use super::Notice;
 use crate::api::{
-    self, EMAIL_LABEL, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest,
-    RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION,
-    VERIFIED_ANNOTATION, mail_requests, reached_annotation,
+    self, EMAIL_LABEL, ERASE_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION,
+    MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec, TenantStatus,
+    Timestamp, UNSUBSCRIBED_ANNOTATION, VERIFIED_ANNOTATION, mail_requests, reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -60,6 +60,8 @@ pub struct View {
     pub retry_token: Option<String>,
     /// Whether a deletion may leave things behind.
     pub force_delete: bool,
+    /// Whether a deletion is meant to erase the customer.
+    pub erase: bool,
     /// Whether a deletion leaves everything as it is.
     pub keep_data: bool,
     /// Whether the customer proved to read the present e-mail address.
@@ -98,6 +100,7 @@ impl View {
             credentials,
             retry_token: annotations.get(RETRY_ANNOTATION).cloned(),
             force_delete: annotations.get(FORCE_DELETE_ANNOTATION).is_some_and(|v| v == "true"),
+            erase: annotations.get(ERASE_ANNOTATION).is_some_and(|id| id == tenant.tenant_id()),
             keep_data: annotations.get(KEEP_DATA_ANNOTATION).is_some_and(|v| v == "true"),
             email_verified: verified.is_some() && verified == address,
             mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),

@@ -102,7 +102,7 @@ async fn every_request() -> Vec<Value> {
     let csrf = customer.csrf("/account").await;
     assert_eq!(customer.post("/account/billing", &[("csrf", &csrf)]).await.0, 200);
     for name in ["acme", "trial"] {
-        world.tenants().delete(name, &Default::default()).await.expect("deleted");
+        world.erase(name).await;
         world.wait_gone(name).await;
     }
     // Whatever it finds.
@@ -265,7 +265,7 @@ async fn kstatus_and_argo_cd_understand_every_phase() {
     world.wait("unlucky", "Failed", |s| s.phase == Some(Phase::Failed)).await;
     judges.agree(&world, "unlucky", "Failed", "Degraded").await;
     world.fault(json!({"provider": "pinecone", "method": "DELETE", "status": 503, "times": 1000})).await;
-    world.tenants().delete("acme", &Default::default()).await.expect("asked for");
+    world.erase("acme").await;
     world.wait("acme", "deleting", |s| s.phase == Some(Phase::Deleting)).await;
     judges.agree(&world, "acme", "Terminating", "Progressing").await;
     world.clear_faults().await;

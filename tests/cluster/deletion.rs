@@ -12,7 +12,7 @@ fn says(reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
 #[tokio::test]
 async fn nothing_is_left_behind() {
     let world = World::with_active("delete").await;
-    world.tenants().delete("acme", &Default::default()).await.expect("deletion is asked for");
+    world.erase("acme").await;
     world.wait_gone("acme").await;
     let pinecone = world.sandbox_get("/_sandbox/pinecone").await;
     assert_eq!(pinecone["namespaces"], json!({}));
@@ -27,7 +27,7 @@ async fn an_unreachable_provider_is_waited_for() {
     world
         .fault(json!({"provider": "pinecone", "method": "DELETE", "path": "/namespaces", "status": 503, "times": 6}))
         .await;
-    world.tenants().delete("acme", &Default::default()).await.expect("deletion is asked for");
+    world.erase("acme").await;
     let status = world.wait("acme", "held up", says("PineconeProviderError")).await;
     assert_eq!(status.phase, Some(Phase::Deleting));
     world.wait_gone("acme").await;
@@ -40,7 +40,7 @@ async fn a_forced_deletion_says_what_is_left_behind() {
     world
         .fault(json!({"provider": "pinecone", "method": "DELETE", "path": "/namespaces", "status": 503, "times": 1000}))
         .await;
-    world.tenants().delete("acme", &Default::default()).await.expect("deletion is asked for");
+    world.erase("acme").await;
     world.wait("acme", "held up", says("PineconeProviderError")).await;
     world.annotate("acme", FORCE_DELETE_ANNOTATION, "true").await;
     world.wait_gone("acme").await;

@@ -52,7 +52,7 @@ async fn signups_and_cancellations_go_on_while_pinecone_hangs() {
     // A person's link, and the end of somebody's subscription.
     world.create("signup", "paid", BillingMode::Stripe).await;
     world.wait("signup", "given a link", |s| s.checkout.is_some()).await;
-    world.tenants().delete("early", &Default::default()).await.expect("asked for");
+    world.erase("early").await;
     let start = Instant::now();
     while world.sandbox_get("/_sandbox/state").await["subscription"][0]["status"] != "canceled" {
         assert!(start.elapsed() < Duration::from_mins(1), "the subscription is not canceled");
@@ -247,7 +247,7 @@ async fn what_kubernetes_refuses_is_shown_and_tried_again_in_provisioning_and_de
     world.wait_phase("second", Phase::Active).await;
 
     let refusal = Refusal::of(&world, "DELETE").await;
-    world.tenants().delete("first", &Default::default()).await.expect("asked for");
+    world.erase("first").await;
     let status = world.wait("first", "held up", shows("CleanedUp", "KubernetesInvalid")).await;
     assert!(
         status.message.as_ref().is_some_and(|m| m.starts_with("Cleanup incomplete:") && m.contains("first-api-key"))

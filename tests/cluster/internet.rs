@@ -211,7 +211,7 @@ async fn a_token_ends_with_its_object() {
     let mut world = World::start("token").await;
     world.start_web(&[]);
     let first = signed_up(&world, "ada@example.com").await;
-    world.tenants().delete(&name(&first), &Default::default()).await.expect("asked for");
+    world.erase(&name(&first)).await;
     world.wait_gone(&name(&first)).await;
     let second = signed_up(&world, "ada@example.com").await;
     assert_eq!(name(&first), name(&second), "the same address, the same name");
@@ -286,7 +286,7 @@ async fn an_event_source_opens_a_stream_by_a_ticket_and_it_ends_with_the_tenant(
         assert!(start.elapsed() < Duration::from_mins(1), "closed windows still count");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    world.tenants().delete(&name(&body), &Default::default()).await.expect("asked for");
+    world.erase(&name(&body)).await;
     let seen = read_until(streams.remove(0), "no such text: read to the end").await;
     assert!(seen.contains("id: ") && seen.contains("retry: 3000") && seen.contains("event: tenant"), "{seen}");
     assert!(seen.trim_end().ends_with("event: deleted\ndata: {}"), "it ends with the deletion: {seen}");

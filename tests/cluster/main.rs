@@ -1,5 +1,6 @@
 //! The operator against a real kube-apiserver: real processes, real HTTP, real SMTP. One scenario per test.
 
+mod accidents;
 mod activation;
 mod admission;
 mod browser;

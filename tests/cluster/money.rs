@@ -126,7 +126,7 @@ async fn a_customer_deleted_at_stripe_holds_up_no_deletion_and_a_new_one_can_pay
     world
         .wait("acme", "canceled", |s| s.subscription.as_deref() == Some("canceled") || s.phase == Some(Phase::Active))
         .await;
-    world.tenants().delete("acme", &Default::default()).await.expect("asked for");
+    world.erase("acme").await;
     world.wait_gone("acme").await;
 
     // Before the payment: a new customer, although Stripe still knows the old one's idempotency key.
@@ -171,7 +171,7 @@ async fn every_subscription_of_a_deleted_tenant_is_cancelled() {
             assert_eq!(answer.status(), 303);
         }
     }
-    world.tenants().delete("acme", &Default::default()).await.expect("asked for");
+    world.erase("acme").await;
     world.wait_gone("acme").await;
     let state = state(&world).await;
     for subscription in state["subscription"].as_array().expect("three") {

@@ -69,7 +69,7 @@ async fn a_copied_tenant_id_gets_no_key_and_its_deletion_erases_nothing() {
     for force in ["false", "true"] {
         world.annotate("thief", "tenant-operator.dev/force-delete", force).await;
     }
-    world.tenants().delete("thief", &Default::default()).await.expect("deleted");
+    world.erase("thief").await;
     world.wait_gone("thief").await;
     assert_eq!(calls(&world).await, before, "nothing was written at any provider");
     assert_eq!(world.sandbox_get("/_sandbox/state").await["subscription"][0]["status"], "active");
@@ -127,7 +127,7 @@ async fn a_restore_under_the_same_name_finds_its_tenant_and_a_move_needs_an_adop
     assert_eq!(held.status.code(), Some(1));
     assert!(said(&held).contains(&format!("is held by {}/victim", world.namespace)), "{}", said(&held));
     world.annotate("victim", KEEP_DATA_ANNOTATION, "true").await;
-    world.tenants().delete("victim", &Default::default()).await.expect("asked for");
+    world.erase("victim").await;
     world.wait_gone("victim").await;
     for _ in 0..2 {
         let adopted = adopt().await;
@@ -143,7 +143,7 @@ async fn a_restore_under_the_same_name_finds_its_tenant_and_a_move_needs_an_adop
 async fn lose_all(world: &World, name: &str) {
     let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     world.tenants().patch(name, &PatchParams::default(), &free).await.expect("freed");
-    world.tenants().delete(name, &Default::default()).await.expect("deleted");
+    world.erase(name).await;
     world.wait_gone(name).await;
 }
 
@@ -172,7 +172,7 @@ async fn a_secret_of_somebody_else_is_neither_written_nor_deleted() {
     let message = &get(&status.conditions, "ApiKeyReady").expect("there").message;
     assert!(message.contains("acme-api-key") && message.contains("Delete or rename it"), "{message}");
     world.wait_event("acme", "SecretConflict").await;
-    world.tenants().delete("acme", &Default::default()).await.expect("deleted");
+    world.erase("acme").await;
     world.wait_gone("acme").await;
     let after = world.secrets().get("acme-api-key").await.expect("still there");
     assert_eq!((before.metadata.uid, before.data), (after.metadata.uid, after.data));
@@ -200,7 +200,7 @@ async fn the_login_secret_is_the_tenants_own_and_no_other() {
     world.secrets().create(&PostParams::default(), &secret("acme-login", &[])).await.expect("somebody's");
     world.tenants().create(&PostParams::default(), &acme).await.expect("taken");
     world.wait_phase("acme", Phase::Active).await;
-    world.tenants().delete("acme", &Default::default()).await.expect("deleted");
+    world.erase("acme").await;
     world.wait_gone("acme").await;
     for kept in ["acme-login", SIGNING_SECRET, IDENTITY_SECRET] {
         assert!(world.secrets().get_opt(kept).await.expect("the API answers").is_some(), "{kept} is gone");
@@ -264,7 +264,7 @@ async fn a_plan_in_use_is_deleted_only_when_its_last_tenant_is_gone() {
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
     assert!(plans.get_opt("in-use").await.expect("the API answers").is_some());
-    world.tenants().delete("acme", &Default::default()).await.expect("deleted");
+    world.erase("acme").await;
     wait("gone", &|p| p.is_none()).await;
 }
 

@@ -66,7 +66,7 @@ async fn a_session_opens_one_account_and_cannot_be_made_up() {
         assert!(status == 303 && !page.contains("Ltd"), "{made_up}: {status}");
     }
     // It ends with the object, and a namesake is somebody else.
-    world.tenants().delete(&name, &Default::default()).await.expect("asked for");
+    world.erase(&name).await;
     world.wait_gone(&name).await;
     assert_eq!(ada.get("/account").await.0, 303);
 }

@@ -216,7 +216,7 @@ async fn keys_are_checked_and_a_replaced_one_is_good_for_a_while() {
     // A tenant that is on its way out is not served.
     lab.world.fault(json!({"provider": "pinecone", "method": "DELETE", "status": 503, "times": 1000})).await;
     let gone = lab.client("other").await;
-    lab.world.tenants().delete("other", &Default::default()).await.expect("asked for");
+    lab.world.erase("other").await;
     lab.world.until("it is not served", async || gone.get("/v1/usage").await.status() != 200).await;
     lab.world.clear_faults().await;
 }

@@ -407,6 +407,13 @@ impl World {
         self.tenants().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("annotated");
     }
 
+    /// Deletes a Tenant, and means it.
+    pub async fn erase(&self, name: &str) {
+        let id = self.tenants().get(name).await.expect("it is there").spec.tenant_id.unwrap_or_default();
+        self.annotate(name, "tenant-operator.dev/erase", &id).await;
+        self.tenants().delete(name, &Default::default()).await.expect("deletion is asked for");
+    }
+
     pub async fn sandbox_get(&self, path: &str) -> Value {
         let answer = self.http.get(format!("{}{path}", self.sandbox.url)).send().await.expect("the sandbox answers");
         answer.json().await.expect("JSON")

@@ -97,6 +97,7 @@ impl Case {
             credentials: Credentials { proof: true, labelled: true, ..Credentials::default() },
             retry_token: None,
             force_delete: false,
+            erase: true,
             keep_data: false,
             email_verified: false,
             mail_requests: Vec::new(),

@@ -1,7 +1,7 @@
-use tenant_operator::api::Phase;
-use tenant_operator::lifecycle::{Decision, Effect};
+use tenant_operator::api::{Phase, Timestamp};
+use tenant_operator::lifecycle::{Decision, Effect, Notice};
 
-use crate::case::{Case, fails, failure};
+use crate::case::{Case, NOW, fails, failure};
 
 const ALL: [Effect; 3] = [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::CancelBilling];
 
@@ -41,6 +41,60 @@ fn a_deletion_that_keeps_the_data_touches_nothing() {
         assert!(fails(&status, "CleanedUp", "Kept") && status.phase == Some(phase));
         assert_eq!(case.after_record(), Decision::Act(vec![Effect::RemoveFinalizer]));
     }
+}
+
+/// Deleting an object is not the wish to erase a customer.
+#[test]
+fn a_customer_is_erased_only_by_intent() {
+    for phase in [Phase::Provisioning, Phase::Active, Phase::Suspended, Phase::Failed] {
+        let mut case = new(phase);
+        case.view.erase = false;
+        assert_eq!(case.effects(), [Effect::Notify(Notice::KeptAlert)], "{phase}");
+        let mut told = case.clone().sent(&Notice::KeptAlert);
+        let status = told.recorded();
+        assert!(fails(&status, "CleanedUp", "Kept") && status.phase == Some(phase), "{phase}");
+        let message = status.message.clone().expect("a message");
+        assert!(
+            message.contains("tenant-operator.dev/erase=t1") && message.contains("kubectl tenant erase"),
+            "{message}"
+        );
+        told.view.status = status;
+        assert_eq!(told.effects(), [Effect::RemoveFinalizer], "{phase}");
+        let mut mute = case.clone();
+        mute.observed.unsent.insert(Notice::KeptAlert, failure("Notice", true));
+        assert!(matches!(mute.decide(), Decision::Record(_)), "nobody waits for the alert");
+        case.view.erase = true;
+        assert_eq!(case.recorded().phase, Some(Phase::Deleting), "{phase}");
+    }
+    // Nothing is lost with somebody who never paid; what is being erased goes on.
+    let mut unpaid = new(Phase::PendingPayment);
+    unpaid.view.erase = false;
+    assert_eq!(unpaid.recorded().phase, Some(Phase::Deleting));
+    let mut begun = new(Phase::Deleting);
+    begun.view.erase = false;
+    assert_eq!(begun.effects(), ALL);
+}
+
+#[test]
+fn every_sign_of_a_customer_counts_by_itself() {
+    let bare = || {
+        let mut case = new(Phase::PendingPayment);
+        case.view.erase = false;
+        case
+    };
+    let kept = |case: &Case| case.decide() == Decision::Act(vec![Effect::Notify(Notice::KeptAlert)]);
+    assert!(!kept(&bare()));
+    let mut subscribed = bare();
+    subscribed.view.spec.billing.stripe.get_or_insert_default().subscription_id = Some("sub_1".into());
+    assert!(kept(&subscribed), "the status may be lost");
+    let mut paid = bare();
+    paid.view.status.paid_at = Some(Timestamp::from_second(NOW));
+    assert!(kept(&paid));
+    let mut served = bare();
+    served.view.status.provisioned_at = Some(Timestamp::from_second(NOW));
+    assert!(kept(&served));
+    let (approved, waiting) = (bare().manual(true), bare().manual(false));
+    assert!(kept(&approved) && !kept(&waiting), "a contract that is signed");
 }
 
 #[test]

@@ -62,6 +62,12 @@ fn a_signup_that_confirms_its_address_before_or_after_the_payment() {
 }
 
 #[test]
+fn a_deletion_by_accident_at_any_moment() {
+    let budget = Budget { crashes: 1, faults: 1, accidents: 1, ..Budget::default() };
+    explore("Stripe, deleted by accident", Small::new(BillingMode::Stripe, budget));
+}
+
+#[test]
 fn a_subscription_that_ends_and_another_after_it() {
     let budget = Budget { crashes: 1, faults: 1, lapses: 1, ..Budget::default() };
     explore("Stripe, a subscription that ends", Small::new(BillingMode::Stripe, budget));
@@ -97,6 +103,7 @@ fn seeded_mistakes_are_caught() {
     let broken = Budget { crashes: 1, faults: 1, repairs: 1, ..Budget::default() };
     let expiring = Budget { expiries: 1, ..Budget::default() };
     let deleting = Budget { deletions: 1, ..Budget::default() };
+    let careless = Budget { accidents: 1, ..Budget::default() };
     let lapsing = Budget { lapses: 1, ..Budget::default() };
     let suspending = Budget { suspensions: 1, ..Budget::default() };
     let cases = [
@@ -127,6 +134,7 @@ fn seeded_mistakes_are_caught() {
         (Mistake::AlertForgotten, broken, STABLE),
         (Mistake::FailedMailForgotten, broken, STABLE),
         (Mistake::RetryIgnored, broken, STABLE),
+        (Mistake::IntentAssumed, careless, "an object that is deleted by accident erases nothing"),
         (Mistake::EndUnseen, lapsing, STABLE),
         (Mistake::SuspendedAndCharged, suspending, STABLE),
         (Mistake::ResumeIgnored, suspending, STABLE),

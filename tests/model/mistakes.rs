@@ -61,6 +61,8 @@ pub enum Mistake {
     SuspendedAndCharged,
     /// The admin's resume is not heard.
     ResumeIgnored,
+    /// Every deletion is taken for the wish to erase.
+    IntentAssumed,
     /// The object is let go before the providers.
     FinalizerRemovedFirst,
     /// The subscription of a deleted tenant goes on.
@@ -123,6 +125,7 @@ impl Mistake {
             Self::ResumeIgnored if view.status.phase == Some(Phase::Suspended) => {
                 view.spec.desired = Desired::Suspended;
             }
+            Self::IntentAssumed => view.erase = true,
             Self::ConfirmationAssumed => view.email_verified = true,
             Self::IdentityNeverSettled => view.credentials.proof = false,
             Self::NamespaceNeverSettled => observed.namespace = false,

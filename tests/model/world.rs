@@ -36,6 +36,8 @@ pub struct Budget {
     pub deletions: u8,
     /// A webhook writes Stripe's ids into the spec: late, repeated, in the middle of a reconcile.
     pub webhooks: u8,
+    /// Somebody deletes the Tenant without the wish to erase the customer.
+    pub accidents: u8,
     /// Stripe ends the subscription of an Active tenant.
     pub lapses: u8,
     /// An admin suspends the tenant, and may resume it.
@@ -85,6 +87,8 @@ pub struct State {
     /// The bulk resync saw a difference.
     hint: bool,
     transition_lost: bool,
+    /// Something of a customer was erased without the wish to.
+    erased: bool,
 }
 
 /// What happens next.
@@ -111,6 +115,7 @@ pub enum Action {
     DeleteSecret,
     RepairAndRetry,
     Delete,
+    DeleteByAccident,
 }
 
 /// The model.
@@ -244,6 +249,9 @@ impl Small {
 
     fn change(&self, state: &mut State, reconcile: &Reconcile, effect: &Effect) -> Outcome {
         let repeated = self.mistake == Some(Mistake::NewKeyEachTime);
+        let customer = state.tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
+        let erases = matches!(effect, Effect::DeleteNamespace | Effect::CancelBilling | Effect::DeleteSecrets);
+        state.erased |= erases && customer && !state.tenant.erase;
         match effect {
             Effect::ReadBilling => return Outcome::Billing(state.billing()),
             Effect::OpenCheckout { attempt } => {
@@ -312,6 +320,10 @@ impl Small {
     }
 
     fn desired(&self, s: &State) -> bool {
+        let known = s.tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
+        if s.gone && !s.tenant.erase && (known || s.tenant.status.paid_at.is_some()) {
+            return !s.erased && !s.cancelled;
+        }
         if s.gone {
             let billing = self.mode == BillingMode::Manual || !s.subscribed || s.cancelled;
             return billing && !s.namespace && !s.secret;

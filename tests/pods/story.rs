@@ -224,6 +224,9 @@ impl Story<'_> {
         let answer = self.http.post(format!("{}/signup", self.web)).json(&form).send().await.expect("web answers");
         let refusal: Value = answer.json().await.expect("JSON");
         assert_eq!(refusal["code"], "email_taken", "another password is refused: {refusal}");
+        let meant =
+            format!("tenant-operator.dev/erase={}", self.tenant("honest")["spec"]["tenantId"].as_str().expect("an id"));
+        self.node.kubectl(&["-n", NAMESPACE, "annotate", "tenant", "honest", &meant]);
         self.node.kubectl(&["-n", NAMESPACE, "delete", "tenant", "honest"]);
         assert!(secret("honest-api-key").is_null(), "the tenant's Secret went with it");
         self.node.wait("the unpaid signup is gone", LIMIT, |_| self.tenant(&unpaid).is_null());

@@ -43,6 +43,14 @@ pub async fn send(
         Notice::PaymentFailed(_) | Notice::PaymentReminder(_) => (Template::PaymentFailed, account()),
         Notice::Suspended(_) => (Template::Suspended, account()),
         Notice::FailedAlert(_) => return alert(alerts, &format!("Provisioning of tenant {who} failed: {what}")).await,
+        Notice::KeptAlert => {
+            let id = tenant.tenant_id();
+            let text = format!(
+                "Tenant {who} was deleted without the wish to erase it. Its namespace tenant_{id}, subscription and customer are kept. \
+                 Apply it again from a backup, with spec.tenantId and the annotation identity-proof, to go on"
+            );
+            return alert(alerts, &text).await;
+        }
         Notice::WelcomeFailedAlert => {
             return alert(alerts, &format!("The welcome e-mail to tenant {who} was not sent. Retrying")).await;
         }

@@ -37,6 +37,7 @@ impl Model for Small {
             credentials: Default::default(),
             retry_token: None,
             force_delete: false,
+            erase: self.budget.accidents == 0,
             keep_data: false,
             email_verified: false,
             mail_requests: Vec::new(),
@@ -73,6 +74,7 @@ impl Model for Small {
             sent: BTreeMap::new(),
             hint: false,
             transition_lost: false,
+            erased: false,
         }]
     }
 
@@ -101,6 +103,7 @@ impl Model for Small {
         may(b.suspensions * u8::from(!suspended), Action::Suspend);
         may(u8::from(suspended), Action::Resume);
         may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
+        may(b.accidents * u8::from(!s.tenant.deleting), Action::DeleteByAccident);
         match &s.reconcile {
             None => {
                 may(1, Action::Start);
@@ -191,8 +194,9 @@ impl Model for Small {
                 s.tenant.retry_token = Some("again".into());
                 s.overtake();
             }
-            Action::Delete => {
-                s.budget.deletions -= 1;
+            Action::Delete | Action::DeleteByAccident => {
+                let left = if action == Action::Delete { &mut s.budget.deletions } else { &mut s.budget.accidents };
+                *left -= 1;
                 if s.tenant.finalizer {
                     s.tenant.deleting = true;
                 } else {
@@ -227,6 +231,7 @@ impl Model for Small {
             Property::always("nothing is set up for an address that nobody confirmed", |model: &Self, s: &State| {
                 !model.login || s.tenant.email_verified || (s.namespaces_made == 0 && !s.secret)
             }),
+            Property::always("an object that is deleted by accident erases nothing", |_, s: &State| !s.erased),
             Property::always("what must outlive the status is in the spec", |model: &Self, s: &State| {
                 let kept = s.tenant.spec.billing.stripe.as_ref().is_some_and(|r| r.subscription_id.is_some());
                 let needed = matches!(s.tenant.status.phase, Some(Phase::Provisioning | Phase::Active | Phase::Failed));

@@ -1,0 +1,50 @@
+//! `kubectl tenant erase`: deletes a tenant with everything that belongs to it.
+
+use anyhow::{Context as _, bail};
+use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::{KubeArgs, TenantArgs};
+use crate::api::{ERASE_ANNOTATION, Tenant, pinecone_namespace};
+
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    tenant: TenantArgs,
+    /// The tenant's name once more, to say that you mean it. Without it, the command prints what would be erased.
+    #[arg(long)]
+    confirm: Option<String>,
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    let api: Api<Tenant> = args.tenant.api(kube.client().await?);
+    let tenant = api.get(&args.tenant.name).await?;
+    let name = tenant.name_any();
+    if args.confirm.as_deref() != Some(name.as_str()) {
+        println!("{}", what(&tenant));
+        bail!("nothing was erased: to erase {name}, add --confirm {name}");
+    }
+    let id =
+        tenant.spec.tenant_id.clone().context("the controller has not seen this Tenant yet: use kubectl delete")?;
+    let change = json!({"metadata": {"uid": tenant.uid(), "annotations": {ERASE_ANNOTATION: id}}});
+    api.patch(&name, &PatchParams::default(), &Patch::Merge(change)).await?;
+    api.delete(&name, &DeleteParams::default()).await?;
+    println!("{name} is being erased; `kubectl get tenant {name}` shows how far it is.");
+    Ok(())
+}
+
+/// What is erased with a tenant.
+fn what(tenant: &Tenant) -> String {
+    let stripe = tenant.spec.billing.stripe.clone().unwrap_or_default();
+    let status = tenant.status.clone().unwrap_or_default();
+    let lines = [
+        Some(format!("{} ({}), {}", tenant.name_any(), tenant.spec.company_name, tenant.spec.admin_email)),
+        status
+            .namespace
+            .map(|_| format!("  Pinecone namespace {}, with all documents", pinecone_namespace(tenant.tenant_id()))),
+        status.api_key_secret.map(|name| format!("  Secret {name}")),
+        stripe.subscription_id.map(|id| format!("  Stripe subscription {id}, cancelled at once")),
+    ];
+    lines.into_iter().flatten().collect::<Vec<_>>().join("\n")
+}
