@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand.
 
 mod adopt;
+mod audit;
 mod controller;
 mod crds;
 mod describe;
@@ -91,6 +92,8 @@ enum Command {
     Crds(crds::Args),
     /// Check the cluster, the providers and their keys before customers come.
     Preflight(Box<preflight::Args>),
+    /// Count tenants by phase, and find those that are stuck or whose record has gaps.
+    Audit(audit::Args),
     /// Print every change of phase that there is.
     Lifecycle(lifecycle::Args),
     /// List tenants and what each waits for.
@@ -250,6 +253,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Leads(args) => leads::run(&cli.kube, args).await,
         Command::Admit(args) => leads::admit(&cli.kube, args).await,
         Command::Describe(args) => describe::run(&cli.kube, args).await,
+        Command::Audit(args) => return audit::run(&cli.kube, args).await,
         Command::Why(args) => return why::run(&cli.kube, args).await,
         Command::Logs(args) => logs::run(&cli.kube, args).await,
         Command::LogLevel(args) => log_level::run(args).await,

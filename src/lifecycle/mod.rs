@@ -3,6 +3,7 @@
 
 mod active;
 mod advice;
+mod audit;
 mod courtesies;
 mod deleting;
 mod dunning;
@@ -21,6 +22,7 @@ mod verification;
 mod view;
 
 pub use advice::advice;
+pub use audit::{Finding, audit};
 pub use observed::{
     Blame, Failure, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Samples,
     SessionState,

@@ -126,3 +126,21 @@ async fn the_log_level_changes_for_a_while() {
 async fn tenant_alone(args: &[&str]) -> Output {
     Command::new(BINARY).args(args).output().await.expect("it runs")
 }
+
+#[tokio::test]
+async fn audit_counts_the_tenants_and_finds_what_is_odd() {
+    let world = World::with_active("audit").await;
+    let ns = world.namespace.as_str();
+    let sound = tenant(&["audit", "-n", ns, "-o", "json"]).await;
+    let facts: serde_json::Value = serde_json::from_slice(&sound.stdout).expect("JSON");
+    assert_eq!((sound.status.code(), &facts), (Some(0), &json!({"phases": {"Active": 1}, "findings": []})));
+    // Somebody edits the record, and no controller is there to rebuild it.
+    let mut world = world;
+    world.controllers.clear();
+    let mut object = world.tenants().get("acme").await.expect("there");
+    object.status.as_mut().expect("a status").transitions.remove(1);
+    world.tenants().replace_status("acme", &Default::default(), &object).await.expect("written");
+    let odd = tenant(&["audit", "-n", &world.namespace]).await;
+    let text = said(&odd);
+    assert!(odd.status.code() == Some(1) && text.contains("MissingTransition") && text.contains("acme"), "{text}");
+}

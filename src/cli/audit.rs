@@ -1,0 +1,72 @@
+//! `tenant-operator audit`: how many tenants are where, and what is odd about their records.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use comfy_table::{Table, presets};
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+use serde_json::{Value, json};
+
+use super::{KubeArgs, tenants};
+use crate::api::Timestamp;
+use crate::lifecycle::audit;
+
+/// Objects a page.
+const PAGE: u32 = 500;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Namespace of the Tenants; otherwise the kubeconfig's.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// Tenants of all namespaces.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    all_namespaces: bool,
+    /// Output format.
+    #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
+    output: String,
+}
+
+/// 0 when nothing is odd, 1 when something is.
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {
+    let client = kube.client().await?;
+    let api = if args.all_namespaces { Api::all(client) } else { tenants(client, args.namespace.as_deref()) };
+    let (mut phases, mut findings) = (BTreeMap::<String, usize>::new(), Vec::new());
+    let mut params = ListParams::default().limit(PAGE);
+    loop {
+        let page = api.list(&params).await?;
+        for tenant in &page.items {
+            let phase = tenant.status.as_ref().and_then(|s| s.phase).map_or_else(|| "New".into(), |p| p.to_string());
+            *phases.entry(phase).or_default() += 1;
+            let place = [tenant.namespace().unwrap_or_default(), tenant.name_any()];
+            findings.extend(audit(tenant, Timestamp::now()).into_iter().map(|finding| (place.clone(), finding)));
+        }
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => params = params.continue_token(&token),
+            None => break,
+        }
+    }
+    let odd = !findings.is_empty();
+    if args.output == "json" {
+        let findings: Vec<Value> = findings
+            .into_iter()
+            .map(|([namespace, name], f)| json!({"namespace": namespace, "name": name, "kind": f.kind, "message": f.message}))
+            .collect();
+        println!("{}", serde_json::to_string_pretty(&json!({"phases": phases, "findings": findings}))?);
+    } else {
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_header(["PHASE", "TENANTS"]);
+        for (phase, count) in phases {
+            table.add_row([phase, count.to_string()]);
+        }
+        println!("{table}\n");
+        let mut table = Table::new();
+        table.load_preset(presets::NOTHING).set_header(["NAMESPACE", "NAME", "FINDING", "MESSAGE"]);
+        for ([namespace, name], finding) in findings {
+            table.add_row([namespace, name, finding.kind.to_owned(), finding.message]);
+        }
+        println!("{}", if odd { table.to_string() } else { "Nothing is odd.".into() });
+    }
+    Ok(ExitCode::from(u8::from(odd)))
+}
