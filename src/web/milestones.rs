@@ -66,17 +66,14 @@ impl App {
         });
     }
 
-    /// A customer stored a document by the tenant API.
-    pub fn stored_by_api(self: &Arc<Self>, served: &Arc<Served>) {
+    /// A customer stored a document by the tenant API. Noted before the answer: the next question may be about it.
+    pub async fn stored_by_api(&self, served: &Served) {
         if served.has_reached("first-document") {
             return;
         }
-        let (app, served) = (self.clone(), served.clone());
-        tokio::spawn(async move {
-            if let Some(tenant) = app.signed_up(&served).await {
-                reached(&app, &tenant, "first-document").await;
-            }
-        });
+        if let Some(tenant) = self.signed_up(served).await {
+            reached(self, &tenant, "first-document").await;
+        }
     }
 
     /// The object of a tenant that signed up. Those that came by manifest to another namespace have no pages.

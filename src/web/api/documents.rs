@@ -94,7 +94,7 @@ pub async fn store_document(
         file.title = clean_title(title);
     }
     let (document, new) = stored(&app, &tenant, file, upload.replace, place).await?;
-    app.stored_by_api(&tenant);
+    app.stored_by_api(&tenant).await;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }
 
