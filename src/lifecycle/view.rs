@@ -160,3 +160,28 @@ impl View {
         token.chars().take(40).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether an object with this label and proof counts as confirmed; `labelled` says whether the label is that of the
+    /// present address.
+    fn verified(label: Option<&str>, proof: Option<&str>, labelled: bool) -> bool {
+        let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.example"});
+        let mut tenant = Tenant::new("a", serde_json::from_value(spec).expect("a spec"));
+        tenant.labels_mut().extend(label.map(|hash| (EMAIL_LABEL.to_owned(), hash.to_owned())));
+        tenant.annotations_mut().extend(proof.map(|hash| (VERIFIED_ANNOTATION.to_owned(), hash.to_owned())));
+        View::of(&tenant, Credentials { labelled, ..Credentials::default() }).email_verified
+    }
+
+    #[test]
+    fn only_the_present_address_counts_as_confirmed() {
+        assert!(verified(Some("new"), Some("new"), true));
+        assert!(!verified(Some("new"), Some("old"), true), "another address was confirmed");
+        assert!(!verified(Some("old"), Some("old"), false), "the address was changed, and the label not yet");
+        assert!(
+            !verified(Some("new"), None, true) && !verified(None, None, true) && !verified(None, Some("old"), true)
+        );
+    }
+}

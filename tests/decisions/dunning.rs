@@ -5,7 +5,7 @@ use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription, SessionState};
 
-use crate::case::{Case, NOW, condition, fails, holds, outage, session, subscription};
+use crate::case::{Case, NOW, condition, fails, failure, holds, outage, session, subscription};
 
 /// An Active tenant with nothing to do, of which Stripe says this.
 fn active(status: &str) -> Case {
@@ -207,4 +207,18 @@ fn a_stripe_that_is_away_is_shown_and_changes_nothing() {
     assert!(fails(&status, "BillingReady", "PineconeUnavailable") && status.phase == Some(Phase::Suspended));
     case.view.status = status;
     assert!(matches!(case.decide(), Decision::Wait(Some(_))));
+}
+
+#[test]
+fn a_notice_that_could_not_be_sent_is_tried_again_soon() {
+    let mut case = active("past_due");
+    case.view.status = case.recorded();
+    let retry = Decision::Wait(Some(case.policy.notice_retry));
+    case.observed.unsent.insert(Notice::PaymentFailed(Timestamp::from_second(NOW)), failure("Notice", true));
+    assert_eq!(case.decide(), retry);
+    let mut gone = active("active").billing(Some(subscription("unpaid")), None);
+    gone.view.status = gone.recorded();
+    gone.observed.unsent.insert(Notice::Suspended(Timestamp::from_second(NOW)), failure("Notice", true));
+    gone.view.status = gone.recorded();
+    assert_eq!(gone.decide(), retry);
 }
