@@ -4,25 +4,17 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use comfy_table::{Table, presets};
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::{KubeArgs, tenants};
-use crate::api::Timestamp;
+use super::{KubeArgs, ScopeArgs};
+use crate::api::{Tenant, Timestamp};
 use crate::lifecycle::audit;
-
-/// Objects a page.
-const PAGE: u32 = 500;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Namespace of the Tenants; otherwise the kubeconfig's.
-    #[arg(long, short)]
-    namespace: Option<String>,
-    /// Tenants of all namespaces.
-    #[arg(long, short = 'A', conflicts_with = "namespace")]
-    all_namespaces: bool,
+    #[command(flatten)]
+    scope: ScopeArgs,
     /// Output format.
     #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
     output: String,
@@ -30,23 +22,14 @@ pub struct Args {
 
 /// 0 when nothing is odd, 1 when something is.
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {
-    let client = kube.client().await?;
-    let api = if args.all_namespaces { Api::all(client) } else { tenants(client, args.namespace.as_deref()) };
     let (mut phases, mut findings) = (BTreeMap::<String, usize>::new(), Vec::new());
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let page = api.list(&params).await?;
-        for tenant in &page.items {
-            let phase = tenant.status.as_ref().and_then(|s| s.phase).map_or_else(|| "New".into(), |p| p.to_string());
-            *phases.entry(phase).or_default() += 1;
-            let place = [tenant.namespace().unwrap_or_default(), tenant.name_any()];
-            findings.extend(audit(tenant, Timestamp::now()).into_iter().map(|finding| (place.clone(), finding)));
-        }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => break,
-        }
-    }
+    let look = |tenant: &Tenant| {
+        let phase = tenant.status.as_ref().and_then(|s| s.phase).map_or_else(|| "New".into(), |p| p.to_string());
+        *phases.entry(phase).or_default() += 1;
+        let place = [tenant.namespace().unwrap_or_default(), tenant.name_any()];
+        findings.extend(audit(tenant, Timestamp::now()).into_iter().map(|finding| (place.clone(), finding)));
+    };
+    args.scope.each(kube.client().await?, look).await?;
     let odd = !findings.is_empty();
     if args.output == "json" {
         let findings: Vec<Value> = findings

@@ -4,10 +4,10 @@ use anyhow::{Context as _, bail};
 use comfy_table::{ContentArrangement, Table, presets};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, Client, ResourceExt};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::KubeArgs;
+use super::{KubeArgs, in_namespace};
 use crate::api::{ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp};
 
 #[derive(clap::Args)]
@@ -30,13 +30,6 @@ pub struct AdmitArgs {
     /// Namespace of the signups; otherwise the kubeconfig's.
     #[arg(long, short)]
     namespace: Option<String>,
-}
-
-fn secrets(client: Client, namespace: Option<&str>) -> Api<Secret> {
-    match namespace {
-        Some(namespace) => Api::namespaced(client, namespace),
-        None => Api::default_namespaced(client),
-    }
 }
 
 fn field(secret: &Secret, name: &str) -> String {
@@ -62,7 +55,7 @@ async fn all(api: &Api<Secret>, kind: Option<&str>) -> anyhow::Result<Vec<Secret
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
-    let api = secrets(kube.client().await?, args.namespace.as_deref());
+    let api: Api<Secret> = in_namespace(kube.client().await?, args.namespace.as_deref());
     let leads: Vec<Value> = all(&api, args.kind.as_deref()).await?.iter().map(fact).collect();
     if args.output == "json" {
         println!("{}", serde_json::to_string_pretty(&leads)?);
@@ -82,7 +75,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
 /// Lets somebody on the waitlist sign up.
 pub async fn admit(kube: &KubeArgs, args: AdmitArgs) -> anyhow::Result<()> {
     let email = crate::email::parse(&args.email).map_err(|why| anyhow::anyhow!("{:?} {why}", args.email))?;
-    let api = secrets(kube.client().await?, args.namespace.as_deref());
+    let api: Api<Secret> = in_namespace(kube.client().await?, args.namespace.as_deref());
     let same = |secret: &&Secret| crate::email::normalize(&field(secret, "email")) == crate::email::normalize(&email);
     let waiting = all(&api, Some("waitlist")).await?;
     let Some(secret) = waiting.iter().find(same) else {

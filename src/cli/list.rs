@@ -1,23 +1,15 @@
 //! `kubectl tenant list`: tenants and what each waits for.
 
 use comfy_table::{Table, presets};
-use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::ResourceExt;
 
-use super::{KubeArgs, tenants};
+use super::{KubeArgs, ScopeArgs};
 use crate::api::{Phase, Tenant, conditions};
-
-/// Objects a page.
-const PAGE: u32 = 500;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Namespace of the Tenants; otherwise the kubeconfig's.
-    #[arg(long, short)]
-    namespace: Option<String>,
-    /// Tenants of all namespaces.
-    #[arg(long, short = 'A', conflicts_with = "namespace")]
-    all_namespaces: bool,
+    #[command(flatten)]
+    scope: ScopeArgs,
     /// Only tenants of this phase, such as Failed.
     #[arg(long)]
     phase: Option<String>,
@@ -32,22 +24,14 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     {
         anyhow::bail!("{phase} is not a phase: use one such as PendingPayment, Provisioning, Active or Failed");
     }
-    let client = kube.client().await?;
-    let namespace = args.namespace.as_deref();
-    let api = if args.all_namespaces { Api::all(client) } else { tenants(client, namespace) };
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["NAMESPACE", "NAME", "PLAN", "PHASE", "REASON", "MESSAGE"]);
-    let mut params = ListParams::default().limit(PAGE);
-    loop {
-        let page = api.list(&params).await?;
-        for tenant in page.items.iter().filter(|tenant| wanted(tenant, &args)) {
+    let add = |tenant: &Tenant| {
+        if wanted(tenant, &args) {
             table.add_row(row(tenant));
         }
-        match page.metadata.continue_.filter(|token| !token.is_empty()) {
-            Some(token) => params = params.continue_token(&token),
-            None => break,
-        }
-    }
+    };
+    args.scope.each(kube.client().await?, add).await?;
     println!("{table}");
     Ok(())
 }

@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use futures::Future;
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 
@@ -70,15 +71,49 @@ pub(crate) struct TenantArgs {
 impl TenantArgs {
     /// The Tenants of its namespace.
     fn api(&self, client: Client) -> Api<Tenant> {
-        tenants(client, self.namespace.as_deref())
+        in_namespace(client, self.namespace.as_deref())
     }
 }
 
-/// The Tenants of a namespace; of the kubeconfig's when absent.
-fn tenants(client: Client, namespace: Option<&str>) -> Api<Tenant> {
+/// The objects of a namespace; of the kubeconfig's when absent.
+fn in_namespace<K>(client: Client, namespace: Option<&str>) -> Api<K>
+where
+    K: kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>,
+{
     match namespace {
         Some(namespace) => Api::namespaced(client, namespace),
         None => Api::default_namespaced(client),
+    }
+}
+
+/// Tenants of one namespace, or of all.
+#[derive(clap::Args)]
+pub(crate) struct ScopeArgs {
+    /// Namespace of the Tenants; otherwise the kubeconfig's.
+    #[arg(long, short)]
+    namespace: Option<String>,
+    /// Tenants of all namespaces.
+    #[arg(long, short = 'A', conflicts_with = "namespace")]
+    all_namespaces: bool,
+}
+
+/// Objects a page.
+const PAGE: u32 = 500;
+
+impl ScopeArgs {
+    /// Looks at each Tenant, page by page.
+    async fn each(&self, client: Client, mut look: impl FnMut(&Tenant)) -> Result<(), kube::Error> {
+        let namespace = self.namespace.as_deref();
+        let api: Api<Tenant> = if self.all_namespaces { Api::all(client) } else { in_namespace(client, namespace) };
+        let mut params = ListParams::default().limit(PAGE);
+        loop {
+            let page = api.list(&params).await?;
+            page.items.iter().for_each(&mut look);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => return Ok(()),
+            }
+        }
     }
 }
 

@@ -63,7 +63,7 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
     if phase == Phase::Active && before == Some(Phase::Provisioning) {
         happened(context, after, "provisioned");
     }
-    if matches!(phase, Phase::Active | Phase::Failed) && old.and_then(|s| s.phase) == Some(Phase::Provisioning) {
+    if matches!(phase, Phase::Active | Phase::Failed) && before == Some(Phase::Provisioning) {
         trace(after, phase);
     }
     if let (Phase::Active, Some(paid), Some(done)) = (phase, new.paid_at, new.provisioned_at) {

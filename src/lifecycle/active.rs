@@ -136,8 +136,7 @@ fn observe(input: &Input) -> Decision {
     if let Some(billing) = &input.observed.billing {
         draft.recovered(BILLING_READY, "Stripe answers");
         if let Some(subscription) = &billing.subscription {
-            draft.status.subscription = Some(subscription.status.as_str().into());
-            draft.status.trial_ends_at = subscription.trial_ends_at;
+            draft.subscribed(subscription);
         }
     }
     dunning::show(input, &mut draft);

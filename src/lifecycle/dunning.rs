@@ -11,6 +11,9 @@ use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
 /// The reason of a payment that is late.
 const PAST_DUE: &str = "PaymentPastDue";
 
+/// The reason of a suspension by an admin.
+pub const BY_ADMIN: &str = "SuspendedByAdmin";
+
 /// How a tenant stands with its payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
@@ -44,7 +47,7 @@ fn standing(input: &Input) -> Option<Standing> {
 /// The suspension, and the notices on the way to it.
 pub fn decide(input: &Input) -> Option<Decision> {
     if input.tenant.spec.desired == Desired::Suspended {
-        return suspend(input, TriggeredBy::Admin, "SuspendedByAdmin", "An admin suspended the tenant");
+        return suspend(input, TriggeredBy::Admin, BY_ADMIN, "An admin suspended the tenant");
     }
     match standing(input) {
         Some(Standing::Ended) => {

@@ -1,6 +1,6 @@
 //! Writing a status: conditions, transitions, and the summary that people read first.
 
-use super::{Decision, Failure, Input, is_known};
+use super::{Decision, Failure, Input, ObservedSubscription, is_known};
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, READY, RECONCILING, SAMPLE_DATA_READY, STALLED,
 };
@@ -61,6 +61,12 @@ impl<'a> Draft<'a> {
         }
         status.api_key_created_at.get_or_insert(self.input.now);
         status.api_key_generation = Some(wanted);
+    }
+
+    /// What Stripe says of the subscription.
+    pub fn subscribed(&mut self, subscription: &ObservedSubscription) {
+        self.status.subscription = Some(subscription.status.as_str().into());
+        self.status.trial_ends_at = subscription.trial_ends_at;
     }
 
     /// A condition that no longer says anything.

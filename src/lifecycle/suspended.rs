@@ -1,14 +1,12 @@
 //! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it back.
 
-use super::dunning::{self, Standing};
+use super::dunning::{self, BY_ADMIN, Standing};
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, ObservedBilling, notices, pending_payment};
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, Phase, conditions};
-
-const BY_ADMIN: &str = "SuspendedByAdmin";
 
 pub fn decide(input: &Input) -> Decision {
     let told = [Notice::Suspended(since(input))];
@@ -127,8 +125,7 @@ fn resume(input: &Input, by: TriggeredBy) -> Decision {
     draft.status.checkout = None;
     draft.forget(COLLECTION_PAUSED);
     if let Some(subscription) = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref()) {
-        draft.status.subscription = Some(subscription.status.as_str().into());
-        draft.status.trial_ends_at = subscription.trial_ends_at;
+        draft.subscribed(subscription);
     }
     let message = if by == TriggeredBy::User { "The customer paid" } else { "An admin ended the suspension" };
     draft.enter(Phase::Active, EventType::Reactivate, by, message);

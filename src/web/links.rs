@@ -67,17 +67,21 @@ impl App {
 
     /// The tenant of a link, while the link is good.
     pub async fn by_link(&self, kind: LinkKind, token: &str) -> Result<Tenant, Problem> {
+        Ok(self.opened_link(kind, token).await?.1)
+    }
+
+    /// The link as well.
+    async fn opened_link(&self, kind: LinkKind, token: &str) -> Result<(OpenedLink, Tenant), Problem> {
         let link = self.identity.open_link(kind, token).filter(|link| link.request.is_open(Timestamp::now()));
         let link = link.ok_or_else(dead)?;
         let tenant = self.tenants().get_opt(&link.name).await?.ok_or_else(dead)?;
-        if is_good(&link, &tenant) { Ok(tenant) } else { Err(dead()) }
+        if is_good(&link, &tenant) { Ok((link, tenant)) } else { Err(dead()) }
     }
 
     /// Uses a link, which proves that its bearer reads the address. Of two who use it at the same moment, one succeeds;
     /// only an address may be confirmed again. A new password ends the sessions and the links from before it.
     pub async fn use_link(&self, kind: LinkKind, token: &str) -> Result<Tenant, Problem> {
-        let tenant = self.by_link(kind, token).await?;
-        let link = self.identity.open_link(kind, token).ok_or_else(dead)?;
+        let (link, tenant) = self.opened_link(kind, token).await?;
         let used = |tenant: &Tenant| {
             // The controller may have written as well: what counts is whether the link is still good then.
             if !is_good(&link, tenant) {

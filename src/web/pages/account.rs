@@ -57,12 +57,17 @@ impl App {
         }
     }
 
-    /// A customer whose account is ready, and whose form this is.
-    pub async fn active_customer(&self, headers: &HeaderMap, csrf: &str) -> Result<Customer, Response> {
+    /// A customer whose form this is.
+    pub async fn own_customer(&self, headers: &HeaderMap, csrf: &str) -> Result<Tenant, Response> {
         if !self.is_own_form(headers, csrf) {
             return Err(self.stale(headers));
         }
-        let tenant = self.customer(headers).await?;
+        self.customer(headers).await
+    }
+
+    /// The same, whose account is ready.
+    pub async fn active_customer(&self, headers: &HeaderMap, csrf: &str) -> Result<Customer, Response> {
+        let tenant = self.own_customer(headers, csrf).await?;
         match self.served(&tenant) {
             Some(served) => Ok(Customer { tenant, served }),
             None => Err(super::go("/account")),
@@ -124,10 +129,7 @@ pub async fn show(State(app): State<Arc<App>>, Query(arrival): Query<Arrival>, h
 
 /// Starts over where it failed, or hurries what takes too long: at most every few minutes.
 pub async fn retry(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    if !app.is_own_form(&headers, &form.csrf) {
-        return app.stale(&headers);
-    }
-    let tenant = match app.customer(&headers).await {
+    let tenant = match app.own_customer(&headers, &form.csrf).await {
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
@@ -246,10 +248,7 @@ pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(f
 /// On to Stripe's customer portal, where invoices and cards are. A form's target may not be another site, so the page
 /// has a link to it.
 pub async fn billing(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    if !app.is_own_form(&headers, &form.csrf) {
-        return app.stale(&headers);
-    }
-    let tenant = match app.customer(&headers).await {
+    let tenant = match app.own_customer(&headers, &form.csrf).await {
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
@@ -257,8 +256,7 @@ pub async fn billing(State(app): State<Arc<App>>, headers: HeaderMap, Form(form)
         Ok(url) => {
             tracing::info!(target: "audit", event = "portal_opened", tenant = tenant.place().name);
             let values = context! { url };
-            let page = app.page(StatusCode::OK, "billing.html", &headers, values);
-            page.unwrap_or_else(|problem| app.sorry(&headers, problem))
+            app.show(StatusCode::OK, "billing.html", &headers, values)
         }
         Err(problem) => app.sorry(&headers, problem),
     }

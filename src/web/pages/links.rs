@@ -83,10 +83,7 @@ async fn confirmed(app: &App, headers: &HeaderMap, token: &str) -> Response {
 
 /// Sends the confirmation e-mail again.
 pub async fn resend(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    if !app.is_own_form(&headers, form.csrf()) {
-        return app.stale(&headers);
-    }
-    let tenant = match app.customer(&headers).await {
+    let tenant = match app.own_customer(&headers, form.csrf()).await {
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
@@ -141,8 +138,7 @@ pub async fn ask_reset(State(app): State<Arc<App>>, headers: HeaderMap) -> Respo
 
 fn ask(app: &App, headers: &HeaderMap, ask: &Ask) -> Response {
     let Ask { title, text, button, action, .. } = ask;
-    let page = app.page(StatusCode::OK, "ask.html", headers, context! { title, text, button, action });
-    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+    app.show(StatusCode::OK, "ask.html", headers, context! { title, text, button, action })
 }
 
 /// `POST /login/mail`

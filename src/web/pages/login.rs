@@ -32,8 +32,7 @@ pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
 }
 
 fn form(app: &App, headers: &HeaderMap, status: StatusCode, email: &str, error: &str) -> Response {
-    let page = app.page(status, "login.html", headers, context! { email, error });
-    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+    app.show(status, "login.html", headers, context! { email, error })
 }
 
 /// Logs in.

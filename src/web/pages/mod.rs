@@ -114,6 +114,11 @@ impl App {
         Ok(response)
     }
 
+    /// That page, or that it cannot be shown.
+    fn show(&self, status: StatusCode, name: &str, headers: &HeaderMap, values: Value) -> Response {
+        self.page(status, name, headers, values).unwrap_or_else(|problem| self.sorry(headers, problem))
+    }
+
     /// A page that says one thing.
     fn message(&self, status: StatusCode, headers: &HeaderMap, title: &str, text: &str) -> Result<Response, Problem> {
         self.page(status, "message.html", headers, context! { title, text })
@@ -134,8 +139,7 @@ impl App {
         action: &str,
         token: &str,
     ) -> Response {
-        let page = self.page(StatusCode::OK, "confirm.html", headers, context! { title, text, button, action, token });
-        page.unwrap_or_else(|problem| self.sorry(headers, problem))
+        self.show(StatusCode::OK, "confirm.html", headers, context! { title, text, button, action, token })
     }
 
     /// A page that was open for long, or another site's form.

@@ -28,8 +28,7 @@ pub async fn show(State(app): State<Arc<App>>, Query(query): Query<Token>, heade
 }
 
 fn form(app: &App, headers: &HeaderMap, status: StatusCode, token: &str, error: &str) -> Response {
-    let page = app.page(status, "password.html", headers, context! { token, error });
-    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+    app.show(status, "password.html", headers, context! { token, error })
 }
 
 #[derive(Deserialize)]

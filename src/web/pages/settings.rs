@@ -78,16 +78,12 @@ fn page(
         overlap_characters => form.overlap_characters, error, saved,
         embedding => config.map(|c| c.models.embedding.clone()),
     };
-    let page = app.page(status, "settings.html", headers, values);
-    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+    app.show(status, "settings.html", headers, values)
 }
 
 /// `POST /settings/advanced`
 pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<SettingsForm>) -> Response {
-    if !app.is_own_form(&headers, &form.csrf) {
-        return app.stale(&headers);
-    }
-    let tenant = match app.customer(&headers).await {
+    let tenant = match app.own_customer(&headers, &form.csrf).await {
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
