@@ -137,7 +137,6 @@ async fn serve(
     sandbox.show_templates(serde_json::json!(settings.providers.mail.previews()));
     sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", urls.web));
     let env = environment(&urls, &sandbox, cluster.map(|c| c.kubeconfig.as_path()), &secret, &settings.env);
-    write_env(config, &env, &programs(cluster))?;
     let (finish, finished) = tokio::sync::watch::channel(false);
     let done = || {
         let mut finished = finished.clone();
@@ -150,9 +149,12 @@ async fn serve(
         // Part of the start, not of the first signup.
         tokio::time::sleep_until(quick).await;
         if config.demo {
+            write_env(config, &env, &programs(cluster))?;
             return demo::run(&client, &urls, settings.real_stripe).await;
         }
         apply::tenants(&client).await?;
+        // Whoever waits for this file finds everything there.
+        write_env(config, &env, &programs(cluster))?;
         announce(&urls, config);
         table::show(&client, None).await
     };

@@ -88,9 +88,11 @@ async fn an_outage_costs_few_calls_and_no_attempts() {
     let to_pinecone = |r: &Value| r["provider"] == "pinecone";
     let before = calls(&world, to_pinecone).await;
     assert!(before < 60, "{before} calls for 60 tenants: the first few should have been enough");
+    // Somebody looks whether it is back, and not everybody does.
+    world.until("Pinecone is probed", async || calls(&world, to_pinecone).await > before).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let probes = calls(&world, to_pinecone).await - before;
-    assert!((1..=8).contains(&probes), "{probes} probes in five seconds");
+    assert!(probes <= 8, "{probes} probes in some seconds");
     world.clear_faults().await;
     let mut failed = 0;
     for name in &names {
