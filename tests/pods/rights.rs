@@ -74,6 +74,14 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
         let refused = patch(node, "honest", &change).expect_err(what);
         assert!(refused.contains(what) && refused.contains("written by the operator alone"), "{change}: {refused}");
     }
+    let delete = || done(&node.try_kubectl(&[SOMEBODY, "-n", NAMESPACE, "delete", "tenant", "honest", "--wait=false"]));
+    let refused = delete().expect_err("a customer");
+    assert!(refused.contains("honest is a customer") && refused.contains("kubectl tenant delete honest"), "{refused}");
+    let of_another = json!({"metadata": {"annotations": {"tenant-operator.dev/erase": "another-id"}}});
+    patch(node, "honest", &of_another).expect("anybody may write that");
+    delete().expect_err("another's id confirms nothing");
+    let taken_back = json!({"metadata": {"annotations": {"tenant-operator.dev/erase": null}}});
+    patch(node, "honest", &taken_back).expect("anybody may write that");
     node.kubectl(&["create", "clusterrolebinding", "restores", "--clusterrole=rag-restore", "--user=somebody"]);
     let restored =
         manifest("restored", &json!({"tenantId": "from-a-backup"}), &json!({"tenant-operator.dev/sent": "welcome"}));
