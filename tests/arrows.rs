@@ -19,7 +19,10 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("providers", &["api", "lifecycle"]),
     ("rag", &["api", "providers"]),
     ("controller", &["api", "events", "keys", "lifecycle", "operator_keys", "providers", "telemetry"]),
-    ("web", &["api", "email", "events", "keys", "links", "operator_keys", "providers", "rag", "telemetry"]),
+    (
+        "web",
+        &["api", "email", "events", "keys", "lifecycle", "links", "operator_keys", "providers", "rag", "telemetry"],
+    ),
     ("preflight", &["api", "providers"]),
     ("dev", &["api", "controller", "sandbox", "web"]),
     (

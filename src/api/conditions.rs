@@ -29,12 +29,18 @@ pub const IDENTITY_VERIFIED: &str = "IdentityVerified";
 pub const WELCOME_EMAIL_SENT: &str = "WelcomeEmailSent";
 /// The Plan named in the spec exists.
 pub const PLAN_FOUND: &str = "PlanFound";
+/// The plan of the spec is in force; set once another one was asked for.
+pub const PLAN_IN_FORCE: &str = "PlanInForce";
 /// Provisioning takes longer than normal.
 pub const SLOW: &str = "Slow";
 /// The payment for a tenant that could not be served was refunded.
 pub const REFUNDED: &str = "Refunded";
 /// Nothing is charged for a tenant that an admin suspended.
 pub const COLLECTION_PAUSED: &str = "CollectionPaused";
+/// The subscription of a tenant that leaves is not renewed.
+pub const RENEWAL_STOPPED: &str = "RenewalStopped";
+/// Everything of a tenant that left is erased; set once that is due.
+pub const ERASED: &str = "Erased";
 /// The provider resources of a deleted tenant are gone.
 pub const CLEANED_UP: &str = "CleanedUp";
 

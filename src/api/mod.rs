@@ -10,6 +10,7 @@ pub mod reserved;
 pub mod tenant;
 mod text;
 pub mod timestamp;
+mod usage;
 
 pub use conditions::{Condition, ConditionStatus};
 pub use definitions::{CRD_REVISION, CRD_REVISION_ANNOTATION, definitions};
@@ -20,6 +21,7 @@ pub use plan::{Plan, PlanSpec, SampleData, SampleDocument};
 pub use tenant::{Tenant, TenantSpec, TenantStatus};
 pub use text::Text;
 pub use timestamp::Timestamp;
+pub use usage::Usage;
 
 /// The API group of both kinds.
 pub const GROUP: &str = "tenant-operator.dev";
@@ -32,6 +34,10 @@ pub const FORCE_DELETE_ANNOTATION: &str = "tenant-operator.dev/force-delete";
 /// The tenant's id on a Tenant says that its deletion is meant to erase the customer: namespace, Secrets, subscription.
 /// Without it, deleting the object of a customer who has paid or has data erases nothing.
 pub const ERASE_ANNOTATION: &str = "tenant-operator.dev/erase";
+/// Why a tenant may not be erased for now, such as a case number. Nothing of it is erased while this is there.
+pub const LEGAL_HOLD_ANNOTATION: &str = "tenant-operator.dev/legal-hold";
+/// What was erased, as JSON: all that is kept of a tenant that was.
+pub const ERASED_ANNOTATION: &str = "tenant-operator.dev/erased";
 /// `"true"` on a Tenant keeps its data, Secrets and subscription when the object is deleted, as for a move.
 pub const KEEP_DATA_ANNOTATION: &str = "tenant-operator.dev/keep-data";
 /// The e-mails and alerts that were sent, comma-separated. Kept outside the status, so that a lost status repeats none.

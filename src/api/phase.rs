@@ -28,6 +28,13 @@ pub enum Phase {
     Deleted,
 }
 
+impl Phase {
+    /// Whether questions are answered.
+    pub const fn is_served(self) -> bool {
+        matches!(self, Self::Active | Self::Upgrading | Self::Downgrading)
+    }
+}
+
 impl std::fmt::Display for Phase {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{self:?}")

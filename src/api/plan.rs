@@ -58,6 +58,17 @@ pub struct PlanSpec {
     /// an existing tenant.
     #[serde(default)]
     pub limit_changes: LimitChanges,
+    /// When a tenant that moves up to this plan gets its limits: once the difference is paid, or at once.
+    #[serde(default)]
+    pub upgrades: Upgrades,
+    /// When a tenant that moves down to this plan gets its limits: at the end of what was paid for, or at once. At once is
+    /// refused while the tenant has more documents than this plan holds.
+    #[serde(default)]
+    pub downgrades: Downgrades,
+    /// How many days the data of a tenant that leaves is kept before it is erased.
+    #[serde(default = "default_retention_days")]
+    #[schemars(range(min = 30, max = 90))]
+    pub retention_days: u32,
     /// The names of the enabled features.
     #[serde(default = "default_features")]
     #[schemars(length(max = 64))]
@@ -126,6 +137,26 @@ pub enum LimitChanges {
     NewTenants,
 }
 
+/// When a tenant that moves up to a plan gets its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Upgrades {
+    /// Once the difference for the rest of the period is paid. A declined card changes nothing.
+    #[default]
+    AfterPayment,
+    /// At once. The difference is on the next invoice.
+    Immediately,
+}
+
+/// When a tenant that moves down to a plan gets its limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum Downgrades {
+    /// At the end of the period that is paid for. Nothing is given back.
+    #[default]
+    AtPeriodEnd,
+    /// At once. The difference is credited to the next invoice.
+    Immediately,
+}
+
 /// The models that serve a plan's tenants, by the names of an OpenAI-compatible API.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -174,6 +205,9 @@ fn default_question() -> Text {
 }
 fn default_trial_days() -> u32 {
     14
+}
+fn default_retention_days() -> u32 {
+    30
 }
 fn default_features() -> Vec<Text> {
     vec!["basic_rag".into(), "semantic_search".into()]

@@ -2,16 +2,16 @@
 //! controller believes none of them without proof.
 
 use super::{
-    EMAIL_LABEL, FINALIZER, LINKS_USED_ANNOTATION, MAIL_REQUESTS_ANNOTATION, PROOF_ANNOTATION, SENT_ANNOTATION,
-    SESSIONS_ANNOTATION, SETUP_SKIPPED_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION, UNSUBSCRIBED_ANNOTATION,
-    USAGE_ANNOTATION, VERIFIED_ANNOTATION,
+    EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER, LINKS_USED_ANNOTATION, MAIL_REQUESTS_ANNOTATION, PROOF_ANNOTATION,
+    SENT_ANNOTATION, SESSIONS_ANNOTATION, SETUP_SKIPPED_ANNOTATION, SIGNUP_ANNOTATION, STRIPE_EVENT_ANNOTATION,
+    UNSUBSCRIBED_ANNOTATION, USAGE_ANNOTATION, VERIFIED_ANNOTATION,
 };
 
 /// Fields of the spec, as paths from `spec`.
 pub const SPEC_FIELDS: [&str; 3] = ["tenantId", "billing.stripe", "login"];
 
-/// Annotations. Those that users set are not here: `retry` and `force-delete` are requests to the operator.
-pub const ANNOTATIONS: [&str; 18] = [
+/// Annotations. Those that users set are not here: `retry`, `force-delete` and `legal-hold` are requests to the operator.
+pub const ANNOTATIONS: [&str; 19] = [
     PROOF_ANNOTATION,
     SENT_ANNOTATION,
     SIGNUP_ANNOTATION,
@@ -23,6 +23,7 @@ pub const ANNOTATIONS: [&str; 18] = [
     SESSIONS_ANNOTATION,
     UNSUBSCRIBED_ANNOTATION,
     SETUP_SKIPPED_ANNOTATION,
+    ERASED_ANNOTATION,
     "tenant-operator.dev/reached-email-verified",
     "tenant-operator.dev/reached-first-login",
     "tenant-operator.dev/reached-sample-query",

@@ -8,8 +8,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::phase::{Phase, Transition};
-use super::plan::{Limits, Models};
+use super::plan::{Limits, Models, PlanSpec};
 use super::{Condition, Text, Timestamp};
+
+/// What the API server says to whoever changes the plan while something else is going on.
+const PLAN_CHANGE_REFUSED: &str = "oldSelf.status.phase in ['Upgrading', 'Downgrading'] && has(oldSelf.status.planChange) ? \
+     'spec.plan cannot be changed now: a change to plan ' + oldSelf.status.planChange.plan + ' is running since ' + \
+     oldSelf.status.planChange.since + '. Wait until status.phase is Active' : \
+     'spec.plan cannot be changed in phase ' + oldSelf.status.phase + '. Wait until status.phase is Active'";
 
 /// Tenant is one customer of the service: who they are, which plan they bought, and how they pay.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
@@ -23,7 +29,8 @@ use super::{Condition, Text, Timestamp};
     status = "TenantStatus",
     derive = "PartialEq",
     validation = ("!has(self.spec.login) || self.spec.login.secretName == self.metadata.name + '-login'", "spec.login.secretName must be the Tenant's name followed by -login"),
-    validation = ("self.spec.plan == oldSelf.spec.plan || !has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase == 'PendingPayment'", "spec.plan cannot be changed after the payment in this version. Delete the Tenant and create it with the other plan"),
+    validation = Rule::new("self.spec.plan == oldSelf.spec.plan || !has(oldSelf.status) || !has(oldSelf.status.phase) || oldSelf.status.phase in ['PendingPayment', 'Active', 'Suspended']").message(Message::Expression(PLAN_CHANGE_REFUSED.into())),
+    validation = ("self.spec.desired == oldSelf.spec.desired || !has(oldSelf.status) || !has(oldSelf.status.erasure)", "spec.desired cannot be changed any more: the erasure of the tenant has begun. Create a new Tenant"),
     validation = ("size(self.metadata.name) <= 63", "metadata.name must have at most 63 characters: it becomes a label of the tenant's Secrets"),
     printcolumn(name = "Company", type_ = "string", json_path = ".spec.companyName"),
     printcolumn(name = "Plan", type_ = "string", json_path = ".spec.plan"),
@@ -49,7 +56,8 @@ pub struct TenantSpec {
     #[schemars(length(min = 3, max = 254))]
     #[x_kube(validation = (r"self.matches('^[^@\\s<>,;]+@[^@\\s<>,;.]+(\\.[^@\\s<>,;.]+)+$')", "adminEmail must be one e-mail address, such as ada@example.com"))]
     pub admin_email: String,
-    /// The name of the Plan. It can be changed until the payment arrives.
+    /// The name of the Plan. Change it to move the tenant to another plan: `status.planChange` shows what becomes of it. It
+    /// cannot be changed while the tenant is provisioned, moves to another plan, is Failed, or is deleted.
     #[serde(default = "default_plan")]
     #[schemars(length(min = 1, max = 253))]
     pub plan: String,
@@ -68,7 +76,8 @@ pub struct TenantSpec {
     /// The terms that the customer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
-    /// Active or Suspended. A suspended tenant is not served and not charged; its data is kept.
+    /// Active, Suspended or Deleted. A suspended tenant is not served and not charged; its data is kept. A deleted one is
+    /// closed at once, and its data is erased after the retention of its plan; until then, Active takes it back.
     #[serde(default, skip_serializing_if = "Desired::is_active")]
     pub desired: Desired,
     /// What the customer chose for their documents.
@@ -88,6 +97,8 @@ pub enum Desired {
     Active,
     /// Not to be served, until this is Active again.
     Suspended,
+    /// To be closed, and erased after the retention of its plan.
+    Deleted,
 }
 
 impl Desired {
@@ -238,6 +249,12 @@ pub struct TenantStatus {
     /// The plan's settings that apply to this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PlanConfig>,
+    /// The e-mail address that is followed everywhere: at Stripe, at log-in, in e-mails.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub admin_email: Option<String>,
+    /// The last change to another plan, or one that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub plan_change: Option<PlanChange>,
     /// The current quota period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
@@ -253,6 +270,12 @@ pub struct TenantStatus {
     /// The refund for a tenant that could not be served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refund: Option<Refund>,
+    /// When the data of a tenant that leaves is erased. Until then it can be taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erases_at: Option<Timestamp>,
+    /// What was erased, once that has begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub erasure: Option<Erasure>,
     /// Every change of phase, oldest first; the last 50 are kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
@@ -285,6 +308,60 @@ pub struct PlanConfig {
     /// What a customer is invited to ask first.
     #[serde(default = "default_question")]
     pub sample_question: Text,
+}
+
+impl PlanConfig {
+    /// What a plan of that name gives.
+    pub fn of(name: &str, plan: &PlanSpec) -> Self {
+        Self {
+            plan: name.into(),
+            limits: plan.limits.clone(),
+            models: plan.models.clone(),
+            features: plan.features.clone(),
+            sample_question: plan.sample_question.clone(),
+        }
+    }
+}
+
+/// A change to another plan.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct PlanChange {
+    /// The plan before.
+    #[schemars(length(max = 253))]
+    pub from: Text,
+    /// The plan that is changed to.
+    #[schemars(length(max = 253))]
+    pub plan: Text,
+    /// Where the change stands. The condition `PlanInForce` says why.
+    pub state: PlanChangeState,
+    /// Since when it is in this state.
+    // A plain string of limited length, for the API server's message: what a time becomes as text has no limit there.
+    #[schemars(with = "String", length(max = 40))]
+    pub since: Timestamp,
+    /// When a scheduled change takes effect.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effective_at: Option<Timestamp>,
+    /// The value of the annotation `tenant-operator.dev/retry` when the change was declined. A new value tries again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_token: Option<String>,
+}
+
+/// Where a change to another plan stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PlanChangeState {
+    /// Something prevents it, which the condition `PlanInForce` names. It goes on by itself once that is gone.
+    Blocked,
+    /// Stripe is told of a change that is to take effect later.
+    Preparing,
+    /// It takes effect at `effectiveAt`.
+    Scheduled,
+    /// Stripe is told, and the limits follow.
+    Running,
+    /// The plan is in force.
+    Applied,
+    /// Stripe declined it, as for a card that was declined. The plan before stays in force.
+    Declined,
 }
 
 /// A quota period.
@@ -353,6 +430,47 @@ pub struct Refund {
     pub currency: Option<String>,
     /// When the refund was made.
     pub at: Timestamp,
+}
+
+impl Tenant {
+    /// The name of the plan that is in force: the one that the tenant was set up with, or changed to last.
+    pub fn plan_in_force(&self) -> &str {
+        plan_in_force(&self.spec, self.status.as_ref())
+    }
+}
+
+/// The name of the plan that is in force.
+pub fn plan_in_force<'a>(spec: &'a TenantSpec, status: Option<&'a TenantStatus>) -> &'a str {
+    status.and_then(|s| s.config.as_ref()).map_or(&spec.plan, |config| &config.plan)
+}
+
+/// What was erased: counted at each provider before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Erasure {
+    /// When it began. From then on there is no way back.
+    pub started_at: Timestamp,
+    /// When everything was seen to be gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased_at: Option<Timestamp>,
+    /// What there was, and what is left of it.
+    #[schemars(length(max = 16))]
+    pub lines: Vec<ErasureLine>,
+}
+
+/// One kind of thing that was erased.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ErasureLine {
+    /// Who held it.
+    pub provider: Text,
+    /// What it is.
+    pub what: Text,
+    /// How many there were.
+    pub before: u64,
+    /// How many were seen afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
 }
 
 fn default_question() -> Text {

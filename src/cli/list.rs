@@ -49,7 +49,7 @@ fn row(tenant: &Tenant) -> [String; 6] {
     [
         tenant.namespace().unwrap_or_default(),
         tenant.name_any(),
-        tenant.spec.plan.clone(),
+        tenant.plan_in_force().to_owned(),
         status.phase.map_or_else(String::new, |p| p.to_string()),
         reason.unwrap_or_default(),
         status.message.unwrap_or_default().to_string(),

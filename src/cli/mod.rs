@@ -6,6 +6,7 @@ mod controller;
 mod crds;
 mod describe;
 mod erase;
+mod history;
 mod leads;
 mod lifecycle;
 mod list;
@@ -15,6 +16,7 @@ mod manual;
 mod open;
 mod preflight;
 mod provider_args;
+mod recover;
 mod reference;
 mod retry;
 mod suspend;
@@ -139,6 +141,8 @@ enum Command {
     Admit(leads::AdmitArgs),
     /// Show everything that is known of a tenant: its state, billing, conditions, transitions and Events.
     Describe(describe::Args),
+    /// Print every change of phase of a tenant.
+    History(history::Args),
     /// Explain why a tenant is not Ready, and what to do.
     Why(why::Args),
     /// Print what the operator's pods say of a tenant.
@@ -160,12 +164,18 @@ enum Command {
     Manual(manual::Args),
     /// Retry provisioning of a Failed tenant, or of one whose Pinecone namespace is missing.
     Retry(retry::Args),
-    /// Delete a tenant with its namespace, Secrets and subscription.
+    /// Close a tenant, and have its data erased after the retention of its plan.
+    Delete(TenantArgs),
+    /// Take a closed tenant back, until its data is erased.
+    Reactivate(TenantArgs),
+    /// Erase a tenant at once, with its namespace, Secrets and subscription.
     Erase(erase::Args),
     /// Stop serving and charging a tenant. Its data is kept.
     Suspend(TenantArgs),
     /// Serve a tenant again that an admin suspended.
     Resume(TenantArgs),
+    /// Make Tenants again that are lost, from what Stripe and Pinecone hold.
+    Recover(Box<recover::Args>),
     /// Let a Tenant that was moved keep its tenant id.
     Adopt(adopt::Args),
     /// Run local stand-ins of Stripe, Pinecone, `OpenAI` and an SMTP server.
@@ -289,6 +299,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Admit(args) => leads::admit(&cli.kube, args).await,
         Command::Describe(args) => describe::run(&cli.kube, args).await,
         Command::Audit(args) => return audit::run(&cli.kube, args).await,
+        Command::History(args) => history::run(&cli.kube, args).await,
+        Command::Delete(args) => suspend::delete(&cli.kube, args).await,
+        Command::Reactivate(args) => suspend::reactivate(&cli.kube, args).await,
         Command::Why(args) => return why::run(&cli.kube, args).await,
         Command::Logs(args) => logs::run(&cli.kube, args).await,
         Command::LogLevel(args) => log_level::run(args).await,
@@ -304,6 +317,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Erase(args) => erase::run(&cli.kube, args).await,
         Command::Suspend(args) => suspend::suspend(&cli.kube, args).await,
         Command::Resume(args) => suspend::resume(&cli.kube, args).await,
+        Command::Recover(args) => recover::run(&cli.kube, *args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args).await,

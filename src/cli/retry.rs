@@ -6,6 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{KubeArgs, TenantArgs};
+use crate::api::tenant::PlanChangeState;
 use crate::api::{Phase, RETRY_ANNOTATION, Tenant, Timestamp, conditions};
 
 #[derive(clap::Args)]
@@ -20,9 +21,12 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let status = api.get(name).await?.status.unwrap_or_default();
     let namespace = conditions::get(&status.conditions, conditions::NAMESPACE_READY);
     let missing = namespace.is_some_and(|c| c.reason == "NamespaceMissing");
-    if status.phase != Some(Phase::Failed) && !missing {
+    let declined = status.plan_change.as_ref().is_some_and(|change| change.state == PlanChangeState::Declined);
+    if status.phase != Some(Phase::Failed) && !missing && !declined {
         let phase = status.phase.map_or_else(|| "without a phase".into(), |p| p.to_string());
-        bail!("tenant {name} is {phase}; only a Failed tenant, or one with a missing namespace, can be retried");
+        bail!(
+            "tenant {name} is {phase}; only a Failed tenant, one with a missing namespace, or a change of plan that was declined can be retried"
+        );
     }
     let change = json!({"metadata": {"annotations": {RETRY_ANNOTATION: Timestamp::now().as_second().to_string()}}});
     api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;

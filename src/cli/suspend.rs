@@ -1,4 +1,4 @@
-//! `kubectl tenant suspend` and `kubectl tenant resume`.
+//! `kubectl tenant suspend` and `resume`, `delete` and `reactivate`: what somebody wants of a tenant.
 
 use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
@@ -33,6 +33,30 @@ pub async fn resume(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
         ),
         _ => println!("{} is not suspended.", args.name),
     }
+    Ok(())
+}
+
+/// Closes a tenant, and has it erased after its retention.
+pub async fn delete(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
+    set(kube, &args, Desired::Deleted).await?;
+    println!(
+        "{0} is closed: not served, its subscription not renewed. Its data is erased after the retention of its plan; \
+         status.erasesAt says when. `kubectl tenant reactivate {0}` takes it back until then.",
+        args.name
+    );
+    Ok(())
+}
+
+/// Takes it back.
+pub async fn reactivate(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
+    let api = args.api(kube.client().await?);
+    let tenant = api.get(&args.name).await?;
+    if tenant.spec.desired != Desired::Deleted {
+        println!("{} is not closed.", args.name);
+        return Ok(());
+    }
+    set(kube, &args, Desired::Active).await?;
+    println!("{} is taken back. Where its subscription has ended, status.checkout.url sells it again.", args.name);
     Ok(())
 }
 

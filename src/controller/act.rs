@@ -4,8 +4,8 @@ use kube::ResourceExt;
 
 use super::context::Context;
 use super::steps::samples::Samples;
-use super::steps::{StepError, billing, identity, namespace, notices, secrets};
-use crate::api::{Plan, Tenant, pinecone_namespace};
+use super::steps::{StepError, billing, erasure, identity, namespace, notices, secrets};
+use crate::api::{Tenant, pinecone_namespace};
 use crate::lifecycle::{Blame, Effect, Failure, Observed, Outcome};
 
 /// What came of an effect.
@@ -37,15 +37,25 @@ pub fn step(effect: &Effect) -> &'static str {
         Effect::EnsureApiKey | Effect::DeleteSecrets => "ApiKey",
         Effect::StoreSamples | Effect::VerifySamples => "SampleData",
         Effect::Notify(_) | Effect::MarkSent(_) => "Notice",
-        Effect::AssignIdentity | Effect::RemoveFinalizer | Effect::DeleteTenant => "Identity",
+        Effect::AssignIdentity
+        | Effect::RemoveFinalizer
+        | Effect::DeleteTenant
+        | Effect::CountHoldings
+        | Effect::EraseIdentity => "Identity",
         Effect::ReadBilling
         | Effect::OpenCheckout { .. }
         | Effect::NextCheckout { .. }
         | Effect::StoreStripeIds { .. }
         | Effect::FollowPaidPlan { .. }
+        | Effect::SwitchPrice { .. }
         | Effect::Refund
         | Effect::PauseCollection
         | Effect::ResumeCollection
+        | Effect::CollectAnew
+        | Effect::UpdateCustomer
+        | Effect::StopRenewal
+        | Effect::RenewAgain
+        | Effect::EraseBilling
         | Effect::CancelBilling => "Billing",
     }
 }
@@ -61,12 +71,11 @@ pub fn name(effect: &Effect) -> String {
 pub async fn run(
     context: &Context,
     tenant: &Tenant,
-    plan: Option<&Plan>,
     observed: &Observed,
     effect: &Effect,
 ) -> Result<Acted, kube::Error> {
     tracing::debug!(?effect, "act");
-    match perform(context, tenant, plan, observed, effect).await {
+    match perform(context, tenant, observed, effect).await {
         Ok(acted) => {
             recovered(context, effect, &acted.outcome);
             Ok(acted)
@@ -93,6 +102,7 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         Effect::NextCheckout { .. }
         | Effect::StoreStripeIds { .. }
         | Effect::FollowPaidPlan { .. }
+        | Effect::SwitchPrice { .. }
         | Effect::CheckNamespace
         | Effect::VerifySamples
         | Effect::Notify(_)
@@ -100,6 +110,13 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         | Effect::Refund
         | Effect::PauseCollection
         | Effect::ResumeCollection
+        | Effect::CollectAnew
+        | Effect::UpdateCustomer
+        | Effect::StopRenewal
+        | Effect::RenewAgain
+        | Effect::EraseBilling
+        | Effect::CountHoldings
+        | Effect::EraseIdentity
         | Effect::CancelBilling
         | Effect::DeleteNamespace
         | Effect::DeleteSecrets
@@ -111,13 +128,9 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
     }
 }
 
-async fn perform(
-    context: &Context,
-    tenant: &Tenant,
-    plan: Option<&Plan>,
-    observed: &Observed,
-    effect: &Effect,
-) -> Result<Acted, StepError> {
+async fn perform(context: &Context, tenant: &Tenant, observed: &Observed, effect: &Effect) -> Result<Acted, StepError> {
+    let (in_force, wanted) = context.plans(tenant);
+    let (plan, wanted) = (in_force.as_deref(), wanted.as_deref());
     let kubernetes = &context.kubernetes;
     let (stripe, pinecone) = (&context.providers.stripe, &context.providers.pinecone);
     let place = pinecone_namespace(tenant.tenant_id());
@@ -143,10 +156,22 @@ async fn perform(
             Outcome::Done.into()
         }
         Effect::ReadBilling => billing::read(stripe, tenant).await?.into(),
-        Effect::OpenCheckout { attempt } => billing::open_checkout(stripe, tenant, plan, *attempt).await?.into(),
+        Effect::OpenCheckout { attempt } => billing::open_checkout(stripe, tenant, wanted, *attempt).await?.into(),
+        Effect::SwitchPrice { plan, proration } => match context.caches.plan(plan) {
+            Some(plan) => billing::switch_price(stripe, observed, &plan, *proration).await?.into(),
+            // Deleted since it was decided; the next decision sees that.
+            None => Outcome::Done.into(),
+        },
         Effect::Refund => billing::refund(stripe, tenant, observed).await?.into(),
         Effect::PauseCollection => billing::collect(stripe, observed, false).await?.into(),
         Effect::ResumeCollection => billing::collect(stripe, observed, true).await?.into(),
+        Effect::CollectAnew => billing::collect_anew(stripe, observed).await?.into(),
+        Effect::UpdateCustomer => billing::update_customer(stripe, tenant).await?.into(),
+        Effect::StopRenewal => billing::stop_renewal(stripe, tenant).await?.into(),
+        Effect::RenewAgain => billing::renew_again(stripe, observed).await?.into(),
+        Effect::EraseBilling => billing::erase(stripe, tenant).await?.into(),
+        Effect::CountHoldings => erasure::count(kubernetes, &context.signer, (stripe, pinecone), tenant).await?.into(),
+        Effect::EraseIdentity => erasure::erase_identity(kubernetes, tenant).await?.into(),
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
         Effect::EnsureNamespace => namespace::ensure(pinecone, &place).await?.into(),
         Effect::CheckNamespace => namespace::check(pinecone, &place).await?.into(),
@@ -155,7 +180,7 @@ async fn perform(
         Effect::VerifySamples => samples.verify(&place).await?.into(),
         Effect::Notify(notice) => {
             let senders = (&context.providers.mail, &*context.providers.alerts, &context.identity);
-            notices::send(senders, tenant, plan, notice).await?.into()
+            notices::send(senders, tenant, (plan, wanted), notice).await?.into()
         }
     })
 }

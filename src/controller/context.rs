@@ -146,7 +146,8 @@ impl Context {
     /// Whether the API-key Secret is there and right; None when it is not known, as after a restart or an edit.
     pub fn api_key(&self, tenant: &Tenant) -> Option<bool> {
         let right = self.memory.recall(&tenant.uid().unwrap_or_default()).api_key;
-        let right = right.filter(|(key, _)| key.generation == tenant.spec.api_key_generation);
+        let right = right
+            .filter(|(key, _)| key.generation == tenant.spec.api_key_generation && key.plan == tenant.plan_in_force());
         match (self.caches.api_key_secret(tenant), right) {
             (Some(cached), Some((key, _))) if cached == key.version => Some(true),
             (Some(_), _) => None,
@@ -155,11 +156,18 @@ impl Context {
         }
     }
 
-    /// All that a decision about this tenant with this plan rests on.
-    pub fn observe(&self, tenant: &Tenant, plan: Option<&Plan>) -> Settled {
+    /// The plan that is in force for a tenant, and the one that its spec names.
+    pub fn plans(&self, tenant: &Tenant) -> (Option<Arc<Plan>>, Option<Arc<Plan>>) {
+        (self.caches.plan(tenant.plan_in_force()), self.caches.plan(&tenant.spec.plan))
+    }
+
+    /// All that a decision about this tenant rests on.
+    pub fn observe(&self, tenant: &Tenant) -> Settled {
+        let (plan, wanted) = self.plans(tenant);
+        let generation = |plan: Option<Arc<Plan>>| plan.and_then(|p| p.metadata.generation);
         Settled {
             version: version(tenant),
-            plan: plan.and_then(|p| p.metadata.generation),
+            plans: [generation(plan), generation(wanted)],
             secret: self.caches.api_key_secret(tenant),
             rivals: self.claims.rivals(tenant).0,
         }

@@ -44,18 +44,19 @@ pub struct Progress {
     pub since: Instant,
 }
 
-/// A version of the API-key Secret, and the generation of the key that it was right for.
+/// A version of the API-key Secret, and the generation and the plan of the key that it was right for.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ApiKey {
     pub version: String,
     pub generation: u32,
+    pub plan: String,
 }
 
 /// All that a decision rests on, short of the providers: versions, and who else claims the tenant.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Settled {
     pub version: u64,
-    pub plan: Option<i64>,
+    pub plans: [Option<i64>; 2],
     pub secret: Option<String>,
     pub rivals: Vec<String>,
 }

@@ -45,7 +45,10 @@ pub async fn protect(context: Arc<Context>, scopes: Vec<Scope>) {
 fn users(context: &Context, scope: &Scope) -> HashMap<String, Vec<String>> {
     let mut users: HashMap<String, Vec<String>> = HashMap::new();
     for tenant in context.caches.tenants.all_where(|tenant| within(scope, tenant)) {
-        users.entry(tenant.spec.plan.clone()).or_default().push(tenant.place().to_string());
+        let (named, in_force) = (tenant.spec.plan.clone(), tenant.plan_in_force().to_owned());
+        for plan in std::collections::BTreeSet::from([named, in_force]) {
+            users.entry(plan).or_default().push(tenant.place().to_string());
+        }
     }
     users
 }

@@ -10,7 +10,7 @@ use tracing::Instrument;
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
 use super::{Key, act, act::Acted, record};
-use crate::api::{MAIL_REQUESTS_ANNOTATION, Phase, Plan, SENT_ANNOTATION, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
+use crate::api::{MAIL_REQUESTS_ANNOTATION, Phase, SENT_ANNOTATION, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide};
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
@@ -76,11 +76,12 @@ pub fn priority(tenant: &Tenant) -> Priority {
         return Priority::Person;
     }
     match tenant.status.as_ref().and_then(|s| s.phase) {
-        None | Some(Phase::PendingPayment | Phase::Suspended | Phase::Deleting) => Priority::Person,
-        Some(Phase::Provisioning) => Priority::Provisioning,
-        Some(Phase::Active | Phase::Upgrading | Phase::Downgrading | Phase::Failed | Phase::Deleted) => {
-            Priority::Repair
+        None
+        | Some(Phase::PendingPayment | Phase::Suspended | Phase::Deleting | Phase::Upgrading | Phase::Downgrading) => {
+            Priority::Person
         }
+        Some(Phase::Provisioning) => Priority::Provisioning,
+        Some(Phase::Active | Phase::Failed | Phase::Deleted) => Priority::Repair,
     }
 }
 
@@ -95,7 +96,6 @@ struct Reconcile<'a> {
     context: &'a Arc<Context>,
     uid: String,
     object: Arc<Tenant>,
-    plan: Option<Arc<Plan>>,
     seen: Settled,
     memory: Remembered,
     observed: Observed,
@@ -107,7 +107,6 @@ struct Reconcile<'a> {
 impl<'a> Reconcile<'a> {
     fn new(context: &'a Arc<Context>, tenant: Arc<Tenant>) -> Self {
         let uid = tenant.uid().unwrap_or_default();
-        let plan = context.caches.plan(&tenant.spec.plan);
         let event = LastEvent(tenant.annotations().get(STRIPE_EVENT_ANNOTATION).cloned());
         context.memory.remember(&uid, |m| {
             m.stripe_event.get_or_insert_with(|| event.clone());
@@ -124,9 +123,9 @@ impl<'a> Reconcile<'a> {
             attempt_age: progress.map_or(0, |p| i64::try_from(p.since.elapsed().as_secs()).unwrap_or(i64::MAX)),
             ..Observed::default()
         };
-        let seen = context.observe(&tenant, plan.as_deref());
+        let seen = context.observe(&tenant);
         let started = SystemTime::now();
-        Self { context, uid, object: tenant, plan, seen, memory, observed, started, span: None }
+        Self { context, uid, object: tenant, seen, memory, observed, started, span: None }
     }
 
     async fn run(mut self) -> Result<Next, ReconcileError> {
@@ -203,9 +202,11 @@ impl<'a> Reconcile<'a> {
 
     fn decide(&self) -> Decision {
         let view = self.context.view(&self.object);
+        let (plan, wanted) = self.context.plans(&self.object);
         decide(&Input {
             tenant: &view,
-            plan: self.plan.as_ref().map(|p| &p.spec),
+            plan: plan.as_ref().map(|p| &p.spec),
+            wanted: wanted.as_ref().map(|p| &p.spec),
             observed: &self.observed,
             now: Timestamp::now(),
             policy: &self.context.policy,
@@ -215,11 +216,11 @@ impl<'a> Reconcile<'a> {
     /// Does the effects side by side. True when the object is gone.
     async fn act(&mut self, effects: &[Effect], deadline: tokio::time::Instant) -> Result<bool, ReconcileError> {
         let done = {
-            let (context, object, plan, observed) = (self.context, &self.object, self.plan.as_deref(), &self.observed);
+            let (context, object, observed) = (self.context, &self.object, &self.observed);
             let span = self.span.as_ref();
             join_all(effects.iter().map(|effect| async move {
                 let part = span.map(|span| span.part(|| act::name(effect)));
-                let run = act::run(context, object, plan, observed, effect);
+                let run = act::run(context, object, observed, effect);
                 let done = tokio::time::timeout_at(deadline, run).await.unwrap_or_else(|_| Ok(act::too_late(effect)));
                 if let (Some(part), Ok(Acted { outcome: Outcome::Failed(failure), .. })) = (part, &done) {
                     part.fail(format!("{}: {}", failure.reason, failure.message));

@@ -6,8 +6,8 @@ use kube::api::PostParams;
 use super::context::Context;
 use super::kubernetes::FIELD_MANAGER;
 use crate::api::conditions::{
-    self, API_KEY_READY, BILLING_READY, CLEANED_UP, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SLOW,
-    WELCOME_EMAIL_SENT,
+    self, API_KEY_READY, BILLING_READY, CLEANED_UP, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND, PLAN_IN_FORCE,
+    REFUNDED, SLOW, WELCOME_EMAIL_SENT,
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::events::Event;
@@ -66,7 +66,9 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
     if matches!(phase, Phase::Active | Phase::Failed) && before == Some(Phase::Provisioning) {
         trace(after, phase);
     }
-    if let (Phase::Active, Some(paid), Some(done)) = (phase, new.paid_at, new.provisioned_at) {
+    if let (Some(Phase::Provisioning), Phase::Active, Some(paid), Some(done)) =
+        (before, phase, new.paid_at, new.provisioned_at)
+    {
         #[allow(clippy::cast_precision_loss)]
         context.metrics.provisioning_duration.observe(done.since(paid) as f64);
     }
@@ -91,10 +93,11 @@ fn trace(tenant: &Tenant, phase: Phase) {
 }
 
 /// The conditions that somebody on call wants to hear of, when they turn to this status.
-const TOLD: [(&str, ConditionStatus); 9] = [
+const TOLD: [(&str, ConditionStatus); 10] = [
     (SLOW, ConditionStatus::True),
     (WELCOME_EMAIL_SENT, ConditionStatus::False),
     (PLAN_FOUND, ConditionStatus::False),
+    (PLAN_IN_FORCE, ConditionStatus::False),
     (CLEANED_UP, ConditionStatus::False),
     (IDENTITY_VERIFIED, ConditionStatus::False),
     (API_KEY_READY, ConditionStatus::False),
@@ -106,7 +109,9 @@ const TOLD: [(&str, ConditionStatus); 9] = [
 /// Whether somebody should hear of it.
 fn told(condition: &Condition) -> bool {
     let bad = TOLD.iter().any(|(type_, bad)| condition.type_ == *type_ && condition.status == *bad);
-    bad || (condition.type_ == IDENTITY_VERIFIED && condition.reason == "ClaimedElsewhere")
+    // A change of plan that goes its way is no trouble.
+    let ordinary = matches!(&*condition.reason, "Preparing" | "Scheduled" | "Running");
+    (bad && !ordinary) || (condition.type_ == IDENTITY_VERIFIED && condition.reason == "ClaimedElsewhere")
 }
 
 fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenant, new: &TenantStatus) {

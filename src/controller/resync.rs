@@ -230,6 +230,9 @@ mod tests {
             paused: false,
             trial_ends_at: None,
             plan: None,
+            price: None,
+            period_ends_at: None,
+            ends: false,
         }
     }
 

@@ -152,7 +152,7 @@ fn look_again(context: &Context, keys: Vec<Key>) {
 fn on_plan(context: &Context, event: &Event<Plan>) {
     let (Event::Apply(plan) | Event::Delete(plan)) = event else { return };
     let name = plan.name_any();
-    for tenant in context.caches.tenants.all_where(|t| t.spec.plan == name) {
+    for tenant in context.caches.tenants.all_where(|t| t.spec.plan == name || t.plan_in_force() == name) {
         context.queue.add(Key::of(&tenant), priority(&tenant).max(Priority::Provisioning));
     }
 }
@@ -186,7 +186,7 @@ fn waits_for_provider(tenant: &Tenant) -> bool {
     match status.phase {
         None | Some(Phase::PendingPayment) => status.checkout.is_none(),
         Some(Phase::Provisioning) => status.provisioning.as_ref().is_some_and(|p| p.held_since.is_some()),
-        Some(Phase::Deleting | Phase::Failed) => true,
-        Some(Phase::Active | Phase::Upgrading | Phase::Downgrading | Phase::Suspended | Phase::Deleted) => false,
+        Some(Phase::Deleting | Phase::Failed | Phase::Upgrading | Phase::Downgrading) => true,
+        Some(Phase::Active | Phase::Suspended | Phase::Deleted) => false,
     }
 }

@@ -85,6 +85,11 @@ impl Event {
         Self::new(tenant, name, Outcome::Attempt, Source::Server)
     }
 
+    /// Something that happened, with what is known of it.
+    pub fn of(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
+        Self { metadata, ..Self::new(tenant, name, Outcome::Success, Source::Server) }
+    }
+
     /// Something that a client says.
     pub fn claim(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
         Self { metadata, ..Self::new(tenant, name, Outcome::Success, Source::Client) }

@@ -1,7 +1,7 @@
 //! Keeping an Active tenant right, and its welcome.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, Notice, courtesies, dunning, notices, provisioning};
+use super::{Decision, Effect, Failure, Input, Notice, courtesies, dunning, notices, plan_change, provisioning};
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::plan::LimitChanges;
@@ -24,13 +24,17 @@ pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = dunning::decide(input) {
         return decision;
     }
-    let urgent = welcome(input).or_else(|| missing(input)).or_else(|| courtesies::send(input));
+    if let Some(decision) = plan_change::decide(input) {
+        return decision;
+    }
+    let urgent = welcome(input).or_else(|| missing(input)).or_else(|| plan_change::tell(input));
+    let urgent = urgent.or_else(|| courtesies::send(input));
     urgent.unwrap_or_else(|| notices::wait_at_most(observe(input), next(input)))
 }
 
 /// Seconds until something is due by itself.
 fn next(input: &Input) -> Option<i64> {
-    [courtesies::wait(input), dunning::wait(input)].into_iter().flatten().min()
+    [courtesies::wait(input), dunning::wait(input), plan_change::wait(input)].into_iter().flatten().min()
 }
 
 fn repairs(input: &Input) -> Vec<Effect> {
@@ -150,7 +154,7 @@ fn observe(input: &Input) -> Decision {
 fn follow_plan(input: &Input, draft: &mut Draft) {
     let Some(plan) = input.plan else {
         let message =
-            format!("Plan {:?} was deleted; the tenant's current limits stay in force", input.tenant.spec.plan);
+            format!("Plan {:?} was deleted; the tenant's current limits stay in force", input.tenant.plan_in_force());
         draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
         return;
     };

@@ -4,7 +4,7 @@
 use crate::api::Phase;
 
 /// One fix: of a phase (any when absent), of reasons that begin so, and what to do.
-const FIXES: [(Option<Phase>, &str, &str); 20] = [
+const FIXES: [(Option<Phase>, &str, &str); 25] = [
     (None, "Active", "Nothing to do"),
     (None, "AwaitingPayment", "Nothing: the customer pays at status.checkout.url (`kubectl tenant open`)"),
     (None, "PaymentProcessing", "Nothing: the customer's bank takes its time"),
@@ -47,7 +47,24 @@ const FIXES: [(Option<Phase>, &str, &str); 20] = [
         "Retrying",
         "Nothing, unless every attempt fails alike: then fix what the message names, before the last one",
     ),
+    (Some(Phase::Upgrading), "", "Nothing: the change goes on by itself, and the tenant is served meanwhile"),
+    (Some(Phase::Downgrading), "", "Nothing: the change goes on by itself, and the tenant is served meanwhile"),
     (Some(Phase::Provisioning), "Provisioning", "Nothing: it is being provisioned"),
+    (
+        Some(Phase::Deleting),
+        "Closed",
+        "Nothing: it is erased at status.erasesAt. `kubectl tenant reactivate` takes it back until then",
+    ),
+    (
+        Some(Phase::Deleting),
+        "LegalHold",
+        "Remove the annotation tenant-operator.dev/legal-hold when the erasure may go on",
+    ),
+    (
+        Some(Phase::Deleted),
+        "",
+        "Nothing: everything is erased, and this is the record. Delete the object when you need it no more",
+    ),
     (
         Some(Phase::Deleting),
         "",

@@ -80,6 +80,8 @@ fn stuck(tenant: &Tenant, status: &TenantStatus, now: Timestamp) -> Option<Strin
         // An unpaid signup is removed after a week; a manifest may wait for ever.
         Phase::PendingPayment if tenant.spec.login.is_some() => 8 * DAY,
         Phase::Provisioning => 2 * HOUR,
+        // The longest retention of a Plan, and a day for the erasure.
+        Phase::Deleting if status.erases_at.is_some() => 91 * DAY,
         Phase::Deleting | Phase::Upgrading | Phase::Downgrading => HOUR,
         Phase::Suspended => 90 * DAY,
         Phase::PendingPayment | Phase::Active | Phase::Failed | Phase::Deleted => return None,

@@ -4,7 +4,7 @@ use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, notices};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::{ConditionStatus, ERASE_ANNOTATION, FORCE_DELETE_ANNOTATION, Phase};
+use crate::api::{ConditionStatus, ERASE_ANNOTATION, FORCE_DELETE_ANNOTATION, LEGAL_HOLD_ANNOTATION, Phase};
 
 pub fn decide(input: &Input) -> Decision {
     if !input.tenant.finalizer {
@@ -16,8 +16,19 @@ pub fn decide(input: &Input) -> Decision {
         draft.condition(CLEANED_UP, ConditionStatus::False, "Kept", message);
         return draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
     }
+    if input.tenant.status.phase == Some(Phase::Deleted) {
+        return Decision::Act(vec![Effect::RemoveFinalizer]);
+    }
     if by_accident(input) {
         return keep(input);
+    }
+    if let Some(why) = &input.tenant.legal_hold {
+        let message =
+            format!("Nothing is erased: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to go on with it");
+        let mut draft = Draft::new(input);
+        draft.condition(CLEANED_UP, ConditionStatus::False, "LegalHold", &message);
+        draft.summary(Summary::Waiting, "LegalHold", &message);
+        return draft.changed().unwrap_or(Decision::Wait(None));
     }
     if input.tenant.status.phase != Some(Phase::Deleting) {
         let mut draft = Draft::new(input);
@@ -63,8 +74,9 @@ fn by_accident(input: &Input) -> bool {
     let paid =
         spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some()) || status.paid_at.is_some();
     let served = status.provisioned_at.is_some() || (!input.by_stripe() && spec.billing.approved);
-    // One that is being deleted already was meant to be.
-    (paid || served) && !input.tenant.erase && status.phase != Some(Phase::Deleting)
+    // One that is being deleted already was meant to be; one that is kept until a day was not, before that day.
+    let meant = status.phase == Some(Phase::Deleting) && status.erases_at.is_none();
+    (paid || served) && !input.tenant.erase && !meant
 }
 
 /// Nothing at a provider is touched, and ops are told. Whether they could be told or not, the object goes.

@@ -2,6 +2,7 @@
 //! runs is the one that `tests/model` explores.
 
 mod active;
+mod address;
 mod advice;
 mod audit;
 mod courtesies;
@@ -9,9 +10,11 @@ mod deleting;
 mod dunning;
 mod failed;
 mod identity;
+mod leaving;
 mod notices;
 mod observed;
 mod pending_payment;
+mod plan_change;
 mod policy;
 mod provisioning;
 mod requested;
@@ -24,9 +27,10 @@ mod view;
 pub use advice::advice;
 pub use audit::{Finding, audit};
 pub use observed::{
-    Blame, Failure, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Samples,
-    SessionState,
+    Blame, Failure, Holdings, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription,
+    Outcome, Samples, SessionState,
 };
+pub use plan_change::{Obstacle, impossible, is_smaller, unfit};
 pub use policy::{EmailVerification, Policy};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View};
@@ -39,8 +43,10 @@ use crate::api::{LinkKind, MailRequest, Phase, PlanSpec, SampleData, TenantStatu
 pub struct Input<'a> {
     /// The tenant as last read or written.
     pub tenant: &'a View,
-    /// Its plan, when there is one of that name.
+    /// The plan that is in force, when there is one of that name.
     pub plan: Option<&'a PlanSpec>,
+    /// The plan that the spec names, when there is one of that name: another one while the tenant is to move to it.
+    pub wanted: Option<&'a PlanSpec>,
     /// What was seen and done since the tenant was read.
     pub observed: &'a Observed,
     /// The present.
@@ -109,8 +115,29 @@ pub enum Effect {
     PauseCollection,
     /// Collect again.
     ResumeCollection,
+    /// Collect again for a tenant that had failed. Where the money was given back, a new period begins now, and is charged.
+    CollectAnew,
+    /// Bill another plan on the same subscription.
+    SwitchPrice {
+        /// The plan.
+        plan: String,
+        /// What becomes of the rest of the period.
+        proration: Proration,
+    },
     /// Cancel the subscription and expire the open Checkout session.
     CancelBilling,
+    /// Tell Stripe the customer's present name and address.
+    UpdateCustomer,
+    /// Let every subscription end with its period, and expire the open Checkout sessions.
+    StopRenewal,
+    /// Renew the subscription after all.
+    RenewAgain,
+    /// Cancel every subscription and delete the customer.
+    EraseBilling,
+    /// Count what each provider holds of the tenant.
+    CountHoldings,
+    /// Take everything personal out of the object, and write down what was erased.
+    EraseIdentity,
     /// Delete the Pinecone namespace and see that it is gone.
     DeleteNamespace,
     /// Delete the tenant's Secrets.
@@ -119,6 +146,17 @@ pub enum Effect {
     RemoveFinalizer,
     /// Delete the Tenant object of a signup that was never paid for.
     DeleteTenant,
+}
+
+/// What becomes of the difference in price for the rest of a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Proration {
+    /// It is charged now. Without the payment nothing changes.
+    ChargeNow,
+    /// It is on the next invoice.
+    NextInvoice,
+    /// There is none: the price counts from the next period on.
+    None,
 }
 
 /// An e-mail or alert, sent once.
@@ -140,6 +178,18 @@ pub enum Notice {
     PaymentReminder(Timestamp),
     /// To the customer: the account is suspended, since then.
     Suspended(Timestamp),
+    /// To the customer: another plan is in force, since then.
+    PlanChanged(Timestamp),
+    /// To the customer: another plan will be in force, as was scheduled then.
+    PlanScheduled(Timestamp),
+    /// To the customer: another plan was declined then.
+    PlanDeclined(Timestamp),
+    /// To the customer: the account is closed, since then, and erased later.
+    DeletionRequested(Timestamp),
+    /// To the address before: it was changed, by the change that this names.
+    AddressChanged(String),
+    /// To the customer: everything is erased.
+    Erased,
     /// To ops: the welcome e-mail cannot be sent.
     WelcomeFailedAlert,
     /// To ops: the object of a customer was deleted, and the customer was not erased.
@@ -166,6 +216,12 @@ impl Notice {
             Self::PaymentFailed(since) => format!("payment-failed.{}", since.as_second()),
             Self::PaymentReminder(since) => format!("payment-reminder.{}", since.as_second()),
             Self::Suspended(since) => format!("suspended.{}", since.as_second()),
+            Self::PlanChanged(since) => format!("plan-changed.{}", since.as_second()),
+            Self::PlanScheduled(since) => format!("plan-scheduled.{}", since.as_second()),
+            Self::PlanDeclined(since) => format!("plan-declined.{}", since.as_second()),
+            Self::DeletionRequested(since) => format!("deletion-requested.{}", since.as_second()),
+            Self::AddressChanged(change) => format!("address-changed.{change}"),
+            Self::Erased => "erased".into(),
             Self::KeptAlert => "kept-alert".into(),
             Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
             Self::FailedAlert(run) => format!("failed-alert.{run}"),
@@ -176,13 +232,19 @@ impl Notice {
     }
 
     /// Whether an earlier one of this key need not be remembered once this was sent: a customer may ask for any number
-    /// of links, and pay late any number of times.
+    /// of links, pay late and change plans any number of times.
     pub fn supersedes(&self, key: &str) -> bool {
         let kind = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
         match self {
-            Self::Link(_) | Self::PaymentFailed(_) | Self::PaymentReminder(_) | Self::Suspended(_) => {
-                kind(&self.key()) == kind(key)
-            }
+            Self::Link(_)
+            | Self::PaymentFailed(_)
+            | Self::PaymentReminder(_)
+            | Self::Suspended(_)
+            | Self::PlanChanged(_)
+            | Self::PlanScheduled(_)
+            | Self::PlanDeclined(_)
+            | Self::AddressChanged(_)
+            | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
             _ => false,
         }
     }
@@ -201,10 +263,16 @@ pub fn decide(input: &Input) -> Decision {
     if input.tenant.deleting {
         return deleting::decide(input);
     }
+    if let Some(decision) = leaving::begin(input) {
+        return decision;
+    }
     if let Some(decision) = requested::decide(input) {
         return decision;
     }
-    requested::retry(input, in_phase(input))
+    if let Some(decision) = address::follow(input) {
+        return decision;
+    }
+    address::retry(input, requested::retry(input, in_phase(input)))
 }
 
 fn in_phase(input: &Input) -> Decision {
@@ -214,8 +282,9 @@ fn in_phase(input: &Input) -> Decision {
         Some(Phase::Failed) => failed::decide(input),
         Some(Phase::Active) => active::decide(input),
         Some(Phase::Suspended) => suspended::decide(input),
-        // Not entered in this version.
-        Some(Phase::Upgrading | Phase::Downgrading | Phase::Deleting | Phase::Deleted) => Decision::Wait(None),
+        Some(Phase::Upgrading | Phase::Downgrading) => plan_change::run(input),
+        Some(Phase::Deleting) => leaving::decide(input),
+        Some(Phase::Deleted) => Decision::Wait(None),
     }
 }
 

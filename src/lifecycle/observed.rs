@@ -31,6 +31,12 @@ pub struct ObservedSubscription {
     pub trial_ends_at: Option<Timestamp>,
     /// The plan that it was bought for.
     pub plan: Option<String>,
+    /// The price that it bills, `price_...`.
+    pub price: Option<String>,
+    /// When the present period ends.
+    pub period_ends_at: Option<Timestamp>,
+    /// Whether it ends with that period.
+    pub ends: bool,
 }
 
 impl ObservedSubscription {
@@ -122,6 +128,21 @@ pub struct ObservedRefund {
     pub currency: Option<String>,
 }
 
+/// What each provider holds of a tenant.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Holdings {
+    /// Its Pinecone namespace: 1, or 0 when there is none.
+    pub namespaces: u64,
+    /// The vectors in it.
+    pub vectors: u64,
+    /// Its Secrets in Kubernetes.
+    pub secrets: u64,
+    /// Its subscriptions at Stripe that are not over.
+    pub subscriptions: u64,
+    /// Its customers at Stripe.
+    pub customers: u64,
+}
+
 /// What came of an effect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -131,6 +152,8 @@ pub enum Outcome {
     Billing(ObservedBilling),
     /// What was given back.
     Refunded(ObservedRefund),
+    /// What each provider holds.
+    Holdings(Holdings),
     /// Done, and not visible yet.
     NotYet,
     /// The thing that should be there is gone.
@@ -170,6 +193,8 @@ pub struct Observed {
     pub unsent: BTreeMap<Notice, Failure>,
     /// What was given back.
     pub refund: Option<ObservedRefund>,
+    /// What each provider holds, counted since the last deletion.
+    pub holdings: Option<Holdings>,
     /// Effects that were done and leave no other trace.
     pub done: BTreeSet<Effect>,
     /// Whether everything is to be read back.
@@ -202,6 +227,12 @@ impl Observed {
         }
     }
 
+    fn set_ends(&mut self, ends: bool) {
+        if let Some(subscription) = self.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
+            subscription.ends = ends;
+        }
+    }
+
     /// Takes in what came of an effect.
     pub fn learn(&mut self, effect: &Effect, outcome: Outcome) {
         match (effect, outcome) {
@@ -226,8 +257,17 @@ impl Observed {
             (Effect::StoreSamples, Outcome::Done) => self.samples = self.samples.max(Samples::Stored),
             (Effect::VerifySamples, Outcome::Done) => self.samples = Samples::Seen,
             (Effect::PauseCollection, Outcome::Done) => self.set_paused(true),
-            (Effect::ResumeCollection, Outcome::Done) => self.set_paused(false),
+            (Effect::ResumeCollection | Effect::CollectAnew, Outcome::Done) => self.set_paused(false),
+            (_, Outcome::Holdings(holdings)) => self.holdings = Some(holdings),
+            (Effect::RenewAgain, Outcome::Done) => self.set_ends(false),
             (effect, Outcome::Done | Outcome::Missing) => {
+                if matches!(effect, Effect::DeleteNamespace | Effect::DeleteSecrets | Effect::EraseBilling) {
+                    self.holdings = None;
+                }
+                // What was read before is no longer true.
+                if *effect == Effect::StopRenewal {
+                    self.billing = None;
+                }
                 self.done.insert(effect.clone());
             }
         }

@@ -4,7 +4,8 @@ use super::observed::Samples;
 use super::status::{Draft, Summary};
 use super::{Blame, Decision, Effect, Failure, Input, Notice, notices, verification};
 use crate::api::conditions::{
-    API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT,
+    self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW,
+    WELCOME_EMAIL_SENT,
 };
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{PlanConfig, Provisioning, Quota};
@@ -41,7 +42,7 @@ pub fn decide(input: &Input) -> Decision {
     }
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
     if subscription.is_some_and(|s| s.paused) {
-        return Decision::Act(vec![Effect::ResumeCollection]);
+        return Decision::Act(vec![Effect::CollectAnew]);
     }
     complete(input, plan, None)
 }
@@ -55,6 +56,8 @@ pub fn start_over(input: &Input, reason: &str) -> Option<Decision> {
 pub fn begin_again(input: &Input, by: TriggeredBy, reason: &str) -> Decision {
     let mut draft = Draft::new(input);
     draft.status.provisioning = Some(input.fresh_run());
+    // What this run charges is given back by itself if it fails; the condition keeps what was.
+    draft.status.refund = None;
     draft.enter(Phase::Provisioning, EventType::Provision, by, reason);
     verification::show(input, &mut draft);
     draft.summary(Summary::Reconciling, "Provisioning", reason);
@@ -138,18 +141,12 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
     if !input.tenant.noted(&Notice::Welcome) {
         draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::Unknown, "Pending", "The welcome e-mail is next");
     }
-    if crate::api::conditions::is_true(&draft.status.conditions, SLOW) {
+    if conditions::is_true(&draft.status.conditions, SLOW) {
         draft.condition(SLOW, ConditionStatus::False, "Active", "The tenant is Active");
     }
     draft.status.namespace = Some(namespace);
     draft.status.api_key_secret = Some(input.tenant.api_key_secret());
-    draft.status.config = Some(PlanConfig {
-        plan: input.tenant.spec.plan.as_str().into(),
-        limits: plan.limits.clone(),
-        models: plan.models.clone(),
-        features: plan.features.clone(),
-        sample_question: plan.sample_question.clone(),
-    });
+    draft.status.config = Some(PlanConfig::of(input.tenant.plan_in_force(), plan));
     draft.status.quota.get_or_insert(Quota {
         period_start: input.now,
         period_end: input.now.plus(Quota::PERIOD),
@@ -244,7 +241,8 @@ fn fail(draft: &mut Draft, failure: &Failure, message: &str) {
 }
 
 fn plan_missing(input: &Input) -> Decision {
-    let message = format!("Plan {:?} was deleted. Create it again to continue provisioning", input.tenant.spec.plan);
+    let message =
+        format!("Plan {:?} was deleted. Create it again to continue provisioning", input.tenant.plan_in_force());
     let mut draft = Draft::new(input);
     draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
     draft.summary(Summary::Stalled, "PlanNotFound", &message);

@@ -108,14 +108,20 @@ impl<'a> Draft<'a> {
     /// Ready, Reconciling and Stalled in the kstatus way, and the message.
     pub fn summary(&mut self, summary: Summary, reason: &str, message: &str) {
         let flag = |b| if b { ConditionStatus::True } else { ConditionStatus::False };
-        self.condition(READY, flag(summary == Summary::Ready), reason, message);
-        self.condition(RECONCILING, flag(summary == Summary::Reconciling), reason, message);
+        let served = matches!(summary, Summary::Ready | Summary::Changing);
+        self.condition(READY, flag(served), reason, message);
+        let working = matches!(summary, Summary::Reconciling | Summary::Changing);
+        self.condition(RECONCILING, flag(working), reason, message);
         self.condition(STALLED, flag(summary == Summary::Stalled), reason, message);
         self.status.message = Some(message.into());
     }
 
     /// A decision to write the status if it differs from the last one.
-    pub fn changed(self) -> Option<Decision> {
+    pub fn changed(mut self) -> Option<Decision> {
+        // No reason to write by itself: tenants of earlier versions get it with their next status.
+        if self.status != self.input.tenant.status && self.status.phase != Some(Phase::Deleted) {
+            self.status.admin_email.get_or_insert_with(|| self.input.tenant.spec.admin_email.clone());
+        }
         (self.status != self.input.tenant.status).then(|| Decision::Record(Box::new(self.status)))
     }
 }
@@ -132,11 +138,13 @@ fn condition_of(step: &str) -> Option<&'static str> {
     })
 }
 
-/// The one of three that holds.
+/// What people read first.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Summary {
     Ready,
     Reconciling,
+    /// Served, while something is changed.
+    Changing,
     Stalled,
     /// Waits for somebody outside, which is neither progress nor a fault.
     Waiting,

@@ -22,7 +22,7 @@ const fn arrow(from: Phase, to: Phase, event: EventType, when: &'static str) -> 
 }
 
 /// All of them, in the order of a tenant's life.
-pub const TRANSITIONS: [Arrow; 16] = [
+pub const TRANSITIONS: [Arrow; 26] = [
     Arrow { from: None, to: Phase::PendingPayment, event: EventType::Signup, when: "the Tenant was made" },
     arrow(
         Phase::PendingPayment,
@@ -50,6 +50,15 @@ pub const TRANSITIONS: [Arrow; 16] = [
         EventType::Provision,
         "a retry was requested because the Pinecone namespace is missing",
     ),
+    arrow(Phase::Active, Phase::Upgrading, EventType::Upgrade, "spec.plan names a larger plan"),
+    arrow(Phase::Upgrading, Phase::Active, EventType::Activate, CHANGED),
+    arrow(
+        Phase::Active,
+        Phase::Downgrading,
+        EventType::Downgrade,
+        "spec.plan names a smaller plan, and its moment has come",
+    ),
+    arrow(Phase::Downgrading, Phase::Active, EventType::Activate, CHANGED),
     arrow(
         Phase::Active,
         Phase::Suspended,
@@ -61,17 +70,31 @@ pub const TRANSITIONS: [Arrow; 16] = [
     arrow(Phase::PendingPayment, Phase::Deleting, EventType::Delete, DELETED),
     arrow(Phase::Provisioning, Phase::Deleting, EventType::Delete, DELETED),
     arrow(Phase::Active, Phase::Deleting, EventType::Delete, DELETED),
+    arrow(Phase::Upgrading, Phase::Deleting, EventType::Delete, DELETED),
+    arrow(Phase::Downgrading, Phase::Deleting, EventType::Delete, DELETED),
     arrow(Phase::Suspended, Phase::Deleting, EventType::Delete, DELETED),
     arrow(Phase::Failed, Phase::Deleting, EventType::Delete, DELETED),
-    // Only by hand: no decision leads to it in this version.
-    arrow(Phase::Deleted, Phase::Deleting, EventType::Delete, DELETED),
+    arrow(Phase::Deleting, Phase::Active, EventType::Reactivate, "taken back before its data was erased, and paid for"),
+    arrow(
+        Phase::Deleting,
+        Phase::Suspended,
+        EventType::Reactivate,
+        "taken back before its data was erased, and to be paid for",
+    ),
+    arrow(Phase::Deleting, Phase::PendingPayment, EventType::Reactivate, "taken back, and never set up before"),
+    Arrow {
+        from: None,
+        to: Phase::Deleted,
+        event: EventType::Delete,
+        when: "the record of an erased tenant lost its status",
+    },
+    arrow(Phase::Deleting, Phase::Deleted, EventType::Delete, "everything is erased"),
 ];
 
-const DELETED: &str = "the deletion of the object was requested";
+const CHANGED: &str = "the plan is in force, or the one before stays";
+const DELETED: &str = "spec.desired is Deleted, or the object is deleted to erase it";
 
 /// Whether there is such a change.
 pub fn is_known(from: Option<Phase>, to: Phase, event: EventType) -> bool {
-    // A phase that this version never enters may have been written by another one; its objects can be deleted.
-    let foreign = matches!(from, Some(Phase::Upgrading | Phase::Downgrading)) && to == Phase::Deleting;
-    foreign || TRANSITIONS.iter().any(|arrow| arrow.from == from && arrow.to == to && arrow.event == event)
+    TRANSITIONS.iter().any(|arrow| arrow.from == from && arrow.to == to && arrow.event == event)
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 
 use super::Notice;
+use crate::api::tenant::Erasure;
 use crate::api::{
-    self, EMAIL_LABEL, ERASE_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION,
-    MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant, TenantSpec, TenantStatus,
-    Timestamp, UNSUBSCRIBED_ANNOTATION, VERIFIED_ANNOTATION, mail_requests, reached_annotation,
+    self, EMAIL_LABEL, ERASE_ANNOTATION, ERASED_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION,
+    LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant,
+    TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests,
+    reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -64,6 +66,10 @@ pub struct View {
     pub erase: bool,
     /// Whether a deletion leaves everything as it is.
     pub keep_data: bool,
+    /// Why nothing may be erased, where somebody says so.
+    pub legal_hold: Option<String>,
+    /// What was erased, of a tenant that was.
+    pub erasure: Option<Erasure>,
     /// Whether the customer proved to read the present e-mail address.
     pub email_verified: bool,
     /// The e-mails that the customer asked for.
@@ -74,6 +80,8 @@ pub struct View {
     pub asked: bool,
     /// When the customer completed the setup.
     pub completed_at: Option<Timestamp>,
+    /// What it uses of its plan.
+    pub usage: Usage,
     /// Keys of the notices that were sent.
     pub sent: BTreeSet<String>,
     /// The spec.
@@ -102,11 +110,14 @@ impl View {
             force_delete: annotations.get(FORCE_DELETE_ANNOTATION).is_some_and(|v| v == "true"),
             erase: annotations.get(ERASE_ANNOTATION).is_some_and(|id| id == tenant.tenant_id()),
             keep_data: annotations.get(KEEP_DATA_ANNOTATION).is_some_and(|v| v == "true"),
+            legal_hold: annotations.get(LEGAL_HOLD_ANNOTATION).filter(|why| !why.is_empty()).cloned(),
+            erasure: annotations.get(ERASED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
             email_verified: verified.is_some() && verified == address,
             mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),
             unsubscribed: annotations.get(UNSUBSCRIBED_ANNOTATION).is_some_and(|v| v == "true"),
             asked: reached("sample-query") || reached("own-query"),
             completed_at: api::reached_at(tenant, "completed"),
+            usage: Usage::of(tenant),
             sent: annotations
                 .get(SENT_ANNOTATION)
                 .map(|list| list.split(',').filter(|s| !s.is_empty()).map(str::to_owned).collect())
@@ -140,6 +151,11 @@ impl View {
     /// The identity at every provider.
     pub fn tenant_id(&self) -> &str {
         self.spec.tenant_id.as_deref().unwrap_or(&self.uid)
+    }
+
+    /// The name of the plan that is in force.
+    pub fn plan_in_force(&self) -> &str {
+        api::tenant::plan_in_force(&self.spec, Some(&self.status))
     }
 
     /// The tenant's Pinecone namespace.

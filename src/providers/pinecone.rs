@@ -198,6 +198,25 @@ impl Pinecone {
         }
     }
 
+    /// How many vectors the namespace holds; None when there is no such namespace.
+    pub async fn count_vectors(&self, name: &str) -> Result<Option<u64>, ProviderError> {
+        #[derive(Deserialize)]
+        struct Described {
+            #[serde(default)]
+            record_count: Value,
+        }
+        let url = format!("{}/namespaces/{name}", self.host().await?);
+        match self.caller.json::<Described>(|c| self.request(c.get(&url))).await {
+            // A 64-bit number, which JSON made from protobuf writes as text.
+            Ok(described) => {
+                let count = described.record_count;
+                Ok(Some(count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(0)))
+            }
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// The names of all namespaces, read page by page.
     pub async fn namespaces(&self) -> Result<HashSet<String>, ProviderError> {
         #[derive(Deserialize)]

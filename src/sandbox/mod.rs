@@ -172,6 +172,7 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/_sandbox/calls", get(faults::calls))
         .route("/_sandbox/prices", post(stripe::add_prices))
         .route("/_sandbox/clock", post(stripe::forward))
+        .route("/_sandbox/decline", post(stripe::decline))
         .route("/_sandbox/webhooks", post(stripe::webhooks::configure))
         .route("/_sandbox/state", get(stripe::state))
         .route("/_sandbox/pinecone", get(pinecone::state).post(pinecone::configure))

@@ -7,6 +7,7 @@ use crate::api::conditions::{
     API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, READY, SAMPLE_DATA_READY, SLOW,
     WELCOME_EMAIL_SENT, get, is_true,
 };
+use crate::api::tenant::PlanChangeState;
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
 
 /// How far an account is.
@@ -25,6 +26,14 @@ pub struct Progress {
     message: &'static str,
     /// Where to pay, while that is open.
     checkout_url: Option<String>,
+    /// The plan that is asked for, where it is not the one in force.
+    requested_plan: Option<String>,
+    /// When it takes effect, where that is scheduled.
+    #[schema(value_type = Option<String>)]
+    plan_changes_at: Option<Timestamp>,
+    /// When the data of an account that was closed is erased.
+    #[schema(value_type = Option<String>)]
+    erases_at: Option<Timestamp>,
     /// When the trial ends.
     #[schema(value_type = Option<String>)]
     trial_ends_at: Option<Timestamp>,
@@ -151,9 +160,17 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
         (Some(Phase::Failed), _) => {
             "We could not set up your account. Our engineers have been told, and you will not be charged until it works."
         }
+        (Some(Phase::Deleting), _) if status.erasure.is_none() && status.erases_at.is_some() => {
+            "Your account is closed. Until its data is erased you can take it back."
+        }
         (Some(Phase::Deleting), _) => "Your account is being deleted.",
         (Some(Phase::Deleted), _) => "Your account was deleted.",
     }
+}
+
+/// When a scheduled change of plan takes effect.
+pub fn effective_at(status: &TenantStatus) -> Option<Timestamp> {
+    status.plan_change.as_ref().filter(|c| c.state == PlanChangeState::Scheduled)?.effective_at
 }
 
 fn by_admin(status: &TenantStatus) -> bool {
@@ -171,7 +188,10 @@ impl Progress {
         Self {
             tenant_id: tenant.tenant_id().into(),
             company_name: tenant.spec.company_name.clone(),
-            plan: tenant.spec.plan.clone(),
+            plan: tenant.plan_in_force().into(),
+            requested_plan: (tenant.plan_in_force() != tenant.spec.plan).then(|| tenant.spec.plan.clone()),
+            plan_changes_at: effective_at(&status),
+            erases_at: status.erases_at.filter(|_| status.phase == Some(Phase::Deleting) && status.erasure.is_none()),
             phase: status.phase,
             message: sentence(&status),
             steps: steps(&status),

@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::api::plan::{Limits, Models};
 use crate::api::tenant::{Chunking, PlanConfig, Quota};
-use crate::api::{MILESTONES, Phase, Tenant, Timestamp, reached_at};
+use crate::api::{ERASE_ANNOTATION, MILESTONES, Phase, Tenant, Timestamp, reached_at};
 use crate::operator_keys::IdentityKey;
 
 /// A tenant, as far as its requests depend on it.
@@ -38,6 +38,8 @@ pub struct Served {
     pub reached: Vec<&'static str>,
     /// The generation of its API key, and since when that one is in force.
     pub key: (u32, Option<Timestamp>),
+    /// Whether its object is gone without the wish to erase it. It is served on, as it was.
+    pub orphaned: bool,
 }
 
 impl Served {
@@ -63,6 +65,7 @@ impl Served {
                 status.and_then(|s| s.api_key_generation).unwrap_or(tenant.spec.api_key_generation),
                 status.and_then(|s| s.api_key_created_at),
             ),
+            orphaned: false,
         })
     }
 }
@@ -93,14 +96,36 @@ struct Known {
 
 impl Known {
     fn put(&mut self, served: Served) {
-        // Of two that prove the same id, the first one stays until it goes.
+        // Of two that prove the same id, the first one stays until it goes. One whose object is gone stays until the object
+        // that takes its place, from a backup or by `recover`, is set up.
         if let Some(there) = self.by_id.get(&served.id)
             && there.uid != served.uid
         {
-            return;
+            if !there.orphaned || matches!(served.phase, None | Some(Phase::PendingPayment | Phase::Provisioning)) {
+                return;
+            }
+            let uid = there.uid.clone();
+            self.ids.remove(&uid);
         }
         self.ids.insert(served.uid.clone(), served.id.clone());
         self.by_id.insert(served.id.clone(), served.into());
+    }
+
+    /// Its object is gone. Whoever was served is served on, unless the deletion was meant to erase the customer.
+    fn lose(&mut self, uid: &str, erased: bool) {
+        let there = self.ids.get(uid).and_then(|id| self.by_id.get(id));
+        match there {
+            Some(there) if !erased && there.phase.is_some_and(Phase::is_served) => {
+                let orphan = Served { orphaned: true, ..(**there).clone() };
+                tracing::warn!(
+                    tenant = orphan.name,
+                    id = orphan.id,
+                    "the Tenant is gone, and its customer is served on"
+                );
+                self.by_id.insert(orphan.id.clone(), orphan.into());
+            }
+            _ => self.remove(uid),
+        }
     }
 
     fn remove(&mut self, uid: &str) {
@@ -164,7 +189,7 @@ impl Directory {
                 Ok(Event::InitDone) => {
                     let there: std::collections::HashSet<_> = listed.iter().collect();
                     for gone in before.iter().filter(|uid| !there.contains(uid)) {
-                        known.remove(gone);
+                        known.lose(gone, false);
                     }
                     before = std::mem::take(&mut listed);
                     if std::mem::take(&mut first) {
@@ -175,7 +200,10 @@ impl Directory {
                     before.extend(tenant.uid().filter(|uid| !known.ids.contains_key(uid)));
                     apply(&mut known, &tenant, &identity);
                 }
-                Ok(Event::Delete(tenant)) => known.remove(&tenant.uid().unwrap_or_default()),
+                Ok(Event::Delete(tenant)) => {
+                    let erased = tenant.annotations().get(ERASE_ANNOTATION).is_some_and(|id| id == tenant.tenant_id());
+                    known.lose(&tenant.uid().unwrap_or_default(), erased);
+                }
                 Err(error) => tracing::warn!(%error, "the watch of Tenants broke off; it goes on by itself"),
             }
         }
@@ -205,6 +233,7 @@ mod tests {
             chunking: Chunking::default(),
             reached: Vec::new(),
             key: (1, None),
+            orphaned: false,
         }
     }
 
@@ -219,5 +248,24 @@ mod tests {
         known.remove("a");
         known.put(served("b", "id"));
         assert_eq!(known.by_id["id"].uid, "b");
+    }
+
+    #[test]
+    fn whoever_loses_the_object_by_accident_is_served_on_until_another_takes_its_place() {
+        let mut known = Known::default();
+        known.put(served("a", "id"));
+        known.lose("a", false);
+        assert!(known.by_id["id"].orphaned);
+        known.put(Served { phase: Some(Phase::Provisioning), ..served("b", "id") });
+        assert_eq!(known.by_id["id"].uid, "a", "the new one is not set up yet");
+        known.put(served("b", "id"));
+        assert_eq!((known.by_id["id"].uid.as_str(), known.by_id["id"].orphaned), ("b", false));
+        known.lose("a", false);
+        assert_eq!(known.by_id["id"].uid, "b", "a late word of the old one");
+        known.lose("b", true);
+        assert!(known.by_id.is_empty(), "erased");
+        known.put(Served { phase: Some(Phase::Suspended), ..served("c", "id") });
+        known.lose("c", false);
+        assert!(known.by_id.is_empty(), "it was not served before");
     }
 }

@@ -18,7 +18,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::api::{documents, keys, query, usage};
-use super::{App, links, openapi, pages, problem, setup, signup, tenant, track, webhooks};
+use super::{App, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, track, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -45,6 +45,9 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(setup::sample_query))
         .routes(routes!(setup::complete))
         .routes(routes!(setup::skip))
+        .routes(routes!(plan::change))
+        .routes(routes!(leaving::delete))
+        .routes(routes!(leaving::reactivate))
         .routes(routes!(track::track))
         .routes(routes!(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
         .routes(routes!(tenant::events))
@@ -81,6 +84,9 @@ fn site() -> Router<Arc<App>> {
         .route("/unsubscribe", get(pages::links::unsubscribe).post(pages::links::unsubscribe_submit))
         .route("/account/verify-email", post(pages::links::resend))
         .route("/account/billing", post(pages::account::billing))
+        .route("/account/plan", get(pages::plan::show).post(pages::plan::change))
+        .route("/account/close", get(pages::leaving::show).post(pages::leaving::close))
+        .route("/account/reactivate", post(pages::leaving::reactivate))
         .route("/account/retry", post(pages::account::retry))
         .route("/account", get(pages::account::show))
         .route("/account/events", get(pages::account::events))

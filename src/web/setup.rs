@@ -124,10 +124,10 @@ impl App {
         Ok((tenant, served))
     }
 
-    /// What is served of a tenant: nothing unless it is Active and proven to be who it says it is.
+    /// What is served of a tenant: nothing unless it is in service and proven to be who it says it is.
     pub fn served(&self, tenant: &Tenant) -> Option<Served> {
-        let active = tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Active);
-        Served::of(tenant, &self.identity).filter(|_| active)
+        let served = tenant.status.as_ref().and_then(|s| s.phase).is_some_and(Phase::is_served);
+        Served::of(tenant, &self.identity).filter(|_| served)
     }
 }
 

@@ -204,7 +204,7 @@ pub async fn enroll(
     app.admit_address(&email).await?;
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());
     for_sale(app, &plan).await?;
-    let (hash, name) = (app.identity.email_hash(&email), app.signup_name(&email));
+    let (hash, name) = (app.identity.email_hash(&email), app.signup_name(&email).await?);
     let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}"));
     if app.tenants().list_metadata(&same_address).await?.items.iter().any(|t| t.name_any() != name) {
         // As slow as a wrong password, so that nobody learns which of the two it was.
@@ -230,11 +230,38 @@ pub async fn enroll(
 }
 
 impl App {
-    /// The name of the Tenant that signs up with this address: the API server lets nobody make it twice.
-    pub fn signup_name(&self, email: &str) -> String {
-        format!("t-{}", self.identity.email_hash(email))
+    /// The name of the Tenant that signs up with this address: the API server lets nobody make it twice. Whoever was erased
+    /// may come back, as somebody new with the next name, and so may whoever gets an address that another customer gave up;
+    /// all replicas count alike.
+    pub async fn signup_name(&self, email: &str) -> Result<String, Problem> {
+        let hash = self.identity.email_hash(email);
+        let first = format!("t-{hash}");
+        let mut name = first.clone();
+        for n in 2..RETURNS {
+            let Some(there) = self.tenants().get_opt(&name).await? else { return Ok(name) };
+            let erased = there.status.as_ref().and_then(|s| s.phase) == Some(Phase::Deleted);
+            if !erased && there.labels().get(EMAIL_LABEL).is_none_or(|label| *label == hash) {
+                return Ok(name);
+            }
+            name = format!("{first}-{n}");
+        }
+        Err(taken())
+    }
+
+    /// The customer of this address: the one who signed up with it, or whose address was changed to it.
+    pub async fn by_email(&self, email: &str) -> Result<Option<Tenant>, Problem> {
+        let hash = self.identity.email_hash(email);
+        if let Some(tenant) = self.tenants().get_opt(&self.signup_name(email).await?).await? {
+            return Ok(Some(tenant));
+        }
+        let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}")).limit(2);
+        let moved = self.tenants().list(&same_address).await?.items;
+        Ok(moved.into_iter().find(|t| t.spec.login.is_some()))
     }
 }
+
+/// How often somebody can be erased and sign up again.
+const RETURNS: u32 = 50;
 
 /// Who signed up, and by which request.
 struct Record {

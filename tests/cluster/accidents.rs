@@ -1,9 +1,11 @@
 //! Deleting objects is not the wish to erase customers.
 
-use serde_json::Value;
+use futures::StreamExt;
+use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant};
 
+use crate::questions::Questions;
 use crate::support::{World, said};
 
 /// Calls that take something from a customer.
@@ -119,4 +121,90 @@ async fn a_wrong_annotation_is_no_intent_and_an_unpaid_signup_leaves_nothing_beh
     let stripe = world.sandbox_get("/_sandbox/state").await;
     let open = stripe["checkout.session"].as_array().into_iter().flatten().filter(|s| s["status"] == "open").count();
     assert_eq!(open, 0, "nobody can pay for it any more: {stripe}");
+}
+
+/// Many customers, and somebody deletes their definition: past every admission check, and every object with
+/// it. Nothing is taken from anybody, and without a backup everybody comes back with the same id, key and subscription.
+/// `CUSTOMERS=1000` tries it with so many.
+#[tokio::test(flavor = "multi_thread")]
+async fn all_customers_survive_the_deletion_of_their_definition() {
+    let customers = std::env::var("CUSTOMERS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
+    let mut world = World::apart("many-lost").await;
+    // So much work at once is not to cost the lease on a slow machine.
+    world.controller_args(&["--concurrency=32", "--lease-duration=15"]);
+    world.start_controller();
+    let names: Vec<_> = (0..customers).map(|n| format!("tenant-{n:04}")).collect();
+    world.start_web(&[]);
+    let world = &world;
+    let each = async |what: &str, work: fn(&World, String) -> futures::future::BoxFuture<'_, ()>| {
+        let started = std::time::Instant::now();
+        let all = futures::stream::iter(names.iter().cloned().map(|name| work(world, name)));
+        all.buffer_unordered(32).collect::<()>().await;
+        println!("{what}: {:.1} s", started.elapsed().as_secs_f64());
+    };
+    each("made", |world, name| Box::pin(async move { drop(world.create(&name, "paid", BillingMode::Stripe).await) }))
+        .await;
+    each("paid", |world, name| Box::pin(async move { world.pay(&name).await })).await;
+    each("Active", |world, name| Box::pin(async move { drop(world.wait_phase(&name, Phase::Active).await) })).await;
+    let facts = async || {
+        let all = world.tenants().list(&Default::default()).await.expect("listed").items;
+        let fact = |t: Tenant| (t.metadata.name, t.spec.tenant_id, json!(t.spec.billing.stripe), t.spec.admin_email);
+        all.into_iter().map(fact).collect::<Vec<_>>()
+    };
+    let before = facts().await;
+    let mut keys = Vec::new();
+    for name in names.iter().step_by(100) {
+        keys.push((name, world.api_key(name).await));
+    }
+    let questions = Questions::begin(world, &names[0]).await;
+    questions.more(world, 5).await;
+    let started = std::time::Instant::now();
+    let deleted = world.kubectl(&["delete", "crd", "tenants.tenant-operator.dev", "--timeout=400s"]);
+    assert!(deleted.status.success(), "{}", said(&deleted));
+    println!("deleted: {:.1} s", started.elapsed().as_secs_f64());
+    assert_eq!(losses(world).await, Vec::<Value>::new(), "nothing is taken from anybody");
+    // No garbage collector runs here; a cluster's takes the Secrets that the objects owned.
+    world
+        .secrets()
+        .delete_collection(&Default::default(), &kube::api::ListParams::default().labels("tenant-operator.dev/tenant"))
+        .await
+        .expect("deleted");
+    let applied = world.kubectl(&["apply", "--server-side", "-f", &format!("{}/crds", crate::support::ROOT)]);
+    assert!(applied.status.success(), "{}", said(&applied));
+    let recover = |args: &[&str]| {
+        let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
+        tokio::task::block_in_place(|| world.command("recover").args(args).output()).expect("it runs")
+    };
+    world
+        .until("the definition is served again", async || world.tenants().list(&Default::default()).await.is_ok())
+        .await;
+    let dry = recover(&[]);
+    assert!(said(&dry).contains(&format!("{customers} Tenants would be made")), "{}", said(&dry));
+    assert_eq!(facts().await.len(), 0, "and none was");
+    let started = std::time::Instant::now();
+    let made = recover(&["--apply"]);
+    assert!(said(&made).contains(&format!("{customers} Tenants made")), "{}", said(&made));
+    each("Active again", |world, name| Box::pin(async move { drop(world.wait_phase(&name, Phase::Active).await) }))
+        .await;
+    println!("recovered in {:.1} s", started.elapsed().as_secs_f64());
+    questions.more(world, 5).await;
+    // From before the deletion until after the recovery, not one failed.
+    questions.end().await;
+    let mut after = facts().await;
+    after.sort_by(|a, b| a.0.cmp(&b.0));
+    assert_eq!(after, before, "the same ids, customers and subscriptions");
+    for (name, key) in keys {
+        assert_eq!(world.api_key(name).await, key, "the same key");
+    }
+    assert_eq!(losses(world).await, Vec::<Value>::new());
+    let (stripe, pinecone) =
+        (world.sandbox_get("/_sandbox/state").await, world.sandbox_get("/_sandbox/pinecone").await);
+    let count = |kind: &str| stripe[kind].as_array().map(Vec::len);
+    assert_eq!(
+        (count("customer"), count("subscription"), count("invoice")),
+        (Some(customers), Some(customers), Some(customers))
+    );
+    assert_eq!(pinecone["created"], customers, "no namespace twice");
+    let nothing = recover(&[]);
+    assert!(said(&nothing).contains("0 Tenants would be made"), "{}", said(&nothing));
 }

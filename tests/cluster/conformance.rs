@@ -12,7 +12,7 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use serde_json::{Value, json};
 use tenant_operator::api::Phase;
-use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::tenant::{BillingMode, PlanChangeState};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -91,6 +91,28 @@ async fn every_request() -> Vec<Value> {
     world.wait_true("acme", "Refunded").await;
     world.annotate("acme", tenant_operator::api::RETRY_ANNOTATION, "again").await;
     world.wait_true("acme", "WelcomeEmailSent").await;
+    for (plan, state) in [("pro", PlanChangeState::Applied), ("paid", PlanChangeState::Scheduled)] {
+        let patch = kube::api::Patch::Merge(json!({"spec": {"plan": plan}}));
+        world.tenants().patch("acme", &Default::default(), &patch).await.expect("patched");
+        let there = |c: &tenant_operator::api::tenant::PlanChange| &*c.plan == plan && c.state == state;
+        world.wait("acme", "on another plan", |s| s.plan_change.as_ref().is_some_and(there)).await;
+    }
+    let desire = async |desired: &str| {
+        let patch = kube::api::Patch::Merge(json!({"spec": {"desired": desired}}));
+        world.tenants().patch("leaver", &Default::default(), &patch).await.expect("patched");
+    };
+    world.create("leaver", "paid", BillingMode::Stripe).await;
+    world.pay("leaver").await;
+    world.wait_true("leaver", "WelcomeEmailSent").await;
+    desire("Deleted").await;
+    world.wait_true("leaver", "RenewalStopped").await;
+    desire("Active").await;
+    world.wait_phase("leaver", Phase::Active).await;
+    desire("Deleted").await;
+    world.wait_true("leaver", "RenewalStopped").await;
+    let due = kube::api::Patch::Merge(json!({"status": {"erasesAt": "2026-01-01T00:00:00Z"}}));
+    world.tenants().patch_status("leaver", &Default::default(), &due).await.expect("patched");
+    world.wait_phase("leaver", Phase::Deleted).await;
     world.create("trial", "starter", BillingMode::Stripe).await;
     world.wait("trial", "waiting", |s| s.checkout.is_some()).await;
     world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
@@ -107,7 +129,8 @@ async fn every_request() -> Vec<Value> {
     }
     // Whatever it finds.
     let preflight = tokio::task::block_in_place(|| world.command("preflight").arg("stripe").output());
-    assert!(said(&preflight.expect("it runs")).contains("√ a subscription can be made and cancelled"));
+    let preflight = said(&preflight.expect("it runs"));
+    assert!(preflight.contains("√ a subscription can be made and cancelled"), "{preflight}");
     let log = world.sandbox_get("/_sandbox/requests").await;
     let ours = |r: &&Value| r["provider"] == "stripe" && r["path"].as_str().is_some_and(|p| p.starts_with("/v1/"));
     log.as_array().into_iter().flatten().filter(ours).cloned().collect()

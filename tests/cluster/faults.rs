@@ -111,7 +111,37 @@ async fn what_was_paid_is_refunded_once_and_a_retry_starts_over() {
     let stripe = world.sandbox_get("/_sandbox/state").await;
     assert!(stripe["subscription"][0]["pause_collection"].is_null(), "{stripe}");
     assert_eq!(stripe["refund"].as_array().map(Vec::len), Some(1));
-    world.assert_one_of_each("acme").await;
+    // Who got the money back has paid for nothing: a new period began, and was charged.
+    let paid: Vec<_> = stripe["invoice"].as_array().into_iter().flatten().map(|i| i["amount_paid"].clone()).collect();
+    assert_eq!(paid, [4900, 4900], "{stripe}");
+    for kind in ["customer", "subscription"] {
+        assert_eq!(stripe[kind].as_array().map(Vec::len), Some(1), "{kind}: {stripe}");
+    }
+    assert_eq!(world.sandbox_get("/_sandbox/pinecone").await["created"], 1);
+    world.assert_transitions("acme").await;
+}
+
+#[tokio::test]
+async fn a_card_that_is_declined_after_a_refund_is_served_nothing_and_charged_nothing() {
+    let world = World::start("refund-declined").await;
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 1})).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.wait_true("acme", "Refunded").await;
+    let method = world.sandbox_get("/_sandbox/state").await["payment_method"][0]["id"].clone();
+    world.sandbox_post("/_sandbox/decline", json!({"payment_method": method})).await;
+    world.annotate("acme", RETRY_ANNOTATION, "again").await;
+    let again = |s: &TenantStatus| s.transitions.len() > 4 && s.phase == Some(Phase::Failed) && s.refund.is_some();
+    let status = world.wait("acme", "Failed again", again).await;
+    let run = status.provisioning.expect("attempts");
+    assert_eq!((run.failed_step.as_deref(), run.attempts), (Some("Billing"), 1));
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert!(stripe["subscription"][0]["pause_collection"].is_object(), "{stripe}");
+    assert_eq!(stripe["invoice"].as_array().map(Vec::len), Some(1), "{stripe}");
+    world.sandbox_post("/_sandbox/decline", json!({"payment_method": method, "declined": false})).await;
+    world.annotate("acme", RETRY_ANNOTATION, "once more").await;
+    world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(world.sandbox_get("/_sandbox/state").await["refund"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]

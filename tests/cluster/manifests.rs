@@ -93,8 +93,8 @@ async fn bad_manifests_get_messages_that_a_person_understands() {
         &world.namespace,
         "--type=merge",
         "-p",
-        r#"{"spec":{"plan":"pro"}}"#,
+        r#"{"spec":{"billing":{"mode":"Stripe"}}}"#,
     ])
     .await;
-    assert!(said(&output).contains("plan cannot be changed"), "{}", said(&output));
+    assert!(said(&output).contains("billing.mode cannot be changed"), "{}", said(&output));
 }

@@ -8,6 +8,7 @@ use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL, TenantStatus};
 
 use crate::support::World;
+use crate::visitor::Visitor;
 
 /// A plan without sample documents.
 pub async fn create_plan(plans: &Api<Plan>, name: &str) {
@@ -150,6 +151,30 @@ async fn a_new_address_is_found_by_its_own_label() {
     }
     assert_eq!(world.status("acme").await.phase, Some(Phase::Active));
     assert_eq!(world.mails("welcome").await, 1, "no second welcome to the new address");
+}
+
+/// At Stripe, at log-in, in e-mails; the address before hears of it, and may sign up as somebody else.
+#[tokio::test]
+async fn a_changed_address_is_followed_everywhere() {
+    let mut world = World::start("moved").await;
+    world.start_web(&[]);
+    let mut ada = Visitor::new(&world);
+    let name = ada.sign_up("ada@example.com", "Acme").await;
+    world.pay(&name).await;
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    let edit = Patch::Merge(json!({"spec": {"adminEmail": "grace@example.com"}}));
+    world.tenants().patch(&name, &PatchParams::default(), &edit).await.expect("edited");
+    world.wait(&name, "followed", |s| s.admin_email.as_deref() == Some("grace@example.com")).await;
+    world.mail_links("ada@example.com", "The e-mail address of your").await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(stripe["customer"][0]["email"], "grace@example.com", "{stripe}");
+    let log_in = async |email: &str| Visitor::new(&world).log_in(email, crate::visitor::PASSWORD).await;
+    assert_eq!((log_in("grace@example.com").await, log_in("ada@example.com").await), (303, 401));
+    let mut other = Visitor::new(&world);
+    assert_eq!(other.sign_up("ada@example.com", "Another").await, format!("{name}-2"));
+    assert_eq!(world.mails("address-changed").await, 1);
+    let taken = Visitor::new(&world).try_sign_up("grace@example.com").await;
+    assert_ne!(taken, 303, "an address belongs to one customer");
 }
 
 #[tokio::test]

@@ -201,13 +201,6 @@ async fn a_signup_resumed_with_another_plan_buys_that_plan() {
     assert_eq!(stripe["subscription"][0]["items"]["data"][0]["price"]["id"], "price_pro_monthly", "{stripe}");
     assert_eq!(world.status(&name(&again)).await.config.expect("a config").plan, "pro");
     world.assert_one_of_each(&name(&again)).await;
-    // Afterwards the plan stands.
-    let error = world
-        .tenants()
-        .patch(&name(&again), &Default::default(), &kube::api::Patch::Merge(json!({"spec": {"plan": "starter"}})))
-        .await
-        .expect_err("refused");
-    assert!(error.to_string().contains("cannot be changed after the payment"), "{error}");
 }
 
 #[tokio::test]

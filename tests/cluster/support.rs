@@ -39,6 +39,21 @@ spec:
   trialDays: 0
   sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
 ";
+/// Plans of every size, known to every world: what they cost in cents, the documents they hold, and what else they say.
+const SIZES: [(&str, i64, i64, &str); 4] = [
+    ("tiny", 100, 1, "downgrades: Immediately"),
+    ("small", 900, 1, ""),
+    ("middle", 4900, 10, ""),
+    ("large", 19_900, 100, ""),
+];
+
+fn plan_of_size((size, amount, documents, extra): (&str, i64, i64, &str)) -> String {
+    format!(
+        "apiVersion: tenant-operator.dev/v1alpha1\nkind: Plan\nmetadata: {{name: {size}}}\nspec:\n  stripePriceId: price_{size}\n  \
+         monthlyPrice: {{amount: {amount}}}\n  trialDays: 0\n  limits: {{documents: {documents}, queriesPerMonth: {amount}}}\n  \
+         {extra}\n  sampleDocuments: [{{id: sample_1, text: RAG means retrieval-augmented generation.}}]\n"
+    )
+}
 
 /// The control plane. It ends with the test process, which holds its standard input.
 pub struct ControlPlane {
@@ -50,11 +65,14 @@ pub struct ControlPlane {
 
 pub fn control_plane() -> &'static ControlPlane {
     static PLANE: OnceLock<ControlPlane> = OnceLock::new();
-    PLANE.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("tenant-operator-test-{}", std::process::id()));
+    PLANE.get_or_init(|| ControlPlane::start(&folder("test")))
+}
+
+impl ControlPlane {
+    fn start(folder: &std::path::Path) -> Self {
         let mut child = Command::new(BINARY)
             .args(["dev", "--cluster-only", "--folder"])
-            .arg(&folder)
+            .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -71,24 +89,33 @@ pub fn control_plane() -> &'static ControlPlane {
             }
         }
         let kubeconfig = kubeconfig.expect("the control plane is ready");
-        ControlPlane { kubeconfig, kubectl, _child: child, _stdin: stdin }
-    })
+        Self { kubeconfig, kubectl, _child: child, _stdin: stdin }
+    }
+
+    async fn client(&self) -> Client {
+        let config = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
+        let config =
+            kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a config");
+        Client::try_from(config).expect("a client")
+    }
+}
+
+/// Definitions and plans.
+async fn define(client: &Client) {
+    apply_crds(client).await.expect("the definitions apply");
+    apply_yaml(client, PLANS).await.expect("the plans apply");
+    apply_yaml(client, PAID_PLAN).await.expect("the plan applies");
+    for size in SIZES {
+        apply_yaml(client, &plan_of_size(size)).await.expect("the plan applies");
+    }
 }
 
 pub async fn client() -> Client {
     static DEFINED: OnceCell<()> = OnceCell::const_new();
     install_crypto();
     let plane = tokio::task::spawn_blocking(control_plane).await.expect("the control plane starts");
-    let config = Kubeconfig::read_from(&plane.kubeconfig).expect("a kubeconfig");
-    let config = kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a config");
-    let client = Client::try_from(config).expect("a client");
-    DEFINED
-        .get_or_init(|| async {
-            apply_crds(&client).await.expect("the definitions apply");
-            apply_yaml(&client, PLANS).await.expect("the plans apply");
-            apply_yaml(&client, PAID_PLAN).await.expect("the plan applies");
-        })
-        .await;
+    let client = plane.client().await;
+    DEFINED.get_or_init(|| define(&client)).await;
     client
 }
 
@@ -172,6 +199,8 @@ pub struct World {
     args: Vec<String>,
     environment: Vec<(String, String)>,
     kubeconfig: PathBuf,
+    /// A control plane of its own, where what happens to it would hurt others.
+    plane: Option<ControlPlane>,
 }
 
 impl World {
@@ -192,8 +221,32 @@ impl World {
     }
 
     pub async fn without_controller(name: &str) -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
         let client = client().await;
+        Self::in_cluster(name, client, control_plane().kubeconfig.clone(), None).await
+    }
+
+    /// With a control plane of its own.
+    pub async fn apart(name: &str) -> Self {
+        install_crypto();
+        let there = folder(name);
+        let plane =
+            tokio::task::spawn_blocking(move || ControlPlane::start(&there)).await.expect("the control plane starts");
+        let client = plane.client().await;
+        define(&client).await;
+        let kubeconfig = plane.kubeconfig.clone();
+        Self::in_cluster(name, client, kubeconfig, Some(plane)).await
+    }
+
+    /// Runs kubectl.
+    pub fn kubectl(&self, args: &[&str]) -> Output {
+        let plane = self.plane.as_ref().unwrap_or_else(|| control_plane());
+        let mut command = Command::new(&plane.kubectl);
+        tokio::task::block_in_place(|| command.arg("--kubeconfig").arg(&self.kubeconfig).args(args).output())
+            .expect("kubectl runs")
+    }
+
+    async fn in_cluster(name: &str, client: Client, kubeconfig: PathBuf, plane: Option<ControlPlane>) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
         let namespace = format!("{name}-{}", COUNT.fetch_add(1, Ordering::Relaxed));
         let object = Namespace {
             metadata: ObjectMeta { name: Some(namespace.clone()), ..ObjectMeta::default() },
@@ -217,6 +270,9 @@ impl World {
         .expect("a sandbox");
         for (price, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19_900), ("price_paid", 4900)] {
             sandbox.add_price(price, amount, "usd");
+        }
+        for (size, amount, ..) in SIZES {
+            sandbox.add_price(&format!("price_{size}"), amount, "usd");
         }
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -244,7 +300,8 @@ impl World {
             web_processes: Vec::new(),
             args: args.map(String::from).to_vec(),
             environment: Vec::new(),
-            kubeconfig: control_plane().kubeconfig.clone(),
+            kubeconfig,
+            plane,
         }
     }
 

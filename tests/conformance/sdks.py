@@ -108,6 +108,52 @@ def pay(session, card):
     return post(session.url, f"card={card}", "application/x-www-form-urlencoded")
 
 
+def check_proration(client, product, price, moving, bad):
+    """Another price in the middle of a period: charged now, on the next invoice, credited, or not at all."""
+    dear = client.v1.prices.create(
+        {"product": product, "unit_amount": 4500, "currency": "usd", "recurring": {"interval": "month"}}
+    )
+    subscription = client.v1.subscriptions.retrieve(moving)
+    customer = subscription.customer
+    item = subscription["items"].data[0].id
+    amounts = lambda: sorted(i.amount_paid for i in client.v1.invoices.list({"subscription": moving}).data)
+
+    def switch(price, **how):
+        changed = client.v1.subscriptions.update(moving, {"items": [{"id": item, "price": price}], **how})
+        assert changed["items"].data[0].price.id == price and changed["items"].data[0].id == item
+        return changed
+
+    switch(dear.id, proration_behavior="none")
+    assert amounts() == [0, 1500], "nothing is charged"
+    switch(price, proration_behavior="none")
+    switch(dear.id, proration_behavior="always_invoice", payment_behavior="error_if_incomplete", metadata={"plan": "dear"})
+    # One day of 30 has passed: (4500 - 1500) * 29 / 30.
+    charged = amounts()[-1]
+    assert len(amounts()) == 3 and abs(charged - 2900) <= 1, amounts()
+    switch(dear.id, proration_behavior="always_invoice", payment_behavior="error_if_incomplete")
+    assert len(amounts()) == 3, "the same price again charges nothing"
+    newest = client.v1.invoices.list({"subscription": moving}).data[0]
+    lines = [line.amount for line in newest.lines.data]
+    assert len(lines) == 2 and lines[0] < 0 < lines[1] and sum(lines) == newest.total == charged, lines
+    switch(price, proration_behavior="always_invoice")
+    balance = client.v1.customers.retrieve(customer).balance
+    assert abs(balance + 2900) <= 1, "what was paid too much is credit"
+    owing = client.v1.subscriptions.retrieve(bad)
+    try:
+        client.v1.subscriptions.update(
+            bad,
+            {
+                "items": [{"id": owing["items"].data[0].id, "price": dear.id}],
+                "proration_behavior": "always_invoice",
+                "payment_behavior": "error_if_incomplete",
+            },
+        )
+        raise AssertionError("a declined card paid")
+    except stripe.CardError as error:
+        assert error.code == "card_declined" and error.http_status == 402
+    assert client.v1.subscriptions.retrieve(bad)["items"].data[0].price.id == price, "and nothing was changed"
+
+
 def check_stripe_clock():
     """A trial that ends, a month that passes, and a card that is declined when it is charged."""
     client = stripe.StripeClient("sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]})
@@ -139,6 +185,7 @@ def check_stripe_clock():
         return client.v1.checkout.sessions.retrieve(session.id).subscription
 
     good, bad = subscribe("good@example.com", "4242424242424242"), subscribe("bad@example.com", "4000000000000341")
+    moving = subscribe("moving@example.com", "4242424242424242")
     paid = lambda id: sorted(i.amount_paid for i in client.v1.invoices.list({"subscription": id}).data)
     status = lambda id: client.v1.subscriptions.retrieve(id).status
     advance(13)
@@ -146,6 +193,7 @@ def check_stripe_clock():
     advance(15)
     assert (status(good), paid(good)) == ("active", [0, 1500])
     assert (status(bad), paid(bad)) == ("past_due", [0, 0])
+    check_proration(client, product.id, price.id, moving, bad)
     # The customer enters another card in the portal: what is open is collected.
     customer = client.v1.subscriptions.retrieve(bad).customer
     portal = client.v1.billing_portal.sessions.create({"customer": customer, "return_url": "https://example.com/back"})

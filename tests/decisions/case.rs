@@ -19,7 +19,10 @@ pub const NOW: i64 = 1_000_000;
 #[derive(Clone)]
 pub struct Case {
     pub view: View,
+    /// The plan that is in force.
     pub plan: Option<PlanSpec>,
+    /// The plan that the spec names, where it is another one.
+    pub wanted: Option<PlanSpec>,
     pub observed: Observed,
     pub policy: Policy,
 }
@@ -31,6 +34,9 @@ pub fn plan() -> PlanSpec {
         monthly_price: Money { amount: 4900, currency: "usd".into() },
         trial_days: 14,
         limit_changes: LimitChanges::default(),
+        upgrades: Default::default(),
+        downgrades: Default::default(),
+        retention_days: 30,
         limits: Limits::default(),
         features: Vec::new(),
         models: Models::default(),
@@ -99,16 +105,19 @@ impl Case {
             force_delete: false,
             erase: true,
             keep_data: false,
+            legal_hold: None,
+            erasure: None,
             email_verified: false,
             mail_requests: Vec::new(),
             unsubscribed: false,
             asked: false,
             completed_at: None,
+            usage: Default::default(),
             sent: BTreeSet::new(),
             spec,
             status,
         };
-        Self { view, plan: Some(plan()), observed: Observed::default(), policy: Policy::default() }
+        Self { view, plan: Some(plan()), wanted: None, observed: Observed::default(), policy: Policy::default() }
     }
 
     pub fn manual(mut self, approved: bool) -> Self {
@@ -139,7 +148,8 @@ impl Case {
 
     pub fn decide(&self) -> Decision {
         let (tenant, plan, observed, policy) = (&self.view, self.plan.as_ref(), &self.observed, &self.policy);
-        decide(&Input { tenant, plan, observed, now: Timestamp::from_second(NOW), policy })
+        let wanted = if tenant.spec.plan == tenant.plan_in_force() { plan } else { self.wanted.as_ref() };
+        decide(&Input { tenant, plan, wanted, observed, now: Timestamp::from_second(NOW), policy })
     }
 
     /// The effects that are wanted now.
@@ -165,6 +175,22 @@ impl Case {
         self.view.status = status;
         self.decide()
     }
+
+    /// The phase that is written now, if a status is.
+    pub fn decide_phase(&self) -> Option<Phase> {
+        match self.decide() {
+            Decision::Record(status) => status.phase,
+            _ => None,
+        }
+    }
+
+    /// What is decided in the end, where a status may be written first.
+    pub fn after_record_or_wait(&self) -> Decision {
+        match self.decide() {
+            Decision::Record(_) => self.clone().after_record(),
+            other => other,
+        }
+    }
 }
 
 pub fn subscription(status: &str) -> ObservedSubscription {
@@ -175,6 +201,9 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         paused: false,
         trial_ends_at: Some(Timestamp::from_second(NOW + 14 * 24 * 3600)),
         plan: Some("starter".into()),
+        price: Some("price_1".into()),
+        ends: false,
+        period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
     }
 }
 

@@ -46,7 +46,7 @@ fn what_this_pass_paused_it_resumes_for_a_retry_that_came_meanwhile() {
     case.view.retry_token = Some("2".into());
     case.view.status = case.recorded();
     (case.observed.api_key, case.observed.namespace, case.observed.samples) = (Some(true), true, Samples::Seen);
-    assert_eq!(case.effects(), [Effect::ResumeCollection]);
+    assert_eq!(case.effects(), [Effect::CollectAnew]);
 }
 
 #[test]
@@ -120,5 +120,5 @@ fn a_new_value_of_the_annotation_starts_over_and_an_old_one_does_not() {
     assert_eq!(status.transitions.last().expect("one").triggered_by, TriggeredBy::Admin);
     case.view.status = status;
     case.view.status.phase = Some(Phase::Failed);
-    assert_eq!(case.effects().len(), 2, "the same value is answered once");
+    assert_eq!(case.effects(), [Effect::Notify(Notice::FailedAlert("2".into()))], "the same value is answered once");
 }

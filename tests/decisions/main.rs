@@ -1,12 +1,15 @@
 //! What `lifecycle::decide` answers to each phase and observation: one file a phase, and a sweep over all of them.
 
 mod active;
+mod address;
 mod case;
 mod deleting;
 mod dunning;
 mod failed;
 mod identity;
+mod leaving;
 mod pending_payment;
+mod plan_change;
 mod provisioning;
 mod sweep;
 mod verification;

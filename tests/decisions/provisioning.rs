@@ -54,9 +54,18 @@ fn all_done_is_active_with_what_the_plan_gives() {
 fn collection_that_a_failure_paused_is_resumed_before_active() {
     let mut case = done();
     case.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there").paused = true;
-    assert_eq!(case.effects(), [Effect::ResumeCollection]);
-    case.observed.learn(&Effect::ResumeCollection, Outcome::Done);
+    assert_eq!(case.effects(), [Effect::CollectAnew]);
+    case.observed.learn(&Effect::CollectAnew, Outcome::Done);
     assert_eq!(case.recorded().phase, Some(Phase::Active));
+}
+
+#[test]
+fn a_new_run_can_be_refunded_anew() {
+    let mut case = Case::new(Some(Phase::Failed));
+    case.view.status.refund =
+        Some(tenant_operator::api::tenant::Refund { amount: 1, currency: None, at: Timestamp::from_second(NOW) });
+    case.view.retry_token = Some("again".into());
+    assert_eq!(case.recorded().refund, None);
 }
 
 #[test]

@@ -157,7 +157,7 @@ fn links_that_are_asked_for_are_sent_first_and_once() {
 
 #[test]
 fn a_link_that_could_not_be_sent_is_tried_again_and_one_that_is_too_old_is_not() {
-    let mut case = Case::new(Some(Phase::Upgrading)).confirmed();
+    let mut case = Case::new(Some(Phase::Deleted)).confirmed();
     let login = asked(LinkKind::LoginLink, 1);
     case.view.mail_requests = vec![login];
     case.observed.unsent.insert(Notice::Link(login), failure("Notice", true));

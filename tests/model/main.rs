@@ -82,6 +82,33 @@ fn an_admin_who_suspends_at_any_moment() {
 }
 
 #[test]
+fn a_larger_plan_and_back_and_a_card_that_is_declined() {
+    let budget = Budget { crashes: 1, faults: 1, wishes: 2, declines: 1, ..Budget::default() };
+    explore("Stripe, another plan and back", Small::new(BillingMode::Stripe, budget));
+    let budget = Budget { stale: 1, wipes: 1, ..budget };
+    explore("Manual, another plan and back", Small::new(BillingMode::Manual, budget));
+    let up_down_and_up = Budget { crashes: 1, wishes: 3, ..Budget::default() };
+    explore("Stripe, a change that is undone", Small::new(BillingMode::Stripe, up_down_and_up));
+    let budget = Budget { wishes: 1, suspensions: 1, ..Budget::default() };
+    explore("Stripe, another plan, suspended at any moment", Small::new(BillingMode::Stripe, budget));
+    let budget = Budget { wishes: 1, wipes: 1, deletions: 1, ..Budget::default() };
+    explore("Stripe, another plan, lost status, deletion", Small::new(BillingMode::Stripe, budget));
+}
+
+#[test]
+fn a_customer_who_leaves_and_may_come_back() {
+    let budget = Budget { crashes: 1, faults: 1, leavings: 1, accidents: 0, ..Budget::default() };
+    explore("Stripe, a customer who leaves", Small { erase: false, ..Small::new(BillingMode::Stripe, budget) });
+    let budget = Budget { leavings: 2, stale: 1, ..budget };
+    explore("Manual, leaves and comes back", Small { erase: false, ..Small::new(BillingMode::Manual, budget) });
+    let budget = Budget { leavings: 1, wipes: 1, wishes: 1, ..Budget::default() };
+    explore(
+        "Stripe, leaves with a lost status or another plan",
+        Small { erase: false, ..Small::new(BillingMode::Stripe, budget) },
+    );
+}
+
+#[test]
 fn webhooks_twice_late_and_in_the_middle_of_a_reconcile() {
     let budget = Budget { crashes: 1, faults: 1, webhooks: 2, wipes: 1, ..Budget::default() };
     explore("Stripe, webhooks at any moment", Small::new(BillingMode::Stripe, budget));
@@ -106,6 +133,8 @@ fn seeded_mistakes_are_caught() {
     let careless = Budget { accidents: 1, ..Budget::default() };
     let lapsing = Budget { lapses: 1, ..Budget::default() };
     let suspending = Budget { suspensions: 1, ..Budget::default() };
+    let leaving = Budget { faults: 1, leavings: 1, ..Budget::default() };
+    let wishing = Budget { faults: 1, wishes: 2, declines: 1, ..Budget::default() };
     let cases = [
         (Mistake::SamplesAssumedSeen, plain, "Active only after the samples were seen"),
         (Mistake::StaleWritesAccepted, plain, ORDER),
@@ -130,10 +159,23 @@ fn seeded_mistakes_are_caught() {
         (Mistake::PauseUnseen, broken, STABLE),
         (Mistake::PauseForgotten, broken, STABLE),
         (Mistake::ResumeForgotten, broken, STABLE),
+        (Mistake::ServedUnpaid, broken, "whoever is served has paid, and got nothing back of it"),
         (Mistake::RefundForgotten, broken, STABLE),
         (Mistake::AlertForgotten, broken, STABLE),
         (Mistake::FailedMailForgotten, broken, STABLE),
         (Mistake::RetryIgnored, broken, STABLE),
+        (Mistake::ChargedBlindly, wishing, "a larger plan is charged once"),
+        (Mistake::ChangedUnpaid, wishing, "a larger plan is in force only after its payment"),
+        (Mistake::ChangedTooSoon, wishing, "who has the larger plan is served by it to the end of the period"),
+        (Mistake::WishIgnored, wishing, STABLE),
+        (Mistake::UndoForgotten, Budget { wishes: 3, ..Budget::default() }, STABLE),
+        (Mistake::DeclineUnheard, wishing, STABLE),
+        (Mistake::ErasedTooSoon, leaving, "an object that is deleted by accident erases nothing"),
+        (Mistake::RenewalGoesOn, leaving, "whoever has left is not renewed"),
+        (Mistake::TakeBackIgnored, leaving, STABLE),
+        (Mistake::EndForgotten, leaving, STABLE),
+        (Mistake::NamespaceKept, leaving, STABLE),
+        (Mistake::CertificateUnsent, leaving, STABLE),
         (Mistake::IntentAssumed, careless, "an object that is deleted by accident erases nothing"),
         (Mistake::EndUnseen, lapsing, STABLE),
         (Mistake::SuspendedAndCharged, suspending, STABLE),
@@ -145,6 +187,7 @@ fn seeded_mistakes_are_caught() {
         let model = Small {
             mistake: Some(mistake),
             broken: budget.repairs > 0,
+            erase: budget.accidents + budget.leavings == 0,
             login: matches!(mistake, Mistake::ConfirmationAssumed | Mistake::ConfirmationForgotten),
             ..Small::new(BillingMode::Stripe, budget)
         };

@@ -29,6 +29,8 @@ pub enum Mistake {
     PauseForgotten,
     /// Collection stays paused for a tenant that is.
     ResumeForgotten,
+    /// Collection goes on after a refund, and nothing is charged for the period.
+    ServedUnpaid,
     /// Nothing is given back.
     RefundForgotten,
     /// Ops are not told of a failure.
@@ -61,6 +63,30 @@ pub enum Mistake {
     SuspendedAndCharged,
     /// The admin's resume is not heard.
     ResumeIgnored,
+    /// A larger plan is charged without a look at what is billed already.
+    ChargedBlindly,
+    /// A larger plan is in force before it is paid.
+    ChangedUnpaid,
+    /// A smaller plan is in force before its day.
+    ChangedTooSoon,
+    /// Nobody hears of the wish for another plan.
+    WishIgnored,
+    /// A scheduled change that nobody wants any more stays at Stripe.
+    UndoForgotten,
+    /// A card that was declined is tried for ever.
+    DeclineUnheard,
+    /// Whoever leaves is erased at once.
+    ErasedTooSoon,
+    /// The subscription of whoever has left is renewed.
+    RenewalGoesOn,
+    /// Nobody hears of who comes back.
+    TakeBackIgnored,
+    /// The subscription of whoever came back still ends.
+    EndForgotten,
+    /// The namespace of whoever has left stays.
+    NamespaceKept,
+    /// Nobody is told what was erased.
+    CertificateUnsent,
     /// Every deletion is taken for the wish to erase.
     IntentAssumed,
     /// The object is let go before the providers.
@@ -79,6 +105,7 @@ impl Mistake {
     /// What a decision that makes this mistake would see.
     pub fn tamper(self, view: &mut View, observed: &mut Observed) {
         let failed = view.status.phase == Some(Phase::Failed);
+        let upgrading = view.status.phase == Some(Phase::Upgrading);
         match self {
             Self::SamplesAssumedSeen if observed.samples == Samples::Stored => observed.samples = Samples::Seen,
             Self::SentForgotten => view.sent.clear(),
@@ -125,6 +152,32 @@ impl Mistake {
             Self::ResumeIgnored if view.status.phase == Some(Phase::Suspended) => {
                 view.spec.desired = Desired::Suspended;
             }
+            Self::ChargedBlindly if upgrading => subscription(observed, |s| s.price = None),
+            Self::ChangedUnpaid if upgrading => subscription(observed, |s| s.price = Some("price_2".into())),
+            Self::ChangedTooSoon => {
+                if let Some(change) = view.status.plan_change.as_mut().filter(|c| c.effective_at.is_some()) {
+                    change.effective_at = Some(Timestamp::from_second(0));
+                }
+            }
+            Self::WishIgnored if view.status.phase == Some(Phase::Active) => {
+                view.spec.plan = view.plan_in_force().to_owned();
+            }
+            Self::UndoForgotten => {
+                let wish = view.spec.plan.clone();
+                view.status.plan_change = view.status.plan_change.take().filter(|c| *c.plan == wish);
+            }
+            Self::DeclineUnheard if upgrading => {
+                if let Some(failure) = &mut observed.failure {
+                    failure.retryable = true;
+                }
+            }
+            Self::ErasedTooSoon => {
+                view.status.erases_at = view.status.erases_at.map(|_| Timestamp::from_second(0));
+            }
+            Self::TakeBackIgnored if view.status.phase == Some(Phase::Deleting) => {
+                view.spec.desired = Desired::Deleted;
+            }
+            Self::EndForgotten => subscription(observed, |s| s.ends = false),
             Self::IntentAssumed => view.erase = true,
             Self::ConfirmationAssumed => view.email_verified = true,
             Self::IdentityNeverSettled => view.credentials.proof = false,
@@ -144,7 +197,25 @@ impl Mistake {
         };
         match self {
             Self::NoteForgotten => without(|e| matches!(e, Effect::MarkSent(_))),
-            Self::ResumeForgotten => without(|e| *e == Effect::ResumeCollection),
+            Self::NamespaceKept => without(|e| *e == Effect::DeleteNamespace),
+            Self::CertificateUnsent => match without(|e| *e == Effect::Notify(Notice::Erased)) {
+                Decision::Wait(None) if view.status.erasure.is_some() => Decision::Act(vec![Effect::EraseIdentity]),
+                other => other,
+            },
+            Self::RenewalGoesOn => match decision {
+                Decision::Act(effects) if effects == [Effect::StopRenewal] => {
+                    let since = view.status.transitions.last().map_or(view.created_at, |t| t.timestamp);
+                    Decision::Act(vec![Effect::Notify(Notice::DeletionRequested(since))])
+                }
+                other => other,
+            },
+            Self::ResumeForgotten => without(|e| matches!(e, Effect::ResumeCollection | Effect::CollectAnew)),
+            Self::ServedUnpaid => match decision {
+                Decision::Act(effects) if effects == [Effect::CollectAnew] => {
+                    Decision::Act(vec![Effect::ResumeCollection])
+                }
+                other => other,
+            },
             Self::AlertForgotten => without(|e| matches!(e, Effect::Notify(Notice::FailedAlert(_)))),
             Self::FailedMailForgotten => without(|e| matches!(e, Effect::Notify(Notice::FailedMail(_)))),
             Self::ConfirmationForgotten => without(|e| matches!(e, Effect::Notify(Notice::Link(_)))),

@@ -9,11 +9,19 @@ use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
 use tenant_operator::api::tenant::{BillingMode, Desired, StripeRefs};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Input, Notice, Observed, ObservedBilling, ObservedRefund, ObservedSession,
-    ObservedSubscription, Outcome, Policy, SessionState, View, decide,
+    Blame, Decision, Effect, Failure, Holdings, Input, Notice, Observed, ObservedBilling, ObservedRefund,
+    ObservedSession, ObservedSubscription, Outcome, Policy, Proration, SessionState, View, decide,
 };
 
 use crate::mistakes::Mistake;
+
+/// The names of the plans.
+pub const SMALLER: &str = "p";
+pub const LARGER: &str = "q";
+/// When the first period ends, some time after the beginning of the world.
+pub const PERIOD_END: i64 = 2_000_000;
+/// How long the data of whoever leaves is kept, in seconds.
+const RETENTION: i64 = 30 * 24 * 3600;
 
 /// How often each thing may happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -42,6 +50,12 @@ pub struct Budget {
     pub lapses: u8,
     /// An admin suspends the tenant, and may resume it.
     pub suspensions: u8,
+    /// Somebody asks for the other plan: the larger one, or back.
+    pub wishes: u8,
+    /// The customer's card is declined from then on.
+    pub declines: u8,
+    /// The customer leaves, and may come back before the erasure.
+    pub leavings: u8,
     /// A reconcile runs while many other tenants are being provisioned.
     pub overloads: u8,
 }
@@ -81,6 +95,17 @@ pub struct State {
     cancelled: bool,
     paused: bool,
     charges: u8,
+    /// The plan that Stripe bills.
+    billed: &'static str,
+    /// How often the larger plan was charged.
+    upgrades: u8,
+    declined: bool,
+    /// The subscription ends with its period.
+    ends: bool,
+    /// When the tenant was closed.
+    closed_at: Option<i64>,
+    /// Stripe's customer was deleted.
+    customer_gone: bool,
     refunds: u8,
     /// How often each was really sent.
     sent: BTreeMap<Notice, u8>,
@@ -108,6 +133,10 @@ pub enum Action {
     Lapse,
     Suspend,
     Resume,
+    Wish,
+    Decline,
+    Leave,
+    TakeBack,
     Webhook,
     Propagate,
     Expire,
@@ -124,11 +153,15 @@ pub struct Small {
     pub mode: BillingMode,
     /// The tenant signed up on a page, and has to confirm the e-mail address.
     pub login: bool,
+    /// Whoever deletes the object means to erase.
+    pub erase: bool,
     pub budget: Budget,
     /// Pinecone refuses every upsert until it is fixed.
     pub broken: bool,
     pub mistake: Option<Mistake>,
     pub plan: PlanSpec,
+    /// Larger and dearer than `plan`.
+    pub larger: PlanSpec,
     pub policy: Policy,
 }
 
@@ -141,6 +174,9 @@ impl Small {
             monthly_price: Money { amount: 1, currency: "usd".into() },
             trial_days: 0,
             limit_changes: LimitChanges::default(),
+            upgrades: Default::default(),
+            downgrades: Default::default(),
+            retention_days: 30,
             limits: Limits::default(),
             features: Vec::new(),
             models: Models::default(),
@@ -149,8 +185,23 @@ impl Small {
             sample_question: "What is RAG?".into(),
             sample_documents: vec![sample],
         };
+        let larger = PlanSpec {
+            stripe_price_id: Some("price_2".into()),
+            monthly_price: Money { amount: 2, currency: "usd".into() },
+            ..plan.clone()
+        };
         let policy = Policy { retry_waits: vec![60], jitter_percent: 0, slow_after: i64::MAX, ..Policy::default() };
-        Self { mode, login: false, budget, broken: false, mistake: None, plan, policy }
+        Self {
+            mode,
+            login: false,
+            erase: budget.accidents == 0,
+            budget,
+            broken: false,
+            mistake: None,
+            plan,
+            larger,
+            policy,
+        }
     }
 
     fn decide(&self, state: &State) -> Decision {
@@ -160,7 +211,9 @@ impl Small {
             mistake.tamper(&mut view, &mut observed);
         }
         let now = Timestamp::from_second(state.now);
-        let input = Input { tenant: &view, plan: Some(&self.plan), observed: &observed, now, policy: &self.policy };
+        let plan = |name: &str| Some(if name == LARGER { &self.larger } else { &self.plan });
+        let (plan, wanted) = (plan(view.plan_in_force()), plan(&view.spec.plan));
+        let input = Input { tenant: &view, plan, wanted, observed: &observed, now, policy: &self.policy };
         let decision = decide(&input);
         self.mistake.map_or(decision.clone(), |mistake| mistake.distort(&reconcile.view, decision))
     }
@@ -196,6 +249,12 @@ impl Small {
                 if let Some(at) = state.tenant.status.provisioning.as_ref().and_then(|p| p.next_retry_at) {
                     state.now = state.now.max(at.as_second());
                 }
+                if let Some(at) = state.tenant.status.erases_at {
+                    state.pass(at.as_second());
+                }
+                if let Some(at) = state.tenant.status.plan_change.as_ref().and_then(|c| c.effective_at) {
+                    state.now = state.now.max(at.as_second());
+                }
                 false
             }
         }
@@ -213,6 +272,10 @@ impl Small {
         reconcile.view.status = status.clone();
         state.before = Some(Box::new(state.tenant.clone()));
         state.transition_lost |= status.transitions.len() < state.tenant.status.transitions.len();
+        match status.phase {
+            Some(Phase::Deleting | Phase::Deleted) => state.closed_at = state.closed_at.or(Some(state.now)),
+            _ => state.closed_at = None,
+        }
         state.tenant.status = status;
     }
 
@@ -250,14 +313,20 @@ impl Small {
     fn change(&self, state: &mut State, reconcile: &Reconcile, effect: &Effect) -> Outcome {
         let repeated = self.mistake == Some(Mistake::NewKeyEachTime);
         let customer = state.tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
-        let erases = matches!(effect, Effect::DeleteNamespace | Effect::CancelBilling | Effect::DeleteSecrets);
-        state.erased |= erases && customer && !state.tenant.erase;
+        let erases = matches!(
+            effect,
+            Effect::DeleteNamespace | Effect::CancelBilling | Effect::DeleteSecrets | Effect::EraseBilling
+        );
+        // The wish to leave, once its day has come.
+        let due = state.closed_at.is_some_and(|at| at + RETENTION <= state.now);
+        state.erased |= erases && customer && !state.tenant.erase && !due;
         match effect {
             Effect::ReadBilling => return Outcome::Billing(state.billing()),
             Effect::OpenCheckout { attempt } => {
                 if state.customers == 0 || repeated {
                     state.customers = state.customers.saturating_add(1);
                 }
+                state.customer_gone = false;
                 if state.session.is_none_or(|(made, _)| made < *attempt) {
                     state.session = Some((*attempt, SessionState::Open));
                 }
@@ -281,17 +350,60 @@ impl Small {
                 }
                 return Outcome::Refunded(ObservedRefund { amount: i64::from(state.refunds), currency: None });
             }
+            Effect::SwitchPrice { plan, proration } => {
+                let wanted = if plan == LARGER { LARGER } else { SMALLER };
+                let charged = *proration == Proration::ChargeNow;
+                if charged && state.declined {
+                    return Outcome::Failed(declined());
+                }
+                if charged && (state.billed != wanted || self.mistake == Some(Mistake::ChargedBlindly)) {
+                    state.upgrades = state.upgrades.saturating_add(1);
+                }
+                state.billed = wanted;
+                return Outcome::Billing(state.billing());
+            }
             Effect::PauseCollection => {
                 state.paused = reconcile.observed.billing.as_ref().is_some_and(|b| b.subscription.is_some());
             }
             Effect::ResumeCollection => state.paused = false,
+            Effect::CollectAnew => {
+                // Whoever looks first begins it once.
+                let given_back = state.paused && state.refunds == state.charges;
+                state.charges = state.charges.saturating_add(u8::from(given_back));
+                state.paused = false;
+            }
+            Effect::StopRenewal => {
+                state.ends |= state.subscribed && state.settled && !state.cancelled;
+                state.cancelled |= state.subscribed && !state.settled;
+                if let Some((_, session @ SessionState::Open)) = &mut state.session {
+                    *session = SessionState::Expired;
+                }
+            }
+            Effect::RenewAgain => state.ends = false,
+            Effect::CountHoldings => {
+                return Outcome::Holdings(Holdings {
+                    namespaces: state.namespace.into(),
+                    vectors: state.stored.into(),
+                    secrets: state.secret.into(),
+                    subscriptions: (state.subscribed && !state.cancelled).into(),
+                    customers: (state.customers > 0 && !state.customer_gone).into(),
+                });
+            }
+            Effect::EraseBilling => {
+                (state.cancelled, state.customer_gone) = (true, true);
+                if let Some((_, session @ SessionState::Open)) = &mut state.session {
+                    *session = SessionState::Expired;
+                }
+            }
             Effect::CancelBilling => {
                 state.cancelled = true;
                 if let Some((_, session @ SessionState::Open)) = &mut state.session {
                     *session = SessionState::Expired;
                 }
             }
-            Effect::DeleteNamespace => (state.namespace, state.stored, state.visible) = (false, false, false),
+            Effect::DeleteNamespace => {
+                (state.namespace, state.stored, state.visible, state.namespaces_made) = (false, false, false, 0);
+            }
             Effect::DeleteSecrets => state.secret = false,
             _ => {}
         }
@@ -329,6 +441,13 @@ impl Small {
             return billing && !s.namespace && !s.secret;
         }
         let suspended = s.tenant.spec.desired == Desired::Suspended;
+        // Whatever is wished afterwards, a tenant that was erased stays so.
+        if s.tenant.spec.desired == Desired::Deleted || s.tenant.erasure.is_some() {
+            let left =
+                s.namespace || s.secret || (s.customers > 0 && !s.customer_gone) || (s.subscribed && !s.cancelled);
+            let told = s.sent.contains_key(&Notice::Erased);
+            return s.tenant.status.phase == Some(Phase::Deleted) && !left && told && s.tenant.erasure.is_some();
+        }
         match s.tenant.status.phase {
             Some(Phase::Suspended) => {
                 let charged = self.mode == BillingMode::Stripe && !s.cancelled && !s.paused;
@@ -337,7 +456,14 @@ impl Small {
             }
             Some(Phase::Active) if suspended || (s.cancelled && self.mode == BillingMode::Stripe) => false,
             Some(Phase::Active) => {
-                let parts = s.namespace && s.stored && s.secret && !s.paused;
+                let parts = s.namespace && s.stored && s.secret && !s.paused && !s.ends;
+                let wish = s.tenant.spec.plan.as_str();
+                let in_force = s.tenant.plan_in_force();
+                let declined = s.declined && wish == LARGER && in_force == SMALLER;
+                let billed = self.mode == BillingMode::Manual || s.billed == in_force;
+                if !billed || (wish != in_force && !declined) {
+                    return false;
+                }
                 let told =
                     s.sent.contains_key(&Notice::Welcome) && is_true(&s.tenant.status.conditions, "WelcomeEmailSent");
                 parts && told && is_true(&s.tenant.status.conditions, "Ready")
@@ -355,15 +481,24 @@ impl Small {
     }
 }
 
-fn failure() -> Outcome {
-    Outcome::Failed(Failure {
+fn injected() -> Failure {
+    Failure {
         step: "SampleData".into(),
         reason: "Injected".into(),
         message: "injected".into(),
         blame: Blame::Call,
         retryable: true,
         retry_after: None,
-    })
+    }
+}
+
+fn failure() -> Outcome {
+    Outcome::Failed(injected())
+}
+
+/// What Stripe says of a card that is declined.
+fn declined() -> Failure {
+    Failure { step: "Billing".into(), retryable: false, ..injected() }
 }
 
 fn writes_object(effect: &Effect) -> bool {
@@ -372,7 +507,9 @@ fn writes_object(effect: &Effect) -> bool {
         Effect::AssignIdentity
             | Effect::NextCheckout { .. }
             | Effect::StoreStripeIds { .. }
+            | Effect::FollowPaidPlan { .. }
             | Effect::MarkSent(_)
+            | Effect::EraseIdentity
             | Effect::RemoveFinalizer
             | Effect::DeleteTenant
     )
@@ -390,6 +527,14 @@ impl State {
         if let Some(reconcile) = &mut self.reconcile {
             reconcile.pending.remove(effect);
             reconcile.observed.learn(effect, outcome);
+        }
+    }
+
+    /// Time goes on to that moment, and what ends meanwhile ends.
+    fn pass(&mut self, moment: i64) {
+        self.now = self.now.max(moment);
+        if self.ends && self.now >= PERIOD_END {
+            (self.cancelled, self.ends, self.hint) = (true, false, true);
         }
     }
 
@@ -417,6 +562,12 @@ impl State {
                     ..refs(tenant)
                 });
             }
+            Effect::FollowPaidPlan { plan } => tenant.spec.plan.clone_from(plan),
+            Effect::EraseIdentity => {
+                tenant.erasure.clone_from(&tenant.status.erasure);
+                (tenant.credentials.labelled, tenant.email_verified, tenant.spec.login) = (false, false, None);
+                tenant.sent.clear();
+            }
             Effect::MarkSent(sent) => tenant.sent.extend(sent.iter().map(Notice::key)),
             Effect::RemoveFinalizer => self.gone = true,
             _ => tenant.deleting = true,
@@ -435,7 +586,10 @@ impl State {
             payment_method: true,
             paused: self.paused,
             trial_ends_at: None,
-            plan: None,
+            plan: Some(self.billed.into()),
+            price: Some(if self.billed == LARGER { "price_2" } else { "price_1" }.into()),
+            period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
+            ends: self.ends,
         });
         let session = self.session.map(|(attempt, state)| ObservedSession {
             id: format!("cs_{attempt}"),

@@ -1,14 +1,16 @@
 //! The customer's payment: the Checkout session, the truth read back, refunds.
 
+use kube::ResourceExt;
 use serde_json::json;
 
 use crate::api::{Plan, Tenant};
 use crate::controller::kubernetes::Kubernetes;
-use crate::lifecycle::{Observed, ObservedRefund, Outcome};
+use crate::lifecycle::{Observed, ObservedRefund, ObservedSubscription, Outcome, Proration};
 use crate::providers::ProviderError;
 use crate::providers::stripe::{Payer, Stripe};
 
-fn payer(tenant: &Tenant) -> Payer<'_> {
+/// Who pays for a tenant.
+pub fn payer(tenant: &Tenant) -> Payer<'_> {
     Payer {
         tenant_id: tenant.tenant_id(),
         place: tenant.place(),
@@ -54,6 +56,22 @@ pub async fn store_ids(
     kubernetes.patch(tenant, json!({"spec": {"billing": {"stripe": ids}}})).await
 }
 
+/// Bills a plan on the tenant's subscription.
+pub async fn switch_price(
+    stripe: &Stripe,
+    observed: &Observed,
+    plan: &Plan,
+    proration: Proration,
+) -> Result<Outcome, ProviderError> {
+    let price = plan.spec.stripe_price_id.as_deref().unwrap_or_default();
+    let Some(mut billing) = observed.billing.clone() else { return Ok(Outcome::Done) };
+    let Some(before) = &billing.subscription else { return Ok(Outcome::Done) };
+    let after = stripe.switch_price(&before.id, (price, &plan.name_any()), proration).await?;
+    // Whether the customer has a payment method was seen with the customer.
+    billing.subscription = Some(ObservedSubscription { payment_method: before.payment_method, ..after });
+    Ok(Outcome::Billing(billing))
+}
+
 fn subscription(observed: &Observed) -> Option<&str> {
     observed.billing.as_ref()?.subscription.as_ref().map(|s| s.id.as_str())
 }
@@ -70,6 +88,37 @@ pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Re
         return Ok(Outcome::Refunded(ObservedRefund { amount: 0, currency: None }));
     };
     stripe.refund(tenant.tenant_id(), subscription).await.map(Outcome::Refunded)
+}
+
+/// What Stripe says of the refund counts, not what was written down of it.
+pub async fn collect_anew(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
+    if let Some(id) = subscription(observed) {
+        if stripe.was_refunded(id).await? {
+            stripe.begin_period(id).await?;
+        } else {
+            stripe.set_collection(id, false).await?;
+        }
+    }
+    Ok(Outcome::Done)
+}
+
+pub async fn update_customer(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
+    stripe.update_customer(&payer(tenant)).await.map(|()| Outcome::Done)
+}
+
+pub async fn stop_renewal(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
+    stripe.stop_renewal(&payer(tenant)).await.map(|()| Outcome::Done)
+}
+
+pub async fn renew_again(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
+    if let Some(id) = subscription(observed) {
+        stripe.set_renewal(id, true).await?;
+    }
+    Ok(Outcome::Done)
+}
+
+pub async fn erase(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
+    stripe.erase(&payer(tenant)).await.map(|()| Outcome::Done)
 }
 
 pub async fn cancel(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::api::tenant::ErasureLine;
 use crate::api::{
     LinkKind, MailRequest, Plan, SAMPLE_QUESTION, SENT_ANNOTATION, Tenant, TenantStatus, Timestamp, time_to_activate,
 };
@@ -15,7 +16,7 @@ use crate::providers::mail::{Letter, Mail, Template, Values};
 pub async fn send(
     (mail, alerts, identity): (&Mail, &Alerts, &IdentityKey),
     tenant: &Tenant,
-    plan: Option<&Plan>,
+    (plan, wanted): (Option<&Plan>, Option<&Plan>),
     notice: &Notice,
 ) -> Result<Outcome, ProviderError> {
     let status = tenant.status.clone().unwrap_or_default();
@@ -42,6 +43,12 @@ pub async fn send(
         }
         Notice::PaymentFailed(_) | Notice::PaymentReminder(_) => (Template::PaymentFailed, account()),
         Notice::Suspended(_) => (Template::Suspended, account()),
+        Notice::PlanChanged(_) => (Template::PlanChanged, account()),
+        Notice::PlanScheduled(_) => (Template::PlanScheduled, account()),
+        Notice::PlanDeclined(_) => (Template::PlanDeclined, account()),
+        Notice::DeletionRequested(_) => (Template::DeletionRequested, account()),
+        Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),
+        Notice::Erased => (Template::Erased, Values { certificate: certificate(&status), ..Values::default() }),
         Notice::FailedAlert(_) => return alert(alerts, &format!("Provisioning of tenant {who} failed: {what}")).await,
         Notice::KeptAlert => {
             let id = tenant.tenant_id();
@@ -63,17 +70,24 @@ pub async fn send(
     };
     let day = |at: Timestamp| at.to_string().chars().take(10).collect();
     let terms = tenant.spec.terms.as_ref();
+    let title = |plan: Option<&Plan>, name: &str| plan.and_then(|p| p.spec.display_name.clone()).unwrap_or(name.into());
+    let effective_at = status.plan_change.as_ref().and_then(|change| change.effective_at);
     let values = Values {
         company: tenant.spec.company_name.clone(),
         tenant_id: tenant.tenant_id().into(),
-        plan: plan.and_then(|p| p.spec.display_name.clone()).unwrap_or_else(|| tenant.spec.plan.clone()),
+        plan: title(plan, tenant.plan_in_force()),
+        new_plan: title(wanted, &tenant.spec.plan),
+        effective: effective_at.map(day).unwrap_or_default(),
+        erases: status.erases_at.map(day).unwrap_or_default(),
         sample_question: plan.map_or_else(|| SAMPLE_QUESTION.into(), |p| p.spec.sample_question.to_string()),
         trial_ends: status.trial_ends_at.map(day).unwrap_or_default(),
         terms_version: terms.map(|t| t.version.clone()).unwrap_or_default(),
         terms_accepted: terms.map(|t| day(t.accepted_at)).unwrap_or_default(),
         ..values
     };
-    mail.send(&Letter { template, to: &tenant.spec.admin_email, key: &notice.key(), values }).await?;
+    let before = status.admin_email.as_ref().filter(|_| matches!(notice, Notice::AddressChanged(_)));
+    let to = before.unwrap_or(&tenant.spec.admin_email);
+    mail.send(&Letter { template, to, key: &notice.key(), values }).await?;
     Ok(Outcome::Done)
 }
 
@@ -101,6 +115,19 @@ fn words(seconds: i64) -> String {
         _ => (seconds.max(1), "second"),
     };
     if number == 1 { format!("1 {unit}") } else { format!("{number} {unit}s") }
+}
+
+/// What was erased, a line each, and what a provider may still hold.
+fn certificate(status: &TenantStatus) -> String {
+    let Some(erasure) = &status.erasure else { return String::new() };
+    let line = |l: &ErasureLine| format!("{}: {} {}, {} left", l.provider, l.before, l.what, l.after.unwrap_or(0));
+    let mut lines: Vec<_> = erasure.lines.iter().map(line).collect();
+    lines.push(format!("Erased at {}", erasure.erased_at.unwrap_or(erasure.started_at)));
+    lines.push(
+        "Pinecone may keep deleted data for up to 90 days in its backups; Stripe keeps invoices as the law requires"
+            .into(),
+    );
+    lines.join("\n")
 }
 
 async fn alert(alerts: &Alerts, text: &str) -> Result<Outcome, ProviderError> {

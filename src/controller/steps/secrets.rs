@@ -80,7 +80,8 @@ pub async fn recall(
 
 fn remember(memory: &Memory, tenant: &Tenant, secret: &Secret) {
     let version = secret.resource_version().unwrap_or_default();
-    let key = ApiKey { version, generation: tenant.spec.api_key_generation };
+    let plan = tenant.plan_in_force().to_owned();
+    let key = ApiKey { version, generation: tenant.spec.api_key_generation, plan };
     memory.remember(&tenant.uid().unwrap_or_default(), |m| m.api_key = Some((key, Instant::now())));
 }
 
@@ -147,6 +148,16 @@ pub async fn delete(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenan
     delete_owned(kubernetes, &api, &login_secret(&name), |s| owned(s, tenant, None)).await
 }
 
+/// How many of them there are.
+pub async fn count(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenant) -> Result<u64, kube::Error> {
+    let api = kubernetes.secrets(tenant);
+    let (key, login) = (api_key_secret(&tenant.name_any()), login_secret(&tenant.name_any()));
+    let (key, login) = tokio::try_join!(api.get_opt(&key), api.get_opt(&login))?;
+    let key = key.is_some_and(|secret| owned(&secret, tenant, Some(signer)));
+    let login = login.is_some_and(|secret| owned(&secret, tenant, None));
+    Ok(u64::from(key) + u64::from(login))
+}
+
 async fn delete_owned(
     kubernetes: &Kubernetes,
     api: &Api<Secret>,
@@ -168,7 +179,7 @@ fn secret(signer: &SigningKey, tenant: &Tenant) -> Secret {
     let claims = Claims {
         sub: tenant.tenant_id().into(),
         ns: pinecone_namespace(tenant.tenant_id()),
-        plan: tenant.spec.plan.clone(),
+        plan: tenant.plan_in_force().to_owned(),
         kid: tenant.spec.api_key_generation.to_string(),
     };
     let text = |s: &str| ByteString(s.as_bytes().to_vec());

@@ -32,6 +32,18 @@ pub enum Template {
     Congratulation,
     /// The agreement on the processing of data.
     DataProcessingAgreement,
+    /// Another plan is in force.
+    PlanChanged,
+    /// Another plan will be in force.
+    PlanScheduled,
+    /// Another plan was declined.
+    PlanDeclined,
+    /// The account is closed, and erased later.
+    DeletionRequested,
+    /// Everything is erased.
+    Erased,
+    /// To the address before.
+    AddressChanged,
 }
 
 /// Subject, text and HTML of a template, as they come with the product.
@@ -48,7 +60,7 @@ macro_rules! files {
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.html", include_str!("templates/layout.html")), ("layout.txt", include_str!("templates/layout.txt"))];
 
-const FILES: [[(&str, &str); 3]; 11] = [
+const FILES: [[(&str, &str); 3]; 17] = [
     files!("verify-email"),
     files!("login-link"),
     files!("password-reset"),
@@ -60,11 +72,17 @@ const FILES: [[(&str, &str); 3]; 11] = [
     files!("first-question"),
     files!("congratulation"),
     files!("data-processing-agreement"),
+    files!("plan-changed"),
+    files!("plan-scheduled"),
+    files!("plan-declined"),
+    files!("deletion-requested"),
+    files!("erased"),
+    files!("address-changed"),
 ];
 
 impl Template {
     /// All of them, in the order of a tenant's life.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 17] = [
         Self::VerifyEmail,
         Self::LoginLink,
         Self::PasswordReset,
@@ -76,6 +94,12 @@ impl Template {
         Self::FirstQuestion,
         Self::Congratulation,
         Self::DataProcessingAgreement,
+        Self::PlanChanged,
+        Self::PlanScheduled,
+        Self::PlanDeclined,
+        Self::DeletionRequested,
+        Self::Erased,
+        Self::AddressChanged,
     ];
 
     /// The name of its files.
@@ -92,6 +116,12 @@ impl Template {
             Self::FirstQuestion => "first-question",
             Self::Congratulation => "congratulation",
             Self::DataProcessingAgreement => "data-processing-agreement",
+            Self::PlanChanged => "plan-changed",
+            Self::PlanScheduled => "plan-scheduled",
+            Self::PlanDeclined => "plan-declined",
+            Self::DeletionRequested => "deletion-requested",
+            Self::Erased => "erased",
+            Self::AddressChanged => "address-changed",
         }
     }
 }
@@ -113,6 +143,14 @@ pub struct Values {
     pub tenant_id: String,
     /// The plan.
     pub plan: String,
+    /// The plan that is asked for.
+    pub new_plan: String,
+    /// When it will be in force.
+    pub effective: String,
+    /// When the data will be erased.
+    pub erases: String,
+    /// What was erased, a line each.
+    pub certificate: String,
     /// What to ask the sample documents.
     pub sample_question: String,
     /// The path of the page that the e-mail leads to.
@@ -218,6 +256,10 @@ pub fn sample() -> Values {
         company: "Analytical Engines Ltd".into(),
         tenant_id: "7c1f3c1e-5d0a-4a52-9c39-0d4f7b6a2e11".into(),
         plan: "Starter".into(),
+        new_plan: "Pro".into(),
+        effective: "25 December 2026".into(),
+        erases: "25 December 2026".into(),
+        certificate: "Pinecone: namespace with 12 vectors erased, 0 left".into(),
         sample_question: "What is RAG?".into(),
         path: "/account".into(),
         valid_for: "24 hours".into(),

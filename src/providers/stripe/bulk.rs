@@ -85,7 +85,7 @@ impl Event {
 
 impl Stripe {
     /// Every object of a list, newest first. `page` asks for the page after an object.
-    async fn all<T: DeserializeOwned, R: StripeRequest>(
+    pub(super) async fn all<T: DeserializeOwned, R: StripeRequest>(
         &self,
         page: impl Fn(Option<&str>) -> R,
         id: impl Fn(&T) -> &str,

@@ -7,9 +7,11 @@ use stripe_checkout::checkout_session::{
     CreateCheckoutSession, CreateCheckoutSessionLineItems, CreateCheckoutSessionPaymentMethodCollection,
     CreateCheckoutSessionSubscriptionData, ExpireCheckoutSession,
 };
-use stripe_core::customer::CreateCustomer;
+use stripe_core::customer::{CreateCustomer, UpdateCustomer};
 
-use super::{Found, Identified, Payer, ProviderError, Session, Stripe, TENANT_ID, foreign, observed_session, tenant};
+use super::{
+    Found, Identified, PLAN, Payer, ProviderError, Session, Stripe, TENANT_ID, foreign, observed_session, tenant,
+};
 use crate::lifecycle::{ObservedBilling, ObservedSession, SessionState};
 
 /// What a Checkout session sells.
@@ -64,7 +66,7 @@ impl Stripe {
             (TENANT_ID, payer.tenant_id),
             ("tenant_namespace", payer.place.namespace),
             ("tenant_name", payer.place.name),
-            ("plan", sale.plan),
+            (PLAN, sale.plan),
             ("attempt", &sale.attempt.to_string()),
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
@@ -91,6 +93,17 @@ impl Stripe {
     async fn create_customer(&self, payer: &Payer<'_>, key: String) -> Result<String, ProviderError> {
         let request = CreateCustomer::new().email(payer.email).name(payer.company).metadata(tenant(payer.tenant_id));
         Ok(self.once::<Identified>(request, &key).await?.id)
+    }
+
+    /// Gives the customer the present name and address; one that was deleted stays so.
+    pub async fn update_customer(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
+        let customer = match self.find_customer(payer).await? {
+            Found::Customer(customer) => customer.id,
+            Found::Foreign(other) => return Err(foreign(&other)),
+            Found::Nobody | Found::Deleted => return Ok(()),
+        };
+        let request = UpdateCustomer::new(customer).email(payer.email).name(payer.company);
+        self.read_as::<Identified>(request).await.map(drop)
     }
 
     /// Expires those of the sessions that are open.

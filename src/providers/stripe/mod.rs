@@ -5,8 +5,10 @@
 
 mod bulk;
 mod checkout;
+mod plan_change;
 mod portal;
 mod probe;
+mod recovery;
 mod settlement;
 
 use std::collections::HashMap;
@@ -23,6 +25,7 @@ use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 
 pub use bulk::{EventCursor, StripeEvent};
 pub use probe::EVENTS;
+pub use recovery::Known;
 
 use super::{CallLimits, Caller, ProviderError};
 use crate::api::{Place, Timestamp};
@@ -35,6 +38,8 @@ const API_VERSION: &str = "2026-09-30.endive";
 const PAGE: i64 = 100;
 /// Metadata key that ties Stripe's objects to a tenant.
 pub const TENANT_ID: &str = "tenant_id";
+/// Metadata key with the plan that a subscription or session sells.
+const PLAN: &str = "plan";
 
 /// Where Stripe is.
 #[derive(Clone, Debug)]
@@ -86,6 +91,10 @@ struct Metadata {
     attempt: Option<String>,
     #[serde(default)]
     plan: Option<String>,
+    #[serde(default)]
+    tenant_namespace: Option<String>,
+    #[serde(default)]
+    tenant_name: Option<String>,
 }
 #[derive(Deserialize)]
 struct Customer {
@@ -119,6 +128,22 @@ struct Subscription {
     default_payment_method: Option<serde_json::Value>,
     pause_collection: Option<serde_json::Value>,
     trial_end: Option<i64>,
+    #[serde(default)]
+    cancel_at_period_end: bool,
+    #[serde(default)]
+    items: Items,
+}
+#[derive(Deserialize, Default)]
+struct Items {
+    #[serde(default)]
+    data: Vec<Item>,
+}
+#[derive(Deserialize)]
+struct Item {
+    id: String,
+    price: Identified,
+    #[serde(default)]
+    current_period_end: Option<i64>,
 }
 #[derive(Deserialize)]
 struct Identified {
@@ -273,7 +298,11 @@ fn rank(s: &ObservedSubscription) -> (bool, bool) {
 }
 
 fn observe(s: Subscription, customer_has_method: bool) -> ObservedSubscription {
+    let item = s.items.data.into_iter().next();
     ObservedSubscription {
+        period_ends_at: item.as_ref().and_then(|i| i.current_period_end).map(Timestamp::from_second),
+        price: item.map(|i| i.price.id),
+        ends: s.cancel_at_period_end,
         id: s.id,
         status: s.status,
         payment_method: customer_has_method || s.default_payment_method.is_some_and(|v| !v.is_null()),

@@ -4,10 +4,14 @@ use serde::Deserialize;
 use stripe_billing::InvoiceStatus;
 use stripe_billing::invoice::ListInvoice;
 use stripe_billing::invoice_payment::{ListInvoicePayment, ListInvoicePaymentStatus};
-use stripe_billing::subscription::CancelSubscription;
+use stripe_billing::subscription::{
+    CancelSubscription, UpdateSubscription, UpdateSubscriptionPaymentBehavior, UpdateSubscriptionProrationBehavior,
+};
+use stripe_client_core::StripeRequest;
+use stripe_core::customer::DeleteCustomer;
 use stripe_core::refund::{CreateRefund, ListRefund};
 
-use super::{Found, Identified, List, PAGE, Payer, ProviderError, Stripe, observed_session, tenant};
+use super::{Found, Identified, List, PAGE, Payer, ProviderError, Stripe, Subscription, observed_session, tenant};
 use crate::lifecycle::ObservedRefund;
 
 #[derive(Deserialize)]
@@ -26,6 +30,25 @@ struct RefundObject {
     amount: i64,
     currency: Option<String>,
     status: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PaidInvoice {
+    id: String,
+    #[serde(default)]
+    amount_paid: i64,
+}
+
+impl RefundObject {
+    /// Whether the money is on its way.
+    fn is_good(&self) -> bool {
+        !matches!(self.status.as_deref(), Some("failed" | "canceled"))
+    }
+}
+
+/// Whether a subscription is over for good.
+fn is_over(subscription: &Subscription) -> bool {
+    matches!(subscription.status.as_str(), "canceled" | "incomplete_expired")
 }
 
 impl Stripe {
@@ -47,6 +70,22 @@ impl Stripe {
         Ok(whole)
     }
 
+    /// Whether the last payment of a subscription was given back as a whole. In a trial nothing was paid.
+    pub async fn was_refunded(&self, subscription: &str) -> Result<bool, ProviderError> {
+        let paid = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Paid).limit(PAGE);
+        let invoices: List<PaidInvoice> = self.read_as(paid).await?;
+        // The newest comes first.
+        let Some(invoice) = invoices.data.into_iter().find(|invoice| invoice.amount_paid > 0) else { return Ok(false) };
+        let paid = ListInvoicePayment::new().invoice(invoice.id).status(ListInvoicePaymentStatus::Paid).limit(PAGE);
+        let payments: List<InvoicePayment> = self.read_as(paid).await?;
+        let mut returned = 0;
+        for intent in payments.data.into_iter().filter_map(|payment| payment.payment.payment_intent) {
+            let made: List<RefundObject> = self.read_as(ListRefund::new().payment_intent(intent).limit(PAGE)).await?;
+            returned += made.data.iter().filter(|refund| refund.is_good()).map(|refund| refund.amount).sum::<i64>();
+        }
+        Ok(returned >= invoice.amount_paid)
+    }
+
     /// Gives back what is left of one payment, and answers all that was ever given back of it.
     async fn refund_intent(
         &self,
@@ -56,9 +95,8 @@ impl Stripe {
     ) -> Result<ObservedRefund, ProviderError> {
         // Look first: Stripe forgets an idempotency key after 24 hours.
         let made: List<RefundObject> = self.read_as(ListRefund::new().payment_intent(intent).limit(PAGE)).await?;
-        let good = |r: &&RefundObject| !matches!(r.status.as_deref(), Some("failed" | "canceled"));
         let (mut amount, mut currency) = (0, None);
-        for refund in made.data.iter().filter(good) {
+        for refund in made.data.iter().filter(|refund| refund.is_good()) {
             amount += refund.amount;
             currency.clone_from(&refund.currency);
         }
@@ -75,6 +113,61 @@ impl Stripe {
         Ok(ObservedRefund { amount: amount + rest.amount, currency: rest.currency.or(currency) })
     }
 
+    /// Lets every subscription of the tenant end with what was paid for, cancels those that are not paid for, and expires its
+    /// open Checkout sessions.
+    pub async fn stop_renewal(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
+        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
+        let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
+        self.expire(payer, sessions.into_iter().map(observed_session)).await?;
+        for subscription in subscriptions.into_iter().filter(|s| !is_over(s)) {
+            if matches!(subscription.status.as_str(), "active" | "trialing") {
+                self.set_renewal(&subscription.id, false).await?;
+            } else {
+                self.read_as::<Identified>(CancelSubscription::new(subscription.id)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a period of a paused subscription now, and charges it. Without the payment Stripe answers 402 and leaves the
+    /// subscription as it was. See <https://docs.stripe.com/billing/subscriptions/billing-cycle>.
+    pub async fn begin_period(&self, subscription: &str) -> Result<(), ProviderError> {
+        // No idempotency key: whoever finds it paused no more does not come here.
+        let mut request = UpdateSubscription::new(subscription)
+            .proration_behavior(UpdateSubscriptionProrationBehavior::None)
+            .payment_behavior(UpdateSubscriptionPaymentBehavior::ErrorIfIncomplete)
+            .build();
+        // Stripe clears a field by an empty value, and takes the anchor as a word; the builder can say neither.
+        request.body = request.body.map(|body| format!("{body}&billing_cycle_anchor=now&pause_collection="));
+        self.send::<Identified>(request, None).await.map(drop)
+    }
+
+    /// Lets a subscription end with its period, or go on.
+    pub async fn set_renewal(&self, subscription: &str, renew: bool) -> Result<(), ProviderError> {
+        // No idempotency key: the same value twice is the same.
+        let request = UpdateSubscription::new(subscription).cancel_at_period_end(!renew);
+        self.read_as::<Identified>(request).await.map(drop)
+    }
+
+    /// Cancels everything and deletes the customer, with name, address and cards. Stripe keeps the invoices, as the law
+    /// wants.
+    pub async fn erase(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
+        self.cancel(payer).await?;
+        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
+        match self.read_as::<Identified>(DeleteCustomer::new(customer.id)).await {
+            Err(e) if !e.is_not_found() => Err(e),
+            _ => Ok(()),
+        }
+    }
+
+    /// How many subscriptions of the tenant are not over, and how many customers there are of it.
+    pub async fn count(&self, payer: &Payer<'_>) -> Result<(u64, u64), ProviderError> {
+        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok((0, 0)) };
+        let (subscriptions, _) = self.owned(payer, &customer.id).await?;
+        let living = subscriptions.iter().filter(|s| !is_over(s)).count();
+        Ok((u64::try_from(living).unwrap_or(u64::MAX), 1))
+    }
+
     /// Cancels every subscription of the tenant and expires its open Checkout sessions. What belongs to somebody else
     /// is left alone.
     pub async fn cancel(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
@@ -85,9 +178,7 @@ impl Stripe {
             other => other?,
         };
         self.expire(payer, sessions.into_iter().map(observed_session)).await?;
-        for subscription in
-            subscriptions.into_iter().filter(|s| !matches!(s.status.as_str(), "canceled" | "incomplete_expired"))
-        {
+        for subscription in subscriptions.into_iter().filter(|s| !is_over(s)) {
             let request = CancelSubscription::new(subscription.id);
             self.read_as::<Identified>(request).await.map(drop).or_else(gone)?;
         }

@@ -7,8 +7,10 @@ mod clock;
 mod customers;
 mod fields;
 mod form;
+mod invoices;
 mod portal;
 mod problem;
+mod proration;
 mod sessions;
 mod subscriptions;
 pub mod webhooks;
@@ -174,6 +176,28 @@ pub(crate) async fn forward(State(s): State<Arc<Shared>>, Json(by): Json<Forward
     };
     webhooks::emit(&s, events);
     Json(json!({"now": now}))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Decline {
+    payment_method: String,
+    #[serde(default = "yes")]
+    declined: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A card that works goes bad, or the other way round.
+pub(crate) async fn decline(State(s): State<Arc<Shared>>, Json(card): Json<Decline>) -> StatusCode {
+    match lock(&s.stripe.data).find("payment_method", &card.payment_method) {
+        Ok(method) => {
+            method["_sandbox"]["declined"] = json!(card.declined);
+            StatusCode::OK
+        }
+        Err(problem) => problem.status,
+    }
 }
 
 #[derive(Deserialize)]

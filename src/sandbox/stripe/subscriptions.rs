@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fields::{self, metadata};
 use super::problem::{Events, Problem};
-use super::{Data, catalog};
+use super::{Data, catalog, invoices, proration};
 
 const DAY: i64 = 24 * 3600;
 /// A billing period: the sandbox's months have 30 days.
@@ -41,7 +41,7 @@ pub fn new_card(data: &mut Data, id: &str, events: &mut Events) -> Result<Value,
         invoice["status"] = json!("paid");
         invoice["amount_paid"] = invoice["amount_due"].clone();
         let now = data.now_of(&json!(customer));
-        pay(data, &invoice, now);
+        invoices::pay(data, &invoice, now);
         if let Ok(kept) = data.find("invoice", invoice["id"].as_str().unwrap_or_default()) {
             kept.clone_from(&invoice);
         }
@@ -53,22 +53,6 @@ pub fn new_card(data: &mut Data, id: &str, events: &mut Events) -> Result<Value,
     }
     events.push(("customer.subscription.updated", subscription.clone()));
     Ok(subscription.clone())
-}
-
-/// The payment of an invoice.
-fn pay(data: &mut Data, invoice: &Value, now: i64) {
-    let (amount, currency) = (&invoice["amount_due"], &invoice["currency"]);
-    let intent = json!({
-        "id": data.next_id("pi"), "object": "payment_intent", "created": now, "status": "succeeded",
-        "amount": amount, "currency": currency, "customer": invoice["customer"],
-    });
-    let payment = json!({
-        "id": data.next_id("inpay"), "object": "invoice_payment", "created": now, "invoice": invoice["id"],
-        "status": "paid", "amount_paid": amount, "currency": currency,
-        "payment": {"type": "payment_intent", "payment_intent": intent["id"]},
-    });
-    data.insert("payment_intent", intent);
-    data.insert("invoice_payment", payment);
 }
 
 /// What a completed Checkout session makes: payment method, subscription, first invoice.
@@ -90,7 +74,7 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events
         }]},
     });
     data.insert("subscription", subscription.clone());
-    invoice(data, &subscription, trial > 0, start, events);
+    invoices::period(data, &subscription, trial > 0, start, events);
     subscription
 }
 
@@ -107,40 +91,6 @@ pub fn subscribe(data: &mut Data, p: &Value, events: &mut Events) -> Result<Valu
         trial.ok_or_else(|| Problem::bad("This customer has no attached payment source or default payment method."))?;
     let terms = json!({"price": price, "trial_days": trial, "subscription_metadata": metadata(p)});
     Ok(create(data, &customer, Card::Good, &terms, events))
-}
-
-/// Makes the invoice of a period and collects it. Answers whether it is settled.
-fn invoice(data: &mut Data, subscription: &Value, free: bool, now: i64, events: &mut Events) -> bool {
-    let price = &subscription["items"]["data"][0]["price"];
-    let amount = if free { 0 } else { price["unit_amount"].as_i64().unwrap_or(0) };
-    let currency = &price["currency"];
-    let method = subscription["default_payment_method"].as_str().unwrap_or_default().to_owned();
-    let declined = data.find("payment_method", &method).is_ok_and(|m| m["_sandbox"]["declined"] == true);
-    let status = match (amount, subscription["pause_collection"]["behavior"].as_str()) {
-        (0, _) => "paid",
-        (_, Some("void")) => "void",
-        (_, Some(_)) => "draft",
-        _ if declined => "open",
-        _ => "paid",
-    };
-    let paid = if status == "paid" { amount } else { 0 };
-    let invoice = json!({
-        "id": data.next_id("in"), "object": "invoice", "created": now, "livemode": false, "status": status,
-        "customer": subscription["customer"], "amount_due": amount, "amount_paid": paid, "currency": currency,
-        "parent": {"type": "subscription_details", "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]}},
-    });
-    if paid > 0 {
-        pay(data, &invoice, now);
-    }
-    data.insert("invoice", invoice.clone());
-    let event = match status {
-        "paid" => "invoice.paid",
-        "open" => "invoice.payment_failed",
-        "void" => "invoice.voided",
-        _ => "invoice.created",
-    };
-    events.push((event, invoice));
-    status != "open"
 }
 
 /// Begins the periods whose time has come, one after the other, as Stripe does when a test clock moves.
@@ -162,7 +112,7 @@ fn renew(data: &mut Data, mut subscription: Value, events: &mut Events) {
         subscription["status"] = json!("canceled");
         subscription["canceled_at"] = json!(start);
     } else {
-        let settled = invoice(data, &subscription, false, start, events);
+        let settled = invoices::period(data, &subscription, false, start, events);
         subscription["status"] = json!(if settled { "active" } else { "past_due" });
         let item = &mut subscription["items"]["data"][0];
         item["current_period_start"] = json!(start);
@@ -180,7 +130,13 @@ pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Resu
     if data.find("subscription", id)?["status"] == "canceled" {
         return Err(Problem::bad("A canceled subscription can only update its cancellation_details and metadata."));
     }
+    if p["items"].is_object() {
+        proration::change_price(data, id, p, events)?;
+    }
     fields::update(data, "subscription", id, p, &["default_payment_method"])?;
+    if p["billing_cycle_anchor"] == "now" {
+        begin_period(data, id, p, events)?;
+    }
     let subscription = data.find("subscription", id)?;
     match p.get("pause_collection") {
         Some(Value::Object(pause)) => subscription["pause_collection"] = json!(pause),
@@ -192,6 +148,27 @@ pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Resu
     }
     events.push(("customer.subscription.updated", subscription.clone()));
     Ok(subscription.clone())
+}
+
+/// A period that begins now, and is charged now, whatever is left of the one before.
+fn begin_period(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<(), Problem> {
+    let kept = data.find("subscription", id)?;
+    let mut subscription = kept.clone();
+    subscription["pause_collection"] = Value::Null;
+    let price = subscription["items"]["data"][0]["price"]["unit_amount"].clone();
+    let lines = [json!({"object": "line_item", "amount": price, "proration": false})];
+    if p["payment_behavior"] == "error_if_incomplete" && !invoices::can_pay(data, &subscription, &lines) {
+        return Err(proration::declined());
+    }
+    let start = data.now_of(&subscription["customer"]);
+    let settled = invoices::period(data, &subscription, false, start, events);
+    let kept = data.find("subscription", id)?;
+    kept["status"] = json!(if settled { "active" } else { "past_due" });
+    kept["trial_end"] = Value::Null;
+    let item = &mut kept["items"]["data"][0];
+    item["current_period_start"] = json!(start);
+    item["current_period_end"] = json!(start + PERIOD);
+    Ok(())
 }
 
 pub fn cancel(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {

@@ -116,8 +116,11 @@ impl App {
             return Err(unauthorized());
         }
         match tenant.phase {
-            Some(Phase::Active | Phase::Upgrading | Phase::Downgrading) => Ok(tenant),
+            Some(phase) if phase.is_served() => Ok(tenant),
             Some(Phase::Suspended) => Err(suspended(&self.config.frontend_url)),
+            Some(Phase::Deleting | Phase::Deleted) => {
+                Err(Problem::new(StatusCode::GONE, "closed", "This account is closed."))
+            }
             _ => Err(Problem::new(StatusCode::CONFLICT, "not_ready", "This account is not ready to be used.")),
         }
     }

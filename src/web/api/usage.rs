@@ -14,11 +14,11 @@ use axum::http::{HeaderMap, StatusCode};
 use futures::{StreamExt, stream};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
-use crate::api::{Tenant, Timestamp, USAGE_ANNOTATION};
+use crate::api::{Tenant, Timestamp, USAGE_ANNOTATION, Usage};
 use crate::web::App;
 use crate::web::directory::Served;
 use crate::web::problem::{Problem, ProblemBody};
@@ -32,20 +32,6 @@ const PART: i64 = 500;
 const LARGEST_BLOCK: i64 = 50;
 /// Blocks that are given back at the same time.
 const GIVEN_BACK: usize = 16;
-
-/// As it is written on the Tenant.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Used {
-    /// When the period began, in Unix seconds.
-    pub period: i64,
-    /// Queries of the period.
-    pub queries: i64,
-    /// Documents that are stored.
-    pub documents: i64,
-    /// Their bytes.
-    pub bytes: i64,
-}
 
 /// A block of queries that this replica may answer.
 #[derive(Clone, Copy, Debug, Default)]
@@ -168,7 +154,7 @@ impl App {
         let blocks: Vec<_> = self.ledger.blocks().drain().filter(|(_, block)| block.left > 0).collect();
         let given = stream::iter(blocks).map(|(uid, block)| async move {
             let Some(tenant) = self.directory.by_uid(&uid) else { return };
-            let give = |used: &mut Used| {
+            let give = |used: &mut Usage| {
                 if used.period == block.period {
                     used.queries = (used.queries - block.left).max(0);
                 }
@@ -185,12 +171,20 @@ impl App {
     async fn change_usage<T>(
         &self,
         tenant: &Served,
-        change: impl Fn(&mut Used) -> Result<T, Problem>,
+        change: impl Fn(&mut Usage) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let api: Api<Tenant> = Api::namespaced(self.client.clone(), &tenant.namespace);
         for attempt in 0..TRIES {
-            let object = api.get_opt(&tenant.name).await?.filter(|t| t.uid().as_ref() == Some(&tenant.uid));
-            let object = object.ok_or_else(Problem::not_found)?;
+            let object = match api.get_opt(&tenant.name).await {
+                // The definition itself is gone.
+                Err(kube::Error::Api(e)) if e.code == 404 => None,
+                other => other?.filter(|t| t.uid().as_ref() == Some(&tenant.uid)),
+            };
+            let Some(object) = object else {
+                // Nobody can write down what a tenant without an object uses. Its customer is not to suffer from that.
+                let uncounted = Usage { period: period(tenant).0.as_second(), ..Usage::default() };
+                return if tenant.orphaned { change(&mut uncounted.clone()) } else { Err(Problem::not_found()) };
+            };
             let mut used = read(&object, period(tenant).0.as_second());
             let answer = change(&mut used)?;
             let text = serde_json::to_string(&used).map_err(|e| Problem::internal("usage", &e))?;
@@ -211,15 +205,14 @@ impl App {
     }
 }
 
-/// What the object says, with nothing counted yet in a new period. What cannot be read counts as nothing.
-fn read(tenant: &Tenant, period: i64) -> Used {
-    let text = tenant.annotations().get(USAGE_ANNOTATION);
-    let used: Used = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
-    if used.period == period { used } else { Used { period, queries: 0, ..used } }
+/// What the object says, with nothing counted yet in a new period.
+fn read(tenant: &Tenant, period: i64) -> Usage {
+    let used = Usage::of(tenant);
+    if used.period == period { used } else { Usage { period, queries: 0, ..used } }
 }
 
 /// Takes a block of the plan, as far as there is so much.
-fn block(used: &mut Used, limit: i64) -> Option<i64> {
+fn block(used: &mut Usage, limit: i64) -> Option<i64> {
     let size = (limit / PART).clamp(1, LARGEST_BLOCK).min(limit - used.queries);
     (size > 0).then(|| {
         used.queries += size;
@@ -298,7 +291,7 @@ mod tests {
     #[test]
     fn blocks_add_up_to_the_plan_and_never_to_more() {
         for limit in [0, 1, 5, 99, 100, 101, 10_000, 10_037] {
-            let mut used = Used::default();
+            let mut used = Usage::default();
             let mut total = 0;
             while let Some(size) = block(&mut used, limit) {
                 assert!((1..=LARGEST_BLOCK).contains(&size));
@@ -307,7 +300,7 @@ mod tests {
             assert_eq!((total, used.queries), (limit, limit));
         }
         // A plan that became smaller.
-        assert_eq!(block(&mut Used { queries: 50, ..Used::default() }, 10), None);
+        assert_eq!(block(&mut Usage { queries: 50, ..Usage::default() }, 10), None);
     }
 
     #[test]
@@ -316,12 +309,12 @@ mod tests {
             "a",
             serde_json::from_value(json!({"companyName": "A", "adminEmail": "a@b.example"})).expect("a spec"),
         );
-        assert_eq!(read(&tenant, 7), Used { period: 7, ..Used::default() });
+        assert_eq!(read(&tenant, 7), Usage { period: 7, ..Usage::default() });
         tenant
             .annotations_mut()
             .insert(USAGE_ANNOTATION.into(), r#"{"period":7,"queries":3,"documents":2,"bytes":9}"#.into());
         assert_eq!(read(&tenant, 7).queries, 3);
-        assert_eq!(read(&tenant, 8), Used { period: 8, queries: 0, documents: 2, bytes: 9 });
+        assert_eq!(read(&tenant, 8), Usage { period: 8, queries: 0, documents: 2, bytes: 9 });
         tenant.annotations_mut().insert(USAGE_ANNOTATION.into(), "nonsense".into());
         assert_eq!(read(&tenant, 7).queries, 0);
     }

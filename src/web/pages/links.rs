@@ -185,7 +185,7 @@ async fn send(app: Arc<App>, client: IpAddr, headers: &HeaderMap, form: &AskForm
 async fn known(app: &App, client: IpAddr, email: &str) -> Result<Option<Tenant>, Problem> {
     app.signups.take(&network(client)).map_err(Problem::too_many)?;
     let Ok(email) = crate::email::parse(email) else { return Ok(None) };
-    Ok(app.tenants().get_opt(&app.signup_name(&email)).await?)
+    app.by_email(&email).await
 }
 
 /// `GET /login/link`

@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum_client_ip::ClientIp;
+use kube::ResourceExt;
 use minijinja::context;
 use serde::Deserialize;
 
@@ -67,16 +68,20 @@ async fn check(app: &App, client: IpAddr, form: &LoginForm) -> Result<Option<Ten
         app.passwords.pretend(password).await?;
         return Ok(None);
     };
-    let name = app.signup_name(&email);
     let secrets = app.secrets();
-    let Some(secret) = secrets.get_opt(&login_secret(&name)).await? else {
+    let tenant = app.by_email(&email).await?;
+    let secret = match &tenant {
+        Some(tenant) => secrets.get_opt(&login_secret(&tenant.name_any())).await?,
+        None => None,
+    };
+    let Some(secret) = secret else {
         app.passwords.pretend(password).await?;
         return Ok(None);
     };
     if !app.passwords.verify(&secrets, &secret, password).await? {
         return Ok(None);
     }
-    Ok(app.tenants().get_opt(&name).await?)
+    Ok(tenant)
 }
 
 #[derive(Deserialize)]

@@ -5,9 +5,11 @@ pub mod assets;
 mod captcha;
 pub mod documents;
 pub mod leads;
+pub mod leaving;
 pub mod links;
 pub mod login;
 pub mod password;
+pub mod plan;
 pub mod pricing;
 mod session;
 pub mod settings;
@@ -39,12 +41,14 @@ pub struct Pages {
     assets: assets::Assets,
 }
 
-const TEMPLATES: [(&str, &str); 12] = [
+const TEMPLATES: [(&str, &str); 14] = [
     ("layout.html", include_str!("templates/layout.html")),
     ("pricing.html", include_str!("templates/pricing.html")),
     ("signup.html", include_str!("templates/signup.html")),
     ("login.html", include_str!("templates/login.html")),
     ("account.html", include_str!("templates/account.html")),
+    ("close.html", include_str!("templates/close.html")),
+    ("plan.html", include_str!("templates/plan.html")),
     ("billing.html", include_str!("templates/billing.html")),
     ("lead.html", include_str!("templates/lead.html")),
     ("settings.html", include_str!("templates/settings.html")),

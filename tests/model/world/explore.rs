@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Model, Property};
-use tenant_operator::api::tenant::{Billing, BillingMode, Desired, Login};
+use tenant_operator::api::tenant::{Billing, BillingMode, Desired, Login, PlanChangeState};
 use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
-use tenant_operator::lifecycle::View;
+use tenant_operator::lifecycle::{Notice, View};
 
-use super::{Action, SessionState, Small, State, failure, writes_object};
+use super::{Action, LARGER, PERIOD_END, SMALLER, SessionState, Small, State, failure, writes_object};
 
 impl Model for Small {
     type State = State;
@@ -17,7 +17,7 @@ impl Model for Small {
         let spec = TenantSpec {
             company_name: "A".into(),
             admin_email: "a@b.cd".into(),
-            plan: "p".into(),
+            plan: SMALLER.into(),
             billing: Billing { mode: self.mode, approved: true, stripe: None },
             tenant_id: None,
             login: self.login.then(|| Login { secret_name: "t-login".into() }),
@@ -37,13 +37,16 @@ impl Model for Small {
             credentials: Default::default(),
             retry_token: None,
             force_delete: false,
-            erase: self.budget.accidents == 0,
+            erase: self.erase,
             keep_data: false,
+            legal_hold: None,
+            erasure: None,
             email_verified: false,
             mail_requests: Vec::new(),
             unsubscribed: false,
             asked: false,
             completed_at: None,
+            usage: Default::default(),
             sent: BTreeSet::new(),
             spec,
             status: TenantStatus::default(),
@@ -70,6 +73,12 @@ impl Model for Small {
             cancelled: false,
             paused: false,
             charges: 0,
+            billed: SMALLER,
+            upgrades: 0,
+            declined: false,
+            ends: false,
+            closed_at: None,
+            customer_gone: false,
             refunds: 0,
             sent: BTreeMap::new(),
             hint: false,
@@ -99,9 +108,17 @@ impl Model for Small {
         may(b.repairs * u8::from(s.tenant.status.phase == Some(Phase::Failed)), Action::RepairAndRetry);
         let active = s.tenant.status.phase == Some(Phase::Active);
         let suspended = s.tenant.spec.desired == Desired::Suspended;
+        let resumable = suspended && b.suspensions < self.budget.suspensions;
         may(b.lapses * u8::from(active && s.settled && !s.cancelled), Action::Lapse);
         may(b.suspensions * u8::from(!suspended), Action::Suspend);
-        may(u8::from(suspended), Action::Resume);
+        may(u8::from(resumable), Action::Resume);
+        // In other phases the API server refuses it.
+        may(b.wishes * u8::from(active), Action::Wish);
+        may(b.declines * u8::from(!s.declined), Action::Decline);
+        let leaves = s.tenant.spec.desired == Desired::Deleted;
+        may(b.leavings * u8::from(!leaves), Action::Leave);
+        // Once the erasure has begun, the API server refuses it.
+        may(u8::from(leaves && s.tenant.status.erasure.is_none()), Action::TakeBack);
         may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
         may(b.accidents * u8::from(!s.tenant.deleting), Action::DeleteByAccident);
         match &s.reconcile {
@@ -166,9 +183,24 @@ impl Model for Small {
                 s.tenant.spec.desired = Desired::Suspended;
                 s.overtake();
             }
-            Action::Resume => {
+            Action::Resume | Action::TakeBack => {
                 s.tenant.spec.desired = Desired::Active;
                 s.overtake();
+            }
+            Action::Wish => {
+                s.budget.wishes -= 1;
+                let other = if s.tenant.spec.plan == LARGER { SMALLER } else { LARGER };
+                s.tenant.spec.plan = other.into();
+                s.overtake();
+            }
+            Action::Leave => {
+                s.budget.leavings -= 1;
+                s.tenant.spec.desired = Desired::Deleted;
+                s.overtake();
+            }
+            Action::Decline => {
+                s.budget.declines -= 1;
+                s.declined = true;
             }
             Action::Webhook => {
                 s.budget.webhooks -= 1;
@@ -213,7 +245,10 @@ impl Model for Small {
         vec![
             Property::always("one customer, one charge, one refund, one namespace", |_, s: &State| {
                 // Each subscription that ended was paid for, and so is the one after it.
-                s.customers <= 1 && s.charges <= 1 + s.ended && s.refunds <= s.charges && s.namespaces_made <= 1
+                s.customers <= 1
+                    && s.charges <= 1 + s.ended + s.refunds
+                    && s.refunds <= s.charges
+                    && s.namespaces_made <= 1
             }),
             Property::always("no notice is sent again without a reason", |model: &Self, s: &State| {
                 // SMTP cannot be exactly-once: a crash or a lost answer between the send and its note repeats it.
@@ -230,6 +265,29 @@ impl Model for Small {
             }),
             Property::always("nothing is set up for an address that nobody confirmed", |model: &Self, s: &State| {
                 !model.login || s.tenant.email_verified || (s.namespaces_made == 0 && !s.secret)
+            }),
+            Property::always("whoever is served has paid, and got nothing back of it", |model: &Self, s: &State| {
+                let served = s.tenant.status.phase == Some(Phase::Active);
+                !served || model.mode == BillingMode::Manual || s.charges > s.refunds
+            }),
+            Property::always("whoever has left is not renewed", |_, s: &State| {
+                let told = s.sent.keys().any(|notice| matches!(notice, Notice::DeletionRequested(_)));
+                let left = s.tenant.spec.desired == Desired::Deleted && s.tenant.status.phase == Some(Phase::Deleting);
+                !(told && left) || s.ends || s.cancelled || !s.settled
+            }),
+            Property::always("a larger plan is charged once", |model: &Self, s: &State| {
+                // Each second wish is one back to the smaller plan.
+                s.upgrades <= (model.budget.wishes - s.budget.wishes).div_ceil(2)
+            }),
+            Property::always("a larger plan is in force only after its payment", |model: &Self, s: &State| {
+                let larger = s.tenant.status.config.as_ref().is_some_and(|config| &*config.plan == LARGER);
+                model.mode == BillingMode::Manual || !larger || s.upgrades > 0
+            }),
+            Property::always("who has the larger plan is served by it to the end of the period", |_, s: &State| {
+                let change = s.tenant.status.plan_change.as_ref();
+                let smaller_again = change.is_some_and(|c| &*c.plan == SMALLER && &*c.from == LARGER);
+                let applied = smaller_again && change.is_some_and(|c| c.state == PlanChangeState::Applied);
+                !applied || s.now >= PERIOD_END
             }),
             Property::always("an object that is deleted by accident erases nothing", |_, s: &State| !s.erased),
             Property::always("what must outlive the status is in the spec", |model: &Self, s: &State| {

@@ -1,0 +1,27 @@
+//! What a tenant uses of its plan, as an annotation keeps it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Tenant, USAGE_ANNOTATION};
+
+/// What a tenant uses of its plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Usage {
+    /// When the period began, in Unix seconds.
+    pub period: i64,
+    /// Queries of the period.
+    pub queries: i64,
+    /// Documents that are stored.
+    pub documents: i64,
+    /// Their bytes.
+    pub bytes: i64,
+}
+
+impl Usage {
+    /// What the object says. What cannot be read counts as nothing.
+    pub fn of(tenant: &Tenant) -> Self {
+        let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(USAGE_ANNOTATION));
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}

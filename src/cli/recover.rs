@@ -1,0 +1,177 @@
+//! `tenant-operator recover`: makes lost Tenants again from what Stripe and Pinecone hold.
+
+use std::collections::{BTreeSet, HashSet};
+
+use anyhow::Context as _;
+use comfy_table::{Table, presets};
+use futures::{StreamExt, stream};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::{Api, Client};
+use serde_json::json;
+
+use super::KubeArgs;
+use super::provider_args::ProviderArgs;
+use crate::api::{
+    COMPONENT_LABEL, LOGIN_COMPONENT, PROOF_ANNOTATION, Place, SENT_ANNOTATION, TENANT_LABEL, Tenant,
+    VERIFIED_ANNOTATION, login_secret, pinecone_namespace,
+};
+use crate::operator_keys::IdentityKey;
+use crate::providers::stripe::Known;
+
+/// Tenants that are made at the same time.
+const AT_ONCE: usize = 16;
+/// The prefix of the names of Tenants that signed up.
+const SIGNED_UP: &str = "t-";
+
+/// Makes Tenants again that are lost, as after the deletion of their definition without a backup: with the same
+/// ids, keys, customers and subscriptions, from Stripe's metadata and Pinecone's namespaces alone.
+///
+/// A backup is better: it also knows the generation of API keys that were replaced, and what Stripe never knew. Needs the
+/// keys of the operator (Secrets tenant-operator-identity and tenant-operator-signing); without the second, customers get
+/// new API keys. Prints what it would do; --apply does it.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    providers: ProviderArgs,
+    /// Namespace of the operator's own Secrets.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    operator_namespace: String,
+    /// Make the Tenants. Without it, they are only listed.
+    #[arg(long)]
+    apply: bool,
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    let client = kube.client().await?;
+    let providers = args.providers.build()?;
+    let identity = IdentityKey::read(&client, &args.operator_namespace).await?;
+    let identity = identity.with_context(|| {
+        format!(
+            "no identity key in namespace {}: set --operator-namespace, or restore Secret tenant-operator-identity first",
+            args.operator_namespace
+        )
+    })?;
+    let there = existing(&client).await?;
+    eprintln!("Reading Stripe and Pinecone ...");
+    let (known, namespaces) = tokio::try_join!(providers.stripe.tenants(), providers.pinecone.namespaces())?;
+    let lost: Vec<_> = known.iter().filter(|k| !there.contains(&k.tenant_id)).collect();
+    report(&lost, &namespaces);
+    let unclaimed = unclaimed(&namespaces, &known, &there);
+    if !unclaimed.is_empty() {
+        eprintln!(
+            "Without a subscription, so to be made by hand with spec.tenantId, then `tenant-operator adopt`: {}",
+            unclaimed.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
+        );
+    }
+    if !args.apply {
+        eprintln!("{} Tenants would be made. Run it with --apply to make them.", lost.len());
+        return Ok(());
+    }
+    let made = stream::iter(lost.iter().map(|known| make(&client, &identity, known))).buffer_unordered(AT_ONCE);
+    let failed: Vec<_> = made.filter_map(|outcome| std::future::ready(outcome.err())).collect().await;
+    for error in &failed {
+        eprintln!("{error:#}");
+    }
+    anyhow::ensure!(failed.is_empty(), "{} of {} Tenants were not made; run it again", failed.len(), lost.len());
+    println!(
+        "{} Tenants made. The controller takes each to Active; `kubectl tenant list` shows how far it is.",
+        lost.len()
+    );
+    Ok(())
+}
+
+/// The ids of the Tenants that are there.
+async fn existing(client: &Client) -> anyhow::Result<HashSet<String>> {
+    let api: Api<Tenant> = Api::all(client.clone());
+    let all = api.list(&ListParams::default()).await?;
+    Ok(all.items.iter().map(|tenant| tenant.tenant_id().to_owned()).collect())
+}
+
+fn report(lost: &[&Known], namespaces: &HashSet<String>) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["NAMESPACE", "NAME", "COMPANY", "PLAN", "SUBSCRIPTION", "DATA"]);
+    table.add_rows(lost.iter().map(|known| {
+        let data = namespaces.contains(&pinecone_namespace(&known.tenant_id));
+        [
+            known.namespace.clone(),
+            known.name.clone(),
+            known.company.clone(),
+            known.subscription.plan.clone().unwrap_or_default(),
+            known.subscription.status.clone(),
+            if data { "there" } else { "none" }.to_owned(),
+        ]
+    }));
+    println!("{table}");
+}
+
+/// Namespaces of tenants that neither Stripe nor Kubernetes knows, such as of contracts by hand.
+fn unclaimed(namespaces: &HashSet<String>, known: &[Known], there: &HashSet<String>) -> BTreeSet<String> {
+    let mut left: BTreeSet<String> = namespaces.iter().filter(|name| name.starts_with("tenant_")).cloned().collect();
+    for id in known.iter().map(|k| &k.tenant_id).chain(there) {
+        left.remove(&pinecone_namespace(id));
+    }
+    left
+}
+
+/// Makes one; one of that name that is there already is left as it is.
+async fn make(client: &Client, identity: &IdentityKey, known: &Known) -> anyhow::Result<()> {
+    let tenant = tenant(identity, known)?;
+    if tenant.spec.login.is_some() {
+        keep_login(client, known).await?;
+    }
+    let api: Api<Tenant> = Api::namespaced(client.clone(), &known.namespace);
+    match api.create(&PostParams::default(), &tenant).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(e)) if e.code == 409 => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("{}/{} was not made", known.namespace, known.name)),
+    }
+}
+
+/// As it was, as far as Stripe knows. What was sent to a customer who has paid is not sent again, and the address that
+/// they paid with needs no confirmation.
+fn tenant(identity: &IdentityKey, known: &Known) -> anyhow::Result<Tenant> {
+    let place = Place { namespace: &known.namespace, name: &known.name };
+    let login = known.name.starts_with(SIGNED_UP).then(|| json!({"secretName": login_secret(&known.name)}));
+    let company = if known.company.trim().is_empty() { &known.email } else { &known.company };
+    let plan = known.subscription.plan.clone().unwrap_or_else(|| "starter".into());
+    Ok(serde_json::from_value(json!({
+        "apiVersion": "tenant-operator.dev/v1alpha1",
+        "kind": "Tenant",
+        "metadata": {"name": known.name, "namespace": known.namespace, "annotations": {
+            PROOF_ANNOTATION: identity.identity_proof(&known.tenant_id, place),
+            SENT_ANNOTATION: "welcome,first-question,data-processing-agreement",
+            VERIFIED_ANNOTATION: identity.email_hash(&known.email),
+        }},
+        "spec": {
+            "companyName": company,
+            "adminEmail": known.email,
+            "plan": plan,
+            "tenantId": known.tenant_id,
+            "login": login,
+            "billing": {"mode": "Stripe", "approved": false,
+                "stripe": {"customerId": known.customer_id, "subscriptionId": known.subscription.id}},
+        },
+    }))?)
+}
+
+/// A login that lost its password is set anew by e-mail: no password fits this one.
+async fn keep_login(client: &Client, known: &Known) -> anyhow::Result<()> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), &known.namespace);
+    let labels = [(TENANT_LABEL, known.name.as_str()), (COMPONENT_LABEL, LOGIN_COMPONENT)];
+    let secret = Secret {
+        metadata: ObjectMeta {
+            name: Some(login_secret(&known.name)),
+            labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
+            ..ObjectMeta::default()
+        },
+        data: Some([("password-hash".to_owned(), ByteString(b"!".to_vec()))].into()),
+        ..Secret::default()
+    };
+    match api.create(&PostParams::default(), &secret).await {
+        Err(kube::Error::Api(e)) if e.code == 409 => Ok(()),
+        made => made.map(drop).with_context(|| format!("the login of {}/{} was not made", known.namespace, known.name)),
+    }
+}

@@ -1,0 +1,59 @@
+//! The end of a tenant that left: what each provider holds of it, and the object without anything personal.
+
+use ed25519_dalek::SigningKey;
+use kube::ResourceExt;
+use serde_json::{Map, Value, json};
+
+use super::{StepError, billing, secrets};
+use crate::api::tenant::BillingMode;
+use crate::api::{EMAIL_LABEL, ERASED_ANNOTATION, PROOF_ANNOTATION, Tenant, pinecone_namespace};
+use crate::controller::kubernetes::Kubernetes;
+use crate::lifecycle::{Holdings, Outcome};
+use crate::providers::pinecone::Pinecone;
+use crate::providers::stripe::Stripe;
+
+/// In place of the customer's address. The domain can never exist: <https://www.rfc-editor.org/rfc/rfc6761#section-6.4>
+const NOBODY: &str = "erased@erased.invalid";
+/// In place of the customer's name.
+const NAMELESS: &str = "Erased";
+
+/// Counts what each provider holds of a tenant, as the providers say it.
+pub async fn count(
+    kubernetes: &Kubernetes,
+    signer: &SigningKey,
+    (stripe, pinecone): (&Stripe, &Pinecone),
+    tenant: &Tenant,
+) -> Result<Outcome, StepError> {
+    let place = pinecone_namespace(tenant.tenant_id());
+    let vectors = pinecone.count_vectors(&place).await?;
+    let (subscriptions, customers) = match tenant.spec.billing.mode {
+        BillingMode::Stripe => stripe.count(&billing::payer(tenant)).await?,
+        BillingMode::Manual => (0, 0),
+    };
+    Ok(Outcome::Holdings(Holdings {
+        namespaces: vectors.is_some().into(),
+        vectors: vectors.unwrap_or(0),
+        secrets: secrets::count(kubernetes, signer, tenant).await?,
+        subscriptions,
+        customers,
+    }))
+}
+
+/// Takes everything personal out of the object: address, name, login, and every annotation and label of ours and of
+/// `kubectl apply`, which keeps a copy of the manifest. What was erased is written down in the same patch.
+pub async fn erase_identity(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<Tenant, StepError> {
+    let erasure = tenant.status.as_ref().and_then(|status| status.erasure.as_ref());
+    let erased = json!(erasure).to_string();
+    let mut annotations: Map<String, Value> = tenant
+        .annotations()
+        .keys()
+        .filter(|key| *key != PROOF_ANNOTATION)
+        .map(|key| (key.clone(), Value::Null))
+        .collect();
+    annotations.insert(ERASED_ANNOTATION.into(), erased.into());
+    let change = json!({
+        "metadata": {"annotations": annotations, "labels": {EMAIL_LABEL: null}},
+        "spec": {"adminEmail": NOBODY, "companyName": NAMELESS, "login": null, "terms": null},
+    });
+    Ok(kubernetes.patch(tenant, change).await?)
+}

@@ -1,0 +1,260 @@
+//! A customer who leaves: closed at once, kept for the retention of the plan, taken back until then, and erased after it
+//! with a certificate. `deleting.rs` is about objects that are deleted; this is about `spec.desired: Deleted`.
+
+use super::dunning::Standing;
+use super::status::{Draft, Summary};
+use super::{Decision, Effect, Holdings, Input, Notice, ObservedBilling, notices};
+use crate::api::conditions::{self, BILLING_READY, COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
+use crate::api::phase::{EventType, TriggeredBy};
+use crate::api::tenant::{Desired, Erasure, ErasureLine};
+use crate::api::{ConditionStatus, LEGAL_HOLD_ANNOTATION, Phase, Timestamp};
+
+const DAY: i64 = 24 * 3600;
+/// The retention where the Plan is gone, in days.
+const RETENTION: i64 = 30;
+
+/// The way out, of a tenant that is to be deleted. What runs is finished first.
+pub fn begin(input: &Input) -> Option<Decision> {
+    let status = &input.tenant.status;
+    let busy = matches!(status.phase, Some(Phase::Deleting | Phase::Deleted | Phase::Upgrading | Phase::Downgrading));
+    // What nobody but the controller may have written counts only where it was about to be written, or nothing else is known.
+    let finished = status.erasure.as_ref().is_some_and(|e| e.erased_at.is_some());
+    if (status.phase.is_none() || (status.phase == Some(Phase::Deleting) && finished))
+        && let Some(decision) = record_erased(input)
+    {
+        return Some(decision);
+    }
+    if input.tenant.spec.desired != Desired::Deleted || busy {
+        return None;
+    }
+    // Nothing is kept of somebody who never had anything.
+    let empty = matches!(status.phase, None | Some(Phase::PendingPayment))
+        && status.paid_at.is_none()
+        && status.provisioned_at.is_none()
+        && input.tenant.spec.billing.stripe.as_ref().is_none_or(|refs| refs.subscription_id.is_none());
+    let days = input.plan.map_or(RETENTION, |plan| i64::from(plan.retention_days));
+    let erases_at = if empty { input.now } else { input.now.plus(days * DAY) };
+    let message = closed(erases_at);
+    let mut draft = Draft::new(input);
+    draft.status.checkout = None;
+    draft.status.plan_change = None;
+    draft.status.erases_at = Some(erases_at);
+    draft.forget(RENEWAL_STOPPED);
+    let by = if input.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
+    draft.enter(Phase::Deleting, EventType::Delete, by, &message);
+    draft.summary(Summary::Waiting, "Closed", &message);
+    draft.changed()
+}
+
+fn closed(erases_at: Timestamp) -> String {
+    format!("Closed. Its data is erased at {erases_at}, unless it is reactivated before")
+}
+
+/// Of a tenant in `Deleting` whose object is not deleted.
+pub fn decide(input: &Input) -> Decision {
+    let status = &input.tenant.status;
+    if let Some(failure) = &input.observed.failure {
+        let mut draft = Draft::new(input);
+        draft.failure(failure);
+        if status.erasure.is_some() {
+            let message = format!("{}. Retrying", failure.message);
+            draft.condition(ERASED, ConditionStatus::False, &failure.reason, &message);
+        }
+        return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
+    }
+    if let Some(erasure) = &status.erasure {
+        let open = erasure.erased_at.is_none();
+        return on_hold(input).filter(|_| open).unwrap_or_else(|| erase(input, erasure));
+    }
+    if input.tenant.spec.desired != Desired::Deleted {
+        return take_back(input);
+    }
+    // Written by a version that knew no retention, or lost: it begins now.
+    let Some(erases_at) = status.erases_at else {
+        let mut draft = Draft::new(input);
+        let days = input.plan.map_or(RETENTION, |plan| i64::from(plan.retention_days));
+        draft.status.erases_at = Some(input.now.plus(days * DAY));
+        return draft.changed().unwrap_or(Decision::Wait(None));
+    };
+    if input.now >= erases_at {
+        return due(input);
+    }
+    if let Some(decision) = stop_renewal(input) {
+        return decision;
+    }
+    let told = [Notice::DeletionRequested(since(input))];
+    if let Some(decision) = notices::tell(input, &told) {
+        return decision;
+    }
+    let mut draft = Draft::new(input);
+    draft.forget(ERASED);
+    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.summary(Summary::Waiting, "Closed", &closed(erases_at));
+    let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
+    let until = Decision::Wait(Some(erases_at.since(input.now)));
+    draft.changed().unwrap_or_else(|| notices::wait_at_most(until, again))
+}
+
+/// When it was closed.
+fn since(input: &Input) -> Timestamp {
+    let entered = input.tenant.status.transitions.iter().rfind(|t| t.to_state == Phase::Deleting);
+    entered.map_or(input.tenant.created_at, |t| t.timestamp)
+}
+
+/// Whoever leaves pays no further period, and nobody pays at a link that is still open.
+fn stop_renewal(input: &Input) -> Option<Decision> {
+    let stopped = conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED);
+    if !input.by_stripe() || (stopped && !input.observed.resync) {
+        return None;
+    }
+    if !input.observed.done.contains(&Effect::StopRenewal) {
+        return Some(Decision::Act(vec![Effect::StopRenewal]));
+    }
+    let mut draft = Draft::new(input);
+    let message = "The subscription is not renewed";
+    draft.condition(RENEWAL_STOPPED, ConditionStatus::True, "Stopped", message);
+    draft.changed()
+}
+
+/// Back before it is erased: to service where that is paid for, and else to where it can be paid for.
+fn take_back(input: &Input) -> Decision {
+    let tenant = input.tenant;
+    let served = tenant.status.provisioned_at.is_some();
+    let suspended = tenant.spec.desired == Desired::Suspended;
+    let mut good = !input.by_stripe();
+    if input.by_stripe() {
+        let Some(billing) = &input.observed.billing else { return Decision::Act(vec![Effect::ReadBilling]) };
+        good = Standing::of(billing) == Standing::Good;
+        if good && ends(billing) {
+            return Decision::Act(vec![Effect::RenewAgain]);
+        }
+    }
+    let by = if tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
+    let mut draft = Draft::new(input);
+    draft.status.erases_at = None;
+    draft.forget(RENEWAL_STOPPED);
+    draft.forget(ERASED);
+    let message = "Taken back before its data was erased";
+    if !served {
+        draft.enter(Phase::PendingPayment, EventType::Reactivate, by, message);
+        draft.summary(Summary::Waiting, "AwaitingPayment", message);
+    } else if good && !suspended {
+        draft.forget(COLLECTION_PAUSED);
+        draft.enter(Phase::Active, EventType::Reactivate, by, message);
+        draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
+    } else {
+        draft.enter(Phase::Suspended, EventType::Reactivate, by, message);
+        draft.summary(Summary::Waiting, "SubscriptionEnded", message);
+    }
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// Whether the subscription ends with its period.
+fn ends(billing: &ObservedBilling) -> bool {
+    billing.subscription.as_ref().is_some_and(|s| s.ends)
+}
+
+/// Somebody says that nothing may be erased.
+fn on_hold(input: &Input) -> Option<Decision> {
+    let why = input.tenant.legal_hold.as_ref()?;
+    let message =
+        format!("The erasure is on hold: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to go on with it");
+    let mut draft = Draft::new(input);
+    draft.condition(ERASED, ConditionStatus::False, "LegalHold", &message);
+    draft.summary(Summary::Waiting, "LegalHold", &message);
+    Some(draft.changed().unwrap_or(Decision::Wait(None)))
+}
+
+/// The moment of the erasure has come: unless somebody holds it up, what is there is counted before anything goes.
+fn due(input: &Input) -> Decision {
+    if let Some(decision) = on_hold(input) {
+        return decision;
+    }
+    let Some(holdings) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };
+    let mut draft = Draft::new(input);
+    draft.status.erasure = Some(Erasure { started_at: input.now, erased_at: None, lines: lines(holdings) });
+    let message = "Erasing the tenant's data at every provider";
+    draft.condition(ERASED, ConditionStatus::False, "Erasing", message);
+    draft.summary(Summary::Reconciling, "Erasing", message);
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// What is there, as the certificate names it.
+fn lines(holdings: &Holdings) -> Vec<ErasureLine> {
+    let line = |provider: &str, what: &str, before: u64| ErasureLine {
+        provider: provider.into(),
+        what: what.into(),
+        before,
+        after: None,
+    };
+    vec![
+        line("Pinecone", "namespaces", holdings.namespaces),
+        line("Pinecone", "vectors", holdings.vectors),
+        line("Kubernetes", "Secrets", holdings.secrets),
+        line("Stripe", "subscriptions", holdings.subscriptions),
+        line("Stripe", "customers", holdings.customers),
+    ]
+}
+
+/// From here on there is no way back: everything goes, is counted again, and the record is all that stays.
+fn erase(input: &Input, erasure: &Erasure) -> Decision {
+    if erasure.erased_at.is_some() {
+        return farewell(input);
+    }
+    let mut wanted = vec![Effect::DeleteNamespace, Effect::DeleteSecrets];
+    if input.by_stripe() {
+        wanted.push(Effect::EraseBilling);
+    }
+    wanted.retain(|effect| !input.observed.done.contains(effect));
+    if !wanted.is_empty() {
+        return Decision::Act(wanted);
+    }
+    let Some(left) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };
+    let mut draft = Draft::new(input);
+    let mut erasure = erasure.clone();
+    for (line, now) in erasure.lines.iter_mut().zip(lines(left)) {
+        line.after = Some(now.before);
+    }
+    if let Some(line) = erasure.lines.iter().find(|line| line.after != Some(0)) {
+        let message = format!("{} still has {} {}. Retrying", line.provider, line.after.unwrap_or(0), line.what);
+        draft.condition(ERASED, ConditionStatus::False, "NotErased", &message);
+        return draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)));
+    }
+    erasure.erased_at = Some(input.now);
+    draft.status.erasure = Some(erasure);
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// The certificate goes to the customer while the address is still known; then the address goes too.
+fn farewell(input: &Input) -> Decision {
+    let told = [Notice::Erased];
+    if let Some(decision) = notices::tell(input, &told) {
+        return decision;
+    }
+    // An address that takes no mail holds up nothing for longer than a day.
+    let late =
+        input.tenant.status.erasure.as_ref().and_then(|e| e.erased_at).is_none_or(|at| input.now.since(at) > DAY);
+    if notices::any_unsent(input, &told) && !late {
+        return Decision::Wait(Some(input.notice_wait()));
+    }
+    Decision::Act(vec![Effect::EraseIdentity])
+}
+
+/// The object says that its tenant is erased. Its status says no more than that, whatever it said before.
+fn record_erased(input: &Input) -> Option<Decision> {
+    let erasure = input.tenant.erasure.clone()?;
+    let mut draft = Draft::new(input);
+    let (transitions, phase) = (draft.status.transitions.clone(), draft.status.phase);
+    draft.status = crate::api::TenantStatus {
+        transitions,
+        phase,
+        observed_generation: draft.status.observed_generation,
+        erasure: Some(erasure),
+        ..crate::api::TenantStatus::default()
+    };
+    let message = "Everything is erased. This record is all that is kept";
+    draft.enter(Phase::Deleted, EventType::Delete, TriggeredBy::System, message);
+    draft.condition(ERASED, ConditionStatus::True, "Erased", message);
+    draft.summary(Summary::Waiting, "Erased", message);
+    draft.changed()
+}

@@ -1,0 +1,371 @@
+//! A change to another plan: checked, billed on the same subscription at Stripe, and only then in force. The tenant is served
+//! all the while, by the plan before. What goes wrong leaves it there, and a condition says why.
+
+use super::dunning::Standing;
+use super::status::{Draft, Summary};
+use super::{Blame, Decision, Effect, Input, Notice, ObservedSubscription, Proration, View, notices};
+use crate::api::conditions::{BILLING_READY, PLAN_IN_FORCE};
+use crate::api::phase::{EventType, TriggeredBy};
+use crate::api::plan::{Downgrades, Limits, PlanSpec, Upgrades};
+use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as State, PlanConfig, Quota};
+use crate::api::{ConditionStatus, Phase, Timestamp};
+
+/// How long after its occasion the customer is still told of a change, in seconds.
+const TIMELY: i64 = 24 * 3600;
+
+/// What prevents a change. It is looked at again whenever something changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obstacle {
+    /// Why, as one word.
+    pub reason: &'static str,
+    /// Why, as a sentence, and what to do.
+    pub message: String,
+}
+
+/// What keeps a tenant from ever having that plan, whatever it removes.
+pub fn impossible(tenant: &View, current: Option<&PlanSpec>, wanted: Option<&PlanSpec>) -> Option<Obstacle> {
+    let (name, before) = (&tenant.spec.plan, tenant.plan_in_force());
+    let obstacle = |reason, message: String| Some(Obstacle { reason, message });
+    let Some(wanted) = wanted else {
+        let message =
+            format!("No Plan is named {name:?}, so the tenant stays on {before}. `kubectl get plans` lists the plans");
+        return obstacle("PlanNotFound", message);
+    };
+    let by_stripe = tenant.spec.billing.mode == BillingMode::Stripe;
+    if by_stripe && wanted.stripe_price_id.is_none() {
+        let message = format!("Plan {name} has no stripePriceId, so the tenant stays on {before}. Set it on the Plan");
+        return obstacle("PlanHasNoPrice", message);
+    }
+    let embedding = tenant.status.config.as_ref().map(|config| &config.models.embedding);
+    if let Some(there) = embedding.filter(|there| **there != wanted.models.embedding) {
+        let message = format!(
+            "Plan {name} embeds with {}, and the tenant's documents are embedded with {there}, so it stays on {before}. \
+             Use the same embedding model in both Plans",
+            wanted.models.embedding
+        );
+        return obstacle("EmbeddingModelDiffers", message);
+    }
+    let current = current?;
+    if current.region != wanted.region {
+        let message = format!(
+            "Plan {name} keeps data in {}, and the tenant's data is in {}, so it stays on {before}",
+            wanted.region, current.region
+        );
+        return obstacle("RegionDiffers", message);
+    }
+    let currencies = (&current.monthly_price.currency, &wanted.monthly_price.currency);
+    if by_stripe && currencies.0 != currencies.1 {
+        let message = format!(
+            "Plan {name} is paid in {}, and Stripe cannot change the currency of a subscription from {}, so the tenant \
+             stays on {before}",
+            currencies.1, currencies.0
+        );
+        return obstacle("CurrencyDiffers", message);
+    }
+    None
+}
+
+/// What a tenant has to remove before it fits a plan at once.
+pub fn unfit(tenant: &View, wanted: &PlanSpec) -> Option<Obstacle> {
+    let (used, limits) = (tenant.usage, &wanted.limits);
+    let over = [("documents", used.documents, limits.documents), ("bytes of documents", used.bytes, limits.bytes)];
+    let (what, used, limit) = over.into_iter().find(|(_, used, limit)| used > limit)?;
+    let message = format!(
+        "The tenant has {used} {what}, and plan {} holds {limit}. Remove {} of them, and the change goes on; until then it \
+         stays on {}",
+        tenant.spec.plan,
+        used - limit,
+        tenant.plan_in_force()
+    );
+    Some(Obstacle { reason: "UsageExceedsPlan", message })
+}
+
+/// Whether a plan is the smaller one: cheaper, or as dear with a lower limit.
+pub fn is_smaller(wanted: &PlanSpec, current: Option<&PlanSpec>, in_force: Option<&Limits>) -> bool {
+    let lower = |there: &Limits| {
+        let new = &wanted.limits;
+        new.documents < there.documents || new.queries_per_month < there.queries_per_month || new.bytes < there.bytes
+    };
+    match current.map(|plan| plan.monthly_price.amount.cmp(&wanted.monthly_price.amount)) {
+        Some(std::cmp::Ordering::Greater) => true,
+        Some(std::cmp::Ordering::Less) => false,
+        Some(std::cmp::Ordering::Equal) | None => in_force.is_some_and(lower),
+    }
+}
+
+/// Of an Active tenant. None when there is nothing to do about its plan now.
+pub fn decide(input: &Input) -> Option<Decision> {
+    let (tenant, wish) = (input.tenant, input.tenant.spec.plan.as_str());
+    let change = tenant.status.plan_change.as_ref();
+    let state = change.filter(|change| &*change.plan == wish).map(|change| change.state);
+    if change.is_some_and(|c| matches!(c.state, State::Preparing | State::Scheduled)) && state.is_none() {
+        return undo(input);
+    }
+    if wish == tenant.plan_in_force() {
+        return in_force(input);
+    }
+    let answered = change.is_some_and(|c| c.retry_token == tenant.retry_token);
+    match (state, input.wanted) {
+        (Some(State::Declined), _) if answered => None,
+        (Some(State::Preparing), Some(wanted)) => prepare(input, wanted),
+        (Some(State::Scheduled), Some(wanted)) => due(input).then(|| start(input, wanted)).flatten(),
+        (_, wanted) => begin(input, wanted),
+    }
+}
+
+fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
+    let tenant = input.tenant;
+    if let Some(obstacle) = impossible(tenant, input.plan, wanted) {
+        return blocked(input, &obstacle);
+    }
+    let wanted = wanted?;
+    let down = is_smaller(wanted, input.plan, tenant.status.config.as_ref().map(|c| &c.limits));
+    let later = down && wanted.downgrades == Downgrades::AtPeriodEnd;
+    let unfit = unfit(tenant, wanted).filter(|_| !later);
+    if input.by_stripe() {
+        let shown = tenant.status.plan_change.as_ref().is_some_and(|c| c.state == State::Blocked);
+        let Some(billing) = &input.observed.billing else {
+            let known = shown && !input.observed.resync;
+            return match &unfit {
+                Some(obstacle) if known => blocked(input, obstacle),
+                _ => Some(Decision::Act(vec![Effect::ReadBilling])),
+            };
+        };
+        if Standing::of(billing) != Standing::Good {
+            let message = "The change begins once the subscription is paid".into();
+            return blocked(input, &Obstacle { reason: "PaymentMissing", message });
+        }
+        // Bought already, with a new subscription after one that ended.
+        if billing.subscription.as_ref().is_some_and(|s| pays_for(s, wanted)) {
+            return start(input, wanted);
+        }
+    }
+    match unfit {
+        Some(obstacle) => blocked(input, &obstacle),
+        None if later => {
+            let message = format!("The change to {} at the end of the period is being prepared", tenant.spec.plan);
+            note(input, State::Preparing, None, "Preparing", &message).changed()
+        }
+        None => start(input, wanted),
+    }
+}
+
+/// Enters the phase of the change. What happens next has a name for everybody to see.
+fn start(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
+    let (tenant, name) = (input.tenant, &input.tenant.spec.plan);
+    let down = is_smaller(wanted, input.plan, tenant.status.config.as_ref().map(|c| &c.limits));
+    let scheduled = tenant.status.plan_change.as_ref().and_then(|c| c.effective_at);
+    let message = format!("Moving from {} to {name}", tenant.plan_in_force());
+    let mut draft = note(input, State::Running, scheduled, "Running", &message);
+    let (phase, event) =
+        if down { (Phase::Downgrading, EventType::Downgrade) } else { (Phase::Upgrading, EventType::Upgrade) };
+    draft.enter(phase, event, asked_by(input), &message);
+    // A retry of this is no retry of anything else later.
+    if let Some(run) = &mut draft.status.provisioning {
+        run.retry_token.clone_from(&tenant.retry_token);
+    }
+    draft.summary(Summary::Changing, &phase.to_string(), &message);
+    draft.changed()
+}
+
+/// Who asks for a change: the customer on the pages, or who writes manifests.
+fn asked_by(input: &Input) -> TriggeredBy {
+    if input.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin }
+}
+
+/// Whether a subscription is one to this plan.
+fn pays_for(subscription: &ObservedSubscription, plan: &PlanSpec) -> bool {
+    subscription.price.is_some() && subscription.price == plan.stripe_price_id
+}
+
+/// A draft that says where the change stands.
+fn note<'a>(
+    input: &'a Input<'a>,
+    state: State,
+    effective_at: Option<Timestamp>,
+    reason: &str,
+    message: &str,
+) -> Draft<'a> {
+    let (mut draft, plan) = (Draft::new(input), input.tenant.spec.plan.as_str());
+    let before = draft.status.plan_change.take().filter(|c| c.state == state && &*c.plan == plan);
+    draft.status.plan_change = Some(PlanChange {
+        from: input.tenant.plan_in_force().into(),
+        plan: plan.into(),
+        state,
+        since: before.map_or(input.now, |c| c.since),
+        effective_at,
+        retry_token: input.tenant.retry_token.clone().filter(|_| state == State::Declined),
+    });
+    draft.condition(PLAN_IN_FORCE, ConditionStatus::False, reason, message);
+    draft
+}
+
+/// Shown, and looked at again whenever something changes; the tenant's other needs go on.
+fn blocked(input: &Input, obstacle: &Obstacle) -> Option<Decision> {
+    note(input, State::Blocked, None, obstacle.reason, &obstacle.message).changed()
+}
+
+/// The plan of the spec is in force. What was noted of another wish is over.
+fn in_force(input: &Input) -> Option<Decision> {
+    let over = |change: &PlanChange| change.state != State::Applied;
+    input.tenant.status.plan_change.as_ref().filter(|change| over(change))?;
+    let mut draft = Draft::new(input);
+    draft.status.plan_change = None;
+    draft.condition(PLAN_IN_FORCE, ConditionStatus::True, "InForce", &is_in_force(&input.tenant.spec.plan));
+    draft.changed()
+}
+
+fn is_in_force(plan: &str) -> String {
+    format!("Plan {plan} is in force")
+}
+
+/// A scheduled change that nobody wants any more: Stripe bills the plan in force again.
+fn undo(input: &Input) -> Option<Decision> {
+    if input.by_stripe() {
+        let Some(billing) = &input.observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
+        let elsewhere = |s: &ObservedSubscription| input.plan.is_some_and(|plan| !pays_for(s, plan));
+        if Standing::of(billing) != Standing::Ended
+            && input.plan.is_some_and(|plan| plan.stripe_price_id.is_some())
+            && billing.subscription.as_ref().is_some_and(elsewhere)
+        {
+            let plan = input.tenant.plan_in_force().to_owned();
+            return Some(Decision::Act(vec![Effect::SwitchPrice { plan, proration: Proration::None }]));
+        }
+    }
+    let mut draft = Draft::new(input);
+    draft.status.plan_change = None;
+    let plan = input.tenant.plan_in_force();
+    draft.condition(PLAN_IN_FORCE, ConditionStatus::True, "InForce", &is_in_force(plan));
+    draft.changed()
+}
+
+/// Stripe bills the smaller plan from the next period on; the limits follow then.
+fn prepare(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
+    let tenant = input.tenant;
+    let mut end = tenant.status.quota.as_ref().map(|quota| quota.period_at(input.now).1);
+    if input.by_stripe() {
+        let Some(billing) = &input.observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
+        // Without a subscription to change, the suspension is next.
+        let subscription = billing.subscription.as_ref().filter(|_| Standing::of(billing) == Standing::Good)?;
+        if !pays_for(subscription, wanted) {
+            let plan = tenant.spec.plan.clone();
+            return Some(Decision::Act(vec![Effect::SwitchPrice { plan, proration: Proration::None }]));
+        }
+        end = subscription.period_ends_at.or(end);
+    }
+    let end = end.unwrap_or(input.now).max(input.now);
+    let message = format!("The tenant moves to {} at the end of the period, {end}", tenant.spec.plan);
+    note(input, State::Scheduled, Some(end), "Scheduled", &message).changed()
+}
+
+/// Whether the moment of a scheduled change has come: by the clock, or because Stripe has begun the next period.
+fn due(input: &Input) -> bool {
+    let Some(at) = input.tenant.status.plan_change.as_ref().and_then(|c| c.effective_at) else { return false };
+    let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
+    at <= input.now || subscription.and_then(|s| s.period_ends_at).is_some_and(|end| end > at)
+}
+
+/// Of a tenant in `Upgrading` or `Downgrading`.
+pub fn run(input: &Input) -> Decision {
+    let Some(wanted) = input.wanted else {
+        let message = format!("Plan {:?} was deleted meanwhile", input.tenant.spec.plan);
+        return back(input, "PlanNotFound", &message);
+    };
+    if !input.by_stripe() {
+        return apply(input, wanted);
+    }
+    if let Some(failure) = &input.observed.failure {
+        let ours = failure.step == "Billing";
+        if ours && failure.blame == Blame::Call && !failure.retryable {
+            return back(input, "PaymentDeclined", &failure.message);
+        }
+        let mut draft = Draft::new(input);
+        draft.failure(failure);
+        let message = format!("Waiting to move to {}: {}", input.tenant.spec.plan, failure.message);
+        draft.summary(Summary::Changing, &failure.reason, &message);
+        return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
+    }
+    let Some(billing) = &input.observed.billing else { return Decision::Act(vec![Effect::ReadBilling]) };
+    match billing.subscription.as_ref().filter(|_| Standing::of(billing) == Standing::Good) {
+        Some(subscription) if pays_for(subscription, wanted) => apply(input, wanted),
+        Some(_) => {
+            let plan = input.tenant.spec.plan.clone();
+            Decision::Act(vec![Effect::SwitchPrice { plan, proration: proration(input, wanted) }])
+        }
+        None => back(input, "PaymentMissing", "The subscription is not paid"),
+    }
+}
+
+/// How Stripe settles the rest of the period.
+fn proration(input: &Input, wanted: &PlanSpec) -> Proration {
+    let scheduled = input.tenant.status.plan_change.as_ref().is_some_and(|c| c.effective_at.is_some());
+    match input.tenant.status.phase {
+        Some(Phase::Upgrading) if wanted.upgrades == Upgrades::AfterPayment => Proration::ChargeNow,
+        // The period that it was scheduled for has ended.
+        Some(Phase::Downgrading) if scheduled => Proration::None,
+        _ => Proration::NextInvoice,
+    }
+}
+
+fn apply(input: &Input, wanted: &PlanSpec) -> Decision {
+    let plan = input.tenant.spec.plan.as_str();
+    let mut draft = note(input, State::Applied, None, "", "");
+    draft.status.config = Some(PlanConfig::of(plan, wanted));
+    let quota = draft.status.quota.get_or_insert(Quota {
+        period_start: input.now,
+        period_end: input.now.plus(Quota::PERIOD),
+        queries_limit: 0,
+        documents_limit: 0,
+    });
+    (quota.queries_limit, quota.documents_limit) = (wanted.limits.queries_per_month, wanted.limits.documents);
+    draft.recovered(BILLING_READY, "Stripe answers");
+    if let Some(subscription) = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref()) {
+        draft.subscribed(subscription);
+    }
+    let message = is_in_force(plan);
+    draft.condition(PLAN_IN_FORCE, ConditionStatus::True, "InForce", &message);
+    draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, &message);
+    draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// The plan before stays in force.
+fn back(input: &Input, reason: &str, why: &str) -> Decision {
+    let before = input.tenant.plan_in_force();
+    let message = format!(
+        "The tenant stays on {before}: {why}. To try again, fix the cause and run `kubectl tenant retry {}`; to stay on \
+         {before}, set spec.plan to it",
+        input.tenant.name
+    );
+    let mut draft = note(input, State::Declined, None, reason, &message);
+    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, &message);
+    draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// What the customer is told of a change.
+fn news(input: &Input) -> Option<Notice> {
+    let change = input.tenant.status.plan_change.as_ref()?;
+    let timely = (0..TIMELY).contains(&input.now.since(change.since));
+    let notice = match change.state {
+        State::Applied => Notice::PlanChanged(change.since),
+        State::Scheduled => Notice::PlanScheduled(change.since),
+        State::Declined => Notice::PlanDeclined(change.since),
+        State::Blocked | State::Preparing | State::Running => return None,
+    };
+    timely.then_some(notice)
+}
+
+/// Tells the customer.
+pub fn tell(input: &Input) -> Option<Decision> {
+    notices::tell(input, news(input).as_slice())
+}
+
+/// Seconds until a scheduled change is due, or the customer is told again.
+pub fn wait(input: &Input) -> Option<i64> {
+    let again = notices::any_unsent(input, news(input).as_slice()).then(|| input.notice_wait());
+    let scheduled = input.tenant.status.plan_change.as_ref().filter(|c| c.state == State::Scheduled);
+    let until = scheduled.and_then(|c| c.effective_at).map(|at| at.since(input.now)).filter(|left| *left > 0);
+    [again, until].into_iter().flatten().min()
+}

@@ -1,0 +1,85 @@
+//! Another price in the middle of a period, by Stripe's rules: <https://docs.stripe.com/billing/subscriptions/prorations>
+
+use axum::http::StatusCode;
+use serde_json::{Value, json};
+
+use super::problem::{Events, Problem};
+use super::{Data, catalog, invoices};
+
+/// Changes the price of a subscription's item, and settles the rest of its period as the request wants.
+pub fn change_price(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<(), Problem> {
+    let subscription = data.find("subscription", id)?.clone();
+    let (item, wanted) = (&subscription["items"]["data"][0], &p["items"]["0"]);
+    if wanted["id"] != item["id"] {
+        return Err(Problem::bad("A subscription of the sandbox has one item: name it by items[0][id]."));
+    }
+    let Some(name) = wanted["price"].as_str() else { return Ok(()) };
+    let price = catalog::price(data, name).ok_or_else(|| Problem::bad(format!("No such price: '{name}'")))?;
+    if price["currency"] != subscription["currency"] {
+        return Err(Problem::bad(format!(
+            "The price specified only supports `{}`. This doesn't match the expected currency: `{}`.",
+            price["currency"].as_str().unwrap_or_default(),
+            subscription["currency"].as_str().unwrap_or_default()
+        )));
+    }
+    if price["id"] == item["price"]["id"] {
+        return Ok(());
+    }
+    let now = data.now_of(&subscription["customer"]);
+    let lines = lines(&subscription, &price, now);
+    let behavior = p["proration_behavior"].as_str().unwrap_or("create_prorations");
+    let at_once = behavior == "always_invoice";
+    if at_once && p["payment_behavior"] == "error_if_incomplete" && !invoices::can_pay(data, &subscription, &lines) {
+        return Err(declined());
+    }
+    let kept = data.find("subscription", id)?;
+    kept["items"]["data"][0]["price"] = price;
+    let subscription = kept.clone();
+    match behavior {
+        "always_invoice" if !lines.is_empty() => {
+            if !invoices::bill(data, &subscription, &lines, now, events) {
+                data.find("subscription", id)?["status"] = json!("past_due");
+            }
+        }
+        "create_prorations" => {
+            for line in lines {
+                let item = json!({
+                    "id": data.next_id("ii"), "object": "invoiceitem", "customer": subscription["customer"],
+                    "subscription": id, "amount": line["amount"], "proration": true, "currency": subscription["currency"],
+                });
+                data.insert("invoiceitem", item);
+            }
+        }
+        "always_invoice" | "none" => {}
+        other => return Err(Problem::bad(format!("Invalid proration_behavior: {other}"))),
+    }
+    Ok(())
+}
+
+/// What Stripe answers where a payment is asked for and the card is declined.
+pub fn declined() -> Problem {
+    Problem {
+        type_: "card_error",
+        code: Some("card_declined"),
+        ..Problem::new(StatusCode::PAYMENT_REQUIRED, "Your card was declined.")
+    }
+}
+
+/// What is left of the period at the old price is given back, and what is left of it at the new one is due. A trial is free
+/// at any price.
+fn lines(subscription: &Value, price: &Value, now: i64) -> Vec<Value> {
+    let item = &subscription["items"]["data"][0];
+    let at = |key: &str| item[key].as_i64().unwrap_or(now);
+    let (start, end) = (at("current_period_start"), at("current_period_end"));
+    if subscription["status"] == "trialing" || end <= now || end <= start {
+        return Vec::new();
+    }
+    let rest = |price: &Value| {
+        let amount = i128::from(price["unit_amount"].as_i64().unwrap_or(0));
+        let (left, whole) = (i128::from(end - now), i128::from(end - start));
+        // To the nearest cent.
+        i64::try_from((2 * amount * left + whole) / (2 * whole)).unwrap_or(0)
+    };
+    let line = |amount: i64| json!({"object": "line_item", "amount": amount, "proration": true, "period": {"start": now, "end": end}});
+    vec![line(-rest(&item["price"])), line(rest(price))]
+}

@@ -1,0 +1,155 @@
+//! `POST /tenant/{id}/delete` and `/reactivate`: a customer leaves, and may come back until the data is erased.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
+
+use super::App;
+use super::customer::sentence;
+use super::problem::{Problem, ProblemBody};
+use crate::api::tenant::Desired;
+use crate::api::{Phase, Tenant, Timestamp};
+use crate::events::Event;
+
+/// The longest comment, in characters.
+const COMMENT: usize = 500;
+
+/// Why customers leave: the word for programs, and what the page says.
+pub const REASONS: [(&str, &str); 6] = [
+    ("too-expensive", "It costs too much"),
+    ("missing-feature", "Something that I need is missing"),
+    ("answers", "The answers are not good enough"),
+    ("other-service", "I use another service"),
+    ("not-needed", "I no longer need it"),
+    ("other", "Something else"),
+];
+
+/// Why a customer leaves, if they want to say.
+#[derive(Deserialize, ToSchema, Default)]
+#[serde(default)]
+pub struct Leave {
+    /// One of too-expensive, missing-feature, answers, other-service, not-needed, other.
+    pub reason: String,
+    /// In the customer's own words, 500 characters at most.
+    pub comment: String,
+}
+
+/// What becomes of the account.
+#[derive(Serialize, ToSchema)]
+pub struct Left {
+    /// Where the account stands.
+    #[schema(value_type = Option<String>)]
+    phase: Option<Phase>,
+    /// When its data is erased. Until then it can be taken back.
+    #[schema(value_type = Option<String>)]
+    erases_at: Option<Timestamp>,
+    /// In words.
+    message: &'static str,
+}
+
+impl Left {
+    fn of(tenant: &Tenant) -> Self {
+        let status = tenant.status.clone().unwrap_or_default();
+        Self { phase: status.phase, erases_at: status.erases_at, message: sentence(&status) }
+    }
+}
+
+/// Closes the account. Its data is kept for the retention of its plan, and erased then.
+#[utoipa::path(
+    post, path = "/tenant/{id}/delete", tag = "account", request_body = Leave,
+    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
+    responses((status = 202, body = Left), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody))
+)]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(leave): Json<Leave>,
+) -> Result<(StatusCode, Json<Left>), Problem> {
+    let tenant = app.by_token(&headers, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(Left::of(&app.leave(&tenant, &leave).await?))))
+}
+
+/// Takes a closed account back, until its data is erased.
+#[utoipa::path(
+    post, path = "/tenant/{id}/reactivate", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
+    responses((status = 202, body = Left), (status = 404, body = ProblemBody),
+        (status = 410, description = "The erasure has begun", body = ProblemBody))
+)]
+pub async fn reactivate(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<(StatusCode, Json<Left>), Problem> {
+    let tenant = app.by_token(&headers, &id).await?;
+    Ok((StatusCode::ACCEPTED, Json(Left::of(&app.come_back(&tenant).await?))))
+}
+
+fn check(leave: &Leave) -> Result<(), Problem> {
+    let invalid = |field, why: &str| Err(Problem::invalid([(field, why.to_owned())].into()));
+    if !leave.reason.is_empty() && !REASONS.iter().any(|(name, _)| *name == leave.reason) {
+        return invalid("reason", "is not one of the reasons");
+    }
+    if leave.comment.chars().count() > COMMENT {
+        return invalid("comment", "must have at most 500 characters");
+    }
+    Ok(())
+}
+
+impl App {
+    /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing.
+    pub async fn leave(&self, tenant: &Tenant, leave: &Leave) -> Result<Tenant, Problem> {
+        check(leave)?;
+        let wanted = |t: &Tenant| {
+            Ok((t.spec.desired != Desired::Deleted).then(|| json!({"spec": {"desired": Desired::Deleted}})))
+        };
+        if self.change_tenant(tenant, wanted).await?.is_some() {
+            let metadata: Map<String, Value> = [("reason", &leave.reason), ("comment", &leave.comment)]
+                .into_iter()
+                .filter(|(_, text)| !text.is_empty())
+                .map(|(key, text)| (key.to_owned(), text.clone().into()))
+                .collect();
+            self.happened(&Event::of(tenant, "account-closed", metadata));
+            tracing::info!(target: "audit", event = "account_closed", tenant = tenant.name_any(), reason = leave.reason);
+        }
+        self.settled(tenant, |phase| phase == Some(Phase::Deleting)).await
+    }
+
+    /// Takes it back.
+    pub async fn come_back(&self, tenant: &Tenant) -> Result<Tenant, Problem> {
+        let wanted = |t: &Tenant| {
+            let status = t.status.clone().unwrap_or_default();
+            if status.erasure.is_some() || status.phase == Some(Phase::Deleted) {
+                let detail = "The data of this account is erased. You are welcome to sign up again.";
+                return Err(Problem::new(StatusCode::GONE, "erased", detail));
+            }
+            Ok((t.spec.desired == Desired::Deleted).then(|| json!({"spec": {"desired": Desired::Active}})))
+        };
+        if self.change_tenant(tenant, wanted).await?.is_some() {
+            self.happened(&Event::of(tenant, "account-reactivated", Map::new()));
+            tracing::info!(target: "audit", event = "account_reactivated", tenant = tenant.name_any());
+        }
+        self.settled(tenant, |phase| phase != Some(Phase::Deleting)).await
+    }
+
+    /// The tenant once it is in such a phase, or as it is after a while.
+    async fn settled(&self, tenant: &Tenant, there: impl Fn(Option<Phase>) -> bool) -> Result<Tenant, Problem> {
+        let name = tenant.name_any();
+        let uid = tenant.uid();
+        let shows = |t: &Tenant| {
+            let phase = t.status.as_ref().and_then(|s| s.phase);
+            (t.uid() == uid && there(phase)).then(|| t.clone())
+        };
+        match self.wait_until(&name, shows).await {
+            Some(tenant) => Ok(tenant),
+            None => self.tenants().get_opt(&name).await?.filter(|t| t.uid() == uid).ok_or_else(Problem::not_found),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! `/account/close`: what happens when an account is closed, why, and the way back.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use kube::ResourceExt;
+use minijinja::{Value, context};
+use serde::Deserialize;
+
+use super::account::Confirm;
+use super::pricing::for_sale;
+use crate::api::Tenant;
+use crate::web::App;
+use crate::web::leaving::{Leave, REASONS};
+use crate::web::problem::Problem;
+
+#[derive(Deserialize, Default)]
+pub struct CloseForm {
+    #[serde(default)]
+    csrf: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    comment: String,
+}
+
+/// Asks whether it is meant.
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    match app.customer(&headers).await {
+        Ok(tenant) => page(&app, &headers, &tenant, &CloseForm::default(), None).await,
+        Err(other) => other,
+    }
+}
+
+async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, form: &CloseForm, problem: Option<Problem>) -> Response {
+    let plans = match for_sale(app).await {
+        Ok(plans) => plans,
+        Err(problem) => return app.sorry(headers, problem),
+    };
+    let plan = plans.iter().find(|plan| plan.name_any() == tenant.plan_in_force());
+    let days = plan.map(|plan| plan.spec.retention_days);
+    let reasons: Vec<Value> = REASONS.iter().map(|(name, text)| context! { name, text }).collect();
+    let status = problem.as_ref().map_or(StatusCode::OK, Problem::status);
+    let error = problem.as_ref().map(Problem::detail).unwrap_or_default();
+    let values = context! { days, reasons, error, reason => form.reason, comment => form.comment };
+    app.show(status, "close.html", headers, values)
+}
+
+/// Closes it.
+pub async fn close(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<CloseForm>) -> Response {
+    let tenant = match app.own_customer(&headers, &form.csrf).await {
+        Ok(tenant) => tenant,
+        Err(other) => return other,
+    };
+    let leave = Leave { reason: form.reason.clone(), comment: form.comment.trim().to_owned() };
+    match app.leave(&tenant, &leave).await {
+        Ok(_) => super::go("/account"),
+        Err(problem) => page(&app, &headers, &tenant, &form, Some(problem)).await,
+    }
+}
+
+/// Takes it back.
+pub async fn reactivate(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
+    let tenant = match app.own_customer(&headers, form.csrf()).await {
+        Ok(tenant) => tenant,
+        Err(other) => return other,
+    };
+    match app.come_back(&tenant).await {
+        Ok(_) => super::go("/account"),
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}

@@ -1,0 +1,83 @@
+//! `/account/plan`: the plans, and what a change to each means for this account.
+
+use std::sync::Arc;
+
+use axum::Form;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use kube::ResourceExt;
+use minijinja::{Value, context};
+use serde::Deserialize;
+
+use super::pricing::{for_sale, offer};
+use crate::api::plan::{Downgrades, Upgrades};
+use crate::api::{Plan, Tenant};
+use crate::lifecycle::is_smaller;
+use crate::web::App;
+use crate::web::customer::effective_at;
+use crate::web::plan::by_card;
+use crate::web::problem::Problem;
+
+#[derive(Deserialize)]
+pub struct PlanForm {
+    #[serde(default)]
+    csrf: String,
+    #[serde(default)]
+    plan: String,
+}
+
+/// Shows them.
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    match app.customer(&headers).await {
+        Ok(tenant) => page(&app, &headers, &tenant, None).await,
+        Err(other) => other,
+    }
+}
+
+/// Asks for one.
+pub async fn change(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<PlanForm>) -> Response {
+    let tenant = match app.active_customer(&headers, &form.csrf).await {
+        Ok(customer) => customer.tenant,
+        Err(other) => return other,
+    };
+    match app.change_plan(&tenant, &form.plan).await {
+        Ok(_) => super::go("/account#plan"),
+        Err(problem) => page(&app, &headers, &tenant, Some(problem)).await,
+    }
+}
+
+async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, problem: Option<Problem>) -> Response {
+    let plans = match for_sale(app).await {
+        Ok(plans) => plans,
+        Err(problem) => return app.sorry(headers, problem),
+    };
+    let current = plans.iter().find(|plan| plan.name_any() == tenant.plan_in_force());
+    let offers: Vec<Value> = plans.iter().map(|plan| choice(plan, current, tenant)).collect();
+    let status = problem.as_ref().map_or(StatusCode::OK, Problem::status);
+    let error = problem.as_ref().map(Problem::detail).unwrap_or_default();
+    app.show(status, "plan.html", headers, context! { plans => offers, error, by_card => by_card(tenant) })
+}
+
+/// A plan, and what a change to it means.
+fn choice(plan: &Plan, current: Option<&Plan>, tenant: &Tenant) -> Value {
+    let status = tenant.status.clone().unwrap_or_default();
+    let limits = status.config.as_ref().map(|config| &config.limits);
+    let spec = &plan.spec;
+    let smaller = is_smaller(spec, current.map(|plan| &plan.spec), limits);
+    let means = match (smaller, spec.upgrades, spec.downgrades) {
+        (true, _, Downgrades::AtPeriodEnd) => {
+            "You keep your present plan until the end of the period that you paid for."
+        }
+        (true, _, Downgrades::Immediately) => {
+            "It takes effect at once. What you paid too much is credited to the next invoice."
+        }
+        (false, Upgrades::AfterPayment, _) => {
+            "It takes effect at once. The difference for the rest of the period is charged now."
+        }
+        (false, Upgrades::Immediately, _) => "It takes effect at once. The difference is on the next invoice.",
+    };
+    let name = plan.name_any();
+    let scheduled = effective_at(&status).filter(|_| tenant.spec.plan == name).map(|at| at.to_string());
+    context! { means, scheduled, current => tenant.plan_in_force() == name, undo => effective_at(&status).is_some(), ..offer(plan) }
+}

@@ -1,0 +1,210 @@
+//! `POST /tenant/{id}/plan`: the customer moves to another plan. What is refused here changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, StatusCode};
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::App;
+use super::customer::{effective_at, sentence};
+use super::pages::pricing;
+use super::problem::{Problem, ProblemBody};
+use crate::api::plan::{Downgrades, PlanSpec};
+use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as Stage};
+use crate::api::{Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
+use crate::lifecycle::{Credentials, View, impossible, is_smaller, unfit};
+
+/// The least time between two changes of a tenant, in seconds: each may be charged.
+const SPACING: i64 = 10;
+
+/// The plan to move to.
+#[derive(Deserialize, ToSchema)]
+pub struct PlanRequest {
+    /// The plan's name, as on `/pricing`.
+    plan: String,
+}
+
+/// Where a change stands.
+#[derive(Serialize, ToSchema)]
+pub struct PlanAnswer {
+    /// The plan that is in force.
+    plan: String,
+    /// The plan that was asked for.
+    requested: String,
+    /// `applied`, `scheduled` or `running`.
+    state: &'static str,
+    /// When a scheduled change takes effect.
+    #[schema(value_type = Option<String>)]
+    effective_at: Option<Timestamp>,
+}
+
+/// Moves to another plan: up at once, and charged for the rest of the period; down at its end. The same request again
+/// changes nothing.
+#[utoipa::path(
+    post, path = "/tenant/{id}/plan", tag = "account", request_body = PlanRequest,
+    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
+    responses((status = 200, body = PlanAnswer), (status = 202, description = "It is running", body = PlanAnswer),
+        (status = 400, body = ProblemBody), (status = 402, description = "The payment was declined", body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 409, description = "Another change is running, or the plan does not fit", body = ProblemBody),
+        (status = 429, body = ProblemBody))
+)]
+pub async fn change(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    Json(request): Json<PlanRequest>,
+) -> Result<(StatusCode, Json<PlanAnswer>), Problem> {
+    let tenant = app.by_token(&headers, &id).await?;
+    let answer = app.change_plan(&tenant, &request.plan).await?;
+    let status = if answer.state == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, Json(answer)))
+}
+
+fn conflict(code: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::CONFLICT, code, detail)
+}
+
+impl App {
+    /// Asks for another plan, and waits a little for what becomes of it.
+    pub async fn change_plan(&self, tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
+        let plans = pricing::for_sale(self).await?;
+        let find = |name: &str| plans.iter().find(|plan| plan.name_any() == name);
+        let wanted = find(name).ok_or_else(|| {
+            Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
+        })?;
+        let asked = |tenant: &Tenant| {
+            let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
+            ask(tenant, current, wanted, Timestamp::now())
+        };
+        let Some(changed) = self.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
+            return answer(tenant, name);
+        };
+        let from = tenant.spec.plan.as_str();
+        tracing::info!(target: "audit", event = "plan_change_asked", tenant = tenant.name_any(), from, to = name);
+        let generation = changed.metadata.generation;
+        let settled = |t: &Tenant| {
+            let status = t.status.as_ref()?;
+            let known = status.observed_generation >= generation && status.phase == Some(Phase::Active);
+            let change = status.plan_change.as_ref().filter(|c| &*c.plan == name);
+            let still = change.is_some_and(|c| matches!(c.state, Stage::Running | Stage::Preparing));
+            let retried = change.is_none_or(|c| c.state != Stage::Declined || c.retry_token.as_ref() == token(t));
+            (known && !still && retried && (change.is_some() || t.plan_in_force() == name)).then(|| t.clone())
+        };
+        let seen = self.wait_until(&tenant.name_any(), settled).await;
+        answer(seen.as_ref().unwrap_or(&changed), name)
+    }
+}
+
+fn token(tenant: &Tenant) -> Option<&String> {
+    tenant.annotations().get(RETRY_ANNOTATION)
+}
+
+/// The API server refuses a change while another one runs.
+fn running_meanwhile(problem: Problem) -> Problem {
+    if problem.code() == "refused" {
+        return conflict("change_running", "Another change of this account is running. Please try again in a minute.");
+    }
+    problem
+}
+
+/// The patch that asks for a plan, None where it is asked for already, or why it cannot be had.
+fn ask(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, now: Timestamp) -> Result<Option<Value>, Problem> {
+    let (name, status) = (wanted.name_any(), tenant.status.clone().unwrap_or_default());
+    let change = status.plan_change.as_ref();
+    let same = tenant.spec.plan == name;
+    match status.phase {
+        Some(Phase::Active) => {}
+        Some(Phase::Upgrading | Phase::Downgrading) if same => return Ok(None),
+        Some(Phase::Upgrading | Phase::Downgrading) => {
+            let since = change.map(|c| c.since.to_string()).unwrap_or_default();
+            let detail =
+                format!("A change to the plan {} is running since {since}. Wait until it is done.", tenant.spec.plan);
+            return Err(conflict("change_running", detail));
+        }
+        _ => return Err(conflict("not_ready", sentence(&status))),
+    }
+    if same {
+        return declined_before(tenant, change, now);
+    }
+    // Undoing what is only scheduled costs nothing.
+    let undone = tenant.plan_in_force() == name;
+    if change.is_some_and(|c| c.state == Stage::Applied && now.since(c.since) < SPACING) && !undone {
+        return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
+    }
+    if !undone {
+        fits(tenant, current, wanted)?;
+    }
+    Ok(Some(json!({"spec": {"plan": name}})))
+}
+
+/// The same plan again: after a card that was declined, this tries again.
+fn declined_before(tenant: &Tenant, change: Option<&PlanChange>, now: Timestamp) -> Result<Option<Value>, Problem> {
+    let Some(declined) = change.filter(|c| c.state == Stage::Declined && *c.plan == *tenant.spec.plan) else {
+        return Ok(None);
+    };
+    if now.since(declined.since) < SPACING {
+        return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
+    }
+    Ok(Some(json!({"metadata": {"annotations": {RETRY_ANNOTATION: format!("customer-{}", now.as_second())}}})))
+}
+
+/// What the controller would find in the way, in a customer's words.
+fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan) -> Result<(), Problem> {
+    let mut view = View::of(tenant, Credentials::default());
+    view.spec.plan = wanted.name_any();
+    let title = wanted.spec.display_name.clone().unwrap_or_else(|| wanted.name_any());
+    if impossible(&view, current, Some(&wanted.spec)).is_some() {
+        let detail = format!("You cannot change to {title} by yourself. Please write to us, and we do it for you.");
+        return Err(conflict("plan_not_available", detail));
+    }
+    let limits = view.status.config.as_ref().map(|config| &config.limits);
+    let later = is_smaller(&wanted.spec, current, limits) && wanted.spec.downgrades == Downgrades::AtPeriodEnd;
+    if later || unfit(&view, &wanted.spec).is_none() {
+        return Ok(());
+    }
+    let (used, holds) = (view.usage, &wanted.spec.limits);
+    let (what, used, limit) = if used.documents > holds.documents {
+        ("documents", used.documents, holds.documents)
+    } else {
+        ("bytes of documents", used.bytes, holds.bytes)
+    };
+    let detail =
+        format!("Your account has {used} {what}, and {title} holds {limit}. Delete {} of them first.", used - limit);
+    Err(conflict("usage_exceeds_plan", detail))
+}
+
+/// Where the change to that plan stands.
+fn answer(tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
+    let status = tenant.status.clone().unwrap_or_default();
+    let change = status.plan_change.as_ref().filter(|c| &*c.plan == name);
+    let state = match change.map(|c| c.state) {
+        Some(Stage::Declined) => {
+            let detail = "The payment was declined, and nothing was changed. Enter another card, then try again.";
+            return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail));
+        }
+        Some(Stage::Blocked) => {
+            let detail = "This change is not possible now. Your account stays as it is. Please write to us.";
+            return Err(conflict("plan_not_available", detail));
+        }
+        Some(Stage::Scheduled) => "scheduled",
+        Some(Stage::Applied) | None if tenant.plan_in_force() == name => "applied",
+        Some(Stage::Preparing | Stage::Running | Stage::Applied) | None => "running",
+    };
+    Ok(PlanAnswer {
+        plan: tenant.plan_in_force().into(),
+        requested: name.into(),
+        state,
+        effective_at: effective_at(&status).filter(|_| state == "scheduled"),
+    })
+}
+
+/// Whether the customer pays by card, and so may change plans alone.
+pub fn by_card(tenant: &Tenant) -> bool {
+    tenant.spec.billing.mode == BillingMode::Stripe
+}

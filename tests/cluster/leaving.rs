@@ -1,0 +1,281 @@
+//! Customers who leave: closed, taken back, erased with a certificate, and nothing left of them anywhere.
+
+use kube::api::Patch;
+use serde_json::{Value, json};
+use tenant_operator::api::tenant::{BillingMode, Desired};
+use tenant_operator::api::{Phase, TenantStatus, conditions};
+
+use crate::support::{World, said};
+use crate::visitor::Visitor;
+
+const DAY: i64 = 24 * 3600;
+
+async fn start(name: &str) -> World {
+    let mut world = World::without_controller(name).await;
+    world.start_controller();
+    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
+    world.start_web(&[]);
+    world
+}
+
+async fn customer(world: &World, visitor: &mut Visitor<'_>) -> String {
+    let name = visitor.sign_up("ada@example.com", "Acme").await;
+    world.pay(&name).await;
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    name
+}
+
+async fn desire(world: &World, name: &str, desired: Desired) -> Result<(), kube::Error> {
+    let patch = Patch::Merge(json!({"spec": {"desired": desired}}));
+    world.tenants().patch(name, &Default::default(), &patch).await.map(drop)
+}
+
+/// Lets the day of the erasure come: a retention of weeks is nothing that a test can wait for.
+async fn day_comes(world: &World, name: &str) {
+    let yesterday = tenant_operator::api::Timestamp::now().plus(-DAY);
+    let patch = Patch::Merge(json!({"status": {"erasesAt": yesterday}}));
+    world.tenants().patch_status(name, &Default::default(), &patch).await.expect("patched");
+}
+
+async fn status_of_question(world: &World, key: &[u8]) -> u16 {
+    let key = String::from_utf8(key.to_vec()).expect("text");
+    let request = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(key);
+    request.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers").status().as_u16()
+}
+
+/// All that any provider holds, as text.
+async fn everything(world: &World) -> String {
+    let (stripe, pinecone) =
+        (world.sandbox_get("/_sandbox/state").await, world.sandbox_get("/_sandbox/pinecone").await);
+    let tenants = world.tenants().list(&Default::default()).await.expect("listed");
+    let secrets = world.secrets().list(&Default::default()).await.expect("listed");
+    let living: Vec<_> = stripe["customer"].as_array().into_iter().flatten().filter(|c| c["deleted"] != true).collect();
+    format!("{}\n{living:?}\n{}\n{}", json!(pinecone["namespaces"]), json!(tenants), json!(secrets))
+}
+
+fn closed(status: &TenantStatus) -> bool {
+    status.phase == Some(Phase::Deleting) && conditions::is_true(&status.conditions, "RenewalStopped")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certificate() {
+    let world = start("leave").await;
+    let mut ada = Visitor::new(&world);
+    let name = customer(&world, &mut ada).await;
+    let key = world.api_key(&name).await;
+    let id = world.tenants().get(&name).await.expect("there").spec.tenant_id.expect("an id");
+    // Closed by the customer, who says why.
+    let csrf = ada.csrf("/account/close").await;
+    let form = [("csrf", &*csrf), ("reason", "too-expensive"), ("comment", "It was fine.")];
+    let (status, place, page) = ada.post("/account/close", &form).await;
+    assert_eq!((status, &*place), (303, "/account"), "{page}");
+    let status = world.wait(&name, "closed", closed).await;
+    let left = status.erases_at.expect("a day").since(tenant_operator::api::Timestamp::now());
+    assert!((29 * DAY..=30 * DAY).contains(&left), "{left}");
+    world.until("questions are refused", async || status_of_question(&world, &key).await == 410).await;
+    world.until("the customer is told", async || world.mails("deletion-requested").await == 1).await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(stripe["subscription"][0]["cancel_at_period_end"], true, "not renewed");
+    let (_, page) = ada.get("/account").await;
+    assert!(page.contains("Take my account back"), "{page}");
+    // Back, as if nothing had been.
+    let (status, place, page) = ada.post("/account/reactivate", &[("csrf", &csrf)]).await;
+    assert_eq!((status, &*place), (303, "/account"), "{page}");
+    let status = world.wait_phase(&name, Phase::Active).await;
+    assert_eq!(status.erases_at, None);
+    world.until("questions are answered", async || status_of_question(&world, &key).await == 200).await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(stripe["subscription"][0]["cancel_at_period_end"], false, "renewed again");
+    assert_eq!(world.api_key(&name).await, key);
+    // Closed by an admin this time, and its day comes.
+    let args = [name.as_str(), "--namespace", &world.namespace];
+    let output = tokio::task::block_in_place(|| world.command("delete").args(args).output()).expect("it runs");
+    assert!(said(&output).contains("kubectl tenant reactivate"), "{}", said(&output));
+    world.wait(&name, "closed", closed).await;
+    day_comes(&world, &name).await;
+    let status = world.wait_phase(&name, Phase::Deleted).await;
+    let erasure = status.erasure.clone().expect("a certificate");
+    let lines: Vec<_> =
+        erasure.lines.iter().map(|l| format!("{} {} {} {:?}", l.provider, l.what, l.before, l.after)).collect();
+    assert_eq!(
+        lines,
+        [
+            "Pinecone namespaces 1 Some(0)",
+            "Pinecone vectors 3 Some(0)",
+            "Kubernetes Secrets 2 Some(0)",
+            "Stripe subscriptions 1 Some(0)",
+            "Stripe customers 1 Some(0)"
+        ]
+    );
+    assert!(erasure.erased_at.is_some());
+    world.mail_links("ada@example.com", "Your RAG Service data is erased").await;
+    // Nothing of the customer is left anywhere, but the id on the record.
+    let left = everything(&world).await;
+    for trace in ["ada@example.com", "Acme", "too-expensive"] {
+        assert!(!left.contains(trace), "{trace} is still there: {left}");
+    }
+    assert!(left.contains(&id));
+    world.assert_transitions(&name).await;
+    let output = tokio::task::block_in_place(|| world.command("history").args(args).output()).expect("it runs");
+    assert!(
+        said(&output).contains("reactivate") && said(&output).contains("Everything is erased"),
+        "{}",
+        said(&output)
+    );
+    // There is no way back, and a new start.
+    let refused = desire(&world, &name, Desired::Active).await.expect_err("refused").to_string();
+    assert!(refused.contains("the erasure of the tenant has begun"), "{refused}");
+    let mut again = Visitor::new(&world);
+    let second = again.sign_up("ada@example.com", "Acme").await;
+    assert_eq!(second, format!("{name}-2"));
+    world.pay(&second).await;
+    world.wait_phase(&second, Phase::Active).await;
+    assert_eq!(again.log_in("ada@example.com", crate::visitor::PASSWORD).await, 303);
+    // The record can be deleted like any object.
+    world.tenants().delete(&name, &Default::default()).await.expect("deleted");
+    world.wait_gone(&name).await;
+    assert_eq!(world.status(&second).await.phase, Some(Phase::Active));
+}
+
+#[tokio::test]
+async fn whoever_comes_back_after_the_subscription_has_ended_buys_it_again_and_finds_everything() {
+    let world = start("return").await;
+    let mut ada = Visitor::new(&world);
+    let name = customer(&world, &mut ada).await;
+    let key = world.api_key(&name).await;
+    desire(&world, &name, Desired::Deleted).await.expect("patched");
+    world.wait(&name, "closed", closed).await;
+    // The trial ends on day 14, the last day of the retention is the 30th.
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 29 * DAY})).await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(stripe["subscription"][0]["status"], "canceled", "{stripe}");
+    assert_eq!(world.status(&name).await.phase, Some(Phase::Deleting));
+    desire(&world, &name, Desired::Active).await.expect("patched");
+    world.wait(&name, "sold again", |s| s.phase == Some(Phase::Suspended) && s.checkout.is_some()).await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    world.until("questions are answered", async || status_of_question(&world, &key).await == 200).await;
+    let (stripe, pinecone) =
+        (world.sandbox_get("/_sandbox/state").await, world.sandbox_get("/_sandbox/pinecone").await);
+    assert_eq!(stripe["customer"].as_array().map(Vec::len), Some(1), "the same customer");
+    assert_eq!(pinecone["created"], 1, "the same namespace");
+}
+
+#[tokio::test]
+async fn a_legal_hold_and_a_provider_that_is_away_stop_an_erasure_and_lose_nothing() {
+    let mut world = World::with_active("hold").await;
+    world.annotate("acme", "tenant-operator.dev/legal-hold", "case 12").await;
+    desire(&world, "acme", Desired::Deleted).await.expect("patched");
+    world.wait("acme", "closed", closed).await;
+    day_comes(&world, "acme").await;
+    let held = |s: &TenantStatus| conditions::get(&s.conditions, "Erased").is_some_and(|c| c.reason == "LegalHold");
+    world.wait("acme", "on hold", held).await;
+    assert_eq!(
+        world.sandbox_get("/_sandbox/pinecone").await["namespaces"].as_object().map(serde_json::Map::len),
+        Some(1)
+    );
+    world
+        .fault(json!({"provider": "pinecone", "method": "DELETE", "path": "/namespaces", "status": 503, "times": 1000}))
+        .await;
+    world.annotate("acme", "tenant-operator.dev/legal-hold", "").await;
+    let away =
+        |s: &TenantStatus| conditions::get(&s.conditions, "Erased").is_some_and(|c| c.reason.starts_with("Pinecone"));
+    let status = world.wait("acme", "waiting for Pinecone", away).await;
+    assert!(status.erasure.is_some_and(|e| e.erased_at.is_none()), "begun, and not certified");
+    world.replace_controller();
+    world.clear_faults().await;
+    let status = world.wait_phase("acme", Phase::Deleted).await;
+    assert_eq!(status.erasure.expect("a certificate").lines[0].before, 1, "as it was before the first attempt");
+    world.assert_transitions("acme").await;
+}
+
+/// Holds a call of an erasure, kills the controller while it waits, and starts another.
+async fn killed_at(name: &str, provider: &str, method: &str, path: &str) {
+    let mut world = World::with_active(name).await;
+    desire(&world, "acme", Desired::Deleted).await.expect("patched");
+    world.wait("acme", "closed", closed).await;
+    world.fault(json!({"provider": provider, "method": method, "path": path, "delay_ms": 2500})).await;
+    day_comes(&world, "acme").await;
+    world.wait("acme", "being erased", |s| s.erasure.is_some()).await;
+    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+    world.replace_controller();
+    let status = world.wait_phase("acme", Phase::Deleted).await;
+    assert!(status.erasure.expect("a certificate").lines.iter().all(|line| line.after == Some(0)));
+    assert_eq!(world.mails("erased").await, 1);
+    let left = everything(&world).await;
+    assert!(!left.contains("acme@example.com"), "{left}");
+    world.assert_transitions("acme").await;
+}
+
+#[tokio::test]
+async fn killed_while_the_namespace_is_erased() {
+    killed_at("kill-erase-namespace", "pinecone", "DELETE", "/namespaces").await;
+}
+
+#[tokio::test]
+async fn killed_while_the_customer_is_erased() {
+    killed_at("kill-erase-customer", "stripe", "DELETE", "/v1/customers").await;
+}
+
+#[tokio::test]
+async fn killed_while_the_certificate_is_sent() {
+    killed_at("kill-certificate", "smtp", "DATA", "acme@example.com").await;
+}
+
+/// The program interface, and what it refuses.
+#[tokio::test]
+async fn the_api_closes_an_account_and_takes_it_back() {
+    let world = start("leave-api").await;
+    let signup = json!({"email": "ada@example.com", "company_name": "Acme", "password": "correct horse battery",
+        "accept_terms": true});
+    let answer = world.http.post(format!("{}/signup", world.web)).json(&signup).send().await.expect("it answers");
+    let answer: Value = answer.json().await.expect("JSON");
+    let (id, token) = (answer["tenant_id"].as_str().expect("an id"), answer["token"].as_str().expect("a token"));
+    let call = async |action: &str, token: &str, body: Value| {
+        let request = world.http.post(format!("{}/tenant/{id}/{action}", world.web)).bearer_auth(token).json(&body);
+        let answer = request.send().await.expect("it answers");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let tenants = world.tenants().list(&Default::default()).await.expect("listed");
+    let name = tenants.items[0].metadata.name.clone().expect("a name");
+    world.pay(&name).await;
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    assert_eq!(call("delete", "someone.else.entirely", json!({})).await.0, 404);
+    let (status, body) = call("delete", token, json!({"reason": "boredom"})).await;
+    assert!(status == 400 && body["fields"]["reason"].is_string(), "{body}");
+    assert_eq!(call("delete", token, json!({"comment": "x".repeat(501)})).await.0, 400);
+    assert_eq!(world.status(&name).await.phase, Some(Phase::Active), "nothing was closed so far");
+    let (status, body) = call("delete", token, json!({"reason": "other"})).await;
+    assert!(status == 202 && body["phase"] == "Deleting" && body["erases_at"].is_string(), "{body}");
+    let (status, again) = call("delete", token, json!({})).await;
+    assert_eq!((status, &again["erases_at"]), (202, &body["erases_at"]), "the same day");
+    let (status, body) = call("reactivate", token, json!({})).await;
+    assert!(status == 202 && body["phase"] == "Active", "{body}");
+    desire(&world, &name, Desired::Deleted).await.expect("patched");
+    world.wait(&name, "closed", closed).await;
+    day_comes(&world, &name).await;
+    world.wait_phase(&name, Phase::Deleted).await;
+    assert_eq!(call("reactivate", token, json!({})).await.0, 410);
+}
+
+#[tokio::test]
+async fn somebody_who_never_paid_goes_at_once_and_a_contract_by_hand_too_after_its_time() {
+    let world = World::start("leave-others").await;
+    world.create("unpaid", "paid", BillingMode::Stripe).await;
+    world.wait("unpaid", "waiting", |s| s.checkout.is_some()).await;
+    desire(&world, "unpaid", Desired::Deleted).await.expect("patched");
+    world.wait_phase("unpaid", Phase::Deleted).await;
+    world.create("contract", "enterprise", BillingMode::Manual).await;
+    world.wait_true("contract", "WelcomeEmailSent").await;
+    desire(&world, "contract", Desired::Deleted).await.expect("patched");
+    world.wait_phase("contract", Phase::Deleting).await;
+    // Deleting the object in the meantime erases nothing.
+    day_comes(&world, "contract").await;
+    world.wait_phase("contract", Phase::Deleted).await;
+    let too_short = tenant_operator::dev::apply_yaml(
+        &world.client,
+        "apiVersion: tenant-operator.dev/v1alpha1\nkind: Plan\nmetadata: {name: too-short}\nspec: {monthlyPrice: {amount: 1}, sampleData: None, retentionDays: 7}\n",
+    );
+    let refused = too_short.await.expect_err("refused");
+    assert!(format!("{refused:#}").contains("retentionDays"), "{refused:#}");
+}

@@ -1,0 +1,306 @@
+//! Customers who move to another plan: charged once, served all the while, and as before where something goes wrong.
+
+use kube::api::Patch;
+use serde_json::{Value, json};
+use tenant_operator::api::tenant::{BillingMode, PlanChangeState as State};
+use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, conditions};
+
+use crate::questions::Questions;
+use crate::support::World;
+use crate::visitor::Visitor;
+
+const DAY: i64 = 24 * 3600;
+
+async fn start(name: &str) -> World {
+    let mut world = World::without_controller(name).await;
+    world.start_controller();
+    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
+    world.start_web(&[]);
+    world
+}
+
+/// An Active tenant "acme" on the middle plan.
+async fn with_acme(name: &str) -> World {
+    let world = start(name).await;
+    world.create("acme", "middle", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    world
+}
+
+async fn wish(world: &World, name: &str, size: &str) -> Result<(), kube::Error> {
+    let patch = Patch::Merge(json!({"spec": {"plan": size}}));
+    world.tenants().patch(name, &Default::default(), &patch).await.map(drop)
+}
+
+fn state(status: &TenantStatus) -> Option<State> {
+    status.plan_change.as_ref().map(|change| change.state)
+}
+
+fn documents(status: &TenantStatus) -> i64 {
+    status.config.as_ref().map_or(0, |config| config.limits.documents)
+}
+
+async fn stripe(world: &World, kind: &str) -> Vec<Value> {
+    world.sandbox_get("/_sandbox/state").await[kind].as_array().cloned().unwrap_or_default()
+}
+
+/// What was paid, in cents, an entry for each invoice.
+async fn paid(world: &World) -> Vec<i64> {
+    stripe(world, "invoice").await.iter().filter_map(|i| i["amount_paid"].as_i64()).collect()
+}
+
+/// The price that Stripe bills now.
+async fn billed(world: &World) -> i64 {
+    let all = stripe(world, "subscription").await;
+    assert_eq!(
+        (all.len(), stripe(world, "customer").await.len()),
+        (1, 1),
+        "one customer with one subscription: {all:?}"
+    );
+    all[0]["items"]["data"][0]["price"]["unit_amount"].as_i64().expect("a price")
+}
+
+async fn forward(world: &World, days: i64) {
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": days * DAY})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_larger_plan_is_charged_once_and_every_question_is_answered_meanwhile() {
+    let world = with_acme("upgrade").await;
+    let key = world.api_key("acme").await;
+    let questions = Questions::begin(&world, "acme").await;
+    questions.more(&world, 5).await;
+    forward(&world, 15).await;
+    world.fault(json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "delay_ms": 500})).await;
+    wish(&world, "acme", "large").await.expect("patched");
+    let status = world.wait("acme", "on the large plan", |s| documents(s) == 100).await;
+    assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Applied)));
+    assert!(conditions::is_true(&status.conditions, "PlanInForce"));
+    world.until("the customer is told", async || world.mails("plan-changed").await == 1).await;
+    questions.more(&world, 5).await;
+    questions.end().await;
+    // Half of the period is left: half of the difference is due, and never more.
+    assert_eq!(paid(&world).await, [4900, 7500]);
+    assert_eq!(billed(&world).await, 19_900);
+    let subscriptions = stripe(&world, "subscription").await;
+    assert_eq!(subscriptions[0]["metadata"]["plan"], "large", "a lost status finds its plan there");
+    let answer = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(String::from_utf8(key).expect("text"));
+    let answer = answer.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers");
+    assert_eq!(answer.status(), 200, "the key from before is good");
+    world.assert_transitions("acme").await;
+    forward(&world, 16).await;
+    world.until("the next period is billed", async || paid(&world).await == [4900, 7500, 19_900]).await;
+}
+
+#[tokio::test]
+async fn a_card_that_is_declined_leaves_everything_as_it_was_and_another_one_helps() {
+    let world = start("declined").await;
+    let mut ada = Visitor::new(&world);
+    let csrf = ada.csrf("/signup").await;
+    let fields = [
+        ("csrf", &*csrf),
+        ("email", "ada@example.com"),
+        ("company_name", "Acme"),
+        ("password", crate::visitor::PASSWORD),
+        ("accept_terms", "on"),
+        ("plan", "middle"),
+    ];
+    assert_eq!(ada.post("/signup", &fields).await.0, 303);
+    let name = ada.cookies.iter().find(|(name, _)| name == "session").expect("a session").1.clone();
+    let name = name.split('.').next().expect("a name").to_owned();
+    world.pay(&name).await;
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    // The card goes bad.
+    let method = stripe(&world, "payment_method").await[0]["id"].as_str().expect("an id").to_owned();
+    world.sandbox_post("/_sandbox/decline", json!({"payment_method": method})).await;
+    let csrf = ada.csrf("/account/plan").await;
+    let (status, _, page) = ada.post("/account/plan", &[("csrf", &csrf), ("plan", "large")]).await;
+    assert_eq!(status, 402, "{page}");
+    assert!(page.contains("declined"), "{page}");
+    let after = world.status(&name).await;
+    assert_eq!((after.phase, state(&after), documents(&after)), (Some(Phase::Active), Some(State::Declined), 10));
+    let condition = conditions::get(&after.conditions, "PlanInForce").expect("a condition");
+    assert_eq!((condition.status, &*condition.reason), (ConditionStatus::False, "PaymentDeclined"));
+    world.wait_event(&name, "PaymentDeclined").await;
+    world.until("the customer is told", async || world.mails("plan-declined").await == 1).await;
+    assert_eq!((paid(&world).await, billed(&world).await), (vec![4900], 4900));
+    let (_, page) = ada.get("/account").await;
+    assert!(page.contains("which is not in force"), "{page}");
+    // Too soon, then with a card that works.
+    let (status, _, page) = ada.post("/account/plan", &[("csrf", &csrf), ("plan", "large")]).await;
+    assert_eq!(status, 429, "{page}");
+    world.sandbox_post("/_sandbox/decline", json!({"payment_method": method, "declined": false})).await;
+    let started = std::time::Instant::now();
+    loop {
+        let (status, place, page) = ada.post("/account/plan", &[("csrf", &csrf), ("plan", "large")]).await;
+        if status != 429 {
+            assert_eq!((status, &*place), (303, "/account#plan"), "{page}");
+            break;
+        }
+        assert!(started.elapsed().as_secs() < 60, "too soon for ever");
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    }
+    let status = world.wait(&name, "on the large plan", |s| documents(s) == 100).await;
+    assert_eq!(state(&status), Some(State::Applied));
+    assert_eq!(billed(&world).await, 19_900);
+}
+
+#[tokio::test]
+async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_back_until_then() {
+    let world = with_acme("downgrade").await;
+    wish(&world, "acme", "small").await.expect("patched");
+    let status = world.wait("acme", "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    assert_eq!((status.phase, documents(&status)), (Some(Phase::Active), 10), "what was paid for");
+    let at = status.plan_change.and_then(|c| c.effective_at).expect("a day");
+    let left = at.since(tenant_operator::api::Timestamp::now());
+    assert!((29 * DAY..=30 * DAY).contains(&left), "{left}");
+    assert_eq!(billed(&world).await, 900, "from the next period on");
+    world.until("the customer is told", async || world.mails("plan-scheduled").await == 1).await;
+    // Taken back, and asked for again.
+    wish(&world, "acme", "middle").await.expect("patched");
+    world.wait("acme", "as before", |s| s.plan_change.is_none()).await;
+    assert_eq!(billed(&world).await, 4900);
+    wish(&world, "acme", "small").await.expect("patched");
+    world.wait("acme", "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    assert_eq!(paid(&world).await, [4900], "nothing was charged for any of it");
+    forward(&world, 31).await;
+    let status = world.wait("acme", "on the small plan", |s| documents(s) == 1).await;
+    assert_eq!(state(&status), Some(State::Applied));
+    assert_eq!(paid(&world).await, [4900, 900]);
+    world.assert_transitions("acme").await;
+    let events: Vec<_> = status.transitions.iter().map(|t| format!("{:?}", t.event_type)).collect();
+    assert_eq!(events, ["Signup", "Provision", "Activate", "Downgrade", "Activate"]);
+}
+
+#[tokio::test]
+async fn what_does_not_fit_is_refused_with_numbers_and_goes_on_once_it_does() {
+    let world = with_acme("unfit").await;
+    let key = String::from_utf8(world.api_key("acme").await).expect("text");
+    let documents_url = format!("{}/v1/documents", world.web);
+    let mut ids = Vec::new();
+    for text in ["Cats sleep for sixteen hours.", "Dogs bark at the postman.", "Fish swim in the pond."] {
+        let upload = world.http.post(&documents_url).bearer_auth(&key).header("content-type", "text/plain").body(text);
+        let answer: Value = upload.send().await.expect("it answers").json().await.expect("JSON");
+        ids.push(answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned());
+    }
+    wish(&world, "acme", "tiny").await.expect("patched");
+    let blocked = |s: &TenantStatus| state(s) == Some(State::Blocked);
+    let status = world.wait("acme", "blocked", blocked).await;
+    let condition = conditions::get(&status.conditions, "PlanInForce").expect("a condition");
+    assert_eq!(&*condition.reason, "UsageExceedsPlan");
+    assert!(
+        condition.message.contains("3 documents") && condition.message.contains("Remove 2"),
+        "{}",
+        condition.message
+    );
+    assert_eq!((documents(&status), billed(&world).await), (10, 4900));
+    for id in &ids[..2] {
+        let gone = world.http.delete(format!("{documents_url}/{id}")).bearer_auth(&key).send().await;
+        assert!(gone.expect("it answers").status().is_success());
+    }
+    let status = world.wait("acme", "on the tiny plan", |s| documents(s) == 1).await;
+    assert_eq!(state(&status), Some(State::Applied));
+    // What was paid too much is credited to the next invoice.
+    forward(&world, 31).await;
+    world.until("the next period is billed", async || paid(&world).await.len() == 2).await;
+    assert_eq!(paid(&world).await, [4900, 0]);
+}
+
+#[tokio::test]
+async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_nobody_pays_twice() {
+    let mut world = with_acme("hang").await;
+    world
+        .fault(
+            json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "status": 503, "times": 1_000}),
+        )
+        .await;
+    wish(&world, "acme", "large").await.expect("patched");
+    let status = world.wait_phase("acme", Phase::Upgrading).await;
+    assert!(conditions::is_true(&status.conditions, "Ready"), "served meanwhile");
+    assert_eq!(documents(&status), 10, "by the plan before");
+    // Ten times a second: refused, with what is running and since when.
+    for size in ["small", "middle", "tiny", "small", "middle"].into_iter().cycle().take(20) {
+        let refused = wish(&world, "acme", size).await.expect_err("refused").to_string();
+        let since = status.plan_change.as_ref().expect("a change").since.to_string();
+        assert!(refused.contains("is running since") && refused.contains("plan large"), "{refused}");
+        assert!(refused.contains(since.trim_end_matches('Z')), "{refused}, {since}");
+    }
+    wish(&world, "acme", "large").await.expect("the same wish changes nothing");
+    world.wait("acme", "waiting for Stripe", |s| s.message.as_deref().is_some_and(|m| m.contains("Stripe"))).await;
+    world.clear_faults().await;
+    // The change reaches Stripe, and its answer is lost, and the controller with it.
+    world.fault(json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "drop_after_effect": true, "times": 3})).await;
+    world.until("Stripe has it", async || billed(&world).await == 19_900).await;
+    world.replace_controller();
+    world.wait("acme", "on the large plan", |s| s.phase == Some(Phase::Active) && documents(s) == 100).await;
+    assert_eq!(paid(&world).await.len(), 2, "{:?}", paid(&world).await);
+    world.assert_transitions("acme").await;
+}
+
+/// The program interface: who may, what is answered, and that the same request again changes nothing.
+#[tokio::test]
+async fn the_api_answers_what_became_of_a_change() {
+    let world = start("api").await;
+    let signup = json!({"email": "ada@example.com", "company_name": "Acme", "password": "correct horse battery",
+        "accept_terms": true, "plan": "middle"});
+    let answer = world.http.post(format!("{}/signup", world.web)).json(&signup).send().await.expect("it answers");
+    let answer: Value = answer.json().await.expect("JSON");
+    let (id, token) = (answer["tenant_id"].as_str().expect("an id"), answer["token"].as_str().expect("a token"));
+    let url = format!("{}/tenant/{id}/plan", world.web);
+    let ask = async |name: &str, token: &str| {
+        let request = world.http.post(&url).bearer_auth(token).json(&json!({"plan": name}));
+        let answer = request.send().await.expect("it answers");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    assert_eq!(ask("large", token).await.0, 409, "not before it is Active");
+    let tenants = world.tenants().list(&Default::default()).await.expect("listed");
+    let name = tenants.items[0].metadata.name.clone().expect("a name");
+    world.pay(&name).await;
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    assert_eq!(ask("large", "someone.else.entirely").await.0, 404);
+    let (status, body) = ask("no-such-plan", token).await;
+    assert!(status == 400 && body["fields"]["plan"].is_string(), "{body}");
+    let (status, body) = ask("enterprise", token).await;
+    assert!(status == 409 && body["code"] == "plan_not_available", "{body}");
+    let (status, body) = ask("large", token).await;
+    assert_eq!((status, &body["state"], &body["plan"]), (200, &json!("applied"), &json!("large")), "{body}");
+    let (status, body) = ask("large", token).await;
+    assert_eq!((status, &body["state"]), (200, &json!("applied")), "again: {body}");
+    assert_eq!(ask("small", token).await.0, 429, "each change may be charged");
+    assert_eq!(paid(&world).await.len(), 2);
+    let shown =
+        world.http.get(format!("{}/tenant/{id}", world.web)).bearer_auth(token).send().await.expect("it answers");
+    assert_eq!(shown.json::<Value>().await.expect("JSON")["plan"], json!("large"));
+}
+
+/// Holds a call of a change, kills the controller while it waits, and starts another.
+async fn killed_at(name: &str, method: &str) {
+    let mut world = with_acme(name).await;
+    for (size, holds) in [("large", 100), ("middle", 100)] {
+        world
+            .fault(json!({"provider": "stripe", "method": method, "path": "/v1/subscriptions/", "delay_ms": 2500}))
+            .await;
+        wish(&world, "acme", size).await.expect("patched");
+        let running = |s: &TenantStatus| matches!(state(s), Some(State::Running | State::Preparing));
+        world.wait("acme", "changing", running).await;
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        world.replace_controller();
+        let settled = |s: &TenantStatus| matches!(state(s), Some(State::Applied | State::Scheduled));
+        let status = world.wait("acme", "settled", |s| s.phase == Some(Phase::Active) && settled(s)).await;
+        assert_eq!(documents(&status), holds);
+        world.clear_faults().await;
+    }
+    assert_eq!((paid(&world).await.len(), billed(&world).await), (2, 4900));
+    world.assert_transitions("acme").await;
+}
+
+#[tokio::test]
+async fn killed_while_the_price_is_read() {
+    killed_at("kill-price-read", "GET").await;
+}
+
+#[tokio::test]
+async fn killed_while_the_price_is_switched() {
+    killed_at("kill-price-switch", "POST").await;
+}

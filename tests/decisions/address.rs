@@ -1,0 +1,53 @@
+use tenant_operator::api::Phase;
+use tenant_operator::lifecycle::{Decision, Effect, Notice};
+
+use crate::case::{Case, failure};
+
+/// A tenant whose address was changed.
+fn moved(phase: Phase) -> Case {
+    let mut case = Case::new(Some(phase)).sent(&Notice::Welcome);
+    case.observed.api_key = Some(true);
+    case.view.status.admin_email = Some("before@example.com".into());
+    case
+}
+
+#[test]
+fn a_changed_address_is_followed_at_stripe_and_told_to_the_address_before() {
+    let mut case = moved(Phase::Active);
+    assert_eq!(case.effects(), [Effect::UpdateCustomer]);
+    case.observed.done.insert(Effect::UpdateCustomer);
+    let effects = case.effects();
+    let [Effect::Notify(notice @ Notice::AddressChanged(_))] = &effects[..] else { panic!("{effects:?}") };
+    let mut unsent = case.clone();
+    unsent.observed.unsent.insert(notice.clone(), failure("Notice", true));
+    assert_eq!(unsent.after_record_or_wait(), Decision::Wait(Some(unsent.policy.notice_retry)), "it is tried again");
+    assert_eq!(unsent.view.status.admin_email.as_deref(), Some("before@example.com"));
+    unsent.observed.unsent.insert(notice.clone(), failure("Notice", false));
+    assert_eq!(unsent.recorded().admin_email.as_deref(), Some("ada@example.com"), "a dead mailbox holds up nothing");
+    let told = case.clone().sent(notice);
+    let status = told.recorded();
+    assert_eq!(status.admin_email.as_deref(), Some("ada@example.com"));
+    let mut back = told;
+    back.view.status.admin_email = Some("ada@example.com".into());
+    back.view.spec.admin_email = "before@example.com".into();
+    back.observed.done.clear();
+    assert_eq!(back.effects(), [Effect::UpdateCustomer], "and back again");
+}
+
+#[test]
+fn nobody_is_told_of_an_address_that_nothing_was_sent_to() {
+    for phase in [Phase::PendingPayment, Phase::Deleting, Phase::Deleted] {
+        assert_ne!(moved(phase).decide(), Decision::Act(vec![Effect::UpdateCustomer]), "{phase}");
+    }
+    let by_hand = moved(Phase::Active).manual(true);
+    assert!(matches!(by_hand.effects()[..], [Effect::Notify(Notice::AddressChanged(_))]));
+    let mut failing = moved(Phase::Active);
+    failing.observed.failure = Some(failure("Billing", true));
+    assert!(matches!(failing.after_record_or_wait(), Decision::Wait(Some(_))), "Stripe is not asked again at once");
+    let mut same = moved(Phase::Active);
+    same.view.status.admin_email = Some("ada@example.com".into());
+    assert_ne!(same.decide(), Decision::Act(vec![Effect::UpdateCustomer]));
+    // Of an earlier version, which kept no address: it is written with the next status, and by itself it is none.
+    same.view.status.admin_email = None;
+    assert_eq!(same.recorded().admin_email.as_deref(), Some("ada@example.com"));
+}

@@ -1,0 +1,224 @@
+use tenant_operator::api::phase::EventType;
+use tenant_operator::api::tenant::{Desired, Erasure};
+use tenant_operator::api::{Phase, TenantStatus, Timestamp};
+use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedSubscription};
+
+use crate::case::{Case, NOW, fails, failure, holds, subscription};
+
+const DAY: i64 = 24 * 3600;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second)
+}
+
+pub fn leaving(phase: Phase) -> Case {
+    let mut case = Case::new(Some(phase)).sent(&Notice::Welcome);
+    case.observed.api_key = Some(true);
+    case.view.status.provisioned_at = Some(at(NOW - 3 * DAY));
+    case.view.spec.desired = Desired::Deleted;
+    case
+}
+
+/// Closed, and erased so many seconds from now.
+pub fn closed(seconds: i64) -> Case {
+    let mut case = leaving(Phase::Deleting);
+    case.view.status.erases_at = Some(at(NOW + seconds));
+    case
+}
+
+pub fn erasing() -> Case {
+    let mut case = closed(0);
+    case.observed.holdings = Some(THERE);
+    case.view.status = case.recorded();
+    case.observed.holdings = None;
+    case
+}
+
+const THERE: Holdings = Holdings { namespaces: 1, vectors: 12, secrets: 2, subscriptions: 1, customers: 1 };
+
+fn last_event(status: &TenantStatus) -> Option<EventType> {
+    status.transitions.last().map(|t| t.event_type)
+}
+
+#[test]
+fn whoever_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_plan() {
+    for phase in [Phase::Active, Phase::Suspended, Phase::Failed, Phase::Provisioning] {
+        let mut case = leaving(phase);
+        case.plan.as_mut().expect("a plan").retention_days = 60;
+        let status = case.recorded();
+        assert_eq!((status.phase, last_event(&status)), (Some(Phase::Deleting), Some(EventType::Delete)), "{phase}");
+        assert_eq!(status.erases_at, Some(at(NOW + 60 * DAY)), "{phase}");
+    }
+    let mut no_plan = leaving(Phase::Active);
+    no_plan.plan = None;
+    assert_eq!(no_plan.recorded().erases_at, Some(at(NOW + 30 * DAY)), "the least that a Plan can say");
+    let mut nobody = leaving(Phase::PendingPayment);
+    (nobody.view.spec.billing.stripe, nobody.view.status.paid_at, nobody.view.status.provisioned_at) =
+        (None, None, None);
+    assert_eq!(nobody.recorded().erases_at, Some(at(NOW)), "there is nothing to keep of who never paid");
+    for phase in [Phase::Upgrading, Phase::Downgrading] {
+        let decided = leaving(phase).decide();
+        assert!(
+            !matches!(decided, Decision::Record(status) if status.phase == Some(Phase::Deleting)),
+            "first things first"
+        );
+    }
+}
+
+#[test]
+fn the_subscription_is_not_renewed_and_the_customer_is_told() {
+    let mut case = closed(30 * DAY);
+    assert_eq!(case.effects(), [Effect::StopRenewal]);
+    case.observed.done.insert(Effect::StopRenewal);
+    let status = case.recorded();
+    assert!(holds(&status, "RenewalStopped", "Stopped"));
+    case.view.status = status;
+    let told = Notice::DeletionRequested(case.view.created_at);
+    assert_eq!(case.effects(), [Effect::Notify(told.clone())]);
+    let mut told = case.sent(&told);
+    assert_eq!(told.after_record_or_wait(), Decision::Wait(Some(30 * DAY)));
+    told.observed.done.clear();
+    told.observed.resync = true;
+    assert_eq!(told.effects(), [Effect::StopRenewal], "what is bought meanwhile ends as well");
+    let mut failing = closed(30 * DAY);
+    failing.observed.failure = Some(failure("Billing", true));
+    assert!(fails(&failing.recorded(), "BillingReady", "PineconeProviderError"));
+    let by_hand = closed(30 * DAY).manual(true);
+    assert!(matches!(by_hand.effects()[..], [Effect::Notify(Notice::DeletionRequested(_))]));
+}
+
+#[test]
+fn until_the_last_second_it_can_be_taken_back() {
+    let back = |case: Case| {
+        let mut case = case;
+        case.view.spec.desired = Desired::Active;
+        case
+    };
+    let case = back(closed(1));
+    assert_eq!(case.effects(), [Effect::ReadBilling]);
+    let ending = ObservedSubscription { ends: true, ..subscription("active") };
+    assert_eq!(case.clone().billing(Some(ending), None).effects(), [Effect::RenewAgain]);
+    let status = case.clone().billing(Some(subscription("active")), None).recorded();
+    assert_eq!((status.phase, last_event(&status)), (Some(Phase::Active), Some(EventType::Reactivate)));
+    assert_eq!(status.erases_at, None);
+    let status = case.clone().billing(Some(subscription("canceled")), None).recorded();
+    assert_eq!(status.phase, Some(Phase::Suspended), "it is sold again first");
+    let status = case.clone().manual(true).recorded();
+    assert_eq!(status.phase, Some(Phase::Active));
+    let mut never = case.clone().billing(Some(subscription("active")), None);
+    never.view.status.provisioned_at = None;
+    assert_eq!(never.recorded().phase, Some(Phase::PendingPayment), "there is something to set up first");
+    let mut suspended = case.billing(Some(subscription("active")), None);
+    suspended.view.spec.desired = Desired::Suspended;
+    assert_eq!(suspended.recorded().phase, Some(Phase::Suspended));
+    // Even a day late, as long as nothing was erased.
+    let late = back(closed(-DAY)).billing(Some(subscription("active")), None);
+    assert_eq!(late.recorded().phase, Some(Phase::Active));
+    // Afterwards there is no way back.
+    assert!(matches!(back(erasing()).decide(), Decision::Act(effects) if effects.contains(&Effect::DeleteNamespace)));
+}
+
+#[test]
+fn what_is_there_is_counted_before_and_after() {
+    let mut case = closed(0);
+    assert_eq!(case.effects(), [Effect::CountHoldings]);
+    case.observed.holdings = Some(THERE);
+    let status = case.recorded();
+    let erasure = status.erasure.clone().expect("a certificate");
+    let before: Vec<_> = erasure.lines.iter().map(|line| (line.before, line.after)).collect();
+    assert_eq!(before, [(1, None), (12, None), (2, None), (1, None), (1, None)]);
+    let mut case = erasing();
+    assert_eq!(case.effects(), [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling]);
+    case.observed.done.extend([Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling]);
+    assert_eq!(case.effects(), [Effect::CountHoldings]);
+    case.observed.holdings = Some(Holdings { vectors: 3, ..Holdings::default() });
+    let status = case.recorded();
+    assert!(fails(&status, "Erased", "NotErased"), "{status:#?}");
+    assert!(status.erasure.is_some_and(|e| e.erased_at.is_none()));
+    assert_eq!(case.after_record_or_wait(), Decision::Wait(Some(case.policy.notice_retry)), "and tried again");
+    case.observed.holdings = Some(Holdings::default());
+    let status = case.recorded();
+    let erasure = status.erasure.clone().expect("a certificate");
+    assert_eq!(erasure.erased_at, Some(at(NOW)));
+    assert!(erasure.lines.iter().all(|line| line.after == Some(0)));
+    case.view.status = status;
+    assert_eq!(case.effects(), [Effect::Notify(Notice::Erased)], "while the address is known");
+    let done = case.clone().sent(&Notice::Erased);
+    assert_eq!(done.effects(), [Effect::EraseIdentity]);
+    let mut unsent = case.clone();
+    unsent.observed.unsent.insert(Notice::Erased, failure("Notice", true));
+    assert_eq!(unsent.decide(), Decision::Wait(Some(unsent.policy.notice_retry)));
+    unsent.view.status.erasure.as_mut().expect("there").erased_at = Some(at(NOW - 2 * DAY));
+    assert_eq!(unsent.effects(), [Effect::EraseIdentity], "an address that takes no mail is erased all the same");
+    let by_hand = erasing().manual(true);
+    assert_eq!(by_hand.effects(), [Effect::DeleteNamespace, Effect::DeleteSecrets]);
+    let mut failing = erasing();
+    failing.observed.failure = Some(failure("Namespace", true));
+    assert!(fails(&failing.recorded(), "Erased", "PineconeProviderError"));
+}
+
+fn certificate() -> Erasure {
+    let mut case = erasing();
+    case.observed.done.extend([Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling]);
+    case.observed.holdings = Some(Holdings::default());
+    case.recorded().erasure.expect("a certificate")
+}
+
+#[test]
+fn the_record_says_that_it_is_erased_and_nothing_else() {
+    let mut case = erasing();
+    case.view.erasure = Some(certificate());
+    case.view.status.erasure = Some(certificate());
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Deleted));
+    assert!(status.config.is_none() && status.api_key_secret.is_none() && status.erases_at.is_none());
+    assert_eq!(status.erasure, Some(certificate()));
+    case.view.status = status;
+    assert_eq!(case.decide(), Decision::Wait(None));
+    // A lost status is found again by what the object says.
+    case.view.status = TenantStatus::default();
+    assert_eq!(case.recorded().phase, Some(Phase::Deleted));
+    // Of a tenant that is not being erased, it says nothing.
+    let mut active = leaving(Phase::Active);
+    active.view.erasure = Some(certificate());
+    assert_eq!(active.recorded().phase, Some(Phase::Deleting));
+    let mut kept = closed(DAY);
+    kept.view.erasure = Some(certificate());
+    assert_eq!(kept.effects(), [Effect::StopRenewal], "nor of one whose day has not come");
+}
+
+#[test]
+fn a_legal_hold_stops_every_erasure() {
+    let mut case = closed(0);
+    case.view.legal_hold = Some("case 12".into());
+    let status = case.recorded();
+    assert!(fails(&status, "Erased", "LegalHold"));
+    assert!(status.message.as_deref().is_some_and(|m| m.contains("case 12") && m.contains("legal-hold")));
+    assert_eq!(case.after_record_or_wait(), Decision::Wait(None));
+    let mut begun = erasing();
+    begun.view.legal_hold = Some("case 12".into());
+    assert!(fails(&begun.recorded(), "Erased", "LegalHold"));
+    let mut object = closed(DAY);
+    (object.view.legal_hold, object.view.deleting, object.view.erase) = (Some("case 12".into()), true, true);
+    assert!(fails(&object.recorded(), "CleanedUp", "LegalHold"));
+    assert_eq!(object.after_record_or_wait(), Decision::Wait(None));
+}
+
+#[test]
+fn the_object_of_a_closed_tenant_that_is_deleted_erases_nothing_before_its_day() {
+    let mut case = closed(DAY);
+    (case.view.deleting, case.view.erase) = (true, false);
+    assert_eq!(case.effects(), [Effect::Notify(Notice::KeptAlert)]);
+    case.view.erase = true;
+    assert!(case.effects().contains(&Effect::DeleteNamespace), "unless it is meant");
+    let mut erased = Case::new(Some(Phase::Deleted));
+    (erased.view.deleting, erased.view.erase) = (true, false);
+    assert_eq!(erased.effects(), [Effect::RemoveFinalizer], "there is nothing left to lose");
+}
+
+#[test]
+fn a_closed_tenant_without_a_day_gets_one() {
+    let mut case = leaving(Phase::Deleting);
+    case.view.status.erases_at = None;
+    assert_eq!(case.recorded().erases_at, Some(at(NOW + 30 * DAY)));
+}

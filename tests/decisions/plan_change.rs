@@ -1,0 +1,329 @@
+use tenant_operator::api::phase::EventType;
+use tenant_operator::api::plan::{Downgrades, Limits, Upgrades};
+use tenant_operator::api::tenant::{PlanChange, PlanChangeState as State, PlanConfig, Quota};
+use tenant_operator::api::{Phase, PlanSpec, TenantStatus, Timestamp, Usage};
+use tenant_operator::lifecycle::{Decision, Effect, Failure, Notice, ObservedSubscription, Proration, is_smaller};
+
+use crate::case::{Case, NOW, condition, fails, failure, holds, operator_fault, outage, plan, subscription};
+
+const DAY: i64 = 24 * 3600;
+
+/// A plan of that price, with as many documents as cents.
+pub fn costing(amount: i64) -> PlanSpec {
+    let mut plan = plan();
+    plan.monthly_price.amount = amount;
+    plan.limits = Limits { documents: amount, queries_per_month: amount, bytes: 1 << 30 };
+    plan.stripe_price_id = Some(format!("price_{amount}"));
+    plan
+}
+
+/// On "middle", for 4900, and asked to move to a plan of that price.
+pub fn wishing(phase: Phase, amount: i64) -> Case {
+    let mut case = Case::new(Some(phase)).sent(&Notice::Welcome);
+    case.observed.api_key = Some(true);
+    let middle = costing(4900);
+    let status = &mut case.view.status;
+    status.config = Some(PlanConfig::of("middle", &middle));
+    status.provisioned_at = Some(Timestamp::from_second(NOW - 3 * DAY));
+    status.quota = Some(Quota {
+        period_start: Timestamp::from_second(NOW - 3 * DAY),
+        period_end: Timestamp::from_second(NOW + 27 * DAY),
+        queries_limit: 4900,
+        documents_limit: 4900,
+    });
+    case.view.spec.plan = "other".into();
+    case.plan = Some(middle);
+    case.wanted = Some(costing(amount));
+    case
+}
+
+fn up() -> Case {
+    wishing(Phase::Active, 19_900)
+}
+
+fn down() -> Case {
+    wishing(Phase::Active, 900)
+}
+
+fn paying(case: Case, price: &str) -> Case {
+    let subscription = ObservedSubscription { price: Some(price.into()), ..subscription("active") };
+    case.billing(Some(subscription), None)
+}
+
+pub fn noted(mut case: Case, state: State) -> Case {
+    case.view.status.plan_change = Some(PlanChange {
+        from: "middle".into(),
+        plan: "other".into(),
+        state,
+        since: Timestamp::from_second(NOW - 10),
+        effective_at: (state == State::Scheduled).then(|| Timestamp::from_second(NOW + DAY)),
+        retry_token: None,
+    });
+    case
+}
+
+/// In the middle of the change.
+fn running(phase: Phase, amount: i64) -> Case {
+    noted(wishing(phase, amount), State::Running)
+}
+
+fn state(status: &TenantStatus) -> Option<State> {
+    status.plan_change.as_ref().map(|change| change.state)
+}
+
+fn last_event(status: &TenantStatus) -> Option<EventType> {
+    status.transitions.last().map(|t| t.event_type)
+}
+
+#[test]
+fn a_larger_plan_is_charged_and_then_in_force() {
+    assert_eq!(up().effects(), [Effect::ReadBilling], "what Stripe says counts");
+    let status = paying(up(), "price_4900").recorded();
+    assert_eq!((status.phase, last_event(&status)), (Some(Phase::Upgrading), Some(EventType::Upgrade)));
+    assert_eq!(state(&status), Some(State::Running));
+    assert!(holds(&status, "Ready", "Upgrading") && holds(&status, "Reconciling", "Upgrading"), "served meanwhile");
+    assert_eq!(status.config.expect("a config").limits.documents, 4900, "by the plan before");
+    let case = running(Phase::Upgrading, 19_900);
+    assert_eq!(case.effects(), [Effect::ReadBilling]);
+    let charge = Effect::SwitchPrice { plan: "other".into(), proration: Proration::ChargeNow };
+    assert_eq!(paying(case.clone(), "price_4900").effects(), [charge]);
+    let status = paying(case, "price_19900").recorded();
+    assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Applied)));
+    let config = status.config.clone().expect("a config");
+    assert_eq!((&*config.plan, config.limits.documents), ("other", 19_900));
+    let quota = status.quota.clone().expect("a quota");
+    assert_eq!((quota.queries_limit, quota.documents_limit), (19_900, 19_900));
+    assert_eq!(quota.period_start, Timestamp::from_second(NOW - 3 * DAY), "the same period");
+    assert!(holds(&status, "PlanInForce", "InForce") && holds(&status, "Ready", "Active"));
+}
+
+#[test]
+fn the_plan_says_whether_the_difference_is_charged_now() {
+    let mut case = paying(running(Phase::Upgrading, 19_900), "price_4900");
+    case.wanted.as_mut().expect("a plan").upgrades = Upgrades::Immediately;
+    let later = Effect::SwitchPrice { plan: "other".into(), proration: Proration::NextInvoice };
+    assert_eq!(case.effects(), [later]);
+    let case = paying(running(Phase::Downgrading, 900), "price_4900");
+    let credit = Effect::SwitchPrice { plan: "other".into(), proration: Proration::NextInvoice };
+    assert_eq!(case.effects(), [credit]);
+}
+
+#[test]
+fn a_card_that_is_declined_leaves_the_plan_before_in_force_until_somebody_tries_again() {
+    let declined = Failure { reason: "StripeRefused".into(), message: "declined".into(), ..failure("Billing", false) };
+    let mut case = paying(running(Phase::Upgrading, 19_900), "price_4900");
+    case.observed.failure = Some(declined);
+    let status = case.recorded();
+    assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Declined)));
+    assert_eq!(&*status.config.as_ref().expect("a config").plan, "middle");
+    assert!(fails(&status, "PlanInForce", "PaymentDeclined") && holds(&status, "Ready", "Active"));
+    let mut after = noted(up(), State::Declined);
+    after.view.status.conditions = status.conditions;
+    assert_eq!(
+        after.effects(),
+        [Effect::Notify(Notice::PlanDeclined(Timestamp::from_second(NOW - 10)))],
+        "the customer hears of it, and Stripe is not asked again"
+    );
+    after.view.retry_token = Some("again".into());
+    assert_eq!(after.effects(), [Effect::ReadBilling], "a retry does");
+    let mut given_up = noted(up(), State::Declined);
+    given_up.view.spec.plan = "middle".into();
+    let status = given_up.recorded();
+    assert!(status.plan_change.is_none() && holds(&status, "PlanInForce", "InForce"), "nobody wants it any more");
+}
+
+#[test]
+fn a_retry_of_a_change_is_no_retry_of_anything_else() {
+    let mut case = paying(noted(up(), State::Declined), "price_4900");
+    case.view.retry_token = Some("again".into());
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Upgrading));
+    assert_eq!(status.provisioning.expect("a run").retry_token.as_deref(), Some("again"));
+}
+
+#[test]
+fn stripe_away_or_a_refused_key_is_waited_for_and_declines_nothing() {
+    for fault in [failure("Billing", true), outage("Billing"), operator_fault("Billing")] {
+        let mut case = running(Phase::Upgrading, 19_900);
+        case.observed.failure = Some(fault);
+        let status = case.recorded();
+        assert_eq!((status.phase, state(&status)), (Some(Phase::Upgrading), Some(State::Running)));
+        assert_eq!(condition(&status, "Ready").map(|c| c.0), condition(&status, "Reconciling").map(|c| c.0));
+        assert!(matches!(case.after_record(), Decision::Wait(Some(_))));
+    }
+}
+
+#[test]
+fn a_smaller_plan_is_billed_from_the_next_period_and_in_force_at_its_end() {
+    let status = paying(down(), "price_4900").recorded();
+    assert_eq!(
+        (status.phase, state(&status)),
+        (Some(Phase::Active), Some(State::Preparing)),
+        "noted before Stripe is told"
+    );
+    let case = noted(down(), State::Preparing);
+    assert_eq!(case.effects(), [Effect::ReadBilling]);
+    let switch = Effect::SwitchPrice { plan: "other".into(), proration: Proration::None };
+    assert_eq!(paying(case.clone(), "price_4900").effects(), [switch]);
+    let status = paying(case, "price_900").recorded();
+    assert_eq!(state(&status), Some(State::Scheduled));
+    let at = status.plan_change.as_ref().and_then(|c| c.effective_at);
+    assert_eq!(at, Some(Timestamp::from_second(NOW + 10 * DAY)), "the end of what was paid for");
+    assert!(fails(&status, "PlanInForce", "Scheduled"));
+    let scheduled = noted(down(), State::Scheduled).sent(&Notice::PlanScheduled(Timestamp::from_second(NOW - 10)));
+    let settled = scheduled.clone().after_record();
+    assert_eq!(settled, Decision::Wait(Some(DAY)), "and until then everything stays as it is");
+    let mut renewed = paying(scheduled.clone(), "price_900");
+    renewed.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there").period_ends_at =
+        Some(Timestamp::from_second(NOW + DAY));
+    assert_ne!(renewed.decide_phase(), Some(Phase::Downgrading), "the same period");
+    renewed.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there").period_ends_at =
+        Some(Timestamp::from_second(NOW + 31 * DAY));
+    assert_eq!(renewed.decide_phase(), Some(Phase::Downgrading), "Stripe has begun the next one");
+    let mut due = scheduled;
+    due.view.status.plan_change.as_mut().expect("a change").effective_at = Some(Timestamp::from_second(NOW));
+    let status = due.recorded();
+    assert_eq!((status.phase, last_event(&status)), (Some(Phase::Downgrading), Some(EventType::Downgrade)));
+    due.view.status = status;
+    let status = paying(due.clone(), "price_900").recorded();
+    assert_eq!(status.config.expect("a config").limits.documents, 900);
+    let switch = Effect::SwitchPrice { plan: "other".into(), proration: Proration::None };
+    assert_eq!(paying(due, "price_4900").effects(), [switch], "nothing is credited for a period that is over");
+}
+
+#[test]
+fn billed_by_hand_a_smaller_plan_waits_for_the_end_of_the_quota_period() {
+    let status = noted(down(), State::Preparing).manual(true).recorded();
+    let at = status.plan_change.as_ref().and_then(|c| c.effective_at);
+    assert_eq!(at, Some(Timestamp::from_second(NOW + 27 * DAY)));
+    assert_eq!(up().manual(true).recorded().phase, Some(Phase::Upgrading));
+    let status = running(Phase::Upgrading, 19_900).manual(true).recorded();
+    assert_eq!(status.phase, Some(Phase::Active), "and Stripe has no say");
+}
+
+#[test]
+fn a_scheduled_change_that_nobody_wants_any_more_is_undone_at_stripe_first() {
+    for state in [State::Preparing, State::Scheduled] {
+        let mut case = noted(down(), state);
+        for wish in ["middle", "third"] {
+            case.view.spec.plan = wish.into();
+            assert_eq!(case.effects(), [Effect::ReadBilling]);
+            let back = Effect::SwitchPrice { plan: "middle".into(), proration: Proration::None };
+            assert_eq!(paying(case.clone(), "price_900").effects(), [back]);
+            let status = paying(case.clone(), "price_4900").recorded();
+            assert!(status.plan_change.is_none() && holds(&status, "PlanInForce", "InForce"), "{wish}");
+        }
+    }
+}
+
+#[test]
+fn a_plan_that_the_documents_do_not_fit_is_refused_with_numbers_unless_it_is_for_later() {
+    let mut case = down();
+    case.view.usage = Usage { documents: 1000, ..Usage::default() };
+    assert_eq!(state(&paying(case.clone(), "price_4900").recorded()), Some(State::Preparing));
+    case.wanted.as_mut().expect("a plan").downgrades = Downgrades::Immediately;
+    let status = paying(case.clone(), "price_4900").recorded();
+    assert_eq!(state(&status), Some(State::Blocked));
+    assert!(fails(&status, "PlanInForce", "UsageExceedsPlan"));
+    let message = status.conditions.iter().find(|c| &*c.type_ == "PlanInForce").expect("there").message.to_string();
+    assert!(
+        message.contains("1000 documents") && message.contains("900") && message.contains("Remove 100"),
+        "{message}"
+    );
+    case.view.status = status;
+    assert_eq!(case.after_record_or_wait(), Decision::Wait(None), "Stripe is not asked again for that");
+    case.view.usage.documents = 900;
+    assert_eq!(case.effects(), [Effect::ReadBilling], "it fits now");
+    assert_eq!(paying(case.clone(), "price_4900").recorded().phase, Some(Phase::Downgrading));
+    // A larger plan that holds less of something is refused as well.
+    let mut dearer = up();
+    dearer.view.usage.bytes = 2 << 30;
+    assert_eq!(state(&paying(dearer, "price_4900").recorded()), Some(State::Blocked));
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_stripe_is_asked() {
+    type Change = fn(&mut Case);
+    let cases: [(&str, Change); 5] = [
+        ("PlanNotFound", |c| c.wanted = None),
+        ("PlanHasNoPrice", |c| c.wanted.as_mut().expect("a plan").stripe_price_id = None),
+        ("EmbeddingModelDiffers", |c| c.wanted.as_mut().expect("a plan").models.embedding = "another".into()),
+        ("RegionDiffers", |c| c.wanted.as_mut().expect("a plan").region = "elsewhere".into()),
+        ("CurrencyDiffers", |c| c.wanted.as_mut().expect("a plan").monthly_price.currency = "eur".into()),
+    ];
+    for (reason, change) in cases {
+        let mut case = up();
+        change(&mut case);
+        let status = case.recorded();
+        assert!(fails(&status, "PlanInForce", reason), "{reason}: {status:#?}");
+        assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Blocked)));
+        case.view.status = status;
+        assert_eq!(case.after_record_or_wait(), Decision::Wait(None), "{reason}");
+    }
+    let mut by_hand = up().manual(true);
+    by_hand.wanted.as_mut().expect("a plan").stripe_price_id = None;
+    assert_eq!(by_hand.recorded().phase, Some(Phase::Upgrading), "nobody needs a price who pays by invoice");
+}
+
+#[test]
+fn a_late_payment_comes_first() {
+    let case =
+        up().billing(Some(ObservedSubscription { price: Some("price_4900".into()), ..subscription("past_due") }), None);
+    let status = case.recorded();
+    assert!(fails(&status, "PlanInForce", "PaymentMissing"), "{status:#?}");
+    let mut ended = running(Phase::Upgrading, 19_900).billing(Some(subscription("canceled")), None);
+    ended.view.status.subscription = Some("active".into());
+    assert_eq!(state(&ended.recorded()), Some(State::Declined), "nothing is changed for a subscription that ended");
+}
+
+#[test]
+fn a_plan_that_was_bought_anew_is_in_force_at_once() {
+    let mut case = paying(down(), "price_900");
+    case.view.usage.documents = 5000;
+    assert_eq!(case.recorded().phase, Some(Phase::Downgrading), "it is paid for, whatever is stored");
+}
+
+#[test]
+fn a_plan_that_is_deleted_meanwhile_changes_nothing() {
+    let mut case = running(Phase::Upgrading, 19_900);
+    case.wanted = None;
+    let status = case.recorded();
+    assert!(fails(&status, "PlanInForce", "PlanNotFound"));
+    assert_eq!(status.phase, Some(Phase::Active));
+}
+
+#[test]
+fn the_customer_is_told_once_and_not_a_day_later() {
+    let since = Timestamp::from_second(NOW - 10);
+    let mut case = noted(up(), State::Applied);
+    case.view.spec.plan = "middle".into();
+    assert_eq!(case.effects(), [Effect::Notify(Notice::PlanChanged(since))]);
+    let told = case.clone().sent(&Notice::PlanChanged(since));
+    assert!(matches!(told.after_record(), Decision::Wait(None)));
+    case.view.status.plan_change.as_mut().expect("a change").since = Timestamp::from_second(NOW - DAY);
+    assert!(matches!(case.decide(), Decision::Record(_)), "long past");
+    let mut unsent = noted(up(), State::Applied);
+    unsent.view.spec.plan = "middle".into();
+    unsent.observed.unsent.insert(Notice::PlanChanged(since), failure("Notice", true));
+    assert_eq!(unsent.clone().after_record(), Decision::Wait(Some(unsent.policy.notice_retry)));
+    assert!(
+        Notice::PlanChanged(since).supersedes("plan-changed.7") && !Notice::PlanChanged(since).supersedes("welcome")
+    );
+}
+
+#[test]
+fn the_smaller_plan_is_the_cheaper_one_or_the_one_with_less() {
+    let (small, large) = (costing(900), costing(4900));
+    assert!(is_smaller(&small, Some(&large), None) && !is_smaller(&large, Some(&small), None));
+    let mut same_price = costing(4900);
+    assert!(!is_smaller(&same_price, Some(&large), Some(&large.limits)));
+    for lower in [
+        Limits { documents: 1, ..large.limits.clone() },
+        Limits { queries_per_month: 1, ..large.limits.clone() },
+        Limits { bytes: 1, ..large.limits.clone() },
+    ] {
+        same_price.limits = lower;
+        assert!(is_smaller(&same_price, Some(&large), Some(&large.limits)));
+        assert!(is_smaller(&same_price, None, Some(&large.limits)), "the plan before is gone");
+    }
+}
