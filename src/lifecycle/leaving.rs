@@ -37,7 +37,6 @@ pub fn begin(input: &Input) -> Option<Decision> {
     let message = closed(erases_at);
     let mut draft = Draft::new(input);
     draft.status.checkout = None;
-    draft.status.plan_change = None;
     draft.status.erases_at = Some(erases_at);
     draft.forget(RENEWAL_STOPPED);
     let by = if input.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };

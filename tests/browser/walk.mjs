@@ -179,6 +179,34 @@ async function withScript() {
     check(answer.ok(), `both keys are good: ${answer.status()}`);
   }
 
+  // Up to another plan, down again at the end of the period, and that taken back.
+  await page.getByRole("link", { name: "Change your plan" }).click();
+  await judge(page, "plans");
+  await page.getByRole("button", { name: "Change to Pro" }).click();
+  await page.locator("#plan", { hasText: "10,000" }).waitFor();
+  await mailed(customer.email, "Your RAG Service account is now on Pro");
+  // Each change may be charged, so the next one waits a little.
+  await page.waitForTimeout(11_000);
+  await page.getByRole("link", { name: "Change your plan" }).click();
+  await page.getByRole("button", { name: "Change to Starter" }).click();
+  await page.locator("#plan", { hasText: "then starter from" }).waitFor();
+  await page.getByRole("link", { name: "Change your plan" }).click();
+  await judge(page, "plan-scheduled");
+  await page.getByRole("button", { name: "Keep Pro" }).click();
+  await page.locator("#plan", { hasText: "Change your plan" }).waitFor();
+  // Closed, and taken back.
+  await page.getByRole("link", { name: "Close your account" }).click();
+  await judge(page, "close");
+  await page.getByLabel("I no longer need it").check();
+  await page.fill("#comment", "Thank you all the same.");
+  await page.getByRole("button", { name: "Close my account" }).click();
+  await page.getByRole("button", { name: "Take my account back" }).waitFor();
+  await judge(page, "closed");
+  await mailed(customer.email, "Your RAG Service account will be deleted on");
+  await page.getByRole("button", { name: "Take my account back" }).click();
+  await page.getByText("100 % done").waitFor();
+  await ask(page, "How much may a hotel cost a night?", "140 euros");
+
   await page.getByRole("button", { name: "Log out" }).click();
   await page.waitForURL(`${WEB_URL}/login`);
   await page.goto(`${WEB_URL}/account`);

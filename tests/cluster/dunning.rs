@@ -41,7 +41,7 @@ async fn ask(world: &World, key: &[u8]) -> (u16, Value) {
 }
 
 /// What the customer does in the portal.
-async fn portal(world: &World, customer: &mut Visitor<'_>, action: &str) {
+pub async fn portal(world: &World, customer: &mut Visitor<'_>, action: &str) {
     let csrf = customer.csrf("/account").await;
     let (_, _, page) = customer.post("/account/billing", &[("csrf", &csrf)]).await;
     let rest = page.split("id=\"portal\" href=\"").nth(1).unwrap_or_else(|| panic!("{page}"));

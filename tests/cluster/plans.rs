@@ -304,3 +304,77 @@ async fn killed_while_the_price_is_read() {
 async fn killed_while_the_price_is_switched() {
     killed_at("kill-price-switch", "POST").await;
 }
+
+/// A customer's whole life, one thing after the other, on the sandbox's clock.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_life_from_the_signup_to_the_certificate() {
+    let mut world = World::without_controller("life").await;
+    world.controller_args(&["--payment-grace=2"]);
+    world.start_controller();
+    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
+    world.start_web(&[]);
+    let mut ada = Visitor::new(&world);
+    let name = ada.sign_up("ada@example.com", "Acme").await;
+    world.pay(&name).await;
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    // Documents of their own.
+    let key = String::from_utf8(world.api_key(&name).await).expect("text");
+    for text in ["Cats sleep for sixteen hours.", "Dogs bark at the postman."] {
+        let url = format!("{}/v1/documents", world.web);
+        let stored =
+            world.http.post(url).bearer_auth(&key).header("content-type", "text/plain").body(text).send().await;
+        assert!(stored.expect("it answers").status().is_success());
+    }
+    let ask = async || {
+        let request = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(&key);
+        let answer = request.json(&json!({"question": "How long do cats sleep?"})).send().await.expect("it answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    // Up, a smaller plan that does not fit, and one for later.
+    wish(&world, &name, "large").await.expect("patched");
+    world.wait(&name, "on the large plan", |s| documents(s) == 100).await;
+    wish(&world, &name, "tiny").await.expect("patched");
+    let status = world.wait(&name, "blocked", |s| state(s) == Some(State::Blocked)).await;
+    assert_eq!(&*conditions::get(&status.conditions, "PlanInForce").expect("there").reason, "UsageExceedsPlan");
+    wish(&world, &name, "small").await.expect("patched");
+    world.wait(&name, "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    forward(&world, 15).await;
+    world.wait(&name, "on the small plan", |s| documents(s) == 1).await;
+    assert!(ask().await.1.contains("sixteen"), "what is beyond the plan still answers");
+    // A payment fails, the grace is over, another card.
+    let method = stripe(&world, "payment_method").await[0]["id"].as_str().expect("an id").to_owned();
+    world.sandbox_post("/_sandbox/decline", json!({"payment_method": method})).await;
+    forward(&world, 31).await;
+    world.wait_phase(&name, Phase::Suspended).await;
+    world.until("questions are refused", async || ask().await.0 == 402).await;
+    crate::dunning::portal(&world, &mut ada, "card").await;
+    world.wait_phase(&name, Phase::Active).await;
+    // Away, back on the last day, and away for good.
+    let desire = async |desired: &str| {
+        let patch = Patch::Merge(json!({"spec": {"desired": desired}}));
+        world.tenants().patch(&name, &Default::default(), &patch).await.expect("patched");
+    };
+    desire("Deleted").await;
+    world.wait_true(&name, "RenewalStopped").await;
+    desire("Active").await;
+    world.wait_phase(&name, Phase::Active).await;
+    world.until("questions are answered", async || ask().await.1.contains("sixteen")).await;
+    desire("Deleted").await;
+    world.wait_true(&name, "RenewalStopped").await;
+    let due = Patch::Merge(json!({"status": {"erasesAt": "2026-01-01T00:00:00Z"}}));
+    world.tenants().patch_status(&name, &Default::default(), &due).await.expect("patched");
+    let status = world.wait_phase(&name, Phase::Deleted).await;
+    let erasure = status.erasure.clone().expect("a certificate");
+    assert!(erasure.lines.iter().all(|line| line.before > 0 && line.after == Some(0)), "{erasure:#?}");
+    world.assert_transitions(&name).await;
+    // Every provider says that nothing is left.
+    let pinecone = world.sandbox_get("/_sandbox/pinecone").await;
+    assert_eq!(pinecone["namespaces"], json!({}), "{pinecone}");
+    let customers = stripe(&world, "customer").await;
+    assert!(customers.len() == 1 && customers[0]["deleted"] == true, "{customers:?}");
+    assert!(stripe(&world, "subscription").await.iter().all(|s| s["status"] == "canceled"));
+    let secrets = world.secrets().list(&Default::default()).await.expect("listed");
+    assert!(!secrets.items.iter().any(|s| s.metadata.name.as_deref().unwrap_or_default().starts_with(&name)));
+    assert!(!json!(world.tenants().get(&name).await.expect("the record")).to_string().contains("ada@example.com"));
+    assert_eq!(ask().await.0, 410);
+}

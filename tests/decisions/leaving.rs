@@ -1,9 +1,10 @@
 use tenant_operator::api::phase::EventType;
-use tenant_operator::api::tenant::{Desired, Erasure};
+use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedSubscription};
 
 use crate::case::{Case, NOW, fails, failure, holds, subscription};
+use crate::plan_change::noted;
 
 const DAY: i64 = 24 * 3600;
 
@@ -49,6 +50,14 @@ fn whoever_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_plan() {
         assert_eq!((status.phase, last_event(&status)), (Some(Phase::Deleting), Some(EventType::Delete)), "{phase}");
         assert_eq!(status.erases_at, Some(at(NOW + 60 * DAY)), "{phase}");
     }
+    // What Stripe was told of another plan is still to be undone by whoever comes back.
+    let mut scheduled = noted(leaving(Phase::Active), PlanChangeState::Scheduled);
+    let status = scheduled.recorded();
+    assert_eq!(status.plan_change, scheduled.view.status.plan_change);
+    scheduled.view.status = status;
+    scheduled.view.spec.desired = Desired::Active;
+    let back = scheduled.billing(Some(subscription("active")), None).recorded();
+    assert!(back.phase == Some(Phase::Active) && back.plan_change.is_some());
     let mut no_plan = leaving(Phase::Active);
     no_plan.plan = None;
     assert_eq!(no_plan.recorded().erases_at, Some(at(NOW + 30 * DAY)), "the least that a Plan can say");
