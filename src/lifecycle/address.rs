@@ -18,7 +18,9 @@ pub fn follow(input: &Input) -> Option<Decision> {
     if known && input.by_stripe() && !input.observed.done.contains(&Effect::UpdateCustomer) {
         return Some(Decision::Act(vec![Effect::UpdateCustomer]));
     }
-    if let Some(decision) = notices::tell(input, std::slice::from_ref(&told)) {
+    // Before a tenant was set up, its address may have been a stranger's by mistake.
+    let ours = status.provisioned_at.is_some();
+    if let Some(decision) = notices::tell(input, std::slice::from_ref(&told)).filter(|_| ours) {
         return Some(decision);
     }
     // An old address that takes no mail any more holds up nothing; a mail server that is away is waited for.

@@ -16,7 +16,10 @@ const RETENTION: i64 = 30;
 /// The way out, of a tenant that is to be deleted. What runs is finished first.
 pub fn begin(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
-    let busy = matches!(status.phase, Some(Phase::Deleting | Phase::Deleted | Phase::Upgrading | Phase::Downgrading));
+    // Nobody leaves without the money that is owed to them.
+    let owed = status.phase == Some(Phase::Failed) && input.by_stripe() && status.refund.is_none();
+    let busy =
+        owed || matches!(status.phase, Some(Phase::Deleting | Phase::Deleted | Phase::Upgrading | Phase::Downgrading));
     // What nobody but the controller may have written counts only where it was about to be written, or nothing else is known.
     let finished = status.erasure.as_ref().is_some_and(|e| e.erased_at.is_some());
     if (status.phase.is_none() || (status.phase == Some(Phase::Deleting) && finished))

@@ -8,6 +8,7 @@ fn moved(phase: Phase) -> Case {
     let mut case = Case::new(Some(phase)).sent(&Notice::Welcome);
     case.observed.api_key = Some(true);
     case.view.status.admin_email = Some("before@example.com".into());
+    case.view.status.provisioned_at = Some(case.view.created_at);
     case
 }
 
@@ -39,6 +40,14 @@ fn nobody_is_told_of_an_address_that_nothing_was_sent_to() {
     for phase in [Phase::PendingPayment, Phase::Deleting, Phase::Deleted] {
         assert_ne!(moved(phase).decide(), Decision::Act(vec![Effect::UpdateCustomer]), "{phase}");
     }
+    let mut never_set_up = moved(Phase::Failed);
+    never_set_up.view.status.provisioned_at = None;
+    never_set_up.observed.done.insert(Effect::UpdateCustomer);
+    assert_eq!(
+        never_set_up.recorded().admin_email.as_deref(),
+        Some("ada@example.com"),
+        "it may have been a stranger's"
+    );
     let by_hand = moved(Phase::Active).manual(true);
     assert!(matches!(by_hand.effects()[..], [Effect::Notify(Notice::AddressChanged(_))]));
     let mut failing = moved(Phase::Active);

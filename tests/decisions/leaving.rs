@@ -1,5 +1,5 @@
 use tenant_operator::api::phase::EventType;
-use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState};
+use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState, Refund};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedSubscription};
 
@@ -46,6 +46,10 @@ fn whoever_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_plan() {
     for phase in [Phase::Active, Phase::Suspended, Phase::Failed, Phase::Provisioning] {
         let mut case = leaving(phase);
         case.plan.as_mut().expect("a plan").retention_days = 60;
+        if phase == Phase::Failed {
+            assert_ne!(case.decide_phase(), Some(Phase::Deleting), "the refund comes first");
+            case.view.status.refund = Some(Refund { amount: 0, currency: None, at: at(NOW) });
+        }
         let status = case.recorded();
         assert_eq!((status.phase, last_event(&status)), (Some(Phase::Deleting), Some(EventType::Delete)), "{phase}");
         assert_eq!(status.erases_at, Some(at(NOW + 60 * DAY)), "{phase}");
