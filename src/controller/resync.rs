@@ -164,7 +164,7 @@ fn subscription_differs(
             let status = status?;
             let same =
                 status.subscription.as_deref() == Some(s.status.as_str()) && status.trial_ends_at == s.trial_ends_at;
-            (!same || s.paused).then_some(Priority::Resync)
+            (!same || s.paused || s.ends).then_some(Priority::Resync)
         }
         // A customer who has paid waits.
         (Some(Phase::Suspended), Some(s)) => {

@@ -53,6 +53,9 @@ fn repairs(input: &Input) -> Vec<Effect> {
     if subscription.is_some_and(|s| s.paused) {
         effects.push(Effect::ResumeCollection);
     }
+    if subscription.is_some_and(|s| s.ends) {
+        effects.push(Effect::RenewAgain);
+    }
     effects
 }
 

@@ -35,7 +35,7 @@ pub struct ObservedSubscription {
     pub price: Option<String>,
     /// When the present period ends.
     pub period_ends_at: Option<Timestamp>,
-    /// Whether it ends with that period.
+    /// Whether it ends with that period because its tenant was closed. What a customer cancels at Stripe is theirs.
     pub ends: bool,
 }
 

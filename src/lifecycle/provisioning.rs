@@ -44,6 +44,10 @@ pub fn decide(input: &Input) -> Decision {
     if subscription.is_some_and(|s| s.paused) {
         return Decision::Act(vec![Effect::CollectAnew]);
     }
+    // Closed and taken back, of which a lost status knows nothing.
+    if subscription.is_some_and(|s| s.ends) {
+        return Decision::Act(vec![Effect::RenewAgain]);
+    }
     complete(input, plan, None)
 }
 

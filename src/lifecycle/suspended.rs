@@ -39,6 +39,9 @@ fn come_back(input: &Input) -> Decision {
     }
     match Standing::of(billing) {
         Standing::Good if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
+        Standing::Good if billing.subscription.as_ref().is_some_and(|s| s.ends) => {
+            Decision::Act(vec![Effect::RenewAgain])
+        }
         Standing::Good => store(input, billing).unwrap_or_else(|| resume(input, who(input))),
         Standing::PastDue | Standing::Unpaid => await_payment(
             input,

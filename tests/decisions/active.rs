@@ -1,6 +1,6 @@
 use tenant_operator::api::tenant::Quota;
 use tenant_operator::api::{Phase, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Notice};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription};
 
 use crate::case::{Case, NOW, fails, failure, holds, subscription};
 
@@ -23,6 +23,12 @@ fn the_welcome_is_sent_then_noted_then_shown() {
     let case = welcomed();
     assert!(holds(&case.recorded(), "WelcomeEmailSent", "Sent"));
     assert_eq!(case.clone().after_record(), Decision::Wait(None));
+}
+
+#[test]
+fn a_subscription_that_was_to_end_with_a_closed_tenant_is_renewed_once_it_is_served() {
+    let ending = ObservedSubscription { ends: true, ..subscription("active") };
+    assert_eq!(welcomed().billing(Some(ending), None).effects(), [Effect::RenewAgain]);
 }
 
 #[test]

@@ -276,6 +276,9 @@ impl Small {
             Some(Phase::Deleting | Phase::Deleted) => state.closed_at = state.closed_at.or(Some(state.now)),
             _ => state.closed_at = None,
         }
+        // Begun against the wish.
+        let begins = status.erasure.is_some() && state.tenant.status.erasure.is_none();
+        state.erased |= begins && state.tenant.erasure.is_none() && state.tenant.spec.desired != Desired::Deleted;
         state.tenant.status = status;
     }
 

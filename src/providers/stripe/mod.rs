@@ -40,6 +40,8 @@ const PAGE: i64 = 100;
 pub const TENANT_ID: &str = "tenant_id";
 /// Metadata key with the plan that a subscription or session sells.
 const PLAN: &str = "plan";
+/// Metadata key of a subscription that ends because its tenant was closed.
+const CLOSED: &str = "closed";
 
 /// Where Stripe is.
 #[derive(Clone, Debug)]
@@ -91,6 +93,8 @@ struct Metadata {
     attempt: Option<String>,
     #[serde(default)]
     plan: Option<String>,
+    #[serde(default)]
+    closed: Option<String>,
     #[serde(default)]
     tenant_namespace: Option<String>,
     #[serde(default)]
@@ -302,7 +306,7 @@ fn observe(s: Subscription, customer_has_method: bool) -> ObservedSubscription {
     ObservedSubscription {
         period_ends_at: item.as_ref().and_then(|i| i.current_period_end).map(Timestamp::from_second),
         price: item.map(|i| i.price.id),
-        ends: s.cancel_at_period_end,
+        ends: s.cancel_at_period_end && s.metadata.as_ref().is_some_and(|m| m.closed.as_deref() == Some("true")),
         id: s.id,
         status: s.status,
         payment_method: customer_has_method || s.default_payment_method.is_some_and(|v| !v.is_null()),

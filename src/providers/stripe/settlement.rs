@@ -1,5 +1,7 @@
 //! The end of a purchase: refunds and cancellations.
 
+use std::collections::HashMap;
+
 use serde::Deserialize;
 use stripe_billing::InvoiceStatus;
 use stripe_billing::invoice::ListInvoice;
@@ -11,7 +13,9 @@ use stripe_client_core::StripeRequest;
 use stripe_core::customer::DeleteCustomer;
 use stripe_core::refund::{CreateRefund, ListRefund};
 
-use super::{Found, Identified, List, PAGE, Payer, ProviderError, Stripe, Subscription, observed_session, tenant};
+use super::{
+    CLOSED, Found, Identified, List, PAGE, Payer, ProviderError, Stripe, Subscription, observed_session, tenant,
+};
 use crate::lifecycle::ObservedRefund;
 
 #[derive(Deserialize)]
@@ -145,7 +149,9 @@ impl Stripe {
     /// Lets a subscription end with its period, or go on.
     pub async fn set_renewal(&self, subscription: &str, renew: bool) -> Result<(), ProviderError> {
         // No idempotency key: the same value twice is the same.
-        let request = UpdateSubscription::new(subscription).cancel_at_period_end(!renew);
+        // Why it ends is written down where a lost status finds it again.
+        let closed: HashMap<String, String> = [(CLOSED.to_owned(), (!renew).to_string())].into();
+        let request = UpdateSubscription::new(subscription).cancel_at_period_end(!renew).metadata(closed);
         self.read_as::<Identified>(request).await.map(drop)
     }
 

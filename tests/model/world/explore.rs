@@ -289,7 +289,7 @@ impl Model for Small {
                 let applied = smaller_again && change.is_some_and(|c| c.state == PlanChangeState::Applied);
                 !applied || s.now >= PERIOD_END
             }),
-            Property::always("an object that is deleted by accident erases nothing", |_, s: &State| !s.erased),
+            Property::always("nothing is erased without the wish to", |_, s: &State| !s.erased),
             Property::always("what must outlive the status is in the spec", |model: &Self, s: &State| {
                 let kept = s.tenant.spec.billing.stripe.as_ref().is_some_and(|r| r.subscription_id.is_some());
                 let needed = matches!(s.tenant.status.phase, Some(Phase::Provisioning | Phase::Active | Phase::Failed));
