@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::phase::{Phase, Transition};
 use super::plan::{Limits, Models, PlanSpec};
-use super::{Condition, Text, Timestamp};
+use super::{Condition, ERASE_ANNOTATION, Text, Timestamp};
 
 /// What the API server says to whoever changes the plan while something else is going on.
 const PLAN_CHANGE_REFUSED: &str = "oldSelf.status.phase in ['Upgrading', 'Downgrading'] && has(oldSelf.status.planChange) ? \
@@ -433,6 +433,12 @@ pub struct Refund {
 }
 
 impl Tenant {
+    /// Whether its deletion is meant to erase the customer.
+    pub fn is_to_be_erased(&self) -> bool {
+        let meant = self.metadata.annotations.as_ref().and_then(|a| a.get(ERASE_ANNOTATION));
+        meant.is_some_and(|id| id == self.tenant_id())
+    }
+
     /// The name of the plan that is in force: the one that the tenant was set up with, or changed to last.
     pub fn plan_in_force(&self) -> &str {
         plan_in_force(&self.spec, self.status.as_ref())

@@ -5,9 +5,6 @@ use super::Decision;
 use super::{Input, Notice, notices};
 use crate::api::Timestamp;
 
-/// How long after its occasion an e-mail is still sent, in seconds.
-const TIMELY: i64 = 24 * 3600;
-
 /// What is due and was not sent.
 pub fn send(input: &Input) -> Option<Decision> {
     notices::tell(input, &due(input))
@@ -22,7 +19,7 @@ pub fn wait(input: &Input) -> Option<i64> {
 }
 
 fn due(input: &Input) -> Vec<Notice> {
-    let timely = |at: Timestamp| (0..TIMELY).contains(&input.now.since(at));
+    let timely = |at: Timestamp| notices::timely(input, at);
     // A customer without a login has no pages.
     let Some(active_at) = input.tenant.status.provisioned_at.filter(|_| input.tenant.spec.login.is_some()) else {
         return Vec::new();

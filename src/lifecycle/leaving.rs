@@ -35,17 +35,20 @@ pub fn begin(input: &Input) -> Option<Decision> {
         && status.paid_at.is_none()
         && status.provisioned_at.is_none()
         && input.tenant.spec.billing.stripe.as_ref().is_none_or(|refs| refs.subscription_id.is_none());
-    let days = input.plan.map_or(RETENTION, |plan| i64::from(plan.retention_days));
-    let erases_at = if empty { input.now } else { input.now.plus(days * DAY) };
+    let erases_at = if empty { input.now } else { end_of_retention(input) };
     let message = closed(erases_at);
     let mut draft = Draft::new(input);
     draft.status.checkout = None;
     draft.status.erases_at = Some(erases_at);
     draft.forget(RENEWAL_STOPPED);
-    let by = if input.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
-    draft.enter(Phase::Deleting, EventType::Delete, by, &message);
+    draft.enter(Phase::Deleting, EventType::Delete, input.asked_by(), &message);
     draft.summary(Summary::Waiting, "Closed", &message);
     draft.changed()
+}
+
+/// When the retention of the plan ends, if it begins now.
+fn end_of_retention(input: &Input) -> Timestamp {
+    input.now.plus(input.plan.map_or(RETENTION, |plan| i64::from(plan.retention_days)) * DAY)
 }
 
 fn closed(erases_at: Timestamp) -> String {
@@ -74,8 +77,7 @@ pub fn decide(input: &Input) -> Decision {
     // Written by a version that knew no retention, or lost: it begins now.
     let Some(erases_at) = status.erases_at else {
         let mut draft = Draft::new(input);
-        let days = input.plan.map_or(RETENTION, |plan| i64::from(plan.retention_days));
-        draft.status.erases_at = Some(input.now.plus(days * DAY));
+        draft.status.erases_at = Some(end_of_retention(input));
         return draft.changed().unwrap_or(Decision::Wait(None));
     };
     if input.now >= erases_at {
@@ -131,21 +133,20 @@ fn take_back(input: &Input) -> Decision {
             return Decision::Act(vec![Effect::RenewAgain]);
         }
     }
-    let by = if tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
     let mut draft = Draft::new(input);
     draft.status.erases_at = None;
     draft.forget(RENEWAL_STOPPED);
     draft.forget(ERASED);
     let message = "Taken back before its data was erased";
     if !served {
-        draft.enter(Phase::PendingPayment, EventType::Reactivate, by, message);
+        draft.enter(Phase::PendingPayment, EventType::Reactivate, input.asked_by(), message);
         draft.summary(Summary::Waiting, "AwaitingPayment", message);
     } else if good && !suspended {
         draft.forget(COLLECTION_PAUSED);
-        draft.enter(Phase::Active, EventType::Reactivate, by, message);
+        draft.enter(Phase::Active, EventType::Reactivate, input.asked_by(), message);
         draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     } else {
-        draft.enter(Phase::Suspended, EventType::Reactivate, by, message);
+        draft.enter(Phase::Suspended, EventType::Reactivate, input.asked_by(), message);
         draft.summary(Summary::Waiting, "SubscriptionEnded", message);
     }
     draft.changed().unwrap_or(Decision::Wait(None))

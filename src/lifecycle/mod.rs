@@ -30,11 +30,12 @@ pub use observed::{
     Blame, Failure, Holdings, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription,
     Outcome, Samples, SessionState,
 };
-pub use plan_change::{Obstacle, impossible, is_smaller, unfit};
+pub use plan_change::{Obstacle, excess, impossible, is_smaller};
 pub use policy::{EmailVerification, Policy};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View};
 
+use crate::api::phase::TriggeredBy;
 use crate::api::tenant::{BillingMode, Provisioning};
 use crate::api::{LinkKind, MailRequest, Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
 
@@ -289,6 +290,11 @@ fn in_phase(input: &Input) -> Decision {
 }
 
 impl Input<'_> {
+    /// Who asks for something: the customer on the pages, or who writes manifests.
+    fn asked_by(&self) -> TriggeredBy {
+        if self.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin }
+    }
+
     fn by_stripe(&self) -> bool {
         self.tenant.spec.billing.mode == BillingMode::Stripe
     }

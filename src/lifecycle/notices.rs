@@ -1,6 +1,15 @@
 //! Telling somebody once: send, then note that it was sent.
 
 use super::{Decision, Effect, Input, Notice};
+use crate::api::Timestamp;
+
+/// How long after its occasion an e-mail that nothing depends on is still sent, in seconds.
+const TIMELY: i64 = 24 * 3600;
+
+/// Whether somebody is still told of what happened then.
+pub fn timely(input: &Input, at: Timestamp) -> bool {
+    (0..TIMELY).contains(&input.now.since(at))
+}
 
 /// What is left to do for these notices; None when each was noted, or could not be sent in this reconcile.
 pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {

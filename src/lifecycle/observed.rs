@@ -221,15 +221,9 @@ impl Observed {
     }
 
     /// What was read before is no longer true: one reconcile may both pause and, after a retry, resume.
-    fn set_paused(&mut self, paused: bool) {
+    fn correct(&mut self, correct: impl FnOnce(&mut ObservedSubscription)) {
         if let Some(subscription) = self.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
-            subscription.paused = paused;
-        }
-    }
-
-    fn set_ends(&mut self, ends: bool) {
-        if let Some(subscription) = self.billing.as_mut().and_then(|b| b.subscription.as_mut()) {
-            subscription.ends = ends;
+            correct(subscription);
         }
     }
 
@@ -256,10 +250,10 @@ impl Observed {
             (Effect::EnsureApiKey, Outcome::Done) => self.api_key = Some(true),
             (Effect::StoreSamples, Outcome::Done) => self.samples = self.samples.max(Samples::Stored),
             (Effect::VerifySamples, Outcome::Done) => self.samples = Samples::Seen,
-            (Effect::PauseCollection, Outcome::Done) => self.set_paused(true),
-            (Effect::ResumeCollection | Effect::CollectAnew, Outcome::Done) => self.set_paused(false),
+            (Effect::PauseCollection, Outcome::Done) => self.correct(|s| s.paused = true),
+            (Effect::ResumeCollection | Effect::CollectAnew, Outcome::Done) => self.correct(|s| s.paused = false),
             (_, Outcome::Holdings(holdings)) => self.holdings = Some(holdings),
-            (Effect::RenewAgain, Outcome::Done) => self.set_ends(false),
+            (Effect::RenewAgain, Outcome::Done) => self.correct(|s| s.ends = false),
             (effect, Outcome::Done | Outcome::Missing) => {
                 if matches!(effect, Effect::DeleteNamespace | Effect::DeleteSecrets | Effect::EraseBilling) {
                     self.holdings = None;

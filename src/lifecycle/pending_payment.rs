@@ -157,8 +157,7 @@ fn begin_pending<'a>(input: &'a Input<'a>) -> Draft<'a> {
     if input.tenant.status.phase == Some(Phase::Suspended) {
         return draft;
     }
-    let by = if input.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
-    draft.enter(Phase::PendingPayment, EventType::Signup, by, "The Tenant was created");
+    draft.enter(Phase::PendingPayment, EventType::Signup, input.asked_by(), "The Tenant was created");
     if input.plan.is_some() {
         draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "The plan exists");
     }

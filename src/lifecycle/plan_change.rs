@@ -10,9 +10,6 @@ use crate::api::plan::{Downgrades, Limits, PlanSpec, Upgrades};
 use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as State, PlanConfig, Quota};
 use crate::api::{ConditionStatus, Phase, Timestamp};
 
-/// How long after its occasion the customer is still told of a change, in seconds.
-const TIMELY: i64 = 24 * 3600;
-
 /// What prevents a change. It is looked at again whenever something changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
@@ -65,11 +62,16 @@ pub fn impossible(tenant: &View, current: Option<&PlanSpec>, wanted: Option<&Pla
     None
 }
 
-/// What a tenant has to remove before it fits a plan at once.
-pub fn unfit(tenant: &View, wanted: &PlanSpec) -> Option<Obstacle> {
+/// What a tenant has too much of for a plan: what it is, how much there is, and how much the plan holds.
+pub fn excess(tenant: &View, wanted: &PlanSpec) -> Option<(&'static str, i64, i64)> {
     let (used, limits) = (tenant.usage, &wanted.limits);
     let over = [("documents", used.documents, limits.documents), ("bytes of documents", used.bytes, limits.bytes)];
-    let (what, used, limit) = over.into_iter().find(|(_, used, limit)| used > limit)?;
+    over.into_iter().find(|(_, used, limit)| used > limit)
+}
+
+/// What a tenant has to remove before it fits a plan at once.
+fn unfit(tenant: &View, wanted: &PlanSpec) -> Option<Obstacle> {
+    let (what, used, limit) = excess(tenant, wanted)?;
     let message = format!(
         "The tenant has {used} {what}, and plan {} holds {limit}. Remove {} of them, and the change goes on; until then it \
          stays on {}",
@@ -91,6 +93,10 @@ pub fn is_smaller(wanted: &PlanSpec, current: Option<&PlanSpec>, in_force: Optio
         Some(std::cmp::Ordering::Less) => false,
         Some(std::cmp::Ordering::Equal) | None => in_force.is_some_and(lower),
     }
+}
+
+fn goes_down(input: &Input, wanted: &PlanSpec) -> bool {
+    is_smaller(wanted, input.plan, input.tenant.status.config.as_ref().map(|c| &c.limits))
 }
 
 /// Of an Active tenant. None when there is nothing to do about its plan now.
@@ -119,8 +125,7 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
         return blocked(input, &obstacle);
     }
     let wanted = wanted?;
-    let down = is_smaller(wanted, input.plan, tenant.status.config.as_ref().map(|c| &c.limits));
-    let later = down && wanted.downgrades == Downgrades::AtPeriodEnd;
+    let later = goes_down(input, wanted) && wanted.downgrades == Downgrades::AtPeriodEnd;
     let unfit = unfit(tenant, wanted).filter(|_| !later);
     if input.by_stripe() {
         let shown = tenant.status.plan_change.as_ref().is_some_and(|c| c.state == State::Blocked);
@@ -153,24 +158,19 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
 /// Enters the phase of the change. What happens next has a name for everybody to see.
 fn start(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let (tenant, name) = (input.tenant, &input.tenant.spec.plan);
-    let down = is_smaller(wanted, input.plan, tenant.status.config.as_ref().map(|c| &c.limits));
+    let down = goes_down(input, wanted);
     let scheduled = tenant.status.plan_change.as_ref().and_then(|c| c.effective_at);
     let message = format!("Moving from {} to {name}", tenant.plan_in_force());
     let mut draft = note(input, State::Running, scheduled, "Running", &message);
     let (phase, event) =
         if down { (Phase::Downgrading, EventType::Downgrade) } else { (Phase::Upgrading, EventType::Upgrade) };
-    draft.enter(phase, event, asked_by(input), &message);
+    draft.enter(phase, event, input.asked_by(), &message);
     // A retry of this is no retry of anything else later.
     if let Some(run) = &mut draft.status.provisioning {
         run.retry_token.clone_from(&tenant.retry_token);
     }
     draft.summary(Summary::Changing, &phase.to_string(), &message);
     draft.changed()
-}
-
-/// Who asks for a change: the customer on the pages, or who writes manifests.
-fn asked_by(input: &Input) -> TriggeredBy {
-    if input.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin }
 }
 
 /// Whether a subscription is one to this plan.
@@ -209,9 +209,13 @@ fn blocked(input: &Input, obstacle: &Obstacle) -> Option<Decision> {
 fn in_force(input: &Input) -> Option<Decision> {
     let over = |change: &PlanChange| change.state != State::Applied;
     input.tenant.status.plan_change.as_ref().filter(|change| over(change))?;
+    forget(input)
+}
+
+fn forget(input: &Input) -> Option<Decision> {
     let mut draft = Draft::new(input);
     draft.status.plan_change = None;
-    draft.condition(PLAN_IN_FORCE, ConditionStatus::True, "InForce", &is_in_force(&input.tenant.spec.plan));
+    draft.condition(PLAN_IN_FORCE, ConditionStatus::True, "InForce", &is_in_force(input.tenant.plan_in_force()));
     draft.changed()
 }
 
@@ -232,11 +236,7 @@ fn undo(input: &Input) -> Option<Decision> {
             return Some(Decision::Act(vec![Effect::SwitchPrice { plan, proration: Proration::None }]));
         }
     }
-    let mut draft = Draft::new(input);
-    draft.status.plan_change = None;
-    let plan = input.tenant.plan_in_force();
-    draft.condition(PLAN_IN_FORCE, ConditionStatus::True, "InForce", &is_in_force(plan));
-    draft.changed()
+    forget(input)
 }
 
 /// Stripe bills the smaller plan from the next period on; the limits follow then.
@@ -347,14 +347,13 @@ fn back(input: &Input, reason: &str, why: &str) -> Decision {
 /// What the customer is told of a change.
 fn news(input: &Input) -> Option<Notice> {
     let change = input.tenant.status.plan_change.as_ref()?;
-    let timely = (0..TIMELY).contains(&input.now.since(change.since));
     let notice = match change.state {
         State::Applied => Notice::PlanChanged(change.since),
         State::Scheduled => Notice::PlanScheduled(change.since),
         State::Declined => Notice::PlanDeclined(change.since),
         State::Blocked | State::Preparing | State::Running => return None,
     };
-    timely.then_some(notice)
+    notices::timely(input, change.since).then_some(notice)
 }
 
 /// Tells the customer.

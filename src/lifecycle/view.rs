@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use super::Notice;
 use crate::api::tenant::Erasure;
 use crate::api::{
-    self, EMAIL_LABEL, ERASE_ANNOTATION, ERASED_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION,
+    self, EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION,
     LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant,
     TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests,
     reached_annotation,
@@ -108,7 +108,7 @@ impl View {
             credentials,
             retry_token: annotations.get(RETRY_ANNOTATION).cloned(),
             force_delete: annotations.get(FORCE_DELETE_ANNOTATION).is_some_and(|v| v == "true"),
-            erase: annotations.get(ERASE_ANNOTATION).is_some_and(|id| id == tenant.tenant_id()),
+            erase: tenant.is_to_be_erased(),
             keep_data: annotations.get(KEEP_DATA_ANNOTATION).is_some_and(|v| v == "true"),
             legal_hold: annotations.get(LEGAL_HOLD_ANNOTATION).filter(|why| !why.is_empty()).cloned(),
             erasure: annotations.get(ERASED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),

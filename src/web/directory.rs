@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use crate::api::plan::{Limits, Models};
 use crate::api::tenant::{Chunking, PlanConfig, Quota};
-use crate::api::{ERASE_ANNOTATION, MILESTONES, Phase, Tenant, Timestamp, reached_at};
+use crate::api::{MILESTONES, Phase, Tenant, Timestamp, reached_at};
 use crate::operator_keys::IdentityKey;
 
 /// A tenant, as far as its requests depend on it.
@@ -201,8 +201,7 @@ impl Directory {
                     apply(&mut known, &tenant, &identity);
                 }
                 Ok(Event::Delete(tenant)) => {
-                    let erased = tenant.annotations().get(ERASE_ANNOTATION).is_some_and(|id| id == tenant.tenant_id());
-                    known.lose(&tenant.uid().unwrap_or_default(), erased);
+                    known.lose(&tenant.uid().unwrap_or_default(), tenant.is_to_be_erased());
                 }
                 Err(error) => tracing::warn!(%error, "the watch of Tenants broke off; it goes on by itself"),
             }

@@ -18,7 +18,7 @@ use super::problem::{Problem, ProblemBody};
 use crate::api::plan::{Downgrades, PlanSpec};
 use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as Stage};
 use crate::api::{Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
-use crate::lifecycle::{Credentials, View, impossible, is_smaller, unfit};
+use crate::lifecycle::{Credentials, View, excess, impossible, is_smaller};
 
 /// The least time between two changes of a tenant, in seconds: each may be charged.
 const SPACING: i64 = 10;
@@ -165,15 +165,7 @@ fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan) -> Result<()
     }
     let limits = view.status.config.as_ref().map(|config| &config.limits);
     let later = is_smaller(&wanted.spec, current, limits) && wanted.spec.downgrades == Downgrades::AtPeriodEnd;
-    if later || unfit(&view, &wanted.spec).is_none() {
-        return Ok(());
-    }
-    let (used, holds) = (view.usage, &wanted.spec.limits);
-    let (what, used, limit) = if used.documents > holds.documents {
-        ("documents", used.documents, holds.documents)
-    } else {
-        ("bytes of documents", used.bytes, holds.bytes)
-    };
+    let Some((what, used, limit)) = excess(&view, &wanted.spec).filter(|_| !later) else { return Ok(()) };
     let detail =
         format!("Your account has {used} {what}, and {title} holds {limit}. Delete {} of them first.", used - limit);
     Err(conflict("usage_exceeds_plan", detail))

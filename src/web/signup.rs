@@ -234,14 +234,19 @@ impl App {
     /// may come back, as somebody new with the next name, and so may whoever gets an address that another customer gave up;
     /// all replicas count alike.
     pub async fn signup_name(&self, email: &str) -> Result<String, Problem> {
+        Ok(self.signup_place(email).await?.0)
+    }
+
+    /// That name, and the Tenant that has it already.
+    async fn signup_place(&self, email: &str) -> Result<(String, Option<Tenant>), Problem> {
         let hash = self.identity.email_hash(email);
         let first = format!("t-{hash}");
         let mut name = first.clone();
         for n in 2..RETURNS {
-            let Some(there) = self.tenants().get_opt(&name).await? else { return Ok(name) };
+            let Some(there) = self.tenants().get_opt(&name).await? else { return Ok((name, None)) };
             let erased = there.status.as_ref().and_then(|s| s.phase) == Some(Phase::Deleted);
             if !erased && there.labels().get(EMAIL_LABEL).is_none_or(|label| *label == hash) {
-                return Ok(name);
+                return Ok((name, Some(there)));
             }
             name = format!("{first}-{n}");
         }
@@ -250,10 +255,10 @@ impl App {
 
     /// The customer of this address: the one who signed up with it, or whose address was changed to it.
     pub async fn by_email(&self, email: &str) -> Result<Option<Tenant>, Problem> {
-        let hash = self.identity.email_hash(email);
-        if let Some(tenant) = self.tenants().get_opt(&self.signup_name(email).await?).await? {
+        if let (_, Some(tenant)) = self.signup_place(email).await? {
             return Ok(Some(tenant));
         }
+        let hash = self.identity.email_hash(email);
         let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}")).limit(2);
         let moved = self.tenants().list(&same_address).await?.items;
         Ok(moved.into_iter().find(|t| t.spec.login.is_some()))

@@ -19,15 +19,6 @@ async fn customer(world: &World, visitor: &mut Visitor<'_>, card: &str) -> Strin
     name
 }
 
-async fn start(name: &str, args: &[&str]) -> World {
-    let mut world = World::without_controller(name).await;
-    world.controller_args(args);
-    world.start_controller();
-    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
-    world.start_web(&[]);
-    world
-}
-
 async fn forward(world: &World, days: i64) {
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": days * DAY})).await;
 }
@@ -66,7 +57,7 @@ async fn namespaces(world: &World) -> Value {
 
 #[tokio::test]
 async fn a_card_that_is_declined_after_the_trial_is_told_suspended_and_paid_after_all() {
-    let world = start("late", &["--payment-grace=3"]).await;
+    let world = World::with_portal("late", &["--payment-grace=3"]).await;
     let mut ada = Visitor::new(&world);
     let name = customer(&world, &mut ada, "4000000000000341").await;
     let key = world.api_key(&name).await;
@@ -99,7 +90,7 @@ async fn a_card_that_is_declined_after_the_trial_is_told_suspended_and_paid_afte
 
 #[tokio::test]
 async fn a_subscription_that_was_cancelled_is_bought_again_without_a_second_trial() {
-    let world = start("cancelled", &[]).await;
+    let world = World::with_portal("cancelled", &[]).await;
     let mut ada = Visitor::new(&world);
     let name = customer(&world, &mut ada, "4242424242424242").await;
     let key = world.api_key(&name).await;
@@ -126,7 +117,7 @@ async fn a_subscription_that_was_cancelled_is_bought_again_without_a_second_tria
 
 #[tokio::test]
 async fn a_lost_webhook_delays_a_suspension_and_a_return_and_loses_neither() {
-    let world = start("unheard", &["--payment-grace=1"]).await;
+    let world = World::with_portal("unheard", &["--payment-grace=1"]).await;
     let mut ada = Visitor::new(&world);
     let name = customer(&world, &mut ada, "4000000000000341").await;
     world.sandbox.send_webhooks_to("http://127.0.0.1:1/nowhere");
@@ -138,7 +129,7 @@ async fn a_lost_webhook_delays_a_suspension_and_a_return_and_loses_neither() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_admin_suspends_and_resumes_and_nobody_is_charged_meanwhile() {
-    let world = start("admin", &[]).await;
+    let world = World::with_portal("admin", &[]).await;
     let mut ada = Visitor::new(&world);
     let name = customer(&world, &mut ada, "4242424242424242").await;
     let key = world.api_key(&name).await;
@@ -166,7 +157,7 @@ async fn an_admin_suspends_and_resumes_and_nobody_is_charged_meanwhile() {
 
 #[tokio::test]
 async fn a_contract_by_hand_can_be_suspended_too() {
-    let world = start("contract", &[]).await;
+    let world = World::with_portal("contract", &[]).await;
     world.create("acme", "starter", BillingMode::Manual).await;
     world.wait_phase("acme", Phase::Active).await;
     let set = async |desired: &str| {
@@ -183,7 +174,7 @@ async fn a_contract_by_hand_can_be_suspended_too() {
 /// A hundred customers lose their subscriptions at the same moment: all are suspended, none is deleted, all come back.
 #[tokio::test]
 async fn many_at_once_are_suspended_and_nobody_loses_anything() {
-    let world = start("many", &[]).await;
+    let world = World::with_portal("many", &[]).await;
     let names: Vec<_> = (0..100).map(|n| format!("tenant-{n}")).collect();
     for name in &names {
         world.create(name, "paid", BillingMode::Stripe).await;

@@ -10,14 +10,6 @@ use crate::visitor::Visitor;
 
 const DAY: i64 = 24 * 3600;
 
-async fn start(name: &str) -> World {
-    let mut world = World::without_controller(name).await;
-    world.start_controller();
-    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
-    world.start_web(&[]);
-    world
-}
-
 async fn customer(world: &World, visitor: &mut Visitor<'_>) -> String {
     let name = visitor.sign_up("ada@example.com", "Acme").await;
     world.pay(&name).await;
@@ -59,7 +51,7 @@ fn closed(status: &TenantStatus) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certificate() {
-    let world = start("leave").await;
+    let world = World::with_portal("leave", &[]).await;
     let mut ada = Visitor::new(&world);
     let name = customer(&world, &mut ada).await;
     let key = world.api_key(&name).await;
@@ -139,7 +131,7 @@ async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certific
 
 #[tokio::test]
 async fn whoever_comes_back_after_the_subscription_has_ended_buys_it_again_and_finds_everything() {
-    let world = start("return").await;
+    let world = World::with_portal("return", &[]).await;
     let mut ada = Visitor::new(&world);
     let name = customer(&world, &mut ada).await;
     let key = world.api_key(&name).await;
@@ -225,7 +217,7 @@ async fn killed_while_the_certificate_is_sent() {
 /// The program interface, and what it refuses.
 #[tokio::test]
 async fn the_api_closes_an_account_and_takes_it_back() {
-    let world = start("leave-api").await;
+    let world = World::with_portal("leave-api", &[]).await;
     let signup = json!({"email": "ada@example.com", "company_name": "Acme", "password": "correct horse battery",
         "accept_terms": true});
     let answer = world.http.post(format!("{}/signup", world.web)).json(&signup).send().await.expect("it answers");

@@ -11,17 +11,9 @@ use crate::visitor::Visitor;
 
 const DAY: i64 = 24 * 3600;
 
-async fn start(name: &str) -> World {
-    let mut world = World::without_controller(name).await;
-    world.start_controller();
-    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
-    world.start_web(&[]);
-    world
-}
-
 /// An Active tenant "acme" on the middle plan.
 async fn with_acme(name: &str) -> World {
-    let world = start(name).await;
+    let world = World::with_portal(name, &[]).await;
     world.create("acme", "middle", BillingMode::Stripe).await;
     world.pay("acme").await;
     world.wait_true("acme", "WelcomeEmailSent").await;
@@ -95,7 +87,7 @@ async fn a_larger_plan_is_charged_once_and_every_question_is_answered_meanwhile(
 
 #[tokio::test]
 async fn a_card_that_is_declined_leaves_everything_as_it_was_and_another_one_helps() {
-    let world = start("declined").await;
+    let world = World::with_portal("declined", &[]).await;
     let mut ada = Visitor::new(&world);
     let csrf = ada.csrf("/signup").await;
     let fields = [
@@ -241,7 +233,7 @@ async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_n
 /// The program interface: who may, what is answered, and that the same request again changes nothing.
 #[tokio::test]
 async fn the_api_answers_what_became_of_a_change() {
-    let world = start("api").await;
+    let world = World::with_portal("api", &[]).await;
     let signup = json!({"email": "ada@example.com", "company_name": "Acme", "password": "correct horse battery",
         "accept_terms": true, "plan": "middle"});
     let answer = world.http.post(format!("{}/signup", world.web)).json(&signup).send().await.expect("it answers");
@@ -308,11 +300,7 @@ async fn killed_while_the_price_is_switched() {
 /// A customer's whole life, one thing after the other, on the sandbox's clock.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_whole_life_from_the_signup_to_the_certificate() {
-    let mut world = World::without_controller("life").await;
-    world.controller_args(&["--payment-grace=2"]);
-    world.start_controller();
-    world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
-    world.start_web(&[]);
+    let world = World::with_portal("life", &["--payment-grace=2"]).await;
     let mut ada = Visitor::new(&world);
     let name = ada.sign_up("ada@example.com", "Acme").await;
     world.pay(&name).await;

@@ -225,6 +225,16 @@ impl World {
         Self::in_cluster(name, client, control_plane().kubeconfig.clone(), None).await
     }
 
+    /// With a controller that got these arguments, web, and a portal to pay in.
+    pub async fn with_portal(name: &str, args: &[&str]) -> Self {
+        let mut world = Self::without_controller(name).await;
+        world.controller_args(args);
+        world.start_controller();
+        world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
+        world.start_web(&[]);
+        world
+    }
+
     /// With a control plane of its own.
     pub async fn apart(name: &str) -> Self {
         install_crypto();

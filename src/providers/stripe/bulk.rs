@@ -102,8 +102,8 @@ impl Stripe {
         Err(ProviderError::garbage("Stripe", "a list that does not end"))
     }
 
-    /// Every subscription that belongs to a tenant, with the tenant's id.
-    pub async fn subscriptions(&self) -> Result<Vec<(String, ObservedSubscription)>, ProviderError> {
+    /// Every subscription of the account.
+    pub(super) async fn all_subscriptions(&self) -> Result<Vec<Subscription>, ProviderError> {
         let page = |after: Option<&str>| {
             let request = ListSubscription::new().status(ListSubscriptionStatus::All).limit(PAGE);
             match after {
@@ -111,7 +111,12 @@ impl Stripe {
                 None => request,
             }
         };
-        let all: Vec<Subscription> = self.all(page, |s: &Subscription| &s.id).await?;
+        self.all(page, |s: &Subscription| &s.id).await
+    }
+
+    /// Every subscription that belongs to a tenant, with the tenant's id.
+    pub async fn subscriptions(&self) -> Result<Vec<(String, ObservedSubscription)>, ProviderError> {
+        let all = self.all_subscriptions().await?;
         let tenant = |s: &Subscription| s.metadata.as_ref()?.tenant_id.clone();
         Ok(all.into_iter().filter_map(|s| Some((tenant(&s)?, observe(s, false)))).collect())
     }

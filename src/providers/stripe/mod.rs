@@ -137,6 +137,12 @@ struct Subscription {
     #[serde(default)]
     items: Items,
 }
+impl Subscription {
+    /// Whether it is over for good.
+    fn is_over(&self) -> bool {
+        matches!(self.status.as_str(), "canceled" | "incomplete_expired")
+    }
+}
 #[derive(Deserialize, Default)]
 struct Items {
     #[serde(default)]

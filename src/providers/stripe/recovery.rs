@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
-use stripe_billing::subscription::{ListSubscription, ListSubscriptionStatus};
 use stripe_core::customer::ListCustomer;
 
 use super::{Metadata, PAGE, ProviderError, Stripe, Subscription, observe};
@@ -52,16 +51,8 @@ impl Stripe {
         let people: Vec<Person> = self.all(customers, |p: &Person| &p.id).await?;
         let people: HashMap<String, Person> =
             people.into_iter().filter_map(|p| Some((p.metadata.tenant_id.clone()?, p))).collect();
-        let subscriptions = |after: Option<&str>| {
-            let request = ListSubscription::new().status(ListSubscriptionStatus::All).limit(PAGE);
-            match after {
-                Some(after) => request.starting_after(after),
-                None => request,
-            }
-        };
-        let all: Vec<Subscription> = self.all(subscriptions, |s: &Subscription| &s.id).await?;
         let mut best: HashMap<String, Known> = HashMap::new();
-        for subscription in all {
+        for subscription in self.all_subscriptions().await? {
             let Some(known) = known(subscription, &people) else { continue };
             let there = best.get(&known.tenant_id);
             if there.is_none_or(|there| known.subscription.served() && !there.subscription.served()) {
@@ -75,7 +66,7 @@ impl Stripe {
 }
 
 fn known(subscription: Subscription, people: &HashMap<String, Person>) -> Option<Known> {
-    if matches!(subscription.status.as_str(), "canceled" | "incomplete_expired") {
+    if subscription.is_over() {
         return None;
     }
     let metadata = subscription.metadata.as_ref()?;

@@ -13,9 +13,7 @@ use stripe_client_core::StripeRequest;
 use stripe_core::customer::DeleteCustomer;
 use stripe_core::refund::{CreateRefund, ListRefund};
 
-use super::{
-    CLOSED, Found, Identified, List, PAGE, Payer, ProviderError, Stripe, Subscription, observed_session, tenant,
-};
+use super::{CLOSED, Found, Identified, List, PAGE, Payer, ProviderError, Stripe, observed_session, tenant};
 use crate::lifecycle::ObservedRefund;
 
 #[derive(Deserialize)]
@@ -48,11 +46,6 @@ impl RefundObject {
     fn is_good(&self) -> bool {
         !matches!(self.status.as_deref(), Some("failed" | "canceled"))
     }
-}
-
-/// Whether a subscription is over for good.
-fn is_over(subscription: &Subscription) -> bool {
-    matches!(subscription.status.as_str(), "canceled" | "incomplete_expired")
 }
 
 impl Stripe {
@@ -123,7 +116,7 @@ impl Stripe {
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
         self.expire(payer, sessions.into_iter().map(observed_session)).await?;
-        for subscription in subscriptions.into_iter().filter(|s| !is_over(s)) {
+        for subscription in subscriptions.into_iter().filter(|s| !s.is_over()) {
             if matches!(subscription.status.as_str(), "active" | "trialing") {
                 self.set_renewal(&subscription.id, false).await?;
             } else {
@@ -170,7 +163,7 @@ impl Stripe {
     pub async fn count(&self, payer: &Payer<'_>) -> Result<(u64, u64), ProviderError> {
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok((0, 0)) };
         let (subscriptions, _) = self.owned(payer, &customer.id).await?;
-        let living = subscriptions.iter().filter(|s| !is_over(s)).count();
+        let living = subscriptions.iter().filter(|s| !s.is_over()).count();
         Ok((u64::try_from(living).unwrap_or(u64::MAX), 1))
     }
 
@@ -184,7 +177,7 @@ impl Stripe {
             other => other?,
         };
         self.expire(payer, sessions.into_iter().map(observed_session)).await?;
-        for subscription in subscriptions.into_iter().filter(|s| !is_over(s)) {
+        for subscription in subscriptions.into_iter().filter(|s| !s.is_over()) {
             let request = CancelSubscription::new(subscription.id);
             self.read_as::<Identified>(request).await.map(drop).or_else(gone)?;
         }
