@@ -182,16 +182,9 @@ impl App {
             };
             let Some(object) = object else {
                 // Nobody can write down what a tenant without an object uses. Its customer is not to suffer from that.
-                match self.directory.get(&tenant.id) {
-                    Some(there) if there.orphaned || there.uid != tenant.uid => {
-                        let mut uncounted = Usage { period: period(tenant).0.as_second(), ..Usage::default() };
-                        return change(&mut uncounted);
-                    }
-                    // Its end is known here in a moment.
-                    Some(_) => tokio::time::sleep(Duration::from_millis(50)).await,
-                    None => return Err(Problem::not_found()),
-                }
-                continue;
+                // One that was erased is no longer in the directory.
+                self.directory.get(&tenant.id).ok_or_else(Problem::not_found)?;
+                return change(&mut Usage { period: period(tenant).0.as_second(), ..Usage::default() });
             };
             let mut used = read(&object, period(tenant).0.as_second());
             let answer = change(&mut used)?;
