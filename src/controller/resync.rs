@@ -11,7 +11,7 @@ use super::Key;
 use super::context::Context;
 use crate::api::tenant::{BillingMode, Desired};
 use crate::api::{Phase, Tenant, Timestamp, conditions, pinecone_namespace};
-use crate::lifecycle::ObservedSubscription;
+use crate::lifecycle::{ObservedSubscription, next_period_begun};
 use crate::providers::stripe::{EventCursor, StripeEvent};
 use crate::providers::{Priority, ProviderError};
 
@@ -164,7 +164,8 @@ fn subscription_differs(
             let status = status?;
             let same =
                 status.subscription.as_deref() == Some(s.status.as_str()) && status.trial_ends_at == s.trial_ends_at;
-            (!same || s.paused || s.ends).then_some(Priority::Resync)
+            let due = status.plan_change.as_ref().is_some_and(|change| next_period_begun(change, s));
+            (!same || due || s.paused || s.ends).then_some(Priority::Resync)
         }
         // A customer who has paid waits.
         (Some(Phase::Suspended), Some(s)) => {
@@ -209,6 +210,7 @@ fn namespace_differs(tenant: &Tenant, namespaces: &HashSet<String>, as_of: Times
 mod tests {
     use super::*;
     use crate::api::TenantStatus;
+    use crate::api::tenant::PlanChangeState;
 
     fn tenant(phase: Option<Phase>) -> Tenant {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.cd", "tenantId": "t"});
@@ -250,6 +252,24 @@ mod tests {
         assert_eq!(subscription_differs(&active, None, NOW), Some(Priority::Resync), "it vanished");
         let before = Timestamp::from_second(50);
         assert_eq!(subscription_differs(&active, None, before), None, "made after the pages were read");
+    }
+
+    #[test]
+    fn a_scheduled_change_is_due_once_stripe_has_begun_the_next_period() {
+        let mut active = tenant(Some(Phase::Active));
+        let change = serde_json::json!({"from": "large", "plan": "small", "state": "Scheduled",
+            "since": Timestamp::from_second(100), "effectiveAt": NOW});
+        let status = active.status.as_mut().expect("a status");
+        status.plan_change = Some(serde_json::from_value(change).expect("a change"));
+        let until = |second| {
+            let period_ends_at = Some(Timestamp::from_second(second));
+            ObservedSubscription { period_ends_at, ..subscription("active") }
+        };
+        assert_eq!(subscription_differs(&active, Some(&until(1000)), NOW), None, "the period it was scheduled in");
+        assert_eq!(subscription_differs(&active, Some(&until(2000)), NOW), Some(Priority::Resync));
+        let status = active.status.as_mut().expect("a status");
+        status.plan_change.as_mut().expect("a change").state = PlanChangeState::Applied;
+        assert_eq!(subscription_differs(&active, Some(&until(2000)), NOW), None, "done long ago");
     }
 
     #[test]

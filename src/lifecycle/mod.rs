@@ -30,7 +30,7 @@ pub use observed::{
     Blame, Failure, Holdings, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription,
     Outcome, Samples, SessionState,
 };
-pub use plan_change::{Obstacle, excess, impossible, is_smaller};
+pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
 pub use policy::{EmailVerification, Policy};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View};

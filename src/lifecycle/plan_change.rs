@@ -260,9 +260,15 @@ fn prepare(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
 
 /// Whether the moment of a scheduled change has come: by the clock, or because Stripe has begun the next period.
 fn due(input: &Input) -> bool {
-    let Some(at) = input.tenant.status.plan_change.as_ref().and_then(|c| c.effective_at) else { return false };
+    let Some(change) = &input.tenant.status.plan_change else { return false };
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
-    at <= input.now || subscription.and_then(|s| s.period_ends_at).is_some_and(|end| end > at)
+    change.effective_at.is_some_and(|at| at <= input.now) || subscription.is_some_and(|s| next_period_begun(change, s))
+}
+
+/// Whether Stripe is past the period at whose end a change was scheduled.
+pub fn next_period_begun(change: &PlanChange, subscription: &ObservedSubscription) -> bool {
+    let scheduled = change.effective_at.filter(|_| change.state == State::Scheduled);
+    scheduled.zip(subscription.period_ends_at).is_some_and(|(at, end)| end > at)
 }
 
 /// Of a tenant in `Upgrading` or `Downgrading`.

@@ -152,8 +152,9 @@ fn change(tenant: &Tenant, hint: &Hint) -> Option<serde_json::Value> {
 async fn limited<T>(call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Told> {
     match tokio::time::timeout(CALL_LIMIT, call).await {
         Ok(Ok(value)) => Ok(value),
-        // Gone or replaced meanwhile, or a name that no object can have.
-        Ok(Err(kube::Error::Api(e))) if matches!(e.code, 400 | 404 | 409 | 422) => Err(Told::Unmatched),
+        // Gone, or a name that no object can have. A conflict says neither: Stripe sends the event again, and the next
+        // read tells whether the object was replaced.
+        Ok(Err(kube::Error::Api(e))) if matches!(e.code, 400 | 404 | 422) => Err(Told::Unmatched),
         Ok(Err(error)) => {
             tracing::warn!(%error, "a Stripe event was not noted");
             Err(Told::Unavailable)

@@ -165,6 +165,18 @@ async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_ba
     assert_eq!(events, ["Signup", "Provision", "Activate", "Downgrade", "Activate"]);
 }
 
+/// A controller that starts anew takes the events that it finds for old ones.
+#[tokio::test]
+async fn a_scheduled_plan_comes_into_force_even_if_no_event_tells_of_the_next_period() {
+    let world = with_acme("downgrade-unheard").await;
+    wish(&world, "acme", "small").await.expect("patched");
+    world.wait("acme", "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    world.sandbox_post("/_sandbox/webhooks", json!({"lose": true})).await;
+    forward(&world, 31).await;
+    world.wait("acme", "on the small plan", |s| documents(s) == 1).await;
+    assert_eq!(paid(&world).await, [4900, 900]);
+}
+
 #[tokio::test]
 async fn what_does_not_fit_is_refused_with_numbers_and_goes_on_once_it_does() {
     let world = with_acme("unfit").await;
