@@ -99,6 +99,9 @@ struct Reconcile<'a> {
     seen: Settled,
     memory: Remembered,
     observed: Observed,
+    /// The last Stripe event when the tenant was read. One that a write of ours meets on the way is the next reconcile's:
+    /// what it tells of may be newer than what this one has read.
+    event: LastEvent,
     started: SystemTime,
     /// Part of the tenant's trace: begun with the first effect on the way to Active or away from it.
     span: Option<Span>,
@@ -115,7 +118,7 @@ impl<'a> Reconcile<'a> {
         let progress = memory.progress.clone();
         let observed = Observed {
             api_key: context.api_key(&tenant),
-            resync: memory.hints > memory.hints_done || Some(event) != memory.stripe_event,
+            resync: memory.hints > memory.hints_done || Some(&event) != memory.stripe_event.as_ref(),
             failures: memory.failures,
             capacity_missing: context.incidents.capacity_missing(),
             namespace: progress.as_ref().is_some_and(|p| p.namespace),
@@ -125,7 +128,7 @@ impl<'a> Reconcile<'a> {
         };
         let seen = context.observe(&tenant);
         let started = SystemTime::now();
-        Self { context, uid, object: tenant, seen, memory, observed, started, span: None }
+        Self { context, uid, object: tenant, seen, memory, observed, event, started, span: None }
     }
 
     async fn run(mut self) -> Result<Next, ReconcileError> {
@@ -264,7 +267,6 @@ impl<'a> Reconcile<'a> {
         // A hint is done with once everything was read back and nothing failed.
         let failed = observed.failure.is_some();
         let acted_on = !failed && (!self.active() || observed.billing.is_some() || !self.by_stripe());
-        let event = LastEvent(self.object.annotations().get(STRIPE_EVENT_ANNOTATION).cloned());
         let progress = self.progress();
         context.memory.remember(&self.uid, |m| {
             m.version = m.version.max(settled.version);
@@ -273,7 +275,7 @@ impl<'a> Reconcile<'a> {
             m.progress = progress;
             if acted_on {
                 m.hints_done = self.memory.hints;
-                m.stripe_event = Some(event);
+                m.stripe_event = Some(self.event.clone());
             }
         });
         wait.map(|wait| (wait, self.priority()))

@@ -13,7 +13,12 @@ const DAY: i64 = 24 * 3600;
 
 /// An Active tenant "acme" on the middle plan.
 async fn with_acme(name: &str) -> World {
-    let world = World::with_portal(name, &[]).await;
+    acme_with(name, &[]).await
+}
+
+/// The same, with arguments for the controller.
+async fn acme_with(name: &str, args: &[&str]) -> World {
+    let world = World::with_portal(name, args).await;
     world.create("acme", "middle", BillingMode::Stripe).await;
     world.pay("acme").await;
     world.wait_true("acme", "WelcomeEmailSent").await;
@@ -163,6 +168,17 @@ async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_ba
     world.assert_transitions("acme").await;
     let events: Vec<_> = status.transitions.iter().map(|t| format!("{:?}", t.event_type)).collect();
     assert_eq!(events, ["Signup", "Provision", "Activate", "Downgrade", "Activate"]);
+}
+
+/// What a write answers may hold an event that is newer than what was read before the write.
+#[tokio::test]
+async fn an_event_that_comes_while_an_email_is_sent_is_acted_upon() {
+    let world = acme_with("event-meanwhile", &["--resync=3600", "--full-resync=3600"]).await;
+    world.fault(json!({"provider": "smtp", "delay_ms": 3000})).await;
+    wish(&world, "acme", "small").await.expect("patched");
+    world.wait("acme", "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    forward(&world, 31).await;
+    world.wait("acme", "on the small plan", |s| documents(s) == 1).await;
 }
 
 /// A controller that starts anew takes the events that it finds for old ones.

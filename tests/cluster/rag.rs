@@ -18,7 +18,7 @@ use crate::support::{ROOT, World};
 const SMALL: &str = "
 apiVersion: tenant-operator.dev/v1alpha1
 kind: Plan
-metadata: {name: small}
+metadata: {name: few}
 spec:
   monthlyPrice: {amount: 0}
   limits: {documents: 3, queriesPerMonth: 7, bytes: 100000}
@@ -46,7 +46,7 @@ impl Lab {
         world.environment("WATCH_NAMESPACE", &namespace);
         world.start_web(&["--requests-per-second", "1000"]);
         for (tenant, plan) in tenants {
-            if *plan == "small" {
+            if *plan == "few" {
                 apply_yaml(&world.client, SMALL).await.expect("the plan applies");
             }
             world.create(tenant, plan, BillingMode::Manual).await;
@@ -290,7 +290,7 @@ async fn a_stored_document_is_found_by_the_next_question() {
 
 #[tokio::test]
 async fn a_plan_is_not_exceeded_and_a_question_that_fails_costs_nothing() {
-    let mut lab = Lab::start("rag-plan", &[("acme", "small")]).await;
+    let mut lab = Lab::start("rag-plan", &[("acme", "few")]).await;
     let first = lab.world.web.clone();
     lab.world.start_web(&[]);
     let second = lab.world.web.clone();
