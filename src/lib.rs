@@ -8,6 +8,7 @@ pub mod controller;
 pub mod dev;
 pub mod email;
 pub mod events;
+pub mod export;
 pub mod keys;
 pub mod lifecycle;
 mod links;

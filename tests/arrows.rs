@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each part of `src/` may use; `cli` puts all of them together.
-const ARROWS: [(&str, &[&str]); 16] = [
+const ARROWS: [(&str, &[&str]); 17] = [
     ("api", &[]),
     ("email", &[]),
     ("keys", &[]),
@@ -18,10 +18,23 @@ const ARROWS: [(&str, &[&str]); 16] = [
     ("links", &["api", "operator_keys"]),
     ("providers", &["api", "lifecycle"]),
     ("rag", &["api", "providers"]),
-    ("controller", &["api", "events", "keys", "lifecycle", "operator_keys", "providers", "telemetry"]),
+    ("export", &["api", "providers", "rag"]),
+    ("controller", &["api", "events", "export", "keys", "lifecycle", "operator_keys", "providers", "telemetry"]),
     (
         "web",
-        &["api", "email", "events", "keys", "lifecycle", "links", "operator_keys", "providers", "rag", "telemetry"],
+        &[
+            "api",
+            "email",
+            "events",
+            "export",
+            "keys",
+            "lifecycle",
+            "links",
+            "operator_keys",
+            "providers",
+            "rag",
+            "telemetry",
+        ],
     ),
     ("preflight", &["api", "providers"]),
     ("dev", &["api", "controller", "sandbox", "web"]),
@@ -32,6 +45,7 @@ const ARROWS: [(&str, &[&str]); 16] = [
             "controller",
             "dev",
             "email",
+            "export",
             "lifecycle",
             "operator_keys",
             "preflight",

@@ -24,6 +24,7 @@ pub fn tenant(name: &str) -> Tenant {
     Tenant::new(
         name,
         TenantSpec {
+            export_request: None,
             company_name: "Analytical Engines".into(),
             admin_email: format!("{name}@example.com"),
             plan: "enterprise".into(),

@@ -29,6 +29,8 @@ pub const GROUP: &str = "tenant-operator.dev";
 pub const FINALIZER: &str = "tenant-operator.dev/cleanup";
 /// A new value starts provisioning over, of a Failed tenant or of one whose Pinecone namespace is gone.
 pub const RETRY_ANNOTATION: &str = "tenant-operator.dev/retry";
+/// How the value of such an annotation, and of `spec.exportRequest`, begins where the customer asked for it.
+pub const CUSTOMER_REQUEST: &str = "customer-";
 /// `"true"` completes a deletion although a provider cannot be reached. An Event names what is left behind.
 pub const FORCE_DELETE_ANNOTATION: &str = "tenant-operator.dev/force-delete";
 /// The tenant's id on a Tenant says that its deletion is meant to erase the customer: namespace, Secrets, subscription.

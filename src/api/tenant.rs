@@ -87,6 +87,11 @@ pub struct TenantSpec {
     #[serde(default = "default_generation")]
     #[schemars(range(min = 1))]
     pub api_key_generation: u32,
+    /// Names an export of everything that belongs to the tenant, such as a date. A new name starts a new export, which takes
+    /// the place of the one before; `status.export` shows how far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40), regex(pattern = "^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$"))]
+    pub export_request: Option<String>,
 }
 
 /// What an admin wants of a tenant.
@@ -276,6 +281,10 @@ pub struct TenantStatus {
     /// What was erased, once that has begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erasure: Option<Erasure>,
+    /// The export that was asked for last.
+    // Few tenants have one, and ten thousand are held in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub export: Option<Box<Export>>,
     /// Every change of phase, oldest first; the last 50 are kept.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
@@ -362,6 +371,46 @@ pub enum PlanChangeState {
     Applied,
     /// Stripe declined it, as for a card that was declined. The plan before stays in force.
     Declined,
+}
+
+/// An export of everything that belongs to a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Export {
+    /// The value of `spec.exportRequest` that it answers.
+    pub request: Text,
+    /// How far it is. The condition `ExportReady` says why.
+    pub state: ExportState,
+    /// When it began.
+    pub started_at: Timestamp,
+    /// When it was complete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<Timestamp>,
+    /// When its files are deleted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// The folder of its files in the export storage.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Text>,
+    /// How many files are written.
+    #[serde(default)]
+    pub files: u64,
+    /// Their size in bytes.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// How far an export is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum ExportState {
+    /// Its files are being written.
+    Running,
+    /// It is complete, and can be downloaded.
+    Ready,
+    /// It failed. A new `spec.exportRequest` tries again.
+    Failed,
+    /// Its files were deleted.
+    Expired,
 }
 
 /// A quota period.

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::provider_args::ProviderArgs;
+use super::provider_args::{ExportArgs, ProviderArgs};
 use super::{KubeArgs, stop_signal};
 use crate::controller::{ControllerConfig, LeaseConfig, run as run_controller};
 use crate::lifecycle::{EmailVerification, Policy};
@@ -89,6 +89,14 @@ pub struct WorkArgs {
     /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
     #[arg(long, default_value = "20")]
     pub welcome_hold: i64,
+    #[command(flatten)]
+    pub exports: ExportArgs,
+    /// Delete the files of an export after this many seconds.
+    #[arg(long, env = "EXPORTS_KEPT", default_value = "604800", value_parser = clap::value_parser!(i64).range(1..))]
+    pub exports_kept: i64,
+    /// Let an export fail that is not complete after this many seconds. Until then it is retried.
+    #[arg(long, default_value = "86400")]
+    pub export_limit: i64,
     /// File to append activation events to, one line of JSON each. Default: the log, under the target activation.
     #[arg(long, env = "EVENTS_FILE", default_value = "")]
     pub events_file: String,
@@ -99,9 +107,14 @@ pub struct WorkArgs {
 }
 
 impl WorkArgs {
-    pub fn config(&self, listen: Option<SocketAddr>, data_processing_agreement: bool) -> ControllerConfig {
+    pub fn config(
+        &self,
+        listen: Option<SocketAddr>,
+        data_processing_agreement: bool,
+    ) -> anyhow::Result<ControllerConfig> {
+        let exports = self.exports.open()?;
         let host = std::env::var("POD_NAME").unwrap_or_else(|_| "local".into());
-        ControllerConfig {
+        Ok(ControllerConfig {
             namespaces: self.namespaces.iter().filter(|n| !n.is_empty()).cloned().collect(),
             operator_namespace: self.operator_namespace.clone(),
             policy: Policy {
@@ -125,17 +138,20 @@ impl WorkArgs {
                 hold_retry: self.hold_retry,
                 hold_limit: self.hold_limit,
                 slow_after: self.slow_after,
+                exports_kept: exports.is_some().then_some(self.exports_kept),
+                export_limit: self.export_limit,
                 welcome_hold: self.welcome_hold,
             },
             concurrency: self.concurrency,
             listen,
             more_routes: axum::Router::new(),
+            exports,
             events_file: (!self.events_file.is_empty()).then(|| self.events_file.clone().into()),
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.max(1)),
             },
-        }
+        })
     }
 }
 
@@ -144,7 +160,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let client = kube.client().await?;
     let config = ControllerConfig {
         more_routes: super::preflight::routes(kube)?,
-        ..args.work.config(Some(args.listen), !args.providers.dpa_url.is_empty())
+        ..args.work.config(Some(args.listen), !args.providers.dpa_url.is_empty())?
     };
     Ok(run_controller(client, config, args.providers.build()?, stop_signal()).await?)
 }

@@ -1,6 +1,6 @@
 //! `tenant-operator dev`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::bail;
 use clap::Parser;
@@ -69,11 +69,13 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         None => None,
     };
     let stop = stop_signal();
+    let exports = config.folder.clone();
+    let settings = move |sandbox: &Sandbox, web_url: &str| settings(sandbox, web_url, &exports);
     Box::pin(dev::run(config, client, settings, stop)).await
 }
 
 /// A provider whose key is set is the real one; every other is the sandbox's.
-fn settings(sandbox: &Sandbox, web_url: &str) -> anyhow::Result<dev::Settings> {
+fn settings(sandbox: &Sandbox, web_url: &str, folder: &Path) -> anyhow::Result<dev::Settings> {
     let unset = |name: &str| std::env::var(name).map_or(true, |v| v.is_empty());
     let mut args = Vec::new();
     let mut give = |flag: &str, value: &str| args.extend([flag.to_owned(), value.to_owned()]);
@@ -104,6 +106,11 @@ fn settings(sandbox: &Sandbox, web_url: &str) -> anyhow::Result<dev::Settings> {
     if unset("ALERT_WEBHOOK_URL") {
         give("--alert-webhook-url", &format!("{}/_sandbox/alerts", sandbox.url));
     }
+    if unset("EXPORTS_URL")
+        && let Ok(url) = url::Url::from_file_path(folder.join("exports"))
+    {
+        give("--exports-url", url.as_str());
+    }
     let parsed = Settings::try_parse_from(args)?;
     let p = &parsed.providers;
     let portal = PortalArgs { stripe_portal_key: p.stripe_secret_key.clone(), stripe_url: p.stripe_url.clone() };
@@ -115,8 +122,9 @@ fn settings(sandbox: &Sandbox, web_url: &str) -> anyhow::Result<dev::Settings> {
             portal: portal.stripe(&p.frontend_url),
             admission: Admission::default(),
             alerts: Alerts::new(p.alert_webhook_url.clone()),
+            exports: parsed.work.exports.open()?,
         },
-        controller: parsed.work.config(None, !parsed.providers.dpa_url.is_empty()),
+        controller: parsed.work.config(None, !parsed.providers.dpa_url.is_empty())?,
         real_stripe,
         env: vec![
             ("PINECONE_URL", p.rag.pinecone_url.clone()),

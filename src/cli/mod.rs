@@ -6,7 +6,9 @@ mod controller;
 mod crds;
 mod describe;
 mod erase;
+mod export;
 mod history;
+mod import;
 mod leads;
 mod lifecycle;
 mod list;
@@ -170,6 +172,10 @@ enum Command {
     Reactivate(TenantArgs),
     /// Erase a tenant at once, with its namespace, Secrets and subscription.
     Erase(erase::Args),
+    /// Export everything that belongs to a tenant.
+    Export(export::Args),
+    /// Bring the documents of an export into a tenant.
+    Import(Box<import::Args>),
     /// Stop serving and charging a tenant. Its data is kept.
     Suspend(TenantArgs),
     /// Serve a tenant again that an admin suspended.
@@ -317,6 +323,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Erase(args) => erase::run(&cli.kube, args).await,
         Command::Suspend(args) => suspend::suspend(&cli.kube, args).await,
         Command::Resume(args) => suspend::resume(&cli.kube, args).await,
+        Command::Export(args) => export::run(&cli.kube, args).await,
+        Command::Import(args) => import::run(&cli.kube, *args).await,
         Command::Recover(args) => recover::run(&cli.kube, *args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,
         #[cfg(feature = "sandbox")]

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::controller::Providers;
+use crate::export::Store;
 use crate::providers::CallLimits;
 use crate::providers::alerts::Alerts;
 use crate::providers::captcha::{Captcha, CaptchaConfig, CaptchaKind};
@@ -96,6 +97,22 @@ impl PortalArgs {
                 frontend_url: frontend_url.trim_end_matches('/').into(),
             })
         })
+    }
+}
+
+/// Where exports are: the controller writes them, web sends them.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ExportArgs {
+    /// Storage for exports of tenants: <file:///a/folder>, or <s3://bucket/folder> with the variables of the AWS tools, such as
+    /// `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`. Controller and web need the same one. Default: no exports.
+    #[arg(long, env = "EXPORTS_URL", default_value = "")]
+    pub exports_url: String,
+}
+
+impl ExportArgs {
+    pub fn open(&self) -> anyhow::Result<Option<Store>> {
+        let url = Some(&self.exports_url).filter(|url| !url.is_empty());
+        Ok(url.map(|url| Store::open(url)).transpose()?)
     }
 }
 

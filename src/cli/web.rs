@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum_client_ip::ClientIpSource;
 
-use super::provider_args::{AdmissionArgs, PortalArgs, RagArgs};
+use super::provider_args::{AdmissionArgs, ExportArgs, PortalArgs, RagArgs};
 use super::{KubeArgs, stop_signal};
 use crate::providers::alerts::Alerts;
 use crate::web::{Brand, ConnectionLimits, Web, WebConfig, WebProviders, parse_source};
@@ -22,6 +22,8 @@ pub struct Args {
     portal: PortalArgs,
     #[command(flatten)]
     admission: AdmissionArgs,
+    #[command(flatten)]
+    exports: ExportArgs,
     /// Slack-compatible webhook that tells your team of sales leads and the waitlist.
     #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
     alert_webhook_url: Option<String>,
@@ -135,6 +137,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         pinecone: args.rag.pinecone(),
         portal: args.portal.stripe(&config.frontend_url),
         admission: args.admission.build()?,
+        exports: args.exports.open()?,
         alerts: Alerts::new(args.alert_webhook_url.filter(|url| !url.is_empty())),
     };
     let web = Web::bind(kube.client().await?, config, providers).await?;

@@ -1,8 +1,11 @@
 //! Which step does which effect.
 
+use std::sync::Arc;
+
 use kube::ResourceExt;
 
 use super::context::Context;
+use super::export_work;
 use super::steps::samples::Samples;
 use super::steps::{StepError, billing, erasure, identity, namespace, notices, secrets};
 use crate::api::{Tenant, pinecone_namespace};
@@ -42,6 +45,7 @@ pub fn step(effect: &Effect) -> &'static str {
         | Effect::DeleteTenant
         | Effect::CountHoldings
         | Effect::EraseIdentity => "Identity",
+        Effect::Export | Effect::DeleteExports => "Export",
         Effect::ReadBilling
         | Effect::OpenCheckout { .. }
         | Effect::NextCheckout { .. }
@@ -69,7 +73,7 @@ pub fn name(effect: &Effect) -> String {
 /// Does it. What a provider or Kubernetes refuses is something to decide on; only what says nothing about the effect (a
 /// conflict, an API server that is away) ends the reconcile.
 pub async fn run(
-    context: &Context,
+    context: &Arc<Context>,
     tenant: &Tenant,
     observed: &Observed,
     effect: &Effect,
@@ -117,6 +121,8 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         | Effect::EraseBilling
         | Effect::CountHoldings
         | Effect::EraseIdentity
+        | Effect::Export
+        | Effect::DeleteExports
         | Effect::CancelBilling
         | Effect::DeleteNamespace
         | Effect::DeleteSecrets
@@ -128,7 +134,12 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
     }
 }
 
-async fn perform(context: &Context, tenant: &Tenant, observed: &Observed, effect: &Effect) -> Result<Acted, StepError> {
+async fn perform(
+    context: &Arc<Context>,
+    tenant: &Tenant,
+    observed: &Observed,
+    effect: &Effect,
+) -> Result<Acted, StepError> {
     let (in_force, wanted) = context.plans(tenant);
     let (plan, wanted) = (in_force.as_deref(), wanted.as_deref());
     let kubernetes = &context.kubernetes;
@@ -170,7 +181,15 @@ async fn perform(context: &Context, tenant: &Tenant, observed: &Observed, effect
         Effect::StopRenewal => billing::stop_renewal(stripe, tenant).await?.into(),
         Effect::RenewAgain => billing::renew_again(stripe, observed).await?.into(),
         Effect::EraseBilling => billing::erase(stripe, tenant).await?.into(),
-        Effect::CountHoldings => erasure::count(kubernetes, &context.signer, (stripe, pinecone), tenant).await?.into(),
+        Effect::Export => Outcome::Export(export_work::go_on(context, tenant)).into(),
+        Effect::DeleteExports => {
+            context.exports.delete(tenant).await?;
+            Outcome::Done.into()
+        }
+        Effect::CountHoldings => {
+            let holders = (stripe, pinecone, &context.exports);
+            erasure::count(kubernetes, &context.signer, holders, tenant).await?.into()
+        }
         Effect::EraseIdentity => erasure::erase_identity(kubernetes, tenant).await?.into(),
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
         Effect::EnsureNamespace => namespace::ensure(pinecone, &place).await?.into(),

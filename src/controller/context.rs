@@ -9,6 +9,7 @@ use kube::{Client, ResourceExt};
 
 use super::caches::Caches;
 use super::claims::Claims;
+use super::exports::Exports;
 use super::incidents::Incidents;
 use super::kubernetes::Kubernetes;
 use super::memory::{Memory, Settled};
@@ -46,6 +47,7 @@ pub struct Context {
     /// What happens on customers' ways.
     pub activation: EventLog,
     pub embeddings: Embeddings,
+    pub exports: Exports,
     provisioning: AtomicUsize,
 }
 
@@ -72,7 +74,7 @@ impl Context {
         caches: Caches,
         concurrency: usize,
         keys: Keys,
-        (fence, activation): (Fence, EventLog),
+        (fence, activation, exports): (Fence, EventLog, Exports),
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         Self {
@@ -91,6 +93,7 @@ impl Context {
             activation,
             metrics,
             embeddings: Embeddings::default(),
+            exports,
             provisioning: AtomicUsize::new(0),
         }
     }
@@ -170,6 +173,7 @@ impl Context {
             plans: [generation(plan), generation(wanted)],
             secret: self.caches.api_key_secret(tenant),
             rivals: self.claims.rivals(tenant).0,
+            export: self.exports.version(tenant.metadata.uid.as_deref().unwrap_or_default()),
         }
     }
 }

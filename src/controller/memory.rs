@@ -59,6 +59,8 @@ pub struct Settled {
     pub plans: [Option<i64>; 2],
     pub secret: Option<String>,
     pub rivals: Vec<String>,
+    /// What there is to see of an export that runs.
+    pub export: u64,
 }
 
 impl Memory {

@@ -6,6 +6,8 @@ mod caches;
 mod claims;
 mod context;
 mod events;
+mod export_work;
+mod exports;
 mod health;
 mod incidents;
 mod kubernetes;
@@ -92,6 +94,8 @@ pub struct ControllerConfig {
     pub more_routes: axum::Router,
     /// Leader election.
     pub lease: LeaseConfig,
+    /// Where exports are written; none are when absent.
+    pub exports: Option<crate::export::Store>,
     /// The file that events of customers are appended to; the log when absent.
     pub events_file: Option<std::path::PathBuf>,
 }
@@ -140,7 +144,7 @@ pub async fn run(
         caches::Caches::new(tenants, plans, secrets),
         config.concurrency.into(),
         keys,
-        (lease.fence(), EventLog::open(config.events_file.as_deref()).await?),
+        (lease.fence(), EventLog::open(config.events_file.as_deref()).await?, exports::Exports::new(config.exports)),
     ));
     if let Some(addr) = config.listen {
         let shown = context.clone();

@@ -44,6 +44,9 @@ pub fn decide(input: &Input) -> Decision {
     if input.by_stripe() {
         wanted.push((Effect::CancelBilling, "the Stripe subscription".into()));
     }
+    if input.policy.exports_kept.is_some() {
+        wanted.push((Effect::DeleteExports, "the files of its exports".into()));
+    }
     wanted.retain(|(effect, _)| !input.observed.done.contains(effect));
     let (wanted, left): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
     let Some(failure) = &input.observed.failure else {

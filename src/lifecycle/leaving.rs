@@ -190,13 +190,15 @@ fn lines(holdings: &Holdings) -> Vec<ErasureLine> {
         before,
         after: None,
     };
-    vec![
+    let exports = (holdings.exports > 0).then(|| line("Export storage", "files", holdings.exports));
+    let always = [
         line("Pinecone", "namespaces", holdings.namespaces),
         line("Pinecone", "vectors", holdings.vectors),
         line("Kubernetes", "Secrets", holdings.secrets),
         line("Stripe", "subscriptions", holdings.subscriptions),
         line("Stripe", "customers", holdings.customers),
-    ]
+    ];
+    always.into_iter().chain(exports).collect()
 }
 
 /// From here on there is no way back: everything goes, is counted again, and the record is all that stays.
@@ -208,6 +210,9 @@ fn erase(input: &Input, erasure: &Erasure) -> Decision {
     if input.by_stripe() {
         wanted.push(Effect::EraseBilling);
     }
+    if input.policy.exports_kept.is_some() {
+        wanted.push(Effect::DeleteExports);
+    }
     wanted.retain(|effect| !input.observed.done.contains(effect));
     if !wanted.is_empty() {
         return Decision::Act(wanted);
@@ -215,8 +220,10 @@ fn erase(input: &Input, erasure: &Erasure) -> Decision {
     let Some(left) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };
     let mut draft = Draft::new(input);
     let mut erasure = erasure.clone();
-    for (line, now) in erasure.lines.iter_mut().zip(lines(left)) {
-        line.after = Some(now.before);
+    let left = lines(left);
+    for line in &mut erasure.lines {
+        let now = left.iter().find(|now| (&now.provider, &now.what) == (&line.provider, &line.what));
+        line.after = Some(now.map_or(0, |now| now.before));
     }
     if let Some(line) = erasure.lines.iter().find(|line| line.after != Some(0)) {
         let message = format!("{} still has {} {}. Retrying", line.provider, line.after.unwrap_or(0), line.what);

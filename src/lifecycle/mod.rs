@@ -8,6 +8,7 @@ mod audit;
 mod courtesies;
 mod deleting;
 mod dunning;
+mod export;
 mod failed;
 mod identity;
 mod leaving;
@@ -27,8 +28,8 @@ mod view;
 pub use advice::advice;
 pub use audit::{Finding, audit};
 pub use observed::{
-    Blame, Failure, Holdings, Observed, ObservedBilling, ObservedRefund, ObservedSession, ObservedSubscription,
-    Outcome, Samples, SessionState,
+    Blame, Failure, Holdings, Observed, ObservedBilling, ObservedExport, ObservedRefund, ObservedSession,
+    ObservedSubscription, Outcome, Samples, SessionState,
 };
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
 pub use policy::{EmailVerification, Policy};
@@ -137,6 +138,10 @@ pub enum Effect {
     EraseBilling,
     /// Count what each provider holds of the tenant.
     CountHoldings,
+    /// Go on with the export that the spec asks for, and see how far it is. It does not wait for it.
+    Export,
+    /// Delete the files of all exports of the tenant, and end one that runs.
+    DeleteExports,
     /// Take everything personal out of the object, and write down what was erased.
     EraseIdentity,
     /// Delete the Pinecone namespace and see that it is gone.
@@ -189,6 +194,8 @@ pub enum Notice {
     DeletionRequested(Timestamp),
     /// To the address before: it was changed, by the change that this names.
     AddressChanged(String),
+    /// To the customer: the export that they asked for by this name is complete.
+    ExportReady(String),
     /// To the customer: everything is erased.
     Erased,
     /// To ops: the welcome e-mail cannot be sent.
@@ -222,6 +229,7 @@ impl Notice {
             Self::PlanDeclined(since) => format!("plan-declined.{}", since.as_second()),
             Self::DeletionRequested(since) => format!("deletion-requested.{}", since.as_second()),
             Self::AddressChanged(change) => format!("address-changed.{change}"),
+            Self::ExportReady(request) => format!("export-ready.{request}"),
             Self::Erased => "erased".into(),
             Self::KeptAlert => "kept-alert".into(),
             Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
@@ -245,6 +253,7 @@ impl Notice {
             | Self::PlanScheduled(_)
             | Self::PlanDeclined(_)
             | Self::AddressChanged(_)
+            | Self::ExportReady(_)
             | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
             _ => false,
         }
@@ -273,7 +282,10 @@ pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = address::follow(input) {
         return decision;
     }
-    address::retry(input, requested::retry(input, in_phase(input)))
+    if let Some(decision) = export::follow(input) {
+        return decision;
+    }
+    export::wait(input, address::retry(input, requested::retry(input, in_phase(input))))
 }
 
 fn in_phase(input: &Input) -> Decision {

@@ -141,6 +141,31 @@ pub struct Holdings {
     pub subscriptions: u64,
     /// Its customers at Stripe.
     pub customers: u64,
+    /// The files of its exports.
+    pub exports: u64,
+}
+
+/// How far an export is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ObservedExport {
+    /// Files are being written.
+    Running {
+        /// How many are.
+        files: u64,
+        /// Their size in bytes.
+        bytes: u64,
+        /// What it waits for, where something went wrong. It goes on by itself.
+        problem: Option<String>,
+    },
+    /// All files are written.
+    Done {
+        /// Their folder.
+        path: String,
+        /// How many there are.
+        files: u64,
+        /// Their size in bytes.
+        bytes: u64,
+    },
 }
 
 /// What came of an effect.
@@ -154,6 +179,8 @@ pub enum Outcome {
     Refunded(ObservedRefund),
     /// What each provider holds.
     Holdings(Holdings),
+    /// How far an export is.
+    Export(ObservedExport),
     /// Done, and not visible yet.
     NotYet,
     /// The thing that should be there is gone.
@@ -195,6 +222,8 @@ pub struct Observed {
     pub refund: Option<ObservedRefund>,
     /// What each provider holds, counted since the last deletion.
     pub holdings: Option<Holdings>,
+    /// How far the export is.
+    pub export: Option<ObservedExport>,
     /// Effects that were done and leave no other trace.
     pub done: BTreeSet<Effect>,
     /// Whether everything is to be read back.
@@ -253,9 +282,12 @@ impl Observed {
             (Effect::PauseCollection, Outcome::Done) => self.correct(|s| s.paused = true),
             (Effect::ResumeCollection | Effect::CollectAnew, Outcome::Done) => self.correct(|s| s.paused = false),
             (_, Outcome::Holdings(holdings)) => self.holdings = Some(holdings),
+            (_, Outcome::Export(export)) => self.export = Some(export),
             (Effect::RenewAgain, Outcome::Done) => self.correct(|s| s.ends = false),
             (effect, Outcome::Done | Outcome::Missing) => {
-                if matches!(effect, Effect::DeleteNamespace | Effect::DeleteSecrets | Effect::EraseBilling) {
+                let deleted =
+                    [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling, Effect::DeleteExports];
+                if deleted.contains(effect) {
                     self.holdings = None;
                 }
                 // What was read before is no longer true.

@@ -47,6 +47,10 @@ pub struct Policy {
     pub hold_retry: i64,
     /// A tenant that is on hold for this long is Failed, and refunded.
     pub hold_limit: i64,
+    /// How long the files of an export are kept; None where there is no storage for exports.
+    pub exports_kept: Option<i64>,
+    /// An export that is not complete after this long is Failed.
+    pub export_limit: i64,
     /// While the controller is overloaded, a welcome e-mail waits this long at most.
     pub welcome_hold: i64,
 }
@@ -70,6 +74,8 @@ impl Default for Policy {
             orphan_ttl: 3600,
             hold_retry: 30,
             hold_limit: 3600,
+            exports_kept: None,
+            export_limit: 24 * 3600,
             welcome_hold: 20,
         }
     }

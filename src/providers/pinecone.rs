@@ -39,14 +39,15 @@ pub struct Pinecone {
     asking: Mutex<()>,
 }
 
-/// A vector to store.
-#[derive(Clone, Debug, Serialize)]
+/// A vector.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Vector {
     /// Its id in the namespace.
     pub id: String,
     /// Its values.
     pub values: Values,
     /// What is kept beside it.
+    #[serde(default)]
     pub metadata: BTreeMap<String, Value>,
 }
 
@@ -58,6 +59,12 @@ impl Values {
     /// Encodes them.
     pub fn encode(values: &[f32]) -> Result<Self, ProviderError> {
         Ok(Self(to_raw_value(values).map_err(|e| ProviderError::garbage(PROVIDER, e))?.into()))
+    }
+}
+
+impl<'de> Deserialize<'de> for Values {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.into()))
     }
 }
 
@@ -276,22 +283,40 @@ impl Pinecone {
     /// What is kept beside vectors, by their ids; those that are not there are left out.
     pub async fn fetch(&self, namespace: &str, ids: &[String]) -> Result<BTreeMap<String, Value>, ProviderError> {
         #[derive(Deserialize)]
-        struct Fetched {
-            #[serde(default)]
-            vectors: BTreeMap<String, Kept>,
-        }
-        #[derive(Deserialize)]
         struct Kept {
             #[serde(default)]
             metadata: Value,
+        }
+        let fetched: BTreeMap<String, Kept> = self.fetch_as(namespace, ids).await?;
+        Ok(fetched.into_iter().map(|(id, kept)| (id, kept.metadata)).collect())
+    }
+
+    /// Vectors as they were stored, by their ids; those that are not there are left out.
+    pub async fn fetch_vectors(
+        &self,
+        namespace: &str,
+        ids: &[String],
+    ) -> Result<BTreeMap<String, Vector>, ProviderError> {
+        self.fetch_as(namespace, ids).await
+    }
+
+    async fn fetch_as<T: serde::de::DeserializeOwned>(
+        &self,
+        namespace: &str,
+        ids: &[String],
+    ) -> Result<BTreeMap<String, T>, ProviderError> {
+        #[derive(Deserialize)]
+        struct Fetched<T> {
+            #[serde(default = "BTreeMap::new")]
+            vectors: BTreeMap<String, T>,
         }
         let url = format!("{}/vectors/fetch", self.host().await?);
         let mut all = BTreeMap::new();
         for ids in ids.chunks(FETCH_IDS) {
             let mut query: Vec<_> = ids.iter().map(|id| ("ids", id.as_str())).collect();
             query.push(("namespace", namespace));
-            let fetched: Fetched = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
-            all.extend(fetched.vectors.into_iter().map(|(id, kept)| (id, kept.metadata)));
+            let fetched: Fetched<T> = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
+            all.extend(fetched.vectors);
         }
         Ok(all)
     }
@@ -320,7 +345,8 @@ impl Pinecone {
         }
         let url = format!("{}/vectors/list", self.host().await?);
         let limit = limit.clamp(1, 100).to_string();
-        let mut query = vec![("namespace", namespace), ("prefix", prefix), ("limit", &limit)];
+        let mut query = vec![("namespace", namespace), ("limit", &limit)];
+        query.extend(Some(("prefix", prefix)).filter(|_| !prefix.is_empty()));
         query.extend(after.map(|token| ("paginationToken", token)));
         let page: Page = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
         let next = page.pagination.and_then(|p| p.next).filter(|next| !next.is_empty());

@@ -81,7 +81,8 @@ fn head_id(id: &str) -> String {
     format!("d/{id}")
 }
 
-fn passage_id(id: &str, number: usize) -> String {
+/// The id of a document's passage. The first one, 0, is the head.
+pub fn passage_id(id: &str, number: usize) -> String {
     if number == 0 { head_id(id) } else { format!("c/{id}/{number}") }
 }
 
@@ -150,10 +151,7 @@ impl Documents<'_> {
 
     /// A page of documents, in the order of their ids.
     pub async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
-        let (ids, next) = self.pinecone.list(self.namespace, "d/", PAGE, after).await?;
-        let now = Timestamp::now();
-        let found = if ids.is_empty() { BTreeMap::new() } else { self.pinecone.fetch(self.namespace, &ids).await? };
-        Ok(Page { documents: found.iter().filter_map(|(id, metadata)| document(id, metadata, now)).collect(), next })
+        page(self.pinecone, self.namespace, after).await
     }
 
     /// Deletes a document: the head last, so that a deletion that breaks off can be repeated.
@@ -163,6 +161,25 @@ impl Documents<'_> {
         self.pinecone.delete(self.namespace, &[head_id(&document.id)]).await?;
         Ok(())
     }
+}
+
+/// A page of the documents in a namespace, in the order of their ids.
+pub async fn page(pinecone: &Pinecone, namespace: &str, after: Option<&str>) -> Result<Page, ProviderError> {
+    let (ids, next) = pinecone.list(namespace, "d/", PAGE, after).await?;
+    let now = Timestamp::now();
+    let found = if ids.is_empty() { BTreeMap::new() } else { pinecone.fetch(namespace, &ids).await? };
+    Ok(Page { documents: found.iter().filter_map(|(id, metadata)| document(id, metadata, now)).collect(), next })
+}
+
+/// Whether a vector of this id is part of that document.
+pub fn is_passage_of(id: &str, document: &str) -> bool {
+    id.strip_prefix("d/") == Some(document)
+        || id.strip_prefix("c/").and_then(|rest| rest.split_once('/')).is_some_and(|(of, _)| of == document)
+}
+
+/// Whether a vector of this id is part of a document.
+pub fn is_passage(id: &str) -> bool {
+    id.starts_with("d/") || id.starts_with("c/")
 }
 
 /// A passage as it is stored. The head of a document knows all of it.

@@ -4,6 +4,7 @@ mod admission;
 mod api;
 mod customer;
 mod directory;
+mod export;
 mod hints;
 mod leads;
 mod leaving;
@@ -45,6 +46,7 @@ use tokio::task::JoinSet;
 
 use crate::api::Tenant;
 use crate::events::EventLog;
+use crate::export::Store;
 use crate::operator_keys::IdentityKey;
 use crate::providers::alerts::Alerts;
 use crate::providers::openai::OpenAi;
@@ -119,6 +121,8 @@ pub struct WebProviders {
     pub admission: Admission,
     /// Tells the team of people who write.
     pub alerts: Alerts,
+    /// Where the controller writes exports; None where there are none.
+    pub exports: Option<Store>,
 }
 
 /// What all handlers share.
@@ -151,6 +155,9 @@ pub struct App {
     /// Turns true when the end was asked for.
     stopping: watch::Receiver<bool>,
     openapi: OnceLock<utoipa::openapi::OpenApi>,
+    exports: Option<Store>,
+    /// Who downloads an export.
+    downloads: Arc<Semaphore>,
 }
 
 impl App {
@@ -231,7 +238,7 @@ impl Web {
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
         let events = EventLog::open(config.events_file.as_deref()).await.map_err(WebError::Events)?;
-        let WebProviders { openai, pinecone, portal, admission, alerts } = providers;
+        let WebProviders { openai, pinecone, portal, admission, alerts, exports } = providers;
         let (stopping, stop) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let app = App {
@@ -260,6 +267,8 @@ impl Web {
             portal,
             admission,
             alerts,
+            exports,
+            downloads: Arc::new(Semaphore::new(export::DOWNLOADS)),
         };
         Ok(Self { listener, metrics, app: Arc::new(app), stopping, _tasks: tasks })
     }

@@ -17,7 +17,7 @@ use super::pages::pricing;
 use super::problem::{Problem, ProblemBody};
 use crate::api::plan::{Downgrades, PlanSpec};
 use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as Stage};
-use crate::api::{Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
+use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::{Credentials, View, excess, impossible, is_smaller};
 
 /// The least time between two changes of a tenant, in seconds: each may be charged.
@@ -151,7 +151,7 @@ fn declined_before(tenant: &Tenant, change: Option<&PlanChange>, now: Timestamp)
     if now.since(declined.since) < SPACING {
         return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
     }
-    Ok(Some(json!({"metadata": {"annotations": {RETRY_ANNOTATION: format!("customer-{}", now.as_second())}}})))
+    Ok(Some(json!({"metadata": {"annotations": {RETRY_ANNOTATION: format!("{CUSTOMER_REQUEST}{}", now.as_second())}}})))
 }
 
 /// What the controller would find in the way, in a customer's words.

@@ -18,7 +18,7 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::api::{documents, keys, query, usage};
-use super::{App, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, track, webhooks};
+use super::{App, export, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, track, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -48,6 +48,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(plan::change))
         .routes(routes!(leaving::delete))
         .routes(routes!(leaving::reactivate))
+        .routes(routes!(export::ask, export::show))
+        .routes(routes!(export::download))
         .routes(routes!(track::track))
         .routes(routes!(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
         .routes(routes!(tenant::events))
@@ -86,6 +88,7 @@ fn site() -> Router<Arc<App>> {
         .route("/account/billing", post(pages::account::billing))
         .route("/account/plan", get(pages::plan::show).post(pages::plan::change))
         .route("/account/close", get(pages::leaving::show).post(pages::leaving::close))
+        .route("/account/export", get(pages::export::download).post(pages::export::ask))
         .route("/account/reactivate", post(pages::leaving::reactivate))
         .route("/account/retry", post(pages::account::retry))
         .route("/account", get(pages::account::show))

@@ -336,6 +336,7 @@ async fn create(
     let mut tenant = Tenant::new(
         name,
         TenantSpec {
+            export_request: None,
             company_name: form.company_name.trim().into(),
             admin_email: email,
             plan,

@@ -8,6 +8,7 @@ mod conformance;
 mod deletion;
 mod dev;
 mod dunning;
+mod exports;
 mod fairness;
 mod faults;
 mod internet;

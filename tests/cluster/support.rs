@@ -590,6 +590,7 @@ pub fn tenant(name: &str, plan: &str, mode: BillingMode) -> Tenant {
     Tenant::new(
         name,
         TenantSpec {
+            export_request: None,
             company_name: "Analytical Engines".into(),
             admin_email: format!("{name}@example.com"),
             plan: plan.into(),

@@ -61,6 +61,7 @@ impl Case {
             checkout_attempt: None,
         };
         let spec = TenantSpec {
+            export_request: None,
             company_name: "Analytical Engines".into(),
             admin_email: "ada@example.com".into(),
             plan: "starter".into(),

@@ -35,7 +35,7 @@ pub fn erasing() -> Case {
     case
 }
 
-const THERE: Holdings = Holdings { namespaces: 1, vectors: 12, secrets: 2, subscriptions: 1, customers: 1 };
+const THERE: Holdings = Holdings { namespaces: 1, vectors: 12, secrets: 2, subscriptions: 1, customers: 1, exports: 7 };
 
 fn last_event(status: &TenantStatus) -> Option<EventType> {
     status.transitions.last().map(|t| t.event_type)
@@ -139,9 +139,19 @@ fn what_is_there_is_counted_before_and_after() {
     let status = case.recorded();
     let erasure = status.erasure.clone().expect("a certificate");
     let before: Vec<_> = erasure.lines.iter().map(|line| (line.before, line.after)).collect();
-    assert_eq!(before, [(1, None), (12, None), (2, None), (1, None), (1, None)]);
+    assert_eq!(before, [(1, None), (12, None), (2, None), (1, None), (1, None), (7, None)]);
+    case.observed.holdings = Some(Holdings { exports: 0, ..THERE });
+    let lines = case.recorded().erasure.expect("a certificate").lines;
+    assert_eq!(lines.len(), 5, "who never had an export need not read of any");
     let mut case = erasing();
     assert_eq!(case.effects(), [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling]);
+    case.policy.exports_kept = Some(60);
+    let all = [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling, Effect::DeleteExports];
+    assert_eq!(case.effects(), all);
+    case.observed.done.extend(all);
+    case.observed.holdings = Some(Holdings { exports: 1, ..Holdings::default() });
+    assert!(fails(&case.recorded(), "Erased", "NotErased"), "a file is still there");
+    let mut case = erasing();
     case.observed.done.extend([Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling]);
     assert_eq!(case.effects(), [Effect::CountHoldings]);
     case.observed.holdings = Some(Holdings { vectors: 3, ..Holdings::default() });

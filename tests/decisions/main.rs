@@ -5,6 +5,7 @@ mod address;
 mod case;
 mod deleting;
 mod dunning;
+mod export;
 mod failed;
 mod identity;
 mod leaving;

@@ -390,6 +390,7 @@ impl Small {
                     secrets: state.secret.into(),
                     subscriptions: (state.subscribed && !state.cancelled).into(),
                     customers: (state.customers > 0 && !state.customer_gone).into(),
+                    exports: 0,
                 });
             }
             Effect::EraseBilling => {

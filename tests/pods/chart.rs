@@ -24,7 +24,8 @@ const EVERYTHING: &str = "web.ingress.enabled=true,web.ingress.hosts={app.exampl
                           mailTemplates=mails,disposableDomains=disposable,waitlist=true,emailVerification=beforePayment,\
                           captcha.provider=turnstile,captcha.siteKey=1x,credentials.captchaSecretKey.existingSecret=captcha,\
                           credentials.stripePortalKey.existingSecret=portal,dpaUrl=https://example.com/dpa,\
-                          credentials.alertWebhookUrl.existingSecret=alerts";
+                          credentials.alertWebhookUrl.existingSecret=alerts,exports.url=s3://bucket/exports,\
+                          exports.region=eu-central-1,exports.endpoint=https://s3.example.com,exports.existingSecret=s3";
 
 /// Renders and applies without keeping anything: the API server is the judge.
 pub fn every_variety_is_valid(node: &Node, values: &str) {

@@ -90,6 +90,24 @@ annotations:
   value: {{ .Values.productName | quote }}
 - name: FRONTEND_URL
   value: {{ default (ternary (printf "http://%s-web.%s.svc" (include "to.name" .) .Release.Namespace) "" .Values.sandbox.enabled) .Values.frontendUrl | quote }}
+{{- with .Values.exports.url }}
+- name: EXPORTS_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.exports.region }}
+- name: AWS_REGION
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.exports.endpoint }}
+- name: AWS_ENDPOINT_URL
+  value: {{ . | quote }}
+{{- end }}
+{{- with .Values.exports.existingSecret }}
+{{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ $key }}
+  valueFrom: {secretKeyRef: {name: {{ $.Values.exports.existingSecret }}, key: {{ $key }}}}
+{{- end }}
+{{- end }}
 - name: PINECONE_INDEX
   value: {{ .Values.pinecone.index | quote }}
 - name: PINECONE_NAMESPACE_LIMIT
@@ -131,6 +149,10 @@ annotations:
 {{- end }}
 - name: EMAIL_VERIFICATION
   value: {{ .Values.emailVerification | quote }}
+{{- if .Values.exports.url }}
+- name: EXPORTS_KEPT
+  value: {{ mul (int64 .Values.exports.keepDays) 86400 | quote }}
+{{- end }}
 - name: DPA_URL
   value: {{ .Values.dpaUrl | quote }}
 {{- if .Values.mailTemplates }}

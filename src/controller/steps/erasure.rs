@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 use super::{StepError, billing, secrets};
 use crate::api::tenant::BillingMode;
 use crate::api::{EMAIL_LABEL, ERASED_ANNOTATION, PROOF_ANNOTATION, Tenant, pinecone_namespace};
+use crate::controller::exports::Exports;
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Holdings, Outcome};
 use crate::providers::pinecone::Pinecone;
@@ -21,7 +22,7 @@ const NAMELESS: &str = "Erased";
 pub async fn count(
     kubernetes: &Kubernetes,
     signer: &SigningKey,
-    (stripe, pinecone): (&Stripe, &Pinecone),
+    (stripe, pinecone, exports): (&Stripe, &Pinecone, &Exports),
     tenant: &Tenant,
 ) -> Result<Outcome, StepError> {
     let place = pinecone_namespace(tenant.tenant_id());
@@ -36,6 +37,7 @@ pub async fn count(
         secrets: secrets::count(kubernetes, signer, tenant).await?,
         subscriptions,
         customers,
+        exports: exports.count(tenant).await?,
     }))
 }
 

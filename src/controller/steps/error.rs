@@ -1,5 +1,6 @@
 //! Why a step did not do what was asked, and who can end that.
 
+use crate::export::ExportError;
 use crate::lifecycle::{Blame, Failure};
 use crate::providers::ProviderError;
 
@@ -9,6 +10,9 @@ pub enum StepError {
     /// A provider.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// The export storage.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// Kubernetes.
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
@@ -33,6 +37,14 @@ impl StepError {
                 blame: error.blame,
                 retryable: error.retryable,
                 retry_after: error.retry_after.map(|d| i64::try_from(d.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)),
+            }),
+            Self::Export(error) => Ok(Failure {
+                step: step.into(),
+                reason: "ExportStorage".into(),
+                message,
+                blame: Blame::Operator,
+                retryable: error.retryable(),
+                retry_after: None,
             }),
             Self::SecretConflict(..) => Ok(Failure {
                 step: step.into(),

@@ -44,6 +44,8 @@ pub enum Template {
     Erased,
     /// To the address before.
     AddressChanged,
+    /// The export is complete.
+    ExportReady,
 }
 
 /// Subject, text and HTML of a template, as they come with the product.
@@ -60,7 +62,7 @@ macro_rules! files {
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.html", include_str!("templates/layout.html")), ("layout.txt", include_str!("templates/layout.txt"))];
 
-const FILES: [[(&str, &str); 3]; 17] = [
+const FILES: [[(&str, &str); 3]; 18] = [
     files!("verify-email"),
     files!("login-link"),
     files!("password-reset"),
@@ -78,11 +80,12 @@ const FILES: [[(&str, &str); 3]; 17] = [
     files!("deletion-requested"),
     files!("erased"),
     files!("address-changed"),
+    files!("export-ready"),
 ];
 
 impl Template {
     /// All of them, in the order of a tenant's life.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::VerifyEmail,
         Self::LoginLink,
         Self::PasswordReset,
@@ -100,6 +103,7 @@ impl Template {
         Self::DeletionRequested,
         Self::Erased,
         Self::AddressChanged,
+        Self::ExportReady,
     ];
 
     /// The name of its files.
@@ -122,6 +126,7 @@ impl Template {
             Self::DeletionRequested => "deletion-requested",
             Self::Erased => "erased",
             Self::AddressChanged => "address-changed",
+            Self::ExportReady => "export-ready",
         }
     }
 }
@@ -147,6 +152,8 @@ pub struct Values {
     pub new_plan: String,
     /// When it will be in force.
     pub effective: String,
+    /// When an export is deleted.
+    pub expires: String,
     /// When the data will be erased.
     pub erases: String,
     /// What was erased, a line each.
@@ -258,6 +265,7 @@ pub fn sample() -> Values {
         plan: "Starter".into(),
         new_plan: "Pro".into(),
         effective: "25 December 2026".into(),
+        expires: "2 December 2026".into(),
         erases: "25 December 2026".into(),
         certificate: "Pinecone: namespace with 12 vectors erased, 0 left".into(),
         sample_question: "What is RAG?".into(),

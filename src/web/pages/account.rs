@@ -11,7 +11,7 @@ use minijinja::context;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::api::{RETRY_ANNOTATION, Tenant, Timestamp, api_key_secret};
+use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, Timestamp, api_key_secret};
 use crate::providers::stripe::Payer;
 use crate::rag::Document;
 use crate::web::App;
@@ -25,7 +25,6 @@ use crate::web::setup::{Setup, sample_question};
 
 /// The least time between two retries that a customer asks for, in seconds.
 const RETRY_SPACING: i64 = 300;
-const RETRY_PREFIX: &str = "customer-";
 
 /// What a request adds to the page.
 #[derive(Default)]
@@ -91,7 +90,7 @@ impl App {
         let sample = served.as_ref().map(sample_question).unwrap_or_default();
         let question = shown.question.unwrap_or(sample);
         let values = context! {
-            progress => Progress::of(tenant), setup => Setup::of(self, tenant), active, usage, documents, documents_away, question,
+            export => self.offers_export(tenant).then(|| self.export_of(tenant)), progress => Progress::of(tenant), setup => Setup::of(self, tenant), active, usage, documents, documents_away, question,
             answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
             sent => shown.sent.unwrap_or_default(), billing => self.portal.is_some() && customer(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until),
         };
@@ -146,10 +145,10 @@ pub async fn retry(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): 
 /// The change that asks for a retry; None where there is nothing to retry, or it was just asked for.
 fn retried(tenant: &Tenant, now: i64) -> Option<Value> {
     let last =
-        tenant.annotations().get(RETRY_ANNOTATION).and_then(|token| token.strip_prefix(RETRY_PREFIX)?.parse().ok());
+        tenant.annotations().get(RETRY_ANNOTATION).and_then(|token| token.strip_prefix(CUSTOMER_REQUEST)?.parse().ok());
     let soon = last.is_some_and(|last: i64| now - last < RETRY_SPACING);
     let wanted = Progress::of(tenant).can_retry && !soon;
-    wanted.then(|| json!({"metadata": {"annotations": {RETRY_ANNOTATION: format!("{RETRY_PREFIX}{now}")}}}))
+    wanted.then(|| json!({"metadata": {"annotations": {RETRY_ANNOTATION: format!("{CUSTOMER_REQUEST}{now}")}}}))
 }
 
 /// Progress as it changes, for the script of the page.

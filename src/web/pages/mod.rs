@@ -4,6 +4,7 @@ pub mod account;
 pub mod assets;
 mod captcha;
 pub mod documents;
+pub mod export;
 pub mod leads;
 pub mod leaving;
 pub mod links;
@@ -67,6 +68,7 @@ impl Pages {
         env.set_auto_escape_callback(|_| AutoEscape::Html);
         env.add_filter("day", |time: String| day(&time));
         env.add_filter("thousands", pricing::thousands);
+        env.add_filter("megabytes", megabytes);
         for (name, text) in TEMPLATES {
             env.add_template(name, text)?;
         }
@@ -77,6 +79,12 @@ impl Pages {
         env.add_global("script", assets.script_path());
         Ok(Self { templates: env, assets })
     }
+}
+
+/// A size, as people write it.
+fn megabytes(bytes: u64) -> String {
+    let tenths = bytes.div_ceil(100_000).max(1);
+    format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
 /// The day of a moment, as people write it.

@@ -1,0 +1,124 @@
+//! `tenant-operator import`: brings the documents of an export into a tenant.
+
+use anyhow::{Context as _, bail};
+use kube::api::{Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
+use super::provider_args::RagArgs;
+use super::{KubeArgs, TenantArgs};
+use crate::api::{Tenant, USAGE_ANNOTATION, Usage, pinecone_namespace};
+use crate::export::{Import, Plan, Store};
+
+/// Brings the documents of an export into a tenant, with their passages and vectors as they are: nothing is embedded again.
+///
+/// Every file is checked against the manifest before the first vector is stored. Documents that are there already are left
+/// as they are, so it can be run again where it broke off. Prints what it would do; --apply does it. It counts the documents
+/// in an annotation that the chart's admission policy keeps for the operator: whoever runs it needs the cluster role
+/// RELEASE-restore.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    tenant: TenantArgs,
+    /// Folder of the export: a path, <file:///a/folder> or <s3://bucket/folder>.
+    #[arg(long)]
+    from: String,
+    #[command(flatten)]
+    providers: RagArgs,
+    /// Store the documents. Without it, they are only checked and counted.
+    #[arg(long)]
+    apply: bool,
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    let api = args.tenant.api(kube.client().await?);
+    let tenant = api.get(&args.tenant.name).await?;
+    let from = open(&args.from)?;
+    let pinecone = args.providers.pinecone();
+    let namespace = pinecone_namespace(tenant.tenant_id());
+    let import = Import { from: &from, pinecone: &pinecone, namespace: &namespace };
+    eprintln!("Checking the export ...");
+    let plan = import.plan().await?;
+    fits(&tenant, &plan)?;
+    let (documents, all) = (plan.missing.len(), plan.manifest.documents);
+    eprintln!("{documents} of {all} documents are not in tenant {} yet", args.tenant.name);
+    if !args.apply {
+        eprintln!("Run it with --apply to store them.");
+        return Ok(());
+    }
+    may_count(&api, &tenant).await?;
+    let others = import.others().await?;
+    for (number, document) in plan.missing.iter().enumerate() {
+        import.document(document).await.with_context(|| format!("document {:?} was not stored", document.title))?;
+        count(&api, &tenant, document.bytes).await?;
+        eprintln!("{} of {documents}: {}", number + 1, document.title);
+    }
+    println!("{documents} documents and {others} other vectors stored in tenant {}", args.tenant.name);
+    Ok(())
+}
+
+fn open(from: &str) -> anyhow::Result<Store> {
+    if from.contains("://") {
+        return Ok(Store::open(from)?);
+    }
+    let path = std::fs::canonicalize(from).with_context(|| format!("{from} cannot be opened"))?;
+    let url = url::Url::from_file_path(&path).map_err(|()| anyhow::anyhow!("{from} is no folder"))?;
+    Ok(Store::open(url.as_str())?)
+}
+
+/// Whether the tenant can take them.
+fn fits(tenant: &Tenant, plan: &Plan) -> anyhow::Result<()> {
+    let name = tenant.name_any();
+    let status = tenant.status.clone().unwrap_or_default();
+    let Some(config) = status.config.filter(|_| status.provisioned_at.is_some() && status.erasure.is_none()) else {
+        bail!("tenant {name} is not set up. Wait until it is Active");
+    };
+    let (theirs, ours) = (&plan.manifest.embedding_model, &config.models.embedding);
+    if **theirs != **ours {
+        bail!(
+            "the vectors of the export were made by {theirs}, and tenant {name} uses {ours}: questions would not find them. \
+             Use a plan with {theirs}"
+        );
+    }
+    let used = Usage::of(tenant);
+    let new = i64::try_from(plan.missing.len()).unwrap_or(i64::MAX);
+    for (what, used, new, limit) in [
+        ("documents", used.documents, new, config.limits.documents),
+        ("bytes of documents", used.bytes, plan.bytes(), config.limits.bytes),
+    ] {
+        if used + new > limit {
+            bail!(
+                "tenant {name} has {used} {what} and would get {new} more, and its plan holds {limit}. Use a larger plan"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Finds out before anything is stored.
+async fn may_count(api: &Api<Tenant>, tenant: &Tenant) -> anyhow::Result<()> {
+    let patch = json!({"metadata": {"annotations": {USAGE_ANNOTATION: serde_json::to_string(&Usage::of(tenant))?}}});
+    let params = PatchParams { dry_run: true, ..PatchParams::default() };
+    api.patch(&tenant.name_any(), &params, &Patch::Merge(patch)).await.context(
+        "the documents could not be counted, so none was stored. With the chart, you need the ClusterRole RELEASE-restore",
+    )?;
+    Ok(())
+}
+
+/// Counts a document, whoever else counts at the same time.
+async fn count(api: &Api<Tenant>, tenant: &Tenant, bytes: i64) -> anyhow::Result<()> {
+    loop {
+        let there = api.get(&tenant.name_any()).await?;
+        anyhow::ensure!(there.uid() == tenant.uid(), "tenant {} was replaced meanwhile", tenant.name_any());
+        let mut used = Usage::of(&there);
+        (used.documents, used.bytes) = (used.documents + 1, used.bytes + bytes);
+        let patch = json!({"metadata": {
+            "resourceVersion": there.resource_version(), "annotations": {USAGE_ANNOTATION: serde_json::to_string(&used)?},
+        }});
+        match api.patch(&tenant.name_any(), &PatchParams::default(), &Patch::Merge(patch)).await {
+            Ok(_) => return Ok(()),
+            Err(kube::Error::Api(e)) if e.code == 409 => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

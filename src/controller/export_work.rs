@@ -1,0 +1,95 @@
+//! Exports as they run: each a task of its own beside the reconciles, so that a large one holds nobody up. What it has
+//! written survives the controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use super::Key;
+use super::context::Context;
+use super::steps::billing::payer;
+use crate::api::Tenant;
+use crate::api::tenant::BillingMode;
+use crate::export::{Export, ExportError, Progress, Source, Store};
+use crate::lifecycle::ObservedExport;
+use crate::providers::Priority;
+
+/// The first wait after something went wrong; it doubles.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// How far the export is that the tenant's spec asks for. It is begun, or taken up again after a restart.
+pub fn go_on(context: &Arc<Context>, tenant: &Tenant) -> ObservedExport {
+    let nothing = |problem: &str| ObservedExport::Running { files: 0, bytes: 0, problem: Some(problem.to_owned()) };
+    let (Some(request), Some(uid)) = (tenant.spec.export_request.clone(), tenant.uid()) else {
+        return nothing("spec.exportRequest was removed");
+    };
+    let Some(store) = context.exports.store().cloned() else {
+        return nothing("There is no storage for exports any more. Set EXPORTS_URL");
+    };
+    context.exports.seen(&uid, &request).unwrap_or_else(|| {
+        let work = work(context.clone(), store, tenant.clone(), request.clone());
+        context.exports.begin(uid, request, work)
+    })
+}
+
+/// Until it is complete. What goes wrong is tried again, and shown meanwhile; the lifecycle ends what takes too long.
+async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: String) {
+    let place = store.folder(tenant.tenant_id(), &request);
+    let mut wait = FIRST_WAIT;
+    while context.fence.holds() {
+        let outcome = {
+            let _turn = context.exports.turn().await;
+            Priority::Resync.scope(run(&context, &store, &tenant, &request)).await
+        };
+        match outcome {
+            Ok((files, bytes)) => {
+                tracing::info!(tenant = tenant.name_any(), files, bytes, "export complete");
+                show(&context, &tenant, &request, |_| ObservedExport::Done { path: place.clone(), files, bytes });
+                return;
+            }
+            Err(ExportError::Stopped) => return,
+            Err(error) => {
+                tracing::warn!(tenant = tenant.name_any(), %error, "export broke off; it goes on by itself");
+                let problem = error.to_string();
+                show(&context, &tenant, &request, |before| match before {
+                    ObservedExport::Running { files, bytes, .. } => {
+                        ObservedExport::Running { files: *files, bytes: *bytes, problem: Some(problem) }
+                    }
+                    ObservedExport::Done { .. } => before.clone(),
+                });
+            }
+        }
+        tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
+        wait = (wait * 2).min(LONGEST_WAIT);
+    }
+}
+
+/// One run, and what it wrote.
+async fn run(context: &Arc<Context>, store: &Store, tenant: &Tenant, request: &str) -> Result<(u64, u64), ExportError> {
+    let on_file = |Progress { files, bytes }: Progress| {
+        progress(context, tenant, request, ObservedExport::Running { files, bytes, problem: None });
+        context.fence.holds()
+    };
+    let by_stripe = tenant.spec.billing.mode == BillingMode::Stripe;
+    let stripe = by_stripe.then(|| (&context.providers.stripe, payer(tenant)));
+    let source = Source { tenant, pinecone: &context.providers.pinecone, stripe };
+    let manifest = Export { store, source, request, on_file: &on_file }.run().await?;
+    Ok((manifest.files.len() as u64, manifest.bytes()))
+}
+
+/// Notes how far it is, and lets the status say so now and then.
+fn progress(context: &Context, tenant: &Tenant, request: &str, seen: ObservedExport) {
+    if context.exports.is_due(&tenant.uid().unwrap_or_default()) {
+        show(context, tenant, request, |_| seen);
+    }
+}
+
+/// Notes what there is to see, and has the tenant looked at.
+fn show(context: &Context, tenant: &Tenant, request: &str, seen: impl FnOnce(&ObservedExport) -> ObservedExport) {
+    if context.exports.note(&tenant.uid().unwrap_or_default(), request, seen) {
+        context.queue.add(Key::of(tenant), Priority::Repair);
+    }
+}

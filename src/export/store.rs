@@ -1,0 +1,125 @@
+//! The export storage: a directory or an S3-compatible bucket.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3Builder;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{ObjectStore, ObjectStoreExt};
+use url::Url;
+
+use super::ExportError;
+
+/// Where exports are kept.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<dyn ObjectStore>,
+    /// The folder in it.
+    prefix: Path,
+    /// The directory, where it is one.
+    directory: Option<PathBuf>,
+    url: String,
+}
+
+impl Store {
+    /// Opens `file:///a/folder` or `s3://bucket/folder`. A directory is made if it is not there. Keys, region and endpoint of
+    /// S3 are those of the AWS tools, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`.
+    pub fn open(text: &str) -> Result<Self, ExportError> {
+        let wrong = |why: &dyn std::fmt::Display| ExportError::Url(text.to_owned(), why.to_string());
+        let url = Url::parse(text).map_err(|e| wrong(&e))?;
+        let text = text.trim_end_matches('/').to_owned();
+        match url.scheme() {
+            "file" => {
+                let path = url.to_file_path().map_err(|()| wrong(&"it has no absolute path"))?;
+                std::fs::create_dir_all(&path).map_err(|e| wrong(&e))?;
+                let inner =
+                    LocalFileSystem::new_with_prefix(&path).map_err(|e| wrong(&e))?.with_automatic_cleanup(true);
+                Ok(Self { inner: Arc::new(inner), prefix: Path::default(), directory: Some(path), url: text })
+            }
+            "s3" => {
+                let inner = AmazonS3Builder::from_env().with_url(url.as_str()).build().map_err(|e| wrong(&e))?;
+                let prefix = Path::from_url_path(url.path()).map_err(|e| wrong(&e))?;
+                Ok(Self { inner: Arc::new(inner), prefix, directory: None, url: text })
+            }
+            other => Err(wrong(&format!("{other}: is not supported"))),
+        }
+    }
+
+    /// The folder of an export, as people write it.
+    pub fn folder(&self, tenant_id: &str, request: &str) -> String {
+        format!("{}/{tenant_id}/{request}", self.url)
+    }
+
+    /// A file of an export. Ids and requests hold neither slash nor dot.
+    pub fn path(&self, tenant_id: &str, request: &str, file: &str) -> Path {
+        let parts = [tenant_id, request].into_iter().chain(file.split('/'));
+        parts.fold(self.prefix.clone(), Path::join)
+    }
+
+    /// A file of the folder that was opened.
+    pub fn file(&self, file: &str) -> Path {
+        file.split('/').fold(self.prefix.clone(), Path::join)
+    }
+
+    pub(super) fn inner(&self) -> &Arc<dyn ObjectStore> {
+        &self.inner
+    }
+
+    /// A small file; None when there is none.
+    pub async fn read(&self, path: &Path) -> Result<Option<Bytes>, ExportError> {
+        match self.inner.get(path).await {
+            Ok(found) => Ok(Some(found.bytes().await?)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// A file piece by piece.
+    pub async fn stream(
+        &self,
+        path: &Path,
+    ) -> Result<impl futures::Stream<Item = Result<Bytes, object_store::Error>> + use<>, ExportError> {
+        Ok(self.inner.get(path).await?.into_stream())
+    }
+
+    /// How many files there are of a tenant.
+    pub async fn count(&self, tenant_id: &str) -> Result<u64, ExportError> {
+        let folder = self.prefix.clone().join(tenant_id);
+        let all = self.inner.list(Some(&folder)).try_fold(0, |count, _| std::future::ready(Ok(count + 1)));
+        Ok(all.await?)
+    }
+
+    /// Deletes all files of a tenant but those of `keep`, when it is given.
+    pub async fn delete_all(&self, tenant_id: &str, keep: &(dyn Fn(&Path) -> bool + Sync)) -> Result<(), ExportError> {
+        let folder = self.prefix.clone().join(tenant_id);
+        let mut paths = Vec::new();
+        let mut found = self.inner.list(Some(&folder));
+        while let Some(object) = found.next().await {
+            let path = object?.location;
+            if !keep(&path) {
+                paths.push(Ok(path));
+            }
+        }
+        let deleted = self.inner.delete_stream(futures::stream::iter(paths).boxed());
+        deleted.try_for_each(|_| std::future::ready(Ok(()))).await?;
+        Ok(())
+    }
+
+    /// Deletes everything of a tenant, with what a write that broke off has left.
+    pub async fn erase(&self, tenant_id: &str) -> Result<(), ExportError> {
+        self.delete_all(tenant_id, &|_| false).await?;
+        if let Some(directory) = &self.directory {
+            match tokio::fs::remove_dir_all(directory.join(tenant_id)).await {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    let source = Box::new(error);
+                    return Err(object_store::Error::Generic { store: "directory", source }.into());
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
