@@ -285,7 +285,10 @@ pub struct TenantStatus {
     // Few tenants have one, and ten thousand are held in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<Box<Export>>,
-    /// Every change of phase, oldest first; the last 50 are kept.
+    /// The number of the last transition that was shipped, as it was known at the last write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shipped_seq: Option<i64>,
+    /// Every change of phase, oldest first. The last 50 are kept, and all that are not shipped yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
 }

@@ -100,6 +100,10 @@ pub struct WorkArgs {
     /// File to append activation events to, one line of JSON each. Default: the log, under the target activation.
     #[arg(long, env = "EVENTS_FILE", default_value = "")]
     pub events_file: String,
+    /// File to append every change of phase to, one line of JSON each, before it may leave the status. A line may come twice;
+    /// `tenant_id` and seq name it. Default: the log, under the target transition.
+    #[arg(long, env = "TRANSITIONS_FILE", default_value = "")]
+    pub transitions_file: String,
     /// Seconds after the leader's last renewal until another replica may take over. A leader that ends in order gives up
     /// its lease at once.
     #[arg(long, default_value = "12")]
@@ -138,6 +142,7 @@ impl WorkArgs {
                 hold_retry: self.hold_retry,
                 hold_limit: self.hold_limit,
                 slow_after: self.slow_after,
+                outbox: true,
                 exports_kept: exports.is_some().then_some(self.exports_kept),
                 export_limit: self.export_limit,
                 welcome_hold: self.welcome_hold,
@@ -147,6 +152,7 @@ impl WorkArgs {
             more_routes: axum::Router::new(),
             exports,
             events_file: (!self.events_file.is_empty()).then(|| self.events_file.clone().into()),
+            transitions_file: (!self.transitions_file.is_empty()).then(|| self.transitions_file.clone().into()),
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.max(1)),

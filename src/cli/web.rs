@@ -70,8 +70,10 @@ pub struct Args {
     /// Maximum number of open connections.
     #[arg(long, default_value = "2048")]
     max_connections: usize,
-    /// Seconds to wait for the headers of a request. Idle connections are closed after the same time.
-    #[arg(long, default_value = "15")]
+    /// Seconds to wait for the headers of a request. Idle connections are closed after the same time, which must be longer
+    /// than a load balancer in front of web keeps its own open: with most it is 60, and requests on a connection that is just
+    /// being closed fail.
+    #[arg(long, default_value = "75")]
     header_timeout: u64,
     /// Seconds between SIGTERM and the last new connection, so that load balancers can take this replica out.
     #[arg(long, default_value = "2")]

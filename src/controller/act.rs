@@ -5,11 +5,11 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::context::Context;
-use super::export_work;
 use super::steps::samples::Samples;
 use super::steps::{StepError, billing, erasure, identity, namespace, notices, secrets};
+use super::{export_work, record};
 use crate::api::{Tenant, pinecone_namespace};
-use crate::lifecycle::{Blame, Effect, Failure, Observed, Outcome};
+use crate::lifecycle::{Blame, Effect, Failure, Notice, Observed, Outcome};
 
 /// What came of an effect.
 pub struct Acted {
@@ -46,6 +46,7 @@ pub fn step(effect: &Effect) -> &'static str {
         | Effect::CountHoldings
         | Effect::EraseIdentity => "Identity",
         Effect::Export | Effect::DeleteExports => "Export",
+        Effect::ShipTransitions => "Outbox",
         Effect::ReadBilling
         | Effect::OpenCheckout { .. }
         | Effect::NextCheckout { .. }
@@ -123,6 +124,7 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         | Effect::EraseIdentity
         | Effect::Export
         | Effect::DeleteExports
+        | Effect::ShipTransitions
         | Effect::CancelBilling
         | Effect::DeleteNamespace
         | Effect::DeleteSecrets
@@ -186,6 +188,7 @@ async fn perform(
             context.exports.delete(tenant).await?;
             Outcome::Done.into()
         }
+        Effect::ShipTransitions => record::ship(context, tenant, observed).await.into(),
         Effect::CountHoldings => {
             let holders = (stripe, pinecone, &context.exports);
             erasure::count(kubernetes, &context.signer, holders, tenant).await?.into()
@@ -197,6 +200,11 @@ async fn perform(
         Effect::DeleteNamespace => namespace::delete(pinecone, &place).await?.into(),
         Effect::StoreSamples => samples.store(&place).await?.into(),
         Effect::VerifySamples => samples.verify(&place).await?.into(),
+        Effect::Notify(Notice::KeptAlert) => {
+            let Some(count) = context.incidents.kept() else { return Ok(Outcome::Done.into()) };
+            let told = notices::kept(&context.providers.alerts, tenant, count).await;
+            told.inspect_err(|_| context.incidents.untold())?.into()
+        }
         Effect::Notify(notice) => {
             let senders = (&context.providers.mail, &*context.providers.alerts, &context.identity);
             notices::send(senders, tenant, (plan, wanted), notice).await?.into()

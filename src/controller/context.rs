@@ -46,6 +46,8 @@ pub struct Context {
     pub events: Events,
     /// What happens on customers' ways.
     pub activation: EventLog,
+    /// Every change of phase of every tenant.
+    pub transitions: EventLog,
     pub embeddings: Embeddings,
     pub exports: Exports,
     provisioning: AtomicUsize,
@@ -74,7 +76,7 @@ impl Context {
         caches: Caches,
         concurrency: usize,
         keys: Keys,
-        (fence, activation, exports): (Fence, EventLog, Exports),
+        (fence, [activation, transitions], exports): (Fence, [EventLog; 2], Exports),
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         Self {
@@ -91,6 +93,7 @@ impl Context {
             fence,
             events: Events::start(client, metrics.clone()),
             activation,
+            transitions,
             metrics,
             embeddings: Embeddings::default(),
             exports,

@@ -10,10 +10,21 @@ use crate::providers::alerts::Alerts;
 /// An incident that nobody has met for this long is over, for all that is known.
 const SILENT: Duration = Duration::from_mins(10);
 
+/// Objects of customers that were deleted one after the other: each of so many is told of.
+const TOLD_EACH: usize = 3;
+
 /// The incidents that are open.
 pub struct Incidents {
     open: Mutex<HashMap<String, Incident>>,
+    kept: Mutex<Kept>,
     alerts: Arc<Alerts>,
+}
+
+/// Customers whose objects were deleted without the wish to erase them.
+#[derive(Default)]
+struct Kept {
+    count: usize,
+    last: Option<Instant>,
 }
 
 struct Incident {
@@ -22,9 +33,20 @@ struct Incident {
     told: bool,
 }
 
+impl Kept {
+    fn one_more(&mut self, now: Instant) -> Option<usize> {
+        if self.last.is_none_or(|last| now.saturating_duration_since(last) >= SILENT) {
+            self.count = 0;
+        }
+        (self.count, self.last) = (self.count + 1, Some(now));
+        let power = self.count >= 10 && self.count == 10_usize.pow(self.count.ilog10());
+        (self.count <= TOLD_EACH || power).then_some(self.count)
+    }
+}
+
 impl Incidents {
     pub fn new(alerts: Arc<Alerts>) -> Self {
-        Self { open: Mutex::default(), alerts }
+        Self { open: Mutex::default(), kept: Mutex::default(), alerts }
     }
 
     fn open(&self) -> MutexGuard<'_, HashMap<String, Incident>> {
@@ -49,10 +71,14 @@ impl Incidents {
         if !tell {
             return;
         }
-        let text = format!(
-            "{}. Tenants are on hold until you fix it; nobody is charged or failed for it before the limit (--hold-limit).",
-            failure.message
-        );
+        let effect = match failure.step.as_str() {
+            "Outbox" => "They stay in the status of their tenants until you fix it; tenants are served as before",
+            "Export" => "Exports wait until you fix it; tenants are served as before",
+            _ => {
+                "Tenants are on hold until you fix it; nobody is charged or failed for it before the limit (--hold-limit)"
+            }
+        };
+        let text = format!("{}. {effect}.", failure.message);
         if self.alerts.send(&text).await.is_err()
             && let Some(incident) = self.open().get_mut(&failure.reason)
         {
@@ -65,8 +91,34 @@ impl Incidents {
         self.open().retain(|reason, _| !reason.starts_with(provider));
     }
 
+    /// Counts a customer whose object was deleted without the wish to erase them, and answers how many there were lately where
+    /// somebody is to be told: of each of the first, and then when they have become ten times as many. A thousand alerts would
+    /// hide that it is one accident.
+    pub fn kept(&self) -> Option<usize> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).one_more(Instant::now())
+    }
+
+    /// Nobody could be told: the next one counts as this one.
+    pub fn untold(&self) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.count = kept.count.saturating_sub(1);
+    }
+
     /// Why no new tenant has room, when that is known.
     pub fn capacity_missing(&self) -> Option<String> {
         self.open().get("PineconeQuotaExceeded").map(|incident| incident.message.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_deletions_are_few_alerts() {
+        let (mut kept, now) = (Kept::default(), Instant::now());
+        let told: Vec<_> = (0..1200).filter_map(|_| kept.one_more(now)).collect();
+        assert_eq!(told, [1, 2, 3, 10, 100, 1000]);
+        assert_eq!(kept.one_more(now + SILENT), Some(1), "another accident");
     }
 }

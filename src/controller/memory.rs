@@ -20,6 +20,8 @@ pub struct Remembered {
     pub stripe_event: Option<LastEvent>,
     /// Counts the hints to read everything back.
     pub hints: u64,
+    /// The number of the last transition that was shipped.
+    pub shipped: i64,
     /// How many of them were acted on.
     pub hints_done: u64,
     /// The API-key Secret as it was last made or found right, and when.

@@ -98,6 +98,8 @@ pub struct ControllerConfig {
     pub exports: Option<crate::export::Store>,
     /// The file that events of customers are appended to; the log when absent.
     pub events_file: Option<std::path::PathBuf>,
+    /// The file that changes of phase are appended to; the log when absent.
+    pub transitions_file: Option<std::path::PathBuf>,
 }
 
 impl ControllerConfig {
@@ -137,6 +139,10 @@ pub async fn run(
     let (plans, of_plans) = cache::cache(&[None]);
     let (secrets, of_secrets) = cache::cache(&scopes);
     let lease = lease::Lease::new(client.clone(), ns, config.lease.clone());
+    let events = [
+        EventLog::open(config.events_file.as_deref()).await?,
+        EventLog::open(config.transitions_file.as_deref()).await?,
+    ];
     let context = Arc::new(Context::new(
         client.clone(),
         providers,
@@ -144,7 +150,7 @@ pub async fn run(
         caches::Caches::new(tenants, plans, secrets),
         config.concurrency.into(),
         keys,
-        (lease.fence(), EventLog::open(config.events_file.as_deref()).await?, exports::Exports::new(config.exports)),
+        (lease.fence(), events, exports::Exports::new(config.exports)),
     ));
     if let Some(addr) = config.listen {
         let shown = context.clone();

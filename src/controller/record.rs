@@ -11,6 +11,7 @@ use crate::api::conditions::{
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::events::Event;
+use crate::lifecycle::{Blame, Failure, Observed, Outcome};
 use crate::telemetry::Span;
 
 /// Replaces the status. The resource version guards it: a decision that rests on an old object is refused.
@@ -121,4 +122,28 @@ fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenan
             context.events.warn(tenant, &condition.reason, condition.message.to_string());
         }
     }
+}
+
+/// Hands the transitions that nobody has yet to the event store. They are there before they may leave the status.
+pub async fn ship(context: &Context, tenant: &Tenant, observed: &Observed) -> Outcome {
+    let status = tenant.status.clone().unwrap_or_default();
+    let shipped = status.shipped_seq.unwrap_or(0).max(observed.shipped);
+    let new: Vec<_> = status.transitions.into_iter().filter(|t| t.seq > shipped).collect();
+    let last = new.last().map_or(shipped, |t| t.seq);
+    if !context.transitions.keep(&new).await {
+        let failure = Failure {
+            step: "Outbox".into(),
+            reason: "OutboxNotWritten".into(),
+            message: "Changes of phase cannot be written to their file (TRANSITIONS_FILE)".into(),
+            blame: Blame::Operator,
+            retryable: true,
+            retry_after: None,
+        };
+        context.metrics.step_failures.get_or_create(&failure.reason.as_str().into()).inc();
+        context.incidents.raise(&failure).await;
+        return Outcome::Failed(failure);
+    }
+    context.incidents.clear("Outbox");
+    context.memory.remember(&tenant.uid().unwrap_or_default(), |m| m.shipped = m.shipped.max(last));
+    Outcome::Shipped(last)
 }

@@ -209,7 +209,7 @@ async fn web(
         shutdown_delay: Duration::ZERO,
         connections: ConnectionLimits {
             connections: 256,
-            header_timeout: Duration::from_secs(15),
+            header_timeout: Duration::from_secs(75),
             drain: Duration::from_secs(3),
         },
     };

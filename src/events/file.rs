@@ -23,6 +23,8 @@ enum Entry {
     Line(String),
     /// Says when everything before it is on the disk.
     Flush(oneshot::Sender<()>),
+    /// Lines, and who hears whether they are on the disk.
+    Kept(String, oneshot::Sender<bool>),
 }
 
 impl EventLog {
@@ -48,6 +50,28 @@ impl EventLog {
         }
     }
 
+    /// Appends records that must not be lost, and answers whether they are on the disk. Where there is no file, the log has
+    /// them.
+    pub async fn keep<T: serde::Serialize>(&self, records: &[T]) -> bool {
+        let lines: Result<Vec<_>, _> = records.iter().map(serde_json::to_string).collect();
+        let lines = match lines {
+            Ok(lines) => lines,
+            Err(error) => {
+                tracing::error!(%error, "a record cannot be written");
+                return false;
+            }
+        };
+        let Some(events) = &self.0 else {
+            for line in lines {
+                tracing::info!(target: "transition", record = line);
+            }
+            return true;
+        };
+        let (done, kept) = oneshot::channel();
+        let text = lines.into_iter().map(|line| line + "\n").collect();
+        events.send(Entry::Kept(text, done)).await.is_ok() && kept.await.unwrap_or(false)
+    }
+
     /// Waits until everything is on the disk: the last thing before the end.
     pub async fn flush(&self) {
         let Some(events) = &self.0 else { return };
@@ -61,21 +85,26 @@ impl EventLog {
 async fn write(mut file: File, mut waiting: mpsc::Receiver<Entry>) {
     let mut batch = Vec::with_capacity(BATCH);
     while waiting.recv_many(&mut batch, BATCH).await > 0 {
-        let lines: String = batch.iter().map(|entry| if let Entry::Line(line) = entry { line } else { "" }).collect();
+        let text = |entry: &Entry| match entry {
+            Entry::Line(line) | Entry::Kept(line, _) => line.clone(),
+            Entry::Flush(_) => String::new(),
+        };
+        let lines: String = batch.iter().map(text).collect();
         let written = async {
             file.write_all(lines.as_bytes()).await?;
             file.sync_data().await
         };
-        if let Err(error) = written.await {
+        let written = written.await;
+        if let Err(error) = &written {
             tracing::error!(%error, "events cannot be written to their file");
-            for line in lines.lines() {
-                tracing::info!(target: "activation", event = line);
-            }
         }
         for entry in batch.drain(..) {
-            if let Entry::Flush(done) = entry {
-                // Whoever asked may have given up.
-                let _ = done.send(());
+            // Whoever asked may have given up.
+            match entry {
+                Entry::Flush(done) => drop(done.send(())),
+                Entry::Kept(_, done) => drop(done.send(written.is_ok())),
+                Entry::Line(line) if written.is_err() => tracing::info!(target: "activation", event = line.trim_end()),
+                Entry::Line(_) => {}
             }
         }
     }

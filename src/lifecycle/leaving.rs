@@ -257,6 +257,7 @@ fn record_erased(input: &Input) -> Option<Decision> {
     let (transitions, phase) = (draft.status.transitions.clone(), draft.status.phase);
     draft.status = crate::api::TenantStatus {
         transitions,
+        shipped_seq: draft.status.shipped_seq,
         phase,
         observed_generation: draft.status.observed_generation,
         erasure: Some(erasure),

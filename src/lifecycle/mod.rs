@@ -14,6 +14,7 @@ mod identity;
 mod leaving;
 mod notices;
 mod observed;
+mod outbox;
 mod pending_payment;
 mod plan_change;
 mod policy;
@@ -142,6 +143,8 @@ pub enum Effect {
     Export,
     /// Delete the files of all exports of the tenant, and end one that runs.
     DeleteExports,
+    /// Hand the transitions that were not shipped yet to the event store.
+    ShipTransitions,
     /// Take everything personal out of the object, and write down what was erased.
     EraseIdentity,
     /// Delete the Pinecone namespace and see that it is gone.
@@ -267,6 +270,10 @@ fn is_link(key: &str, kind: LinkKind) -> bool {
 
 /// What should happen next. Total: every tenant in every state has an answer.
 pub fn decide(input: &Input) -> Decision {
+    outbox::ship(input, next(input))
+}
+
+fn next(input: &Input) -> Decision {
     if let Some(decision) = identity::decide(input) {
         return decision;
     }

@@ -181,6 +181,8 @@ pub enum Outcome {
     Holdings(Holdings),
     /// How far an export is.
     Export(ObservedExport),
+    /// Transitions were shipped, up to this number.
+    Shipped(i64),
     /// Done, and not visible yet.
     NotYet,
     /// The thing that should be there is gone.
@@ -224,6 +226,10 @@ pub struct Observed {
     pub holdings: Option<Holdings>,
     /// How far the export is.
     pub export: Option<ObservedExport>,
+    /// The number of the last transition that was shipped since the controller started.
+    pub shipped: i64,
+    /// Whether transitions could not be shipped.
+    pub unshipped: bool,
     /// Effects that were done and leave no other trace.
     pub done: BTreeSet<Effect>,
     /// Whether everything is to be read back.
@@ -265,6 +271,9 @@ impl Observed {
             (Effect::Notify(notice), _) => {
                 self.sent.insert(notice.clone());
             }
+            // It is tried again, and holds up nothing but the end of the object.
+            (Effect::ShipTransitions, Outcome::Failed(_)) => self.unshipped = true,
+            (_, Outcome::Shipped(seq)) => self.shipped = self.shipped.max(seq),
             (_, Outcome::Failed(failure)) => {
                 // What ends the attempts outranks what does not.
                 if self.failure.as_ref().is_none_or(|f| f.retryable && !failure.retryable) {

@@ -47,6 +47,8 @@ pub struct Policy {
     pub hold_retry: i64,
     /// A tenant that is on hold for this long is Failed, and refunded.
     pub hold_limit: i64,
+    /// Whether transitions are shipped to an event store.
+    pub outbox: bool,
     /// How long the files of an export are kept; None where there is no storage for exports.
     pub exports_kept: Option<i64>,
     /// An export that is not complete after this long is Failed.
@@ -74,6 +76,7 @@ impl Default for Policy {
             orphan_ttl: 3600,
             hold_retry: 30,
             hold_limit: 3600,
+            outbox: true,
             exports_kept: None,
             export_limit: 24 * 3600,
             welcome_hold: 20,

@@ -1,14 +1,11 @@
 //! Writing a status: conditions, transitions, and the summary that people read first.
 
-use super::{Decision, Failure, Input, ObservedSubscription, is_known};
+use super::{Decision, Failure, Input, ObservedSubscription, is_known, outbox};
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, READY, RECONCILING, SAMPLE_DATA_READY, STALLED,
 };
 use crate::api::phase::{EventType, Transition, TriggeredBy};
 use crate::api::{Condition, ConditionStatus, Phase, TenantStatus};
-
-/// Transitions kept in the status.
-const KEPT_TRANSITIONS: usize = 50;
 
 /// A status under construction.
 pub struct Draft<'a> {
@@ -100,8 +97,7 @@ impl<'a> Draft<'a> {
             reason: reason.into(),
             seq,
         });
-        let surplus = self.status.transitions.len().saturating_sub(KEPT_TRANSITIONS);
-        self.status.transitions.drain(..surplus);
+        outbox::trim(self.input, &mut self.status.transitions);
         self.status.phase = Some(phase);
     }
 
@@ -121,6 +117,9 @@ impl<'a> Draft<'a> {
         // No reason to write by itself: tenants of earlier versions get it with their next status.
         if self.status != self.input.tenant.status && self.status.phase != Some(Phase::Deleted) {
             self.status.admin_email.get_or_insert_with(|| self.input.tenant.spec.admin_email.clone());
+        }
+        if self.status != self.input.tenant.status {
+            self.status.shipped_seq = Some(outbox::shipped(self.input)).filter(|seq| *seq > 0);
         }
         (self.status != self.input.tenant.status).then(|| Decision::Record(Box::new(self.status)))
     }

@@ -136,12 +136,22 @@ pub fn public(app: Arc<App>) -> Router {
                 .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
         )
         .layer(middleware::map_response(problem::shape))
+        .layer(middleware::map_response_with_state(app.clone(), last_answer))
         .layer(cors(&app.config.frontend_url))
         .layer(from.into_extension())
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, RandomId))
         .layer(middleware::from_fn(forget_request_id))
         .with_state(app)
+}
+
+/// Once the end was asked for, clients send their next request on another connection, to a replica that stays: one that is
+/// kept open would be closed under a request.
+async fn last_answer(State(app): State<Arc<App>>, mut response: Response) -> Response {
+    if *app.stopping.borrow() {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// What the cluster alone reaches.

@@ -376,12 +376,13 @@ async fn sigterm_turns_away_ends_streams_and_loses_no_request() {
     }
     let asked = Instant::now();
     world.first_web().signal("TERM");
-    let mut saw_stopping = false;
-    while asked.elapsed() < Duration::from_millis(900) && !saw_stopping {
+    let mut stopping = None;
+    while asked.elapsed() < Duration::from_millis(900) && stopping.is_none() {
         let ready = world.http.get(format!("{}/readyz", world.web)).send().await;
-        saw_stopping = ready.is_ok_and(|r| r.status() == 503);
+        stopping = ready.ok().filter(|answer| answer.status() == 503);
     }
-    assert!(saw_stopping, "readiness turns false while requests are still taken");
+    let stopping = stopping.expect("readiness turns false while requests are still taken");
+    assert_eq!(stopping.headers()["connection"], "close", "the next request goes elsewhere");
     let seen = read_until(stream, "no such text: read to the end").await;
     assert!(seen.contains("event: tenant"), "{seen}");
     assert_eq!(waiting.await.expect("it ends").expect("an answer"), 202, "the request under way was finished");

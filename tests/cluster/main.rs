@@ -18,6 +18,7 @@ mod leaving;
 mod links;
 mod manifests;
 mod money;
+mod outbox;
 mod ownership;
 mod pages;
 mod plans;

@@ -118,7 +118,13 @@ impl Case {
             spec,
             status,
         };
-        Self { view, plan: Some(plan()), wanted: None, observed: Observed::default(), policy: Policy::default() }
+        Self {
+            view,
+            plan: Some(plan()),
+            wanted: None,
+            observed: Observed::default(),
+            policy: Policy { outbox: false, ..Policy::default() },
+        }
     }
 
     pub fn manual(mut self, approved: bool) -> Self {

@@ -190,7 +190,13 @@ impl Small {
             monthly_price: Money { amount: 2, currency: "usd".into() },
             ..plan.clone()
         };
-        let policy = Policy { retry_waits: vec![60], jitter_percent: 0, slow_after: i64::MAX, ..Policy::default() };
+        let policy = Policy {
+            retry_waits: vec![60],
+            jitter_percent: 0,
+            slow_after: i64::MAX,
+            outbox: false,
+            ..Policy::default()
+        };
         Self {
             mode,
             login: false,

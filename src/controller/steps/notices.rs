@@ -51,14 +51,7 @@ pub async fn send(
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),
         Notice::Erased => (Template::Erased, Values { certificate: certificate(&status), ..Values::default() }),
         Notice::FailedAlert(_) => return alert(alerts, &format!("Provisioning of tenant {who} failed: {what}")).await,
-        Notice::KeptAlert => {
-            let id = tenant.tenant_id();
-            let text = format!(
-                "Tenant {who} was deleted without the wish to erase it. Its namespace tenant_{id}, subscription and customer are kept. \
-                 Apply it again from a backup, with spec.tenantId and the annotation identity-proof, to go on"
-            );
-            return alert(alerts, &text).await;
-        }
+        Notice::KeptAlert => return kept(alerts, tenant, 1).await,
         Notice::WelcomeFailedAlert => {
             return alert(alerts, &format!("The welcome e-mail to tenant {who} was not sent. Retrying")).await;
         }
@@ -130,6 +123,25 @@ fn certificate(status: &TenantStatus) -> String {
             .into(),
     );
     lines.join("\n")
+}
+
+/// Tells ops of a customer whose object was deleted, the so many-th lately.
+pub async fn kept(alerts: &Alerts, tenant: &Tenant, count: usize) -> Result<Outcome, ProviderError> {
+    let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
+    let id = tenant.tenant_id();
+    let text = if count < 10 {
+        format!(
+            "Tenant {who} was deleted without the wish to erase it. Its namespace tenant_{id}, subscription and customer are kept. \
+             Apply it again from a backup, with spec.tenantId and the annotation identity-proof, to go on"
+        )
+    } else {
+        format!(
+            "{count} Tenants were deleted within minutes, the last one {who}, without the wish to erase them: this looks like an \
+             accident. Their namespaces, subscriptions and customers are kept, and web serves them on. Stop what deletes them, then \
+             apply them again from a backup or run `tenant-operator recover`"
+        )
+    };
+    alert(alerts, &text).await
 }
 
 async fn alert(alerts: &Alerts, text: &str) -> Result<Outcome, ProviderError> {

@@ -1,0 +1,109 @@
+//! Every change of phase reaches the event store, whatever happens to the controller or to the store.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use kube::api::Patch;
+use serde_json::{Value, json};
+use tenant_operator::api::Phase;
+use tenant_operator::api::tenant::BillingMode;
+
+use crate::support::{World, folder};
+
+/// (tenant id, number) of each line.
+fn shipped(file: &Path) -> Vec<(String, i64)> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let record = |line: &str| -> (String, i64) {
+        let record: Value = serde_json::from_str(line).expect("a whole line of JSON");
+        for field in ["event_type", "to_state", "timestamp", "triggered_by", "reason"] {
+            assert!(record[field].is_string(), "{record}");
+        }
+        (record["tenant_id"].as_str().expect("an id").to_owned(), record["seq"].as_i64().expect("a number"))
+    };
+    text.lines().map(record).collect()
+}
+
+async fn suspended(world: &World, name: &str, desired: &str) {
+    let change = Patch::Merge(json!({"spec": {"desired": desired}}));
+    world.tenants().patch(name, &Default::default(), &change).await.expect("patched");
+    let phase = if desired == "Active" { Phase::Active } else { Phase::Suspended };
+    world.wait_phase(name, phase).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_transition_is_shipped_though_the_controller_is_killed() {
+    let file = folder("outbox").with_extension("jsonl");
+    let mut world = World::without_controller("outbox").await;
+    world.controller_args(&[&format!("--transitions-file={}", file.display())]);
+    world.start_controller();
+    world.start_web(&[]);
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        world.create(name, "paid", BillingMode::Stripe).await;
+    }
+    for (round, name) in names.into_iter().enumerate() {
+        world.pay(name).await;
+        if round % 2 == 0 {
+            world.replace_controller();
+        }
+        world.wait_true(name, "WelcomeEmailSent").await;
+    }
+    for desired in ["Suspended", "Active", "Suspended"] {
+        suspended(&world, "a", desired).await;
+        world.replace_controller();
+    }
+    let mut wanted = BTreeSet::new();
+    for name in names {
+        for transition in world.status(name).await.transitions {
+            wanted.insert((transition.tenant_id, transition.seq));
+        }
+    }
+    assert!(wanted.len() >= 15, "{wanted:?}");
+    let all = async || wanted.is_subset(&shipped(&file).into_iter().collect());
+    world.until("every transition is in the file", all).await;
+    // What the status says of it is true, and a restart ships nothing of that again.
+    let status = world.wait("b", "known to be shipped", |s| s.shipped_seq.is_some()).await;
+    let lines = shipped(&file);
+    let seq = status.shipped_seq.expect("a number");
+    assert!(lines.contains(&(status.transitions[0].tenant_id.clone(), seq)));
+    // The last words of somebody who is erased.
+    world.erase("d").await;
+    let id = world.tenants().get("d").await.ok().and_then(|t| t.spec.tenant_id);
+    world.wait_gone("d").await;
+    if let Some(id) = id {
+        let last = shipped(&file).into_iter().filter(|(of, _)| *of == id).map(|(_, seq)| seq).max();
+        assert_eq!(last, Some(4), "the deletion");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_disk_is_full_nothing_leaves_and_everything_is_shipped_afterwards() {
+    let mut world = World::without_controller("outbox-full").await;
+    world.controller_args(&["--transitions-file=/dev/full"]);
+    world.start_controller();
+    world.create("acme", "paid", BillingMode::Manual).await;
+    world.create("gone", "paid", BillingMode::Manual).await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.wait_true("gone", "WelcomeEmailSent").await;
+    suspended(&world, "acme", "Suspended").await;
+    let status = world.status("acme").await;
+    assert_eq!((status.shipped_seq, status.transitions.len()), (None, 4), "served, and nothing is lost");
+    let alerts = world.sandbox_get("/_sandbox/alerts").await;
+    let told = alerts
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter(|a| a["text"].as_str().is_some_and(|t| t.contains("TRANSITIONS_FILE")));
+    assert_eq!(told.count(), 1, "once, for however many: {alerts}");
+    world.erase("gone").await;
+    world.wait("gone", "waiting for its last words", |s| s.phase == Some(Phase::Deleting)).await;
+    let id = world.tenants().get("gone").await.expect("held by its finalizer").spec.tenant_id.expect("an id");
+    let file = folder("outbox-full").with_extension("jsonl");
+    world.controller_args(&[&format!("--transitions-file={}", file.display())]);
+    world.replace_controller();
+    world.wait_gone("gone").await;
+    let ours = |of: &str| shipped(&file).into_iter().filter(|(id, _)| id == of).map(|(_, seq)| seq).collect::<Vec<_>>();
+    assert_eq!(ours(&id), [1, 2, 3, 4]);
+    let acme = status.transitions[0].tenant_id.clone();
+    world.until("acme's are shipped", async || ours(&acme) == [1, 2, 3, 4]).await;
+}
