@@ -5,6 +5,7 @@
 
 mod fleet;
 mod lab;
+mod life;
 mod speed;
 mod web;
 
@@ -30,6 +31,9 @@ async fn main() -> anyhow::Result<()> {
         if only.is_empty() || only == "speed" {
             speed::single(&client, &cluster).await?;
             speed::many(&client, &cluster).await?;
+        }
+        if only.is_empty() || only == "life" {
+            life::run(&client, &cluster).await?;
         }
         if only.is_empty() || only == "fleet" {
             fleet::run(&client, &cluster).await?;

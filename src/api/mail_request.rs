@@ -14,11 +14,13 @@ pub enum LinkKind {
     LoginLink,
     /// Sets a new password.
     PasswordReset,
+    /// Sets the first password of somebody whom an admin invited.
+    Invitation,
 }
 
 impl LinkKind {
     /// All kinds.
-    pub const ALL: [Self; 3] = [Self::VerifyEmail, Self::LoginLink, Self::PasswordReset];
+    pub const ALL: [Self; 4] = [Self::VerifyEmail, Self::LoginLink, Self::PasswordReset, Self::Invitation];
 
     /// The name in annotations, Message-IDs and templates.
     pub const fn name(self) -> &'static str {
@@ -26,6 +28,7 @@ impl LinkKind {
             Self::VerifyEmail => "verify-email",
             Self::LoginLink => "login-link",
             Self::PasswordReset => "password-reset",
+            Self::Invitation => "invitation",
         }
     }
 
@@ -35,6 +38,7 @@ impl LinkKind {
             Self::VerifyEmail => 24 * 3600,
             Self::LoginLink => 15 * 60,
             Self::PasswordReset => 60 * 60,
+            Self::Invitation => 7 * 24 * 3600,
         }
     }
 
@@ -44,6 +48,7 @@ impl LinkKind {
             Self::VerifyEmail => "/verify-email",
             Self::LoginLink => "/login/link",
             Self::PasswordReset => "/password/new",
+            Self::Invitation => "/invitation",
         }
     }
 }

@@ -69,6 +69,9 @@ pub struct PlanSpec {
     #[serde(default = "default_retention_days")]
     #[schemars(range(min = 30, max = 90))]
     pub retention_days: u32,
+    /// What becomes of a tenant whose object is deleted, where its `spec.deletionPolicy` does not say it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
     /// The names of the enabled features.
     #[serde(default = "default_features")]
     #[schemars(length(max = 64))]
@@ -198,6 +201,16 @@ pub struct SampleDocument {
     /// Metadata of the vector.
     #[serde(default)]
     pub metadata: BTreeMap<String, String>,
+}
+
+/// What becomes of a tenant whose object is deleted. The reclaim policy of a volume says the same of its data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum DeletionPolicy {
+    /// Nothing at a provider is touched, and ops are told. The annotation `tenant-operator.dev/erase` with the tenant's id
+    /// erases it all the same.
+    Retain,
+    /// Namespace, Secrets and subscription are deleted with the object.
+    Erase,
 }
 
 fn default_question() -> Text {

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::phase::{Phase, Transition};
-use super::plan::{Limits, Models, PlanSpec};
+use super::plan::{DeletionPolicy, Limits, Models, PlanSpec};
 use super::{Condition, ERASE_ANNOTATION, Text, Timestamp};
 
 /// What the API server says to whoever changes the plan while something else is going on.
@@ -87,6 +87,10 @@ pub struct TenantSpec {
     #[serde(default = "default_generation")]
     #[schemars(range(min = 1))]
     pub api_key_generation: u32,
+    /// Retain or Erase: what becomes of the tenant when its object is deleted. Default: what the Plan says, and else Retain for
+    /// whoever has paid or has data, and Erase for a signup that was never paid for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deletion_policy: Option<DeletionPolicy>,
     /// Names an export of everything that belongs to the tenant, such as a date. A new name starts a new export, which takes
     /// the place of the one before; `status.export` shows how far it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -62,6 +62,9 @@ pub struct WorkArgs {
     /// Remind a customer who has asked no question this many seconds after the start; 0 for never.
     #[arg(long, env = "NUDGE_AFTER", default_value = "86400")]
     pub nudge_after: i64,
+    /// Invite a customer who closed the account and agreed to offers back, once, after this many seconds; 0 for never.
+    #[arg(long, env = "WIN_BACK_AFTER", default_value = "604800")]
+    pub win_back_after: i64,
     /// Suspend a tenant whose payment has been late for this many seconds.
     #[arg(long, env = "PAYMENT_GRACE", default_value = "604800")]
     pub payment_grace: i64,
@@ -133,6 +136,7 @@ impl WorkArgs {
                 },
                 verification_limit: self.verification_limit,
                 nudge_after: self.nudge_after,
+                win_back_after: self.win_back_after,
                 data_processing_agreement,
                 payment_grace: self.payment_grace,
                 resync: self.resync,

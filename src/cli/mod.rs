@@ -9,10 +9,12 @@ mod erase;
 mod export;
 mod history;
 mod import;
+mod invite;
 mod leads;
 mod lifecycle;
 mod list;
 mod log_level;
+mod login;
 mod logs;
 mod manual;
 mod open;
@@ -139,6 +141,8 @@ enum Command {
     List(list::Args),
     /// List people who wrote to the sales team or joined the waitlist.
     Leads(leads::Args),
+    /// Prepare an account for a customer of the sales team, and invite them to it.
+    Invite(invite::Args),
     /// Let somebody on the waitlist sign up.
     Admit(leads::AdmitArgs),
     /// Show everything that is known of a tenant: its state, billing, conditions, transitions and Events.
@@ -302,6 +306,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lifecycle(args) => lifecycle::run(&args),
         Command::List(args) => list::run(&cli.kube, args).await,
         Command::Leads(args) => leads::run(&cli.kube, args).await,
+        Command::Invite(args) => invite::run(&cli.kube, args).await,
         Command::Admit(args) => leads::admit(&cli.kube, args).await,
         Command::Describe(args) => describe::run(&cli.kube, args).await,
         Command::Audit(args) => return audit::run(&cli.kube, args).await,

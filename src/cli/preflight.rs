@@ -138,6 +138,7 @@ impl Args {
                 frontend_url: url(&self.frontend_url),
                 docs_url: String::new(),
                 dpa_url: String::new(),
+                win_back_offer: String::new(),
                 templates: None,
             })
             .map_err(|e| e.to_string())

@@ -208,6 +208,10 @@ pub struct ProviderArgs {
     /// URL of your data-processing agreement. Where it is set, every customer who signs up gets it by e-mail.
     #[arg(long, env = "DPA_URL", default_value = "")]
     pub dpa_url: String,
+    /// What you offer customers who have left, as one sentence without its full stop. They are told by `win-back`, where they agreed
+    /// to offers.
+    #[arg(long, env = "WIN_BACK_OFFER", default_value = "")]
+    pub win_back_offer: String,
     /// Folder of e-mail templates that replace the built-in ones, such as welcome.html or verify-email.subject.
     #[arg(long, env = "MAIL_TEMPLATES", default_value = "")]
     pub mail_templates: String,
@@ -235,6 +239,7 @@ impl ProviderArgs {
                 frontend_url,
                 docs_url: self.docs_url.clone(),
                 dpa_url: self.dpa_url.clone(),
+                win_back_offer: self.win_back_offer.clone(),
                 templates: (!self.mail_templates.is_empty()).then(|| PathBuf::from(&self.mail_templates)),
             })?,
             alerts: Alerts::new(self.alert_webhook_url.clone()).into(),

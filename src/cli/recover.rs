@@ -5,17 +5,14 @@ use std::collections::{BTreeSet, HashSet};
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use futures::{StreamExt, stream};
-use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::KubeArgs;
 use super::provider_args::ProviderArgs;
+use super::{KubeArgs, login};
 use crate::api::{
-    COMPONENT_LABEL, LOGIN_COMPONENT, PROOF_ANNOTATION, Place, SENT_ANNOTATION, TENANT_LABEL, Tenant,
-    VERIFIED_ANNOTATION, login_secret, pinecone_namespace,
+    PROOF_ANNOTATION, Place, SENT_ANNOTATION, Tenant, VERIFIED_ANNOTATION, login_secret, pinecone_namespace,
 };
 use crate::operator_keys::IdentityKey;
 use crate::providers::stripe::Known;
@@ -120,7 +117,9 @@ fn unclaimed(namespaces: &HashSet<String>, known: &[Known], there: &HashSet<Stri
 async fn make(client: &Client, identity: &IdentityKey, known: &Known) -> anyhow::Result<()> {
     let tenant = tenant(identity, known)?;
     if tenant.spec.login.is_some() {
-        keep_login(client, known).await?;
+        let secrets = Api::namespaced(client.clone(), &known.namespace);
+        let made = login::make(&secrets, &known.name).await;
+        made.with_context(|| format!("the login of {}/{} was not made", known.namespace, known.name))?;
     }
     let api: Api<Tenant> = Api::namespaced(client.clone(), &known.namespace);
     match api.create(&PostParams::default(), &tenant).await {
@@ -155,23 +154,4 @@ fn tenant(identity: &IdentityKey, known: &Known) -> anyhow::Result<Tenant> {
                 "stripe": {"customerId": known.customer_id, "subscriptionId": known.subscription.id}},
         },
     }))?)
-}
-
-/// A login that lost its password is set anew by e-mail: no password fits this one.
-async fn keep_login(client: &Client, known: &Known) -> anyhow::Result<()> {
-    let api: Api<Secret> = Api::namespaced(client.clone(), &known.namespace);
-    let labels = [(TENANT_LABEL, known.name.as_str()), (COMPONENT_LABEL, LOGIN_COMPONENT)];
-    let secret = Secret {
-        metadata: ObjectMeta {
-            name: Some(login_secret(&known.name)),
-            labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
-            ..ObjectMeta::default()
-        },
-        data: Some([("password-hash".to_owned(), ByteString(b"!".to_vec()))].into()),
-        ..Secret::default()
-    };
-    match api.create(&PostParams::default(), &secret).await {
-        Err(kube::Error::Api(e)) if e.code == 409 => Ok(()),
-        made => made.map(drop).with_context(|| format!("the login of {}/{} was not made", known.namespace, known.name)),
-    }
 }

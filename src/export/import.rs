@@ -1,6 +1,6 @@
 //! Brings the documents of an export into another tenant. Everything is checked before the first vector is stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
 use futures::StreamExt;
@@ -57,12 +57,13 @@ impl Import<'_> {
         for file in &manifest.files {
             self.verify(file).await?;
         }
+        let listed: HashSet<&str> = manifest.files.iter().map(|file| file.path.as_str()).collect();
         let there = self.present().await?;
         let mut missing = Vec::new();
         let mut lines = Lines::open(self.from, DOCUMENTS).await?;
         while let Some(line) = lines.next().await? {
             let document: Document = read(DOCUMENTS, &line)?;
-            if !manifest.files.iter().any(|file| file.path == document.file) {
+            if !listed.contains(document.file.as_str()) {
                 return Err(ExportError::Damaged(format!("{} is not in the manifest", document.file)));
             }
             if !there.contains(&document.id) {

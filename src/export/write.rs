@@ -1,6 +1,6 @@
 //! Writes an export. What is written already is found again after a crash, and is not written twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -90,8 +90,8 @@ impl Export<'_> {
         };
         let bytes = encoded(&manifest)?;
         self.store.inner().put(&self.path(MANIFEST), bytes.into()).await?;
-        let mut kept: Vec<_> = manifest.files.iter().map(|file| self.path(&file.path)).collect();
-        kept.push(self.path(MANIFEST));
+        let mut kept: HashSet<_> = manifest.files.iter().map(|file| self.path(&file.path)).collect();
+        kept.insert(self.path(MANIFEST));
         self.store.delete_all(self.id(), &|path| kept.contains(path)).await?;
         Ok(manifest)
     }

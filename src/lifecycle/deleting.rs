@@ -4,6 +4,7 @@ use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, notices};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
+use crate::api::plan::DeletionPolicy;
 use crate::api::{ConditionStatus, ERASE_ANNOTATION, FORCE_DELETE_ANNOTATION, LEGAL_HOLD_ANNOTATION, Phase};
 
 pub fn decide(input: &Input) -> Decision {
@@ -70,16 +71,22 @@ pub fn decide(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
-/// Whether the object of a customer is deleted without the wish to erase the customer. Somebody who never paid, and of whom
-/// nothing was made, is no loss.
+/// Whether the object is deleted without the wish to erase the customer.
 fn by_accident(input: &Input) -> bool {
+    let status = &input.tenant.status;
+    // One that is being deleted already was meant to be; one that is kept until a day was not, before that day.
+    let meant = status.phase == Some(Phase::Deleting) && status.erases_at.is_none();
+    policy(input) == DeletionPolicy::Retain && !input.tenant.erase && !meant
+}
+
+/// What the Tenant, its Plan, or its history says. Somebody who never paid, and of whom nothing was made, is no loss.
+fn policy(input: &Input) -> DeletionPolicy {
     let (spec, status) = (&input.tenant.spec, &input.tenant.status);
     let paid =
         spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some()) || status.paid_at.is_some();
     let served = status.provisioned_at.is_some() || (!input.by_stripe() && spec.billing.approved);
-    // One that is being deleted already was meant to be; one that is kept until a day was not, before that day.
-    let meant = status.phase == Some(Phase::Deleting) && status.erases_at.is_none();
-    (paid || served) && !input.tenant.erase && !meant
+    let by_history = if paid || served { DeletionPolicy::Retain } else { DeletionPolicy::Erase };
+    spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy)).unwrap_or(by_history)
 }
 
 /// Nothing at a provider is touched, and ops are told. Whether they could be told or not, the object goes.

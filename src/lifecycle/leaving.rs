@@ -86,7 +86,7 @@ pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = stop_renewal(input) {
         return decision;
     }
-    let told = [Notice::DeletionRequested(since(input))];
+    let told: Vec<_> = [Notice::DeletionRequested(since(input))].into_iter().chain(offer(input)).collect();
     if let Some(decision) = notices::tell(input, &told) {
         return decision;
     }
@@ -95,8 +95,30 @@ pub fn decide(input: &Input) -> Decision {
     draft.recovered(BILLING_READY, "Stripe answers");
     draft.summary(Summary::Waiting, "Closed", &closed(erases_at));
     let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
-    let until = Decision::Wait(Some(erases_at.since(input.now)));
+    let until = [Some(erases_at.since(input.now)), offered_in(input)].into_iter().flatten().min();
+    let until = Decision::Wait(until);
     draft.changed().unwrap_or_else(|| notices::wait_at_most(until, again))
+}
+
+/// The one offer to come back, for whoever agreed to offers.
+fn offer(input: &Input) -> Option<Notice> {
+    (wants_offers(input) && input.now >= offered_at(input)).then_some(Notice::WinBack)
+}
+
+/// Seconds until it is made.
+fn offered_in(input: &Input) -> Option<i64> {
+    let open = wants_offers(input) && !input.tenant.noted(&Notice::WinBack);
+    Some(offered_at(input).since(input.now)).filter(|left| open && *left > 0)
+}
+
+fn wants_offers(input: &Input) -> bool {
+    let tenant = input.tenant;
+    let customer = tenant.spec.login.is_some() && tenant.status.provisioned_at.is_some();
+    input.policy.win_back_after > 0 && customer && tenant.marketing && !tenant.unsubscribed
+}
+
+fn offered_at(input: &Input) -> Timestamp {
+    since(input).plus(input.policy.win_back_after)
 }
 
 /// When it was closed.

@@ -199,6 +199,8 @@ pub enum Notice {
     AddressChanged(String),
     /// To the customer: the export that they asked for by this name is complete.
     ExportReady(String),
+    /// To the customer who has left: an offer to come back, once.
+    WinBack,
     /// To the customer: everything is erased.
     Erased,
     /// To ops: the welcome e-mail cannot be sent.
@@ -233,6 +235,7 @@ impl Notice {
             Self::DeletionRequested(since) => format!("deletion-requested.{}", since.as_second()),
             Self::AddressChanged(change) => format!("address-changed.{change}"),
             Self::ExportReady(request) => format!("export-ready.{request}"),
+            Self::WinBack => "win-back".into(),
             Self::Erased => "erased".into(),
             Self::KeptAlert => "kept-alert".into(),
             Self::WelcomeFailedAlert => "welcome-failed-alert".into(),

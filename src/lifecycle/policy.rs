@@ -29,6 +29,8 @@ pub struct Policy {
     pub verification_limit: i64,
     /// How long after Active a customer who has asked no question is reminded; 0 for never.
     pub nudge_after: i64,
+    /// How long after the closing of an account its customer is invited back, once; 0 for never.
+    pub win_back_after: i64,
     /// Whether customers get the data-processing agreement.
     pub data_processing_agreement: bool,
     /// How long a tenant is served whose payment is late.
@@ -67,6 +69,7 @@ impl Default for Policy {
             email_verification: EmailVerification::default(),
             verification_limit: 7 * 24 * 3600,
             nudge_after: 24 * 3600,
+            win_back_after: 7 * 24 * 3600,
             data_processing_agreement: false,
             payment_grace: 7 * 24 * 3600,
             resync: 600,

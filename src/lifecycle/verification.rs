@@ -47,8 +47,10 @@ pub fn send(input: &Input, decision: Decision) -> Decision {
     if !missing(input) || !matches!(decision, Decision::Wait(_)) {
         return decision;
     }
-    // One that the customer asked for is sent elsewhere, and stands for this one.
-    if input.tenant.sent.iter().any(|key| is_link(key, LinkKind::VerifyEmail)) {
+    // One that the customer asked for is sent elsewhere, and stands for this one; whoever accepts an invitation proves the
+    // address as well.
+    let stands = |key: &String| is_link(key, LinkKind::VerifyEmail) || is_link(key, LinkKind::Invitation);
+    if input.tenant.sent.iter().any(stands) {
         return decision;
     }
     let first = [Notice::Link(MailRequest { kind: LinkKind::VerifyEmail, at: input.tenant.created_at })];

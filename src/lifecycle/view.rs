@@ -8,8 +8,8 @@ use super::Notice;
 use crate::api::tenant::Erasure;
 use crate::api::{
     self, EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION,
-    LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, Tenant,
-    TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests,
+    LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION,
+    Tenant, TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests,
     reached_annotation,
 };
 
@@ -76,6 +76,8 @@ pub struct View {
     pub mail_requests: Vec<MailRequest>,
     /// Whether the customer wants no e-mails beyond those that the service needs.
     pub unsubscribed: bool,
+    /// Whether the customer agreed to e-mails about offers.
+    pub marketing: bool,
     /// Whether the customer has asked a question.
     pub asked: bool,
     /// When the customer completed the setup.
@@ -115,6 +117,7 @@ impl View {
             email_verified: verified.is_some() && verified == address,
             mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),
             unsubscribed: annotations.get(UNSUBSCRIBED_ANNOTATION).is_some_and(|v| v == "true"),
+            marketing: annotations.get(SIGNUP_ANNOTATION).is_some_and(|record| agreed(record)),
             asked: reached("sample-query") || reached("own-query"),
             completed_at: api::reached_at(tenant, "completed"),
             usage: Usage::of(tenant),
@@ -175,6 +178,11 @@ impl View {
             token.unwrap_or("first").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         token.chars().take(40).collect()
     }
+}
+
+/// Whether the record of a signup says that offers are welcome.
+fn agreed(record: &str) -> bool {
+    serde_json::from_str::<serde_json::Value>(record).is_ok_and(|record| record["marketing"] == true)
 }
 
 #[cfg(test)]

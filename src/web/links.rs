@@ -147,14 +147,16 @@ fn proof(tenant: &Tenant, link: &OpenedLink, now: Timestamp) -> Value {
         // It may be opened again.
         LinkKind::VerifyEmail => return annotations,
         LinkKind::LoginLink => vec![link.request],
-        LinkKind::PasswordReset => {
-            [LinkKind::LoginLink, LinkKind::PasswordReset].map(|kind| MailRequest { kind, at: now }).into()
+        LinkKind::PasswordReset | LinkKind::Invitation => {
+            [LinkKind::LoginLink, LinkKind::PasswordReset, LinkKind::Invitation]
+                .map(|kind| MailRequest { kind, at: now })
+                .into()
         }
     };
     let others = used(tenant).into_iter().filter(|used| spent.iter().all(|request| request.kind != used.kind));
     let all: Vec<_> = others.chain(spent.iter().copied()).map(|request| request.to_string()).collect();
     annotations[LINKS_USED_ANNOTATION] = json!(all.join(","));
-    if link.request.kind == LinkKind::PasswordReset {
+    if matches!(link.request.kind, LinkKind::PasswordReset | LinkKind::Invitation) {
         annotations[SESSIONS_ANNOTATION] = json!(now.plus(1).as_second().to_string());
     }
     annotations

@@ -81,6 +81,7 @@ fn site() -> Router<Arc<App>> {
         .route("/login/link", get(pages::links::login).post(pages::links::login_submit))
         .route("/password/forgot", get(pages::links::ask_reset).post(pages::links::send_reset))
         .route("/password/new", get(pages::password::show).post(pages::password::submit))
+        .route("/invitation", get(pages::password::invitation).post(pages::password::accept))
         // `POST /verify-email` is the API's, and sends browsers here.
         .route("/verify-email", get(pages::links::verify))
         .route("/unsubscribe", get(pages::links::unsubscribe).post(pages::links::unsubscribe_submit))

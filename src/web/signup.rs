@@ -337,6 +337,7 @@ async fn create(
         name,
         TenantSpec {
             export_request: None,
+            deletion_policy: None,
             company_name: form.company_name.trim().into(),
             admin_email: email,
             plan,

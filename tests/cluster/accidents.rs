@@ -121,6 +121,35 @@ async fn a_wrong_annotation_is_no_intent_and_an_unpaid_signup_leaves_nothing_beh
     assert_eq!(open, 0, "nobody can pay for it any more: {stripe}");
 }
 
+#[tokio::test]
+async fn the_deletion_policy_of_a_tenant_says_what_its_deletion_means() {
+    let world = World::start("policy").await;
+    for (name, policy) in [("test", "Erase"), ("kept", "Retain")] {
+        world.create(name, "paid", BillingMode::Stripe).await;
+        let change = kube::api::Patch::Merge(json!({"spec": {"deletionPolicy": policy}}));
+        world.tenants().patch(name, &Default::default(), &change).await.expect("patched");
+    }
+    world.pay("test").await;
+    world.wait_true("test", "WelcomeEmailSent").await;
+    world.tenants().delete("test", &Default::default()).await.expect("asked for");
+    world.wait_gone("test").await;
+    let pinecone = world.sandbox_get("/_sandbox/pinecone").await;
+    assert_eq!(pinecone["namespaces"].as_object().map(serde_json::Map::len), Some(0), "{pinecone}");
+    assert_eq!(world.sandbox_get("/_sandbox/state").await["subscription"][0]["status"], "canceled");
+    // Never paid, and nothing is touched all the same.
+    world.wait("kept", "waiting", |s| s.checkout.is_some()).await;
+    world.tenants().delete("kept", &Default::default()).await.expect("asked for");
+    world.wait_event("kept", "Kept").await;
+    world.wait_gone("kept").await;
+    let stripe = world.sandbox_get("/_sandbox/state").await;
+    let open = stripe["checkout.session"].as_array().into_iter().flatten().filter(|s| s["status"] == "open").count();
+    assert_eq!(open, 1, "its link can still be paid: {stripe}");
+    let wrong = kube::api::Patch::Merge(json!({"spec": {"deletionPolicy": "Delete"}}));
+    world.create("wrong", "paid", BillingMode::Stripe).await;
+    let refused = world.tenants().patch("wrong", &Default::default(), &wrong).await.expect_err("no policy");
+    assert!(refused.to_string().contains("spec.deletionPolicy") && refused.to_string().contains("Retain"), "{refused}");
+}
+
 /// Many customers, and somebody deletes their definition: past every admission check, and every object with
 /// it. Nothing is taken from anybody, and without a backup everybody comes back with the same id, key and subscription.
 /// `CUSTOMERS=1000` tries it with so many.

@@ -271,3 +271,44 @@ async fn somebody_who_never_paid_goes_at_once_and_a_contract_by_hand_too_after_i
     let refused = too_short.await.expect_err("refused");
     assert!(format!("{refused:#}").contains("retentionDays"), "{refused:#}");
 }
+
+/// One offer to come back, for whoever agreed to offers.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_left_and_agreed_to_offers_is_invited_back_once() {
+    let mut world = World::without_controller("win-back").await;
+    world.environment("WIN_BACK_OFFER", "Half the price for three months");
+    world.controller_args(&["--win-back-after=1"]);
+    world.start_controller();
+    world.start_web(&[]);
+    let mut names = Vec::new();
+    for (email, agreed) in [("ada@example.com", true), ("eve@example.com", false)] {
+        let form = json!({
+            "email": email, "password": "correct horse battery", "company_name": "Acme", "plan": "middle",
+            "accept_terms": true, "marketing_opt_in": agreed,
+        });
+        let answer = world.http.post(format!("{}/signup", world.web)).json(&form).send().await.expect("it answers");
+        let answer: Value = answer.json().await.expect("JSON");
+        let token = answer["token"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
+        let name = token.split('.').next().expect("a name").to_owned();
+        world.pay(&name).await;
+        world.wait_true(&name, "WelcomeEmailSent").await;
+        let url = format!("{}/tenant/{}/delete", world.web, answer["tenant_id"].as_str().expect("an id"));
+        let left = world.http.post(url).bearer_auth(token).json(&json!({})).send().await.expect("it answers");
+        assert_eq!(left.status(), 202);
+        names.push(name);
+    }
+    world.mail_links("ada@example.com", "Your RAG Service data is still there").await;
+    world.until("both are told of the end", async || world.mails("deletion-requested").await == 2).await;
+    let mails = world.sandbox_get("/_sandbox/mails").await;
+    let offer = |m: &&Value| m["subject"] == "Your RAG Service data is still there";
+    let offers: Vec<_> = mails.as_array().into_iter().flatten().filter(offer).collect();
+    assert_eq!(offers.len(), 1, "{mails:#}");
+    let data = offers[0]["data"].as_str().expect("text");
+    assert!(data.contains("Half the price for three months") && data.contains("List-Unsubscribe-Post"), "{data}");
+    // Back by the page that it leads to, and not asked a second time.
+    desire(&world, &names[0], Desired::Active).await.expect("patched");
+    world.wait_phase(&names[0], Phase::Active).await;
+    desire(&world, &names[0], Desired::Deleted).await.expect("patched");
+    world.until("told of the second end", async || world.mails("deletion-requested").await == 3).await;
+    assert_eq!(world.mails("win-back").await, 1);
+}

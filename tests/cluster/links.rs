@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::{LinkKind, MailRequest, Phase, Tenant, Timestamp};
 use tenant_operator::operator_keys::IdentityKey;
 
-use crate::support::World;
+use crate::support::{World, said};
 use crate::visitor::{PASSWORD, Visitor};
 
 const ADA: &str = "ada@example.com";
@@ -331,4 +331,61 @@ async fn a_customer_tries_again_where_it_failed_and_not_more_often_than_is_good(
         Some("customer-1000"),
         "not of an account that works"
     );
+}
+
+/// A customer of the sales team chooses a password, and that is all.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_becomes_an_account_once_it_is_accepted() {
+    let mut world = World::without_controller("invited").await;
+    world.controller_args(&["--email-verification=beforeProvisioning"]);
+    world.start_controller();
+    world.start_web(&[]);
+    world
+        .until("the identity key is there", async || {
+            world.secrets().get_opt("tenant-operator-identity").await.is_ok_and(|secret| secret.is_some())
+        })
+        .await;
+    let invite = |args: &[&str]| {
+        let all = ["Grace@Example.com", "--company", "Cobol Ltd", "--namespace", &world.namespace];
+        tokio::task::block_in_place(|| world.command("invite").args(all).args(args).output()).expect("it runs")
+    };
+    let wrong = invite(&["--plan", "golden"]);
+    assert!(!wrong.status.success() && said(&wrong).contains("no Plan is named golden"), "{}", said(&wrong));
+    let invited = invite(&["--plan", "enterprise", "--manual"]);
+    assert!(invited.status.success(), "{}", said(&invited));
+    let tenants = world.tenants().list(&Default::default()).await.expect("listed").items;
+    let name = tenants[0].metadata.name.clone().expect("a name");
+    let links = world.mail_links("Grace@example.com", "Your RAG Service account").await;
+    let link = links.iter().find_map(|link| link.split_once("/invitation")).expect("an invitation").1.to_owned();
+    let status = world.wait(&name, "waiting", |s| s.phase == Some(Phase::PendingPayment)).await;
+    assert!(status.namespace.is_none(), "nothing is set up before");
+    let mut grace = Visitor::new(&world);
+    let (status, page) = grace.get(&format!("/invitation{link}")).await;
+    assert!(status == 200 && page.contains("Welcome, Cobol Ltd"), "{page}");
+    // The link of an invitation sets no other password.
+    let (status, _) = grace.get(&format!("/password/new{link}")).await;
+    assert_eq!(status, 410);
+    let csrf = grace.csrf(&format!("/invitation{link}")).await;
+    let token = link.trim_start_matches("?token=");
+    let form = [("csrf", &*csrf), ("token", token), ("password", "correct horse battery")];
+    let (status, _, page) = grace.post("/invitation", &[form[0], form[1], ("password", "short")]).await;
+    assert!(status == 400 && page.contains("8 to 256"), "{page}");
+    let (status, place, page) = grace.post("/invitation", &form).await;
+    assert_eq!((status, &*place), (303, "/account"), "{page}");
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    assert_eq!(world.mails("verify-email").await, 0, "the invitation has proved the address");
+    let (status, page) = grace.get("/account").await;
+    assert!(status == 200 && page.contains("Ask a question"), "{page}");
+    // Used once, and nobody is invited twice.
+    let (status, _, _) = grace.post("/invitation", &form).await;
+    assert_eq!(status, 410);
+    let twice = invite(&[]);
+    assert!(!twice.status.success() && said(&twice).contains("already"), "{}", said(&twice));
+    // With the password, later.
+    let mut later = Visitor::new(&world);
+    let csrf = later.csrf("/login").await;
+    let (status, place, page) = later
+        .post("/login", &[("csrf", &csrf), ("email", "grace@example.com"), ("password", "correct horse battery")])
+        .await;
+    assert_eq!((status, &*place), (303, "/account"), "{page}");
 }

@@ -37,6 +37,7 @@ pub fn plan() -> PlanSpec {
         upgrades: Default::default(),
         downgrades: Default::default(),
         retention_days: 30,
+        deletion_policy: None,
         limits: Limits::default(),
         features: Vec::new(),
         models: Models::default(),
@@ -62,6 +63,7 @@ impl Case {
         };
         let spec = TenantSpec {
             export_request: None,
+            deletion_policy: None,
             company_name: "Analytical Engines".into(),
             admin_email: "ada@example.com".into(),
             plan: "starter".into(),
@@ -111,6 +113,7 @@ impl Case {
             email_verified: false,
             mail_requests: Vec::new(),
             unsubscribed: false,
+            marketing: false,
             asked: false,
             completed_at: None,
             usage: Default::default(),

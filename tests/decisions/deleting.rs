@@ -1,3 +1,4 @@
+use tenant_operator::api::plan::DeletionPolicy::{Erase, Retain};
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice};
 
@@ -40,6 +41,30 @@ fn a_deletion_that_keeps_the_data_touches_nothing() {
         let status = case.recorded();
         assert!(fails(&status, "CleanedUp", "Kept") && status.phase == Some(phase));
         assert_eq!(case.after_record(), Decision::Act(vec![Effect::RemoveFinalizer]));
+    }
+}
+
+/// The Tenant says it, else its Plan, else what is known of the customer; the confirmed wish counts with each.
+#[test]
+fn the_deletion_policy_decides_and_the_tenants_goes_before_the_plans() {
+    let kept =
+        |case: &Case| matches!(case.decide(), Decision::Act(all) if all.contains(&Effect::Notify(Notice::KeptAlert)));
+    for (tenant, plan, customer, unpaid) in [
+        (None, None, true, false),
+        (None, Some(Retain), true, true),
+        (None, Some(Erase), false, false),
+        (Some(Retain), Some(Erase), true, true),
+        (Some(Erase), Some(Retain), false, false),
+    ] {
+        for (phase, wanted) in [(Phase::Active, customer), (Phase::PendingPayment, unpaid)] {
+            let mut case = new(phase);
+            case.view.erase = false;
+            case.view.spec.deletion_policy = tenant;
+            case.plan.as_mut().expect("a plan").deletion_policy = plan;
+            assert_eq!(kept(&case), wanted, "{tenant:?} {plan:?} {phase}");
+            case.view.erase = true;
+            assert!(!kept(&case), "it is confirmed: {tenant:?} {plan:?} {phase}");
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-use tenant_operator::api::phase::EventType;
+use tenant_operator::api::phase::{EventType, Transition, TriggeredBy};
 use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState, Refund};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedSubscription};
@@ -129,6 +129,44 @@ fn until_the_last_second_it_can_be_taken_back() {
     assert_eq!(late.recorded().phase, Some(Phase::Active));
     // Afterwards there is no way back.
     assert!(matches!(back(erasing()).decide(), Decision::Act(effects) if effects.contains(&Effect::DeleteNamespace)));
+}
+
+#[test]
+fn whoever_agreed_to_offers_gets_one_and_nobody_else() {
+    let case = |since: i64, change: fn(&mut Case)| {
+        let mut case = closed(20 * DAY).signed_up();
+        case.view.marketing = true;
+        case.observed.done.insert(Effect::StopRenewal);
+        case.view.status.transitions = vec![Transition {
+            tenant_id: "t1".into(),
+            event_type: EventType::Delete,
+            from_state: Some(Phase::Active),
+            to_state: Phase::Deleting,
+            timestamp: at(since),
+            triggered_by: TriggeredBy::User,
+            reason: "".into(),
+            seq: 1,
+        }];
+        case = case.sent(&Notice::DeletionRequested(at(since)));
+        change(&mut case);
+        while let Decision::Record(status) = case.decide() {
+            case.view.status = *status;
+        }
+        case.decide()
+    };
+    let due = NOW - 7 * DAY;
+    assert_eq!(case(due, |_| {}), Decision::Act(vec![Effect::Notify(Notice::WinBack)]));
+    assert_eq!(case(due + 90, |_| {}), Decision::Wait(Some(90)), "when its time has come");
+    for not in [
+        (|c| c.view.marketing = false) as fn(&mut Case),
+        |c| c.view.unsubscribed = true,
+        |c| c.view.spec.login = None,
+        |c| c.view.status.provisioned_at = None,
+        |c| c.policy.win_back_after = 0,
+        |c| c.view.sent.extend(["win-back".into()]),
+    ] {
+        assert_eq!(case(due, not), Decision::Wait(Some(20 * DAY)));
+    }
 }
 
 #[test]

@@ -177,6 +177,7 @@ impl Small {
             upgrades: Default::default(),
             downgrades: Default::default(),
             retention_days: 30,
+            deletion_policy: None,
             limits: Limits::default(),
             features: Vec::new(),
             models: Models::default(),

@@ -149,6 +149,12 @@ annotations:
 {{- end }}
 - name: EMAIL_VERIFICATION
   value: {{ .Values.emailVerification | quote }}
+- name: WIN_BACK_AFTER
+  value: {{ mul (int64 .Values.winBack.afterDays) 86400 | quote }}
+{{- with .Values.winBack.offer }}
+- name: WIN_BACK_OFFER
+  value: {{ . | quote }}
+{{- end }}
 {{- if .Values.exports.url }}
 - name: EXPORTS_KEPT
   value: {{ mul (int64 .Values.exports.keepDays) 86400 | quote }}

@@ -49,6 +49,7 @@ pub async fn send(
         Notice::DeletionRequested(_) => (Template::DeletionRequested, account()),
         Notice::ExportReady(_) => (Template::ExportReady, account()),
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),
+        Notice::WinBack => (Template::WinBack, Values { unsubscribe: identity.unsubscribe_link(tenant), ..account() }),
         Notice::Erased => (Template::Erased, Values { certificate: certificate(&status), ..Values::default() }),
         Notice::FailedAlert(_) => return alert(alerts, &format!("Provisioning of tenant {who} failed: {what}")).await,
         Notice::KeptAlert => return kept(alerts, tenant, 1).await,
@@ -92,6 +93,7 @@ fn link(identity: &IdentityKey, tenant: &Tenant, request: MailRequest) -> (Templ
         LinkKind::VerifyEmail => Template::VerifyEmail,
         LinkKind::LoginLink => Template::LoginLink,
         LinkKind::PasswordReset => Template::PasswordReset,
+        LinkKind::Invitation => Template::Invitation,
     };
     let valid_for = words(request.kind.life());
     (template, Values { path: identity.link(tenant, request), valid_for, ..Values::default() })

@@ -34,6 +34,8 @@ pub struct MailConfig {
     pub docs_url: String,
     /// The data-processing agreement; empty where there is none.
     pub dpa_url: String,
+    /// What is offered to whoever comes back; empty where nothing is.
+    pub win_back_offer: String,
     /// A folder of texts in place of ours.
     pub templates: Option<PathBuf>,
 }
@@ -142,8 +144,8 @@ impl Mail {
     }
 
     fn product(&self, values: Values) -> Values {
-        let MailConfig { product, frontend_url, docs_url, dpa_url, .. } = self.config.clone();
-        Values { product, frontend_url, docs_url, dpa_url, ..values }
+        let MailConfig { product, frontend_url, docs_url, dpa_url, win_back_offer: offer, .. } = self.config.clone();
+        Values { product, frontend_url, docs_url, dpa_url, offer, ..values }
     }
 
     fn compose(&self, letter: &Letter) -> Result<Message, ProviderError> {

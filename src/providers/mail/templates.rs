@@ -16,6 +16,8 @@ pub enum Template {
     LoginLink,
     /// Set a new password.
     PasswordReset,
+    /// Set the first password.
+    Invitation,
     /// The account is ready.
     Welcome,
     /// Provisioning failed.
@@ -40,6 +42,8 @@ pub enum Template {
     PlanDeclined,
     /// The account is closed, and erased later.
     DeletionRequested,
+    /// An offer to come back.
+    WinBack,
     /// Everything is erased.
     Erased,
     /// To the address before.
@@ -62,10 +66,11 @@ macro_rules! files {
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.html", include_str!("templates/layout.html")), ("layout.txt", include_str!("templates/layout.txt"))];
 
-const FILES: [[(&str, &str); 3]; 18] = [
+const FILES: [[(&str, &str); 3]; 20] = [
     files!("verify-email"),
     files!("login-link"),
     files!("password-reset"),
+    files!("invitation"),
     files!("welcome"),
     files!("provisioning-failed"),
     files!("unverified"),
@@ -78,6 +83,7 @@ const FILES: [[(&str, &str); 3]; 18] = [
     files!("plan-scheduled"),
     files!("plan-declined"),
     files!("deletion-requested"),
+    files!("win-back"),
     files!("erased"),
     files!("address-changed"),
     files!("export-ready"),
@@ -85,10 +91,11 @@ const FILES: [[(&str, &str); 3]; 18] = [
 
 impl Template {
     /// All of them, in the order of a tenant's life.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::VerifyEmail,
         Self::LoginLink,
         Self::PasswordReset,
+        Self::Invitation,
         Self::Welcome,
         Self::ProvisioningFailed,
         Self::Unverified,
@@ -101,6 +108,7 @@ impl Template {
         Self::PlanScheduled,
         Self::PlanDeclined,
         Self::DeletionRequested,
+        Self::WinBack,
         Self::Erased,
         Self::AddressChanged,
         Self::ExportReady,
@@ -112,6 +120,7 @@ impl Template {
             Self::VerifyEmail => "verify-email",
             Self::LoginLink => "login-link",
             Self::PasswordReset => "password-reset",
+            Self::Invitation => "invitation",
             Self::Welcome => "welcome",
             Self::ProvisioningFailed => "provisioning-failed",
             Self::Unverified => "unverified",
@@ -124,6 +133,7 @@ impl Template {
             Self::PlanScheduled => "plan-scheduled",
             Self::PlanDeclined => "plan-declined",
             Self::DeletionRequested => "deletion-requested",
+            Self::WinBack => "win-back",
             Self::Erased => "erased",
             Self::AddressChanged => "address-changed",
             Self::ExportReady => "export-ready",
@@ -152,6 +162,8 @@ pub struct Values {
     pub new_plan: String,
     /// When it will be in force.
     pub effective: String,
+    /// What is offered to whoever comes back; empty where nothing is.
+    pub offer: String,
     /// When an export is deleted.
     pub expires: String,
     /// When the data will be erased.
@@ -265,6 +277,7 @@ pub fn sample() -> Values {
         plan: "Starter".into(),
         new_plan: "Pro".into(),
         effective: "25 December 2026".into(),
+        offer: "Come back within this month and pay half for three months".into(),
         expires: "2 December 2026".into(),
         erases: "25 December 2026".into(),
         certificate: "Pinecone: namespace with 12 vectors erased, 0 left".into(),

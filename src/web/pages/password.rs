@@ -21,14 +21,31 @@ use crate::web::problem::Problem;
 
 /// `GET /password/new`
 pub async fn show(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
-    match app.by_link(LinkKind::PasswordReset, query.token()).await {
-        Ok(_) => form(&app, &headers, StatusCode::OK, query.token(), ""),
-        Err(problem) => app.sorry(&headers, problem),
+    ask(&app, LinkKind::PasswordReset, &query, &headers).await
+}
+
+/// `GET /invitation`
+pub async fn invitation(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
+    ask(&app, LinkKind::Invitation, &query, &headers).await
+}
+
+async fn ask(app: &App, kind: LinkKind, query: &Token, headers: &HeaderMap) -> Response {
+    match app.by_link(kind, query.token()).await {
+        Ok(tenant) => form(app, kind, headers, StatusCode::OK, (query.token(), &tenant.spec.company_name), ""),
+        Err(problem) => app.sorry(headers, problem),
     }
 }
 
-fn form(app: &App, headers: &HeaderMap, status: StatusCode, token: &str, error: &str) -> Response {
-    app.show(status, "password.html", headers, context! { token, error })
+fn form(
+    app: &App,
+    kind: LinkKind,
+    headers: &HeaderMap,
+    status: StatusCode,
+    (token, company): (&str, &str),
+    error: &str,
+) -> Response {
+    let invited = kind == LinkKind::Invitation;
+    app.show(status, "password.html", headers, context! { token, company, error, invited, action => kind.page() })
 }
 
 #[derive(Deserialize)]
@@ -43,28 +60,38 @@ pub struct PasswordForm {
 
 /// `POST /password/new`: the link is used up first, so that of two who have it one sets the password.
 pub async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, Form(data): Form<PasswordForm>) -> Response {
-    if !app.is_own_form(&headers, &data.csrf) {
-        return app.stale(&headers);
+    take(&app, LinkKind::PasswordReset, &headers, &data).await
+}
+
+/// `POST /invitation`
+pub async fn accept(State(app): State<Arc<App>>, headers: HeaderMap, Form(data): Form<PasswordForm>) -> Response {
+    take(&app, LinkKind::Invitation, &headers, &data).await
+}
+
+async fn take(app: &App, kind: LinkKind, headers: &HeaderMap, data: &PasswordForm) -> Response {
+    if !app.is_own_form(headers, &data.csrf) {
+        return app.stale(headers);
     }
     if !acceptable(&data.password) {
-        return form(&app, &headers, StatusCode::BAD_REQUEST, &data.token, "Must have 8 to 256 characters.");
+        let error = "Must have 8 to 256 characters.";
+        return form(app, kind, headers, StatusCode::BAD_REQUEST, (&data.token, ""), error);
     }
-    match set(&app, &data).await {
+    match set(app, kind, data).await {
         Ok(tenant) => {
             tracing::info!(target: "audit", event = "password_changed", tenant = tenant.name_any());
             let mut response = super::go("/account");
             app.log_in(&tenant, response.headers_mut());
             response
         }
-        Err(problem) => app.sorry(&headers, problem),
+        Err(problem) => app.sorry(headers, problem),
     }
 }
 
-async fn set(app: &App, data: &PasswordForm) -> Result<Tenant, Problem> {
+async fn set(app: &App, kind: LinkKind, data: &PasswordForm) -> Result<Tenant, Problem> {
     // Before the work of a hash, and before the link is used up for nothing.
-    app.by_link(LinkKind::PasswordReset, &data.token).await?;
+    app.by_link(kind, &data.token).await?;
     let hash = app.passwords.hash(data.password.clone()).await?;
-    let tenant = app.use_link(LinkKind::PasswordReset, &data.token).await?;
+    let tenant = app.use_link(kind, &data.token).await?;
     let change = json!({
         "metadata": {"annotations": {TRIES_ANNOTATION: null}},
         "data": {HASH_FIELD: ByteString(hash.into_bytes())},

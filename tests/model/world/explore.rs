@@ -16,6 +16,7 @@ impl Model for Small {
     fn init_states(&self) -> Vec<State> {
         let spec = TenantSpec {
             export_request: None,
+            deletion_policy: None,
             company_name: "A".into(),
             admin_email: "a@b.cd".into(),
             plan: SMALLER.into(),
@@ -45,6 +46,7 @@ impl Model for Small {
             email_verified: false,
             mail_requests: Vec::new(),
             unsubscribed: false,
+            marketing: false,
             asked: false,
             completed_at: None,
             usage: Default::default(),
