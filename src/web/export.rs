@@ -167,7 +167,9 @@ impl App {
         let store = self.export_storage()?;
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
         let export = export.filter(|_| state(tenant, Timestamp::now()) == "ready").ok_or_else(over)?;
-        let Ok(place) = self.downloads.clone().try_acquire_owned() else {
+        // One a tenant: somebody who reads slowly keeps nobody else from theirs.
+        let own = self.downloading.try_take(&tenant.uid().unwrap_or_default());
+        let (Some(own), Ok(place)) = (own, self.downloads.clone().try_acquire_owned()) else {
             return Err(Problem::too_many(Duration::from_secs(30)));
         };
         let archive = Archive::open(store, tenant.tenant_id(), &export.request).await?.ok_or_else(over)?;
@@ -180,7 +182,7 @@ impl App {
         ];
         let end = Box::pin(tokio::time::sleep(DOWNLOAD_LIMIT));
         let pieces = archive.stream().take_until(end).inspect(move |piece| {
-            let _held = &place;
+            let _held = (&own, &place);
             if let Err(error) = piece {
                 tracing::error!(%error, "a download broke off");
             }

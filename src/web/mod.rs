@@ -156,8 +156,10 @@ pub struct App {
     stopping: watch::Receiver<bool>,
     openapi: OnceLock<utoipa::openapi::OpenApi>,
     exports: Option<Store>,
-    /// Who downloads an export.
+    /// Room for downloads of exports.
     downloads: Arc<Semaphore>,
+    /// Whose export is being downloaded.
+    downloading: turns::Turns,
 }
 
 impl App {
@@ -269,6 +271,7 @@ impl Web {
             alerts,
             exports,
             downloads: Arc::new(Semaphore::new(export::DOWNLOADS)),
+            downloading: turns::Turns::default(),
         };
         Ok(Self { listener, metrics, app: Arc::new(app), stopping, _tasks: tasks })
     }

@@ -15,14 +15,20 @@ pub struct Turns(Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>);
 impl Turns {
     /// Waits for the turn of this name, and holds it.
     pub async fn take(&self, name: &str) -> OwnedMutexGuard<()> {
-        let turn = {
-            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            if all.len() > KEPT {
-                all.retain(|_, turn| Arc::strong_count(turn) > 1);
-            }
-            all.entry(name.to_owned()).or_default().clone()
-        };
-        turn.lock_owned().await
+        self.turn(name).lock_owned().await
+    }
+
+    /// Holds the turn of this name, unless somebody does.
+    pub fn try_take(&self, name: &str) -> Option<OwnedMutexGuard<()>> {
+        self.turn(name).try_lock_owned().ok()
+    }
+
+    fn turn(&self, name: &str) -> Arc<tokio::sync::Mutex<()>> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if all.len() > KEPT {
+            all.retain(|_, turn| Arc::strong_count(turn) > 1);
+        }
+        all.entry(name.to_owned()).or_default().clone()
     }
 }
 

@@ -184,7 +184,9 @@ async fn a_customer_downloads_an_export_and_nobody_else_can() {
     assert!(!page.contains("Prepare an export"), "there is nothing to export yet");
     world.pay(&name).await;
     world.wait_true(&name, "WelcomeEmailSent").await;
-    upload(&world, &name, "Cats", TEXTS[0].1).await;
+    // Long enough that not all of it fits into the buffers of a connection.
+    let long: Vec<_> = (0..9000).map(|n| format!("Sentence number {n} of a long report on cats.")).collect();
+    upload(&world, &name, "Cats", &long.join(" ")).await;
     let csrf = ada.csrf("/account").await;
     let (status, place, page) = ada.post("/account/export", &[("csrf", &csrf)]).await;
     assert_eq!((status, &*place), (303, "/account#export"), "{page}");
@@ -221,6 +223,18 @@ async fn a_customer_downloads_an_export_and_nobody_else_can() {
     let checked =
         run(Command::new("sha256sum").args(["--check", "--strict", "../sums"]).current_dir(there.join("export")));
     assert!(checked.status.success(), "{}", said(&checked));
+
+    // Who reads slowly holds one place, and not a second one.
+    let slow = ada.request(reqwest::Method::GET, "/account/export").send().await.expect("it answers");
+    assert_eq!(slow.status(), 200);
+    let (status, _) = ada.get("/account/export").await;
+    assert_eq!(status, 429);
+    drop(slow);
+    world
+        .until("the place is free again", async || {
+            ada.request(reqwest::Method::GET, "/account/export").send().await.is_ok_and(|answer| answer.status() == 200)
+        })
+        .await;
 
     // A stranger, a stranger's session, and a link that was changed.
     let mut eve = Visitor::new(&world);
