@@ -249,7 +249,7 @@ async fn a_customer_downloads_an_export_and_nobody_else_can() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_gives_a_link_that_ends_and_is_for_one_tenant() {
     let (path, url) = storage("export-api");
-    let world = world("export-api", &url, &["--exports-kept=8"]).await;
+    let world = world("export-api", &url, &["--exports-kept=20"]).await;
     let sign_up = async |email: &str| -> Value {
         let form = json!({"email": email, "password": "correct horse battery", "company_name": "Acme", "plan": "middle", "accept_terms": true});
         let answer = world.http.post(format!("{}/signup", world.web)).json(&form).send().await.expect("it answers");
