@@ -166,3 +166,49 @@ fn an_erasure_and_a_deletion_take_the_files_along() {
     case.policy.exports_kept = Some(KEPT);
     assert!(case.effects().contains(&Effect::DeleteExports));
 }
+
+/// In any phase, however far an export is and whatever is seen of it, there is an end of writing.
+#[test]
+fn an_export_never_writes_for_ever() {
+    let seen = [
+        None,
+        Some(ObservedExport::Running { files: 1, bytes: 2, problem: None }),
+        Some(ObservedExport::Running { files: 1, bytes: 2, problem: Some("away".into()) }),
+        Some(ObservedExport::Done { path: "p".into(), files: 3, bytes: 4 }),
+    ];
+    let phases = [
+        Phase::PendingPayment,
+        Phase::Provisioning,
+        Phase::Active,
+        Phase::Failed,
+        Phase::Upgrading,
+        Phase::Downgrading,
+        Phase::Suspended,
+        Phase::Deleting,
+        Phase::Deleted,
+    ];
+    let states = [State::Running, State::Ready, State::Failed, State::Expired];
+    for phase in phases {
+        for seen in &seen {
+            for state in states {
+                for kept in [None, Some(KEPT)] {
+                    for (age, name) in [(1, "customer-1"), (KEPT, "customer-1"), (1, "customer-2")] {
+                        let mut case = with(state, |export| {
+                            export.request = name.into();
+                            (export.finished_at, export.expires_at) = (Some(at(NOW - age)), Some(at(NOW - age + KEPT)));
+                        });
+                        case.view.status.phase = Some(phase);
+                        case.view.status.provisioned_at = Some(at(NOW - 1000));
+                        (case.observed.export, case.policy.exports_kept) = (seen.clone(), kept);
+                        let writes = std::iter::from_fn(|| match case.decide() {
+                            Decision::Record(status) => Some(case.view.status = *status),
+                            _ => None,
+                        });
+                        let count = writes.take(20).count();
+                        assert!(count < 20, "{phase} {state:?} {seen:?} {kept:?} {age} {name}");
+                    }
+                }
+            }
+        }
+    }
+}
