@@ -242,7 +242,7 @@ fn kubernetes_seeds(lab: &Lab, old: &std::path::Path) -> Vec<Seed> {
         Seed {
             kubectl: vec![revision("0")],
             undo: vec![words("apply -f crds/")],
-            ..failed("kubernetes/crds", "is of revision 0; this version needs 3")
+            ..failed("kubernetes/crds", "is of revision 0; this version needs")
         },
         Seed {
             kubectl: vec![revision("99")],
