@@ -80,6 +80,15 @@ impl Story<'_> {
         self.providers.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
     }
 
+    /// Waits until the Service leads to web: where it had no pod for a moment, that is a moment after the pods are ready.
+    async fn served(&self) {
+        let start = Instant::now();
+        while !self.http.get(format!("{}/readyz", self.web)).send().await.is_ok_and(|a| a.status().is_success()) {
+            assert!(start.elapsed() < LIMIT, "the Service leads nowhere");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
     /// `helm test` fails with the reason and the fix while something is missing, and passes once it is there.
     async fn tested(&self) {
         let test = || self.node.try_helm(&["test", NAME, "-n", NAMESPACE, "--logs", "--timeout", "2m"]);
@@ -263,6 +272,7 @@ impl Story<'_> {
             });
         }
         self.wait_ready(4);
+        self.served().await;
         self.customer("after-kills").await;
         step("every pod was killed with -9 and came back");
     }
@@ -378,6 +388,7 @@ impl Story<'_> {
         let statuses = |tenants: &Value| -> Vec<Value> {
             tenants.as_array().into_iter().flatten().map(|t| t["status"]["transitions"].clone()).collect()
         };
+        self.served().await;
         self.customer("after-return").await;
         let after = all(self);
         let after: Vec<_> = statuses(&after);
