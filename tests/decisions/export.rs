@@ -200,11 +200,12 @@ fn an_export_never_writes_for_ever() {
                         case.view.status.phase = Some(phase);
                         case.view.status.provisioned_at = Some(at(NOW - 1000));
                         (case.observed.export, case.policy.exports_kept) = (seen.clone(), kept);
-                        let writes = std::iter::from_fn(|| match case.decide() {
-                            Decision::Record(status) => Some(case.view.status = *status),
-                            _ => None,
-                        });
-                        let count = writes.take(20).count();
+                        let mut count = 0;
+                        while let Decision::Record(written) = case.decide()
+                            && count < 20
+                        {
+                            (case.view.status, count) = (*written, count + 1);
+                        }
                         assert!(count < 20, "{phase} {state:?} {seen:?} {kept:?} {age} {name}");
                     }
                 }
