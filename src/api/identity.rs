@@ -33,6 +33,14 @@ impl std::fmt::Display for Place<'_> {
     }
 }
 
+/// How the names of Tenants begin that signed up or were invited.
+pub const SIGNED_UP: &str = "t-";
+
+/// The name of the first Tenant of an e-mail address, by its keyed hash: nobody can have two.
+pub fn signed_up(email_hash: &str) -> String {
+    format!("{SIGNED_UP}{email_hash}")
+}
+
 /// The Pinecone namespace of the tenant with this id.
 pub fn pinecone_namespace(tenant_id: &str) -> String {
     format!("tenant_{tenant_id}")

@@ -7,7 +7,7 @@ use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::{KubeArgs, in_namespace, login};
-use crate::api::{LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, Phase, Tenant, Timestamp, login_secret};
+use crate::api::{LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, Phase, Tenant, Timestamp, login_secret, signed_up};
 use crate::email;
 use crate::operator_keys::IdentityKey;
 
@@ -49,7 +49,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         bail!("no Plan is named {}. `kubectl get plans` lists the plans", args.plan);
     }
     // As a signup with this address would be named, so that there is never a second account.
-    let name = format!("t-{}", identity.email_hash(&address));
+    let name = signed_up(&identity.email_hash(&address));
     let namespace = args.namespace.as_deref();
     let (tenants, secrets): (Api<Tenant>, Api<Secret>) =
         (in_namespace(client.clone(), namespace), in_namespace(client, namespace));

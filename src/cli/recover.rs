@@ -12,15 +12,13 @@ use serde_json::json;
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
 use crate::api::{
-    PROOF_ANNOTATION, Place, SENT_ANNOTATION, Tenant, VERIFIED_ANNOTATION, login_secret, pinecone_namespace,
+    PROOF_ANNOTATION, Place, SENT_ANNOTATION, SIGNED_UP, Tenant, VERIFIED_ANNOTATION, login_secret, pinecone_namespace,
 };
 use crate::operator_keys::IdentityKey;
 use crate::providers::stripe::Known;
 
 /// Tenants that are made at the same time.
 const AT_ONCE: usize = 16;
-/// The prefix of the names of Tenants that signed up.
-const SIGNED_UP: &str = "t-";
 
 /// Makes Tenants again that are lost, as after the deletion of their definition without a backup: with the same
 /// ids, keys, customers and subscriptions, from Stripe's metadata and Pinecone's namespaces alone.

@@ -11,7 +11,7 @@ use crate::api::conditions::{
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::events::Event;
-use crate::lifecycle::{Blame, Failure, Observed, Outcome};
+use crate::lifecycle::{Blame, Failure, Observed, Outcome, shipped};
 use crate::telemetry::Span;
 
 /// Replaces the status. The resource version guards it: a decision that rests on an old object is refused.
@@ -127,7 +127,7 @@ fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenan
 /// Hands the transitions that nobody has yet to the event store. They are there before they may leave the status.
 pub async fn ship(context: &Context, tenant: &Tenant, observed: &Observed) -> Outcome {
     let status = tenant.status.clone().unwrap_or_default();
-    let shipped = status.shipped_seq.unwrap_or(0).max(observed.shipped);
+    let shipped = shipped(&status, observed);
     let new: Vec<_> = status.transitions.into_iter().filter(|t| t.seq > shipped).collect();
     let last = new.last().map_or(shipped, |t| t.seq);
     if !context.transitions.keep(&new).await {

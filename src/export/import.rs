@@ -75,39 +75,44 @@ impl Import<'_> {
 
     /// Stores a document's vectors: the head last, so that one that breaks off is brought in again.
     pub async fn document(&self, document: &Document) -> Result<(), ExportError> {
-        let mut lines = Lines::open(self.from, &document.file).await?;
         let head_id = rag::passage_id(&document.id, 0);
-        let (mut head, mut batch) = (None, Vec::with_capacity(BATCH));
-        while let Some(line) = lines.next().await? {
-            let vector: Vector = read(&document.file, &line)?;
-            let part = rag::is_passage_of(&vector.id, &document.id);
-            if !part {
+        let mut head = None;
+        let keep_head = |vector: Vector| {
+            if !rag::is_passage_of(&vector.id, &document.id) {
                 return Err(ExportError::Damaged(format!("{} holds a vector of something else", document.file)));
             }
             if vector.id == head_id {
                 head = Some(vector);
-                continue;
+                return Ok(None);
             }
-            batch.push(vector);
-            if batch.len() == BATCH {
-                self.pinecone.upsert(self.namespace, &batch).await?;
-                batch.clear();
-            }
-        }
+            Ok(Some(vector))
+        };
+        self.store(&document.file, keep_head).await?;
         let head = head.ok_or_else(|| ExportError::Damaged(format!("{} has no first passage", document.file)))?;
-        self.pinecone.upsert(self.namespace, &batch).await?;
         Ok(self.pinecone.upsert(self.namespace, &[head]).await?)
     }
 
     /// Stores the vectors that belong to no document, and answers how many there are.
     pub async fn others(&self) -> Result<u64, ExportError> {
-        let mut lines = Lines::open(self.from, OTHERS).await?;
-        let (mut count, mut batch) = (0, Vec::with_capacity(BATCH));
-        while let Some(line) = lines.next().await? {
-            let vector: Vector = read(OTHERS, &line)?;
+        let others = |vector: Vector| {
             if is_passage(&vector.id) {
                 return Err(ExportError::Damaged(format!("{OTHERS} holds a vector of a document")));
             }
+            Ok(Some(vector))
+        };
+        self.store(OTHERS, others).await
+    }
+
+    /// Stores the vectors of a file that `take` answers, and answers how many there are.
+    async fn store(
+        &self,
+        file: &str,
+        mut take: impl FnMut(Vector) -> Result<Option<Vector>, ExportError>,
+    ) -> Result<u64, ExportError> {
+        let mut lines = Lines::open(self.from, file).await?;
+        let (mut count, mut batch) = (0, Vec::with_capacity(BATCH));
+        while let Some(line) = lines.next().await? {
+            let Some(vector) = take(read(file, &line)?)? else { continue };
             batch.push(vector);
             count += 1;
             if batch.len() == BATCH {

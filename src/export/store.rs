@@ -55,8 +55,7 @@ impl Store {
 
     /// A file of an export. Ids and requests hold neither slash nor dot.
     pub fn path(&self, tenant_id: &str, request: &str, file: &str) -> Path {
-        let parts = [tenant_id, request].into_iter().chain(file.split('/'));
-        parts.fold(self.prefix.clone(), Path::join)
+        self.file(&format!("{tenant_id}/{request}/{file}"))
     }
 
     /// A file of the folder that was opened.
@@ -92,7 +91,7 @@ impl Store {
         Ok(all.await?)
     }
 
-    /// Deletes all files of a tenant but those of `keep`, when it is given.
+    /// Deletes all files of a tenant but those that `keep` holds.
     pub async fn delete_all(&self, tenant_id: &str, keep: &(dyn Fn(&Path) -> bool + Sync)) -> Result<(), ExportError> {
         let folder = self.prefix.clone().join(tenant_id);
         let mut paths = Vec::new();

@@ -32,6 +32,7 @@ pub use observed::{
     Blame, Failure, Holdings, Observed, ObservedBilling, ObservedExport, ObservedRefund, ObservedSession,
     ObservedSubscription, Outcome, Samples, SessionState,
 };
+pub use outbox::shipped;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
 pub use policy::{EmailVerification, Policy};
 pub use transitions::{Arrow, TRANSITIONS, is_known};

@@ -1,7 +1,8 @@
 //! The transitions in the status are an outbox: each is shipped before the tenant rests and before its object goes, and none
 //! leaves the status before that.
 
-use super::{Claim, Decision, Effect, Input, notices};
+use super::{Claim, Decision, Effect, Input, Observed, notices};
+use crate::api::TenantStatus;
 use crate::api::phase::Transition;
 
 /// Transitions that the status keeps, once they are shipped.
@@ -10,13 +11,17 @@ const KEPT: usize = 50;
 const MOST: usize = 1000;
 
 /// The number of the last transition that is known to be shipped.
-pub fn shipped(input: &Input) -> i64 {
-    input.tenant.status.shipped_seq.unwrap_or(0).max(input.observed.shipped)
+pub fn shipped(status: &TenantStatus, observed: &Observed) -> i64 {
+    status.shipped_seq.unwrap_or(0).max(observed.shipped)
+}
+
+fn known(input: &Input) -> i64 {
+    shipped(&input.tenant.status, input.observed)
 }
 
 /// Removes the oldest where there are too many.
 pub fn trim(input: &Input, transitions: &mut Vec<Transition>) {
-    let shipped = if input.policy.outbox { shipped(input) } else { i64::MAX };
+    let shipped = if input.policy.outbox { known(input) } else { i64::MAX };
     let surplus = transitions.len().saturating_sub(KEPT);
     let free = transitions.iter().take(surplus).take_while(|t| t.seq <= shipped).count();
     transitions.drain(..free.max(transitions.len().saturating_sub(MOST)));
@@ -25,7 +30,7 @@ pub fn trim(input: &Input, transitions: &mut Vec<Transition>) {
 /// The decision, or what has to be shipped before.
 pub fn ship(input: &Input, decision: Decision) -> Decision {
     let last = input.tenant.status.transitions.last().map_or(0, |t| t.seq);
-    if !input.policy.outbox || last <= shipped(input) || input.tenant.claim() != Claim::Rightful {
+    if !input.policy.outbox || last <= known(input) || input.tenant.claim() != Claim::Rightful {
         return decision;
     }
     let goes = matches!(&decision, Decision::Act(effects)

@@ -119,7 +119,8 @@ impl<'a> Draft<'a> {
             self.status.admin_email.get_or_insert_with(|| self.input.tenant.spec.admin_email.clone());
         }
         if self.status != self.input.tenant.status {
-            self.status.shipped_seq = Some(outbox::shipped(self.input)).filter(|seq| *seq > 0);
+            self.status.shipped_seq =
+                Some(outbox::shipped(&self.input.tenant.status, self.input.observed)).filter(|seq| *seq > 0);
         }
         (self.status != self.input.tenant.status).then(|| Decision::Record(Box::new(self.status)))
     }

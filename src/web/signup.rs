@@ -31,7 +31,7 @@ use crate::api::conditions::{PAYMENT_RECEIVED, get};
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
     COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant, TenantSpec,
-    Timestamp, login_secret,
+    Timestamp, login_secret, signed_up,
 };
 use crate::email;
 use crate::events::Event;
@@ -240,7 +240,7 @@ impl App {
     /// That name, and the Tenant that has it already.
     async fn signup_place(&self, email: &str) -> Result<(String, Option<Tenant>), Problem> {
         let hash = self.identity.email_hash(email);
-        let first = format!("t-{hash}");
+        let first = signed_up(&hash);
         let mut name = first.clone();
         for n in 2..RETURNS {
             let Some(there) = self.tenants().get_opt(&name).await? else { return Ok((name, None)) };

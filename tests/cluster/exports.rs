@@ -47,6 +47,12 @@ async fn with_documents(world: &World, name: &str, texts: &[(&str, &str)]) {
     }
 }
 
+/// As many passages as make a large export.
+fn long_report() -> String {
+    let sentences: Vec<_> = (0..9000).map(|n| format!("Sentence number {n} of a long report on cats.")).collect();
+    sentences.join(" ")
+}
+
 async fn upload(world: &World, name: &str, title: &str, text: &str) {
     let key = String::from_utf8(world.api_key(name).await).expect("text");
     let url = format!("{}/v1/documents?title={title}", world.web);
@@ -187,8 +193,7 @@ async fn a_customer_downloads_an_export_and_nobody_else_can() {
     world.tenants().patch(&name, &Default::default(), &Patch::Merge(short)).await.expect("patched");
     world.pay(&name).await;
     world.wait_true(&name, "WelcomeEmailSent").await;
-    let long: Vec<_> = (0..9000).map(|n| format!("Sentence number {n} of a long report on cats.")).collect();
-    upload(&world, &name, "Cats", &long.join(" ")).await;
+    upload(&world, &name, "Cats", &long_report()).await;
     let csrf = ada.csrf("/account").await;
     let (status, place, page) = ada.post("/account/export", &[("csrf", &csrf)]).await;
     assert_eq!((status, &*place), (303, "/account#export"), "{page}");
@@ -491,8 +496,7 @@ async fn an_s3_bucket_is_as_good_as_a_folder() {
     world.start_web(&[]);
     with_documents(&world, "acme", &TEXTS).await;
     // Larger than one request to S3 may hold here: written in parts.
-    let long: Vec<_> = (0..9000).map(|n| format!("Sentence number {n} of a long report on cats.")).collect();
-    upload(&world, "acme", "Report", &long.join(" ")).await;
+    upload(&world, "acme", "Report", &long_report()).await;
     let place = export(&world, "acme", "first");
     assert!(place.starts_with("s3://exports/tenants/") && place.ends_with("/first"), "{place}");
     with_documents(&world, "fresh", &[]).await;
