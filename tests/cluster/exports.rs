@@ -141,6 +141,15 @@ async fn an_export_holds_everything_and_the_second_is_equal_byte_for_byte() {
     let world = world("export-whole", &url, &[]).await;
     with_documents(&world, "acme", &TEXTS).await;
     ask(&world, "acme", "How long do cats sleep?").await;
+    // What the upload and the question reached is noted a moment after their answers.
+    let version = async || world.tenants().get("acme").await.expect("there").metadata.resource_version;
+    world
+        .until("nothing changes any more", async || {
+            let before = version().await;
+            tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+            version().await == before
+        })
+        .await;
     let place = export(&world, "acme", "first");
     let id = world.tenants().get("acme").await.expect("there").spec.tenant_id.expect("an id");
     assert_eq!(place, format!("{url}/{id}/first"));
