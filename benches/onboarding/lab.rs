@@ -25,6 +25,7 @@ pub fn tenant(name: &str) -> Tenant {
         name,
         TenantSpec {
             export_request: None,
+            data: None,
             deletion_policy: None,
             company_name: "Analytical Engines".into(),
             admin_email: format!("{name}@example.com"),

@@ -41,6 +41,8 @@ pub const COLLECTION_PAUSED: &str = "CollectionPaused";
 pub const RENEWAL_STOPPED: &str = "RenewalStopped";
 /// Everything of a tenant that left is erased; set once that is due.
 pub const ERASED: &str = "Erased";
+/// All documents are embedded with the model that was asked for last; set once another one was.
+pub const DATA_MIGRATED: &str = "DataMigrated";
 /// The export that was asked for last is complete.
 pub const EXPORT_READY: &str = "ExportReady";
 /// The provider resources of a deleted tenant are gone.

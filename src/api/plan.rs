@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Text;
+use super::migration::EmbeddingSize;
 
 /// Plan is what customers buy: price, limits, features, models, and the sample documents of a new tenant. A Plan that
 /// tenants use is deleted only when the last of them is gone.
@@ -166,13 +167,30 @@ pub enum Downgrades {
 pub struct Models {
     /// The embedding model. Its dimension must match the index.
     pub embedding: Text,
+    /// Another embedding model that a tenant may have instead, with `spec.settings.embedding: Large`. Its dimension must match
+    /// the index as well. Leave it out for a plan without this choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200))]
+    pub embedding_large: Option<Text>,
     /// The chat model that writes answers.
     pub chat: Text,
 }
 
+impl Models {
+    /// All embedding models.
+    pub fn embeddings(&self) -> impl Iterator<Item = &Text> {
+        std::iter::once(&self.embedding).chain(self.embedding_large.as_ref())
+    }
+
+    /// The embedding model of this size; the small one where there is no other.
+    pub fn embedding_of(&self, size: EmbeddingSize) -> &Text {
+        self.embedding_large.as_ref().filter(|_| size == EmbeddingSize::Large).unwrap_or(&self.embedding)
+    }
+}
+
 impl Default for Models {
     fn default() -> Self {
-        Self { embedding: "text-embedding-3-small".into(), chat: "gpt-4o-mini".into() }
+        Self { embedding: "text-embedding-3-small".into(), embedding_large: None, chat: "gpt-4o-mini".into() }
     }
 }
 

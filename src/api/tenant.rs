@@ -7,6 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::migration::{Data, EmbeddingSize, Migration};
 use super::phase::{Phase, Transition};
 use super::plan::{DeletionPolicy, Limits, Models, PlanSpec};
 use super::{Condition, ERASE_ANNOTATION, Text, Timestamp};
@@ -70,6 +71,10 @@ pub struct TenantSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))]
     pub tenant_id: Option<String>,
+    /// Where the tenant's data is. Set by the controller when documents are embedded with another model; without it, they are in
+    /// the first namespace, embedded with the model in `status.config`. Backups must keep it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<Data>,
     /// The login of a customer who signed up. Set by web.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login: Option<Login>,
@@ -126,6 +131,10 @@ pub struct Settings {
     /// afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunking: Option<Chunking>,
+    /// Small or Large: which of the plan's embedding models finds passages. After a change, all documents are embedded again
+    /// beside the old ones, which answer questions meanwhile; `status.migration` shows how far that is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embedding: Option<EmbeddingSize>,
 }
 
 impl Settings {
@@ -289,6 +298,9 @@ pub struct TenantStatus {
     // Few tenants have one, and ten thousand are held in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<Box<Export>>,
+    /// The move of the tenant's data to another embedding model, until the old vectors are deleted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Box<Migration>>,
     /// The number of the last transition that was shipped, as it was known at the last write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shipped_seq: Option<i64>,

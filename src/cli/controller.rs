@@ -100,6 +100,14 @@ pub struct WorkArgs {
     /// Let an export fail that is not complete after this many seconds. Until then it is retried.
     #[arg(long, default_value = "86400")]
     pub export_limit: i64,
+    /// Keep the old vectors of a tenant whose documents were embedded with another model for this many seconds. Until then, no
+    /// other such move of the tenant begins.
+    #[arg(long, env = "MIGRATION_OVERLAP", default_value = "3600", value_parser = clap::value_parser!(i64).range(1..))]
+    pub migration_overlap: i64,
+    /// Give up on embedding a tenant's documents with another model when it is not complete after this many seconds. Until
+    /// then it is retried.
+    #[arg(long, default_value = "86400")]
+    pub migration_limit: i64,
     /// File to append activation events to, one line of JSON each. Default: the log, under the target activation.
     #[arg(long, env = "EVENTS_FILE", default_value = "")]
     pub events_file: String,
@@ -147,6 +155,8 @@ impl WorkArgs {
                 hold_limit: self.hold_limit,
                 slow_after: self.slow_after,
                 outbox: true,
+                migration_overlap: self.migration_overlap,
+                migration_limit: self.migration_limit,
                 exports_kept: exports.is_some().then_some(self.exports_kept),
                 export_limit: self.export_limit,
                 welcome_hold: self.welcome_hold,

@@ -6,7 +6,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::{KubeArgs, TenantArgs};
-use crate::api::{ERASE_ANNOTATION, Tenant, pinecone_namespace};
+use crate::api::{ERASE_ANNOTATION, Tenant};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,9 +40,7 @@ fn what(tenant: &Tenant) -> String {
     let status = tenant.status.clone().unwrap_or_default();
     let lines = [
         Some(format!("{} ({}), {}", tenant.name_any(), tenant.spec.company_name, tenant.spec.admin_email)),
-        status
-            .namespace
-            .map(|_| format!("  Pinecone namespace {}, with all documents", pinecone_namespace(tenant.tenant_id()))),
+        status.namespace.map(|_| format!("  Pinecone namespace {}, with all documents", tenant.data_namespace())),
         status.api_key_secret.map(|name| format!("  Secret {name}")),
         stripe.subscription_id.map(|id| format!("  Stripe subscription {id}, cancelled at once")),
     ];

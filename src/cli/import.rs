@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::provider_args::RagArgs;
 use super::{KubeArgs, TenantArgs};
-use crate::api::{Tenant, USAGE_ANNOTATION, Usage, pinecone_namespace};
+use crate::api::{Tenant, USAGE_ANNOTATION, Usage};
 use crate::export::{Import, Plan, Store};
 
 /// Brings the documents of an export into a tenant, with their passages and vectors as they are: nothing is embedded again.
@@ -35,7 +35,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let tenant = api.get(&args.tenant.name).await?;
     let from = open(&args.from)?;
     let pinecone = args.providers.pinecone();
-    let namespace = pinecone_namespace(tenant.tenant_id());
+    let namespace = tenant.data_namespace();
     let import = Import { from: &from, pinecone: &pinecone, namespace: &namespace };
     eprintln!("Checking the export ...");
     let plan = import.plan().await?;

@@ -11,11 +11,14 @@ use serde_json::json;
 
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
+use crate::api::migration::{Data, data_namespace, data_of};
 use crate::api::{
-    PROOF_ANNOTATION, Place, SENT_ANNOTATION, SIGNED_UP, Tenant, VERIFIED_ANNOTATION, login_secret, pinecone_namespace,
+    PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, Tenant, VERIFIED_ANNOTATION, login_secret,
 };
+use crate::controller::Providers;
 use crate::operator_keys::IdentityKey;
 use crate::providers::stripe::Known;
+use crate::rag::embedding_of;
 
 /// Tenants that are made at the same time.
 const AT_ONCE: usize = 16;
@@ -64,7 +67,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         eprintln!("{} Tenants would be made. Run it with --apply to make them.", lost.len());
         return Ok(());
     }
-    let made = stream::iter(lost.iter().map(|known| make(&client, &identity, known))).buffer_unordered(AT_ONCE);
+    let models = embedding_models(&client).await?;
+    let finder = Finder { providers: &providers, namespaces: &namespaces, models: &models };
+    let made =
+        stream::iter(lost.iter().map(|known| make(&client, &identity, known, &finder))).buffer_unordered(AT_ONCE);
     let failed: Vec<_> = made.filter_map(|outcome| std::future::ready(outcome.err())).collect().await;
     for error in &failed {
         eprintln!("{error:#}");
@@ -89,7 +95,7 @@ fn report(lost: &[&Known], namespaces: &HashSet<String>) {
     table.load_preset(presets::NOTHING);
     table.set_header(["NAMESPACE", "NAME", "COMPANY", "PLAN", "SUBSCRIPTION", "DATA"]);
     table.add_rows(lost.iter().map(|known| {
-        let data = namespaces.contains(&pinecone_namespace(&known.tenant_id));
+        let data = generation(namespaces, &known.tenant_id).is_some();
         [
             known.namespace.clone(),
             known.name.clone(),
@@ -104,16 +110,51 @@ fn report(lost: &[&Known], namespaces: &HashSet<String>) {
 
 /// Namespaces of tenants that neither Stripe nor Kubernetes knows, such as of contracts by hand.
 fn unclaimed(namespaces: &HashSet<String>, known: &[Known], there: &HashSet<String>) -> BTreeSet<String> {
-    let mut left: BTreeSet<String> = namespaces.iter().filter(|name| name.starts_with("tenant_")).cloned().collect();
-    for id in known.iter().map(|k| &k.tenant_id).chain(there) {
-        left.remove(&pinecone_namespace(id));
+    let claimed: HashSet<_> =
+        known.iter().map(|k| k.tenant_id.as_str()).chain(there.iter().map(String::as_str)).collect();
+    let unclaimed = |name: &&String| data_of(name).is_some_and(|(id, _)| !claimed.contains(id));
+    namespaces.iter().filter(unclaimed).cloned().collect()
+}
+
+/// The generation of a tenant's data: of two, the older one is complete.
+fn generation(namespaces: &HashSet<String>, tenant_id: &str) -> Option<u32> {
+    namespaces.iter().filter_map(|name| data_of(name)).filter(|(id, _)| *id == tenant_id).map(|(_, g)| g).min()
+}
+
+/// The embedding models that the Plans name.
+async fn embedding_models(client: &Client) -> anyhow::Result<Vec<String>> {
+    let plans = Api::<Plan>::all(client.clone()).list(&ListParams::default()).await?;
+    let all = plans.items.iter().flat_map(|plan| plan.spec.models.embeddings()).map(ToString::to_string);
+    Ok(all.collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// Finds out where a tenant's data is.
+struct Finder<'a> {
+    providers: &'a Providers,
+    namespaces: &'a HashSet<String>,
+    models: &'a [String],
+}
+
+impl Finder<'_> {
+    /// None where it follows from the Plan: there is one model, and the namespace is the first one.
+    async fn data(&self, tenant_id: &str) -> anyhow::Result<Option<Data>> {
+        let Some(generation) = generation(self.namespaces, tenant_id) else { return Ok(None) };
+        if generation == 1 && self.models.len() < 2 {
+            return Ok(None);
+        }
+        let namespace = data_namespace(tenant_id, generation);
+        let (pinecone, openai) = (&self.providers.pinecone, &self.providers.openai);
+        let model = embedding_of(pinecone, openai, &namespace, self.models).await;
+        let model =
+            model.with_context(|| format!("what the vectors in {namespace} were embedded with is not known"))?;
+        Ok(model.map(|embedding| Data { generation, embedding: embedding.into() }))
     }
-    left
 }
 
 /// Makes one; one of that name that is there already is left as it is.
-async fn make(client: &Client, identity: &IdentityKey, known: &Known) -> anyhow::Result<()> {
-    let tenant = tenant(identity, known)?;
+async fn make(client: &Client, identity: &IdentityKey, known: &Known, finder: &Finder<'_>) -> anyhow::Result<()> {
+    let data = finder.data(&known.tenant_id).await?;
+    let tenant = tenant(identity, known, data.as_ref())?;
     if tenant.spec.login.is_some() {
         let secrets = Api::namespaced(client.clone(), &known.namespace);
         let made = login::make(&secrets, &known.name).await;
@@ -129,7 +170,7 @@ async fn make(client: &Client, identity: &IdentityKey, known: &Known) -> anyhow:
 
 /// As it was, as far as Stripe knows. What was sent to a customer who has paid is not sent again, and the address that
 /// they paid with needs no confirmation.
-fn tenant(identity: &IdentityKey, known: &Known) -> anyhow::Result<Tenant> {
+fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow::Result<Tenant> {
     let place = Place { namespace: &known.namespace, name: &known.name };
     let login = known.name.starts_with(SIGNED_UP).then(|| json!({"secretName": login_secret(&known.name)}));
     let company = if known.company.trim().is_empty() { &known.email } else { &known.company };
@@ -147,6 +188,7 @@ fn tenant(identity: &IdentityKey, known: &Known) -> anyhow::Result<Tenant> {
             "adminEmail": known.email,
             "plan": plan,
             "tenantId": known.tenant_id,
+            "data": data,
             "login": login,
             "billing": {"mode": "Stripe", "approved": false,
                 "stripe": {"customerId": known.customer_id, "subscriptionId": known.subscription.id}},

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use kube::ResourceExt;
 
 use super::context::Context;
+use super::migrations::{self, Move};
 use super::steps::samples::Samples;
-use super::steps::{StepError, billing, erasure, identity, namespace, notices, secrets};
+use super::steps::{StepError, billing, data, erasure, identity, namespace, notices, secrets};
 use super::{export_work, record};
-use crate::api::{Tenant, pinecone_namespace};
+use crate::api::Tenant;
 use crate::lifecycle::{Blame, Effect, Failure, Notice, Observed, Outcome};
 
 /// What came of an effect.
@@ -46,6 +47,7 @@ pub fn step(effect: &Effect) -> &'static str {
         | Effect::CountHoldings
         | Effect::EraseIdentity => "Identity",
         Effect::Export | Effect::DeleteExports => "Export",
+        Effect::RecordData { .. } | Effect::Migrate { .. } | Effect::DropNamespace { .. } => "Data",
         Effect::ShipTransitions => "Outbox",
         Effect::ReadBilling
         | Effect::OpenCheckout { .. }
@@ -124,6 +126,9 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         | Effect::EraseIdentity
         | Effect::Export
         | Effect::DeleteExports
+        | Effect::RecordData { .. }
+        | Effect::Migrate { .. }
+        | Effect::DropNamespace { .. }
         | Effect::ShipTransitions
         | Effect::CancelBilling
         | Effect::DeleteNamespace
@@ -146,8 +151,11 @@ async fn perform(
     let (plan, wanted) = (in_force.as_deref(), wanted.as_deref());
     let kubernetes = &context.kubernetes;
     let (stripe, pinecone) = (&context.providers.stripe, &context.providers.pinecone);
-    let place = pinecone_namespace(tenant.tenant_id());
-    let samples = Samples { openai: &context.providers.openai, pinecone, embeddings: &context.embeddings, plan };
+    let place = tenant.data_namespace();
+    let uid = || tenant.uid().unwrap_or_default();
+    let embedding = tenant.embedding().map(|embedding| &**embedding);
+    let samples =
+        Samples { openai: &context.providers.openai, pinecone, embeddings: &context.embeddings, plan, embedding };
     let gone = || Acted { gone: true, ..Acted::from(Outcome::Done) };
     Ok(match effect {
         Effect::AssignIdentity => identity::assign(kubernetes, &context.identity, tenant).await?.into(),
@@ -197,7 +205,24 @@ async fn perform(
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
         Effect::EnsureNamespace => namespace::ensure(pinecone, &place).await?.into(),
         Effect::CheckNamespace => namespace::check(pinecone, &place).await?.into(),
-        Effect::DeleteNamespace => namespace::delete(pinecone, &place).await?.into(),
+        Effect::DeleteNamespace => {
+            context.migrations.abort(&uid());
+            for name in tenant.data_namespaces() {
+                namespace::delete(pinecone, &name).await?;
+            }
+            Outcome::Done.into()
+        }
+        Effect::RecordData { generation, embedding } => {
+            data::record(kubernetes, tenant, *generation, embedding).await?.into()
+        }
+        Effect::Migrate { generation, embedding, last } => {
+            let to = Move { generation: *generation, embedding: embedding.clone(), last: *last };
+            Outcome::Migration(migrations::go_on(context, tenant, to)).into()
+        }
+        Effect::DropNamespace { generation } => {
+            context.migrations.abort(&uid());
+            data::drop(kubernetes, pinecone, tenant, *generation).await?.into()
+        }
         Effect::StoreSamples => samples.store(&place).await?.into(),
         Effect::VerifySamples => samples.verify(&place).await?.into(),
         Effect::Notify(Notice::KeptAlert) => {

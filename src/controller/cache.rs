@@ -2,7 +2,7 @@
 //! namespace, and keeps only what is wanted of an object.
 
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
@@ -60,7 +60,7 @@ impl<V> Cache<V> {
 
     /// The object of that namespace and name.
     pub fn get(&self, key: &Key) -> Option<Arc<V>> {
-        self.known.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.read().get(key).cloned()
     }
 
     /// All objects.
@@ -70,8 +70,23 @@ impl<V> Cache<V> {
 
     /// All objects of which this is true.
     pub fn all_where(&self, wanted: impl Fn(&V) -> bool) -> Vec<Arc<V>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.values().filter(|v| wanted(v)).cloned().collect()
+        self.read().values().filter(|v| wanted(v)).cloned().collect()
+    }
+
+    /// Whether there is an object of that namespace and name.
+    pub fn has(&self, key: &Key) -> bool {
+        self.read().contains_key(key)
+    }
+
+    /// Shows every object. The cache is locked meanwhile.
+    pub fn visit(&self, mut visitor: impl FnMut(&Key, &V)) {
+        for (key, value) in &*self.read() {
+            visitor(key, value);
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Known<V>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

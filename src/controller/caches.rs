@@ -10,13 +10,14 @@ use kube::core::PartialObjectMeta;
 
 use super::Key;
 use super::cache::Cache;
+use super::packed::PackedTenant;
 use crate::api::{
     COMPONENT_LABEL, LOGIN_COMPONENT, Plan, TENANT_LABEL, Tenant, Timestamp, api_key_secret, login_secret,
 };
 
 /// The caches.
 pub struct Caches {
-    pub tenants: Cache<Tenant>,
+    pub tenants: Cache<PackedTenant>,
     pub plans: Cache<Plan>,
     pub secrets: Cache<SeenSecret>,
     filled: Shared<BoxFuture<'static, bool>>,
@@ -66,7 +67,7 @@ impl LoginSecret {
 }
 
 impl Caches {
-    pub fn new(tenants: Cache<Tenant>, plans: Cache<Plan>, secrets: Cache<SeenSecret>) -> Self {
+    pub fn new(tenants: Cache<PackedTenant>, plans: Cache<Plan>, secrets: Cache<SeenSecret>) -> Self {
         let (of_tenants, of_plans, of_secrets) = (tenants.clone(), plans.clone(), secrets.clone());
         let filled = async move { of_plans.filled().await && of_secrets.filled().await && of_tenants.filled().await };
         Self { tenants, plans, secrets, filled: filled.boxed().shared() }
@@ -79,7 +80,17 @@ impl Caches {
 
     /// The Tenant of that key.
     pub fn tenant(&self, key: &Key) -> Option<Arc<Tenant>> {
-        self.tenants.get(key)
+        self.tenants.get(key)?.unpack()
+    }
+
+    /// All Tenants, unpacked one after the other.
+    pub fn each_tenant(&self) -> impl Iterator<Item = Arc<Tenant>> {
+        self.tenants.all().into_iter().filter_map(|packed| packed.unpack())
+    }
+
+    /// The Tenants whose spec names this plan, or for whom it is in force.
+    pub fn users_of(&self, plan: &str) -> impl Iterator<Item = Arc<Tenant>> {
+        self.tenants.all_where(|packed| packed.uses(plan)).into_iter().filter_map(|packed| packed.unpack())
     }
 
     /// The Plan of that name.

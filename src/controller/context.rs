@@ -15,10 +15,11 @@ use super::kubernetes::Kubernetes;
 use super::memory::{Memory, Settled};
 use super::queue::Queue;
 use super::steps::samples::Embeddings;
+use super::tasks::Tasks;
 use super::{Key, Providers, events::Events, lease::Fence};
 use crate::api::{EMAIL_LABEL, Plan, Tenant};
 use crate::events::EventLog;
-use crate::lifecycle::{Credentials, Policy, View};
+use crate::lifecycle::{Credentials, ObservedMigration, Policy, View};
 use crate::operator_keys::IdentityKey;
 use crate::providers::Priority;
 use crate::telemetry::{Metrics, ProviderLabels};
@@ -28,6 +29,9 @@ const SECRET_LAG: Duration = Duration::from_secs(10);
 
 /// So many reconciles towards Active at the same moment are an overload.
 const OVERLOADED: usize = 8;
+
+/// Moves of data that read and write at the same time. The others wait.
+const MIGRATIONS: usize = 2;
 
 /// What every reconcile shares.
 pub struct Context {
@@ -50,6 +54,7 @@ pub struct Context {
     pub transitions: EventLog,
     pub embeddings: Embeddings,
     pub exports: Exports,
+    pub migrations: Tasks<ObservedMigration>,
     provisioning: AtomicUsize,
 }
 
@@ -97,6 +102,7 @@ impl Context {
             metrics,
             embeddings: Embeddings::default(),
             exports,
+            migrations: Tasks::new(MIGRATIONS),
             provisioning: AtomicUsize::new(0),
         }
     }
@@ -170,13 +176,14 @@ impl Context {
     /// All that a decision about this tenant rests on.
     pub fn observe(&self, tenant: &Tenant) -> Settled {
         let (plan, wanted) = self.plans(tenant);
+        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
         let generation = |plan: Option<Arc<Plan>>| plan.and_then(|p| p.metadata.generation);
         Settled {
             version: version(tenant),
             plans: [generation(plan), generation(wanted)],
             secret: self.caches.api_key_secret(tenant),
             rivals: self.claims.rivals(tenant).0,
-            export: self.exports.version(tenant.metadata.uid.as_deref().unwrap_or_default()),
+            tasks: [self.exports.tasks.version(uid), self.migrations.version(uid)],
         }
     }
 }

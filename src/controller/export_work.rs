@@ -29,9 +29,11 @@ pub fn go_on(context: &Arc<Context>, tenant: &Tenant) -> ObservedExport {
     let Some(store) = context.exports.store().cloned() else {
         return nothing("There is no storage for exports any more. Set EXPORTS_URL");
     };
-    context.exports.seen(&uid, &request).unwrap_or_else(|| {
+    context.exports.tasks.seen(&uid, &request).unwrap_or_else(|| {
+        let begun = ObservedExport::Running { files: 0, bytes: 0, problem: None };
         let work = work(context.clone(), store, tenant.clone(), request.clone());
-        context.exports.begin(uid, request, work)
+        context.exports.tasks.begin(uid, request, begun.clone(), work);
+        begun
     })
 }
 
@@ -41,20 +43,20 @@ async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: Stri
     let mut wait = FIRST_WAIT;
     while context.fence.holds() {
         let outcome = {
-            let _turn = context.exports.turn().await;
+            let _turn = context.exports.tasks.turn().await;
             Priority::Resync.scope(run(&context, &store, &tenant, &request)).await
         };
         match outcome {
             Ok((files, bytes)) => {
                 tracing::info!(tenant = tenant.name_any(), files, bytes, "export complete");
-                show(&context, &tenant, &request, |_| ObservedExport::Done { path: place.clone(), files, bytes });
+                show(&context, &tenant, &request, true, |_| ObservedExport::Done { path: place.clone(), files, bytes });
                 return;
             }
             Err(ExportError::Stopped) => return,
             Err(error) => {
                 tracing::warn!(tenant = tenant.name_any(), %error, "export broke off; it goes on by itself");
                 let problem = error.to_string();
-                show(&context, &tenant, &request, |before| match before {
+                show(&context, &tenant, &request, false, |before| match before {
                     ObservedExport::Running { files, bytes, .. } => {
                         ObservedExport::Running { files: *files, bytes: *bytes, problem: Some(problem) }
                     }
@@ -82,14 +84,20 @@ async fn run(context: &Arc<Context>, store: &Store, tenant: &Tenant, request: &s
 
 /// Notes how far it is, and lets the status say so now and then.
 fn progress(context: &Context, tenant: &Tenant, request: &str, seen: ObservedExport) {
-    if context.exports.is_due(&tenant.uid().unwrap_or_default()) {
-        show(context, tenant, request, |_| seen);
+    if context.exports.tasks.is_due(&tenant.uid().unwrap_or_default()) {
+        show(context, tenant, request, false, |_| seen);
     }
 }
 
 /// Notes what there is to see, and has the tenant looked at.
-fn show(context: &Context, tenant: &Tenant, request: &str, seen: impl FnOnce(&ObservedExport) -> ObservedExport) {
-    if context.exports.note(&tenant.uid().unwrap_or_default(), request, seen) {
+fn show(
+    context: &Context,
+    tenant: &Tenant,
+    request: &str,
+    ended: bool,
+    seen: impl FnOnce(&ObservedExport) -> ObservedExport,
+) {
+    if context.exports.tasks.note(&tenant.uid().unwrap_or_default(), request, ended, seen) {
         context.queue.add(Key::of(tenant), Priority::Repair);
     }
 }

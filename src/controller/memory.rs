@@ -61,8 +61,8 @@ pub struct Settled {
     pub plans: [Option<i64>; 2],
     pub secret: Option<String>,
     pub rivals: Vec<String>,
-    /// What there is to see of an export that runs.
-    pub export: u64,
+    /// What there is to see of the tasks that run: an export, and a move of data.
+    pub tasks: [u64; 2],
 }
 
 impl Memory {

@@ -13,13 +13,16 @@ mod incidents;
 mod kubernetes;
 mod lease;
 mod memory;
+mod migrations;
 mod orphans;
+mod packed;
 mod plans;
 pub mod queue;
 mod reconcile;
 mod record;
 mod resync;
 mod steps;
+mod tasks;
 mod watch;
 
 use std::sync::Arc;

@@ -41,5 +41,5 @@ pub async fn sweep(context: Arc<Context>) {
 /// Made by a signup, old enough, and no Tenant of that name.
 fn is_orphan(context: &Context, login: &LoginSecret, age: i64) -> bool {
     let tenant = Key { namespace: login.key.namespace.clone(), name: login.tenant.clone() };
-    Timestamp::now().since(login.created_at) >= age && context.caches.tenant(&tenant).is_none()
+    Timestamp::now().since(login.created_at) >= age && !context.caches.tenants.has(&tenant)
 }

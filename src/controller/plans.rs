@@ -44,12 +44,13 @@ pub async fn protect(context: Arc<Context>, scopes: Vec<Scope>) {
 /// The tenants of a scope, by their plan.
 fn users(context: &Context, scope: &Scope) -> HashMap<String, Vec<String>> {
     let mut users: HashMap<String, Vec<String>> = HashMap::new();
-    for tenant in context.caches.tenants.all_where(|tenant| within(scope, tenant)) {
-        let (named, in_force) = (tenant.spec.plan.clone(), tenant.plan_in_force().to_owned());
-        for plan in std::collections::BTreeSet::from([named, in_force]) {
-            users.entry(plan).or_default().push(tenant.place().to_string());
+    context.caches.tenants.visit(|key, tenant| {
+        if within(scope, key) {
+            for plan in tenant.plans() {
+                users.entry(plan.to_owned()).or_default().push(key.to_string());
+            }
         }
-    }
+    });
     users
 }
 

@@ -10,10 +10,13 @@ use kube::ResourceExt;
 use super::Key;
 use super::context::Context;
 use crate::api::tenant::{BillingMode, Desired};
-use crate::api::{Phase, Tenant, Timestamp, conditions, pinecone_namespace};
+use crate::api::{Phase, Tenant, Timestamp, conditions};
 use crate::lifecycle::{ObservedSubscription, next_period_begun};
 use crate::providers::stripe::{EventCursor, StripeEvent};
 use crate::providers::{Priority, ProviderError};
+
+/// Tenants that are compared in a row.
+const IN_A_ROW: usize = 64;
 
 /// Reads back forever. Stripe and Pinecone each for themselves: when one is away, the other is compared all the same.
 pub async fn run(context: Arc<Context>) {
@@ -88,7 +91,8 @@ async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> R
     }
     hint_all(context, "subscriptions", subscriptions.len(), |tenant| {
         subscription_differs(tenant, best.get(tenant.tenant_id()).copied(), started)
-    });
+    })
+    .await;
     Ok(())
 }
 
@@ -96,17 +100,21 @@ async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> R
 async fn namespaces(context: &Context) -> Result<(), ProviderError> {
     let started = Timestamp::now();
     let namespaces = context.providers.pinecone.namespaces().await?;
-    hint_all(context, "namespaces", namespaces.len(), |tenant| namespace_differs(tenant, &namespaces, started));
+    hint_all(context, "namespaces", namespaces.len(), |tenant| namespace_differs(tenant, &namespaces, started)).await;
     Ok(())
 }
 
 /// Queues the tenants that differ.
-fn hint_all(context: &Context, kind: &str, read: usize, differs: impl Fn(&Tenant) -> Option<Priority>) {
+async fn hint_all(context: &Context, kind: &str, read: usize, differs: impl Fn(&Tenant) -> Option<Priority>) {
     let mut hints = 0;
-    for tenant in context.caches.tenants.all() {
+    for (i, tenant) in context.caches.each_tenant().enumerate() {
         if let Some(priority) = differs(&tenant) {
             hint(context, &tenant, priority);
             hints += 1;
+        }
+        // A person who waits does not wait for ten thousand tenants to be looked at.
+        if i % IN_A_ROW == 0 {
+            tokio::task::yield_now().await;
         }
     }
     tracing::info!(kind, read, hints, "everything compared");
@@ -202,15 +210,15 @@ fn namespace_differs(tenant: &Tenant, namespaces: &HashSet<String>, as_of: Times
     }
     let shown = conditions::get(&status.conditions, conditions::NAMESPACE_READY);
     let missing = shown.is_some_and(|c| c.reason == "NamespaceMissing");
-    let there = namespaces.contains(&pinecone_namespace(tenant.tenant_id()));
+    let there = namespaces.contains(&tenant.data_namespace());
     (there == missing).then_some(Priority::Repair)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::TenantStatus;
     use crate::api::tenant::PlanChangeState;
+    use crate::api::{TenantStatus, pinecone_namespace};
 
     fn tenant(phase: Option<Phase>) -> Tenant {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.cd", "tenantId": "t"});

@@ -16,6 +16,7 @@ use super::Key;
 use super::cache::Filler;
 use super::caches::SeenSecret;
 use super::context::Context;
+use super::packed::PackedTenant;
 use super::reconcile::priority;
 use crate::api::{Phase, Plan, TENANT_LABEL, Tenant};
 use crate::providers::Priority;
@@ -25,14 +26,14 @@ pub type Scope = Option<String>;
 
 /// Who fills the caches: Tenants and Secrets of each scope.
 pub struct Fillers {
-    pub tenants: Vec<Filler<Tenant>>,
+    pub tenants: Vec<Filler<PackedTenant>>,
     pub plans: Vec<Filler<Plan>>,
     pub secrets: Vec<Filler<SeenSecret>>,
 }
 
-/// Whether a Tenant is in a scope.
-pub fn within(scope: &Scope, tenant: &Tenant) -> bool {
-    scope.as_deref().is_none_or(|namespace| tenant.place().namespace == namespace)
+/// Whether an object is in a scope.
+pub fn within(scope: &Scope, key: &Key) -> bool {
+    scope.as_deref().is_none_or(|namespace| key.namespace == namespace)
 }
 
 /// The objects of a scope.
@@ -50,14 +51,14 @@ pub fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scopes: &[Scope], 
     for (scope, mut filler) in scopes.iter().zip(fillers.tenants) {
         let (events, c) = (watch(scoped::<Tenant>(client, scope), config()), context.clone());
         let scope = scope.clone();
-        tasks.spawn(follow(events.boxed(), slim_tenant, move |event| {
-            filler.apply(event, Tenant::clone);
+        tasks.spawn(follow(events.boxed(), slim, move |event| {
+            filler.apply(event, PackedTenant::of);
             on_tenant(&c, &scope, event);
         }));
     }
     for mut filler in fillers.plans {
         let (events, c) = (watch(Api::<Plan>::all(client.clone()), config()), context.clone());
-        tasks.spawn(follow(events.boxed(), slim_plan, move |event| {
+        tasks.spawn(follow(events.boxed(), slim, move |event| {
             filler.apply(event, Plan::clone);
             on_plan(&c, event);
         }));
@@ -96,17 +97,9 @@ async fn follow<K>(
     }
 }
 
-/// What is never read takes no memory, with ten thousand of them.
-fn slim_tenant(tenant: &mut Tenant) {
-    tenant.managed_fields_mut().clear();
-    if let Some(status) = &mut tenant.status {
-        status.conditions.shrink_to_fit();
-        status.transitions.shrink_to_fit();
-    }
-}
-
-fn slim_plan(plan: &mut Plan) {
-    plan.managed_fields_mut().clear();
+/// What is never read takes no memory.
+fn slim(object: &mut impl Resource) {
+    object.meta_mut().managed_fields = None;
 }
 
 fn on_tenant(context: &Context, scope: &Scope, event: &Event<Tenant>) {
@@ -125,8 +118,12 @@ fn on_tenant(context: &Context, scope: &Scope, event: &Event<Tenant>) {
         Event::Init => {}
         // Only now does the cache hold what was listed.
         Event::InitDone => {
-            for tenant in context.caches.tenants.all_where(|tenant| within(scope, tenant)) {
-                context.queue.add(Key::of(&tenant), listed(&tenant));
+            let mut keys = Vec::new();
+            context.caches.tenants.visit(|key, _| keys.extend(within(scope, key).then(|| key.clone())));
+            for key in keys {
+                if let Some(tenant) = context.caches.tenant(&key) {
+                    context.queue.add(key, listed(&tenant));
+                }
             }
         }
     }
@@ -152,7 +149,7 @@ fn look_again(context: &Context, keys: Vec<Key>) {
 fn on_plan(context: &Context, event: &Event<Plan>) {
     let (Event::Apply(plan) | Event::Delete(plan)) = event else { return };
     let name = plan.name_any();
-    for tenant in context.caches.tenants.all_where(|t| t.spec.plan == name || t.plan_in_force() == name) {
+    for tenant in context.caches.users_of(&name) {
         context.queue.add(Key::of(&tenant), priority(&tenant).max(Priority::Provisioning));
     }
 }
@@ -175,7 +172,7 @@ async fn when_back(context: Arc<Context>) {
             () = providers.openai.caller().back() => {}
             () = providers.stripe.caller().back() => {}
         }
-        for tenant in context.caches.tenants.all_where(waits_for_provider) {
+        for tenant in context.caches.each_tenant().filter(|tenant| waits_for_provider(tenant)) {
             context.queue.add(Key::of(&tenant), priority(&tenant));
         }
     }

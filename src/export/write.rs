@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::format::{DOCUMENTS, FORMAT, OTHERS, PROGRESS, Written, document_file};
 use super::{Document, ExportError, FileEntry, MANIFEST, Manifest, Store, records};
-use crate::api::{Tenant, pinecone_namespace};
+use crate::api::Tenant;
 use crate::providers::pinecone::{Pinecone, Vector};
 use crate::providers::stripe::{Payer, Stripe};
 use crate::rag::{self, is_passage, passage_id};
@@ -79,11 +79,10 @@ impl Export<'_> {
             self.note(&run).await?;
         }
         written?;
-        let models = self.source.tenant.status.as_ref().and_then(|s| s.config.as_ref()).map(|c| &c.models);
         let manifest = Manifest {
             format: FORMAT,
             tenant_id: self.id().into(),
-            embedding_model: models.map(|m| m.embedding.to_string()).unwrap_or_default(),
+            embedding_model: self.source.tenant.embedding().map(ToString::to_string).unwrap_or_default(),
             documents: run.documents,
             vectors: run.vectors,
             files: run.files,
@@ -138,7 +137,7 @@ impl Export<'_> {
 
     /// Each document's passages in a file of their own, and a list of the documents.
     async fn documents(&self, run: &mut Run) -> Result<(), ExportError> {
-        let namespace = pinecone_namespace(self.id());
+        let namespace = self.source.tenant.data_namespace();
         let mut list = File::create(self.store, self.path(DOCUMENTS));
         let mut after = None;
         loop {
@@ -187,7 +186,7 @@ impl Export<'_> {
 
     /// The vectors that belong to no document.
     async fn others(&self, run: &mut Run) -> Result<(), ExportError> {
-        let namespace = pinecone_namespace(self.id());
+        let namespace = self.source.tenant.data_namespace();
         let mut to = File::create(self.store, self.path(OTHERS));
         let mut after = None;
         loop {

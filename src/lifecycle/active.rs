@@ -1,7 +1,9 @@
 //! Keeping an Active tenant right, and its welcome.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, Notice, courtesies, dunning, notices, plan_change, provisioning};
+use super::{
+    Decision, Effect, Failure, Input, Notice, courtesies, dunning, migration, notices, plan_change, provisioning,
+};
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::plan::LimitChanges;
@@ -27,6 +29,9 @@ pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = plan_change::decide(input) {
         return decision;
     }
+    if let Some(decision) = migration::follow(input) {
+        return decision;
+    }
     let urgent = welcome(input).or_else(|| missing(input)).or_else(|| plan_change::tell(input));
     let urgent = urgent.or_else(|| courtesies::send(input));
     urgent.unwrap_or_else(|| notices::wait_at_most(observe(input), next(input)))
@@ -34,7 +39,10 @@ pub fn decide(input: &Input) -> Decision {
 
 /// Seconds until something is due by itself.
 fn next(input: &Input) -> Option<i64> {
-    [courtesies::wait(input), dunning::wait(input), plan_change::wait(input)].into_iter().flatten().min()
+    [courtesies::wait(input), dunning::wait(input), plan_change::wait(input), migration::wait(input)]
+        .into_iter()
+        .flatten()
+        .min()
 }
 
 fn repairs(input: &Input) -> Vec<Effect> {

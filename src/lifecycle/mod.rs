@@ -12,6 +12,7 @@ mod export;
 mod failed;
 mod identity;
 mod leaving;
+mod migration;
 mod notices;
 mod observed;
 mod outbox;
@@ -29,8 +30,8 @@ mod view;
 pub use advice::advice;
 pub use audit::{Finding, audit};
 pub use observed::{
-    Blame, Failure, Holdings, Observed, ObservedBilling, ObservedExport, ObservedRefund, ObservedSession,
-    ObservedSubscription, Outcome, Samples, SessionState,
+    Blame, Failure, Holdings, Observed, ObservedBilling, ObservedExport, ObservedMigration, ObservedRefund,
+    ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState,
 };
 pub use outbox::shipped;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
@@ -144,6 +145,27 @@ pub enum Effect {
     Export,
     /// Delete the files of all exports of the tenant, and end one that runs.
     DeleteExports,
+    /// Write into the spec where the tenant's data is.
+    RecordData {
+        /// The generation of its namespace.
+        generation: u32,
+        /// What it was embedded with.
+        embedding: String,
+    },
+    /// Go on with embedding the tenant's data anew, and see how far it is. It does not wait for it.
+    Migrate {
+        /// The generation of the new namespace.
+        generation: u32,
+        /// The model.
+        embedding: String,
+        /// Whether to go on until nothing changes any more.
+        last: bool,
+    },
+    /// Delete the namespace of another generation of the tenant's data, and end what writes into it.
+    DropNamespace {
+        /// The generation.
+        generation: u32,
+    },
     /// Hand the transitions that were not shipped yet to the event store.
     ShipTransitions,
     /// Take everything personal out of the object, and write down what was erased.

@@ -128,6 +128,28 @@ pub struct ObservedRefund {
     pub currency: Option<String>,
 }
 
+/// How far a move of data is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct ObservedMigration {
+    /// Vectors that were compared, and copied where they differed.
+    pub vectors: u64,
+    /// What went wrong last.
+    pub problem: Option<Problem>,
+    /// Whether it is done.
+    pub done: bool,
+    /// Whether it went on until nothing changed any more.
+    pub last: bool,
+}
+
+/// What went wrong in work that goes on by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Problem {
+    /// A sentence without its end.
+    pub message: String,
+    /// Whether trying again can help.
+    pub retryable: bool,
+}
+
 /// What each provider holds of a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Holdings {
@@ -181,6 +203,8 @@ pub enum Outcome {
     Holdings(Holdings),
     /// How far an export is.
     Export(ObservedExport),
+    /// How far a move of data is.
+    Migration(ObservedMigration),
     /// Transitions were shipped, up to this number.
     Shipped(i64),
     /// Done, and not visible yet.
@@ -226,6 +250,8 @@ pub struct Observed {
     pub holdings: Option<Holdings>,
     /// How far the export is.
     pub export: Option<ObservedExport>,
+    /// How far the move of data is.
+    pub migration: Option<ObservedMigration>,
     /// The number of the last transition that was shipped since the controller started.
     pub shipped: i64,
     /// Whether transitions could not be shipped.
@@ -292,6 +318,7 @@ impl Observed {
             (Effect::ResumeCollection | Effect::CollectAnew, Outcome::Done) => self.correct(|s| s.paused = false),
             (_, Outcome::Holdings(holdings)) => self.holdings = Some(holdings),
             (_, Outcome::Export(export)) => self.export = Some(export),
+            (_, Outcome::Migration(migration)) => self.migration = Some(migration),
             (Effect::RenewAgain, Outcome::Done) => self.correct(|s| s.ends = false),
             (effect, Outcome::Done | Outcome::Missing) => {
                 let deleted =

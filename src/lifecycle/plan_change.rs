@@ -2,12 +2,13 @@
 //! all the while, by the plan before. What goes wrong leaves it there, and a condition says why.
 
 use super::dunning::Standing;
+use super::migration::{self, Step};
 use super::status::{Draft, Summary};
-use super::{Blame, Decision, Effect, Input, Notice, ObservedSubscription, Proration, View, notices};
+use super::{Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, View, notices};
 use crate::api::conditions::{BILLING_READY, PLAN_IN_FORCE};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{Downgrades, Limits, PlanSpec, Upgrades};
-use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as State, PlanConfig, Quota};
+use crate::api::tenant::{BillingMode, Desired, PlanChange, PlanChangeState as State, PlanConfig, Quota};
 use crate::api::{ConditionStatus, Phase, Timestamp};
 
 /// What prevents a change. It is looked at again whenever something changes.
@@ -32,15 +33,6 @@ pub fn impossible(tenant: &View, current: Option<&PlanSpec>, wanted: Option<&Pla
     if by_stripe && wanted.stripe_price_id.is_none() {
         let message = format!("Plan {name} has no stripePriceId, so the tenant stays on {before}. Set it on the Plan");
         return obstacle("PlanHasNoPrice", message);
-    }
-    let embedding = tenant.status.config.as_ref().map(|config| &config.models.embedding);
-    if let Some(there) = embedding.filter(|there| **there != wanted.models.embedding) {
-        let message = format!(
-            "Plan {name} embeds with {}, and the tenant's documents are embedded with {there}, so it stays on {before}. \
-             Use the same embedding model in both Plans",
-            wanted.models.embedding
-        );
-        return obstacle("EmbeddingModelDiffers", message);
     }
     let current = current?;
     if current.region != wanted.region {
@@ -114,7 +106,9 @@ pub fn decide(input: &Input) -> Option<Decision> {
     match (state, input.wanted) {
         (Some(State::Declined), _) if answered => None,
         (Some(State::Preparing), Some(wanted)) => prepare(input, wanted),
-        (Some(State::Scheduled), Some(wanted)) => due(input).then(|| start(input, wanted)).flatten(),
+        (Some(State::Scheduled), Some(wanted)) => {
+            (due(input) && moving(input, wanted).is_none()).then(|| start(input, wanted)).flatten()
+        }
         (_, wanted) => begin(input, wanted),
     }
 }
@@ -142,8 +136,11 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
         }
         // Bought already, with a new subscription after one that ended.
         if billing.subscription.as_ref().is_some_and(|s| pays_for(s, wanted)) {
-            return start(input, wanted);
+            return moving(input, wanted).map_or_else(|| start(input, wanted), |obstacle| blocked(input, &obstacle));
         }
+    }
+    if !later && let Some(obstacle) = moving(input, wanted) {
+        return blocked(input, &obstacle);
     }
     match unfit {
         Some(obstacle) => blocked(input, &obstacle),
@@ -153,6 +150,21 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
         }
         None => start(input, wanted),
     }
+}
+
+/// The data moves to one embedding model at a time.
+fn moving(input: &Input, wanted: &PlanSpec) -> Option<Obstacle> {
+    let embedding = migration::in_plan(input, wanted);
+    let moves = input.tenant.embedding().is_some_and(|there| there != embedding);
+    let busy = moves && migration::is_busy(input, embedding);
+    busy.then(|| Obstacle {
+        reason: "DataMoving",
+        message: format!(
+            "Plan {} embeds documents with {embedding}, and another move of the tenant's data is not over yet. The change goes \
+             on by itself afterwards; `status.migration` shows how far it is",
+            input.tenant.spec.plan
+        ),
+    })
 }
 
 /// Enters the phase of the change. What happens next has a name for everybody to see.
@@ -277,6 +289,12 @@ pub fn run(input: &Input) -> Decision {
         let message = format!("Plan {:?} was deleted meanwhile", input.tenant.spec.plan);
         return back(input, "PlanNotFound", &message);
     };
+    if let Some(failure) = input.observed.failure.as_ref().filter(|failure| failure.step == "Data") {
+        return waiting(input, failure);
+    }
+    if let Some(decision) = embed(input, wanted) {
+        return decision;
+    }
     if !input.by_stripe() {
         return apply(input, wanted);
     }
@@ -285,11 +303,7 @@ pub fn run(input: &Input) -> Decision {
         if ours && failure.blame == Blame::Call && !failure.retryable {
             return back(input, "PaymentDeclined", &failure.message);
         }
-        let mut draft = Draft::new(input);
-        draft.failure(failure);
-        let message = format!("Waiting to move to {}: {}", input.tenant.spec.plan, failure.message);
-        draft.summary(Summary::Changing, &failure.reason, &message);
-        return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
+        return waiting(input, failure);
     }
     let Some(billing) = &input.observed.billing else { return Decision::Act(vec![Effect::ReadBilling]) };
     match billing.subscription.as_ref().filter(|_| Standing::of(billing) == Standing::Good) {
@@ -299,6 +313,28 @@ pub fn run(input: &Input) -> Decision {
             Decision::Act(vec![Effect::SwitchPrice { plan, proration: proration(input, wanted) }])
         }
         None => back(input, "PaymentMissing", "The subscription is not paid"),
+    }
+}
+
+fn waiting(input: &Input, failure: &Failure) -> Decision {
+    let mut draft = Draft::new(input);
+    draft.failure(failure);
+    let message = format!("Waiting to move to {}: {}", input.tenant.spec.plan, failure.message);
+    draft.summary(Summary::Changing, &failure.reason, &message);
+    draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
+}
+
+/// Documents are embedded with the model of the new plan before anything is charged. None once they are, or need not be.
+fn embed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
+    let desired = input.tenant.spec.desired;
+    match migration::copy(input, migration::in_plan(input, wanted)) {
+        Step::Done => None,
+        Step::Hopeless(why) => Some(back(input, "DataNotMigrated", &why)),
+        Step::Next(_) | Step::Working if desired != Desired::Active => {
+            Some(back(input, "Canceled", &format!("spec.desired is {desired:?}")))
+        }
+        Step::Next(decision) => Some(decision),
+        Step::Working => Some(Decision::Wait(migration::wait(input))),
     }
 }
 
@@ -315,6 +351,14 @@ fn proration(input: &Input, wanted: &PlanSpec) -> Proration {
 
 fn apply(input: &Input, wanted: &PlanSpec) -> Decision {
     let plan = input.tenant.spec.plan.as_str();
+    if let Some(decision) = migration::pin(input, wanted) {
+        return decision;
+    }
+    match migration::switch(input, migration::in_plan(input, wanted)) {
+        Step::Next(decision) => return decision,
+        Step::Working | Step::Hopeless(_) => return Decision::Wait(None),
+        Step::Done => {}
+    }
     let mut draft = note(input, State::Applied, None, "", "");
     draft.status.config = Some(PlanConfig::of(plan, wanted));
     let quota = draft.status.quota.get_or_insert(Quota {

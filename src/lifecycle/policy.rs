@@ -55,6 +55,11 @@ pub struct Policy {
     pub exports_kept: Option<i64>,
     /// An export that is not complete after this long is Failed.
     pub export_limit: i64,
+    /// How long the old vectors are kept after a tenant's data was embedded with another model. Until then, no other move
+    /// begins.
+    pub migration_overlap: i64,
+    /// A move of data that is not complete after this long is given up.
+    pub migration_limit: i64,
     /// While the controller is overloaded, a welcome e-mail waits this long at most.
     pub welcome_hold: i64,
 }
@@ -82,6 +87,8 @@ impl Default for Policy {
             outbox: true,
             exports_kept: None,
             export_limit: 24 * 3600,
+            migration_overlap: 3600,
+            migration_limit: 24 * 3600,
             welcome_hold: 20,
         }
     }

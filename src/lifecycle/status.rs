@@ -2,7 +2,7 @@
 
 use super::{Decision, Failure, Input, ObservedSubscription, is_known, outbox};
 use crate::api::conditions::{
-    self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, READY, RECONCILING, SAMPLE_DATA_READY, STALLED,
+    self, API_KEY_READY, BILLING_READY, DATA_MIGRATED, NAMESPACE_READY, READY, RECONCILING, SAMPLE_DATA_READY, STALLED,
 };
 use crate::api::phase::{EventType, Transition, TriggeredBy};
 use crate::api::{Condition, ConditionStatus, Phase, TenantStatus};
@@ -133,6 +133,7 @@ fn condition_of(step: &str) -> Option<&'static str> {
         "ApiKey" => API_KEY_READY,
         "SampleData" => SAMPLE_DATA_READY,
         "Billing" => BILLING_READY,
+        "Data" => DATA_MIGRATED,
         // Identity and notices have conditions of their own.
         _ => return None,
     })

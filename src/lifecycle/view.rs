@@ -163,7 +163,17 @@ impl View {
 
     /// The tenant's Pinecone namespace.
     pub fn pinecone_namespace(&self) -> String {
-        api::pinecone_namespace(self.tenant_id())
+        api::data_namespace(self.tenant_id(), self.data_generation())
+    }
+
+    /// The generation of the tenant's data.
+    pub fn data_generation(&self) -> u32 {
+        self.spec.data.as_ref().map_or(1, |data| data.generation)
+    }
+
+    /// The model that the tenant's data was embedded with, once that is known.
+    pub fn embedding(&self) -> Option<&str> {
+        api::migration::embedding(self.spec.data.as_ref(), self.status.config.as_ref()).map(|embedding| &**embedding)
     }
 
     /// The Secret in the Tenant's namespace that holds its API key.

@@ -21,6 +21,7 @@ use kube::Client;
 use tokio::sync::OnceCell;
 
 use crate::api::Plan;
+use crate::api::plan::Models;
 use crate::providers::ProviderError;
 use crate::providers::mail::Mail;
 use crate::providers::openai::OpenAi;
@@ -194,11 +195,17 @@ impl Target {
             .await
     }
 
-    /// Embedding models that the Plans name; the default one without Plans.
-    async fn models(&self, model: fn(&Plan) -> &str, default: &str) -> Vec<String> {
-        let mut all: Vec<String> = self.plans().await.iter().map(|plan| model(plan).to_owned()).collect();
+    /// Embedding models that the Plans name.
+    async fn embedding_models(&self) -> Vec<String> {
+        let of = |models: &Models| models.embeddings().map(ToString::to_string).collect();
+        self.models(of).await
+    }
+
+    /// Models that the Plans name; the default ones without Plans.
+    async fn models(&self, of: fn(&Models) -> Vec<String>) -> Vec<String> {
+        let mut all: Vec<String> = self.plans().await.iter().flat_map(|plan| of(&plan.spec.models)).collect();
         all.sort();
         all.dedup();
-        if all.is_empty() { vec![default.into()] } else { all }
+        if all.is_empty() { of(&Models::default()) } else { all }
     }
 }

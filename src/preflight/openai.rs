@@ -29,9 +29,9 @@ pub const CHECKS: &[Check] = &[
 
 async fn embedding(target: &Target) -> Outcome {
     let Some(openai) = &target.openai else { return Outcome::failed("OPENAI_API_KEY is not set", "Set it") };
-    let models = target.models(|plan| &plan.spec.models.embedding, "text-embedding-3-small").await;
+    let models = target.embedding_models().await;
     for model in &models {
-        if let Err(error) = openai.embed(model, &["preflight"]).await {
+        if let Err(error) = openai.embed(model, None, &["preflight"]).await {
             return refused(target, model, &error);
         }
     }
@@ -40,7 +40,7 @@ async fn embedding(target: &Target) -> Outcome {
 
 async fn chat(target: &Target) -> Outcome {
     let Some(openai) = &target.openai else { return Outcome::Skipped("OPENAI_API_KEY is not set".into()) };
-    let models = target.models(|plan| &plan.spec.models.chat, "gpt-4o-mini").await;
+    let models = target.models(|models| vec![models.chat.to_string()]).await;
     for model in &models {
         if let Err(error) = openai.chat(model, "Answer with one word.", "Ready?").await {
             return refused(target, model, &error);

@@ -93,9 +93,9 @@ async fn dimension(target: &Target) -> Outcome {
         Ok(index) => index,
         Err(error) => return Outcome::of(target, &error, KEY),
     };
-    for model in target.models(|plan| &plan.spec.models.embedding, "text-embedding-3-small").await {
+    for model in target.embedding_models().await {
         // A model that does not answer is reported by the check of OpenAI.
-        let Ok(vectors) = openai.embed(&model, &["preflight"]).await else { continue };
+        let Ok(vectors) = openai.embed(&model, Some(index.dimension), &["preflight"]).await else { continue };
         let wanted = vectors.first().map_or(0, Vec::len);
         if wanted as u64 != index.dimension {
             let reason = format!(

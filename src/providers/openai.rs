@@ -9,6 +9,9 @@ use utoipa::ToSchema;
 use super::{CallLimits, Caller, ProviderError};
 
 const PROVIDER: &str = "OpenAI";
+/// Models whose vectors can be made shorter; others refuse the field
+/// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-dimensions>).
+const ANY_DIMENSION: &str = "text-embedding-3-";
 
 /// Where the API is.
 #[derive(Clone, Debug)]
@@ -94,10 +97,18 @@ impl OpenAi {
         &self.caller
     }
 
-    /// One vector for each text, in their order.
-    pub async fn embed(&self, model: &str, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError> {
+    /// One vector for each text, in their order; of this dimension, where the model can choose it.
+    pub async fn embed(
+        &self,
+        model: &str,
+        dimension: Option<u64>,
+        texts: &[&str],
+    ) -> Result<Vec<Vec<f32>>, ProviderError> {
         let url = format!("{}/embeddings", self.config.url);
-        let body = json!({"model": model, "input": texts, "encoding_format": "float"});
+        let mut body = json!({"model": model, "input": texts, "encoding_format": "float"});
+        if let Some(dimension) = dimension.filter(|_| model.starts_with(ANY_DIMENSION)) {
+            body["dimensions"] = dimension.into();
+        }
         let mut answer: Embeddings =
             self.caller.json(|c| c.post(&url).bearer_auth(&self.config.api_key).json(&body)).await?;
         answer.data.sort_by_key(|e| e.index);

@@ -35,6 +35,8 @@ pub struct Pinecone {
     config: PineconeConfig,
     caller: Caller,
     host: OnceLock<String>,
+    /// Known with the host.
+    dimension: OnceLock<u64>,
     /// Held by the one who asks for the host.
     asking: Mutex<()>,
 }
@@ -110,7 +112,7 @@ impl Pinecone {
     /// A client; nothing is called yet.
     pub fn new(config: PineconeConfig) -> Self {
         let caller = Caller::new(PROVIDER, config.calls);
-        Self { config, caller, host: OnceLock::new(), asking: Mutex::default() }
+        Self { config, caller, host: OnceLock::new(), dimension: OnceLock::new(), asking: Mutex::default() }
     }
 
     fn request(&self, request: RequestBuilder) -> RequestBuilder {
@@ -155,7 +157,8 @@ impl Pinecone {
         if let Some(host) = self.host.get() {
             return Ok(host);
         }
-        let host = self.describe().await?.host;
+        let IndexDescription { host, dimension, .. } = self.describe().await?;
+        self.dimension.get_or_init(|| dimension);
         let host = if host.contains("://") { host } else { format!("https://{host}") };
         Ok(self.host.get_or_init(|| host))
     }
@@ -170,6 +173,11 @@ impl Pinecone {
             let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
             ProviderError { reason: "IndexMissing", message, blame: Blame::Operator, ..e }
         })
+    }
+
+    /// The length of the index's vectors, once it is known.
+    pub fn dimension(&self) -> Option<u64> {
+        self.dimension.get().copied().filter(|dimension| *dimension > 0)
     }
 
     async fn post<T: serde::de::DeserializeOwned>(

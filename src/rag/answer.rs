@@ -92,7 +92,7 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// The relevant passages, nearest first.
     async fn sources(self) -> Result<Vec<Source>, ProviderError> {
-        let vectors = self.openai.embed(&self.models.embedding, &[self.question]).await?;
+        let vectors = self.openai.embed(&self.models.embedding, self.pinecone.dimension(), &[self.question]).await?;
         let vector = Values::encode(vectors.first().map(Vec::as_slice).unwrap_or_default())?;
         let found = self.pinecone.query(self.namespace, &vector, TOP_K).await?;
         let relevant = found.into_iter().filter(|m| m.score >= RELEVANT);

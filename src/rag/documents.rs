@@ -104,7 +104,7 @@ impl Documents<'_> {
         let mut head = None;
         for (at, batch) in passages.chunks(BATCH).enumerate() {
             let first = at * BATCH;
-            let vectors = self.openai.embed(&self.models.embedding, batch).await?;
+            let vectors = self.openai.embed(&self.models.embedding, self.pinecone.dimension(), batch).await?;
             let mut stored = Vec::with_capacity(batch.len());
             for (i, (values, passage)) in vectors.iter().zip(batch).enumerate() {
                 let values = Values::encode(values)?;

@@ -9,14 +9,17 @@ use base64::Engine;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+/// Of all models but one, and the most that can be asked for of that one.
 const DIMENSION: usize = 1536;
+const LARGE: &str = "text-embedding-3-large";
+const LARGE_DIMENSION: usize = 3072;
 const STOP_WORDS: &[&str] =
     &["a", "an", "the", "is", "are", "of", "to", "in", "and", "or", "what", "how", "does", "do", "it", "s"];
 
 pub(crate) fn routes() -> Router {
     Router::new().route("/v1/embeddings", post(embeddings)).route("/v1/chat/completions", post(chat)).route(
         "/v1/models",
-        get(async || Json(json!({"object": "list", "data": [model("text-embedding-3-small"), model("gpt-4o-mini")]}))),
+        get(async || Json(json!({"object": "list", "data": [model("text-embedding-3-small"), model(LARGE), model("gpt-4o-mini")]}))),
     )
 }
 
@@ -36,12 +39,13 @@ fn words(text: &str) -> impl Iterator<Item = String> + '_ {
         .filter(|w| !STOP_WORDS.contains(&w.as_str()))
 }
 
-/// Each word adds to one dimension, chosen by its hash; the sum has unit length.
-fn embed(text: &str) -> Vec<f32> {
-    let mut vector = vec![0f32; DIMENSION];
+/// Each word adds to one dimension, chosen by its hash; the sum has unit length. Vectors of two models have nothing in common.
+fn embed(model: &str, dimension: usize, text: &str) -> Vec<f32> {
+    let mut vector = vec![0f32; dimension];
+    let salt = if model == "text-embedding-3-small" { "" } else { model };
     for word in words(text) {
-        let digest = Sha256::digest(word.as_bytes());
-        let slot = usize::from(u16::from_be_bytes([digest[0], digest[1]])) % DIMENSION;
+        let digest = Sha256::digest(format!("{salt}{word}"));
+        let slot = usize::from(u16::from_be_bytes([digest[0], digest[1]])) % dimension;
         vector[slot] += if digest[2] & 1 == 0 { 1.0 } else { -1.0 };
     }
     let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -64,12 +68,18 @@ async fn embeddings(Json(body): Json<Value>) -> Response {
     if inputs.is_empty() || inputs.len() > 2048 {
         return refuse("input must hold 1 to 2048 strings");
     }
+    let model = body["model"].as_str().unwrap_or_default();
+    let most = if model == LARGE { LARGE_DIMENSION } else { DIMENSION };
+    let asked = body["dimensions"].as_u64().map_or(Some(most), |n| usize::try_from(n).ok());
+    let Some(dimension) = asked.filter(|n| (1..=most).contains(n)) else {
+        return refuse("dimensions must be a number from 1 to the model's own");
+    };
     let base64 = body["encoding_format"] == "base64";
     let data: Vec<_> = inputs
         .iter()
         .enumerate()
         .map(|(index, text)| {
-            let vector = embed(text);
+            let vector = embed(model, dimension, text);
             let embedding = if base64 {
                 let bytes: Vec<u8> = vector.iter().flat_map(|f| f.to_le_bytes()).collect();
                 json!(base64::engine::general_purpose::STANDARD.encode(bytes))

@@ -10,10 +10,31 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, ResourceExt};
 use tokio::task::JoinSet;
 
+use crate::api::migration::MigrationState;
 use crate::api::plan::{Limits, Models};
 use crate::api::tenant::{Chunking, PlanConfig, Quota};
-use crate::api::{MILESTONES, Phase, Tenant, Timestamp, reached_at};
+use crate::api::{MILESTONES, Phase, Tenant, Text, Timestamp, data_namespace, reached_at};
 use crate::operator_keys::IdentityKey;
+
+/// A move of a tenant's data that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Moving {
+    /// The new Pinecone namespace.
+    pub to: String,
+    /// Whether it is about to take the old one's place.
+    pub switching: bool,
+}
+
+impl Moving {
+    fn of(tenant: &Tenant) -> Option<Self> {
+        let migration = tenant.status.as_ref()?.migration.as_deref()?;
+        let there = migration.generation == tenant.data_generation() || migration.state == MigrationState::Failed;
+        (!there).then(|| Self {
+            to: data_namespace(tenant.tenant_id(), migration.generation),
+            switching: migration.state == MigrationState::Switching,
+        })
+    }
+}
 
 /// A tenant, as far as its requests depend on it.
 #[derive(Clone, Debug)]
@@ -30,6 +51,12 @@ pub struct Served {
     pub phase: Option<Phase>,
     /// What it may use, once it was Active.
     pub config: Option<PlanConfig>,
+    /// The Pinecone namespace that its questions are answered from.
+    pub data: String,
+    /// The model that its data was embedded with.
+    pub embedding: Option<Text>,
+    /// The namespace that its data moves to.
+    pub moving: Option<Moving>,
     /// Its quota periods.
     pub quota: Option<Quota>,
     /// How its documents are cut.
@@ -58,6 +85,9 @@ impl Served {
             id,
             phase: status.and_then(|s| s.phase),
             config: status.and_then(|s| s.config.clone()),
+            data: tenant.data_namespace(),
+            embedding: tenant.embedding().cloned(),
+            moving: Moving::of(tenant),
             quota: status.and_then(|s| s.quota.clone()),
             chunking: tenant.spec.settings.chunking.unwrap_or_default(),
             reached: MILESTONES.into_iter().filter(|name| reached_at(tenant, name).is_some()).collect(),
@@ -78,7 +108,11 @@ impl Served {
 
     /// The models that serve it.
     pub fn models(&self) -> Models {
-        self.config.as_ref().map(|config| config.models.clone()).unwrap_or_default()
+        let mut models = self.config.as_ref().map(|config| config.models.clone()).unwrap_or_default();
+        if let Some(embedding) = &self.embedding {
+            models.embedding = embedding.clone();
+        }
+        models
     }
 
     /// What it may use.
@@ -228,6 +262,9 @@ mod tests {
             id: id.into(),
             phase: Some(Phase::Active),
             config: None,
+            data: "tenant_a".into(),
+            embedding: None,
+            moving: None,
             quota: None,
             chunking: Chunking::default(),
             reached: Vec::new(),

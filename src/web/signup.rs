@@ -336,6 +336,7 @@ async fn create(
     let mut tenant = Tenant::new(
         name,
         TenantSpec {
+            data: None,
             export_request: None,
             deletion_policy: None,
             company_name: form.company_name.trim().into(),

@@ -17,6 +17,7 @@ mod kubectl;
 mod leaving;
 mod links;
 mod manifests;
+mod migrations;
 mod money;
 mod outbox;
 mod ownership;

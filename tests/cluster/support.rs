@@ -591,6 +591,7 @@ pub fn tenant(name: &str, plan: &str, mode: BillingMode) -> Tenant {
         name,
         TenantSpec {
             export_request: None,
+            data: None,
             deletion_policy: None,
             company_name: "Analytical Engines".into(),
             admin_email: format!("{name}@example.com"),

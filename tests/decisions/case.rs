@@ -62,6 +62,7 @@ impl Case {
             checkout_attempt: None,
         };
         let spec = TenantSpec {
+            data: None,
             export_request: None,
             deletion_policy: None,
             company_name: "Analytical Engines".into(),

@@ -9,6 +9,7 @@ mod export;
 mod failed;
 mod identity;
 mod leaving;
+mod migration;
 mod outbox;
 mod pending_payment;
 mod plan_change;

@@ -3,6 +3,7 @@
 
 use std::sync::Mutex;
 
+use tenant_operator::api::migration::{Data, EmbeddingSize, MigrationState};
 use tenant_operator::api::phase::EventType;
 use tenant_operator::api::plan::Downgrades;
 use tenant_operator::api::tenant::{Desired, PlanChangeState as State};
@@ -14,6 +15,7 @@ use tenant_operator::lifecycle::{
 
 use crate::case::{Case, NOW, failure, operator_fault, outage, session, subscription};
 use crate::leaving::erasing;
+use crate::migration::{LARGE, moving, seen};
 use crate::plan_change::{noted, wishing};
 
 const PHASES: [Option<Phase>; 10] = [
@@ -167,6 +169,58 @@ fn departures() -> Vec<Vec<Change>> {
     ]
 }
 
+/// Data that moves to another embedding model, by choice or with the plan.
+fn moves() -> Vec<Vec<Change>> {
+    vec![
+        vec![|c| wish(c, 4900), |c| wish(c, 19_900)],
+        vec![|c| c.view.spec.plan = "middle".into(), |c| *c = noted(c.clone(), State::Running), |c| {
+            *c = noted(c.clone(), State::Running);
+            c.wanted.as_mut().expect("a plan").models.embedding = LARGE.into();
+        }],
+        vec![|_| {}, |c| offer(c)],
+        vec![|_| {}, |c| c.view.spec.settings.embedding = Some(EmbeddingSize::Large)],
+        vec![|_| {}, |c| c.view.spec.data = Some(data(1, "text-embedding-3-small")), |c| {
+            c.view.spec.data = Some(data(2, LARGE));
+        }],
+        vec![
+            |_| {},
+            |c| *c = moving(c.clone(), 2, MigrationState::Copying),
+            |c| *c = moving(c.clone(), 2, MigrationState::Copied),
+            |c| *c = moving(c.clone(), 2, MigrationState::Switching),
+            |c| *c = moving(c.clone(), 2, MigrationState::Switched),
+            |c| *c = moving(c.clone(), 2, MigrationState::Failed),
+            |c| *c = moving(c.clone(), 3, MigrationState::Copying),
+        ],
+        vec![
+            |_| {},
+            |c| *c = seen(c.clone(), false, false, None),
+            |c| *c = seen(c.clone(), false, false, Some(("no such model", false))),
+            |c| *c = seen(c.clone(), false, true, None),
+            |c| *c = seen(c.clone(), true, false, Some(("away", true))),
+            |c| *c = seen(c.clone(), true, true, None),
+        ],
+        vec![|_| {}, |c| {
+            c.observed.done.extend([1, 2, 3].map(|generation| Effect::DropNamespace { generation }));
+        }],
+        vec![|_| {}, |c| (c.policy.migration_overlap, c.policy.migration_limit) = (50, 50)],
+        vec![|_| {}, |c| billed(c, "price_4900"), |c| billed(c, "price_19900")],
+        vec![|_| {}, |c| c.observed.failure = Some(failure("Data", true))],
+        vec![|_| {}, |c| c.view.retry_token = Some("again".into())],
+    ]
+}
+
+fn offer(case: &mut Case) {
+    for models in
+        case.plan.iter_mut().map(|p| &mut p.models).chain(case.view.status.config.iter_mut().map(|c| &mut c.models))
+    {
+        models.embedding_large = Some(LARGE.into());
+    }
+}
+
+fn data(generation: u32, embedding: &str) -> Data {
+    Data { generation, embedding: embedding.into() }
+}
+
 /// Gives the case a plan and the wish for another one.
 fn wish(case: &mut Case, amount: i64) {
     let other = wishing(Phase::Active, amount);
@@ -210,6 +264,7 @@ fn already_done(case: &Case, effect: &Effect) -> bool {
         Effect::CountHoldings => case.observed.holdings.is_some(),
         Effect::Notify(notice) => case.observed.sent.contains(notice) || case.view.noted(notice),
         Effect::AssignIdentity => case.view.identified(),
+        Effect::Migrate { last, .. } => case.observed.migration.as_ref().is_some_and(|m| m.last == *last),
         other => case.observed.done.contains(other),
     }
 }
@@ -249,6 +304,7 @@ fn there_is_always_one_answer_and_it_moves_on() {
     let mut seen = sweep(&PHASES, &aspects());
     seen.extend(sweep(&SERVED, &plan_changes()));
     seen.extend(sweep(&PHASES, &departures()));
+    seen.extend(sweep(&SERVED, &moves()));
     for arrow in TRANSITIONS {
         let way = (arrow.from, arrow.to, arrow.event);
         // Only after a week; tests/decisions/verification.rs goes there.
@@ -285,6 +341,8 @@ fn check(case: &Case, phase: Option<Phase>, number: usize, seen: &mut Vec<Way>) 
                 let allowed = [Effect::RemoveFinalizer];
                 assert!(case.view.deleting && effects == allowed, "{phase:?} {number}: touches another's: {effects:?}");
             }
+            let in_use = Effect::DropNamespace { generation: case.view.data_generation() };
+            assert!(!effects.contains(&in_use), "{phase:?} {number}: deletes the data in use");
             let repeated = effects.iter().find(|e| already_done(case, e));
             assert_eq!(repeated, None, "{phase:?} {number}: done already");
         }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{StepError, billing, secrets};
 use crate::api::tenant::BillingMode;
-use crate::api::{EMAIL_LABEL, ERASED_ANNOTATION, PROOF_ANNOTATION, Tenant, pinecone_namespace};
+use crate::api::{EMAIL_LABEL, ERASED_ANNOTATION, PROOF_ANNOTATION, Tenant};
 use crate::controller::exports::Exports;
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Holdings, Outcome};
@@ -25,15 +25,19 @@ pub async fn count(
     (stripe, pinecone, exports): (&Stripe, &Pinecone, &Exports),
     tenant: &Tenant,
 ) -> Result<Outcome, StepError> {
-    let place = pinecone_namespace(tenant.tenant_id());
-    let vectors = pinecone.count_vectors(&place).await?;
+    let (mut namespaces, mut vectors) = (0, 0);
+    for name in tenant.data_namespaces() {
+        if let Some(count) = pinecone.count_vectors(&name).await? {
+            (namespaces, vectors) = (namespaces + 1, vectors + count);
+        }
+    }
     let (subscriptions, customers) = match tenant.spec.billing.mode {
         BillingMode::Stripe => stripe.count(&billing::payer(tenant)).await?,
         BillingMode::Manual => (0, 0),
     };
     Ok(Outcome::Holdings(Holdings {
-        namespaces: vectors.is_some().into(),
-        vectors: vectors.unwrap_or(0),
+        namespaces,
+        vectors,
         secrets: secrets::count(kubernetes, signer, tenant).await?,
         subscriptions,
         customers,

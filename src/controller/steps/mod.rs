@@ -1,6 +1,7 @@
 //! One file for each thing that a tenant owns.
 
 pub mod billing;
+pub mod data;
 pub mod erasure;
 mod error;
 pub mod identity;

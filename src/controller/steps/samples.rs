@@ -24,7 +24,7 @@ type ModelAndText = (String, String);
 impl Embeddings {
     async fn of(
         &self,
-        openai: &OpenAi,
+        (openai, dimension): (&OpenAi, Option<u64>),
         model: &str,
         documents: &[SampleDocument],
     ) -> Result<Vec<Values>, ProviderError> {
@@ -33,7 +33,7 @@ impl Embeddings {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             documents.iter().map(|d| d.text.as_str()).filter(|t| !kept.contains_key(&key(t))).collect()
         };
-        let fresh = if missing.is_empty() { Vec::new() } else { openai.embed(model, &missing).await? };
+        let fresh = if missing.is_empty() { Vec::new() } else { openai.embed(model, dimension, &missing).await? };
         let fresh = fresh.iter().map(|v| Values::encode(v)).collect::<Result<Vec<_>, _>>()?;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() + fresh.len() > KEPT {
@@ -54,13 +54,16 @@ pub struct Samples<'a> {
     pub pinecone: &'a Pinecone,
     pub embeddings: &'a Embeddings,
     pub plan: Option<&'a Plan>,
+    /// What the tenant's data is embedded with, where that is known.
+    pub embedding: Option<&'a str>,
 }
 
 impl Samples<'_> {
     async fn vectors(&self) -> Result<Vec<(SampleDocument, Values)>, ProviderError> {
         let Some(plan) = self.plan else { return Ok(Vec::new()) };
         let documents = &plan.spec.sample_documents;
-        let vectors = self.embeddings.of(self.openai, &plan.spec.models.embedding, documents).await?;
+        let model = self.embedding.unwrap_or(&plan.spec.models.embedding);
+        let vectors = self.embeddings.of((self.openai, self.pinecone.dimension()), model, documents).await?;
         Ok(documents.iter().cloned().zip(vectors).collect())
     }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::{Timestamp, pinecone_namespace};
+use crate::api::Timestamp;
 use crate::rag::{self, Document, Documents, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
 use crate::web::directory::Served;
@@ -113,8 +113,10 @@ pub async fn stored(
     app.pinecone.prepare().await?;
     let (app, tenant) = (app.clone(), tenant.clone());
     let stored = tokio::spawn(async move {
-        let _place = place;
-        store(&app, &tenant, file, replace.as_deref()).await
+        let (document, new) = store(&app, &tenant, file, replace.as_deref()).await?;
+        drop(place);
+        app.carry(&tenant, &document).await?;
+        Ok((document, new))
     });
     stored.await.map_err(|e| Problem::internal("an upload", &e))?
 }
@@ -196,7 +198,7 @@ struct Shelf {
 
 impl Shelf {
     fn of(tenant: &Served) -> Self {
-        Self { namespace: pinecone_namespace(&tenant.id), models: tenant.models() }
+        Self { namespace: tenant.data.clone(), models: tenant.models() }
     }
 
     fn documents<'a>(&'a self, app: &'a App) -> Documents<'a> {
@@ -262,6 +264,7 @@ pub async fn remove(app: &App, tenant: &Served, id: &str) -> Result<bool, Proble
     let documents = shelf.documents(app);
     let Some(document) = documents.get(id).await? else { return Ok(false) };
     documents.delete(&document).await?;
+    app.delete_elsewhere(tenant, &document).await?;
     app.forget_document(tenant, document.bytes).await?;
     Ok(true)
 }

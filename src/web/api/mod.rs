@@ -2,5 +2,6 @@
 
 pub mod documents;
 pub mod keys;
+pub mod moves;
 pub mod query;
 pub mod usage;

@@ -14,7 +14,6 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::usage::{self, Taken};
-use crate::api::pinecone_namespace;
 use crate::providers::ProviderError;
 use crate::rag::{self, Answer, Asked, Chunk};
 use crate::web::App;
@@ -59,7 +58,7 @@ pub async fn query(
 /// Answers a question, counted against the plan.
 pub async fn ask(app: &App, tenant: &Served, text: &str) -> Result<Answer, Problem> {
     let (question, taken) = begin(app, tenant, text).await?;
-    let (namespace, models) = (pinecone_namespace(&tenant.id), tenant.models());
+    let (namespace, models) = (tenant.data.clone(), tenant.models());
     let answer = rag::answer(asked(app, &namespace, &models, question)).await;
     settle(app, taken, answer.is_ok());
     Ok(answer?)
@@ -68,7 +67,7 @@ pub async fn ask(app: &App, tenant: &Served, text: &str) -> Result<Answer, Probl
 /// The same, piece by piece as server-sent events.
 pub async fn ask_stream(app: &App, tenant: &Served, text: &str) -> Result<Response, Problem> {
     let (question, taken) = begin(app, tenant, text).await?;
-    let (namespace, models) = (pinecone_namespace(&tenant.id), tenant.models());
+    let (namespace, models) = (tenant.data.clone(), tenant.models());
     let chunks = rag::stream(asked(app, &namespace, &models, question)).await;
     settle(app, taken, chunks.is_ok());
     let mut failed = false;

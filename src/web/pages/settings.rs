@@ -1,4 +1,4 @@
-//! `/settings/advanced`: how documents are cut.
+//! `/settings/advanced`: how documents are cut, and which model embeds them.
 
 use std::sync::Arc;
 
@@ -6,13 +6,15 @@ use axum::Form;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use kube::ResourceExt;
+use kube::{Api, ResourceExt};
 use minijinja::context;
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::api::Tenant;
+use crate::api::migration::{EmbeddingSize, MigrationState};
+use crate::api::plan::Models;
 use crate::api::tenant::Chunking;
+use crate::api::{Plan, Tenant};
 use crate::web::App;
 
 #[derive(Deserialize, Default)]
@@ -26,6 +28,9 @@ pub struct SettingsForm {
     max_characters: String,
     #[serde(default)]
     overlap_characters: String,
+    /// `small` or `large`; empty where there is no choice.
+    #[serde(default)]
+    embedding: String,
 }
 
 impl SettingsForm {
@@ -37,6 +42,20 @@ impl SettingsForm {
             chunking: if chosen.is_some() { "custom" } else { "auto" }.into(),
             max_characters: max_characters.to_string(),
             overlap_characters: overlap_characters.to_string(),
+            embedding: match tenant.spec.settings.embedding.unwrap_or_default() {
+                EmbeddingSize::Small => "small".into(),
+                EmbeddingSize::Large => "large".into(),
+            },
+        }
+    }
+
+    /// The embedding that was chosen; what there is where nothing was.
+    fn embedding(&self, tenant: &Tenant) -> Option<EmbeddingSize> {
+        let before = tenant.spec.settings.embedding;
+        match (&*self.embedding, before) {
+            ("large", _) => Some(EmbeddingSize::Large),
+            ("small", Some(_)) => Some(EmbeddingSize::Small),
+            _ => before,
         }
     }
 
@@ -55,15 +74,46 @@ impl SettingsForm {
     }
 }
 
+/// The tenant's models, and how far a move to another one is.
+fn embeddings(tenant: &Tenant, models: Option<&Models>) -> Value {
+    let migration = tenant.status.as_ref().and_then(|status| status.migration.as_deref());
+    let state = migration.map(|migration| match migration.state {
+        MigrationState::Copying | MigrationState::Copied | MigrationState::Switching => "moving",
+        MigrationState::Switched => "moved",
+        MigrationState::Failed => "failed",
+    });
+    json!({
+        "now": tenant.embedding(), "small": models.map(|m| &m.embedding), "large": models.and_then(|m| m.embedding_large.as_ref()),
+        "state": state, "to": migration.map(|m| &m.embedding), "vectors": migration.map(|m| m.vectors),
+    })
+}
+
+/// The models of the tenant's plan: those that it was set up with, and what the Plan offers beside them.
+async fn models(app: &App, tenant: &Tenant) -> Option<Models> {
+    let config = tenant.status.as_ref()?.config.as_ref()?;
+    let mut models = config.models.clone();
+    if models.embedding_large.is_none() {
+        let plan = Api::<Plan>::all(app.client.clone()).get_opt(&config.plan).await.ok().flatten();
+        models.embedding_large = plan.and_then(|plan| plan.spec.models.embedding_large);
+    }
+    Some(models)
+}
+
+/// Whether a change of the embedding has to wait, so that nobody has all documents embedded again and again.
+fn must_wait(tenant: &Tenant) -> bool {
+    let migration = tenant.status.as_ref().and_then(|status| status.migration.as_deref());
+    migration.is_some_and(|migration| migration.state != MigrationState::Failed)
+}
+
 /// `GET /settings/advanced`
 pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match app.customer(&headers).await {
-        Ok(tenant) => page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", false),
+        Ok(tenant) => page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", false).await,
         Err(other) => other,
     }
 }
 
-fn page(
+async fn page(
     app: &App,
     headers: &HeaderMap,
     status: StatusCode,
@@ -72,11 +122,11 @@ fn page(
     error: &str,
     saved: bool,
 ) -> Response {
-    let config = tenant.status.as_ref().and_then(|s| s.config.as_ref());
+    let models = models(app, tenant).await;
     let values = context! {
         custom => form.chunking == "custom", max_characters => form.max_characters,
         overlap_characters => form.overlap_characters, error, saved,
-        embedding => config.map(|c| c.models.embedding.clone()),
+        large => form.embedding == "large", embedding => embeddings(tenant, models.as_ref()),
     };
     app.show(status, "settings.html", headers, values)
 }
@@ -89,17 +139,22 @@ pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): F
     };
     let chosen = match form.chosen() {
         Ok(chosen) => chosen,
-        Err(error) => return page(&app, &headers, StatusCode::BAD_REQUEST, &tenant, &form, error, false),
+        Err(error) => return page(&app, &headers, StatusCode::BAD_REQUEST, &tenant, &form, error, false).await,
     };
+    if form.embedding(&tenant) != tenant.spec.settings.embedding && must_wait(&tenant) {
+        let error = "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
+        return page(&app, &headers, StatusCode::CONFLICT, &tenant, &form, error, false).await;
+    }
     let set = |tenant: &Tenant| {
-        let changes = tenant.spec.settings.chunking != chosen;
-        Ok(changes.then(|| json!({"spec": {"settings": {"chunking": chosen}}})))
+        let (now, embedding) = (&tenant.spec.settings, form.embedding(tenant));
+        let changes = now.chunking != chosen || now.embedding != embedding;
+        Ok(changes.then(|| json!({"spec": {"settings": {"chunking": chosen, "embedding": embedding}}})))
     };
     match app.change_tenant(&tenant, set).await {
         Ok(changed) => {
             tracing::info!(target: "audit", event = "settings_changed", tenant = tenant.name_any());
             let tenant = changed.unwrap_or(tenant);
-            page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", true)
+            page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", true).await
         }
         Err(problem) => app.sorry(&headers, problem),
     }

@@ -16,6 +16,7 @@ impl Model for Small {
     fn init_states(&self) -> Vec<State> {
         let spec = TenantSpec {
             export_request: None,
+            data: None,
             deletion_policy: None,
             company_name: "A".into(),
             admin_email: "a@b.cd".into(),

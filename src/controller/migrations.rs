@@ -1,0 +1,162 @@
+//! Moves of tenants' data to another embedding model, as they run. What was copied survives the controller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+
+use super::Key;
+use super::context::Context;
+use crate::api::migration::MigrationState;
+use crate::api::{Phase, Tenant, data_namespace};
+use crate::lifecycle::{ObservedMigration, Problem};
+use crate::providers::Priority;
+use crate::rag::{Reembed, ReembedError};
+
+/// The first wait after something went wrong; it doubles.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// Pinecone shows what it took a moment later (<https://docs.pinecone.io/guides/index-data/check-data-freshness>).
+const SETTLE: Duration = Duration::from_secs(2);
+/// How often it is looked whether the cache shows a move that has just begun.
+const LAG_LOOK: Duration = Duration::from_millis(100);
+/// How many times.
+const LAG_LOOKS: u32 = 50;
+
+/// A move, as the status names it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Move {
+    pub generation: u32,
+    pub embedding: String,
+    /// Whether to go on until nothing changes any more.
+    pub last: bool,
+}
+
+impl Move {
+    fn name(&self) -> String {
+        format!("{}/{}/{}", self.generation, self.embedding, self.last)
+    }
+}
+
+/// How far the move is. It is begun, or taken up again after a restart.
+pub fn go_on(context: &Arc<Context>, tenant: &Tenant, to: Move) -> ObservedMigration {
+    let uid = tenant.uid().unwrap_or_default();
+    context.migrations.seen(&uid, &to.name()).unwrap_or_else(|| {
+        let begun = ObservedMigration::begun(to.last);
+        let name = to.name();
+        let task = Task { context: context.clone(), tenant: tenant.clone(), uid: uid.clone(), to };
+        context.migrations.begin(uid, name, begun.clone(), async move { task.work().await });
+        begun
+    })
+}
+
+struct Task {
+    context: Arc<Context>,
+    tenant: Tenant,
+    uid: String,
+    to: Move,
+}
+
+impl Task {
+    /// Until it is complete. What goes wrong is tried again, and shown meanwhile; the lifecycle ends what takes too long.
+    async fn work(&self) {
+        let mut wait = FIRST_WAIT;
+        loop {
+            let outcome = {
+                let _turn = self.context.migrations.turn().await;
+                Priority::Resync.scope(self.run()).await
+            };
+            match outcome {
+                Ok(vectors) => {
+                    tracing::info!(tenant = self.tenant.name_any(), vectors, last = self.to.last, "data copied");
+                    let done = ObservedMigration { vectors, done: true, ..ObservedMigration::begun(self.to.last) };
+                    return self.show(true, |_| done);
+                }
+                Err(ReembedError::Stopped) => {
+                    self.context.migrations.forget(&self.uid, &self.to.name());
+                    return self.context.queue.add(Key::of(&self.tenant), Priority::Repair);
+                }
+                Err(error) => {
+                    tracing::warn!(tenant = self.tenant.name_any(), %error, "embedding broke off; it goes on by itself");
+                    let problem = Problem { message: error.to_string(), retryable: error.retryable() };
+                    self.show(false, |before| ObservedMigration { problem: Some(problem), ..before.clone() });
+                }
+            }
+            tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
+            wait = (wait * 2).min(LONGEST_WAIT);
+        }
+    }
+
+    /// Passes over everything, until one finds nothing to do: what is stored or deleted meanwhile is found by the next.
+    async fn run(&self) -> Result<u64, ReembedError> {
+        let id = self.tenant.tenant_id();
+        let (from, to) = (self.tenant.data_namespace(), data_namespace(id, self.to.generation));
+        let providers = &self.context.providers;
+        let on_batch = |vectors| {
+            self.progress(vectors);
+            self.is_wanted()
+        };
+        let reembed = Reembed {
+            pinecone: &providers.pinecone,
+            openai: &providers.openai,
+            from: &from,
+            to: &to,
+            model: &self.to.embedding,
+            on_batch: &on_batch,
+        };
+        self.until_wanted().await?;
+        if self.to.last {
+            tokio::time::sleep(SETTLE).await;
+        }
+        loop {
+            let pass = reembed.pass().await?;
+            if pass.changed == 0 || !self.to.last {
+                return Ok(pass.vectors);
+            }
+            tokio::time::sleep(SETTLE).await;
+        }
+    }
+
+    /// The cache may lag behind the status that began this.
+    async fn until_wanted(&self) -> Result<(), ReembedError> {
+        for _ in 0..LAG_LOOKS {
+            if self.is_wanted() {
+                return Ok(());
+            }
+            tokio::time::sleep(LAG_LOOK).await;
+        }
+        Err(ReembedError::Stopped)
+    }
+
+    /// Whether the tenant still moves there. A task must not write into what is being deleted.
+    fn is_wanted(&self) -> bool {
+        let place = self.tenant.place();
+        let key = Key { namespace: place.namespace.into(), name: place.name.into() };
+        let Some(tenant) = self.context.caches.tenant(&key).filter(|_| self.context.fence.holds()) else {
+            return false;
+        };
+        let state = if self.to.last { MigrationState::Switching } else { MigrationState::Copying };
+        let status = tenant.status.as_ref();
+        let moves = status.and_then(|s| s.migration.as_ref()).is_some_and(|there| {
+            (there.generation, there.state) == (self.to.generation, state) && *there.embedding == *self.to.embedding
+        });
+        let served = status.and_then(|s| s.phase).is_some_and(Phase::is_served);
+        moves && served && tenant.uid().is_some_and(|uid| uid == self.uid)
+    }
+
+    /// Lets the status say now and then how far it is.
+    fn progress(&self, vectors: u64) {
+        if self.context.migrations.is_due(&self.uid) {
+            let last = self.to.last;
+            self.show(false, |_| ObservedMigration { vectors, ..ObservedMigration::begun(last) });
+        }
+    }
+
+    /// Notes what there is to see, and has the tenant looked at.
+    fn show(&self, ended: bool, seen: impl FnOnce(&ObservedMigration) -> ObservedMigration) {
+        if self.context.migrations.note(&self.uid, &self.to.name(), ended, seen) {
+            self.context.queue.add(Key::of(&self.tenant), Priority::Repair);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Long work beside the reconciles, one task for a tenant, so that a large one holds nobody up. Reconciles begin it and look how
+//! far it is.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::Future;
+use futures::future::{AbortHandle, abortable};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// How often the status may say how far one is.
+const TOLD_EACH: Duration = Duration::from_secs(3);
+
+/// The tasks of one kind that run. Each shows a `Seen`.
+pub struct Tasks<Seen> {
+    running: Mutex<HashMap<String, Running<Seen>>>,
+    turns: Arc<Semaphore>,
+}
+
+/// One of them.
+struct Running<Seen> {
+    /// What it does: another request takes its place.
+    request: String,
+    seen: Seen,
+    ended: bool,
+    /// Counts what there is to see.
+    version: u64,
+    told: Instant,
+    task: AbortHandle,
+}
+
+impl<Seen: Clone> Tasks<Seen> {
+    /// None run yet. So many may work at the same time; the others wait.
+    pub fn new(at_once: usize) -> Self {
+        Self { running: Mutex::default(), turns: Arc::new(Semaphore::new(at_once)) }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<String, Running<Seen>>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes whenever there is something new to see of the tenant's task.
+    pub fn version(&self, uid: &str) -> u64 {
+        self.running().get(uid).map_or(0, |running| running.version)
+    }
+
+    /// Ends the tenant's task where it stands.
+    pub fn abort(&self, uid: &str) {
+        if let Some(running) = self.running().remove(uid) {
+            running.task.abort();
+        }
+    }
+
+    /// How far a task is, if it runs. The end is said once: the status keeps it.
+    pub fn seen(&self, uid: &str, request: &str) -> Option<Seen> {
+        let mut running = self.running();
+        let there = running.get(uid).filter(|there| there.request == request)?;
+        let (seen, ended) = (there.seen.clone(), there.ended);
+        if ended {
+            running.remove(uid);
+        }
+        Some(seen)
+    }
+
+    /// Begins a task, in place of another one of the tenant.
+    pub fn begin(&self, uid: String, request: String, seen: Seen, work: impl Future<Output = ()> + Send + 'static) {
+        let (work, task) = abortable(work);
+        let entry = Running { request, seen, ended: false, version: 1, told: Instant::now(), task };
+        if let Some(other) = self.running().insert(uid, entry) {
+            other.task.abort();
+        }
+        tokio::spawn(work);
+    }
+
+    /// Forgets a task that ended without a word, unless another one has taken its place.
+    pub fn forget(&self, uid: &str, request: &str) {
+        let mut running = self.running();
+        if running.get(uid).is_some_and(|there| there.request == request) {
+            running.remove(uid);
+        }
+    }
+
+    /// Waits until there is room for one more.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        // Closed by nobody.
+        self.turns.clone().acquire_owned().await.ok()
+    }
+
+    /// Whether the status may say again how far it is.
+    pub fn is_due(&self, uid: &str) -> bool {
+        self.running().get(uid).is_some_and(|there| there.told.elapsed() >= TOLD_EACH)
+    }
+
+    /// Notes how far it is, and whether that is the end. False where another one has taken its place.
+    pub fn note(&self, uid: &str, request: &str, ended: bool, seen: impl FnOnce(&Seen) -> Seen) -> bool {
+        let mut running = self.running();
+        let Some(there) = running.get_mut(uid).filter(|there| there.request == request) else { return false };
+        there.seen = seen(&there.seen);
+        there.ended = ended;
+        there.version += 1;
+        there.told = Instant::now();
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_is_said_once_and_another_request_takes_the_place() {
+        let tasks = Tasks::new(1);
+        tasks.begin("u".into(), "a".into(), 0, std::future::pending());
+        assert_eq!((tasks.seen("u", "a"), tasks.seen("u", "b"), tasks.version("u")), (Some(0), None, 1));
+        assert!(tasks.note("u", "a", false, |n| n + 1) && !tasks.note("u", "b", false, |n| n + 1));
+        assert_eq!((tasks.seen("u", "a"), tasks.seen("u", "a"), tasks.version("u")), (Some(1), Some(1), 2));
+        assert!(tasks.note("u", "a", true, |n| n + 1));
+        assert_eq!((tasks.seen("u", "a"), tasks.seen("u", "a")), (Some(2), None));
+        tasks.begin("u".into(), "a".into(), 0, std::future::pending());
+        tasks.begin("u".into(), "b".into(), 7, std::future::pending());
+        assert!(!tasks.note("u", "a", true, |n| *n), "a late word of the one before");
+        assert_eq!(tasks.seen("u", "b"), Some(7));
+        tasks.forget("u", "a");
+        assert_eq!(tasks.seen("u", "b"), Some(7));
+        tasks.forget("u", "b");
+        assert_eq!(tasks.seen("u", "b"), None);
+        tasks.begin("u".into(), "b".into(), 7, std::future::pending());
+        tasks.abort("u");
+        assert_eq!(tasks.seen("u", "b"), None);
+    }
+}

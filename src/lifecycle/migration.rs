@@ -1,0 +1,283 @@
+//! A move of a tenant's data to another embedding model: embedded again into a new namespace beside the old one, which answers
+//! questions meanwhile; switched in one write of the spec; and only later is the old namespace deleted. What goes wrong
+//! leaves the tenant where it was.
+
+use super::status::Draft;
+use super::{Decision, Effect, Input, ObservedMigration, Problem};
+use crate::api::ConditionStatus;
+use crate::api::conditions::{DATA_MIGRATED, get};
+use crate::api::migration::{EmbeddingSize, Migration, MigrationState as State};
+use crate::api::plan::{Models, PlanSpec};
+
+/// How far a move is, for whoever waits for it.
+pub enum Step {
+    /// Do this next.
+    Next(Decision),
+    /// It goes on beside everything else.
+    Working,
+    /// It cannot come to an end.
+    Hopeless(String),
+    /// It is done, or there was nothing to do.
+    Done,
+}
+
+impl Step {
+    fn next(decision: Option<Decision>) -> Self {
+        decision.map_or(Self::Working, Self::Next)
+    }
+}
+
+fn size(input: &Input) -> EmbeddingSize {
+    input.tenant.spec.settings.embedding.unwrap_or_default()
+}
+
+/// The embedding model that the tenant would have in a plan.
+pub fn in_plan<'a>(input: &Input, plan: &'a PlanSpec) -> &'a str {
+    plan.models.embedding_of(size(input))
+}
+
+/// The embedding model that the tenant is to have in the plan that is in force. Models of a Plan that were edited later are for
+/// new tenants.
+fn wanted(input: &Input) -> Option<String> {
+    let known = &input.tenant.status.config.as_ref()?.models;
+    let large = known.embedding_large.clone().or_else(|| input.plan?.models.embedding_large.clone());
+    Some(Models { embedding_large: large, ..known.clone() }.embedding_of(size(input)).to_string())
+}
+
+/// Whether the move that is under way, or has just ended, leads elsewhere.
+pub fn is_busy(input: &Input, embedding: &str) -> bool {
+    let migration = input.tenant.status.migration.as_deref();
+    migration.is_some_and(|m| m.state != State::Failed && (&*m.embedding != embedding || is_switched(input, m)))
+}
+
+fn is_switched(input: &Input, migration: &Migration) -> bool {
+    migration.generation == input.tenant.data_generation()
+}
+
+/// Of an Active tenant, beside all else.
+pub fn follow(input: &Input) -> Option<Decision> {
+    let wanted = wanted(input)?;
+    if let Some(migration) = input.tenant.status.migration.as_deref() {
+        if is_switched(input, migration) {
+            return switched(input, migration);
+        }
+        if *migration.embedding != *wanted {
+            return discard(input, migration);
+        }
+        if migration.state == State::Failed && migration.retry_token == input.tenant.retry_token {
+            return None;
+        }
+    }
+    match copy(input, &wanted) {
+        Step::Next(decision) => Some(decision),
+        Step::Working => None,
+        Step::Hopeless(why) => fail(input, &why),
+        Step::Done => match switch(input, &wanted) {
+            Step::Next(decision) => Some(decision),
+            Step::Working | Step::Hopeless(_) => None,
+            Step::Done => offered(input),
+        },
+    }
+}
+
+/// Embeds everything again, beside the old vectors.
+pub fn copy(input: &Input, embedding: &str) -> Step {
+    let tenant = input.tenant;
+    let Some(there) = tenant.embedding().filter(|there| *there != embedding) else { return Step::Done };
+    let Some(migration) = tenant.status.migration.as_deref() else {
+        return begin(input, there, embedding);
+    };
+    if is_switched(input, migration) {
+        return Step::next(switched(input, migration));
+    }
+    if *migration.embedding != *embedding {
+        return Step::next(discard(input, migration));
+    }
+    match migration.state {
+        State::Copying => copying(input, migration),
+        State::Copied | State::Switching | State::Switched => Step::Done,
+        State::Failed => begin(input, there, embedding),
+    }
+}
+
+/// What the vectors were embedded with is written into the spec before there are others: a lost status must not forget it.
+fn begin(input: &Input, there: &str, embedding: &str) -> Step {
+    if input.tenant.spec.data.is_none() {
+        let embedding = there.to_owned();
+        return Step::Next(Decision::Act(vec![Effect::RecordData { generation: 1, embedding }]));
+    }
+    let migration = Migration {
+        generation: input.tenant.data_generation() + 1,
+        embedding: embedding.into(),
+        state: State::Copying,
+        started_at: input.now,
+        since: input.now,
+        vectors: 0,
+        retry_token: None,
+    };
+    let message = format!("Embedding the tenant's documents with {embedding}; {there} answers meanwhile");
+    Step::next(note(input, migration, ConditionStatus::False, "Copying", &message))
+}
+
+fn copying(input: &Input, migration: &Migration) -> Step {
+    let Some(seen) = input.observed.migration.as_ref().filter(|seen| !seen.last) else {
+        return Step::Next(Decision::Act(vec![effect(migration, false)]));
+    };
+    let migration = Migration { vectors: seen.vectors, ..migration.clone() };
+    if seen.done {
+        let copied = Migration { state: State::Copied, since: input.now, ..migration };
+        let message = format!("{} vectors are embedded with {}", copied.vectors, copied.embedding);
+        return Step::next(note(input, copied, ConditionStatus::False, "Copied", &message));
+    }
+    match &seen.problem {
+        Some(problem) if is_hopeless(input, &migration, problem) => Step::Hopeless(problem.message.clone()),
+        Some(problem) => {
+            let message = format!("{}. Retrying", problem.message);
+            Step::next(note(input, migration, ConditionStatus::False, "Retrying", &message))
+        }
+        None => {
+            let message = format!("{} vectors are embedded with {}", migration.vectors, migration.embedding);
+            Step::next(note(input, migration, ConditionStatus::False, "Copying", &message))
+        }
+    }
+}
+
+fn is_hopeless(input: &Input, migration: &Migration, problem: &Problem) -> bool {
+    !problem.retryable || input.now.since(migration.started_at) >= input.policy.migration_limit
+}
+
+fn effect(migration: &Migration, last: bool) -> Effect {
+    Effect::Migrate { generation: migration.generation, embedding: migration.embedding.to_string(), last }
+}
+
+/// Copies what changed meanwhile, while uploads wait, and lets the new vectors answer.
+pub fn switch(input: &Input, embedding: &str) -> Step {
+    let tenant = input.tenant;
+    if tenant.embedding().is_none_or(|there| there == embedding) {
+        return Step::Done;
+    }
+    let Some(migration) = tenant.status.migration.as_deref() else { return Step::Working };
+    if migration.state != State::Switching {
+        let switching = Migration { state: State::Switching, since: input.now, ..migration.clone() };
+        let message = "Copying what changed meanwhile; uploads wait for it";
+        return Step::next(note(input, switching, ConditionStatus::False, "Switching", message));
+    }
+    let Some(seen) = input.observed.migration.as_ref().filter(|seen| seen.last) else {
+        return Step::Next(Decision::Act(vec![effect(migration, true)]));
+    };
+    if seen.done {
+        let (generation, embedding) = (migration.generation, migration.embedding.to_string());
+        return Step::Next(Decision::Act(vec![Effect::RecordData { generation, embedding }]));
+    }
+    let (reason, message) = match &seen.problem {
+        Some(problem) => ("Retrying", format!("{}. Retrying; uploads wait for it", problem.message)),
+        None => ("Switching", "Copying what changed meanwhile; uploads wait for it".to_owned()),
+    };
+    Step::next(note(input, migration.clone(), ConditionStatus::False, reason, &message))
+}
+
+/// The new vectors answer. The old ones are kept for a while: requests that began before still read them, and nobody moves a
+/// tenant back and forth without a pause.
+fn switched(input: &Input, migration: &Migration) -> Option<Decision> {
+    let message = format!("All documents are embedded with {}", migration.embedding);
+    if migration.state != State::Switched {
+        let switched = Migration { state: State::Switched, since: input.now, ..migration.clone() };
+        return note(input, switched, ConditionStatus::True, "Migrated", &message);
+    }
+    if left(input, migration) > 0 {
+        return None;
+    }
+    forget(input, migration.generation.saturating_sub(1), |draft| {
+        draft.condition(DATA_MIGRATED, ConditionStatus::True, "Migrated", &message);
+    })
+}
+
+fn left(input: &Input, migration: &Migration) -> i64 {
+    migration.since.plus(input.policy.migration_overlap).since(input.now)
+}
+
+/// A move that nobody wants any more.
+fn discard(input: &Input, migration: &Migration) -> Option<Decision> {
+    forget(input, migration.generation, |draft| draft.forget(DATA_MIGRATED))
+}
+
+/// The vectors of a generation are deleted, and with them what is known of the move.
+fn forget(input: &Input, generation: u32, say: impl FnOnce(&mut Draft)) -> Option<Decision> {
+    if let Some(drop) = drop(input, generation) {
+        return Some(drop);
+    }
+    let mut draft = Draft::new(input);
+    draft.status.migration = None;
+    say(&mut draft);
+    draft.changed()
+}
+
+fn drop(input: &Input, generation: u32) -> Option<Decision> {
+    let effect = Effect::DropNamespace { generation };
+    (!input.observed.done.contains(&effect)).then(|| Decision::Act(vec![effect]))
+}
+
+fn fail(input: &Input, why: &str) -> Option<Decision> {
+    let migration = input.tenant.status.migration.as_deref()?;
+    if let Some(drop) = drop(input, migration.generation) {
+        return Some(drop);
+    }
+    let there = input.tenant.embedding().unwrap_or_default();
+    let message = format!(
+        "The documents stay embedded with {there}: {why}. To try again, fix the cause and run `kubectl tenant retry {}`; to stay \
+         with {there}, change spec.settings.embedding back",
+        input.tenant.name
+    );
+    let retry_token = input.tenant.retry_token.clone();
+    let failed = Migration { state: State::Failed, since: input.now, retry_token, ..migration.clone() };
+    note(input, failed, ConditionStatus::False, "Failed", &message)
+}
+
+/// A choice that the plan does not have is said.
+fn offered(input: &Input) -> Option<Decision> {
+    let plan = input.tenant.plan_in_force();
+    let models = input.tenant.status.config.as_ref().map(|config| &config.models);
+    let there = models.is_some_and(|models| models.embedding_large.is_some())
+        || input.plan.is_some_and(|plan| plan.models.embedding_large.is_some());
+    let shown = get(&input.tenant.status.conditions, DATA_MIGRATED);
+    let mut draft = Draft::new(input);
+    if size(input) == EmbeddingSize::Large && !there {
+        let message = format!(
+            "Plan {plan} has no large embedding model. Set models.embeddingLarge on the Plan, or remove spec.settings.embedding"
+        );
+        draft.condition(DATA_MIGRATED, ConditionStatus::False, "NotInPlan", &message);
+    } else if shown.is_some_and(|c| c.status != ConditionStatus::True) {
+        draft.forget(DATA_MIGRATED);
+    } else {
+        return None;
+    }
+    draft.changed()
+}
+
+/// What the data was embedded with outlives a plan whose model is another one, wherever the tenant keeps its own.
+pub fn pin(input: &Input, plan: &PlanSpec) -> Option<Decision> {
+    let there = input.tenant.embedding().filter(|there| *there != &*plan.models.embedding)?;
+    let effect = || Effect::RecordData { generation: 1, embedding: there.to_owned() };
+    input.tenant.spec.data.is_none().then(|| Decision::Act(vec![effect()]))
+}
+
+fn note(input: &Input, migration: Migration, status: ConditionStatus, reason: &str, message: &str) -> Option<Decision> {
+    let mut draft = Draft::new(input);
+    draft.condition(DATA_MIGRATED, status, reason, message);
+    draft.status.migration = Some(Box::new(migration));
+    draft.status.namespace = Some(input.tenant.pinecone_namespace());
+    draft.changed()
+}
+
+/// Seconds until the old vectors are deleted.
+pub fn wait(input: &Input) -> Option<i64> {
+    let migration = input.tenant.status.migration.as_deref().filter(|m| is_switched(input, m))?;
+    Some(left(input, migration)).filter(|left| *left > 0)
+}
+
+impl ObservedMigration {
+    /// One that begins.
+    pub fn begun(last: bool) -> Self {
+        Self { vectors: 0, problem: None, done: false, last }
+    }
+}

@@ -1,0 +1,146 @@
+//! All vectors of one namespace, embedded with another model into a second one: compared by what is kept beside them, so that
+//! it can break off anywhere and goes on where it stood.
+
+use std::collections::{BTreeMap, HashSet};
+
+use serde_json::Value;
+
+use super::documents::{Document, passage_id};
+use crate::providers::ProviderError;
+use crate::providers::openai::OpenAi;
+use crate::providers::pinecone::{Pinecone, Values, Vector};
+
+/// Vectors that are compared and embedded at a time: memory stays the same for any number of them.
+const BATCH: usize = 100;
+
+/// Why it broke off.
+#[derive(Debug, thiserror::Error)]
+pub enum ReembedError {
+    /// A provider.
+    #[error("{}: {}", .0.provider, .0.message)]
+    Provider(#[from] ProviderError),
+    /// Nobody knows what it was made from.
+    #[error("Vector {0} has no text in its metadata, so it cannot be embedded again")]
+    NoText(String),
+    /// It is not wanted any more.
+    #[error("it was stopped")]
+    Stopped,
+}
+
+impl ReembedError {
+    /// Whether trying again can help.
+    pub fn retryable(&self) -> bool {
+        match self {
+            Self::Provider(error) => error.retryable,
+            Self::NoText(_) | Self::Stopped => false,
+        }
+    }
+}
+
+/// What to embed, and where to.
+pub struct Reembed<'a> {
+    /// Holds the vectors.
+    pub pinecone: &'a Pinecone,
+    /// Embeds them.
+    pub openai: &'a OpenAi,
+    /// Where they are.
+    pub from: &'a str,
+    /// Where the new ones go.
+    pub to: &'a str,
+    /// The model of the new ones.
+    pub model: &'a str,
+    /// Told of every batch how many vectors were compared so far; false ends it.
+    pub on_batch: &'a (dyn Fn(u64) -> bool + Sync),
+}
+
+/// What one pass over everything found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Pass {
+    /// Vectors that were compared.
+    pub vectors: u64,
+    /// Those that were missing, different, or too many.
+    pub changed: u64,
+}
+
+type Kept = BTreeMap<String, Value>;
+
+impl Reembed<'_> {
+    /// Makes the second namespace like the first one, as that is when each of its pages is read.
+    pub async fn pass(&self) -> Result<Pass, ReembedError> {
+        self.pinecone.prepare().await?;
+        self.pinecone.create_namespace(self.to).await?;
+        let mut pass = Pass::default();
+        let mut after = None;
+        loop {
+            let (ids, next) = self.pinecone.list(self.from, "", BATCH, after.as_deref()).await?;
+            pass.changed += self.copy(&ids).await?;
+            pass.vectors += ids.len() as u64;
+            self.tell(&pass)?;
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+        loop {
+            let (ids, next) = self.pinecone.list(self.to, "", BATCH, after.as_deref()).await?;
+            pass.changed += self.remove(&ids).await?;
+            self.tell(&pass)?;
+            after = next;
+            if after.is_none() {
+                return Ok(pass);
+            }
+        }
+    }
+
+    /// Copies one document.
+    pub async fn document(&self, document: &Document) -> Result<(), ReembedError> {
+        let ids: Vec<_> = (0..document.passages).map(|number| passage_id(&document.id, number)).collect();
+        for ids in ids.chunks(BATCH) {
+            self.copy(ids).await?;
+        }
+        Ok(())
+    }
+
+    fn tell(&self, pass: &Pass) -> Result<(), ReembedError> {
+        if (self.on_batch)(pass.vectors) { Ok(()) } else { Err(ReembedError::Stopped) }
+    }
+
+    /// Embeds those that the second namespace does not have like this.
+    async fn copy(&self, ids: &[String]) -> Result<u64, ReembedError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let there = self.pinecone.fetch(self.to, ids).await?;
+        let here = self.pinecone.fetch(self.from, ids).await?;
+        let differ: Vec<_> = here.into_iter().filter(|(id, kept)| there.get(id) != Some(kept)).collect();
+        if differ.is_empty() {
+            return Ok(0);
+        }
+        let texts: Result<Vec<_>, _> = differ.iter().map(|(id, kept)| text(id, kept)).collect();
+        let values = self.openai.embed(self.model, self.pinecone.dimension(), &texts?).await?;
+        let mut vectors = Vec::with_capacity(differ.len());
+        for ((id, kept), values) in differ.iter().zip(&values) {
+            let metadata: Kept = kept.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
+            vectors.push(Vector { id: id.clone(), values: Values::encode(values)?, metadata });
+        }
+        self.pinecone.upsert(self.to, &vectors).await?;
+        Ok(vectors.len() as u64)
+    }
+
+    /// Deletes those that the first namespace does not have any more.
+    async fn remove(&self, ids: &[String]) -> Result<u64, ReembedError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let here: HashSet<_> = self.pinecone.fetch(self.from, ids).await?.into_keys().collect();
+        let gone: Vec<_> = ids.iter().filter(|id| !here.contains(*id)).cloned().collect();
+        if !gone.is_empty() {
+            self.pinecone.delete(self.to, &gone).await?;
+        }
+        Ok(gone.len() as u64)
+    }
+}
+
+fn text<'a>(id: &str, kept: &'a Value) -> Result<&'a str, ReembedError> {
+    kept["text"].as_str().filter(|text| !text.is_empty()).ok_or_else(|| ReembedError::NoText(id.to_owned()))
+}

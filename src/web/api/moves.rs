@@ -1,0 +1,89 @@
+//! Uploads and deletions while a tenant's data moves to another namespace: what was done in the old one is done in the new one
+//! as well. The controller copies until nothing changes any more, and only then switches; what comes later is for here.
+
+use std::time::{Duration, Instant};
+
+use kube::{Api, ResourceExt};
+
+use crate::api::Tenant;
+use crate::rag::{Document, Documents, Reembed, ReembedError};
+use crate::web::App;
+use crate::web::directory::Served;
+use crate::web::problem::Problem;
+
+/// How long an upload waits for a switch.
+const LONGEST_SWITCH: Duration = Duration::from_mins(1);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(500);
+
+impl From<ReembedError> for Problem {
+    fn from(error: ReembedError) -> Self {
+        match error {
+            ReembedError::Provider(error) => error.into(),
+            other @ (ReembedError::NoText(_) | ReembedError::Stopped) => Self::internal("a copy", &other),
+        }
+    }
+}
+
+impl App {
+    /// The tenant as the API server tells it now, which this replica may not know yet. As it was where its object is gone.
+    async fn fresh(&self, tenant: &Served) -> Result<Served, Problem> {
+        let api: Api<Tenant> = Api::namespaced(self.client.clone(), &tenant.namespace);
+        let object = match api.get_opt(&tenant.name).await {
+            // The definition itself is gone.
+            Err(kube::Error::Api(e)) if e.code == 404 => None,
+            other => other?.filter(|t| t.uid().as_ref() == Some(&tenant.uid)),
+        };
+        Ok(object.and_then(|object| Served::of(&object, &self.identity)).unwrap_or_else(|| tenant.clone()))
+    }
+
+    /// Waits for a switch that is under way. The tenant after it, where its data is elsewhere then.
+    async fn switched(&self, tenant: &Served) -> Result<Option<Served>, Problem> {
+        let start = Instant::now();
+        loop {
+            let now = self.fresh(tenant).await?;
+            if now.data != tenant.data {
+                return Ok(Some(now));
+            }
+            if !now.moving.is_some_and(|moving| moving.switching) {
+                return Ok(None);
+            }
+            if start.elapsed() > LONGEST_SWITCH {
+                tracing::warn!(tenant = tenant.name, "an upload waited too long for the data to move");
+                return Err(Problem::unavailable());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// A document that was stored in the old namespace is to be in the new one, too. Stored before a switch began, the
+    /// controller finds it.
+    pub async fn carry(&self, tenant: &Served, document: &Document) -> Result<(), Problem> {
+        let Some(now) = self.switched(tenant).await? else { return Ok(()) };
+        let models = now.models();
+        let on_batch = |_| true;
+        let reembed = Reembed {
+            pinecone: &self.pinecone,
+            openai: &self.openai,
+            from: &tenant.data,
+            to: &now.data,
+            model: &models.embedding,
+            on_batch: &on_batch,
+        };
+        Ok(reembed.document(document).await?)
+    }
+
+    /// A document that was deleted in one namespace is not to stay in another.
+    pub async fn delete_elsewhere(&self, tenant: &Served, document: &Document) -> Result<(), Problem> {
+        let now = self.fresh(tenant).await?;
+        let models = now.models();
+        for namespace in [Some(&now.data), now.moving.as_ref().map(|moving| &moving.to)].into_iter().flatten() {
+            if *namespace != tenant.data {
+                let documents =
+                    Documents { pinecone: &self.pinecone, openai: &self.openai, namespace, models: &models };
+                documents.delete(document).await?;
+            }
+        }
+        Ok(())
+    }
+}
