@@ -19,7 +19,7 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("providers", &["api", "lifecycle"]),
     ("rag", &["api", "providers"]),
     ("export", &["api", "providers", "rag"]),
-    ("controller", &["api", "events", "export", "keys", "lifecycle", "operator_keys", "providers", "telemetry"]),
+    ("controller", &["api", "events", "export", "keys", "lifecycle", "operator_keys", "providers", "rag", "telemetry"]),
     (
         "web",
         &[

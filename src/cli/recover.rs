@@ -11,9 +11,9 @@ use serde_json::json;
 
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
-use crate::api::migration::{Data, data_namespace, data_of};
 use crate::api::{
-    PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, Tenant, VERIFIED_ANNOTATION, login_secret,
+    Data, PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, Tenant, VERIFIED_ANNOTATION, data_namespace,
+    data_of, login_secret,
 };
 use crate::controller::Providers;
 use crate::operator_keys::IdentityKey;

@@ -173,7 +173,7 @@ impl View {
 
     /// The model that the tenant's data was embedded with, once that is known.
     pub fn embedding(&self) -> Option<&str> {
-        api::migration::embedding(self.spec.data.as_ref(), self.status.config.as_ref()).map(|embedding| &**embedding)
+        api::embedding(self.spec.data.as_ref(), self.status.config.as_ref()).map(|embedding| &**embedding)
     }
 
     /// The Secret in the Tenant's namespace that holds its API key.
