@@ -31,6 +31,8 @@ pub const WELCOME_EMAIL_SENT: &str = "WelcomeEmailSent";
 pub const PLAN_FOUND: &str = "PlanFound";
 /// The plan of the spec is in force; set once another one was asked for.
 pub const PLAN_IN_FORCE: &str = "PlanInForce";
+/// The customer disputes a payment at their bank; set once one was.
+pub const PAYMENT_DISPUTED: &str = "PaymentDisputed";
 /// Provisioning takes longer than normal.
 pub const SLOW: &str = "Slow";
 /// The payment for a tenant that could not be served was refunded.

@@ -42,6 +42,8 @@ pub const FORCE_DELETE_ANNOTATION: &str = "tenant-operator.dev/force-delete";
 pub const ERASE_ANNOTATION: &str = "tenant-operator.dev/erase";
 /// Why a tenant may not be erased for now, such as a case number. Nothing of it is erased while this is there.
 pub const LEGAL_HOLD_ANNOTATION: &str = "tenant-operator.dev/legal-hold";
+/// The id of a dispute that was settled with the customer: it counts no more.
+pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute";
 /// What was erased, as JSON: all that is kept of a tenant that was.
 pub const ERASED_ANNOTATION: &str = "tenant-operator.dev/erased";
 /// `"true"` on a Tenant keeps its data, Secrets and subscription when the object is deleted, as for a move.

@@ -68,6 +68,10 @@ pub struct WorkArgs {
     /// Suspend a tenant whose payment has been late for this many seconds.
     #[arg(long, env = "PAYMENT_GRACE", default_value = "604800")]
     pub payment_grace: i64,
+    /// Suspend a tenant whose customer disputes a payment at their bank, until the dispute is won or accepted. Without it, the
+    /// dispute is shown and alerted.
+    #[arg(long, env = "SUSPEND_DISPUTED", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub suspend_disputed: bool,
     /// Interval in seconds at which Stripe events are checked for missed webhooks.
     #[arg(long, default_value = "600")]
     pub resync: i64,
@@ -147,6 +151,7 @@ impl WorkArgs {
                 win_back_after: self.win_back_after,
                 data_processing_agreement,
                 payment_grace: self.payment_grace,
+                suspend_disputed: self.suspend_disputed,
                 resync: self.resync,
                 full_resync: self.full_resync,
                 notice_retry: self.notice_retry,

@@ -9,6 +9,7 @@ use kube::{Client, ResourceExt};
 
 use super::caches::Caches;
 use super::claims::Claims;
+use super::disputes::Disputes;
 use super::exports::Exports;
 use super::incidents::Incidents;
 use super::kubernetes::Kubernetes;
@@ -43,6 +44,7 @@ pub struct Context {
     pub queue: Queue<Key>,
     pub memory: Memory,
     pub incidents: Incidents,
+    pub disputes: Disputes,
     pub identity: IdentityKey,
     pub signer: SigningKey,
     pub fence: Fence,
@@ -86,6 +88,7 @@ impl Context {
         let metrics = Arc::new(Metrics::default());
         Self {
             kubernetes: Kubernetes { client: client.clone(), metrics: metrics.clone() },
+            disputes: Disputes::default(),
             incidents: Incidents::new(providers.alerts.clone()),
             providers,
             policy,

@@ -5,6 +5,7 @@ mod cache;
 mod caches;
 mod claims;
 mod context;
+mod disputes;
 mod events;
 mod export_work;
 mod exports;

@@ -120,6 +120,7 @@ impl<'a> Reconcile<'a> {
             api_key: context.api_key(&tenant),
             resync: memory.hints > memory.hints_done || Some(&event) != memory.stripe_event.as_ref(),
             failures: memory.failures,
+            dispute: context.disputes.of(&tenant),
             shipped: memory.shipped,
             capacity_missing: context.incidents.capacity_missing(),
             namespace: progress.as_ref().is_some_and(|p| p.namespace),

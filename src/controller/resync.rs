@@ -43,6 +43,7 @@ async fn stripe(context: &Context) {
         } else {
             note(context, "events", &events(context, &mut cursor).await);
         }
+        note(context, "disputes", &disputes(context).await);
         pause(context.policy.resync).await;
     }
 }
@@ -93,6 +94,15 @@ async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> R
         subscription_differs(tenant, best.get(tenant.tenant_id()).copied(), started)
     })
     .await;
+    Ok(())
+}
+
+/// Compares what customers dispute.
+async fn disputes(context: &Context) -> Result<(), ProviderError> {
+    let disputes = context.providers.stripe.disputes().await?;
+    let read = disputes.len();
+    context.disputes.replace(disputes);
+    hint_all(context, "disputes", read, |tenant| context.disputes.differ(tenant)).await;
     Ok(())
 }
 

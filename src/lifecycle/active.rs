@@ -2,7 +2,8 @@
 
 use super::status::{Draft, Summary};
 use super::{
-    Decision, Effect, Failure, Input, Notice, courtesies, dunning, migration, notices, plan_change, provisioning,
+    Decision, Effect, Failure, Input, Notice, courtesies, dispute, dunning, migration, notices, plan_change,
+    provisioning,
 };
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
@@ -26,6 +27,9 @@ pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = dunning::decide(input) {
         return decision;
     }
+    if let Some(decision) = dispute::decide(input) {
+        return decision;
+    }
     if let Some(decision) = plan_change::decide(input) {
         return decision;
     }
@@ -39,10 +43,16 @@ pub fn decide(input: &Input) -> Decision {
 
 /// Seconds until something is due by itself.
 fn next(input: &Input) -> Option<i64> {
-    [courtesies::wait(input), dunning::wait(input), plan_change::wait(input), migration::wait(input)]
-        .into_iter()
-        .flatten()
-        .min()
+    [
+        courtesies::wait(input),
+        dunning::wait(input),
+        plan_change::wait(input),
+        migration::wait(input),
+        dispute::wait(input),
+    ]
+    .into_iter()
+    .flatten()
+    .min()
 }
 
 fn repairs(input: &Input) -> Vec<Effect> {

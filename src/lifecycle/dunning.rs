@@ -72,7 +72,8 @@ pub fn decide(input: &Input) -> Option<Decision> {
     }
 }
 
-fn suspend(input: &Input, by: TriggeredBy, reason: &str, message: &str) -> Option<Decision> {
+/// Ends the service.
+pub fn suspend(input: &Input, by: TriggeredBy, reason: &str, message: &str) -> Option<Decision> {
     let mut draft = Draft::new(input);
     show(input, &mut draft);
     draft.enter(Phase::Suspended, EventType::Suspend, by, message);

@@ -7,6 +7,7 @@ mod advice;
 mod audit;
 mod courtesies;
 mod deleting;
+mod dispute;
 mod dunning;
 mod export;
 mod failed;
@@ -29,9 +30,10 @@ mod view;
 
 pub use advice::advice;
 pub use audit::{Finding, audit};
+pub use dispute::reason as dispute_reason;
 pub use observed::{
-    Blame, Failure, Holdings, Observed, ObservedBilling, ObservedExport, ObservedMigration, ObservedRefund,
-    ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState,
+    Blame, Dispute, Failure, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,
+    ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState,
 };
 pub use outbox::shipped;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
@@ -234,6 +236,8 @@ pub enum Notice {
     FailedAlert(String),
     /// To the customer: provisioning failed, in the run that this token names.
     FailedMail(String),
+    /// To ops: the customer disputes a payment, or has won that, as this names.
+    DisputeAlert(String),
     /// To ops: paid, and still not Active after the normal time, in the run that this token names.
     SlowAlert(String),
     /// To ops: the tenant's Pinecone namespace is gone, in the run that this token names.
@@ -264,6 +268,7 @@ impl Notice {
             Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
             Self::FailedAlert(run) => format!("failed-alert.{run}"),
             Self::FailedMail(run) => format!("failed-mail.{run}"),
+            Self::DisputeAlert(what) => format!("dispute-alert.{what}"),
             Self::SlowAlert(run) => format!("slow-alert.{run}"),
             Self::NamespaceMissingAlert(run) => format!("namespace-missing-alert.{run}"),
         }
@@ -283,6 +288,7 @@ impl Notice {
             | Self::PlanDeclined(_)
             | Self::AddressChanged(_)
             | Self::ExportReady(_)
+            | Self::DisputeAlert(_)
             | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
             _ => false,
         }

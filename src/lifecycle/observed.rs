@@ -79,6 +79,35 @@ pub enum SessionState {
     Expired,
 }
 
+/// A payment that the customer disputes, or has disputed with success.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Dispute {
+    /// `du_...`
+    pub id: String,
+    /// Stripe's word for the customer's reason, such as `fraudulent`.
+    pub cause: String,
+    /// In the smallest unit of the currency.
+    pub amount: i64,
+    /// The currency.
+    pub currency: String,
+    /// Whether the bank has given the money back.
+    pub lost: bool,
+    /// Until when it can be answered.
+    pub due_by: Option<Timestamp>,
+}
+
+/// What is known of disputes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub enum ObservedDispute {
+    /// Stripe was not asked yet.
+    #[default]
+    Unknown,
+    /// There is none that is not over.
+    None,
+    /// There is this one.
+    Disputed(Dispute),
+}
+
 /// How far the sample documents are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Samples {
@@ -220,6 +249,8 @@ pub enum Outcome {
 pub struct Observed {
     /// Stripe's word.
     pub billing: Option<ObservedBilling>,
+    /// What the customer disputes.
+    pub dispute: ObservedDispute,
     /// Whether the API-key Secret is there and right; None when it is not known.
     pub api_key: Option<bool>,
     /// Whether the namespace was seen to be usable.

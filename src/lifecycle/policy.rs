@@ -35,6 +35,8 @@ pub struct Policy {
     pub data_processing_agreement: bool,
     /// How long a tenant is served whose payment is late.
     pub payment_grace: i64,
+    /// Whether a tenant whose customer disputes a payment is suspended until that is over.
+    pub suspend_disputed: bool,
     /// How often changes at Stripe are looked for without being told of them.
     pub resync: i64,
     /// How often everything at Stripe and Pinecone is compared.
@@ -77,6 +79,7 @@ impl Default for Policy {
             win_back_after: 7 * 24 * 3600,
             data_processing_agreement: false,
             payment_grace: 7 * 24 * 3600,
+            suspend_disputed: false,
             resync: 600,
             full_resync: 3600,
             slow_after: 300,

@@ -1,5 +1,6 @@
 //! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it back.
 
+use super::dispute::{self, DISPUTED};
 use super::dunning::{self, BY_ADMIN, Standing};
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, ObservedBilling, notices, pending_payment};
@@ -9,12 +10,15 @@ use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, Phase, conditions};
 
 pub fn decide(input: &Input) -> Decision {
+    if let Some(decision) = dispute::show(input) {
+        return decision;
+    }
     let told = [Notice::Suspended(since(input))];
     if let Some(decision) = notices::tell(input, &told) {
         return decision;
     }
     let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
-    notices::wait_at_most(come_back(input), again)
+    notices::wait_at_most(notices::wait_at_most(come_back(input), again), dispute::wait(input))
 }
 
 /// When it was suspended.
@@ -29,13 +33,13 @@ fn come_back(input: &Input) -> Decision {
         draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason, &failure.message);
         return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
     }
-    let by_admin = input.tenant.spec.desired == Desired::Suspended;
+    let held = held(input);
     if !input.by_stripe() {
-        return if by_admin { stay(input) } else { resume(input, TriggeredBy::Admin) };
+        return if held.is_some() { stay(input) } else { resume(input, TriggeredBy::Admin) };
     }
-    let Some(billing) = &input.observed.billing else { return look(input, by_admin) };
-    if by_admin {
-        return hold(input, billing);
+    let Some(billing) = &input.observed.billing else { return look(input, held.is_some()) };
+    if let Some(held) = held {
+        return hold(input, billing, held);
     }
     match Standing::of(billing) {
         Standing::Good if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
@@ -52,10 +56,18 @@ fn come_back(input: &Input) -> Decision {
     }
 }
 
+/// Why the tenant is not served whatever it pays: a reason, and a sentence.
+fn held(input: &Input) -> Option<(&'static str, &'static str)> {
+    if input.tenant.spec.desired == Desired::Suspended {
+        return Some((BY_ADMIN, "An admin suspended the tenant"));
+    }
+    dispute::suspends(input).then_some((DISPUTED, dispute::MESSAGE))
+}
+
 /// Stripe is asked when something changed there, when nothing is known, and when a payment link has expired.
-fn look(input: &Input, by_admin: bool) -> Decision {
+fn look(input: &Input, held: bool) -> Decision {
     let paused = conditions::is_true(&input.tenant.status.conditions, COLLECTION_PAUSED);
-    if by_admin && paused && !input.observed.resync {
+    if held && paused && !input.observed.resync {
         return Decision::Wait(None);
     }
     match pending_payment::until_link_ends(input) {
@@ -68,8 +80,8 @@ fn paused(billing: &ObservedBilling) -> bool {
     billing.subscription.as_ref().is_some_and(|s| s.paused)
 }
 
-/// Suspended by an admin: nobody is charged for a tenant that is not served.
-fn hold(input: &Input, billing: &ObservedBilling) -> Decision {
+/// Nobody is charged for a tenant that is not served.
+fn hold(input: &Input, billing: &ObservedBilling, (reason, message): (&str, &str)) -> Decision {
     if Standing::of(billing) != Standing::Ended && !paused(billing) {
         return Decision::Act(vec![Effect::PauseCollection]);
     }
@@ -78,10 +90,10 @@ fn hold(input: &Input, billing: &ObservedBilling) -> Decision {
     draft.condition(
         COLLECTION_PAUSED,
         ConditionStatus::True,
-        BY_ADMIN,
+        reason,
         "Nothing is charged while the tenant is suspended",
     );
-    draft.summary(Summary::Waiting, BY_ADMIN, "An admin suspended the tenant");
+    draft.summary(Summary::Waiting, reason, message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
@@ -115,10 +127,14 @@ fn store(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
     (!same).then(|| Decision::Act(vec![store]))
 }
 
-/// Who brings it back: the admin who suspended it, or the customer who paid.
+/// Who brings it back: the admin who suspended it, the bank that decided a dispute, or the customer who paid.
 fn who(input: &Input) -> TriggeredBy {
     let ready = conditions::get(&input.tenant.status.conditions, READY);
-    if ready.is_some_and(|c| c.reason == BY_ADMIN) { TriggeredBy::Admin } else { TriggeredBy::User }
+    match ready.map(|c| &*c.reason) {
+        Some(BY_ADMIN) => TriggeredBy::Admin,
+        Some(DISPUTED) => TriggeredBy::System,
+        _ => TriggeredBy::User,
+    }
 }
 
 fn resume(input: &Input, by: TriggeredBy) -> Decision {
@@ -130,7 +146,11 @@ fn resume(input: &Input, by: TriggeredBy) -> Decision {
     if let Some(subscription) = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref()) {
         draft.subscribed(subscription);
     }
-    let message = if by == TriggeredBy::User { "The customer paid" } else { "An admin ended the suspension" };
+    let message = match by {
+        TriggeredBy::User => "The customer paid",
+        TriggeredBy::Admin => "An admin ended the suspension",
+        TriggeredBy::System => "The dispute is over",
+    };
     draft.enter(Phase::Active, EventType::Reactivate, by, message);
     draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     draft.changed().unwrap_or(Decision::Wait(None))

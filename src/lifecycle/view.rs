@@ -7,10 +7,10 @@ use kube::ResourceExt;
 use super::Notice;
 use crate::api::tenant::Erasure;
 use crate::api::{
-    self, EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION,
-    LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION,
-    Tenant, TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests,
-    reached_annotation,
+    self, ACCEPT_DISPUTE_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION,
+    KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION,
+    SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage,
+    VERIFIED_ANNOTATION, mail_requests, reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -68,6 +68,8 @@ pub struct View {
     pub keep_data: bool,
     /// Why nothing may be erased, where somebody says so.
     pub legal_hold: Option<String>,
+    /// The id of a dispute that was settled with the customer.
+    pub accepted_dispute: Option<String>,
     /// What was erased, of a tenant that was.
     pub erasure: Option<Erasure>,
     /// Whether the customer proved to read the present e-mail address.
@@ -113,6 +115,7 @@ impl View {
             erase: tenant.is_to_be_erased(),
             keep_data: annotations.get(KEEP_DATA_ANNOTATION).is_some_and(|v| v == "true"),
             legal_hold: annotations.get(LEGAL_HOLD_ANNOTATION).filter(|why| !why.is_empty()).cloned(),
+            accepted_dispute: annotations.get(ACCEPT_DISPUTE_ANNOTATION).cloned(),
             erasure: annotations.get(ERASED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
             email_verified: verified.is_some() && verified == address,
             mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),

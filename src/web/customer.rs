@@ -148,7 +148,7 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
             }
         }
         (Some(Phase::Active | Phase::Upgrading | Phase::Downgrading), _) => "Your account is ready.",
-        (Some(Phase::Suspended), _) if by_admin(status) => {
+        (Some(Phase::Suspended), _) if is_held(status) => {
             "Your account is suspended. Your documents are kept. Please write to us."
         }
         (Some(Phase::Suspended), _) => {
@@ -173,8 +173,10 @@ pub fn effective_at(status: &TenantStatus) -> Option<Timestamp> {
     status.plan_change.as_ref().filter(|c| c.state == PlanChangeState::Scheduled)?.effective_at
 }
 
-fn by_admin(status: &TenantStatus) -> bool {
-    get(&status.conditions, READY).is_some_and(|c| c.reason == "SuspendedByAdmin")
+/// Suspended whatever the customer pays: by an admin, or because of a payment that they dispute.
+fn is_held(status: &TenantStatus) -> bool {
+    let held = ["SuspendedByAdmin", "PaymentDisputed"];
+    get(&status.conditions, READY).is_some_and(|c| held.contains(&&*c.reason))
 }
 
 impl Progress {

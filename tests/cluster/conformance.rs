@@ -197,6 +197,7 @@ async fn stripe_mock_takes_every_request_that_the_product_sends() {
         "POST /v1/billing_portal/sessions",
         "GET /v1/subscriptions",
         "GET /v1/events",
+        "GET /v1/disputes",
         "POST /v1/subscriptions",
         "DELETE /v1/subscriptions",
         "GET /v1/invoices",

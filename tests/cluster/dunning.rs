@@ -211,3 +211,75 @@ async fn many_at_once_are_suspended_and_nobody_loses_anything() {
         "nothing was made or deleted"
     );
 }
+
+async fn disputes(world: &World) -> Vec<String> {
+    let all = world.sandbox_get("/_sandbox/state").await["dispute"].clone();
+    all.as_array().into_iter().flatten().map(|d| d["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// What the operator of the service answers in Stripe's dashboard.
+async fn answer(world: &World, dispute: &str, evidence: &str) {
+    let url = format!("{}/v1/disputes/{dispute}", world.sandbox.stripe_url);
+    let form = [("evidence[uncategorized_text]", evidence), ("submit", "true")];
+    let answer = world.http.post(url).bearer_auth("sk_test").form(&form).send().await.expect("it answers");
+    assert_eq!(answer.status(), 200);
+}
+
+/// A tenant that paid with a card whose payments are disputed.
+async fn with_disputed(name: &str, args: &[&str]) -> World {
+    let world = World::with_portal(name, args).await;
+    world.create("acme", "middle", BillingMode::Stripe).await;
+    let url = world.wait("acme", "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link").url;
+    let answer = world.http.post(url).form(&[("card", "4000000000000259")]).send().await.expect("the page answers");
+    assert_eq!(answer.status(), 303);
+    world.wait_true("acme", "PaymentDisputed").await;
+    world
+}
+
+async fn dispute_alerts(world: &World) -> usize {
+    let alerts = world.sandbox_get("/_sandbox/alerts").await;
+    let texts = alerts.as_array().into_iter().flatten().filter_map(|a| a["text"].as_str());
+    texts.filter(|text| text.contains("du_")).count()
+}
+
+fn disputed(status: &TenantStatus) -> (bool, String) {
+    let condition = tenant_operator::api::conditions::get(&status.conditions, "PaymentDisputed").expect("there");
+    (condition.status == tenant_operator::api::ConditionStatus::True, condition.reason.to_string())
+}
+
+#[tokio::test]
+async fn a_disputed_payment_is_told_to_ops_and_the_tenant_is_served_on() {
+    let world = with_disputed("disputed", &[]).await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.until("ops are told", async || dispute_alerts(&world).await == 1).await;
+    let key = world.api_key("acme").await;
+    assert_eq!(ask(&world, &key).await.0, 200);
+    let id = disputes(&world).await.remove(0);
+    answer(&world, &id, "losing_evidence").await;
+    world.wait("acme", "told that it is lost", |s| disputed(s) == (true, "Lost".into())).await;
+    world.until("ops are told", async || dispute_alerts(&world).await == 2).await;
+    world.annotate("acme", "tenant-operator.dev/accept-dispute", &id).await;
+    let status = world.wait("acme", "settled", |s| disputed(s) == (false, "Over".into())).await;
+    assert_eq!(status.phase, Some(Phase::Active));
+}
+
+#[tokio::test]
+async fn a_disputed_tenant_is_suspended_where_that_is_wished_and_back_when_the_dispute_is_won() {
+    let mut world = with_disputed("disputedoff", &["--suspend-disputed"]).await;
+    world.wait_phase("acme", Phase::Suspended).await;
+    let status = world.wait_true("acme", "CollectionPaused").await;
+    assert_eq!(reason(&status), "PaymentDisputed");
+    let key = world.api_key("acme").await;
+    world.until("keys are refused", async || ask(&world, &key).await.0 == 402).await;
+    // A restarted controller does not know of the dispute at first.
+    world.replace_controller();
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    assert_eq!(world.status("acme").await.phase, Some(Phase::Suspended));
+    let id = disputes(&world).await.remove(0);
+    answer(&world, &id, "winning_evidence").await;
+    world.wait_phase("acme", Phase::Active).await;
+    world.until("keys are taken", async || ask(&world, &key).await.0 == 200).await;
+    let state = world.sandbox_get("/_sandbox/state").await;
+    let subscription = &state["subscription"][0];
+    assert_eq!((&subscription["status"], &subscription["pause_collection"]), (&json!("active"), &Value::Null));
+}

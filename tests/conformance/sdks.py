@@ -87,6 +87,18 @@ def check_stripe():
         raise AssertionError("a missing customer was found")
     except stripe.InvalidRequestError as error:
         assert error.code == "resource_missing"
+    third = client.v1.checkout.sessions.create(params)
+    assert post(third.url, "card=4000000000000259", form) == 303, "paid, and disputed at once"
+    dispute = client.v1.disputes.list({"limit": 1, "expand": ["data.payment_intent"]}).data[0]
+    assert dispute.status == "needs_response" and dispute.amount > 0 and dispute.evidence_details.due_by > dispute.created
+    assert dispute.payment_intent.customer == customer.id, "expanded"
+    bare = client.v1.disputes.retrieve(dispute.id)
+    assert bare.payment_intent == dispute.payment_intent.id, "an id unless it is expanded"
+    draft = client.v1.disputes.update(dispute.id, {"evidence": {"uncategorized_text": "winning_evidence"}, "submit": False})
+    assert draft.status == "needs_response", "not submitted"
+    assert client.v1.disputes.update(dispute.id, {"submit": True}).status == "won"
+    assert client.v1.disputes.close(dispute.id).status == "lost"
+    assert client.v1.subscriptions.cancel(client.v1.checkout.sessions.retrieve(third.id).subscription).status == "canceled"
     second = client.v1.checkout.sessions.create(params)
     assert post(second.url, "card=4242424242424242", form) == 303
     bought = client.v1.checkout.sessions.retrieve(second.id).subscription

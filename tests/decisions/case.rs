@@ -110,6 +110,7 @@ impl Case {
             erase: true,
             keep_data: false,
             legal_hold: None,
+            accepted_dispute: None,
             erasure: None,
             email_verified: false,
             mail_requests: Vec::new(),

@@ -4,6 +4,7 @@ mod active;
 mod address;
 mod case;
 mod deleting;
+mod dispute;
 mod dunning;
 mod export;
 mod failed;

@@ -149,6 +149,8 @@ annotations:
 {{- end }}
 - name: EMAIL_VERIFICATION
   value: {{ .Values.emailVerification | quote }}
+- name: SUSPEND_DISPUTED
+  value: {{ .Values.suspendDisputed | quote }}
 - name: WIN_BACK_AFTER
   value: {{ mul (int64 .Values.winBack.afterDays) 86400 | quote }}
 {{- with .Values.winBack.offer }}

@@ -4,7 +4,8 @@ use serde_json::json;
 
 use crate::api::tenant::ErasureLine;
 use crate::api::{
-    LinkKind, MailRequest, Plan, SAMPLE_QUESTION, SENT_ANNOTATION, Tenant, TenantStatus, Timestamp, time_to_activate,
+    LinkKind, MailRequest, Plan, SAMPLE_QUESTION, SENT_ANNOTATION, Tenant, TenantStatus, Timestamp, conditions,
+    time_to_activate,
 };
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Notice, Outcome};
@@ -55,6 +56,11 @@ pub async fn send(
         Notice::KeptAlert => return kept(alerts, tenant, 1).await,
         Notice::WelcomeFailedAlert => {
             return alert(alerts, &format!("The welcome e-mail to tenant {who} was not sent. Retrying")).await;
+        }
+        Notice::DisputeAlert(_) => {
+            let shown = conditions::get(&status.conditions, conditions::PAYMENT_DISPUTED);
+            let what = shown.map_or("A payment is disputed", |c| &c.message);
+            return alert(alerts, &format!("Tenant {who}: {what}")).await;
         }
         Notice::SlowAlert(_) => {
             return alert(alerts, &format!("Tenant {who} has paid and is still not Active: {what}")).await;

@@ -5,6 +5,7 @@
 
 mod bulk;
 mod checkout;
+mod disputes;
 mod invoices;
 mod plan_change;
 mod portal;

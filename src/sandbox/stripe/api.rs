@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::fields::update;
 use super::problem::{Events, Problem};
-use super::{Data, TEST_CLOCK, catalog, clock, customers, portal, sessions, subscriptions};
+use super::{Data, TEST_CLOCK, catalog, clock, customers, disputes, portal, sessions, subscriptions};
 
 /// Does one call.
 pub fn handle(
@@ -26,6 +26,8 @@ pub fn handle(
         ("POST", ["subscriptions", id]) => subscriptions::update(data, id, p, events),
         ("DELETE", ["subscriptions", id]) => subscriptions::cancel(data, id, events),
         ("DELETE", ["customers", id]) => customers::delete(data, id, events),
+        ("POST", ["disputes", id]) => disputes::update(data, id, p, events),
+        ("POST", ["disputes", id, "close"]) => disputes::close(data, id, events),
         ("POST", ["refunds"]) => subscriptions::refund(data, p, events),
         ("GET", ["account"]) => Ok(
             json!({"id": "acct_sandbox", "object": "account", "charges_enabled": true, "country": "US", "default_currency": "usd"}),
@@ -40,6 +42,11 @@ pub fn handle(
         ("GET", ["test_helpers", "test_clocks", id]) => data.find(TEST_CLOCK, id).cloned(),
         ("GET", ["checkout", "sessions"]) => Ok(list(data, "checkout.session", path, p)),
         ("GET", ["checkout", "sessions", id]) => data.find("checkout.session", id).cloned(),
+        ("GET", ["disputes"]) => {
+            let mut all = list(data, "dispute", path, p);
+            disputes::expand(data, p, &mut all);
+            Ok(all)
+        }
         ("GET", [plural]) => kind(plural).map(|kind| list(data, kind, path, p)).ok_or_else(|| unknown(method, path)),
         ("GET", [plural, id]) => {
             let kind = kind(plural).ok_or_else(|| unknown(method, path))?;
@@ -63,6 +70,7 @@ fn kind(plural: &str) -> Option<&'static str> {
         "payment_intents" => "payment_intent",
         "payment_methods" => "payment_method",
         "refunds" => "refund",
+        "disputes" => "dispute",
         "events" => "event",
         "products" => "product",
         "prices" => "price",

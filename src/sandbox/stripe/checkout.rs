@@ -10,8 +10,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::subscriptions::Card;
-use super::{Id, clock, sessions, webhooks};
+use super::{Id, clock, disputes, sessions, webhooks};
 use crate::sandbox::{Shared, lock};
+
+/// A card whose payments are disputed.
+const DISPUTED: &str = "4000000000000259";
 
 #[derive(Deserialize)]
 pub struct CardForm {
@@ -29,7 +32,7 @@ pub async fn page(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id) -> 
 }
 
 /// Stripe's own test numbers: 4242... pays, 4000...3184 asks for 3-D Secure, 4000...0002 is declined, 4000...9995 lacks
-/// funds, 4000...0341 can be attached and is declined when it is charged.
+/// funds, 4000...0259 pays and disputes that, 4000...0341 can be attached and is declined when it is charged.
 pub async fn pay(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id, Form(form): Form<CardForm>) -> Response {
     let number: String = form.card.chars().filter(char::is_ascii_digit).collect();
     let card = match (number.as_str(), form.challenge.as_str()) {
@@ -49,8 +52,15 @@ pub async fn pay(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id, Form
             Ok((session, charged)) => match card {
                 Ok(Card::DeclinedLater) if charged => declined(&session, "Your card was declined."),
                 Err(message) => declined(&session, message),
-                Ok(card) => sessions::complete(&mut data, &id, card, &mut events)
-                    .map_or_else(IntoResponse::into_response, |session| back(&session)),
+                Ok(card) => match sessions::complete(&mut data, &id, card, &mut events) {
+                    Ok(session) => {
+                        if number == DISPUTED {
+                            disputes::open(&mut data, &session["customer"], &mut events);
+                        }
+                        back(&session)
+                    }
+                    Err(problem) => problem.into_response(),
+                },
             },
         }
     };
@@ -60,7 +70,7 @@ pub async fn pay(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id, Form
 
 fn plain_card(number: &str) -> Result<Card, &'static str> {
     match number {
-        "4242424242424242" => Ok(Card::Good),
+        "4242424242424242" | DISPUTED => Ok(Card::Good),
         "4000000000000341" => Ok(Card::DeclinedLater),
         "4000000000000002" => Err("Your card was declined."),
         "4000000000009995" => Err("Your card has insufficient funds."),

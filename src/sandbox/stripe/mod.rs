@@ -5,6 +5,7 @@ mod catalog;
 mod checkout;
 mod clock;
 mod customers;
+mod disputes;
 mod fields;
 mod form;
 mod invoices;

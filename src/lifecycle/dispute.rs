@@ -1,0 +1,83 @@
+//! A payment that the customer disputes at their bank: shown, told to ops, and where the operator of the service wishes it, a
+//! reason not to serve the tenant until it is over.
+
+use super::status::Draft;
+use super::{Decision, Dispute, Input, Notice, ObservedDispute, dunning, notices};
+use crate::api::conditions::{self, PAYMENT_DISPUTED};
+use crate::api::phase::TriggeredBy;
+use crate::api::{ACCEPT_DISPUTE_ANNOTATION, ConditionStatus};
+
+/// The reason of a suspension because of a dispute.
+pub const DISPUTED: &str = "PaymentDisputed";
+/// What people read of it.
+pub const MESSAGE: &str = "A payment is disputed, and disputed tenants are not served";
+
+/// The reason in the condition.
+pub fn reason(dispute: &Dispute) -> &'static str {
+    if dispute.lost { "Lost" } else { "Open" }
+}
+
+/// The dispute that counts, as far as it is known.
+fn counts<'a>(input: &Input<'a>) -> Option<&'a Dispute> {
+    let ObservedDispute::Disputed(dispute) = &input.observed.dispute else { return None };
+    (input.tenant.accepted_dispute.as_ref() != Some(&dispute.id)).then_some(dispute)
+}
+
+/// What is to be shown and told of it.
+pub fn show(input: &Input) -> Option<Decision> {
+    if !input.by_stripe() || input.observed.dispute == ObservedDispute::Unknown {
+        return None;
+    }
+    let mut draft = Draft::new(input);
+    let Some(dispute) = counts(input) else {
+        let shown = conditions::is_true(&draft.status.conditions, PAYMENT_DISPUTED);
+        if shown {
+            draft.condition(PAYMENT_DISPUTED, ConditionStatus::False, "Over", "No payment is disputed any more");
+        }
+        return shown.then(|| draft.changed()).flatten();
+    };
+    draft.condition(PAYMENT_DISPUTED, ConditionStatus::True, reason(dispute), &message(dispute));
+    draft.changed().or_else(|| notices::tell(input, &alert(dispute)))
+}
+
+fn alert(dispute: &Dispute) -> [Notice; 1] {
+    [Notice::DisputeAlert(format!("{}.{}", dispute.id, reason(dispute).to_lowercase()))]
+}
+
+fn message(dispute: &Dispute) -> String {
+    let Dispute { id, amount, currency, .. } = dispute;
+    let (whole, cents, currency) = (amount / 100, amount % 100, currency.to_uppercase());
+    let what = format!("a payment of {whole}.{cents:02} {currency} ({id}, {})", dispute.cause);
+    if dispute.lost {
+        return format!(
+            "The customer disputed {what}, and the bank gave it back to them. Settle it with the customer, then set the annotation \
+             {ACCEPT_DISPUTE_ANNOTATION}={id}"
+        );
+    }
+    let until = dispute.due_by.map(|at| format!(" by {at}")).unwrap_or_default();
+    format!("The customer disputes {what}. Answer it in Stripe's dashboard{until}")
+}
+
+/// Whether the tenant is not to be served because of it. As long as nobody knows, what was shown last counts.
+pub fn suspends(input: &Input) -> bool {
+    let shown = || conditions::is_true(&input.tenant.status.conditions, PAYMENT_DISPUTED);
+    let disputed = match &input.observed.dispute {
+        ObservedDispute::Unknown => shown(),
+        ObservedDispute::None | ObservedDispute::Disputed(_) => counts(input).is_some(),
+    };
+    input.policy.suspend_disputed && input.by_stripe() && disputed
+}
+
+/// Of an Active tenant.
+pub fn decide(input: &Input) -> Option<Decision> {
+    if let Some(decision) = show(input) {
+        return Some(decision);
+    }
+    suspends(input).then(|| dunning::suspend(input, TriggeredBy::System, DISPUTED, MESSAGE)).flatten()
+}
+
+/// Seconds until an alert that could not be sent is tried again.
+pub fn wait(input: &Input) -> Option<i64> {
+    let dispute = counts(input)?;
+    notices::any_unsent(input, &alert(dispute)).then(|| input.notice_wait())
+}

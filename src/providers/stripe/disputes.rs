@@ -1,0 +1,85 @@
+//! The payments that customers dispute at their banks, of all tenants together.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use stripe_core::dispute::ListDispute;
+use stripe_types::RangeQueryTs;
+
+use super::{PAGE, ProviderError, Stripe};
+use crate::api::Timestamp;
+use crate::lifecycle::Dispute;
+
+/// A dispute is decided within three months (<https://docs.stripe.com/disputes/how-disputes-work>); one that was lost longer ago
+/// than this is history.
+const LOOK_BACK: i64 = 180 * 24 * 3600;
+
+/// The fields of <https://docs.stripe.com/api/disputes/object> that are read.
+#[derive(Deserialize)]
+struct DisputeObject {
+    id: String,
+    status: String,
+    #[serde(default)]
+    reason: String,
+    #[serde(default)]
+    amount: i64,
+    #[serde(default)]
+    currency: String,
+    #[serde(default)]
+    payment_intent: Option<Intent>,
+    #[serde(default)]
+    evidence_details: Option<Evidence>,
+}
+
+/// Expanded.
+#[derive(Deserialize)]
+struct Intent {
+    #[serde(default)]
+    customer: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Evidence {
+    #[serde(default)]
+    due_by: Option<i64>,
+}
+
+impl DisputeObject {
+    /// The customer and what it is about, unless it is over.
+    fn of_customer(self) -> Option<(String, Dispute)> {
+        let lost = match self.status.as_str() {
+            "lost" => true,
+            "needs_response" | "under_review" | "warning_needs_response" | "warning_under_review" => false,
+            // `won`, `warning_closed`, `prevented`.
+            _ => return None,
+        };
+        let due_by = self.evidence_details.and_then(|e| e.due_by).map(Timestamp::from_second);
+        let (id, cause, amount, currency) = (self.id, self.reason, self.amount, self.currency);
+        Some((self.payment_intent?.customer?, Dispute { id, cause, amount, currency, lost, due_by }))
+    }
+}
+
+impl Stripe {
+    /// What customers dispute, by the customers' ids: of several, an open one, and else the one that was made last.
+    pub async fn disputes(&self) -> Result<HashMap<String, Dispute>, ProviderError> {
+        let since = Timestamp::now().as_second() - LOOK_BACK;
+        let page = |after: Option<&str>| {
+            let request = ListDispute::new().created(RangeQueryTs::gte(since)).limit(PAGE);
+            let request = request.expand(["data.payment_intent".to_owned()]);
+            match after {
+                Some(after) => request.starting_after(after),
+                None => request,
+            }
+        };
+        let all: Vec<DisputeObject> = self.all(page, |d: &DisputeObject| &d.id).await?;
+        let mut by_customer: HashMap<String, Dispute> = HashMap::new();
+        // Newest first.
+        for (customer, dispute) in all.into_iter().filter_map(DisputeObject::of_customer) {
+            let there = by_customer.get(&customer);
+            if there.is_none_or(|there| there.lost && !dispute.lost) {
+                by_customer.insert(customer, dispute);
+            }
+        }
+        Ok(by_customer)
+    }
+}
