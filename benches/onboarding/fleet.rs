@@ -115,9 +115,10 @@ async fn steady(controller: &Controller, count: usize) -> anyhow::Result<()> {
     let cpu = Cpu::read(&[("controller", controller.pid())]);
     tokio::time::sleep(Duration::from_secs(20)).await;
     println!(
-        "{count} tenants, steady: processor seconds in 20 s: {}; resident {:.0} MB (wanted: under 100)",
+        "{count} tenants, steady: processor seconds in 20 s: {}; resident {:.0} MB, {:.0} of them its own (wanted: under 100)",
         cpu.since(),
-        controller.resident_mb()?
+        controller.resident_mb()?,
+        controller.own_mb()?
     );
     Ok(())
 }

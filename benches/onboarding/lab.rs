@@ -144,8 +144,17 @@ impl Controller {
     }
 
     pub fn resident_mb(&self) -> anyhow::Result<f64> {
+        self.memory_mb("VmRSS")
+    }
+
+    /// What it has asked for itself, without the pages of its program file, which the kernel takes back when it needs them.
+    pub fn own_mb(&self) -> anyhow::Result<f64> {
+        self.memory_mb("RssAnon")
+    }
+
+    fn memory_mb(&self, kind: &str) -> anyhow::Result<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.0.id()))?;
-        let line = status.lines().find(|l| l.starts_with("VmRSS")).context("VmRSS")?;
+        let line = status.lines().find(|l| l.starts_with(kind)).context(kind.to_owned())?;
         Ok(line.split_whitespace().nth(1).unwrap_or("0").parse::<f64>()? / 1024.0)
     }
 

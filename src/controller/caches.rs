@@ -29,7 +29,7 @@ pub struct SeenSecret {
     /// Its resource version.
     pub version: Box<str>,
     /// Set for a login Secret, whose Tenant may never have been made.
-    pub login: Option<LoginSecret>,
+    pub login: Option<Box<LoginSecret>>,
 }
 
 /// A Secret that a signup made.
@@ -48,7 +48,10 @@ pub struct LoginSecret {
 impl SeenSecret {
     /// What is kept of this one.
     pub fn of(secret: &PartialObjectMeta<Secret>) -> Self {
-        Self { version: secret.resource_version().unwrap_or_default().into(), login: LoginSecret::of(secret) }
+        Self {
+            version: secret.resource_version().unwrap_or_default().into(),
+            login: LoginSecret::of(secret).map(Box::new),
+        }
     }
 }
 
