@@ -151,12 +151,12 @@ async fn restart(controller: Controller, cluster: &Cluster, count: usize) -> any
         "restart with {count} tenants: synced {synced:.1} s after it got the lease (wanted: under 5), {writes} API writes, resident {:.0} MB",
         controller.resident_mb()?
     );
-    // One full comparison an hour, and a look at the events each ten minutes.
+    // One full comparison an hour, and a look at the events and the disputes each ten minutes.
     println!(
         "calls of one full comparison: {} to Stripe, {} to Pinecone; an hour costs {} and {}",
         calls[0],
         calls[1],
-        calls[0] + 6,
+        calls[0] + 12,
         calls[1]
     );
     Ok(controller)

@@ -84,6 +84,7 @@ fn it_ends_when_it_is_won_or_settled() {
     assert!(matches!(restarted.after_record_or_wait(), Decision::Wait(_)), "nobody knows yet, so nothing changes");
     let mut by_hand = disputed(false).manual(true);
     by_hand.observed.billing = None;
+    by_hand.policy.suspend_disputed = true;
     assert!(matches!(by_hand.after_record_or_wait(), Decision::Wait(_)), "nobody to ask");
 }
 

@@ -102,6 +102,7 @@ fn what_there_is_is_written_down_first_and_then_copied_switched_and_cleaned_up()
     next.view.status = status;
     assert_eq!(next.effects(), [migrate(true)], "the first copy is not the last one");
     assert_eq!(switching().effects(), [migrate(true)]);
+    assert_eq!(seen(copying(), true, true, None).effects(), [migrate(false)], "what another pass saw does not count");
     assert_eq!(seen(switching(), true, true, None).effects(), [record(2, LARGE)]);
     let after = stored(seen(switching(), true, true, None), 2, LARGE);
     let status = after.recorded();
@@ -115,6 +116,8 @@ fn the_old_vectors_are_kept_for_a_while_and_only_they_are_deleted() {
     case.policy.migration_overlap = 60;
     let Decision::Wait(wait) = case.after_record_or_wait() else { panic!("{:?}", case.decide()) };
     assert_eq!(wait, Some(10), "since 50 seconds ago");
+    case.policy.migration_overlap = 51;
+    assert!(matches!(case.after_record_or_wait(), Decision::Wait(Some(1))), "to the second");
     case.policy.migration_overlap = 50;
     assert_eq!(case.effects(), [Effect::DropNamespace { generation: 1 }]);
     case.observed.done.insert(Effect::DropNamespace { generation: 1 });
@@ -168,6 +171,7 @@ fn what_goes_wrong_is_retried_until_it_cannot_help() {
         late
     }] {
         let mut case = case;
+        case.view.retry_token = Some("before".into());
         assert_eq!(case.effects(), [Effect::DropNamespace { generation: 2 }]);
         case.observed.done.insert(Effect::DropNamespace { generation: 2 });
         let status = case.recorded();
@@ -177,6 +181,7 @@ fn what_goes_wrong_is_retried_until_it_cannot_help() {
         failed.view.spec.data = Some(Data { generation: 1, embedding: SMALL.into() });
         failed.view.status.migration.clone_from(&status.migration);
         failed.view.status.conditions.clone_from(&status.conditions);
+        failed.view.retry_token = Some("before".into());
         assert!(matches!(failed.after_record_or_wait(), Decision::Wait(_)), "{:?}", failed.decide());
         failed.view.retry_token = Some("again".into());
         assert_eq!(state(&failed.recorded()), Some(State::Copying), "a retry begins anew");
@@ -277,6 +282,20 @@ fn one_move_at_a_time() {
         let status = case.recorded();
         assert!(status.phase == Some(Phase::Active) && fails(&status, "PlanInForce", "DataMoving"), "{status:#?}");
     }
+    // A change for later is told to Stripe now, and begins when the data is at rest.
+    let mut down = paid(wishing(Phase::Active, 900), "price_4900");
+    down.wanted.as_mut().expect("a plan").models.embedding = "third".into();
+    let status = moving(stored(down.clone(), 1, SMALL), 2, State::Copying).recorded();
+    assert_eq!(status.plan_change.as_ref().map(|c| c.state), Some(PlanChangeState::Preparing));
+    let mut due = noted(paid(down, "price_900"), PlanChangeState::Scheduled);
+    due.view.status.plan_change.as_mut().expect("there").effective_at = Some(Timestamp::from_second(NOW));
+    assert_eq!(stored(due.clone(), 1, SMALL).recorded().phase, Some(Phase::Downgrading));
+    let busy = moving(stored(due, 2, LARGE), 2, State::Switched);
+    assert!(
+        !matches!(busy.decide(), Decision::Record(status) if status.phase != Some(Phase::Active)),
+        "{:?}",
+        busy.decide()
+    );
     let status = moving(stored(case, 1, SMALL), 2, State::Failed).recorded();
     assert_eq!(status.phase, Some(Phase::Upgrading), "one that failed is in nobody's way");
 }
