@@ -5,7 +5,7 @@ use tenant_operator::api::phase::TriggeredBy;
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Dispute, Effect, Notice, ObservedDispute, ObservedSubscription};
 
-use crate::case::{Case, NOW, condition, fails, failure, holds, subscription};
+use crate::case::{Case, NOW, fails, failure, holds, subscription};
 
 fn dispute(lost: bool) -> Dispute {
     let due_by = Some(Timestamp::from_second(NOW + 1000));

@@ -43,6 +43,7 @@ impl Model for Small {
             erase: self.erase,
             keep_data: false,
             legal_hold: None,
+            accepted_dispute: None,
             erasure: None,
             email_verified: false,
             mail_requests: Vec::new(),
