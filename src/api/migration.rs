@@ -11,7 +11,7 @@ use super::{Text, Timestamp};
 #[serde(rename_all = "camelCase")]
 pub struct Data {
     /// The generation of its Pinecone namespace. It increases each time all documents are embedded with another model.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub generation: u32,
     /// The embedding model of the vectors in that namespace.
     #[schemars(length(min = 1, max = 200))]
@@ -33,6 +33,7 @@ pub enum EmbeddingSize {
 #[serde(rename_all = "camelCase")]
 pub struct Migration {
     /// The generation of the new namespace.
+    #[schemars(range(min = 1, max = 1_000_001))]
     pub generation: u32,
     /// The embedding model of the new vectors.
     pub embedding: Text,

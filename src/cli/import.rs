@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::provider_args::RagArgs;
 use super::{KubeArgs, TenantArgs};
+use crate::api::migration::MigrationState;
 use crate::api::{Tenant, USAGE_ANNOTATION, Usage};
 use crate::export::{Import, Plan, Store};
 
@@ -73,11 +74,18 @@ fn fits(tenant: &Tenant, plan: &Plan) -> anyhow::Result<()> {
     let Some(config) = status.config.filter(|_| status.provisioned_at.is_some() && status.erasure.is_none()) else {
         bail!("tenant {name} is not set up. Wait until it is Active");
     };
-    let (theirs, ours) = (&plan.manifest.embedding_model, &config.models.embedding);
+    let generation = tenant.data_generation();
+    if status.migration.is_some_and(|m| m.generation != generation && m.state != MigrationState::Failed) {
+        bail!(
+            "the documents of tenant {name} are being embedded with another model. Wait until its condition DataMigrated is True, \
+             then import"
+        );
+    }
+    let (theirs, ours) = (&plan.manifest.embedding_model, tenant.embedding().unwrap_or(&config.models.embedding));
     if **theirs != **ours {
         bail!(
             "the vectors of the export were made by {theirs}, and tenant {name} uses {ours}: questions would not find them. \
-             Use a plan with {theirs}"
+             Use a plan with {theirs}, or choose it for the tenant with spec.settings.embedding"
         );
     }
     let used = Usage::of(tenant);
@@ -120,5 +128,59 @@ async fn count(api: &Api<Tenant>, tenant: &Tenant, bytes: i64) -> anyhow::Result
             Err(kube::Error::Api(e)) if e.code == 409 => {}
             Err(error) => return Err(error.into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::export::Manifest;
+
+    /// What is wrong with an import of vectors of that model, if anything.
+    fn refusal(model: &str, spec: &Value, status: &Value) -> Option<String> {
+        let mut all = json!({"companyName": "A", "adminEmail": "a@b.example"});
+        all.as_object_mut().expect("an object").extend(spec.as_object().expect("an object").clone());
+        let mut tenant = Tenant::new("a", serde_json::from_value(all).expect("a spec"));
+        let mut known = json!({"provisionedAt": "2026-11-26T10:00:00Z", "config": {
+            "plan": "starter", "limits": {}, "models": {"embedding": "small"}, "features": [],
+        }});
+        known.as_object_mut().expect("an object").extend(status.as_object().expect("an object").clone());
+        tenant.status = serde_json::from_value(known).expect("a status");
+        let manifest = Manifest {
+            format: 1,
+            tenant_id: "t".into(),
+            embedding_model: model.into(),
+            documents: 0,
+            vectors: 0,
+            files: Vec::new(),
+        };
+        fits(&tenant, &Plan { manifest, missing: Vec::new() }).err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn vectors_fit_the_model_that_the_tenants_data_has_now() {
+        let nothing = json!({});
+        assert_eq!(refusal("small", &nothing, &nothing), None);
+        assert!(refusal("large", &nothing, &nothing).is_some_and(|why| why.contains("uses small")));
+        let moved = json!({"data": {"generation": 2, "embedding": "large"}});
+        assert_eq!(refusal("large", &moved, &nothing), None);
+        assert!(refusal("small", &moved, &nothing).is_some_and(|why| why.contains("uses large")));
+    }
+
+    #[test]
+    fn nothing_is_imported_into_data_that_moves() {
+        let status = |state: &str, generation: u32| {
+            let at = "2026-11-26T10:00:00Z";
+            json!({"migration": {"generation": generation, "embedding": "large", "state": state, "startedAt": at, "since": at}})
+        };
+        let now = json!({"data": {"generation": 1, "embedding": "small"}});
+        for state in ["Copying", "Copied", "Switching"] {
+            let why = refusal("small", &now, &status(state, 2));
+            assert!(why.is_some_and(|why| why.contains("DataMigrated")), "{state}");
+        }
+        assert_eq!(refusal("small", &now, &status("Failed", 2)), None);
+        assert_eq!(refusal("small", &now, &status("Switched", 1)), None, "it is at rest");
     }
 }

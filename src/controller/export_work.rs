@@ -2,23 +2,18 @@
 //! written survives the controller.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use kube::ResourceExt;
 
 use super::Key;
 use super::context::Context;
 use super::steps::billing::payer;
+use super::tasks::Waits;
 use crate::api::Tenant;
 use crate::api::tenant::BillingMode;
 use crate::export::{Export, ExportError, Progress, Source, Store};
 use crate::lifecycle::ObservedExport;
 use crate::providers::Priority;
-
-/// The first wait after something went wrong; it doubles.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
-/// The longest.
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
 /// How far the export is that the tenant's spec asks for. It is begun, or taken up again after a restart.
 pub fn go_on(context: &Arc<Context>, tenant: &Tenant) -> ObservedExport {
@@ -40,7 +35,7 @@ pub fn go_on(context: &Arc<Context>, tenant: &Tenant) -> ObservedExport {
 /// Until it is complete. What goes wrong is tried again, and shown meanwhile; the lifecycle ends what takes too long.
 async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: String) {
     let place = store.folder(tenant.tenant_id(), &request);
-    let mut wait = FIRST_WAIT;
+    let mut waits = Waits::default();
     while context.fence.holds() {
         let outcome = {
             let _turn = context.exports.tasks.turn().await;
@@ -64,8 +59,7 @@ async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: Stri
                 });
             }
         }
-        tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
-        wait = (wait * 2).min(LONGEST_WAIT);
+        waits.next().await;
     }
 }
 

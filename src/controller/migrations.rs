@@ -7,16 +7,13 @@ use kube::ResourceExt;
 
 use super::Key;
 use super::context::Context;
+use super::tasks::Waits;
 use crate::api::migration::MigrationState;
 use crate::api::{Phase, Tenant, data_namespace};
 use crate::lifecycle::{ObservedMigration, Problem};
 use crate::providers::Priority;
 use crate::rag::{Reembed, ReembedError};
 
-/// The first wait after something went wrong; it doubles.
-const FIRST_WAIT: Duration = Duration::from_secs(2);
-/// The longest.
-const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// Pinecone shows what it took a moment later (<https://docs.pinecone.io/guides/index-data/check-data-freshness>).
 const SETTLE: Duration = Duration::from_secs(2);
 /// How often it is looked whether the cache shows a move that has just begun.
@@ -61,7 +58,7 @@ struct Task {
 impl Task {
     /// Until it is complete. What goes wrong is tried again, and shown meanwhile; the lifecycle ends what takes too long.
     async fn work(&self) {
-        let mut wait = FIRST_WAIT;
+        let mut waits = Waits::default();
         loop {
             let outcome = {
                 let _turn = self.context.migrations.turn().await;
@@ -83,8 +80,7 @@ impl Task {
                     self.show(false, |before| ObservedMigration { problem: Some(problem), ..before.clone() });
                 }
             }
-            tokio::time::sleep(wait.mul_f64(rand::random_range(0.8..1.2))).await;
-            wait = (wait * 2).min(LONGEST_WAIT);
+            waits.next().await;
         }
     }
 

@@ -9,6 +9,10 @@ use futures::Future;
 use futures::future::{AbortHandle, abortable};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+/// The first wait after something went wrong; it doubles.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// The longest.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
 /// How often the status may say how far one is.
 const TOLD_EACH: Duration = Duration::from_secs(3);
 
@@ -28,6 +32,23 @@ struct Running<Seen> {
     version: u64,
     told: Instant,
     task: AbortHandle,
+}
+
+/// The waits of a task that something went wrong for.
+pub struct Waits(Duration);
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self(FIRST_WAIT)
+    }
+}
+
+impl Waits {
+    /// Waits, and longer the next time. Not in step with others for whom it went wrong at the same moment.
+    pub async fn next(&mut self) {
+        tokio::time::sleep(self.0.mul_f64(rand::random_range(0.8..1.2))).await;
+        self.0 = (self.0 * 2).min(LONGEST_WAIT);
+    }
 }
 
 impl<Seen: Clone> Tasks<Seen> {

@@ -167,6 +167,16 @@ impl App {
         Api::namespaced(self.client.clone(), &self.config.namespace)
     }
 
+    /// The object of a tenant that is served, as it is now; none where it is gone.
+    async fn object_of(&self, tenant: &directory::Served) -> Result<Option<Tenant>, kube::Error> {
+        let api: Api<Tenant> = Api::namespaced(self.client.clone(), &tenant.namespace);
+        match api.get_opt(&tenant.name).await {
+            // The definition itself is gone.
+            Err(kube::Error::Api(e)) if e.code == 404 => Ok(None),
+            other => Ok(other?.filter(|there| there.uid().as_ref() == Some(&tenant.uid))),
+        }
+    }
+
     /// Changes a Tenant of the signup namespace.
     async fn patch_tenant(&self, name: &str, change: Value) -> Result<Tenant, kube::Error> {
         let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };

@@ -136,10 +136,10 @@ fn certificate(status: &TenantStatus) -> String {
 /// Tells ops of a customer whose object was deleted, the so many-th lately.
 pub async fn kept(alerts: &Alerts, tenant: &Tenant, count: usize) -> Result<Outcome, ProviderError> {
     let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
-    let id = tenant.tenant_id();
+    let namespace = tenant.data_namespace();
     let text = if count < 10 {
         format!(
-            "Tenant {who} was deleted without the wish to erase it. Its namespace tenant_{id}, subscription and customer are kept. \
+            "Tenant {who} was deleted without the wish to erase it. Its namespace {namespace}, subscription and customer are kept. \
              Apply it again from a backup, with spec.tenantId and the annotation identity-proof, to go on"
         )
     } else {

@@ -3,9 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use kube::{Api, ResourceExt};
-
-use crate::api::Tenant;
 use crate::rag::{Document, Documents, Reembed, ReembedError};
 use crate::web::App;
 use crate::web::directory::Served;
@@ -28,12 +25,7 @@ impl From<ReembedError> for Problem {
 impl App {
     /// The tenant as the API server tells it now, which this replica may not know yet. As it was where its object is gone.
     async fn fresh(&self, tenant: &Served) -> Result<Served, Problem> {
-        let api: Api<Tenant> = Api::namespaced(self.client.clone(), &tenant.namespace);
-        let object = match api.get_opt(&tenant.name).await {
-            // The definition itself is gone.
-            Err(kube::Error::Api(e)) if e.code == 404 => None,
-            other => other?.filter(|t| t.uid().as_ref() == Some(&tenant.uid)),
-        };
+        let object = self.object_of(tenant).await?;
         Ok(object.and_then(|object| Served::of(&object, &self.identity)).unwrap_or_else(|| tenant.clone()))
     }
 

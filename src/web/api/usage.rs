@@ -175,12 +175,7 @@ impl App {
     ) -> Result<T, Problem> {
         let api: Api<Tenant> = Api::namespaced(self.client.clone(), &tenant.namespace);
         for attempt in 0..TRIES {
-            let object = match api.get_opt(&tenant.name).await {
-                // The definition itself is gone.
-                Err(kube::Error::Api(e)) if e.code == 404 => None,
-                other => other?.filter(|t| t.uid().as_ref() == Some(&tenant.uid)),
-            };
-            let Some(object) = object else {
+            let Some(object) = self.object_of(tenant).await? else {
                 // Nobody can write down what a tenant without an object uses. Its customer is not to suffer from that.
                 // One that was erased is no longer in the directory.
                 self.directory.get(&tenant.id).ok_or_else(Problem::not_found)?;
