@@ -7,7 +7,7 @@ use futures::FutureExt;
 
 use super::{Check, Outcome, Target};
 use crate::providers::ProviderError;
-use crate::providers::pinecone::{Pinecone, Values, Vector};
+use crate::providers::pinecone::{IndexDescription, Pinecone, Values, Vector};
 
 /// Waits for what was written to become visible.
 const LOOKS: [Duration; 5] = [
@@ -94,19 +94,21 @@ async fn dimension(target: &Target) -> Outcome {
         Err(error) => return Outcome::of(target, &error, KEY),
     };
     for model in target.embedding_models().await {
-        // A model that does not answer is reported by the check of OpenAI.
-        let Ok(vectors) = openai.embed(&model, Some(index.dimension), &["preflight"]).await else { continue };
-        let wanted = vectors.first().map_or(0, Vec::len);
-        if wanted as u64 != index.dimension {
-            let reason = format!(
-                "{model} makes vectors of {wanted} numbers, the index {} takes {}",
-                index.name, index.dimension
-            );
-            return Outcome::failed(
-                reason,
-                "Name another embedding model in the Plan, or create an index of that dimension",
-            );
-        }
+        let IndexDescription { name, dimension, .. } = &index;
+        let makes = match openai.embed(&model, Some(*dimension), &["preflight"]).await {
+            Ok(vectors) => match vectors.first().map_or(0, Vec::len) {
+                made if made as u64 == *dimension => continue,
+                made => format!("vectors of {made} numbers"),
+            },
+            // More numbers than the model has.
+            Err(error) if error.status == Some(400) => format!("no vectors of {dimension} numbers"),
+            // A model that does not answer is reported by the check of OpenAI.
+            Err(_) => continue,
+        };
+        return Outcome::failed(
+            format!("{model} makes {makes}, the index {name} takes {dimension}"),
+            "Name another embedding model in the Plan, or create an index of that dimension",
+        );
     }
     Outcome::Ok(index.dimension.to_string())
 }

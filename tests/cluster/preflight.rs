@@ -332,7 +332,8 @@ fn stripe_seeds() -> Vec<Seed> {
 fn other_seeds(lab: &Lab) -> Vec<Seed> {
     let failed = |check, says| Seed { check, says, verdict: "failed", ..Seed::default() };
     let host = lab.sandbox.pinecone_url.clone();
-    let index = json!({"name": "multi-tenant-rag", "dimension": 768, "host": host});
+    let index = json!({"name": "multi-tenant-rag", "dimension": 4096, "host": host});
+    let short = json!({"data": [{"index": 0, "embedding": [0.6, 0.8]}]});
     let away = words("--web-url http://127.0.0.1:9");
     let found = json!({"matches": [{"id": "preflight", "score": 1.0}]});
     let none = json!({});
@@ -341,7 +342,11 @@ fn other_seeds(lab: &Lab) -> Vec<Seed> {
         Seed { env: vec![("PINECONE_URL", "http://127.0.0.1:9".into())], ..failed("pinecone/index", "Pinecone") },
         Seed {
             faults: vec![answer("pinecone", "/indexes", 200, &index)],
-            ..failed("pinecone/dimension", "vectors of 1536 numbers, the index multi-tenant-rag takes 768")
+            ..failed("pinecone/dimension", "no vectors of 4096 numbers, the index multi-tenant-rag takes 4096")
+        },
+        Seed {
+            faults: vec![answer("openai", "/v1/embeddings", 200, &short)],
+            ..failed("pinecone/dimension", "vectors of 2 numbers, the index multi-tenant-rag takes 1536")
         },
         Seed {
             args: words("--pinecone-namespace-limit 0"),
