@@ -1,8 +1,8 @@
 //! The names that follow from a tenant's identity, said in one place.
 
-use super::migration::Data;
+use super::migration::{Data, Migration, MigrationState};
 use super::tenant::PlanConfig;
-use super::{Tenant, Text};
+use super::{Tenant, TenantSpec, Text};
 
 impl Tenant {
     /// The tenant's id at every provider: the one in the spec, or the uid that it becomes when the controller first
@@ -75,15 +75,21 @@ pub fn data_of(namespace: &str) -> Option<(&str, u32)> {
 }
 
 /// Every generation of which a tenant can have a namespace: those before were deleted before this one was begun.
-pub fn generations(data: Option<&Data>) -> impl Iterator<Item = u32> {
-    let now = data.map_or(1, |data| data.generation);
+pub fn generations(now: u32) -> impl Iterator<Item = u32> {
     (now.saturating_sub(1).max(1))..=now.saturating_add(1)
+}
+
+impl TenantSpec {
+    /// The generation of the tenant's data.
+    pub fn data_generation(&self) -> u32 {
+        self.data.as_ref().map_or(1, |data| data.generation)
+    }
 }
 
 impl Tenant {
     /// The generation of the tenant's data.
     pub fn data_generation(&self) -> u32 {
-        self.spec.data.as_ref().map_or(1, |data| data.generation)
+        self.spec.data_generation()
     }
 
     /// The Pinecone namespace that the tenant's questions are answered from.
@@ -93,7 +99,14 @@ impl Tenant {
 
     /// The names of all Pinecone namespaces that the tenant can have.
     pub fn data_namespaces(&self) -> Vec<String> {
-        generations(self.spec.data.as_ref()).map(|generation| data_namespace(self.tenant_id(), generation)).collect()
+        generations(self.data_generation()).map(|generation| data_namespace(self.tenant_id(), generation)).collect()
+    }
+
+    /// The move of the tenant's data that is under way.
+    pub fn moving(&self) -> Option<&Migration> {
+        let migration = self.status.as_ref()?.migration.as_deref()?;
+        let over = migration.generation == self.data_generation() || migration.state == MigrationState::Failed;
+        (!over).then_some(migration)
     }
 
     /// The model that the tenant's data was embedded with, once that is known.
@@ -123,11 +136,10 @@ mod tests {
 
     #[test]
     fn a_tenant_can_have_a_namespace_before_and_one_after() {
-        let of = |generation| {
-            let data = Data { generation, embedding: "e".into() };
-            generations(Some(&data)).collect::<Vec<_>>()
-        };
-        assert_eq!(generations(None).collect::<Vec<_>>(), [1, 2]);
+        let of = |generation| generations(generation).collect::<Vec<_>>();
+        let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.example"});
+        let tenant = Tenant::new("a", serde_json::from_value(spec).expect("a spec"));
+        assert_eq!(of(tenant.data_generation()), [1, 2]);
         assert_eq!((of(1), of(2), of(7)), (vec![1, 2], vec![1, 2, 3], vec![6, 7, 8]));
     }
 }

@@ -182,6 +182,13 @@ impl Models {
         std::iter::once(&self.embedding).chain(self.embedding_large.as_ref())
     }
 
+    /// These, and what the Plan offers beside them by now.
+    #[must_use]
+    pub fn with_offer(&self, plan: Option<&Self>) -> Self {
+        let offered = || plan?.embedding_large.clone();
+        Self { embedding_large: self.embedding_large.clone().or_else(offered), ..self.clone() }
+    }
+
     /// The embedding model of this size; the small one where there is no other.
     pub fn embedding_of(&self, size: EmbeddingSize) -> &Text {
         self.embedding_large.as_ref().filter(|_| size == EmbeddingSize::Large).unwrap_or(&self.embedding)

@@ -7,7 +7,6 @@ use serde_json::json;
 
 use super::provider_args::RagArgs;
 use super::{KubeArgs, TenantArgs};
-use crate::api::migration::MigrationState;
 use crate::api::{Tenant, USAGE_ANNOTATION, Usage};
 use crate::export::{Import, Plan, Store};
 
@@ -74,8 +73,7 @@ fn fits(tenant: &Tenant, plan: &Plan) -> anyhow::Result<()> {
     let Some(config) = status.config.filter(|_| status.provisioned_at.is_some() && status.erasure.is_none()) else {
         bail!("tenant {name} is not set up. Wait until it is Active");
     };
-    let generation = tenant.data_generation();
-    if status.migration.is_some_and(|m| m.generation != generation && m.state != MigrationState::Failed) {
+    if tenant.moving().is_some() {
         bail!(
             "the documents of tenant {name} are being embedded with another model. Wait until its condition DataMigrated is True, \
              then import"

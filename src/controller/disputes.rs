@@ -34,11 +34,11 @@ impl Disputes {
             return None;
         }
         let accepted = tenant.metadata.annotations.as_ref().and_then(|a| a.get(ACCEPT_DISPUTE_ANNOTATION));
-        let wanted = match self.of(tenant) {
-            ObservedDispute::Unknown => return None,
-            ObservedDispute::Disputed(dispute) if accepted != Some(&dispute.id) => Some(dispute_reason(&dispute)),
-            ObservedDispute::Disputed(_) | ObservedDispute::None => None,
-        };
+        let observed = self.of(tenant);
+        if observed == ObservedDispute::Unknown {
+            return None;
+        }
+        let wanted = observed.counting(accepted).map(dispute_reason);
         let shown = conditions::get(&status.conditions, PAYMENT_DISPUTED);
         let shown = shown.filter(|c| c.status == conditions::ConditionStatus::True).map(|c| &*c.reason);
         (shown != wanted).then_some(Priority::Repair)

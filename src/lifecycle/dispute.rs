@@ -19,8 +19,7 @@ pub fn reason(dispute: &Dispute) -> &'static str {
 
 /// The dispute that counts, as far as it is known.
 fn counts<'a>(input: &Input<'a>) -> Option<&'a Dispute> {
-    let ObservedDispute::Disputed(dispute) = &input.observed.dispute else { return None };
-    (input.tenant.accepted_dispute.as_ref() != Some(&dispute.id)).then_some(dispute)
+    input.observed.dispute.counting(input.tenant.accepted_dispute.as_ref())
 }
 
 /// What is to be shown and told of it.

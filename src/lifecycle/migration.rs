@@ -36,12 +36,10 @@ pub fn in_plan<'a>(input: &Input, plan: &'a PlanSpec) -> &'a str {
     plan.models.embedding_of(size(input))
 }
 
-/// The embedding model that the tenant is to have in the plan that is in force. Models of a Plan that were edited later are for
-/// new tenants.
-fn wanted(input: &Input) -> Option<String> {
+/// The models of the plan that is in force. Those of a Plan that were edited later are for new tenants.
+fn models(input: &Input) -> Option<Models> {
     let known = &input.tenant.status.config.as_ref()?.models;
-    let large = known.embedding_large.clone().or_else(|| input.plan?.models.embedding_large.clone());
-    Some(Models { embedding_large: large, ..known.clone() }.embedding_of(size(input)).to_string())
+    Some(known.with_offer(input.plan.map(|plan| &plan.models)))
 }
 
 /// Whether the move that is under way, or has just ended, leads elsewhere.
@@ -56,26 +54,27 @@ fn is_switched(input: &Input, migration: &Migration) -> bool {
 
 /// Of an Active tenant, beside all else.
 pub fn follow(input: &Input) -> Option<Decision> {
-    let wanted = wanted(input)?;
+    let models = models(input)?;
+    let wanted = models.embedding_of(size(input));
     if let Some(migration) = input.tenant.status.migration.as_deref() {
         if is_switched(input, migration) {
             return switched(input, migration);
         }
-        if *migration.embedding != *wanted {
+        if migration.embedding != *wanted {
             return discard(input, migration);
         }
         if migration.state == State::Failed && migration.retry_token == input.tenant.retry_token {
             return None;
         }
     }
-    match copy(input, &wanted) {
+    match copy(input, wanted) {
         Step::Next(decision) => Some(decision),
         Step::Working => None,
         Step::Hopeless(why) => fail(input, &why),
-        Step::Done => match switch(input, &wanted) {
+        Step::Done => match switch(input, wanted) {
             Step::Next(decision) => Some(decision),
             Step::Working | Step::Hopeless(_) => None,
-            Step::Done => offered(input),
+            Step::Done => offered(input, &models),
         },
     }
 }
@@ -234,14 +233,11 @@ fn fail(input: &Input, why: &str) -> Option<Decision> {
 }
 
 /// A choice that the plan does not have is said.
-fn offered(input: &Input) -> Option<Decision> {
+fn offered(input: &Input, models: &Models) -> Option<Decision> {
     let plan = input.tenant.plan_in_force();
-    let models = input.tenant.status.config.as_ref().map(|config| &config.models);
-    let there = models.is_some_and(|models| models.embedding_large.is_some())
-        || input.plan.is_some_and(|plan| plan.models.embedding_large.is_some());
     let shown = get(&input.tenant.status.conditions, DATA_MIGRATED);
     let mut draft = Draft::new(input);
-    if size(input) == EmbeddingSize::Large && !there {
+    if size(input) == EmbeddingSize::Large && models.embedding_large.is_none() {
         let message = format!(
             "Plan {plan} has no large embedding model. Set models.embeddingLarge on the Plan, or remove spec.settings.embedding"
         );

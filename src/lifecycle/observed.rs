@@ -108,6 +108,16 @@ pub enum ObservedDispute {
     Disputed(Dispute),
 }
 
+impl ObservedDispute {
+    /// The dispute that counts: one that was settled with the customer does not.
+    pub fn counting(&self, accepted: Option<&String>) -> Option<&Dispute> {
+        match self {
+            Self::Disputed(dispute) if accepted != Some(&dispute.id) => Some(dispute),
+            Self::Disputed(_) | Self::None | Self::Unknown => None,
+        }
+    }
+}
+
 /// How far the sample documents are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Samples {

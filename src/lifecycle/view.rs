@@ -171,7 +171,7 @@ impl View {
 
     /// The generation of the tenant's data.
     pub fn data_generation(&self) -> u32 {
-        self.spec.data.as_ref().map_or(1, |data| data.generation)
+        self.spec.data_generation()
     }
 
     /// The model that the tenant's data was embedded with, once that is known.

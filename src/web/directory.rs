@@ -27,9 +27,7 @@ pub struct Moving {
 
 impl Moving {
     fn of(tenant: &Tenant) -> Option<Self> {
-        let migration = tenant.status.as_ref()?.migration.as_deref()?;
-        let there = migration.generation == tenant.data_generation() || migration.state == MigrationState::Failed;
-        (!there).then(|| Self {
+        tenant.moving().map(|migration| Self {
             to: data_namespace(tenant.tenant_id(), migration.generation),
             switching: migration.state == MigrationState::Switching,
         })

@@ -91,12 +91,11 @@ fn embeddings(tenant: &Tenant, models: Option<&Models>) -> Value {
 /// The models of the tenant's plan: those that it was set up with, and what the Plan offers beside them.
 async fn models(app: &App, tenant: &Tenant) -> Option<Models> {
     let config = tenant.status.as_ref()?.config.as_ref()?;
-    let mut models = config.models.clone();
-    if models.embedding_large.is_none() {
-        let plan = Api::<Plan>::all(app.client.clone()).get_opt(&config.plan).await.ok().flatten();
-        models.embedding_large = plan.and_then(|plan| plan.spec.models.embedding_large);
-    }
-    Some(models)
+    let plan = match config.models.embedding_large {
+        Some(_) => None,
+        None => Api::<Plan>::all(app.client.clone()).get_opt(&config.plan).await.ok().flatten(),
+    };
+    Some(config.models.with_offer(plan.as_ref().map(|plan| &plan.spec.models)))
 }
 
 /// Whether a change of the embedding has to wait, so that nobody has all documents embedded again and again.
