@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -17,6 +18,8 @@ use tenant_operator::dev::cluster::Cluster;
 
 /// Requests of the bare client at the same time.
 pub const IN_FLIGHT: usize = 32;
+/// Tenants that come one by one.
+const SINGLES: usize = 40;
 /// What `tenant-operator sandbox` prints at its start.
 const SANDBOX_LINES: usize = 5;
 
@@ -118,9 +121,14 @@ impl Controller {
     /// With these providers and more arguments.
     pub fn with(cluster: &Cluster, namespace: &str, providers: Providers, args: &[&str]) -> anyhow::Result<Self> {
         let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let child = Command::new(env!("CARGO_BIN_EXE_tenant-operator"))
-            .args(["controller", "--namespace", namespace, "--listen", &format!("127.0.0.1:{port}")])
-            .args(args)
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tenant-operator"));
+        command.args(["controller", "--namespace", namespace, "--listen", &format!("127.0.0.1:{port}")]).args(args);
+        Ok(Self { port, ..Self::run(command, cluster, namespace, providers)? })
+    }
+
+    /// An operator that this command starts. It listens nowhere.
+    pub fn run(mut command: Command, cluster: &Cluster, namespace: &str, providers: Providers) -> anyhow::Result<Self> {
+        let child = command
             .arg("--kubeconfig")
             .arg(&cluster.kubeconfig)
             .envs([("POD_NAMESPACE", namespace), ("PINECONE_API_KEY", "x"), ("STRIPE_SECRET_KEY", "sk_test_x")])
@@ -128,7 +136,7 @@ impl Controller {
             .envs([("PINECONE_RATE", "100000"), ("STRIPE_RATE", "100"), ("RUST_LOG", "error")])
             .stdout(Stdio::null())
             .spawn()?;
-        Ok(Self { process: Process(child), providers, port })
+        Ok(Self { process: Process(child), providers, port: 0 })
     }
 
     /// Kills it, and starts another with the same providers.
@@ -162,6 +170,11 @@ impl Controller {
     pub async fn leads(&self) -> bool {
         let Ok(answer) = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.port)).await else { return false };
         answer.text().await.is_ok_and(|role| role != "standing by")
+    }
+
+    /// Whether it serves, leading or not.
+    pub async fn answers(&self) -> bool {
+        reqwest::get(format!("http://127.0.0.1:{}/readyz", self.port)).await.is_ok_and(|a| a.status().is_success())
     }
 
     /// The sum of a counter over the labels that `counts` takes.
@@ -216,6 +229,27 @@ pub async fn until(api: &Api<Tenant>, count: usize, wanted: impl Fn(&TenantStatu
     bail!("the watch ended")
 }
 
+/// Seconds from creation to Active, of tenants that come one by one.
+pub async fn single(api: &Api<Tenant>) -> anyhow::Result<Vec<f64>> {
+    api.create(&PostParams::default(), &tenant("warm-up")).await?;
+    until(api, 1, active).await?;
+    let mut times = Vec::new();
+    for i in 0..SINGLES {
+        let start = Instant::now();
+        api.create(&PostParams::default(), &tenant(&format!("s{i}"))).await?;
+        until(api, i + 2, active).await?;
+        times.push(start.elapsed().as_secs_f64());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    Ok(times)
+}
+
+/// The value that this part of all does not exceed.
+pub fn quantile(values: &mut [f64], q: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * q).round() as usize]
+}
+
 pub fn active(status: &TenantStatus) -> bool {
     status.phase == Some(Phase::Active)
 }
@@ -238,6 +272,11 @@ impl Cpu {
         // Fields 14 and 15, counted behind the name; 100 ticks a second on every Linux.
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         Some((fields.get(11)?.parse::<f64>().ok()? + fields.get(12)?.parse::<f64>().ok()?) / 100.0)
+    }
+
+    /// What all have used since, in seconds.
+    pub fn total(&self) -> f64 {
+        self.0.iter().map(|(_, pid, at)| Self::seconds(*pid).unwrap_or(0.0) - at).sum()
     }
 
     /// What each has used since.

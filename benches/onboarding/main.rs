@@ -6,6 +6,8 @@
 mod fleet;
 mod lab;
 mod life;
+mod operate;
+mod peer;
 mod speed;
 mod web;
 
@@ -31,6 +33,12 @@ async fn main() -> anyhow::Result<()> {
         if only.is_empty() || only == "speed" {
             speed::single(&client, &cluster).await?;
             speed::many(&client, &cluster).await?;
+        }
+        if only.is_empty() || only == "operate" {
+            operate::run(&client, &cluster).await?;
+        }
+        if only.is_empty() || only == "peer" {
+            peer::run(&client, &cluster).await?;
         }
         if only.is_empty() || only == "life" {
             life::run(&client, &cluster).await?;

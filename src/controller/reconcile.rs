@@ -10,8 +10,10 @@ use tracing::Instrument;
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
 use super::{Key, act, act::Acted, record};
-use crate::api::{MAIL_REQUESTS_ANNOTATION, Phase, SENT_ANNOTATION, STRIPE_EVENT_ANNOTATION, Tenant, Timestamp};
-use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide};
+use crate::api::{
+    MAIL_REQUESTS_ANNOTATION, Phase, SENT_ANNOTATION, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus, Timestamp,
+};
+use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide, may_hold, may_precede};
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
 
@@ -25,6 +27,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(2);
 /// The wait after a write that was refused because the object had changed.
 const CONFLICT: Duration = Duration::from_millis(200);
+/// How long a status that may be held waits for the next one. A person who looks at a tenant sees no shorter phase.
+const HELD: Duration = Duration::from_millis(500);
 /// How soon a lagging cache of Secrets is looked at again, in seconds.
 const SECRET_CHECK: i64 = 15;
 
@@ -103,6 +107,8 @@ struct Reconcile<'a> {
     /// what it tells of may be newer than what this one has read.
     event: LastEvent,
     started: SystemTime,
+    /// The tenant as it was last written, while `object` has a status that waits for the next one, and how long it may.
+    last: Option<(Arc<Tenant>, tokio::time::Instant)>,
     /// Part of the tenant's trace: begun with the first effect on the way to Active or away from it.
     span: Option<Span>,
 }
@@ -130,7 +136,7 @@ impl<'a> Reconcile<'a> {
         };
         let seen = context.observe(&tenant);
         let started = SystemTime::now();
-        Self { context, uid, object: tenant, seen, memory, observed, event, started, span: None }
+        Self { context, uid, object: tenant, seen, memory, observed, event, started, last: None, span: None }
     }
 
     async fn run(mut self) -> Result<Next, ReconcileError> {
@@ -154,13 +160,10 @@ impl<'a> Reconcile<'a> {
             }
             self.observed.overloaded = context.overloaded();
             match self.decide() {
+                Decision::Wait(_) if self.last.is_some() => self.write_held().await?,
                 Decision::Wait(wait) => return Ok(self.settle(wait)),
-                Decision::Record(status) => {
-                    let before = self.object.status.clone().unwrap_or_default();
-                    self.observed.recorded(&before, &status);
-                    self.object = record::status(context, &self.object, *status).await?.into();
-                    self.note_version();
-                }
+                Decision::Record(status) => self.record(*status).await?,
+                Decision::Act(effects) if self.last.is_some() && !may_precede(&effects) => self.write_held().await?,
                 Decision::Act(effects) => {
                     if self.span.is_none() && !self.active() {
                         self.span = Some(self.begin_span());
@@ -173,6 +176,37 @@ impl<'a> Reconcile<'a> {
         }
         tracing::error!(tenant = %self.object.name_any(), "no end of decisions; this is a bug in the operator");
         Ok(Some((Duration::from_mins(1), Priority::Repair)))
+    }
+
+    /// Writes a status, or holds it until the next one.
+    async fn record(&mut self, status: TenantStatus) -> Result<(), ReconcileError> {
+        let before = self.object.status.clone().unwrap_or_default();
+        self.observed.recorded(&before, &status);
+        if self.last.is_none() && may_hold(&before, &status) {
+            let object = Tenant { status: Some(status), ..Tenant::clone(&self.object) };
+            let last = std::mem::replace(&mut self.object, object.into());
+            self.last = Some((last, tokio::time::Instant::now() + HELD));
+            return Ok(());
+        }
+        let last = self.last.as_ref().map(|(last, _)| &**last);
+        let written = record::status(self.context, last, &self.object, status).await?;
+        self.written(written);
+        Ok(())
+    }
+
+    async fn write_held(&mut self) -> Result<(), ReconcileError> {
+        if let Some((last, _)) = &self.last {
+            let written = held(self.context, last, &self.object).await?;
+            self.written(written);
+        }
+        Ok(())
+    }
+
+    /// What the API server has now.
+    fn written(&mut self, object: Tenant) {
+        self.last = None;
+        self.object = object.into();
+        self.note_version();
     }
 
     fn begin_span(&self) -> Span {
@@ -220,10 +254,10 @@ impl<'a> Reconcile<'a> {
 
     /// Does the effects side by side. True when the object is gone.
     async fn act(&mut self, effects: &[Effect], deadline: tokio::time::Instant) -> Result<bool, ReconcileError> {
-        let done = {
+        let (done, written) = {
             let (context, object, observed) = (self.context, &self.object, &self.observed);
             let span = self.span.as_ref();
-            join_all(effects.iter().map(|effect| async move {
+            let all = join_all(effects.iter().map(|effect| async move {
                 let part = span.map(|span| span.part(|| act::name(effect)));
                 let run = act::run(context, object, observed, effect);
                 let done = tokio::time::timeout_at(deadline, run).await.unwrap_or_else(|_| Ok(act::too_late(effect)));
@@ -231,9 +265,12 @@ impl<'a> Reconcile<'a> {
                     part.fail(format!("{}: {}", failure.reason, failure.message));
                 }
                 done
-            }))
-            .await
+            }));
+            while_held(context, self.last.as_ref(), object, all).await?
         };
+        if let Some(written) = written {
+            self.written(written);
+        }
         for (effect, acted) in effects.iter().zip(done) {
             let acted = acted?;
             if let Some(newer) = acted.object {
@@ -304,4 +341,25 @@ impl<'a> Reconcile<'a> {
             other => other,
         }
     }
+}
+
+/// Writes a status that was held.
+async fn held(context: &Context, last: &Tenant, object: &Tenant) -> Result<Tenant, kube::Error> {
+    record::status(context, None, last, object.status.clone().unwrap_or_default()).await
+}
+
+/// Waits for effects. A status that is held is written when they take long enough for somebody to look.
+async fn while_held<T>(
+    context: &Context,
+    last: Option<&(Arc<Tenant>, tokio::time::Instant)>,
+    object: &Tenant,
+    effects: impl Future<Output = T>,
+) -> Result<(T, Option<Tenant>), kube::Error> {
+    let mut effects = std::pin::pin!(effects);
+    let Some((last, until)) = last else { return Ok((effects.await, None)) };
+    if let Ok(done) = tokio::time::timeout_at(*until, &mut effects).await {
+        return Ok((done, None));
+    }
+    let (written, done) = tokio::join!(held(context, last, object), effects);
+    Ok((done, Some(written?)))
 }

@@ -14,16 +14,25 @@ use crate::events::Event;
 use crate::lifecycle::{Blame, Failure, Observed, Outcome, shipped};
 use crate::telemetry::Span;
 
-/// Replaces the status. The resource version guards it: a decision that rests on an old object is refused.
-pub async fn status(context: &Context, tenant: &Tenant, status: TenantStatus) -> Result<Tenant, kube::Error> {
+/// Replaces the status. The resource version guards it: a decision that rests on an old object is refused. `last` is
+/// the tenant as it was last written, where a status between that one and this was held back.
+pub async fn status(
+    context: &Context,
+    last: Option<&Tenant>,
+    tenant: &Tenant,
+    status: TenantStatus,
+) -> Result<Tenant, kube::Error> {
     let api = context.kubernetes.tenants(tenant);
-    let moved = tenant.status.as_ref().and_then(|s| s.phase) != status.phase;
+    let moved = last.unwrap_or(tenant).status.as_ref().and_then(|s| s.phase) != status.phase;
     let mut wanted = tenant.clone();
     wanted.status = Some(status);
     let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
     context.kubernetes.count(if moved { "phase" } else { "condition" });
     let mut written = api.replace_status(&tenant.name_any(), &params, &wanted).await?;
     written.managed_fields_mut().clear();
+    if let Some(last) = last {
+        tell(context, last, tenant);
+    }
     tell(context, tenant, &written);
     Ok(written)
 }

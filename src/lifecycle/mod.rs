@@ -11,6 +11,7 @@ mod dispute;
 mod dunning;
 mod export;
 mod failed;
+mod held;
 mod identity;
 mod leaving;
 mod migration;
@@ -31,6 +32,7 @@ mod view;
 pub use advice::advice;
 pub use audit::{Finding, audit};
 pub use dispute::reason as dispute_reason;
+pub use held::{may_hold, may_precede};
 pub use observed::{
     Blame, Dispute, Failure, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,
     ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState,

@@ -82,6 +82,8 @@ async fn killed_while_the_welcome_is_sent() {
 /// Kills the controller as soon as the tenant is as wanted, and starts another.
 async fn killed_when(name: &str, wanted: impl Fn(&Tenant) -> bool) {
     let mut world = World::start(name).await;
+    // Long enough for Provisioning to be a write of its own.
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "delay_ms": 2500, "times": 1})).await;
     world.create("acme", "paid", BillingMode::Stripe).await;
     let mut changes = watch_object(world.tenants(), "acme").boxed();
     let (mut killed, mut paid) = (false, false);

@@ -34,3 +34,4 @@ mod support;
 mod traces;
 mod visitor;
 mod webhooks;
+mod writes;

@@ -8,6 +8,7 @@ mod dispute;
 mod dunning;
 mod export;
 mod failed;
+mod held;
 mod identity;
 mod leaving;
 mod migration;

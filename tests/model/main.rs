@@ -26,13 +26,14 @@ fn explore(name: &str, model: Small) {
 
 #[test]
 fn a_tenant_that_pays_by_stripe() {
-    let budget = Budget { crashes: 2, faults: 2, stale: 1, ..Budget::default() };
+    let budget = Budget { crashes: 2, faults: 2, stale: 1, slow: 1, ..Budget::default() };
     explore("Stripe, crashes, faults and stale reads", Small::new(BillingMode::Stripe, budget));
 }
 
 #[test]
 fn a_tenant_billed_by_hand() {
-    let budget = Budget { crashes: 2, faults: 1, stale: 1, wipes: 1, secrets: 1, overloads: 1, ..Budget::default() };
+    let budget =
+        Budget { crashes: 2, faults: 1, stale: 1, wipes: 1, secrets: 1, overloads: 1, slow: 1, ..Budget::default() };
     explore("Manual, lost status and Secrets, overload", Small::new(BillingMode::Manual, budget));
 }
 
@@ -44,7 +45,7 @@ fn a_lost_status_and_an_expired_session() {
 
 #[test]
 fn a_provider_that_stays_broken_and_a_retry_after_it() {
-    let budget = Budget { crashes: 1, faults: 1, repairs: 1, ..Budget::default() };
+    let budget = Budget { crashes: 1, faults: 1, repairs: 1, slow: 1, ..Budget::default() };
     explore(
         "Stripe, a broken provider, refund, retry",
         Small { broken: true, ..Small::new(BillingMode::Stripe, budget) },
@@ -116,7 +117,7 @@ fn webhooks_twice_late_and_in_the_middle_of_a_reconcile() {
 
 #[test]
 fn a_deletion_at_any_moment() {
-    let budget = Budget { crashes: 1, faults: 1, deletions: 1, ..Budget::default() };
+    let budget = Budget { crashes: 1, faults: 1, deletions: 1, slow: 1, ..Budget::default() };
     explore("Stripe, deletion at any moment", Small::new(BillingMode::Stripe, budget));
 }
 

@@ -10,7 +10,8 @@ use tenant_operator::api::tenant::{BillingMode, Desired, StripeRefs};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
     Blame, Decision, Effect, Failure, Holdings, Input, Notice, Observed, ObservedBilling, ObservedRefund,
-    ObservedSession, ObservedSubscription, Outcome, Policy, Proration, SessionState, View, decide,
+    ObservedSession, ObservedSubscription, Outcome, Policy, Proration, SessionState, View, decide, may_hold,
+    may_precede,
 };
 
 use crate::mistakes::Mistake;
@@ -58,6 +59,8 @@ pub struct Budget {
     pub leavings: u8,
     /// A reconcile runs while many other tenants are being provisioned.
     pub overloads: u8,
+    /// Effects take so long that a status which is held is written meanwhile.
+    pub slow: u8,
 }
 
 /// A reconcile of the controller: what it holds in memory, and loses in a crash.
@@ -68,6 +71,19 @@ pub struct Reconcile {
     pending: BTreeSet<Effect>,
     /// Somebody else has written the object since it was read.
     overtaken: bool,
+    /// The status as it is at the API server, while the view has one that is held.
+    last: Option<Box<TenantStatus>>,
+}
+
+impl Reconcile {
+    /// Whether the object is still as it was read.
+    fn fresh(&self, tenant: &View) -> bool {
+        let mut view = self.view.clone();
+        if let Some(last) = &self.last {
+            view.status.clone_from(last);
+        }
+        !self.overtaken && view == *tenant
+    }
 }
 
 /// Everything there is.
@@ -123,6 +139,8 @@ pub enum Action {
     StartOverloaded,
     StartStale,
     Decide,
+    /// The effects take long enough for a status that is held to be written.
+    WriteHeld,
     Do(Effect),
     Refuse(Effect),
     LoseAnswer(Effect),
@@ -239,6 +257,8 @@ impl Small {
             return false;
         }
         match self.decide(state) {
+            Decision::Wait(_) if reconcile.last.is_some() => self.write_held(state),
+            Decision::Act(effects) if reconcile.last.is_some() && !may_precede(&effects) => self.write_held(state),
             Decision::Act(effects) => {
                 if let Some(reconcile) = &mut state.reconcile {
                     reconcile.pending = effects.into_iter().collect();
@@ -246,7 +266,11 @@ impl Small {
                 true
             }
             Decision::Record(status) => {
-                self.record(state, *status);
+                if reconcile.last.is_none() && may_hold(&reconcile.view.status, &status) {
+                    state.hold(*status);
+                } else {
+                    self.record(state, *status);
+                }
                 true
             }
             Decision::Wait(_) => {
@@ -267,16 +291,29 @@ impl Small {
         }
     }
 
+    fn write_held(&self, state: &mut State) -> bool {
+        if let Some(status) = state.reconcile.as_ref().map(|reconcile| reconcile.view.status.clone()) {
+            self.write(state, status);
+        }
+        true
+    }
+
     fn record(&self, state: &mut State, status: TenantStatus) {
+        if let Some(reconcile) = &mut state.reconcile {
+            reconcile.observed.recorded(&reconcile.view.status, &status);
+        }
+        self.write(state, status);
+    }
+
+    fn write(&self, state: &mut State, status: TenantStatus) {
         let Some(reconcile) = &mut state.reconcile else { return };
-        if (reconcile.overtaken || reconcile.view != state.tenant) && self.mistake != Some(Mistake::StaleWritesAccepted)
-        {
+        if !reconcile.fresh(&state.tenant) && self.mistake != Some(Mistake::StaleWritesAccepted) {
             // Kubernetes refuses the write: the object has changed.
             state.reconcile = None;
             return;
         }
-        reconcile.observed.recorded(&reconcile.view.status, &status);
         reconcile.view.status = status.clone();
+        reconcile.last = None;
         state.before = Some(Box::new(state.tenant.clone()));
         state.transition_lost |= status.transitions.len() < state.tenant.status.transitions.len();
         match status.phase {
@@ -293,7 +330,7 @@ impl Small {
     fn perform(&self, state: &mut State, effect: &Effect, answered: bool) {
         let Some(reconcile) = state.reconcile.clone() else { return };
         // A note of what was sent holds whatever else has changed; every other write needs the object as it was read.
-        let fresh = !reconcile.overtaken && reconcile.view == state.tenant || matches!(effect, Effect::MarkSent(_));
+        let fresh = reconcile.fresh(&state.tenant) || matches!(effect, Effect::MarkSent(_));
         if writes_object(effect) {
             if !fresh || state.gone {
                 state.reconcile = None;
@@ -530,7 +567,16 @@ impl State {
     fn start(&mut self, view: View) {
         if !self.gone {
             let observed = Observed { api_key: Some(self.secret), resync: self.hint, ..Observed::default() };
-            self.reconcile = Some(Box::new(Reconcile { view, observed, pending: BTreeSet::new(), overtaken: false }));
+            let pending = BTreeSet::new();
+            self.reconcile = Some(Box::new(Reconcile { view, observed, pending, overtaken: false, last: None }));
+        }
+    }
+
+    /// Keeps a status in the controller's memory.
+    fn hold(&mut self, status: TenantStatus) {
+        if let Some(reconcile) = &mut self.reconcile {
+            reconcile.observed.recorded(&reconcile.view.status, &status);
+            reconcile.last = Some(Box::new(std::mem::replace(&mut reconcile.view.status, status)));
         }
     }
 

@@ -88,6 +88,10 @@ pub fn a_second_release_and_an_older_chart_are_refused(node: &Node, values: &str
     let second = ["install", "second", CHART, "-n", "other", "-f", values, "--set", "credentials.verify=false"];
     let said = refusal(&node.try_helm(&second));
     assert!(said.contains("belong to release rag in namespace rag: set crds.install=false"), "{said}");
+    // Following that advice alone would make two controllers work on the same Tenants.
+    let overlapping = [&second[..], &["--set", "crds.install=false"]].concat();
+    let said = refusal(&node.try_helm(&overlapping));
+    assert!(said.contains("release rag in namespace rag already serves the Tenants of all namespaces"), "{said}");
     let newer = json!({"metadata": {"annotations": {"tenant-operator.dev/crd-revision": "999"}}}).to_string();
     let definition = "tenants.tenant-operator.dev";
     let before = node.get(&["crd", definition])["metadata"]["annotations"]["tenant-operator.dev/crd-revision"].clone();

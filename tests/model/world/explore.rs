@@ -134,6 +134,7 @@ impl Model for Small {
             }
             Some(reconcile) => {
                 may(b.crashes, Action::Crash);
+                may(b.slow * u8::from(reconcile.last.is_some() && !reconcile.pending.is_empty()), Action::WriteHeld);
                 if reconcile.pending.is_empty() {
                     may(1, Action::Decide);
                 }
@@ -162,6 +163,10 @@ impl Model for Small {
             }
             Action::Decide => {
                 self.advance(&mut s);
+            }
+            Action::WriteHeld => {
+                s.budget.slow -= 1;
+                self.write_held(&mut s);
             }
             Action::Do(effect) => self.perform(&mut s, &effect, true),
             Action::LoseAnswer(effect) => {
