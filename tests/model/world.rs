@@ -78,11 +78,10 @@ pub struct Reconcile {
 impl Reconcile {
     /// Whether the object is still as it was read.
     fn fresh(&self, tenant: &View) -> bool {
-        let mut view = self.view.clone();
-        if let Some(last) = &self.last {
-            view.status.clone_from(last);
-        }
-        !self.overtaken && view == *tenant
+        let Some(last) = &self.last else { return !self.overtaken && self.view == *tenant };
+        !self.overtaken
+            && **last == tenant.status
+            && self.view == View { status: self.view.status.clone(), ..tenant.clone() }
     }
 }
 
@@ -289,6 +288,12 @@ impl Small {
                 false
             }
         }
+    }
+
+    /// Effects take long enough for somebody to look.
+    fn write_while_busy(&self, state: &mut State) {
+        state.budget.slow -= 1;
+        self.write_held(state);
     }
 
     fn write_held(&self, state: &mut State) -> bool {

@@ -164,10 +164,7 @@ impl Model for Small {
             Action::Decide => {
                 self.advance(&mut s);
             }
-            Action::WriteHeld => {
-                s.budget.slow -= 1;
-                self.write_held(&mut s);
-            }
+            Action::WriteHeld => self.write_while_busy(&mut s),
             Action::Do(effect) => self.perform(&mut s, &effect, true),
             Action::LoseAnswer(effect) => {
                 s.budget.faults -= 1;
