@@ -5,6 +5,7 @@ mod definitions;
 pub mod identity;
 mod mail_request;
 pub mod migration;
+mod money;
 pub mod phase;
 pub mod plan;
 pub mod reserved;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Text;
 use super::migration::EmbeddingSize;
+pub use super::money::Money;
 
 /// Plan is what customers buy: price, limits, features, models, and the sample documents of a new tenant. A Plan that
 /// tenants use is deleted only when the last of them is gone.
@@ -95,19 +96,6 @@ pub struct PlanSpec {
     #[serde(default = "default_question")]
     #[schemars(length(min = 1, max = 200))]
     pub sample_question: Text,
-}
-
-/// An amount of money.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Money {
-    /// In the smallest unit of the currency: 4900 is 49.00 USD.
-    #[schemars(range(min = 0, max = 99_999_999))]
-    pub amount: i64,
-    /// Three-letter ISO 4217 code in lower case.
-    #[serde(default = "default_currency")]
-    #[schemars(regex(pattern = "^[a-z]{3}$"))]
-    pub currency: String,
 }
 
 /// What a tenant may use.
@@ -252,7 +240,4 @@ fn default_features() -> Vec<Text> {
 }
 fn default_region() -> Text {
     "us-east-1".into()
-}
-fn default_currency() -> String {
-    "usd".into()
 }

@@ -5,6 +5,7 @@ use super::status::Draft;
 use super::{Decision, Dispute, Input, Notice, ObservedDispute, dunning, notices};
 use crate::api::conditions::{self, PAYMENT_DISPUTED};
 use crate::api::phase::TriggeredBy;
+use crate::api::plan::Money;
 use crate::api::{ACCEPT_DISPUTE_ANNOTATION, ConditionStatus};
 
 /// The reason of a suspension because of a dispute.
@@ -44,9 +45,9 @@ fn alert(dispute: &Dispute) -> [Notice; 1] {
 }
 
 fn message(dispute: &Dispute) -> String {
-    let Dispute { id, amount, currency, .. } = dispute;
-    let (whole, cents, currency) = (amount / 100, amount % 100, currency.to_uppercase());
-    let what = format!("a payment of {whole}.{cents:02} {currency} ({id}, {})", dispute.cause);
+    let id = &dispute.id;
+    let money = Money { amount: dispute.amount, currency: dispute.currency.clone() };
+    let what = format!("a payment of {money} ({id}, {})", dispute.cause);
     if dispute.lost {
         return format!(
             "The customer disputed {what}, and the bank gave it back to them. Settle it with the customer, then set the annotation \

@@ -13,6 +13,8 @@ const PAST_DUE: &str = "PaymentPastDue";
 
 /// The reason of a suspension by an admin.
 pub const BY_ADMIN: &str = "SuspendedByAdmin";
+/// The reason of a suspension because there is no subscription any more.
+pub const ENDED: &str = "SubscriptionEnded";
 
 /// How a tenant stands with its payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,7 +53,7 @@ pub fn decide(input: &Input) -> Option<Decision> {
     }
     match standing(input) {
         Some(Standing::Ended) => {
-            return suspend(input, TriggeredBy::System, "SubscriptionEnded", "The subscription has ended");
+            return suspend(input, TriggeredBy::System, ENDED, "The subscription has ended");
         }
         Some(Standing::Unpaid) => {
             return suspend(input, TriggeredBy::System, "PaymentMissing", "The invoices were not paid");
@@ -113,7 +115,7 @@ pub fn show(input: &Input, draft: &mut Draft) {
         }
         Some(Standing::Ended) => {
             let message = "The subscription has ended";
-            draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, "SubscriptionEnded", message);
+            draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, ENDED, message);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A customer who leaves: closed at once, kept for the retention of the plan, taken back until then, and erased after it
 //! with a certificate. `deleting.rs` is about objects that are deleted; this is about `spec.desired: Deleted`.
 
-use super::dunning::Standing;
+use super::dunning::{ENDED, Standing};
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Holdings, Input, Notice, ObservedBilling, notices};
 use crate::api::conditions::{self, BILLING_READY, COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
@@ -169,7 +169,7 @@ fn take_back(input: &Input) -> Decision {
         draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     } else {
         draft.enter(Phase::Suspended, EventType::Reactivate, input.asked_by(), message);
-        draft.summary(Summary::Waiting, "SubscriptionEnded", message);
+        draft.summary(Summary::Waiting, ENDED, message);
     }
     draft.changed().unwrap_or(Decision::Wait(None))
 }

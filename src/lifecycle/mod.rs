@@ -40,6 +40,7 @@ pub use observed::{
 pub use outbox::shipped;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
 pub use policy::{EmailVerification, Policy};
+pub use suspended::{SuspendedFor, suspended_for};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View};
 

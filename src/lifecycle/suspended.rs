@@ -1,13 +1,13 @@
 //! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it back.
 
 use super::dispute::{self, DISPUTED};
-use super::dunning::{self, BY_ADMIN, Standing};
+use super::dunning::{self, BY_ADMIN, ENDED, Standing};
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, ObservedBilling, notices, pending_payment};
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Desired;
-use crate::api::{ConditionStatus, Phase, conditions};
+use crate::api::{ConditionStatus, Phase, TenantStatus, conditions};
 
 pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = dispute::show(input) {
@@ -19,6 +19,30 @@ pub fn decide(input: &Input) -> Decision {
     }
     let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
     notices::wait_at_most(notices::wait_at_most(come_back(input), again), dispute::wait(input))
+}
+
+/// Why a tenant is suspended, and so what brings it back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuspendedFor {
+    /// A payment is missing.
+    Payment,
+    /// The subscription has ended: another one is needed.
+    End,
+    /// The customer disputes a payment.
+    Dispute,
+    /// An admin wishes it.
+    Admin,
+}
+
+/// Why a suspended tenant is, by what its status says.
+pub fn suspended_for(status: &TenantStatus) -> SuspendedFor {
+    match conditions::get(&status.conditions, READY).map(|ready| &*ready.reason) {
+        Some(BY_ADMIN) => SuspendedFor::Admin,
+        Some(DISPUTED) => SuspendedFor::Dispute,
+        // Of the customer who is given a link to subscribe again, too.
+        Some(ENDED | "AwaitingPayment") => SuspendedFor::End,
+        _ => SuspendedFor::Payment,
+    }
 }
 
 /// When it was suspended.

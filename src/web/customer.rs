@@ -4,11 +4,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::conditions::{
-    API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, READY, SAMPLE_DATA_READY, SLOW,
-    WELCOME_EMAIL_SENT, get, is_true,
+    API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT, get,
+    is_true,
 };
 use crate::api::tenant::PlanChangeState;
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
+use crate::lifecycle::{SuspendedFor, suspended_for};
 
 /// How far an account is.
 #[derive(Serialize, ToSchema)]
@@ -148,12 +149,17 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
             }
         }
         (Some(Phase::Active | Phase::Upgrading | Phase::Downgrading), _) => "Your account is ready.",
-        (Some(Phase::Suspended), _) if is_held(status) => {
-            "Your account is suspended. Your documents are kept. Please write to us."
-        }
-        (Some(Phase::Suspended), _) => {
-            "Your account is suspended because a payment is missing. Your documents are kept. Pay, and it works again within a minute."
-        }
+        (Some(Phase::Suspended), _) => match suspended_for(status) {
+            SuspendedFor::Admin | SuspendedFor::Dispute => {
+                "Your account is suspended. Your documents are kept. Please write to us."
+            }
+            SuspendedFor::End => {
+                "Your account is suspended because your subscription has ended. Your documents are kept. Subscribe again, and it works within a minute."
+            }
+            SuspendedFor::Payment => {
+                "Your account is suspended because a payment is missing. Your documents are kept. Pay, and it works again within a minute."
+            }
+        },
         (Some(Phase::Failed), _) if unconfirmed(status) => {
             "Your e-mail address was not confirmed in time, so your account was not set up. You are not charged. Ask for a new confirmation e-mail to go on."
         }
@@ -171,12 +177,6 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
 /// When a scheduled change of plan takes effect.
 pub fn effective_at(status: &TenantStatus) -> Option<Timestamp> {
     status.plan_change.as_ref().filter(|c| c.state == PlanChangeState::Scheduled)?.effective_at
-}
-
-/// Suspended whatever the customer pays: by an admin, or because of a payment that they dispute.
-fn is_held(status: &TenantStatus) -> bool {
-    let held = ["SuspendedByAdmin", "PaymentDisputed"];
-    get(&status.conditions, READY).is_some_and(|c| held.contains(&&*c.reason))
 }
 
 impl Progress {

@@ -55,6 +55,20 @@ async fn namespaces(world: &World) -> Value {
     world.sandbox_get("/_sandbox/pinecone").await["created"].clone()
 }
 
+/// The e-mail says why the account is suspended, and what helps.
+async fn told(world: &World, why: &str) {
+    world
+        .until(why, async || {
+            let mails = world.sandbox_get("/_sandbox/mails").await;
+            let of = |m: &Value| m["subject"] == "Your RAG Service account is suspended";
+            let says = |m: &Value| {
+                m["text"].as_str().is_some_and(|t| t.split_whitespace().collect::<Vec<_>>().join(" ").contains(why))
+            };
+            mails.as_array().into_iter().flatten().any(|m| of(m) && says(m))
+        })
+        .await;
+}
+
 #[tokio::test]
 async fn a_card_that_is_declined_after_the_trial_is_told_suspended_and_paid_after_all() {
     let world = World::with_portal("late", &["--payment-grace=3"]).await;
@@ -75,7 +89,7 @@ async fn a_card_that_is_declined_after_the_trial_is_told_suspended_and_paid_afte
         refusal["code"] == "suspended" && refusal["detail"].as_str().is_some_and(|d| d.contains("/account")),
         "{refusal}"
     );
-    world.mail_links("ada@example.com", "Your RAG Service account is suspended").await;
+    told(&world, "A payment is missing. Pay on your account page").await;
     assert_eq!((world.mails("payment-failed").await, world.mails("suspended").await), (1, 1));
     let (_, page) = ada.get("/account").await;
     assert!(page.contains("because a payment is missing") && page.contains("Invoices and payment methods"), "{page}");
@@ -101,8 +115,9 @@ async fn a_subscription_that_was_cancelled_is_bought_again_without_a_second_tria
         .wait(&name, "waiting for a new subscription", |s| s.phase == Some(Phase::Suspended) && s.checkout.is_some())
         .await;
     assert_eq!(ask(&world, &key).await.0, 402);
+    told(&world, "Your subscription has ended. Subscribe again").await;
     let (_, page) = ada.get("/account").await;
-    assert!(page.contains("id=\"pay\""), "{page}");
+    assert!(page.contains("id=\"pay\"") && page.contains("because your subscription has ended"), "{page}");
     let url = status.checkout.expect("a link").url;
     let shown = world.http.get(&url).send().await.expect("it answers").text().await.expect("text");
     assert!(shown.contains("due now: 49"), "no second trial: {shown}");
@@ -142,6 +157,7 @@ async fn an_admin_suspends_and_resumes_and_nobody_is_charged_meanwhile() {
     assert!(output.status.success() && said(&output).contains("will be suspended"), "{}", said(&output));
     world.wait_true(&name, "CollectionPaused").await;
     world.until("queries are refused", async || ask(&world, &key).await.0 == 402).await;
+    told(&world, "Our team has suspended it").await;
     forward(&world, 50).await;
     let (_, page) = ada.get("/account").await;
     assert!(page.contains("Please write to us"), "{page}");
@@ -269,6 +285,7 @@ async fn a_disputed_tenant_is_suspended_where_that_is_wished_and_back_when_the_d
     world.wait_phase("acme", Phase::Suspended).await;
     let status = world.wait_true("acme", "CollectionPaused").await;
     assert_eq!(reason(&status), "PaymentDisputed");
+    told(&world, "A payment was disputed at your bank").await;
     let key = world.api_key("acme").await;
     world.until("keys are refused", async || ask(&world, &key).await.0 == 402).await;
     // A restarted controller does not know of the dispute at first.

@@ -2,13 +2,14 @@
 
 use serde_json::json;
 
+use crate::api::plan::Money;
 use crate::api::tenant::ErasureLine;
 use crate::api::{
     LinkKind, MailRequest, Plan, SAMPLE_QUESTION, SENT_ANNOTATION, Tenant, TenantStatus, Timestamp, conditions,
     time_to_activate,
 };
 use crate::controller::kubernetes::Kubernetes;
-use crate::lifecycle::{Notice, Outcome};
+use crate::lifecycle::{Notice, Outcome, SuspendedFor, suspended_for};
 use crate::operator_keys::IdentityKey;
 use crate::providers::ProviderError;
 use crate::providers::alerts::Alerts;
@@ -43,7 +44,9 @@ pub async fn send(
             (Template::Congratulation, Values { unsubscribe, time_to_activate, ..account() })
         }
         Notice::PaymentFailed(_) | Notice::PaymentReminder(_) => (Template::PaymentFailed, account()),
-        Notice::Suspended(_) => (Template::Suspended, account()),
+        Notice::Suspended(_) => {
+            (Template::Suspended, Values { suspended_because: suspended_because(&status).into(), ..account() })
+        }
         Notice::PlanChanged(_) => (Template::PlanChanged, account()),
         Notice::PlanScheduled(_) => (Template::PlanScheduled, account()),
         Notice::PlanDeclined(_) => (Template::PlanDeclined, account()),
@@ -110,6 +113,22 @@ fn unverified(status: &TenantStatus) -> bool {
     status.provisioning.as_ref().and_then(|p| p.reason.as_deref()) == Some("EmailNotVerified")
 }
 
+/// What the customer can do about a suspension.
+fn suspended_because(status: &TenantStatus) -> &'static str {
+    match suspended_for(status) {
+        SuspendedFor::Payment => {
+            "A payment is missing. Pay on your account page, and the account works again within a minute."
+        }
+        SuspendedFor::End => {
+            "Your subscription has ended. Subscribe again on your account page, and the account works again within a minute."
+        }
+        SuspendedFor::Dispute => {
+            "A payment was disputed at your bank. Reply to this e-mail so that we can settle it with you."
+        }
+        SuspendedFor::Admin => "Our team has suspended it. Reply to this e-mail if you do not know why.",
+    }
+}
+
 /// A time as people say it: `24 hours`.
 fn words(seconds: i64) -> String {
     let (number, unit) = match seconds {
@@ -165,12 +184,8 @@ fn refunded(tenant: &Tenant) -> String {
     if refund.amount == 0 {
         return "You have not been charged, and you will not be until the account works.".into();
     }
-    let currency = refund.currency.as_deref().unwrap_or_default().to_uppercase();
-    format!(
-        "Your payment of {}.{:02} {currency} has been refunded. You will not be charged until the account works.",
-        refund.amount / 100,
-        refund.amount % 100
-    )
+    let money = Money { amount: refund.amount, currency: refund.currency.as_deref().unwrap_or_default().into() };
+    format!("Your payment of {money} has been refunded. You will not be charged until the account works.")
 }
 
 /// Notes what was sent, in an annotation that outlives the status. Only the controller writes it, so an edit of the

@@ -182,6 +182,8 @@ pub struct Values {
     pub trial_ends: String,
     /// What was given back, in words.
     pub refund: String,
+    /// Why the account is suspended and what helps, as a sentence or two.
+    pub suspended_because: String,
     /// How long the setup took, in words.
     pub time_to_activate: String,
     /// The version of the terms that were accepted.
@@ -287,6 +289,8 @@ pub fn sample() -> Values {
         unsubscribe: "/unsubscribe?token=example".into(),
         trial_ends: "9 December 2026".into(),
         refund: "Your payment of 49.00 USD has been refunded. You will not be charged until the account works.".into(),
+        suspended_because:
+            "A payment is missing. Pay on your account page, and the account works again within a minute.".into(),
         time_to_activate: "4 minutes".into(),
         terms_version: "2026-01".into(),
         terms_accepted: "25 November 2026".into(),

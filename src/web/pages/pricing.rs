@@ -73,15 +73,12 @@ pub fn offer(plan: &Plan) -> Value {
 
 /// An amount as people write it.
 fn price(money: &Money) -> String {
-    // Stripe's currencies without a smaller unit: https://docs.stripe.com/currencies#zero-decimal
-    const WHOLE: [&str; 16] = [
-        "bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf",
-    ];
-    let currency = money.currency.as_str();
-    let (whole, rest) =
-        if WHOLE.contains(&currency) { (money.amount, 0) } else { (money.amount / 100, money.amount % 100) };
-    let amount = if rest == 0 { thousands(whole) } else { format!("{}.{rest:02}", thousands(whole)) };
-    match currency {
+    let (whole, cents) = money.parts();
+    let amount = match cents {
+        Some(cents @ 1..) => format!("{}.{cents:02}", thousands(whole)),
+        _ => thousands(whole),
+    };
+    match money.currency.as_str() {
         "usd" => format!("${amount}"),
         "eur" => format!("€{amount}"),
         "gbp" => format!("£{amount}"),

@@ -1,0 +1,61 @@
+//! Amounts of money as Stripe counts them, and as people write them.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Stripe's currencies without a smaller unit: <https://docs.stripe.com/currencies#zero-decimal>
+const WHOLE: [&str; 16] =
+    ["bif", "clp", "djf", "gnf", "jpy", "kmf", "krw", "mga", "pyg", "rwf", "ugx", "vnd", "vuv", "xaf", "xof", "xpf"];
+
+/// An amount of money.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Money {
+    /// In the smallest unit of the currency: 4900 is 49.00 USD.
+    #[schemars(range(min = 0, max = 99_999_999))]
+    pub amount: i64,
+    /// Three-letter ISO 4217 code in lower case.
+    #[serde(default = "default_currency")]
+    #[schemars(regex(pattern = "^[a-z]{3}$"))]
+    pub currency: String,
+}
+
+fn default_currency() -> String {
+    "usd".into()
+}
+
+impl Money {
+    /// The whole units, and the cents of currencies that have some.
+    pub fn parts(&self) -> (i64, Option<i64>) {
+        if WHOLE.contains(&&*self.currency) {
+            (self.amount, None)
+        } else {
+            (self.amount / 100, Some(self.amount % 100))
+        }
+    }
+}
+
+/// As in an e-mail: `49.00 USD`, `4900 JPY`.
+impl fmt::Display for Money {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.parts() {
+            (whole, Some(cents)) => write!(f, "{whole}.{cents:02} {}", self.currency.to_uppercase()),
+            (whole, None) => write!(f, "{whole} {}", self.currency.to_uppercase()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_amount_has_cents_where_its_currency_has() {
+        let text = |amount, currency: &str| Money { amount, currency: currency.into() }.to_string();
+        assert_eq!(text(4900, "usd"), "49.00 USD");
+        assert_eq!(text(4905, "eur"), "49.05 EUR");
+        assert_eq!(text(4900, "jpy"), "4900 JPY");
+    }
+}
