@@ -30,6 +30,8 @@ pub struct Remembered {
     pub settled: Option<(Settled, Option<Instant>)>,
     /// Reconciles in a row that ended with a failure.
     pub failures: u32,
+    /// A generation of the tenant's data that is not in use and still has a namespace, as the bulk resync saw.
+    pub leftover: Option<u32>,
     /// How far provisioning came, and since when it waits to see what it wrote.
     pub progress: Option<Progress>,
 }

@@ -128,6 +128,7 @@ impl<'a> Reconcile<'a> {
             failures: memory.failures,
             dispute: context.disputes.of(&tenant),
             shipped: memory.shipped,
+            leftover: memory.leftover,
             capacity_missing: context.incidents.capacity_missing(),
             namespace: progress.as_ref().is_some_and(|p| p.namespace),
             samples: progress.as_ref().map(|p| p.samples).unwrap_or_default(),
@@ -314,6 +315,7 @@ impl<'a> Reconcile<'a> {
             m.progress = progress;
             if acted_on {
                 m.hints_done = self.memory.hints;
+                m.leftover = None;
                 m.stripe_event = Some(self.event.clone());
             }
         });

@@ -9,8 +9,9 @@ use kube::ResourceExt;
 
 use super::Key;
 use super::context::Context;
+use crate::api::identity::generations;
 use crate::api::tenant::{BillingMode, Desired};
-use crate::api::{Phase, Tenant, Timestamp, conditions};
+use crate::api::{Phase, Tenant, Timestamp, conditions, data_namespace};
 use crate::lifecycle::{ObservedSubscription, next_period_begun};
 use crate::providers::stripe::{EventCursor, StripeEvent};
 use crate::providers::{Priority, ProviderError};
@@ -110,7 +111,14 @@ async fn disputes(context: &Context) -> Result<(), ProviderError> {
 async fn namespaces(context: &Context) -> Result<(), ProviderError> {
     let started = Timestamp::now();
     let namespaces = context.providers.pinecone.namespaces().await?;
-    hint_all(context, "namespaces", namespaces.len(), |tenant| namespace_differs(tenant, &namespaces, started)).await;
+    hint_all(context, "namespaces", namespaces.len(), |tenant| {
+        let leftover = left_behind(tenant, &namespaces);
+        if leftover.is_some() {
+            context.memory.remember(&tenant.uid().unwrap_or_default(), |m| m.leftover = leftover);
+        }
+        namespace_differs(tenant, &namespaces, started).or(leftover.map(|_| Priority::Resync))
+    })
+    .await;
     Ok(())
 }
 
@@ -224,6 +232,17 @@ fn namespace_differs(tenant: &Tenant, namespaces: &HashSet<String>, as_of: Times
     (there == missing).then_some(Priority::Repair)
 }
 
+/// A generation of the tenant's data that nobody knows of any more: the status that told of its move was lost.
+fn left_behind(tenant: &Tenant, namespaces: &HashSet<String>) -> Option<u32> {
+    let status = tenant.status.as_ref().filter(|s| s.phase == Some(Phase::Active))?;
+    if status.migration.is_some() {
+        return None;
+    }
+    let there = |generation: &u32| namespaces.contains(&data_namespace(tenant.tenant_id(), *generation));
+    let in_use = tenant.data_generation();
+    generations(in_use).filter(|generation| *generation != in_use).find(there)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,6 +318,23 @@ mod tests {
         let mut manual = pending.clone();
         manual.spec.billing.mode = BillingMode::Manual;
         assert_eq!(subscription_differs(&manual, Some(&subscription("active")), NOW), None);
+    }
+
+    #[test]
+    fn a_namespace_that_no_move_tells_of_is_left_behind() {
+        let all: HashSet<_> = [data_namespace("t", 1), data_namespace("t", 2), data_namespace("other", 3)].into();
+        let mut active = tenant(Some(Phase::Active));
+        assert_eq!(left_behind(&active, &all), Some(2), "a copy that was never finished");
+        active.spec.data =
+            Some(serde_json::from_value(serde_json::json!({"generation": 2, "embedding": "m"})).expect("data"));
+        assert_eq!(left_behind(&active, &all), Some(1), "the one before");
+        assert_eq!(left_behind(&active, &[data_namespace("t", 2)].into()), None, "the one in use");
+        let migration = serde_json::json!({"generation": 2, "embedding": "m", "state": "Switched", "vectors": 1,
+            "startedAt": NOW, "since": NOW});
+        let status = active.status.as_mut().expect("a status");
+        status.migration = Some(serde_json::from_value(migration).expect("a move"));
+        assert_eq!(left_behind(&active, &all), None, "it goes when its time is up");
+        assert_eq!(left_behind(&tenant(Some(Phase::Provisioning)), &all), None);
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub fn follow(input: &Input) -> Option<Decision> {
         Step::Done => match switch(input, wanted) {
             Step::Next(decision) => Some(decision),
             Step::Working | Step::Hopeless(_) => None,
-            Step::Done => offered(input, &models),
+            Step::Done => left_behind(input).or_else(|| offered(input, &models)),
         },
     }
 }
@@ -214,6 +214,13 @@ fn forget(input: &Input, generation: u32, say: impl FnOnce(&mut Draft)) -> Optio
 fn drop(input: &Input, generation: u32) -> Option<Decision> {
     let effect = Effect::DropNamespace { generation };
     (!input.observed.done.contains(&effect)).then(|| Decision::Act(vec![effect]))
+}
+
+/// The vectors of a move that a lost status has forgotten.
+fn left_behind(input: &Input) -> Option<Decision> {
+    let in_use = input.tenant.data_generation();
+    let forgotten = input.tenant.status.migration.is_none();
+    drop(input, input.observed.leftover.filter(|generation| forgotten && *generation != in_use)?)
 }
 
 fn fail(input: &Input, why: &str) -> Option<Decision> {

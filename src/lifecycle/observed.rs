@@ -293,6 +293,8 @@ pub struct Observed {
     pub export: Option<ObservedExport>,
     /// How far the move of data is.
     pub migration: Option<ObservedMigration>,
+    /// A generation of the tenant's data that is not in use, and still has a namespace.
+    pub leftover: Option<u32>,
     /// The number of the last transition that was shipped since the controller started.
     pub shipped: i64,
     /// Whether transitions could not be shipped.

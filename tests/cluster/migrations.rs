@@ -367,3 +367,20 @@ async fn a_customer_chooses_the_model_and_not_twice_in_a_row() {
     let tenant = world.tenants().get(&name).await.expect("there");
     assert_eq!(tenant.spec.settings.embedding, Some(EmbeddingSize::Large));
 }
+
+#[tokio::test]
+async fn vectors_of_a_move_that_a_lost_status_forgot_are_deleted() {
+    let world = with_acme("forgotten", &["--migration-overlap=3600"]).await;
+    choose(&world, Some(EmbeddingSize::Large)).await;
+    let status = world.wait("acme", "moved", |s| state(s) == Some(State::Switched)).await;
+    let new = status.namespace.expect("a namespace");
+    let old = new.trim_end_matches(".2").to_owned();
+    assert_ne!(old, new);
+    assert!(namespaces(&world).await.contains_key(&old), "kept for an hour");
+    let lost = Patch::Merge(json!({"status": {"migration": null}}));
+    world.tenants().patch_status("acme", &Default::default(), &lost).await.expect("patched");
+    world.until("the old vectors are gone", async || !namespaces(&world).await.contains_key(&old)).await;
+    assert!(namespaces(&world).await[&new] > 0, "those in use are not");
+    assert_eq!(found(&world, "What does RAG mean?").await.len(), 1);
+    assert_eq!(world.status("acme").await.namespace, Some(new));
+}

@@ -314,3 +314,24 @@ fn the_tenants_own_model_outlives_the_plans() {
     assert_eq!(case.effects(), [record(1, SMALL)], "or it would be forgotten with the plan before");
     assert_eq!(stored(case, 1, SMALL).recorded().phase, Some(Phase::Active));
 }
+
+#[test]
+fn vectors_of_a_move_that_was_forgotten_are_deleted_and_never_those_in_use() {
+    let dropped = |generation| [Effect::DropNamespace { generation }];
+    let mut case = stored(content(), 2, SMALL);
+    case.observed.leftover = Some(1);
+    assert_eq!(case.effects(), dropped(1));
+    case.observed.done.extend(dropped(1));
+    assert!(matches!(case.after_record_or_wait(), Decision::Wait(_)), "once");
+    let mut case = stored(content(), 2, SMALL);
+    case.observed.leftover = Some(2);
+    assert!(matches!(case.after_record_or_wait(), Decision::Wait(_)), "in use");
+    // A move that begins again makes use of them.
+    let mut case = stored(large(), 1, SMALL);
+    case.observed.leftover = Some(2);
+    assert_eq!(state(&case.recorded()), Some(State::Copying));
+    let mut case = moving(stored(large(), 2, LARGE), 2, State::Switched);
+    case.observed.leftover = Some(1);
+    case.policy.migration_overlap = 1000;
+    assert!(matches!(case.after_record_or_wait(), Decision::Wait(_)), "requests may still read them");
+}

@@ -202,6 +202,7 @@ fn moves() -> Vec<Vec<Change>> {
         vec![|_| {}, |c| {
             c.observed.done.extend([1, 2, 3].map(|generation| Effect::DropNamespace { generation }));
         }],
+        vec![|_| {}, |c| c.observed.leftover = Some(1), |c| c.observed.leftover = Some(2)],
         vec![|_| {}, |c| (c.policy.migration_overlap, c.policy.migration_limit) = (50, 50)],
         vec![|_| {}, |c| billed(c, "price_4900"), |c| billed(c, "price_19900")],
         vec![|_| {}, |c| c.observed.failure = Some(failure("Data", true))],
