@@ -102,6 +102,8 @@ async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> R
 async fn disputes(context: &Context) -> Result<(), ProviderError> {
     let disputes = context.providers.stripe.disputes().await?;
     let read = disputes.len();
+    let open = disputes.values().filter(|dispute| !dispute.lost).count();
+    context.metrics.open_disputes.set(i64::try_from(open).unwrap_or(i64::MAX));
     context.disputes.replace(disputes);
     hint_all(context, "disputes", read, |tenant| context.disputes.differ(tenant)).await;
     Ok(())

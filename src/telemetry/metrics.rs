@@ -69,6 +69,8 @@ pub struct Metrics {
     pub breaker_open: Family<Label, Gauge>,
     /// Paid subscriptions at Stripe that belong to no Tenant.
     pub orphaned_subscriptions: Gauge,
+    /// Payments that customers dispute and that can still be answered.
+    pub open_disputes: Gauge,
 }
 
 /// An event on a customer's way.
@@ -116,6 +118,7 @@ impl Default for Metrics {
             provider_calls: Family::default(),
             breaker_open: Family::default(),
             orphaned_subscriptions: Gauge::default(),
+            open_disputes: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
@@ -175,6 +178,8 @@ impl Metrics {
         registry.register("provider_breaker_open", open, self.breaker_open.clone());
         let orphans = "Paid subscriptions at Stripe that belong to no Tenant";
         registry.register("stripe_orphaned_subscriptions", orphans, self.orphaned_subscriptions.clone());
+        let disputes = "Payments that customers dispute and that can still be answered";
+        registry.register("stripe_open_disputes", disputes, self.open_disputes.clone());
     }
 
     /// Name, type, labels and meaning of each metric there is.

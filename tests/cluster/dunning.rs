@@ -281,8 +281,16 @@ async fn a_disputed_payment_is_told_to_ops_and_the_tenant_is_served_on() {
 
 #[tokio::test]
 async fn a_disputed_tenant_is_suspended_where_that_is_wished_and_back_when_the_dispute_is_won() {
-    let mut world = with_disputed("disputedoff", &["--suspend-disputed"]).await;
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+    let listen = format!("--listen=127.0.0.1:{port}");
+    let mut world = with_disputed("disputedoff", &["--suspend-disputed", &listen]).await;
+    let open = async || {
+        let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.expect("metrics");
+        let text = metrics.text().await.expect("text");
+        text.lines().find_map(|line| line.strip_prefix("stripe_open_disputes ")?.parse::<u32>().ok())
+    };
     world.wait_phase("acme", Phase::Suspended).await;
+    assert_eq!(open().await, Some(1));
     let status = world.wait_true("acme", "CollectionPaused").await;
     assert_eq!(reason(&status), "PaymentDisputed");
     told(&world, "A payment was disputed at your bank").await;
@@ -296,6 +304,7 @@ async fn a_disputed_tenant_is_suspended_where_that_is_wished_and_back_when_the_d
     answer(&world, &id, "winning_evidence").await;
     world.wait_phase("acme", Phase::Active).await;
     world.until("keys are taken", async || ask(&world, &key).await.0 == 200).await;
+    assert_eq!(open().await, Some(0));
     let state = world.sandbox_get("/_sandbox/state").await;
     let subscription = &state["subscription"][0];
     assert_eq!((&subscription["status"], &subscription["pause_collection"]), (&json!("active"), &Value::Null));
