@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -96,6 +96,13 @@ pub struct PlanSpec {
     #[serde(default = "default_question")]
     #[schemars(length(min = 1, max = 200))]
     pub sample_question: Text,
+}
+
+impl Plan {
+    /// What customers read as its name.
+    pub fn title(&self) -> String {
+        self.spec.display_name.clone().unwrap_or_else(|| self.name_any())
+    }
 }
 
 /// What a tenant may use.

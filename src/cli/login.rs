@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{ObjectMeta, PostParams};
 
-use crate::api::{COMPONENT_LABEL, LOGIN_COMPONENT, TENANT_LABEL, login_secret};
+use crate::api::{COMPONENT_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, TENANT_LABEL, login_secret};
 
 /// In place of a password's hash: no password fits it. A new one can be set by e-mail.
 const NO_PASSWORD: &[u8] = b"!";
@@ -19,7 +19,7 @@ pub async fn make(secrets: &Api<Secret>, name: &str) -> Result<(), kube::Error> 
             labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
             ..ObjectMeta::default()
         },
-        data: Some([("password-hash".to_owned(), ByteString(NO_PASSWORD.to_vec()))].into()),
+        data: Some([(PASSWORD_HASH.to_owned(), ByteString(NO_PASSWORD.to_vec()))].into()),
         ..Secret::default()
     };
     match secrets.create(&PostParams::default(), &secret).await {

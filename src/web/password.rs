@@ -14,14 +14,12 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use super::problem::Problem;
-use crate::api::Timestamp;
+use crate::api::{PASSWORD_HASH, Timestamp};
 
 /// Passwords hashed at the same time: each takes 19 MiB and a core.
 const HASHERS: usize = 2;
 /// Those that may wait for it; more are turned away.
 const WAITING: usize = 16;
-/// The field of the login Secret with the hash.
-pub const HASH_FIELD: &str = "password-hash";
 /// Wrong passwords of one account in a window of time, as `count@start`; kept where all replicas see it.
 pub const TRIES_ANNOTATION: &str = "tenant-operator.dev/password-tries";
 /// Wrong passwords allowed in a window.
@@ -64,7 +62,7 @@ impl Passwords {
 
     /// Whether it is the password of this login Secret.
     async fn matches(&self, secret: &Secret, password: String) -> Result<bool, Problem> {
-        let hash = secret.data.as_ref().and_then(|d| d.get(HASH_FIELD)).map(|b| b.0.clone()).unwrap_or_default();
+        let hash = secret.data.as_ref().and_then(|d| d.get(PASSWORD_HASH)).map(|b| b.0.clone()).unwrap_or_default();
         self.run(move || {
             let hash = String::from_utf8(hash).unwrap_or_default();
             PasswordHash::new(&hash).is_ok_and(|h| Argon2::default().verify_password(password.as_bytes(), &h).is_ok())

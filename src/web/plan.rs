@@ -158,7 +158,7 @@ fn declined_before(tenant: &Tenant, change: Option<&PlanChange>, now: Timestamp)
 fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan) -> Result<(), Problem> {
     let mut view = View::of(tenant, Credentials::default());
     view.spec.plan = wanted.name_any();
-    let title = wanted.spec.display_name.clone().unwrap_or_else(|| wanted.name_any());
+    let title = wanted.title();
     if impossible(&view, current, Some(&wanted.spec)).is_some() {
         let detail = format!("You cannot change to {title} by yourself. Please write to us, and we do it for you.");
         return Err(conflict("plan_not_available", detail));

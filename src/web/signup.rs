@@ -25,13 +25,13 @@ use super::customer::Progress;
 use super::limits::network;
 use super::names::is_hidden;
 use super::pages::{self, wants_page};
-use super::password::{HASH_FIELD, acceptable};
+use super::password::acceptable;
 use super::problem::{Problem, ProblemBody};
 use crate::api::conditions::{PAYMENT_RECEIVED, get};
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
-    COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant, TenantSpec,
-    Timestamp, login_secret, signed_up,
+    COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant,
+    TenantSpec, Timestamp, login_secret, signed_up,
 };
 use crate::email;
 use crate::events::Event;
@@ -311,7 +311,7 @@ async fn keep_password(app: &App, tenant: &str, password: String) -> Result<(), 
             labels: Some(labels.map(|(k, v)| (k.into(), v.into())).into()),
             ..ObjectMeta::default()
         },
-        data: Some(BTreeMap::from([(HASH_FIELD.into(), ByteString(hash.into_bytes()))])),
+        data: Some(BTreeMap::from([(PASSWORD_HASH.into(), ByteString(hash.into_bytes()))])),
         ..Secret::default()
     };
     match api.create(&PostParams::default(), &secret).await {

@@ -74,7 +74,7 @@ pub async fn send(
     };
     let day = |at: Timestamp| at.to_string().chars().take(10).collect();
     let terms = tenant.spec.terms.as_ref();
-    let title = |plan: Option<&Plan>, name: &str| plan.and_then(|p| p.spec.display_name.clone()).unwrap_or(name.into());
+    let title = |plan: Option<&Plan>, name: &str| plan.map_or_else(|| name.to_owned(), Plan::title);
     let effective_at = status.plan_change.as_ref().and_then(|change| change.effective_at);
     let values = Values {
         company: tenant.spec.company_name.clone(),

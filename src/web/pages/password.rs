@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::links::Token;
-use crate::api::{LinkKind, Tenant, login_secret};
+use crate::api::{LinkKind, PASSWORD_HASH, Tenant, login_secret};
 use crate::web::App;
-use crate::web::password::{HASH_FIELD, TRIES_ANNOTATION, acceptable};
+use crate::web::password::{TRIES_ANNOTATION, acceptable};
 use crate::web::problem::Problem;
 
 /// `GET /password/new`
@@ -94,7 +94,7 @@ async fn set(app: &App, kind: LinkKind, data: &PasswordForm) -> Result<Tenant, P
     let tenant = app.use_link(kind, &data.token).await?;
     let change = json!({
         "metadata": {"annotations": {TRIES_ANNOTATION: null}},
-        "data": {HASH_FIELD: ByteString(hash.into_bytes())},
+        "data": {PASSWORD_HASH: ByteString(hash.into_bytes())},
     });
     app.secrets().patch(&login_secret(&tenant.name_any()), &PatchParams::default(), &Patch::Merge(change)).await?;
     Ok(tenant)
