@@ -309,5 +309,8 @@ async fn a_restart_asks_no_provider_about_a_single_tenant_and_writes_nothing() {
     assert_ne!(repaired["api-key"].0, b"stolen", "a Secret that was broken meanwhile is repaired");
     let metrics = reqwest::get(format!("http://127.0.0.1:{port}/metrics")).await.expect("metrics");
     let metrics = metrics.text().await.expect("text");
-    assert!(metrics.contains("kubernetes_secret_reads_total 1\n"), "only the broken one was read by itself: {metrics}");
+    // Twice, where its own repair is not in the cache yet when it is looked at again.
+    let reads =
+        metrics.lines().find_map(|line| line.strip_prefix("kubernetes_secret_reads_total ")?.parse::<u32>().ok());
+    assert!(matches!(reads, Some(1 | 2)), "only the broken one of 14 was read by itself: {metrics}");
 }
