@@ -12,7 +12,9 @@ use tenant_operator::api::tenant::{Billing, BillingMode};
 use tenant_operator::api::{Phase, Tenant};
 use tenant_operator::dev::cluster::Cluster;
 
-use crate::lab::{Controller, Cpu, IN_FLIGHT, Providers, active, create_all, namespace, tenant, until, welcomed};
+use crate::lab::{
+    Controller, Cpu, IN_FLIGHT, Providers, active, create_all, namespace, quantile, tenant, until, welcomed,
+};
 
 const OUTAGE: Duration = Duration::from_mins(1);
 const SIGNUPS: usize = 40;
@@ -190,7 +192,5 @@ async fn signups(api: &Api<Tenant>, prefix: &str, count: usize) -> anyhow::Resul
         times.push(start.elapsed().as_secs_f64());
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    times.sort_by(f64::total_cmp);
-    let at = |q: f64| times[((times.len() - 1) as f64 * q).round() as usize];
-    Ok((at(0.5), at(0.99)))
+    Ok((quantile(&mut times, 0.5), quantile(&mut times, 0.99)))
 }

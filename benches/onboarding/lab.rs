@@ -166,15 +166,15 @@ impl Controller {
         Ok(line.split_whitespace().nth(1).unwrap_or("0").parse::<f64>()? / 1024.0)
     }
 
-    /// Whether it holds the lease.
-    pub async fn leads(&self) -> bool {
-        let Ok(answer) = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.port)).await else { return false };
-        answer.text().await.is_ok_and(|role| role != "standing by")
+    /// What it says of its role, once it listens: "standing by", "syncing" or "leading".
+    pub async fn role(&self) -> Option<String> {
+        let answer = reqwest::get(format!("http://127.0.0.1:{}/readyz", self.port)).await.ok()?;
+        answer.text().await.ok()
     }
 
-    /// Whether it serves, leading or not.
-    pub async fn answers(&self) -> bool {
-        reqwest::get(format!("http://127.0.0.1:{}/readyz", self.port)).await.is_ok_and(|a| a.status().is_success())
+    /// Whether it holds the lease.
+    pub async fn leads(&self) -> bool {
+        self.role().await.is_some_and(|role| role != "standing by")
     }
 
     /// The sum of a counter over the labels that `counts` takes.

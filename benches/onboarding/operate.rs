@@ -22,7 +22,7 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     for _ in 0..ROUNDS {
         let start = Instant::now();
         let controller = Controller::start(cluster, NAMESPACE, 0)?;
-        until_leading(&controller).await?;
+        until(&controller, "leading").await?;
         starts.push(start.elapsed().as_secs_f64());
         end(controller, "TERM")?;
     }
@@ -49,10 +49,10 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn until_leading(controller: &Controller) -> anyhow::Result<()> {
+async fn until(controller: &Controller, role: &str) -> anyhow::Result<()> {
     let start = Instant::now();
-    while !controller.leads().await {
-        ensure!(start.elapsed() < LIMIT, "no controller leads");
+    while controller.role().await.as_deref() != Some(role) {
+        ensure!(start.elapsed() < LIMIT, "the controller is not {role}");
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
@@ -70,17 +70,15 @@ fn end(controller: Controller, signal: &str) -> anyhow::Result<()> {
 async fn failovers(cluster: &Cluster, signal: &str, rounds: usize) -> anyhow::Result<Vec<f64>> {
     let mut times = Vec::new();
     let mut leader = Controller::start(cluster, NAMESPACE, 0)?;
-    until_leading(&leader).await?;
+    until(&leader, "leading").await?;
     for _ in 0..rounds {
         let other = Controller::start(cluster, NAMESPACE, 0)?;
-        while !other.answers().await {
-            tokio::time::sleep(LOOK).await;
-        }
+        until(&other, "standing by").await?;
         // It has to know of the leader before that one ends.
         tokio::time::sleep(Duration::from_secs(1)).await;
         let start = Instant::now();
         end(leader, signal)?;
-        until_leading(&other).await?;
+        until(&other, "leading").await?;
         times.push(start.elapsed().as_secs_f64());
         leader = other;
     }

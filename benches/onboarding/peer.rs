@@ -47,14 +47,14 @@ impl Operator {
         }
     }
 
-    fn start(self, cluster: &Cluster, namespace: &str, latency_ms: u64) -> anyhow::Result<Controller> {
-        let Self::Peer { held } = self else { return Controller::start(cluster, namespace, latency_ms) };
+    fn start(self, cluster: &Cluster, namespace: &str) -> anyhow::Result<Controller> {
+        let Self::Peer { held } = self else { return Controller::start(cluster, namespace, 0) };
         let mut command = Command::new(binary());
         command.args(["--namespace", namespace]);
         if held {
             command.arg("--held");
         }
-        Controller::run(command, cluster, namespace, Providers::start(latency_ms)?)
+        Controller::run(command, cluster, namespace, Providers::start(0)?)
     }
 }
 
@@ -95,7 +95,7 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     for (operator, cost) in Operator::ALL.into_iter().zip(&mut costs) {
         let name = format!("bench-{}-single", operator.short());
         let api = namespace(client, &name).await?;
-        let _controller = operator.start(cluster, &name, 0)?;
+        let _controller = operator.start(cluster, &name)?;
         cost.singles = single(&api).await?;
     }
     println!("{TENANTS} tenants in {ROUNDS} rounds each, in turns (medians), and single ones on an idle system:");
@@ -135,7 +135,7 @@ async fn many(
 ) -> anyhow::Result<()> {
     let name = format!("bench-{}-{round}", operator.short());
     let api = namespace(client, &name).await?;
-    let controller = operator.start(cluster, &name, 0)?;
+    let controller = operator.start(cluster, &name)?;
     api.create(&PostParams::default(), &tenant("warm-up")).await?;
     let ready = tokio::time::timeout(LIMIT, until(&api, 1, active)).await;
     ready.with_context(|| format!("{} does not work", operator.name()))??;
@@ -143,9 +143,7 @@ async fn many(
     let own = Cpu::read(&[("operator", controller.pid())]);
     let servers = Cpu::read(&[("kube-apiserver", apiserver), ("etcd", etcd)]);
     let start = Instant::now();
-    let (made, done) = tokio::join!(create_all(&api, TENANTS), until(&api, TENANTS + 1, active));
-    made?;
-    done?;
+    tokio::try_join!(create_all(&api, TENANTS), until(&api, TENANTS + 1, active))?;
     cost.rates.push(TENANTS as f64 / start.elapsed().as_secs_f64());
     cost.processor.push(own.total());
     cost.servers.push(servers.total());

@@ -13,7 +13,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tenant_operator::dev::cluster::Cluster;
 
-use crate::lab::{Controller, Process, active, namespace, tenant, until};
+use crate::lab::{Controller, Process, active, namespace, quantile, tenant, until};
 
 const NAMESPACE: &str = "bench-web";
 /// Users at the same time, and what each page is asked in all.
@@ -59,11 +59,6 @@ fn start(cluster: &Cluster, controller: &Controller) -> anyhow::Result<(Process,
     Ok((Process(child), url))
 }
 
-fn at(times: &mut [f64], quantile: f64) -> f64 {
-    times.sort_by(f64::total_cmp);
-    times.get((times.len() as f64 * quantile) as usize).copied().unwrap_or_default() * 1000.0
-}
-
 async fn pages(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
     for path in ["/pricing", "/signup", "/login"] {
         let page = http.get(format!("{url}{path}")).send().await?.error_for_status()?.text().await?;
@@ -89,8 +84,8 @@ async fn pages(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
         println!(
             "page {path}: {:.1} kB with style and script, {USERS} users at once: p50 {:.1} ms, p99 {:.1} ms",
             weight as f64 / 1000.0,
-            at(&mut times, 0.5),
-            at(&mut times, 0.99)
+            quantile(&mut times, 0.5) * 1000.0,
+            quantile(&mut times, 0.99) * 1000.0
         );
     }
     Ok(())
@@ -109,8 +104,8 @@ async fn answers(http: &reqwest::Client, url: &str, key: &str) -> anyhow::Result
     let providers = CALLS * LATENCY as f64;
     println!(
         "answer: p50 {:.1} ms, of which the providers' stand-ins wait {providers} ms; {:.1} ms are added",
-        at(&mut times, 0.5),
-        at(&mut times, 0.5) - providers
+        quantile(&mut times, 0.5) * 1000.0,
+        quantile(&mut times, 0.5) * 1000.0 - providers
     );
     Ok(())
 }

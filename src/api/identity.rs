@@ -53,13 +53,13 @@ pub fn api_key_secret(tenant: &str) -> String {
     format!("{tenant}-api-key")
 }
 
-/// Where the password hash is in that Secret.
-pub const PASSWORD_HASH: &str = "password-hash";
-
 /// The Secret with the password hash of the Tenant of that name.
 pub fn login_secret(tenant: &str) -> String {
     format!("{tenant}-login")
 }
+
+/// Where the password hash is in that Secret.
+pub const PASSWORD_HASH: &str = "password-hash";
 
 /// The Pinecone namespace of one generation of a tenant's data. A tenant id has no dot, so that no other tenant's
 /// namespace can have that name.

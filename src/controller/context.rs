@@ -163,12 +163,8 @@ impl Context {
         let right = self.memory.recall(&tenant.uid().unwrap_or_default()).api_key;
         let right = right
             .filter(|(key, _)| key.generation == tenant.spec.api_key_generation && key.plan == tenant.plan_in_force());
-        match (self.caches.api_key_secret(tenant), right) {
-            (Some(cached), Some((key, _))) if cached == key.version => Some(true),
-            (Some(_), _) => None,
-            (None, Some((_, at))) if at.elapsed() < SECRET_LAG => Some(true),
-            (None, _) => Some(false),
-        }
+        let right = right.as_ref().map(|(key, at)| (&*key.version, at.elapsed()));
+        is_right(self.caches.api_key_secret(tenant).as_deref(), right)
     }
 
     /// The plan that is in force for a tenant, and the one that its spec names.
@@ -191,7 +187,39 @@ impl Context {
     }
 }
 
+/// Whether a Secret is right, by its version in the cache and the one that was last made or found right, and how long ago.
+fn is_right(cached: Option<&str>, right: Option<(&str, Duration)>) -> Option<bool> {
+    let lags = right.is_some_and(|(_, age)| age < SECRET_LAG);
+    match (cached, right) {
+        (Some(cached), Some((right, _))) if cached == right || (lags && number(cached) < number(right)) => Some(true),
+        (Some(_), _) => None,
+        (None, _) => Some(lags),
+    }
+}
+
 /// The resource version as a number, which Kubernetes guarantees since 1.35 and etcd has always given.
 pub fn version(tenant: &Tenant) -> u64 {
-    tenant.resource_version().and_then(|v| v.parse().ok()).unwrap_or(0)
+    number(&tenant.resource_version().unwrap_or_default())
+}
+
+fn number(version: &str) -> u64 {
+    version.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_read_when_its_version_is_another_one_and_not_because_the_cache_lags() {
+        let now = Duration::ZERO;
+        assert_eq!(is_right(Some("10"), None), None, "never seen");
+        assert_eq!(is_right(Some("10"), Some(("10", SECRET_LAG))), Some(true), "however long ago");
+        assert_eq!(is_right(Some("11"), Some(("10", now))), None, "somebody edited it");
+        assert_eq!(is_right(Some("9"), Some(("10", now))), Some(true), "our own write is on its way into the cache");
+        assert_eq!(is_right(Some("9"), Some(("10", SECRET_LAG))), None, "no cache lags that long");
+        assert_eq!(is_right(None, Some(("10", now))), Some(true));
+        assert_eq!(is_right(None, Some(("10", SECRET_LAG))), Some(false), "deleted");
+        assert_eq!(is_right(None, None), Some(false));
+    }
 }

@@ -16,7 +16,7 @@ use tenant_operator::api::tenant::{BillingMode, PlanChangeState};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::{ROOT, WEBHOOK_SECRET, World, said};
+use crate::support::{ROOT, WEBHOOK_SECRET, World, free_port, said};
 use crate::visitor::Visitor;
 
 pub fn target() -> PathBuf {
@@ -139,9 +139,7 @@ async fn every_request() -> Vec<Value> {
 /// Starts it on a port that was free a moment ago; another process may take that first.
 async fn start_mock(binary: &Path) -> (tokio::process::Child, u16) {
     for _ in 0..10 {
-        let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = free.local_addr().expect("an address").port();
-        drop(free);
+        let port = free_port();
         let mut command = Command::new(binary);
         command.args(["-http-addr", &format!("127.0.0.1:{port}")]).stdout(Stdio::null()).kill_on_drop(true);
         let mut mock = command.spawn().expect("stripe-mock starts");

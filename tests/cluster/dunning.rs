@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, TenantStatus};
 
-use crate::support::{World, said};
+use crate::support::{World, free_port, said};
 use crate::visitor::Visitor;
 
 const DAY: i64 = 24 * 3600;
@@ -282,7 +282,7 @@ async fn a_disputed_payment_is_told_to_ops_and_the_tenant_is_served_on() {
 
 #[tokio::test]
 async fn a_disputed_tenant_is_suspended_where_that_is_wished_and_back_when_the_dispute_is_won() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+    let port = free_port();
     let listen = format!("--listen=127.0.0.1:{port}");
     let mut world = with_disputed("disputedoff", &["--suspend-disputed", &listen]).await;
     let open = async || {

@@ -11,7 +11,7 @@ use tenant_operator::api::tenant::{BillingMode, Desired, ExportState};
 use tenant_operator::api::{Phase, TenantStatus, conditions};
 
 use crate::conformance::{must, target};
-use crate::support::{ROOT, World, folder, said};
+use crate::support::{ROOT, World, folder, free_port, said};
 use crate::visitor::Visitor;
 
 const TEXTS: [(&str, &str); 3] = [
@@ -482,7 +482,7 @@ impl Drop for Server {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_s3_bucket_is_as_good_as_a_folder() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+    let port = free_port();
     let mut command = Command::new(moto().await);
     command.args(["--host", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
     let _server = Server(command.spawn().expect("moto starts"));

@@ -12,12 +12,11 @@ use crate::support::World;
 
 /// Waits until a provider was called.
 async fn called(world: &World, provider: &str, method: &str, path: &str) {
-    let calls = |log: &Value| {
-        let all = log.as_array().into_iter().flatten();
-        all.filter(|r| r["provider"] == provider && r["method"] == method)
-            .any(|r| r["path"].as_str().is_some_and(|p| p.starts_with(path)))
+    let ours = |r: &Value| {
+        let there = r["path"].as_str().is_some_and(|p| p.starts_with(path));
+        there && r["provider"] == provider && r["method"] == method
     };
-    while !calls(&world.sandbox_get("/_sandbox/requests").await) {
+    while world.calls(ours).await == 0 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

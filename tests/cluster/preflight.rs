@@ -13,7 +13,7 @@ use tenant_operator::providers::stripe::EVENTS;
 use tenant_operator::sandbox::{Sandbox, SandboxConfig};
 use tokio::process::Command;
 
-use crate::support::{BINARY, ROOT, providers, said};
+use crate::support::{BINARY, ROOT, free_port, providers, said};
 
 const FRONTEND: &str = "http://localhost:8080";
 const DEFINITION: &str = "tenants.tenant-operator.dev";
@@ -475,8 +475,7 @@ async fn strictness_and_text(lab: &Lab) {
 /// each of them.
 async fn monitors_ask_by_http(lab: &Lab) {
     for (env, wanted) in [(vec![], 200), (vec![("PINECONE_INDEX", "other".to_owned())], 503)] {
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+        let port = free_port();
         let mut command = lab.command("controller", &env);
         let _controller =
             command.args(["--listen", &format!("127.0.0.1:{port}")]).kill_on_drop(true).spawn().expect("it starts");

@@ -119,6 +119,11 @@ pub async fn client() -> Client {
     client
 }
 
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port()
+}
+
 /// A folder's path that this test run has to itself; nothing is there.
 pub fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("tenant-operator-{name}-{}", std::process::id()));
@@ -484,6 +489,11 @@ impl World {
     pub async fn sandbox_get(&self, path: &str) -> Value {
         let answer = self.http.get(format!("{}{path}", self.sandbox.url)).send().await.expect("the sandbox answers");
         answer.json().await.expect("JSON")
+    }
+
+    /// How many calls to the providers were like this.
+    pub async fn calls(&self, like: impl Fn(&Value) -> bool) -> usize {
+        self.sandbox_get("/_sandbox/requests").await.as_array().expect("a list").iter().filter(|r| like(r)).count()
     }
 
     pub async fn sandbox_post(&self, path: &str, body: Value) {

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::conformance::{must, target};
-use crate::support::{ROOT, World};
+use crate::support::{ROOT, World, free_port};
 
 /// A collector that prints every span it is sent.
 struct Collector {
@@ -27,8 +27,7 @@ impl Collector {
         let binary = target().join("collector");
         let folder = format!("{ROOT}/tests/conformance/collector");
         must(Command::new("go").args(["build", "-o"]).arg(&binary).arg(".").current_dir(folder)).await;
-        let port =
-            std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port();
+        let port = free_port();
         let config = json!({
             "receivers": {"otlp": {"protocols": {"http": {"endpoint": format!("127.0.0.1:{port}")}}}},
             "exporters": {"debug": {"verbosity": "detailed"}},

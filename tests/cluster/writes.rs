@@ -59,7 +59,6 @@ async fn a_phase_that_lasts_is_shown_while_the_provider_takes_its_time() {
     let seen = phases(&world, "acme").await;
     assert_eq!(seen, [None, None, Some(Phase::Provisioning), Some(Phase::Active)]);
     world.assert_transitions("acme").await;
-    let upserts = world.sandbox_get("/_sandbox/requests").await;
-    let upserts = upserts.as_array().expect("a list").iter().filter(|r| r["path"] == "/vectors/upsert").count();
+    let upserts = world.calls(|r| r["path"] == "/vectors/upsert").await;
     assert_eq!(upserts, 1, "the write did not interrupt the call");
 }
