@@ -5,6 +5,7 @@ mod api;
 mod customer;
 mod directory;
 mod export;
+mod headers;
 mod hints;
 mod leads;
 mod leaving;

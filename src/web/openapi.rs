@@ -1,15 +1,13 @@
-//! `/openapi.json`, made from the handlers, and a page that shows it to people.
+//! `/openapi.json`, made from the handlers. `/docs` shows it to people.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::Html;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 
 use super::App;
-use super::problem::Problem;
 
 /// What is the same for all paths.
 #[derive(OpenApi)]
@@ -33,16 +31,14 @@ impl utoipa::Modify for Security {
     }
 }
 
-/// The document.
-pub async fn json(State(app): State<Arc<App>>) -> Json<utoipa::openapi::OpenApi> {
-    Json(app.openapi.get().cloned().unwrap_or_else(Doc::openapi))
+impl App {
+    /// The document.
+    pub fn api_document(&self) -> utoipa::openapi::OpenApi {
+        self.openapi.get().cloned().unwrap_or_else(Doc::openapi)
+    }
 }
 
-/// The page.
-pub async fn page(State(app): State<Arc<App>>) -> Result<Html<String>, Problem> {
-    let doc = app.openapi.get().cloned().unwrap_or_else(Doc::openapi);
-    let env = minijinja::Environment::new();
-    let template = include_str!("openapi.html");
-    let page = env.render_named_str("openapi.html", template, minijinja::context! { doc });
-    page.map(Html).map_err(|e| Problem::internal("openapi.html", &e))
+/// `GET /openapi.json`
+pub async fn json(State(app): State<Arc<App>>) -> Json<utoipa::openapi::OpenApi> {
+    Json(app.api_document())
 }

@@ -148,13 +148,13 @@ impl IntoResponse for Problem {
     }
 }
 
-/// Gives the framework's own refusals (wrong method, body too large, not JSON, no such path) the form of all others.
-pub async fn shape(response: Response<Body>) -> Response<Body> {
+/// What the framework refused by itself (wrong method, body too large, not JSON, no such path), with words for it.
+pub fn framework(response: &Response<Body>) -> Option<Problem> {
     let status = response.status();
     let kind = response.headers().get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or_default();
     let shaped = kind == PROBLEM_JSON || kind.starts_with("text/html");
     if shaped || !(status.is_client_error() || status.is_server_error()) {
-        return response;
+        return None;
     }
     let (code, detail) = match status {
         StatusCode::NOT_FOUND => ("no_such_path", "There is nothing at this path. /openapi.json lists what there is."),
@@ -164,18 +164,15 @@ pub async fn shape(response: Response<Body>) -> Response<Body> {
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
             ("malformed", "The request is not of the form that this path takes.")
         }
-        StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => {
-            return keep_headers(&response, Problem::unavailable());
-        }
+        StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => return Some(Problem::unavailable()),
         _ if status.is_client_error() => ("refused", "The request was refused."),
         _ => ("internal", "Something went wrong on our side. Please try again."),
     };
-    keep_headers(&response, Problem::new(status, code, detail))
+    Some(Problem::new(status, code, detail))
 }
 
 /// What the framework said beside the body, such as the methods that are allowed.
-fn keep_headers(before: &Response<Body>, problem: Problem) -> Response<Body> {
-    let mut after = problem.into_response();
+pub fn keep_headers(before: &Response<Body>, mut after: Response<Body>) -> Response<Body> {
     for (name, value) in before.headers() {
         if *name != header::CONTENT_TYPE && *name != header::CONTENT_LENGTH && *name != header::TRANSFER_ENCODING {
             after.headers_mut().insert(name, value.clone());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{Redirect, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
@@ -18,7 +18,10 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
 use super::api::{documents, keys, query, usage};
-use super::{App, export, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, track, webhooks};
+use super::pages::wants_page;
+use super::{
+    App, export, headers, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, track, webhooks,
+};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -118,7 +121,7 @@ pub fn public(app: Arc<App>) -> Router {
     let _ = app.openapi.set(doc);
     let plain = Router::new()
         .route("/openapi.json", get(openapi::json))
-        .route("/docs", get(openapi::page))
+        .route("/docs", get(pages::api::show))
         .route("/.well-known/jwks.json", get(keys::jwks))
         .merge(site())
         .route("/health", get(health))
@@ -136,14 +139,27 @@ pub fn public(app: Arc<App>) -> Router {
                 .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, UPLOAD_LIMIT))
                 .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
         )
-        .layer(middleware::map_response(problem::shape))
+        .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
         .layer(cors(&app.config.frontend_url))
+        .layer(middleware::map_response_with_state(app.clone(), headers::secure))
         .layer(from.into_extension())
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
         .layer(SetRequestIdLayer::new(REQUEST_ID, RandomId))
         .layer(middleware::from_fn(forget_request_id))
         .with_state(app)
+}
+
+/// Gives the framework's own refusals (wrong method, body too large, not JSON, no such path) the form of all others: a page
+/// for a browser, a problem for a program.
+async fn shape(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let asked = request.headers().clone();
+    let response = next.run(request).await;
+    match problem::framework(&response) {
+        Some(problem) if wants_page(&asked) => problem::keep_headers(&response, app.refused(&asked, &problem)),
+        Some(problem) => problem::keep_headers(&response, problem.into_response()),
+        None => response,
+    }
 }
 
 /// Once the end was asked for, clients send their next request on another connection, to a replica that stays: one that is

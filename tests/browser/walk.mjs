@@ -98,6 +98,8 @@ async function withScript() {
 
   await page.goto(`${WEB_URL}/sales`);
   await judge(page, "sales");
+  await page.goto(`${WEB_URL}/docs`);
+  await judge(page, "api");
   await page.goto(`${WEB_URL}/pricing`);
   await page.getByRole("link", { name: "Start your trial of Starter" }).click();
   await judge(page, "signup");

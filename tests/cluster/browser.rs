@@ -1,11 +1,11 @@
 //! The pages, as people use them: `tests/browser/walk.mjs` in a real browser, on what `make dev` starts.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::conformance::target;
 use crate::dev::Dev;
-use crate::support::{ROOT, said};
+use crate::support::{ROOT, World, folder, free_port, said};
 
 /// Debian's chromium, or what the user names.
 fn chromium() -> Option<String> {
@@ -25,6 +25,17 @@ fn must(command: &mut Command) -> String {
     text
 }
 
+/// Where the scripts are, beside what they need from npm.
+fn install(name: &str) -> PathBuf {
+    let folder = target().join(name);
+    std::fs::create_dir_all(&folder).expect("a folder");
+    for file in ["package.json", "package-lock.json", "walk.mjs", "headers.mjs"] {
+        std::fs::copy(format!("{ROOT}/tests/browser/{file}"), folder.join(file)).expect("copied");
+    }
+    must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder));
+    folder
+}
+
 #[test]
 fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
     let Some(chromium) = chromium().filter(|_| has("node") && has("npm")) else {
@@ -32,14 +43,8 @@ fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
         eprintln!("Pages not tested in a browser: node, npm or chromium is missing (apt-get install chromium).");
         return;
     };
-    let (folder, shots) = (target().join("browser"), target().join("screenshots"));
-    for folder in [&folder, &shots] {
-        std::fs::create_dir_all(folder).expect("a folder");
-    }
-    for file in ["package.json", "package-lock.json", "walk.mjs"] {
-        std::fs::copy(format!("{ROOT}/tests/browser/{file}"), folder.join(file)).expect("copied");
-    }
-    must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder));
+    let (folder, shots) = (install("browser"), target().join("screenshots"));
+    std::fs::create_dir_all(&shots).expect("a folder");
     let dev = Dev::start("walk");
     let address = |name: &str| said(&dev.shell(&format!("printf %s \"${name}\""))).trim().to_owned();
     let walked = must(
@@ -54,4 +59,36 @@ fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
     );
     assert!(walked.contains(" pages judged"), "{walked}");
     dev.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_security_headers_pass_the_observatory_and_each_is_missed() {
+    if !(has("node") && has("npm")) {
+        assert!(std::env::var("CI").is_err(), "node and npm are needed for the tests of the headers");
+        eprintln!("Security headers not judged: node or npm is missing.");
+        return;
+    }
+    let scripts = install("headers");
+    let mut world = World::start("headers").await;
+    let (http, https) = (free_port(), free_port());
+    world.start_web(&["--frontend-url", &format!("https://localhost:{https}")]);
+    let tls = folder("headers-tls");
+    std::fs::create_dir_all(&tls).expect("a folder");
+    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let (cert, key) = (tls.join("cert.pem"), tls.join("key.pem"));
+    std::fs::write(&cert, own.cert.pem()).expect("written");
+    std::fs::write(&key, own.signing_key.serialize_pem()).expect("written");
+    let judged = must(
+        Command::new("node")
+            .arg("headers.mjs")
+            .current_dir(&scripts)
+            .env("WEB_URL", &world.web)
+            .env("HTTP_PORT", http.to_string())
+            .env("HTTPS_PORT", https.to_string())
+            .env("NODE_EXTRA_CA_CERTS", &cert)
+            .env("TLS_CERT", &cert)
+            .env("TLS_KEY", &key),
+    );
+    assert!(judged.contains("9 paths judged"), "{judged}");
+    std::fs::remove_dir_all(tls).expect("removed");
 }

@@ -173,3 +173,31 @@ async fn the_setup_is_complete_when_its_steps_are_done() {
     assert_eq!(done.status(), 200);
     assert!(setup().await["completed_at"].is_string());
 }
+
+#[tokio::test]
+async fn a_browser_that_is_refused_gets_a_page_and_a_program_a_problem() {
+    let world = start("refused").await;
+    let ada = Visitor::new(&world);
+    let long = "x".repeat(70_000);
+    for (path, body, status, says) in [
+        ("/nothing-here", None, 404, "There is nothing at this address."),
+        ("/signup", Some(&*long), 413, "What you sent is too large."),
+        ("/pricing", Some("x=y"), 405, "The form could not be read."),
+    ] {
+        let method = if body.is_some() { reqwest::Method::POST } else { reqwest::Method::GET };
+        let form = |request: reqwest::RequestBuilder| {
+            request
+                .header("content-type", "application/x-www-form-urlencoded")
+                .body(body.unwrap_or_default().to_owned())
+        };
+        let page = form(ada.request(method.clone(), path)).send().await.expect("it answers");
+        assert_eq!(page.status(), status, "{path}");
+        assert!(page.headers()["content-type"].to_str().expect("text").starts_with("text/html"), "{path}");
+        assert!(page.headers().contains_key("content-security-policy"), "{path}");
+        let text = page.text().await.expect("text");
+        assert!(text.contains(says) && text.contains("</html>"), "{path}: {text}");
+        let plain = form(world.http.request(method, format!("{}{path}", world.web))).send().await.expect("it answers");
+        assert_eq!(plain.status(), status, "{path}");
+        assert_eq!(plain.headers()["content-type"], "application/problem+json", "{path}");
+    }
+}

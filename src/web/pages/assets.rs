@@ -57,10 +57,6 @@ pub async fn asset(State(app): State<Arc<App>>, Path(wanted): Path<String>) -> R
     } else {
         return Err(Problem::not_found());
     };
-    let headers = [
-        (header::CONTENT_TYPE, kind),
-        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
-        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ];
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "public, max-age=31536000, immutable")];
     Ok((StatusCode::OK, headers, content).into_response())
 }

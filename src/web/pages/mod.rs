@@ -1,6 +1,7 @@
 //! The pages that customers see: rendered here, readable and usable without JavaScript, with nothing from another host.
 
 pub mod account;
+pub mod api;
 pub mod assets;
 mod captcha;
 pub mod documents;
@@ -42,7 +43,8 @@ pub struct Pages {
     assets: assets::Assets,
 }
 
-const TEMPLATES: [(&str, &str); 14] = [
+const TEMPLATES: [(&str, &str); 15] = [
+    ("api.html", include_str!("templates/api.html")),
     ("layout.html", include_str!("templates/layout.html")),
     ("pricing.html", include_str!("templates/pricing.html")),
     ("signup.html", include_str!("templates/signup.html")),
@@ -97,9 +99,9 @@ fn day(time: &str) -> String {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-const HEADERS: [(HeaderName, &str); 6] = [
+/// What pages carry beside the headers of every answer (`web/headers.rs`).
+const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
-    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::REFERRER_POLICY, "same-origin"),
     (header::CACHE_CONTROL, "no-store"),
     (HeaderName::from_static("permissions-policy"), "camera=(), microphone=(), geolocation=(), payment=()"),
@@ -117,10 +119,6 @@ impl App {
         let mut response = (status, Html(page)).into_response();
         for (header, value) in HEADERS {
             response.headers_mut().insert(header, HeaderValue::from_static(value));
-        }
-        if self.secure() {
-            let hsts = HeaderValue::from_static("max-age=31536000; includeSubDomains");
-            response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts);
         }
         self.keep_visitor(headers, &visitor, response.headers_mut());
         Ok(response)
@@ -171,6 +169,21 @@ impl App {
         };
         let page = self.message(problem.status(), headers, title, problem.detail());
         page.unwrap_or_else(|_| problem.into_response())
+    }
+}
+
+impl App {
+    /// What the framework refused of a browser, as a page.
+    pub fn refused(&self, headers: &HeaderMap, problem: &Problem) -> Response {
+        let (title, text) = match problem.status() {
+            StatusCode::NOT_FOUND => ("Not found", "There is nothing at this address. Please check the link."),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                ("That is not possible", "What you sent is too large. Shorten it, then try again.")
+            }
+            status if status.is_server_error() => ("This did not work", problem.detail()),
+            _ => ("That is not possible", "The form could not be read. Go back, reload the page, and try again."),
+        };
+        self.message_page(problem.status(), headers, title, text)
     }
 }
 
