@@ -67,12 +67,6 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
         }
     }
     let before = old.and_then(|s| s.phase);
-    if phase == Phase::Provisioning && matches!(before, None | Some(Phase::PendingPayment)) {
-        happened(context, after, "payment");
-    }
-    if phase == Phase::Active && before == Some(Phase::Provisioning) {
-        happened(context, after, "provisioned");
-    }
     if matches!(phase, Phase::Active | Phase::Failed) && before == Some(Phase::Provisioning) {
         trace(after, phase);
     }
@@ -82,11 +76,6 @@ fn tell(context: &Context, before: &Tenant, after: &Tenant) {
         #[allow(clippy::cast_precision_loss)]
         context.metrics.provisioning_duration.observe(done.since(paid) as f64);
     }
-}
-
-/// A milestone that only the controller sees.
-fn happened(context: &Context, tenant: &Tenant, milestone: &str) {
-    context.activation.record(&context.metrics, &Event::milestone(tenant, milestone));
 }
 
 /// The tenant's whole way, in its trace.
@@ -133,17 +122,26 @@ fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenan
     }
 }
 
-/// Hands the transitions that nobody has yet to the event store. They are there before they may leave the status.
+/// Hands the transitions that nobody has yet to the event store, and the milestones among them to the stream of activation
+/// events. They are there before they may leave the status.
 pub async fn ship(context: &Context, tenant: &Tenant, observed: &Observed) -> Outcome {
     let status = tenant.status.clone().unwrap_or_default();
     let shipped = shipped(&status, observed);
     let new: Vec<_> = status.transitions.into_iter().filter(|t| t.seq > shipped).collect();
     let last = new.last().map_or(shipped, |t| t.seq);
-    if !context.transitions.keep(&new).await {
+    let milestones: Vec<_> = new.iter().filter_map(|transition| Event::of_transition(tenant, transition)).collect();
+    let failed = if !context.transitions.keep(&new).await {
+        Some("Changes of phase cannot be written to their file (TRANSITIONS_FILE)")
+    } else if !context.activation.ship(&context.metrics, &milestones).await {
+        Some("Activation events cannot be written to their file (EVENTS_FILE)")
+    } else {
+        None
+    };
+    if let Some(message) = failed {
         let failure = Failure {
             step: "Outbox".into(),
             reason: "OutboxNotWritten".into(),
-            message: "Changes of phase cannot be written to their file (TRANSITIONS_FILE)".into(),
+            message: message.into(),
             blame: Blame::Operator,
             retryable: true,
             retry_after: None,

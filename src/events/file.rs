@@ -50,6 +50,11 @@ impl EventLog {
         }
     }
 
+    /// Whether they go to a file, and not to the log.
+    pub(super) const fn has_file(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Appends records that must not be lost, and answers whether they are on the disk. Where there is no file, the log has
     /// them.
     pub async fn keep<T: serde::Serialize>(&self, records: &[T]) -> bool {

@@ -9,7 +9,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
-use crate::api::{Tenant, Timestamp};
+use crate::api::phase::Transition;
+use crate::api::{Phase, Tenant, Timestamp};
 use crate::telemetry::{ActivationLabels, Metrics};
 
 pub use file::EventLog;
@@ -80,6 +81,16 @@ impl Event {
         Self { id: format!("{uid}/{}", words(name)), ..Self::new(tenant, name, Outcome::Success, Source::Server) }
     }
 
+    /// The milestone that a transition is, if it is one.
+    pub fn of_transition(tenant: &Tenant, transition: &Transition) -> Option<Self> {
+        let name = match (transition.from_state, transition.to_state) {
+            (None | Some(Phase::PendingPayment), Phase::Provisioning) => "payment",
+            (Some(Phase::Provisioning), Phase::Active) => "provisioned",
+            _ => return None,
+        };
+        Some(Self { timestamp: transition.timestamp, ..Self::milestone(tenant, name) })
+    }
+
     /// Something that somebody tried.
     pub fn attempt(tenant: &Tenant, name: &str) -> Self {
         Self::new(tenant, name, Outcome::Attempt, Source::Server)
@@ -113,20 +124,36 @@ impl Event {
 impl EventLog {
     /// Writes an event down, and counts it.
     pub fn record(&self, metrics: &Metrics, event: &Event) {
-        let labels = ActivationLabels {
-            event: event.event_type.clone(),
-            outcome: match event.outcome {
-                Outcome::Attempt => "attempt",
-                Outcome::Success => "success",
-            },
-            source: match event.source {
-                Source::Server => "server",
-                Source::Client => "client",
-            },
-        };
-        metrics.activation.get_or_create(&labels).inc();
+        count(metrics, event);
         self.append(event);
     }
+
+    /// Writes down events that must not be lost, and answers whether they are on the disk. Where there is no file, the log
+    /// has them.
+    pub async fn ship(&self, metrics: &Metrics, events: &[Event]) -> bool {
+        if self.has_file() {
+            let kept = events.is_empty() || self.keep(events).await;
+            events.iter().filter(|_| kept).for_each(|event| count(metrics, event));
+            return kept;
+        }
+        events.iter().for_each(|event| self.record(metrics, event));
+        true
+    }
+}
+
+fn count(metrics: &Metrics, event: &Event) {
+    let labels = ActivationLabels {
+        event: event.event_type.clone(),
+        outcome: match event.outcome {
+            Outcome::Attempt => "attempt",
+            Outcome::Success => "success",
+        },
+        source: match event.source {
+            Source::Server => "server",
+            Source::Client => "client",
+        },
+    };
+    metrics.activation.get_or_create(&labels).inc();
 }
 
 /// A milestone's name as events have it.

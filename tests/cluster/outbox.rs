@@ -23,6 +23,14 @@ fn shipped(file: &Path) -> Vec<(String, i64)> {
     text.lines().map(record).collect()
 }
 
+/// (tenant id, milestone) of each line.
+fn milestones(file: &Path) -> BTreeSet<(String, String)> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let events = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a whole line of JSON"));
+    let word = |value: &Value| value.as_str().expect("text").to_owned();
+    events.map(|event| (word(&event["tenant_id"]), word(&event["event_type"]))).collect()
+}
+
 async fn suspended(world: &World, name: &str, desired: &str) {
     let change = Patch::Merge(json!({"spec": {"desired": desired}}));
     world.tenants().patch(name, &Default::default(), &change).await.expect("patched");
@@ -34,7 +42,11 @@ async fn suspended(world: &World, name: &str, desired: &str) {
 async fn every_transition_is_shipped_though_the_controller_is_killed() {
     let file = folder("outbox").with_extension("jsonl");
     let mut world = World::without_controller("outbox").await;
-    world.controller_args(&[&format!("--transitions-file={}", file.display())]);
+    let events = folder("outbox-events").with_extension("jsonl");
+    world.controller_args(&[
+        &format!("--transitions-file={}", file.display()),
+        &format!("--events-file={}", events.display()),
+    ]);
     world.start_controller();
     world.start_web(&[]);
     let names = ["a", "b", "c", "d"];
@@ -61,6 +73,12 @@ async fn every_transition_is_shipped_though_the_controller_is_killed() {
     assert!(wanted.len() >= 15, "{wanted:?}");
     let all = async || wanted.is_subset(&shipped(&file).into_iter().collect());
     world.until("every transition is in the file", all).await;
+    let reached = milestones(&events);
+    for (id, _) in wanted.iter().filter(|(_, seq)| *seq == 3) {
+        for milestone in ["payment", "provisioned"] {
+            assert!(reached.contains(&(id.clone(), milestone.into())), "{milestone} of {id}: {reached:?}");
+        }
+    }
     // What the status says of it is true, and a restart ships nothing of that again.
     let status = world.wait("b", "known to be shipped", |s| s.shipped_seq.is_some()).await;
     let lines = shipped(&file);
@@ -98,12 +116,27 @@ async fn while_the_disk_is_full_nothing_leaves_and_everything_is_shipped_afterwa
     world.erase("gone").await;
     world.wait("gone", "waiting for its last words", |s| s.phase == Some(Phase::Deleting)).await;
     let id = world.tenants().get("gone").await.expect("held by its finalizer").spec.tenant_id.expect("an id");
+    // The events' disk is full for longer, and holds the transitions back as well.
     let file = folder("outbox-full").with_extension("jsonl");
-    world.controller_args(&[&format!("--transitions-file={}", file.display())]);
+    let shipping = format!("--transitions-file={}", file.display());
+    world.controller_args(&[&shipping, "--events-file=/dev/full"]);
+    world.replace_controller();
+    let told = async || world.sandbox_get("/_sandbox/alerts").await.to_string().contains("EVENTS_FILE");
+    world.until("the operator hears of it", told).await;
+    assert!(world.tenants().get("gone").await.is_ok(), "its last words are not shipped");
+    let events = folder("outbox-full-events").with_extension("jsonl");
+    world.controller_args(&[&shipping, &format!("--events-file={}", events.display())]);
     world.replace_controller();
     world.wait_gone("gone").await;
-    let ours = |of: &str| shipped(&file).into_iter().filter(|(id, _)| id == of).map(|(_, seq)| seq).collect::<Vec<_>>();
-    assert_eq!(ours(&id), [1, 2, 3, 4]);
+    let ours =
+        |of: &str| shipped(&file).into_iter().filter(|(id, _)| id == of).map(|(_, seq)| seq).collect::<BTreeSet<_>>();
+    assert_eq!(ours(&id), BTreeSet::from([1, 2, 3, 4]));
     let acme = status.transitions[0].tenant_id.clone();
-    world.until("acme's are shipped", async || ours(&acme) == [1, 2, 3, 4]).await;
+    world.until("acme's are shipped", async || ours(&acme) == BTreeSet::from([1, 2, 3, 4])).await;
+    let reached = milestones(&events);
+    for of in [id, acme] {
+        for milestone in ["payment", "provisioned"] {
+            assert!(reached.contains(&(of.clone(), milestone.into())), "{milestone} of {of}: {reached:?}");
+        }
+    }
 }
