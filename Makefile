@@ -17,6 +17,7 @@ test: prerequisites
 
 bench: prerequisites
 	$(CARGO) bench --bench onboarding
+	$(CARGO) bench --bench pods
 
 # The documentation as a site in target/site.
 docs:

@@ -1,15 +1,16 @@
-//! Pages and the tenant API: server time under load, page weight, what an answer adds to the providers' time, and the
+//! Pages, signups and the tenant API: server time under load, page weight, what an answer adds to the providers' time, and the
 //! memory that many documents take.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use reqwest::StatusCode;
 use serde_json::json;
 use tenant_operator::dev::cluster::Cluster;
 
@@ -22,6 +23,8 @@ const REQUESTS: usize = 2000;
 /// What a call to a provider takes, in milliseconds; a question makes three, one after the other.
 const LATENCY: u64 = 20;
 const CALLS: f64 = 3.0;
+/// Signups of each round.
+const SIGNUPS: usize = 200;
 
 pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     let api = namespace(client, NAMESPACE).await?;
@@ -37,6 +40,7 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     pages(&http, &url).await?;
+    signups(&http, &url).await?;
     answers(&http, &url, &key).await?;
     documents(&http, &url, &key, web.0.id()).await
 }
@@ -44,7 +48,15 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
 fn start(cluster: &Cluster, controller: &Controller) -> anyhow::Result<(Process, String)> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tenant-operator"))
         .args(["web", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", NAMESPACE])
-        .args(["--requests-per-second", "100000", "--served-namespaces", NAMESPACE, "--kubeconfig"])
+        .args([
+            "--requests-per-second",
+            "100000",
+            "--signups-per-minute",
+            "1000000",
+            "--served-namespaces",
+            NAMESPACE,
+            "--kubeconfig",
+        ])
         .arg(&cluster.kubeconfig)
         .envs([("POD_NAMESPACE", NAMESPACE), ("PINECONE_API_KEY", "x"), ("STRIPE_WEBHOOK_SECRET", "whsec_x")])
         .envs(controller.providers.env())
@@ -84,6 +96,42 @@ async fn pages(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
         println!(
             "page {path}: {:.1} kB with style and script, {USERS} users at once: p50 {:.1} ms, p99 {:.1} ms",
             weight as f64 / 1000.0,
+            quantile(&mut times, 0.5) * 1000.0,
+            quantile(&mut times, 0.99) * 1000.0
+        );
+    }
+    Ok(())
+}
+
+/// Signups with their password hashed, at the rate that a burst has: those beyond what may wait are turned away at once.
+async fn signups(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
+    for at_once in [1, 10, USERS] {
+        let (mut times, mut shed) = (Vec::new(), Vec::new());
+        let mut answers = stream::iter(0..SIGNUPS)
+            .map(|i| {
+                let body = json!({"email": format!("s{i}-{at_once}@example.com"), "company_name": "Analytical Engines",
+                    "password": "correct horse battery", "accept_terms": true});
+                async move {
+                    let start = Instant::now();
+                    let answer = http.post(format!("{url}/signup")).json(&body).send().await?;
+                    anyhow::Ok((answer.status(), start.elapsed().as_secs_f64()))
+                }
+            })
+            .buffer_unordered(at_once);
+        while let Some(answer) = answers.next().await {
+            match answer? {
+                (status, time) if status.is_success() => times.push(time),
+                (StatusCode::TOO_MANY_REQUESTS, time) => shed.push(time),
+                (status, _) => bail!("a signup was answered {status}"),
+            }
+        }
+        let refused = if shed.is_empty() {
+            "none turned away".into()
+        } else {
+            format!("{} of {SIGNUPS} turned away, p99 {:.0} ms", shed.len(), quantile(&mut shed, 0.99) * 1000.0)
+        };
+        println!(
+            "signup with argon2, {at_once} at once: p50 {:.0} ms, p99 {:.0} ms; {refused}",
             quantile(&mut times, 0.5) * 1000.0,
             quantile(&mut times, 0.99) * 1000.0
         );

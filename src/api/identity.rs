@@ -112,10 +112,20 @@ impl Tenant {
         (!over).then_some(migration)
     }
 
+    /// The region where the tenant's data is, once that is known.
+    pub fn region(&self) -> Option<&str> {
+        region(self.spec.data.as_ref(), self.status.as_ref().and_then(|status| status.region.as_ref()))
+    }
+
     /// The model that the tenant's data was embedded with, once that is known.
     pub fn embedding(&self) -> Option<&Text> {
         embedding(self.spec.data.as_ref(), self.status.as_ref().and_then(|status| status.config.as_ref()))
     }
+}
+
+/// The region where a tenant's data is: that of its plan, as the status has it, unless it was moved.
+pub fn region<'a>(data: Option<&'a Data>, shown: Option<&'a Text>) -> Option<&'a str> {
+    data.and_then(|data| data.region.as_ref()).or(shown).map(|region| &**region)
 }
 
 /// The model that a tenant's data was embedded with: that of its plan, unless it was moved.

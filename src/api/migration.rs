@@ -1,4 +1,4 @@
-//! Where a tenant's data is, and how it moves when it is to be embedded with another model.
+//! Where a tenant's data is, and how it moves when it is to be embedded with another model or kept in another region.
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
@@ -10,12 +10,18 @@ use super::{Text, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Data {
-    /// The generation of its Pinecone namespace. It increases each time all documents are embedded with another model.
+    /// The generation of its Pinecone namespace. It increases each time all documents are embedded with another model or kept
+    /// in another region.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub generation: u32,
     /// The embedding model of the vectors in that namespace.
     #[schemars(length(min = 1, max = 200))]
     pub embedding: Text,
+    /// The region of the index that the namespace is in, where the operator has an index for each region. Default: that of
+    /// the Plan.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub region: Option<Text>,
 }
 
 /// Which of a Plan's embedding models.
@@ -28,7 +34,7 @@ pub enum EmbeddingSize {
     Large,
 }
 
-/// A move of a tenant's data to a new Pinecone namespace, embedded with another model.
+/// A move of a tenant's data to a new Pinecone namespace: embedded with another model, or kept in another region.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Migration {
@@ -37,6 +43,9 @@ pub struct Migration {
     pub generation: u32,
     /// The embedding model of the new vectors.
     pub embedding: Text,
+    /// The region of the new namespace, where the operator has an index for each region.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<Text>,
     /// How far it is. The condition `DataMigrated` says why.
     pub state: MigrationState,
     /// When it began.

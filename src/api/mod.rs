@@ -18,7 +18,7 @@ pub use conditions::{Condition, ConditionStatus};
 pub use definitions::{CRD_REVISION, CRD_REVISION_ANNOTATION, definitions};
 pub use identity::{
     PASSWORD_HASH, Place, SIGNED_UP, api_key_secret, data_namespace, data_of, embedding, login_secret,
-    pinecone_namespace, signed_up,
+    pinecone_namespace, region, signed_up,
 };
 pub use mail_request::{LinkKind, MailRequest, mail_requests};
 pub use migration::Data;

@@ -81,9 +81,11 @@ pub struct PlanSpec {
     /// The models that serve this plan's tenants.
     #[serde(default)]
     pub models: Models,
-    /// The region where a tenant's data is kept.
+    /// The region where a tenant's data is kept. It cannot be changed: tenants' data is there. Make another Plan for another
+    /// region; a tenant that changes to it takes its data along.
     #[serde(default = "default_region")]
     #[schemars(length(min = 1, max = 64))]
+    #[x_kube(validation = ("self == oldSelf", "region cannot be changed: make another Plan for another region"))]
     pub region: Text,
     /// Whether a tenant must have its sample documents before it is Active.
     #[serde(default)]

@@ -298,7 +298,7 @@ pub struct TenantStatus {
     // Few tenants have one, and ten thousand are held in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<Box<Export>>,
-    /// The move of the tenant's data to another embedding model, until the old vectors are deleted.
+    /// The move of the tenant's data to another embedding model or region, until the old vectors are deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<Box<Migration>>,
     /// The number of the last transition that was shipped, as it was known at the last write.

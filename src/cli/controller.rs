@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::provider_args::{ExportArgs, ProviderArgs};
 use super::{KubeArgs, stop_signal};
 use crate::controller::{ControllerConfig, LeaseConfig, run as run_controller};
-use crate::lifecycle::{EmailVerification, Policy};
+use crate::lifecycle::{EmailVerification, Policy, Regions};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -160,6 +160,8 @@ impl WorkArgs {
                 hold_limit: self.hold_limit,
                 slow_after: self.slow_after,
                 outbox: true,
+                // Those of the providers' settings.
+                regions: Regions::default(),
                 migration_overlap: self.migration_overlap,
                 migration_limit: self.migration_limit,
                 exports_kept: exports.is_some().then_some(self.exports_kept),

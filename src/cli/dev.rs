@@ -118,7 +118,7 @@ fn settings(sandbox: &Sandbox, web_url: &str, folder: &Path) -> anyhow::Result<d
         providers: p.build()?,
         web: WebProviders {
             openai: p.rag.openai(),
-            pinecone: p.rag.pinecone(),
+            indexes: p.rag.indexes(),
             portal: portal.stripe(&p.frontend_url),
             admission: Admission::default(),
             alerts: Alerts::new(p.alert_webhook_url.clone()),

@@ -34,9 +34,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let api = args.tenant.api(kube.client().await?);
     let tenant = api.get(&args.tenant.name).await?;
     let from = open(&args.from)?;
-    let pinecone = args.providers.pinecone();
+    let indexes = args.providers.indexes();
+    let pinecone = indexes.of(tenant.region())?;
     let namespace = tenant.data_namespace();
-    let import = Import { from: &from, pinecone: &pinecone, namespace: &namespace };
+    let import = Import { from: &from, pinecone, namespace: &namespace };
     eprintln!("Checking the export ...");
     let plan = import.plan().await?;
     fits(&tenant, &plan)?;

@@ -11,11 +11,13 @@ use clap::{Parser, ValueEnum};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::KubeArgs;
+use super::provider_args::region_index;
 use crate::preflight::{Report, Target, reference, run as run_checks};
 use crate::providers::CallLimits;
+use crate::providers::indexes::Indexes;
 use crate::providers::mail::{Mail, MailConfig};
 use crate::providers::openai::{OpenAi, OpenAiConfig};
-use crate::providers::pinecone::{Pinecone, PineconeConfig};
+use crate::providers::pinecone::PineconeConfig;
 use crate::providers::stripe::{Stripe, StripeConfig};
 
 /// How the report is printed.
@@ -78,6 +80,9 @@ pub struct Args {
     /// Pinecone index that holds the namespaces of all tenants.
     #[arg(long, env = "PINECONE_INDEX", default_value = "multi-tenant-rag")]
     pinecone_index: String,
+    /// Pinecone index of each region, such as us-east-1=rag,eu-central-1=rag-eu. Default: the one index, for all regions.
+    #[arg(long, env = "PINECONE_REGIONS", value_delimiter = ',', value_parser = region_index)]
+    pinecone_regions: Vec<(String, String)>,
     /// Namespaces that Pinecone allows for the index: 100 (Starter), 1000 (Builder) or 100000 (Standard).
     #[arg(long, env = "PINECONE_NAMESPACE_LIMIT", default_value = "100000")]
     pinecone_namespace_limit: u64,
@@ -125,8 +130,9 @@ impl Args {
             };
             (Stripe::new(config), key)
         });
-        let pinecone = set(self.pinecone_api_key).map(|api_key| {
-            Pinecone::new(PineconeConfig { url: url(&self.pinecone_url), api_key, index: self.pinecone_index, calls })
+        let indexes = set(self.pinecone_api_key).map(|api_key| {
+            let url = url(&self.pinecone_url);
+            Indexes::new(PineconeConfig { url, api_key, index: self.pinecone_index, calls }, &self.pinecone_regions)
         });
         let openai = set(self.openai_api_key)
             .map(|api_key| OpenAi::new(OpenAiConfig { url: url(&self.openai_base_url), api_key, calls }));
@@ -152,7 +158,7 @@ impl Args {
             real_stripe: url(&self.stripe_url) == STRIPE,
             webhook_secrets: self.stripe_webhook_secret,
             frontend_url: self.frontend_url,
-            pinecone,
+            indexes,
             namespace_limit: self.pinecone_namespace_limit,
             openai,
             mail,

@@ -9,9 +9,10 @@ use crate::export::Store;
 use crate::providers::CallLimits;
 use crate::providers::alerts::Alerts;
 use crate::providers::captcha::{Captcha, CaptchaConfig, CaptchaKind};
+use crate::providers::indexes::Indexes;
 use crate::providers::mail::{Mail, MailConfig};
 use crate::providers::openai::{OpenAi, OpenAiConfig};
-use crate::providers::pinecone::{Pinecone, PineconeConfig};
+use crate::providers::pinecone::PineconeConfig;
 use crate::providers::stripe::{Stripe, StripeConfig};
 use crate::web::{Admission, Domains};
 
@@ -30,6 +31,10 @@ pub struct RagArgs {
     /// Pinecone index that holds the namespaces of all tenants.
     #[arg(long, env = "PINECONE_INDEX", default_value = "multi-tenant-rag")]
     pub pinecone_index: String,
+    /// Pinecone index of each region, such as us-east-1=rag,eu-central-1=rag-eu. A Plan's region chooses one; Plans of other
+    /// regions are refused. Default: the one index, for all regions.
+    #[arg(long, env = "PINECONE_REGIONS", value_delimiter = ',', value_parser = region_index)]
+    pub pinecone_regions: Vec<(String, String)>,
     /// API key of the OpenAI-compatible API.
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, default_value = "")]
     pub openai_api_key: String,
@@ -50,19 +55,28 @@ pub struct RagArgs {
     pub provider_retries: usize,
 }
 
+/// A region and its index.
+pub fn region_index(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((region, index)) if !region.is_empty() && !index.is_empty() => Ok((region.into(), index.into())),
+        _ => Err("write REGION=INDEX, such as eu-central-1=rag-eu".into()),
+    }
+}
+
 impl RagArgs {
     fn calls(&self, per_second: NonZeroU32) -> CallLimits {
         let timeout = Duration::from_millis(self.provider_timeout_ms);
         CallLimits { per_second, timeout, retries: self.provider_retries }
     }
 
-    pub fn pinecone(&self) -> Pinecone {
-        Pinecone::new(PineconeConfig {
+    pub fn indexes(&self) -> Indexes {
+        let config = PineconeConfig {
             url: self.pinecone_url.trim_end_matches('/').into(),
             api_key: self.pinecone_api_key.clone(),
             index: self.pinecone_index.clone(),
             calls: self.calls(self.pinecone_rate),
-        })
+        };
+        Indexes::new(config, &self.pinecone_regions)
     }
 
     pub fn openai(&self) -> OpenAi {
@@ -230,7 +244,7 @@ impl ProviderArgs {
                 calls: self.rag.calls(self.stripe_rate),
                 frontend_url: frontend_url.clone(),
             }),
-            pinecone: self.rag.pinecone(),
+            indexes: self.rag.indexes(),
             openai: self.rag.openai(),
             mail: Mail::new(MailConfig {
                 smtp_url: self.smtp_url.clone(),

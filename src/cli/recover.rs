@@ -1,6 +1,6 @@
 //! `tenant-operator recover`: makes lost Tenants again from what Stripe and Pinecone hold.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use anyhow::Context as _;
 use comfy_table::{Table, presets};
@@ -17,6 +17,8 @@ use crate::api::{
 };
 use crate::controller::Providers;
 use crate::operator_keys::IdentityKey;
+use crate::providers::ProviderError;
+use crate::providers::indexes::Indexes;
 use crate::providers::stripe::Known;
 use crate::rag::embedding_of;
 
@@ -53,7 +55,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     })?;
     let there = existing(&client).await?;
     eprintln!("Reading Stripe and Pinecone ...");
-    let (known, namespaces) = tokio::try_join!(providers.stripe.tenants(), providers.pinecone.namespaces())?;
+    let (known, namespaces) = tokio::try_join!(providers.stripe.tenants(), namespaces(&providers.indexes))?;
     let lost: Vec<_> = known.iter().filter(|k| !there.contains(&k.tenant_id)).collect();
     report(&lost, &namespaces);
     let unclaimed = unclaimed(&namespaces, &known, &there);
@@ -90,7 +92,7 @@ async fn existing(client: &Client) -> anyhow::Result<HashSet<String>> {
     Ok(all.items.iter().map(|tenant| tenant.tenant_id().to_owned()).collect())
 }
 
-fn report(lost: &[&Known], namespaces: &HashSet<String>) {
+fn report(lost: &[&Known], namespaces: &Namespaces) {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(["NAMESPACE", "NAME", "COMPANY", "PLAN", "SUBSCRIPTION", "DATA"]);
@@ -109,16 +111,28 @@ fn report(lost: &[&Known], namespaces: &HashSet<String>) {
 }
 
 /// Namespaces of tenants that neither Stripe nor Kubernetes knows, such as of contracts by hand.
-fn unclaimed(namespaces: &HashSet<String>, known: &[Known], there: &HashSet<String>) -> BTreeSet<String> {
+fn unclaimed(namespaces: &Namespaces, known: &[Known], there: &HashSet<String>) -> BTreeSet<String> {
     let claimed: HashSet<_> =
         known.iter().map(|k| k.tenant_id.as_str()).chain(there.iter().map(String::as_str)).collect();
     let unclaimed = |name: &&String| data_of(name).is_some_and(|(id, _)| !claimed.contains(id));
-    namespaces.iter().filter(unclaimed).cloned().collect()
+    namespaces.keys().filter(unclaimed).cloned().collect()
 }
 
 /// The generation of a tenant's data: of two, the older one is complete.
-fn generation(namespaces: &HashSet<String>, tenant_id: &str) -> Option<u32> {
-    namespaces.iter().filter_map(|name| data_of(name)).filter(|(id, _)| *id == tenant_id).map(|(_, g)| g).min()
+fn generation(namespaces: &Namespaces, tenant_id: &str) -> Option<u32> {
+    namespaces.keys().filter_map(|name| data_of(name)).filter(|(id, _)| *id == tenant_id).map(|(_, g)| g).min()
+}
+
+/// All namespaces, and the regions of their indexes, where each region has one.
+type Namespaces = HashMap<String, Option<String>>;
+
+async fn namespaces(indexes: &Indexes) -> Result<Namespaces, ProviderError> {
+    let mut all = HashMap::new();
+    for (region, pinecone) in indexes.each() {
+        let region = region.map(str::to_owned);
+        all.extend(pinecone.namespaces().await?.into_iter().map(|name| (name, region.clone())));
+    }
+    Ok(all)
 }
 
 /// The embedding models that the Plans name.
@@ -131,23 +145,26 @@ async fn embedding_models(client: &Client) -> anyhow::Result<Vec<String>> {
 /// Finds out where a tenant's data is.
 struct Finder<'a> {
     providers: &'a Providers,
-    namespaces: &'a HashSet<String>,
+    namespaces: &'a Namespaces,
     models: &'a [String],
 }
 
 impl Finder<'_> {
-    /// None where it follows from the Plan: there is one model, and the namespace is the first one.
+    /// None where it follows from the Plan: there is one index and one model, and the namespace is the first one.
     async fn data(&self, tenant_id: &str) -> anyhow::Result<Option<Data>> {
         let Some(generation) = generation(self.namespaces, tenant_id) else { return Ok(None) };
-        if generation == 1 && self.models.len() < 2 {
-            return Ok(None);
-        }
         let namespace = data_namespace(tenant_id, generation);
-        let (pinecone, openai) = (&self.providers.pinecone, &self.providers.openai);
-        let model = embedding_of(pinecone, openai, &namespace, self.models).await;
-        let model =
-            model.with_context(|| format!("what the vectors in {namespace} were embedded with is not known"))?;
-        Ok(model.map(|embedding| Data { generation, embedding: embedding.into() }))
+        let region = self.namespaces.get(&namespace).and_then(Option::as_deref);
+        let model = match self.models {
+            [] | [_] if generation == 1 && region.is_none() => return Ok(None),
+            [only] if generation == 1 => Some(only.clone()),
+            models => {
+                let (pinecone, openai) = (self.providers.indexes.of(region)?, &self.providers.openai);
+                let model = embedding_of(pinecone, openai, &namespace, models).await;
+                model.with_context(|| format!("what the vectors in {namespace} were embedded with is not known"))?
+            }
+        };
+        Ok(model.map(|embedding| Data { generation, embedding: embedding.into(), region: region.map(Into::into) }))
     }
 }
 

@@ -136,7 +136,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     }
     let providers = WebProviders {
         openai: args.rag.openai(),
-        pinecone: args.rag.pinecone(),
+        indexes: args.rag.indexes(),
         portal: args.portal.stripe(&config.frontend_url),
         admission: args.admission.build()?,
         exports: args.exports.open()?,

@@ -150,12 +150,15 @@ async fn perform(
     let (in_force, wanted) = context.plans(tenant);
     let (plan, wanted) = (in_force.as_deref(), wanted.as_deref());
     let kubernetes = &context.kubernetes;
-    let (stripe, pinecone) = (&context.providers.stripe, &context.providers.pinecone);
+    let (stripe, indexes) = (&context.providers.stripe, &context.providers.indexes);
+    let region = tenant.region().or_else(|| plan.map(|plan| &*plan.spec.region));
     let place = tenant.data_namespace();
     let uid = || tenant.uid().unwrap_or_default();
     let embedding = tenant.embedding().map(|embedding| &**embedding);
-    let samples =
-        Samples { openai: &context.providers.openai, pinecone, embeddings: &context.embeddings, plan, embedding };
+    let samples = || {
+        let (openai, embeddings) = (&context.providers.openai, &context.embeddings);
+        indexes.of(region).map(|pinecone| Samples { openai, pinecone, embeddings, plan, embedding })
+    };
     let gone = || Acted { gone: true, ..Acted::from(Outcome::Done) };
     Ok(match effect {
         Effect::AssignIdentity => identity::assign(kubernetes, &context.identity, tenant).await?.into(),
@@ -198,33 +201,34 @@ async fn perform(
         }
         Effect::ShipTransitions => record::ship(context, tenant, observed).await.into(),
         Effect::CountHoldings => {
-            let holders = (stripe, pinecone, &context.exports);
+            let holders = (stripe, indexes, &context.exports);
             erasure::count(kubernetes, &context.signer, holders, tenant).await?.into()
         }
         Effect::EraseIdentity => erasure::erase_identity(kubernetes, tenant).await?.into(),
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
-        Effect::EnsureNamespace => namespace::ensure(pinecone, &place).await?.into(),
-        Effect::CheckNamespace => namespace::check(pinecone, &place).await?.into(),
+        Effect::EnsureNamespace => namespace::ensure(indexes.of(region)?, &place).await?.into(),
+        Effect::CheckNamespace => namespace::check(indexes.of(region)?, &place).await?.into(),
         Effect::DeleteNamespace => {
             context.migrations.abort(&uid());
             for name in tenant.data_namespaces() {
-                namespace::delete(pinecone, &name).await?;
+                namespace::delete(indexes, &name).await?;
             }
             Outcome::Done.into()
         }
-        Effect::RecordData { generation, embedding } => {
-            data::record(kubernetes, tenant, *generation, embedding).await?.into()
+        Effect::RecordData { generation, embedding, region } => {
+            data::record(kubernetes, tenant, *generation, embedding, region.as_deref()).await?.into()
         }
-        Effect::Migrate { generation, embedding, last } => {
-            let to = Move { generation: *generation, embedding: embedding.clone(), last: *last };
+        Effect::Migrate { generation, embedding, region, last } => {
+            let (embedding, region) = (embedding.clone(), region.clone());
+            let to = Move { generation: *generation, embedding, region, last: *last };
             Outcome::Migration(migrations::go_on(context, tenant, to)).into()
         }
         Effect::DropNamespace { generation } => {
             context.migrations.abort(&uid());
-            data::drop(kubernetes, pinecone, tenant, *generation).await?.into()
+            data::drop(kubernetes, indexes, tenant, *generation).await?.into()
         }
-        Effect::StoreSamples => samples.store(&place).await?.into(),
-        Effect::VerifySamples => samples.verify(&place).await?.into(),
+        Effect::StoreSamples => samples()?.store(&place).await?.into(),
+        Effect::VerifySamples => samples()?.verify(&place).await?.into(),
         Effect::Notify(Notice::KeptAlert) => {
             let Some(count) = context.incidents.kept() else { return Ok(Outcome::Done.into()) };
             let told = notices::kept(&context.providers.alerts, tenant, count).await;

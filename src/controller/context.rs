@@ -23,6 +23,7 @@ use crate::events::EventLog;
 use crate::lifecycle::{Credentials, ObservedMigration, Policy, View};
 use crate::operator_keys::IdentityKey;
 use crate::providers::Priority;
+use crate::providers::pinecone::Pinecone;
 use crate::telemetry::{Metrics, ProviderLabels};
 
 /// A Secret that we made this recently may not be in the cache yet.
@@ -117,14 +118,17 @@ impl Context {
         for (name, waiting) in Priority::NAMES.iter().zip(self.queue.waiting()) {
             metrics.queue_depth.get_or_create(&(*name).into()).set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
-        let Providers { stripe, pinecone, openai, .. } = &self.providers;
-        for caller in [stripe.caller(), pinecone.caller(), openai.caller()] {
-            let provider = caller.provider();
-            for (outcome, count) in ["ok", "failed"].into_iter().zip(caller.calls()) {
+        let Providers { stripe, indexes, openai, .. } = &self.providers;
+        let indexes: Vec<_> = indexes.all().map(Pinecone::caller).collect();
+        for callers in [&[stripe.caller()][..], &indexes, &[openai.caller()]] {
+            let Some(provider) = callers.first().map(|caller| caller.provider()) else { continue };
+            for (outcome, which) in [("ok", 0), ("failed", 1)] {
+                let count: u64 = callers.iter().map(|caller| caller.calls()[which]).sum();
                 let counter = metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider, outcome });
                 counter.inc_by(count.saturating_sub(counter.get()));
             }
-            metrics.breaker_open.get_or_create(&provider.into()).set(caller.is_away().into());
+            let away = callers.iter().any(|caller| caller.is_away());
+            metrics.breaker_open.get_or_create(&provider.into()).set(away.into());
         }
         metrics.encode()
     }

@@ -1,13 +1,13 @@
-//! Moves of tenants' data to another embedding model, as they run. What was copied survives the controller.
+//! Moves of tenants' data to another embedding model or region, as they run. What was copied survives the controller.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
 
-use super::Key;
 use super::context::Context;
 use super::tasks::Waits;
+use super::{Key, Providers};
 use crate::api::migration::MigrationState;
 use crate::api::{Phase, Tenant, data_namespace};
 use crate::lifecycle::{ObservedMigration, Problem};
@@ -26,13 +26,14 @@ const LAG_LOOKS: u32 = 50;
 pub struct Move {
     pub generation: u32,
     pub embedding: String,
+    pub region: Option<String>,
     /// Whether to go on until nothing changes any more.
     pub last: bool,
 }
 
 impl Move {
     fn name(&self) -> String {
-        format!("{}/{}/{}", self.generation, self.embedding, self.last)
+        format!("{}/{}/{:?}/{}", self.generation, self.embedding, self.region, self.last)
     }
 }
 
@@ -88,19 +89,15 @@ impl Task {
     async fn run(&self) -> Result<u64, ReembedError> {
         let id = self.tenant.tenant_id();
         let (from, to) = (self.tenant.data_namespace(), data_namespace(id, self.to.generation));
-        let providers = &self.context.providers;
+        let Providers { indexes, openai, .. } = &self.context.providers;
+        let here = indexes.of(self.tenant.region())?;
+        let there = self.to.region.as_deref().map_or(Ok(here), |region| indexes.of(Some(region)))?;
         let on_batch = |vectors| {
             self.progress(vectors);
             self.is_wanted()
         };
-        let reembed = Reembed {
-            pinecone: &providers.pinecone,
-            openai: &providers.openai,
-            from: &from,
-            to: &to,
-            model: &self.to.embedding,
-            on_batch: &on_batch,
-        };
+        let reembed =
+            Reembed { openai, from: (here, &from), to: (there, &to), model: &self.to.embedding, on_batch: &on_batch };
         self.until_wanted().await?;
         if self.to.last {
             tokio::time::sleep(SETTLE).await;
@@ -135,7 +132,9 @@ impl Task {
         let state = if self.to.last { MigrationState::Switching } else { MigrationState::Copying };
         let status = tenant.status.as_ref();
         let moves = status.and_then(|s| s.migration.as_ref()).is_some_and(|there| {
-            (there.generation, there.state) == (self.to.generation, state) && *there.embedding == *self.to.embedding
+            (there.generation, there.state) == (self.to.generation, state)
+                && *there.embedding == *self.to.embedding
+                && there.region.as_deref() == self.to.region.as_deref()
         });
         let served = status.and_then(|s| s.phase).is_some_and(Phase::is_served);
         moves && served && tenant.uid().is_some_and(|uid| uid == self.uid)

@@ -39,9 +39,9 @@ use crate::lifecycle::Policy;
 use crate::operator_keys::{IdentityKey, publish_verifying_key, signing_key};
 use crate::providers::Priority;
 use crate::providers::alerts::Alerts;
+use crate::providers::indexes::Indexes;
 use crate::providers::mail::Mail;
 use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::Pinecone;
 use crate::providers::stripe::Stripe;
 
 use context::Context;
@@ -52,7 +52,7 @@ pub use lease::LeaseConfig;
 #[allow(missing_docs)]
 pub struct Providers {
     pub stripe: Stripe,
-    pub pinecone: Pinecone,
+    pub indexes: Indexes,
     pub openai: OpenAi,
     pub mail: Mail,
     pub alerts: Arc<Alerts>,
@@ -147,10 +147,11 @@ pub async fn run(
         EventLog::open(config.events_file.as_deref()).await?,
         EventLog::open(config.transitions_file.as_deref()).await?,
     ];
+    let policy = Policy { regions: providers.indexes.regions(), ..config.policy.clone() };
     let context = Arc::new(Context::new(
         client.clone(),
         providers,
-        config.policy.clone(),
+        policy,
         caches::Caches::new(tenants, plans, secrets),
         config.concurrency.into(),
         keys,
@@ -237,7 +238,7 @@ async fn work(
 ) {
     let mut running = JoinSet::new();
     // The first reconciles would all ask for it. An outage must not hold them up.
-    drop(tokio::time::timeout(Duration::from_secs(3), context.providers.pinecone.prepare()).await);
+    drop(tokio::time::timeout(Duration::from_secs(3), context.providers.indexes.prepare()).await);
     if !context.caches.filled().await {
         return;
     }

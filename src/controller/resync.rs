@@ -112,7 +112,10 @@ async fn disputes(context: &Context) -> Result<(), ProviderError> {
 /// Compares all namespaces.
 async fn namespaces(context: &Context) -> Result<(), ProviderError> {
     let started = Timestamp::now();
-    let namespaces = context.providers.pinecone.namespaces().await?;
+    let mut namespaces = HashSet::new();
+    for pinecone in context.providers.indexes.all() {
+        namespaces.extend(pinecone.namespaces().await?);
+    }
     hint_all(context, "namespaces", namespaces.len(), |tenant| {
         let leftover = left_behind(tenant, &namespaces);
         if leftover.is_some() {

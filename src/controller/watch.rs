@@ -168,7 +168,7 @@ async fn when_back(context: Arc<Context>) {
     let providers = &context.providers;
     loop {
         tokio::select! {
-            () = providers.pinecone.caller().back() => {}
+            () = providers.indexes.back() => {}
             () = providers.openai.caller().back() => {}
             () = providers.stripe.caller().back() => {}
         }

@@ -133,10 +133,14 @@ impl EventLog {
     pub async fn ship(&self, metrics: &Metrics, events: &[Event]) -> bool {
         if self.has_file() {
             let kept = events.is_empty() || self.keep(events).await;
-            events.iter().filter(|_| kept).for_each(|event| count(metrics, event));
+            for event in events.iter().filter(|_| kept) {
+                count(metrics, event);
+            }
             return kept;
         }
-        events.iter().for_each(|event| self.record(metrics, event));
+        for event in events {
+            self.record(metrics, event);
+        }
         true
     }
 }

@@ -4,7 +4,7 @@
 use crate::api::Phase;
 
 /// One fix: of a phase (any when absent), of reasons that begin so, and what to do.
-const FIXES: [(Option<Phase>, &str, &str); 25] = [
+const FIXES: [(Option<Phase>, &str, &str); 26] = [
     (None, "Active", "Nothing to do"),
     (None, "AwaitingPayment", "Nothing: the customer pays at status.checkout.url (`kubectl tenant open`)"),
     (None, "PaymentProcessing", "Nothing: the customer's bank takes its time"),
@@ -28,6 +28,7 @@ const FIXES: [(Option<Phase>, &str, &str); 25] = [
     (None, "SuspendedByAdmin", "Run `kubectl tenant resume` when the tenant is to be served again"),
     (None, "AwaitingApproval", "Set spec.billing.approved to true when the contract is signed"),
     (None, "PlanNotFound", "Create the Plan, or correct spec.plan"),
+    (None, "RegionUnsupported", "Choose a Plan of another region, or name an index for this one in PINECONE_REGIONS"),
     (None, "PlanHasNoPrice", "Set stripePriceId in the Plan, or use billing mode Manual"),
     (None, "CapacityMissing", "Upgrade Pinecone's plan; payment links follow by themselves"),
     (None, "TenantId", "This object claims a tenant that is not its own; see docs/operations.md, \"Move a tenant\""),

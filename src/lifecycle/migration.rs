@@ -1,5 +1,5 @@
-//! A move of a tenant's data to another embedding model: embedded again into a new namespace beside the old one, which answers
-//! questions meanwhile; switched in one write of the spec; and only later is the old namespace deleted. What goes wrong
+//! A move of a tenant's data to another embedding model or region: embedded again into a new namespace beside the old one, which
+//! answers questions meanwhile; switched in one write of the spec; and only later is the old namespace deleted. What goes wrong
 //! leaves the tenant where it was.
 
 use super::status::Draft;
@@ -27,13 +27,54 @@ impl Step {
     }
 }
 
+/// Where data is: what it is embedded with, and in which region, where each region has an index of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Home<'a> {
+    /// The embedding model.
+    pub embedding: &'a str,
+    /// The region.
+    pub region: Option<&'a str>,
+}
+
+impl<'a> Home<'a> {
+    fn new(input: &Input, embedding: &'a str, region: Option<&'a str>) -> Self {
+        Self { embedding, region: region.filter(|_| !input.policy.regions.is_empty()) }
+    }
+
+    fn of(migration: &'a Migration) -> Self {
+        Self { embedding: &migration.embedding, region: migration.region.as_deref() }
+    }
+
+    fn record(self, generation: u32) -> Effect {
+        Effect::RecordData {
+            generation,
+            embedding: self.embedding.to_owned(),
+            region: self.region.map(ToOwned::to_owned),
+        }
+    }
+}
+
+impl std::fmt::Display for Home<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.embedding)?;
+        self.region.map_or(Ok(()), |region| write!(f, " in {region}"))
+    }
+}
+
 fn size(input: &Input) -> EmbeddingSize {
     input.tenant.spec.settings.embedding.unwrap_or_default()
 }
 
-/// The embedding model that the tenant would have in a plan.
-pub fn in_plan<'a>(input: &Input, plan: &'a PlanSpec) -> &'a str {
-    plan.models.embedding_of(size(input))
+/// Where the tenant's data would be in a plan.
+pub fn in_plan<'a>(input: &Input, plan: &'a PlanSpec) -> Home<'a> {
+    Home::new(input, plan.models.embedding_of(size(input)), Some(&plan.region))
+}
+
+/// Where the tenant's data is, once that is known.
+pub fn there<'a>(input: &Input<'a>) -> Option<Home<'a>> {
+    let (tenant, plan) = (input.tenant, input.plan);
+    let region = tenant.region().or_else(|| plan.map(|plan| &*plan.region));
+    tenant.embedding().map(|embedding| Home::new(input, embedding, region))
 }
 
 /// The models of the plan that is in force. Those of a Plan that were edited later are for new tenants.
@@ -43,9 +84,9 @@ fn models(input: &Input) -> Option<Models> {
 }
 
 /// Whether the move that is under way, or has just ended, leads elsewhere.
-pub fn is_busy(input: &Input, embedding: &str) -> bool {
+pub fn is_busy(input: &Input, to: Home) -> bool {
     let migration = input.tenant.status.migration.as_deref();
-    migration.is_some_and(|m| m.state != State::Failed && (&*m.embedding != embedding || is_switched(input, m)))
+    migration.is_some_and(|m| m.state != State::Failed && (Home::of(m) != to || is_switched(input, m)))
 }
 
 fn is_switched(input: &Input, migration: &Migration) -> bool {
@@ -55,12 +96,14 @@ fn is_switched(input: &Input, migration: &Migration) -> bool {
 /// Of an Active tenant, beside all else.
 pub fn follow(input: &Input) -> Option<Decision> {
     let models = models(input)?;
-    let wanted = models.embedding_of(size(input));
+    // In the plan that is in force, the region stays what it is.
+    let there = there(input)?;
+    let wanted = Home { embedding: models.embedding_of(size(input)), ..there };
     if let Some(migration) = input.tenant.status.migration.as_deref() {
         if is_switched(input, migration) {
             return switched(input, migration);
         }
-        if migration.embedding != *wanted {
+        if Home::of(migration) != wanted {
             return discard(input, migration);
         }
         if migration.state == State::Failed && migration.retry_token == input.tenant.retry_token {
@@ -80,41 +123,45 @@ pub fn follow(input: &Input) -> Option<Decision> {
 }
 
 /// Embeds everything again, beside the old vectors.
-pub fn copy(input: &Input, embedding: &str) -> Step {
+pub fn copy(input: &Input, to: Home) -> Step {
     let tenant = input.tenant;
-    let Some(there) = tenant.embedding().filter(|there| *there != embedding) else { return Step::Done };
+    let Some(there) = there(input).filter(|there| *there != to) else { return Step::Done };
     let Some(migration) = tenant.status.migration.as_deref() else {
-        return begin(input, there, embedding);
+        return begin(input, there, to);
     };
     if is_switched(input, migration) {
         return Step::next(switched(input, migration));
     }
-    if *migration.embedding != *embedding {
+    if Home::of(migration) != to {
         return Step::next(discard(input, migration));
     }
     match migration.state {
         State::Copying => copying(input, migration),
         State::Copied | State::Switching | State::Switched => Step::Done,
-        State::Failed => begin(input, there, embedding),
+        State::Failed => begin(input, there, to),
     }
 }
 
-/// What the vectors were embedded with is written into the spec before there are others: a lost status must not forget it.
-fn begin(input: &Input, there: &str, embedding: &str) -> Step {
-    if input.tenant.spec.data.is_none() {
-        let embedding = there.to_owned();
-        return Step::Next(Decision::Act(vec![Effect::RecordData { generation: 1, embedding }]));
+/// Where the vectors are is written into the spec before there are others: a lost status must not forget it.
+fn begin(input: &Input, there: Home, to: Home) -> Step {
+    if let Some(record) = record(input, there) {
+        return Step::Next(record);
     }
     let migration = Migration {
         generation: input.tenant.data_generation() + 1,
-        embedding: embedding.into(),
+        embedding: to.embedding.into(),
+        region: to.region.map(Into::into),
         state: State::Copying,
         started_at: input.now,
         since: input.now,
         vectors: 0,
         retry_token: None,
     };
-    let message = format!("Embedding the tenant's documents with {embedding}; {there} answers meanwhile");
+    let message = if there.region == to.region {
+        format!("Embedding the tenant's documents with {to}; {there} answers meanwhile")
+    } else {
+        format!("Copying the tenant's documents to {to}; {there} answers meanwhile")
+    };
     Step::next(note(input, migration, ConditionStatus::False, "Copying", &message))
 }
 
@@ -146,16 +193,20 @@ fn is_hopeless(input: &Input, migration: &Migration, problem: &Problem) -> bool 
 }
 
 fn effect(migration: &Migration, last: bool) -> Effect {
-    Effect::Migrate { generation: migration.generation, embedding: migration.embedding.to_string(), last }
+    Effect::Migrate {
+        generation: migration.generation,
+        embedding: migration.embedding.to_string(),
+        region: migration.region.as_ref().map(ToString::to_string),
+        last,
+    }
 }
 
 /// Copies what changed meanwhile, while uploads wait, and lets the new vectors answer.
-pub fn switch(input: &Input, embedding: &str) -> Step {
-    let tenant = input.tenant;
-    if tenant.embedding().is_none_or(|there| there == embedding) {
+pub fn switch(input: &Input, to: Home) -> Step {
+    if there(input).is_none_or(|there| there == to) {
         return Step::Done;
     }
-    let Some(migration) = tenant.status.migration.as_deref() else { return Step::Working };
+    let Some(migration) = input.tenant.status.migration.as_deref() else { return Step::Working };
     if migration.state != State::Switching {
         let switching = Migration { state: State::Switching, since: input.now, ..migration.clone() };
         let message = "Copying what changed meanwhile; uploads wait for it";
@@ -165,8 +216,7 @@ pub fn switch(input: &Input, embedding: &str) -> Step {
         return Step::Next(Decision::Act(vec![effect(migration, true)]));
     };
     if seen.done {
-        let (generation, embedding) = (migration.generation, migration.embedding.to_string());
-        return Step::Next(Decision::Act(vec![Effect::RecordData { generation, embedding }]));
+        return Step::Next(Decision::Act(vec![Home::of(migration).record(migration.generation)]));
     }
     let (reason, message) = match &seen.problem {
         Some(problem) => ("Retrying", format!("{}. Retrying; uploads wait for it", problem.message)),
@@ -178,7 +228,7 @@ pub fn switch(input: &Input, embedding: &str) -> Step {
 /// The new vectors answer. The old ones are kept for a while: requests that began before still read them, and nobody moves a
 /// tenant back and forth without a pause.
 fn switched(input: &Input, migration: &Migration) -> Option<Decision> {
-    let message = format!("All documents are embedded with {}", migration.embedding);
+    let message = format!("All documents are embedded with {}", Home::of(migration));
     if migration.state != State::Switched {
         let switched = Migration { state: State::Switched, since: input.now, ..migration.clone() };
         return note(input, switched, ConditionStatus::True, "Migrated", &message);
@@ -228,7 +278,7 @@ fn fail(input: &Input, why: &str) -> Option<Decision> {
     if let Some(drop) = drop(input, migration.generation) {
         return Some(drop);
     }
-    let there = input.tenant.embedding().unwrap_or_default();
+    let there = there(input).map(|there| there.to_string()).unwrap_or_default();
     let message = format!(
         "The documents stay embedded with {there}: {why}. To try again, fix the cause and run `kubectl tenant retry {}`; to stay \
          with {there}, change spec.settings.embedding back",
@@ -257,11 +307,17 @@ fn offered(input: &Input, models: &Models) -> Option<Decision> {
     draft.changed()
 }
 
-/// What the data was embedded with outlives a plan whose model is another one, wherever the tenant keeps its own.
+/// Where the data is outlives a plan that would have it elsewhere, wherever the tenant keeps its own.
 pub fn pin(input: &Input, plan: &PlanSpec) -> Option<Decision> {
-    let there = input.tenant.embedding().filter(|there| *there != &*plan.models.embedding)?;
-    let effect = || Effect::RecordData { generation: 1, embedding: there.to_owned() };
-    input.tenant.spec.data.is_none().then(|| Decision::Act(vec![effect()]))
+    let usual = Home::new(input, &plan.models.embedding, Some(&plan.region));
+    record(input, there(input).filter(|there| *there != usual)?)
+}
+
+/// Writes into the spec where the data is, unless that is there.
+fn record(input: &Input, there: Home) -> Option<Decision> {
+    let data = input.tenant.spec.data.as_ref();
+    let known = data.is_some_and(|data| data.region.is_some() || there.region.is_none());
+    (!known).then(|| Decision::Act(vec![there.record(input.tenant.data_generation())]))
 }
 
 fn note(input: &Input, migration: Migration, status: ConditionStatus, reason: &str, message: &str) -> Option<Decision> {

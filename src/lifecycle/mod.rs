@@ -39,7 +39,7 @@ pub use observed::{
 };
 pub use outbox::shipped;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
-pub use policy::{EmailVerification, Policy};
+pub use policy::{EmailVerification, Policy, Regions};
 pub use suspended::{SuspendedFor, suspended_for};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View};
@@ -156,13 +156,17 @@ pub enum Effect {
         generation: u32,
         /// What it was embedded with.
         embedding: String,
+        /// The region of its index, where each region has one.
+        region: Option<String>,
     },
-    /// Go on with embedding the tenant's data anew, and see how far it is. It does not wait for it.
+    /// Go on with moving the tenant's data, and see how far it is. It does not wait for it.
     Migrate {
         /// The generation of the new namespace.
         generation: u32,
         /// The model.
         embedding: String,
+        /// The region of its index, where each region has one.
+        region: Option<String>,
         /// Whether to go on until nothing changes any more.
         last: bool,
     },

@@ -17,6 +17,9 @@ fn await_payment(input: &Input) -> Decision {
         return Decision::Act(vec![Effect::DeleteTenant]);
     }
     let Some(plan) = input.plan else { return plan_missing(input) };
+    if let Some(why) = input.policy.regions.unsupported(input.tenant.plan_in_force(), &plan.region) {
+        return stalled(input, "RegionUnsupported", &why);
+    }
     if !input.by_stripe() {
         return if input.tenant.spec.billing.approved { begin(input, None) } else { await_approval(input) };
     }

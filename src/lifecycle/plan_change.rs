@@ -4,7 +4,7 @@
 use super::dunning::Standing;
 use super::migration::{self, Step};
 use super::status::{Draft, Summary};
-use super::{Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, View, notices};
+use super::{Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, Regions, View, notices};
 use crate::api::conditions::{BILLING_READY, PLAN_IN_FORCE};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{Downgrades, Limits, PlanSpec, Upgrades};
@@ -21,7 +21,12 @@ pub struct Obstacle {
 }
 
 /// What keeps a tenant from ever having that plan, whatever it removes.
-pub fn impossible(tenant: &View, current: Option<&PlanSpec>, wanted: Option<&PlanSpec>) -> Option<Obstacle> {
+pub fn impossible(
+    tenant: &View,
+    current: Option<&PlanSpec>,
+    wanted: Option<&PlanSpec>,
+    regions: &Regions,
+) -> Option<Obstacle> {
     let (name, before) = (&tenant.spec.plan, tenant.plan_in_force());
     let obstacle = |reason, message: String| Some(Obstacle { reason, message });
     let Some(wanted) = wanted else {
@@ -34,10 +39,14 @@ pub fn impossible(tenant: &View, current: Option<&PlanSpec>, wanted: Option<&Pla
         let message = format!("Plan {name} has no stripePriceId, so the tenant stays on {before}. Set it on the Plan");
         return obstacle("PlanHasNoPrice", message);
     }
+    if let Some(why) = regions.unsupported(name, &wanted.region) {
+        return obstacle("RegionUnsupported", format!("{why}. The tenant stays on {before}"));
+    }
     let current = current?;
-    if current.region != wanted.region {
+    if regions.is_empty() && current.region != wanted.region {
         let message = format!(
-            "Plan {name} keeps data in {}, and the tenant's data is in {}, so it stays on {before}",
+            "Plan {name} keeps data in {}, the tenant's data is in {}, and one index holds the data of all regions, so the tenant \
+             stays on {before}. Name an index for each region in PINECONE_REGIONS",
             wanted.region, current.region
         );
         return obstacle("RegionDiffers", message);
@@ -115,7 +124,7 @@ pub fn decide(input: &Input) -> Option<Decision> {
 
 fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
     let tenant = input.tenant;
-    if let Some(obstacle) = impossible(tenant, input.plan, wanted) {
+    if let Some(obstacle) = impossible(tenant, input.plan, wanted, &input.policy.regions) {
         return blocked(input, &obstacle);
     }
     let wanted = wanted?;
@@ -152,15 +161,15 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
     }
 }
 
-/// The data moves to one embedding model at a time.
+/// The data moves to one place at a time.
 fn moving(input: &Input, wanted: &PlanSpec) -> Option<Obstacle> {
-    let embedding = migration::in_plan(input, wanted);
-    let moves = input.tenant.embedding().is_some_and(|there| there != embedding);
-    let busy = moves && migration::is_busy(input, embedding);
+    let to = migration::in_plan(input, wanted);
+    let moves = migration::there(input).is_some_and(|there| there != to);
+    let busy = moves && migration::is_busy(input, to);
     busy.then(|| Obstacle {
         reason: "DataMoving",
         message: format!(
-            "Plan {} embeds documents with {embedding}, and another move of the tenant's data is not over yet. The change goes \
+            "Plan {} embeds documents with {to}, and another move of the tenant's data is not over yet. The change goes \
              on by itself afterwards; `status.migration` shows how far it is",
             input.tenant.spec.plan
         ),

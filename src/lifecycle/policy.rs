@@ -1,5 +1,7 @@
 //! The settings of the lifecycle.
 
+use std::collections::BTreeSet;
+
 /// Until when a customer who signed up must have proved to read the e-mail address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum EmailVerification {
@@ -10,6 +12,36 @@ pub enum EmailVerification {
     BeforePayment,
     /// Never.
     Off,
+}
+
+/// The regions that have an index of their own. Where none is named, one index holds the data of all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Regions(BTreeSet<String>);
+
+impl FromIterator<String> for Regions {
+    fn from_iter<T: IntoIterator<Item = String>>(names: T) -> Self {
+        Self(names.into_iter().collect())
+    }
+}
+
+impl Regions {
+    /// Whether one index holds the data of all.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Why a plan's data cannot be kept where it says, if so.
+    pub fn unsupported(&self, plan: &str, region: &str) -> Option<String> {
+        let known = self.is_empty() || self.0.contains(region);
+        let regions: Vec<_> = self.0.iter().map(String::as_str).collect();
+        (!known).then(|| {
+            format!(
+                "Plan {plan} keeps data in {region}, where the operator has no index. Choose a Plan of one of its regions ({}), or \
+                 name an index for {region} in PINECONE_REGIONS",
+                regions.join(", ")
+            )
+        })
+    }
 }
 
 /// Waits and limits, in seconds.
@@ -57,8 +89,9 @@ pub struct Policy {
     pub exports_kept: Option<i64>,
     /// An export that is not complete after this long is Failed.
     pub export_limit: i64,
-    /// How long the old vectors are kept after a tenant's data was embedded with another model. Until then, no other move
-    /// begins.
+    /// The regions that have an index of their own. Where none is named, one index holds the data of all.
+    pub regions: Regions,
+    /// How long the old vectors are kept after a tenant's data was moved. Until then, no other move begins.
     pub migration_overlap: i64,
     /// A move of data that is not complete after this long is given up.
     pub migration_limit: i64,
@@ -90,6 +123,7 @@ impl Default for Policy {
             outbox: true,
             exports_kept: None,
             export_limit: 24 * 3600,
+            regions: Regions::default(),
             migration_overlap: 3600,
             migration_limit: 24 * 3600,
             welcome_hold: 20,

@@ -17,7 +17,8 @@ impl<'a> Draft<'a> {
     pub fn new(input: &'a Input<'a>) -> Self {
         let mut status = input.tenant.status.clone();
         status.observed_generation = input.tenant.generation;
-        status.region = input.plan.map(|p| p.region.clone()).or(status.region);
+        let own = input.tenant.spec.data.as_ref().and_then(|data| data.region.clone());
+        status.region = own.or_else(|| input.plan.map(|p| p.region.clone())).or(status.region);
         Self { input, status }
     }
 

@@ -174,6 +174,11 @@ impl View {
         self.spec.data_generation()
     }
 
+    /// The region where the tenant's data is, once that is known.
+    pub fn region(&self) -> Option<&str> {
+        api::region(self.spec.data.as_ref(), self.status.region.as_ref())
+    }
+
     /// The model that the tenant's data was embedded with, once that is known.
     pub fn embedding(&self) -> Option<&str> {
         api::embedding(self.spec.data.as_ref(), self.status.config.as_ref()).map(|embedding| &**embedding)

@@ -23,9 +23,9 @@ use tokio::sync::OnceCell;
 use crate::api::Plan;
 use crate::api::plan::Models;
 use crate::providers::ProviderError;
+use crate::providers::indexes::Indexes;
 use crate::providers::mail::Mail;
 use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::Pinecone;
 use crate::providers::stripe::Stripe;
 
 pub use report::{Finding, Report, Verdict, reference};
@@ -48,8 +48,8 @@ pub struct Target {
     pub webhook_secrets: Option<Vec<String>>,
     /// Where customers reach the service.
     pub frontend_url: String,
-    /// Pinecone.
-    pub pinecone: Option<Pinecone>,
+    /// Pinecone's indexes.
+    pub indexes: Option<Indexes>,
     /// Namespaces that the account allows for the index.
     pub namespace_limit: u64,
     /// `OpenAI`.

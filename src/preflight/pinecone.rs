@@ -1,11 +1,13 @@
-//! Pinecone: the key, the index, room for more tenants, and that one tenant's data stays its own.
+//! Pinecone: the key, the index of each region, room for more tenants, and that one tenant's data stays its own.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
+use kube::ResourceExt;
 
-use super::{Check, Outcome, Target};
+use super::{Check, Outcome, Problem, Target};
 use crate::providers::ProviderError;
 use crate::providers::pinecone::{IndexDescription, Pinecone, Values, Vector};
 
@@ -24,10 +26,19 @@ pub const CHECKS: &[Check] = &[
         name: "pinecone/index",
         blocks_start: true,
         title: "the key is accepted and the index is there",
-        about: "All tenants are namespaces of this one index.",
+        about: "All tenants are namespaces of this one index, or of the index of their region (PINECONE_REGIONS).",
         needs: None,
         writes: false,
-        run: |target| index(target).boxed(),
+        run: |target| each(target, |target, pinecone| index(target, pinecone).boxed()).boxed(),
+    },
+    Check {
+        name: "pinecone/regions",
+        blocks_start: false,
+        title: "every Plan's region has an index",
+        about: "A Plan whose region has none gets no payment links, and its tenants are not served.",
+        needs: None,
+        writes: false,
+        run: |target| regions(target).boxed(),
     },
     Check {
         name: "pinecone/dimension",
@@ -36,7 +47,7 @@ pub const CHECKS: &[Check] = &[
         about: "Vectors of another dimension are refused, and every tenant of the plan would fail.",
         needs: Some("pinecone/index"),
         writes: false,
-        run: |target| dimension(target).boxed(),
+        run: |target| each(target, |target, pinecone| dimension(target, pinecone).boxed()).boxed(),
     },
     Check {
         name: "pinecone/capacity",
@@ -45,7 +56,7 @@ pub const CHECKS: &[Check] = &[
         about: "An index holds 100, 1,000 or 100,000 namespaces by Pinecone's plan; --pinecone-namespace-limit says which.",
         needs: Some("pinecone/index"),
         writes: false,
-        run: |target| capacity(target).boxed(),
+        run: |target| each(target, |target, pinecone| capacity(target, pinecone).boxed()).boxed(),
     },
     Check {
         name: "pinecone/namespace",
@@ -54,7 +65,7 @@ pub const CHECKS: &[Check] = &[
         about: "Each tenant gets one.",
         needs: Some("pinecone/index"),
         writes: true,
-        run: |target| namespace(target).boxed(),
+        run: |target| each(target, |target, pinecone| namespace(target, pinecone).boxed()).boxed(),
     },
     Check {
         name: "pinecone/isolation",
@@ -63,30 +74,54 @@ pub const CHECKS: &[Check] = &[
         about: "Tenants are kept apart by namespaces.",
         needs: Some("pinecone/namespace"),
         writes: true,
-        run: |target| isolation(target).boxed(),
+        run: |target| each(target, |target, pinecone| isolation(target, pinecone).boxed()).boxed(),
     },
 ];
 
-fn pinecone(target: &Target) -> Result<&Pinecone, Outcome> {
-    target.pinecone.as_ref().ok_or_else(|| Outcome::failed("PINECONE_API_KEY is not set", "Set it"))
+/// Looks at each index. What is wrong with one is what is wrong.
+async fn each(target: &Target, look: for<'a> fn(&'a Target, &'a Pinecone) -> BoxFuture<'a, Outcome>) -> Outcome {
+    let Some(indexes) = &target.indexes else { return Outcome::failed("PINECONE_API_KEY is not set", "Set it") };
+    let mut facts = Vec::new();
+    for (region, pinecone) in indexes.each() {
+        let named = |text: String| match region {
+            Some(region) if !text.is_empty() => format!("{region}: {text}"),
+            _ => text,
+        };
+        let of_region = |Problem { reason, fix }: Problem| Problem { reason: named(reason), fix };
+        match look(target, pinecone).await {
+            Outcome::Ok(fact) => facts.push(named(fact)),
+            Outcome::Warning(problem) => return Outcome::Warning(of_region(problem)),
+            Outcome::Failed(problem) => return Outcome::Failed(of_region(problem)),
+            skipped @ Outcome::Skipped(_) => return skipped,
+        }
+    }
+    facts.retain(|fact| !fact.is_empty());
+    Outcome::Ok(facts.join(", "))
 }
 
-async fn index(target: &Target) -> Outcome {
-    let pinecone = match pinecone(target) {
-        Ok(pinecone) => pinecone,
-        Err(outcome) => return outcome,
-    };
+async fn regions(target: &Target) -> Outcome {
+    let Some(indexes) = &target.indexes else { return Outcome::Skipped("needs PINECONE_API_KEY".into()) };
+    let regions = indexes.regions();
+    let unsupported =
+        target.plans().await.iter().find_map(|plan| regions.unsupported(&plan.name_any(), &plan.spec.region));
+    match unsupported {
+        Some(why) => Outcome::failed(why, "Name an index for the region in PINECONE_REGIONS, or delete the Plan"),
+        None => Outcome::Ok(String::new()),
+    }
+}
+
+async fn index(target: &Target, pinecone: &Pinecone) -> Outcome {
     match pinecone.describe().await {
         Ok(index) => Outcome::Ok(format!("{} at {}", index.name, index.host)),
         Err(error) if error.is_not_found() => {
-            Outcome::failed(error.to_string(), "Create the index, or correct PINECONE_INDEX")
+            Outcome::failed(error.to_string(), "Create the index, or correct PINECONE_INDEX or PINECONE_REGIONS")
         }
         Err(error) => Outcome::of(target, &error, KEY),
     }
 }
 
-async fn dimension(target: &Target) -> Outcome {
-    let (Ok(pinecone), Some(openai)) = (pinecone(target), &target.openai) else {
+async fn dimension(target: &Target, pinecone: &Pinecone) -> Outcome {
+    let Some(openai) = &target.openai else {
         return Outcome::Skipped("needs OPENAI_API_KEY, to learn the models' dimensions".into());
     };
     let index = match pinecone.describe().await {
@@ -113,8 +148,7 @@ async fn dimension(target: &Target) -> Outcome {
     Outcome::Ok(index.dimension.to_string())
 }
 
-async fn capacity(target: &Target) -> Outcome {
-    let Ok(pinecone) = pinecone(target) else { return Outcome::Skipped(String::new()) };
+async fn capacity(target: &Target, pinecone: &Pinecone) -> Outcome {
     let used = match pinecone.namespaces().await {
         Ok(all) => all.len() as u64,
         Err(error) => return Outcome::of(target, &error, KEY),
@@ -136,8 +170,7 @@ fn name() -> String {
     format!("preflight-{}", hex::encode(rand::random::<[u8; 6]>()))
 }
 
-async fn namespace(target: &Target) -> Outcome {
-    let Ok(pinecone) = pinecone(target) else { return Outcome::Skipped(String::new()) };
+async fn namespace(target: &Target, pinecone: &Pinecone) -> Outcome {
     let name = name();
     let made = async {
         pinecone.create_namespace(&name).await?;
@@ -149,8 +182,7 @@ async fn namespace(target: &Target) -> Outcome {
     }
 }
 
-async fn isolation(target: &Target) -> Outcome {
-    let Ok(pinecone) = pinecone(target) else { return Outcome::Skipped(String::new()) };
+async fn isolation(target: &Target, pinecone: &Pinecone) -> Outcome {
     let (own, other) = (name(), name());
     let outcome = match look(pinecone, &own, &other).await {
         Ok(Seen { own: true, other: false }) => Outcome::Ok(String::new()),

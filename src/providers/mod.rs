@@ -5,6 +5,7 @@ pub mod breaker;
 pub mod captcha;
 pub mod dns;
 pub mod http;
+pub mod indexes;
 pub mod mail;
 pub mod openai;
 pub mod pinecone;

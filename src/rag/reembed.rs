@@ -1,4 +1,4 @@
-//! All vectors of one namespace, embedded with another model into a second one: compared by what is kept beside them, so that
+//! All vectors of one namespace, embedded again into a second one, with another model or in another index: compared by what is kept beside them, so that
 //! it can break off anywhere and goes on where it stood.
 
 use std::collections::{BTreeMap, HashSet};
@@ -39,14 +39,12 @@ impl ReembedError {
 
 /// What to embed, and where to.
 pub struct Reembed<'a> {
-    /// Holds the vectors.
-    pub pinecone: &'a Pinecone,
     /// Embeds them.
     pub openai: &'a OpenAi,
-    /// Where they are.
-    pub from: &'a str,
+    /// Where they are: the index and the namespace.
+    pub from: (&'a Pinecone, &'a str),
     /// Where the new ones go.
-    pub to: &'a str,
+    pub to: (&'a Pinecone, &'a str),
     /// The model of the new ones.
     pub model: &'a str,
     /// Told of every batch how many vectors were compared so far; false ends it.
@@ -67,12 +65,14 @@ type Kept = BTreeMap<String, Value>;
 impl Reembed<'_> {
     /// Makes the second namespace like the first one, as that is when each of its pages is read.
     pub async fn pass(&self) -> Result<Pass, ReembedError> {
-        self.pinecone.prepare().await?;
-        self.pinecone.create_namespace(self.to).await?;
+        let ((here, from), (there, to)) = (self.from, self.to);
+        here.prepare().await?;
+        there.prepare().await?;
+        there.create_namespace(to).await?;
         let mut pass = Pass::default();
         let mut after = None;
         loop {
-            let (ids, next) = self.pinecone.list(self.from, "", BATCH, after.as_deref()).await?;
+            let (ids, next) = here.list(from, "", BATCH, after.as_deref()).await?;
             pass.changed += self.copy(&ids).await?;
             pass.vectors += ids.len() as u64;
             self.tell(&pass)?;
@@ -82,7 +82,7 @@ impl Reembed<'_> {
             }
         }
         loop {
-            let (ids, next) = self.pinecone.list(self.to, "", BATCH, after.as_deref()).await?;
+            let (ids, next) = there.list(to, "", BATCH, after.as_deref()).await?;
             pass.changed += self.remove(&ids).await?;
             self.tell(&pass)?;
             after = next;
@@ -110,20 +110,21 @@ impl Reembed<'_> {
         if ids.is_empty() {
             return Ok(0);
         }
-        let there = self.pinecone.fetch(self.to, ids).await?;
-        let here = self.pinecone.fetch(self.from, ids).await?;
+        let ((source, from), (target, to)) = (self.from, self.to);
+        let there = target.fetch(to, ids).await?;
+        let here = source.fetch(from, ids).await?;
         let differ: Vec<_> = here.into_iter().filter(|(id, kept)| there.get(id) != Some(kept)).collect();
         if differ.is_empty() {
             return Ok(0);
         }
         let texts: Result<Vec<_>, _> = differ.iter().map(|(id, kept)| text(id, kept)).collect();
-        let values = self.openai.embed(self.model, self.pinecone.dimension(), &texts?).await?;
+        let values = self.openai.embed(self.model, target.dimension(), &texts?).await?;
         let mut vectors = Vec::with_capacity(differ.len());
         for ((id, kept), values) in differ.iter().zip(&values) {
             let metadata: Kept = kept.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
             vectors.push(Vector { id: id.clone(), values: Values::encode(values)?, metadata });
         }
-        self.pinecone.upsert(self.to, &vectors).await?;
+        target.upsert(to, &vectors).await?;
         Ok(vectors.len() as u64)
     }
 
@@ -132,10 +133,10 @@ impl Reembed<'_> {
         if ids.is_empty() {
             return Ok(0);
         }
-        let here: HashSet<_> = self.pinecone.fetch(self.from, ids).await?.into_keys().collect();
+        let here: HashSet<_> = self.from.0.fetch(self.from.1, ids).await?.into_keys().collect();
         let gone: Vec<_> = ids.iter().filter(|id| !here.contains(*id)).cloned().collect();
         if !gone.is_empty() {
-            self.pinecone.delete(self.to, &gone).await?;
+            self.to.0.delete(self.to.1, &gone).await?;
         }
         Ok(gone.len() as u64)
     }

@@ -63,7 +63,7 @@ pub struct Sandbox {
 pub struct Shared {
     pub(crate) faults: Faults,
     pub(crate) stripe: stripe::Account,
-    pub(crate) pinecone: pinecone::Index,
+    pub(crate) pinecone: [Arc<pinecone::Index>; 2],
     pub(crate) mailbox: smtp::Mailbox,
     pub(crate) alerts: std::sync::Mutex<Vec<Value>>,
     /// Every e-mail's template with values to look at.
@@ -85,6 +85,7 @@ impl Sandbox {
         let control = bind(config.ports[0]).await?;
         let stripe = bind(config.ports[1]).await?;
         let pinecone = bind(config.ports[2]).await?;
+        let second = bind(0).await?;
         let openai = bind(config.ports[3]).await?;
         let smtp = bind(config.ports[4]).await?;
         let http = |l: &TcpListener| {
@@ -98,7 +99,13 @@ impl Sandbox {
         let state = Arc::new(Shared {
             faults: Faults::new(config.latency_ms),
             stripe: stripe::Account::new(stripe_url.clone(), config.webhook_secret, config.webhook_url),
-            pinecone: pinecone::Index::new(pinecone_url.clone()),
+            pinecone: {
+                let [first, other] = pinecone::INDEXES;
+                [
+                    Arc::new(pinecone::Index::new(first, pinecone_url.clone())),
+                    Arc::new(pinecone::Index::new(other, http(&second)?)),
+                ]
+            },
             mailbox: smtp::Mailbox::default(),
             alerts: std::sync::Mutex::default(),
             previews: std::sync::Mutex::default(),
@@ -119,7 +126,10 @@ impl Sandbox {
         };
         serve(control, control_routes(state.clone()));
         serve(stripe, provider("stripe", stripe::routes(state.clone()), &state));
-        serve(pinecone, provider("pinecone", pinecone::routes(state.clone()), &state));
+        let [first, other] = state.pinecone.clone();
+        let planes = pinecone::control(state.pinecone.clone()).merge(pinecone::data(first));
+        serve(pinecone, provider("pinecone", planes, &state));
+        serve(second, provider("pinecone", pinecone::data(other), &state));
         serve(openai, provider("openai", openai::routes(), &state));
         tokio::spawn(smtp::serve(smtp, state));
         Ok(sandbox)

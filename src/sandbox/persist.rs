@@ -18,6 +18,7 @@ const FILE: &str = "sandbox.json";
 struct Snapshot {
     stripe: stripe::Data,
     pinecone: pinecone::Snapshot,
+    pinecone_eu: pinecone::Snapshot,
     mails: Vec<smtp::Received>,
     alerts: Vec<Value>,
 }
@@ -34,7 +35,9 @@ pub fn load(folder: &Path, shared: &Shared) -> std::io::Result<()> {
         std::io::Error::other(format!("{} cannot be read ({e}): remove it to begin anew", path.display()))
     })?;
     shared.stripe.restore(snapshot.stripe);
-    shared.pinecone.restore(snapshot.pinecone);
+    let [first, second] = &shared.pinecone;
+    first.restore(snapshot.pinecone);
+    second.restore(snapshot.pinecone_eu);
     shared.mailbox.restore(snapshot.mails);
     *lock(&shared.alerts) = snapshot.alerts;
     Ok(())
@@ -44,7 +47,8 @@ pub fn load(folder: &Path, shared: &Shared) -> std::io::Result<()> {
 pub fn save(folder: &Path, shared: &Shared) -> std::io::Result<()> {
     let snapshot = Snapshot {
         stripe: shared.stripe.snapshot(),
-        pinecone: shared.pinecone.snapshot(),
+        pinecone: shared.pinecone[0].snapshot(),
+        pinecone_eu: shared.pinecone[1].snapshot(),
         mails: shared.mailbox.list(),
         alerts: lock(&shared.alerts).clone(),
     };

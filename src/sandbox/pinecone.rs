@@ -1,4 +1,4 @@
-//! The Pinecone stand-in: control plane and data plane of one index, exact cosine search, delayed visibility.
+//! The Pinecone stand-in: control plane and data planes of two indexes, exact cosine search, delayed visibility.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,7 +15,9 @@ use serde_json::{Value, json};
 
 use super::Shared;
 
-const NAME: &str = "multi-tenant-rag";
+/// The indexes that are there: their names and regions.
+pub(crate) const INDEXES: [(&str, &str); 2] =
+    [("multi-tenant-rag", "us-east-1"), ("multi-tenant-rag-eu", "eu-central-1")];
 const DIMENSION: usize = 1536;
 
 #[derive(Clone, Debug)]
@@ -27,7 +29,7 @@ struct Stored {
 
 type Namespace = BTreeMap<String, Stored>;
 
-/// The index as it is kept on disk.
+/// An index as it is kept on disk.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct Snapshot {
@@ -35,9 +37,11 @@ pub(crate) struct Snapshot {
     namespaces: BTreeMap<String, BTreeMap<String, (Vec<f32>, Value)>>,
 }
 
-/// The one index.
+/// An index.
 #[derive(Debug)]
 pub struct Index {
+    name: &'static str,
+    region: &'static str,
     url: String,
     namespaces: RwLock<BTreeMap<String, Namespace>>,
     visibility_ms: AtomicU64,
@@ -47,8 +51,10 @@ pub struct Index {
 }
 
 impl Index {
-    pub(crate) fn new(url: String) -> Self {
+    pub(crate) fn new((name, region): (&'static str, &'static str), url: String) -> Self {
         Self {
+            name,
+            region,
             url,
             namespaces: RwLock::default(),
             visibility_ms: 0.into(),
@@ -84,23 +90,27 @@ impl Index {
 
     fn description(&self) -> Value {
         json!({
-            "name": NAME, "dimension": DIMENSION, "metric": "cosine", "host": self.url, "vector_type": "dense",
-            "spec": {"serverless": {"cloud": "aws", "region": "us-east-1"}},
+            "name": self.name, "dimension": DIMENSION, "metric": "cosine", "host": self.url, "vector_type": "dense",
+            "spec": {"serverless": {"cloud": "aws", "region": self.region}},
             // The shape since 2026-07 beside the one that 2026-04 has.
             "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": DIMENSION, "metric": "cosine"}}},
-            "deployment": {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"},
+            "deployment": {"deployment_type": "managed", "cloud": "aws", "region": self.region},
             "status": {"ready": true, "state": "Ready"}, "deletion_protection": "disabled", "tags": {},
         })
     }
 }
 
-pub(crate) fn routes(state: Arc<Shared>) -> Router {
+/// The control plane, which knows all indexes.
+pub(crate) fn control(indexes: [Arc<Index>; 2]) -> Router {
+    let list = async |State(all): State<[Arc<Index>; 2]>| {
+        Json(json!({"indexes": all.iter().map(|index| index.description()).collect::<Vec<_>>()}))
+    };
+    Router::new().route("/indexes", get(list)).route("/indexes/{name}", get(describe_index)).with_state(indexes)
+}
+
+/// The data plane of one index.
+pub(crate) fn data(index: Arc<Index>) -> Router {
     Router::new()
-        .route(
-            "/indexes",
-            get(async |State(s): State<Arc<Shared>>| Json(json!({"indexes": [s.pinecone.description()]}))),
-        )
-        .route("/indexes/{name}", get(describe_index))
         .route("/namespaces", get(list_namespaces).post(create_namespace))
         .route("/namespaces/{name}", get(describe_namespace).delete(delete_namespace))
         .route("/vectors/upsert", post(upsert))
@@ -109,7 +119,7 @@ pub(crate) fn routes(state: Arc<Shared>) -> Router {
         .route("/vectors/delete", post(delete_vectors))
         .route("/query", post(query))
         .route("/describe_index_stats", post(stats))
-        .with_state(state)
+        .with_state(index)
 }
 
 fn error(status: StatusCode, message: impl Into<String>) -> Response {
@@ -121,9 +131,9 @@ fn error(status: StatusCode, message: impl Into<String>) -> Response {
     (status, Json(json!({"code": code, "message": message.into(), "details": []}))).into_response()
 }
 
-async fn describe_index(State(s): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
-    if name == NAME {
-        Json(s.pinecone.description()).into_response()
+async fn describe_index(State(all): State<[Arc<Index>; 2]>, Path(name): Path<String>) -> Response {
+    if let Some(index) = all.iter().find(|index| index.name == name) {
+        Json(index.description()).into_response()
     } else {
         let body =
             json!({"status": 404, "error": {"code": "NOT_FOUND", "message": format!("Resource {name} not found")}});
@@ -135,15 +145,15 @@ fn describe(name: &str, namespace: &Namespace) -> Value {
     json!({"name": name, "record_count": namespace.len().to_string()})
 }
 
-async fn create_namespace(State(s): State<Arc<Shared>>, Json(body): Json<Value>) -> Response {
+async fn create_namespace(State(s): State<Arc<Index>>, Json(body): Json<Value>) -> Response {
     let Some(name) = body["name"].as_str() else {
         return error(StatusCode::BAD_REQUEST, "name is required");
     };
-    let mut namespaces = s.pinecone.write();
+    let mut namespaces = s.write();
     if namespaces.contains_key(name) {
         return error(StatusCode::CONFLICT, format!("Namespace {name} already exists"));
     }
-    let capacity = s.pinecone.capacity.load(Ordering::Relaxed);
+    let capacity = s.capacity.load(Ordering::Relaxed);
     if u64::try_from(namespaces.len()).is_ok_and(|count| count >= capacity) {
         let message = format!(
             "You've reached the max namespaces allowed per index ({capacity}). To add more, upgrade your plan."
@@ -151,16 +161,16 @@ async fn create_namespace(State(s): State<Arc<Shared>>, Json(body): Json<Value>)
         let body = json!({"error": {"code": "QUOTA_EXCEEDED", "message": message}, "status": 403});
         return (StatusCode::FORBIDDEN, Json(body)).into_response();
     }
-    s.pinecone.created.fetch_add(1, Ordering::Relaxed);
+    s.created.fetch_add(1, Ordering::Relaxed);
     let answer = describe(name, namespaces.entry(name.to_owned()).or_default());
     Json(answer).into_response()
 }
 
 /// A page of namespaces in the order of their names; the token is the last name of the page before.
-async fn list_namespaces(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
+async fn list_namespaces(State(s): State<Arc<Index>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
     let limit = param(&params, "limit").parse().map_or(100, |limit: usize| limit.clamp(1, 100));
     let after = param(&params, "paginationToken");
-    let namespaces = s.pinecone.read();
+    let namespaces = s.read();
     let mut rest = namespaces.iter().filter(|(name, _)| name.as_str() > after);
     let list: Vec<_> = rest.by_ref().take(limit).map(|(name, n)| describe(name, n)).collect();
     let mut page = json!({"namespaces": list, "total_count": namespaces.len()});
@@ -170,15 +180,15 @@ async fn list_namespaces(State(s): State<Arc<Shared>>, Query(params): Query<Vec<
     Json(page)
 }
 
-async fn describe_namespace(State(s): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
-    match s.pinecone.read().get(&name) {
+async fn describe_namespace(State(s): State<Arc<Index>>, Path(name): Path<String>) -> Response {
+    match s.read().get(&name) {
         Some(namespace) => Json(describe(&name, namespace)).into_response(),
         None => error(StatusCode::NOT_FOUND, "Namespace not found"),
     }
 }
 
-async fn delete_namespace(State(s): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
-    match s.pinecone.write().remove(&name) {
+async fn delete_namespace(State(s): State<Arc<Index>>, Path(name): Path<String>) -> Response {
+    match s.write().remove(&name) {
         Some(_) => Json(json!({})).into_response(),
         None => error(StatusCode::NOT_FOUND, "Namespace not found"),
     }
@@ -198,7 +208,7 @@ struct UpsertVector {
     metadata: Value,
 }
 
-async fn upsert(State(s): State<Arc<Shared>>, Json(body): Json<Upsert>) -> Response {
+async fn upsert(State(s): State<Arc<Index>>, Json(body): Json<Upsert>) -> Response {
     if body.vectors.is_empty() || body.vectors.len() > 1000 {
         return error(StatusCode::BAD_REQUEST, "between 1 and 1000 vectors are allowed");
     }
@@ -210,9 +220,9 @@ async fn upsert(State(s): State<Arc<Shared>>, Json(body): Json<Upsert>) -> Respo
     if body.vectors.iter().any(|v| v.id.is_empty() || v.id.len() > 512) {
         return error(StatusCode::BAD_REQUEST, "vector ids have 1 to 512 characters");
     }
-    let visible_at = Instant::now() + Duration::from_millis(s.pinecone.visibility_ms.load(Ordering::Relaxed));
+    let visible_at = Instant::now() + Duration::from_millis(s.visibility_ms.load(Ordering::Relaxed));
     let count = body.vectors.len();
-    let mut namespaces = s.pinecone.write();
+    let mut namespaces = s.write();
     let namespace = namespaces.entry(body.namespace).or_default();
     for v in body.vectors {
         namespace.insert(v.id, Stored { values: v.values, metadata: v.metadata, visible_at });
@@ -235,8 +245,8 @@ struct QueryBody {
     include_metadata: bool,
 }
 
-async fn query(State(s): State<Arc<Shared>>, Json(body): Json<QueryBody>) -> Response {
-    let namespaces = s.pinecone.read();
+async fn query(State(s): State<Arc<Index>>, Json(body): Json<QueryBody>) -> Response {
+    let namespaces = s.read();
     let empty = Namespace::new();
     let namespace = namespaces.get(&body.namespace).unwrap_or(&empty);
     let vector = match &body.id {
@@ -280,9 +290,9 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
     if product > 0.0 { dot / product } else { 0.0 }
 }
 
-async fn fetch(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
+async fn fetch(State(s): State<Arc<Index>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
     let name = param(&params, "namespace");
-    let namespaces = s.pinecone.read();
+    let namespaces = s.read();
     let found: serde_json::Map<_, _> = params
         .iter()
         .filter(|(key, _)| key == "ids")
@@ -296,12 +306,12 @@ async fn fetch(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, S
 }
 
 /// A page of ids in their order; the token is the last id of the page before.
-async fn list_vectors(State(s): State<Arc<Shared>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
+async fn list_vectors(State(s): State<Arc<Index>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
     let (name, prefix) = (param(&params, "namespace"), param(&params, "prefix"));
     let limit = param(&params, "limit").parse().map_or(100, |limit: usize| limit.clamp(1, 100));
     let after = param(&params, "paginationToken");
     let now = Instant::now();
-    let namespaces = s.pinecone.read();
+    let namespaces = s.read();
     let vectors = namespaces.get(name).into_iter().flatten();
     let mut rest = vectors
         .filter(|(id, v)| id.starts_with(prefix) && id.as_str() > after && v.visible_at <= now)
@@ -329,8 +339,8 @@ struct DeleteBody {
     delete_all: bool,
 }
 
-async fn delete_vectors(State(s): State<Arc<Shared>>, Json(body): Json<DeleteBody>) -> Response {
-    let mut namespaces = s.pinecone.write();
+async fn delete_vectors(State(s): State<Arc<Index>>, Json(body): Json<DeleteBody>) -> Response {
+    let mut namespaces = s.write();
     let Some(namespace) = namespaces.get_mut(&body.namespace) else {
         return error(StatusCode::NOT_FOUND, "Namespace not found");
     };
@@ -343,8 +353,8 @@ async fn delete_vectors(State(s): State<Arc<Shared>>, Json(body): Json<DeleteBod
     Json(json!({})).into_response()
 }
 
-async fn stats(State(s): State<Arc<Shared>>) -> Json<Value> {
-    let namespaces = s.pinecone.read();
+async fn stats(State(s): State<Arc<Index>>) -> Json<Value> {
+    let namespaces = s.read();
     let each: serde_json::Map<_, _> =
         namespaces.iter().map(|(name, n)| (name.clone(), json!({"vectorCount": n.len()}))).collect();
     let total: usize = namespaces.values().map(BTreeMap::len).sum();
@@ -355,8 +365,12 @@ async fn stats(State(s): State<Arc<Shared>>) -> Json<Value> {
 
 /// Counts for tests: how many namespaces were ever made, and what is in each.
 pub(crate) async fn state(State(s): State<Arc<Shared>>) -> Json<Value> {
-    let namespaces: BTreeMap<_, _> = s.pinecone.read().iter().map(|(k, v)| (k.clone(), v.len())).collect();
-    Json(json!({"created": s.pinecone.created.load(Ordering::Relaxed), "namespaces": namespaces}))
+    let [first, second] = s
+        .pinecone
+        .each_ref()
+        .map(|index| index.read().iter().map(|(k, v)| (k.clone(), v.len())).collect::<BTreeMap<_, _>>());
+    let created: u64 = s.pinecone.iter().map(|index| index.created.load(Ordering::Relaxed)).sum();
+    Json(json!({"created": created, "namespaces": first, (INDEXES[1].0): {"namespaces": second}}))
 }
 
 #[derive(Deserialize)]
@@ -367,13 +381,15 @@ pub(crate) struct Behaviour {
     max_namespaces: Option<u64>,
 }
 
-/// Sets how the index behaves from now on.
+/// Sets how the indexes behave from now on.
 pub(crate) async fn configure(State(s): State<Arc<Shared>>, Json(b): Json<Behaviour>) -> StatusCode {
-    if let Some(visibility) = b.visibility_ms {
-        s.pinecone.visibility_ms.store(visibility, Ordering::Relaxed);
-    }
-    if let Some(capacity) = b.max_namespaces {
-        s.pinecone.capacity.store(capacity, Ordering::Relaxed);
+    for index in &s.pinecone {
+        if let Some(visibility) = b.visibility_ms {
+            index.visibility_ms.store(visibility, Ordering::Relaxed);
+        }
+        if let Some(capacity) = b.max_namespaces {
+            index.capacity.store(capacity, Ordering::Relaxed);
+        }
     }
     StatusCode::NO_CONTENT
 }

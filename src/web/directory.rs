@@ -21,6 +21,8 @@ use crate::operator_keys::IdentityKey;
 pub struct Moving {
     /// The new Pinecone namespace.
     pub to: String,
+    /// The region of its index.
+    pub region: Option<String>,
     /// Whether it is about to take the old one's place.
     pub switching: bool,
 }
@@ -29,6 +31,7 @@ impl Moving {
     fn of(tenant: &Tenant) -> Option<Self> {
         tenant.moving().map(|migration| Self {
             to: data_namespace(tenant.tenant_id(), migration.generation),
+            region: migration.region.as_deref().or(tenant.region()).map(str::to_owned),
             switching: migration.state == MigrationState::Switching,
         })
     }
@@ -51,6 +54,8 @@ pub struct Served {
     pub config: Option<PlanConfig>,
     /// The Pinecone namespace that its questions are answered from.
     pub data: String,
+    /// The region of the index that it is in.
+    pub region: Option<String>,
     /// The model that its data was embedded with.
     pub embedding: Option<Text>,
     /// The namespace that its data moves to.
@@ -84,6 +89,7 @@ impl Served {
             phase: status.and_then(|s| s.phase),
             config: status.and_then(|s| s.config.clone()),
             data: tenant.data_namespace(),
+            region: tenant.region().map(str::to_owned),
             embedding: tenant.embedding().cloned(),
             moving: Moving::of(tenant),
             quota: status.and_then(|s| s.quota.clone()),
@@ -261,6 +267,7 @@ mod tests {
             phase: Some(Phase::Active),
             config: None,
             data: "tenant_a".into(),
+            region: None,
             embedding: None,
             moving: None,
             quota: None,

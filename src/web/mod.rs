@@ -50,8 +50,8 @@ use crate::events::EventLog;
 use crate::export::Store;
 use crate::operator_keys::IdentityKey;
 use crate::providers::alerts::Alerts;
+use crate::providers::indexes::Indexes;
 use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::Pinecone;
 use crate::providers::stripe::Stripe;
 use crate::telemetry::Metrics;
 
@@ -114,8 +114,8 @@ pub struct WebConfig {
 pub struct WebProviders {
     /// Embeds and answers.
     pub openai: OpenAi,
-    /// Holds the documents.
-    pub pinecone: Pinecone,
+    /// Hold the documents.
+    pub indexes: Indexes,
     /// Opens the customer portal, with a restricted key; None where it is not offered.
     pub portal: Option<Stripe>,
     /// Who may sign up.
@@ -132,7 +132,7 @@ pub struct App {
     config: WebConfig,
     identity: IdentityKey,
     openai: OpenAi,
-    pinecone: Pinecone,
+    indexes: Indexes,
     portal: Option<Stripe>,
     admission: Admission,
     alerts: Alerts,
@@ -251,7 +251,7 @@ impl Web {
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
         let events = EventLog::open(config.events_file.as_deref()).await.map_err(WebError::Events)?;
-        let WebProviders { openai, pinecone, portal, admission, alerts, exports } = providers;
+        let WebProviders { openai, indexes, portal, admission, alerts, exports } = providers;
         let (stopping, stop) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let app = App {
@@ -276,7 +276,7 @@ impl Web {
             config,
             identity,
             openai,
-            pinecone,
+            indexes,
             portal,
             admission,
             alerts,

@@ -18,7 +18,7 @@ use super::problem::{Problem, ProblemBody};
 use crate::api::plan::{Downgrades, PlanSpec};
 use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as Stage};
 use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
-use crate::lifecycle::{Credentials, View, excess, impossible, is_smaller};
+use crate::lifecycle::{Credentials, Regions, View, excess, impossible, is_smaller};
 
 /// The least time between two changes of a tenant, in seconds: each may be charged.
 const SPACING: i64 = 10;
@@ -80,7 +80,7 @@ impl App {
         })?;
         let asked = |tenant: &Tenant| {
             let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
-            ask(tenant, current, wanted, Timestamp::now())
+            ask(tenant, (current, wanted), &self.indexes.regions(), Timestamp::now())
         };
         let Some(changed) = self.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
             return answer(tenant, name);
@@ -114,7 +114,12 @@ fn running_meanwhile(problem: Problem) -> Problem {
 }
 
 /// The patch that asks for a plan, None where it is asked for already, or why it cannot be had.
-fn ask(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, now: Timestamp) -> Result<Option<Value>, Problem> {
+fn ask(
+    tenant: &Tenant,
+    (current, wanted): (Option<&PlanSpec>, &Plan),
+    regions: &Regions,
+    now: Timestamp,
+) -> Result<Option<Value>, Problem> {
     let (name, status) = (wanted.name_any(), tenant.status.clone().unwrap_or_default());
     let change = status.plan_change.as_ref();
     let same = tenant.spec.plan == name;
@@ -138,7 +143,7 @@ fn ask(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, now: Timestam
         return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
     }
     if !undone {
-        fits(tenant, current, wanted)?;
+        fits(tenant, current, wanted, regions)?;
     }
     Ok(Some(json!({"spec": {"plan": name}})))
 }
@@ -155,11 +160,11 @@ fn declined_before(tenant: &Tenant, change: Option<&PlanChange>, now: Timestamp)
 }
 
 /// What the controller would find in the way, in a customer's words.
-fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan) -> Result<(), Problem> {
+fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Regions) -> Result<(), Problem> {
     let mut view = View::of(tenant, Credentials::default());
     view.spec.plan = wanted.name_any();
     let title = wanted.title();
-    if impossible(&view, current, Some(&wanted.spec)).is_some() {
+    if impossible(&view, current, Some(&wanted.spec), regions).is_some() {
         let detail = format!("You cannot change to {title} by yourself. Please write to us, and we do it for you.");
         return Err(conflict("plan_not_available", detail));
     }

@@ -27,6 +27,7 @@ mod portal;
 mod preflight;
 mod questions;
 mod rag;
+mod regions;
 mod repair;
 mod sandbox;
 mod signup;

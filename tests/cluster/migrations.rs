@@ -58,7 +58,7 @@ async fn key(world: &World) -> String {
 }
 
 /// Stores a text, and answers its id.
-async fn upload(world: &World, title: &str, text: &str) -> String {
+pub async fn upload(world: &World, title: &str, text: &str) -> String {
     let key = key(world).await;
     let url = format!("{}/v1/documents?title={title}", world.web);
     let mut id = String::new();
@@ -81,7 +81,7 @@ async fn delete(world: &World, id: &str) {
     assert_eq!(answer.status(), 204);
 }
 
-async fn documents(world: &World) -> BTreeSet<String> {
+pub async fn documents(world: &World) -> BTreeSet<String> {
     let url = format!("{}/v1/documents", world.web);
     let answer = world.http.get(&url).bearer_auth(key(world).await).send().await.expect("an answer");
     let body: Value = answer.json().await.expect("JSON");
@@ -90,7 +90,7 @@ async fn documents(world: &World) -> BTreeSet<String> {
 }
 
 /// The titles of the passages that answer a question.
-async fn found(world: &World, question: &str) -> Vec<String> {
+pub async fn found(world: &World, question: &str) -> Vec<String> {
     let url = format!("{}/v1/query", world.web);
     let key = key(world).await;
     let body = loop {
@@ -125,7 +125,7 @@ fn state(status: &TenantStatus) -> Option<State> {
     status.migration.as_ref().map(|migration| migration.state)
 }
 
-fn reason(status: &TenantStatus, type_: &str) -> String {
+pub fn reason(status: &TenantStatus, type_: &str) -> String {
     conditions::get(&status.conditions, type_).map(|c| c.reason.to_string()).unwrap_or_default()
 }
 
@@ -133,7 +133,7 @@ async fn slow_embeddings(world: &World, delay_ms: u64) {
     world.fault(json!({"provider": "openai", "path": "/v1/embeddings", "delay_ms": delay_ms, "times": 100_000})).await;
 }
 
-fn report(sentences: usize) -> String {
+pub fn report(sentences: usize) -> String {
     let sentences: Vec<_> = (0..sentences).map(|n| format!("Sentence number {n} of a long report on cats.")).collect();
     sentences.join(" ")
 }

@@ -341,6 +341,14 @@ fn other_seeds(lab: &Lab) -> Vec<Seed> {
         Seed { env: vec![("PINECONE_INDEX", "other".into())], ..failed("pinecone/index", "no index named other") },
         Seed { env: vec![("PINECONE_URL", "http://127.0.0.1:9".into())], ..failed("pinecone/index", "Pinecone") },
         Seed {
+            env: vec![("PINECONE_REGIONS", "us-east-1=multi-tenant-rag,eu-central-1=rag-eu".into())],
+            ..failed("pinecone/index", "eu-central-1: Pinecone")
+        },
+        Seed {
+            env: vec![("PINECONE_REGIONS", "eu-central-1=multi-tenant-rag-eu".into())],
+            ..failed("pinecone/regions", "keeps data in us-east-1, where the operator has no index")
+        },
+        Seed {
             faults: vec![answer("pinecone", "/indexes", 200, &index)],
             ..failed("pinecone/dimension", "no vectors of 4096 numbers, the index multi-tenant-rag takes 4096")
         },

@@ -16,5 +16,6 @@ mod outbox;
 mod pending_payment;
 mod plan_change;
 mod provisioning;
+mod region;
 mod sweep;
 mod verification;

@@ -31,7 +31,7 @@ fn large() -> Case {
 }
 
 fn stored(mut case: Case, generation: u32, embedding: &str) -> Case {
-    case.view.spec.data = Some(Data { generation, embedding: embedding.into() });
+    case.view.spec.data = Some(Data { generation, embedding: embedding.into(), region: None });
     case
 }
 
@@ -40,6 +40,7 @@ pub fn moving(case: Case, generation: u32, state: State) -> Case {
     case.view.status.migration = Some(Box::new(Migration {
         generation,
         embedding: LARGE.into(),
+        region: None,
         state,
         started_at: Timestamp::from_second(NOW - 100),
         since: Timestamp::from_second(NOW - 50),
@@ -60,11 +61,11 @@ fn state(status: &TenantStatus) -> Option<State> {
 }
 
 fn migrate(last: bool) -> Effect {
-    Effect::Migrate { generation: 2, embedding: LARGE.into(), last }
+    Effect::Migrate { generation: 2, embedding: LARGE.into(), region: None, last }
 }
 
 fn record(generation: u32, embedding: &str) -> Effect {
-    Effect::RecordData { generation, embedding: embedding.into() }
+    Effect::RecordData { generation, embedding: embedding.into(), region: None }
 }
 
 /// In the middle of it.
@@ -178,7 +179,7 @@ fn what_goes_wrong_is_retried_until_it_cannot_help() {
         assert!(state(&status) == Some(State::Failed) && fails(&status, "DataMigrated", "Failed"));
         assert!(holds(&status, "Ready", "Active") || condition(&status, "Ready").is_none(), "it is served as before");
         let mut failed = large();
-        failed.view.spec.data = Some(Data { generation: 1, embedding: SMALL.into() });
+        failed.view.spec.data = Some(Data { generation: 1, embedding: SMALL.into(), region: None });
         failed.view.status.migration.clone_from(&status.migration);
         failed.view.status.conditions.clone_from(&status.conditions);
         failed.view.retry_token = Some("before".into());

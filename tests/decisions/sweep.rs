@@ -219,7 +219,7 @@ fn offer(case: &mut Case) {
 }
 
 fn data(generation: u32, embedding: &str) -> Data {
-    Data { generation, embedding: embedding.into() }
+    Data { generation, embedding: embedding.into(), region: None }
 }
 
 /// Gives the case a plan and the wish for another one.

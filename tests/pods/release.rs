@@ -27,7 +27,7 @@ pub async fn providers() -> Sandbox {
     Sandbox::start(config).await.expect("the sandbox starts")
 }
 
-fn image(args: &[&str]) -> PathBuf {
+fn build(args: &[&str]) -> PathBuf {
     let done = Command::new(format!("{ROOT}/image/build")).args(args).output().expect("python3 runs");
     let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
     assert!(done.status.success(), "image/build {args:?} failed:\n{out}{err}");
@@ -36,8 +36,8 @@ fn image(args: &[&str]) -> PathBuf {
     lines.last().expect("the path of the archive").into()
 }
 
-/// Builds the images and loads them into the node.
-pub fn images(node: &Node) {
+/// Builds the image and loads it into the node.
+pub fn image(node: &Node) {
     let pause = node.folder.join("pause");
     let source = node.folder.join("pause.c");
     // What holds a pod's namespaces; the first process of a container is sent no signal that it does not handle.
@@ -45,11 +45,15 @@ pub fn images(node: &Node) {
     let built = Command::new("cc").args(["-static", "-Os", "-o"]).arg(&pause).arg(&source).status().expect("cc runs");
     assert!(built.success(), "the pause program was not built");
     let (pause, out) = (pause.display().to_string(), node.folder.join("pause.tar").display().to_string());
-    node.import(&image(&["--binary", &pause, "--name", "local/pause", "--tag", "1", "--out", &out]));
+    node.import(&build(&["--binary", &pause, "--name", "local/pause", "--tag", "1", "--out", &out]));
     let out = node.folder.join("image.tar").display().to_string();
-    node.import(&image(&["--name", "local/tenant-operator", "--tag", "test", "--out", &out]));
+    node.import(&build(&["--name", "local/tenant-operator", "--tag", "test", "--out", &out]));
+}
+
+/// The same for the image for trials.
+pub fn sandbox_image(node: &Node) {
     let out = node.folder.join("sandbox.tar").display().to_string();
-    node.import(&image(&["--sandbox", "--out", &out]));
+    node.import(&build(&["--sandbox", "--out", &out]));
 }
 
 /// The examples of docs/install.md that are fenced with these words.

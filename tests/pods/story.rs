@@ -10,7 +10,7 @@ use tenant_operator::sandbox::Sandbox;
 
 use crate::load::Load;
 use crate::node::Node;
-use crate::release::{CHART, NAME, NAMESPACE, documented, environment, images, providers, settings};
+use crate::release::{CHART, NAME, NAMESPACE, documented, environment, image, providers, sandbox_image, settings};
 use crate::{chart, rights, step};
 
 const LIMIT: Duration = Duration::from_mins(2);
@@ -25,7 +25,8 @@ struct Story<'a> {
 
 pub async fn run(node: &Node) {
     let providers = providers().await;
-    images(node);
+    image(node);
+    sandbox_image(node);
     let values = settings(node, &providers);
     node.shell(&documented("sh trial"), &[]);
     step("the documented trial works, from its installation to its end");

@@ -110,6 +110,14 @@ annotations:
 {{- end }}
 - name: PINECONE_INDEX
   value: {{ .Values.pinecone.index | quote }}
+{{- with .Values.pinecone.regions }}
+{{- $indexes := list }}
+{{- range $region, $index := . }}
+{{- $indexes = append $indexes (printf "%s=%s" $region $index) }}
+{{- end }}
+- name: PINECONE_REGIONS
+  value: {{ join "," $indexes | quote }}
+{{- end }}
 - name: PINECONE_NAMESPACE_LIMIT
   value: {{ int64 .Values.pinecone.namespaceLimit | quote }}
 - name: PINECONE_RATE

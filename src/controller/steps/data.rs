@@ -7,12 +7,12 @@ use super::{StepError, namespace};
 use crate::api::{Tenant, data_namespace};
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::Outcome;
-use crate::providers::pinecone::Pinecone;
+use crate::providers::indexes::Indexes;
 
 /// Deletes the namespace of another generation of the tenant's data. What the object says now counts, whatever was decided.
 pub async fn drop(
     kubernetes: &Kubernetes,
-    pinecone: &Pinecone,
+    indexes: &Indexes,
     tenant: &Tenant,
     generation: u32,
 ) -> Result<Outcome, StepError> {
@@ -25,7 +25,7 @@ pub async fn drop(
         );
         return Ok(Outcome::Done);
     }
-    Ok(namespace::delete(pinecone, &data_namespace(tenant.tenant_id(), generation)).await?)
+    Ok(namespace::delete(indexes, &data_namespace(tenant.tenant_id(), generation)).await?)
 }
 
 /// Writes where the tenant's data is. It is refused where somebody else has written the object meanwhile: the decision rests on
@@ -35,8 +35,9 @@ pub async fn record(
     tenant: &Tenant,
     generation: u32,
     embedding: &str,
+    region: Option<&str>,
 ) -> Result<Tenant, kube::Error> {
-    let data = json!({"generation": generation, "embedding": embedding});
+    let data = json!({"generation": generation, "embedding": embedding, "region": region});
     let version = tenant.resource_version();
     kubernetes.patch(tenant, json!({"metadata": {"resourceVersion": version}, "spec": {"data": data}})).await
 }

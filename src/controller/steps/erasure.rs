@@ -10,7 +10,7 @@ use crate::api::{EMAIL_LABEL, ERASED_ANNOTATION, PROOF_ANNOTATION, Tenant};
 use crate::controller::exports::Exports;
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Holdings, Outcome};
-use crate::providers::pinecone::Pinecone;
+use crate::providers::indexes::Indexes;
 use crate::providers::stripe::Stripe;
 
 /// In place of the customer's address. The domain can never exist: <https://www.rfc-editor.org/rfc/rfc6761#section-6.4>
@@ -22,13 +22,15 @@ const NAMELESS: &str = "Erased";
 pub async fn count(
     kubernetes: &Kubernetes,
     signer: &SigningKey,
-    (stripe, pinecone, exports): (&Stripe, &Pinecone, &Exports),
+    (stripe, indexes, exports): (&Stripe, &Indexes, &Exports),
     tenant: &Tenant,
 ) -> Result<Outcome, StepError> {
     let (mut namespaces, mut vectors) = (0, 0);
     for name in tenant.data_namespaces() {
-        if let Some(count) = pinecone.count_vectors(&name).await? {
-            (namespaces, vectors) = (namespaces + 1, vectors + count);
+        for pinecone in indexes.all() {
+            if let Some(count) = pinecone.count_vectors(&name).await? {
+                (namespaces, vectors) = (namespaces + 1, vectors + count);
+            }
         }
     }
     let (subscriptions, customers) = match tenant.spec.billing.mode {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::lifecycle::{Blame, Outcome};
 use crate::providers::ProviderError;
+use crate::providers::indexes::Indexes;
 use crate::providers::pinecone::Pinecone;
 
 /// The waits between looks for what was just written. What takes longer is looked for in a reconcile of its own, so that
@@ -26,8 +27,15 @@ pub async fn check(pinecone: &Pinecone, name: &str) -> Result<Outcome, ProviderE
     Ok(if pinecone.namespace_exists(name).await? { Outcome::Done } else { Outcome::Missing })
 }
 
-/// Deletes it with its vectors, and sees that it is gone.
-pub async fn delete(pinecone: &Pinecone, name: &str) -> Result<Outcome, ProviderError> {
+/// Deletes it with its vectors, in whichever index it is, and sees that it is gone.
+pub async fn delete(indexes: &Indexes, name: &str) -> Result<Outcome, ProviderError> {
+    for pinecone in indexes.all() {
+        delete_in(pinecone, name).await?;
+    }
+    Ok(Outcome::Done)
+}
+
+async fn delete_in(pinecone: &Pinecone, name: &str) -> Result<(), ProviderError> {
     pinecone.delete_namespace(name).await?;
     if pinecone.namespace_exists(name).await? {
         return Err(ProviderError {
@@ -40,5 +48,5 @@ pub async fn delete(pinecone: &Pinecone, name: &str) -> Result<Outcome, Provider
             retry_after: None,
         });
     }
-    Ok(Outcome::Done)
+    Ok(())
 }

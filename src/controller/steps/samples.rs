@@ -28,7 +28,8 @@ impl Embeddings {
         model: &str,
         documents: &[SampleDocument],
     ) -> Result<Vec<Values>, ProviderError> {
-        let key = |text: &str| (model.to_owned(), text.to_owned());
+        let model_of_length = format!("{model}/{dimension:?}");
+        let key = |text: &str| (model_of_length.clone(), text.to_owned());
         let missing: Vec<&str> = {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             documents.iter().map(|d| d.text.as_str()).filter(|t| !kept.contains_key(&key(t))).collect()

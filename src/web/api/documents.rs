@@ -14,6 +14,8 @@ use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Timestamp;
+use crate::api::plan::Models;
+use crate::providers::pinecone::Pinecone;
 use crate::rag::{self, Document, Documents, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
 use crate::web::directory::Served;
@@ -86,7 +88,7 @@ pub async fn store_document(
     request: Request,
 ) -> Result<Response, Problem> {
     let tenant = app.admitted(&headers).await?;
-    app.pinecone.prepare().await?;
+    app.index(&tenant).await?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = turn(&app).await?;
     let mut file = arrived(file(&headers, request)).await?;
@@ -110,7 +112,7 @@ pub async fn stored(
         let detail = "Send a file as the field `file` of a form, or as the body.";
         return Err(Problem::new(StatusCode::BAD_REQUEST, "no_file", detail));
     }
-    app.pinecone.prepare().await?;
+    app.index(tenant).await?;
     let (app, tenant) = (app.clone(), tenant.clone());
     let stored = tokio::spawn(async move {
         let (document, new) = store(&app, &tenant, file, replace.as_deref()).await?;
@@ -190,19 +192,22 @@ impl From<ExtractError> for Problem {
     }
 }
 
-/// What a tenant's documents are stored with.
-struct Shelf {
-    namespace: String,
-    models: crate::api::plan::Models,
+/// Where a tenant's documents are, and what they are stored with.
+struct Shelf<'a> {
+    app: &'a App,
+    tenant: &'a Served,
+    pinecone: &'a Pinecone,
+    models: Models,
 }
 
-impl Shelf {
-    fn of(tenant: &Served) -> Self {
-        Self { namespace: tenant.data.clone(), models: tenant.models() }
+impl<'a> Shelf<'a> {
+    async fn of(app: &'a App, tenant: &'a Served) -> Result<Self, Problem> {
+        Ok(Self { app, tenant, pinecone: app.index(tenant).await?, models: tenant.models() })
     }
 
-    fn documents<'a>(&'a self, app: &'a App) -> Documents<'a> {
-        Documents { pinecone: &app.pinecone, openai: &app.openai, namespace: &self.namespace, models: &self.models }
+    fn documents(&self) -> Documents<'_> {
+        let Self { app, tenant, pinecone, models } = self;
+        Documents { pinecone, openai: &app.openai, namespace: &tenant.data, models }
     }
 }
 
@@ -211,8 +216,8 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
     let id = rag::document_id(&file.bytes);
     // Of two uploads of the same file, the second one finds the first one's document.
     let _turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
-    let shelf = Shelf::of(tenant);
-    let documents = shelf.documents(app);
+    let shelf = Shelf::of(app, tenant).await?;
+    let documents = shelf.documents();
     let there = documents.get(&id).await?;
     if let Some(document) = there.as_ref().filter(|d| d.state == DocumentState::Ready) {
         return Ok((document.clone(), false));
@@ -254,14 +259,13 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
 
 /// The first page of a tenant's documents.
 pub async fn first_page(app: &App, tenant: &Served) -> Result<Vec<Document>, Problem> {
-    app.pinecone.prepare().await?;
-    Ok(Shelf::of(tenant).documents(app).list(None).await?.documents)
+    Ok(Shelf::of(app, tenant).await?.documents().list(None).await?.documents)
 }
 
 /// Deletes a document; false when there is none.
 pub async fn remove(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
-    let shelf = Shelf::of(tenant);
-    let documents = shelf.documents(app);
+    let shelf = Shelf::of(app, tenant).await?;
+    let documents = shelf.documents();
     let Some(document) = documents.get(id).await? else { return Ok(false) };
     documents.delete(&document).await?;
     app.delete_elsewhere(tenant, &document).await?;
@@ -292,8 +296,7 @@ pub async fn list_documents(
     headers: HeaderMap,
 ) -> Result<Json<Page>, Problem> {
     let tenant = app.admitted(&headers).await?;
-    app.pinecone.prepare().await?;
-    Ok(Json(Shelf::of(&tenant).documents(&app).list(page.after.as_deref()).await?))
+    Ok(Json(Shelf::of(&app, &tenant).await?.documents().list(page.after.as_deref()).await?))
 }
 
 /// One document.
@@ -309,8 +312,7 @@ pub async fn get_document(
     headers: HeaderMap,
 ) -> Result<Json<Document>, Problem> {
     let tenant = app.admitted(&headers).await?;
-    app.pinecone.prepare().await?;
-    Shelf::of(&tenant).documents(&app).get(&id).await?.map(Json).ok_or_else(no_document)
+    Shelf::of(&app, &tenant).await?.documents().get(&id).await?.map(Json).ok_or_else(no_document)
 }
 
 /// Deletes a document and all its passages.
@@ -326,7 +328,6 @@ pub async fn delete_document(
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
     let tenant = app.admitted(&headers).await?;
-    app.pinecone.prepare().await?;
     if remove(&app, &tenant, &id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_document()) }
 }
 

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::providers::pinecone::Pinecone;
 use crate::rag::{Document, Documents, Reembed, ReembedError};
 use crate::web::App;
 use crate::web::directory::Served;
@@ -23,6 +24,13 @@ impl From<ReembedError> for Problem {
 }
 
 impl App {
+    /// The index that a tenant's data is in, ready to be asked.
+    pub async fn index(&self, tenant: &Served) -> Result<&Pinecone, Problem> {
+        let pinecone = self.indexes.of(tenant.region.as_deref())?;
+        pinecone.prepare().await?;
+        Ok(pinecone)
+    }
+
     /// The tenant as the API server tells it now, which this replica may not know yet. As it was where its object is gone.
     async fn fresh(&self, tenant: &Served) -> Result<Served, Problem> {
         let object = self.object_of(tenant).await?;
@@ -55,10 +63,9 @@ impl App {
         let models = now.models();
         let on_batch = |_| true;
         let reembed = Reembed {
-            pinecone: &self.pinecone,
             openai: &self.openai,
-            from: &tenant.data,
-            to: &now.data,
+            from: (self.index(tenant).await?, &tenant.data),
+            to: (self.index(&now).await?, &now.data),
             model: &models.embedding,
             on_batch: &on_batch,
         };
@@ -69,10 +76,12 @@ impl App {
     pub async fn delete_elsewhere(&self, tenant: &Served, document: &Document) -> Result<(), Problem> {
         let now = self.fresh(tenant).await?;
         let models = now.models();
-        for namespace in [Some(&now.data), now.moving.as_ref().map(|moving| &moving.to)].into_iter().flatten() {
+        let moving = now.moving.as_ref().map(|moving| (&moving.to, &moving.region));
+        for (namespace, region) in [Some((&now.data, &now.region)), moving].into_iter().flatten() {
             if *namespace != tenant.data {
-                let documents =
-                    Documents { pinecone: &self.pinecone, openai: &self.openai, namespace, models: &models };
+                let pinecone = self.indexes.of(region.as_deref())?;
+                pinecone.prepare().await?;
+                let documents = Documents { pinecone, openai: &self.openai, namespace, models: &models };
                 documents.delete(document).await?;
             }
         }

@@ -15,6 +15,7 @@ use utoipa::ToSchema;
 
 use super::usage::{self, Taken};
 use crate::providers::ProviderError;
+use crate::providers::pinecone::Pinecone;
 use crate::rag::{self, Answer, Asked, Chunk};
 use crate::web::App;
 use crate::web::directory::Served;
@@ -57,18 +58,18 @@ pub async fn query(
 
 /// Answers a question, counted against the plan.
 pub async fn ask(app: &App, tenant: &Served, text: &str) -> Result<Answer, Problem> {
-    let (question, taken) = begin(app, tenant, text).await?;
-    let (namespace, models) = (tenant.data.clone(), tenant.models());
-    let answer = rag::answer(asked(app, &namespace, &models, question)).await;
+    let (question, pinecone, taken) = begin(app, tenant, text).await?;
+    let models = tenant.models();
+    let answer = rag::answer(asked(app, pinecone, (&tenant.data, &models), question)).await;
     settle(app, taken, answer.is_ok());
     Ok(answer?)
 }
 
 /// The same, piece by piece as server-sent events.
 pub async fn ask_stream(app: &App, tenant: &Served, text: &str) -> Result<Response, Problem> {
-    let (question, taken) = begin(app, tenant, text).await?;
-    let (namespace, models) = (tenant.data.clone(), tenant.models());
-    let chunks = rag::stream(asked(app, &namespace, &models, question)).await;
+    let (question, pinecone, taken) = begin(app, tenant, text).await?;
+    let models = tenant.models();
+    let chunks = rag::stream(asked(app, pinecone, (&tenant.data, &models), question)).await;
     settle(app, taken, chunks.is_ok());
     let mut failed = false;
     // Nothing comes after an error.
@@ -77,10 +78,10 @@ pub async fn ask_stream(app: &App, tenant: &Served, text: &str) -> Result<Respon
     Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
 }
 
-async fn begin<'a>(app: &App, tenant: &Served, text: &'a str) -> Result<(&'a str, Taken), Problem> {
+async fn begin<'a>(app: &'a App, tenant: &Served, text: &'a str) -> Result<(&'a str, &'a Pinecone, Taken), Problem> {
     let question = question(text)?;
-    app.pinecone.prepare().await?;
-    Ok((question, app.take_query(tenant).await?))
+    let pinecone = app.index(tenant).await?;
+    Ok((question, pinecone, app.take_query(tenant).await?))
 }
 
 /// Counts a question, against the plan only if it was answered.
@@ -100,8 +101,13 @@ fn question(text: &str) -> Result<&str, Problem> {
     Ok(text)
 }
 
-fn asked<'a>(app: &'a App, namespace: &'a str, models: &'a crate::api::plan::Models, question: &'a str) -> Asked<'a> {
-    Asked { openai: &app.openai, pinecone: &app.pinecone, models, namespace, question }
+fn asked<'a>(
+    app: &'a App,
+    pinecone: &'a Pinecone,
+    (namespace, models): (&'a str, &'a crate::api::plan::Models),
+    question: &'a str,
+) -> Asked<'a> {
+    Asked { openai: &app.openai, pinecone, models, namespace, question }
 }
 
 fn event(chunk: Result<Chunk, ProviderError>) -> Event {

@@ -1,0 +1,121 @@
+//! Pinecone's indexes: one that holds the data of all tenants, or one for each region. Which one a tenant's data is in
+//! follows from its region; a namespace's name is the same nowhere else, so that it can be deleted everywhere.
+
+use std::collections::BTreeMap;
+
+use super::ProviderError;
+use super::pinecone::{Pinecone, PineconeConfig};
+use crate::lifecycle::{Blame, Regions};
+
+/// A client for each index.
+#[derive(Debug)]
+pub enum Indexes {
+    /// One index for everything.
+    One(Box<Pinecone>),
+    /// The indexes by region.
+    Each(BTreeMap<String, Pinecone>),
+}
+
+impl Indexes {
+    /// Clients of the index that is configured, or of the index of each of these regions where there are any. Nothing is
+    /// called yet.
+    pub fn new(config: PineconeConfig, regions: &[(String, String)]) -> Self {
+        if regions.is_empty() {
+            return Self::One(Box::new(Pinecone::new(config)));
+        }
+        let client = |(region, index): &(String, String)| {
+            (region.clone(), Pinecone::new(PineconeConfig { index: index.clone(), ..config.clone() }))
+        };
+        Self::Each(regions.iter().map(client).collect())
+    }
+
+    /// The index of a region.
+    ///
+    /// # Errors
+    ///
+    /// The operator's: there is none, or the region is not known. It helps to configure one and to try again.
+    pub fn of(&self, region: Option<&str>) -> Result<&Pinecone, ProviderError> {
+        let indexes = match self {
+            Self::One(pinecone) => return Ok(pinecone),
+            Self::Each(indexes) => indexes,
+        };
+        let region = region.unwrap_or_default();
+        indexes.get(region).ok_or_else(|| ProviderError {
+            provider: "Pinecone",
+            status: None,
+            reason: "RegionUnsupported",
+            message: format!("has no index for region {region:?}: name one in PINECONE_REGIONS"),
+            blame: Blame::Operator,
+            retryable: true,
+            retry_after: None,
+        })
+    }
+
+    /// All of them, with their regions.
+    pub fn each(&self) -> Vec<(Option<&str>, &Pinecone)> {
+        match self {
+            Self::One(pinecone) => vec![(None, pinecone)],
+            Self::Each(indexes) => indexes.iter().map(|(region, pinecone)| (Some(&**region), pinecone)).collect(),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &Pinecone> + Send + '_ {
+        self.each().into_iter().map(|(_, pinecone)| pinecone)
+    }
+
+    /// Asks for the addresses of all of them.
+    pub async fn prepare(&self) {
+        let asked = self.all().map(Pinecone::prepare);
+        // Whoever needs one asks again, and says what is wrong with it.
+        drop(futures::future::join_all(asked).await);
+    }
+
+    /// Returns when one that was away is back.
+    pub async fn back(&self) {
+        let callers = self.all().map(|pinecone| Box::pin(pinecone.caller().back()));
+        futures::future::select_all(callers).await;
+    }
+
+    /// The regions that have an index of their own.
+    pub fn regions(&self) -> Regions {
+        match self {
+            Self::One(_) => Regions::default(),
+            Self::Each(indexes) => indexes.keys().cloned().collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::providers::CallLimits;
+
+    fn indexes(regions: &[(&str, &str)]) -> Indexes {
+        let calls = CallLimits { per_second: std::num::NonZeroU32::MIN, timeout: Duration::from_secs(1), retries: 0 };
+        let config =
+            PineconeConfig { url: "http://127.0.0.1:1".into(), api_key: "x".into(), index: "all".into(), calls };
+        let regions: Vec<_> = regions.iter().map(|(r, i)| ((*r).to_owned(), (*i).to_owned())).collect();
+        Indexes::new(config, &regions)
+    }
+
+    #[test]
+    fn one_index_holds_all_regions_unless_each_has_its_own() {
+        let one = indexes(&[]);
+        assert!(one.of(None).is_ok() && one.of(Some("mars-1")).is_ok() && one.regions().is_empty());
+        let each = indexes(&[("us", "rag-us"), ("eu", "rag-eu")]);
+        assert_eq!(each.all().count(), 2);
+        assert!(
+            each.of(Some("eu")).is_ok()
+                && !std::ptr::eq(each.of(Some("eu")).expect("one"), each.of(Some("us")).expect("one"))
+        );
+        for region in [None, Some("mars-1")] {
+            let error = each.of(region).expect_err("no index");
+            assert!(error.retryable && error.message.contains("PINECONE_REGIONS"), "{error:?}");
+        }
+        assert_eq!(each.regions().unsupported("basic", "eu"), None);
+        assert!(each.regions().unsupported("basic", "mars-1").is_some_and(|why| why.contains("(eu, us)")));
+    }
+}
