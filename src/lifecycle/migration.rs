@@ -96,9 +96,8 @@ fn is_switched(input: &Input, migration: &Migration) -> bool {
 /// Of an Active tenant, beside all else.
 pub fn follow(input: &Input) -> Option<Decision> {
     let models = models(input)?;
-    // In the plan that is in force, the region stays what it is.
-    let there = there(input)?;
-    let wanted = Home { embedding: models.embedding_of(size(input)), ..there };
+    let region = input.plan.map(|plan| &*plan.region).or(input.tenant.region());
+    let wanted = Home::new(input, models.embedding_of(size(input)), region);
     if let Some(migration) = input.tenant.status.migration.as_deref() {
         if is_switched(input, migration) {
             return switched(input, migration);

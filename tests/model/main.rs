@@ -2,6 +2,7 @@
 //! Pinecone, Stripe and mail; crashes between any two effects, lost answers, refusals, stale reads, lost status.
 
 mod mistakes;
+mod moves;
 mod world;
 
 use stateright::{Checker, Model};

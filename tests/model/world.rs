@@ -569,6 +569,11 @@ fn writes_object(effect: &Effect) -> bool {
 }
 
 impl State {
+    /// The tenant as it is at the API server.
+    pub fn tenant(&self) -> &View {
+        &self.tenant
+    }
+
     fn start(&mut self, view: View) {
         if !self.gone {
             let observed = Observed { api_key: Some(self.secret), resync: self.hint, ..Observed::default() };

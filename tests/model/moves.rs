@@ -1,0 +1,564 @@
+//! Moves of a tenant's data, explored in a world of their own: an Active tenant that changes its embedding model and its
+//! plan's region at any moment, stores documents meanwhile, and a controller that dies, reads what is old, and loses the
+//! status.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use stateright::{Checker, Model, Property};
+use tenant_operator::api::migration::{Data, EmbeddingSize, MigrationState};
+use tenant_operator::api::plan::{Downgrades, Models};
+use tenant_operator::api::tenant::{BillingMode, PlanConfig};
+use tenant_operator::api::{Phase, PlanSpec, TenantStatus, Timestamp};
+use tenant_operator::lifecycle::{
+    Decision, Effect, Input, Notice, Observed, ObservedMigration, Outcome, Policy, View, decide,
+};
+
+use crate::world::{self, LARGER, SMALLER, Small};
+
+const US: &str = "us-east-1";
+const EU: &str = "eu-central-1";
+const LARGE: &str = "text-embedding-3-large";
+
+/// How often each thing may happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+struct Budget {
+    crashes: u8,
+    /// An effect is done, and its answer lost.
+    faults: u8,
+    /// A reconcile starts from the object as it was before the last write.
+    stale: u8,
+    /// The status is lost.
+    wipes: u8,
+    /// The customer chooses the other embedding model.
+    choices: u8,
+    /// The customer chooses the plan of the other region.
+    wishes: u8,
+    /// The customer stores a document.
+    uploads: u8,
+}
+
+/// Mistakes that one could make, each of which is caught.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mistake {
+    /// Nothing is copied after uploads have stopped.
+    LastPassForgotten,
+    /// Uploads go on while the last pass runs.
+    UploadsGoOn,
+    /// Where the data was is not written down before there is other data.
+    OldHomeForgotten,
+    /// The copy stays in the old region.
+    RegionForgotten,
+    /// The old vectors stay for ever.
+    OldVectorsKept,
+    /// The new vectors answer, and the status does not say so.
+    SwitchUnseen,
+    /// What a lost status forgot is never found.
+    LeftoverUnseen,
+}
+
+/// Vectors in one namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Vectors {
+    embedding: String,
+    region: String,
+    documents: u8,
+}
+
+/// What copies in the background, and dies with the controller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Task {
+    generation: u32,
+    embedding: String,
+    region: String,
+    last: bool,
+    done: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Reconcile {
+    view: View,
+    observed: Observed,
+    pending: BTreeSet<Effect>,
+    overtaken: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct State {
+    tenant: View,
+    before: Option<Box<View>>,
+    reconcile: Option<Box<Reconcile>>,
+    now: i64,
+    budget: Budget,
+    /// By generation.
+    namespaces: BTreeMap<u32, Vectors>,
+    /// How many documents the customer has stored.
+    documents: u8,
+    task: Option<Task>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Action {
+    Start,
+    StartStale,
+    Decide,
+    Do(Effect),
+    LoseAnswer(Effect),
+    Crash,
+    /// The task has compared everything.
+    Copy,
+    Choose,
+    Wish,
+    Upload,
+    WipeStatus,
+    /// The time for which the old vectors are kept is over.
+    Pass,
+}
+
+struct Moves {
+    budget: Budget,
+    mistake: Option<Mistake>,
+    plans: [PlanSpec; 2],
+    policy: Policy,
+}
+
+impl Moves {
+    fn new(budget: Budget) -> Self {
+        let small = Small::new(BillingMode::Manual, world::Budget::default());
+        let models = Models { embedding_large: Some(LARGE.into()), ..Models::default() };
+        let plan = PlanSpec { region: US.into(), downgrades: Downgrades::Immediately, models, ..small.plan };
+        let other = PlanSpec { region: EU.into(), monthly_price: small.larger.monthly_price, ..plan.clone() };
+        let policy = Policy {
+            regions: [US, EU].map(str::to_owned).into_iter().collect(),
+            nudge_after: 0,
+            outbox: false,
+            migration_limit: i64::MAX,
+            ..small.policy
+        };
+        Self { budget, mistake: None, plans: [plan, other], policy }
+    }
+
+    fn plan(&self, name: &str) -> &PlanSpec {
+        &self.plans[usize::from(name == LARGER)]
+    }
+
+    fn decide(&self, state: &State, reconcile: &Reconcile) -> Decision {
+        let (mut view, mut observed) = (reconcile.view.clone(), reconcile.observed.clone());
+        match self.mistake {
+            Some(Mistake::LastPassForgotten) => {
+                if let Some(migration) = view.status.migration.as_ref().filter(|m| m.state == MigrationState::Switching)
+                {
+                    let vectors = migration.vectors;
+                    observed.migration = Some(ObservedMigration { vectors, problem: None, done: true, last: true });
+                }
+            }
+            Some(Mistake::OldHomeForgotten) if view.spec.data.is_none() => {
+                let there = Data { generation: 1, embedding: "".into(), region: Some("".into()) };
+                let embedding = view.embedding().unwrap_or_default().into();
+                let region = view.region().map(Into::into);
+                view.spec.data = Some(Data { embedding, region, ..there });
+            }
+            Some(Mistake::LeftoverUnseen) => observed.leftover = None,
+            _ => {}
+        }
+        let (plan, wanted) = (Some(self.plan(view.plan_in_force())), Some(self.plan(&view.spec.plan)));
+        let now = Timestamp::from_second(state.now);
+        let decision = decide(&Input { tenant: &view, plan, wanted, observed: &observed, now, policy: &self.policy });
+        match (self.mistake, decision) {
+            (Some(Mistake::OldVectorsKept), Decision::Act(effects))
+                if matches!(effects[..], [Effect::DropNamespace { .. }]) =>
+            {
+                Decision::Wait(None)
+            }
+            (Some(Mistake::SwitchUnseen), Decision::Record(status))
+                if status.migration.as_ref().is_some_and(|m| m.state == MigrationState::Switched) =>
+            {
+                Decision::Wait(None)
+            }
+            (_, decision) => decision,
+        }
+    }
+
+    /// The controller's next move.
+    fn advance(&self, state: &mut State) -> bool {
+        let Some(reconcile) = state.reconcile.clone() else {
+            state.start(state.tenant.clone());
+            return true;
+        };
+        if let Some(effect) = reconcile.pending.iter().next().cloned() {
+            self.perform(state, &effect, true);
+            return true;
+        }
+        match self.decide(state, &reconcile) {
+            Decision::Act(effects) => {
+                if let Some(reconcile) = &mut state.reconcile {
+                    reconcile.pending = effects.into_iter().collect();
+                }
+                true
+            }
+            Decision::Record(status) => {
+                state.write(&reconcile, *status);
+                true
+            }
+            Decision::Wait(_) => {
+                state.reconcile = None;
+                false
+            }
+        }
+    }
+
+    fn perform(&self, state: &mut State, effect: &Effect, answered: bool) {
+        let Some(reconcile) = state.reconcile.clone() else { return };
+        if let Effect::RecordData { generation, embedding, region } = effect {
+            let data = Data {
+                generation: *generation,
+                embedding: embedding.as_str().into(),
+                region: region.as_deref().map(Into::into),
+            };
+            return state.write_object(&reconcile, answered, |tenant| tenant.spec.data = Some(data));
+        }
+        if let Effect::MarkSent(sent) = effect {
+            return state.write_object(&reconcile, answered, |t| t.sent.extend(sent.iter().map(Notice::key)));
+        }
+        let outcome = self.change(state, effect);
+        if !answered {
+            // The controller learns nothing of it, and looks again.
+            state.reconcile = None;
+        } else if let Some(reconcile) = &mut state.reconcile {
+            reconcile.pending.remove(effect);
+            reconcile.observed.learn(effect, outcome);
+        }
+    }
+
+    fn change(&self, state: &mut State, effect: &Effect) -> Outcome {
+        match effect {
+            Effect::Migrate { generation, embedding, region, last } => {
+                let region = if self.mistake == Some(Mistake::RegionForgotten) { None } else { region.clone() };
+                let to = Task {
+                    generation: *generation,
+                    embedding: embedding.clone(),
+                    region: region.unwrap_or_else(|| state.tenant.region().unwrap_or_default().to_owned()),
+                    last: *last,
+                    done: false,
+                };
+                let same = state.task.as_ref().filter(|task| Task { done: false, ..(*task).clone() } == to).cloned();
+                let task = state.task.insert(same.unwrap_or(to));
+                let seen = ObservedMigration { vectors: 0, problem: None, done: task.done, last: task.last };
+                return Outcome::Migration(seen);
+            }
+            Effect::DropNamespace { generation } => {
+                state.task = None;
+                // What is in use is not deleted, whatever was decided: `steps/data.rs` looks first.
+                if *generation != state.tenant.data_generation() {
+                    state.namespaces.remove(generation);
+                }
+            }
+            _ => {}
+        }
+        Outcome::Done
+    }
+
+    fn converges(&self, state: &State) -> bool {
+        let mut s = state.clone();
+        let mut quiet = 0;
+        for _ in 0..60 {
+            let before = (s.tenant.clone(), s.namespaces.clone(), s.task.clone());
+            for step in 0.. {
+                if step > 200 {
+                    return false;
+                }
+                if !self.advance(&mut s) {
+                    break;
+                }
+            }
+            s.copy();
+            s.pass(&self.policy);
+            quiet = if (s.tenant.clone(), s.namespaces.clone(), s.task.clone()) == before { quiet + 1 } else { 0 };
+            if quiet == 3 {
+                return self.desired(&s);
+            }
+        }
+        false
+    }
+
+    fn desired(&self, s: &State) -> bool {
+        let plan = self.plan(&s.tenant.spec.plan);
+        let model = plan.models.embedding_of(s.tenant.spec.settings.embedding.unwrap_or_default());
+        let there = s.namespaces.get(&s.tenant.data_generation());
+        s.tenant.status.phase == Some(Phase::Active)
+            && s.tenant.plan_in_force() == s.tenant.spec.plan
+            && s.tenant.status.migration.is_none()
+            && s.namespaces.len() == 1
+            && there.is_some_and(|there| there.embedding == **model && there.region == *plan.region)
+    }
+}
+
+impl State {
+    fn start(&mut self, view: View) {
+        let in_use = view.data_generation();
+        let forgotten = view.status.migration.is_none() && view.status.phase == Some(Phase::Active);
+        let leftover = self.namespaces.keys().copied().find(|generation| forgotten && *generation != in_use);
+        let observed = Observed { api_key: Some(true), leftover, ..Observed::default() };
+        self.reconcile = Some(Box::new(Reconcile { view, observed, pending: BTreeSet::new(), overtaken: false }));
+    }
+
+    fn write(&mut self, reconcile: &Reconcile, status: TenantStatus) {
+        if reconcile.overtaken || reconcile.view != self.tenant {
+            self.reconcile = None;
+            return;
+        }
+        self.before = Some(Box::new(self.tenant.clone()));
+        if let Some(now) = &mut self.reconcile {
+            now.observed.recorded(&reconcile.view.status, &status);
+            now.view.status = status.clone();
+        }
+        self.tenant.status = status;
+    }
+
+    fn write_object(&mut self, reconcile: &Reconcile, answered: bool, change: impl FnOnce(&mut View)) {
+        if reconcile.overtaken || reconcile.view != self.tenant {
+            self.reconcile = None;
+            return;
+        }
+        self.before = Some(Box::new(self.tenant.clone()));
+        change(&mut self.tenant);
+        let tenant = self.tenant.clone();
+        match &mut self.reconcile {
+            Some(now) if answered => {
+                now.pending.clear();
+                now.view = tenant;
+            }
+            reconcile => *reconcile = None,
+        }
+    }
+
+    fn overtake(&mut self) {
+        if let Some(reconcile) = &mut self.reconcile {
+            reconcile.overtaken = true;
+        }
+    }
+
+    /// Whether the task may go on: it looks whether its move is still wanted.
+    fn is_wanted(&self, task: &Task) -> bool {
+        let state = if task.last { MigrationState::Switching } else { MigrationState::Copying };
+        let migration = self.tenant.status.migration.as_ref();
+        let served = self.tenant.status.phase.is_some_and(Phase::is_served);
+        served
+            && migration
+                .is_some_and(|m| (m.generation, m.state) == (task.generation, state) && *m.embedding == *task.embedding)
+    }
+
+    fn copy(&mut self) {
+        let Some(task) = self.task.clone().filter(|task| !task.done) else { return };
+        if !self.is_wanted(&task) {
+            self.task = None;
+            return;
+        }
+        let Task { generation, embedding, region, .. } = task;
+        let documents = self.namespaces.get(&self.tenant.data_generation()).map_or(0, |there| there.documents);
+        self.namespaces.insert(generation, Vectors { embedding, region, documents });
+        if let Some(task) = &mut self.task {
+            task.done = true;
+        }
+    }
+
+    fn pass(&mut self, policy: &Policy) {
+        if let Some(migration) = self.tenant.status.migration.as_ref().filter(|m| m.state == MigrationState::Switched) {
+            self.now = self.now.max(migration.since.plus(policy.migration_overlap).as_second());
+        }
+    }
+}
+
+impl Model for Moves {
+    type State = State;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<State> {
+        let small = Small::new(BillingMode::Manual, world::Budget::default());
+        let mut tenant = small.init_states().remove(0).tenant().clone();
+        let at = Timestamp::from_second(1_000_000);
+        tenant.finalizer = true;
+        (tenant.credentials.proof, tenant.credentials.labelled) = (true, true);
+        tenant.spec.tenant_id = Some("t".into());
+        tenant.sent = BTreeSet::from([Notice::Welcome.key()]);
+        tenant.status = TenantStatus {
+            phase: Some(Phase::Active),
+            region: Some(US.into()),
+            config: Some(PlanConfig::of(SMALLER, &self.plans[0])),
+            paid_at: Some(at),
+            provisioned_at: Some(at),
+            ..TenantStatus::default()
+        };
+        let there = Vectors { embedding: self.plans[0].models.embedding.to_string(), region: US.into(), documents: 1 };
+        vec![State {
+            tenant,
+            before: None,
+            reconcile: None,
+            now: at.as_second(),
+            budget: self.budget,
+            namespaces: BTreeMap::from([(1, there)]),
+            documents: 1,
+            task: None,
+        }]
+    }
+
+    fn actions(&self, s: &State, actions: &mut Vec<Action>) {
+        let mut may = |allowed: bool, action: Action| actions.extend(allowed.then_some(action));
+        let b = s.budget;
+        let migration = s.tenant.status.migration.as_ref();
+        let switching = migration.is_some_and(|m| m.state == MigrationState::Switching);
+        let switched = migration.is_some_and(|m| m.state == MigrationState::Switched);
+        let waits = switching && self.mistake != Some(Mistake::UploadsGoOn);
+        let active = s.tenant.status.phase == Some(Phase::Active);
+        let served = s.tenant.status.phase.is_some_and(Phase::is_served);
+        // A status that is lost before the wish for another plan was heard takes the plan in force along: nobody could tell
+        // what the data was embedded with.
+        let told =
+            s.tenant.spec.data.is_some() || migration.is_some() || s.tenant.spec.plan == s.tenant.plan_in_force();
+        may(b.choices > 0, Action::Choose);
+        may(b.wishes > 0 && active, Action::Wish);
+        may(b.uploads > 0 && served && !waits, Action::Upload);
+        may(b.wipes > 0 && served && told, Action::WipeStatus);
+        may(s.task.as_ref().is_some_and(|task| !task.done), Action::Copy);
+        may(switched, Action::Pass);
+        match &s.reconcile {
+            None => {
+                may(true, Action::Start);
+                may(b.stale > 0 && s.before.is_some(), Action::StartStale);
+            }
+            Some(reconcile) => {
+                may(b.crashes > 0, Action::Crash);
+                may(reconcile.pending.is_empty(), Action::Decide);
+                for effect in &reconcile.pending {
+                    may(true, Action::Do(effect.clone()));
+                    may(b.faults > 0, Action::LoseAnswer(effect.clone()));
+                }
+            }
+        }
+    }
+
+    fn next_state(&self, last: &State, action: Action) -> Option<State> {
+        let mut s = last.clone();
+        match action {
+            Action::Start => s.start(s.tenant.clone()),
+            Action::StartStale => {
+                s.budget.stale -= 1;
+                let view = s.before.clone()?;
+                s.start(*view);
+            }
+            Action::Decide => drop(self.advance(&mut s)),
+            Action::Do(effect) => self.perform(&mut s, &effect, true),
+            Action::LoseAnswer(effect) => {
+                s.budget.faults -= 1;
+                self.perform(&mut s, &effect, false);
+            }
+            Action::Crash => {
+                s.budget.crashes -= 1;
+                (s.reconcile, s.task) = (None, None);
+            }
+            Action::Copy => s.copy(),
+            Action::Pass => s.pass(&self.policy),
+            Action::Choose => {
+                s.budget.choices -= 1;
+                let other = s.tenant.spec.settings.embedding.xor(Some(EmbeddingSize::Large));
+                s.tenant.spec.settings.embedding = other;
+                s.overtake();
+            }
+            Action::Wish => {
+                s.budget.wishes -= 1;
+                let other = if s.tenant.spec.plan == LARGER { SMALLER } else { LARGER };
+                s.tenant.spec.plan = other.into();
+                s.overtake();
+            }
+            Action::Upload => {
+                s.budget.uploads -= 1;
+                s.documents += 1;
+                s.namespaces.get_mut(&s.tenant.data_generation())?.documents += 1;
+            }
+            Action::WipeStatus => {
+                s.budget.wipes -= 1;
+                s.tenant.status = TenantStatus::default();
+                s.overtake();
+            }
+        }
+        Some(s)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        vec![
+            Property::always("every document is where questions look", |_, s: &State| {
+                let there = s.namespaces.get(&s.tenant.data_generation());
+                there.is_some_and(|there| there.documents == s.documents)
+            }),
+            Property::always("questions are asked of the model and region that the data has", |_, s: &State| {
+                let there = s.namespaces.get(&s.tenant.data_generation());
+                let known = s.tenant.status.config.is_some();
+                !known
+                    || there.is_some_and(|there| {
+                        s.tenant.embedding() == Some(&there.embedding) && s.tenant.region() == Some(&there.region)
+                    })
+            }),
+            Property::always("at most three namespaces", |_, s: &State| s.namespaces.len() <= 3),
+            Property::always("the data is in one place in the end, and in the right one", |model: &Self, s: &State| {
+                model.converges(s)
+            }),
+            Property::sometimes("data is moved", |_, s: &State| s.tenant.data_generation() > 1),
+        ]
+    }
+}
+
+fn explore(name: &str, budget: Budget) {
+    let checker = Moves::new(budget).checker().threads(2).spawn_bfs().join();
+    println!("{name}: {} states explored, {} distinct", checker.state_count(), checker.unique_state_count());
+    for (property, path) in checker.discoveries() {
+        if property != "data is moved" {
+            let last = path.last_state().clone();
+            panic!("{property} does not hold after {:?}\n{last:#?}", path.into_actions());
+        }
+    }
+    assert!(checker.discovery("data is moved").is_some(), "a world in which nothing moves proves nothing");
+}
+
+#[test]
+fn data_moves_to_another_model_and_back() {
+    let budget = Budget { crashes: 1, faults: 1, stale: 1, choices: 2, uploads: 1, ..Budget::default() };
+    explore("another model and back", budget);
+}
+
+#[test]
+fn data_moves_to_another_region_with_a_plan() {
+    let budget = Budget { crashes: 1, stale: 1, wishes: 2, uploads: 1, ..Budget::default() };
+    explore("another region and back", budget);
+    explore("another region and model", Budget { wishes: 1, choices: 1, uploads: 1, ..Budget::default() });
+}
+
+#[test]
+fn data_is_where_it_was_after_a_lost_status() {
+    let budget = Budget { crashes: 1, wipes: 1, choices: 2, uploads: 1, ..Budget::default() };
+    explore("lost status", budget);
+    explore("lost status, another region", Budget { wipes: 1, wishes: 1, stale: 1, ..Budget::default() });
+}
+
+#[test]
+fn mistakes_of_moves_are_caught() {
+    const FOUND: &str = "every document is where questions look";
+    const ASKED: &str = "questions are asked of the model and region that the data has";
+    const STABLE: &str = "the data is in one place in the end, and in the right one";
+    let choosing = Budget { stale: 1, choices: 2, uploads: 1, ..Budget::default() };
+    let wishing = Budget { wishes: 2, uploads: 1, ..Budget::default() };
+    let wiping = Budget { wipes: 1, choices: 1, wishes: 1, ..Budget::default() };
+    for (mistake, budget, property) in [
+        (Mistake::LastPassForgotten, choosing, FOUND),
+        (Mistake::UploadsGoOn, choosing, FOUND),
+        (Mistake::OldHomeForgotten, wiping, ASKED),
+        (Mistake::RegionForgotten, wishing, ASKED),
+        (Mistake::OldVectorsKept, choosing, STABLE),
+        (Mistake::SwitchUnseen, choosing, STABLE),
+        (Mistake::LeftoverUnseen, wiping, STABLE),
+    ] {
+        let model = Moves { mistake: Some(mistake), ..Moves::new(budget) };
+        let any = stateright::HasDiscoveries::AnyOf([property].into());
+        let checker = model.checker().threads(2).finish_when(any).spawn_bfs().join();
+        assert!(checker.discovery(property).is_some(), "{mistake:?} was not caught by {property:?}");
+        println!("{mistake:?}: caught by {property:?} after {} states", checker.unique_state_count());
+    }
+}
