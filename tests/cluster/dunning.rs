@@ -310,3 +310,48 @@ async fn a_disputed_tenant_is_suspended_where_that_is_wished_and_back_when_the_d
     let subscription = &state["subscription"][0];
     assert_eq!((&subscription["status"], &subscription["pause_collection"]), (&json!("active"), &Value::Null));
 }
+
+/// Holds a call of an admin's suspension and of the return from it, kills the controller while it waits, and starts another.
+async fn killed_at(name: &str, provider: &str, method: &str, path: &str) {
+    let mut world = World::with_portal(name, &[]).await;
+    let mut ada = Visitor::new(&world);
+    let customer = customer(&world, &mut ada, "4242424242424242").await;
+    let key = world.api_key(&customer).await;
+    for (desired, phase, answer) in [("Suspended", Phase::Suspended, 402), ("Active", Phase::Active, 200)] {
+        let ours = |call: &Value| {
+            call["provider"] == provider
+                && call["method"] == method
+                && call["path"].as_str().is_some_and(|there| there.starts_with(path))
+        };
+        let before = world.calls(ours).await;
+        world.fault(json!({"provider": provider, "method": method, "path": path, "delay_ms": 2500})).await;
+        let patch = kube::api::Patch::Merge(json!({"spec": {"desired": desired}}));
+        world.tenants().patch(&customer, &Default::default(), &patch).await.expect("patched");
+        world.until("the call is made", async || world.calls(ours).await > before).await;
+        world.replace_controller();
+        world.clear_faults().await;
+        world.wait_phase(&customer, phase).await;
+        world.until("queries hear of it", async || ask(&world, &key).await.0 == answer).await;
+        let paused = desired == "Suspended";
+        world
+            .until("collection follows", async || {
+                let state = world.sandbox_get("/_sandbox/state").await;
+                state["subscription"][0]["pause_collection"].is_null() != paused
+            })
+            .await;
+    }
+    told(&world, "Our team has suspended it").await;
+    let state = world.sandbox_get("/_sandbox/state").await;
+    assert_eq!(state["subscription"].as_array().map(Vec::len), Some(1), "{state}");
+    world.assert_transitions(&customer).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_collection_is_paused_and_resumed() {
+    killed_at("kill-pause", "stripe", "POST", "/v1/subscriptions/").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_while_the_suspended_subscription_is_read() {
+    killed_at("kill-suspend-read", "stripe", "GET", "/v1/subscriptions").await;
+}
