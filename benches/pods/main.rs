@@ -24,7 +24,6 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use node::Node;
 use release::{NAMESPACE, documented, environment, image, providers, settings};
-use serde_json::Value;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 const COMPONENTS: [&str; 2] = ["controller", "web"];
@@ -63,20 +62,26 @@ async fn measure(node: &Node) -> anyhow::Result<()> {
     for component in COMPONENTS {
         let mut times = Vec::new();
         for _ in 0..ROUNDS {
-            times.push(replaced(&pods, component).await?.as_secs_f64());
+            times.push(replaced(&pods, component).await?);
         }
-        times.sort_by(f64::total_cmp);
+        let sorted = |which: usize| {
+            let mut seconds: Vec<f64> = times.iter().map(|both| both[which]).collect();
+            seconds.sort_by(f64::total_cmp);
+            (seconds[ROUNDS / 2], seconds[ROUNDS - 1])
+        };
+        let (started, created) = (sorted(0), sorted(1));
         println!(
-            "{component}, the pod's creation to ready: {:.1} s, at worst {:.1} s (wanted: under 2)",
-            times[ROUNDS / 2],
-            times[ROUNDS - 1]
+            "{component}, start to ready: {:.1} s, at worst {:.1} s (wanted: under 2); from the pod's creation: {:.1} s, at worst \
+             {:.1} s",
+            started.0, started.1, created.0, created.1
         );
     }
     idle(&client, &pods).await
 }
 
-/// Deletes a pod, and answers how long its successor takes from its creation until it is ready.
-async fn replaced(pods: &Api<Pod>, component: &str) -> anyhow::Result<Duration> {
+/// Deletes a pod, and answers how many seconds its successor takes until it is ready: from the start of its process, and from
+/// its own creation.
+async fn replaced(pods: &Api<Pod>, component: &str) -> anyhow::Result<[f64; 2]> {
     let selector = format!("app.kubernetes.io/component={component}");
     let before = pods.list(&ListParams::default().labels(&selector)).await?.items;
     let known: Vec<_> = before.iter().map(ResourceExt::uid).collect();
@@ -92,7 +97,7 @@ async fn replaced(pods: &Api<Pod>, component: &str) -> anyhow::Result<Duration> 
         let created = created.get_or_insert_with(Instant::now);
         let conditions = pod.status.and_then(|status| status.conditions).unwrap_or_default();
         if conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True") {
-            let ready = created.elapsed();
+            let ready = [uptime()? - started(component)?, created.elapsed().as_secs_f64()];
             // The one that was replaced ends before the next is.
             while pods.get_opt(&gone).await?.is_some() {
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -128,12 +133,40 @@ async fn idle(client: &Client, pods: &Api<Pod>) -> anyhow::Result<()> {
 
 /// Seconds of processor time so far, and bytes of the working set, by pod.
 async fn usage(client: &Client) -> anyhow::Result<BTreeMap<String, (f64, f64)>> {
-    let request = axum::http::Request::get("/api/v1/nodes/node/proxy/stats/summary").body(Vec::new())?;
-    let summary: Value = client.request(request).await?;
-    let pods = summary["pods"].as_array().context("pods")?;
-    let of = |pod: &Value| {
-        let name = pod["podRef"]["name"].as_str()?.to_owned();
-        Some((name, (pod["cpu"]["usageCoreNanoSeconds"].as_f64()? / 1e9, pod["memory"]["workingSetBytes"].as_f64()?)))
+    let request = axum::http::Request::get("/api/v1/nodes/node/proxy/metrics/resource").body(Vec::new())?;
+    let text = client.request_text(request).await?;
+    let of = |metric: &str| -> BTreeMap<String, f64> {
+        let lines = text.lines().filter(|line| line.starts_with(&format!("{metric}{{")));
+        let sample = |line: &str| {
+            let pod = line.split("pod=\"").nth(1)?.split('"').next()?;
+            Some((pod.to_owned(), line.split_whitespace().nth(1)?.parse().ok()?))
+        };
+        lines.filter_map(sample).collect()
     };
-    Ok(pods.iter().filter_map(of).collect())
+    let (cpu, mut memory) = (of("pod_cpu_usage_seconds_total"), of("pod_memory_working_set_bytes"));
+    Ok(cpu.into_iter().filter_map(|(pod, seconds)| Some((pod.clone(), (seconds, memory.remove(&pod)?)))).collect())
+}
+
+/// When the newest process of a component was started, in seconds since the boot.
+fn started(component: &str) -> anyhow::Result<f64> {
+    let mut newest: f64 = 0.0;
+    for entry in std::fs::read_dir("/proc")?.flatten() {
+        let command = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        let mut words = command.split(|byte| *byte == 0);
+        if words.next() != Some(b"/tenant-operator") || words.next() != Some(component.as_bytes()) {
+            continue;
+        }
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // Field 22, counted behind the name; 100 ticks a second on every Linux.
+        let field = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(19));
+        newest = newest.max(field.and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0) / 100.0);
+    }
+    anyhow::ensure!(newest > 0.0, "no process of {component}");
+    Ok(newest)
+}
+
+/// Seconds since the boot.
+fn uptime() -> anyhow::Result<f64> {
+    let text = std::fs::read_to_string("/proc/uptime")?;
+    Ok(text.split_whitespace().next().context("a number")?.parse()?)
 }
