@@ -137,3 +137,33 @@ fn the_lifecycle_is_printed_as_a_graph() {
         assert!(graph.contains(&format!(" -> {} [label=", arrow.to)), "{arrow:?}: {graph}");
     }
 }
+
+/// What only the cluster asks for: probes, and what tells of the operator itself.
+const INTERNAL: [&str; 3] = ["/health", "/healthz", "/readyz"];
+
+/// A path that is forgotten in the chart is a page that works everywhere but behind an ingress.
+#[test]
+fn the_chart_routes_what_customers_reach_and_nothing_else() {
+    let chart = read("charts/tenant-operator/templates/routes.yaml");
+    let listed = chart.split("$paths := list ").nth(1).and_then(|rest| rest.split("}}").next()).expect("a list");
+    let listed: Vec<_> = listed.split('"').skip(1).step_by(2).collect();
+    let routed = |path: &str| {
+        path == "/"
+            || listed.iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    };
+    let code = read("src/web/routes.rs");
+    let internet = code.split("pub fn metrics(").next().expect("the internet's routes");
+    let pages = internet.split(".route(\"").skip(1).filter_map(|rest| rest.split('"').next());
+    let reference = read("docs/http.md");
+    let api = reference.lines().filter_map(|line| line.strip_prefix("## "));
+    let api: Vec<_> = api.filter_map(|line| line.split_whitespace().nth(1)).collect();
+    assert!(api.len() > 15, "docs/http.md lists the API: {api:?}");
+    let all: BTreeSet<_> = pages.chain(api).filter(|path| !INTERNAL.contains(path)).collect();
+    let missing: Vec<_> = all.iter().filter(|path| !routed(path)).collect();
+    assert!(missing.is_empty(), "not in $paths of charts/tenant-operator/templates/routes.yaml: {missing:?}");
+    let idle: Vec<_> = listed.iter().filter(|p| !all.iter().any(|path| path.starts_with(**p))).collect();
+    assert!(idle.is_empty(), "nothing is served at {idle:?}");
+    for path in INTERNAL.into_iter().chain(["/metrics", "/admin", "/preflight"]) {
+        assert!(!routed(path), "{path} stays inside");
+    }
+}
