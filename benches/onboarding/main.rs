@@ -15,6 +15,7 @@ use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use tenant_operator::dev::cluster::{Binaries, Cluster};
 use tenant_operator::dev::{apply_crds, apply_yaml};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
@@ -48,7 +49,13 @@ async fn main() -> anyhow::Result<()> {
         }
         anyhow::Ok(())
     };
-    let outcome = outcome.await;
+    let mut ended = signal(SignalKind::terminate())?;
+    let outcome = tokio::select! {
+        outcome = outcome => outcome,
+        // Its API server and etcd end with it.
+        _ = ended.recv() => Err(anyhow::anyhow!("it was asked to end")),
+        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("it was interrupted")),
+    };
     cluster.stop().await;
     drop(std::fs::remove_dir_all(folder));
     outcome

@@ -29,6 +29,8 @@ const SIGNUPS: usize = 200;
 pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     let api = namespace(client, NAMESPACE).await?;
     let controller = Controller::start(cluster, NAMESPACE, LATENCY)?;
+    let price = json!([{"id": "price_starter_monthly", "amount": 4900, "currency": "usd"}]);
+    controller.providers.post("/_sandbox/prices", &price).await?;
     api.create(&PostParams::default(), &tenant("t0")).await?;
     until(&api, 1, active).await?;
     let (web, url) = start(cluster, &controller)?;
