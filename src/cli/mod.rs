@@ -252,7 +252,7 @@ pub fn main() -> ExitCode {
     }
     install_crypto();
     crate::telemetry::init_logs(log_file(&cli.command));
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match runtime(&cli.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("error: {error}");
@@ -267,6 +267,15 @@ pub fn main() -> ExitCode {
             eprintln!("error: {}", describe(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// A controller has one thread: at the pace of a busy API server it takes a fifth of a core, and waking another thread for
+/// each answer would cost more than the answer.
+fn runtime(command: &Command) -> tokio::runtime::Builder {
+    match command {
+        Command::Controller(_) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
     }
 }
 

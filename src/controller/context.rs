@@ -58,7 +58,7 @@ pub struct Context {
     pub embeddings: Embeddings,
     pub exports: Exports,
     pub migrations: Tasks<ObservedMigration>,
-    provisioning: AtomicUsize,
+    provisioning: Arc<AtomicUsize>,
 }
 
 /// The operator's own keys.
@@ -87,6 +87,9 @@ impl Context {
         (fence, [activation, transitions], exports): (Fence, [EventLog; 2], Exports),
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
+        let provisioning = Arc::new(AtomicUsize::new(0));
+        let busy = provisioning.clone();
+        let overloaded = move || busy.load(Ordering::Relaxed) >= OVERLOADED;
         Self {
             kubernetes: Kubernetes { client: client.clone(), metrics: metrics.clone() },
             disputes: Disputes::default(),
@@ -100,14 +103,14 @@ impl Context {
             identity: keys.identity,
             signer: keys.signer,
             fence,
-            events: Events::start(client, metrics.clone()),
+            events: Events::start(client, &metrics, overloaded),
             activation,
             transitions,
             metrics,
             embeddings: Embeddings::default(),
             exports,
             migrations: Tasks::new(MIGRATIONS),
-            provisioning: AtomicUsize::new(0),
+            provisioning,
         }
     }
 
