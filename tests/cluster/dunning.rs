@@ -325,8 +325,8 @@ async fn killed_at(name: &str, provider: &str, method: &str, path: &str) {
         };
         let before = world.calls(ours).await;
         world.fault(json!({"provider": provider, "method": method, "path": path, "delay_ms": 2500})).await;
-        let patch = kube::api::Patch::Merge(json!({"spec": {"desired": desired}}));
-        world.tenants().patch(&customer, &Default::default(), &patch).await.expect("patched");
+        let wish = kube::api::Patch::Merge(json!({"spec": {"desired": desired}}));
+        world.tenants().patch(&customer, &Default::default(), &wish).await.expect("patched");
         world.until("the call is made", async || world.calls(ours).await > before).await;
         world.replace_controller();
         world.clear_faults().await;
