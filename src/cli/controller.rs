@@ -164,7 +164,7 @@ impl WorkArgs {
                 regions: Regions::default(),
                 migration_overlap: self.migration_overlap,
                 migration_limit: self.migration_limit,
-                exports_kept: exports.is_some().then_some(self.exports_kept),
+                exports_kept: (!exports.is_empty()).then_some(self.exports_kept),
                 export_limit: self.export_limit,
                 welcome_hold: self.welcome_hold,
             },

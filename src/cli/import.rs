@@ -60,11 +60,11 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
 
 fn open(from: &str) -> anyhow::Result<Store> {
     if from.contains("://") {
-        return Ok(Store::open(from)?);
+        return Ok(Store::open(from, None)?);
     }
     let path = std::fs::canonicalize(from).with_context(|| format!("{from} cannot be opened"))?;
     let url = url::Url::from_file_path(&path).map_err(|()| anyhow::anyhow!("{from} is no folder"))?;
-    Ok(Store::open(url.as_str())?)
+    Ok(Store::open(url.as_str(), None)?)
 }
 
 /// Whether the tenant can take them.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::controller::Providers;
-use crate::export::Store;
+use crate::export::Stores;
 use crate::providers::CallLimits;
 use crate::providers::alerts::Alerts;
 use crate::providers::captcha::{Captcha, CaptchaConfig, CaptchaKind};
@@ -57,10 +57,12 @@ pub struct RagArgs {
 
 /// A region and its index.
 pub fn region_index(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((region, index)) if !region.is_empty() && !index.is_empty() => Ok((region.into(), index.into())),
-        _ => Err("write REGION=INDEX, such as eu-central-1=rag-eu".into()),
-    }
+    pair(text).ok_or_else(|| "write REGION=INDEX, such as eu-central-1=rag-eu".into())
+}
+
+fn pair(text: &str) -> Option<(String, String)> {
+    let (region, its) = text.split_once('=')?;
+    (!region.is_empty() && !its.is_empty()).then(|| (region.into(), its.into()))
 }
 
 impl RagArgs {
@@ -121,12 +123,20 @@ pub struct ExportArgs {
     /// `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`. Controller and web need the same one. Default: no exports.
     #[arg(long, env = "EXPORTS_URL", default_value = "")]
     pub exports_url: String,
+    /// Storage for exports of tenants of a region, such as eu-central-1=<s3://exports-eu/tenants>. The others' is `EXPORTS_URL`.
+    #[arg(long, env = "EXPORTS_REGIONS", value_delimiter = ',', value_parser = region_storage)]
+    pub exports_regions: Vec<(String, String)>,
+}
+
+/// A region and its storage.
+fn region_storage(text: &str) -> Result<(String, String), String> {
+    pair(text).ok_or_else(|| "write REGION=URL, such as eu-central-1=s3://exports-eu/tenants".into())
 }
 
 impl ExportArgs {
-    pub fn open(&self) -> anyhow::Result<Option<Store>> {
-        let url = Some(&self.exports_url).filter(|url| !url.is_empty());
-        Ok(url.map(|url| Store::open(url)).transpose()?)
+    pub fn open(&self) -> anyhow::Result<Stores> {
+        let others = Some(self.exports_url.as_str()).filter(|url| !url.is_empty());
+        Ok(Stores::open(others, &self.exports_regions)?)
     }
 }
 

@@ -21,8 +21,8 @@ pub fn go_on(context: &Arc<Context>, tenant: &Tenant) -> ObservedExport {
     let (Some(request), Some(uid)) = (tenant.spec.export_request.clone(), tenant.uid()) else {
         return nothing("spec.exportRequest was removed");
     };
-    let Some(store) = context.exports.store().cloned() else {
-        return nothing("There is no storage for exports any more. Set EXPORTS_URL");
+    let Some(store) = context.exports.store(tenant).cloned() else {
+        return nothing("There is no storage for exports of this tenant's region. Set EXPORTS_URL or EXPORTS_REGIONS");
     };
     context.exports.tasks.seen(&uid, &request).unwrap_or_else(|| {
         let begun = ObservedExport::Running { files: 0, bytes: 0, problem: None };
@@ -74,6 +74,7 @@ async fn run(context: &Arc<Context>, store: &Store, tenant: &Tenant, request: &s
     let pinecone = context.providers.indexes.of(tenant.region())?;
     let source = Source { tenant, pinecone, stripe };
     let manifest = Export { store, source, request, on_file: &on_file }.run().await?;
+    context.exports.delete_elsewhere(tenant, store).await?;
     Ok((manifest.files.len() as u64, manifest.bytes()))
 }
 

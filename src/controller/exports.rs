@@ -1,10 +1,10 @@
-//! The exports that run, and their storage. `export_work.rs` does them.
+//! The exports that run, and their storages. `export_work.rs` does them.
 
 use kube::ResourceExt;
 
 use super::tasks::Tasks;
 use crate::api::Tenant;
-use crate::export::{ExportError, Store};
+use crate::export::{ExportError, Store, Stores};
 use crate::lifecycle::ObservedExport;
 
 /// Exports that read and write at the same time. The others wait.
@@ -12,36 +12,45 @@ const AT_ONCE: usize = 2;
 
 /// The exports of this controller.
 pub struct Exports {
-    store: Option<Store>,
+    stores: Stores,
     /// The tasks that write them, by the tenants' uids.
     pub tasks: Tasks<ObservedExport>,
 }
 
 impl Exports {
     /// None run yet.
-    pub fn new(store: Option<Store>) -> Self {
-        Self { store, tasks: Tasks::new(AT_ONCE) }
+    pub fn new(stores: Stores) -> Self {
+        Self { stores, tasks: Tasks::new(AT_ONCE) }
     }
 
-    /// The storage, where there is one.
-    pub fn store(&self) -> Option<&Store> {
-        self.store.as_ref()
+    /// The storage of a tenant's exports, where there is one.
+    pub fn store(&self, tenant: &Tenant) -> Option<&Store> {
+        self.stores.of(tenant.region())
     }
 
     /// How many files there are of a tenant's exports.
     pub async fn count(&self, tenant: &Tenant) -> Result<u64, ExportError> {
-        match &self.store {
-            Some(store) => store.count(tenant.tenant_id()).await,
-            None => Ok(0),
+        let mut files = 0;
+        for store in self.stores.each() {
+            files += store.count(tenant.tenant_id()).await?;
         }
+        Ok(files)
+    }
+
+    /// Deletes the exports of a tenant that are not in this storage: those from before it moved to another region.
+    pub async fn delete_elsewhere(&self, tenant: &Tenant, here: &Store) -> Result<(), ExportError> {
+        for store in self.stores.each().filter(|store| store.url() != here.url()) {
+            store.erase(tenant.tenant_id()).await?;
+        }
+        Ok(())
     }
 
     /// Ends the tenant's export and deletes the files of all of them.
     pub async fn delete(&self, tenant: &Tenant) -> Result<(), ExportError> {
         self.tasks.abort(&tenant.uid().unwrap_or_default());
-        match &self.store {
-            Some(store) => store.erase(tenant.tenant_id()).await,
-            None => Ok(()),
+        for store in self.stores.each() {
+            store.erase(tenant.tenant_id()).await?;
         }
+        Ok(())
     }
 }

@@ -98,8 +98,8 @@ pub struct ControllerConfig {
     pub more_routes: axum::Router,
     /// Leader election.
     pub lease: LeaseConfig,
-    /// Where exports are written; none are when absent.
-    pub exports: Option<crate::export::Store>,
+    /// Where exports are written.
+    pub exports: crate::export::Stores,
     /// The file that events of customers are appended to; the log when absent.
     pub events_file: Option<std::path::PathBuf>,
     /// The file that changes of phase are appended to; the log when absent.

@@ -9,12 +9,14 @@ mod format;
 mod import;
 mod records;
 mod store;
+mod stores;
 mod write;
 
 pub use archive::Archive;
 pub use format::{Document, FileEntry, MANIFEST, Manifest};
 pub use import::{Import, Plan};
 pub use store::Store;
+pub use stores::Stores;
 pub use write::{Export, Progress, Source};
 
 use crate::providers::ProviderError;

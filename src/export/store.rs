@@ -26,8 +26,9 @@ pub struct Store {
 
 impl Store {
     /// Opens `file:///a/folder` or `s3://bucket/folder`. A directory is made if it is not there. Keys, region and endpoint of
-    /// S3 are those of the AWS tools, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`.
-    pub fn open(text: &str) -> Result<Self, ExportError> {
+    /// S3 are those of the AWS tools, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`; a region that is named here counts
+    /// instead of `AWS_REGION`.
+    pub fn open(text: &str, region: Option<&str>) -> Result<Self, ExportError> {
         let wrong = |why: &dyn std::fmt::Display| ExportError::Url(text.to_owned(), why.to_string());
         let url = Url::parse(text).map_err(|e| wrong(&e))?;
         let text = text.trim_end_matches('/').to_owned();
@@ -40,12 +41,27 @@ impl Store {
                 Ok(Self { inner: Arc::new(inner), prefix: Path::default(), directory: Some(path), url: text })
             }
             "s3" => {
-                let inner = AmazonS3Builder::from_env().with_url(url.as_str()).build().map_err(|e| wrong(&e))?;
+                let builder = AmazonS3Builder::from_env().with_url(url.as_str());
+                let builder = match region {
+                    Some(region) => builder.with_region(region),
+                    None => builder,
+                };
+                let inner = builder.build().map_err(|e| wrong(&e))?;
                 let prefix = Path::from_url_path(url.path()).map_err(|e| wrong(&e))?;
                 Ok(Self { inner: Arc::new(inner), prefix, directory: None, url: text })
             }
             other => Err(wrong(&format!("{other}: is not supported"))),
         }
+    }
+
+    /// Its URL, without a slash at the end.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether an export's folder is in it.
+    pub fn holds(&self, folder: &str) -> bool {
+        folder.strip_prefix(&self.url).is_some_and(|rest| rest.starts_with('/'))
     }
 
     /// The folder of an export, as people write it.

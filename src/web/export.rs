@@ -18,7 +18,7 @@ use super::App;
 use super::problem::{Problem, ProblemBody};
 use crate::api::tenant::{Export, ExportState};
 use crate::api::{CUSTOMER_REQUEST, Phase, Tenant, Timestamp};
-use crate::export::{Archive, ExportError, Store};
+use crate::export::{Archive, ExportError};
 
 /// Downloads of this replica at the same time.
 pub const DOWNLOADS: usize = 8;
@@ -115,22 +115,22 @@ impl From<ExportError> for Problem {
 }
 
 impl App {
-    /// The storage, where there is one.
-    fn export_storage(&self) -> Result<&Store, Problem> {
-        self.exports.as_ref().ok_or_else(|| {
-            let detail = "Exports cannot be made here by yourself. Please write to us.";
-            Problem::new(StatusCode::NOT_IMPLEMENTED, "no_exports", detail)
-        })
+    /// Whether there is a storage for the tenant's exports.
+    fn has_export_storage(&self, tenant: &Tenant) -> bool {
+        self.exports.of(tenant.region()).is_some()
     }
 
     /// Whether the tenant's customer can be offered an export.
     pub fn offers_export(&self, tenant: &Tenant) -> bool {
-        self.exports.is_some() && exportable(tenant)
+        self.has_export_storage(tenant) && exportable(tenant)
     }
 
     /// Asks for an export, unless there is one already. True for a new one.
     pub async fn ask_export(&self, tenant: &Tenant) -> Result<(Tenant, bool), Problem> {
-        self.export_storage()?;
+        if !self.has_export_storage(tenant) {
+            let detail = "Exports cannot be made here by yourself. Please write to us.";
+            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no_exports", detail));
+        }
         if !exportable(tenant) {
             let detail = "There is nothing to export: the account was not set up yet, or its data is erased.";
             return Err(Problem::new(StatusCode::CONFLICT, "nothing_to_export", detail));
@@ -146,7 +146,7 @@ impl App {
     pub fn export_of(&self, tenant: &Tenant) -> ExportAnswer {
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
         let state = state(tenant, Timestamp::now());
-        let ready = state == "ready" && self.exports.is_some();
+        let ready = state == "ready" && !self.exports.is_empty();
         let link = || {
             let pass = self.pass(PURPOSE, tenant, Timestamp::now().plus(LINK_LIFE));
             format!("{}/exports/{pass}", self.config.frontend_url.trim_end_matches('/'))
@@ -164,9 +164,9 @@ impl App {
 
     /// The complete export as a tar file.
     pub async fn send_export(&self, tenant: &Tenant) -> Result<Response, Problem> {
-        let store = self.export_storage()?;
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
         let export = export.filter(|_| state(tenant, Timestamp::now()) == "ready").ok_or_else(over)?;
+        let store = export.path.as_deref().and_then(|folder| self.exports.holding(folder)).ok_or_else(over)?;
         // One a tenant: somebody who reads slowly keeps nobody else from theirs.
         let own = self.downloading.try_take(&tenant.uid().unwrap_or_default());
         let (Some(own), Ok(place)) = (own, self.downloads.clone().try_acquire_owned()) else {

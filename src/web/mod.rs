@@ -47,7 +47,7 @@ use tokio::task::JoinSet;
 
 use crate::api::Tenant;
 use crate::events::EventLog;
-use crate::export::Store;
+use crate::export::Stores;
 use crate::operator_keys::IdentityKey;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
@@ -122,8 +122,8 @@ pub struct WebProviders {
     pub admission: Admission,
     /// Tells the team of people who write.
     pub alerts: Alerts,
-    /// Where the controller writes exports; None where there are none.
-    pub exports: Option<Store>,
+    /// Where the controller writes exports.
+    pub exports: Stores,
 }
 
 /// What all handlers share.
@@ -156,7 +156,7 @@ pub struct App {
     /// Turns true when the end was asked for.
     stopping: watch::Receiver<bool>,
     openapi: OnceLock<utoipa::openapi::OpenApi>,
-    exports: Option<Store>,
+    exports: Stores,
     /// Room for downloads of exports.
     downloads: Arc<Semaphore>,
     /// Whose export is being downloaded.

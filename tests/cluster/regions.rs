@@ -2,6 +2,7 @@
 //! of another region takes the data along without a question that fails.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use kube::Api;
 use kube::api::Patch;
@@ -12,7 +13,7 @@ use tenant_operator::dev::apply_yaml;
 
 use crate::migrations::{documents, found, reason, report, upload};
 use crate::questions::Questions;
-use crate::support::{World, said};
+use crate::support::{World, folder, said};
 
 const EU: &str = "multi-tenant-rag-eu";
 const REGIONS: &str = "us-east-1=multi-tenant-rag,eu-central-1=multi-tenant-rag-eu";
@@ -47,8 +48,12 @@ spec:
   sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
 ";
 
-async fn start(name: &str, args: &[&str]) -> World {
+async fn start(name: &str, args: &[&str], exports: Option<&Path>) -> World {
     let mut world = World::without_controller(name).await;
+    if let Some(folder) = exports {
+        world.environment("EXPORTS_URL", &format!("file://{}/others", folder.display()));
+        world.environment("EXPORTS_REGIONS", &format!("eu-central-1=file://{}/eu", folder.display()));
+    }
     apply_yaml(&world.client, PLANS).await.expect("the plans apply");
     for (id, amount) in [("price_american", 1000), ("price_european", 9000), ("price_martian", 9000)] {
         world.sandbox.add_price(id, amount, "usd");
@@ -80,7 +85,8 @@ async fn namespace(world: &World, name: &str, generation: u32) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn data_is_in_the_region_of_the_plan_from_the_first_vector_to_the_last() {
-    let world = start("regions", &["--full-resync=1"]).await;
+    let exports = folder("regions-exports");
+    let world = start("regions", &["--full-resync=1"], Some(&exports)).await;
     active(&world, "acme", "european").await;
     let there = namespace(&world, "acme", 1).await;
     assert_eq!(namespaces(&world).await, [BTreeSet::new(), BTreeSet::from([there])]);
@@ -92,6 +98,13 @@ async fn data_is_in_the_region_of_the_plan_from_the_first_vector_to_the_last() {
     let before = looked().await;
     world.until("both indexes are compared again", async || looked().await >= before + 6).await;
     assert!(conditions::is_true(&world.status("acme").await.conditions, "NamespaceReady"), "it is seen where it is");
+    // So is an export.
+    let wish = Patch::Merge(json!({"spec": {"exportRequest": "first"}}));
+    world.tenants().patch("acme", &Default::default(), &wish).await.expect("patched");
+    world.wait_true("acme", "ExportReady").await;
+    let id = world.tenants().get("acme").await.expect("there").tenant_id().to_owned();
+    assert!(exports.join("eu").join(&id).join("first/manifest.json").is_file());
+    assert!(!exports.join("others").join(&id).exists(), "nothing of it is elsewhere");
     // Lost, it is found in its region.
     world.annotate("acme", "tenant-operator.dev/keep-data", "true").await;
     let before = world.tenants().get("acme").await.expect("there");
@@ -107,13 +120,19 @@ async fn data_is_in_the_region_of_the_plan_from_the_first_vector_to_the_last() {
     world.erase("acme").await;
     world.wait_gone("acme").await;
     assert_eq!(namespaces(&world).await, [BTreeSet::new(), BTreeSet::new()]);
+    assert!(!exports.join("eu").join(&id).exists(), "nor is an export left");
+    std::fs::remove_dir_all(exports).expect("removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_moves_to_a_plan_of_another_region_takes_the_data_along() {
-    let mut world = start("abroad", &["--migration-overlap=2"]).await;
+    let exports = folder("abroad-exports");
+    let mut world = start("abroad", &["--migration-overlap=2"], Some(&exports)).await;
     active(&world, "acme", "american").await;
     upload(&world, "Report", &report(4000)).await;
+    let wish = Patch::Merge(json!({"spec": {"exportRequest": "before"}}));
+    world.tenants().patch("acme", &Default::default(), &wish).await.expect("patched");
+    world.wait_true("acme", "ExportReady").await;
     let (first, second) = (namespace(&world, "acme", 1).await, namespace(&world, "acme", 2).await);
     let questions = Questions::begin(&world, "acme").await;
     world.fault(json!({"provider": "openai", "path": "/v1/embeddings", "delay_ms": 250, "times": 100_000})).await;
@@ -134,11 +153,20 @@ async fn whoever_moves_to_a_plan_of_another_region_takes_the_data_along() {
     assert_eq!(documents(&world).await, BTreeSet::from(["Meanwhile".to_owned(), "Report".to_owned()]));
     let answer = found(&world, "How often do geysers erupt?").await;
     assert_eq!(answer.first().map(String::as_str), Some("Meanwhile"));
+    // The export from before is where it was, and with the next one it goes.
+    let id = world.tenants().get("acme").await.expect("there").tenant_id().to_owned();
+    let at = |region: &str, request: &str| exports.join(region).join(&id).join(request).join("manifest.json").is_file();
+    assert!(at("others", "before"));
+    let wish = Patch::Merge(json!({"spec": {"exportRequest": "after"}}));
+    world.tenants().patch("acme", &Default::default(), &wish).await.expect("patched");
+    world.until("it is exported in its region", async || at("eu", "after")).await;
+    world.until("the one before goes", async || !at("others", "before")).await;
+    std::fs::remove_dir_all(exports).expect("removed");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_of_a_region_without_an_index_is_refused_and_no_plan_changes_its_region() {
-    let world = start("mars", &[]).await;
+    let world = start("mars", &[], None).await;
     world.create("early", "martian", BillingMode::Stripe).await;
     let status = world.wait("early", "to be refused", |s| reason(s, "Stalled") == "RegionUnsupported").await;
     assert!(status.checkout.is_none(), "nothing is sold");

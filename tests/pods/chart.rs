@@ -25,7 +25,7 @@ const EVERYTHING: &str = "web.ingress.enabled=true,web.ingress.hosts={app.exampl
                           captcha.provider=turnstile,captcha.siteKey=1x,credentials.captchaSecretKey.existingSecret=captcha,\
                           credentials.stripePortalKey.existingSecret=portal,dpaUrl=https://example.com/dpa,\
                           credentials.alertWebhookUrl.existingSecret=alerts,exports.url=s3://bucket/exports,\
-                          pinecone.regions.us-east-1=rag,pinecone.regions.eu-central-1=rag-eu,\
+                          pinecone.regions.us-east-1=rag,pinecone.regions.eu-central-1=rag-eu,exports.regions.eu-central-1=s3://eu/exports,\
                           exports.region=eu-central-1,exports.endpoint=https://s3.example.com,exports.existingSecret=s3";
 
 /// Renders and applies without keeping anything: the API server is the judge.

@@ -68,6 +68,15 @@ annotations:
 {{- end }}
 {{- end -}}
 
+{{/* A map as key=value,key=value. */}}
+{{- define "to.pairs" -}}
+{{- $pairs := list }}
+{{- range $key, $value := . }}
+{{- $pairs = append $pairs (printf "%s=%s" $key $value) }}
+{{- end }}
+{{- join "," $pairs }}
+{{- end -}}
+
 {{/* What both pods want to know of Pinecone and OpenAI, and of the pod itself. */}}
 {{- define "to.env" -}}
 - name: POD_NAME
@@ -94,6 +103,10 @@ annotations:
 - name: EXPORTS_URL
   value: {{ . | quote }}
 {{- end }}
+{{- with .Values.exports.regions }}
+- name: EXPORTS_REGIONS
+  value: {{ include "to.pairs" . | quote }}
+{{- end }}
 {{- with .Values.exports.region }}
 - name: AWS_REGION
   value: {{ . | quote }}
@@ -111,12 +124,8 @@ annotations:
 - name: PINECONE_INDEX
   value: {{ .Values.pinecone.index | quote }}
 {{- with .Values.pinecone.regions }}
-{{- $indexes := list }}
-{{- range $region, $index := . }}
-{{- $indexes = append $indexes (printf "%s=%s" $region $index) }}
-{{- end }}
 - name: PINECONE_REGIONS
-  value: {{ join "," $indexes | quote }}
+  value: {{ include "to.pairs" . | quote }}
 {{- end }}
 - name: PINECONE_NAMESPACE_LIMIT
   value: {{ int64 .Values.pinecone.namespaceLimit | quote }}
@@ -165,7 +174,7 @@ annotations:
 - name: WIN_BACK_OFFER
   value: {{ . | quote }}
 {{- end }}
-{{- if .Values.exports.url }}
+{{- if or .Values.exports.url .Values.exports.regions }}
 - name: EXPORTS_KEPT
   value: {{ mul (int64 .Values.exports.keepDays) 86400 | quote }}
 {{- end }}
