@@ -81,7 +81,13 @@ pub struct Args {
     #[arg(long, env = "PINECONE_INDEX", default_value = "multi-tenant-rag")]
     pinecone_index: String,
     /// Pinecone index of each region, such as us-east-1=rag,eu-central-1=rag-eu. Default: the one index, for all regions.
-    #[arg(long, env = "PINECONE_REGIONS", value_delimiter = ',', value_parser = region_index)]
+    #[arg(
+        long,
+        env = "PINECONE_REGIONS",
+        value_delimiter = ',',
+        value_parser = region_index,
+        overrides_with = "pinecone_regions"
+    )]
     pinecone_regions: Vec<(String, String)>,
     /// Namespaces that Pinecone allows for the index: 100 (Starter), 1000 (Builder) or 100000 (Standard).
     #[arg(long, env = "PINECONE_NAMESPACE_LIMIT", default_value = "100000")]

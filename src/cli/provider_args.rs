@@ -33,7 +33,13 @@ pub struct RagArgs {
     pub pinecone_index: String,
     /// Pinecone index of each region, such as us-east-1=rag,eu-central-1=rag-eu. A Plan's region chooses one; Plans of other
     /// regions are refused. Default: the one index, for all regions.
-    #[arg(long, env = "PINECONE_REGIONS", value_delimiter = ',', value_parser = region_index)]
+    #[arg(
+        long,
+        env = "PINECONE_REGIONS",
+        value_delimiter = ',',
+        value_parser = region_index,
+        overrides_with = "pinecone_regions"
+    )]
     pub pinecone_regions: Vec<(String, String)>,
     /// API key of the OpenAI-compatible API.
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, default_value = "")]
@@ -124,7 +130,13 @@ pub struct ExportArgs {
     #[arg(long, env = "EXPORTS_URL", default_value = "")]
     pub exports_url: String,
     /// Storage for exports of tenants of a region, such as eu-central-1=<s3://exports-eu/tenants>. The others' is `EXPORTS_URL`.
-    #[arg(long, env = "EXPORTS_REGIONS", value_delimiter = ',', value_parser = region_storage)]
+    #[arg(
+        long,
+        env = "EXPORTS_REGIONS",
+        value_delimiter = ',',
+        value_parser = region_storage,
+        overrides_with = "exports_regions"
+    )]
     pub exports_regions: Vec<(String, String)>,
 }
 

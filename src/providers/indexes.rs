@@ -94,6 +94,8 @@ mod tests {
     use crate::providers::CallLimits;
 
     fn indexes(regions: &[(&str, &str)]) -> Indexes {
+        // The first one wins, whichever test it is.
+        drop(rustls::crypto::ring::default_provider().install_default());
         let calls = CallLimits { per_second: std::num::NonZeroU32::MIN, timeout: Duration::from_secs(1), retries: 0 };
         let config =
             PineconeConfig { url: "http://127.0.0.1:1".into(), api_key: "x".into(), index: "all".into(), calls };
