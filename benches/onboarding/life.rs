@@ -12,7 +12,7 @@ use tenant_operator::api::tenant::{Billing, BillingMode, ExportState};
 use tenant_operator::api::{Phase, Tenant, TenantStatus, pinecone_namespace};
 use tenant_operator::dev::cluster::Cluster;
 
-use crate::lab::{Controller, IN_FLIGHT, Providers, active, namespace, quantile, tenant, until};
+use crate::lab::{Controller, IN_FLIGHT, Providers, active, namespace, quantile, tenant, until, welcomed};
 
 const NAMESPACE: &str = "bench-life";
 /// Documents of the tenant that is exported, and the passages of each.
@@ -72,7 +72,8 @@ async fn customers(api: &Api<Tenant>, count: usize) -> anyhow::Result<()> {
         let hint = json!({"metadata": {"annotations": {"tenant-operator.dev/stripe-event": "evt_bench"}}});
         api.patch(&name, &PatchParams::default(), &Patch::Merge(hint)).await?;
     }
-    until(api, count, active).await
+    // Until their first day is over: what comes after is not to wait for what is left of it.
+    until(api, count, welcomed).await
 }
 
 async fn wish(api: &Api<Tenant>, name: &str, spec: Value) -> anyhow::Result<()> {

@@ -24,6 +24,7 @@ mod record;
 mod resync;
 mod steps;
 mod tasks;
+mod urgency;
 mod watch;
 
 use std::sync::Arc;

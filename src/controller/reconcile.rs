@@ -9,10 +9,8 @@ use tracing::Instrument;
 
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
-use super::{Key, act, act::Acted, record};
-use crate::api::{
-    MAIL_REQUESTS_ANNOTATION, Phase, SENT_ANNOTATION, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus, Timestamp,
-};
+use super::{Key, act, act::Acted, record, urgency::priority};
+use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus, Timestamp};
 use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide, may_hold, may_precede};
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
@@ -72,28 +70,6 @@ pub async fn reconcile(context: &Arc<Context>, key: &Key) -> Next {
 
 fn attempt_limit(context: &Context) -> Duration {
     Duration::from_secs(context.policy.attempt_limit.unsigned_abs())
-}
-
-/// How urgent it is to look at a tenant that changed.
-pub fn priority(tenant: &Tenant) -> Priority {
-    if tenant.metadata.deletion_timestamp.is_some() || awaits_mail(tenant) {
-        return Priority::Person;
-    }
-    match tenant.status.as_ref().and_then(|s| s.phase) {
-        None
-        | Some(Phase::PendingPayment | Phase::Suspended | Phase::Deleting | Phase::Upgrading | Phase::Downgrading) => {
-            Priority::Person
-        }
-        Some(Phase::Provisioning) => Priority::Provisioning,
-        Some(Phase::Active | Phase::Failed | Phase::Deleted) => Priority::Repair,
-    }
-}
-
-/// Whether the customer asked for an e-mail that was not sent.
-fn awaits_mail(tenant: &Tenant) -> bool {
-    let annotation = |name: &str| tenant.annotations().get(name);
-    let sent = |key: &str| annotation(SENT_ANNOTATION).is_some_and(|list| list.split(',').any(|s| s == key));
-    annotation(MAIL_REQUESTS_ANNOTATION).is_some_and(|list| list.split(',').any(|request| !sent(request)))
 }
 
 struct Reconcile<'a> {

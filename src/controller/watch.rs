@@ -17,7 +17,7 @@ use super::cache::Filler;
 use super::caches::SeenSecret;
 use super::context::Context;
 use super::packed::PackedTenant;
-use super::reconcile::priority;
+use super::urgency::priority;
 use crate::api::{Phase, Plan, TENANT_LABEL, Tenant};
 use crate::providers::Priority;
 
