@@ -175,7 +175,14 @@ impl App {
     ) -> Result<T, Problem> {
         let api: Api<Tenant> = Api::namespaced(self.client.clone(), &tenant.namespace);
         for attempt in 0..TRIES {
-            let Some(object) = self.object_of(tenant).await? else {
+            let object = match self.object_of(tenant).await {
+                Err(kube::Error::Api(e)) if is_passing(e.code) => {
+                    tokio::time::sleep(wait_after(attempt)).await;
+                    continue;
+                }
+                object => object?,
+            };
+            let Some(object) = object else {
                 // Nobody can write down what a tenant without an object uses. Its customer is not to suffer from that.
                 // One that was erased is no longer in the directory.
                 self.directory.get(&tenant.id).ok_or_else(Problem::not_found)?;
@@ -190,15 +197,22 @@ impl App {
             let params = PatchParams { field_manager: Some("tenant-operator-usage".into()), ..PatchParams::default() };
             match api.patch(&tenant.name, &params, &Patch::Merge(patch)).await {
                 Ok(_) => return Ok(answer),
-                Err(kube::Error::Api(e)) if e.code == 409 => {
-                    let wait = rand::random_range(5..(20u64 << attempt.min(5)));
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
-                }
+                Err(kube::Error::Api(e)) if is_passing(e.code) => tokio::time::sleep(wait_after(attempt)).await,
                 Err(e) => return Err(e.into()),
             }
         }
         Err(Problem::unavailable())
     }
+}
+
+/// What the API server answers for a moment only: somebody else has written the object, it or its definition went after it
+/// was read, or its storage begins anew, as after the definition came back.
+const fn is_passing(code: u16) -> bool {
+    matches!(code, 404 | 405 | 409 | 429 | 503)
+}
+
+fn wait_after(attempt: u32) -> Duration {
+    Duration::from_millis(rand::random_range(5..(20u64 << attempt.min(5))))
 }
 
 /// What the object says, with nothing counted yet in a new period.
