@@ -127,7 +127,7 @@ fn settings(sandbox: &Sandbox, web_url: &str, folder: &Path) -> anyhow::Result<d
         controller: parsed.work.config(None, !parsed.providers.dpa_url.is_empty())?,
         real_stripe,
         env: vec![
-            ("PINECONE_URL", p.rag.pinecone_url.clone()),
+            ("PINECONE_URL", p.rag.index.pinecone_url.clone()),
             ("PINECONE_API_KEY", p.rag.pinecone_api_key.clone()),
             ("STRIPE_URL", p.stripe_url.clone()),
             ("STRIPE_SECRET_KEY", p.stripe_secret_key.clone()),

@@ -11,13 +11,11 @@ use clap::{Parser, ValueEnum};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::KubeArgs;
-use super::provider_args::region_index;
+use super::provider_args::IndexArgs;
 use crate::preflight::{Report, Target, reference, run as run_checks};
 use crate::providers::CallLimits;
-use crate::providers::indexes::Indexes;
 use crate::providers::mail::{Mail, MailConfig};
 use crate::providers::openai::{OpenAi, OpenAiConfig};
-use crate::providers::pinecone::PineconeConfig;
 use crate::providers::stripe::{Stripe, StripeConfig};
 
 /// How the report is printed.
@@ -74,21 +72,8 @@ pub struct Args {
     /// Pinecone API key.
     #[arg(long, env = "PINECONE_API_KEY", hide_env_values = true)]
     pinecone_api_key: Option<String>,
-    /// URL of the Pinecone control plane.
-    #[arg(long, env = "PINECONE_URL", default_value = "https://api.pinecone.io")]
-    pinecone_url: String,
-    /// Pinecone index that holds the namespaces of all tenants.
-    #[arg(long, env = "PINECONE_INDEX", default_value = "multi-tenant-rag")]
-    pinecone_index: String,
-    /// Pinecone index of each region, such as us-east-1=rag,eu-central-1=rag-eu. Default: the one index, for all regions.
-    #[arg(
-        long,
-        env = "PINECONE_REGIONS",
-        value_delimiter = ',',
-        value_parser = region_index,
-        overrides_with = "pinecone_regions"
-    )]
-    pinecone_regions: Vec<(String, String)>,
+    #[command(flatten)]
+    index: IndexArgs,
     /// Namespaces that Pinecone allows for the index: 100 (Starter), 1000 (Builder) or 100000 (Standard).
     #[arg(long, env = "PINECONE_NAMESPACE_LIMIT", default_value = "100000")]
     pinecone_namespace_limit: u64,
@@ -136,10 +121,7 @@ impl Args {
             };
             (Stripe::new(config), key)
         });
-        let indexes = set(self.pinecone_api_key).map(|api_key| {
-            let url = url(&self.pinecone_url);
-            Indexes::new(PineconeConfig { url, api_key, index: self.pinecone_index, calls }, &self.pinecone_regions)
-        });
+        let indexes = set(self.pinecone_api_key).map(|api_key| self.index.open(api_key, calls));
         let openai = set(self.openai_api_key)
             .map(|api_key| OpenAi::new(OpenAiConfig { url: url(&self.openai_base_url), api_key, calls }));
         let mail = set(self.smtp_url).map(|smtp_url| {

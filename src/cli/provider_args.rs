@@ -19,12 +19,11 @@ use crate::web::{Admission, Domains};
 /// How long a customer waits for the portal at most.
 const PORTAL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Pinecone and `OpenAI`: what controller and web both call.
+/// Where Pinecone is, and which index is whose.
+// The fields are named like their flags.
+#[allow(clippy::struct_field_names)]
 #[derive(clap::Args, Clone, Debug)]
-pub struct RagArgs {
-    /// Pinecone API key.
-    #[arg(long, env = "PINECONE_API_KEY", hide_env_values = true)]
-    pub pinecone_api_key: String,
+pub struct IndexArgs {
     /// URL of the Pinecone control plane.
     #[arg(long, env = "PINECONE_URL", default_value = "https://api.pinecone.io")]
     pub pinecone_url: String,
@@ -41,6 +40,24 @@ pub struct RagArgs {
         overrides_with = "pinecone_regions"
     )]
     pub pinecone_regions: Vec<(String, String)>,
+}
+
+impl IndexArgs {
+    pub fn open(&self, api_key: String, calls: CallLimits) -> Indexes {
+        let url = self.pinecone_url.trim_end_matches('/').into();
+        let config = PineconeConfig { url, api_key, index: self.pinecone_index.clone(), calls };
+        Indexes::new(config, &self.pinecone_regions)
+    }
+}
+
+/// Pinecone and `OpenAI`: what controller and web both call.
+#[derive(clap::Args, Clone, Debug)]
+pub struct RagArgs {
+    /// Pinecone API key.
+    #[arg(long, env = "PINECONE_API_KEY", hide_env_values = true)]
+    pub pinecone_api_key: String,
+    #[command(flatten)]
+    pub index: IndexArgs,
     /// API key of the OpenAI-compatible API.
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, default_value = "")]
     pub openai_api_key: String,
@@ -62,7 +79,7 @@ pub struct RagArgs {
 }
 
 /// A region and its index.
-pub fn region_index(text: &str) -> Result<(String, String), String> {
+fn region_index(text: &str) -> Result<(String, String), String> {
     pair(text).ok_or_else(|| "write REGION=INDEX, such as eu-central-1=rag-eu".into())
 }
 
@@ -78,13 +95,7 @@ impl RagArgs {
     }
 
     pub fn indexes(&self) -> Indexes {
-        let config = PineconeConfig {
-            url: self.pinecone_url.trim_end_matches('/').into(),
-            api_key: self.pinecone_api_key.clone(),
-            index: self.pinecone_index.clone(),
-            calls: self.calls(self.pinecone_rate),
-        };
-        Indexes::new(config, &self.pinecone_regions)
+        self.index.open(self.pinecone_api_key.clone(), self.calls(self.pinecone_rate))
     }
 
     pub fn openai(&self) -> OpenAi {

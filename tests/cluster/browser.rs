@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::conformance::target;
 use crate::dev::Dev;
@@ -25,9 +26,14 @@ fn must(command: &mut Command) -> String {
     text
 }
 
-/// Where the scripts are, beside what they need from npm.
-fn install(name: &str) -> PathBuf {
-    let folder = target().join(name);
+/// Where the scripts are, beside what they need from npm: installed once, by the test that comes first.
+fn scripts() -> &'static Path {
+    static SCRIPTS: OnceLock<PathBuf> = OnceLock::new();
+    SCRIPTS.get_or_init(install)
+}
+
+fn install() -> PathBuf {
+    let folder = target().join("browser");
     std::fs::create_dir_all(&folder).expect("a folder");
     for file in ["package.json", "package-lock.json", "walk.mjs", "headers.mjs"] {
         std::fs::copy(format!("{ROOT}/tests/browser/{file}"), folder.join(file)).expect("copied");
@@ -43,14 +49,14 @@ fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
         eprintln!("Pages not tested in a browser: node, npm or chromium is missing (apt-get install chromium).");
         return;
     };
-    let (folder, shots) = (install("browser"), target().join("screenshots"));
+    let (folder, shots) = (scripts(), target().join("screenshots"));
     std::fs::create_dir_all(&shots).expect("a folder");
     let dev = Dev::start("walk");
     let address = |name: &str| said(&dev.shell(&format!("printf %s \"${name}\""))).trim().to_owned();
     let walked = must(
         Command::new("node")
             .arg("walk.mjs")
-            .current_dir(&folder)
+            .current_dir(folder)
             .env("WEB_URL", address("WEB_URL"))
             .env("SANDBOX_URL", address("SANDBOX_URL"))
             .env("OUT", &shots)
@@ -68,7 +74,6 @@ async fn the_security_headers_pass_the_observatory_and_each_is_missed() {
         eprintln!("Security headers not judged: node or npm is missing.");
         return;
     }
-    let scripts = install("headers");
     let mut world = World::start("headers").await;
     let (http, https) = (free_port(), free_port());
     world.start_web(&["--frontend-url", &format!("https://localhost:{https}")]);
@@ -81,7 +86,7 @@ async fn the_security_headers_pass_the_observatory_and_each_is_missed() {
     let judged = must(
         Command::new("node")
             .arg("headers.mjs")
-            .current_dir(&scripts)
+            .current_dir(scripts())
             .env("WEB_URL", &world.web)
             .env("HTTP_PORT", http.to_string())
             .env("HTTPS_PORT", https.to_string())

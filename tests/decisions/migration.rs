@@ -217,7 +217,7 @@ fn upgrading() -> Case {
     case
 }
 
-fn paid(case: Case, price: &str) -> Case {
+pub fn paid(case: Case, price: &str) -> Case {
     let subscription = tenant_operator::lifecycle::ObservedSubscription {
         price: Some(price.into()),
         ..crate::case::subscription("active")

@@ -1,12 +1,13 @@
 //! A region for each index: a plan of an unknown one sells nothing, and a move to a plan of another one takes the data along.
 
 use tenant_operator::api::conditions::get;
-use tenant_operator::api::migration::{Data, Migration, MigrationState as State};
+use tenant_operator::api::migration::{Data, MigrationState as State};
 use tenant_operator::api::tenant::PlanChangeState;
-use tenant_operator::api::{Phase, TenantStatus, Timestamp};
+use tenant_operator::api::{Phase, TenantStatus};
 use tenant_operator::lifecycle::{Effect, Notice, ObservedMigration, Regions};
 
-use crate::case::{Case, NOW, fails, holds, plan, subscription};
+use crate::case::{Case, fails, holds, plan};
+use crate::migration::{moving, paid};
 use crate::plan_change::{noted, wishing};
 
 const MODEL: &str = "text-embedding-3-small";
@@ -30,17 +31,10 @@ fn data(mut case: Case, generation: u32, region: Option<&str>) -> Case {
     case
 }
 
-fn migration(mut case: Case, region: Option<&str>, state: State) -> Case {
-    case.view.status.migration = Some(Box::new(Migration {
-        generation: 2,
-        embedding: MODEL.into(),
-        region: region.map(Into::into),
-        state,
-        started_at: Timestamp::from_second(NOW - 100),
-        since: Timestamp::from_second(NOW - 50),
-        vectors: 0,
-        retry_token: None,
-    }));
+fn migration(case: Case, region: Option<&str>, state: State) -> Case {
+    let mut case = moving(case, 2, state);
+    let migration = case.view.status.migration.as_mut().expect("there");
+    (migration.embedding, migration.region) = (MODEL.into(), region.map(Into::into));
     case
 }
 
@@ -54,12 +48,6 @@ fn copy(last: bool) -> Effect {
 
 fn said(status: &TenantStatus, type_: &str) -> String {
     get(&status.conditions, type_).expect("said").message.to_string()
-}
-
-fn paid(case: Case, price: &str) -> Case {
-    let subscription =
-        tenant_operator::lifecycle::ObservedSubscription { price: Some(price.into()), ..subscription("active") };
-    case.billing(Some(subscription), None)
 }
 
 #[test]
