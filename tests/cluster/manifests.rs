@@ -6,7 +6,7 @@ use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
 use tokio::process::Command;
 
-use crate::support::{BINARY, ROOT, World, control_plane, said};
+use crate::support::{BINARY, ROOT, World, control_plane, folder, said};
 
 pub async fn kubectl(args: &[&str]) -> Output {
     let plane = control_plane();
@@ -32,7 +32,7 @@ async fn crds_and_examples_apply_twice_either_way() {
 
 #[tokio::test]
 async fn the_definitions_in_the_tree_are_those_of_the_types() {
-    let folder = std::env::temp_dir().join(format!("crds-{}", std::process::id()));
+    let folder = folder("crds");
     std::fs::create_dir_all(&folder).expect("a folder");
     let made = Command::new(BINARY).args(["crds", "--out"]).arg(&folder).status().await.expect("it runs");
     assert!(made.success());
@@ -78,7 +78,7 @@ async fn bad_manifests_get_messages_that_a_person_understands() {
             "apiVersion: tenant-operator.dev/v1alpha1\nkind: Tenant\nmetadata: {{name: bad, namespace: {}}}\nspec: {{{spec}}}\n",
             world.namespace
         );
-        let path = std::env::temp_dir().join(format!("bad-{}.yaml", std::process::id()));
+        let path = folder("bad.yaml");
         std::fs::write(&path, manifest).expect("written");
         let output = kubectl(&["apply", "-f", path.to_str().expect("a path")]).await;
         assert!(!output.status.success() && said(&output).contains(wanted), "{spec}: {}", said(&output));

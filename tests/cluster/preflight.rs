@@ -13,7 +13,7 @@ use tenant_operator::providers::stripe::EVENTS;
 use tenant_operator::sandbox::{Sandbox, SandboxConfig};
 use tokio::process::Command;
 
-use crate::support::{BINARY, ROOT, free_port, providers, said};
+use crate::support::{BINARY, ROOT, folder, free_port, providers, said};
 
 const FRONTEND: &str = "http://localhost:8080";
 const DEFINITION: &str = "tenants.tenant-operator.dev";
@@ -47,8 +47,7 @@ struct Seed {
 impl Lab {
     async fn start() -> Self {
         tenant_operator::cli::install_crypto();
-        let folder = std::env::temp_dir().join(format!("preflight-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&folder));
+        let folder = folder("preflight");
         let binaries = Binaries::find().await.expect("etcd and kube-apiserver");
         let cluster = Cluster::start(&binaries, &folder).await.expect("a control plane");
         let config = SandboxConfig {

@@ -124,9 +124,28 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port()
 }
 
-/// A folder's path that this test run has to itself; nothing is there.
+/// Where this run keeps its files: 500 MB at its end. They stay for whoever looks into a failure; the next run removes
+/// them.
+fn scratch() -> &'static std::path::Path {
+    static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
+    SCRATCH.get_or_init(|| {
+        let runs = std::env::temp_dir().join("tenant-operator-tests");
+        for run in std::fs::read_dir(&runs).into_iter().flatten().flatten() {
+            let pid = run.file_name().to_str().and_then(|n| n.parse().ok()).and_then(rustix::process::Pid::from_raw);
+            if pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_err()) {
+                drop(std::fs::remove_dir_all(run.path()));
+            }
+        }
+        let own = runs.join(std::process::id().to_string());
+        drop(std::fs::remove_dir_all(&own));
+        std::fs::create_dir_all(&own).expect("a folder");
+        own
+    })
+}
+
+/// A path that this test run has to itself; nothing is there.
 pub fn folder(name: &str) -> PathBuf {
-    let folder = std::env::temp_dir().join(format!("tenant-operator-{name}-{}", std::process::id()));
+    let folder = scratch().join(name);
     drop(std::fs::remove_dir_all(&folder));
     folder
 }
@@ -404,7 +423,7 @@ impl World {
         let upstream = server.as_str().and_then(|s| s.strip_prefix("https://")).expect("an address").to_owned();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         *server = json!(format!("https://{}", listener.local_addr().expect("an address")));
-        self.kubeconfig = std::env::temp_dir().join(format!("{}-{}.kubeconfig", self.namespace, std::process::id()));
+        self.kubeconfig = folder(&format!("{}.kubeconfig", self.namespace));
         std::fs::write(&self.kubeconfig, config.to_string()).expect("written");
         tokio::spawn(async move {
             // Dropped with this task, and with it every connection.
