@@ -28,6 +28,7 @@ pub fn tenant(name: &str) -> Tenant {
         name,
         TenantSpec {
             export_request: None,
+            plan_in_force: None,
             data: None,
             deletion_policy: None,
             company_name: "Analytical Engines".into(),

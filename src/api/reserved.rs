@@ -8,7 +8,7 @@ use super::{
 };
 
 /// Fields of the spec, as paths from `spec`.
-pub const SPEC_FIELDS: [&str; 4] = ["tenantId", "billing.stripe", "login", "data"];
+pub const SPEC_FIELDS: [&str; 5] = ["tenantId", "planInForce", "billing.stripe", "login", "data"];
 
 /// Annotations. Those that users set are not here: `retry`, `force-delete` and `legal-hold` are requests to the operator.
 pub const ANNOTATIONS: [&str; 19] = [

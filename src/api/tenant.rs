@@ -62,6 +62,11 @@ pub struct TenantSpec {
     #[serde(default = "default_plan")]
     #[schemars(length(min = 1, max = 253))]
     pub plan: String,
+    /// The name of the Plan that is paid for and in force, while `plan` may already name the next one. Set by the controller.
+    /// Backups must keep it: a Tenant that is restored without its status then goes on with the plan that it had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub plan_in_force: Option<String>,
     /// How the customer pays.
     #[serde(default)]
     pub billing: Billing,
@@ -264,6 +269,10 @@ pub struct TenantStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub api_key_generation: Option<u32>,
+    /// The generation that is noted at Stripe, from where `tenant-operator recover` reads it. Not there while it is the first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub key_generation_at_stripe: Option<u32>,
     /// The plan's settings that apply to this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PlanConfig>,
@@ -515,7 +524,8 @@ impl Tenant {
 
 /// The name of the plan that is in force.
 pub fn plan_in_force<'a>(spec: &'a TenantSpec, status: Option<&'a TenantStatus>) -> &'a str {
-    status.and_then(|s| s.config.as_ref()).map_or(&spec.plan, |config| &config.plan)
+    let recorded = spec.plan_in_force.as_ref().unwrap_or(&spec.plan);
+    status.and_then(|s| s.config.as_ref()).map_or(recorded, |config| &config.plan)
 }
 
 /// What was erased: counted at each provider before and after.

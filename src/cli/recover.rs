@@ -28,7 +28,7 @@ const AT_ONCE: usize = 16;
 /// Makes Tenants again that are lost, as after the deletion of their definition without a backup: with the same
 /// ids, keys, customers and subscriptions, from Stripe's metadata and Pinecone's namespaces alone.
 ///
-/// A backup is better: it also knows the generation of API keys that were replaced, and what Stripe never knew. Needs the
+/// A backup is better: it also knows what Stripe never knew, such as the history. Needs the
 /// keys of the operator (Secrets tenant-operator-identity and tenant-operator-signing); without the second, customers get
 /// new API keys. Prints what it would do; --apply does it.
 #[derive(clap::Args)]
@@ -192,6 +192,7 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
     let login = known.name.starts_with(SIGNED_UP).then(|| json!({"secretName": login_secret(&known.name)}));
     let company = if known.company.trim().is_empty() { &known.email } else { &known.company };
     let plan = known.subscription.plan.clone().unwrap_or_else(|| "starter".into());
+    let plan_in_force = known.subscription.plan_before.as_ref().unwrap_or(&plan).clone();
     Ok(serde_json::from_value(json!({
         "apiVersion": "tenant-operator.dev/v1alpha1",
         "kind": "Tenant",
@@ -204,7 +205,9 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
             "companyName": company,
             "adminEmail": known.email,
             "plan": plan,
+            "planInForce": plan_in_force,
             "tenantId": known.tenant_id,
+            "apiKeyGeneration": known.key_generation,
             "data": data,
             "login": login,
             "billing": {"mode": "Stripe", "approved": false,

@@ -41,7 +41,7 @@ pub fn step(effect: &Effect) -> &'static str {
         Effect::EnsureApiKey | Effect::DeleteSecrets => "ApiKey",
         Effect::StoreSamples | Effect::VerifySamples => "SampleData",
         Effect::Notify(_) | Effect::MarkSent(_) => "Notice",
-        Effect::AssignIdentity
+        Effect::AssignIdentity { .. }
         | Effect::RemoveFinalizer
         | Effect::DeleteTenant
         | Effect::CountHoldings
@@ -54,6 +54,7 @@ pub fn step(effect: &Effect) -> &'static str {
         | Effect::NextCheckout { .. }
         | Effect::StoreStripeIds { .. }
         | Effect::FollowPaidPlan { .. }
+        | Effect::RecordPlan { .. }
         | Effect::SwitchPrice { .. }
         | Effect::Refund
         | Effect::PauseCollection
@@ -105,10 +106,11 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         Effect::EnsureNamespace => "Pinecone",
         Effect::StoreSamples => "OpenAI",
         Effect::ReadBilling | Effect::OpenCheckout { .. } => "Stripe",
-        Effect::EnsureApiKey | Effect::AssignIdentity => "Kubernetes",
+        Effect::EnsureApiKey | Effect::AssignIdentity { .. } => "Kubernetes",
         Effect::NextCheckout { .. }
         | Effect::StoreStripeIds { .. }
         | Effect::FollowPaidPlan { .. }
+        | Effect::RecordPlan { .. }
         | Effect::SwitchPrice { .. }
         | Effect::CheckNamespace
         | Effect::VerifySamples
@@ -161,12 +163,15 @@ async fn perform(
     };
     let gone = || Acted { gone: true, ..Acted::from(Outcome::Done) };
     Ok(match effect {
-        Effect::AssignIdentity => identity::assign(kubernetes, &context.identity, tenant).await?.into(),
+        Effect::AssignIdentity { plan } => {
+            identity::assign(kubernetes, &context.identity, tenant, plan.as_deref()).await?.into()
+        }
         Effect::NextCheckout { attempt } => billing::next_checkout(kubernetes, tenant, *attempt).await?.into(),
         Effect::StoreStripeIds { customer, subscription } => {
             billing::store_ids(kubernetes, tenant, customer, subscription.as_deref()).await?.into()
         }
         Effect::FollowPaidPlan { plan } => billing::follow_plan(kubernetes, tenant, plan).await?.into(),
+        Effect::RecordPlan { plan } => billing::record_plan(kubernetes, tenant, plan).await?.into(),
         Effect::MarkSent(sent) => notices::mark(kubernetes, tenant, sent).await?.into(),
         Effect::RemoveFinalizer => identity::remove_finalizer(kubernetes, tenant).await.map(|()| gone())?,
         Effect::DeleteTenant => identity::delete(kubernetes, tenant).await.map(|()| gone())?,

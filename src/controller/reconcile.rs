@@ -182,6 +182,15 @@ impl<'a> Reconcile<'a> {
     /// What the API server has now.
     fn written(&mut self, object: Tenant) {
         self.last = None;
+        self.take(object);
+    }
+
+    /// A write answers the object as it is now, with what others have written meanwhile: perhaps the wish for another key.
+    fn take(&mut self, object: Tenant) {
+        let about_key = |t: &Tenant| (t.spec.api_key_generation, t.plan_in_force().to_owned());
+        if about_key(&object) != about_key(&self.object) {
+            self.observed.api_key = self.context.api_key(&object);
+        }
         self.object = object.into();
         self.note_version();
     }
@@ -251,8 +260,7 @@ impl<'a> Reconcile<'a> {
         for (effect, acted) in effects.iter().zip(done) {
             let acted = acted?;
             if let Some(newer) = acted.object {
-                self.object = newer.into();
-                self.note_version();
+                self.take(*newer);
             }
             if acted.gone {
                 return Ok(true);

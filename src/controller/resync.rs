@@ -276,6 +276,7 @@ mod tests {
             plan: None,
             price: None,
             period_ends_at: None,
+            plan_before: None,
             ends: false,
         }
     }

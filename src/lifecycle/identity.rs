@@ -20,11 +20,23 @@ pub fn decide(input: &Input) -> Option<Decision> {
 }
 
 fn assign(input: &Input) -> Decision {
-    let Some(failure) = &input.observed.failure else { return Decision::Act(vec![Effect::AssignIdentity]) };
+    let Some(failure) = &input.observed.failure else {
+        return Decision::Act(vec![Effect::AssignIdentity { plan: plan_to_record(input) }]);
+    };
     let mut draft = Draft::new(input);
     draft.condition(IDENTITY_VERIFIED, ConditionStatus::Unknown, &failure.reason, &failure.message);
     draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
+}
+
+/// The plan in force, of a tenant that is served or about to be. What may still be corrected before that is not written down.
+fn plan_to_record(input: &Input) -> Option<String> {
+    let (tenant, regions) = (input.tenant, &input.policy.regions);
+    let plan = tenant.plan_in_force();
+    let sellable = input.plan.is_some_and(|there| regions.unsupported(plan, &there.region).is_none());
+    let approved = !input.by_stripe() && tenant.spec.billing.approved && sellable;
+    let settled = tenant.status.config.is_some() || approved;
+    (tenant.spec.plan_in_force.is_none() && settled).then(|| plan.to_owned())
 }
 
 fn unproven(input: &Input) -> String {

@@ -13,6 +13,7 @@ mod export;
 mod failed;
 mod held;
 mod identity;
+mod key_generation;
 mod leaving;
 mod migration;
 mod notices;
@@ -80,7 +81,10 @@ pub enum Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Effect {
     /// Write the tenant id, the finalizer and the labels in one patch.
-    AssignIdentity,
+    AssignIdentity {
+        /// The plan to write down as the one in force, when that is settled and not written yet.
+        plan: Option<String>,
+    },
     /// Read customer, subscription and Checkout session back from Stripe.
     ReadBilling,
     /// Make the customer if there is none, and the Checkout session of this attempt.
@@ -102,6 +106,11 @@ pub enum Effect {
     },
     /// Write the plan that was paid for into the spec.
     FollowPaidPlan {
+        /// The plan.
+        plan: String,
+    },
+    /// Write the plan that is in force into the spec, where it outlives the status.
+    RecordPlan {
         /// The plan.
         plan: String,
     },
@@ -136,7 +145,7 @@ pub enum Effect {
     },
     /// Cancel the subscription and expire the open Checkout session.
     CancelBilling,
-    /// Tell Stripe the customer's present name and address.
+    /// Tell Stripe the customer's present name, address and generation of the API key.
     UpdateCustomer,
     /// Let every subscription end with its period, and expire the open Checkout sessions.
     StopRenewal,
@@ -198,6 +207,8 @@ pub enum Proration {
     NextInvoice,
     /// There is none: the price counts from the next period on.
     None,
+    /// There is none, and the plan before stays in force until the period ends, which Stripe keeps with the subscription.
+    AtPeriodEnd,
 }
 
 /// An e-mail or alert, sent once.
@@ -326,6 +337,9 @@ fn next(input: &Input) -> Decision {
         return decision;
     }
     if let Some(decision) = address::follow(input) {
+        return decision;
+    }
+    if let Some(decision) = key_generation::note(input) {
         return decision;
     }
     if let Some(decision) = export::follow(input) {

@@ -35,6 +35,8 @@ pub struct ObservedSubscription {
     pub price: Option<String>,
     /// When the present period ends.
     pub period_ends_at: Option<Timestamp>,
+    /// The plan that is in force until the present period ends, where a smaller one is billed from then on.
+    pub plan_before: Option<String>,
     /// Whether it ends with that period because its tenant was closed. What a customer cancels at Stripe is theirs.
     pub ends: bool,
 }

@@ -24,11 +24,7 @@ fn await_payment(input: &Input) -> Decision {
         return if input.tenant.spec.billing.approved { begin(input, None) } else { await_approval(input) };
     }
     if plan.stripe_price_id.is_none() {
-        let message = format!(
-            "Plan {} has no stripePriceId. Set it on the Plan, or create the Tenant with billing.mode: Manual",
-            input.tenant.spec.plan
-        );
-        return stalled(input, "PlanHasNoPrice", &message);
+        return no_price(input);
     }
     if let Some(failure) = &input.observed.failure {
         return billing_failed(input, failure);
@@ -70,6 +66,7 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     // The plan may change until the payment; what was paid for counts.
     if let Some(plan) = paid.and_then(|s| s.plan.as_ref())
         && *plan != input.tenant.spec.plan
+        && !still_in_force(input, plan)
     {
         return Decision::Act(vec![Effect::FollowPaidPlan { plan: plan.clone() }]);
     }
@@ -80,6 +77,9 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
             return Decision::Act(vec![Effect::StoreStripeIds { customer: customer.clone(), subscription }]);
         }
         if let Some(subscription) = paid {
+            if let Some(plan) = paid_plan(input, subscription) {
+                return Decision::Act(vec![Effect::RecordPlan { plan: plan.to_owned() }]);
+            }
             return begin(input, Some(subscription));
         }
     }
@@ -99,6 +99,20 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     }
 }
 
+/// Whether a tenant whose status was lost goes on with this plan, and moves to the one it wants afterwards.
+fn still_in_force(input: &Input, plan: &str) -> bool {
+    input.tenant.status.config.is_none() && input.tenant.spec.plan_in_force.as_deref() == Some(plan)
+}
+
+/// The plan that was paid for, where the spec names another one as in force that Stripe knows nothing of: anybody who may write a
+/// Tenant may have written it.
+fn paid_plan<'a>(input: &'a Input, subscription: &'a ObservedSubscription) -> Option<&'a str> {
+    let (tenant, in_force) = (input.tenant, input.tenant.plan_in_force());
+    let paid = subscription.plan.as_ref().unwrap_or(&tenant.spec.plan);
+    let known = paid == in_force || subscription.plan_before.as_deref() == Some(in_force);
+    (tenant.status.config.is_none() && !known).then_some(paid)
+}
+
 /// Whether a session sells this plan.
 fn sells(session: &ObservedSession, plan: &str) -> bool {
     session.plan.as_ref().is_none_or(|sold| sold == plan)
@@ -114,6 +128,10 @@ fn over(billing: &ObservedBilling) -> bool {
 fn open_checkout(input: &Input, attempt: u32) -> Decision {
     if verification::before_payment(input) {
         return verification::await_before_payment(begin_pending(input), until_signup_ends(input).max(1));
+    }
+    let Some(wanted) = input.wanted else { return plan_missing(input) };
+    if wanted.stripe_price_id.is_none() {
+        return no_price(input);
     }
     let Some(why) = &input.observed.capacity_missing else {
         return Decision::Act(vec![Effect::OpenCheckout { attempt }]);
@@ -191,6 +209,14 @@ fn plan_missing(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
+fn no_price(input: &Input) -> Decision {
+    let message = format!(
+        "Plan {} has no stripePriceId. Set it on the Plan, or create the Tenant with billing.mode: Manual",
+        input.tenant.spec.plan
+    );
+    stalled(input, "PlanHasNoPrice", &message)
+}
+
 fn stalled(input: &Input, reason: &str, message: &str) -> Decision {
     let mut draft = begin_pending(input);
     draft.summary(Summary::Stalled, reason, message);
@@ -207,6 +233,9 @@ fn billing_failed(input: &Input, failure: &Failure) -> Decision {
 /// Paid or approved: Provisioning begins. A tenant that was approved from the start goes through `PendingPayment` in
 /// the same write.
 fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision {
+    if input.tenant.spec.plan_in_force.is_none() {
+        return Decision::Act(vec![Effect::RecordPlan { plan: input.tenant.plan_in_force().to_owned() }]);
+    }
     let mut draft = begin_pending(input);
     let (reason, message) = match subscription {
         Some(s) if s.status == "trialing" => ("TrialStarted", "The trial has begun, with a payment method on file"),

@@ -111,6 +111,9 @@ pub fn decide(input: &Input) -> Option<Decision> {
     if wish == tenant.plan_in_force() {
         return in_force(input);
     }
+    if let Some(decision) = record(input, tenant.plan_in_force()) {
+        return Some(decision);
+    }
     let answered = change.is_some_and(|c| c.retry_token == tenant.retry_token);
     match (state, input.wanted) {
         (Some(State::Declined), _) if answered => None,
@@ -120,6 +123,12 @@ pub fn decide(input: &Input) -> Option<Decision> {
         }
         (_, wanted) => begin(input, wanted),
     }
+}
+
+/// The spec keeps the plan in force while it names another one.
+fn record(input: &Input, plan: &str) -> Option<Decision> {
+    let known = input.tenant.spec.plan_in_force.as_deref() == Some(plan);
+    (!known).then(|| Decision::Act(vec![Effect::RecordPlan { plan: plan.to_owned() }]))
 }
 
 fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
@@ -143,8 +152,12 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
             let message = "The change begins once the subscription is paid".into();
             return blocked(input, &Obstacle { reason: "PaymentMissing", message });
         }
-        // Bought already, with a new subscription after one that ended.
-        if billing.subscription.as_ref().is_some_and(|s| pays_for(s, wanted)) {
+        if let Some(subscription) = billing.subscription.as_ref().filter(|s| pays_for(s, wanted)) {
+            // Scheduled already, of which a lost status knows nothing.
+            if subscription.plan_before.as_deref() == Some(tenant.plan_in_force()) {
+                return scheduled(input, subscription.period_ends_at);
+            }
+            // Bought already, with a new subscription after one that ended.
             return moving(input, wanted).map_or_else(|| start(input, wanted), |obstacle| blocked(input, &obstacle));
         }
     }
@@ -270,10 +283,15 @@ fn prepare(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
         let subscription = billing.subscription.as_ref().filter(|_| Standing::of(billing) == Standing::Good)?;
         if !pays_for(subscription, wanted) {
             let plan = tenant.spec.plan.clone();
-            return Some(Decision::Act(vec![Effect::SwitchPrice { plan, proration: Proration::None }]));
+            return Some(Decision::Act(vec![Effect::SwitchPrice { plan, proration: Proration::AtPeriodEnd }]));
         }
         end = subscription.period_ends_at.or(end);
     }
+    scheduled(input, end)
+}
+
+fn scheduled(input: &Input, end: Option<Timestamp>) -> Option<Decision> {
+    let tenant = input.tenant;
     let end = end.unwrap_or(input.now).max(input.now);
     let message = format!("The tenant moves to {} at the end of the period, {end}", tenant.spec.plan);
     note(input, State::Scheduled, Some(end), "Scheduled", &message).changed()
@@ -360,7 +378,7 @@ fn proration(input: &Input, wanted: &PlanSpec) -> Proration {
 
 fn apply(input: &Input, wanted: &PlanSpec) -> Decision {
     let plan = input.tenant.spec.plan.as_str();
-    if let Some(decision) = migration::pin(input, wanted) {
+    if let Some(decision) = migration::pin(input, wanted).or_else(|| record(input, plan)) {
         return decision;
     }
     match migration::switch(input, migration::in_plan(input, wanted)) {

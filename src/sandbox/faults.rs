@@ -20,6 +20,7 @@ const LOG_LIMIT: usize = 20_000;
 
 /// A fault for the next requests that match.
 #[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Fault {
     /// stripe, pinecone, openai or smtp.
     provider: String,

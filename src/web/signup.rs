@@ -336,6 +336,7 @@ async fn create(
     let mut tenant = Tenant::new(
         name,
         TenantSpec {
+            plan_in_force: None,
             data: None,
             export_request: None,
             deletion_policy: None,

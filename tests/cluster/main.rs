@@ -22,6 +22,7 @@ mod money;
 mod outbox;
 mod ownership;
 mod pages;
+mod plan_in_force;
 mod plans;
 mod portal;
 mod preflight;

@@ -12,12 +12,12 @@ use crate::visitor::Visitor;
 const DAY: i64 = 24 * 3600;
 
 /// An Active tenant "acme" on the middle plan.
-async fn with_acme(name: &str) -> World {
+pub async fn with_acme(name: &str) -> World {
     acme_with(name, &[]).await
 }
 
 /// The same, with arguments for the controller.
-async fn acme_with(name: &str, args: &[&str]) -> World {
+pub async fn acme_with(name: &str, args: &[&str]) -> World {
     let world = World::with_portal(name, args).await;
     world.create("acme", "middle", BillingMode::Stripe).await;
     world.pay("acme").await;
@@ -25,30 +25,30 @@ async fn acme_with(name: &str, args: &[&str]) -> World {
     world
 }
 
-async fn wish(world: &World, name: &str, size: &str) -> Result<(), kube::Error> {
+pub async fn wish(world: &World, name: &str, size: &str) -> Result<(), kube::Error> {
     let patch = Patch::Merge(json!({"spec": {"plan": size}}));
     world.tenants().patch(name, &Default::default(), &patch).await.map(drop)
 }
 
-fn state(status: &TenantStatus) -> Option<State> {
+pub fn state(status: &TenantStatus) -> Option<State> {
     status.plan_change.as_ref().map(|change| change.state)
 }
 
-fn documents(status: &TenantStatus) -> i64 {
+pub fn documents(status: &TenantStatus) -> i64 {
     status.config.as_ref().map_or(0, |config| config.limits.documents)
 }
 
-async fn stripe(world: &World, kind: &str) -> Vec<Value> {
+pub async fn stripe(world: &World, kind: &str) -> Vec<Value> {
     world.sandbox_get("/_sandbox/state").await[kind].as_array().cloned().unwrap_or_default()
 }
 
 /// What was paid, in cents, an entry for each invoice.
-async fn paid(world: &World) -> Vec<i64> {
+pub async fn paid(world: &World) -> Vec<i64> {
     stripe(world, "invoice").await.iter().filter_map(|i| i["amount_paid"].as_i64()).collect()
 }
 
 /// The price that Stripe bills now.
-async fn billed(world: &World) -> i64 {
+pub async fn billed(world: &World) -> i64 {
     let all = stripe(world, "subscription").await;
     assert_eq!(
         (all.len(), stripe(world, "customer").await.len()),
@@ -58,7 +58,7 @@ async fn billed(world: &World) -> i64 {
     all[0]["items"]["data"][0]["price"]["unit_amount"].as_i64().expect("a price")
 }
 
-async fn forward(world: &World, days: i64) {
+pub async fn forward(world: &World, days: i64) {
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": days * DAY})).await;
 }
 

@@ -105,6 +105,22 @@ async fn what_is_broken_in_the_middle_of_a_reconcile_is_not_overlooked() {
     world.wait("acme", "without a plan", without_plan).await;
 }
 
+/// What a write answers may hold a wish that is newer than what was read before the write.
+#[tokio::test]
+async fn a_key_that_is_replaced_while_an_email_is_sent_is_there_before_the_status_says_so() {
+    let world = World::start("key-meanwhile").await;
+    world.create("acme", "middle", BillingMode::Manual).await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    let before = world.api_key("acme").await;
+    world.fault(json!({"provider": "smtp", "delay_ms": 3000})).await;
+    crate::plans::wish(&world, "acme", "large").await.expect("patched");
+    world.wait("acme", "on the large plan", |s| crate::plans::documents(s) == 100).await;
+    let raise = Patch::Merge(json!({"spec": {"apiKeyGeneration": 2}}));
+    world.tenants().patch("acme", &PatchParams::default(), &raise).await.expect("patched");
+    world.wait("acme", "of the second generation", |s| s.api_key_generation == Some(2)).await;
+    assert_ne!(world.api_key("acme").await, before);
+}
+
 #[tokio::test]
 async fn a_wiped_status_is_rebuilt_without_doing_anything_twice() {
     let world = World::start("wiped").await;

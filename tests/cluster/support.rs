@@ -620,6 +620,7 @@ pub fn tenant(name: &str, plan: &str, mode: BillingMode) -> Tenant {
         name,
         TenantSpec {
             export_request: None,
+            plan_in_force: None,
             data: None,
             deletion_policy: None,
             company_name: "Analytical Engines".into(),

@@ -135,9 +135,12 @@ def check_proration(client, product, price, moving, bad):
         assert changed["items"].data[0].price.id == price and changed["items"].data[0].id == item
         return changed
 
-    switch(dear.id, proration_behavior="none")
+    kept = switch(dear.id, proration_behavior="none", metadata={"plan_before": "cheap", "plan_from": "1"}).metadata
     assert amounts() == [0, 1500], "nothing is charged"
-    switch(price, proration_behavior="none")
+    assert (kept["plan_before"], kept["plan_from"]) == ("cheap", "1"), kept
+    # https://docs.stripe.com/metadata#delete-metadata
+    kept = switch(price, proration_behavior="none", metadata={"plan_before": "", "other": "there"}).metadata
+    assert "plan_before" not in kept and (kept["plan_from"], kept["other"]) == ("1", "there"), kept
     switch(dear.id, proration_behavior="always_invoice", payment_behavior="error_if_incomplete", metadata={"plan": "dear"})
     # One day of 30 has passed: (4500 - 1500) * 29 / 30.
     charged = amounts()[-1]

@@ -62,6 +62,7 @@ impl Case {
             checkout_attempt: None,
         };
         let spec = TenantSpec {
+            plan_in_force: None,
             data: None,
             export_request: None,
             deletion_policy: None,
@@ -158,7 +159,23 @@ impl Case {
         self
     }
 
+    /// What is decided with the plan in force written down, which `next` asks for first where it is missing.
     pub fn decide(&self) -> Decision {
+        match self.next() {
+            Decision::Act(effects) if matches!(effects[..], [Effect::RecordPlan { .. }]) => {
+                let mut case = self.clone();
+                for effect in effects {
+                    let Effect::RecordPlan { plan } = effect else { continue };
+                    case.view.spec.plan_in_force = Some(plan);
+                }
+                case.next()
+            }
+            other => other,
+        }
+    }
+
+    /// What is decided.
+    pub fn next(&self) -> Decision {
         let (tenant, plan, observed, policy) = (&self.view, self.plan.as_ref(), &self.observed, &self.policy);
         let wanted = if tenant.spec.plan == tenant.plan_in_force() { plan } else { self.wanted.as_ref() };
         decide(&Input { tenant, plan, wanted, observed, now: Timestamp::from_second(NOW), policy })
@@ -216,6 +233,7 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         price: Some("price_1".into()),
         ends: false,
         period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
+        plan_before: None,
     }
 }
 

@@ -25,7 +25,7 @@ fn nothing_that_others_notice_is_done_before_it_is_written() {
     let others = [
         Effect::Notify(Notice::SlowAlert(String::new())),
         Effect::MarkSent(Vec::new()),
-        Effect::AssignIdentity,
+        Effect::AssignIdentity { plan: None },
         Effect::CollectAnew,
         Effect::RenewAgain,
         Effect::ReadBilling,

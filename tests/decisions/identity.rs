@@ -23,7 +23,11 @@ fn an_id_is_its_own_uid_or_proven_or_nobodys() {
     assert_eq!(case.view.claim(), Claim::Unproven);
     case.view.spec.tenant_id = Some("u1".into());
     assert_eq!(case.view.claim(), Claim::Rightful, "its own uid");
-    assert_eq!(case.effects(), [Effect::AssignIdentity], "which gets its proof, so that a backup carries it");
+    assert_eq!(
+        case.effects(),
+        [Effect::AssignIdentity { plan: None }],
+        "which gets its proof, so that a backup carries it"
+    );
     case.view.spec.tenant_id = None;
     assert_eq!(case.view.claim(), Claim::Unassigned);
     assert_eq!(rivalled(true).view.claim(), Claim::Outranked);

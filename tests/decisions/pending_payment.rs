@@ -23,7 +23,7 @@ fn known(mut case: Case) -> Case {
 fn a_tenant_that_was_never_seen_gets_its_identity_first() {
     let mut case = new();
     (case.view.finalizer, case.view.credentials, case.view.spec.tenant_id) = (false, Default::default(), None);
-    assert_eq!(case.effects(), [Effect::AssignIdentity]);
+    assert_eq!(case.effects(), [Effect::AssignIdentity { plan: None }]);
 }
 
 #[test]

@@ -163,7 +163,7 @@ fn a_smaller_plan_is_billed_from_the_next_period_and_in_force_at_its_end() {
     );
     let case = noted(down(), State::Preparing);
     assert_eq!(case.effects(), [Effect::ReadBilling]);
-    let switch = Effect::SwitchPrice { plan: "other".into(), proration: Proration::None };
+    let switch = Effect::SwitchPrice { plan: "other".into(), proration: Proration::AtPeriodEnd };
     assert_eq!(paying(case.clone(), "price_4900").effects(), [switch]);
     let status = paying(case, "price_900").recorded();
     assert_eq!(state(&status), Some(State::Scheduled));

@@ -95,6 +95,8 @@ fn a_larger_plan_and_back_and_a_card_that_is_declined() {
     explore("Stripe, another plan, suspended at any moment", Small::new(BillingMode::Stripe, budget));
     let budget = Budget { wishes: 1, wipes: 1, deletions: 1, ..Budget::default() };
     explore("Stripe, another plan, lost status, deletion", Small::new(BillingMode::Stripe, budget));
+    let budget = Budget { wishes: 2, wipes: 1, ..Budget::default() };
+    explore("Stripe, a smaller plan, lost status", Small::new(BillingMode::Stripe, budget));
 }
 
 #[test]
@@ -137,6 +139,7 @@ fn seeded_mistakes_are_caught() {
     let suspending = Budget { suspensions: 1, ..Budget::default() };
     let leaving = Budget { faults: 1, leavings: 1, ..Budget::default() };
     let wishing = Budget { faults: 1, wishes: 2, declines: 1, ..Budget::default() };
+    let forgetting = Budget { wishes: 2, wipes: 1, ..Budget::default() };
     let cases = [
         (Mistake::SamplesAssumedSeen, plain, "Active only after the samples were seen"),
         (Mistake::StaleWritesAccepted, plain, ORDER),
@@ -169,6 +172,8 @@ fn seeded_mistakes_are_caught() {
         (Mistake::ChargedBlindly, wishing, "a larger plan is charged once"),
         (Mistake::ChangedUnpaid, wishing, "a larger plan is in force only after its payment"),
         (Mistake::ChangedTooSoon, wishing, "who has the larger plan is served by it to the end of the period"),
+        (Mistake::WishInForce, forgetting, "a lost status puts no other plan in force"),
+        (Mistake::ScheduleForgotten, forgetting, "who has the larger plan is served by it to the end of the period"),
         (Mistake::WishIgnored, wishing, STABLE),
         (Mistake::UndoForgotten, Budget { wishes: 3, ..Budget::default() }, STABLE),
         (Mistake::DeclineUnheard, wishing, STABLE),

@@ -69,6 +69,10 @@ pub enum Mistake {
     ChangedUnpaid,
     /// A smaller plan is in force before its day.
     ChangedTooSoon,
+    /// After a lost status, the plan that is wished for counts as the one in force.
+    WishInForce,
+    /// After a lost status, a smaller plan that was scheduled is in force before its day.
+    ScheduleForgotten,
     /// Nobody hears of the wish for another plan.
     WishIgnored,
     /// A scheduled change that nobody wants any more stays at Stripe.
@@ -159,6 +163,10 @@ impl Mistake {
                     change.effective_at = Some(Timestamp::from_second(0));
                 }
             }
+            Self::WishInForce if view.status.config.is_none() => {
+                view.spec.plan_in_force = Some(view.spec.plan.clone());
+            }
+            Self::ScheduleForgotten => subscription(observed, |s| s.plan_before = None),
             Self::WishIgnored if view.status.phase == Some(Phase::Active) => {
                 view.spec.plan = view.plan_in_force().to_owned();
             }

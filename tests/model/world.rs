@@ -112,6 +112,12 @@ pub struct State {
     charges: u8,
     /// The plan that Stripe bills.
     billed: &'static str,
+    /// The plan that Stripe keeps as the one in force until the period ends.
+    billed_before: Option<&'static str>,
+    /// The plan that was last in force.
+    in_force: Option<String>,
+    /// A lost status has put another plan in force.
+    plan_lost: bool,
     /// How often the larger plan was charged.
     upgrades: u8,
     declined: bool,
@@ -320,6 +326,11 @@ impl Small {
         reconcile.view.status = status.clone();
         reconcile.last = None;
         state.before = Some(Box::new(state.tenant.clone()));
+        if let Some(config) = &status.config {
+            let unknown = state.tenant.status.config.is_none();
+            state.plan_lost |= unknown && state.in_force.as_ref().is_some_and(|plan| **plan != *config.plan);
+            state.in_force = Some(config.plan.to_string());
+        }
         state.transition_lost |= status.transitions.len() < state.tenant.status.transitions.len();
         match status.phase {
             Some(Phase::Deleting | Phase::Deleted) => state.closed_at = state.closed_at.or(Some(state.now)),
@@ -411,6 +422,8 @@ impl Small {
                 if charged && (state.billed != wanted || self.mistake == Some(Mistake::ChargedBlindly)) {
                     state.upgrades = state.upgrades.saturating_add(1);
                 }
+                state.billed_before =
+                    (*proration == Proration::AtPeriodEnd && state.billed != wanted).then_some(state.billed);
                 state.billed = wanted;
                 return Outcome::Billing(state.billing());
             }
@@ -557,10 +570,11 @@ fn declined() -> Failure {
 fn writes_object(effect: &Effect) -> bool {
     matches!(
         effect,
-        Effect::AssignIdentity
+        Effect::AssignIdentity { .. }
             | Effect::NextCheckout { .. }
             | Effect::StoreStripeIds { .. }
             | Effect::FollowPaidPlan { .. }
+            | Effect::RecordPlan { .. }
             | Effect::MarkSent(_)
             | Effect::EraseIdentity
             | Effect::RemoveFinalizer
@@ -614,7 +628,8 @@ impl State {
         let tenant = &mut self.tenant;
         let refs = |t: &mut View| -> StripeRefs { t.spec.billing.stripe.clone().unwrap_or_default() };
         match effect {
-            Effect::AssignIdentity => {
+            Effect::AssignIdentity { plan } => {
+                tenant.spec.plan_in_force = plan.clone().or(tenant.spec.plan_in_force.take());
                 tenant.finalizer = true;
                 (tenant.credentials.proof, tenant.credentials.labelled) = (true, true);
                 tenant.spec.tenant_id = Some("t".into());
@@ -628,8 +643,15 @@ impl State {
                     subscription_id: subscription.clone(),
                     ..refs(tenant)
                 });
+                if subscription.is_some() {
+                    tenant.spec.plan_in_force = Some(tenant.plan_in_force().to_owned());
+                }
             }
             Effect::FollowPaidPlan { plan } => tenant.spec.plan.clone_from(plan),
+            Effect::RecordPlan { plan } => {
+                tenant.spec.plan_in_force = Some(plan.clone());
+                self.in_force = Some(plan.clone());
+            }
             Effect::EraseIdentity => {
                 tenant.erasure.clone_from(&tenant.status.erasure);
                 (tenant.credentials.labelled, tenant.email_verified, tenant.spec.login) = (false, false, None);
@@ -656,6 +678,7 @@ impl State {
             plan: Some(self.billed.into()),
             price: Some(if self.billed == LARGER { "price_2" } else { "price_1" }.into()),
             period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
+            plan_before: self.billed_before.filter(|_| self.now < PERIOD_END).map(ToOwned::to_owned),
             ends: self.ends,
         });
         let session = self.session.map(|(attempt, state)| ObservedSession {

@@ -46,6 +46,11 @@ pub async fn follow_plan(kubernetes: &Kubernetes, tenant: &Tenant, plan: &str) -
     kubernetes.patch(tenant, json!({"spec": {"plan": plan}})).await
 }
 
+pub async fn record_plan(kubernetes: &Kubernetes, tenant: &Tenant, plan: &str) -> Result<Tenant, kube::Error> {
+    kubernetes.patch(tenant, json!({"spec": {"planInForce": plan}})).await
+}
+
+/// With a subscription the plan is settled too.
 pub async fn store_ids(
     kubernetes: &Kubernetes,
     tenant: &Tenant,
@@ -53,7 +58,11 @@ pub async fn store_ids(
     subscription: Option<&str>,
 ) -> Result<Tenant, kube::Error> {
     let ids = json!({"customerId": customer, "subscriptionId": subscription});
-    kubernetes.patch(tenant, json!({"spec": {"billing": {"stripe": ids}}})).await
+    let mut spec = json!({"billing": {"stripe": ids}});
+    if subscription.is_some() {
+        spec["planInForce"] = tenant.plan_in_force().into();
+    }
+    kubernetes.patch(tenant, json!({"spec": spec})).await
 }
 
 /// Bills a plan on the tenant's subscription.
@@ -103,7 +112,7 @@ pub async fn collect_anew(stripe: &Stripe, observed: &Observed) -> Result<Outcom
 }
 
 pub async fn update_customer(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
-    stripe.update_customer(&payer(tenant)).await.map(|()| Outcome::Done)
+    stripe.update_customer(&payer(tenant), tenant.spec.api_key_generation).await.map(|()| Outcome::Done)
 }
 
 pub async fn stop_renewal(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {

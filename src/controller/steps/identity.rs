@@ -9,11 +9,20 @@ use crate::controller::kubernetes::Kubernetes;
 use crate::operator_keys::IdentityKey;
 
 /// The id is the uid at first sight; a restored object keeps the one it had. The decision has seen that it is its own.
-pub async fn assign(kubernetes: &Kubernetes, identity: &IdentityKey, tenant: &Tenant) -> Result<Tenant, kube::Error> {
+pub async fn assign(
+    kubernetes: &Kubernetes,
+    identity: &IdentityKey,
+    tenant: &Tenant,
+    plan: Option<&str>,
+) -> Result<Tenant, kube::Error> {
     let id = tenant.tenant_id();
     let mut finalizers = tenant.finalizers().to_vec();
     if !finalizers.iter().any(|f| f == FINALIZER) {
         finalizers.push(FINALIZER.into());
+    }
+    let mut spec = json!({"tenantId": id});
+    if let Some(plan) = plan {
+        spec["planInForce"] = plan.into();
     }
     let change = json!({
         "metadata": {
@@ -21,7 +30,7 @@ pub async fn assign(kubernetes: &Kubernetes, identity: &IdentityKey, tenant: &Te
             "labels": {EMAIL_LABEL: identity.email_hash(&tenant.spec.admin_email)},
             "annotations": {PROOF_ANNOTATION: identity.identity_proof(id, tenant.place())},
         },
-        "spec": {"tenantId": id},
+        "spec": spec,
     });
     kubernetes.patch(tenant, change).await
 }

@@ -10,7 +10,8 @@ use stripe_checkout::checkout_session::{
 use stripe_core::customer::{CreateCustomer, UpdateCustomer};
 
 use super::{
-    Found, Identified, PLAN, Payer, ProviderError, Session, Stripe, TENANT_ID, foreign, observed_session, tenant,
+    Found, Identified, KEY_GENERATION, PLAN, Payer, ProviderError, Session, Stripe, TENANT_ID, foreign,
+    observed_session, tenant,
 };
 use crate::lifecycle::{ObservedBilling, ObservedSession, SessionState};
 
@@ -95,14 +96,15 @@ impl Stripe {
         Ok(self.once::<Identified>(request, &key).await?.id)
     }
 
-    /// Gives the customer the present name and address; one that was deleted stays so.
-    pub async fn update_customer(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
+    /// Gives the customer the present name and address, and notes the generation of the API key; one that was deleted stays so.
+    pub async fn update_customer(&self, payer: &Payer<'_>, key_generation: u32) -> Result<(), ProviderError> {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,
             Found::Foreign(other) => return Err(foreign(&other)),
             Found::Nobody | Found::Deleted => return Ok(()),
         };
-        let request = UpdateCustomer::new(customer).email(payer.email).name(payer.company);
+        let metadata: HashMap<_, _> = [(KEY_GENERATION.to_owned(), key_generation.to_string())].into();
+        let request = UpdateCustomer::new(customer).email(payer.email).name(payer.company).metadata(metadata);
         self.read_as::<Identified>(request).await.map(drop)
     }
 

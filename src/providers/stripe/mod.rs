@@ -42,6 +42,12 @@ const PAGE: i64 = 100;
 pub const TENANT_ID: &str = "tenant_id";
 /// Metadata key with the plan that a subscription or session sells.
 const PLAN: &str = "plan";
+/// Metadata keys of a subscription that bills a smaller plan already: the one that is in force until the period ends, and
+/// when that is, in seconds since 1970.
+const PLAN_BEFORE: &str = "plan_before";
+const PLAN_FROM: &str = "plan_from";
+/// Metadata key of a customer whose API key was replaced: its generation.
+const KEY_GENERATION: &str = "api_key_generation";
 /// Metadata key of a subscription that ends because its tenant was closed.
 const CLOSED: &str = "closed";
 
@@ -97,6 +103,12 @@ struct Metadata {
     plan: Option<String>,
     #[serde(default)]
     closed: Option<String>,
+    #[serde(default)]
+    api_key_generation: Option<String>,
+    #[serde(default)]
+    plan_before: Option<String>,
+    #[serde(default)]
+    plan_from: Option<String>,
     #[serde(default)]
     tenant_namespace: Option<String>,
     #[serde(default)]
@@ -311,8 +323,12 @@ fn rank(s: &ObservedSubscription) -> (bool, bool) {
 
 fn observe(s: Subscription, customer_has_method: bool) -> ObservedSubscription {
     let item = s.items.data.into_iter().next();
+    let end = item.as_ref().and_then(|i| i.current_period_end);
+    // Written with the change, and past when the next period has begun.
+    let waits = |m: &Metadata| m.plan_from.is_some() && m.plan_from == end.map(|end| end.to_string());
     ObservedSubscription {
-        period_ends_at: item.as_ref().and_then(|i| i.current_period_end).map(Timestamp::from_second),
+        period_ends_at: end.map(Timestamp::from_second),
+        plan_before: s.metadata.as_ref().filter(|m| waits(m)).and_then(|m| m.plan_before.clone()),
         price: item.map(|i| i.price.id),
         ends: s.cancel_at_period_end && s.metadata.as_ref().is_some_and(|m| m.closed.as_deref() == Some("true")),
         id: s.id,

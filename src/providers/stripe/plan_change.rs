@@ -7,7 +7,7 @@ use stripe_billing::subscription::{
     UpdateSubscriptionProrationBehavior,
 };
 
-use super::{PLAN, ProviderError, Stripe, Subscription, observe};
+use super::{PLAN, PLAN_BEFORE, PLAN_FROM, ProviderError, Stripe, Subscription, observe};
 use crate::lifecycle::{ObservedSubscription, Proration};
 
 impl Stripe {
@@ -37,11 +37,16 @@ impl Stripe {
                 UpdateSubscriptionProrationBehavior::CreateProrations,
                 UpdateSubscriptionPaymentBehavior::AllowIncomplete,
             ),
-            Proration::None => {
+            Proration::None | Proration::AtPeriodEnd => {
                 (UpdateSubscriptionProrationBehavior::None, UpdateSubscriptionPaymentBehavior::AllowIncomplete)
             }
         };
-        let metadata: HashMap<String, String> = [(PLAN.to_owned(), plan.to_owned())].into();
+        let before = there.metadata.and_then(|m| m.plan).filter(|_| proration == Proration::AtPeriodEnd);
+        let end = item.and_then(|item| item.current_period_end).filter(|_| before.is_some());
+        // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
+        let end = end.map(|end| end.to_string()).unwrap_or_default();
+        let metadata = [(PLAN, plan), (PLAN_BEFORE, &before.unwrap_or_default()), (PLAN_FROM, &end)];
+        let metadata: HashMap<_, _> = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
         let request = UpdateSubscription::new(subscription)
             .items([change])
             .proration_behavior(settled)

@@ -23,6 +23,8 @@ pub struct Known {
     pub email: String,
     /// The customer's name.
     pub company: String,
+    /// The generation of the API key.
+    pub key_generation: u32,
     /// The subscription.
     pub subscription: ObservedSubscription,
 }
@@ -77,6 +79,7 @@ fn known(subscription: Subscription, people: &HashMap<String, Person>) -> Option
         customer_id: person.id.clone(),
         email: person.email.clone()?,
         company: person.name.clone().unwrap_or_default(),
+        key_generation: person.metadata.api_key_generation.as_ref().and_then(|g| g.parse().ok()).unwrap_or(1),
         tenant_id,
         namespace,
         name,

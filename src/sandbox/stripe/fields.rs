@@ -21,7 +21,11 @@ pub fn update(data: &mut Data, kind: &str, id: &str, p: &Value, fields: &[&str])
         }
     }
     for (key, value) in p["metadata"].as_object().unwrap_or(&Map::new()) {
-        object["metadata"][key] = value.clone();
+        // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
+        match (value.as_str(), object["metadata"].as_object_mut()) {
+            (Some(""), Some(there)) => drop(there.remove(key)),
+            _ => object["metadata"][key] = value.clone(),
+        }
     }
     Ok(object.clone())
 }

@@ -16,6 +16,7 @@ impl Model for Small {
     fn init_states(&self) -> Vec<State> {
         let spec = TenantSpec {
             export_request: None,
+            plan_in_force: None,
             data: None,
             deletion_policy: None,
             company_name: "A".into(),
@@ -79,6 +80,9 @@ impl Model for Small {
             paused: false,
             charges: 0,
             billed: SMALLER,
+            billed_before: None,
+            in_force: None,
+            plan_lost: false,
             upgrades: 0,
             declined: false,
             ends: false,
@@ -296,6 +300,7 @@ impl Model for Small {
                 let applied = smaller_again && change.is_some_and(|c| c.state == PlanChangeState::Applied);
                 !applied || s.now >= PERIOD_END
             }),
+            Property::always("a lost status puts no other plan in force", |_, s: &State| !s.plan_lost),
             Property::always("nothing is erased without the wish to", |_, s: &State| !s.erased),
             Property::always("what must outlive the status is in the spec", |model: &Self, s: &State| {
                 let kept = s.tenant.spec.billing.stripe.as_ref().is_some_and(|r| r.subscription_id.is_some());
