@@ -1,7 +1,7 @@
 //! Taking a tenant away: every provider first, then the object.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice, notices};
+use super::{Decision, Effect, Input, Notice, leaving, notices};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::DeletionPolicy;
@@ -19,6 +19,10 @@ pub fn decide(input: &Input) -> Decision {
     }
     if input.tenant.status.phase == Some(Phase::Deleted) {
         return Decision::Act(vec![Effect::RemoveFinalizer]);
+    }
+    // An erasure that is due or has begun is no accident, and ends with its certificate.
+    if leaving::is_erasing(input) && !input.tenant.force_delete {
+        return leaving::decide(input);
     }
     if by_accident(input) {
         return keep(input);
@@ -75,7 +79,7 @@ pub fn decide(input: &Input) -> Decision {
 fn by_accident(input: &Input) -> bool {
     let status = &input.tenant.status;
     // One that is being deleted already was meant to be; one that is kept until a day was not, before that day.
-    let meant = status.phase == Some(Phase::Deleting) && status.erases_at.is_none();
+    let meant = (status.phase == Some(Phase::Deleting) && status.erases_at.is_none()) || leaving::is_erasing(input);
     policy(input) == DeletionPolicy::Retain && !input.tenant.erase && !meant
 }
 
@@ -84,7 +88,8 @@ fn policy(input: &Input) -> DeletionPolicy {
     let (spec, status) = (&input.tenant.spec, &input.tenant.status);
     let paid =
         spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some()) || status.paid_at.is_some();
-    let served = status.provisioned_at.is_some() || (!input.by_stripe() && spec.billing.approved);
+    let approved = !input.by_stripe() && spec.billing.approved;
+    let served = status.provisioned_at.is_some() || spec.plan_in_force.is_some() || approved;
     let by_history = if paid || served { DeletionPolicy::Retain } else { DeletionPolicy::Erase };
     spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy)).unwrap_or(by_history)
 }

@@ -20,11 +20,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
     let owed = status.phase == Some(Phase::Failed) && input.by_stripe() && status.refund.is_none();
     let busy =
         owed || matches!(status.phase, Some(Phase::Deleting | Phase::Deleted | Phase::Upgrading | Phase::Downgrading));
-    // What nobody but the controller may have written counts only where it was about to be written, or nothing else is known.
-    let finished = status.erasure.as_ref().is_some_and(|e| e.erased_at.is_some());
-    if (status.phase.is_none() || (status.phase == Some(Phase::Deleting) && finished))
-        && let Some(decision) = record_erased(input)
-    {
+    if let Some(decision) = finish(input) {
         return Some(decision);
     }
     if input.tenant.spec.desired != Desired::Deleted || busy {
@@ -34,6 +30,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
     let empty = matches!(status.phase, None | Some(Phase::PendingPayment))
         && status.paid_at.is_none()
         && status.provisioned_at.is_none()
+        && input.tenant.spec.plan_in_force.is_none()
         && input.tenant.spec.billing.stripe.as_ref().is_none_or(|refs| refs.subscription_id.is_none());
     let erases_at = if empty { input.now } else { end_of_retention(input) };
     let message = closed(erases_at);
@@ -46,6 +43,15 @@ pub fn begin(input: &Input) -> Option<Decision> {
     draft.changed()
 }
 
+/// The end of an erasure. What nobody but the controller may have written counts only where it was about to be written, or nothing
+/// else is known.
+fn finish(input: &Input) -> Option<Decision> {
+    let status = &input.tenant.status;
+    let finished = status.erasure.as_ref().is_some_and(|e| e.erased_at.is_some());
+    let expected = status.phase.is_none() || (status.phase == Some(Phase::Deleting) && finished);
+    expected.then(|| record_erased(input)).flatten()
+}
+
 /// When the retention of the plan ends, if it begins now.
 fn end_of_retention(input: &Input) -> Timestamp {
     input.now.plus(input.plan.map_or(RETENTION, |plan| i64::from(plan.retention_days)) * DAY)
@@ -55,8 +61,18 @@ fn closed(erases_at: Timestamp) -> String {
     format!("Closed. Its data is erased at {erases_at}, unless it is reactivated before")
 }
 
-/// Of a tenant in `Deleting` whose object is not deleted.
+/// Whether there is no way back: the day of the erasure has come, or it has begun.
+pub fn is_erasing(input: &Input) -> bool {
+    let (spec, status) = (&input.tenant.spec, &input.tenant.status);
+    let due = spec.desired == Desired::Deleted && status.erases_at.is_some_and(|at| at <= input.now);
+    status.phase == Some(Phase::Deleting) && (due || status.erasure.is_some())
+}
+
+/// Of a tenant in `Deleting` that is to be closed, and of its erasure.
 pub fn decide(input: &Input) -> Decision {
+    if let Some(decision) = finish(input) {
+        return decision;
+    }
     let status = &input.tenant.status;
     if let Some(failure) = &input.observed.failure {
         let mut draft = Draft::new(input);

@@ -229,13 +229,13 @@ async fn many_at_once_are_suspended_and_nobody_loses_anything() {
     );
 }
 
-async fn disputes(world: &World) -> Vec<String> {
+pub async fn disputes(world: &World) -> Vec<String> {
     let all = world.sandbox_get("/_sandbox/state").await["dispute"].clone();
     all.as_array().into_iter().flatten().map(|d| d["id"].as_str().expect("an id").to_owned()).collect()
 }
 
 /// What the operator of the service answers in Stripe's dashboard.
-async fn answer(world: &World, dispute: &str, evidence: &str) {
+pub async fn answer(world: &World, dispute: &str, evidence: &str) {
     let url = format!("{}/v1/disputes/{dispute}", world.sandbox.stripe_url);
     let form = [("evidence[uncategorized_text]", evidence), ("submit", "true")];
     let answer = world.http.post(url).bearer_auth("sk_test").form(&form).send().await.expect("it answers");

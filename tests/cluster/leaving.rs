@@ -181,6 +181,24 @@ async fn a_legal_hold_and_a_provider_that_is_away_stop_an_erasure_and_lose_nothi
     world.assert_transitions("acme").await;
 }
 
+/// A GitOps tool removes the object of somebody who has left, in the middle of the erasure.
+#[tokio::test]
+async fn an_erasure_that_has_begun_goes_on_when_its_object_is_deleted() {
+    let world = World::with_active("erase-deleted").await;
+    desire(&world, "acme", Desired::Deleted).await.expect("patched");
+    world.wait("acme", "closed", closed).await;
+    world.fault(json!({"provider": "pinecone", "method": "DELETE", "status": 503, "times": 1000})).await;
+    day_comes(&world, "acme").await;
+    world.wait("acme", "being erased", |s| s.erasure.is_some()).await;
+    world.tenants().delete("acme", &Default::default()).await.expect("accepted");
+    world.wait("acme", "waiting for Pinecone", |s| !conditions::is_true(&s.conditions, "Erased")).await;
+    world.clear_faults().await;
+    world.until("it is gone", async || world.tenants().get_opt("acme").await.is_ok_and(|t| t.is_none())).await;
+    assert_eq!(world.mails("erased").await, 1, "the customer has the certificate");
+    let left = everything(&world).await;
+    assert!(!left.contains("acme@example.com") && !left.contains("tenant_"), "{left}");
+}
+
 /// Holds a call of an erasure, kills the controller while it waits, and starts another.
 async fn killed_at(name: &str, provider: &str, method: &str, path: &str) {
     let mut world = World::with_active(name).await;

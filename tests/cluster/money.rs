@@ -61,6 +61,31 @@ async fn a_refund_that_fails_silences_nobody_and_is_shown_until_it_works() {
 }
 
 #[tokio::test]
+async fn a_disputed_payment_is_not_refunded_twice_and_settled_once_the_bank_has_decided() {
+    let world = World::start("refund-disputed").await;
+    world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 100_000})).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    let url = world.wait("acme", "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link").url;
+    let answer = world.http.post(url).form(&[("card", "4000000000000259")]).send().await.expect("the page answers");
+    assert_eq!(answer.status(), 303);
+    let status =
+        world.wait("acme", "disputed", shows("Refunded", ConditionStatus::False, "StripePaymentDisputed")).await;
+    let dispute = crate::dunning::disputes(&world).await.remove(0);
+    let message = get(&status.conditions, "Refunded").expect("a condition").message.to_string();
+    assert!(message.contains(&dispute) && message.contains("accept the dispute"), "{message}");
+    crate::dunning::answer(&world, &dispute, "losing_evidence").await;
+    let status = world.wait("acme", "settled", |s| s.refund.is_some()).await;
+    assert_eq!(status.refund.expect("a refund").amount, 4900, "by the bank");
+    assert!(state(&world).await["refund"].as_array().is_none_or(Vec::is_empty), "and by nobody else");
+    // What begins now is paid for anew.
+    world.clear_faults().await;
+    world.annotate("acme", RETRY_ANNOTATION, "again").await;
+    world.wait_phase("acme", Phase::Active).await;
+    let invoices = state(&world).await["invoice"].as_array().expect("some").clone();
+    assert_eq!(invoices.iter().filter_map(|i| i["amount_paid"].as_i64()).collect::<Vec<_>>(), [4900, 4900]);
+}
+
+#[tokio::test]
 async fn a_partial_refund_is_completed_and_a_retry_that_works_leaves_nothing_behind() {
     let world = World::start("partial").await;
     world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 1000})).await;

@@ -278,6 +278,48 @@ fn the_object_of_a_closed_tenant_that_is_deleted_erases_nothing_before_its_day()
 }
 
 #[test]
+fn an_erasure_that_has_begun_ends_with_its_certificate_also_without_the_object() {
+    let gone = |mut case: Case| {
+        (case.view.deleting, case.view.erase) = (true, false);
+        case
+    };
+    assert_eq!(gone(closed(0)).effects(), [Effect::CountHoldings], "its day has come");
+    let mut late = gone(closed(0));
+    late.view.spec.desired = Desired::Active;
+    assert_eq!(late.effects(), [Effect::Notify(Notice::KeptAlert)], "it was taken back in the last moment");
+    let begun = gone(erasing());
+    assert_eq!(begun.effects(), erasing().effects());
+    assert!(begun.effects().contains(&Effect::EraseBilling), "the customer goes too");
+    let mut held = begun.clone();
+    held.view.legal_hold = Some("a court".into());
+    assert!(fails(&held.recorded(), "Erased", "LegalHold"));
+    let mut forced = begun.clone();
+    (forced.view.force_delete, forced.observed.failure) = (true, Some(failure("Namespace", true)));
+    assert!(fails(&forced.recorded(), "CleanedUp", "Forced"), "whoever insists");
+    let mut told = begun;
+    told.view.status.erasure = Some(certificate());
+    told.view.erasure = Some(certificate());
+    assert_eq!(told.recorded().phase, Some(Phase::Deleted), "and nobody writes to an address that is gone");
+}
+
+#[test]
+fn a_lost_status_shortens_no_retention() {
+    for manual in [false, true] {
+        let mut restored = leaving(Phase::Active);
+        restored.view.status = TenantStatus::default();
+        if manual {
+            restored = restored.manual(true);
+        } else {
+            restored.view.spec.billing.stripe = None;
+        }
+        restored.view.spec.plan_in_force = Some("starter".into());
+        assert_eq!(restored.recorded().erases_at, Some(at(NOW + 30 * DAY)));
+        restored.view.spec.plan_in_force = None;
+        assert_eq!(restored.recorded().erases_at, Some(at(NOW)), "nothing is kept of who never had anything");
+    }
+}
+
+#[test]
 fn a_closed_tenant_without_a_day_gets_one() {
     let mut case = leaving(Phase::Deleting);
     case.view.status.erases_at = None;

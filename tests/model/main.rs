@@ -119,6 +119,22 @@ fn webhooks_twice_late_and_in_the_middle_of_a_reconcile() {
 }
 
 #[test]
+fn an_event_store_that_is_away_and_the_end_of_the_object() {
+    let budget = Budget { crashes: 1, faults: 1, deletions: 1, overloads: 1, ..Budget::default() };
+    explore("Stripe, an event store, deletion", Small::shipping(BillingMode::Stripe, budget));
+    let budget = Budget { faults: 1, deletions: 1, leavings: 1, ..Budget::default() };
+    explore("Manual, an event store, leaves", Small { erase: false, ..Small::shipping(BillingMode::Manual, budget) });
+}
+
+#[test]
+fn an_export_at_any_moment() {
+    let budget = Budget { crashes: 1, faults: 1, stale: 1, exports: 1, ..Budget::default() };
+    explore("Stripe, an export", Small::new(BillingMode::Stripe, budget));
+    let budget = Budget { crashes: 1, exports: 1, leavings: 1, deletions: 1, ..Budget::default() };
+    explore("Manual, an export of who leaves", Small { erase: false, ..Small::new(BillingMode::Manual, budget) });
+}
+
+#[test]
 fn a_deletion_at_any_moment() {
     let budget = Budget { crashes: 1, faults: 1, deletions: 1, slow: 1, ..Budget::default() };
     explore("Stripe, deletion at any moment", Small::new(BillingMode::Stripe, budget));
@@ -140,6 +156,8 @@ fn seeded_mistakes_are_caught() {
     let leaving = Budget { faults: 1, leavings: 1, ..Budget::default() };
     let wishing = Budget { faults: 1, wishes: 2, declines: 1, ..Budget::default() };
     let forgetting = Budget { wishes: 2, wipes: 1, ..Budget::default() };
+    let overloaded = Budget { crashes: 1, overloads: 1, ..Budget::default() };
+    let exporting = Budget { exports: 1, ..Budget::default() };
     let cases = [
         (Mistake::SamplesAssumedSeen, plain, "Active only after the samples were seen"),
         (Mistake::StaleWritesAccepted, plain, ORDER),
@@ -187,16 +205,27 @@ fn seeded_mistakes_are_caught() {
         (Mistake::EndUnseen, lapsing, STABLE),
         (Mistake::SuspendedAndCharged, suspending, STABLE),
         (Mistake::ResumeIgnored, suspending, STABLE),
+        (Mistake::OutboxForgotten, deleting, "no transition goes before it is shipped"),
+        (Mistake::ShippedAssumed, Budget { faults: 1, ..deleting }, "no transition goes before it is shipped"),
+        (Mistake::HeldOvertaken, overloaded, "what is shipped has happened"),
+        (Mistake::ExportForgotten, exporting, STABLE),
+        (Mistake::ExportKept, exporting, STABLE),
+        (Mistake::ExportGoesOn, Budget { leavings: 1, ..exporting }, "nothing of an export outlives the erasure"),
         (Mistake::ConfirmationAssumed, plain, "nothing is set up for an address that nobody confirmed"),
         (Mistake::ConfirmationForgotten, plain, STABLE),
     ];
+    let outbox = [Mistake::OutboxForgotten, Mistake::ShippedAssumed, Mistake::HeldOvertaken];
     for (mistake, budget, property) in cases {
         let model = Small {
             mistake: Some(mistake),
             broken: budget.repairs > 0,
             erase: budget.accidents + budget.leavings == 0,
             login: matches!(mistake, Mistake::ConfirmationAssumed | Mistake::ConfirmationForgotten),
-            ..Small::new(BillingMode::Stripe, budget)
+            ..if outbox.contains(&mistake) {
+                Small::shipping(BillingMode::Stripe, budget)
+            } else {
+                Small::new(BillingMode::Stripe, budget)
+            }
         };
         let checker = model
             .checker()

@@ -97,6 +97,18 @@ pub enum Mistake {
     FinalizerRemovedFirst,
     /// The subscription of a deleted tenant goes on.
     CancelForgotten,
+    /// Transitions are not shipped.
+    OutboxForgotten,
+    /// Transitions count as shipped although the event store was away.
+    ShippedAssumed,
+    /// What a status that is not written yet says is told to others.
+    HeldOvertaken,
+    /// Nobody hears of who asks for an export.
+    ExportForgotten,
+    /// The files of an export stay.
+    ExportKept,
+    /// An export goes on while its files are deleted.
+    ExportGoesOn,
     /// The identity is written again and again.
     IdentityNeverSettled,
     /// The status is written for ever, each time another one: a livelock.
@@ -186,6 +198,9 @@ impl Mistake {
                 view.spec.desired = Desired::Deleted;
             }
             Self::EndForgotten => subscription(observed, |s| s.ends = false),
+            Self::OutboxForgotten => observed.shipped = i64::MAX,
+            Self::ShippedAssumed if observed.unshipped => observed.shipped = i64::MAX,
+            Self::ExportForgotten => view.spec.export_request = None,
             Self::IntentAssumed => view.erase = true,
             Self::ConfirmationAssumed => view.email_verified = true,
             Self::IdentityNeverSettled => view.credentials.proof = false,
@@ -205,6 +220,7 @@ impl Mistake {
         };
         match self {
             Self::NoteForgotten => without(|e| matches!(e, Effect::MarkSent(_))),
+            Self::ExportKept => without(|e| *e == Effect::DeleteExports),
             Self::NamespaceKept => without(|e| *e == Effect::DeleteNamespace),
             Self::CertificateUnsent => match without(|e| *e == Effect::Notify(Notice::Erased)) {
                 Decision::Wait(None) if view.status.erasure.is_some() => Decision::Act(vec![Effect::EraseIdentity]),

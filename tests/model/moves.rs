@@ -217,6 +217,9 @@ impl Moves {
             };
             return state.write_object(&reconcile, answered, |tenant| tenant.spec.data = Some(data));
         }
+        if let Effect::RecordPlan { plan } = effect {
+            return state.write_object(&reconcile, answered, |t| t.spec.plan_in_force = Some(plan.clone()));
+        }
         if let Effect::MarkSent(sent) = effect {
             return state.write_object(&reconcile, answered, |t| t.sent.extend(sent.iter().map(Notice::key)));
         }

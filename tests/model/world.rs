@@ -1,5 +1,6 @@
 //! The small world: what each effect does to it, and where it ends when nothing more goes wrong.
 
+mod beside;
 mod explore;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,6 +15,7 @@ use tenant_operator::lifecycle::{
     may_precede,
 };
 
+use self::beside::Beside;
 use crate::mistakes::Mistake;
 
 /// The names of the plans.
@@ -23,6 +25,9 @@ pub const LARGER: &str = "q";
 pub const PERIOD_END: i64 = 2_000_000;
 /// How long the data of whoever leaves is kept, in seconds.
 const RETENTION: i64 = 30 * 24 * 3600;
+
+/// How long the files of an export are kept, in seconds.
+const EXPORTS_KEPT: i64 = 7 * 24 * 3600;
 
 /// How often each thing may happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -57,6 +62,8 @@ pub struct Budget {
     pub declines: u8,
     /// The customer leaves, and may come back before the erasure.
     pub leavings: u8,
+    /// The customer asks for an export.
+    pub exports: u8,
     /// A reconcile runs while many other tenants are being provisioned.
     pub overloads: u8,
     /// Effects take so long that a status which is held is written meanwhile.
@@ -116,6 +123,8 @@ pub struct State {
     billed_before: Option<&'static str>,
     /// The plan that was last in force.
     in_force: Option<String>,
+    /// The larger plan was in force.
+    had_larger: bool,
     /// A lost status has put another plan in force.
     plan_lost: bool,
     /// How often the larger plan was charged.
@@ -135,6 +144,7 @@ pub struct State {
     transition_lost: bool,
     /// Something of a customer was erased without the wish to.
     erased: bool,
+    beside: Beside,
 }
 
 /// What happens next.
@@ -168,6 +178,9 @@ pub enum Action {
     RepairAndRetry,
     Delete,
     DeleteByAccident,
+    AskExport,
+    ExportGoesOn,
+    ExportEnds,
 }
 
 /// The model.
@@ -179,6 +192,8 @@ pub struct Small {
     /// Whoever deletes the object means to erase.
     pub erase: bool,
     pub budget: Budget,
+    /// Transitions are shipped to an event store.
+    pub outbox: bool,
     /// Pinecone refuses every upsert until it is fixed.
     pub broken: bool,
     pub mistake: Option<Mistake>,
@@ -189,6 +204,12 @@ pub struct Small {
 }
 
 impl Small {
+    /// With an event store, which may be full or away.
+    pub fn shipping(mode: BillingMode, budget: Budget) -> Self {
+        let small = Self::new(mode, budget);
+        Self { outbox: true, policy: Policy { outbox: true, ..small.policy }, ..small }
+    }
+
     pub fn new(mode: BillingMode, budget: Budget) -> Self {
         let sample = SampleDocument { id: "sample_1".into(), text: "RAG".into(), metadata: Default::default() };
         let plan = PlanSpec {
@@ -219,11 +240,13 @@ impl Small {
             jitter_percent: 0,
             slow_after: i64::MAX,
             outbox: false,
+            exports_kept: (budget.exports > 0).then_some(EXPORTS_KEPT),
             ..Policy::default()
         };
         Self {
             mode,
             login: false,
+            outbox: false,
             erase: budget.accidents == 0,
             budget,
             broken: false,
@@ -254,7 +277,7 @@ impl Small {
             state.start(state.tenant.clone());
             return !state.gone;
         };
-        if let Some(effect) = reconcile.pending.iter().find(|e| state.can(e)).cloned() {
+        if let Some(effect) = reconcile.pending.iter().find(|e| self.can(state, e)).cloned() {
             self.perform(state, &effect, true);
             return true;
         }
@@ -263,7 +286,13 @@ impl Small {
         }
         match self.decide(state) {
             Decision::Wait(_) if reconcile.last.is_some() => self.write_held(state),
-            Decision::Act(effects) if reconcile.last.is_some() && !may_precede(&effects) => self.write_held(state),
+            Decision::Act(effects)
+                if reconcile.last.is_some()
+                    && !may_precede(&effects)
+                    && self.mistake != Some(Mistake::HeldOvertaken) =>
+            {
+                self.write_held(state)
+            }
             Decision::Act(effects) => {
                 if let Some(reconcile) = &mut state.reconcile {
                     reconcile.pending = effects.into_iter().collect();
@@ -283,6 +312,9 @@ impl Small {
                 state.reconcile = None;
                 // Time reconciles only while nothing else can.
                 if let Some(at) = state.tenant.status.provisioning.as_ref().and_then(|p| p.next_retry_at) {
+                    state.now = state.now.max(at.as_second());
+                }
+                if let Some(at) = Beside::due(&state.tenant.status) {
                     state.now = state.now.max(at.as_second());
                 }
                 if let Some(at) = state.tenant.status.erases_at {
@@ -330,6 +362,10 @@ impl Small {
             let unknown = state.tenant.status.config.is_none();
             state.plan_lost |= unknown && state.in_force.as_ref().is_some_and(|plan| **plan != *config.plan);
             state.in_force = Some(config.plan.to_string());
+            state.had_larger |= &*config.plan == LARGER;
+        }
+        if self.outbox {
+            state.beside.recorded(&state.tenant.status, &status);
         }
         state.transition_lost |= status.transitions.len() < state.tenant.status.transitions.len();
         match status.phase {
@@ -354,6 +390,9 @@ impl Small {
             }
             state.before = Some(Box::new(state.tenant.clone()));
             state.write_object(effect);
+            if state.gone && self.outbox {
+                state.beside.gone(&state.tenant.status);
+            }
             if answered && !state.gone {
                 let tenant = state.tenant.clone();
                 state.learn(effect, Outcome::Done);
@@ -369,13 +408,18 @@ impl Small {
         state.learn(effect, if answered { outcome } else { failure() });
     }
 
+    /// A query for the samples waits until they can be seen. Where others hear of what is written meanwhile, it is asked again.
+    fn can(&self, state: &State, effect: &Effect) -> bool {
+        *effect != Effect::VerifySamples || state.visible || self.outbox
+    }
+
     fn broken_call(state: &State, effect: &Effect) -> bool {
         state.broken && *effect == Effect::StoreSamples
     }
 
     fn change(&self, state: &mut State, reconcile: &Reconcile, effect: &Effect) -> Outcome {
         let repeated = self.mistake == Some(Mistake::NewKeyEachTime);
-        let customer = state.tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
+        let customer = state.had_something();
         let erases = matches!(
             effect,
             Effect::DeleteNamespace | Effect::CancelBilling | Effect::DeleteSecrets | Effect::EraseBilling
@@ -401,6 +445,7 @@ impl Small {
             }
             Effect::EnsureApiKey => state.secret = true,
             Effect::StoreSamples => state.stored = true,
+            Effect::VerifySamples if !state.visible => return Outcome::NotYet,
             Effect::VerifySamples => state.seen = true,
             Effect::Notify(notice) => {
                 let count = state.sent.entry(notice.clone()).or_default();
@@ -452,7 +497,7 @@ impl Small {
                     secrets: state.secret.into(),
                     subscriptions: (state.subscribed && !state.cancelled).into(),
                     customers: (state.customers > 0 && !state.customer_gone).into(),
-                    exports: 0,
+                    exports: state.beside.files.into(),
                 });
             }
             Effect::EraseBilling => {
@@ -471,6 +516,9 @@ impl Small {
                 (state.namespace, state.stored, state.visible, state.namespaces_made) = (false, false, false, 0);
             }
             Effect::DeleteSecrets => state.secret = false,
+            Effect::ShipTransitions => return state.beside.ship(&reconcile.view),
+            Effect::Export => return state.beside.export(),
+            Effect::DeleteExports => state.beside.delete_exports(self.mistake),
             _ => {}
         }
         Outcome::Done
@@ -498,19 +546,24 @@ impl Small {
     }
 
     fn desired(&self, s: &State) -> bool {
-        let known = s.tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
-        if s.gone && !s.tenant.erase && (known || s.tenant.status.paid_at.is_some()) {
+        if self.outbox && !s.gone && !s.beside.has_all(&s.tenant.status) {
+            return false;
+        }
+        let erased = s.tenant.erasure.is_some();
+        if s.gone && !s.tenant.erase && !erased && s.had_something() {
             return !s.erased && !s.cancelled;
         }
         if s.gone {
             let billing = self.mode == BillingMode::Manual || !s.subscribed || s.cancelled;
-            return billing && !s.namespace && !s.secret;
+            let told = !erased || s.sent.contains_key(&Notice::Erased);
+            return billing && told && !s.namespace && !s.secret && !s.beside.files;
         }
         let suspended = s.tenant.spec.desired == Desired::Suspended;
         // Whatever is wished afterwards, a tenant that was erased stays so.
         if s.tenant.spec.desired == Desired::Deleted || s.tenant.erasure.is_some() {
             let left =
                 s.namespace || s.secret || (s.customers > 0 && !s.customer_gone) || (s.subscribed && !s.cancelled);
+            let left = left || s.beside.files;
             let told = s.sent.contains_key(&Notice::Erased);
             return s.tenant.status.phase == Some(Phase::Deleted) && !left && told && s.tenant.erasure.is_some();
         }
@@ -528,6 +581,9 @@ impl Small {
                 let declined = s.declined && wish == LARGER && in_force == SMALLER;
                 let billed = self.mode == BillingMode::Manual || s.billed == in_force;
                 if !billed || (wish != in_force && !declined) {
+                    return false;
+                }
+                if !s.beside.is_over(&s.tenant) {
                     return false;
                 }
                 let told =
@@ -619,9 +675,10 @@ impl State {
         }
     }
 
-    /// A query for the samples waits until they can be seen.
-    fn can(&self, effect: &Effect) -> bool {
-        *effect != Effect::VerifySamples || self.visible
+    /// Whether somebody paid for it, or it was set up.
+    fn had_something(&self) -> bool {
+        let spec = &self.tenant.spec;
+        spec.plan_in_force.is_some() || spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some())
     }
 
     fn write_object(&mut self, effect: &Effect) {
@@ -746,5 +803,8 @@ impl State {
         self.settle();
         self.visible |= self.stored;
         self.hint = true;
+        if self.beside.task.running {
+            self.beside.end();
+        }
     }
 }

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use stripe_core::dispute::ListDispute;
 use stripe_types::RangeQueryTs;
 
-use super::{PAGE, ProviderError, Stripe};
+use super::{List, PAGE, ProviderError, Stripe};
 use crate::api::Timestamp;
 use crate::lifecycle::Dispute;
 
@@ -26,16 +26,32 @@ struct DisputeObject {
     #[serde(default)]
     currency: String,
     #[serde(default)]
+    is_charge_refundable: bool,
+    #[serde(default)]
     payment_intent: Option<Intent>,
     #[serde(default)]
     evidence_details: Option<Evidence>,
 }
 
-/// Expanded.
+/// The payment's id, or the payment itself where that was asked for.
 #[derive(Deserialize)]
-struct Intent {
-    #[serde(default)]
-    customer: Option<String>,
+#[serde(untagged)]
+enum Intent {
+    Expanded {
+        #[serde(default)]
+        customer: Option<String>,
+    },
+    Id(#[allow(dead_code)] String),
+}
+
+/// What a customer's bank has done about one payment.
+pub(super) enum Bank {
+    /// It was not asked, has decided for us, or still lets us refund.
+    Nothing,
+    /// It has given the money back.
+    Returned { amount: i64, currency: String },
+    /// It holds the money until it decides, and Stripe refuses a refund meanwhile.
+    Holds { dispute: String },
 }
 
 #[derive(Deserialize)]
@@ -55,11 +71,24 @@ impl DisputeObject {
         };
         let due_by = self.evidence_details.and_then(|e| e.due_by).map(Timestamp::from_second);
         let (id, cause, amount, currency) = (self.id, self.reason, self.amount, self.currency);
-        Some((self.payment_intent?.customer?, Dispute { id, cause, amount, currency, lost, due_by }))
+        let Intent::Expanded { customer } = self.payment_intent? else { return None };
+        Some((customer?, Dispute { id, cause, amount, currency, lost, due_by }))
     }
 }
 
 impl Stripe {
+    /// What the customer's bank has done about a payment.
+    pub(super) async fn bank(&self, intent: &str) -> Result<Bank, ProviderError> {
+        let all: List<DisputeObject> = self.read_as(ListDispute::new().payment_intent(intent).limit(PAGE)).await?;
+        Ok(all.data.into_iter().fold(Bank::Nothing, |bank, dispute| match (bank, &*dispute.status) {
+            (Bank::Nothing, "lost") => Bank::Returned { amount: dispute.amount, currency: dispute.currency },
+            (Bank::Nothing, "needs_response" | "under_review") if !dispute.is_charge_refundable => {
+                Bank::Holds { dispute: dispute.id }
+            }
+            (bank, _) => bank,
+        }))
+    }
+
     /// What customers dispute, by the customers' ids: of several, an open one, and else the one that was made last.
     pub async fn disputes(&self) -> Result<HashMap<String, Dispute>, ProviderError> {
         let since = Timestamp::now().as_second() - LOOK_BACK;

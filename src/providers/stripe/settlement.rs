@@ -13,8 +13,9 @@ use stripe_client_core::StripeRequest;
 use stripe_core::customer::DeleteCustomer;
 use stripe_core::refund::{CreateRefund, ListRefund};
 
-use super::{CLOSED, Found, Identified, List, PAGE, Payer, ProviderError, Stripe, observed_session, tenant};
-use crate::lifecycle::ObservedRefund;
+use super::disputes::Bank;
+use super::{CLOSED, Found, Identified, List, PAGE, PROVIDER, Payer, ProviderError, Stripe, observed_session, tenant};
+use crate::lifecycle::{Blame, ObservedRefund};
 
 #[derive(Deserialize)]
 struct InvoicePayment {
@@ -48,6 +49,22 @@ impl RefundObject {
     }
 }
 
+/// Stripe answers `charge_disputed` to a refund: <https://docs.stripe.com/error-codes>
+fn disputed(intent: &str, dispute: &str) -> ProviderError {
+    ProviderError {
+        provider: PROVIDER,
+        status: None,
+        reason: "PaymentDisputed",
+        message: format!(
+            "the customer disputes the payment {intent}, and Stripe refuses a refund until the bank has decided. To give the \
+             money back now, accept the dispute {dispute} in Stripe's dashboard"
+        ),
+        blame: Blame::Call,
+        retryable: true,
+        retry_after: None,
+    }
+}
+
 impl Stripe {
     /// Gives back every payment of a subscription that was not given back yet, and answers the whole sum.
     pub async fn refund(&self, tenant_id: &str, subscription: &str) -> Result<ObservedRefund, ProviderError> {
@@ -77,6 +94,9 @@ impl Stripe {
         let payments: List<InvoicePayment> = self.read_as(paid).await?;
         let mut returned = 0;
         for intent in payments.data.into_iter().filter_map(|payment| payment.payment.payment_intent) {
+            if let Bank::Returned { amount, .. } = self.bank(&intent).await? {
+                returned += amount;
+            }
             let made: List<RefundObject> = self.read_as(ListRefund::new().payment_intent(intent).limit(PAGE)).await?;
             returned += made.data.iter().filter(|refund| refund.is_good()).map(|refund| refund.amount).sum::<i64>();
         }
@@ -99,6 +119,13 @@ impl Stripe {
         }
         if (amount > 0 && paid.is_none()) || paid.is_some_and(|paid| amount >= paid) {
             return Ok(ObservedRefund { amount, currency });
+        }
+        match self.bank(intent).await? {
+            Bank::Nothing => {}
+            Bank::Returned { amount: returned, currency } => {
+                return Ok(ObservedRefund { amount: amount + returned, currency: Some(currency) });
+            }
+            Bank::Holds { dispute } => return Err(disputed(intent, &dispute)),
         }
         // Without an amount, Stripe refunds what is left.
         let request = CreateRefund::new().payment_intent(intent).metadata(tenant(tenant_id));

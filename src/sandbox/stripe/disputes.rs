@@ -24,6 +24,11 @@ pub fn open(data: &mut Data, customer: &Value, events: &mut Events) {
     events.push(("charge.dispute.created", dispute));
 }
 
+/// Whether a payment cannot be refunded because its customer disputes it, or has got it back.
+pub fn prevents_refund(data: &Data, intent: &str) -> bool {
+    data.list("dispute").iter().any(|d| d["payment_intent"] == intent && d["status"] != "won")
+}
+
 /// Takes evidence. Submitted, it decides.
 pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let dispute = data.find("dispute", id)?;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fields::{self, metadata};
 use super::problem::{Events, Problem};
-use super::{Data, catalog, invoices, proration};
+use super::{Data, catalog, disputes, invoices, proration};
 
 const DAY: i64 = 24 * 3600;
 /// A billing period: the sandbox's months have 30 days.
@@ -190,6 +190,12 @@ pub fn refund(data: &mut Data, p: &Value, events: &mut Events) -> Result<Value, 
     let intent = data.find("payment_intent", &intent_id)?.clone();
     let made = data.list("refund").iter().filter(|r| r["payment_intent"] == intent_id.as_str());
     let before: i64 = made.filter_map(|r| r["amount"].as_i64()).sum();
+    if disputes::prevents_refund(data, &intent_id) {
+        return Err(Problem {
+            code: Some("charge_disputed"),
+            ..Problem::bad("Charge has been charged back; cannot issue a refund.")
+        });
+    }
     let left = intent["amount"].as_i64().unwrap_or(0) - before;
     if left <= 0 {
         return Err(Problem {

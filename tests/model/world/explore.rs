@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Model, Property};
-use tenant_operator::api::tenant::{Billing, BillingMode, Desired, Login, PlanChangeState};
+use tenant_operator::api::tenant::{Billing, BillingMode, Desired, Login};
 use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Notice, View};
 
+use super::beside::Beside;
 use super::{Action, LARGER, PERIOD_END, SMALLER, SessionState, Small, State, failure, writes_object};
 
 impl Model for Small {
@@ -82,6 +83,7 @@ impl Model for Small {
             billed: SMALLER,
             billed_before: None,
             in_force: None,
+            had_larger: false,
             plan_lost: false,
             upgrades: 0,
             declined: false,
@@ -93,6 +95,7 @@ impl Model for Small {
             hint: false,
             transition_lost: false,
             erased: false,
+            beside: Beside::default(),
         }]
     }
 
@@ -130,6 +133,9 @@ impl Model for Small {
         may(u8::from(leaves && s.tenant.status.erasure.is_none()), Action::TakeBack);
         may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
         may(b.accidents * u8::from(!s.tenant.deleting), Action::DeleteByAccident);
+        may(b.exports, Action::AskExport);
+        may(u8::from(s.beside.task.running && !s.beside.files), Action::ExportGoesOn);
+        may(u8::from(s.beside.task.running), Action::ExportEnds);
         match &s.reconcile {
             None => {
                 may(1, Action::Start);
@@ -142,7 +148,7 @@ impl Model for Small {
                 if reconcile.pending.is_empty() {
                     may(1, Action::Decide);
                 }
-                for effect in reconcile.pending.iter().filter(|e| s.can(e)) {
+                for effect in reconcile.pending.iter().filter(|e| self.can(s, e)) {
                     may(1, Action::Do(effect.clone()));
                     may(b.faults, Action::LoseAnswer(effect.clone()));
                     may(b.faults * u8::from(!writes_object(effect)), Action::Refuse(effect.clone()));
@@ -181,6 +187,7 @@ impl Model for Small {
             Action::Crash => {
                 s.budget.crashes -= 1;
                 s.reconcile = None;
+                s.beside.crash();
             }
             Action::Pay => s.pay(),
             Action::Settle => s.settle(),
@@ -237,6 +244,13 @@ impl Model for Small {
                 s.tenant.retry_token = Some("again".into());
                 s.overtake();
             }
+            Action::AskExport => {
+                s.budget.exports -= 1;
+                s.tenant.spec.export_request = Some("one".into());
+                s.overtake();
+            }
+            Action::ExportGoesOn => s.beside.go_on(),
+            Action::ExportEnds => s.beside.end(),
             Action::Delete | Action::DeleteByAccident => {
                 let left = if action == Action::Delete { &mut s.budget.deletions } else { &mut s.budget.accidents };
                 *left -= 1;
@@ -295,10 +309,8 @@ impl Model for Small {
                 model.mode == BillingMode::Manual || !larger || s.upgrades > 0
             }),
             Property::always("who has the larger plan is served by it to the end of the period", |_, s: &State| {
-                let change = s.tenant.status.plan_change.as_ref();
-                let smaller_again = change.is_some_and(|c| &*c.plan == SMALLER && &*c.from == LARGER);
-                let applied = smaller_again && change.is_some_and(|c| c.state == PlanChangeState::Applied);
-                !applied || s.now >= PERIOD_END
+                let smaller = s.tenant.status.config.as_ref().is_some_and(|config| &*config.plan == SMALLER);
+                !(s.had_larger && smaller) || s.now >= PERIOD_END
             }),
             Property::always("a lost status puts no other plan in force", |_, s: &State| !s.plan_lost),
             Property::always("nothing is erased without the wish to", |_, s: &State| !s.erased),
@@ -309,6 +321,14 @@ impl Model for Small {
             }),
             Property::always("each phase change once, in order", |_, s: &State| {
                 !s.transition_lost && in_order(&s.tenant.status)
+            }),
+            Property::always("no transition goes before it is shipped", |_, s: &State| !s.beside.lost),
+            Property::always("what is shipped has happened", |model: &Self, s: &State| {
+                !model.outbox || !s.beside.invented
+            }),
+            Property::always("nothing of an export outlives the erasure", |_, s: &State| {
+                let erased = s.tenant.status.erasure.as_ref().is_some_and(|erasure| erasure.erased_at.is_some());
+                !erased || (!s.beside.files && !s.beside.task.running)
             }),
             Property::always("eventually stable reconciliation", |model: &Self, s: &State| model.converges(s)),
             Property::sometimes("Active is reached", |_, s: &State| {
