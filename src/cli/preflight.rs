@@ -118,6 +118,7 @@ impl Args {
                 api_key: key.clone(),
                 calls,
                 frontend_url: url(&self.frontend_url),
+                promotion_codes: false,
             };
             (Stripe::new(config), key)
         });

@@ -35,11 +35,11 @@ pub struct IndexArgs {
     #[arg(
         long,
         env = "PINECONE_REGIONS",
-        value_delimiter = ',',
-        value_parser = region_index,
+        default_value = "",
+        value_parser = region_indexes,
         overrides_with = "pinecone_regions"
     )]
-    pub pinecone_regions: Vec<(String, String)>,
+    pub pinecone_regions: ByRegion,
 }
 
 impl IndexArgs {
@@ -78,14 +78,29 @@ pub struct RagArgs {
     pub provider_retries: usize,
 }
 
-/// A region and its index.
-fn region_index(text: &str) -> Result<(String, String), String> {
-    pair(text).ok_or_else(|| "write REGION=INDEX, such as eu-central-1=rag-eu".into())
+/// Regions, each with what is its own.
+type ByRegion = Vec<(String, String)>;
+
+fn region_indexes(text: &str) -> Result<ByRegion, String> {
+    by_region(text, "REGION=INDEX, such as eu-central-1=rag-eu")
 }
 
-fn pair(text: &str) -> Option<(String, String)> {
-    let (region, its) = text.split_once('=')?;
-    (!region.is_empty() && !its.is_empty()).then(|| (region.into(), its.into()))
+fn region_storages(text: &str) -> Result<ByRegion, String> {
+    by_region(text, "REGION=URL, such as eu-central-1=s3://exports-eu/tenants")
+}
+
+/// Reads a list with commas. An empty one, as of a variable that is set to nothing, is none.
+fn by_region(text: &str, wanted: &str) -> Result<ByRegion, String> {
+    let mut all = ByRegion::new();
+    for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+        let pair = part.split_once('=').filter(|(region, its)| !region.is_empty() && !its.is_empty());
+        let (region, its) = pair.ok_or_else(|| format!("{part:?} is not of the form {wanted}"))?;
+        if all.iter().any(|(there, _)| there == region) {
+            return Err(format!("{region} is there twice"));
+        }
+        all.push((region.into(), its.into()));
+    }
+    Ok(all)
 }
 
 impl RagArgs {
@@ -128,6 +143,7 @@ impl PortalArgs {
                 api_key: self.stripe_portal_key.clone(),
                 calls,
                 frontend_url: frontend_url.trim_end_matches('/').into(),
+                promotion_codes: false,
             })
         })
     }
@@ -144,16 +160,11 @@ pub struct ExportArgs {
     #[arg(
         long,
         env = "EXPORTS_REGIONS",
-        value_delimiter = ',',
-        value_parser = region_storage,
+        default_value = "",
+        value_parser = region_storages,
         overrides_with = "exports_regions"
     )]
-    pub exports_regions: Vec<(String, String)>,
-}
-
-/// A region and its storage.
-fn region_storage(text: &str) -> Result<(String, String), String> {
-    pair(text).ok_or_else(|| "write REGION=URL, such as eu-central-1=s3://exports-eu/tenants".into())
+    pub exports_regions: ByRegion,
 }
 
 impl ExportArgs {
@@ -237,6 +248,9 @@ pub struct ProviderArgs {
     /// Maximum calls per second to Stripe, which allows 100 in live mode and 25 in test mode.
     #[arg(long, env = "STRIPE_RATE", default_value = "20")]
     pub stripe_rate: NonZeroU32,
+    /// Let customers enter a promotion code of Stripe's at Checkout, such as one that the win-back offer names.
+    #[arg(long, env = "STRIPE_PROMOTION_CODES", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
+    pub promotion_codes: bool,
     /// Mail server: smtp://host:port or <smtps://user:password@host>.
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
     pub smtp_url: String,
@@ -276,6 +290,7 @@ impl ProviderArgs {
                 api_key: self.stripe_secret_key.clone(),
                 calls: self.rag.calls(self.stripe_rate),
                 frontend_url: frontend_url.clone(),
+                promotion_codes: self.promotion_codes,
             }),
             indexes: self.rag.indexes(),
             openai: self.rag.openai(),
@@ -291,5 +306,24 @@ impl ProviderArgs {
             })?,
             alerts: Alerts::new(self.alert_webhook_url.clone()).into(),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_by_region_is_read_as_a_whole_and_an_empty_one_is_none() {
+        let owned = |region: &str, index: &str| (region.to_owned(), index.to_owned());
+        assert_eq!(region_indexes(""), Ok(vec![]), "a variable that is set to nothing");
+        let both = vec![owned("us-east-1", "rag"), owned("eu-central-1", "rag-eu")];
+        assert_eq!(region_indexes("us-east-1=rag, eu-central-1=rag-eu,"), Ok(both));
+        assert_eq!(region_storages("eu=s3://b/a=1"), Ok(vec![owned("eu", "s3://b/a=1")]));
+        for (text, says) in
+            [("rag", "REGION=INDEX"), ("=rag", "REGION=INDEX"), ("eu=", "REGION=INDEX"), ("eu=a,eu=b", "twice")]
+        {
+            assert!(region_indexes(text).expect_err("refused").contains(says), "{text}");
+        }
     }
 }

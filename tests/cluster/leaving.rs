@@ -294,7 +294,8 @@ async fn somebody_who_never_paid_goes_at_once_and_a_contract_by_hand_too_after_i
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_left_and_agreed_to_offers_is_invited_back_once() {
     let mut world = World::without_controller("win-back").await;
-    world.environment("WIN_BACK_OFFER", "Half the price for three months");
+    world.environment("WIN_BACK_OFFER", "Half the price for three months with the code COMEBACK");
+    world.environment("STRIPE_PROMOTION_CODES", "true");
     world.controller_args(&["--win-back-after=1"]);
     world.start_controller();
     world.start_web(&[]);
@@ -323,6 +324,8 @@ async fn whoever_left_and_agreed_to_offers_is_invited_back_once() {
     assert_eq!(offers.len(), 1, "{mails:#}");
     let data = offers[0]["data"].as_str().expect("text");
     assert!(data.contains("Half the price for three months") && data.contains("List-Unsubscribe-Post"), "{data}");
+    let sessions = world.sandbox_get("/_sandbox/state").await["checkout.session"].as_array().cloned().expect("some");
+    assert!(sessions.iter().all(|session| session["allow_promotion_codes"] == true), "Checkout takes the code");
     // Back by the page that it leads to, and not asked a second time.
     desire(&world, &names[0], Desired::Active).await.expect("patched");
     world.wait_phase(&names[0], Phase::Active).await;

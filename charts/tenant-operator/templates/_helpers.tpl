@@ -166,6 +166,8 @@ annotations:
 {{- end }}
 - name: EMAIL_VERIFICATION
   value: {{ .Values.emailVerification | quote }}
+- name: STRIPE_PROMOTION_CODES
+  value: {{ .Values.stripe.promotionCodes | quote }}
 - name: SUSPEND_DISPUTED
   value: {{ .Values.suspendDisputed | quote }}
 - name: WIN_BACK_AFTER

@@ -79,7 +79,10 @@ impl Stripe {
         subscription.metadata = Some(metadata.clone());
         subscription.trial_period_days = Some(sale.trial_days).filter(|days| *days > 0);
         let frontend = &self.config.frontend_url;
-        CreateCheckoutSession::new()
+        let session = CreateCheckoutSession::new();
+        // Stripe shows no field for a code unless it is asked to.
+        let session = if self.config.promotion_codes { session.allow_promotion_codes(true) } else { session };
+        session
             .mode(CheckoutSessionMode::Subscription)
             .customer(customer)
             .client_reference_id(payer.tenant_id)

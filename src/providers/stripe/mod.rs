@@ -62,6 +62,8 @@ pub struct StripeConfig {
     pub calls: CallLimits,
     /// Where Checkout sends the customer back to.
     pub frontend_url: String,
+    /// Whether Checkout takes promotion codes.
+    pub promotion_codes: bool,
 }
 
 /// A client.

@@ -31,6 +31,7 @@ pub fn create(data: &mut Data, url: &str, p: &Value) -> Result<Value, Problem> {
         "client_reference_id": text(p, "client_reference_id"), "subscription": null,
         "expires_at": now + 24 * 3600, "metadata": metadata(p),
         "payment_method_collection": p["payment_method_collection"].as_str().unwrap_or("always"),
+        "allow_promotion_codes": p["allow_promotion_codes"].as_str().map(|asked| asked == "true"),
         "success_url": text(p, "success_url"), "cancel_url": text(p, "cancel_url"),
         "amount_total": if trial > 0 { 0 } else { amount }, "currency": currency,
         "_sandbox": {"price": price_id, "trial_days": trial, "subscription_metadata": metadata(&p["subscription_data"])},
