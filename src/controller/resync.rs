@@ -82,7 +82,7 @@ async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> R
     let mut best: HashMap<&str, &ObservedSubscription> = HashMap::new();
     for (tenant_id, subscription) in &subscriptions {
         let there = best.entry(tenant_id).or_insert(subscription);
-        if (subscription.served(), subscription.status != "canceled") > (there.served(), there.status != "canceled") {
+        if subscription.worth() > there.worth() {
             *there = subscription;
         }
     }

@@ -1,6 +1,7 @@
 //! What somebody can do about a tenant, by its phase and the reason of its condition Ready: for `kubectl tenant why` and
 //! the table in docs/operations.md.
 
+use super::dunning::{ENDED, MISSING};
 use crate::api::Phase;
 
 /// One fix: of a phase (any when absent), of reasons that begin so, and what to do.
@@ -23,8 +24,8 @@ const FIXES: [(Option<Phase>, &str, &str); 26] = [
         "PaymentPastDue",
         "Nothing: Stripe tries the payment again, and the customer was told. See docs/operations.md, \"Late payments and suspensions\"",
     ),
-    (None, "PaymentMissing", "Nothing: the customer pays the open invoices in Stripe's customer portal. Data is kept"),
-    (None, "SubscriptionEnded", "Nothing: the customer buys a new subscription at status.checkout.url. Data is kept"),
+    (None, MISSING, "Nothing: the customer pays the open invoices in Stripe's customer portal. Data is kept"),
+    (None, ENDED, "Nothing: the customer buys a new subscription at status.checkout.url. Data is kept"),
     (None, "SuspendedByAdmin", "Run `kubectl tenant resume` when the tenant is to be served again"),
     (None, "AwaitingApproval", "Set spec.billing.approved to true when the contract is signed"),
     (None, "PlanNotFound", "Create the Plan, or correct spec.plan"),

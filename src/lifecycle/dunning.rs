@@ -15,6 +15,8 @@ const PAST_DUE: &str = "PaymentPastDue";
 pub const BY_ADMIN: &str = "SuspendedByAdmin";
 /// The reason of a suspension because there is no subscription any more.
 pub const ENDED: &str = "SubscriptionEnded";
+/// Why somebody whose payment is late is not served, and not moved to another plan.
+pub const MISSING: &str = "PaymentMissing";
 
 /// How a tenant stands with its payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +58,7 @@ pub fn decide(input: &Input) -> Option<Decision> {
             return suspend(input, TriggeredBy::System, ENDED, "The subscription has ended");
         }
         Some(Standing::Unpaid) => {
-            return suspend(input, TriggeredBy::System, "PaymentMissing", "The invoices were not paid");
+            return suspend(input, TriggeredBy::System, MISSING, "The invoices were not paid");
         }
         Some(Standing::Good) => return None,
         Some(Standing::PastDue) | None => {}
@@ -68,9 +70,7 @@ pub fn decide(input: &Input) -> Option<Decision> {
     match standing(input) {
         // What Stripe says now counts, not what was last written down.
         None => Some(Decision::Act(vec![Effect::ReadBilling])),
-        Some(_) => {
-            suspend(input, TriggeredBy::System, "PaymentMissing", "The payment did not arrive within the grace period")
-        }
+        Some(_) => suspend(input, TriggeredBy::System, MISSING, "The payment did not arrive within the grace period"),
     }
 }
 

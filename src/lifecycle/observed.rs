@@ -51,6 +51,11 @@ impl ObservedSubscription {
     pub fn paid(&self) -> bool {
         self.served() && self.payment_method
     }
+
+    /// Of several subscriptions of a tenant, the one that is worth most counts.
+    pub fn worth(&self) -> (bool, bool, bool) {
+        (self.paid(), self.served(), self.status != "canceled")
+    }
 }
 
 /// A Checkout session at Stripe.

@@ -1,7 +1,7 @@
 //! A change to another plan: checked, billed on the same subscription at Stripe, and only then in force. The tenant is served
 //! all the while, by the plan before. What goes wrong leaves it there, and a condition says why.
 
-use super::dunning::Standing;
+use super::dunning::{MISSING, Standing};
 use super::migration::{self, Step};
 use super::status::{Draft, Summary};
 use super::{Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, Regions, View, notices};
@@ -150,7 +150,7 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
         };
         if Standing::of(billing) != Standing::Good {
             let message = "The change begins once the subscription is paid".into();
-            return blocked(input, &Obstacle { reason: "PaymentMissing", message });
+            return blocked(input, &Obstacle { reason: MISSING, message });
         }
         if let Some(subscription) = billing.subscription.as_ref().filter(|s| pays_for(s, wanted)) {
             // Scheduled already, of which a lost status knows nothing.
@@ -339,7 +339,7 @@ pub fn run(input: &Input) -> Decision {
             let plan = input.tenant.spec.plan.clone();
             Decision::Act(vec![Effect::SwitchPrice { plan, proration: proration(input, wanted) }])
         }
-        None => back(input, "PaymentMissing", "The subscription is not paid"),
+        None => back(input, MISSING, "The subscription is not paid"),
     }
 }
 

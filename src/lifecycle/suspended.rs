@@ -1,7 +1,7 @@
 //! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it back.
 
 use super::dispute::{self, DISPUTED};
-use super::dunning::{self, BY_ADMIN, ENDED, Standing};
+use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, ObservedBilling, notices, pending_payment};
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
@@ -73,7 +73,7 @@ fn come_back(input: &Input) -> Decision {
         Standing::Good => store(input, billing).unwrap_or_else(|| resume(input, who(input))),
         Standing::PastDue | Standing::Unpaid => await_payment(
             input,
-            "PaymentMissing",
+            MISSING,
             "Suspended until the customer pays the open invoices in Stripe's customer portal",
         ),
         Standing::Ended => pending_payment::by_stripe(input, billing),

@@ -13,6 +13,7 @@ mod probe;
 mod recovery;
 mod settlement;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use serde::Deserialize;
@@ -224,7 +225,7 @@ impl Stripe {
             return match self.read_as::<Customer>(RetrieveCustomer::new(id)).await {
                 Ok(customer) if customer.deleted => Ok(Found::Deleted),
                 Ok(customer) if customer.metadata.tenant_id.as_deref() == Some(payer.tenant_id) => {
-                    Ok(Found::Customer(customer))
+                    Ok(Found::Customer(customer.into()))
                 }
                 Ok(_) => Ok(Found::Foreign(id.to_owned())),
                 Err(e) if e.is_not_found() => Ok(Found::Deleted),
@@ -233,7 +234,7 @@ impl Stripe {
         }
         let found: List<Customer> = self.read_as(ListCustomer::new().email(payer.email).limit(PAGE)).await?;
         let ours = found.data.into_iter().find(|c| c.metadata.tenant_id.as_deref() == Some(payer.tenant_id));
-        Ok(ours.map_or(Found::Nobody, Found::Customer))
+        Ok(ours.map_or(Found::Nobody, |customer| Found::Customer(customer.into())))
     }
 
     /// What Stripe says of the tenant.
@@ -246,7 +247,8 @@ impl Stripe {
         };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
         let with_method = customer.invoice_settings.default_payment_method.is_some();
-        let subscription = subscriptions.into_iter().map(|s| observe(s, with_method)).min_by_key(rank);
+        let subscription =
+            subscriptions.into_iter().map(|s| observe(s, with_method)).min_by_key(|s| Reverse(s.worth()));
         let session =
             sessions.into_iter().map(observed_session).max_by_key(|s| (s.attempt, s.state == SessionState::Open));
         Ok(ObservedBilling { customer_id: Some(customer.id), subscription, session })
@@ -292,7 +294,7 @@ impl Stripe {
 
 /// Who the customer of a tenant is.
 enum Found {
-    Customer(Customer),
+    Customer(Box<Customer>),
     /// There is none yet.
     Nobody,
     /// There was one.
@@ -316,11 +318,6 @@ fn foreign(id: &str) -> ProviderError {
         retryable: false,
         retry_after: None,
     }
-}
-
-/// The subscription that is worth most comes first.
-fn rank(s: &ObservedSubscription) -> (bool, bool) {
-    (!s.paid(), s.status == "canceled")
 }
 
 fn observe(s: Subscription, customer_has_method: bool) -> ObservedSubscription {

@@ -57,7 +57,7 @@ impl Stripe {
         for subscription in self.all_subscriptions().await? {
             let Some(known) = known(subscription, &people) else { continue };
             let there = best.get(&known.tenant_id);
-            if there.is_none_or(|there| known.subscription.served() && !there.subscription.served()) {
+            if there.is_none_or(|there| known.subscription.worth() > there.subscription.worth()) {
                 best.insert(known.tenant_id.clone(), known);
             }
         }
