@@ -181,7 +181,7 @@ async fn a_legal_hold_and_a_provider_that_is_away_stop_an_erasure_and_lose_nothi
     world.assert_transitions("acme").await;
 }
 
-/// A GitOps tool removes the object of somebody who has left, in the middle of the erasure.
+/// Somebody prunes the object of somebody who has left, in the middle of the erasure.
 #[tokio::test]
 async fn an_erasure_that_has_begun_goes_on_when_its_object_is_deleted() {
     let world = World::with_active("erase-deleted").await;

@@ -490,16 +490,7 @@ impl Small {
                 }
             }
             Effect::RenewAgain => state.ends = false,
-            Effect::CountHoldings => {
-                return Outcome::Holdings(Holdings {
-                    namespaces: state.namespace.into(),
-                    vectors: state.stored.into(),
-                    secrets: state.secret.into(),
-                    subscriptions: (state.subscribed && !state.cancelled).into(),
-                    customers: (state.customers > 0 && !state.customer_gone).into(),
-                    exports: state.beside.files.into(),
-                });
-            }
+            Effect::CountHoldings => return Outcome::Holdings(state.holdings()),
             Effect::EraseBilling => {
                 (state.cancelled, state.customer_gone) = (true, true);
                 if let Some((_, session @ SessionState::Open)) = &mut state.session {
@@ -672,6 +663,18 @@ impl State {
         self.now = self.now.max(moment);
         if self.ends && self.now >= PERIOD_END {
             (self.cancelled, self.ends, self.hint) = (true, false, true);
+        }
+    }
+
+    /// What each provider holds.
+    fn holdings(&self) -> Holdings {
+        Holdings {
+            namespaces: self.namespace.into(),
+            vectors: self.stored.into(),
+            secrets: self.secret.into(),
+            subscriptions: (self.subscribed && !self.cancelled).into(),
+            customers: (self.customers > 0 && !self.customer_gone).into(),
+            exports: self.beside.files.into(),
         }
     }
 

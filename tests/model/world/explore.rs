@@ -196,24 +196,8 @@ impl Model for Small {
                 s.budget.lapses -= 1;
                 (s.cancelled, s.hint) = (true, true);
             }
-            Action::Suspend => {
-                s.budget.suspensions -= 1;
-                s.tenant.spec.desired = Desired::Suspended;
-                s.overtake();
-            }
-            Action::Resume | Action::TakeBack => {
-                s.tenant.spec.desired = Desired::Active;
-                s.overtake();
-            }
-            Action::Wish => {
-                s.budget.wishes -= 1;
-                let other = if s.tenant.spec.plan == LARGER { SMALLER } else { LARGER };
-                s.tenant.spec.plan = other.into();
-                s.overtake();
-            }
-            Action::Leave => {
-                s.budget.leavings -= 1;
-                s.tenant.spec.desired = Desired::Deleted;
+            Action::Suspend | Action::Resume | Action::TakeBack | Action::Wish | Action::Leave | Action::AskExport => {
+                wish(&mut s, &action);
                 s.overtake();
             }
             Action::Decline => {
@@ -242,11 +226,6 @@ impl Model for Small {
                 s.budget.repairs -= 1;
                 s.broken = false;
                 s.tenant.retry_token = Some("again".into());
-                s.overtake();
-            }
-            Action::AskExport => {
-                s.budget.exports -= 1;
-                s.tenant.spec.export_request = Some("one".into());
                 s.overtake();
             }
             Action::ExportGoesOn => s.beside.go_on(),
@@ -335,6 +314,30 @@ impl Model for Small {
                 s.tenant.status.phase == Some(Phase::Active) || s.broken || s.budget.repairs > 0
             }),
         ]
+    }
+}
+
+/// Somebody edits the spec.
+fn wish(s: &mut State, action: &Action) {
+    let spec = &mut s.tenant.spec;
+    match action {
+        Action::Suspend => {
+            s.budget.suspensions -= 1;
+            spec.desired = Desired::Suspended;
+        }
+        Action::Leave => {
+            s.budget.leavings -= 1;
+            spec.desired = Desired::Deleted;
+        }
+        Action::Wish => {
+            s.budget.wishes -= 1;
+            spec.plan = if spec.plan == LARGER { SMALLER } else { LARGER }.into();
+        }
+        Action::AskExport => {
+            s.budget.exports -= 1;
+            spec.export_request = Some("one".into());
+        }
+        _ => spec.desired = Desired::Active,
     }
 }
 
