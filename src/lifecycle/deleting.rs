@@ -22,7 +22,7 @@ pub fn decide(input: &Input) -> Decision {
     }
     // An erasure that is due or has begun is no accident, and ends with its certificate.
     if leaving::is_erasing(input) && !input.tenant.force_delete {
-        return leaving::decide(input);
+        return leaving::finish(input).unwrap_or_else(|| leaving::decide(input));
     }
     if by_accident(input) {
         return keep(input);

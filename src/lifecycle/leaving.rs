@@ -45,7 +45,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
 
 /// The end of an erasure. What nobody but the controller may have written counts only where it was about to be written, or nothing
 /// else is known.
-fn finish(input: &Input) -> Option<Decision> {
+pub fn finish(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
     let finished = status.erasure.as_ref().is_some_and(|e| e.erased_at.is_some());
     let expected = status.phase.is_none() || (status.phase == Some(Phase::Deleting) && finished);
@@ -70,9 +70,6 @@ pub fn is_erasing(input: &Input) -> bool {
 
 /// Of a tenant in `Deleting` that is to be closed, and of its erasure.
 pub fn decide(input: &Input) -> Decision {
-    if let Some(decision) = finish(input) {
-        return decision;
-    }
     let status = &input.tenant.status;
     if let Some(failure) = &input.observed.failure {
         let mut draft = Draft::new(input);

@@ -2,7 +2,7 @@
 
 use super::observed::{ObservedSession, ObservedSubscription, SessionState};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, ObservedBilling, verification};
+use super::{Decision, Effect, Failure, Input, ObservedBilling, plan_change, verification};
 use crate::api::conditions::{PAYMENT_RECEIVED, PLAN_FOUND};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Checkout;
@@ -77,8 +77,8 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
             return Decision::Act(vec![Effect::StoreStripeIds { customer: customer.clone(), subscription }]);
         }
         if let Some(subscription) = paid {
-            if let Some(plan) = paid_plan(input, subscription) {
-                return Decision::Act(vec![Effect::RecordPlan { plan: plan.to_owned() }]);
+            if let Some(decision) = paid_plan(input, subscription).and_then(|plan| plan_change::record(input, plan)) {
+                return decision;
             }
             return begin(input, Some(subscription));
         }
@@ -233,8 +233,8 @@ fn billing_failed(input: &Input, failure: &Failure) -> Decision {
 /// Paid or approved: Provisioning begins. A tenant that was approved from the start goes through `PendingPayment` in
 /// the same write.
 fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision {
-    if input.tenant.spec.plan_in_force.is_none() {
-        return Decision::Act(vec![Effect::RecordPlan { plan: input.tenant.plan_in_force().to_owned() }]);
+    if let Some(decision) = plan_change::record(input, input.tenant.plan_in_force()) {
+        return decision;
     }
     let mut draft = begin_pending(input);
     let (reason, message) = match subscription {

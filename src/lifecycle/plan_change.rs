@@ -125,8 +125,8 @@ pub fn decide(input: &Input) -> Option<Decision> {
     }
 }
 
-/// The spec keeps the plan in force while it names another one.
-fn record(input: &Input, plan: &str) -> Option<Decision> {
+/// The spec keeps the plan in force, which outlives the status, while it may name another one.
+pub fn record(input: &Input, plan: &str) -> Option<Decision> {
     let known = input.tenant.spec.plan_in_force.as_deref() == Some(plan);
     (!known).then(|| Decision::Act(vec![Effect::RecordPlan { plan: plan.to_owned() }]))
 }

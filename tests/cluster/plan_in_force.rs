@@ -8,22 +8,16 @@ use tenant_operator::api::{Phase, TenantStatus};
 use crate::plans::{billed, documents, forward, paid, state, wish, with_acme};
 use crate::support::{World, said, tenant};
 
-async fn lose_status(world: &World) {
-    let wipe = Patch::Merge(json!({"status": null}));
-    let seen = world.tenants().patch_status("acme", &PatchParams::default(), &wipe).await.expect("wiped");
-    assert_eq!(seen.status, None);
-}
-
 fn is_scheduled(status: &TenantStatus) -> bool {
     state(status) == Some(State::Scheduled)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_scheduled_plan_and_a_replaced_key_survive_a_lost_status_and_a_lost_object() {
     let world = with_acme("downgrade-lost").await;
     wish(&world, "acme", "small").await.expect("patched");
     let before = world.wait("acme", "scheduled", is_scheduled).await.plan_change.expect("a change");
-    lose_status(&world).await;
+    world.lose_status("acme").await;
     let change = async || {
         let status = world.wait("acme", "scheduled again", is_scheduled).await;
         assert_eq!((status.phase, documents(&status)), (Some(Phase::Active), 10), "served by what was paid for");
@@ -39,11 +33,7 @@ async fn a_scheduled_plan_and_a_replaced_key_survive_a_lost_status_and_a_lost_ob
     assert_ne!(key, first);
     world.tenants().delete("acme", &Default::default()).await.expect("deleted");
     world.until("it is gone", async || world.tenants().get_opt("acme").await.is_ok_and(|t| t.is_none())).await;
-    let made = tokio::task::spawn_blocking({
-        let mut recover = world.command("recover");
-        move || recover.arg("--apply").output()
-    });
-    let made = made.await.expect("it ends").expect("it runs");
+    let made = tokio::task::block_in_place(|| world.command("recover").arg("--apply").output()).expect("it runs");
     assert!(said(&made).contains("1 Tenants made"), "{}", said(&made));
     assert_eq!(change().await.effective_at, before.effective_at, "which Stripe alone remembered");
     assert_eq!(world.api_key("acme").await, key, "the key that was in use");
@@ -52,7 +42,7 @@ async fn a_scheduled_plan_and_a_replaced_key_survive_a_lost_status_and_a_lost_ob
     let status = world.wait("acme", "on the small plan", |s| documents(s) == 1).await;
     assert_eq!((status.phase, paid(&world).await), (Some(Phase::Active), vec![4900, 900]));
     // Stripe keeps the note of a change that is over; it counts no more.
-    lose_status(&world).await;
+    world.lose_status("acme").await;
     let status = world.wait("acme", "Active again", |s| s.phase == Some(Phase::Active)).await;
     assert_eq!((documents(&status), status.plan_change), (1, None));
 }
@@ -65,7 +55,7 @@ async fn a_larger_plan_that_is_not_paid_yet_is_not_in_force_after_a_lost_status(
     world.fault(rule).await;
     wish(&world, "acme", "large").await.expect("patched");
     world.wait_phase("acme", Phase::Upgrading).await;
-    lose_status(&world).await;
+    world.lose_status("acme").await;
     let status = world.wait("acme", "served again", |s| documents(s) > 0).await;
     assert_eq!((documents(&status), billed(&world).await), (10, 4900), "by the plan that is paid for");
     world.clear_faults().await;

@@ -529,6 +529,13 @@ impl World {
         assert!(cleared.expect("the sandbox answers").status().is_success());
     }
 
+    /// Somebody wipes the status, as a restore without it does.
+    pub async fn lose_status(&self, name: &str) {
+        let wipe = Patch::Merge(json!({"status": null}));
+        let seen = self.tenants().patch_status(name, &PatchParams::default(), &wipe).await.expect("wiped");
+        assert_eq!(seen.status, None);
+    }
+
     /// Waits for an Event about the tenant.
     pub async fn wait_event(&self, name: &str, reason: &str) {
         let events: Api<Event> = Api::namespaced(self.client.clone(), &self.namespace);

@@ -14,6 +14,9 @@ use crate::lifecycle::Dispute;
 /// than this is history.
 const LOOK_BACK: i64 = 180 * 24 * 3600;
 
+/// What is expanded in a list of disputes.
+const INTENT: &str = "data.payment_intent";
+
 /// The fields of <https://docs.stripe.com/api/disputes/object> that are read.
 #[derive(Deserialize)]
 struct DisputeObject {
@@ -33,15 +36,11 @@ struct DisputeObject {
     evidence_details: Option<Evidence>,
 }
 
-/// The payment's id, or the payment itself where that was asked for.
+/// Expanded.
 #[derive(Deserialize)]
-#[serde(untagged)]
-enum Intent {
-    Expanded {
-        #[serde(default)]
-        customer: Option<String>,
-    },
-    Id(#[allow(dead_code)] String),
+struct Intent {
+    #[serde(default)]
+    customer: Option<String>,
 }
 
 /// What a customer's bank has done about one payment.
@@ -71,15 +70,15 @@ impl DisputeObject {
         };
         let due_by = self.evidence_details.and_then(|e| e.due_by).map(Timestamp::from_second);
         let (id, cause, amount, currency) = (self.id, self.reason, self.amount, self.currency);
-        let Intent::Expanded { customer } = self.payment_intent? else { return None };
-        Some((customer?, Dispute { id, cause, amount, currency, lost, due_by }))
+        Some((self.payment_intent?.customer?, Dispute { id, cause, amount, currency, lost, due_by }))
     }
 }
 
 impl Stripe {
     /// What the customer's bank has done about a payment.
     pub(super) async fn bank(&self, intent: &str) -> Result<Bank, ProviderError> {
-        let all: List<DisputeObject> = self.read_as(ListDispute::new().payment_intent(intent).limit(PAGE)).await?;
+        let request = ListDispute::new().payment_intent(intent).limit(PAGE).expand([INTENT.to_owned()]);
+        let all: List<DisputeObject> = self.read_as(request).await?;
         Ok(all.data.into_iter().fold(Bank::Nothing, |bank, dispute| match (bank, &*dispute.status) {
             (Bank::Nothing, "lost") => Bank::Returned { amount: dispute.amount, currency: dispute.currency },
             (Bank::Nothing, "needs_response" | "under_review") if !dispute.is_charge_refundable => {
@@ -94,7 +93,7 @@ impl Stripe {
         let since = Timestamp::now().as_second() - LOOK_BACK;
         let page = |after: Option<&str>| {
             let request = ListDispute::new().created(RangeQueryTs::gte(since)).limit(PAGE);
-            let request = request.expand(["data.payment_intent".to_owned()]);
+            let request = request.expand([INTENT.to_owned()]);
             match after {
                 Some(after) => request.starting_after(after),
                 None => request,

@@ -97,10 +97,19 @@ impl Stripe {
             if let Bank::Returned { amount, .. } = self.bank(&intent).await? {
                 returned += amount;
             }
-            let made: List<RefundObject> = self.read_as(ListRefund::new().payment_intent(intent).limit(PAGE)).await?;
-            returned += made.data.iter().filter(|refund| refund.is_good()).map(|refund| refund.amount).sum::<i64>();
+            returned += self.refunded(&intent).await?.amount;
         }
         Ok(returned >= invoice.amount_paid)
+    }
+
+    /// What we gave back of one payment so far.
+    async fn refunded(&self, intent: &str) -> Result<ObservedRefund, ProviderError> {
+        let made: List<RefundObject> = self.read_as(ListRefund::new().payment_intent(intent).limit(PAGE)).await?;
+        let mut sum = ObservedRefund { amount: 0, currency: None };
+        for refund in made.data.into_iter().filter(RefundObject::is_good) {
+            (sum.amount, sum.currency) = (sum.amount + refund.amount, refund.currency);
+        }
+        Ok(sum)
     }
 
     /// Gives back what is left of one payment, and answers all that was ever given back of it.
@@ -111,12 +120,7 @@ impl Stripe {
         paid: Option<i64>,
     ) -> Result<ObservedRefund, ProviderError> {
         // Look first: Stripe forgets an idempotency key after 24 hours.
-        let made: List<RefundObject> = self.read_as(ListRefund::new().payment_intent(intent).limit(PAGE)).await?;
-        let (mut amount, mut currency) = (0, None);
-        for refund in made.data.iter().filter(|refund| refund.is_good()) {
-            amount += refund.amount;
-            currency.clone_from(&refund.currency);
-        }
+        let ObservedRefund { amount, currency } = self.refunded(intent).await?;
         if (amount > 0 && paid.is_none()) || paid.is_some_and(|paid| amount >= paid) {
             return Ok(ObservedRefund { amount, currency });
         }
