@@ -1,6 +1,7 @@
 //! `lifecycle::decide`, the very function that production runs, explored in a small world: one tenant, Kubernetes,
 //! Pinecone, Stripe and mail; crashes between any two effects, lost answers, refusals, stale reads, lost status.
 
+mod converged;
 mod mistakes;
 mod moves;
 mod world;
@@ -14,7 +15,7 @@ use mistakes::Mistake;
 use world::{Budget, Small};
 
 fn explore(name: &str, model: Small) {
-    let checker = model.checker().threads(2).spawn_bfs().join();
+    let checker = model.checker().spawn_bfs().join();
     println!("{name}: {} states explored, {} distinct", checker.state_count(), checker.unique_state_count());
     for (property, path) in checker.discoveries() {
         if property != "Active is reached" {
@@ -228,12 +229,8 @@ fn seeded_mistakes_are_caught() {
                 Small::new(BillingMode::Stripe, budget)
             }
         };
-        let checker = model
-            .checker()
-            .threads(2)
-            .finish_when(stateright::HasDiscoveries::AnyOf([property].into()))
-            .spawn_bfs()
-            .join();
+        let checker =
+            model.checker().finish_when(stateright::HasDiscoveries::AnyOf([property].into())).spawn_bfs().join();
         assert!(checker.discovery(property).is_some(), "{mistake:?} was not caught by {property:?}");
         println!("{mistake:?}: caught by {property:?} after {} states", checker.unique_state_count());
     }

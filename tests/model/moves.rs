@@ -14,6 +14,7 @@ use tenant_operator::lifecycle::{
     Decision, Effect, Input, Notice, Observed, ObservedMigration, Outcome, Policy, View, decide,
 };
 
+use crate::converged::Converged;
 use crate::world::{self, LARGER, Small};
 
 const US: &str = "us-east-1";
@@ -120,6 +121,7 @@ struct Moves {
     mistake: Option<Mistake>,
     plans: [PlanSpec; 2],
     policy: Policy,
+    converged: Converged,
 }
 
 impl Moves {
@@ -135,7 +137,7 @@ impl Moves {
             migration_limit: i64::MAX,
             ..small.policy
         };
-        Self { budget, mistake: None, plans: [plan, other], policy }
+        Self { budget, mistake: None, plans: [plan, other], policy, converged: Converged::default() }
     }
 
     fn plan(&self, name: &str) -> &PlanSpec {
@@ -263,12 +265,18 @@ impl Moves {
 
     fn converges(&self, state: &State) -> bool {
         let mut s = state.clone();
+        let mut run = self.converged.run();
         let mut quiet = 0;
         for _ in 0..60 {
             let before = (s.tenant.clone(), s.namespaces.clone(), s.task.clone());
             for step in 0.. {
+                // Neither matters to what follows.
+                (s.before, s.budget) = (None, Budget::default());
+                if let Some(well) = run.comes_to(&s) {
+                    return run.ends(well);
+                }
                 if step > 200 {
-                    return false;
+                    return run.ends(false);
                 }
                 if !self.advance(&mut s) {
                     break;
@@ -278,10 +286,10 @@ impl Moves {
             s.pass(&self.policy);
             quiet = if (s.tenant.clone(), s.namespaces.clone(), s.task.clone()) == before { quiet + 1 } else { 0 };
             if quiet == 3 {
-                return self.desired(&s);
+                return run.ends(self.desired(&s));
             }
         }
-        false
+        run.ends(false)
     }
 
     fn desired(&self, s: &State) -> bool {

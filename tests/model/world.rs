@@ -16,6 +16,7 @@ use tenant_operator::lifecycle::{
 };
 
 use self::beside::Beside;
+use crate::converged::Converged;
 use crate::mistakes::Mistake;
 
 /// The names of the plans.
@@ -201,6 +202,7 @@ pub struct Small {
     /// Larger and dearer than `plan`.
     pub larger: PlanSpec,
     pub policy: Policy,
+    pub converged: Converged,
 }
 
 impl Small {
@@ -254,6 +256,7 @@ impl Small {
             plan,
             larger,
             policy,
+            converged: Converged::default(),
         }
     }
 
@@ -518,22 +521,31 @@ impl Small {
     /// From here on nothing goes wrong and the customer pays: where does it end, and does it stay there?
     fn converges(&self, state: &State) -> bool {
         let mut s = state.clone();
+        let mut run = self.converged.run();
         let (mut quiet, mut steps) = (0, 0);
         for _ in 0..400 {
             let before = (s.tenant.clone(), s.now);
-            while self.advance(&mut s) {
+            loop {
+                // Neither matters to what follows.
+                (s.before, s.budget) = (None, Budget::default());
+                if let Some(well) = run.comes_to(&s) {
+                    return run.ends(well);
+                }
+                if !self.advance(&mut s) {
+                    break;
+                }
                 steps += 1;
                 if steps > 1000 {
-                    return false;
+                    return run.ends(false);
                 }
             }
             s.environment(self.login);
             quiet = if (s.tenant.clone(), s.now) == before { quiet + 1 } else { 0 };
             if quiet == 3 {
-                return self.desired(&s);
+                return run.ends(self.desired(&s));
             }
         }
-        false
+        run.ends(false)
     }
 
     fn desired(&self, s: &State) -> bool {

@@ -150,7 +150,7 @@ impl Model for Moves {
 }
 
 fn explore(name: &str, budget: Budget) {
-    let checker = Moves::new(budget).checker().threads(2).spawn_bfs().join();
+    let checker = Moves::new(budget).checker().spawn_bfs().join();
     println!("{name}: {} states explored, {} distinct", checker.state_count(), checker.unique_state_count());
     for (property, path) in checker.discoveries() {
         if property != "data is moved" {
@@ -200,7 +200,7 @@ fn mistakes_of_moves_are_caught() {
     ] {
         let model = Moves { mistake: Some(mistake), ..Moves::new(budget) };
         let any = stateright::HasDiscoveries::AnyOf([property].into());
-        let checker = model.checker().threads(2).finish_when(any).spawn_bfs().join();
+        let checker = model.checker().finish_when(any).spawn_bfs().join();
         assert!(checker.discovery(property).is_some(), "{mistake:?} was not caught by {property:?}");
         println!("{mistake:?}: caught by {property:?} after {} states", checker.unique_state_count());
     }
