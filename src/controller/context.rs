@@ -9,6 +9,7 @@ use kube::{Client, ResourceExt};
 
 use super::caches::Caches;
 use super::claims::Claims;
+use super::clock::Clock;
 use super::disputes::Disputes;
 use super::exports::Exports;
 use super::incidents::Incidents;
@@ -49,6 +50,7 @@ pub struct Context {
     pub identity: IdentityKey,
     pub signer: SigningKey,
     pub fence: Fence,
+    pub clock: Arc<Clock>,
     pub metrics: Arc<Metrics>,
     pub events: Events,
     /// What happens on customers' ways.
@@ -84,7 +86,7 @@ impl Context {
         caches: Caches,
         concurrency: usize,
         keys: Keys,
-        (fence, [activation, transitions], exports): (Fence, [EventLog; 2], Exports),
+        (fence, clock, [activation, transitions], exports): (Fence, Arc<Clock>, [EventLog; 2], Exports),
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         let provisioning = Arc::new(AtomicUsize::new(0));
@@ -103,6 +105,7 @@ impl Context {
             identity: keys.identity,
             signer: keys.signer,
             fence,
+            clock,
             events: Events::start(client, &metrics, overloaded),
             activation,
             transitions,
@@ -118,6 +121,7 @@ impl Context {
     pub fn metrics_text(&self) -> String {
         let metrics = &self.metrics;
         metrics.leader.set(self.fence.holds().into());
+        metrics.clock_skew.set(self.clock.ahead());
         for (name, waiting) in Priority::NAMES.iter().zip(self.queue.waiting()) {
             metrics.queue_depth.get_or_create(&(*name).into()).set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }

@@ -4,6 +4,7 @@ mod act;
 mod cache;
 mod caches;
 mod claims;
+mod clock;
 mod context;
 mod disputes;
 mod events;
@@ -135,6 +136,8 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), ControllerError> {
     let health = health::Health::default();
+    let clock = Arc::new(clock::Clock::default());
+    let client = clock.listen(client);
     let ns = &config.operator_namespace;
     let keys =
         context::Keys { identity: IdentityKey::load(&client, ns).await?, signer: signing_key(&client, ns).await? };
@@ -156,7 +159,7 @@ pub async fn run(
         caches::Caches::new(tenants, plans, secrets),
         config.concurrency.into(),
         keys,
-        (lease.fence(), events, exports::Exports::new(config.exports)),
+        (lease.fence(), clock, events, exports::Exports::new(config.exports)),
     ));
     if let Some(addr) = config.listen {
         let shown = context.clone();

@@ -11,7 +11,6 @@ use kube::api::{DeleteParams, Preconditions};
 use super::Key;
 use super::caches::LoginSecret;
 use super::context::Context;
-use crate::api::Timestamp;
 
 /// Sweeps forever, a few times within the age at which a Secret counts as an orphan.
 pub async fn sweep(context: Arc<Context>) {
@@ -41,5 +40,5 @@ pub async fn sweep(context: Arc<Context>) {
 /// Made by a signup, old enough, and no Tenant of that name.
 fn is_orphan(context: &Context, login: &LoginSecret, age: i64) -> bool {
     let tenant = Key { namespace: login.key.namespace.clone(), name: login.tenant.clone() };
-    Timestamp::now().since(login.created_at) >= age && !context.caches.tenants.has(&tenant)
+    context.clock.read().earliest.since(login.created_at) >= age && !context.caches.tenants.has(&tenant)
 }

@@ -7,10 +7,11 @@ use futures::future::join_all;
 use kube::ResourceExt;
 use tracing::Instrument;
 
+use super::clock::Present;
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
 use super::{Key, act, act::Acted, record, urgency::priority};
-use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus, Timestamp};
+use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus};
 use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide, may_hold, may_precede};
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
@@ -228,12 +229,14 @@ impl<'a> Reconcile<'a> {
     fn decide(&self) -> Decision {
         let view = self.context.view(&self.object);
         let (plan, wanted) = self.context.plans(&self.object);
+        let Present { now, earliest } = self.context.clock.read();
         decide(&Input {
             tenant: &view,
             plan: plan.as_ref().map(|p| &p.spec),
             wanted: wanted.as_ref().map(|p| &p.spec),
             observed: &self.observed,
-            now: Timestamp::now(),
+            now,
+            earliest,
             policy: &self.context.policy,
         })
     }

@@ -74,7 +74,7 @@ async fn pause(wanted: i64) {
 
 /// Compares all subscriptions.
 async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(), ProviderError> {
-    let started = Timestamp::now();
+    let started = context.clock.read().now;
     // What happens while the pages are read is found by the next look at the events.
     let newest = context.providers.stripe.newest_event().await?;
     let subscriptions = context.providers.stripe.subscriptions().await?;
@@ -111,7 +111,7 @@ async fn disputes(context: &Context) -> Result<(), ProviderError> {
 
 /// Compares all namespaces.
 async fn namespaces(context: &Context) -> Result<(), ProviderError> {
-    let started = Timestamp::now();
+    let started = context.clock.read().now;
     let mut namespaces = HashSet::new();
     for pinecone in context.providers.indexes.all() {
         namespaces.extend(pinecone.namespaces().await?);
@@ -151,7 +151,7 @@ async fn events(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(
     for event in events {
         let Some(key) = context.claims.holder(event.tenant_id()) else { continue };
         let Some(tenant) = context.caches.tenant(&key) else { continue };
-        if let Some(priority) = event_differs(&tenant, &event) {
+        if let Some(priority) = event_differs(&tenant, &event, context.clock.read().now) {
             hint(context, &tenant, priority);
         }
     }
@@ -167,11 +167,9 @@ fn phase(tenant: &Tenant) -> Option<Phase> {
     tenant.status.as_ref().and_then(|s| s.phase)
 }
 
-fn event_differs(tenant: &Tenant, event: &StripeEvent) -> Option<Priority> {
+fn event_differs(tenant: &Tenant, event: &StripeEvent, now: Timestamp) -> Option<Priority> {
     match event {
-        StripeEvent::Subscription { subscription, .. } => {
-            subscription_differs(tenant, Some(subscription), Timestamp::now())
-        }
+        StripeEvent::Subscription { subscription, .. } => subscription_differs(tenant, Some(subscription), now),
         StripeEvent::Session { .. } => {
             matches!(phase(tenant), None | Some(Phase::PendingPayment | Phase::Suspended)).then_some(Priority::Person)
         }

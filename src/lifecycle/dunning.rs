@@ -64,7 +64,7 @@ pub fn decide(input: &Input) -> Option<Decision> {
         Some(Standing::PastDue) | None => {}
     }
     let since = past_due_since(&input.tenant.status)?;
-    if since.plus(input.policy.payment_grace) > input.now {
+    if input.until(since.plus(input.policy.payment_grace)) > 0 {
         return notices::tell(input, &due(input, since));
     }
     match standing(input) {
@@ -134,8 +134,9 @@ pub fn summarize(input: &Input, draft: &mut Draft) {
 /// Seconds until the next notice, or until the grace period is over.
 pub fn wait(input: &Input) -> Option<i64> {
     let since = past_due_since(&input.tenant.status)?;
-    let moments = [since.plus(input.policy.payment_grace / 2), since.plus(input.policy.payment_grace)];
-    let next = moments.into_iter().map(|at| at.since(input.now)).filter(|left| *left > 0).min();
+    let reminder = since.plus(input.policy.payment_grace / 2).since(input.now);
+    let end = input.until(since.plus(input.policy.payment_grace));
+    let next = [reminder, end].into_iter().filter(|left| *left > 0).min();
     let again = notices::any_unsent(input, &due(input, since)).then(|| input.notice_wait());
     [next, again].into_iter().flatten().min()
 }

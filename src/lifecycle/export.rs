@@ -91,7 +91,7 @@ fn run(input: &Input, export: &Export) -> Option<Decision> {
 }
 
 fn is_over(input: &Input, export: &Export) -> bool {
-    export.expires_at.is_none_or(|at| at <= input.now)
+    export.expires_at.is_none_or(|at| input.until(at) <= 0)
 }
 
 fn expire(input: &Input, export: &Export) -> Option<Decision> {
@@ -126,6 +126,6 @@ pub fn wait(input: &Input, decision: Decision) -> Decision {
 
 fn expires_in(input: &Input) -> Option<i64> {
     let export = input.tenant.status.export.as_deref().filter(|export| export.state == State::Ready)?;
-    let left = export.expires_at.unwrap_or(Timestamp::from_second(0)).since(input.now);
+    let left = input.until(export.expires_at.unwrap_or(Timestamp::from_second(0)));
     Some(if left > 0 { left } else { input.backoff() })
 }

@@ -32,7 +32,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
         && status.provisioned_at.is_none()
         && input.tenant.spec.plan_in_force.is_none()
         && input.tenant.spec.billing.stripe.as_ref().is_none_or(|refs| refs.subscription_id.is_none());
-    let erases_at = if empty { input.now } else { end_of_retention(input) };
+    let erases_at = if empty { input.earliest } else { end_of_retention(input) };
     let message = closed(erases_at);
     let mut draft = Draft::new(input);
     draft.status.checkout = None;
@@ -64,7 +64,7 @@ fn closed(erases_at: Timestamp) -> String {
 /// Whether there is no way back: the day of the erasure has come, or it has begun.
 pub fn is_erasing(input: &Input) -> bool {
     let (spec, status) = (&input.tenant.spec, &input.tenant.status);
-    let due = spec.desired == Desired::Deleted && status.erases_at.is_some_and(|at| at <= input.now);
+    let due = spec.desired == Desired::Deleted && status.erases_at.is_some_and(|at| input.until(at) <= 0);
     status.phase == Some(Phase::Deleting) && (due || status.erasure.is_some())
 }
 
@@ -93,7 +93,7 @@ pub fn decide(input: &Input) -> Decision {
         draft.status.erases_at = Some(end_of_retention(input));
         return draft.changed().unwrap_or(Decision::Wait(None));
     };
-    if input.now >= erases_at {
+    if input.until(erases_at) <= 0 {
         return due(input);
     }
     if let Some(decision) = stop_renewal(input) {
@@ -108,7 +108,7 @@ pub fn decide(input: &Input) -> Decision {
     draft.recovered(BILLING_READY, "Stripe answers");
     draft.summary(Summary::Waiting, "Closed", &closed(erases_at));
     let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
-    let until = [Some(erases_at.since(input.now)), offered_in(input)].into_iter().flatten().min();
+    let until = [Some(input.until(erases_at)), offered_in(input)].into_iter().flatten().min();
     let until = Decision::Wait(until);
     draft.changed().unwrap_or_else(|| notices::wait_at_most(until, again))
 }

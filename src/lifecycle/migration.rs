@@ -241,7 +241,7 @@ fn switched(input: &Input, migration: &Migration) -> Option<Decision> {
 }
 
 fn left(input: &Input, migration: &Migration) -> i64 {
-    migration.since.plus(input.policy.migration_overlap).since(input.now)
+    input.until(migration.since.plus(input.policy.migration_overlap))
 }
 
 /// A move that nobody wants any more.

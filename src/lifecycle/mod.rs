@@ -60,8 +60,11 @@ pub struct Input<'a> {
     pub wanted: Option<&'a PlanSpec>,
     /// What was seen and done since the tenant was read.
     pub observed: &'a Observed,
-    /// The present.
+    /// The present, by the API server's clock.
     pub now: Timestamp,
+    /// The present by the clock that is behind: the API server's or the controller's. What cannot be undone waits until its
+    /// moment has come by both.
+    pub earliest: Timestamp,
     /// The settings.
     pub policy: &'a Policy,
 }
@@ -365,6 +368,11 @@ impl Input<'_> {
     /// Who asks for something: the customer on the pages, or who writes manifests.
     fn asked_by(&self) -> TriggeredBy {
         if self.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin }
+    }
+
+    /// Seconds until a moment has come by both clocks, for what cannot be undone then; 0 or less from then on.
+    fn until(&self, moment: Timestamp) -> i64 {
+        moment.since(self.earliest)
     }
 
     fn by_stripe(&self) -> bool {

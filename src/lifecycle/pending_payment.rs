@@ -56,7 +56,7 @@ fn link_wait(input: &Input, expires_at: Timestamp) -> i64 {
 
 /// Seconds until a signup that is not paid for is removed.
 fn until_signup_ends(input: &Input) -> i64 {
-    input.policy.signup_ttl - input.now.since(input.tenant.created_at) + 1
+    input.until(input.tenant.created_at.plus(input.policy.signup_ttl)) + 1
 }
 
 /// The customer's way to a paid subscription: also of one whose subscription has ended.

@@ -301,7 +301,8 @@ fn scheduled(input: &Input, end: Option<Timestamp>) -> Option<Decision> {
 fn due(input: &Input) -> bool {
     let Some(change) = &input.tenant.status.plan_change else { return false };
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
-    change.effective_at.is_some_and(|at| at <= input.now) || subscription.is_some_and(|s| next_period_begun(change, s))
+    change.effective_at.is_some_and(|at| input.until(at) <= 0)
+        || subscription.is_some_and(|s| next_period_begun(change, s))
 }
 
 /// Whether Stripe is past the period at whose end a change was scheduled.
@@ -442,6 +443,6 @@ pub fn tell(input: &Input) -> Option<Decision> {
 pub fn wait(input: &Input) -> Option<i64> {
     let again = notices::any_unsent(input, news(input).as_slice()).then(|| input.notice_wait());
     let scheduled = input.tenant.status.plan_change.as_ref().filter(|c| c.state == State::Scheduled);
-    let until = scheduled.and_then(|c| c.effective_at).map(|at| at.since(input.now)).filter(|left| *left > 0);
+    let until = scheduled.and_then(|c| c.effective_at).map(|at| input.until(at)).filter(|left| *left > 0);
     [again, until].into_iter().flatten().min()
 }

@@ -208,7 +208,7 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
     let since = *run.held_since.get_or_insert(input.now);
     draft.failure(failure);
     draft.status.provisioning = Some(run);
-    if input.now.since(since) >= input.policy.hold_limit {
+    if input.until(since.plus(input.policy.hold_limit)) <= 0 {
         let limit = input.policy.hold_limit;
         let message = format!("Provisioning failed at {} after {limit} s on hold: {}", failure.step, failure.message);
         fail(&mut draft, failure, &message);

@@ -69,7 +69,7 @@ pub fn await_before_payment(mut draft: Draft, wait: i64) -> Decision {
 /// Paid, and nothing is set up yet. With a limit: nobody is charged for a tenant that is not served.
 pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
     let paid = conditions::get(&draft.status.conditions, PAYMENT_RECEIVED).map(|c| c.last_transition_time);
-    let left = input.policy.verification_limit - paid.map_or(0, |at| input.now.since(at));
+    let left = paid.map_or(0, |at| input.until(at)) + input.policy.verification_limit;
     if left > 0 {
         let message = "Paid; waiting for the customer to confirm the e-mail address";
         draft.summary(Summary::Waiting, REASON, message);

@@ -4,6 +4,7 @@ mod accidents;
 mod activation;
 mod admission;
 mod browser;
+mod clock;
 mod conformance;
 mod deletion;
 mod dev;

@@ -25,6 +25,8 @@ pub struct Case {
     pub wanted: Option<PlanSpec>,
     pub observed: Observed,
     pub policy: Policy,
+    /// The present by the clock that is behind.
+    pub earliest: i64,
 }
 
 pub fn plan() -> PlanSpec {
@@ -130,6 +132,7 @@ impl Case {
             wanted: None,
             observed: Observed::default(),
             policy: Policy { outbox: false, ..Policy::default() },
+            earliest: NOW,
         }
     }
 
@@ -177,8 +180,9 @@ impl Case {
     /// What is decided.
     pub fn next(&self) -> Decision {
         let (tenant, plan, observed, policy) = (&self.view, self.plan.as_ref(), &self.observed, &self.policy);
+        let earliest = Timestamp::from_second(self.earliest);
         let wanted = if tenant.spec.plan == tenant.plan_in_force() { plan } else { self.wanted.as_ref() };
-        decide(&Input { tenant, plan, wanted, observed, now: Timestamp::from_second(NOW), policy })
+        decide(&Input { tenant, plan, wanted, observed, now: Timestamp::from_second(NOW), earliest, policy })
     }
 
     /// The effects that are wanted now.

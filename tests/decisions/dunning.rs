@@ -15,7 +15,7 @@ fn active(status: &str) -> Case {
 }
 
 /// One whose payment has been late for so many seconds, and who was told.
-fn late(ago: i64) -> Case {
+pub fn late(ago: i64) -> Case {
     let mut case = active("past_due");
     case.view.status = case.recorded();
     let since = Timestamp::from_second(NOW - ago);

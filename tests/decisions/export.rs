@@ -37,7 +37,7 @@ fn with(state: State, change: impl FnOnce(&mut Export)) -> Case {
     case
 }
 
-fn ready(finished: i64) -> Case {
+pub fn ready(finished: i64) -> Case {
     with(State::Ready, |export| {
         (export.finished_at, export.expires_at) = (Some(at(finished)), Some(at(finished + KEPT)));
     })

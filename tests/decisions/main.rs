@@ -3,6 +3,7 @@
 mod active;
 mod address;
 mod case;
+mod clock;
 mod deleting;
 mod dispute;
 mod dunning;

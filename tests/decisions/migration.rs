@@ -77,7 +77,7 @@ fn switching() -> Case {
     moving(stored(large(), 1, SMALL), 2, State::Switching)
 }
 
-fn switched() -> Case {
+pub fn switched() -> Case {
     moving(stored(large(), 2, LARGE), 2, State::Switched)
 }
 

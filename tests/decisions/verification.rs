@@ -103,6 +103,17 @@ fn before_the_payment_there_is_no_link_until_the_address_is_confirmed() {
     assert_eq!(other.effects(), [Effect::OpenCheckout { attempt: 1 }]);
 }
 
+/// Paid, and not confirmed within the limit.
+pub fn unconfirmed() -> Case {
+    let mut case = paid(linked()).sent(&first());
+    case.view.status = case.recorded();
+    let paid_at = Timestamp::from_second(NOW - case.policy.verification_limit);
+    for condition in &mut case.view.status.conditions {
+        condition.last_transition_time = paid_at;
+    }
+    case
+}
+
 /// Nobody is charged for a tenant that is not served.
 #[test]
 fn paid_and_never_confirmed_ends_with_the_money_back() {
@@ -113,9 +124,7 @@ fn paid_and_never_confirmed_ends_with_the_money_back() {
         condition.last_transition_time = Timestamp::from_second(NOW - limit + 1);
     }
     assert_eq!(case.decide(), Decision::Wait(Some(1)));
-    for condition in &mut case.view.status.conditions {
-        condition.last_transition_time = Timestamp::from_second(NOW - limit);
-    }
+    let mut case = unconfirmed();
     let status = case.recorded();
     assert_eq!(status.phase, Some(Phase::Failed));
     assert!(fails(&status, "Ready", "EmailNotVerified"));

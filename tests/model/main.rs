@@ -142,6 +142,14 @@ fn a_deletion_at_any_moment() {
     explore("Stripe, deletion at any moment", Small::new(BillingMode::Stripe, budget));
 }
 
+#[test]
+fn a_clock_that_jumps_at_any_moment() {
+    let budget = Budget { crashes: 1, faults: 1, jumps: 1, leavings: 1, ..Budget::default() };
+    explore("Stripe, a clock that jumps, leaves", Small { erase: false, ..Small::new(BillingMode::Stripe, budget) });
+    let budget = Budget { jumps: 2, wishes: 2, exports: 1, ..Budget::default() };
+    explore("Manual, a clock that jumps, another plan", Small::new(BillingMode::Manual, budget));
+}
+
 /// The checker is known to bite: each seeded mistake violates the property that it should.
 #[test]
 fn seeded_mistakes_are_caught() {
@@ -213,6 +221,7 @@ fn seeded_mistakes_are_caught() {
         (Mistake::ExportForgotten, exporting, STABLE),
         (Mistake::ExportKept, exporting, STABLE),
         (Mistake::ExportGoesOn, Budget { leavings: 1, ..exporting }, "nothing of an export outlives the erasure"),
+        (Mistake::OwnClockBelieved, Budget { jumps: 1, ..leaving }, "nothing is erased without the wish to"),
         (Mistake::ConfirmationAssumed, plain, "nothing is set up for an address that nobody confirmed"),
         (Mistake::ConfirmationForgotten, plain, STABLE),
     ];

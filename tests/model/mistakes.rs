@@ -111,6 +111,8 @@ pub enum Mistake {
     ExportGoesOn,
     /// The identity is written again and again.
     IdentityNeverSettled,
+    /// Decisions are made by the clock of the controller's machine.
+    OwnClockBelieved,
     /// The status is written for ever, each time another one: a livelock.
     StatusNeverSettled,
     /// A namespace is asked for again and again, although it is there: a livelock without a write.

@@ -165,7 +165,15 @@ impl Moves {
         }
         let (plan, wanted) = (Some(self.plan(view.plan_in_force())), Some(self.plan(&view.spec.plan)));
         let now = Timestamp::from_second(state.now);
-        let decision = decide(&Input { tenant: &view, plan, wanted, observed: &observed, now, policy: &self.policy });
+        let decision = decide(&Input {
+            tenant: &view,
+            plan,
+            wanted,
+            observed: &observed,
+            now,
+            earliest: now,
+            policy: &self.policy,
+        });
         match (self.mistake, decision) {
             (Some(Mistake::OldVectorsKept), Decision::Act(effects))
                 if matches!(effects[..], [Effect::DropNamespace { .. }]) =>

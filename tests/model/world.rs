@@ -69,6 +69,8 @@ pub struct Budget {
     pub overloads: u8,
     /// Effects take so long that a status which is held is written meanwhile.
     pub slow: u8,
+    /// The clock of the controller's machine jumps by a year.
+    pub jumps: u8,
 }
 
 /// A reconcile of the controller: what it holds in memory, and loses in a crash.
@@ -100,7 +102,10 @@ pub struct State {
     gone: bool,
     before: Option<Box<View>>,
     reconcile: Option<Box<Reconcile>>,
+    /// By the API server's clock.
     now: i64,
+    /// Seconds by which the controller's machine is ahead of it.
+    ahead: i64,
     budget: Budget,
     broken: bool,
     namespace: bool,
@@ -182,6 +187,7 @@ pub enum Action {
     AskExport,
     ExportGoesOn,
     ExportEnds,
+    ClockJumps(i64),
 }
 
 /// The model.
@@ -266,10 +272,12 @@ impl Small {
         if let Some(mistake) = self.mistake {
             mistake.tamper(&mut view, &mut observed);
         }
-        let now = Timestamp::from_second(state.now);
+        let (now, own) = (Timestamp::from_second(state.now), Timestamp::from_second(state.now + state.ahead));
+        let believed = self.mistake == Some(Mistake::OwnClockBelieved);
+        let (now, earliest) = if believed { (own, own) } else { (now, now.min(own)) };
         let plan = |name: &str| Some(if name == LARGER { &self.larger } else { &self.plan });
         let (plan, wanted) = (plan(view.plan_in_force()), plan(&view.spec.plan));
-        let input = Input { tenant: &view, plan, wanted, observed: &observed, now, policy: &self.policy };
+        let input = Input { tenant: &view, plan, wanted, observed: &observed, now, earliest, policy: &self.policy };
         let decision = decide(&input);
         self.mistake.map_or(decision.clone(), |mistake| mistake.distort(&reconcile.view, decision))
     }
@@ -811,6 +819,7 @@ impl State {
     }
 
     fn environment(&mut self, login: bool) {
+        self.ahead = 0;
         if login && !self.tenant.email_verified && self.told_to_confirm() {
             self.confirm();
         }

@@ -10,6 +10,8 @@ use tenant_operator::lifecycle::{Notice, View};
 use super::beside::Beside;
 use super::{Action, LARGER, PERIOD_END, SMALLER, SessionState, Small, State, failure, writes_object};
 
+const YEAR: i64 = 365 * 24 * 3600;
+
 impl Model for Small {
     type State = State;
     type Action = Action;
@@ -64,6 +66,7 @@ impl Model for Small {
             before: None,
             reconcile: None,
             now: 1_000_000,
+            ahead: 0,
             budget: self.budget,
             broken: self.broken,
             namespace: false,
@@ -134,6 +137,8 @@ impl Model for Small {
         may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
         may(b.accidents * u8::from(!s.tenant.deleting), Action::DeleteByAccident);
         may(b.exports, Action::AskExport);
+        may(b.jumps, Action::ClockJumps(YEAR));
+        may(b.jumps, Action::ClockJumps(-YEAR));
         may(u8::from(s.beside.task.running && !s.beside.files), Action::ExportGoesOn);
         may(u8::from(s.beside.task.running), Action::ExportEnds);
         match &s.reconcile {
@@ -227,6 +232,10 @@ impl Model for Small {
                 s.broken = false;
                 s.tenant.retry_token = Some("again".into());
                 s.overtake();
+            }
+            Action::ClockJumps(seconds) => {
+                s.budget.jumps -= 1;
+                s.ahead += seconds;
             }
             Action::ExportGoesOn => s.beside.go_on(),
             Action::ExportEnds => s.beside.end(),
