@@ -11,7 +11,8 @@ use crate::api::plan::LimitChanges;
 
 pub fn decide(input: &Input) -> Decision {
     if let Some(failure) = &input.observed.failure {
-        return failed(input, failure).or_else(|| welcome(input)).unwrap_or(Decision::Wait(Some(input.backoff())));
+        let told = failed(input, failure).or_else(|| welcome(input)).or_else(|| plan_change::tell(input));
+        return told.unwrap_or(Decision::Wait(Some(input.backoff())));
     }
     // Somebody decided that an empty namespace is better than none.
     if namespace_missing(input)
@@ -32,6 +33,10 @@ pub fn decide(input: &Input) -> Decision {
     }
     if let Some(decision) = plan_change::decide(input) {
         return decision;
+    }
+    // After what needs Stripe alone: a Pinecone that is away holds up no payment and no plan.
+    if input.observed.resync && !input.observed.namespace && !input.observed.namespace_missing {
+        return Decision::Act(vec![Effect::CheckNamespace]);
     }
     if let Some(decision) = migration::follow(input) {
         return decision;
@@ -60,9 +65,6 @@ fn repairs(input: &Input) -> Vec<Effect> {
     let mut effects = Vec::new();
     if observed.api_key != Some(true) {
         effects.push(Effect::EnsureApiKey);
-    }
-    if observed.resync && !observed.namespace && !observed.namespace_missing {
-        effects.push(Effect::CheckNamespace);
     }
     if observed.resync && input.by_stripe() && observed.billing.is_none() {
         effects.push(Effect::ReadBilling);

@@ -339,16 +339,15 @@ fn next(input: &Input) -> Decision {
     if let Some(decision) = requested::decide(input) {
         return decision;
     }
-    if let Some(decision) = address::follow(input) {
-        return decision;
+    match export::wait(input, address::retry(input, requested::retry(input, in_phase(input)))) {
+        Decision::Wait(wait) => beside(input).unwrap_or(Decision::Wait(wait)),
+        decision => decision,
     }
-    if let Some(decision) = key_generation::note(input) {
-        return decision;
-    }
-    if let Some(decision) = export::follow(input) {
-        return decision;
-    }
-    export::wait(input, address::retry(input, requested::retry(input, in_phase(input))))
+}
+
+/// What a provider that is away may hold up without holding up what the phase has to do: it comes last.
+fn beside(input: &Input) -> Option<Decision> {
+    address::follow(input).or_else(|| key_generation::note(input)).or_else(|| export::follow(input))
 }
 
 fn in_phase(input: &Input) -> Decision {

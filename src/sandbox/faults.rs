@@ -45,6 +45,9 @@ pub struct Fault {
     /// Wait before doing the work, in milliseconds.
     #[serde(default)]
     pub(super) delay_ms: u64,
+    /// Do the work, then wait before answering, in milliseconds.
+    #[serde(default)]
+    pub(super) answer_delay_ms: u64,
     /// Do the work, then drop the connection instead of answering.
     #[serde(default)]
     pub(super) drop_after_effect: bool,
@@ -173,6 +176,7 @@ pub async fn inject(
         return refusal(status, fault.unwrap_or_else(|| unreachable!()));
     }
     let response = note_change(State(shared), Request::from_parts(parts, Body::from(body)), next).await;
+    tokio::time::sleep(Duration::from_millis(fault.as_ref().map_or(0, |f| f.answer_delay_ms))).await;
     if fault.is_some_and(|f| f.drop_after_effect) {
         let broken = futures::stream::once(async { Err::<Bytes, _>(std::io::Error::other("dropped")) });
         return Body::from_stream(broken).into_response();

@@ -124,6 +124,7 @@ async fn session(stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
                 mail.message_id = header(&mail.data, "message-id");
                 shared.mailbox.push(std::mem::take(&mut mail));
                 shared.changed();
+                tokio::time::sleep(Duration::from_millis(fault.as_ref().map_or(0, |f| f.answer_delay_ms))).await;
                 if fault.is_some_and(|f| f.drop_after_effect) {
                     return Ok(());
                 }

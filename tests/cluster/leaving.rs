@@ -199,39 +199,6 @@ async fn an_erasure_that_has_begun_goes_on_when_its_object_is_deleted() {
     assert!(!left.contains("acme@example.com") && !left.contains("tenant_"), "{left}");
 }
 
-/// Holds a call of an erasure, kills the controller while it waits, and starts another.
-async fn killed_at(name: &str, provider: &str, method: &str, path: &str) {
-    let mut world = World::with_active(name).await;
-    desire(&world, "acme", Desired::Deleted).await.expect("patched");
-    world.wait("acme", "closed", closed).await;
-    world.fault(json!({"provider": provider, "method": method, "path": path, "delay_ms": 2500})).await;
-    day_comes(&world, "acme").await;
-    world.wait("acme", "being erased", |s| s.erasure.is_some()).await;
-    tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-    world.replace_controller();
-    let status = world.wait_phase("acme", Phase::Deleted).await;
-    assert!(status.erasure.expect("a certificate").lines.iter().all(|line| line.after == Some(0)));
-    assert_eq!(world.mails("erased").await, 1);
-    let left = everything(&world).await;
-    assert!(!left.contains("acme@example.com"), "{left}");
-    world.assert_transitions("acme").await;
-}
-
-#[tokio::test]
-async fn killed_while_the_namespace_is_erased() {
-    killed_at("kill-erase-namespace", "pinecone", "DELETE", "/namespaces").await;
-}
-
-#[tokio::test]
-async fn killed_while_the_customer_is_erased() {
-    killed_at("kill-erase-customer", "stripe", "DELETE", "/v1/customers").await;
-}
-
-#[tokio::test]
-async fn killed_while_the_certificate_is_sent() {
-    killed_at("kill-certificate", "smtp", "DATA", "acme@example.com").await;
-}
-
 /// The program interface, and what it refuses.
 #[tokio::test]
 async fn the_api_closes_an_account_and_takes_it_back() {

@@ -20,6 +20,7 @@ mod links;
 mod manifests;
 mod migrations;
 mod money;
+mod operations;
 mod outbox;
 mod ownership;
 mod pages;

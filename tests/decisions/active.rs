@@ -79,7 +79,9 @@ fn a_secret_that_is_gone_comes_back_at_once() {
 fn a_resync_reads_everything_back() {
     let mut case = welcomed();
     case.observed.resync = true;
-    assert_eq!(case.effects(), [Effect::CheckNamespace, Effect::ReadBilling]);
+    assert_eq!(case.effects(), [Effect::ReadBilling]);
+    let mut case = case.billing(Some(subscription("active")), None);
+    assert_eq!(case.effects(), [Effect::CheckNamespace]);
     case.observed.namespace = true;
     let case = case.billing(Some(subscription("past_due")), None);
     assert_eq!(case.recorded().subscription.as_deref(), Some("past_due"));

@@ -7,8 +7,10 @@ use crate::case::{Case, failure};
 fn moved(phase: Phase) -> Case {
     let mut case = Case::new(Some(phase)).sent(&Notice::Welcome);
     case.observed.api_key = Some(true);
-    case.view.status.admin_email = Some("before@example.com".into());
     case.view.status.provisioned_at = Some(case.view.created_at);
+    case.view.status.admin_email = Some("ada@example.com".into());
+    case = case.at_rest();
+    case.view.status.admin_email = Some("before@example.com".into());
     case
 }
 
@@ -42,12 +44,13 @@ fn nobody_is_told_of_an_address_that_nothing_was_sent_to() {
     }
     let mut never_set_up = moved(Phase::Failed);
     never_set_up.view.status.provisioned_at = None;
-    never_set_up.observed.done.insert(Effect::UpdateCustomer);
-    assert_eq!(
-        never_set_up.recorded().admin_email.as_deref(),
-        Some("ada@example.com"),
-        "it may have been a stranger's"
-    );
+    let tells =
+        |d: &Decision| matches!(d, Decision::Act(e) if matches!(e[..], [Effect::Notify(Notice::AddressChanged(_))]));
+    assert_eq!(never_set_up.clone().on_the_way(tells), None, "it may have been a stranger's");
+    let follows =
+        |d: &Decision| matches!(d, Decision::Record(s) if s.admin_email.as_deref() == Some("ada@example.com"));
+    assert!(never_set_up.on_the_way(follows).is_some());
+    assert!(moved(Phase::Failed).on_the_way(tells).is_some());
     let by_hand = moved(Phase::Active).manual(true);
     assert!(matches!(by_hand.effects()[..], [Effect::Notify(Notice::AddressChanged(_))]));
     let mut failing = moved(Phase::Active);
@@ -58,5 +61,7 @@ fn nobody_is_told_of_an_address_that_nothing_was_sent_to() {
     assert_ne!(same.decide(), Decision::Act(vec![Effect::UpdateCustomer]));
     // Of an earlier version, which kept no address: it is written with the next status, and by itself it is none.
     same.view.status.admin_email = None;
+    assert_eq!(same.decide(), Decision::Wait(None));
+    same.view.generation = Some(2);
     assert_eq!(same.recorded().admin_email.as_deref(), Some("ada@example.com"));
 }

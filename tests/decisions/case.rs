@@ -9,8 +9,8 @@ use tenant_operator::api::{
     ConditionStatus, Phase, PlanSpec, SampleData, SampleDocument, TenantSpec, TenantStatus, Timestamp,
 };
 use tenant_operator::lifecycle::{
-    Blame, Credentials, Decision, Effect, Failure, Input, Notice, Observed, ObservedBilling, ObservedSession,
-    ObservedSubscription, Policy, SessionState, View, decide,
+    Blame, Credentials, Decision, Effect, Failure, Input, Notice, Observed, ObservedBilling, ObservedRefund,
+    ObservedSession, ObservedSubscription, Outcome, Policy, SessionState, View, decide,
 };
 
 pub const NOW: i64 = 1_000_000;
@@ -207,6 +207,49 @@ impl Case {
         self.observed.recorded(&self.view.status, &status);
         self.view.status = status;
         self.decide()
+    }
+
+    /// As it is once everything was written that is to be written now.
+    pub fn at_rest(mut self) -> Self {
+        for _ in 0..10 {
+            let Decision::Record(status) = self.decide() else { return self };
+            self.observed.recorded(&self.view.status, &status);
+            self.view.status = *status;
+        }
+        panic!("it is written again and again: {:#?}", self.view.status);
+    }
+
+    /// The first decision of that kind on the way to rest, where everything goes well.
+    pub fn on_the_way(mut self, wanted: impl Fn(&Decision) -> bool) -> Option<Decision> {
+        for _ in 0..30 {
+            let decision = self.decide();
+            if wanted(&decision) {
+                return Some(decision);
+            }
+            match decision {
+                Decision::Record(status) => {
+                    self.observed.recorded(&self.view.status, &status);
+                    self.view.status = *status;
+                }
+                Decision::Act(effects) => effects.iter().for_each(|effect| self.perform(effect)),
+                Decision::Wait(_) => return None,
+            }
+        }
+        panic!("it never comes to rest: {:#?}", self.decide());
+    }
+
+    fn perform(&mut self, effect: &Effect) {
+        let outcome = match effect {
+            Effect::MarkSent(sent) => return self.view.sent.extend(sent.iter().map(Notice::key)),
+            Effect::ReadBilling => {
+                let subscription = Some(subscription("active"));
+                let customer_id = Some("cus_1".into());
+                Outcome::Billing(ObservedBilling { customer_id, subscription, session: None })
+            }
+            Effect::Refund => Outcome::Refunded(ObservedRefund { amount: 0, currency: None }),
+            _ => Outcome::Done,
+        };
+        self.observed.learn(effect, outcome);
     }
 
     /// The phase that is written now, if a status is.

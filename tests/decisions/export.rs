@@ -14,7 +14,9 @@ fn at(second: i64) -> Timestamp {
 
 /// An Active tenant whose customer asked for an export.
 fn asked() -> Case {
-    let mut case = Case::new(Some(Phase::Active));
+    let mut case = Case::new(Some(Phase::Active)).sent(&Notice::Welcome);
+    case.observed.api_key = Some(true);
+    case = case.at_rest();
     case.view.spec.export_request = Some("customer-1".into());
     case.policy.exports_kept = Some(KEPT);
     case
@@ -99,7 +101,9 @@ fn nothing_is_exported_before_there_is_anything_or_once_it_is_being_erased() {
             case.view.spec.desired = tenant_operator::api::tenant::Desired::Deleted;
             case.view.status.erases_at = Some(at(NOW + 1000));
         }
-        assert_eq!(export(&case.recorded()).state, State::Running, "{phase}");
+        let begins = |d: &Decision| matches!(d, Decision::Record(status) if status.export.is_some());
+        let begun = case.on_the_way(begins);
+        assert!(matches!(begun, Some(Decision::Record(s)) if export(&s).state == State::Running), "{phase}");
     }
 }
 

@@ -9,6 +9,8 @@ fn replaced(generation: u32, noted: Option<u32>) -> Case {
     case.observed.api_key = Some(true);
     case.view.spec.api_key_generation = generation;
     case.view.status.api_key_generation = Some(generation);
+    case.view.status.key_generation_at_stripe = Some(generation);
+    case = case.at_rest();
     case.view.status.key_generation_at_stripe = noted;
     case
 }
@@ -28,6 +30,9 @@ fn a_replaced_key_is_noted_at_stripe_once_it_is_in_use() {
     waiting.view.spec.api_key_generation = 3;
     waiting.observed.api_key = Some(false);
     assert_eq!(waiting.effects(), [Effect::EnsureApiKey], "the key does not wait for Stripe");
+    let mut unnoted = waiting;
+    unnoted.view.status.key_generation_at_stripe = None;
+    assert_eq!(unnoted.effects(), [Effect::EnsureApiKey], "nor for the note of the one before");
     let mut unknown = replaced(2, None);
     unknown.view.spec.billing.stripe = None;
     assert_ne!(unknown.decide(), update);

@@ -2,6 +2,7 @@
 
 mod active;
 mod address;
+mod beside;
 mod case;
 mod clock;
 mod deleting;

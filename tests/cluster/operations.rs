@@ -1,0 +1,220 @@
+//! Everything that can be asked of a tenant, one thing after the other, from the first payment to the certificate. What
+//! may go wrong with each is in the files below: whoever adds an operation here has it tested there.
+
+mod kills;
+mod outages;
+
+use std::path::PathBuf;
+
+use kube::api::Patch;
+use serde_json::{Value, json};
+use tenant_operator::api::tenant::{BillingMode, ExportState, PlanChangeState as State};
+use tenant_operator::api::{Phase, Tenant, Timestamp, conditions};
+use tenant_operator::dev::apply_yaml;
+
+use crate::plans::{documents, paid, state, stripe};
+use crate::support::{World, folder};
+
+const LARGE: &str = "text-embedding-3-large";
+
+const PLANS: &str = "
+apiVersion: tenant-operator.dev/v1alpha1
+kind: Plan
+metadata: {name: life-small}
+spec:
+  stripePriceId: price_life_small
+  monthlyPrice: {amount: 1000}
+  trialDays: 0
+  limits: {documents: 10}
+  models: {embeddingLarge: text-embedding-3-large}
+  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
+---
+apiVersion: tenant-operator.dev/v1alpha1
+kind: Plan
+metadata: {name: life-large}
+spec:
+  stripePriceId: price_life_large
+  monthlyPrice: {amount: 9000}
+  trialDays: 0
+  limits: {documents: 100}
+  models: {embeddingLarge: text-embedding-3-large}
+  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
+";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// A payment, and everything that is set up after it.
+    Begin,
+    Upgrade,
+    /// A smaller plan, scheduled for the end of the period.
+    Downgrade,
+    /// The larger plan after all.
+    Stay,
+    /// Another embedding model.
+    Move,
+    Address,
+    NewKey,
+    Suspend,
+    Resume,
+    Export,
+    Leave,
+    TakeBack,
+    LeaveAgain,
+    /// The day of the erasure comes.
+    Erase,
+}
+
+/// In this order.
+pub const LIFE: [Operation; 14] = [
+    Operation::Begin,
+    Operation::Upgrade,
+    Operation::Downgrade,
+    Operation::Stay,
+    Operation::Move,
+    Operation::Address,
+    Operation::NewKey,
+    Operation::Suspend,
+    Operation::Resume,
+    Operation::Export,
+    Operation::Leave,
+    Operation::TakeBack,
+    Operation::LeaveAgain,
+    Operation::Erase,
+];
+
+/// A world in which all of it can be done, and where its exports are.
+pub async fn world(name: &str) -> (World, PathBuf) {
+    let mut world = World::without_controller(name).await;
+    let exports = folder(&format!("{}-exports", world.namespace));
+    world.environment("EXPORTS_URL", &format!("file://{}", exports.display()));
+    world.controller_args(&["--migration-overlap=1"]);
+    apply_yaml(&world.client, PLANS).await.expect("the plans apply");
+    for (id, amount) in [("price_life_small", 1000), ("price_life_large", 9000)] {
+        world.sandbox.add_price(id, amount, "usd");
+    }
+    world.start_controller();
+    world.start_web(&[]);
+    world.create("acme", "life-small", BillingMode::Stripe).await;
+    world.wait("acme", "waiting", |s| s.checkout.is_some()).await;
+    (world, exports)
+}
+
+impl Operation {
+    /// What somebody changes.
+    pub async fn ask(self, world: &World) {
+        if self == Self::LeaveAgain {
+            // A closure is named by its second: another one in the same second is the same.
+            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        }
+        let spec = match self {
+            Self::Begin => return world.pay("acme").await,
+            Self::Erase => {
+                let yesterday = Timestamp::now().plus(-24 * 3600);
+                let patch = Patch::Merge(json!({"status": {"erasesAt": yesterday}}));
+                world.tenants().patch_status("acme", &Default::default(), &patch).await.expect("patched");
+                return;
+            }
+            Self::Upgrade | Self::Stay => json!({"plan": "life-large"}),
+            Self::Downgrade => json!({"plan": "life-small"}),
+            Self::Move => json!({"settings": {"embedding": "Large"}}),
+            Self::Address => json!({"adminEmail": "grace@example.com"}),
+            Self::NewKey => json!({"apiKeyGeneration": 2}),
+            Self::Suspend => json!({"desired": "Suspended"}),
+            Self::Export => json!({"exportRequest": "one"}),
+            Self::Leave | Self::LeaveAgain => json!({"desired": "Deleted"}),
+            Self::Resume | Self::TakeBack => json!({"desired": "Active"}),
+        };
+        let patch = Patch::Merge(json!({"spec": spec}));
+        world.tenants().patch("acme", &Default::default(), &patch).await.expect("patched");
+    }
+
+    /// Whether everything about it is done: the phase, the providers, the e-mail.
+    pub async fn is_done(self, world: &World) -> bool {
+        let tenant = world.tenants().get("acme").await.expect("there");
+        let status = tenant.status.clone().unwrap_or_default();
+        let subscription = stripe(world, "subscription").await.into_iter().next().unwrap_or_default();
+        let price = subscription["items"]["data"][0]["price"]["unit_amount"].as_i64();
+        let told = async |key: &str, times: usize| world.mails(key).await >= times;
+        let closed = conditions::is_true(&status.conditions, "RenewalStopped");
+        let (phase, change) = (status.phase, state(&status));
+        match self {
+            Self::Begin => conditions::is_true(&status.conditions, "WelcomeEmailSent"),
+            Self::Upgrade => {
+                let applied = (phase, change, documents(&status)) == (Some(Phase::Active), Some(State::Applied), 100);
+                applied && price == Some(9000) && told("plan-changed", 1).await
+            }
+            Self::Downgrade => {
+                change == Some(State::Scheduled) && price == Some(1000) && told("plan-scheduled", 1).await
+            }
+            Self::Stay => change != Some(State::Scheduled) && documents(&status) == 100 && price == Some(9000),
+            Self::Move => is_moved(world, &tenant).await,
+            Self::Address => {
+                let email = stripe(world, "customer").await[0]["email"].clone();
+                email == "grace@example.com" && told("address-changed", 1).await
+            }
+            Self::NewKey => status.key_generation_at_stripe == Some(2),
+            Self::Suspend => {
+                let paused = !subscription["pause_collection"].is_null();
+                phase == Some(Phase::Suspended) && paused && told("suspended", 1).await
+            }
+            Self::Resume => phase == Some(Phase::Active) && subscription["pause_collection"].is_null(),
+            Self::Export => status.export.is_some_and(|e| e.state == ExportState::Ready),
+            Self::Leave => phase == Some(Phase::Deleting) && closed && told("deletion-requested", 1).await,
+            Self::TakeBack => phase == Some(Phase::Active) && subscription["cancel_at_period_end"] == false,
+            Self::LeaveAgain => phase == Some(Phase::Deleting) && closed && told("deletion-requested", 2).await,
+            Self::Erase => phase == Some(Phase::Deleted) && told("erased", 1).await,
+        }
+    }
+
+    pub async fn wait(self, world: &World) {
+        world.until(&format!("{self:?} is done"), async || self.is_done(world).await).await;
+    }
+}
+
+async fn is_moved(world: &World, tenant: &Tenant) -> bool {
+    let embedding = tenant.spec.data.as_ref().map(|data| data.embedding.to_string());
+    let over = tenant.status.as_ref().is_some_and(|s| s.migration.is_none());
+    let namespaces = world.sandbox_get("/_sandbox/pinecone").await["namespaces"].as_object().map(serde_json::Map::len);
+    embedding.as_deref() == Some(LARGE) && over && namespaces == Some(1)
+}
+
+/// After the whole life: everything was made once and charged once, and nothing is left.
+pub async fn assert_gone(world: &World, exports: &PathBuf) {
+    world.assert_transitions("acme").await;
+    let (customers, subscriptions) = (stripe(world, "customer").await, stripe(world, "subscription").await);
+    assert!(customers.len() == 1 && customers[0]["deleted"] == true, "{customers:?}");
+    assert!(subscriptions.len() == 1 && subscriptions[0]["status"] == "canceled", "{subscriptions:?}");
+    assert_eq!(paid(world).await, [1000, 8000], "the first period, and the larger plan for the whole of it");
+    assert_eq!(world.sandbox_get("/_sandbox/state").await["refund"].as_array().map_or(0, Vec::len), 0);
+    let pinecone = world.sandbox_get("/_sandbox/pinecone").await;
+    assert_eq!((&pinecone["namespaces"], &pinecone["created"]), (&json!({}), &json!(2)), "{pinecone}");
+    let secrets = world.secrets().list(&Default::default()).await.expect("listed");
+    assert!(!secrets.items.iter().any(|s| s.metadata.name.as_deref().unwrap_or_default().starts_with("acme")));
+    let tenant = world.tenants().get("acme").await.expect("the record");
+    assert!(!json!(tenant).to_string().contains("@example.com"), "{tenant:#?}");
+    let erasure = tenant.status.and_then(|status| status.erasure).expect("a certificate");
+    assert!(erasure.lines.iter().all(|line| line.after == Some(0)), "{erasure:#?}");
+    let mut left = walk(exports);
+    left.retain(|path| path.is_file());
+    assert!(left.is_empty(), "{left:?}");
+    for (key, times) in [("welcome", 1), ("plan-changed", 1), ("address-changed", 1), ("suspended", 1), ("erased", 1)] {
+        assert_eq!(world.mails(key).await, times, "{key}");
+    }
+}
+
+fn walk(folder: &PathBuf) -> Vec<PathBuf> {
+    let found = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    found.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+/// What the controller asked the providers from this call on, except for reads. Stripe's page is the customer's.
+async fn changes(world: &World, from: usize) -> Vec<Value> {
+    let log = world.sandbox_get("/_sandbox/requests").await;
+    let calls = log.as_array().expect("a list").iter().skip(from);
+    let ours = |call: &&Value| call["method"] != "GET" && !call["path"].as_str().is_some_and(|p| p.starts_with("/c/"));
+    calls.filter(ours).cloned().collect()
+}
+
+async fn log_length(world: &World) -> usize {
+    world.sandbox_get("/_sandbox/requests").await.as_array().expect("a list").len()
+}

@@ -1,0 +1,118 @@
+//! A provider is away in each operation: who needs it waits, says so and goes on by itself, and nobody else waits.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tenant_operator::api::Phase;
+
+use super::{LIFE, Operation, assert_gone, world};
+use crate::questions::Questions;
+use crate::support::World;
+
+/// Several attempts, with the waits of a second that these controllers have.
+const AWAY: Duration = Duration::from_secs(5);
+
+/// From its beginning to its end questions are answered.
+fn is_served(operation: Operation) -> bool {
+    use Operation::{Address, Downgrade, Export, Move, Stay, Upgrade};
+    matches!(operation, Upgrade | Downgrade | Stay | Move | Address | Export)
+}
+
+/// What must not wait for any provider: a key that leaked, a customer who is to be stopped, one who has left.
+async fn is_in_effect(world: &World, operation: Operation, key_before: &[u8]) -> bool {
+    let phase = world.status("acme").await.phase;
+    match operation {
+        Operation::NewKey => world.api_key("acme").await != key_before,
+        Operation::Suspend => phase == Some(Phase::Suspended),
+        Operation::Leave | Operation::LeaveAgain => phase == Some(Phase::Deleting),
+        _ => true,
+    }
+}
+
+/// Whether it is done although the provider is away, and nobody gives up.
+async fn is_done_meanwhile(world: &World, operation: Operation) -> bool {
+    let start = tokio::time::Instant::now();
+    while start.elapsed() < AWAY {
+        if operation.is_done(world).await {
+            return true;
+        }
+        assert_ne!(world.status("acme").await.phase, Some(Phase::Failed), "{operation:?} is given up");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    false
+}
+
+/// A life in which a provider is away in each operation. Those that had to wait for it.
+async fn life_without(provider: &str, status: u16) -> Vec<Operation> {
+    let (world, exports) = world(&format!("no-{provider}")).await;
+    let away = json!({"provider": provider, "status": status, "times": 1_000_000});
+    let mut waited = Vec::new();
+    for operation in LIFE {
+        // What a question itself needs is not asked for in vain.
+        let asks = is_served(operation) && matches!(provider, "stripe" | "smtp");
+        let questions = if asks { Some(Questions::begin(&world, "acme").await) } else { None };
+        if operation == Operation::Begin {
+            // Stripe's own page takes the payment.
+            operation.ask(&world).await;
+            world.fault(away.clone()).await;
+        } else {
+            let key = world.api_key("acme").await;
+            world.fault(away.clone()).await;
+            operation.ask(&world).await;
+            if operation != Operation::Erase {
+                let what = format!("{operation:?} is in effect");
+                world.until(&what, async || is_in_effect(&world, operation, &key).await).await;
+            }
+        }
+        if !is_done_meanwhile(&world, operation).await {
+            waited.push(operation);
+            assert_said(&world, provider, operation).await;
+        }
+        world.clear_faults().await;
+        operation.wait(&world).await;
+        if let Some(questions) = questions {
+            questions.more(&world, 1).await;
+            questions.end().await;
+        }
+    }
+    assert_gone(&world, &exports).await;
+    waited
+}
+
+/// Somebody who looks sees whom it waits for. An e-mail that is late is no state of the tenant; Events tell of it.
+async fn assert_said(world: &World, provider: &str, operation: Operation) {
+    let name = match provider {
+        "stripe" => "Stripe",
+        "pinecone" => "Pinecone",
+        "openai" => "OpenAI",
+        _ => return,
+    };
+    let conditions = json!(world.status("acme").await.conditions);
+    let says = |c: &Value| c["message"].as_str().is_some_and(|message| message.contains(name));
+    assert!(conditions.as_array().is_some_and(|all| all.iter().any(says)), "{operation:?}: {conditions:#}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_stripe_nobody_pays_and_all_else_goes_on() {
+    let waited = life_without("stripe", 503).await;
+    let goes_on: Vec<_> = LIFE.into_iter().filter(|operation| !waited.contains(operation)).collect();
+    assert_eq!(goes_on, [Operation::Move]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_pinecone_data_waits_and_all_else_goes_on() {
+    use Operation::{Begin, Erase, Export, Move};
+    assert_eq!(life_without("pinecone", 503).await, [Begin, Move, Export, Erase]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_embeddings_only_what_embeds_waits() {
+    assert_eq!(life_without("openai", 503).await, [Operation::Begin, Operation::Move]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_mail_everything_is_done_and_told_later() {
+    use Operation::{Address, Begin, Downgrade, Erase, Leave, LeaveAgain, Suspend, Upgrade};
+    let told = [Begin, Upgrade, Downgrade, Address, Suspend, Leave, LeaveAgain, Erase];
+    assert_eq!(life_without("smtp", 451).await, told);
+}
