@@ -152,7 +152,7 @@ async fn the_deletion_policy_of_a_tenant_says_what_its_deletion_means() {
 
 /// Many customers, and somebody deletes their definition: past every admission check, and every object with
 /// it. Nothing is taken from anybody, and without a backup everybody comes back with the same id, key and subscription.
-/// `CUSTOMERS=1000` tries it with so many.
+/// `tests/run` tries it with a thousand.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_customers_survive_the_deletion_of_their_definition() {
     let customers = std::env::var("CUSTOMERS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);

@@ -280,14 +280,8 @@ fn sweep(phases: &[Option<Phase>], aspects: &[Vec<Change>]) -> Vec<Way> {
             let ways = &ways;
             threads.spawn(move || {
                 let mut seen: Vec<Way> = Vec::new();
-                for (phase, number) in phases.iter().flat_map(|p| (0..combinations).map(move |n| (*p, n))) {
-                    let mut case = Case::new(phase);
-                    let mut rest = number;
-                    for variants in aspects {
-                        variants[rest % variants.len()](&mut case);
-                        rest /= variants.len();
-                    }
-                    check(&case, phase, number, &mut seen);
+                for phase in phases {
+                    combine(&Case::new(*phase), aspects, 0, &mut |case, number| check(case, *phase, number, &mut seen));
                 }
                 ways.lock().expect("a lock").extend(seen);
             });
@@ -295,6 +289,16 @@ fn sweep(phases: &[Option<Phase>], aspects: &[Vec<Change>]) -> Vec<Way> {
     });
     println!("{} combinations of phase and observations", combinations * phases.len());
     ways.into_inner().expect("a lock")
+}
+
+/// Each variant of the first aspect with each combination of the others. A combination is named by a number.
+fn combine(case: &Case, aspects: &[Vec<Change>], number: usize, check: &mut impl FnMut(&Case, usize)) {
+    let Some((variants, rest)) = aspects.split_first() else { return check(case, number) };
+    for (index, change) in variants.iter().enumerate() {
+        let mut case = case.clone();
+        change(&mut case);
+        combine(&case, rest, number * variants.len() + index, check);
+    }
 }
 
 /// A change of phase: from, to, and what it is called.
