@@ -150,6 +150,14 @@ fn a_clock_that_jumps_at_any_moment() {
     explore("Manual, a clock that jumps, another plan", Small::new(BillingMode::Manual, budget));
 }
 
+#[test]
+fn one_wish_on_top_of_another() {
+    let budget = Budget { wishes: 1, suspensions: 1, leavings: 1, ..Budget::default() };
+    explore("Stripe, wishes on top of each other", Small { erase: false, ..Small::new(BillingMode::Stripe, budget) });
+    let budget = Budget { crashes: 1, ..budget };
+    explore("Manual, wishes on top of each other", Small { erase: false, ..Small::new(BillingMode::Manual, budget) });
+}
+
 /// The checker is known to bite: each seeded mistake violates the property that it should.
 #[test]
 fn seeded_mistakes_are_caught() {

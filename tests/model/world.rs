@@ -1,18 +1,18 @@
-//! The small world: what each effect does to it, and where it ends when nothing more goes wrong.
+//! The small world, and what each effect of the controller does to it.
 
 mod beside;
 mod explore;
+mod stable;
+mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tenant_operator::api::conditions::is_true;
 use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
-use tenant_operator::api::tenant::{BillingMode, Desired, StripeRefs};
+use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Holdings, Input, Notice, Observed, ObservedBilling, ObservedRefund,
-    ObservedSession, ObservedSubscription, Outcome, Policy, Proration, SessionState, View, decide, may_hold,
-    may_precede,
+    Blame, Decision, Effect, Failure, Input, Notice, Observed, ObservedRefund, Outcome, Policy, Proration,
+    SessionState, View, decide, may_hold, may_precede,
 };
 
 use self::beside::Beside;
@@ -525,93 +525,6 @@ impl Small {
         }
         Outcome::Done
     }
-
-    /// From here on nothing goes wrong and the customer pays: where does it end, and does it stay there?
-    fn converges(&self, state: &State) -> bool {
-        let mut s = state.clone();
-        let mut run = self.converged.run();
-        let (mut quiet, mut steps) = (0, 0);
-        for _ in 0..400 {
-            let before = (s.tenant.clone(), s.now);
-            loop {
-                // Neither matters to what follows.
-                (s.before, s.budget) = (None, Budget::default());
-                if let Some(well) = run.comes_to(&s) {
-                    return run.ends(well);
-                }
-                if !self.advance(&mut s) {
-                    break;
-                }
-                steps += 1;
-                if steps > 1000 {
-                    return run.ends(false);
-                }
-            }
-            s.environment(self.login);
-            quiet = if (s.tenant.clone(), s.now) == before { quiet + 1 } else { 0 };
-            if quiet == 3 {
-                return run.ends(self.desired(&s));
-            }
-        }
-        run.ends(false)
-    }
-
-    fn desired(&self, s: &State) -> bool {
-        if self.outbox && !s.gone && !s.beside.has_all(&s.tenant.status) {
-            return false;
-        }
-        let erased = s.tenant.erasure.is_some();
-        if s.gone && !s.tenant.erase && !erased && s.had_something() {
-            return !s.erased && !s.cancelled;
-        }
-        if s.gone {
-            let billing = self.mode == BillingMode::Manual || !s.subscribed || s.cancelled;
-            let told = !erased || s.sent.contains_key(&Notice::Erased);
-            return billing && told && !s.namespace && !s.secret && !s.beside.files;
-        }
-        let suspended = s.tenant.spec.desired == Desired::Suspended;
-        // Whatever is wished afterwards, a tenant that was erased stays so.
-        if s.tenant.spec.desired == Desired::Deleted || s.tenant.erasure.is_some() {
-            let left =
-                s.namespace || s.secret || (s.customers > 0 && !s.customer_gone) || (s.subscribed && !s.cancelled);
-            let left = left || s.beside.files;
-            let told = s.sent.contains_key(&Notice::Erased);
-            return s.tenant.status.phase == Some(Phase::Deleted) && !left && told && s.tenant.erasure.is_some();
-        }
-        match s.tenant.status.phase {
-            Some(Phase::Suspended) => {
-                let charged = self.mode == BillingMode::Stripe && !s.cancelled && !s.paused;
-                let told = s.sent.keys().any(|m| matches!(m, Notice::Suspended(_)));
-                suspended && !charged && told && s.namespace && s.secret
-            }
-            Some(Phase::Active) if suspended || (s.cancelled && self.mode == BillingMode::Stripe) => false,
-            Some(Phase::Active) => {
-                let parts = s.namespace && s.stored && s.secret && !s.paused && !s.ends;
-                let wish = s.tenant.spec.plan.as_str();
-                let in_force = s.tenant.plan_in_force();
-                let declined = s.declined && wish == LARGER && in_force == SMALLER;
-                let billed = self.mode == BillingMode::Manual || s.billed == in_force;
-                if !billed || (wish != in_force && !declined) {
-                    return false;
-                }
-                if !s.beside.is_over(&s.tenant) {
-                    return false;
-                }
-                let told =
-                    s.sent.contains_key(&Notice::Welcome) && is_true(&s.tenant.status.conditions, "WelcomeEmailSent");
-                parts && told && is_true(&s.tenant.status.conditions, "Ready")
-            }
-            Some(Phase::Failed) => {
-                let paid = self.mode == BillingMode::Manual || (s.refunds == s.charges && s.paused);
-                let mail = s.sent.keys().any(|m| matches!(m, Notice::FailedMail(_)));
-                let alert = s.sent.keys().any(|m| matches!(m, Notice::FailedAlert(_)));
-                let answered = s.tenant.status.provisioning.as_ref().and_then(|p| p.retry_token.as_ref());
-                let heard = answered == s.tenant.retry_token.as_ref();
-                paid && mail && alert && heard && is_true(&s.tenant.status.conditions, "Stalled")
-            }
-            _ => false,
-        }
-    }
 }
 
 fn injected() -> Failure {
@@ -647,188 +560,4 @@ fn writes_object(effect: &Effect) -> bool {
             | Effect::RemoveFinalizer
             | Effect::DeleteTenant
     )
-}
-
-impl State {
-    /// The tenant as it is at the API server.
-    pub fn tenant(&self) -> &View {
-        &self.tenant
-    }
-
-    fn start(&mut self, view: View) {
-        if !self.gone {
-            let observed = Observed { api_key: Some(self.secret), resync: self.hint, ..Observed::default() };
-            let pending = BTreeSet::new();
-            self.reconcile = Some(Box::new(Reconcile { view, observed, pending, overtaken: false, last: None }));
-        }
-    }
-
-    /// Keeps a status in the controller's memory.
-    fn hold(&mut self, status: TenantStatus) {
-        if let Some(reconcile) = &mut self.reconcile {
-            reconcile.observed.recorded(&reconcile.view.status, &status);
-            reconcile.last = Some(Box::new(std::mem::replace(&mut reconcile.view.status, status)));
-        }
-    }
-
-    fn learn(&mut self, effect: &Effect, outcome: Outcome) {
-        if let Some(reconcile) = &mut self.reconcile {
-            reconcile.pending.remove(effect);
-            reconcile.observed.learn(effect, outcome);
-        }
-    }
-
-    /// Time goes on to that moment, and what ends meanwhile ends.
-    fn pass(&mut self, moment: i64) {
-        self.now = self.now.max(moment);
-        if self.ends && self.now >= PERIOD_END {
-            (self.cancelled, self.ends, self.hint) = (true, false, true);
-        }
-    }
-
-    /// What each provider holds.
-    fn holdings(&self) -> Holdings {
-        Holdings {
-            namespaces: self.namespace.into(),
-            vectors: self.stored.into(),
-            secrets: self.secret.into(),
-            subscriptions: (self.subscribed && !self.cancelled).into(),
-            customers: (self.customers > 0 && !self.customer_gone).into(),
-            exports: self.beside.files.into(),
-        }
-    }
-
-    /// Whether somebody paid for it, or it was set up.
-    fn had_something(&self) -> bool {
-        let spec = &self.tenant.spec;
-        spec.plan_in_force.is_some() || spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some())
-    }
-
-    fn write_object(&mut self, effect: &Effect) {
-        let tenant = &mut self.tenant;
-        let refs = |t: &mut View| -> StripeRefs { t.spec.billing.stripe.clone().unwrap_or_default() };
-        match effect {
-            Effect::AssignIdentity { plan } => {
-                tenant.spec.plan_in_force = plan.clone().or(tenant.spec.plan_in_force.take());
-                tenant.finalizer = true;
-                (tenant.credentials.proof, tenant.credentials.labelled) = (true, true);
-                tenant.spec.tenant_id = Some("t".into());
-            }
-            Effect::NextCheckout { attempt } => {
-                tenant.spec.billing.stripe = Some(StripeRefs { checkout_attempt: Some(*attempt), ..refs(tenant) });
-            }
-            Effect::StoreStripeIds { customer, subscription } => {
-                tenant.spec.billing.stripe = Some(StripeRefs {
-                    customer_id: Some(customer.clone()),
-                    subscription_id: subscription.clone(),
-                    ..refs(tenant)
-                });
-                if subscription.is_some() {
-                    tenant.spec.plan_in_force = Some(tenant.plan_in_force().to_owned());
-                }
-            }
-            Effect::FollowPaidPlan { plan } => tenant.spec.plan.clone_from(plan),
-            Effect::RecordPlan { plan } => {
-                tenant.spec.plan_in_force = Some(plan.clone());
-                self.in_force = Some(plan.clone());
-            }
-            Effect::EraseIdentity => {
-                tenant.erasure.clone_from(&tenant.status.erasure);
-                (tenant.credentials.labelled, tenant.email_verified, tenant.spec.login) = (false, false, None);
-                tenant.sent.clear();
-            }
-            Effect::MarkSent(sent) => tenant.sent.extend(sent.iter().map(Notice::key)),
-            Effect::RemoveFinalizer => self.gone = true,
-            _ => tenant.deleting = true,
-        }
-    }
-
-    fn billing(&self) -> ObservedBilling {
-        let subscription = self.subscribed.then(|| ObservedSubscription {
-            id: format!("sub_{}", self.ended + 1),
-            status: match (self.cancelled, self.settled) {
-                (true, _) => "canceled",
-                (_, true) => "active",
-                _ => "incomplete",
-            }
-            .into(),
-            payment_method: true,
-            paused: self.paused,
-            trial_ends_at: None,
-            plan: Some(self.billed.into()),
-            price: Some(if self.billed == LARGER { "price_2" } else { "price_1" }.into()),
-            period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
-            plan_before: self.billed_before.filter(|_| self.now < PERIOD_END).map(ToOwned::to_owned),
-            ends: self.ends,
-        });
-        let session = self.session.map(|(attempt, state)| ObservedSession {
-            id: format!("cs_{attempt}"),
-            url: Some("https://pay".into()),
-            state,
-            expires_at: Timestamp::from_second(0),
-            attempt,
-            plan: None,
-        });
-        ObservedBilling { customer_id: (self.customers > 0).then(|| "cus_1".into()), subscription, session }
-    }
-
-    fn pay(&mut self) {
-        if let Some((_, session @ SessionState::Open)) = &mut self.session {
-            *session = SessionState::Complete;
-            self.subscribed = true;
-            if self.cancelled {
-                // A new subscription beside the one that ended.
-                (self.cancelled, self.settled, self.paused) = (false, false, false);
-                self.ended += 1;
-            }
-        }
-    }
-
-    /// The bank says yes, some time after Checkout is complete.
-    fn settle(&mut self) {
-        if self.subscribed && !self.settled && !self.cancelled {
-            self.settled = true;
-            self.charges += 1;
-        }
-    }
-
-    /// Web tells the Tenant of the ids, as a hint.
-    fn webhook(&mut self) {
-        let before = self.tenant.spec.billing.stripe.clone().unwrap_or_default();
-        self.tenant.spec.billing.stripe =
-            Some(StripeRefs { customer_id: Some("cus_1".into()), subscription_id: Some("sub_1".into()), ..before });
-        self.hint = true;
-        self.overtake();
-    }
-
-    /// Somebody other than the controller has written the object.
-    fn overtake(&mut self) {
-        if let Some(reconcile) = &mut self.reconcile {
-            reconcile.overtaken = true;
-        }
-    }
-
-    /// Whether the customer has an e-mail with the link.
-    fn told_to_confirm(&self) -> bool {
-        self.sent.keys().any(|notice| matches!(notice, Notice::Link(_)))
-    }
-
-    fn confirm(&mut self) {
-        self.tenant.email_verified = true;
-        self.overtake();
-    }
-
-    fn environment(&mut self, login: bool) {
-        self.ahead = 0;
-        if login && !self.tenant.email_verified && self.told_to_confirm() {
-            self.confirm();
-        }
-        self.pay();
-        self.settle();
-        self.visible |= self.stored;
-        self.hint = true;
-        if self.beside.task.running {
-            self.beside.end();
-        }
-    }
 }

@@ -1,0 +1,97 @@
+//! Where the world ends when nothing more goes wrong, and whether that is as it should be.
+
+use tenant_operator::api::Phase;
+use tenant_operator::api::conditions::is_true;
+use tenant_operator::api::tenant::{BillingMode, Desired};
+use tenant_operator::lifecycle::Notice;
+
+use super::{Budget, LARGER, SMALLER, Small, State};
+
+impl Small {
+    /// From here on nothing goes wrong and the customer pays: where does it end, and does it stay there?
+    pub(super) fn converges(&self, state: &State) -> bool {
+        let mut s = state.clone();
+        let mut run = self.converged.run();
+        let (mut quiet, mut steps) = (0, 0);
+        for _ in 0..400 {
+            let before = (s.tenant.clone(), s.now);
+            loop {
+                // Neither matters to what follows.
+                (s.before, s.budget) = (None, Budget::default());
+                if let Some(well) = run.comes_to(&s) {
+                    return run.ends(well);
+                }
+                if !self.advance(&mut s) {
+                    break;
+                }
+                steps += 1;
+                if steps > 1000 {
+                    return run.ends(false);
+                }
+            }
+            s.environment(self.login);
+            quiet = if (s.tenant.clone(), s.now) == before { quiet + 1 } else { 0 };
+            if quiet == 3 {
+                return run.ends(self.desired(&s));
+            }
+        }
+        run.ends(false)
+    }
+
+    fn desired(&self, s: &State) -> bool {
+        if self.outbox && !s.gone && !s.beside.has_all(&s.tenant.status) {
+            return false;
+        }
+        let erased = s.tenant.erasure.is_some();
+        if s.gone && !s.tenant.erase && !erased && s.had_something() {
+            return !s.erased && !s.cancelled;
+        }
+        if s.gone {
+            let billing = self.mode == BillingMode::Manual || !s.subscribed || s.cancelled;
+            let told = !erased || s.sent.contains_key(&Notice::Erased);
+            return billing && told && !s.namespace && !s.secret && !s.beside.files;
+        }
+        let suspended = s.tenant.spec.desired == Desired::Suspended;
+        // Whatever is wished afterwards, a tenant that was erased stays so.
+        if s.tenant.spec.desired == Desired::Deleted || s.tenant.erasure.is_some() {
+            let left =
+                s.namespace || s.secret || (s.customers > 0 && !s.customer_gone) || (s.subscribed && !s.cancelled);
+            let left = left || s.beside.files;
+            let told = s.sent.contains_key(&Notice::Erased);
+            return s.tenant.status.phase == Some(Phase::Deleted) && !left && told && s.tenant.erasure.is_some();
+        }
+        match s.tenant.status.phase {
+            Some(Phase::Suspended) => {
+                let charged = self.mode == BillingMode::Stripe && !s.cancelled && !s.paused;
+                let told = s.sent.keys().any(|m| matches!(m, Notice::Suspended(_)));
+                suspended && !charged && told && s.namespace && s.secret
+            }
+            Some(Phase::Active) if suspended || (s.cancelled && self.mode == BillingMode::Stripe) => false,
+            Some(Phase::Active) => {
+                let parts = s.namespace && s.stored && s.secret && !s.paused && !s.ends;
+                let wish = s.tenant.spec.plan.as_str();
+                let in_force = s.tenant.plan_in_force();
+                let declined = s.declined && wish == LARGER && in_force == SMALLER;
+                let billed = self.mode == BillingMode::Manual || s.billed == in_force;
+                if !billed || (wish != in_force && !declined) {
+                    return false;
+                }
+                if !s.beside.is_over(&s.tenant) {
+                    return false;
+                }
+                let told =
+                    s.sent.contains_key(&Notice::Welcome) && is_true(&s.tenant.status.conditions, "WelcomeEmailSent");
+                parts && told && is_true(&s.tenant.status.conditions, "Ready")
+            }
+            Some(Phase::Failed) => {
+                let paid = self.mode == BillingMode::Manual || (s.refunds == s.charges && s.paused);
+                let mail = s.sent.keys().any(|m| matches!(m, Notice::FailedMail(_)));
+                let alert = s.sent.keys().any(|m| matches!(m, Notice::FailedAlert(_)));
+                let answered = s.tenant.status.provisioning.as_ref().and_then(|p| p.retry_token.as_ref());
+                let heard = answered == s.tenant.retry_token.as_ref();
+                paid && mail && alert && heard && is_true(&s.tenant.status.conditions, "Stalled")
+            }
+            _ => false,
+        }
+    }
+}
