@@ -155,13 +155,15 @@ async fn perform(
     let (stripe, indexes) = (&context.providers.stripe, &context.providers.indexes);
     let region = tenant.region().or_else(|| plan.map(|plan| &*plan.spec.region));
     let place = tenant.data_namespace();
-    let uid = || tenant.uid().unwrap_or_default();
     let embedding = tenant.embedding().map(|embedding| &**embedding);
     let samples = || {
         let (openai, embeddings) = (&context.providers.openai, &context.embeddings);
         indexes.of(region).map(|pinecone| Samples { openai, pinecone, embeddings, plan, embedding })
     };
     let gone = || Acted { gone: true, ..Acted::from(Outcome::Done) };
+    if !writers_stopped(context, tenant, effect).await {
+        return Ok(still_written(effect));
+    }
     Ok(match effect {
         Effect::AssignIdentity { plan } => {
             identity::assign(kubernetes, &context.identity, tenant, plan.as_deref()).await?.into()
@@ -214,7 +216,6 @@ async fn perform(
         Effect::EnsureNamespace => namespace::ensure(indexes.of(region)?, &place).await?.into(),
         Effect::CheckNamespace => namespace::check(indexes.of(region)?, &place).await?.into(),
         Effect::DeleteNamespace => {
-            context.migrations.abort(&uid());
             for name in tenant.data_namespaces() {
                 namespace::delete(indexes, &name).await?;
             }
@@ -228,10 +229,7 @@ async fn perform(
             let to = Move { generation: *generation, embedding, region, last: *last };
             Outcome::Migration(migrations::go_on(context, tenant, to)).into()
         }
-        Effect::DropNamespace { generation } => {
-            context.migrations.abort(&uid());
-            data::drop(kubernetes, indexes, tenant, *generation).await?.into()
-        }
+        Effect::DropNamespace { generation } => data::drop(kubernetes, indexes, tenant, *generation).await?.into(),
         Effect::StoreSamples => samples()?.store(&place).await?.into(),
         Effect::VerifySamples => samples()?.verify(&place).await?.into(),
         Effect::Notify(Notice::KeptAlert) => {
@@ -248,10 +246,30 @@ async fn perform(
 
 /// An effect that did not end within its attempt.
 pub fn too_late(effect: &Effect) -> Acted {
+    again(effect, "Timeout", "The attempt took longer than its limit")
+}
+
+/// Ends the task that writes what an effect deletes. False while it still does.
+async fn writers_stopped(context: &Context, tenant: &Tenant, effect: &Effect) -> bool {
+    let uid = tenant.uid().unwrap_or_default();
+    match effect {
+        Effect::DeleteExports => context.exports.tasks.stop(&uid).await,
+        Effect::DeleteNamespace | Effect::DropNamespace { .. } => context.migrations.stop(&uid).await,
+        _ => true,
+    }
+}
+
+/// A deletion of what a task is still writing. It has been told to stop.
+fn still_written(effect: &Effect) -> Acted {
+    again(effect, "StillWritten", "A task still writes what is to be deleted; it is deleted once that has ended")
+}
+
+/// Nobody's fault but time's.
+fn again(effect: &Effect, reason: &'static str, message: &str) -> Acted {
     let failure = Failure {
         step: step(effect).into(),
-        reason: "Timeout".into(),
-        message: "The attempt took longer than its limit".into(),
+        reason: reason.into(),
+        message: message.into(),
         blame: Blame::Call,
         retryable: true,
         retry_after: None,

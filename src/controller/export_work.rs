@@ -38,7 +38,8 @@ async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: Stri
     let mut waits = Waits::default();
     while context.fence.holds() {
         let outcome = {
-            let _turn = context.exports.tasks.turn().await;
+            let uid = tenant.uid().unwrap_or_default();
+            let Some(_turn) = context.exports.tasks.turn(&uid, &request).await else { return };
             Priority::Resync.scope(run(&context, &store, &tenant, &request)).await
         };
         match outcome {
@@ -67,7 +68,7 @@ async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: Stri
 async fn run(context: &Arc<Context>, store: &Store, tenant: &Tenant, request: &str) -> Result<(u64, u64), ExportError> {
     let on_file = |Progress { files, bytes }: Progress| {
         progress(context, tenant, request, ObservedExport::Running { files, bytes, problem: None });
-        context.fence.holds()
+        context.fence.holds() && context.exports.tasks.may_go_on(&tenant.uid().unwrap_or_default(), request)
     };
     let by_stripe = tenant.spec.billing.mode == BillingMode::Stripe;
     let stripe = by_stripe.then(|| (&context.providers.stripe, payer(tenant)));

@@ -1,7 +1,5 @@
 //! The exports that run, and their storages. `export_work.rs` does them.
 
-use kube::ResourceExt;
-
 use super::tasks::Tasks;
 use crate::api::Tenant;
 use crate::export::{ExportError, Store, Stores};
@@ -45,9 +43,8 @@ impl Exports {
         Ok(())
     }
 
-    /// Ends the tenant's export and deletes the files of all of them.
+    /// Deletes the files of all the tenant's exports, of which none runs any more.
     pub async fn delete(&self, tenant: &Tenant) -> Result<(), ExportError> {
-        self.tasks.abort(&tenant.uid().unwrap_or_default());
         for store in self.stores.each() {
             store.erase(tenant.tenant_id()).await?;
         }

@@ -62,7 +62,7 @@ impl Task {
         let mut waits = Waits::default();
         loop {
             let outcome = {
-                let _turn = self.context.migrations.turn().await;
+                let Some(_turn) = self.context.migrations.turn(&self.uid, &self.to.name()).await else { return };
                 Priority::Resync.scope(self.run()).await
             };
             match outcome {
@@ -94,7 +94,7 @@ impl Task {
         let there = self.to.region.as_deref().map_or(Ok(here), |region| indexes.of(Some(region)))?;
         let on_batch = |vectors| {
             self.progress(vectors);
-            self.is_wanted()
+            self.is_wanted() && self.context.migrations.may_go_on(&self.uid, &self.to.name())
         };
         let reembed =
             Reembed { openai, from: (here, &from), to: (there, &to), model: &self.to.embedding, on_batch: &on_batch };

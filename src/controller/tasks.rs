@@ -7,12 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures::Future;
 use futures::future::{AbortHandle, abortable};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 /// The first wait after something went wrong; it doubles.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// How long one that is told to stop may take to end what it is writing.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How often the status may say how far one is.
 const TOLD_EACH: Duration = Duration::from_secs(3);
 
@@ -31,7 +33,17 @@ struct Running<Seen> {
     /// Counts what there is to see.
     version: u64,
     told: Instant,
+    /// It is to end before it writes anything else.
+    stopping: bool,
+    /// Held while it reads and writes.
+    working: Arc<tokio::sync::Mutex<()>>,
     task: AbortHandle,
+}
+
+/// A task's turn to read and write.
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _working: OwnedMutexGuard<()>,
 }
 
 /// The waits of a task that something went wrong for.
@@ -66,11 +78,25 @@ impl<Seen: Clone> Tasks<Seen> {
         self.running().get(uid).map_or(0, |running| running.version)
     }
 
-    /// Ends the tenant's task where it stands.
-    pub fn abort(&self, uid: &str) {
-        if let Some(running) = self.running().remove(uid) {
-            running.task.abort();
-        }
+    /// Ends the tenant's task, once what it is writing is written: a write that is cut off may still be done afterwards, behind
+    /// the back of whoever deletes what there is. False when that takes too long: the task stops by itself, and is asked for
+    /// again.
+    pub async fn stop(&self, uid: &str) -> bool {
+        let Some((working, task)) = self.running().get_mut(uid).map(|there| {
+            there.stopping = true;
+            (there.working.clone(), there.task.clone())
+        }) else {
+            return true;
+        };
+        let Ok(_idle) = tokio::time::timeout(STOP_LIMIT, working.lock_owned()).await else { return false };
+        task.abort();
+        self.running().remove(uid);
+        true
+    }
+
+    /// Whether a task may write on: nobody has told it to stop, and no other has taken its place.
+    pub fn may_go_on(&self, uid: &str, request: &str) -> bool {
+        self.running().get(uid).is_some_and(|there| there.request == request && !there.stopping)
     }
 
     /// How far a task is, if it runs. The end is said once: the status keeps it.
@@ -87,7 +113,8 @@ impl<Seen: Clone> Tasks<Seen> {
     /// Begins a task, in place of another one of the tenant.
     pub fn begin(&self, uid: String, request: String, seen: Seen, work: impl Future<Output = ()> + Send + 'static) {
         let (work, task) = abortable(work);
-        let entry = Running { request, seen, ended: false, version: 1, told: Instant::now(), task };
+        let (working, told) = (Arc::default(), Instant::now());
+        let entry = Running { request, seen, ended: false, version: 1, told, stopping: false, working, task };
         if let Some(other) = self.running().insert(uid, entry) {
             other.task.abort();
         }
@@ -102,10 +129,12 @@ impl<Seen: Clone> Tasks<Seen> {
         }
     }
 
-    /// Waits until there is room for one more.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+    /// Waits until there is room for one more to read and write. None for one whose place another has taken.
+    pub async fn turn(&self, uid: &str, request: &str) -> Option<Turn> {
         // Closed by nobody.
-        self.turns.clone().acquire_owned().await.ok()
+        let permit = self.turns.clone().acquire_owned().await.ok()?;
+        let working = self.running().get(uid).filter(|there| there.request == request)?.working.clone();
+        Some(Turn { _permit: permit, _working: working.lock_owned().await })
     }
 
     /// Whether the status may say again how far it is.
@@ -146,8 +175,52 @@ mod tests {
         assert_eq!(tasks.seen("u", "b"), Some(7));
         tasks.forget("u", "b");
         assert_eq!(tasks.seen("u", "b"), None);
-        tasks.begin("u".into(), "b".into(), 7, std::future::pending());
-        tasks.abort("u");
-        assert_eq!(tasks.seen("u", "b"), None);
+    }
+
+    #[tokio::test]
+    async fn who_stops_a_task_waits_for_what_it_is_writing() {
+        let tasks = Arc::new(Tasks::new(1));
+        assert!(tasks.stop("u").await, "none runs");
+        let (written, starts) = (Arc::new(Mutex::new(0)), Arc::new(tokio::sync::Notify::new()));
+        let work = {
+            let (tasks, written, starts) = (tasks.clone(), written.clone(), starts.clone());
+            async move {
+                let _turn = tasks.turn("u", "a").await.expect("a turn");
+                while tasks.may_go_on("u", "a") {
+                    starts.notify_one();
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    *written.lock().expect("a lock") += 1;
+                }
+            }
+        };
+        tasks.begin("u".into(), "a".into(), 0, work);
+        starts.notified().await;
+        assert!(tasks.stop("u").await);
+        let then = *written.lock().expect("a lock");
+        assert!(then >= 1, "the write was not cut off");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        assert_eq!(*written.lock().expect("a lock"), then, "and none came after it");
+        assert_eq!((tasks.seen("u", "a"), tasks.may_go_on("u", "a")), (None, false));
+        // One that waits, for its turn or for another attempt, is not waited for.
+        tasks.begin("u".into(), "a".into(), 0, std::future::pending());
+        assert!(tasks.turn("u", "b").await.is_none() && tasks.may_go_on("u", "a"));
+        let before = Instant::now();
+        assert!(tasks.stop("u").await && before.elapsed() < STOP_LIMIT);
+        assert_eq!(tasks.seen("u", "a"), None);
+    }
+
+    #[tokio::test]
+    async fn a_write_that_hangs_is_not_waited_for_in_the_same_attempt() {
+        let tasks = Arc::new(Tasks::new(1));
+        let turns = tasks.clone();
+        let (sender, begun) = tokio::sync::oneshot::channel();
+        tasks.begin("u".into(), "a".into(), 0, async move {
+            let _turn = turns.turn("u", "a").await;
+            assert_eq!(sender.send(()), Ok(()));
+            std::future::pending::<()>().await;
+        });
+        begun.await.expect("it begins");
+        assert!(!tasks.stop("u").await && !tasks.may_go_on("u", "a"));
+        assert_eq!(tasks.seen("u", "a"), Some(0), "it still runs");
     }
 }
