@@ -1,5 +1,5 @@
 //! The time that decisions are made by. A node's clock can jump, by a wrong time server or a machine that was asleep, and
-//! a controller that believed it would erase whoever is in retention. So the time is the API server's, which every answer
+//! a controller that believed it would erase whoever is in retention, a web pod refuse every session. So the time is the API server's, which every answer
 //! of it carries (`Date`, RFC 9110, 6.6.1), carried on by the monotonic clock, which never jumps. Where this machine's clock
 //! disagrees, what cannot be undone waits until its moment has come by both.
 
@@ -36,7 +36,7 @@ impl Heard {
 /// The present, as both clocks have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Present {
-    /// The API server's.
+    /// The API server's; to the second of this machine's where the two agree.
     pub now: Timestamp,
     /// The earlier of the API server's and this machine's.
     pub earliest: Timestamp,
@@ -112,7 +112,8 @@ impl Clock {
 
     fn present(&self, own: Timestamp) -> Present {
         let heard = *self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let now = heard.map_or(own, Heard::carried_on);
+        let server = heard.map_or(own, Heard::carried_on);
+        let now = if own.since(server).abs() <= NOISE { own } else { server };
         Present { now, earliest: now.min(own) }
     }
 }
@@ -149,10 +150,13 @@ mod tests {
     fn seconds_are_noise() {
         let clock = Clock::default();
         clock.hear(at(NOON), at(NOON));
+        for (second, now) in [(1, 1), (NOISE, NOISE), (-NOISE, -NOISE), (NOISE + 1, 0), (-NOISE - 1, 0)] {
+            assert_eq!(clock.present(at(NOON + second)).now, at(NOON + now), "an own clock at {second}");
+        }
         clock.hear(at(NOON + NOISE), at(NOON));
-        assert_eq!(clock.present(at(NOON)).now, at(NOON));
+        assert_eq!(clock.present(at(NOON - 1)).now, at(NOON - 1), "not worth a change");
         clock.hear(at(NOON + NOISE + 1), at(NOON));
-        assert_eq!(clock.present(at(NOON)).now, at(NOON + NOISE + 1));
+        assert_eq!(clock.present(at(NOON - 1)).now, at(NOON + NOISE + 1));
     }
 
     #[test]

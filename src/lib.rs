@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod cli;
+mod clock;
 pub mod controller;
 #[cfg(feature = "sandbox")]
 pub mod dev;

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each part of `src/` may use; `cli` puts all of them together.
-const ARROWS: [(&str, &[&str]); 17] = [
+const ARROWS: [(&str, &[&str]); 18] = [
     ("api", &[]),
+    ("clock", &["api"]),
     ("email", &[]),
     ("keys", &[]),
     ("telemetry", &[]),
@@ -19,11 +20,15 @@ const ARROWS: [(&str, &[&str]); 17] = [
     ("providers", &["api", "lifecycle"]),
     ("rag", &["api", "providers"]),
     ("export", &["api", "providers", "rag"]),
-    ("controller", &["api", "events", "export", "keys", "lifecycle", "operator_keys", "providers", "rag", "telemetry"]),
+    (
+        "controller",
+        &["api", "clock", "events", "export", "keys", "lifecycle", "operator_keys", "providers", "rag", "telemetry"],
+    ),
     (
         "web",
         &[
             "api",
+            "clock",
             "email",
             "events",
             "export",

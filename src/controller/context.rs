@@ -9,7 +9,6 @@ use kube::{Client, ResourceExt};
 
 use super::caches::Caches;
 use super::claims::Claims;
-use super::clock::Clock;
 use super::disputes::Disputes;
 use super::exports::Exports;
 use super::incidents::Incidents;
@@ -20,6 +19,7 @@ use super::steps::samples::Embeddings;
 use super::tasks::Tasks;
 use super::{Key, Providers, events::Events, lease::Fence};
 use crate::api::{EMAIL_LABEL, Plan, Tenant};
+use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::lifecycle::{Credentials, ObservedMigration, Policy, View};
 use crate::operator_keys::IdentityKey;

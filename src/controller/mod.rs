@@ -4,7 +4,6 @@ mod act;
 mod cache;
 mod caches;
 mod claims;
-mod clock;
 mod context;
 mod disputes;
 mod events;
@@ -36,6 +35,7 @@ use kube::Client;
 use tokio::task::JoinSet;
 
 use crate::api::Tenant;
+use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::lifecycle::Policy;
 use crate::operator_keys::{IdentityKey, publish_verifying_key, signing_key};
@@ -136,7 +136,7 @@ pub async fn run(
     stop: impl Future<Output = ()> + Send + Sync + 'static,
 ) -> Result<(), ControllerError> {
     let health = health::Health::default();
-    let clock = Arc::new(clock::Clock::default());
+    let clock = Arc::new(Clock::default());
     let client = clock.listen(client);
     let ns = &config.operator_namespace;
     let keys =

@@ -7,11 +7,11 @@ use futures::future::join_all;
 use kube::ResourceExt;
 use tracing::Instrument;
 
-use super::clock::Present;
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
 use super::{Key, act, act::Acted, record, urgency::priority};
 use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus};
+use crate::clock::Present;
 use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide, may_hold, may_precede};
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};

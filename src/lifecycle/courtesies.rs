@@ -28,7 +28,7 @@ fn due(input: &Input) -> Vec<Notice> {
     if input.policy.data_processing_agreement && timely(active_at) {
         due.push(Notice::DataProcessingAgreement);
     }
-    if nudge_at(input).is_some_and(timely) {
+    if nudge_at(input).is_some_and(|at| at <= input.now && timely(at)) {
         due.push(Notice::FirstQuestion);
     }
     if !input.tenant.unsubscribed && input.tenant.completed_at.is_some_and(timely) {

@@ -6,9 +6,12 @@ use crate::api::Timestamp;
 /// How long after its occasion an e-mail that nothing depends on is still sent, in seconds.
 const TIMELY: i64 = 24 * 3600;
 
+/// By how many seconds the clock that an occasion was noted by may be ahead.
+const AHEAD: i64 = 60;
+
 /// Whether somebody is still told of what happened then.
 pub fn timely(input: &Input, at: Timestamp) -> bool {
-    (0..TIMELY).contains(&input.now.since(at))
+    (-AHEAD..TIMELY).contains(&input.now.since(at))
 }
 
 /// What is left to do for these notices; None when each was noted, or could not be sent in this reconcile.

@@ -14,7 +14,7 @@ pub const CHECKS: &[Check] = &[Check {
     name: "clock/skew",
     blocks_start: false,
     title: "the clock is right",
-    about: "Stripe's webhooks are refused when the clock is off by more than five minutes, and leases and quota periods follow it.",
+    about: "The controller and web go by the API server's clock, and refuse Stripe's webhooks if that is off by more than five minutes.",
     needs: None,
     writes: false,
     run: |target| skew(target).boxed(),

@@ -135,7 +135,7 @@ impl App {
             let detail = "There is nothing to export: the account was not set up yet, or its data is erased.";
             return Err(Problem::new(StatusCode::CONFLICT, "nothing_to_export", detail));
         }
-        let Some(changed) = self.change_tenant(tenant, |tenant| Ok(wanted(tenant, Timestamp::now()))).await? else {
+        let Some(changed) = self.change_tenant(tenant, |tenant| Ok(wanted(tenant, self.now()))).await? else {
             return Ok((tenant.clone(), false));
         };
         tracing::info!(target: "audit", event = "export_asked", tenant = tenant.name_any());
@@ -145,10 +145,10 @@ impl App {
     /// How far it is.
     pub fn export_of(&self, tenant: &Tenant) -> ExportAnswer {
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
-        let state = state(tenant, Timestamp::now());
+        let state = state(tenant, self.now());
         let ready = state == "ready" && !self.exports.is_empty();
         let link = || {
-            let pass = self.pass(PURPOSE, tenant, Timestamp::now().plus(LINK_LIFE));
+            let pass = self.pass(PURPOSE, tenant, self.now().plus(LINK_LIFE));
             format!("{}/exports/{pass}", self.config.frontend_url.trim_end_matches('/'))
         };
         ExportAnswer {
@@ -165,7 +165,7 @@ impl App {
     /// The complete export as a tar file.
     pub async fn send_export(&self, tenant: &Tenant) -> Result<Response, Problem> {
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
-        let export = export.filter(|_| state(tenant, Timestamp::now()) == "ready").ok_or_else(over)?;
+        let export = export.filter(|_| state(tenant, self.now()) == "ready").ok_or_else(over)?;
         let store = export.path.as_deref().and_then(|folder| self.exports.holding(folder)).ok_or_else(over)?;
         // One a tenant: somebody who reads slowly keeps nobody else from theirs.
         let own = self.downloading.try_take(&tenant.uid().unwrap_or_default());

@@ -55,7 +55,7 @@ impl App {
     /// Asks the controller for an e-mail with a link; false when one was sent a moment ago.
     pub async fn request_link(&self, tenant: &Tenant, kind: LinkKind) -> Result<bool, Problem> {
         let asked = |tenant: &Tenant| {
-            let requests = with_request(tenant, kind, Timestamp::now());
+            let requests = with_request(tenant, kind, self.now());
             Ok(requests.map(|list| json!({"metadata": {"annotations": {MAIL_REQUESTS_ANNOTATION: list}}})))
         };
         let asked = self.change_tenant(tenant, asked).await?.is_some();
@@ -72,7 +72,7 @@ impl App {
 
     /// The link as well.
     async fn opened_link(&self, kind: LinkKind, token: &str) -> Result<(OpenedLink, Tenant), Problem> {
-        let link = self.identity.open_link(kind, token).filter(|link| link.request.is_open(Timestamp::now()));
+        let link = self.identity.open_link(kind, token).filter(|link| link.request.is_open(self.now()));
         let link = link.ok_or_else(dead)?;
         let tenant = self.tenants().get_opt(&link.name).await?.ok_or_else(dead)?;
         if is_good(&link, &tenant) { Ok((link, tenant)) } else { Err(dead()) }
@@ -87,7 +87,7 @@ impl App {
             if !is_good(&link, tenant) {
                 return Err(dead());
             }
-            Ok(Some(json!({"metadata": {"annotations": proof(tenant, &link, Timestamp::now())}})))
+            Ok(Some(json!({"metadata": {"annotations": proof(tenant, &link, self.now())}})))
         };
         let changed = self.change_tenant(&tenant, used).await?.ok_or_else(dead)?;
         if reached_at(&tenant, "email-verified").is_none() {

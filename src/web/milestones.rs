@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::App;
 use super::directory::Served;
-use crate::api::{MILESTONES, Tenant, Timestamp, reached_annotation, reached_at};
+use crate::api::{MILESTONES, Tenant, reached_annotation, reached_at};
 use crate::events::Event;
 
 /// Queries of the milestone `ten-queries`.
@@ -18,7 +18,7 @@ pub async fn reached(app: &App, tenant: &Tenant, milestone: &'static str) {
     debug_assert!(MILESTONES.contains(&milestone));
     let noted = |tenant: &Tenant| {
         let new = reached_at(tenant, milestone).is_none();
-        let at = Timestamp::now();
+        let at = app.now();
         Ok(new.then(|| json!({"metadata": {"annotations": {reached_annotation(milestone): at}}})))
     };
     match app.change_tenant(tenant, noted).await {

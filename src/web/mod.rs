@@ -45,7 +45,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
-use crate::api::Tenant;
+use crate::api::{Tenant, Timestamp};
+use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::export::Stores;
 use crate::operator_keys::IdentityKey;
@@ -152,6 +153,7 @@ pub struct App {
     pages: pages::Pages,
     offers: pages::pricing::Offers,
     metrics: Metrics,
+    clock: Arc<Clock>,
     events: EventLog,
     /// Turns true when the end was asked for.
     stopping: watch::Receiver<bool>,
@@ -164,6 +166,11 @@ pub struct App {
 }
 
 impl App {
+    /// The present, by the API server's clock: a replica whose own has jumped refuses no customer and no webhook.
+    fn now(&self) -> Timestamp {
+        self.clock.read().now
+    }
+
     fn tenants(&self) -> Api<Tenant> {
         Api::namespaced(self.client.clone(), &self.config.namespace)
     }
@@ -247,6 +254,8 @@ pub enum WebError {
 impl Web {
     /// Binds the addresses and reads the identity key.
     pub async fn bind(client: Client, config: WebConfig, providers: WebProviders) -> Result<Self, WebError> {
+        let clock = Arc::new(Clock::default());
+        let client = clock.listen(client);
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|e| WebError::Listen(addr, e));
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
@@ -269,6 +278,7 @@ impl Web {
             pages: pages::Pages::new(&config.brand)?,
             offers: pages::pricing::Offers::default(),
             metrics: Metrics::default(),
+            clock,
             events,
             stopping: stop,
             openapi: OnceLock::new(),

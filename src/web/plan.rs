@@ -80,7 +80,7 @@ impl App {
         })?;
         let asked = |tenant: &Tenant| {
             let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
-            ask(tenant, (current, wanted), &self.indexes.regions(), Timestamp::now())
+            ask(tenant, (current, wanted), &self.indexes.regions(), self.now())
         };
         let Some(changed) = self.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
             return answer(tenant, name);

@@ -173,7 +173,10 @@ async fn last_answer(State(app): State<Arc<App>>, mut response: Response) -> Res
 
 /// What the cluster alone reaches.
 pub fn metrics(app: Arc<App>) -> Router {
-    let encode = async |State(app): State<Arc<App>>| ([("content-type", METRICS_TYPE)], app.metrics.encode());
+    let encode = async |State(app): State<Arc<App>>| {
+        app.metrics.clock_skew.set(app.clock.ahead());
+        ([("content-type", METRICS_TYPE)], app.metrics.encode())
+    };
     Router::new().route("/metrics", get(encode)).with_state(app).merge(log_level::routes())
 }
 

@@ -81,7 +81,7 @@ pub struct SetupStep {
 impl Setup {
     /// Of a tenant.
     pub fn of(app: &App, tenant: &Tenant) -> Self {
-        Self::at(tenant, Timestamp::now(), &app.config.call_url)
+        Self::at(tenant, app.now(), &app.config.call_url)
     }
 
     fn at(tenant: &Tenant, now: Timestamp, call_url: &str) -> Self {

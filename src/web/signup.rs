@@ -31,7 +31,7 @@ use crate::api::conditions::{PAYMENT_RECEIVED, get};
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
     COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant,
-    TenantSpec, Timestamp, login_secret, signed_up,
+    TenantSpec, login_secret, signed_up,
 };
 use crate::email;
 use crate::events::Event;
@@ -329,7 +329,7 @@ async fn create(
     plan: String,
     record: &Record,
 ) -> Result<(Tenant, bool), Problem> {
-    let accepted_at = Timestamp::now();
+    let accepted_at = app.now();
     let terms = Terms { accepted_at, version: app.config.terms_version.clone() };
     let audit = json!({"at": accepted_at, "client": record.client, "requestId": record.request_id, "terms": terms.version,
         "marketing": form.marketing_opt_in});

@@ -30,7 +30,7 @@ pub async fn stripe(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes
         app.metrics.webhooks.get_or_create(&what.into()).inc();
     };
     let signature = headers.get("stripe-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if let Err(why) = verify(signature, &body, &app.config.webhook_secrets, Timestamp::now().as_second()) {
+    if let Err(why) = verify(signature, &body, &app.config.webhook_secrets, app.now().as_second()) {
         count("refused");
         return Err(refuse(&why.to_string()));
     }
@@ -51,7 +51,7 @@ pub async fn stripe(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes
     match app.hints.tell(target, hint).await {
         Told::Taken => {
             if let Some(created) = created {
-                let seconds = Timestamp::now().since(Timestamp::from_second(created)).max(0).unsigned_abs();
+                let seconds = app.now().since(Timestamp::from_second(created)).max(0).unsigned_abs();
                 app.metrics.webhook_latency.observe(Duration::from_secs(seconds).as_secs_f64());
             }
             count("taken");

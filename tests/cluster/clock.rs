@@ -48,6 +48,7 @@ impl Jumping {
             world.environment(variable, value);
         }
         world.start_controller();
+        world.start_web(&[]);
         Self { world, file, port }
     }
 
@@ -75,6 +76,14 @@ impl Jumping {
         let status = self.world.wait_true(name, "WelcomeEmailSent").await;
         let late = Timestamp::now().since(status.provisioned_at.expect("a time"));
         assert!((-5..300).contains(&late), "{name} was provisioned {late} s ago");
+        let key = String::from_utf8(self.world.api_key(name).await).expect("text");
+        let asked = self.world.http.post(format!("{}/v1/query", self.world.web)).bearer_auth(key);
+        let answer = asked.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers");
+        assert_eq!(answer.status(), 200, "{name}");
+        let metrics = self.world.http.get(self.world.web_metrics.clone()).send().await;
+        let text = metrics.expect("web answers").text().await.expect("text");
+        let webhooks = |kind: &str| text.contains(&format!("stripe_webhooks_total{{kind=\"{kind}\"}}"));
+        assert!(webhooks("taken") && !webhooks("refused"), "{text}");
     }
 }
 

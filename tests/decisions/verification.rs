@@ -227,6 +227,8 @@ fn the_agreement_and_the_congratulation_come_once_and_in_time() {
     case.view.completed_at = Some(Timestamp::from_second(NOW - 5));
     let both = [Notice::DataProcessingAgreement, Notice::Congratulation];
     assert_eq!(case.effects(), both.clone().map(Effect::Notify));
+    case.view.completed_at = Some(Timestamp::from_second(NOW + 5));
+    assert_eq!(case.effects(), both.clone().map(Effect::Notify), "noted by a clock that is a little ahead");
     let case = case.sent(&both[0]).sent(&both[1]);
     assert!(matches!(case.decide(), Decision::Record(_)));
     let mut late = quiet(2 * DAY);

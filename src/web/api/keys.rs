@@ -112,7 +112,7 @@ impl App {
             // Right after a start, not everybody is known yet.
             return Err(if self.directory.is_complete() { unauthorized() } else { Problem::unavailable() });
         };
-        if !in_force(&claims.kid, tenant.key, Timestamp::now()) {
+        if !in_force(&claims.kid, tenant.key, self.now()) {
             return Err(unauthorized());
         }
         match tenant.phase {

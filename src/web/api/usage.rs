@@ -86,8 +86,8 @@ impl Ledger {
     }
 }
 
-fn used_up(limit: i64, end: Timestamp) -> Problem {
-    let wait = Duration::from_secs(end.since(Timestamp::now()).max(1).unsigned_abs());
+fn used_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
+    let wait = Duration::from_secs(end.since(now).max(1).unsigned_abs());
     let detail = format!("Your plan's {limit} queries of this period are used up. Upgrade, or wait until {end}.");
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).after(wait)
 }
@@ -98,15 +98,14 @@ fn full(what: &str, limit: i64) -> Problem {
 }
 
 /// Begin and end of the tenant's present period.
-fn period(tenant: &Served) -> (Timestamp, Timestamp) {
-    let now = Timestamp::now();
+fn period(tenant: &Served, now: Timestamp) -> (Timestamp, Timestamp) {
     tenant.quota.as_ref().map_or((now, now), |quota| quota.period_at(now))
 }
 
 impl App {
     /// Takes one query of the tenant's plan.
     pub async fn take_query(&self, tenant: &Served) -> Result<Taken, Problem> {
-        let (start, end) = period(tenant);
+        let (start, end) = period(tenant, self.now());
         let start = start.as_second();
         if let Some(taken) = self.ledger.from_block(&tenant.uid, start) {
             return Ok(taken);
@@ -117,7 +116,8 @@ impl App {
             return Ok(taken);
         }
         let limit = tenant.config.as_ref().map_or(0, |c| c.limits.queries_per_month);
-        let size = self.change_usage(tenant, |used| block(used, limit).ok_or_else(|| used_up(limit, end))).await?;
+        let size =
+            self.change_usage(tenant, |used| block(used, limit).ok_or_else(|| used_up(limit, end, self.now()))).await?;
         self.ledger.blocks().insert(tenant.uid.clone(), Block { period: start, left: size });
         self.ledger.from_block(&tenant.uid, start).ok_or_else(Problem::unavailable)
     }
@@ -186,9 +186,9 @@ impl App {
                 // Nobody can write down what a tenant without an object uses. Its customer is not to suffer from that.
                 // One that was erased is no longer in the directory.
                 self.directory.get(&tenant.id).ok_or_else(Problem::not_found)?;
-                return change(&mut Usage { period: period(tenant).0.as_second(), ..Usage::default() });
+                return change(&mut Usage { period: period(tenant, self.now()).0.as_second(), ..Usage::default() });
             };
-            let mut used = read(&object, period(tenant).0.as_second());
+            let mut used = read(&object, period(tenant, self.now()).0.as_second());
             let answer = change(&mut used)?;
             let text = serde_json::to_string(&used).map_err(|e| Problem::internal("usage", &e))?;
             let patch = json!({"metadata": {
@@ -279,7 +279,7 @@ pub async fn show_usage(State(app): State<Arc<App>>, headers: HeaderMap) -> Resu
 
 /// What a tenant has used, as this replica knows it.
 pub fn of(app: &App, tenant: &Served, object: &Tenant) -> UsageAnswer {
-    let (period_start, period_end) = period(tenant);
+    let (period_start, period_end) = period(tenant, app.now());
     let start = period_start.as_second();
     let used = read(object, start);
     let left = app.ledger.blocks().get(&tenant.uid).filter(|b| b.period == start).map_or(0, |b| b.left);

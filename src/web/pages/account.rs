@@ -132,7 +132,7 @@ pub async fn retry(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): 
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
-    match app.change_tenant(&tenant, |tenant| Ok(retried(tenant, Timestamp::now().as_second()))).await {
+    match app.change_tenant(&tenant, |tenant| Ok(retried(tenant, app.now().as_second()))).await {
         Ok(Some(_)) => {
             tracing::info!(target: "audit", event = "retry_by_customer", tenant = tenant.name_any());
             super::go("/account")

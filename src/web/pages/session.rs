@@ -43,7 +43,7 @@ impl App {
 
     /// Opens a session for the tenant. Lax: the way back from Stripe is a link on another site.
     pub fn log_in(&self, tenant: &Tenant, headers: &mut HeaderMap) {
-        let from = sessions_since(tenant).map_or_else(Timestamp::now, |since| since.max(Timestamp::now()));
+        let from = sessions_since(tenant).map_or_else(|| self.now(), |since| since.max(self.now()));
         self.set_cookie(SESSION_COOKIE, &self.pass("session", tenant, from.plus(SESSION)), SESSION, "Lax", headers);
     }
 

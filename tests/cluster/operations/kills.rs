@@ -103,7 +103,9 @@ async fn killed_at_each(how: &str) {
         .enumerate()
         .flat_map(|(index, calls)| calls.iter().map(move |call| (index, call.clone())))
         .collect();
-    let missed: Vec<_> = all.difference(&killed).map(|(index, call)| (LIFE[*index], call)).collect();
+    // The operation before may have an echo: what it changed is looked at again when Stripe tells of it.
+    let is_echo = |(index, call): &&(usize, Call)| *index > 0 && calls[index - 1].contains(call);
+    let missed: Vec<_> = all.difference(&killed).filter(|missed| !is_echo(missed)).collect();
     assert!(missed.is_empty() && killed.len() > 20, "killed at {} calls, and never at {missed:?}", killed.len());
 }
 
