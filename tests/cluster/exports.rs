@@ -82,7 +82,7 @@ fn import(world: &World, name: &str, from: &str, apply: bool) -> Output {
 }
 
 /// All files of a folder by their paths in it.
-fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
     fn collect(at: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
         for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
             let path = entry.path();

@@ -4,7 +4,7 @@
 mod kills;
 mod outages;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kube::api::Patch;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use tenant_operator::api::tenant::{BillingMode, ExportState, PlanChangeState as 
 use tenant_operator::api::{Phase, Tenant, Timestamp, conditions};
 use tenant_operator::dev::apply_yaml;
 
+use crate::exports::files;
 use crate::plans::{documents, paid, state, stripe};
 use crate::support::{World, folder};
 
@@ -179,7 +180,7 @@ async fn is_moved(world: &World, tenant: &Tenant) -> bool {
 }
 
 /// After the whole life: everything was made once and charged once, and nothing is left.
-pub async fn assert_gone(world: &World, exports: &PathBuf) {
+pub async fn assert_gone(world: &World, exports: &Path) {
     world.assert_transitions("acme").await;
     let (customers, subscriptions) = (stripe(world, "customer").await, stripe(world, "subscription").await);
     assert!(customers.len() == 1 && customers[0]["deleted"] == true, "{customers:?}");
@@ -194,17 +195,11 @@ pub async fn assert_gone(world: &World, exports: &PathBuf) {
     assert!(!json!(tenant).to_string().contains("@example.com"), "{tenant:#?}");
     let erasure = tenant.status.and_then(|status| status.erasure).expect("a certificate");
     assert!(erasure.lines.iter().all(|line| line.after == Some(0)), "{erasure:#?}");
-    let mut left = walk(exports);
-    left.retain(|path| path.is_file());
-    assert!(left.is_empty(), "{left:?}");
+    let left = files(exports);
+    assert!(left.is_empty(), "{:?}", left.keys());
     for (key, times) in [("welcome", 1), ("plan-changed", 1), ("address-changed", 1), ("suspended", 1), ("erased", 1)] {
         assert_eq!(world.mails(key).await, times, "{key}");
     }
-}
-
-fn walk(folder: &PathBuf) -> Vec<PathBuf> {
-    let found = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    found.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
 }
 
 /// What the controller asked the providers from this call on, except for reads. Stripe's page is the customer's.
