@@ -1,7 +1,7 @@
 //! The time that decisions are made by. A node's clock can jump, by a wrong time server or a machine that was asleep, and
-//! a controller that believed it would erase whoever is in retention, a web pod refuse every session. So the time is the API server's, which every answer
-//! of it carries (`Date`, RFC 9110, 6.6.1), carried on by the monotonic clock, which never jumps. Where this machine's clock
-//! disagrees, what cannot be undone waits until its moment has come by both.
+//! a controller that believed it would erase whoever is in retention, a web pod refuse every session. So the time is the
+//! API server's, which every answer of it carries (`Date`, RFC 9110, 6.6.1), carried on by the monotonic clock, which never
+//! jumps. Where this machine's clock disagrees, what cannot be undone waits until its moment has come by both.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -59,7 +59,7 @@ impl Clock {
             async move {
                 let response = client.send(request).await?;
                 let date = response.headers().get(header::DATE).and_then(|date| date.to_str().ok());
-                if let Some(time) = date.and_then(parse) {
+                if let Some(time) = date.and_then(Timestamp::from_http_date) {
                     clock.hear(time, Timestamp::now());
                 }
                 Ok::<_, kube::Error>(response)
@@ -118,10 +118,6 @@ impl Clock {
     }
 }
 
-fn parse(date: &str) -> Option<Timestamp> {
-    Some(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?.into())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -173,7 +169,7 @@ mod tests {
 
     #[test]
     fn dates_of_http_are_read() {
-        assert_eq!(parse("Fri, 15 Jan 2027 08:00:00 GMT"), Some(at(NOON)));
-        assert_eq!(parse("tomorrow"), None);
+        assert_eq!(Timestamp::from_http_date("Fri, 15 Jan 2027 08:00:00 GMT"), Some(at(NOON)));
+        assert_eq!(Timestamp::from_http_date("tomorrow"), None);
     }
 }

@@ -16,6 +16,11 @@ impl Timestamp {
         Self(jiff::Timestamp::now().as_second())
     }
 
+    /// That of an HTTP `Date` (RFC 9110, 5.6.7), if it is one.
+    pub fn from_http_date(date: &str) -> Option<Self> {
+        Some(jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?.into())
+    }
+
     /// `seconds` after 1970-01-01T00:00:00Z.
     pub const fn from_second(seconds: i64) -> Self {
         Self(seconds)

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use kube::api::Patch;
 use serde_json::json;
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp, conditions};
 
+use crate::leaving::{closed, day_comes, desire, status_of_question};
+use crate::plans::forward;
 use crate::support::{World, folder, free_port};
 
 const DAY: i64 = 24 * 3600;
@@ -76,24 +77,13 @@ impl Jumping {
         let status = self.world.wait_true(name, "WelcomeEmailSent").await;
         let late = Timestamp::now().since(status.provisioned_at.expect("a time"));
         assert!((-5..300).contains(&late), "{name} was provisioned {late} s ago");
-        let key = String::from_utf8(self.world.api_key(name).await).expect("text");
-        let asked = self.world.http.post(format!("{}/v1/query", self.world.web)).bearer_auth(key);
-        let answer = asked.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers");
-        assert_eq!(answer.status(), 200, "{name}");
+        let key = self.world.api_key(name).await;
+        assert_eq!(status_of_question(&self.world, &key).await, 200, "{name}");
         let metrics = self.world.http.get(self.world.web_metrics.clone()).send().await;
         let text = metrics.expect("web answers").text().await.expect("text");
         let webhooks = |kind: &str| text.contains(&format!("stripe_webhooks_total{{kind=\"{kind}\"}}"));
         assert!(webhooks("taken") && !webhooks("refused"), "{text}");
     }
-}
-
-async fn desire(world: &World, name: &str, desired: Desired) {
-    let patch = Patch::Merge(json!({"spec": {"desired": desired}}));
-    world.tenants().patch(name, &Default::default(), &patch).await.expect("patched");
-}
-
-fn closed(status: &TenantStatus) -> bool {
-    status.phase == Some(Phase::Deleting) && conditions::is_true(&status.conditions, "RenewalStopped")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,13 +97,13 @@ async fn a_clock_that_jumps_erases_and_suspends_nobody_and_keeps_nobody_waiting(
         world.wait_true(name, "WelcomeEmailSent").await;
     }
     // One has 30 days to come back, the other 7 to pay.
-    desire(world, "leaver", Desired::Deleted).await;
+    desire(world, "leaver", Desired::Deleted).await.expect("patched");
     let before = world.wait("leaver", "closed", closed).await;
     let methods = world.sandbox_get("/_sandbox/state").await["payment_method"].clone();
     for method in methods.as_array().expect("a list") {
         world.sandbox_post("/_sandbox/decline", json!({"payment_method": method["id"]})).await;
     }
-    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 31 * DAY})).await;
+    forward(world, 31).await;
     let is_late = |s: &TenantStatus| {
         conditions::get(&s.conditions, "PaymentReceived").is_some_and(|c| &*c.reason == "PaymentPastDue")
     };
@@ -129,10 +119,8 @@ async fn a_clock_that_jumps_erases_and_suspends_nobody_and_keeps_nobody_waiting(
         assert_eq!(world.status("late").await.phase, Some(Phase::Active), "{days} days");
     }
     // The day comes by both clocks, or not at all.
-    let yesterday = Timestamp::now().plus(-DAY);
     there.jumps(-400).await;
-    let due = Patch::Merge(json!({"status": {"erasesAt": yesterday}}));
-    world.tenants().patch_status("leaver", &Default::default(), &due).await.expect("patched");
+    day_comes(world, "leaver").await;
     there.serves("meanwhile").await;
     assert_eq!(world.status("leaver").await.phase, Some(Phase::Deleting));
     there.jumps(0).await;

@@ -17,19 +17,19 @@ async fn customer(world: &World, visitor: &mut Visitor<'_>) -> String {
     name
 }
 
-async fn desire(world: &World, name: &str, desired: Desired) -> Result<(), kube::Error> {
+pub async fn desire(world: &World, name: &str, desired: Desired) -> Result<(), kube::Error> {
     let patch = Patch::Merge(json!({"spec": {"desired": desired}}));
     world.tenants().patch(name, &Default::default(), &patch).await.map(drop)
 }
 
 /// Lets the day of the erasure come: a retention of weeks is nothing that a test can wait for.
-async fn day_comes(world: &World, name: &str) {
+pub async fn day_comes(world: &World, name: &str) {
     let yesterday = tenant_operator::api::Timestamp::now().plus(-DAY);
     let patch = Patch::Merge(json!({"status": {"erasesAt": yesterday}}));
     world.tenants().patch_status(name, &Default::default(), &patch).await.expect("patched");
 }
 
-async fn status_of_question(world: &World, key: &[u8]) -> u16 {
+pub async fn status_of_question(world: &World, key: &[u8]) -> u16 {
     let key = String::from_utf8(key.to_vec()).expect("text");
     let request = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(key);
     request.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers").status().as_u16()
@@ -45,7 +45,7 @@ async fn everything(world: &World) -> String {
     format!("{}\n{living:?}\n{}\n{}", json!(pinecone["namespaces"]), json!(tenants), json!(secrets))
 }
 
-fn closed(status: &TenantStatus) -> bool {
+pub fn closed(status: &TenantStatus) -> bool {
     status.phase == Some(Phase::Deleting) && conditions::is_true(&status.conditions, "RenewalStopped")
 }
 

@@ -9,38 +9,21 @@ use std::path::{Path, PathBuf};
 use kube::api::Patch;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::{BillingMode, ExportState, PlanChangeState as State};
-use tenant_operator::api::{Phase, Tenant, Timestamp, conditions};
+use tenant_operator::api::{Phase, Tenant, conditions};
 use tenant_operator::dev::apply_yaml;
 
 use crate::exports::files;
+use crate::leaving::{closed, day_comes};
 use crate::plans::{documents, paid, state, stripe};
-use crate::support::{World, folder};
+use crate::support::{Size, World, folder, plan_of_size};
 
 const LARGE: &str = "text-embedding-3-large";
 
-const PLANS: &str = "
-apiVersion: tenant-operator.dev/v1alpha1
-kind: Plan
-metadata: {name: life-small}
-spec:
-  stripePriceId: price_life_small
-  monthlyPrice: {amount: 1000}
-  trialDays: 0
-  limits: {documents: 10}
-  models: {embeddingLarge: text-embedding-3-large}
-  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
----
-apiVersion: tenant-operator.dev/v1alpha1
-kind: Plan
-metadata: {name: life-large}
-spec:
-  stripePriceId: price_life_large
-  monthlyPrice: {amount: 9000}
-  trialDays: 0
-  limits: {documents: 100}
-  models: {embeddingLarge: text-embedding-3-large}
-  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
-";
+/// The plans, as `support.rs` knows them: both let the customer choose the embedding model.
+const PLANS: [Size; 2] = [
+    ("life-small", 1000, 10, "models: {embeddingLarge: text-embedding-3-large}"),
+    ("life-large", 9000, 100, "models: {embeddingLarge: text-embedding-3-large}"),
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
@@ -89,9 +72,9 @@ pub async fn world(name: &str) -> (World, PathBuf) {
     let exports = folder(&format!("{}-exports", world.namespace));
     world.environment("EXPORTS_URL", &format!("file://{}", exports.display()));
     world.controller_args(&["--migration-overlap=1"]);
-    apply_yaml(&world.client, PLANS).await.expect("the plans apply");
-    for (id, amount) in [("price_life_small", 1000), ("price_life_large", 9000)] {
-        world.sandbox.add_price(id, amount, "usd");
+    for size in PLANS {
+        apply_yaml(&world.client, &plan_of_size(size)).await.expect("the plan applies");
+        world.sandbox.add_price(&format!("price_{}", size.0), size.1, "usd");
     }
     world.start_controller();
     world.start_web(&[]);
@@ -109,12 +92,7 @@ impl Operation {
         }
         let spec = match self {
             Self::Begin => return world.pay("acme").await,
-            Self::Erase => {
-                let yesterday = Timestamp::now().plus(-24 * 3600);
-                let patch = Patch::Merge(json!({"status": {"erasesAt": yesterday}}));
-                world.tenants().patch_status("acme", &Default::default(), &patch).await.expect("patched");
-                return;
-            }
+            Self::Erase => return day_comes(world, "acme").await,
             Self::Upgrade | Self::Stay => json!({"plan": "life-large"}),
             Self::Downgrade => json!({"plan": "life-small"}),
             Self::Move => json!({"settings": {"embedding": "Large"}}),
@@ -136,7 +114,6 @@ impl Operation {
         let subscription = stripe(world, "subscription").await.into_iter().next().unwrap_or_default();
         let price = subscription["items"]["data"][0]["price"]["unit_amount"].as_i64();
         let told = async |key: &str, times: usize| world.mails(key).await >= times;
-        let closed = conditions::is_true(&status.conditions, "RenewalStopped");
         let (phase, change) = (status.phase, state(&status));
         match self {
             Self::Begin => conditions::is_true(&status.conditions, "WelcomeEmailSent"),
@@ -160,9 +137,9 @@ impl Operation {
             }
             Self::Resume => phase == Some(Phase::Active) && subscription["pause_collection"].is_null(),
             Self::Export => status.export.is_some_and(|e| e.state == ExportState::Ready),
-            Self::Leave => phase == Some(Phase::Deleting) && closed && told("deletion-requested", 1).await,
+            Self::Leave => closed(&status) && told("deletion-requested", 1).await,
             Self::TakeBack => phase == Some(Phase::Active) && subscription["cancel_at_period_end"] == false,
-            Self::LeaveAgain => phase == Some(Phase::Deleting) && closed && told("deletion-requested", 2).await,
+            Self::LeaveAgain => closed(&status) && told("deletion-requested", 2).await,
             Self::Erase => phase == Some(Phase::Deleted) && told("erased", 1).await,
         }
     }

@@ -39,15 +39,18 @@ spec:
   trialDays: 0
   sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
 ";
-/// Plans of every size, known to every world: what they cost in cents, the documents they hold, and what else they say.
-const SIZES: [(&str, i64, i64, &str); 4] = [
+/// A plan: its name, what it costs in cents, the documents it holds, and what else it says.
+pub type Size = (&'static str, i64, i64, &'static str);
+
+/// Plans of every size, known to every world.
+const SIZES: [Size; 4] = [
     ("tiny", 100, 1, "downgrades: Immediately"),
     ("small", 900, 1, ""),
     ("middle", 4900, 10, ""),
     ("large", 19_900, 100, ""),
 ];
 
-fn plan_of_size((size, amount, documents, extra): (&str, i64, i64, &str)) -> String {
+pub fn plan_of_size((size, amount, documents, extra): Size) -> String {
     format!(
         "apiVersion: tenant-operator.dev/v1alpha1\nkind: Plan\nmetadata: {{name: {size}}}\nspec:\n  stripePriceId: price_{size}\n  \
          monthlyPrice: {{amount: {amount}}}\n  trialDays: 0\n  limits: {{documents: {documents}, queriesPerMonth: {amount}}}\n  \

@@ -4,19 +4,15 @@ use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::{Desired, ExportState, PlanChangeState};
 use tenant_operator::lifecycle::{Decision, Effect, Notice};
 
-use crate::case::{Case, NOW, failure, holds};
+use crate::case::{Case, NOW, does, failure, holds};
 use crate::{export, plan_change};
-
-fn is(effect: &Effect) -> impl Fn(&Decision) -> bool {
-    move |decision| matches!(decision, Decision::Act(effects) if effects.contains(effect))
-}
 
 #[test]
 fn another_plan_waits_for_no_pinecone() {
     let begun = |d: &Decision| matches!(d, Decision::Record(status) if status.phase == Some(Phase::Upgrading));
     let mut case = plan_change::wishing(Phase::Active, 19_900);
     case.observed.resync = true;
-    let first = case.on_the_way(|d| begun(d) || is(&Effect::CheckNamespace)(d));
+    let first = case.on_the_way(|d| begun(d) || does(d, &Effect::CheckNamespace));
     assert!(first.as_ref().is_some_and(begun), "{first:?}");
 }
 
@@ -51,7 +47,6 @@ fn a_key_that_leaked_waits_for_no_address() {
     assert_eq!(case.effects(), [Effect::EnsureApiKey]);
     case.observed.api_key = Some(true);
     let shown = |d: &Decision| matches!(d, Decision::Record(status) if holds(status, "ApiKeyReady", "Present"));
-    let update = is(&Effect::UpdateCustomer);
-    let first = case.on_the_way(|d| shown(d) || update(d));
+    let first = case.on_the_way(|d| shown(d) || does(d, &Effect::UpdateCustomer));
     assert!(first.as_ref().is_some_and(shown), "{first:?}");
 }

@@ -317,6 +317,11 @@ pub fn outage(step: &str) -> Failure {
     Failure { reason: "PineconeUnavailable".into(), blame: Blame::Outage, retry_after: Some(5), ..failure(step, true) }
 }
 
+/// Whether it is decided to do that now, among others.
+pub fn does(decision: &Decision, effect: &Effect) -> bool {
+    matches!(decision, Decision::Act(effects) if effects.contains(effect))
+}
+
 /// Status and reason of a condition.
 pub fn condition(status: &TenantStatus, type_: &str) -> Option<(ConditionStatus, String)> {
     get(&status.conditions, type_).map(|c| (c.status, c.reason.to_string()))

@@ -5,7 +5,7 @@ use tenant_operator::api::tenant::{Export, ExportState, PlanChangeState};
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, SessionState};
 
-use crate::case::{Case, NOW, outage, session};
+use crate::case::{Case, NOW, does, outage, session};
 use crate::{dunning, leaving, migration, plan_change, verification};
 
 const DAY: i64 = 24 * 3600;
@@ -15,10 +15,6 @@ fn phase(case: &Case) -> Option<Phase> {
         Decision::Record(status) => status.phase,
         _ => None,
     }
-}
-
-fn does(case: &Case, effect: &Effect) -> bool {
-    matches!(case.decide(), Decision::Act(effects) if effects.contains(effect))
 }
 
 /// It happens now, and not as long as one of the clocks is behind; when it is to be looked at again, by that clock.
@@ -33,7 +29,7 @@ fn waits_for_both(what: &str, mut case: Case, happens: impl Fn(&Case) -> bool) {
 
 #[test]
 fn nobody_is_erased_before_the_day() {
-    waits_for_both("an erasure", leaving::closed(0), |case| does(case, &Effect::CountHoldings));
+    waits_for_both("an erasure", leaving::closed(0), |case| does(&case.decide(), &Effect::CountHoldings));
     let mut refused = leaving::closed(0);
     refused.earliest = NOW - DAY;
     refused.view.spec.desired = Default::default();
@@ -57,7 +53,7 @@ fn no_signup_is_removed_before_its_time() {
     let mut unpaid = Case::new(Some(Phase::PendingPayment)).signed_up();
     unpaid = unpaid.billing(None, Some(session(SessionState::Open, 1)));
     unpaid.policy.signup_ttl = 30;
-    waits_for_both("a signup", unpaid, |case| does(case, &Effect::DeleteTenant));
+    waits_for_both("a signup", unpaid, |case| does(&case.decide(), &Effect::DeleteTenant));
     let unconfirmed = verification::unconfirmed();
     waits_for_both("an address", unconfirmed, |case| phase(case) == Some(Phase::Failed));
 }
@@ -87,10 +83,10 @@ fn nothing_is_deleted_before_its_time() {
     let since = old.view.status.migration.as_ref().expect("a move").since;
     old.policy.migration_overlap = NOW - since.as_second();
     assert!(matches!(old.view.status.migration.as_ref().map(|m| m.state), Some(MigrationState::Switched)));
-    waits_for_both("old vectors", old, |case| does(case, &Effect::DropNamespace { generation: 1 }));
+    waits_for_both("old vectors", old, |case| does(&case.decide(), &Effect::DropNamespace { generation: 1 }));
     let mut files = crate::export::ready(NOW - DAY);
     let export: &mut Export = files.view.status.export.as_mut().expect("an export");
     assert_eq!(export.state, ExportState::Ready);
     export.expires_at = Some(Timestamp::from_second(NOW));
-    waits_for_both("an export", files, |case| does(case, &Effect::DeleteExports));
+    waits_for_both("an export", files, |case| does(&case.decide(), &Effect::DeleteExports));
 }

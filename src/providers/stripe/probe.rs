@@ -82,9 +82,7 @@ impl Stripe {
     /// What Stripe's clock says, by the Date of an answer, whatever the answer is.
     pub async fn clock(&self) -> Option<Timestamp> {
         let answer = self.caller().client.get(&self.config.url).send().await.ok()?;
-        let date = answer.headers().get("date")?.to_str().ok()?;
-        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()?;
-        Some(Timestamp::from_second(date.as_second()))
+        Timestamp::from_http_date(answer.headers().get("date")?.to_str().ok()?)
     }
 
     /// Makes a customer with a subscription in trial, and takes both away again.
