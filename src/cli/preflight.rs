@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use clap::{Parser, ValueEnum};
+use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, OnceCell};
 
 use super::KubeArgs;
@@ -62,16 +63,16 @@ pub struct Args {
     operator_namespace: String,
     /// Stripe secret key.
     #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
-    stripe_secret_key: Option<String>,
+    stripe_secret_key: Option<SecretString>,
     /// Base URL of Stripe.
     #[arg(long, env = "STRIPE_URL", default_value = STRIPE)]
     stripe_url: String,
     /// Stripe webhook secrets, comma-separated.
     #[arg(long, env = "STRIPE_WEBHOOK_SECRET", hide_env_values = true, value_delimiter = ',')]
-    stripe_webhook_secret: Option<Vec<String>>,
+    stripe_webhook_secret: Option<Vec<SecretString>>,
     /// Pinecone API key.
     #[arg(long, env = "PINECONE_API_KEY", hide_env_values = true)]
-    pinecone_api_key: Option<String>,
+    pinecone_api_key: Option<SecretString>,
     #[command(flatten)]
     index: IndexArgs,
     /// Namespaces that Pinecone allows for the index: 100 (Starter), 1000 (Builder) or 100000 (Standard).
@@ -79,13 +80,13 @@ pub struct Args {
     pinecone_namespace_limit: u64,
     /// API key of the OpenAI-compatible API.
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true)]
-    openai_api_key: Option<String>,
+    openai_api_key: Option<SecretString>,
     /// Base URL of the OpenAI-compatible API, with the version.
     #[arg(long, env = "OPENAI_BASE_URL", default_value = "https://api.openai.com/v1")]
     openai_base_url: String,
     /// Mail server: smtp://host:port or <smtps://user:password@host>.
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
-    smtp_url: Option<String>,
+    smtp_url: Option<SecretString>,
     /// Sender of e-mails.
     #[arg(long, env = "FROM_EMAIL", default_value = "hello@example.com")]
     from_email: String,
@@ -111,7 +112,7 @@ impl Args {
         let calls =
             CallLimits { per_second: PER_SECOND, timeout: Duration::from_millis(self.provider_timeout_ms), retries: 1 };
         let url = |url: &str| url.trim_end_matches('/').to_owned();
-        let set = |text: Option<String>| text.filter(|t| !t.is_empty());
+        let set = |secret: Option<SecretString>| secret.filter(|s| !s.expose_secret().is_empty());
         let stripe = set(self.stripe_secret_key).map(|key| {
             let config = StripeConfig {
                 url: url(&self.stripe_url),

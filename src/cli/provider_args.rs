@@ -4,6 +4,8 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
+
 use crate::controller::Providers;
 use crate::export::Stores;
 use crate::providers::CallLimits;
@@ -43,7 +45,7 @@ pub struct IndexArgs {
 }
 
 impl IndexArgs {
-    pub fn open(&self, api_key: String, calls: CallLimits) -> Indexes {
+    pub fn open(&self, api_key: SecretString, calls: CallLimits) -> Indexes {
         let url = self.pinecone_url.trim_end_matches('/').into();
         let config = PineconeConfig { url, api_key, index: self.pinecone_index.clone(), calls };
         Indexes::new(config, &self.pinecone_regions)
@@ -55,12 +57,12 @@ impl IndexArgs {
 pub struct RagArgs {
     /// Pinecone API key.
     #[arg(long, env = "PINECONE_API_KEY", hide_env_values = true)]
-    pub pinecone_api_key: String,
+    pub pinecone_api_key: SecretString,
     #[command(flatten)]
     pub index: IndexArgs,
     /// API key of the OpenAI-compatible API.
     #[arg(long, env = "OPENAI_API_KEY", hide_env_values = true, default_value = "")]
-    pub openai_api_key: String,
+    pub openai_api_key: SecretString,
     /// Base URL of the OpenAI-compatible API, with the version.
     #[arg(long, env = "OPENAI_BASE_URL", default_value = "https://api.openai.com/v1")]
     pub openai_base_url: String,
@@ -128,7 +130,7 @@ pub struct PortalArgs {
     /// Restricted Stripe key for the customer portal: it may read customers and write customer portal sessions. Without
     /// it, the account page has no billing button.
     #[arg(long, env = "STRIPE_PORTAL_KEY", hide_env_values = true, default_value = "")]
-    pub stripe_portal_key: String,
+    pub stripe_portal_key: SecretString,
     /// Base URL of Stripe.
     #[arg(long, env = "STRIPE_URL", default_value = "https://api.stripe.com")]
     pub stripe_url: String,
@@ -137,7 +139,7 @@ pub struct PortalArgs {
 impl PortalArgs {
     pub fn stripe(&self, frontend_url: &str) -> Option<Stripe> {
         let calls = CallLimits { per_second: NonZeroU32::MIN.saturating_add(9), timeout: PORTAL_TIMEOUT, retries: 1 };
-        (!self.stripe_portal_key.is_empty()).then(|| {
+        (!self.stripe_portal_key.expose_secret().is_empty()).then(|| {
             Stripe::new(StripeConfig {
                 url: self.stripe_url.trim_end_matches('/').into(),
                 api_key: self.stripe_portal_key.clone(),
@@ -186,7 +188,7 @@ pub struct AdmissionArgs {
     captcha_site_key: String,
     /// Secret key of the captcha.
     #[arg(long, env = "CAPTCHA_SECRET_KEY", hide_env_values = true, default_value = "")]
-    captcha_secret_key: String,
+    captcha_secret_key: SecretString,
     /// URL at which the captcha is verified. Default: the provider's.
     #[arg(long, env = "CAPTCHA_URL", default_value = "")]
     captcha_url: String,
@@ -214,7 +216,7 @@ fn parse_captcha(name: &str) -> Result<CaptchaChoice, String> {
 
 impl AdmissionArgs {
     pub fn build(&self) -> anyhow::Result<Admission> {
-        let keys = !self.captcha_site_key.is_empty() && !self.captcha_secret_key.is_empty();
+        let keys = !self.captcha_site_key.is_empty() && !self.captcha_secret_key.expose_secret().is_empty();
         anyhow::ensure!(
             self.captcha.0.is_none() || keys,
             "CAPTCHA_PROVIDER is set: set CAPTCHA_SITE_KEY and CAPTCHA_SECRET_KEY as well"
@@ -241,7 +243,7 @@ pub struct ProviderArgs {
     pub rag: RagArgs,
     /// Stripe secret key.
     #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
-    pub stripe_secret_key: String,
+    pub stripe_secret_key: SecretString,
     /// Base URL of Stripe.
     #[arg(long, env = "STRIPE_URL", default_value = "https://api.stripe.com")]
     pub stripe_url: String,
@@ -253,7 +255,7 @@ pub struct ProviderArgs {
     pub promotion_codes: bool,
     /// Mail server: smtp://host:port or <smtps://user:password@host>.
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
-    pub smtp_url: String,
+    pub smtp_url: SecretString,
     /// Sender of e-mails. Use a mailbox that somebody reads.
     #[arg(long, env = "FROM_EMAIL", default_value = "hello@example.com")]
     pub from_email: String,
@@ -278,7 +280,7 @@ pub struct ProviderArgs {
     pub mail_templates: String,
     /// Slack-compatible webhook for alerts. Without it, alerts are only logged.
     #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
-    pub alert_webhook_url: Option<String>,
+    pub alert_webhook_url: Option<SecretString>,
 }
 
 impl ProviderArgs {

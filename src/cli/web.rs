@@ -5,6 +5,7 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use axum_client_ip::ClientIpSource;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::provider_args::{AdmissionArgs, ExportArgs, PortalArgs, RagArgs};
 use super::{KubeArgs, stop_signal};
@@ -26,7 +27,7 @@ pub struct Args {
     exports: ExportArgs,
     /// Slack-compatible webhook that tells your team of sales leads and the waitlist.
     #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
-    alert_webhook_url: Option<String>,
+    alert_webhook_url: Option<SecretString>,
     /// Address to listen on.
     #[arg(long, env = "WEB_LISTEN", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
@@ -53,7 +54,7 @@ pub struct Args {
         value_delimiter = ',',
         overrides_with = "stripe_webhook_secret"
     )]
-    stripe_webhook_secret: Vec<String>,
+    stripe_webhook_secret: Vec<SecretString>,
     /// Milliseconds that a signup waits for its payment link.
     #[arg(long, default_value = "5000")]
     checkout_wait_ms: u64,
@@ -109,7 +110,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         operator_namespace: args.operator_namespace,
         served_namespaces: args.served_namespaces.into_iter().filter(|n| !n.is_empty()).collect(),
         requests_per_second: args.requests_per_second,
-        webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.is_empty()).collect(),
+        webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.expose_secret().is_empty()).collect(),
         checkout_wait: Duration::from_millis(args.checkout_wait_ms),
         terms_version: args.terms_version,
         brand: Brand {
@@ -140,7 +141,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         portal: args.portal.stripe(&config.frontend_url),
         admission: args.admission.build()?,
         exports: args.exports.open()?,
-        alerts: Alerts::new(args.alert_webhook_url.filter(|url| !url.is_empty())),
+        alerts: Alerts::new(args.alert_webhook_url.filter(|url| !url.expose_secret().is_empty())),
     };
     let web = Web::bind(kube.client().await?, config, providers).await?;
     println!("listening on http://{}", web.addr()?);

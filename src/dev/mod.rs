@@ -16,6 +16,7 @@ use axum_client_ip::ClientIpSource;
 use futures::{Future, FutureExt};
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::controller::{self, ControllerConfig, Providers};
 use crate::sandbox::{Sandbox, SandboxConfig};
@@ -47,7 +48,7 @@ pub struct Settings {
     /// Whether payments go to the real Stripe.
     pub real_stripe: bool,
     /// Lines for the `env` file.
-    pub env: Vec<(&'static str, String)>,
+    pub env: Vec<(&'static str, SecretString)>,
 }
 
 /// Where a user looks.
@@ -221,7 +222,7 @@ fn environment(
     sandbox: &Sandbox,
     kubeconfig: Option<&Path>,
     secret: &str,
-    providers: &[(&'static str, String)],
+    providers: &[(&'static str, SecretString)],
 ) -> Vec<(&'static str, String)> {
     let mut env = vec![
         ("WEB_URL", urls.web.clone()),
@@ -233,7 +234,7 @@ fn environment(
         ("STRIPE_WEBHOOK_SECRET", secret.to_owned()),
     ];
     env.extend(kubeconfig.map(|path| ("KUBECONFIG", path.display().to_string())));
-    env.extend(providers.iter().cloned());
+    env.extend(providers.iter().map(|(name, value)| (*name, value.expose_secret().to_owned())));
     env
 }
 

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 
 use futures::future::{BoxFuture, join_all};
 use kube::Client;
+use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
 use crate::api::Plan;
@@ -41,11 +42,11 @@ pub struct Target {
     /// Check the rights of this account as well.
     pub permissions: bool,
     /// Stripe and its key.
-    pub stripe: Option<(Stripe, String)>,
+    pub stripe: Option<(Stripe, SecretString)>,
     /// Whether Stripe is the real one.
     pub real_stripe: bool,
     /// The webhook secrets, where this pod has them.
-    pub webhook_secrets: Option<Vec<String>>,
+    pub webhook_secrets: Option<Vec<SecretString>>,
     /// Where customers reach the service.
     pub frontend_url: String,
     /// Pinecone's indexes.

@@ -2,6 +2,7 @@
 
 use futures::FutureExt;
 use kube::ResourceExt;
+use secrecy::ExposeSecret;
 
 use super::{Check, Outcome, Target};
 use crate::providers::stripe::{EVENTS, Stripe};
@@ -77,7 +78,7 @@ pub const CHECKS: &[Check] = &[
 fn stripe(target: &Target) -> Result<(&Stripe, &str), Outcome> {
     let missing =
         || Outcome::failed("STRIPE_SECRET_KEY is not set", "Set it to a secret or restricted key of Stripe's");
-    target.stripe.as_ref().map(|(stripe, key)| (stripe, key.as_str())).ok_or_else(missing)
+    target.stripe.as_ref().map(|(stripe, key)| (stripe, key.expose_secret())).ok_or_else(missing)
 }
 
 fn live(key: &str) -> bool {
@@ -189,7 +190,7 @@ fn webhook_secret(target: &Target) -> Outcome {
     let Some(secrets) = &target.webhook_secrets else {
         return Outcome::Skipped("STRIPE_WEBHOOK_SECRET is web's".into());
     };
-    match secrets.iter().position(|s| !s.starts_with("whsec_")) {
+    match secrets.iter().position(|s| !s.expose_secret().starts_with("whsec_")) {
         None => Outcome::Ok(format!("{} of them", secrets.len())),
         Some(i) => Outcome::failed(
             format!("number {} of STRIPE_WEBHOOK_SECRET does not start with whsec_", i + 1),

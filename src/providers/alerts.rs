@@ -3,6 +3,7 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::{CallLimits, Caller, ProviderError};
@@ -10,13 +11,13 @@ use super::{CallLimits, Caller, ProviderError};
 /// Sends alerts; without a URL they go to the log alone.
 #[derive(Debug)]
 pub struct Alerts {
-    url: Option<String>,
+    url: Option<SecretString>,
     caller: Caller,
 }
 
 impl Alerts {
-    /// A client of the webhook at `url`.
-    pub fn new(url: Option<String>) -> Self {
+    /// A client of the webhook at `url`, whose path is what lets us write.
+    pub fn new(url: Option<SecretString>) -> Self {
         let per_second = NonZeroU32::MIN.saturating_add(9);
         let limits = CallLimits { per_second, timeout: Duration::from_secs(5), retries: 2 };
         Self { url, caller: Caller::new("Alert webhook", limits) }
@@ -26,7 +27,7 @@ impl Alerts {
     pub async fn send(&self, text: &str) -> Result<(), ProviderError> {
         tracing::warn!(alert = text, "alert");
         if let Some(url) = &self.url {
-            self.caller.bytes(|c| c.post(url).json(&json!({"text": text}))).await?;
+            self.caller.bytes(|c| c.post(url.expose_secret()).json(&json!({"text": text}))).await?;
         }
         Ok(())
     }

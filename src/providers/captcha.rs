@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{CallLimits, Caller, ProviderError};
@@ -79,7 +80,7 @@ pub struct CaptchaConfig {
     /// The key that the page shows.
     pub site_key: String,
     /// The key that verifies.
-    pub secret: String,
+    pub secret: SecretString,
     /// Where answers are verified, if not at the usual place.
     pub url: Option<String>,
 }
@@ -126,7 +127,7 @@ impl Captcha {
         }
         let url = self.config.url.as_deref().unwrap_or(self.config.kind.url());
         let client = client.to_string();
-        let form = [("secret", &*self.config.secret), ("response", answer), ("remoteip", &client)];
+        let form = [("secret", self.config.secret.expose_secret()), ("response", answer), ("remoteip", &client)];
         let verdict: Verdict = self.caller.json(|c| c.post(url).form(&form)).await?;
         if let Some(ours) = verdict.errors.iter().find(|code| code.contains("secret") || *code == "bad-request") {
             return Err(ProviderError::garbage("CAPTCHA", format!("{ours}: check CAPTCHA_SECRET_KEY")));

@@ -7,19 +7,24 @@ use std::time::Duration;
 use axum::body::Bytes;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{Stream, StreamExt, TryStreamExt};
+use reqwest::redirect::Policy;
 use reqwest::{RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 
 use super::breaker::{Away, Breaker};
 use super::rate::Rate;
+use super::retry_after::retry_after;
 use crate::lifecycle::Blame;
 
 /// The longest answer that is read.
 const BODY_LIMIT: usize = 32 << 20;
 /// How much of an error is read.
 const ERROR_LIMIT: usize = 64 << 10;
-/// The longest answer that comes in pieces.
+/// The longest answer that comes in pieces, in time.
 const LONGEST_STREAM: Duration = Duration::from_mins(5);
+/// And in bytes: some 2,000 bytes for each token of the longest answer. Whatever reads the pieces holds no more than this,
+/// even where no line ever ends.
+const STREAM_LIMIT: usize = 2 << 20;
 /// A `Retry-After` up to this long is waited for inside the call. A longer one is the caller's, who holds nothing
 /// meanwhile.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
@@ -116,6 +121,8 @@ impl Caller {
             .connect_timeout(Duration::from_secs(5))
             .pool_idle_timeout(Duration::from_mins(1))
             .tcp_nodelay(true)
+            // A redirect would carry the key on: reqwest removes `Authorization` for another host, but not `Api-Key`.
+            .redirect(Policy::none())
             .user_agent(concat!("tenant-operator/", env!("CARGO_PKG_VERSION")))
             .build()
             .unwrap_or_default();
@@ -197,7 +204,7 @@ impl Caller {
         let response = match opened {
             Ok(response) if response.status().is_success() => response,
             Ok(response) => {
-                let (status, retry_after) = (response.status(), retry_after(&response));
+                let (status, retry_after) = (response.status(), retry_after(response.headers()));
                 let error = self.refused(status, retry_after, &self.beginning(response).await);
                 self.calls.failed.fetch_add(1, Ordering::Relaxed);
                 if status.is_server_error() {
@@ -218,7 +225,8 @@ impl Caller {
         let (broken, silent) = (self.broken(), self.silent());
         let pieces = response.bytes_stream().map_err(move |_| broken.clone());
         let pieces = tokio_stream::StreamExt::timeout(pieces, self.timeout);
-        Ok(pieces.map(move |piece| piece.unwrap_or_else(|_| Err(silent.clone()))))
+        let pieces = pieces.map(move |piece| piece.unwrap_or_else(|_| Err(silent.clone())));
+        Ok(bounded(self.provider, pieces))
     }
 
     /// What an error says, as far as it comes.
@@ -273,7 +281,7 @@ impl Caller {
 
     async fn once(&self, request: RequestBuilder) -> Result<Vec<u8>, ProviderError> {
         let mut response = request.send().await.map_err(|e| self.unreachable(&e))?;
-        let (status, retry_after) = (response.status(), retry_after(&response));
+        let (status, retry_after) = (response.status(), retry_after(response.headers()));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
             if body.len() + chunk.len() > BODY_LIMIT {
@@ -307,6 +315,7 @@ impl Caller {
             // Pinecone: 403 QUOTA_EXCEEDED; OpenAI: 429 insufficient_quota. Neither goes away by waiting.
             403 | 429 if quota_exceeded(body) => ("QuotaExceeded", false),
             401 | 403 => ("Unauthorized", false),
+            300..=399 => ("Redirected", false),
             408 => ("Timeout", true),
             404 => ("NotFound", false),
             409 => ("Conflict", true),
@@ -318,16 +327,41 @@ impl Caller {
             provider: self.provider,
             status: Some(status.as_u16()),
             reason,
-            message: format!("answered {status}{detail}"),
-            blame: if matches!(reason, "QuotaExceeded" | "Unauthorized") { Blame::Operator } else { Blame::Call },
+            message: match reason {
+                "Redirected" => {
+                    format!("answered {status}, which is not followed: set its URL to the one that answers")
+                }
+                _ => format!("answered {status}{detail}"),
+            },
+            blame: match reason {
+                "QuotaExceeded" | "Unauthorized" | "Redirected" => Blame::Operator,
+                _ => Blame::Call,
+            },
             retryable,
             retry_after,
         }
     }
 }
 
-fn retry_after(response: &Response) -> Option<Duration> {
-    response.headers().get("retry-after")?.to_str().ok()?.parse().ok().map(Duration::from_secs)
+/// The pieces up to [`STREAM_LIMIT`]; what goes beyond is an error, and the last piece.
+fn bounded(
+    provider: &'static str,
+    pieces: impl Stream<Item = Result<Bytes, ProviderError>>,
+) -> impl Stream<Item = Result<Bytes, ProviderError>> {
+    pieces.scan(Some(0), move |read, piece| {
+        let next = read.map(|before| match piece {
+            Ok(bytes) if before + bytes.len() > STREAM_LIMIT => {
+                *read = None;
+                Err(ProviderError::garbage(provider, "a stream of more than 2 MiB"))
+            }
+            Ok(bytes) => {
+                *read = Some(before + bytes.len());
+                Ok(bytes)
+            }
+            Err(error) => Err(error),
+        });
+        std::future::ready(next)
+    })
 }
 
 fn quota_exceeded(body: &[u8]) -> bool {
@@ -341,4 +375,71 @@ fn detail(body: &[u8]) -> String {
     let message = json["error"]["message"].as_str().or(json["message"].as_str()).unwrap_or_default();
     let short: String = message.chars().take(200).collect();
     if short.is_empty() { short } else { format!(": {short}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn caller() -> Caller {
+        let per_second = NonZeroU32::MIN.saturating_add(99);
+        crate::cli::install_crypto();
+        Caller::new("Test", CallLimits { per_second, timeout: Duration::from_secs(10), retries: 0 })
+    }
+
+    /// A server that counts its requests and answers each with `head`, and then with `body` again and again, for as long
+    /// as the client reads.
+    async fn server(head: String, body: &'static [u8]) -> (String, Arc<AtomicU64>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked = Arc::new(AtomicU64::new(0));
+        let count = asked.clone();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::Relaxed);
+                drop(stream.read(&mut [0; 4096]).await);
+                drop(stream.write_all(head.as_bytes()).await);
+                while !body.is_empty() && stream.write_all(body).await.is_ok() {}
+            }
+        });
+        (url, asked)
+    }
+
+    #[tokio::test]
+    async fn a_redirect_is_not_followed_and_no_key_travels() {
+        let (elsewhere, asked) = server("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}".into(), b"").await;
+        for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+            let head = format!("HTTP/1.1 {status}\r\nlocation: {elsewhere}/x\r\ncontent-length: 0\r\n\r\n");
+            let (url, _) = server(head, b"").await;
+            let error = caller().bytes(|c| c.get(&url).header("api-key", "secret")).await.expect_err("a redirect");
+            assert_eq!((error.reason, error.blame, error.retryable), ("Redirected", Blame::Operator, false), "{error}");
+            assert!(error.message.contains("set its URL"), "{error}");
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 0, "the other server was called");
+    }
+
+    #[tokio::test]
+    async fn a_stream_without_an_end_is_read_up_to_its_limit() {
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: ".to_owned();
+        let (url, _) = server(head, &[b'x'; 16 << 10]).await;
+        let caller = caller();
+        let pieces = caller.open(caller.client.get(&url)).await.expect("it opens");
+        let pieces: Vec<_> = pieces.collect().await;
+        let read: usize = pieces.iter().flatten().map(Bytes::len).sum();
+        assert!(read <= STREAM_LIMIT && read > STREAM_LIMIT / 2, "{read}");
+        let last = pieces.last().and_then(|piece| piece.as_ref().err()).expect("an error ends it");
+        assert!(last.message.contains("more than 2 MiB"), "{last}");
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_an_end_is_read_up_to_its_limit() {
+        let (url, _) = server("HTTP/1.1 200 OK\r\n\r\n".into(), &[b'x'; 64 << 10]).await;
+        let error = caller().bytes(|c| c.get(&url)).await.expect_err("too long");
+        assert!(error.message.contains("more than 32 MiB"), "{error}");
+    }
 }

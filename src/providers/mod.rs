@@ -11,6 +11,7 @@ pub mod openai;
 pub mod pinecone;
 pub mod priority;
 pub mod rate;
+mod retry_after;
 pub mod stripe;
 
 pub use http::{CallLimits, Caller, ProviderError};

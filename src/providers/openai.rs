@@ -2,6 +2,7 @@
 
 use eventsource_stream::Eventsource;
 use futures::{Stream, StreamExt};
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
@@ -19,7 +20,7 @@ pub struct OpenAiConfig {
     /// The base URL with its version, such as `https://api.openai.com/v1`.
     pub url: String,
     /// The API key.
-    pub api_key: String,
+    pub api_key: SecretString,
     /// How it may be called.
     pub calls: CallLimits,
 }
@@ -110,7 +111,7 @@ impl OpenAi {
             body["dimensions"] = dimension.into();
         }
         let mut answer: Embeddings =
-            self.caller.json(|c| c.post(&url).bearer_auth(&self.config.api_key).json(&body)).await?;
+            self.caller.json(|c| c.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body)).await?;
         answer.data.sort_by_key(|e| e.index);
         if answer.data.len() != texts.len() || answer.data.iter().any(|e| e.embedding.is_empty()) {
             return Err(ProviderError::garbage(PROVIDER, "not one embedding for each text"));
@@ -132,7 +133,7 @@ impl OpenAi {
         let url = format!("{}/chat/completions", self.config.url);
         let body = Self::chat_body(model, system, user);
         let answer: Completion =
-            self.caller.json(|c| c.post(&url).bearer_auth(&self.config.api_key).json(&body)).await?;
+            self.caller.json(|c| c.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body)).await?;
         let text = answer.choices.into_iter().next().and_then(|c| c.message.content);
         let text = text.ok_or_else(|| ProviderError::garbage(PROVIDER, "no choice in the completion"))?;
         Ok((text, answer.usage))
@@ -149,8 +150,10 @@ impl OpenAi {
         let mut body = Self::chat_body(model, system, user);
         body["stream"] = json!(true);
         body["stream_options"] = json!({"include_usage": true});
-        let bytes =
-            self.caller.open(self.caller.client.post(&url).bearer_auth(&self.config.api_key).json(&body)).await?;
+        let bytes = self
+            .caller
+            .open(self.caller.client.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body))
+            .await?;
         let events = bytes.eventsource().take_while(|event| {
             let done = event.as_ref().is_ok_and(|event| event.data == "[DONE]");
             std::future::ready(!done)

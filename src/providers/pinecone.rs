@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
+use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
@@ -22,7 +23,7 @@ pub struct PineconeConfig {
     /// The control plane.
     pub url: String,
     /// The API key.
-    pub api_key: String,
+    pub api_key: SecretString,
     /// The index.
     pub index: String,
     /// How it may be called.
@@ -116,7 +117,7 @@ impl Pinecone {
     }
 
     fn request(&self, request: RequestBuilder) -> RequestBuilder {
-        request.header("Api-Key", &self.config.api_key).header("X-Pinecone-Api-Version", API_VERSION)
+        request.header("Api-Key", self.config.api_key.expose_secret()).header("X-Pinecone-Api-Version", API_VERSION)
     }
 
     /// The provider's calls, for whoever wants to know whether it is away.

@@ -40,6 +40,7 @@ use futures::{Future, FutureExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
@@ -87,7 +88,7 @@ pub struct WebConfig {
     /// Where the operator's own Secrets are.
     pub operator_namespace: String,
     /// Stripe's webhook secrets; several while one rotates.
-    pub webhook_secrets: Vec<String>,
+    pub webhook_secrets: Vec<SecretString>,
     /// How long a signup waits for the controller's payment link.
     pub checkout_wait: Duration,
     /// The version of the terms that signups accept.

@@ -2,6 +2,7 @@
 //! (<https://docs.stripe.com/webhooks#verify-manually>).
 
 use hmac::{Hmac, Mac};
+use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
@@ -27,7 +28,7 @@ pub enum SignatureError {
 }
 
 /// Checks the header against the body. Costs one MAC for each secret, whatever the header holds.
-pub fn verify(header: &str, body: &[u8], secrets: &[String], now: i64) -> Result<(), SignatureError> {
+pub fn verify(header: &str, body: &[u8], secrets: &[SecretString], now: i64) -> Result<(), SignatureError> {
     if header.len() > HEADER {
         return Err(SignatureError::Malformed);
     }
@@ -52,7 +53,7 @@ pub fn verify(header: &str, body: &[u8], secrets: &[String], now: i64) -> Result
         return Err(SignatureError::Malformed);
     }
     for secret in secrets {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.as_bytes()) else { continue };
+        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()) else { continue };
         mac.update(time.as_bytes());
         mac.update(b".");
         mac.update(body);

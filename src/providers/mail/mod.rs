@@ -8,6 +8,7 @@ use std::time::Duration;
 use lettre::message::header::{self, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use secrecy::{ExposeSecret, SecretString};
 
 use super::ProviderError;
 use crate::lifecycle::Blame;
@@ -23,7 +24,7 @@ const UNSUBSCRIBE_POST: HeaderName = HeaderName::new_from_ascii_str("List-Unsubs
 #[derive(Clone, Debug)]
 pub struct MailConfig {
     /// `smtp://host:port` or `smtps://user:password@host`.
-    pub smtp_url: String,
+    pub smtp_url: SecretString,
     /// The sender, a mailbox that is read.
     pub from: String,
     /// The product's name.
@@ -71,7 +72,7 @@ impl Mail {
     /// A sender; nothing is connected yet.
     pub fn new(config: MailConfig) -> Result<Self, MailConfigError> {
         let from = config.from.parse().map_err(|e| MailConfigError(format!("FROM_EMAIL {:?}: {e}", config.from)))?;
-        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(&config.smtp_url)
+        let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(config.smtp_url.expose_secret())
             .map_err(|e| MailConfigError(format!("SMTP_URL: {e}")))?
             .timeout(Some(Duration::from_secs(10)))
             .build();

@@ -16,6 +16,7 @@ mod settlement;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use stripe_billing::subscription::{
@@ -58,7 +59,7 @@ pub struct StripeConfig {
     /// The base URL without a version, such as `https://api.stripe.com`.
     pub url: String,
     /// The secret key.
-    pub api_key: String,
+    pub api_key: SecretString,
     /// How it may be called.
     pub calls: CallLimits,
     /// Where Checkout sends the customer back to.
@@ -196,7 +197,7 @@ impl Stripe {
                     StripeMethod::Post => client.post(&url),
                     StripeMethod::Delete => client.delete(&url),
                 };
-                let call = call.bearer_auth(&self.config.api_key).header("stripe-version", API_VERSION);
+                let call = call.bearer_auth(self.config.api_key.expose_secret()).header("stripe-version", API_VERSION);
                 let call = match key {
                     Some(key) => call.header("idempotency-key", key),
                     None => call,
