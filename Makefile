@@ -38,7 +38,7 @@ generate:
 	$(CARGO) run --quiet -- crds --reference > docs/crds.md
 	$(CARGO) run --quiet -- crds --chart charts/tenant-operator/files
 	$(CARGO) run --quiet -- preflight --reference > docs/preflight.md
-	for page in cli metrics http lifecycle; do $(CARGO) run --quiet -- manual $$page > docs/$$page.md; done
+	for page in cli metrics http lifecycle milestones; do $(CARGO) run --quiet -- manual $$page > docs/$$page.md; done
 	charts/generate
 
 prerequisites:

@@ -26,6 +26,7 @@ fn references_are_those_of_the_code() {
         (&["manual", "metrics"], "docs/metrics.md"),
         (&["manual", "http"], "docs/http.md"),
         (&["manual", "lifecycle"], "docs/lifecycle.md"),
+        (&["manual", "milestones"], "docs/milestones.md"),
     ] {
         assert!(printed(args) == read(path), "{path} has drifted: run `make generate`");
     }

@@ -12,10 +12,18 @@ pub struct Usage {
     pub period: i64,
     /// Queries of the period.
     pub queries: i64,
+    /// Queries of all periods before it.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub earlier_queries: i64,
     /// Documents that are stored.
     pub documents: i64,
     /// Their bytes.
     pub bytes: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(n: &i64) -> bool {
+    *n == 0
 }
 
 impl Usage {

@@ -19,6 +19,8 @@ pub enum About {
     Http,
     /// The changes of phase.
     Lifecycle,
+    /// What the milestones of a customer's way mean.
+    Milestones,
 }
 
 #[derive(clap::Args)]
@@ -35,6 +37,7 @@ pub fn run(args: &Args) -> anyhow::Result<()> {
             About::Metrics => metrics()?,
             About::Http => http()?,
             About::Lifecycle => super::lifecycle::page()?,
+            About::Milestones => crate::events::definitions_page(MADE),
         }
     );
     Ok(())

@@ -3,6 +3,7 @@
 //!
 //! Delivery is at least once: an event of a milestone has the same id however often it is written.
 
+mod definitions;
 mod file;
 
 use serde::Serialize;
@@ -10,9 +11,10 @@ use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use crate::api::phase::Transition;
-use crate::api::{Phase, Tenant, Timestamp};
+use crate::api::{Phase, SIGNED_UP, SIGNUP_ANNOTATION, Tenant, Timestamp};
 use crate::telemetry::{ActivationLabels, Metrics};
 
+pub use definitions::{DEFINITIONS, Definition, page as definitions_page};
 pub use file::EventLog;
 
 /// Who says that it happened.
@@ -29,10 +31,65 @@ pub enum Source {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
-    /// Somebody tried.
+    /// The customer tried.
     Attempt,
     /// It was done.
     Success,
+    /// It came to nothing; the field `reason` of the metadata says why.
+    Failure,
+}
+
+/// How a tenant came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Origin {
+    /// The customer signed up on the pages or by the API.
+    Signup,
+    /// The sales team invited the customer.
+    Invitation,
+    /// The platform team applied a manifest. Such a tenant may never use the pages.
+    Manifest,
+}
+
+impl Origin {
+    /// Of an object. Signups and invitations are named by the hash of their address.
+    pub fn of(tenant: &Tenant) -> Self {
+        if tenant.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(SIGNUP_ANNOTATION)) {
+            Self::Signup
+        } else if tenant.metadata.name.as_ref().is_some_and(|name| name.starts_with(SIGNED_UP))
+            && tenant.spec.login.is_some()
+        {
+            Self::Invitation
+        } else {
+            Self::Manifest
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Signup => "signup",
+            Self::Invitation => "invitation",
+            Self::Manifest => "manifest",
+        }
+    }
+}
+
+/// Whose event it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The object's uid.
+    pub uid: &'a str,
+    /// The tenant's id.
+    pub tenant_id: &'a str,
+    /// How the tenant came to be.
+    pub origin: Origin,
+}
+
+impl<'a> From<&'a Tenant> for Subject<'a> {
+    fn from(tenant: &'a Tenant) -> Self {
+        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+        Self { uid, tenant_id: tenant.tenant_id(), origin: Origin::of(tenant) }
+    }
 }
 
 /// How the pages guide a customer. It stays the same for a tenant.
@@ -66,6 +123,8 @@ pub struct Event {
     pub outcome: Outcome,
     /// Who says so.
     pub source: Source,
+    /// How the tenant came to be.
+    pub origin: Origin,
     /// How the pages guided the customer.
     pub variant: Variant,
     /// When.
@@ -77,8 +136,9 @@ pub struct Event {
 impl Event {
     /// Something that a tenant reaches once.
     pub fn milestone(tenant: &Tenant, name: &str) -> Self {
-        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
-        Self { id: format!("{uid}/{}", words(name)), ..Self::new(tenant, name, Outcome::Success, Source::Server) }
+        let subject = Subject::from(tenant);
+        let id = format!("{}/{}", subject.uid, words(name));
+        Self { id, ..Self::new(subject, name, Outcome::Success, Source::Server) }
     }
 
     /// The milestone that a transition is, if it is one.
@@ -91,29 +151,36 @@ impl Event {
         Some(Self { timestamp: transition.timestamp, ..Self::milestone(tenant, name) })
     }
 
-    /// Something that somebody tried.
-    pub fn attempt(tenant: &Tenant, name: &str) -> Self {
-        Self::new(tenant, name, Outcome::Attempt, Source::Server)
+    /// Something that a customer tried.
+    pub fn attempt<'a>(subject: impl Into<Subject<'a>>, name: &str) -> Self {
+        Self::new(subject.into(), name, Outcome::Attempt, Source::Server)
+    }
+
+    /// Something that came to nothing, for this reason.
+    pub fn failure<'a>(subject: impl Into<Subject<'a>>, name: &str, reason: &str) -> Self {
+        let metadata = [("reason".to_owned(), Value::from(reason))].into_iter().collect();
+        Self { metadata, ..Self::new(subject.into(), name, Outcome::Failure, Source::Server) }
     }
 
     /// Something that happened, with what is known of it.
     pub fn of(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
-        Self { metadata, ..Self::new(tenant, name, Outcome::Success, Source::Server) }
+        Self { metadata, ..Self::new(tenant.into(), name, Outcome::Success, Source::Server) }
     }
 
     /// Something that a client says.
     pub fn claim(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
-        Self { metadata, ..Self::new(tenant, name, Outcome::Success, Source::Client) }
+        Self { metadata, ..Self::new(tenant.into(), name, Outcome::Success, Source::Client) }
     }
 
-    fn new(tenant: &Tenant, name: &str, outcome: Outcome, source: Source) -> Self {
-        let uid = tenant.metadata.uid.as_deref().unwrap_or_default();
+    fn new(subject: Subject<'_>, name: &str, outcome: Outcome, source: Source) -> Self {
+        let Subject { uid, tenant_id, origin } = subject;
         Self {
             id: format!("{uid}/{}", hex::encode(rand::random::<[u8; 8]>())),
-            tenant_id: tenant.tenant_id().into(),
+            tenant_id: tenant_id.into(),
             event_type: words(name),
             outcome,
             source,
+            origin,
             variant: Variant::of(uid),
             timestamp: Timestamp::now(),
             metadata: Map::new(),
@@ -151,7 +218,9 @@ fn count(metrics: &Metrics, event: &Event) {
         outcome: match event.outcome {
             Outcome::Attempt => "attempt",
             Outcome::Success => "success",
+            Outcome::Failure => "failure",
         },
+        origin: event.origin.name(),
         source: match event.source {
             Source::Server => "server",
             Source::Client => "client",

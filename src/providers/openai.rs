@@ -1,5 +1,9 @@
 //! Any OpenAI-compatible API: embeddings and chat.
 
+use std::collections::HashSet;
+use std::sync::{PoisonError, RwLock};
+
+use axum::body::Bytes;
 use eventsource_stream::Eventsource;
 use futures::{Stream, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
@@ -8,6 +12,7 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{CallLimits, Caller, ProviderError};
+use crate::lifecycle::Blame;
 
 const PROVIDER: &str = "OpenAI";
 /// Models whose vectors can be made shorter; others refuse the field
@@ -30,6 +35,8 @@ pub struct OpenAiConfig {
 pub struct OpenAi {
     config: OpenAiConfig,
     caller: Caller,
+    /// Models that refused a temperature. They reason before they answer, and get more tokens for it.
+    reasoning: RwLock<HashSet<String>>,
 }
 
 #[derive(Deserialize)]
@@ -50,6 +57,27 @@ pub struct Tokens {
     /// Tokens of the answer.
     #[serde(default)]
     pub completion_tokens: u64,
+    /// Whether the numbers are estimated from the texts' lengths, because the provider's answer names none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub estimated: bool,
+}
+
+impl Tokens {
+    /// Estimates from the lengths of the texts: 4 bytes a token, as OpenAI's documentation says of English text
+    /// (<https://platform.openai.com/docs/concepts#tokens>).
+    fn estimate(prompt: usize, answer: usize) -> Self {
+        let tokens = |bytes: usize| u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX);
+        Self { prompt_tokens: tokens(prompt), completion_tokens: tokens(answer), estimated: true }
+    }
+}
+
+/// How an answer ended, and what it cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// What it cost.
+    pub tokens: Tokens,
+    /// Whether the answer stops in the middle, because it reached the limit of its length.
+    pub truncated: bool,
 }
 
 /// A piece of an answer.
@@ -57,8 +85,8 @@ pub struct Tokens {
 pub enum Piece {
     /// More of its text.
     Text(String),
-    /// What it cost; the last piece.
-    Tokens(Tokens),
+    /// The last piece.
+    End(End),
 }
 
 #[derive(Deserialize)]
@@ -66,22 +94,26 @@ struct Delta {
     #[serde(default)]
     choices: Vec<DeltaChoice>,
     usage: Option<Tokens>,
+    /// An error after the answer began.
+    error: Option<serde_json::Value>,
 }
 #[derive(Deserialize)]
 struct DeltaChoice {
+    #[serde(default)]
     delta: ChoiceMessage,
+    finish_reason: Option<String>,
 }
 #[derive(Deserialize)]
 struct Completion {
     choices: Vec<Choice>,
-    #[serde(default)]
-    usage: Tokens,
+    usage: Option<Tokens>,
 }
 #[derive(Deserialize)]
 struct Choice {
     message: ChoiceMessage,
+    finish_reason: Option<String>,
 }
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct ChoiceMessage {
     content: Option<String>,
 }
@@ -90,7 +122,7 @@ impl OpenAi {
     /// A client; nothing is called yet.
     pub fn new(config: OpenAiConfig) -> Self {
         let caller = Caller::new(PROVIDER, config.calls);
-        Self { config, caller }
+        Self { config, caller, reasoning: RwLock::default() }
     }
 
     /// The provider's calls, for whoever wants to know whether it is away.
@@ -119,66 +151,241 @@ impl OpenAi {
         Ok(answer.data.into_iter().map(|e| e.embedding).collect())
     }
 
-    fn chat_body(model: &str, system: &str, user: &str) -> serde_json::Value {
-        json!({
-            "model": model,
-            "temperature": 0,
-            "max_completion_tokens": LONGEST_ANSWER,
-            "messages": [{"role": "system", "content": system}, {"role": "user", "content": user}],
-        })
+    fn chat_body(&self, model: &str, system: &str, user: &str) -> serde_json::Value {
+        let messages = [json!({"role": "system", "content": system}), json!({"role": "user", "content": user})];
+        if self.reasons(model) {
+            let limit = LONGEST_ANSWER + LONGEST_REASONING;
+            return json!({"model": model, "max_completion_tokens": limit, "messages": messages});
+        }
+        json!({"model": model, "temperature": 0, "max_completion_tokens": LONGEST_ANSWER, "messages": messages})
+    }
+
+    fn reasons(&self, model: &str) -> bool {
+        self.reasoning.read().unwrap_or_else(PoisonError::into_inner).contains(model)
+    }
+
+    /// Whether a model refused the request because it takes no temperature, as reasoning models do
+    /// (<https://platform.openai.com/docs/guides/reasoning>). The next request to it has none. No list of names decides that:
+    /// the names differ between the servers that speak this protocol.
+    fn learns_to_reason(&self, model: &str, error: &ProviderError) -> bool {
+        let refused = error.status == Some(400) && error.message.contains("temperature");
+        refused && self.reasoning.write().unwrap_or_else(PoisonError::into_inner).insert(model.to_owned())
     }
 
     /// The model's answer to a system message and a user message.
-    pub async fn chat(&self, model: &str, system: &str, user: &str) -> Result<(String, Tokens), ProviderError> {
-        let url = format!("{}/chat/completions", self.config.url);
-        let body = Self::chat_body(model, system, user);
-        let answer: Completion =
-            self.caller.json(|c| c.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body)).await?;
-        let text = answer.choices.into_iter().next().and_then(|c| c.message.content);
-        let text = text.ok_or_else(|| ProviderError::garbage(PROVIDER, "no choice in the completion"))?;
-        Ok((text, answer.usage))
+    pub async fn chat(&self, model: &str, system: &str, user: &str) -> Result<(String, End), ProviderError> {
+        match self.complete(model, system, user).await {
+            Err(error) if self.learns_to_reason(model, &error) => self.complete(model, system, user).await,
+            answer => answer,
+        }
     }
 
-    /// The same answer, piece by piece as the model writes it.
+    async fn complete(&self, model: &str, system: &str, user: &str) -> Result<(String, End), ProviderError> {
+        let url = format!("{}/chat/completions", self.config.url);
+        let body = self.chat_body(model, system, user);
+        let answer: Completion =
+            self.caller.json(|c| c.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body)).await?;
+        let choice = answer.choices.into_iter().next();
+        let choice = choice.ok_or_else(|| ProviderError::garbage(PROVIDER, "no choice in the completion"))?;
+        let text = choice.message.content.unwrap_or_default();
+        let mut reading = Reading::new(system.len() + user.len());
+        (reading.answer, reading.tokens, reading.finish_reason) = (text.len(), answer.usage, choice.finish_reason);
+        Ok((text, reading.end()?))
+    }
+
+    /// The same answer, piece by piece as the model writes it. The last piece is its end or an error.
     pub async fn chat_stream(
         &self,
         model: &str,
         system: &str,
         user: &str,
     ) -> Result<impl Stream<Item = Result<Piece, ProviderError>> + use<>, ProviderError> {
+        let bytes = match self.open_chat(model, system, user).await {
+            Err(error) if self.learns_to_reason(model, &error) => self.open_chat(model, system, user).await,
+            opened => opened,
+        }?;
+        let events = bytes.eventsource().map(Some).chain(futures::stream::iter([None]));
+        let pieces = events.scan(Some(Reading::new(system.len() + user.len())), |reading, event| {
+            std::future::ready(reading.take().map(|mut open| {
+                let (pieces, ended) = open.take(event);
+                *reading = (!ended).then_some(open);
+                pieces
+            }))
+        });
+        Ok(pieces.flat_map(futures::stream::iter))
+    }
+
+    async fn open_chat(
+        &self,
+        model: &str,
+        system: &str,
+        user: &str,
+    ) -> Result<impl Stream<Item = Result<Bytes, ProviderError>> + use<>, ProviderError> {
         let url = format!("{}/chat/completions", self.config.url);
-        let mut body = Self::chat_body(model, system, user);
+        let mut body = self.chat_body(model, system, user);
         body["stream"] = json!(true);
         body["stream_options"] = json!({"include_usage": true});
-        let bytes = self
-            .caller
+        self.caller
             .open(self.caller.client.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body))
-            .await?;
-        let events = bytes.eventsource().take_while(|event| {
-            let done = event.as_ref().is_ok_and(|event| event.data == "[DONE]");
-            std::future::ready(!done)
-        });
-        Ok(events.flat_map(|event| futures::stream::iter(pieces(event))))
+            .await
     }
 }
 
 /// Tokens of an answer, at most: a page of text.
 const LONGEST_ANSWER: u32 = 800;
+/// Tokens that a reasoning model may spend before its answer. They count against the same limit of the request.
+const LONGEST_REASONING: u32 = 4000;
 
 type Event = Result<eventsource_stream::Event, eventsource_stream::EventStreamError<ProviderError>>;
 
-/// What one event of the stream holds.
-fn pieces(event: Event) -> Vec<Result<Piece, ProviderError>> {
-    use eventsource_stream::EventStreamError::Transport;
-    let event = match event {
-        Ok(event) => event,
-        Err(Transport(error)) => return vec![Err(error)],
-        Err(error) => return vec![Err(ProviderError::garbage(PROVIDER, error))],
+/// What is known of an answer while it comes.
+struct Reading {
+    /// Bytes of the question with its passages.
+    prompt: usize,
+    /// Bytes of the answer so far.
+    answer: usize,
+    tokens: Option<Tokens>,
+    finish_reason: Option<String>,
+}
+
+impl Reading {
+    fn new(prompt: usize) -> Self {
+        Self { prompt, answer: 0, tokens: None, finish_reason: None }
+    }
+
+    /// What one event of the stream holds, or its end (None), and whether that was the last.
+    fn take(&mut self, event: Option<Event>) -> (Vec<Result<Piece, ProviderError>>, bool) {
+        use eventsource_stream::EventStreamError::Transport;
+        let last = |error| (vec![Err(error)], true);
+        let event = match event {
+            Some(Ok(event)) if event.data == "[DONE]" => return (vec![self.end().map(Piece::End)], true),
+            Some(Ok(event)) => event,
+            Some(Err(Transport(error))) => return last(error),
+            Some(Err(error)) => return last(ProviderError::garbage(PROVIDER, error)),
+            // Some servers leave out `[DONE]`. An answer without a reason for its end is not complete.
+            None if self.finish_reason.is_some() => return (vec![self.end().map(Piece::End)], true),
+            None => return last(ProviderError::garbage(PROVIDER, "the answer broke off")),
+        };
+        match serde_json::from_str(&event.data) {
+            Ok(Delta { error: Some(error), .. }) => last(reported(&error)),
+            Ok(delta) => (self.texts(delta), false),
+            Err(error) => last(ProviderError::garbage(PROVIDER, error)),
+        }
+    }
+
+    fn texts(&mut self, delta: Delta) -> Vec<Result<Piece, ProviderError>> {
+        self.tokens = delta.usage.or(self.tokens);
+        let mut pieces = Vec::new();
+        for choice in delta.choices {
+            self.finish_reason = choice.finish_reason.or(self.finish_reason.take());
+            let text = choice.delta.content.unwrap_or_default();
+            self.answer += text.len();
+            if !text.is_empty() {
+                pieces.push(Ok(Piece::Text(text)));
+            }
+        }
+        pieces
+    }
+
+    /// The end of an answer. One without text is none, whatever its status.
+    fn end(&self) -> Result<End, ProviderError> {
+        let reason = self.finish_reason.as_deref();
+        if self.answer == 0 {
+            return Err(empty(reason));
+        }
+        let tokens = self.tokens.unwrap_or_else(|| Tokens::estimate(self.prompt, self.answer));
+        Ok(End { tokens, truncated: reason == Some("length") })
+    }
+}
+
+/// An answer without text, in words that name the cause.
+fn empty(finish_reason: Option<&str>) -> ProviderError {
+    let message = match finish_reason {
+        Some("length") => {
+            "the model spent its limit of tokens before it wrote an answer. Choose a model that reasons less in the Plan's \
+             models.chat"
+        }
+        Some("content_filter") => "the provider's content filter withheld the answer",
+        _ => "the model's answer is empty",
     };
-    let delta: Delta = match serde_json::from_str(&event.data) {
-        Ok(delta) => delta,
-        Err(error) => return vec![Err(ProviderError::garbage(PROVIDER, error))],
-    };
-    let texts = delta.choices.into_iter().filter_map(|choice| choice.delta.content).filter(|text| !text.is_empty());
-    texts.map(Piece::Text).chain(delta.usage.map(Piece::Tokens)).map(Ok).collect()
+    ProviderError {
+        provider: PROVIDER,
+        status: None,
+        reason: "EmptyAnswer",
+        message: message.into(),
+        blame: Blame::Call,
+        retryable: false,
+        retry_after: None,
+    }
+}
+
+/// An error that comes as an event of the stream, where the status was 200 already.
+fn reported(error: &serde_json::Value) -> ProviderError {
+    let message = error["message"].as_str().or(error.as_str()).unwrap_or("no message");
+    let short: String = message.chars().take(200).collect();
+    ProviderError {
+        reason: "StreamError",
+        message: format!("ended its answer with an error: {short}"),
+        ..ProviderError::garbage(PROVIDER, "")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(data: &str) -> Option<Event> {
+        Some(Ok(eventsource_stream::Event { data: data.into(), ..Default::default() }))
+    }
+
+    /// Reads events one by one, as the stream does.
+    fn read(events: Vec<Option<Event>>) -> Vec<Result<Piece, ProviderError>> {
+        let mut reading = Reading::new(40);
+        let mut all = Vec::new();
+        for event in events {
+            let (pieces, ended) = reading.take(event);
+            all.extend(pieces);
+            if ended {
+                break;
+            }
+        }
+        all
+    }
+
+    fn last_reason(events: Vec<Option<Event>>) -> &'static str {
+        read(events).pop().expect("a last piece").expect_err("an error").reason
+    }
+
+    const TEXT: &str = r#"{"choices": [{"delta": {"content": "Thirty days."}, "finish_reason": null}]}"#;
+    const STOP: &str = r#"{"choices": [{"delta": {}, "finish_reason": "stop"}]}"#;
+    const LENGTH: &str = r#"{"choices": [{"delta": {}, "finish_reason": "length"}]}"#;
+
+    #[test]
+    fn an_error_inside_a_stream_is_an_error() {
+        let failed = r#"{"error": {"message": "The server had an error", "type": "server_error"}}"#;
+        assert_eq!(last_reason(vec![event(TEXT), event(failed), event("[DONE]")]), "StreamError");
+    }
+
+    #[test]
+    fn a_stream_that_breaks_off_is_an_error() {
+        assert_eq!(last_reason(vec![event(TEXT), None]), "BadAnswer");
+    }
+
+    #[test]
+    fn tokens_are_estimated_and_said_to_be_when_the_provider_names_none() {
+        let end = read(vec![event(TEXT), event(STOP), event("[DONE]")]).pop().expect("a piece").expect("an end");
+        let tokens = Tokens { prompt_tokens: 10, completion_tokens: 3, estimated: true };
+        assert_eq!(end, Piece::End(End { tokens, truncated: false }));
+        let usage = r#"{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}"#;
+        let end = read(vec![event(TEXT), event(STOP), event(usage), None]).pop().expect("a piece").expect("an end");
+        let tokens = Tokens { prompt_tokens: 7, completion_tokens: 2, estimated: false };
+        assert_eq!(end, Piece::End(End { tokens, truncated: false }), "without [DONE] as well");
+    }
+
+    #[test]
+    fn an_answer_that_reached_its_limit_says_so_and_one_without_text_is_an_error() {
+        let end = read(vec![event(TEXT), event(LENGTH), event("[DONE]")]).pop().expect("a piece").expect("an end");
+        assert!(matches!(end, Piece::End(End { truncated: true, .. })));
+        assert_eq!(last_reason(vec![event(LENGTH), event("[DONE]")]), "EmptyAnswer");
+    }
 }

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::api::plan::Models;
 use crate::providers::ProviderError;
-use crate::providers::openai::{OpenAi, Piece, Tokens};
+use crate::providers::openai::{End, OpenAi, Piece, Tokens};
 use crate::providers::pinecone::{Match, Pinecone, Values};
 
 /// Passages that an answer may rest on.
@@ -29,6 +29,39 @@ pub struct Answer {
     pub sources: Vec<Source>,
     /// What it cost.
     pub usage: Tokens,
+    /// Whether the answer stops in the middle, because it reached the limit of its length.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
+}
+
+impl Answer {
+    /// What the answer rests on.
+    pub fn basis(&self) -> Basis {
+        Basis::of(&self.sources)
+    }
+}
+
+/// What an answer rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// No passage is relevant, and no model was asked.
+    Nothing,
+    /// Sample documents alone.
+    Samples,
+    /// A document that the customer stored, at least.
+    OwnDocuments,
+}
+
+impl Basis {
+    fn of(sources: &[Source]) -> Self {
+        if sources.iter().any(|source| source.document_id.is_some()) {
+            Self::OwnDocuments
+        } else if sources.is_empty() {
+            Self::Nothing
+        } else {
+            Self::Samples
+        }
+    }
 }
 
 /// A passage.
@@ -70,8 +103,18 @@ pub enum Chunk {
     Sources(Vec<Source>),
     /// More of its text.
     Text(String),
-    /// What it cost; comes last.
-    Done(Tokens),
+    /// How it ended; comes last.
+    Done(End),
+}
+
+impl Chunk {
+    /// What the answer rests on, as its first piece says.
+    pub fn basis(&self) -> Option<Basis> {
+        match self {
+            Self::Sources(sources) => Some(Basis::of(sources)),
+            Self::Text(_) | Self::Done(_) => None,
+        }
+    }
 }
 
 /// What an answer is made with, for one tenant.
@@ -114,10 +157,11 @@ fn one_line(text: &str) -> String {
 pub async fn answer(asked: Asked<'_>) -> Result<Answer, ProviderError> {
     let sources = asked.sources().await?;
     if sources.is_empty() {
-        return Ok(Answer { answer: NOTHING.into(), sources, usage: Tokens::default() });
+        return Ok(Answer { answer: NOTHING.into(), sources, usage: Tokens::default(), truncated: false });
     }
-    let (answer, usage) = asked.openai.chat(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
-    Ok(Answer { answer, sources, usage })
+    let (answer, End { tokens, truncated }) =
+        asked.openai.chat(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
+    Ok(Answer { answer, sources, usage: tokens, truncated })
 }
 
 /// The same, piece by piece. What fails before the first piece is an error here.
@@ -126,12 +170,12 @@ pub async fn stream(
 ) -> Result<impl Stream<Item = Result<Chunk, ProviderError>> + use<>, ProviderError> {
     let sources = asked.sources().await?;
     let rest = if sources.is_empty() {
-        stream::iter([Ok(Chunk::Text(NOTHING.into())), Ok(Chunk::Done(Tokens::default()))]).left_stream()
+        stream::iter([Ok(Chunk::Text(NOTHING.into())), Ok(Chunk::Done(End::default()))]).left_stream()
     } else {
         let pieces = asked.openai.chat_stream(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
         let chunk = |piece| match piece {
             Piece::Text(text) => Chunk::Text(text),
-            Piece::Tokens(tokens) => Chunk::Done(tokens),
+            Piece::End(end) => Chunk::Done(end),
         };
         pieces.map(move |piece| piece.map(chunk)).right_stream()
     };

@@ -12,7 +12,7 @@ mod probe;
 mod reembed;
 mod text;
 
-pub use answer::{Answer, Asked, Chunk, Source, answer, stream};
+pub use answer::{Answer, Asked, Basis, Chunk, Source, answer, stream};
 pub use documents::{Document, Documents, Page, State, document_id, is_passage, is_passage_of, page, passage_id};
 pub use extract::{ExtractError, Kind, extract, print_text};
 pub use passages::passages;

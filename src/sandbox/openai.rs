@@ -93,6 +93,29 @@ async fn embeddings(Json(body): Json<Value>) -> Response {
     Json(json!({"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})).into_response()
 }
 
+/// Models of these names reason before they answer.
+const REASONING: [&str; 4] = ["o1", "o3", "o4", "gpt-5"];
+/// Tokens that such a model spends before its answer.
+const THOUGHT: u64 = 1000;
+
+/// What `OpenAI` answers to a parameter that reasoning models do not take: seen in async-openai#424 and qwen-code#921.
+fn refuse_parameter(body: &Value) -> Option<Response> {
+    let refused = |param: &str, code: &str, message: &str| {
+        let error = json!({"message": message, "type": "invalid_request_error", "param": param, "code": code});
+        Some((StatusCode::BAD_REQUEST, Json(json!({"error": error}))).into_response())
+    };
+    if body["temperature"].as_f64().is_some_and(|temperature| (temperature - 1.0).abs() > f64::EPSILON) {
+        let message = "Unsupported value: 'temperature' does not support this value with this model. Only the default (1) value is \
+                       supported.";
+        return refused("temperature", "unsupported_value", message);
+    }
+    if !body["max_tokens"].is_null() {
+        let message = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+        return refused("max_tokens", "unsupported_parameter", message);
+    }
+    None
+}
+
 /// Answers with the passage that shares most words with the question, unless it only repeats it.
 async fn chat(Json(body): Json<Value>) -> Response {
     if body["tools"].is_array() {
@@ -101,6 +124,11 @@ async fn chat(Json(body): Json<Value>) -> Response {
     let Some(user) = body["messages"].as_array().and_then(|m| m.last()).and_then(|m| m["content"].as_str()) else {
         return refuse("messages must hold at least one message with text");
     };
+    let reasons = body["model"].as_str().is_some_and(|model| REASONING.iter().any(|name| model.starts_with(name)));
+    if let Some(refused) = reasons.then(|| refuse_parameter(&body)).flatten() {
+        return refused;
+    }
+    let spent = reasons && body["max_completion_tokens"].as_u64().is_some_and(|limit| limit <= THOUGHT);
     let (passages, question) = user.rsplit_once("Question:").unwrap_or((user, user));
     let wanted: Vec<_> = words(question).collect();
     let asked = question.trim().to_lowercase();
@@ -113,29 +141,31 @@ async fn chat(Json(body): Json<Value>) -> Response {
         Some((number, passage)) => format!("{passage} {number}]"),
         None => format!("(sandbox stand-in, no model) You asked: {}", question.trim()),
     };
+    // The limit is spent before the first word of the answer.
+    let (text, reason) = if spent { (String::new(), "length") } else { (text, "stop") };
     let tokens = user.split_whitespace().count();
     let usage = json!({"prompt_tokens": tokens, "completion_tokens": text.split_whitespace().count(), "total_tokens": tokens + text.split_whitespace().count()});
     if body["stream"] == true {
         let usage = (body["stream_options"]["include_usage"] == true).then_some(usage);
-        return streamed(&body["model"], &text, usage);
+        return streamed(&body["model"], &text, reason, usage);
     }
     Json(json!({
         "id": "chatcmpl-sandbox", "object": "chat.completion", "created": 0, "model": body["model"],
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": text, "refusal": null}, "finish_reason": "stop", "logprobs": null}],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": text, "refusal": null}, "finish_reason": reason, "logprobs": null}],
         "usage": usage,
     }))
     .into_response()
 }
 
 /// The answer word by word, as server-sent events that end with `[DONE]`.
-fn streamed(model: &Value, text: &str, usage: Option<Value>) -> Response {
+fn streamed(model: &Value, text: &str, reason: &str, usage: Option<Value>) -> Response {
     let chunk = |delta: Value, reason: Option<&str>| {
         json!({"id": "chatcmpl-sandbox", "object": "chat.completion.chunk", "created": 0, "model": model,
             "choices": [{"index": 0, "delta": delta, "finish_reason": reason}], "usage": null})
     };
     let mut chunks = vec![chunk(json!({"role": "assistant", "content": ""}), None)];
     chunks.extend(text.split_inclusive(' ').map(|word| chunk(json!({"content": word}), None)));
-    chunks.push(chunk(json!({}), Some("stop")));
+    chunks.push(chunk(json!({}), Some(reason)));
     if let Some(usage) = usage {
         let mut last = chunk(json!({}), None);
         (last["choices"], last["usage"]) = (json!([]), usage);

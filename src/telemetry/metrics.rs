@@ -80,8 +80,10 @@ pub struct Metrics {
 pub struct ActivationLabels {
     /// The event, such as `sample_query`.
     pub event: String,
-    /// attempt or success.
+    /// attempt, success or failure.
     pub outcome: &'static str,
+    /// signup, invitation or manifest.
+    pub origin: &'static str,
     /// server or client.
     pub source: &'static str,
 }
@@ -199,7 +201,7 @@ impl Metrics {
             family.get_or_create_owned(&"".into());
         }
         metrics.activation_unconfirmed.get_or_create_owned(&"".into());
-        let event = ActivationLabels { event: String::new(), outcome: "", source: "" };
+        let event = ActivationLabels { event: String::new(), outcome: "", origin: "", source: "" };
         metrics.activation.get_or_create_owned(&event);
         metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider: "", outcome: "" });
         let text = metrics.encode();

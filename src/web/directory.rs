@@ -14,6 +14,7 @@ use crate::api::migration::MigrationState;
 use crate::api::plan::{Limits, Models};
 use crate::api::tenant::{Chunking, PlanConfig, Quota};
 use crate::api::{MILESTONES, Phase, Tenant, Text, Timestamp, data_namespace, reached_at};
+use crate::events::{Origin, Subject};
 use crate::operator_keys::IdentityKey;
 
 /// A move of a tenant's data that is under way.
@@ -66,6 +67,8 @@ pub struct Served {
     pub chunking: Chunking,
     /// The milestones that its customer has reached.
     pub reached: Vec<&'static str>,
+    /// How it came to be.
+    pub origin: Origin,
     /// The generation of its API key, and since when that one is in force.
     pub key: (u32, Option<Timestamp>),
     /// Whether its object is gone without the wish to erase it. It is served on, as it was.
@@ -95,12 +98,19 @@ impl Served {
             quota: status.and_then(|s| s.quota.clone()),
             chunking: tenant.spec.settings.chunking.unwrap_or_default(),
             reached: MILESTONES.into_iter().filter(|name| reached_at(tenant, name).is_some()).collect(),
+            origin: Origin::of(tenant),
             key: (
                 status.and_then(|s| s.api_key_generation).unwrap_or(tenant.spec.api_key_generation),
                 status.and_then(|s| s.api_key_created_at),
             ),
             orphaned: false,
         })
+    }
+}
+
+impl<'a> From<&'a Served> for Subject<'a> {
+    fn from(served: &'a Served) -> Self {
+        Self { uid: &served.uid, tenant_id: &served.id, origin: served.origin }
     }
 }
 
@@ -273,6 +283,7 @@ mod tests {
             quota: None,
             chunking: Chunking::default(),
             reached: Vec::new(),
+            origin: Origin::Signup,
             key: (1, None),
             orphaned: false,
         }

@@ -1,16 +1,16 @@
 //! What customers reach on their way: each milestone is noted once, with its time, and told as an event.
 
-use std::sync::Arc;
-
 use kube::ResourceExt;
 use serde_json::json;
 
 use super::App;
+use super::api::usage;
 use super::directory::Served;
 use crate::api::{MILESTONES, Tenant, reached_annotation, reached_at};
 use crate::events::Event;
+use crate::rag::Basis;
 
-/// Queries of the milestone `ten-queries`.
+/// Answered questions of the milestone `ten-queries`, since the account began.
 const TEN: i64 = 10;
 
 /// Notes a milestone, the first time that it is reached. It is of use, and not worth an error to a customer.
@@ -31,13 +31,9 @@ pub async fn reached(app: &App, tenant: &Tenant, milestone: &'static str) {
     }
 }
 
-/// A question was answered: which step of the setup it was, and whether it was the tenth of so many.
-pub async fn asked(app: &App, tenant: &Tenant, queries: i64) {
-    let own = reached_at(tenant, "first-document").is_some();
-    reached(app, tenant, if own { "own-query" } else { "sample-query" }).await;
-    if queries >= TEN {
-        reached(app, tenant, "ten-queries").await;
-    }
+/// The step of the setup that a question belongs to.
+fn step(served: &Served) -> &'static str {
+    if served.has_reached("first-document") { "own-query" } else { "sample-query" }
 }
 
 impl App {
@@ -46,28 +42,63 @@ impl App {
         self.events.record(&self.metrics, event);
     }
 
-    /// Somebody tries a step.
+    /// A customer tries something beside the steps of the setup.
     pub fn tries(&self, tenant: &Tenant, step: &str) {
         self.happened(&Event::attempt(tenant, step));
     }
 
-    /// The same of a customer who calls the tenant API, after the answer and without keeping anybody waiting. `queries`
-    /// counts those of the present period.
-    pub fn asked_by_api(self: &Arc<Self>, served: &Arc<Served>, queries: fn(&Self, &Served, &Tenant) -> i64) {
-        let step = if served.has_reached("first-document") { "own-query" } else { "sample-query" };
-        if served.has_reached(step) && served.has_reached("ten-queries") {
-            return;
+    /// A customer asks a question: an attempt at its step, until they have reached it. Once they are past it, a customer's
+    /// daily questions are no news.
+    pub fn asks(&self, served: &Served) {
+        if !served.has_reached(step(served)) {
+            self.happened(&Event::attempt(served, step(served)));
         }
-        let (app, served) = (self.clone(), served.clone());
-        tokio::spawn(async move {
-            if let Some(tenant) = app.signed_up(&served).await {
-                asked(&app, &tenant, queries(&app, &served, &tenant)).await;
-            }
-        });
     }
 
-    /// A customer stored a document by the tenant API. Noted before the answer: the next question may be about it.
-    pub async fn stored_by_api(&self, served: &Served) {
+    /// A question came to nothing, for this reason.
+    pub fn asked_in_vain(&self, served: &Served, reason: &str) {
+        if !served.has_reached(step(served)) {
+            self.happened(&Event::failure(served, step(served), reason));
+        }
+    }
+
+    /// A question was answered. The first answer that rests on a document reaches `sample-query`; the first that rests on a
+    /// document of the customer's own reaches `own-query`.
+    pub async fn asked(&self, served: &Served, basis: Basis) {
+        let reaches: &[&'static str] = match basis {
+            Basis::Nothing => return,
+            Basis::Samples => &["sample-query"],
+            Basis::OwnDocuments => &["sample-query", "own-query"],
+        };
+        let all = |milestones: &[&str]| milestones.iter().all(|milestone| served.has_reached(milestone));
+        if all(reaches) && all(&["ten-queries"]) {
+            return;
+        }
+        let Some(tenant) = self.signed_up(served).await else { return };
+        for milestone in reaches {
+            reached(self, &tenant, milestone).await;
+        }
+        if usage::of(self, served, &tenant).all_queries() >= TEN {
+            reached(self, &tenant, "ten-queries").await;
+        }
+    }
+
+    /// A customer sends a document: an attempt, until the first one is stored.
+    pub fn stores(&self, served: &Served) {
+        if !served.has_reached("first-document") {
+            self.happened(&Event::attempt(served, "first-document"));
+        }
+    }
+
+    /// A document was not stored, for this reason.
+    pub fn stored_in_vain(&self, served: &Served, reason: &str) {
+        if !served.has_reached("first-document") {
+            self.happened(&Event::failure(served, "first-document", reason));
+        }
+    }
+
+    /// A customer stored a document. Noted before the answer: the next question may be about it.
+    pub async fn has_stored(&self, served: &Served) {
         if served.has_reached("first-document") {
             return;
         }

@@ -12,10 +12,10 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
-use super::api::{documents, query, usage};
+use super::api::{documents, query};
 use super::customer::sentence;
 use super::directory::Served;
-use super::milestones::{asked, reached};
+use super::milestones::reached;
 use super::problem::{Problem, ProblemBody};
 use crate::api::{Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Timestamp, reached_at, time_to_activate};
 use crate::events::Variant;
@@ -105,11 +105,6 @@ impl Setup {
             call_url: (long && completed_at.is_none() && !call_url.is_empty()).then(|| call_url.to_owned()),
             steps,
         }
-    }
-
-    /// Whether a step is done.
-    pub fn has(&self, name: &str) -> bool {
-        self.steps.iter().any(|step| step.name == name && step.done)
     }
 }
 
@@ -231,11 +226,11 @@ pub async fn sample_query(
     headers: HeaderMap,
     Json(body): Json<Question>,
 ) -> Result<Json<Answer>, Problem> {
-    let (tenant, served) = app.ready(&headers, &id).await?;
+    let (_, served) = app.ready(&headers, &id).await?;
     let question = body.question.unwrap_or_else(|| sample_question(&served));
-    app.tries(&tenant, "sample-query");
-    let answer = query::ask(&app, &served, &question).await?;
-    asked(&app, &tenant, usage::of(&app, &served, &tenant).queries()).await;
+    let served = Arc::new(served);
+    let (answer, basis) = query::ask(&app, &served, &question).await?;
+    app.asked(&served, basis).await;
     Ok(Json(answer))
 }
 
@@ -261,13 +256,11 @@ pub async fn upload_document(
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (tenant, served) = app.ready(&headers, &id).await?;
-    app.tries(&tenant, "first-document");
+    let (_, served) = app.ready(&headers, &id).await?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = documents::turn(&app).await?;
     let file = documents::arrived(documents::file(&headers, request)).await?;
     let (document, new) = documents::stored(&app, &served, file, None, place).await?;
-    reached(&app, &tenant, "first-document").await;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }
 

@@ -18,6 +18,15 @@ use crate::events::Event;
 
 /// What only a client can know.
 const SEEN_BY_CLIENTS: [&str; 3] = ["page_view", "setup_opened", "call_opened"];
+/// Other names of milestones, as frontends that exist already send them, and our own.
+const SYNONYMS: [(&str, &str); 6] = [
+    ("first_query_executed", "sample_query"),
+    ("first_query_success", "sample_query"),
+    ("first_document_uploaded", "first_document"),
+    ("own_documents", "first_document"),
+    ("first_real_query_run", "own_query"),
+    ("activation_completed", "completed"),
+];
 /// Fields of an event's metadata.
 const FIELDS: usize = 20;
 /// Characters of a field's name and of its value.
@@ -29,7 +38,8 @@ const LONGEST: usize = 200;
 pub struct Claim {
     /// The tenant's id.
     tenant_id: String,
-    /// What happened: a milestone such as `sample_query`, or `page_view`, `setup_opened`, `call_opened`.
+    /// What happened: a milestone such as `sample_query` (or another name of it, such as `first_query_executed`), or `page_view`,
+    /// `setup_opened`, `call_opened`.
     #[schema(example = "page_view")]
     event_type: String,
     /// What else is known: texts, numbers and truths.
@@ -59,11 +69,12 @@ pub async fn track(
     let tenant = app.by_token(&headers, &claim.tenant_id).await?;
     app.requests.take(&tenant.uid().unwrap_or_default()).map_err(Problem::too_many)?;
     check(&claim)?;
-    let confirmed = seen(&tenant, &claim.event_type);
+    let name = ours(&claim.event_type);
+    let confirmed = seen(&tenant, name);
     if confirmed == Some(false) {
-        app.metrics.activation_unconfirmed.get_or_create(&claim.event_type.as_str().into()).inc();
+        app.metrics.activation_unconfirmed.get_or_create(&name.into()).inc();
     }
-    app.happened(&Event::claim(&tenant, &claim.event_type, claim.metadata));
+    app.happened(&Event::claim(&tenant, name, claim.metadata));
     Ok((StatusCode::ACCEPTED, Json(Tracked { confirmed })))
 }
 
@@ -73,11 +84,16 @@ fn seen(tenant: &Tenant, event_type: &str) -> Option<bool> {
     MILESTONES.contains(&&*milestone).then(|| reached_at(tenant, &milestone).is_some())
 }
 
+/// Our name of an event.
+fn ours(event_type: &str) -> &str {
+    SYNONYMS.iter().find(|(theirs, _)| *theirs == event_type).map_or(event_type, |(_, ours)| ours)
+}
+
 fn check(claim: &Claim) -> Result<(), Problem> {
     let bad = |detail: String| Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
     let milestones = MILESTONES.map(|name| name.replace('-', "_"));
     let mut known = milestones.iter().map(String::as_str).chain(SEEN_BY_CLIENTS);
-    if !known.any(|name| name == claim.event_type) {
+    if !known.any(|name| name == ours(&claim.event_type)) {
         let names: Vec<_> = milestones.iter().map(String::as_str).chain(SEEN_BY_CLIENTS).collect();
         return bad(format!("event_type must be one of {}", names.join(", ")));
     }

@@ -93,18 +93,24 @@ async fn the_whole_way_is_told_once_with_its_attempts() {
     {
         assert_eq!(of(milestone, "success"), 1, "{milestone}: {all:#?}");
     }
+    // A step is tried until it is reached: the second sample question and the second document are no attempts at it.
+    let tried = |name: &str| (of(name, "attempt"), of(name, "failure"));
     assert_eq!(
-        (of("sample_query", "attempt"), of("first_document", "attempt")),
-        (11, 3),
-        "attempts and successes apart"
+        (tried("sample_query"), tried("first_document"), tried("own_query")),
+        ((2, 1), (2, 1), (1, 0)),
+        "{all:#?}"
     );
+    let reasons: Vec<_> =
+        all.iter().filter(|e| e["outcome"] == "failure").map(|e| e["metadata"]["reason"].clone()).collect();
+    assert_eq!(reasons, [json!("provider"), json!("no_file")]);
+    assert!(all.iter().all(|e| e["origin"] == "signup"), "{all:#?}");
     let variants: std::collections::BTreeSet<_> = all.iter().map(|e| e["variant"].to_string()).collect();
     assert_eq!(variants.len(), 1, "one variant for a tenant: {variants:?}");
     assert_eq!(setup["variant"].to_string(), *variants.first().expect("one"));
     assert!(all.iter().all(|e| e["tenant_id"] == ada.id.as_str() && e["source"] == "server"));
     let metrics = world.http.get(world.web_metrics.clone()).send().await.expect("it answers");
     let metrics = metrics.text().await.expect("text");
-    let counted = r#"activation_events_total{event="completed",outcome="success",source="server"} 1"#;
+    let counted = r#"activation_events_total{event="completed",outcome="success",origin="signup",source="server"} 1"#;
     assert!(metrics.contains(counted), "{metrics}");
 }
 
@@ -121,6 +127,8 @@ async fn what_a_client_says_is_kept_apart_and_compared() {
     assert_eq!(ada.setup(&world).await["completed_at"], json!(null));
     assert_eq!(ada.post(&world, "/tenant/{id}/setup/sample-query", json!({})).await.0, 200);
     assert_eq!(track(&ada, json!({"tenant_id": ada.id, "event_type": "sample_query"})).await.1["confirmed"], true);
+    let other_name = json!({"tenant_id": ada.id, "event_type": "first_query_executed"});
+    assert_eq!(track(&ada, other_name).await.1["confirmed"], true, "another name of sample_query");
     // Another tenant's token, none, and what is no event.
     assert_eq!(track(&eve, view).await.0, 404);
     let naked =
@@ -141,8 +149,11 @@ async fn what_a_client_says_is_kept_apart_and_compared() {
     let odd = track(&ada, json!({"tenant_id": ada.id, "event_type": "page_view", "surprise": 1})).await;
     assert!((400..500).contains(&odd.0), "{odd:?}");
     let clients = || events(&file).iter().filter(|e| e["source"] == "client").count();
-    world.until("three are written", async || clients() >= 3).await;
-    assert_eq!(clients(), 3);
+    world.until("four are written", async || clients() >= 4).await;
+    assert_eq!(clients(), 4);
+    let named =
+        |name: &str| events(&file).iter().filter(|e| e["event_type"] == name && e["source"] == "client").count();
+    assert_eq!((named("sample_query"), named("first_query_executed")), (2, 0));
     let metrics = world.http.get(world.web_metrics.clone()).send().await.expect("it answers");
     let metrics = metrics.text().await.expect("text");
     assert!(metrics.contains(r#"activation_unconfirmed_total{kind="completed"} 1"#), "{metrics}");
@@ -150,27 +161,149 @@ async fn what_a_client_says_is_kept_apart_and_compared() {
 
 #[tokio::test]
 async fn whoever_works_by_api_key_comes_along_as_well() {
-    let (world, _) = start("byapi").await;
+    let (world, file) = start("byapi").await;
     let ada = customer(&world, "ada@example.com").await;
     let key = String::from_utf8(world.api_key(&ada.name).await).expect("text");
     let call = |path: &str| world.http.post(format!("{}{path}", world.web)).bearer_auth(&key);
-    let ask = async || {
-        let answer = call("/v1/query").json(&json!({"question": "How many days of vacation?"})).send().await;
+    let ask = async |question: &str| {
+        let answer = call("/v1/query").json(&json!({"question": question})).send().await;
         assert!(answer.expect("it answers").status().is_success());
     };
     let next = async || ada.setup(&world).await["next_step"].clone();
-    ask().await;
+    let refused = call("/v1/query").json(&json!({"question": ""})).send().await.expect("it answers");
+    assert_eq!(refused.status(), 400);
+    ask("What is RAG?").await;
     world.until("the question counts", async || next().await == "first-document").await;
+    let refused = call("/v1/documents").body("").send().await.expect("it answers");
+    assert_eq!(refused.status(), 400);
     assert!(call("/v1/documents").body(TEXT).send().await.expect("it answers").status().is_success());
     world.until("the document counts", async || next().await == "own-query").await;
     // The directory of the tenants hears of it a moment later.
     world
         .until("the question about it counts", async || {
-            ask().await;
+            ask("How many days of vacation?").await;
             next().await.is_null()
         })
         .await;
     assert_eq!(ada.post(&world, "/tenant/{id}/setup/complete", json!({})).await.0, 200);
+    let all = events(&file);
+    let of = |name: &str, outcome: &str| all.iter().any(|e| e["event_type"] == name && e["outcome"] == outcome);
+    for step in ["sample_query", "first_document"] {
+        assert!(["attempt", "failure", "success"].iter().all(|outcome| of(step, outcome)), "{step}: {all:#?}");
+    }
+}
+
+/// Milestones that the tenant's object names.
+async fn reached(world: &World, name: &str) -> Vec<String> {
+    let tenant = world.tenants().get(name).await.expect("there");
+    let annotations = tenant.metadata.annotations.unwrap_or_default();
+    let prefix = "tenant-operator.dev/reached-";
+    annotations.keys().filter_map(|key| key.strip_prefix(prefix)).map(str::to_owned).collect()
+}
+
+async fn used(world: &World, key: &str) -> Value {
+    let answer = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(key).send().await.expect("it answers");
+    answer.json::<Value>().await.expect("JSON")["queries"]["used"].clone()
+}
+
+const BROKEN_STREAM: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"RAG means\"},\"finish_reason\":null}]}\n\n\
+                             data: {\"error\":{\"message\":\"The server had an error\",\"type\":\"server_error\"}}\n\n";
+
+#[tokio::test]
+async fn an_answer_that_found_nothing_or_broke_off_is_neither_a_first_query_nor_counted() {
+    let (world, file) = start("in-vain").await;
+    let ada = customer(&world, "ada@example.com").await;
+    let key = String::from_utf8(world.api_key(&ada.name).await).expect("text");
+    let ask = async |question: &str, stream: bool| {
+        let call = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(&key);
+        let answer = call.json(&json!({"question": question, "stream": stream})).send().await.expect("it answers");
+        assert!(answer.status().is_success());
+        answer.text().await.expect("text")
+    };
+    for stream in [false, true] {
+        let text = ask("Zebras xylophones quuxly?", stream).await;
+        assert!(text.contains("say nothing about this question"), "{text}");
+    }
+    world
+        .fault(json!({"provider": "openai", "path": "/v1/chat/completions", "status": 200, "body": BROKEN_STREAM}))
+        .await;
+    let text = ask("What is RAG?", true).await;
+    assert!(text.contains("event: error") && !text.contains("event: done"), "{text}");
+    let vain = || events(&file).iter().filter(|e| e["outcome"] == "failure").count();
+    world.until("three failures are written", async || vain() == 3).await;
+    assert!(reached(&world, &ada.name).await.is_empty());
+    assert_eq!(used(&world, &key).await, 0);
+    let text = ask("What is RAG?", true).await;
+    assert!(text.contains("event: done"), "{text}");
+    world.until("the first answer counts", async || !reached(&world, &ada.name).await.is_empty()).await;
+    assert_eq!(reached(&world, &ada.name).await, ["sample-query"]);
+    assert_eq!(used(&world, &key).await, 1);
+    let reasons: std::collections::BTreeSet<_> =
+        events(&file).iter().filter_map(|e| e["metadata"]["reason"].as_str().map(str::to_owned)).collect();
+    assert_eq!(reasons.into_iter().collect::<Vec<_>>(), ["broken_off", "nothing_found"]);
+}
+
+#[tokio::test]
+async fn the_first_login_is_the_first_look_at_an_account_that_is_ready() {
+    let (world, _) = start("first-login").await;
+    let form = json!({"email": "ada@example.com", "company_name": "Acme", "password": PASSWORD, "accept_terms": true});
+    let answer = world.http.post(format!("{}/signup", world.web)).json(&form).send().await.expect("it answers");
+    let signup: Value = answer.json().await.expect("JSON");
+    let name = signup["token"].as_str().and_then(|token| token.split('.').next()).expect("a name").to_owned();
+    let mut page = Visitor::new(&world);
+    assert_eq!(page.log_in("ada@example.com", PASSWORD).await, 303);
+    assert_eq!(page.get("/account").await.0, 200);
+    assert!(reached(&world, &name).await.is_empty(), "there is nothing to use before the payment");
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    assert_eq!(page.get("/account").await.0, 200);
+    assert!(reached(&world, &name).await.contains(&"first-login".to_owned()));
+}
+
+#[tokio::test]
+async fn the_wizard_books_a_question_about_an_own_document_as_that() {
+    let (world, file) = start("own-first").await;
+    let ada = customer(&world, "ada@example.com").await;
+    assert_eq!(ada.upload(&world, TEXT).await.0, 201);
+    // The answer rests on the samples: a question about the document is still to come.
+    assert_eq!(ada.post(&world, "/tenant/{id}/setup/sample-query", json!({})).await.0, 200);
+    assert_eq!(ada.setup(&world).await["next_step"], "own-query");
+    let question = json!({"question": "How many days of vacation does an employee have?"});
+    assert_eq!(ada.post(&world, "/tenant/{id}/setup/sample-query", question).await.0, 200);
+    assert_eq!(ada.setup(&world).await["next_step"], json!(null));
+    let attempts: Vec<_> = events(&file)
+        .into_iter()
+        .filter(|e| e["outcome"] == "attempt" && e["event_type"].as_str().is_some_and(|name| name.ends_with("query")))
+        .map(|e| e["event_type"].clone())
+        .collect();
+    assert_eq!(attempts, ["own_query", "own_query"]);
+}
+
+#[tokio::test]
+async fn a_chat_model_that_reasons_is_asked_without_a_temperature_and_never_answers_with_nothing() {
+    let (world, _) = start("reasoning").await;
+    let plan = "apiVersion: tenant-operator.dev/v1alpha1\nkind: Plan\nmetadata: {name: reasoning}\nspec:\n  \
+                stripePriceId: price_paid\n  monthlyPrice: {amount: 4900}\n  trialDays: 0\n  models: {chat: o4-mini}\n  \
+                sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]\n";
+    tenant_operator::dev::apply_yaml(&world.client, plan).await.expect("the plan applies");
+    world.create("acme", "reasoning", tenant_operator::api::tenant::BillingMode::Manual).await;
+    world.wait_phase("acme", Phase::Active).await;
+    let key = String::from_utf8(world.api_key("acme").await).expect("text");
+    let ask = async |stream: bool| {
+        let call = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(&key);
+        let answer =
+            call.json(&json!({"question": "What is RAG?", "stream": stream})).send().await.expect("it answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    for stream in [false, true] {
+        let (status, text) = ask(stream).await;
+        assert!(status == 200 && text.contains("retrieval-augmented"), "{status} {text}");
+    }
+    let empty =
+        r#"{"choices": [{"message": {"content": ""}, "finish_reason": "length"}], "usage": {"prompt_tokens": 9}}"#;
+    world.fault(json!({"provider": "openai", "path": "/v1/chat/completions", "status": 200, "body": empty})).await;
+    let (status, text) = ask(false).await;
+    assert_eq!(status, 502, "{text}");
 }
 
 #[tokio::test]

@@ -96,12 +96,27 @@ pub async fn store_document(
         file.title = clean_title(title);
     }
     let (document, new) = stored(&app, &tenant, file, upload.replace, place).await?;
-    app.stored_by_api(&tenant).await;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }
 
 /// Stores a file; true when it is new. It goes on to its end even if the client hangs up: half a document helps nobody.
 pub async fn stored(
+    app: &Arc<App>,
+    tenant: &Served,
+    file: File,
+    replace: Option<String>,
+    place: Place,
+) -> Result<(Document, bool), Problem> {
+    app.stores(tenant);
+    let stored = stored_at(app, tenant, file, replace, place).await;
+    match &stored {
+        Ok(_) => app.has_stored(tenant).await,
+        Err(problem) => app.stored_in_vain(tenant, problem.code()),
+    }
+    stored
+}
+
+async fn stored_at(
     app: &Arc<App>,
     tenant: &Served,
     file: File,

@@ -8,15 +8,16 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
-use serde::Deserialize;
+use futures::{Stream, StreamExt};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
-use super::usage::{self, Taken};
+use super::usage::Taken;
 use crate::providers::ProviderError;
+use crate::providers::openai::Tokens;
 use crate::providers::pinecone::Pinecone;
-use crate::rag::{self, Answer, Asked, Chunk};
+use crate::rag::{self, Answer, Asked, Basis, Chunk};
 use crate::web::App;
 use crate::web::directory::Served;
 use crate::web::problem::{Problem, ProblemBody};
@@ -47,47 +48,128 @@ pub async fn query(
     Json(query): Json<Query>,
 ) -> Result<Response, Problem> {
     let tenant = app.admitted(&headers).await?;
-    let answer = if query.stream {
-        ask_stream(&app, &tenant, &query.question).await?
-    } else {
-        Json(ask(&app, &tenant, &query.question).await?).into_response()
-    };
-    app.asked_by_api(&tenant, |app, served, tenant| usage::of(app, served, tenant).queries());
-    Ok(answer)
+    if query.stream {
+        return ask_stream(&app, &tenant, &query.question).await;
+    }
+    let (answer, basis) = ask(&app, &tenant, &query.question).await?;
+    // The client does not wait for what the operator notes.
+    tokio::spawn(async move { app.asked(&tenant, basis).await });
+    Ok(Json(answer).into_response())
 }
 
-/// Answers a question, counted against the plan.
-pub async fn ask(app: &App, tenant: &Served, text: &str) -> Result<Answer, Problem> {
+/// Answers a question, counted against the plan, and says what the answer rests on. The caller notes the milestones.
+pub async fn ask(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<(Answer, Basis), Problem> {
+    app.asks(tenant);
+    let outcome = answer_of(app, tenant, text).await;
+    match &outcome {
+        Ok((_, Basis::Nothing)) => app.asked_in_vain(tenant, NOTHING_FOUND),
+        Ok(_) => {}
+        Err(problem) => app.asked_in_vain(tenant, problem.code()),
+    }
+    outcome
+}
+
+async fn answer_of(app: &App, tenant: &Served, text: &str) -> Result<(Answer, Basis), Problem> {
     let (question, pinecone, taken) = begin(app, tenant, text).await?;
     let models = tenant.models();
     let answer = rag::answer(asked(app, pinecone, (&tenant.data, &models), question)).await;
-    settle(app, taken, answer.is_ok());
-    Ok(answer?)
+    let basis = answer.as_ref().ok().map(Answer::basis);
+    settle(app, taken, basis);
+    let answer = answer?;
+    Ok((answer, basis.unwrap_or(Basis::Nothing)))
 }
 
-/// The same, piece by piece as server-sent events.
-pub async fn ask_stream(app: &App, tenant: &Served, text: &str) -> Result<Response, Problem> {
+/// The same, piece by piece as server-sent events. What it comes to is known, counted and noted at its end.
+pub async fn ask_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Response, Problem> {
+    app.asks(tenant);
+    let opened = open_stream(app, tenant, text).await;
+    let (chunks, question) = opened.inspect_err(|problem| app.asked_in_vain(tenant, problem.code()))?;
+    let events = chunks.scan(Some(question), |open, chunk| {
+        let event = open.take().map(|mut question| {
+            let event = question.event(chunk);
+            // Nothing comes after an error or the end.
+            *open = question.goes_on();
+            event
+        });
+        std::future::ready(event.map(Ok::<_, Infallible>))
+    });
+    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+}
+
+async fn open_stream(
+    app: &Arc<App>,
+    tenant: &Arc<Served>,
+    text: &str,
+) -> Result<(impl Stream<Item = Result<Chunk, ProviderError>> + use<>, Open), Problem> {
     let (question, pinecone, taken) = begin(app, tenant, text).await?;
     let models = tenant.models();
-    let chunks = rag::stream(asked(app, pinecone, (&tenant.data, &models), question)).await;
-    settle(app, taken, chunks.is_ok());
-    let mut failed = false;
-    // Nothing comes after an error.
-    let chunks = chunks?.take_while(move |chunk| std::future::ready(!std::mem::replace(&mut failed, chunk.is_err())));
-    let events = chunks.map(|chunk| Ok::<_, Infallible>(event(chunk)));
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    match rag::stream(asked(app, pinecone, (&tenant.data, &models), question)).await {
+        Ok(chunks) => Ok((chunks, Open { app: app.clone(), tenant: tenant.clone(), taken: Some(taken), basis: None })),
+        Err(error) => {
+            settle(app, taken, None);
+            Err(error.into())
+        }
+    }
+}
+
+/// Why a question came to nothing, in the events of the customer's way.
+const NOTHING_FOUND: &str = "nothing_found";
+const BROKEN_OFF: &str = "broken_off";
+
+/// A question whose answer is on its way in pieces.
+struct Open {
+    app: Arc<App>,
+    tenant: Arc<Served>,
+    /// None once the question is settled. A client that hangs up leaves it, and is charged: the providers are asked already.
+    taken: Option<Taken>,
+    basis: Option<Basis>,
+}
+
+impl Open {
+    fn event(&mut self, chunk: Result<Chunk, ProviderError>) -> Event {
+        self.basis = self.basis.or(chunk.as_ref().ok().and_then(Chunk::basis));
+        match &chunk {
+            Ok(Chunk::Done(_)) => self.settle(self.basis),
+            Ok(_) => {}
+            Err(_) => self.settle(None),
+        }
+        event(chunk)
+    }
+
+    fn goes_on(self) -> Option<Self> {
+        self.taken.is_some().then_some(self)
+    }
+
+    fn settle(&mut self, basis: Option<Basis>) {
+        let Some(taken) = self.taken.take() else { return };
+        settle(&self.app, taken, basis);
+        match basis {
+            None => self.app.asked_in_vain(&self.tenant, BROKEN_OFF),
+            Some(Basis::Nothing) => self.app.asked_in_vain(&self.tenant, NOTHING_FOUND),
+            Some(basis) => {
+                let (app, tenant) = (self.app.clone(), self.tenant.clone());
+                tokio::spawn(async move { app.asked(&tenant, basis).await });
+            }
+        }
+    }
 }
 
 async fn begin<'a>(app: &'a App, tenant: &Served, text: &'a str) -> Result<(&'a str, &'a Pinecone, Taken), Problem> {
     let question = question(text)?;
     let pinecone = app.index(tenant).await?;
-    Ok((question, pinecone, app.take_query(tenant).await?))
+    Ok((question, pinecone, app.take_query(tenant).await?.sent()))
 }
 
-/// Counts a question, against the plan only if it was answered.
-fn settle(app: &App, taken: Taken, answered: bool) {
-    taken.answered_if(answered);
-    let kind = if answered { "answered" } else { "failed" };
+/// Counts a question, against the plan only if its answer rests on something. None when it failed.
+fn settle(app: &App, taken: Taken, basis: Option<Basis>) {
+    let kind = match basis {
+        Some(Basis::Samples | Basis::OwnDocuments) => "answered",
+        Some(Basis::Nothing) => "nothing_found",
+        None => "failed",
+    };
+    if !matches!(basis, Some(Basis::Samples | Basis::OwnDocuments)) {
+        taken.give_back();
+    }
     app.metrics.queries.get_or_create(&kind.into()).inc();
 }
 
@@ -110,12 +192,21 @@ fn asked<'a>(
     Asked { openai: &app.openai, pinecone, models, namespace, question }
 }
 
+/// The last event of a stream that came to its end.
+#[derive(Serialize)]
+struct Done {
+    #[serde(flatten)]
+    tokens: Tokens,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    truncated: bool,
+}
+
 fn event(chunk: Result<Chunk, ProviderError>) -> Event {
     let event = |name| Event::default().event(name);
     let event = match chunk {
         Ok(Chunk::Sources(sources)) => event("sources").json_data(sources),
         Ok(Chunk::Text(text)) => event("text").json_data(json!({"text": text})),
-        Ok(Chunk::Done(tokens)) => event("done").json_data(tokens),
+        Ok(Chunk::Done(end)) => event("done").json_data(Done { tokens: end.tokens, truncated: end.truncated }),
         Err(error) => {
             tracing::warn!(%error, "an answer broke off");
             event("error").json_data(json!({"detail": "The answer broke off. Please ask again."}))

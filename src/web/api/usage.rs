@@ -48,23 +48,29 @@ pub struct Ledger {
     writing: Turns,
 }
 
-/// One query that was taken. It is given back unless it was answered.
+/// One query that was taken. It is given back when it is dropped before it is sent to the providers.
 pub struct Taken {
     ledger: Arc<Ledger>,
     uid: String,
-    answered: bool,
+    counts: bool,
 }
 
 impl Taken {
-    /// Counts it if it was answered, and gives it back otherwise.
-    pub fn answered_if(mut self, answered: bool) {
-        self.answered = answered;
+    /// The providers are asked from now on. The query counts, even if the client hangs up.
+    pub fn sent(mut self) -> Self {
+        self.counts = true;
+        self
+    }
+
+    /// The customer got no answer. The query does not count.
+    pub fn give_back(mut self) {
+        self.counts = false;
     }
 }
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if !self.answered
+        if !self.counts
             && let Some(block) = self.ledger.blocks().get_mut(&self.uid)
         {
             block.left += 1;
@@ -82,7 +88,7 @@ impl Ledger {
         let mut blocks = self.blocks();
         let block = blocks.get_mut(uid).filter(|block| block.period == period && block.left > 0)?;
         block.left -= 1;
-        Some(Taken { ledger: self.clone(), uid: uid.to_owned(), answered: false })
+        Some(Taken { ledger: self.clone(), uid: uid.to_owned(), counts: false })
     }
 }
 
@@ -218,7 +224,10 @@ fn wait_after(attempt: u32) -> Duration {
 /// What the object says, with nothing counted yet in a new period.
 fn read(tenant: &Tenant, period: i64) -> Usage {
     let used = Usage::of(tenant);
-    if used.period == period { used } else { Usage { period, queries: 0, ..used } }
+    if used.period == period {
+        return used;
+    }
+    Usage { period, queries: 0, earlier_queries: used.earlier_queries + used.queries, ..used }
 }
 
 /// Takes a block of the plan, as far as there is so much.
@@ -256,12 +265,15 @@ pub struct UsageAnswer {
     documents: Limited,
     /// Their bytes.
     bytes: Limited,
+    /// Queries of all earlier periods.
+    #[serde(skip)]
+    earlier_queries: i64,
 }
 
 impl UsageAnswer {
-    /// Queries of the present period.
-    pub fn queries(&self) -> i64 {
-        self.queries.used
+    /// Queries since the account began.
+    pub fn all_queries(&self) -> i64 {
+        self.earlier_queries + self.queries.used
     }
 }
 
@@ -291,6 +303,7 @@ pub fn of(app: &App, tenant: &Served, object: &Tenant) -> UsageAnswer {
         queries: Limited { used: (used.queries - left).max(0), limit: limits.queries_per_month },
         documents: Limited { used: used.documents, limit: limits.documents },
         bytes: Limited { used: used.bytes, limit: limits.bytes },
+        earlier_queries: used.earlier_queries,
     }
 }
 
@@ -324,7 +337,8 @@ mod tests {
             .annotations_mut()
             .insert(USAGE_ANNOTATION.into(), r#"{"period":7,"queries":3,"documents":2,"bytes":9}"#.into());
         assert_eq!(read(&tenant, 7).queries, 3);
-        assert_eq!(read(&tenant, 8), Usage { period: 8, queries: 0, documents: 2, bytes: 9 });
+        let next = Usage { period: 8, queries: 0, earlier_queries: 3, documents: 2, bytes: 9 };
+        assert_eq!(read(&tenant, 8), next);
         tenant.annotations_mut().insert(USAGE_ANNOTATION.into(), "nonsense".into());
         assert_eq!(read(&tenant, 7).queries, 0);
     }

@@ -19,7 +19,7 @@ use crate::web::api::keys::OVERLAP;
 use crate::web::api::{documents, query, usage};
 use crate::web::customer::Progress;
 use crate::web::directory::Served;
-use crate::web::milestones::{asked, reached};
+use crate::web::milestones::reached;
 use crate::web::problem::Problem;
 use crate::web::setup::{Setup, sample_question};
 
@@ -43,7 +43,7 @@ pub struct Shown {
 /// Somebody who is logged in.
 pub struct Customer {
     pub tenant: Tenant,
-    pub served: Served,
+    pub served: Arc<Served>,
 }
 
 impl App {
@@ -68,7 +68,7 @@ impl App {
     pub async fn active_customer(&self, headers: &HeaderMap, csrf: &str) -> Result<Customer, Response> {
         let tenant = self.own_customer(headers, csrf).await?;
         match self.served(&tenant) {
-            Some(served) => Ok(Customer { tenant, served }),
+            Some(served) => Ok(Customer { tenant, served: Arc::new(served) }),
             None => Err(super::go("/account")),
         }
     }
@@ -119,7 +119,10 @@ pub struct Arrival {
 pub async fn show(State(app): State<Arc<App>>, Query(arrival): Query<Arrival>, headers: HeaderMap) -> Response {
     match app.customer(&headers).await {
         Ok(tenant) => {
-            reached(&app, &tenant, "first-login").await;
+            // A customer who has only signed up has no account to use yet.
+            if app.served(&tenant).is_some() {
+                reached(&app, &tenant, "first-login").await;
+            }
             app.account(&headers, &tenant, Shown { sent: arrival.sent, ..Shown::default() }).await
         }
         Err(other) => other,
@@ -176,19 +179,14 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
         Err(other) => return other,
     };
     let Customer { tenant, served } = customer;
-    app.tries(&tenant, if Setup::of(&app, &tenant).has("first-document") { "own-query" } else { "sample-query" });
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
-        let answer = query::ask_stream(&app, &served, &form.question).await;
-        if answer.is_ok() {
-            asked(&app, &tenant, usage::of(&app, &served, &tenant).queries()).await;
-        }
-        return answer.unwrap_or_else(IntoResponse::into_response);
+        return query::ask_stream(&app, &served, &form.question).await.unwrap_or_else(IntoResponse::into_response);
     }
     let mut shown = Shown { question: Some(form.question.clone()), ..Shown::default() };
     match query::ask(&app, &served, &form.question).await {
-        Ok(answer) => {
+        Ok((answer, basis)) => {
             shown.answer = Some(minijinja::Value::from_serialize(&answer));
-            asked(&app, &tenant, usage::of(&app, &served, &tenant).queries()).await;
+            app.asked(&served, basis).await;
         }
         // The page keeps the question and says so.
         Err(problem) => {

@@ -10,7 +10,6 @@ use axum::response::Response;
 use super::account::{Confirm, Customer, Shown};
 use crate::web::App;
 use crate::web::api::documents::{self, File, Place};
-use crate::web::milestones::reached;
 use crate::web::problem::Problem;
 
 /// The policy that a customer can try with one click.
@@ -66,12 +65,8 @@ async fn form(request: Request) -> Result<(String, File), Problem> {
 
 async fn store(app: &Arc<App>, headers: &HeaderMap, customer: Customer, file: File, place: Place) -> Response {
     let Customer { tenant, served } = customer;
-    app.tries(&tenant, "first-document");
     match documents::stored(app, &served, file, None, place).await {
-        Ok(_) => {
-            reached(app, &tenant, "first-document").await;
-            super::go("/account#documents")
-        }
+        Ok(_) => super::go("/account#documents"),
         Err(problem) => {
             let shown = Shown {
                 status: Some(problem.status()),
