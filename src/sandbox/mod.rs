@@ -164,6 +164,14 @@ fn serve(listener: TcpListener, router: Router) {
     });
 }
 
+/// One more host for the data plane of an index, on loopback.
+async fn another_host(state: &Arc<Shared>, index: Arc<pinecone::Index>) -> std::io::Result<String> {
+    let listener = TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, 0)).await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    serve(listener, provider("pinecone", pinecone::data(index), state));
+    Ok(url)
+}
+
 fn provider(name: &'static str, routes: Router, state: &Arc<Shared>) -> Router {
     let layer = middleware::from_fn_with_state((name, state.clone()), faults::inject);
     routes.layer(layer).layer(axum::extract::DefaultBodyLimit::max(64 << 20))
@@ -181,10 +189,12 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/_sandbox/requests", get(faults::log))
         .route("/_sandbox/calls", get(faults::calls))
         .route("/_sandbox/prices", post(stripe::add_prices))
+        .route("/_sandbox/keys", post(stripe::add_key))
         .route("/_sandbox/clock", post(stripe::forward))
         .route("/_sandbox/decline", post(stripe::decline))
         .route("/_sandbox/webhooks", post(stripe::webhooks::configure))
         .route("/_sandbox/state", get(stripe::state))
+        .route("/_sandbox/indexes", post(pinecone::recreate))
         .route("/_sandbox/pinecone", get(pinecone::state).post(pinecone::configure))
         .layer(middleware::from_fn_with_state(state.clone(), faults::note_change))
         .with_state(state)

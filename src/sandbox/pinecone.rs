@@ -1,6 +1,6 @@
 //! The Pinecone stand-in: control plane and data planes of two indexes, exact cosine search, delayed visibility.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
@@ -42,7 +42,9 @@ pub(crate) struct Snapshot {
 pub struct Index {
     name: &'static str,
     region: &'static str,
-    url: String,
+    url: RwLock<String>,
+    /// The hosts of indexes of this name that were deleted.
+    retired: RwLock<BTreeSet<String>>,
     namespaces: RwLock<BTreeMap<String, Namespace>>,
     visibility_ms: AtomicU64,
     /// Namespaces that the account's plan allows.
@@ -55,7 +57,8 @@ impl Index {
         Self {
             name,
             region,
-            url,
+            url: url.into(),
+            retired: RwLock::default(),
             namespaces: RwLock::default(),
             visibility_ms: 0.into(),
             capacity: 100_000.into(),
@@ -88,9 +91,25 @@ impl Index {
         self.namespaces.write().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    fn host(&self) -> String {
+        self.url.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+
+    /// Deletes the index with its data, and makes another one of that name. As at Pinecone, it has another host.
+    fn recreate(&self, url: String) {
+        let before = std::mem::replace(&mut *self.url.write().unwrap_or_else(std::sync::PoisonError::into_inner), url);
+        let mut retired = self.retired.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        retired.extend(before.split_once("://").map(|(_, host)| host.to_owned()));
+        self.write().clear();
+    }
+
+    fn is_retired(&self, host: &str) -> bool {
+        self.retired.read().unwrap_or_else(std::sync::PoisonError::into_inner).contains(host)
+    }
+
     fn description(&self) -> Value {
         json!({
-            "name": self.name, "dimension": DIMENSION, "metric": "cosine", "host": self.url, "vector_type": "dense",
+            "name": self.name, "dimension": DIMENSION, "metric": "cosine", "host": self.host(), "vector_type": "dense",
             "spec": {"serverless": {"cloud": "aws", "region": self.region}},
             // The shape since 2026-07 beside the one that 2026-04 has.
             "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": DIMENSION, "metric": "cosine"}}},
@@ -119,7 +138,40 @@ pub(crate) fn data(index: Arc<Index>) -> Router {
         .route("/vectors/delete", post(delete_vectors))
         .route("/query", post(query))
         .route("/describe_index_stats", post(stats))
+        .layer(axum::middleware::from_fn_with_state(index.clone(), refuse_retired))
         .with_state(index)
+}
+
+/// The host of an index that was deleted serves nothing.
+async fn refuse_retired(
+    State(index): State<Arc<Index>>,
+    request: axum::extract::Request,
+    next: axum::middleware::Next,
+) -> Response {
+    let host = request.headers().get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+    if index.is_retired(host) { error(StatusCode::NOT_FOUND, "Index not found") } else { next.run(request).await }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Recreate {
+    index: String,
+}
+
+/// Deletes an index and makes another one of that name, at a host of its own.
+pub(crate) async fn recreate(State(s): State<Arc<Shared>>, Json(which): Json<Recreate>) -> StatusCode {
+    let Some(index) = s.pinecone.iter().find(|index| index.name == which.index).cloned() else {
+        return StatusCode::NOT_FOUND;
+    };
+    match super::another_host(&s, index.clone()).await {
+        Ok(url) => {
+            index.recreate(url);
+            StatusCode::NO_CONTENT
+        }
+        Err(error) => {
+            tracing::error!(%error, "no port for the new index");
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
 }
 
 fn error(status: StatusCode, message: impl Into<String>) -> Response {

@@ -72,13 +72,14 @@ async fn the_official_sdks_drive_the_sandbox() {
     let mut driver = Command::new(python);
     driver
         .arg(format!("{ROOT}/tests/conformance/sdks.py"))
+        .env("SANDBOX_URL", &world.sandbox.url)
         .env("STRIPE_URL", &world.sandbox.stripe_url)
         .env("PINECONE_URL", &world.sandbox.pinecone_url)
         .env("OPENAI_BASE_URL", &world.sandbox.openai_url)
         .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
         .env("DELIVERIES", file);
     let said = must(&mut driver).await;
-    assert_eq!(said.matches(": passed").count(), 6, "{said}");
+    assert_eq!(said.matches(": passed").count(), 8, "{said}");
 }
 
 /// Every kind of request that the product sends to Stripe, from one tenant that pays, fails, is refunded, comes back

@@ -29,6 +29,29 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
+def check_stripe_accounts():
+    urls = {"api": ENV["STRIPE_URL"]}
+    ours = stripe.StripeClient("sk_test_conformance", base_addresses=urls)
+    live = stripe.StripeClient("rk_live_conformance", base_addresses=urls)
+    assert post(ENV["SANDBOX_URL"] + "/_sandbox/keys", '{"key": "sk_test_theirs", "account": "acct_theirs"}') == 204
+    theirs = stripe.StripeClient("sk_test_theirs", base_addresses=urls)
+    accounts = [client.v1.accounts.retrieve_current().id for client in (ours, live, theirs)]
+    assert accounts[0] == accounts[1] and accounts[2] == "acct_theirs", accounts
+    customer = ours.v1.customers.create({"email": "accounts@example.com"})
+    assert customer.livemode is False
+    for other in (live, theirs):
+        try:
+            other.v1.customers.retrieve(customer.id)
+            raise AssertionError("a customer was found with a key of another account or mode")
+        except stripe.InvalidRequestError as error:
+            assert error.http_status == 404 and error.code == "resource_missing", error
+        assert other.v1.customers.list({"email": "accounts@example.com"}).data == []
+        assert other.v1.subscriptions.list({"status": "all"}).data == []
+    assert live.v1.customers.create({"email": "live@example.com"}).livemode is True
+    assert ours.v1.customers.delete(customer.id).deleted
+    assert ours.v1.customers.retrieve(customer.id).deleted, "deleted is not unknown"
+
+
 def check_stripe():
     client = stripe.StripeClient("sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]})
     customer = client.v1.customers.create({"email": "conformance@example.com", "metadata": {"tenant_id": "conformance"}})
@@ -337,6 +360,22 @@ def check_pinecone():
         pass
 
 
+def check_pinecone_anew():
+    client = pinecone.Pinecone(api_key="pc-conformance", host=ENV["PINECONE_URL"])
+    before = client.describe_index("multi-tenant-rag-eu")
+    assert before.host != client.describe_index("multi-tenant-rag").host, "each index has a host of its own"
+    client.Index(host=before.host).create_namespace(name="lost")
+    assert post(ENV["SANDBOX_URL"] + "/_sandbox/indexes", '{"index": "multi-tenant-rag-eu"}') == 204
+    after = client.describe_index("multi-tenant-rag-eu")
+    assert after.name == before.name and after.host != before.host, "the same name, and another host"
+    assert [n.name for page in client.Index(host=after.host).list_namespaces() for n in page.namespaces] == []
+    try:
+        client.Index(host=before.host).describe_namespace(namespace="lost")
+        raise AssertionError("the index that was deleted answers")
+    except pinecone.PineconeException:
+        pass
+
+
 def check_openai():
     client = openai.OpenAI(api_key="sk-conformance", base_url=ENV["OPENAI_BASE_URL"])
     texts = ["What is RAG?", "RAG means retrieval-augmented generation", "the weather in Turin"]
@@ -372,11 +411,13 @@ def check_openai():
 
 
 CHECKS = [
+    check_stripe_accounts,
     check_stripe,
     check_stripe_clock,
     check_webhook_endpoints,
     check_webhooks,
     check_pinecone,
+    check_pinecone_anew,
     check_openai,
 ]
 for check in CHECKS:

@@ -30,7 +30,7 @@ pub fn handle(
         ("POST", ["disputes", id, "close"]) => disputes::close(data, id, events),
         ("POST", ["refunds"]) => subscriptions::refund(data, p, events),
         ("GET", ["account"]) => Ok(
-            json!({"id": "acct_sandbox", "object": "account", "charges_enabled": true, "country": "US", "default_currency": "usd"}),
+            json!({"id": data.owner.account, "object": "account", "charges_enabled": true, "country": "US", "default_currency": "usd"}),
         ),
         ("POST", ["products"]) => catalog::create_product(data, p),
         ("POST", ["prices"]) => catalog::create_price(data, p),

@@ -1,5 +1,6 @@
 //! The Stripe stand-in: customers, Checkout with a page to pay on, subscriptions, invoices, refunds, signed webhooks.
 
+mod accounts;
 mod api;
 mod catalog;
 mod checkout;
@@ -15,6 +16,8 @@ mod proration;
 mod sessions;
 mod subscriptions;
 pub mod webhooks;
+
+pub(crate) use accounts::add_key;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -38,7 +41,8 @@ const TEST_CLOCK: &str = "test_helpers.test_clock";
 pub struct Account {
     url: String,
     webhook_secret: String,
-    data: Mutex<Data>,
+    data: Arc<Mutex<Data>>,
+    others: accounts::Others,
     delivery: webhooks::Delivery,
 }
 
@@ -57,11 +61,19 @@ pub struct Data {
     /// Seconds by which the account's time is ahead of the real one.
     ahead: i64,
     counter: u64,
+    /// Whose objects they are.
+    owner: accounts::Owner,
 }
 
 impl Account {
     pub(crate) fn new(url: String, webhook_secret: String, webhook_url: Option<String>) -> Self {
-        Self { url, webhook_secret, data: Mutex::default(), delivery: webhooks::Delivery::new(webhook_url) }
+        Self {
+            url,
+            webhook_secret,
+            data: Arc::default(),
+            others: accounts::Others::default(),
+            delivery: webhooks::Delivery::new(webhook_url),
+        }
     }
 
     pub(crate) fn set_webhook_url(&self, url: &str) {
@@ -124,15 +136,16 @@ async fn call(
     headers: HeaderMap,
     body: String,
 ) -> Response {
-    if headers.get("authorization").is_none() {
+    let Some(api_key) = accounts::bearer(&headers) else {
         return Problem::new(StatusCode::UNAUTHORIZED, "You did not provide an API key.").into_response();
-    }
+    };
+    let account = s.stripe.of_key(&api_key);
     let params = form::parse(if method == Method::GET { query.as_deref().unwrap_or_default() } else { &body });
     let path: Vec<&str> = uri.path().trim_start_matches("/v1/").split('/').collect();
     let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
     let fingerprint = (format!("{method} {}", uri.path()), params.clone());
     let (answer, events) = {
-        let mut data = lock(&s.stripe.data);
+        let mut data = lock(&account);
         if let Some((before, answer)) = key.as_ref().and_then(|k| data.answers.get(k)) {
             if *before != fingerprint {
                 let message =
@@ -149,9 +162,9 @@ async fn call(
         }
         (answer, events)
     };
-    webhooks::emit(&s, events);
+    webhooks::emit_in(&s, &account, events);
     match answer {
-        Ok(value) => Json(value).into_response(),
+        Ok(value) => Json(accounts::marked(&account, value)).into_response(),
         Err(problem) => problem.into_response(),
     }
 }

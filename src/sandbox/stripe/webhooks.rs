@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
+use super::Data;
 use super::problem::Events;
 use crate::sandbox::{Shared, lock};
 
@@ -60,10 +61,15 @@ pub async fn configure(State(s): State<Arc<Shared>>, Json(mut new): Json<Behavio
 
 /// Keeps the events and sends them off.
 pub fn emit(shared: &Arc<Shared>, events: Events) {
+    emit_in(shared, &shared.stripe.data, events);
+}
+
+/// Keeps the events of an account. Only the sandbox's own account has endpoints.
+pub fn emit_in(shared: &Arc<Shared>, account: &Arc<Mutex<Data>>, events: Events) {
     let behaviour = lock(&shared.stripe.delivery.behaviour).clone();
     let mut bodies = Vec::new();
     for (type_, object) in events {
-        let mut data = lock(&shared.stripe.data);
+        let mut data = lock(account);
         let event = json!({
             "id": data.next_id("evt"), "object": "event", "api_version": "2026-09-30.endive", "created": data.now(),
             "type": type_, "livemode": false, "pending_webhooks": 1, "request": null, "data": {"object": object},
@@ -74,7 +80,7 @@ pub fn emit(shared: &Arc<Shared>, events: Events) {
     if behaviour.reverse {
         bodies.reverse();
     }
-    if behaviour.lose || bodies.is_empty() {
+    if behaviour.lose || bodies.is_empty() || !Arc::ptr_eq(account, &shared.stripe.data) {
         return;
     }
     for endpoint in endpoints(shared, behaviour.url.as_deref()) {
