@@ -292,7 +292,7 @@ impl<'a> Reconcile<'a> {
         };
         let wait = wait.map(|s| Duration::from_secs(s.max(1).unsigned_abs()));
         // A hint is done with once everything was read back and nothing failed.
-        let failed = observed.failure.is_some();
+        let failed = observed.failure.is_some() || !observed.failed.is_empty();
         let acted_on = !failed && (!self.active() || observed.billing.is_some() || !self.by_stripe());
         let progress = self.progress();
         context.memory.remember(&self.uid, |m| {

@@ -1,92 +1,92 @@
 //! Keeping an Active tenant right, and its welcome.
 
+use super::agenda::{Concern, first_due};
+use super::dispute;
 use super::status::{Draft, Summary};
 use super::{
-    Decision, Effect, Failure, Input, Notice, courtesies, dispute, dunning, migration, notices, plan_change,
-    provisioning,
+    Decision, Effect, Failure, Input, Notice, courtesies, dunning, migration, notices, plan_change, provisioning,
 };
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::plan::LimitChanges;
 
-pub fn decide(input: &Input) -> Decision {
-    if let Some(failure) = &input.observed.failure {
-        let told = failed(input, failure).or_else(|| welcome(input)).or_else(|| plan_change::tell(input));
-        return told.unwrap_or(Decision::Wait(Some(input.backoff())));
-    }
-    // Somebody decided that an empty namespace is better than none.
-    if namespace_missing(input)
-        && let Some(decision) =
-            provisioning::start_over(input, "A retry was requested to recreate the Pinecone namespace")
-    {
-        return decision;
-    }
-    let effects = repairs(input);
-    if !effects.is_empty() {
-        return Decision::Act(effects);
-    }
-    if let Some(decision) = dunning::decide(input) {
-        return decision;
-    }
-    if let Some(decision) = dispute::decide(input) {
-        return decision;
-    }
-    if let Some(decision) = plan_change::decide(input) {
-        return decision;
-    }
+/// The most urgent first: what ends or begins the service, then what the status says, then what customers and ops are told.
+/// A mail server that hangs so delays e-mails alone.
+const CONCERNS: [Concern; 11] = [
+    start_over,
+    key,
+    billing,
+    dunning::decide,
+    dispute::decide,
+    plan_change::decide,
     // After what needs Stripe alone: a Pinecone that is away holds up no payment and no plan.
-    if input.observed.resync && !input.observed.namespace && !input.observed.namespace_missing {
-        return Decision::Act(vec![Effect::CheckNamespace]);
-    }
-    if let Some(decision) = migration::follow(input) {
-        return decision;
-    }
-    let urgent = welcome(input).or_else(|| missing(input)).or_else(|| plan_change::tell(input));
-    let urgent = urgent.or_else(|| courtesies::send(input));
-    urgent.unwrap_or_else(|| notices::wait_at_most(observe(input), next(input)))
+    namespace,
+    migration::follow,
+    facts,
+    tell,
+    next,
+];
+
+pub fn decide(input: &Input) -> Decision {
+    first_due(input, &CONCERNS)
 }
 
-/// Seconds until something is due by itself.
-fn next(input: &Input) -> Option<i64> {
-    [
+/// An admin decided that an empty namespace is better than none.
+fn start_over(input: &Input) -> Option<Decision> {
+    let reason = "A retry was requested to recreate the Pinecone namespace";
+    namespace_missing(input).then(|| provisioning::start_over(input, reason)).flatten()
+}
+
+/// The key that the spec asks for is in its Secret, and the status says so at once: web refuses the one before by it.
+pub fn key(input: &Input) -> Option<Decision> {
+    if input.observed.api_key != Some(true) {
+        return Some(Decision::Act(vec![Effect::EnsureApiKey]));
+    }
+    // After a lost status, and of a tenant that is new, it is written with everything else.
+    let replaced =
+        input.tenant.status.api_key_generation.is_some_and(|there| there != input.tenant.spec.api_key_generation);
+    if !replaced {
+        return None;
+    }
+    let mut draft = Draft::new(input);
+    show_key(&mut draft);
+    draft.changed()
+}
+
+fn show_key(draft: &mut Draft) {
+    draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "The API key is in its Secret");
+    draft.key_in_force();
+}
+
+/// Stripe is read back when something may have changed there, and collects from a tenant that is served.
+fn billing(input: &Input) -> Option<Decision> {
+    let observed = input.observed;
+    if observed.resync && input.by_stripe() && observed.billing.is_none() {
+        return Some(Decision::Act(vec![Effect::ReadBilling]));
+    }
+    let subscription = observed.billing.as_ref()?.subscription.as_ref()?;
+    let paused = subscription.paused.then_some(Effect::ResumeCollection);
+    let effects: Vec<_> = paused.into_iter().chain(subscription.ends.then_some(Effect::RenewAgain)).collect();
+    (!effects.is_empty()).then_some(Decision::Act(effects))
+}
+
+fn namespace(input: &Input) -> Option<Decision> {
+    let observed = input.observed;
+    let unknown = observed.resync && !observed.namespace && !observed.namespace_missing;
+    unknown.then(|| Decision::Act(vec![Effect::CheckNamespace]))
+}
+
+/// Waits until something is due by itself.
+fn next(input: &Input) -> Option<Decision> {
+    let waits = [
         courtesies::wait(input),
         dunning::wait(input),
         plan_change::wait(input),
         migration::wait(input),
-        dispute::wait(input),
-    ]
-    .into_iter()
-    .flatten()
-    .min()
-}
-
-fn repairs(input: &Input) -> Vec<Effect> {
-    let observed = input.observed;
-    let mut effects = Vec::new();
-    if observed.api_key != Some(true) {
-        effects.push(Effect::EnsureApiKey);
-    }
-    if observed.resync && input.by_stripe() && observed.billing.is_none() {
-        effects.push(Effect::ReadBilling);
-    }
-    let subscription = observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
-    if subscription.is_some_and(|s| s.paused) {
-        effects.push(Effect::ResumeCollection);
-    }
-    if subscription.is_some_and(|s| s.ends) {
-        effects.push(Effect::RenewAgain);
-    }
-    effects
-}
-
-/// Shows a provider that fails. The tenant stays Ready unless its own key is missing.
-fn failed(input: &Input, failure: &Failure) -> Option<Decision> {
-    let mut draft = Draft::new(input);
-    draft.failure(failure);
-    if failure.step == "ApiKey" && input.observed.api_key != Some(true) {
-        draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
-    }
-    draft.changed()
+        namespace_missing(input).then_some(input.policy.resync),
+        input.observed.failure.as_ref().map(|_| input.backoff()),
+    ];
+    Some(Decision::Wait(waits.into_iter().flatten().min()))
 }
 
 /// Whether the namespace was seen to be gone: now, or before and not found since.
@@ -96,28 +96,6 @@ fn namespace_missing(input: &Input) -> bool {
     input.observed.namespace_missing || (before && !input.observed.namespace)
 }
 
-/// A namespace that vanished took the customer's documents along. It is shown; an empty one in its place would hide it.
-fn missing(input: &Input) -> Option<Decision> {
-    if !namespace_missing(input) {
-        return None;
-    }
-    let alert = [Notice::NamespaceMissingAlert(input.tenant.run())];
-    if let Some(decision) = notices::tell(input, &alert) {
-        return Some(decision);
-    }
-    let message = format!(
-        "The Pinecone namespace {} no longer exists, and the customer's documents with it. Restore it from a backup, or \
-         run `kubectl tenant retry {}` to create an empty one with the sample documents.",
-        input.tenant.pinecone_namespace(),
-        input.tenant.name
-    );
-    let mut draft = Draft::new(input);
-    draft.condition(NAMESPACE_READY, ConditionStatus::False, "NamespaceMissing", &message);
-    draft.summary(Summary::Stalled, "NamespaceMissing", &message);
-    let again = if notices::any_unsent(input, &alert) { input.notice_wait() } else { input.policy.resync };
-    Some(draft.changed().unwrap_or(Decision::Wait(Some(again))))
-}
-
 /// How often a held welcome checks whether the overload is over, in seconds.
 const HOLD_STEP: i64 = 2;
 
@@ -125,51 +103,86 @@ const HOLD_STEP: i64 = 2;
 /// welcome is promised within a minute.
 fn held(input: &Input) -> bool {
     let since = input.tenant.status.provisioned_at.map(|at| input.now.since(at));
-    input.observed.overloaded && since.is_some_and(|s| (0..input.policy.welcome_hold).contains(&s))
+    let unwelcomed = !input.tenant.noted(&Notice::Welcome) && !input.observed.sent.contains(&Notice::Welcome);
+    unwelcomed && input.observed.overloaded && since.is_some_and(|s| (0..input.policy.welcome_hold).contains(&s))
 }
 
-/// The welcome e-mail: once, after Active, and never a reason to fail.
-fn welcome(input: &Input) -> Option<Decision> {
-    let (observed, tenant) = (input.observed, input.tenant);
-    if tenant.noted(&Notice::Welcome) {
-        return None;
+/// All e-mails and alerts of a tenant that is served, side by side. One that cannot be sent holds up no other.
+pub fn tell(input: &Input) -> Option<Decision> {
+    let mut due = dunning::due(input);
+    due.extend(dispute::alert(input));
+    due.extend(plan_change::news(input));
+    if namespace_missing(input) {
+        due.push(Notice::NamespaceMissingAlert(input.tenant.run()));
     }
-    let Some(failure) = observed.unsent.get(&Notice::Welcome) else {
-        if held(input) && !observed.sent.contains(&Notice::Welcome) {
-            return Some(Decision::Wait(Some(HOLD_STEP)));
+    let held = held(input);
+    if !held {
+        if !input.tenant.noted(&Notice::Welcome) {
+            due.push(Notice::Welcome);
         }
-        return notices::tell(input, &[Notice::Welcome]);
-    };
-    if let Some(decision) = notices::tell(input, &[Notice::WelcomeFailedAlert]) {
-        return Some(decision);
+        due.extend(courtesies::due(input));
     }
-    let mut draft = Draft::new(input);
-    draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::False, &failure.reason, &failure.message);
-    Some(draft.changed().unwrap_or(Decision::Wait(Some(input.notice_wait()))))
+    // The welcome is never a reason to fail.
+    if input.observed.unsent.contains_key(&Notice::Welcome) {
+        due.push(Notice::WelcomeFailedAlert);
+    }
+    let again = notices::any_unsent(input, &due).then(|| input.notice_wait());
+    let waits = [again, held.then_some(HOLD_STEP)];
+    notices::tell(input, &due).or_else(|| waits.into_iter().flatten().min().map(|wait| Decision::Wait(Some(wait))))
 }
 
-fn observe(input: &Input) -> Decision {
+/// What the status says. What failed in this reconcile has the last word.
+fn facts(input: &Input) -> Option<Decision> {
+    let observed = input.observed;
     let mut draft = Draft::new(input);
-    draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::True, "Sent", "The mail server accepted the welcome e-mail");
-    draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "The API key is in its Secret");
-    draft.key_in_force();
+    if input.tenant.noted(&Notice::Welcome) {
+        let message = "The mail server accepted the welcome e-mail";
+        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::True, "Sent", message);
+    } else if let Some(failure) = observed.unsent.get(&Notice::Welcome) {
+        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::False, &failure.reason, &failure.message);
+    }
+    if observed.api_key == Some(true) {
+        show_key(&mut draft);
+    }
     if let Some(quota) = &mut draft.status.quota {
         (quota.period_start, quota.period_end) = quota.period_at(input.now);
     }
-    if input.observed.namespace {
+    if observed.namespace {
         draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "The Pinecone namespace is usable");
     }
     follow_plan(input, &mut draft);
-    if let Some(billing) = &input.observed.billing {
+    if let Some(billing) = &observed.billing {
         draft.recovered(BILLING_READY, "Stripe answers");
         if let Some(subscription) = &billing.subscription {
             draft.subscribed(subscription);
         }
     }
     dunning::show(input, &mut draft);
-    dunning::summarize(input, &mut draft);
-    // What changes at a provider is found by the bulk resync.
-    draft.changed().unwrap_or(Decision::Wait(None))
+    for failure in observed.failed.values() {
+        draft.failure(failure);
+    }
+    summarize(input, &mut draft);
+    draft.changed()
+}
+
+/// The tenant is Ready whatever fails, unless its own key or its namespace is missing.
+fn summarize(input: &Input, draft: &mut Draft) {
+    if namespace_missing(input) {
+        // A namespace that vanished took the customer's documents along. An empty one in its place would hide it.
+        let message = format!(
+            "The Pinecone namespace {} no longer exists, and the customer's documents with it. Restore it from a backup, or \
+             run `kubectl tenant retry {}` to create an empty one with the sample documents.",
+            input.tenant.pinecone_namespace(),
+            input.tenant.name
+        );
+        draft.condition(NAMESPACE_READY, ConditionStatus::False, "NamespaceMissing", &message);
+        return draft.summary(Summary::Stalled, "NamespaceMissing", &message);
+    }
+    let key = input.observed.failed.get(&Effect::EnsureApiKey).filter(|_| input.observed.api_key != Some(true));
+    match key {
+        Some(Failure { reason, message, .. }) => draft.summary(Summary::Reconciling, reason, message),
+        None => dunning::summarize(input, draft),
+    }
 }
 
 /// Edited limits and features of the plan reach its tenants; models do not, since vectors of another model would have

@@ -1,24 +1,17 @@
 //! E-mails that help a customer along and that nothing depends on: each once, soon after its occasion or not at all, so that
 //! a setting that is switched on writes to nobody about what is long past.
 
-use super::Decision;
 use super::{Input, Notice, notices};
 use crate::api::Timestamp;
 
-/// What is due and was not sent.
-pub fn send(input: &Input) -> Option<Decision> {
-    notices::tell(input, &due(input))
-}
-
-/// Seconds until something is due, or what could not be sent is tried again.
+/// Seconds until something is due.
 pub fn wait(input: &Input) -> Option<i64> {
-    let again = notices::any_unsent(input, &due(input)).then(|| input.notice_wait());
     let nudge = nudge_at(input).filter(|_| !input.tenant.noted(&Notice::FirstQuestion));
-    let until = nudge.map(|at| at.since(input.now)).filter(|left| *left > 0);
-    [again, until].into_iter().flatten().min()
+    nudge.map(|at| at.since(input.now)).filter(|left| *left > 0)
 }
 
-fn due(input: &Input) -> Vec<Notice> {
+/// What is due, sent or not.
+pub fn due(input: &Input) -> Vec<Notice> {
     let timely = |at: Timestamp| notices::timely(input, at);
     // A customer without a login has no pages.
     let Some(active_at) = input.tenant.status.provisioned_at.filter(|_| input.tenant.spec.login.is_some()) else {

@@ -2,7 +2,7 @@
 //! reason not to serve the tenant until it is over.
 
 use super::status::Draft;
-use super::{Decision, Dispute, Input, Notice, ObservedDispute, dunning, notices};
+use super::{Decision, Dispute, Input, Notice, ObservedDispute, dunning};
 use crate::api::conditions::{self, PAYMENT_DISPUTED};
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
@@ -23,7 +23,7 @@ fn counts<'a>(input: &Input<'a>) -> Option<&'a Dispute> {
     input.observed.dispute.counting(input.tenant.accepted_dispute.as_ref())
 }
 
-/// What is to be shown and told of it.
+/// What is to be shown of it.
 pub fn show(input: &Input) -> Option<Decision> {
     if !input.by_stripe() || input.observed.dispute == ObservedDispute::Unknown {
         return None;
@@ -37,11 +37,13 @@ pub fn show(input: &Input) -> Option<Decision> {
         return shown.then(|| draft.changed()).flatten();
     };
     draft.condition(PAYMENT_DISPUTED, ConditionStatus::True, reason(dispute), &message(dispute));
-    draft.changed().or_else(|| notices::tell(input, &alert(dispute)))
+    draft.changed()
 }
 
-fn alert(dispute: &Dispute) -> [Notice; 1] {
-    [Notice::DisputeAlert(format!("{}.{}", dispute.id, reason(dispute).to_lowercase()))]
+/// What ops are told of it.
+pub fn alert(input: &Input) -> Option<Notice> {
+    let dispute = counts(input).filter(|_| input.by_stripe())?;
+    Some(Notice::DisputeAlert(format!("{}.{}", dispute.id, reason(dispute).to_lowercase())))
 }
 
 fn message(dispute: &Dispute) -> String {
@@ -74,10 +76,4 @@ pub fn decide(input: &Input) -> Option<Decision> {
         return Some(decision);
     }
     suspends(input).then(|| dunning::suspend(input, TriggeredBy::System, DISPUTED, MESSAGE)).flatten()
-}
-
-/// Seconds until an alert that could not be sent is tried again.
-pub fn wait(input: &Input) -> Option<i64> {
-    let dispute = counts(input)?;
-    notices::any_unsent(input, &alert(dispute)).then(|| input.notice_wait())
 }

@@ -2,7 +2,7 @@
 //! once where the subscription has ended, the suspension. Data is kept.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice, ObservedBilling, notices};
+use super::{Decision, Effect, Input, Notice, ObservedBilling};
 use crate::api::conditions::{self, PAYMENT_RECEIVED};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Desired;
@@ -48,7 +48,7 @@ fn standing(input: &Input) -> Option<Standing> {
     input.observed.billing.as_ref().filter(|_| input.by_stripe()).map(Standing::of)
 }
 
-/// The suspension, and the notices on the way to it.
+/// The suspension.
 pub fn decide(input: &Input) -> Option<Decision> {
     if input.tenant.spec.desired == Desired::Suspended {
         return suspend(input, TriggeredBy::Admin, BY_ADMIN, "An admin suspended the tenant");
@@ -65,7 +65,7 @@ pub fn decide(input: &Input) -> Option<Decision> {
     }
     let since = past_due_since(&input.tenant.status)?;
     if input.until(since.plus(input.policy.payment_grace)) > 0 {
-        return notices::tell(input, &due(input, since));
+        return None;
     }
     match standing(input) {
         // What Stripe says now counts, not what was last written down.
@@ -83,8 +83,12 @@ pub fn suspend(input: &Input, by: TriggeredBy, reason: &str, message: &str) -> O
     draft.changed()
 }
 
-/// The notices whose time has come.
-fn due(input: &Input, since: Timestamp) -> Vec<Notice> {
+/// The notices on the way to a suspension whose time has come.
+pub fn due(input: &Input) -> Vec<Notice> {
+    let standing = standing(input);
+    let Some(since) = past_due_since(&input.tenant.status).filter(|_| standing != Some(Standing::Good)) else {
+        return Vec::new();
+    };
     let half = since.plus(input.policy.payment_grace / 2);
     let mut due = vec![Notice::PaymentFailed(since)];
     if input.now >= half {
@@ -136,7 +140,5 @@ pub fn wait(input: &Input) -> Option<i64> {
     let since = past_due_since(&input.tenant.status)?;
     let reminder = since.plus(input.policy.payment_grace / 2).since(input.now);
     let end = input.until(since.plus(input.policy.payment_grace));
-    let next = [reminder, end].into_iter().filter(|left| *left > 0).min();
-    let again = notices::any_unsent(input, &due(input, since)).then(|| input.notice_wait());
-    [next, again].into_iter().flatten().min()
+    [reminder, end].into_iter().filter(|left| *left > 0).min()
 }

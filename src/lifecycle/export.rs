@@ -1,6 +1,7 @@
 //! An export of everything that belongs to a tenant: asked for by `spec.exportRequest`, written beside everything else, told
 //! of, and deleted after a while. It waits for nothing and holds nothing up.
 
+use super::agenda::sooner;
 use super::status::Draft;
 use super::{Decision, Effect, Input, Notice, ObservedExport, notices};
 use crate::api::conditions::EXPORT_READY;
@@ -97,8 +98,7 @@ fn is_over(input: &Input, export: &Export) -> bool {
 fn expire(input: &Input, export: &Export) -> Option<Decision> {
     // Without the storage nobody can say what is there. The operator of it took it away.
     if input.policy.exports_kept.is_some() && !input.observed.done.contains(&Effect::DeleteExports) {
-        // What failed is tried again with the wait of the failure.
-        return input.observed.failure.is_none().then(|| Decision::Act(vec![Effect::DeleteExports]));
+        return Some(Decision::Act(vec![Effect::DeleteExports]));
     }
     let expired = Export { state: State::Expired, path: None, ..export.clone() };
     note(input, expired, ConditionStatus::False, "Expired", "The files of the export were deleted")
@@ -118,10 +118,10 @@ fn news(input: &Input) -> Option<Notice> {
     notices::timely(input, at).then(|| Notice::ExportReady(export.request.to_string()))
 }
 
-/// The decision, with no longer a wait than until the export's files are to be deleted, or its notice is tried again.
-pub fn wait(input: &Input, decision: Decision) -> Decision {
+/// Seconds until the export's files are to be deleted, or its notice is tried again.
+pub fn wait(input: &Input) -> Option<i64> {
     let again = notices::any_unsent(input, news(input).as_slice()).then(|| input.notice_wait());
-    notices::wait_at_most(notices::wait_at_most(decision, expires_in(input)), again)
+    sooner(expires_in(input), again)
 }
 
 fn expires_in(input: &Input) -> Option<i64> {

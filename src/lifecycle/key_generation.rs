@@ -8,7 +8,7 @@ use crate::api::Phase;
 pub fn note(input: &Input) -> Option<Decision> {
     let (tenant, status) = (input.tenant, &input.tenant.status);
     let known = tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.customer_id.is_some());
-    if status.phase != Some(Phase::Active) || !known || !input.by_stripe() || input.observed.failure.is_some() {
+    if status.phase != Some(Phase::Active) || !known || !input.by_stripe() {
         return None;
     }
     let generation = status.api_key_generation?;

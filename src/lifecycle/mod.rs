@@ -4,6 +4,7 @@
 mod active;
 mod address;
 mod advice;
+mod agenda;
 mod audit;
 mod courtesies;
 mod deleting;
@@ -44,6 +45,8 @@ pub use policy::{EmailVerification, Policy, Regions};
 pub use suspended::{SuspendedFor, suspended_for};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View};
+
+use agenda::Concern;
 
 use crate::api::phase::TriggeredBy;
 use crate::api::tenant::{BillingMode, Provisioning};
@@ -331,36 +334,34 @@ fn next(input: &Input) -> Decision {
         return decision;
     }
     if input.tenant.deleting {
-        return deleting::decide(input);
+        return agenda::first_due(input, &[|input| Some(deleting::decide(input))]);
     }
     if let Some(decision) = leaving::begin(input) {
         return decision;
     }
-    if let Some(decision) = requested::decide(input) {
-        return decision;
-    }
-    match export::wait(input, address::retry(input, requested::retry(input, in_phase(input)))) {
-        Decision::Wait(wait) => beside(input).unwrap_or(Decision::Wait(wait)),
-        decision => decision,
-    }
+    agenda::first_due(input, &CONCERNS)
 }
 
-/// What a provider that is away may hold up without holding up what the phase has to do: it comes last.
-fn beside(input: &Input) -> Option<Decision> {
-    address::follow(input).or_else(|| key_generation::note(input)).or_else(|| export::follow(input))
-}
+/// The most urgent first. What a provider that is away may hold up comes after what the phase has to do.
+const CONCERNS: [Concern; 7] =
+    [notices::note, requested::decide, in_phase, address::follow, key_generation::note, export::follow, |input| {
+        Some(Decision::Wait(export::wait(input)))
+    }];
 
-fn in_phase(input: &Input) -> Decision {
-    match input.tenant.status.phase {
+fn in_phase(input: &Input) -> Option<Decision> {
+    Some(match input.tenant.status.phase {
         None | Some(Phase::PendingPayment) => pending_payment::decide(input),
         Some(Phase::Provisioning) => provisioning::decide(input),
         Some(Phase::Failed) => failed::decide(input),
         Some(Phase::Active) => active::decide(input),
         Some(Phase::Suspended) => suspended::decide(input),
-        Some(Phase::Upgrading | Phase::Downgrading) => plan_change::run(input),
+        // A tenant is served while its plan changes, which may take hours.
+        Some(Phase::Upgrading | Phase::Downgrading) => {
+            agenda::first_due(input, &[active::key, |input| Some(plan_change::run(input)), active::tell])
+        }
         Some(Phase::Deleting) => leaving::decide(input),
         Some(Phase::Deleted) => Decision::Wait(None),
-    }
+    })
 }
 
 impl Input<'_> {

@@ -27,6 +27,12 @@ pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {
     (!sent.is_empty()).then(|| Decision::Act(vec![Effect::MarkSent(sent)]))
 }
 
+/// What was sent is noted before anything else is done: a write that is refused meanwhile would send it again.
+pub fn note(input: &Input) -> Option<Decision> {
+    let sent: Vec<_> = input.observed.sent.iter().filter(|n| !input.tenant.noted(n)).cloned().collect();
+    (!sent.is_empty()).then(|| Decision::Act(vec![Effect::MarkSent(sent)]))
+}
+
 /// Whether one of these could not be sent.
 pub fn any_unsent(input: &Input, notices: &[Notice]) -> bool {
     notices.iter().any(|n| input.observed.unsent.contains_key(n))

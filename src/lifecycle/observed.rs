@@ -284,6 +284,8 @@ pub struct Observed {
     pub failure: Option<Failure>,
     /// Whether the status already speaks of that failure.
     pub failure_recorded: bool,
+    /// Which effects failed in this reconcile. They are not called again before the next one.
+    pub failed: BTreeMap<Effect, Failure>,
     /// How many reconciles in a row have failed before this one.
     pub failures: u32,
     /// Why no new tenant can be provisioned, when that is known.
@@ -320,12 +322,19 @@ impl Observed {
         self.failure.as_ref().filter(|_| !self.failure_recorded)
     }
 
+    /// The failure of what the phase itself does: a key that cannot be written holds up no plan.
+    pub fn failure_besides(&self, other: &Effect) -> Option<&Failure> {
+        let alone = self.failure.as_ref().filter(|_| self.failed.is_empty());
+        self.failed.iter().find(|(e, _)| *e != other && !is_beside(e)).map(|(_, failure)| failure).or(alone)
+    }
+
     /// The status was written. A new phase or a counted attempt has dealt with the failure; otherwise it stands until
     /// the reconcile ends, so that what failed is not called again at once.
     pub fn recorded(&mut self, before: &TenantStatus, after: &TenantStatus) {
         let attempts = |s: &TenantStatus| s.provisioning.as_ref().map(|p| p.attempts);
         if before.phase != after.phase || attempts(before) != attempts(after) {
             self.failure = None;
+            self.failed.clear();
             self.pending = false;
         }
         self.failure_recorded = self.failure.is_some();
@@ -350,7 +359,11 @@ impl Observed {
             // It is tried again, and holds up nothing but the end of the object.
             (Effect::ShipTransitions, Outcome::Failed(_)) => self.unshipped = true,
             (_, Outcome::Shipped(seq)) => self.shipped = self.shipped.max(seq),
-            (_, Outcome::Failed(failure)) => {
+            (effect, Outcome::Failed(failure)) => {
+                self.failed.insert(effect.clone(), failure.clone());
+                if is_beside(effect) {
+                    return;
+                }
                 // What ends the attempts outranks what does not.
                 if self.failure.as_ref().is_none_or(|f| f.retryable && !failure.retryable) {
                     self.failure = Some(failure);
@@ -384,4 +397,9 @@ impl Observed {
             }
         }
     }
+}
+
+/// Whether no phase waits for an effect. Its failure is no failed attempt of the phase.
+fn is_beside(effect: &Effect) -> bool {
+    matches!(effect, Effect::UpdateCustomer | Effect::MarkSent(_))
 }

@@ -1,7 +1,7 @@
 //! A change to another plan: checked, billed on the same subscription at Stripe, and only then in force. The tenant is served
 //! all the while, by the plan before. What goes wrong leaves it there, and a condition says why.
 
-use super::dunning::{MISSING, Standing};
+use super::dunning::{self, MISSING, Standing};
 use super::migration::{self, Step};
 use super::status::{Draft, Summary};
 use super::{Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, Regions, View, notices};
@@ -196,6 +196,7 @@ fn start(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let scheduled = tenant.status.plan_change.as_ref().and_then(|c| c.effective_at);
     let message = format!("Moving from {} to {name}", tenant.plan_in_force());
     let mut draft = note(input, State::Running, scheduled, "Running", &message);
+    dunning::show(input, &mut draft);
     let (phase, event) =
         if down { (Phase::Downgrading, EventType::Downgrade) } else { (Phase::Upgrading, EventType::Upgrade) };
     draft.enter(phase, event, input.asked_by(), &message);
@@ -317,7 +318,9 @@ pub fn run(input: &Input) -> Decision {
         let message = format!("Plan {:?} was deleted meanwhile", input.tenant.spec.plan);
         return back(input, "PlanNotFound", &message);
     };
-    if let Some(failure) = input.observed.failure.as_ref().filter(|failure| failure.step == "Data") {
+    if let Some(failure) =
+        input.observed.failure_besides(&Effect::EnsureApiKey).filter(|failure| failure.step == "Data")
+    {
         return waiting(input, failure);
     }
     if let Some(decision) = embed(input, wanted) {
@@ -326,7 +329,7 @@ pub fn run(input: &Input) -> Decision {
     if !input.by_stripe() {
         return apply(input, wanted);
     }
-    if let Some(failure) = &input.observed.failure {
+    if let Some(failure) = input.observed.failure_besides(&Effect::EnsureApiKey) {
         let ours = failure.step == "Billing";
         if ours && failure.blame == Blame::Call && !failure.retryable {
             return back(input, "PaymentDeclined", &failure.message);
@@ -423,7 +426,7 @@ fn back(input: &Input, reason: &str, why: &str) -> Decision {
 }
 
 /// What the customer is told of a change.
-fn news(input: &Input) -> Option<Notice> {
+pub fn news(input: &Input) -> Option<Notice> {
     let change = input.tenant.status.plan_change.as_ref()?;
     let notice = match change.state {
         State::Applied => Notice::PlanChanged(change.since),
@@ -434,15 +437,8 @@ fn news(input: &Input) -> Option<Notice> {
     notices::timely(input, change.since).then_some(notice)
 }
 
-/// Tells the customer.
-pub fn tell(input: &Input) -> Option<Decision> {
-    notices::tell(input, news(input).as_slice())
-}
-
-/// Seconds until a scheduled change is due, or the customer is told again.
+/// Seconds until a scheduled change is due.
 pub fn wait(input: &Input) -> Option<i64> {
-    let again = notices::any_unsent(input, news(input).as_slice()).then(|| input.notice_wait());
     let scheduled = input.tenant.status.plan_change.as_ref().filter(|c| c.state == State::Scheduled);
-    let until = scheduled.and_then(|c| c.effective_at).map(|at| input.until(at)).filter(|left| *left > 0);
-    [again, until].into_iter().flatten().min()
+    scheduled.and_then(|c| c.effective_at).map(|at| input.until(at)).filter(|left| *left > 0)
 }

@@ -2,15 +2,12 @@
 
 use super::{Decision, Input, Notice, notices};
 
-/// The links that are still to be sent. A person waits for them, so they go before everything else.
+/// The links that are still to be sent. A person waits for them, so they go before everything else. One that could not be
+/// sent is tried again soon.
 pub fn decide(input: &Input) -> Option<Decision> {
-    notices::tell(input, &open(input))
-}
-
-/// A link that could not be sent is tried again soon, whatever else the tenant waits for.
-pub fn retry(input: &Input, decision: Decision) -> Decision {
-    let unsent = notices::any_unsent(input, &open(input));
-    notices::wait_at_most(decision, unsent.then_some(input.policy.notice_retry))
+    let open = open(input);
+    let again = || notices::any_unsent(input, &open).then_some(Decision::Wait(Some(input.policy.notice_retry)));
+    notices::tell(input, &open).or_else(again)
 }
 
 /// The requests that were not answered, while their links would still be good. Tenants without a login have no pages.

@@ -1,5 +1,6 @@
 //! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it back.
 
+use super::agenda::first_due;
 use super::dispute::{self, DISPUTED};
 use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::status::{Draft, Summary};
@@ -10,15 +11,13 @@ use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, Phase, TenantStatus, conditions};
 
 pub fn decide(input: &Input) -> Decision {
-    if let Some(decision) = dispute::show(input) {
-        return decision;
-    }
-    let told = [Notice::Suspended(since(input))];
-    if let Some(decision) = notices::tell(input, &told) {
-        return decision;
-    }
-    let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
-    notices::wait_at_most(notices::wait_at_most(come_back(input), again), dispute::wait(input))
+    first_due(input, &[dispute::show, tell, |input| Some(come_back(input))])
+}
+
+fn tell(input: &Input) -> Option<Decision> {
+    let told: Vec<_> = dispute::alert(input).into_iter().chain([Notice::Suspended(since(input))]).collect();
+    let again = || notices::any_unsent(input, &told).then(|| Decision::Wait(Some(input.notice_wait())));
+    notices::tell(input, &told).or_else(again)
 }
 
 /// Why a tenant is suspended, and so what brings it back.
@@ -52,7 +51,7 @@ fn since(input: &Input) -> crate::api::Timestamp {
 }
 
 fn come_back(input: &Input) -> Decision {
-    if let Some(failure) = &input.observed.failure {
+    if let Some(failure) = input.observed.failure_besides(&Effect::DeleteExports) {
         let mut draft = Draft::new(input);
         draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason, &failure.message);
         return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));

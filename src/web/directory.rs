@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 use crate::api::migration::MigrationState;
 use crate::api::plan::{Limits, Models};
 use crate::api::tenant::{Chunking, PlanConfig, Quota};
-use crate::api::{MILESTONES, Phase, Tenant, Text, Timestamp, data_namespace, reached_at};
+use crate::api::{MILESTONES, Phase, Tenant, Text, data_namespace, reached_at};
 use crate::events::{Origin, Subject};
+use crate::keys::KeysInForce;
 use crate::operator_keys::IdentityKey;
 
 /// A move of a tenant's data that is under way.
@@ -69,8 +70,8 @@ pub struct Served {
     pub reached: Vec<&'static str>,
     /// How it came to be.
     pub origin: Origin,
-    /// The generation of its API key, and since when that one is in force.
-    pub key: (u32, Option<Timestamp>),
+    /// Which of its API keys are good.
+    pub keys: KeysInForce,
     /// Whether its object is gone without the wish to erase it. It is served on, as it was.
     pub orphaned: bool,
 }
@@ -99,10 +100,11 @@ impl Served {
             chunking: tenant.spec.settings.chunking.unwrap_or_default(),
             reached: MILESTONES.into_iter().filter(|name| reached_at(tenant, name).is_some()).collect(),
             origin: Origin::of(tenant),
-            key: (
-                status.and_then(|s| s.api_key_generation).unwrap_or(tenant.spec.api_key_generation),
-                status.and_then(|s| s.api_key_created_at),
-            ),
+            keys: KeysInForce {
+                wanted: tenant.spec.api_key_generation,
+                there: status.and_then(|s| s.api_key_generation),
+                since: status.and_then(|s| s.api_key_created_at),
+            },
             orphaned: false,
         })
     }
@@ -284,7 +286,7 @@ mod tests {
             chunking: Chunking::default(),
             reached: Vec::new(),
             origin: Origin::Signup,
-            key: (1, None),
+            keys: KeysInForce { wanted: 1, there: None, since: None },
             orphaned: false,
         }
     }

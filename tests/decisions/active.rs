@@ -35,6 +35,7 @@ fn a_subscription_that_was_to_end_with_a_closed_tenant_is_renewed_once_it_is_ser
 fn under_overload_the_welcome_waits_within_limits() {
     let mut case = new();
     case.observed.overloaded = true;
+    case = case.at_rest();
     assert_eq!(case.decide(), Decision::Wait(Some(2)));
     case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - case.policy.welcome_hold));
     assert_eq!(case.effects(), [Effect::Notify(Notice::Welcome)]);
@@ -71,7 +72,7 @@ fn a_secret_that_is_gone_comes_back_at_once() {
     assert_eq!(case.effects(), [Effect::EnsureApiKey], "edited, or not looked at since the start");
     case.observed.api_key = Some(false);
     assert_eq!(case.effects(), [Effect::EnsureApiKey]);
-    case.observed.failure = Some(failure("ApiKey", true));
+    let case = case.failed(&Effect::EnsureApiKey, failure("ApiKey", true));
     assert!(fails(&case.recorded(), "ApiKeyReady", "PineconeProviderError"));
 }
 
@@ -106,11 +107,12 @@ fn a_plan_that_went_away_takes_no_tenant_with_it() {
 
 #[test]
 fn a_provider_that_fails_is_shown_and_the_tenant_stays_ready() {
-    for (step, condition) in [("Billing", "BillingReady"), ("Namespace", "NamespaceReady")] {
-        let mut case = welcomed();
-        case.view.status = case.recorded();
-        case.observed.resync = true;
-        case.observed.failure = Some(failure(step, true));
+    let billing = ("Billing", Effect::ReadBilling, "BillingReady");
+    for (step, effect, condition) in [billing, ("Namespace", Effect::CheckNamespace, "NamespaceReady")] {
+        let mut case = welcomed().billing(Some(subscription("active")), None).at_rest();
+        (case.observed.resync, case.observed.namespace) = (true, step == "Billing");
+        case.observed.billing = case.observed.billing.filter(|_| step != "Billing");
+        let mut case = case.failed(&effect, failure(step, true));
         let status = case.recorded();
         assert!(fails(&status, condition, "PineconeProviderError") && holds(&status, "Ready", "Active"), "{step}");
         assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.notice_retry)));
@@ -119,10 +121,10 @@ fn a_provider_that_fails_is_shown_and_the_tenant_stays_ready() {
         // And the welcome goes out all the same.
         let mut unwelcomed = new();
         unwelcomed.view.status = status;
-        unwelcomed.observed.failure = Some(failure(step, true));
+        let unwelcomed = unwelcomed.failed(&effect, failure(step, true));
         assert_eq!(unwelcomed.effects(), [Effect::Notify(Notice::Welcome)]);
         // Until it works again.
-        case.observed.failure = None;
+        (case.observed.failure, case.observed.failed) = (None, Default::default());
         case.view.status = unwelcomed.view.status;
         case.observed.namespace = true;
         let status = case.billing(Some(subscription("active")), None).recorded();
@@ -194,15 +196,13 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
 
 #[test]
 fn a_key_that_is_missing_and_cannot_be_made_is_not_ready_and_one_that_is_there_stays_ready() {
-    let ready = |step: &str, api_key: Option<bool>| {
-        let mut case = welcomed();
-        case.view.status = case.recorded();
+    let ready = |effect: Effect, step: &str, api_key: Option<bool>| {
+        let mut case = welcomed().at_rest();
         case.observed.api_key = api_key;
-        case.observed.failure = Some(failure(step, true));
-        holds(&case.recorded(), "Ready", "Active")
+        holds(&case.failed(&effect, failure(step, true)).recorded(), "Ready", "Active")
     };
-    assert!(!ready("ApiKey", None) && !ready("ApiKey", Some(false)));
-    assert!(ready("ApiKey", Some(true)) && ready("Billing", None));
+    assert!(!ready(Effect::EnsureApiKey, "ApiKey", None) && !ready(Effect::EnsureApiKey, "ApiKey", Some(false)));
+    assert!(ready(Effect::EnsureApiKey, "ApiKey", Some(true)) && ready(Effect::ReadBilling, "Billing", Some(true)));
 }
 
 #[test]

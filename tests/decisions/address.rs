@@ -1,7 +1,7 @@
 use tenant_operator::api::Phase;
 use tenant_operator::lifecycle::{Decision, Effect, Notice};
 
-use crate::case::{Case, failure};
+use crate::case::{Case, does, failure};
 
 /// A tenant whose address was changed.
 fn moved(phase: Phase) -> Case {
@@ -17,10 +17,11 @@ fn moved(phase: Phase) -> Case {
 #[test]
 fn a_changed_address_is_followed_at_stripe_and_told_to_the_address_before() {
     let mut case = moved(Phase::Active);
-    assert_eq!(case.effects(), [Effect::UpdateCustomer]);
-    case.observed.done.insert(Effect::UpdateCustomer);
     let effects = case.effects();
-    let [Effect::Notify(notice @ Notice::AddressChanged(_))] = &effects[..] else { panic!("{effects:?}") };
+    let [Effect::UpdateCustomer, Effect::Notify(notice @ Notice::AddressChanged(_))] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    case.observed.done.insert(Effect::UpdateCustomer);
     let mut unsent = case.clone();
     unsent.observed.unsent.insert(notice.clone(), failure("Notice", true));
     assert_eq!(unsent.after_record_or_wait(), Decision::Wait(Some(unsent.policy.notice_retry)), "it is tried again");
@@ -34,18 +35,17 @@ fn a_changed_address_is_followed_at_stripe_and_told_to_the_address_before() {
     back.view.status.admin_email = Some("ada@example.com".into());
     back.view.spec.admin_email = "before@example.com".into();
     back.observed.done.clear();
-    assert_eq!(back.effects(), [Effect::UpdateCustomer], "and back again");
+    assert!(back.effects().contains(&Effect::UpdateCustomer), "and back again");
 }
 
 #[test]
 fn nobody_is_told_of_an_address_that_nothing_was_sent_to() {
     for phase in [Phase::PendingPayment, Phase::Deleting, Phase::Deleted] {
-        assert_ne!(moved(phase).decide(), Decision::Act(vec![Effect::UpdateCustomer]), "{phase}");
+        assert!(!does(&moved(phase).decide(), &Effect::UpdateCustomer), "{phase}");
     }
     let mut never_set_up = moved(Phase::Failed);
     never_set_up.view.status.provisioned_at = None;
-    let tells =
-        |d: &Decision| matches!(d, Decision::Act(e) if matches!(e[..], [Effect::Notify(Notice::AddressChanged(_))]));
+    let tells = |d: &Decision| matches!(d, Decision::Act(e) if matches!(e.last(), Some(Effect::Notify(Notice::AddressChanged(_)))));
     assert_eq!(never_set_up.clone().on_the_way(tells), None, "it may have been a stranger's");
     let follows =
         |d: &Decision| matches!(d, Decision::Record(s) if s.admin_email.as_deref() == Some("ada@example.com"));
@@ -53,12 +53,14 @@ fn nobody_is_told_of_an_address_that_nothing_was_sent_to() {
     assert!(moved(Phase::Failed).on_the_way(tells).is_some());
     let by_hand = moved(Phase::Active).manual(true);
     assert!(matches!(by_hand.effects()[..], [Effect::Notify(Notice::AddressChanged(_))]));
-    let mut failing = moved(Phase::Active);
-    failing.observed.failure = Some(failure("Billing", true));
-    assert!(matches!(failing.after_record_or_wait(), Decision::Wait(Some(_))), "Stripe is not asked again at once");
+    let failing = moved(Phase::Active).failed(&Effect::UpdateCustomer, failure("Billing", true));
+    let effects = failing.effects();
+    let [Effect::Notify(notice @ Notice::AddressChanged(_))] = &effects[..] else { panic!("{effects:?}") };
+    let told = failing.sent(notice);
+    assert!(matches!(told.after_record_or_wait(), Decision::Wait(Some(_))), "Stripe is not asked again at once");
     let mut same = moved(Phase::Active);
     same.view.status.admin_email = Some("ada@example.com".into());
-    assert_ne!(same.decide(), Decision::Act(vec![Effect::UpdateCustomer]));
+    assert!(!does(&same.decide(), &Effect::UpdateCustomer));
     // Of an earlier version, which kept no address: it is written with the next status, and by itself it is none.
     same.view.status.admin_email = None;
     assert_eq!(same.decide(), Decision::Wait(None));

@@ -126,11 +126,12 @@ impl Case {
             spec,
             status,
         };
+        let changing = matches!(phase, Some(Phase::Upgrading | Phase::Downgrading));
         Self {
             view,
             plan: Some(plan()),
             wanted: None,
-            observed: Observed::default(),
+            observed: Observed { api_key: changing.then_some(true), ..Observed::default() },
             policy: Policy { outbox: false, ..Policy::default() },
             earliest: NOW,
         }
@@ -185,12 +186,26 @@ impl Case {
         decide(&Input { tenant, plan, wanted, observed, now: Timestamp::from_second(NOW), earliest, policy })
     }
 
-    /// The effects that are wanted now.
+    /// The effects that are wanted now, or once the status says what is.
     pub fn effects(&self) -> Vec<Effect> {
-        match self.decide() {
-            Decision::Act(effects) => effects,
-            other => panic!("not an act: {other:#?}"),
+        let mut case = self.clone();
+        for _ in 0..5 {
+            match case.decide() {
+                Decision::Act(effects) => return effects,
+                Decision::Record(status) if status.phase == case.view.status.phase => {
+                    case.observed.recorded(&case.view.status, &status);
+                    case.view.status = *status;
+                }
+                other => panic!("not an act: {other:#?}"),
+            }
         }
+        panic!("it is written again and again: {:#?}", case.view.status);
+    }
+
+    /// In whose reconcile this effect has failed.
+    pub fn failed(mut self, effect: &Effect, failure: Failure) -> Self {
+        self.observed.learn(effect, Outcome::Failed(failure));
+        self
     }
 
     /// The status that is written now.
@@ -238,7 +253,7 @@ impl Case {
         panic!("it never comes to rest: {:#?}", self.decide());
     }
 
-    fn perform(&mut self, effect: &Effect) {
+    pub fn perform(&mut self, effect: &Effect) {
         let outcome = match effect {
             Effect::MarkSent(sent) => return self.view.sent.extend(sent.iter().map(Notice::key)),
             Effect::ReadBilling => {

@@ -56,7 +56,7 @@ fn a_reminder_comes_at_half_time_and_the_suspension_at_the_end() {
     let mut half = half.sent(&Notice::PaymentReminder(since));
     half.view.status = half.recorded();
     assert_eq!(half.decide(), Decision::Wait(Some(grace / 2)));
-    assert!(matches!(late(grace - 1).decide(), Decision::Act(_)), "the reminder, not the end");
+    assert!(matches!(late(grace - 1).at_rest().decide(), Decision::Act(_)), "the reminder, not the end");
     assert_eq!(entered(&late(grace), Phase::Suspended), (EventType::Suspend, TriggeredBy::System));
     let mut unread = late(grace);
     unread.observed.billing = None;

@@ -68,7 +68,7 @@ fn the_rightful_one_goes_on_and_shows_its_rivals_until_they_are_gone() {
     let status = case.recorded();
     assert!(holds(&status, "IdentityVerified", "ClaimedElsewhere") && status.phase == Some(Phase::Active));
     case.view.status = status;
-    assert!(matches!(case.decide(), Decision::Act(_)), "the welcome, as if nothing were");
+    assert!(!case.effects().is_empty(), "the welcome, as if nothing were");
     case.view.credentials.rivals.push("shop/another".into());
     assert!(case.recorded().conditions.iter().any(|c| c.message.contains("shop/another")));
     case.view.credentials.rivals.clear();

@@ -36,8 +36,7 @@ fn a_replaced_key_is_noted_at_stripe_once_it_is_in_use() {
     let mut unknown = replaced(2, None);
     unknown.view.spec.billing.stripe = None;
     assert_ne!(unknown.decide(), update);
-    let mut away = replaced(2, None);
-    away.observed.failure = Some(failure("Billing", true));
+    let away = replaced(2, None).failed(&Effect::UpdateCustomer, failure("Billing", true));
     assert!(matches!(away.after_record_or_wait(), Decision::Wait(Some(_))), "Stripe is asked again later");
     let mut suspended = replaced(2, None);
     suspended.view.status.phase = Some(Phase::Suspended);

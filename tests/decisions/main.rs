@@ -7,6 +7,7 @@ mod case;
 mod clock;
 mod deleting;
 mod dispute;
+mod due;
 mod dunning;
 mod export;
 mod failed;

@@ -151,6 +151,14 @@ fn a_clock_that_jumps_at_any_moment() {
 }
 
 #[test]
+fn a_key_that_is_replaced_while_no_welcome_can_be_sent() {
+    let budget = Budget { crashes: 1, faults: 1, stale: 1, keys: 2, ..Budget::default() };
+    explore("Stripe, a replaced key, no mail", Small { mute: true, ..Small::new(BillingMode::Stripe, budget) });
+    let budget = Budget { secrets: 1, wishes: 1, ..budget };
+    explore("Manual, a replaced key, another plan", Small::new(BillingMode::Manual, budget));
+}
+
+#[test]
 fn one_wish_on_top_of_another() {
     let budget = Budget { wishes: 1, suspensions: 1, leavings: 1, ..Budget::default() };
     explore("Stripe, wishes on top of each other", Small { erase: false, ..Small::new(BillingMode::Stripe, budget) });
@@ -184,6 +192,7 @@ fn seeded_mistakes_are_caught() {
         (Mistake::NoteForgotten, Budget::default(), "no notice is sent again without a reason"),
         (Mistake::NewKeyEachTime, plain, ONCE),
         (Mistake::WelcomeForgotten, plain, STABLE),
+        (Mistake::WelcomeHidesRest, Budget { keys: 1, ..plain }, STABLE),
         (Mistake::KeyAssumedPresent, plain, STABLE),
         (Mistake::IncompleteCountsAsPaid, plain, "Active only after the payment"),
         (Mistake::IdsNotStored, plain, "what must outlive the status is in the spec"),
@@ -238,6 +247,7 @@ fn seeded_mistakes_are_caught() {
         let model = Small {
             mistake: Some(mistake),
             broken: budget.repairs > 0,
+            mute: mistake == Mistake::WelcomeHidesRest,
             erase: budget.accidents + budget.leavings == 0,
             login: matches!(mistake, Mistake::ConfirmationAssumed | Mistake::ConfirmationForgotten),
             ..if outbox.contains(&mistake) {

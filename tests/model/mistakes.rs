@@ -39,6 +39,8 @@ pub enum Mistake {
     FailedMailForgotten,
     /// Nobody is welcomed.
     WelcomeForgotten,
+    /// While nobody was welcomed, nothing else is written down.
+    WelcomeHidesRest,
     /// The Secret is taken for granted.
     KeyAssumedPresent,
     /// A subscription counts as paid before its payment arrived.
@@ -261,6 +263,16 @@ impl Mistake {
             },
             Self::CancelForgotten => match without(|e| *e == Effect::CancelBilling) {
                 Decision::Wait(None) if view.deleting && view.finalizer => Decision::Act(vec![Effect::RemoveFinalizer]),
+                other => other,
+            },
+            Self::WelcomeHidesRest => match decision {
+                Decision::Record(status)
+                    if view.status.phase == Some(Phase::Active)
+                        && status.phase == view.status.phase
+                        && !view.noted(&Notice::Welcome) =>
+                {
+                    Decision::Wait(Some(30))
+                }
                 other => other,
             },
             Self::TransitionForgotten => match decision {

@@ -71,6 +71,8 @@ pub struct Budget {
     pub slow: u8,
     /// The clock of the controller's machine jumps by a year.
     pub jumps: u8,
+    /// The customer replaces the API key.
+    pub keys: u8,
 }
 
 /// A reconcile of the controller: what it holds in memory, and loses in a crash.
@@ -114,6 +116,8 @@ pub struct State {
     visible: bool,
     seen: bool,
     secret: bool,
+    /// The generation of the key in the Secret.
+    key: u32,
     customers: u8,
     session: Option<(u32, SessionState)>,
     subscribed: bool,
@@ -188,6 +192,7 @@ pub enum Action {
     ExportGoesOn,
     ExportEnds,
     ClockJumps(i64),
+    ReplaceKey,
 }
 
 /// The model.
@@ -203,6 +208,8 @@ pub struct Small {
     pub outbox: bool,
     /// Pinecone refuses every upsert until it is fixed.
     pub broken: bool,
+    /// No mail server takes the welcome.
+    pub mute: bool,
     pub mistake: Option<Mistake>,
     pub plan: PlanSpec,
     /// Larger and dearer than `plan`.
@@ -258,6 +265,7 @@ impl Small {
             erase: budget.accidents == 0,
             budget,
             broken: false,
+            mute: false,
             mistake: None,
             plan,
             larger,
@@ -407,7 +415,10 @@ impl Small {
             if answered && !state.gone {
                 let tenant = state.tenant.clone();
                 state.learn(effect, Outcome::Done);
+                let right = state.has_key();
                 if let Some(reconcile) = &mut state.reconcile {
+                    // Perhaps with the wish for another key.
+                    reconcile.observed.api_key = reconcile.observed.api_key.map(|there| there && right);
                     (reconcile.view, reconcile.overtaken) = (tenant, false);
                 }
             } else {
@@ -415,7 +426,7 @@ impl Small {
             }
             return;
         }
-        let outcome = if Self::broken_call(state, effect) { failure() } else { self.change(state, &reconcile, effect) };
+        let outcome = if self.broken_call(state, effect) { failure() } else { self.change(state, &reconcile, effect) };
         state.learn(effect, if answered { outcome } else { failure() });
     }
 
@@ -424,8 +435,8 @@ impl Small {
         *effect != Effect::VerifySamples || state.visible || self.outbox
     }
 
-    fn broken_call(state: &State, effect: &Effect) -> bool {
-        state.broken && *effect == Effect::StoreSamples
+    fn broken_call(&self, state: &State, effect: &Effect) -> bool {
+        (state.broken && *effect == Effect::StoreSamples) || (self.mute && *effect == Effect::Notify(Notice::Welcome))
     }
 
     fn change(&self, state: &mut State, reconcile: &Reconcile, effect: &Effect) -> Outcome {
@@ -454,7 +465,9 @@ impl Small {
                 state.namespace = true;
                 state.namespaces_made = state.namespaces_made.saturating_add(1);
             }
-            Effect::EnsureApiKey => state.secret = true,
+            Effect::EnsureApiKey => {
+                (state.secret, state.key) = (true, reconcile.view.spec.api_key_generation);
+            }
             Effect::StoreSamples => state.stored = true,
             Effect::VerifySamples if !state.visible => return Outcome::NotYet,
             Effect::VerifySamples => state.seen = true,

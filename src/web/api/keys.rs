@@ -10,16 +10,13 @@ use ed25519_dalek::VerifyingKey;
 use kube::Client;
 use tokio::sync::Mutex;
 
-use crate::api::{Phase, Timestamp};
+use crate::api::Phase;
 use crate::keys::{Claims, verify};
 use crate::operator_keys::{verifying_key, verifying_key_set};
 use crate::web::App;
 use crate::web::directory::Served;
 use crate::web::problem::Problem;
 
-/// How long the key before is good after it was replaced, in seconds: a day, so that a customer can change it without
-/// an outage.
-pub const OVERLAP: i64 = 24 * 3600;
 /// A key that does not verify makes us read the public key again, at most this often: it may have been replaced.
 const READ_AGAIN: Duration = Duration::from_secs(30);
 
@@ -112,7 +109,7 @@ impl App {
             // Right after a start, not everybody is known yet.
             return Err(if self.directory.is_complete() { unauthorized() } else { Problem::unavailable() });
         };
-        if !in_force(&claims.kid, tenant.key, self.now()) {
+        if !tenant.keys.admit(&claims.kid, self.now()) {
             return Err(unauthorized());
         }
         match tenant.phase {
@@ -130,35 +127,4 @@ fn suspended(frontend_url: &str) -> Problem {
     let account = format!("{}/account", frontend_url.trim_end_matches('/'));
     let detail = format!("This account is suspended; its documents are kept. See {account} for what to do.");
     Problem::new(StatusCode::PAYMENT_REQUIRED, "suspended", detail)
-}
-
-/// Whether a key of this generation is good: the present one, and for a while the one before.
-fn in_force(kid: &str, (generation, since): (u32, Option<Timestamp>), now: Timestamp) -> bool {
-    let Ok(kid) = kid.parse::<u32>() else { return false };
-    let replaced_lately = since.is_some_and(|since| now.since(since) < OVERLAP);
-    kid == generation || (kid.checked_add(1) == Some(generation) && replaced_lately)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_key_before_is_good_for_a_day_and_older_ones_are_not() {
-        let now = Timestamp::from_second(1_000_000);
-        let ago = |seconds: i64| Some(Timestamp::from_second(1_000_000 - seconds));
-        for (kid, generation, since, good) in [
-            ("1", 1, ago(10), true),
-            ("1", 2, ago(10), true),
-            ("1", 2, ago(OVERLAP - 1), true),
-            ("1", 2, ago(OVERLAP), false),
-            ("1", 2, None, false),
-            ("1", 3, ago(10), false),
-            ("2", 1, ago(10), false),
-            ("x", 1, ago(10), false),
-            ("4294967295", 0, ago(10), false),
-        ] {
-            assert_eq!(in_force(kid, (generation, since), now), good, "{kid} of {generation}");
-        }
-    }
 }

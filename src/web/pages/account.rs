@@ -15,7 +15,6 @@ use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, Timestamp, api_key_
 use crate::providers::stripe::Payer;
 use crate::rag::Document;
 use crate::web::App;
-use crate::web::api::keys::OVERLAP;
 use crate::web::api::{documents, query, usage};
 use crate::web::customer::Progress;
 use crate::web::directory::Served;
@@ -213,9 +212,7 @@ impl Confirm {
 
 /// Until when the key before is good, if there is one and it is.
 fn key_before_until(served: &Served) -> Option<String> {
-    let (generation, since) = served.key;
-    let until = since?.plus(OVERLAP);
-    (generation > 1 && until > Timestamp::now()).then(|| until.to_string())
+    served.keys.before_until().filter(|until| *until > Timestamp::now()).map(|until| until.to_string())
 }
 
 /// Replaces the API key. The one before stays good for a while.

@@ -75,6 +75,7 @@ impl Model for Small {
             visible: false,
             seen: false,
             secret: false,
+            key: 0,
             customers: 0,
             session: None,
             subscribed: false,
@@ -137,6 +138,7 @@ impl Model for Small {
         may(b.deletions * u8::from(!s.tenant.deleting), Action::Delete);
         may(b.accidents * u8::from(!s.tenant.deleting), Action::DeleteByAccident);
         may(b.exports, Action::AskExport);
+        may(b.keys * u8::from(active), Action::ReplaceKey);
         may(b.jumps, Action::ClockJumps(YEAR));
         may(b.jumps, Action::ClockJumps(-YEAR));
         may(u8::from(s.beside.task.running && !s.beside.files), Action::ExportGoesOn);
@@ -201,7 +203,13 @@ impl Model for Small {
                 s.budget.lapses -= 1;
                 (s.cancelled, s.hint) = (true, true);
             }
-            Action::Suspend | Action::Resume | Action::TakeBack | Action::Wish | Action::Leave | Action::AskExport => {
+            Action::Suspend
+            | Action::Resume
+            | Action::TakeBack
+            | Action::Wish
+            | Action::Leave
+            | Action::AskExport
+            | Action::ReplaceKey => {
                 wish(&mut s, &action);
                 s.overtake();
             }
@@ -345,6 +353,10 @@ fn wish(s: &mut State, action: &Action) {
         Action::AskExport => {
             s.budget.exports -= 1;
             spec.export_request = Some("one".into());
+        }
+        Action::ReplaceKey => {
+            s.budget.keys -= 1;
+            spec.api_key_generation += 1;
         }
         _ => spec.desired = Desired::Active,
     }

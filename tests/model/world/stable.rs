@@ -68,7 +68,8 @@ impl Small {
             }
             Some(Phase::Active) if suspended || (s.cancelled && self.mode == BillingMode::Stripe) => false,
             Some(Phase::Active) => {
-                let parts = s.namespace && s.stored && s.secret && !s.paused && !s.ends;
+                let in_force = s.tenant.status.api_key_generation == Some(s.tenant.spec.api_key_generation);
+                let parts = s.namespace && s.stored && s.has_key() && in_force && !s.paused && !s.ends;
                 let wish = s.tenant.spec.plan.as_str();
                 let in_force = s.tenant.plan_in_force();
                 let declined = s.declined && wish == LARGER && in_force == SMALLER;
@@ -79,8 +80,9 @@ impl Small {
                 if !s.beside.is_over(&s.tenant) {
                     return false;
                 }
-                let told =
+                let welcomed =
                     s.sent.contains_key(&Notice::Welcome) && is_true(&s.tenant.status.conditions, "WelcomeEmailSent");
+                let told = welcomed || (self.mute && s.sent.contains_key(&Notice::WelcomeFailedAlert));
                 parts && told && is_true(&s.tenant.status.conditions, "Ready")
             }
             Some(Phase::Failed) => {

@@ -19,7 +19,8 @@ impl State {
 
     pub(super) fn start(&mut self, view: View) {
         if !self.gone {
-            let observed = Observed { api_key: Some(self.secret), resync: self.hint, ..Observed::default() };
+            let right = self.secret && self.key == view.spec.api_key_generation;
+            let observed = Observed { api_key: Some(right), resync: self.hint, ..Observed::default() };
             let pending = BTreeSet::new();
             self.reconcile = Some(Box::new(Reconcile { view, observed, pending, overtaken: false, last: None }));
         }
@@ -58,6 +59,11 @@ impl State {
             customers: (self.customers > 0 && !self.customer_gone).into(),
             exports: self.beside.files.into(),
         }
+    }
+
+    /// Whether the Secret holds the key that the spec asks for.
+    pub(super) fn has_key(&self) -> bool {
+        self.secret && self.key == self.tenant.spec.api_key_generation
     }
 
     /// Whether somebody paid for it, or it was set up.
