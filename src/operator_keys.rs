@@ -1,6 +1,7 @@
 //! The operator's own keys: made once, kept in Secrets of its namespace, never rotated by themselves.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
@@ -20,6 +21,9 @@ pub const IDENTITY_SECRET: &str = "tenant-operator-identity";
 /// Signs API keys; read by the controller alone.
 pub const SIGNING_SECRET: &str = "tenant-operator-signing";
 const FIELD: &str = "key";
+/// How long web waits for the controller's first start: less than its liveness probe.
+const WAIT: Duration = Duration::from_secs(45);
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 /// A key of 32 bytes from a Secret, if there is one.
 async fn read(client: &Client, namespace: &str, name: &str) -> Result<Option<[u8; 32]>, kube::Error> {
@@ -98,6 +102,19 @@ impl IdentityKey {
     /// Reads or makes the key.
     pub async fn load(client: &Client, namespace: &str) -> Result<Self, kube::Error> {
         Ok(Self(key(client, namespace, IDENTITY_SECRET).await?))
+    }
+
+    /// Reads the key, and waits a while for the controller to make it: web may create no Secret beside it. None when there
+    /// is still none.
+    pub async fn wait(client: &Client, namespace: &str) -> Result<Option<Self>, kube::Error> {
+        let start = tokio::time::Instant::now();
+        loop {
+            let key = Self::read(client, namespace).await?;
+            if key.is_some() || start.elapsed() > WAIT {
+                return Ok(key);
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
     }
 
     /// Reads the key; None where there is none.

@@ -60,7 +60,12 @@ fn start(cluster: &Cluster, controller: &Controller) -> anyhow::Result<(Process,
             "--kubeconfig",
         ])
         .arg(&cluster.kubeconfig)
-        .envs([("POD_NAMESPACE", NAMESPACE), ("PINECONE_API_KEY", "x"), ("STRIPE_WEBHOOK_SECRET", "whsec_x")])
+        .envs([
+            ("POD_NAMESPACE", NAMESPACE),
+            ("SHARED_SIGNUP_NAMESPACE", "true"),
+            ("PINECONE_API_KEY", "x"),
+            ("STRIPE_WEBHOOK_SECRET", "whsec_x"),
+        ])
         .envs(controller.providers.env())
         .env("RUST_LOG", "error")
         .stdout(Stdio::piped())

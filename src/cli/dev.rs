@@ -79,6 +79,7 @@ fn settings(sandbox: &Sandbox, web_url: &str, folder: &Path) -> anyhow::Result<d
     let unset = |name: &str| std::env::var(name).map_or(true, |v| v.is_empty());
     let mut args = Vec::new();
     let mut give = |flag: &str, value: &str| args.extend([flag.to_owned(), value.to_owned()]);
+    give("--operator-namespace", dev::OPERATOR_NAMESPACE);
     if unset("FRONTEND_URL") {
         give("--frontend-url", web_url);
     }

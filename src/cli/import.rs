@@ -14,8 +14,8 @@ use crate::export::{Import, Plan, Store};
 ///
 /// Every file is checked against the manifest before the first vector is stored. Documents that are there already are left
 /// as they are, so it can be run again where it broke off. Prints what it would do; --apply does it. It counts the documents
-/// in an annotation that the chart's admission policy keeps for the operator: whoever runs it needs the cluster role
-/// RELEASE-restore.
+/// in an annotation that the chart's admission policy keeps for the operator: the account that runs it must
+/// be named in `admission.exemptUsers` or `admission.exemptGroups`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -107,7 +107,8 @@ async fn may_count(api: &Api<Tenant>, tenant: &Tenant) -> anyhow::Result<()> {
     let patch = json!({"metadata": {"annotations": {USAGE_ANNOTATION: serde_json::to_string(&Usage::of(tenant))?}}});
     let params = PatchParams { dry_run: true, ..PatchParams::default() };
     api.patch(&tenant.name_any(), &params, &Patch::Merge(patch)).await.context(
-        "the documents could not be counted, so none was stored. With the chart, you need the ClusterRole RELEASE-restore",
+        "the documents could not be counted, so none was stored. With the chart, your account must be \
+         named in admission.exemptUsers or admission.exemptGroups",
     )?;
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::operator_keys::IdentityKey;
 ///
 /// With --manual you bill the customer yourself; otherwise they pay by Stripe after that. The link is valid for a week; run the
 /// command again to send another one. Needs the key of the operator (Secret tenant-operator-identity) and, with the chart's
-/// admission policy, the cluster role RELEASE-restore.
+/// admission policy, an account that is named in `admission.exemptUsers` or `admission.exemptGroups`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Their e-mail address.

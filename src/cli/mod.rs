@@ -22,6 +22,7 @@ mod preflight;
 mod provider_args;
 mod recover;
 mod reference;
+mod relocate;
 mod retry;
 mod suspend;
 mod web;
@@ -186,6 +187,8 @@ enum Command {
     Resume(TenantArgs),
     /// Make Tenants again that are lost, from what Stripe and Pinecone hold.
     Recover(Box<recover::Args>),
+    /// Move customers to another namespace, with their data, password, API key and subscription.
+    Move(relocate::Args),
     /// Let a Tenant that was moved keep its tenant id.
     Adopt(adopt::Args),
     /// Run local stand-ins of Stripe, Pinecone, `OpenAI` and an SMTP server.
@@ -340,6 +343,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::run(&cli.kube, args).await,
         Command::Import(args) => import::run(&cli.kube, *args).await,
         Command::Recover(args) => recover::run(&cli.kube, *args).await,
+        Command::Move(args) => relocate::run(&cli.kube, args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(args) => sandbox::run(args).await,

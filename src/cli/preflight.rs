@@ -61,6 +61,12 @@ pub struct Args {
     /// Namespace of the operator's own Secrets and Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
+    /// Namespace in which signups create Tenants, for the check that it is not the operator's own.
+    #[arg(long, env = "TENANT_NAMESPACE")]
+    signup_namespace: Option<String>,
+    /// Only warn where it is.
+    #[arg(long, env = "SHARED_SIGNUP_NAMESPACE", value_parser = clap::builder::FalseyValueParser::new())]
+    shared_signup_namespace: bool,
     /// Stripe secret key.
     #[arg(long, env = "STRIPE_SECRET_KEY", hide_env_values = true)]
     stripe_secret_key: Option<SecretString>,
@@ -142,6 +148,8 @@ impl Args {
         Target {
             kubernetes: kube.client().await.map_err(|e| format!("no cluster: {}", super::describe(&e))),
             operator_namespace: self.operator_namespace,
+            signup_namespace: self.signup_namespace.filter(|namespace| !namespace.is_empty()),
+            shared_signup_namespace: self.shared_signup_namespace,
             namespaces: self.namespaces.into_iter().filter(|n| !n.is_empty()).collect(),
             permissions: self.permissions || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some(),
             stripe,

@@ -315,6 +315,57 @@ impl ProviderArgs {
 mod tests {
     use super::*;
 
+    /// All that holds a key, as it is parsed and as it is used.
+    #[derive(clap::Parser)]
+    #[command(no_binary_name = true)]
+    struct Everything {
+        #[command(flatten)]
+        providers: ProviderArgs,
+        #[command(flatten)]
+        portal: PortalOnly,
+        #[command(flatten)]
+        admission: AdmissionArgs,
+    }
+
+    #[derive(clap::Args)]
+    struct PortalOnly {
+        #[arg(long)]
+        portal_key: SecretString,
+    }
+
+    #[test]
+    fn no_setting_prints_the_secret_that_it_holds() {
+        use clap::Parser;
+        crate::cli::install_crypto();
+        let args = Everything::parse_from([
+            "--pinecone-api-key=hunter2-pinecone",
+            "--openai-api-key=hunter2-openai",
+            "--stripe-secret-key=hunter2-stripe",
+            "--smtp-url=smtp://user:hunter2-mail@127.0.0.1:1",
+            "--alert-webhook-url=https://hooks.example.com/hunter2-alerts",
+            "--portal-key=hunter2-portal",
+            "--captcha-provider=turnstile",
+            "--captcha-site-key=1x",
+            "--captcha-secret-key=hunter2-captcha",
+        ]);
+        let portal = PortalArgs {
+            stripe_portal_key: args.portal.portal_key.clone(),
+            stripe_url: "https://api.stripe.com".into(),
+        };
+        let built = args.providers.build().expect("settings that can be used");
+        let printed = format!(
+            "{:?} {:?} {:?} {built:?} {:?} {:?}",
+            args.providers,
+            args.admission,
+            portal,
+            portal.stripe("https://app.example.com"),
+            args.admission.build().expect("a captcha"),
+        );
+        assert!(printed.contains("REDACTED"), "{printed}");
+        let at = printed.find("hunter2").map(|at| &printed[at.saturating_sub(60)..at]);
+        assert_eq!(at, None, "a secret is printed after this");
+    }
+
     #[test]
     fn a_list_by_region_is_read_as_a_whole_and_an_empty_one_is_none() {
         let owned = |region: &str, index: &str| (region.to_owned(), index.to_owned());

@@ -37,6 +37,10 @@ pub struct Args {
     /// Namespace in which signups create Tenants.
     #[arg(long, env = "TENANT_NAMESPACE", default_value = "default")]
     namespace: String,
+    /// Allow the namespace of signups to be the operator's own. Whoever takes over web can then read the signing key and
+    /// every provider's key.
+    #[arg(long, env = "SHARED_SIGNUP_NAMESPACE", value_parser = clap::builder::FalseyValueParser::new())]
+    shared_signup_namespace: bool,
     /// Serve the tenants of these namespaces only, comma-separated. Default: all namespaces.
     #[arg(long, env = "WATCH_NAMESPACE", value_delimiter = ',', overrides_with = "served_namespaces")]
     served_namespaces: Vec<String>,
@@ -104,6 +108,15 @@ pub struct Args {
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     crate::telemetry::init_traces("web")?;
+    if args.namespace == args.operator_namespace {
+        anyhow::ensure!(
+            args.shared_signup_namespace,
+            "TENANT_NAMESPACE and POD_NAMESPACE are both {}, where the signing key is: web may read every Secret of the \
+             namespace of signups. Set TENANT_NAMESPACE to another namespace, or SHARED_SIGNUP_NAMESPACE=true to run at that risk",
+            args.namespace
+        );
+        tracing::warn!("SHARED_SIGNUP_NAMESPACE is set: web may read the signing key and every provider's key");
+    }
     let config = WebConfig {
         listen: args.listen,
         namespace: args.namespace,

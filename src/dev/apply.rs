@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -23,6 +24,16 @@ fn documents<T: DeserializeOwned>(yaml: &str) -> anyhow::Result<Vec<T>> {
 /// The API server lets every create wait for as long, while a definition is this young, so that another API server hears
 /// of it first (`crdHandler` in k8s.io/apiextensions-apiserver: `justCreated`). Its clock has whole seconds.
 pub const CREATES_WAIT: Duration = Duration::from_secs(3);
+
+/// Makes a namespace, unless it is there.
+pub async fn namespace(client: &Client, name: &str) -> anyhow::Result<()> {
+    let metadata = ObjectMeta { name: Some(name.into()), ..ObjectMeta::default() };
+    let namespace = Namespace { metadata, ..Namespace::default() };
+    match Api::all(client.clone()).create(&PostParams::default(), &namespace).await {
+        Err(kube::Error::Api(e)) if e.code == 409 => Ok(()),
+        made => Ok(made.map(drop)?),
+    }
+}
 
 /// Applies both definitions and waits until the API server serves them.
 pub async fn apply_crds(client: &Client) -> anyhow::Result<()> {

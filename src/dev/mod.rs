@@ -19,11 +19,15 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::controller::{self, ControllerConfig, Providers};
+use crate::operator_keys::IdentityKey;
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::web::{Brand, ConnectionLimits, Web, WebConfig, WebProviders};
 use cluster::{Binaries, Cluster};
 
 pub use apply::{apply_crds, apply_yaml};
+
+/// Where the operator's own keys are, apart from the customers in `default`.
+pub const OPERATOR_NAMESPACE: &str = "tenant-operator";
 
 /// How `dev` runs.
 #[derive(Clone, Debug)]
@@ -126,6 +130,9 @@ async fn serve(
     // Stripe sends customers back to web, so its address is known first.
     let addr = web_address(config.web_port)?;
     let settings = settings(&sandbox, &format!("http://{addr}"))?;
+    apply::namespace(&client, OPERATOR_NAMESPACE).await?;
+    // The controller's to make, but web starts first.
+    IdentityKey::load(&client, OPERATOR_NAMESPACE).await?;
     apply::apply_crds(&client).await?;
     let quick = tokio::time::Instant::now() + apply::CREATES_WAIT;
     apply::plans(&client, &sandbox).await?;
@@ -189,7 +196,7 @@ async fn web(
     let web = WebConfig {
         listen: addr,
         namespace: "default".into(),
-        operator_namespace: "default".into(),
+        operator_namespace: OPERATOR_NAMESPACE.into(),
         served_namespaces: Vec::new(),
         requests_per_second: NonZeroU32::MIN.saturating_add(99),
         webhook_secrets: vec![secret.into()],
@@ -232,6 +239,8 @@ fn environment(
         ("MAILBOX_URL", format!("{}/mailbox", sandbox.url)),
         ("ADMIN_TOKEN", hex::encode(rand::random::<[u8; 16]>())),
         ("STRIPE_WEBHOOK_SECRET", secret.to_owned()),
+        // For `kubectl tenant adopt` and others that need the operator's keys.
+        ("POD_NAMESPACE", OPERATOR_NAMESPACE.to_owned()),
     ];
     env.extend(kubeconfig.map(|path| ("KUBECONFIG", path.display().to_string())));
     env.extend(providers.iter().map(|(name, value)| (*name, value.expose_secret().to_owned())));

@@ -3,6 +3,7 @@
 //! The checks of one area run one after the other, the areas side by side. A check whose ground is missing (a key that is
 //! refused, say) is skipped, so that one cause is reported once.
 
+mod access;
 mod clock;
 mod kubernetes;
 mod mail;
@@ -37,6 +38,10 @@ pub struct Target {
     pub kubernetes: Result<Client, String>,
     /// Where the operator's own Secrets and Lease are.
     pub operator_namespace: String,
+    /// Where signups create Tenants, where this pod knows it.
+    pub signup_namespace: Option<String>,
+    /// Whether that may be the operator's own namespace.
+    pub shared_signup_namespace: bool,
     /// The watched namespaces; all when empty.
     pub namespaces: Vec<String>,
     /// Check the rights of this account as well.
@@ -137,6 +142,7 @@ pub struct Check {
 pub fn checks() -> Vec<&'static [Check]> {
     vec![
         kubernetes::CHECKS,
+        access::CHECKS,
         stripe::CHECKS,
         pinecone::CHECKS,
         openai::CHECKS,

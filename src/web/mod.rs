@@ -50,7 +50,7 @@ use crate::api::{Tenant, Timestamp};
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::export::Stores;
-use crate::operator_keys::IdentityKey;
+use crate::operator_keys::{IDENTITY_SECRET, IdentityKey};
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
 use crate::providers::openai::OpenAi;
@@ -238,6 +238,9 @@ pub enum WebError {
     /// Kubernetes refused something at the start.
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
+    /// The controller has not made the identity key.
+    #[error("no Secret {0}/{IDENTITY_SECRET}: the controller makes it when it starts. Check that it runs")]
+    NoKey(String),
     /// The address is taken, or the listener broke.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -259,7 +262,8 @@ impl Web {
         let client = clock.listen(client);
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|e| WebError::Listen(addr, e));
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
-        let identity = IdentityKey::load(&client, &config.operator_namespace).await?;
+        let operator = &config.operator_namespace;
+        let identity = IdentityKey::wait(&client, operator).await?.ok_or_else(|| WebError::NoKey(operator.clone()))?;
         let events = EventLog::open(config.events_file.as_deref()).await.map_err(WebError::Events)?;
         let WebProviders { openai, indexes, portal, admission, alerts, exports } = providers;
         let (stopping, stop) = watch::channel(false);

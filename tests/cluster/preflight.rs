@@ -74,6 +74,7 @@ impl Lab {
         lab.kubectl(&["apply", "-f", "crds/"]).await;
         lab.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).await;
         lab.kubectl(&["apply", "-f", "examples/plans.yaml"]).await;
+        lab.apply("policy", &policy("user system:serviceaccount:velero:velero-server")).await;
         let mut endpoint = vec![("url".to_owned(), format!("{FRONTEND}/webhooks/stripe"))];
         endpoint.extend(EVENTS.iter().enumerate().map(|(i, event)| (format!("enabled_events[{i}]"), (*event).into())));
         let url = format!("{}/v1/webhook_endpoints", lab.sandbox.stripe_url);
@@ -88,6 +89,17 @@ impl Lab {
         command.arg("--kubeconfig").arg(&self.cluster.kubeconfig).args(args).current_dir(ROOT);
         let output = command.output().await.expect("kubectl runs");
         assert!(output.status.success(), "{args:?}: {}", said(&output));
+    }
+
+    async fn apply(&self, name: &str, manifest: &Value) {
+        self.kubectl(&["apply", "-f", &self.manifest(name, manifest)]).await;
+    }
+
+    /// The path of a file with this manifest.
+    fn manifest(&self, name: &str, manifest: &Value) -> String {
+        let path = self.folder.join(format!("{name}.json"));
+        std::fs::write(&path, manifest.to_string()).expect("a file");
+        path.display().to_string()
     }
 
     async fn preflight(&self, env: &[(&'static str, String)], args: &[&str]) -> Output {
@@ -105,6 +117,7 @@ impl Lab {
             .envs(providers(&self.sandbox))
             .env("STRIPE_WEBHOOK_SECRET", "whsec_lab")
             .env("FRONTEND_URL", FRONTEND)
+            .env("TENANT_NAMESPACE", "tenants")
             .env("FROM_EMAIL", "Rag <hello@mail.good.example>")
             .env("DKIM_SELECTORS", "s1,s2")
             .env("DNS_SERVER", self.dns.to_string())
@@ -221,6 +234,36 @@ async fn old_api_server(folder: &std::path::Path) -> PathBuf {
     let path = folder.join("old");
     std::fs::write(&path, config.to_string()).expect("a file");
     path
+}
+
+const POLICY: &str = "rag.default.tenant-operator.dev";
+
+/// The admission policy of the chart, as far as the checks look at it.
+fn policy(exempt: &str) -> Value {
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": POLICY, "labels": {"app.kubernetes.io/name": "tenant-operator"},
+            "annotations": {"tenant-operator.dev/exempt": exempt}},
+        "spec": {"matchConstraints": {"resourceRules": [{"apiGroups": ["tenant-operator.dev"], "apiVersions": ["v1alpha1"],
+            "resources": ["tenants"], "operations": ["CREATE"]}]}, "validations": [{"expression": "true"}]},
+    })
+}
+
+/// Where signups are, and who is exempt from the policies.
+fn access_seeds(lab: &Lab) -> Vec<Seed> {
+    let shared = ("TENANT_NAMESPACE", "default".to_owned());
+    let allowed = ("SHARED_SIGNUP_NAMESPACE", "true".to_owned());
+    let seed = |check, says, verdict| Seed { check, says, verdict, ..Seed::default() };
+    let whole = lab.manifest("whole", &policy(""));
+    vec![
+        Seed { env: vec![shared.clone()], ..seed("access/signup-namespace", "web may read every key", "failed") },
+        Seed { env: vec![shared, allowed], ..seed("access/signup-namespace", "web may read every key", "warning") },
+        Seed {
+            kubectl: vec![words(&format!("delete validatingadmissionpolicy {POLICY}"))],
+            undo: vec![words(&format!("apply -f {whole}"))],
+            ..seed("access/admission", "the release in namespace default has none", "warning")
+        },
+    ]
 }
 
 /// A kubeconfig of somebody who may do nothing.
@@ -408,10 +451,17 @@ async fn every_check_passes_in_order_and_fails_by_its_fault() {
     let seen: BTreeMap<_, _> = findings.iter().map(|f| (f["check"].as_str().expect("a name"), f)).collect();
     assert_eq!(seen.keys().copied().collect::<BTreeSet<_>>(), all);
     assert!(code == 0 && findings.iter().all(|f| f["verdict"] == "ok"), "{code} {findings:#?}");
+    let detail = |check: &str| seen[check]["detail"].as_str().or(seen[check]["reason"].as_str()).map(str::to_owned);
+    let exempt = "exempt: user system:serviceaccount:velero:velero-server";
+    assert_eq!(detail("access/admission").as_deref(), Some(exempt), "{:#}", seen["access/admission"]);
 
     let mut killed = BTreeSet::new();
-    for seed in
-        kubernetes_seeds(&lab, &old).into_iter().chain(stripe_seeds()).chain(other_seeds(&lab)).chain(sender_seeds())
+    for seed in kubernetes_seeds(&lab, &old)
+        .into_iter()
+        .chain(access_seeds(&lab))
+        .chain(stripe_seeds())
+        .chain(other_seeds(&lab))
+        .chain(sender_seeds())
     {
         let (code, findings) = lab.sow(&seed).await;
         let found = findings.iter().find(|f| f["check"] == seed.check).expect("the check ran");
@@ -513,4 +563,63 @@ async fn monitors_ask_by_http(lab: &Lab) {
         }
         assert_eq!(asked().await, before, "one report a minute is enough");
     }
+}
+
+/// A mail server with TLS, and the file of the authority that signed its certificate.
+fn secure_mail_server(folder: &std::path::Path) -> (String, PathBuf) {
+    use rustls::pki_types::PrivateKeyDer;
+    use std::io::{BufRead, BufReader, Write};
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    std::fs::create_dir_all(folder).expect("a folder");
+    let authority = folder.join("ca.crt");
+    std::fs::write(&authority, made.cert.pem()).expect("a file");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let config = rustls::ServerConfig::builder().with_no_client_auth();
+    let config = config.with_single_cert(vec![made.cert.der().clone()], key).expect("a server");
+    let (config, listener) = (std::sync::Arc::new(config), std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
+    let url = format!("smtps://localhost:{}", listener.local_addr().expect("its address").port());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let connection = rustls::ServerConnection::new(config.clone()).expect("a connection");
+            let mut mail = BufReader::new(rustls::StreamOwned::new(connection, stream));
+            let mut line = String::new();
+            let mut answer = "220 localhost\r\n";
+            while mail.get_mut().write_all(answer.as_bytes()).and_then(|()| mail.get_mut().flush()).is_ok() {
+                line.clear();
+                if mail.read_line(&mut line).is_err() || line.is_empty() {
+                    break;
+                }
+                answer = if line.starts_with("QUIT") { "221 bye\r\n" } else { "250 localhost\r\n" };
+            }
+        }
+    });
+    (url, authority)
+}
+
+/// A company's mail server has a certificate of the company's own authority.
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_trusts_the_authorities_that_every_client_trusts() {
+    tenant_operator::cli::install_crypto();
+    let folder = folder("authority");
+    let (url, authority) = secure_mail_server(&folder.join("authorities"));
+    let check = async |trusted: &[(&str, PathBuf)]| {
+        let mut command = Command::new(BINARY);
+        command.args(["preflight", "mail", "-o", "json"]).env_clear().env("SMTP_URL", &url);
+        command.env("KUBECONFIG", "/nonexistent").env("DNS_SERVER", "127.0.0.1:9");
+        let output = command.envs(trusted.iter().map(|(name, path)| (name, path))).output().await.expect("it runs");
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+        let findings = report["findings"].as_array().cloned().unwrap_or_default();
+        findings.into_iter().find(|f| f["check"] == "mail/smtp").expect("the check ran")
+    };
+    let public = check(&[]).await;
+    assert_eq!(public["verdict"], "failed", "{public:#}");
+    let own = check(&[("SSL_CERT_FILE", authority.clone())]).await;
+    assert_eq!(own["verdict"], "ok", "{own:#}");
+    // As the chart mounts them, beside the file of the image.
+    let other = folder.join("image.crt");
+    std::fs::write(&other, rcgen::generate_simple_self_signed(vec!["other".to_owned()]).expect("made").cert.pem())
+        .expect("a file");
+    let both = [("SSL_CERT_FILE", other.clone()), ("SSL_CERT_DIR", folder.join("authorities"))];
+    assert_eq!(check(&both).await["verdict"], "ok");
+    assert_eq!(check(&both[..1]).await["verdict"], "failed");
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::tenant::{Billing, BillingMode};
 use tenant_operator::api::{Phase, Tenant, TenantSpec, TenantStatus};
 use tenant_operator::dev::{apply_crds, apply_yaml};
+use tenant_operator::operator_keys::IdentityKey;
 use tenant_operator::sandbox::{Sandbox, SandboxConfig};
 use tokio::sync::OnceCell;
 
@@ -95,7 +96,7 @@ impl ControlPlane {
         Self { kubeconfig, kubectl, _child: child, _stdin: stdin }
     }
 
-    async fn client(&self) -> Client {
+    pub async fn client(&self) -> Client {
         let config = Kubeconfig::read_from(&self.kubeconfig).expect("a kubeconfig");
         let config =
             kube::Config::from_custom_kubeconfig(config, &KubeConfigOptions::default()).await.expect("a config");
@@ -274,6 +275,16 @@ impl World {
         Self::in_cluster(name, client, kubeconfig, Some(plane)).await
     }
 
+    /// The kubeconfig of the processes that start from now on.
+    pub fn kubeconfig(&self) -> &std::path::Path {
+        &self.kubeconfig
+    }
+
+    /// Lets the processes that start from now on use this kubeconfig; answers the one before.
+    pub fn use_kubeconfig(&mut self, path: PathBuf) -> PathBuf {
+        std::mem::replace(&mut self.kubeconfig, path)
+    }
+
     /// Runs kubectl.
     pub fn kubectl(&self, args: &[&str]) -> Output {
         let plane = self.plane.as_ref().unwrap_or_else(|| control_plane());
@@ -294,6 +305,8 @@ impl World {
             Err(kube::Error::Api(e)) if e.code == 409 => {}
             made => drop(made.expect("a namespace")),
         }
+        // Made by the first controller; tests of web alone have none.
+        IdentityKey::load(&client, &namespace).await.expect("an identity key");
         let sandbox = Sandbox::start(SandboxConfig {
             advertise: None,
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
@@ -360,6 +373,8 @@ impl World {
             .arg("--kubeconfig")
             .arg(&self.kubeconfig)
             .env("POD_NAMESPACE", &self.namespace)
+            // One namespace for each world; `rights` tests them apart, as the chart has them.
+            .env("SHARED_SIGNUP_NAMESPACE", "true")
             .envs(providers(s))
             .env("STRIPE_RATE", "500")
             .env("STRIPE_WEBHOOK_SECRET", format!("whsec_old,{WEBHOOK_SECRET}"))

@@ -43,7 +43,32 @@ annotations:
 {{- end -}}
 
 {{- define "to.signupNamespace" -}}
-{{- default (default .Release.Namespace (first .Values.watchNamespaces)) .Values.signupNamespace -}}
+{{- default (default (printf "%s-tenants" (include "to.name" .)) (first .Values.watchNamespaces)) .Values.signupNamespace -}}
+{{- end -}}
+
+{{/* The user name of a component's service account: (dict "root" $ "component" "web") */}}
+{{- define "to.userName" -}}
+system:serviceaccount:{{ .root.Release.Namespace }}:{{ include "to.serviceAccount" . }}
+{{- end -}}
+
+{{/* CEL: whether a user is not exempt from the admission policies. */}}
+{{- define "to.notExempt" -}}
+{{- $users := .Values.admission.exemptUsers | toJson | replace "\"" "'" -}}
+{{- $groups := .Values.admission.exemptGroups | toJson | replace "\"" "'" -}}
+!(request.userInfo.username in {{ $users }} || request.userInfo.groups.exists(group, group in {{ $groups }}))
+{{- end -}}
+
+{{/* The same for people: who is exempt, for the preflight checks. */}}
+{{- define "to.exempt" -}}
+{{- $all := list }}
+{{- range .Values.admission.exemptUsers }}{{ $all = append $all (printf "user %s" .) }}{{ end }}
+{{- range .Values.admission.exemptGroups }}{{ $all = append $all (printf "group %s" .) }}{{ end }}
+{{- join ", " $all }}
+{{- end -}}
+
+{{/* Credentials that may be missing: with existingSecret of their own alone. */}}
+{{- define "to.optionalCredentials" -}}
+alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiKey
 {{- end -}}
 
 {{/* The name of the Secret of one credential, or nothing. */}}
@@ -51,7 +76,7 @@ annotations:
 {{- $one := index .root.Values.credentials .credential -}}
 {{- if $one.existingSecret -}}
 {{ $one.existingSecret }}
-{{- else if not (has .credential (list "alertWebhookUrl" "stripePortalKey" "captchaSecretKey")) -}}
+{{- else if not (has .credential (splitList " " (include "to.optionalCredentials" .))) -}}
 {{ .root.Values.credentials.existingSecret }}
 {{- end -}}
 {{- end -}}
@@ -77,7 +102,15 @@ annotations:
 {{- join "," $pairs }}
 {{- end -}}
 
-{{/* What both pods want to know of Pinecone and OpenAI, and of the pod itself. */}}
+{{/* The keys to the storage of exports: the name of a Secret. */}}
+{{- define "to.exportsEnv" -}}
+{{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
+- name: {{ $key }}
+  valueFrom: {secretKeyRef: {name: {{ $ }}, key: {{ $key }}}}
+{{- end }}
+{{- end -}}
+
+{{/* What both pods want to know of Pinecone and OpenAI, and of the pod itself. Keys are each pod's own. */}}
 {{- define "to.env" -}}
 - name: POD_NAME
   valueFrom: {fieldRef: {fieldPath: metadata.name}}
@@ -91,6 +124,15 @@ annotations:
   value: {{ .Values.logLevel | quote }}
 - name: LOG_FORMAT
   value: {{ .Values.logFormat | quote }}
+- name: TENANT_NAMESPACE
+  value: {{ include "to.signupNamespace" . | quote }}
+- name: SHARED_SIGNUP_NAMESPACE
+  value: {{ .Values.sharedSignupNamespace | quote }}
+{{- if or .Values.trustedCa.configMap .Values.trustedCa.secret }}
+# Read beside the image's own SSL_CERT_FILE.
+- name: SSL_CERT_DIR
+  value: /etc/tenant-operator/ca
+{{- end }}
 {{- with .Values.traces.endpoint }}
 - name: OTEL_EXPORTER_OTLP_ENDPOINT
   value: {{ . | quote }}
@@ -114,12 +156,6 @@ annotations:
 {{- with .Values.exports.endpoint }}
 - name: AWS_ENDPOINT_URL
   value: {{ . | quote }}
-{{- end }}
-{{- with .Values.exports.existingSecret }}
-{{- range $key := list "AWS_ACCESS_KEY_ID" "AWS_SECRET_ACCESS_KEY" }}
-- name: {{ $key }}
-  valueFrom: {secretKeyRef: {name: {{ $.Values.exports.existingSecret }}, key: {{ $key }}}}
-{{- end }}
 {{- end }}
 - name: PINECONE_INDEX
   value: {{ .Values.pinecone.index | quote }}
@@ -149,8 +185,6 @@ annotations:
 - name: OPENAI_BASE_URL
   value: {{ .Values.openai.baseUrl | quote }}
 {{- end }}
-{{- include "to.secretEnv" (dict "root" . "credential" "pineconeApiKey" "env" "PINECONE_API_KEY") }}
-{{- include "to.secretEnv" (dict "root" . "credential" "openaiApiKey" "env" "OPENAI_API_KEY") }}
 {{- end -}}
 
 {{/* What the controller alone knows. */}}
@@ -202,15 +236,42 @@ annotations:
 - name: STRIPE_URL
   value: {{ .Values.stripe.url | quote }}
 {{- end }}
+{{- with .Values.exports.existingSecret }}
+{{- include "to.exportsEnv" . }}
+{{- end }}
+{{- include "to.secretEnv" (dict "root" . "credential" "pineconeApiKey" "env" "PINECONE_API_KEY") }}
+{{- include "to.secretEnv" (dict "root" . "credential" "openaiApiKey" "env" "OPENAI_API_KEY") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "stripeSecretKey" "env" "STRIPE_SECRET_KEY") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "smtpUrl" "env" "SMTP_URL") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "alertWebhookUrl" "env" "ALERT_WEBHOOK_URL") }}
 {{- end -}}
 
+{{/* Where certificate authorities are mounted, and what they are. */}}
+{{- define "to.caMount" -}}
+{{- if or .Values.trustedCa.configMap .Values.trustedCa.secret }}
+- {name: trusted-ca, mountPath: /etc/tenant-operator/ca, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{- define "to.caVolume" -}}
+{{- $items := printf "[{key: %s, path: ca.crt}]" (.Values.trustedCa.key | quote) }}
+{{- if .Values.trustedCa.configMap }}
+- name: trusted-ca
+  configMap: {name: {{ .Values.trustedCa.configMap }}, items: {{ $items }}}
+{{- else if .Values.trustedCa.secret }}
+- name: trusted-ca
+  secret: {secretName: {{ .Values.trustedCa.secret }}, items: {{ $items }}}
+{{- end }}
+{{- end -}}
+
 {{/* What the controller's containers mount. */}}
 {{- define "to.controllerMounts" -}}
-{{- if or .Values.mailTemplates .Values.controller.extraVolumeMounts }}
+{{- $ca := include "to.caMount" . }}
+{{- if or $ca .Values.mailTemplates .Values.controller.extraVolumeMounts }}
 volumeMounts:
+  {{- with $ca }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- if .Values.mailTemplates }}
   - {name: mail-templates, mountPath: /etc/tenant-operator/mail, readOnly: true}
   {{- end }}
@@ -223,8 +284,6 @@ volumeMounts:
 {{/* What only web knows. */}}
 {{- define "to.webEnv" -}}
 {{- include "to.env" . }}
-- name: TENANT_NAMESPACE
-  value: {{ include "to.signupNamespace" . | quote }}
 - name: BRAND_COLOR
   value: {{ .Values.brandColor | quote }}
 - name: TERMS_URL
@@ -262,6 +321,13 @@ volumeMounts:
 - name: STRIPE_URL
   value: {{ .Values.stripe.url | quote }}
 {{- end }}
+{{- with default .Values.exports.existingSecret .Values.exports.webExistingSecret }}
+{{- include "to.exportsEnv" . }}
+{{- end }}
+{{- $pinecone := ternary "webPineconeApiKey" "pineconeApiKey" (ne .Values.credentials.webPineconeApiKey.existingSecret "") }}
+{{- $openai := ternary "webOpenaiApiKey" "openaiApiKey" (ne .Values.credentials.webOpenaiApiKey.existingSecret "") }}
+{{- include "to.secretEnv" (dict "root" . "credential" $pinecone "env" "PINECONE_API_KEY") }}
+{{- include "to.secretEnv" (dict "root" . "credential" $openai "env" "OPENAI_API_KEY") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "stripePortalKey" "env" "STRIPE_PORTAL_KEY") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "captchaSecretKey" "env" "CAPTCHA_SECRET_KEY") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "alertWebhookUrl" "env" "ALERT_WEBHOOK_URL") }}
@@ -315,8 +381,12 @@ topologySpreadConstraints:
 {{- end }}
 {{- $templates := and (eq .component "controller") .root.Values.mailTemplates }}
 {{- $domains := and (eq .component "web") .root.Values.disposableDomains }}
-{{- if or $of.extraVolumes $templates $domains }}
+{{- $ca := include "to.caVolume" .root }}
+{{- if or $ca $of.extraVolumes $templates $domains }}
 volumes:
+  {{- with $ca }}
+  {{- . | nindent 2 }}
+  {{- end }}
   {{- if $templates }}
   - name: mail-templates
     configMap: {name: {{ $templates }}}

@@ -23,6 +23,10 @@
   resources: [customresourcedefinitions]
   resourceNames: [plans.tenant-operator.dev, tenants.tenant-operator.dev]
   verbs: [get]
+# And at the admission policies, to say who is exempt from them.
+- apiGroups: [admissionregistration.k8s.io]
+  resources: [validatingadmissionpolicies]
+  verbs: [list]
 {{- end -}}
 
 {{- define "to.rules.controllerOwn" -}}
@@ -33,10 +37,12 @@
   resources: [leases]
   resourceNames: [tenant-operator-controller]
   verbs: [get, update]
-{{ include "to.rules.operatorKeys" . }}
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [tenant-operator-signing]
+  verbs: [create]
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [tenant-operator-identity, tenant-operator-signing]
   verbs: [get]
 # The public half of that key, for web.
 - apiGroups: [""]
@@ -55,18 +61,12 @@
   verbs: [create, patch]
 {{- end -}}
 
-{{- define "to.rules.operatorKeys" -}}
+{{/* The controller makes the identity key; web reads it and no other Secret of this namespace. */}}
+{{- define "to.rules.webOwn" -}}
 - apiGroups: [""]
   resources: [secrets]
   resourceNames: [tenant-operator-identity]
   verbs: [get]
-- apiGroups: [""]
-  resources: [secrets]
-  verbs: [create]
-{{- end -}}
-
-{{- define "to.rules.webOwn" -}}
-{{ include "to.rules.operatorKeys" . }}
 - apiGroups: [""]
   resources: [configmaps]
   resourceNames: [tenant-operator-api-keys]

@@ -1,0 +1,106 @@
+//! The chart on a control plane without nodes: its accounts, roles and admission policies, rendered by helm.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use tenant_operator::dev::cluster::{cache_folder, linker_flags};
+
+use crate::support::{ROOT, World, folder, said};
+
+/// The release's name and namespace.
+pub const RELEASE: &str = "rag";
+/// Where its signups are.
+pub const SIGNUPS: &str = "rag-tenants";
+
+/// helm, built from source once into the user's cache folder.
+fn helm() -> &'static Path {
+    static HELM: OnceLock<PathBuf> = OnceLock::new();
+    HELM.get_or_init(|| {
+        let module = format!("{ROOT}/cluster/node");
+        let read = |name: &str| std::fs::read_to_string(format!("{module}/{name}")).expect("a file");
+        let done = cache_folder("helm", read("go.sum").as_bytes()).expect("a place for it");
+        if !done.is_dir() {
+            let work = done.with_extension(format!("build-{}", std::process::id()));
+            let built = Command::new("go")
+                .args(["install", "-trimpath", "-ldflags", &linker_flags(&read("go.mod")), "helm.sh/helm/v4/cmd/helm"])
+                .current_dir(&module)
+                .envs([("CGO_ENABLED", "0"), ("GOWORK", "off")])
+                .env("GOBIN", &work)
+                .status();
+            assert!(built.expect("go runs").success(), "helm was not built");
+            std::fs::rename(&work, &done).expect("the folder can be moved");
+        }
+        done.join("helm")
+    })
+}
+
+/// Runs helm with the chart and the values of docs/install.md.
+pub fn run(world: &World, args: &[&str], set: &str) -> Output {
+    let values = folder(&format!("{}-values.yaml", world.namespace));
+    let text = "frontendUrl: https://app.example.com\nfromEmail: hello@example.com\ncredentials: {existingSecret: providers}\n";
+    std::fs::write(&values, text).expect("a file");
+    let mut command = Command::new(helm());
+    command
+        .args(args)
+        .arg("--kubeconfig")
+        .arg(world.kubeconfig())
+        .args(["--namespace", RELEASE, "--values"])
+        .arg(values);
+    if !set.is_empty() {
+        command.args(["--set", set]);
+    }
+    tokio::task::block_in_place(|| command.current_dir(format!("{ROOT}/charts")).output()).expect("helm runs")
+}
+
+/// Applies what the chart renders of these kinds.
+fn apply(world: &World, set: &str, kinds: &[&str]) {
+    let rendered = run(world, &["template", RELEASE, "tenant-operator"], set);
+    assert!(rendered.status.success(), "{}", said(&rendered));
+    let text = String::from_utf8(rendered.stdout).expect("text");
+    let wanted = |part: &&str| kinds.iter().any(|kind| part.lines().any(|line| line == format!("kind: {kind}")));
+    let parts: Vec<_> = text.split("\n---\n").filter(wanted).collect();
+    assert!(parts.len() >= kinds.len(), "{kinds:?}:\n{text}");
+    let path = folder(&format!("{}-rendered.yaml", world.namespace));
+    std::fs::write(&path, parts.join("\n---\n")).expect("a file");
+    let applied = world.kubectl(&["apply", "-f", path.to_str().expect("a path")]);
+    assert!(applied.status.success(), "{}", said(&applied));
+}
+
+/// Installs the release's accounts, roles and policies with these values, and a Secret with keys of providers.
+pub fn install(world: &World, set: &str) {
+    for args in [
+        &["create", "namespace", RELEASE][..],
+        &["create", "secret", "generic", "providers", "-n", RELEASE, "--from-literal=STRIPE_SECRET_KEY=sk_live_real"],
+    ] {
+        let made = world.kubectl(args);
+        assert!(made.status.success(), "{}", said(&made));
+    }
+    apply(world, set, &["Namespace"]);
+    let roles = ["ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding"];
+    apply(world, set, &roles);
+    apply(world, set, &["ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding"]);
+}
+
+/// A kubeconfig with a token of a service account, as a pod has it.
+pub fn stolen(world: &World, component: &str) -> PathBuf {
+    let token = world.kubectl(&["create", "token", &format!("{RELEASE}-{component}"), "-n", RELEASE]);
+    assert!(token.status.success(), "{}", said(&token));
+    let token = String::from_utf8(token.stdout).expect("text");
+    kubeconfig(world, component, &json!({"token": token.trim()}))
+}
+
+/// A kubeconfig of a user, or of what else `user` says.
+pub fn kubeconfig(world: &World, name: &str, user: &Value) -> PathBuf {
+    let text = std::fs::read_to_string(world.kubeconfig()).expect("a file");
+    let mut config: Value = serde_json::from_str(&text).expect("JSON");
+    match user.as_object() {
+        Some(whole) if whole.contains_key("token") => config["users"][0]["user"] = user.clone(),
+        // The admin acts as that user.
+        _ => config["users"][0]["user"]["as"] = user.clone(),
+    }
+    let path = folder(&format!("{}-{name}.kubeconfig", world.namespace));
+    std::fs::write(&path, config.to_string()).expect("a file");
+    path
+}
