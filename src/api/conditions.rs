@@ -45,6 +45,8 @@ pub const RENEWAL_STOPPED: &str = "RenewalStopped";
 pub const ERASED: &str = "Erased";
 /// All documents are embedded with the model that was asked for last; set once another one was.
 pub const DATA_MIGRATED: &str = "DataMigrated";
+/// One Pinecone namespace holds the tenant's documents; set once another one did.
+pub const DATA_IN_ONE_PLACE: &str = "DataInOnePlace";
 /// The export that was asked for last is complete.
 pub const EXPORT_READY: &str = "ExportReady";
 /// The provider resources of a deleted tenant are gone.

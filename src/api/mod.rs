@@ -46,6 +46,9 @@ pub const ERASE_ANNOTATION: &str = "tenant-operator.dev/erase";
 pub const LEGAL_HOLD_ANNOTATION: &str = "tenant-operator.dev/legal-hold";
 /// The id of a dispute that was settled with the customer: it counts no more.
 pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute";
+/// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that generation, and
+/// the namespaces of the others are deleted. `kubectl tenant data choose` writes it.
+pub const CHOOSE_DATA_ANNOTATION: &str = "tenant-operator.dev/choose-data";
 /// What was erased, as JSON: all that is kept of a tenant that was.
 pub const ERASED_ANNOTATION: &str = "tenant-operator.dev/erased";
 /// `"true"` on a Tenant keeps its data, Secrets and subscription when the object is deleted, as for a move.

@@ -9,7 +9,7 @@ use super::migrations::{self, Move};
 use super::steps::samples::Samples;
 use super::steps::{StepError, billing, data, erasure, identity, namespace, notices, secrets};
 use super::{export_work, record};
-use crate::api::Tenant;
+use crate::api::{Plan, Tenant};
 use crate::lifecycle::{Blame, Effect, Failure, Notice, Observed, Outcome};
 
 /// What came of an effect.
@@ -37,7 +37,7 @@ impl From<Tenant> for Acted {
 /// The step that an effect belongs to, by its name in conditions.
 pub fn step(effect: &Effect) -> &'static str {
     match effect {
-        Effect::EnsureNamespace | Effect::CheckNamespace | Effect::DeleteNamespace => "Namespace",
+        Effect::EnsureNamespace | Effect::CheckNamespace | Effect::DeleteNamespace | Effect::FindData => "Namespace",
         Effect::EnsureApiKey | Effect::DeleteSecrets => "ApiKey",
         Effect::StoreSamples | Effect::VerifySamples => "SampleData",
         Effect::Notify(_) | Effect::MarkSent(_) => "Notice",
@@ -47,7 +47,11 @@ pub fn step(effect: &Effect) -> &'static str {
         | Effect::CountHoldings
         | Effect::EraseIdentity => "Identity",
         Effect::Export | Effect::DeleteExports => "Export",
-        Effect::RecordData { .. } | Effect::Migrate { .. } | Effect::DropNamespace { .. } => "Data",
+        Effect::RecordData { .. }
+        | Effect::Migrate { .. }
+        | Effect::DropNamespace { .. }
+        | Effect::ServeFrom { .. }
+        | Effect::ForgetChoice => "Data",
         Effect::ShipTransitions => "Outbox",
         Effect::ReadBilling
         | Effect::OpenCheckout { .. }
@@ -131,6 +135,9 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         | Effect::RecordData { .. }
         | Effect::Migrate { .. }
         | Effect::DropNamespace { .. }
+        | Effect::FindData
+        | Effect::ServeFrom { .. }
+        | Effect::ForgetChoice
         | Effect::ShipTransitions
         | Effect::CancelBilling
         | Effect::DeleteNamespace
@@ -216,7 +223,7 @@ async fn perform(
         Effect::EnsureNamespace => namespace::ensure(indexes.of(region)?, &place).await?.into(),
         Effect::CheckNamespace => namespace::check(indexes.of(region)?, &place).await?.into(),
         Effect::DeleteNamespace => {
-            for name in tenant.data_namespaces() {
+            for name in data::names(indexes, tenant).await? {
                 namespace::delete(indexes, &name).await?;
             }
             Outcome::Done.into()
@@ -229,7 +236,18 @@ async fn perform(
             let to = Move { generation: *generation, embedding, region, last: *last };
             Outcome::Migration(migrations::go_on(context, tenant, to)).into()
         }
-        Effect::DropNamespace { generation } => data::drop(kubernetes, indexes, tenant, *generation).await?.into(),
+        Effect::DropNamespace { generation } => {
+            data::drop(kubernetes, indexes, (tenant, observed), *generation).await?.into()
+        }
+        Effect::FindData => {
+            let plans = context.caches.plans.all();
+            data::find(indexes, &each(&plans), tenant).await?.into()
+        }
+        Effect::ServeFrom { generation } => {
+            let (plans, openai) = (context.caches.plans.all(), &context.providers.openai);
+            data::serve_from(kubernetes, (indexes, openai), &each(&plans), tenant, *generation).await?.into()
+        }
+        Effect::ForgetChoice => data::forget_choice(kubernetes, tenant).await?.into(),
         Effect::StoreSamples => samples()?.store(&place).await?.into(),
         Effect::VerifySamples => samples()?.verify(&place).await?.into(),
         Effect::Notify(Notice::KeptAlert) => {
@@ -244,6 +262,10 @@ async fn perform(
     })
 }
 
+fn each(plans: &[Arc<Plan>]) -> Vec<&Plan> {
+    plans.iter().map(|plan| &**plan).collect()
+}
+
 /// An effect that did not end within its attempt.
 pub fn too_late(effect: &Effect) -> Acted {
     again(effect, "Timeout", "The attempt took longer than its limit")
@@ -254,7 +276,10 @@ async fn writers_stopped(context: &Context, tenant: &Tenant, effect: &Effect) ->
     let uid = tenant.uid().unwrap_or_default();
     match effect {
         Effect::DeleteExports => context.exports.tasks.stop(&uid).await,
-        Effect::DeleteNamespace | Effect::DropNamespace { .. } => context.migrations.stop(&uid).await,
+        // What is written while it is counted makes the counts wrong.
+        Effect::DeleteNamespace | Effect::DropNamespace { .. } | Effect::FindData => {
+            context.migrations.stop(&uid).await
+        }
         _ => true,
     }
 }

@@ -9,9 +9,8 @@ use kube::ResourceExt;
 
 use super::Key;
 use super::context::Context;
-use crate::api::identity::generations;
 use crate::api::tenant::{BillingMode, Desired};
-use crate::api::{Phase, Tenant, Timestamp, conditions, data_namespace};
+use crate::api::{Phase, Tenant, Timestamp, conditions, data_of};
 use crate::lifecycle::{ObservedSubscription, next_period_begun};
 use crate::providers::stripe::{EventCursor, StripeEvent};
 use crate::providers::{Priority, ProviderError};
@@ -116,8 +115,9 @@ async fn namespaces(context: &Context) -> Result<(), ProviderError> {
     for pinecone in context.providers.indexes.all() {
         namespaces.extend(pinecone.namespaces().await?);
     }
+    let generations = generations(&namespaces);
     hint_all(context, "namespaces", namespaces.len(), |tenant| {
-        let leftover = left_behind(tenant, &namespaces);
+        let leftover = left_behind(tenant, &generations);
         if leftover.is_some() {
             context.memory.remember(&tenant.uid().unwrap_or_default(), |m| m.leftover = leftover);
         }
@@ -235,22 +235,31 @@ fn namespace_differs(tenant: &Tenant, namespaces: &HashSet<String>, as_of: Times
     (there == missing).then_some(Priority::Repair)
 }
 
-/// A generation of the tenant's data that nobody knows of any more: the status that told of its move was lost.
-fn left_behind(tenant: &Tenant, namespaces: &HashSet<String>) -> Option<u32> {
+/// The generations of each tenant's data that have a namespace, by the tenants' ids.
+fn generations(namespaces: &HashSet<String>) -> HashMap<&str, Vec<u32>> {
+    let mut all: HashMap<&str, Vec<u32>> = HashMap::new();
+    for (id, generation) in namespaces.iter().filter_map(|name| data_of(name)) {
+        all.entry(id).or_default().push(generation);
+    }
+    all
+}
+
+/// A generation of the tenant's data that is not the one in use, and of which no move tells: the status of the move was lost, or
+/// the object is older than its data.
+fn left_behind(tenant: &Tenant, generations: &HashMap<&str, Vec<u32>>) -> Option<u32> {
     let status = tenant.status.as_ref().filter(|s| s.phase == Some(Phase::Active))?;
     if status.migration.is_some() {
         return None;
     }
-    let there = |generation: &u32| namespaces.contains(&data_namespace(tenant.tenant_id(), *generation));
     let in_use = tenant.data_generation();
-    generations(in_use).filter(|generation| *generation != in_use).find(there)
+    generations.get(tenant.tenant_id())?.iter().copied().filter(|generation| *generation != in_use).max()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::api::tenant::PlanChangeState;
-    use crate::api::{TenantStatus, pinecone_namespace};
+    use crate::api::{TenantStatus, data_namespace, pinecone_namespace};
 
     fn tenant(phase: Option<Phase>) -> Tenant {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.cd", "tenantId": "t"});
@@ -327,6 +336,7 @@ mod tests {
     #[test]
     fn a_namespace_that_no_move_tells_of_is_left_behind() {
         let all: HashSet<_> = [data_namespace("t", 1), data_namespace("t", 2), data_namespace("other", 3)].into();
+        let left_behind = |tenant: &Tenant, all: &HashSet<String>| super::left_behind(tenant, &generations(all));
         let mut active = tenant(Some(Phase::Active));
         assert_eq!(left_behind(&active, &all), Some(2), "a copy that was never finished");
         active.spec.data =
@@ -339,6 +349,12 @@ mod tests {
         status.migration = Some(serde_json::from_value(migration).expect("a move"));
         assert_eq!(left_behind(&active, &all), None, "it goes when its time is up");
         assert_eq!(left_behind(&tenant(Some(Phase::Provisioning)), &all), None);
+        let older = tenant(Some(Phase::Active));
+        assert_eq!(
+            left_behind(&older, &[data_namespace("t", 5)].into()),
+            Some(5),
+            "an object much older than its data"
+        );
     }
 
     #[test]

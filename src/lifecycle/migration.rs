@@ -2,6 +2,7 @@
 //! answers questions meanwhile; switched in one write of the spec; and only later is the old namespace deleted. What goes wrong
 //! leaves the tenant where it was.
 
+use super::generations::{self, Look};
 use super::status::Draft;
 use super::{Decision, Effect, Input, ObservedMigration, Problem};
 use crate::api::ConditionStatus;
@@ -95,6 +96,13 @@ fn is_switched(input: &Input, migration: &Migration) -> bool {
 
 /// Of an Active tenant, beside all else.
 pub fn follow(input: &Input) -> Option<Decision> {
+    if input.tenant.status.migration.is_none() || input.tenant.chosen.is_some() {
+        match generations::follow(input) {
+            Look::Clear => {}
+            Look::Next(decision) => return Some(decision),
+            Look::Unclear => return None,
+        }
+    }
     let models = models(input)?;
     let region = input.plan.map(|plan| &*plan.region).or(input.tenant.region());
     let wanted = Home::new(input, models.embedding_of(size(input)), region);
@@ -116,7 +124,7 @@ pub fn follow(input: &Input) -> Option<Decision> {
         Step::Done => match switch(input, wanted) {
             Step::Next(decision) => Some(decision),
             Step::Working | Step::Hopeless(_) => None,
-            Step::Done => left_behind(input).or_else(|| offered(input, &models)),
+            Step::Done => offered(input, &models),
         },
     }
 }
@@ -145,6 +153,12 @@ pub fn copy(input: &Input, to: Home) -> Step {
 fn begin(input: &Input, there: Home, to: Home) -> Step {
     if let Some(record) = record(input, there) {
         return Step::Next(record);
+    }
+    // A copy makes its target like its source: a namespace that already holds documents is no target.
+    match generations::settle(input) {
+        Look::Clear => {}
+        Look::Next(decision) => return Step::Next(decision),
+        Look::Unclear => return Step::Working,
     }
     let migration = Migration {
         generation: input.tenant.data_generation() + 1,
@@ -215,7 +229,12 @@ pub fn switch(input: &Input, to: Home) -> Step {
         return Step::Next(Decision::Act(vec![effect(migration, true)]));
     };
     if seen.done {
-        return Step::Next(Decision::Act(vec![Home::of(migration).record(migration.generation)]));
+        // What the new generation holds at the switch, written down before it: the old one goes only if it holds no more.
+        let complete = Migration { vectors: seen.vectors, ..migration.clone() };
+        let message = format!("{} vectors are embedded with {}; switching to them", seen.vectors, migration.embedding);
+        let noted = note(input, complete, ConditionStatus::False, "Switching", &message);
+        let record = Decision::Act(vec![Home::of(migration).record(migration.generation)]);
+        return Step::Next(noted.filter(|_| migration.vectors != seen.vectors).unwrap_or(record));
     }
     let (reason, message) = match &seen.problem {
         Some(problem) => ("Retrying", format!("{}. Retrying; uploads wait for it", problem.message)),
@@ -249,10 +268,12 @@ fn discard(input: &Input, migration: &Migration) -> Option<Decision> {
     forget(input, migration.generation, |draft| draft.forget(DATA_MIGRATED))
 }
 
-/// The vectors of a generation are deleted, and with them what is known of the move.
+/// Deletes the vectors of a generation, and then what is known of the move.
 fn forget(input: &Input, generation: u32, say: impl FnOnce(&mut Draft)) -> Option<Decision> {
-    if let Some(drop) = drop(input, generation) {
-        return Some(drop);
+    match generations::drop(input, generation) {
+        Look::Clear => {}
+        Look::Next(decision) => return Some(decision),
+        Look::Unclear => return None,
     }
     let mut draft = Draft::new(input);
     draft.status.migration = None;
@@ -260,22 +281,12 @@ fn forget(input: &Input, generation: u32, say: impl FnOnce(&mut Draft)) -> Optio
     draft.changed()
 }
 
-fn drop(input: &Input, generation: u32) -> Option<Decision> {
-    let effect = Effect::DropNamespace { generation };
-    (!input.observed.done.contains(&effect)).then(|| Decision::Act(vec![effect]))
-}
-
-/// The vectors of a move that a lost status has forgotten.
-fn left_behind(input: &Input) -> Option<Decision> {
-    let in_use = input.tenant.data_generation();
-    let forgotten = input.tenant.status.migration.is_none();
-    drop(input, input.observed.leftover.filter(|generation| forgotten && *generation != in_use)?)
-}
-
 fn fail(input: &Input, why: &str) -> Option<Decision> {
     let migration = input.tenant.status.migration.as_deref()?;
-    if let Some(drop) = drop(input, migration.generation) {
-        return Some(drop);
+    match generations::drop(input, migration.generation) {
+        Look::Clear => {}
+        Look::Next(decision) => return Some(decision),
+        Look::Unclear => return None,
     }
     let there = there(input).map(|there| there.to_string()).unwrap_or_default();
     let message = format!(
@@ -327,8 +338,13 @@ fn note(input: &Input, migration: Migration, status: ConditionStatus, reason: &s
     draft.changed()
 }
 
-/// Seconds until the old vectors are deleted.
+/// Seconds until the old vectors are deleted, or until it is looked again which namespaces hold documents.
 pub fn wait(input: &Input) -> Option<i64> {
+    let again = generations::is_unclear(input).then_some(input.policy.resync);
+    old_vectors(input).into_iter().chain(again).min()
+}
+
+fn old_vectors(input: &Input) -> Option<i64> {
     let migration = input.tenant.status.migration.as_deref().filter(|m| is_switched(input, m))?;
     Some(left(input, migration)).filter(|left| *left > 0)
 }

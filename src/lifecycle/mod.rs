@@ -12,6 +12,7 @@ mod dispute;
 mod dunning;
 mod export;
 mod failed;
+mod generations;
 mod held;
 mod identity;
 mod key_generation;
@@ -36,8 +37,8 @@ pub use audit::{Finding, audit};
 pub use dispute::reason as dispute_reason;
 pub use held::{may_hold, may_precede};
 pub use observed::{
-    Blame, Dispute, Failure, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,
-    ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState,
+    Blame, Dispute, Failure, Found, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport,
+    ObservedMigration, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState,
 };
 pub use outbox::shipped;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
@@ -190,6 +191,16 @@ pub enum Effect {
         /// The generation.
         generation: u32,
     },
+    /// List the namespaces of all generations of the tenant's data, and count what each holds.
+    FindData,
+    /// Write into the spec that the tenant's data is in the namespace of this generation, with the model and the region that are
+    /// found there.
+    ServeFrom {
+        /// The generation.
+        generation: u32,
+    },
+    /// Remove the annotation with which a person chose a generation.
+    ForgetChoice,
     /// Hand the transitions that were not shipped yet to the event store.
     ShipTransitions,
     /// Take everything personal out of the object, and write down what was erased.
@@ -264,6 +275,8 @@ pub enum Notice {
     DisputeAlert(String),
     /// To ops: paid, and still not Active after the normal time, in the run that this token names.
     SlowAlert(String),
+    /// To ops: the object names another namespace than the one with the documents, or several hold documents, as this names.
+    DataAlert(String),
     /// To ops: the tenant's Pinecone namespace is gone, in the run that this token names.
     NamespaceMissingAlert(String),
 }
@@ -294,6 +307,7 @@ impl Notice {
             Self::FailedMail(run) => format!("failed-mail.{run}"),
             Self::DisputeAlert(what) => format!("dispute-alert.{what}"),
             Self::SlowAlert(run) => format!("slow-alert.{run}"),
+            Self::DataAlert(what) => format!("data-alert.{what}"),
             Self::NamespaceMissingAlert(run) => format!("namespace-missing-alert.{run}"),
         }
     }
@@ -313,6 +327,7 @@ impl Notice {
             | Self::AddressChanged(_)
             | Self::ExportReady(_)
             | Self::DisputeAlert(_)
+            | Self::DataAlert(_)
             | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
             _ => false,
         }

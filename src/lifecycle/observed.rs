@@ -187,6 +187,17 @@ pub struct ObservedMigration {
     pub last: bool,
 }
 
+/// The namespace of one generation of a tenant's data, as Pinecone has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Found {
+    /// The generation.
+    pub generation: u32,
+    /// How many vectors it holds.
+    pub vectors: u64,
+    /// Whether it holds anything but the sample documents of a Plan.
+    pub documents: bool,
+}
+
 /// What went wrong in work that goes on by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
@@ -251,6 +262,8 @@ pub enum Outcome {
     Export(ObservedExport),
     /// How far a move of data is.
     Migration(ObservedMigration),
+    /// The namespaces of all generations of the tenant's data.
+    Found(Vec<Found>),
     /// Transitions were shipped, up to this number.
     Shipped(i64),
     /// Done, and not visible yet.
@@ -302,8 +315,10 @@ pub struct Observed {
     pub export: Option<ObservedExport>,
     /// How far the move of data is.
     pub migration: Option<ObservedMigration>,
-    /// A generation of the tenant's data that is not in use, and still has a namespace.
+    /// A generation of the tenant's data that is not in use, and has a namespace.
     pub leftover: Option<u32>,
+    /// The namespaces of all generations of the tenant's data, listed in this reconcile.
+    pub found: Option<Vec<Found>>,
     /// The number of the last transition that was shipped since the controller started.
     pub shipped: i64,
     /// Whether transitions could not be shipped.
@@ -382,6 +397,11 @@ impl Observed {
             (_, Outcome::Holdings(holdings)) => self.holdings = Some(holdings),
             (_, Outcome::Export(export)) => self.export = Some(export),
             (_, Outcome::Migration(migration)) => self.migration = Some(migration),
+            (_, Outcome::Found(found)) => self.found = Some(found),
+            // What was seen before was of another namespace.
+            (Effect::ServeFrom { .. }, Outcome::Done) => {
+                (self.namespace, self.namespace_missing, self.found) = (false, false, None);
+            }
             (Effect::RenewAgain, Outcome::Done) => self.correct(|s| s.ends = false),
             (effect, Outcome::Done | Outcome::Missing) => {
                 let deleted =

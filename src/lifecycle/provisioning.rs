@@ -2,7 +2,7 @@
 
 use super::observed::Samples;
 use super::status::{Draft, Summary};
-use super::{Blame, Decision, Effect, Failure, Input, Notice, notices, verification};
+use super::{Blame, Decision, Effect, Failure, Input, Notice, generations, notices, verification};
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW,
     WELCOME_EMAIL_SENT,
@@ -32,6 +32,9 @@ pub fn decide(input: &Input) -> Decision {
     }
     if let Some(wait) = until_next_attempt(input) {
         return Decision::Wait(Some(until_slow(input).map_or(wait, |slow| slow.min(wait))));
+    }
+    if let Some(decision) = generations::before_making(input) {
+        return decision;
     }
     let effects = missing(input);
     if input.observed.pending {

@@ -7,10 +7,10 @@ use kube::ResourceExt;
 use super::Notice;
 use crate::api::tenant::Erasure;
 use crate::api::{
-    self, ACCEPT_DISPUTE_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER, FORCE_DELETE_ANNOTATION,
-    KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest, RETRY_ANNOTATION,
-    SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec, TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage,
-    VERIFIED_ANNOTATION, mail_requests, reached_annotation,
+    self, ACCEPT_DISPUTE_ANNOTATION, CHOOSE_DATA_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER,
+    FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest,
+    RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec, TenantStatus, Timestamp,
+    UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests, reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -68,6 +68,8 @@ pub struct View {
     pub keep_data: bool,
     /// Why nothing may be erased, where somebody says so.
     pub legal_hold: Option<String>,
+    /// The generation of the data that a person chose, of this very object.
+    pub chosen: Option<u32>,
     /// The id of a dispute that was settled with the customer.
     pub accepted_dispute: Option<String>,
     /// What was erased, of a tenant that was.
@@ -115,6 +117,7 @@ impl View {
             erase: tenant.is_to_be_erased(),
             keep_data: annotations.get(KEEP_DATA_ANNOTATION).is_some_and(|v| v == "true"),
             legal_hold: annotations.get(LEGAL_HOLD_ANNOTATION).filter(|why| !why.is_empty()).cloned(),
+            chosen: annotations.get(CHOOSE_DATA_ANNOTATION).and_then(|choice| chosen(choice, tenant)),
             accepted_dispute: annotations.get(ACCEPT_DISPUTE_ANNOTATION).cloned(),
             erasure: annotations.get(ERASED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
             email_verified: verified.is_some() && verified == address,
@@ -196,6 +199,12 @@ impl View {
             token.unwrap_or("first").chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
         token.chars().take(40).collect()
     }
+}
+
+/// A choice names the object that it was made of: one that a backup brings back counts no more.
+fn chosen(choice: &str, tenant: &Tenant) -> Option<u32> {
+    let (generation, uid) = choice.split_once('.')?;
+    generation.parse().ok().filter(|_| tenant.uid().is_some_and(|own| own == uid))
 }
 
 /// Whether the record of a signup says that offers are welcome.

@@ -223,11 +223,7 @@ impl Pinecone {
         }
         let url = format!("{}/namespaces/{name}", self.host().await?);
         match self.caller.json::<Described>(|c| self.request(c.get(&url))).await {
-            // A 64-bit number, which JSON made from protobuf writes as text.
-            Ok(described) => {
-                let count = described.record_count;
-                Ok(Some(count.as_u64().or_else(|| count.as_str()?.parse().ok()).unwrap_or(0)))
-            }
+            Ok(described) => Ok(Some(count(&described.record_count))),
             Err(e) if e.is_not_found() => Ok(None),
             Err(e) => Err(e),
         }
@@ -235,6 +231,11 @@ impl Pinecone {
 
     /// The names of all namespaces, read page by page.
     pub async fn namespaces(&self) -> Result<HashSet<String>, ProviderError> {
+        Ok(self.namespaces_with("").await?.into_keys().collect())
+    }
+
+    /// The namespaces whose names begin with `prefix`, and how many vectors each holds, read page by page.
+    pub async fn namespaces_with(&self, prefix: &str) -> Result<BTreeMap<String, u64>, ProviderError> {
         #[derive(Deserialize)]
         struct Page {
             #[serde(default)]
@@ -244,20 +245,23 @@ impl Pinecone {
         #[derive(Deserialize)]
         struct Named {
             name: String,
+            #[serde(default)]
+            record_count: Value,
         }
         #[derive(Deserialize)]
         struct Next {
             next: Option<String>,
         }
         let url = format!("{}/namespaces", self.host().await?);
-        let mut all = HashSet::new();
+        let mut all = BTreeMap::new();
         let mut token: Option<String> = None;
         loop {
-            let query = [("limit", Some("100")), ("paginationToken", token.as_deref())];
+            let prefix = Some(prefix).filter(|prefix| !prefix.is_empty());
+            let query = [("limit", Some("100")), ("prefix", prefix), ("paginationToken", token.as_deref())];
             let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
             let page: Page = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
             let known = all.len();
-            all.extend(page.namespaces.into_iter().map(|n| n.name));
+            all.extend(page.namespaces.into_iter().map(|n| (n.name, count(&n.record_count))));
             token = page.pagination.and_then(|p| p.next).filter(|next| !next.is_empty());
             // A page that brings nothing new would go on for ever.
             if token.is_none() || all.len() == known {
@@ -389,6 +393,11 @@ impl Pinecone {
         let answer: QueryAnswer = self.post("/query", &query).await?;
         Ok(answer.matches)
     }
+}
+
+/// A 64-bit number, which JSON made from protobuf writes as text.
+fn count(record_count: &Value) -> u64 {
+    record_count.as_u64().or_else(|| record_count.as_str()?.parse().ok()).unwrap_or(0)
 }
 
 /// Pinecone takes at most 1,000 vectors and 2 MB in one upsert

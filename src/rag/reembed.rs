@@ -22,6 +22,12 @@ pub enum ReembedError {
     /// Nobody knows what it was made from.
     #[error("Vector {0} has no text in its metadata, so it cannot be embedded again")]
     NoText(String),
+    /// The namespace to copy from is gone, or holds nothing, while the other one holds something: as after the restore of an
+    /// older object. A copy would empty the other one.
+    #[error(
+        "Namespace {0} is to be copied and holds nothing, while the namespace of the copy does. Nothing was changed"
+    )]
+    SourceEmpty(String),
     /// It is not wanted any more.
     #[error("it was stopped")]
     Stopped,
@@ -32,7 +38,7 @@ impl ReembedError {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Provider(error) => error.retryable,
-            Self::NoText(_) | Self::Stopped => false,
+            Self::NoText(_) | Self::SourceEmpty(_) | Self::Stopped => false,
         }
     }
 }
@@ -80,6 +86,9 @@ impl Reembed<'_> {
             if after.is_none() {
                 break;
             }
+        }
+        if pass.vectors == 0 && !there.list(to, "", 1, None).await?.0.is_empty() {
+            return Err(ReembedError::SourceEmpty(from.to_owned()));
         }
         loop {
             let (ids, next) = there.list(to, "", BATCH, after.as_deref()).await?;

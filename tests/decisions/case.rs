@@ -9,7 +9,7 @@ use tenant_operator::api::{
     ConditionStatus, Phase, PlanSpec, SampleData, SampleDocument, TenantSpec, TenantStatus, Timestamp,
 };
 use tenant_operator::lifecycle::{
-    Blame, Credentials, Decision, Effect, Failure, Input, Notice, Observed, ObservedBilling, ObservedRefund,
+    Blame, Credentials, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedBilling, ObservedRefund,
     ObservedSession, ObservedSubscription, Outcome, Policy, SessionState, View, decide,
 };
 
@@ -113,6 +113,7 @@ impl Case {
             erase: true,
             keep_data: false,
             legal_hold: None,
+            chosen: None,
             accepted_dispute: None,
             erasure: None,
             email_verified: false,
@@ -262,6 +263,10 @@ impl Case {
                 Outcome::Billing(ObservedBilling { customer_id, subscription, session: None })
             }
             Effect::Refund => Outcome::Refunded(ObservedRefund { amount: 0, currency: None }),
+            Effect::FindData => {
+                let generation = self.view.data_generation();
+                Outcome::Found(vec![Found { generation, vectors: 10, documents: true }])
+            }
             _ => Outcome::Done,
         };
         self.observed.learn(effect, outcome);

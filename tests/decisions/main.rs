@@ -11,6 +11,7 @@ mod due;
 mod dunning;
 mod export;
 mod failed;
+mod generations;
 mod held;
 mod identity;
 mod key_generation;

@@ -4,35 +4,46 @@
 use tenant_operator::api::migration::{Data, EmbeddingSize, Migration, MigrationState as State};
 use tenant_operator::api::tenant::{Desired, PlanChangeState, PlanConfig};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedMigration, Problem};
+use tenant_operator::lifecycle::{Decision, Effect, Found, Notice, ObservedMigration, Problem};
 
 use crate::case::{Case, NOW, condition, fails, failure, holds, plan};
 use crate::plan_change::{noted, wishing};
 
-const SMALL: &str = "text-embedding-3-small";
+pub const SMALL: &str = "text-embedding-3-small";
 pub const LARGE: &str = "text-embedding-3-large";
 
 /// An Active tenant that needs nothing, of a plan with both models.
-fn content() -> Case {
+pub fn content() -> Case {
     let mut case = Case::new(Some(Phase::Active)).manual(true).sent(&Notice::Welcome);
     let mut both = plan();
     both.models.embedding_large = Some(LARGE.into());
     case.view.status.config = Some(PlanConfig::of("starter", &both));
     case.plan = Some(both);
     case.observed.api_key = Some(true);
+    found(case, &[(1, 10, true)])
+}
+
+/// What Pinecone lists: generations, their vectors, and whether these are documents.
+pub fn found(mut case: Case, all: &[(u32, u64, bool)]) -> Case {
+    let found = |(generation, vectors, documents): &(u32, u64, bool)| Found {
+        generation: *generation,
+        vectors: *vectors,
+        documents: *documents,
+    };
+    case.observed.found = Some(all.iter().map(found).collect());
     case
 }
 
 /// One that chose the large model.
-fn large() -> Case {
+pub fn large() -> Case {
     let mut case = content();
     case.view.spec.settings.embedding = Some(EmbeddingSize::Large);
     case
 }
 
-fn stored(mut case: Case, generation: u32, embedding: &str) -> Case {
+pub fn stored(mut case: Case, generation: u32, embedding: &str) -> Case {
     case.view.spec.data = Some(Data { generation, embedding: embedding.into(), region: None });
-    case
+    found(case, &[(generation, 10, true)])
 }
 
 pub fn moving(case: Case, generation: u32, state: State) -> Case {
@@ -104,8 +115,12 @@ fn what_there_is_is_written_down_first_and_then_copied_switched_and_cleaned_up()
     assert_eq!(next.effects(), [migrate(true)], "the first copy is not the last one");
     assert_eq!(switching().effects(), [migrate(true)]);
     assert_eq!(seen(copying(), true, true, None).effects(), [migrate(false)], "what another pass saw does not count");
-    assert_eq!(seen(switching(), true, true, None).effects(), [record(2, LARGE)]);
-    let after = stored(seen(switching(), true, true, None), 2, LARGE);
+    let mut last = seen(switching(), true, true, None);
+    let status = last.recorded();
+    assert_eq!(status.migration.as_ref().map(|m| m.vectors), Some(7), "what the new generation holds at the switch");
+    last.view.status = status;
+    assert_eq!(last.effects(), [record(2, LARGE)]);
+    let after = stored(last, 2, LARGE);
     let status = after.recorded();
     assert_eq!((state(&status), status.namespace.as_deref()), (Some(State::Switched), Some("tenant_t1.2")));
     assert!(holds(&status, "DataMigrated", "Migrated"));
@@ -237,7 +252,8 @@ fn a_plan_with_another_model_is_charged_once_everything_is_copied_and_in_force_o
     let status = paid(copied, "price_19900").recorded();
     assert_eq!((status.phase, state(&status)), (Some(Phase::Upgrading), Some(State::Switching)));
     assert_eq!(&*status.config.expect("a config").plan, "middle", "the plan before answers");
-    let last = seen(moving(stored(upgrading(), 1, SMALL), 2, State::Switching), true, true, None);
+    let mut last = seen(moving(stored(upgrading(), 1, SMALL), 2, State::Switching), true, true, None);
+    last.view.status.migration.as_mut().expect("a move").vectors = 7;
     assert_eq!(paid(last.clone(), "price_19900").effects(), [record(2, LARGE)]);
     let status = paid(stored(last, 2, LARGE), "price_19900").recorded();
     assert_eq!(status.phase, Some(Phase::Active));
@@ -314,25 +330,4 @@ fn the_tenants_own_model_outlives_the_plans() {
     (models.embedding, models.embedding_large) = ("third".into(), Some(SMALL.into()));
     assert_eq!(case.effects(), [record(1, SMALL)], "or it would be forgotten with the plan before");
     assert_eq!(stored(case, 1, SMALL).recorded().phase, Some(Phase::Active));
-}
-
-#[test]
-fn vectors_of_a_move_that_was_forgotten_are_deleted_and_never_those_in_use() {
-    let dropped = |generation| [Effect::DropNamespace { generation }];
-    let mut case = stored(content(), 2, SMALL);
-    case.observed.leftover = Some(1);
-    assert_eq!(case.effects(), dropped(1));
-    case.observed.done.extend(dropped(1));
-    assert!(matches!(case.after_record_or_wait(), Decision::Wait(_)), "once");
-    let mut case = stored(content(), 2, SMALL);
-    case.observed.leftover = Some(2);
-    assert!(matches!(case.after_record_or_wait(), Decision::Wait(_)), "in use");
-    // A move that begins again makes use of them.
-    let mut case = stored(large(), 1, SMALL);
-    case.observed.leftover = Some(2);
-    assert_eq!(state(&case.recorded()), Some(State::Copying));
-    let mut case = moving(stored(large(), 2, LARGE), 2, State::Switched);
-    case.observed.leftover = Some(1);
-    case.policy.migration_overlap = 1000;
-    assert!(matches!(case.after_record_or_wait(), Decision::Wait(_)), "requests may still read them");
 }

@@ -93,6 +93,7 @@ fn the_data_goes_along_and_is_charged_for_once_it_is_there() {
     assert!(matches!(&*paid(at(State::Copied), "price_4900").effects(), [Effect::SwitchPrice { .. }]));
     let mut last = at(State::Switching);
     assert_eq!(paid(last.clone(), "price_19900").effects(), [copy(true)]);
+    last.view.status.migration.as_mut().expect("a move").vectors = 7;
     last.observed.migration = Some(ObservedMigration { vectors: 7, problem: None, done: true, last: true });
     assert_eq!(paid(last.clone(), "price_19900").effects(), [record(2, EU)]);
     let status = paid(data(last, 2, Some(EU)), "price_19900").recorded();

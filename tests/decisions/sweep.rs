@@ -202,7 +202,14 @@ fn moves() -> Vec<Vec<Change>> {
         vec![|_| {}, |c| {
             c.observed.done.extend([1, 2, 3].map(|generation| Effect::DropNamespace { generation }));
         }],
-        vec![|_| {}, |c| c.observed.leftover = Some(1), |c| c.observed.leftover = Some(2)],
+        vec![
+            |_| {},
+            |c| *c = found(c.clone(), &[(1, 10, true), (2, 10, true)]),
+            |c| {
+                *c = found(c.clone(), &[(2, 9, true), (3, 10, true)]);
+                c.observed.leftover = Some(3);
+            },
+        ],
         vec![|_| {}, |c| (c.policy.migration_overlap, c.policy.migration_limit) = (50, 50)],
         vec![|_| {}, |c| billed(c, "price_4900"), |c| billed(c, "price_19900")],
         vec![|_| {}, |c| c.observed.failure = Some(failure("Data", true))],
@@ -267,6 +274,7 @@ fn already_done(case: &Case, effect: &Effect) -> bool {
         Effect::RecordPlan { plan } => case.view.spec.plan_in_force.as_ref() == Some(plan),
         Effect::AssignIdentity { .. } => case.view.identified(),
         Effect::Migrate { last, .. } => case.observed.migration.as_ref().is_some_and(|m| m.last == *last),
+        Effect::FindData => case.observed.found.is_some(),
         other => case.observed.done.contains(other),
     }
 }

@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use tenant_operator::api::migration::{Data, MigrationState};
 use tenant_operator::api::plan::{Downgrades, Models};
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::{Phase, PlanSpec, TenantStatus, Timestamp};
+use tenant_operator::api::{ConditionStatus, Phase, PlanSpec, TenantStatus, Timestamp, conditions};
 use tenant_operator::lifecycle::{
-    Decision, Effect, Input, Notice, Observed, ObservedMigration, Outcome, Policy, View, decide,
+    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedMigration, Outcome, Policy, View, decide,
 };
 
 use crate::converged::Converged;
@@ -37,6 +37,8 @@ struct Budget {
     wishes: u8,
     /// The customer stores a document.
     uploads: u8,
+    /// The object is restored from the backup that was made first.
+    restores: u8,
 }
 
 /// Mistakes that one could make, each of which is caught.
@@ -56,6 +58,10 @@ enum Mistake {
     SwitchUnseen,
     /// What a lost status forgot is never found.
     LeftoverUnseen,
+    /// A namespace that the object does not know is deleted.
+    UnknownDeleted,
+    /// A restored object is served from the namespace that it names, whatever is there.
+    BackupBelieved,
 }
 
 /// Vectors in one namespace.
@@ -96,6 +102,8 @@ struct State {
     /// How many documents the customer has stored.
     documents: u8,
     task: Option<Task>,
+    /// Whether the object was restored from a backup.
+    restored: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -112,6 +120,7 @@ enum Action {
     Wish,
     Upload,
     WipeStatus,
+    RestoreBackup,
     /// The time for which the old vectors are kept is over.
     Pass,
 }
@@ -161,6 +170,19 @@ impl Moves {
                 view.spec.data = Some(Data { embedding, region, ..there });
             }
             Some(Mistake::LeftoverUnseen) => observed.leftover = None,
+            Some(Mistake::UnknownDeleted) => {
+                if let Some(generation) = observed.leftover {
+                    let delete = Effect::DropNamespace { generation };
+                    if !observed.done.contains(&delete) {
+                        return Decision::Act(vec![delete]);
+                    }
+                }
+            }
+            Some(Mistake::BackupBelieved) => {
+                for found in observed.found.iter_mut().flatten().filter(|f| f.generation != view.data_generation()) {
+                    found.documents = false;
+                }
+            }
             _ => {}
         }
         let (plan, wanted) = (Some(self.plan(view.plan_in_force())), Some(self.plan(&view.spec.plan)));
@@ -233,7 +255,20 @@ impl Moves {
         if let Effect::MarkSent(sent) = effect {
             return state.write_object(&reconcile, answered, |t| t.sent.extend(sent.iter().map(Notice::key)));
         }
-        let outcome = self.change(state, effect);
+        if let Effect::ServeFrom { generation } = effect {
+            let Some(there) = state.namespaces.get(generation).cloned() else { return state.reconcile = None };
+            let (embedding, region) = (there.embedding.as_str().into(), Some(there.region.as_str().into()));
+            let data = Data { generation: *generation, embedding, region };
+            state.write_object(&reconcile, answered, |tenant| tenant.spec.data = Some(data));
+            if let Some(reconcile) = &mut state.reconcile {
+                reconcile.observed.learn(effect, Outcome::Done);
+            }
+            return;
+        }
+        if *effect == Effect::ForgetChoice {
+            return state.write_object(&reconcile, answered, |tenant| tenant.chosen = None);
+        }
+        let outcome = self.change(state, &reconcile.observed, effect);
         if !answered {
             // The controller learns nothing of it, and looks again.
             state.reconcile = None;
@@ -243,7 +278,7 @@ impl Moves {
         }
     }
 
-    fn change(&self, state: &mut State, effect: &Effect) -> Outcome {
+    fn change(&self, state: &mut State, observed: &Observed, effect: &Effect) -> Outcome {
         match effect {
             Effect::Migrate { generation, embedding, region, last } => {
                 let region = if self.mistake == Some(Mistake::RegionForgotten) { None } else { region.clone() };
@@ -261,10 +296,21 @@ impl Moves {
             }
             Effect::DropNamespace { generation } => {
                 state.task = None;
+                let seen =
+                    observed.found.iter().flatten().find(|f| f.generation == *generation).map_or(0, |f| f.vectors);
+                let there = state.namespaces.get(generation).map_or(0, |there| there.documents);
+                // `steps/data.rs` counts again.
+                if u64::from(there) > seen && self.mistake != Some(Mistake::UnknownDeleted) {
+                    return Outcome::Failed(changed());
+                }
                 // What is in use is not deleted, whatever was decided: `steps/data.rs` looks first.
                 if *generation != state.tenant.data_generation() {
                     state.namespaces.remove(generation);
                 }
+            }
+            Effect::FindData => {
+                state.task = None;
+                return Outcome::Found(state.found());
             }
             _ => {}
         }
@@ -275,7 +321,7 @@ impl Moves {
         let mut s = state.clone();
         let mut run = self.converged.run();
         let mut quiet = 0;
-        for _ in 0..60 {
+        for _ in 0..120 {
             let before = (s.tenant.clone(), s.namespaces.clone(), s.task.clone());
             for step in 0.. {
                 // Neither matters to what follows.
@@ -293,6 +339,10 @@ impl Moves {
             s.copy();
             s.pass(&self.policy);
             quiet = if (s.tenant.clone(), s.namespaces.clone(), s.task.clone()) == before { quiet + 1 } else { 0 };
+            if quiet == 3 && s.is_unclear() && s.tenant.chosen.is_none() {
+                s.choose();
+                quiet = 0;
+            }
             if quiet == 3 {
                 return run.ends(self.desired(&s));
             }
@@ -309,6 +359,8 @@ impl Moves {
             && s.tenant.status.migration.is_none()
             && s.namespaces.len() == 1
             && there.is_some_and(|there| there.embedding == **model && there.region == *plan.region)
+            && there.is_some_and(|there| there.documents == s.documents)
+            && !s.is_unclear()
     }
 }
 
@@ -316,7 +368,7 @@ impl State {
     fn start(&mut self, view: View) {
         let in_use = view.data_generation();
         let forgotten = view.status.migration.is_none() && view.status.phase == Some(Phase::Active);
-        let leftover = self.namespaces.keys().copied().find(|generation| forgotten && *generation != in_use);
+        let leftover = self.namespaces.keys().copied().rfind(|generation| forgotten && *generation != in_use);
         let observed = Observed { api_key: Some(true), leftover, ..Observed::default() };
         self.reconcile = Some(Box::new(Reconcile { view, observed, pending: BTreeSet::new(), overtaken: false }));
     }
@@ -357,6 +409,28 @@ impl State {
         }
     }
 
+    /// The namespaces as Pinecone lists them.
+    fn found(&self) -> Vec<Found> {
+        let found = |(generation, there): (&u32, &Vectors)| Found {
+            generation: *generation,
+            vectors: there.documents.into(),
+            documents: there.documents > 0,
+        };
+        self.namespaces.iter().map(found).collect()
+    }
+
+    fn is_unclear(&self) -> bool {
+        let shown = conditions::get(&self.tenant.status.conditions, conditions::DATA_IN_ONE_PLACE);
+        shown.is_some_and(|condition| condition.status == ConditionStatus::False)
+    }
+
+    /// A person reads the counts and chooses the generation that holds the most documents.
+    fn choose(&mut self) {
+        let in_use = self.tenant.data_generation();
+        let best = self.namespaces.iter().max_by_key(|(generation, there)| (there.documents, **generation == in_use));
+        self.tenant.chosen = best.map(|(generation, _)| *generation);
+    }
+
     /// Whether the task may go on: it looks whether its move is still wanted.
     fn is_wanted(&self, task: &Task) -> bool {
         let state = if task.last { MigrationState::Switching } else { MigrationState::Copying };
@@ -385,5 +459,17 @@ impl State {
         if let Some(migration) = self.tenant.status.migration.as_ref().filter(|m| m.state == MigrationState::Switched) {
             self.now = self.now.max(migration.since.plus(policy.migration_overlap).as_second());
         }
+    }
+}
+
+/// A namespace holds more than was counted before.
+fn changed() -> Failure {
+    Failure {
+        step: "Data".into(),
+        reason: "DataChanged".into(),
+        message: "It holds more than before".into(),
+        blame: Blame::Call,
+        retryable: true,
+        retry_after: None,
     }
 }

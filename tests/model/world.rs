@@ -11,7 +11,7 @@ use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Input, Notice, Observed, ObservedRefund, Outcome, Policy, Proration,
+    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedRefund, Outcome, Policy, Proration,
     SessionState, View, decide, may_hold, may_precede,
 };
 
@@ -529,6 +529,10 @@ impl Small {
             }
             Effect::DeleteNamespace => {
                 (state.namespace, state.stored, state.visible, state.namespaces_made) = (false, false, false, 0);
+            }
+            Effect::FindData => {
+                let there = Found { generation: 1, vectors: u64::from(state.stored), documents: false };
+                return Outcome::Found(state.namespace.then_some(there).into_iter().collect());
             }
             Effect::DeleteSecrets => state.secret = false,
             Effect::ShipTransitions => return state.beside.ship(&reconcile.view),

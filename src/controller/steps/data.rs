@@ -1,19 +1,73 @@
 //! Where a tenant's data is.
 
+use std::collections::{BTreeMap, HashSet};
+
 use kube::ResourceExt;
 use serde_json::json;
 
 use super::{StepError, namespace};
-use crate::api::{Tenant, data_namespace};
+use crate::api::{CHOOSE_DATA_ANNOTATION, Plan, Tenant, data_namespace, data_of};
 use crate::controller::kubernetes::Kubernetes;
-use crate::lifecycle::Outcome;
+use crate::lifecycle::{Found, Observed, Outcome};
+use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
+use crate::providers::openai::OpenAi;
+use crate::providers::pinecone::Pinecone;
+use crate::rag::embedding_of;
 
-/// Deletes the namespace of another generation of the tenant's data. What the object says now counts, whatever was decided.
+/// Ids of one look whether a namespace holds anything but samples: a page of Pinecone's.
+const LOOK: usize = 100;
+
+/// Lists the namespaces of all generations of the tenant's data, in all indexes, and counts what each holds.
+pub async fn find(indexes: &Indexes, plans: &[&Plan], tenant: &Tenant) -> Result<Outcome, ProviderError> {
+    let samples = samples(plans);
+    let mut all: BTreeMap<u32, Found> = BTreeMap::new();
+    for pinecone in indexes.all() {
+        for (name, generation, vectors) in generations(pinecone, tenant).await? {
+            let documents = holds_documents(pinecone, &name, vectors, &samples).await?;
+            let there = all.entry(generation).or_insert(Found { generation, vectors: 0, documents: false });
+            (there.vectors, there.documents) = (there.vectors + vectors, there.documents || documents);
+        }
+    }
+    Ok(Outcome::Found(all.into_values().collect()))
+}
+
+/// The ids of the sample documents of all Plans: the tenant may have had another one.
+fn samples<'a>(plans: &[&'a Plan]) -> HashSet<&'a str> {
+    plans.iter().flat_map(|plan| &plan.spec.sample_documents).map(|sample| sample.id.as_str()).collect()
+}
+
+/// The tenant's namespaces in an index: their names, generations and counts.
+async fn generations(pinecone: &Pinecone, tenant: &Tenant) -> Result<Vec<(String, u32, u64)>, ProviderError> {
+    let id = tenant.tenant_id();
+    let listed = pinecone.namespaces_with(&data_namespace(id, 1)).await?;
+    let own = |(name, vectors): (String, u64)| {
+        let generation = data_of(&name).filter(|(of, _)| *of == id)?.1;
+        Some((name, generation, vectors))
+    };
+    Ok(listed.into_iter().filter_map(own).collect())
+}
+
+/// Whether a namespace holds anything but sample documents. Counts lag behind what was stored, so the ids decide.
+async fn holds_documents(
+    pinecone: &Pinecone,
+    name: &str,
+    vectors: u64,
+    samples: &HashSet<&str>,
+) -> Result<bool, ProviderError> {
+    if vectors > samples.len() as u64 {
+        return Ok(true);
+    }
+    let (ids, next) = pinecone.list(name, "", LOOK, None).await?;
+    Ok(next.is_some() || ids.iter().any(|id| !samples.contains(&**id)))
+}
+
+/// Deletes the namespace of another generation of the tenant's data. What the object says now counts, whatever was decided, and
+/// what the namespace holds is counted once more.
 pub async fn drop(
     kubernetes: &Kubernetes,
     indexes: &Indexes,
-    tenant: &Tenant,
+    (tenant, observed): (&Tenant, &Observed),
     generation: u32,
 ) -> Result<Outcome, StepError> {
     let now = kubernetes.tenants(tenant).get(&tenant.name_any()).await?;
@@ -25,7 +79,16 @@ pub async fn drop(
         );
         return Ok(Outcome::Done);
     }
-    Ok(namespace::delete(indexes, &data_namespace(tenant.tenant_id(), generation)).await?)
+    let name = data_namespace(tenant.tenant_id(), generation);
+    let seen = observed.found.iter().flatten().find(|f| f.generation == generation).map_or(0, |f| f.vectors);
+    let mut there = 0;
+    for pinecone in indexes.all() {
+        there += pinecone.count_vectors(&name).await?.unwrap_or(0);
+    }
+    if there > seen {
+        return Err(StepError::MoreData { name, seen, there });
+    }
+    Ok(namespace::delete(indexes, &name).await?)
 }
 
 /// Writes where the tenant's data is. It is refused where somebody else has written the object meanwhile: the decision rests on
@@ -38,6 +101,54 @@ pub async fn record(
     region: Option<&str>,
 ) -> Result<Tenant, kube::Error> {
     let data = json!({"generation": generation, "embedding": embedding, "region": region});
-    let version = tenant.resource_version();
-    kubernetes.patch(tenant, json!({"metadata": {"resourceVersion": version}, "spec": {"data": data}})).await
+    kubernetes.patch(tenant, json!({"spec": {"data": data}})).await
+}
+
+/// Writes that the tenant's data is in the namespace of this generation: with the region of the index that holds it, and the
+/// model that its vectors were made with.
+pub async fn serve_from(
+    kubernetes: &Kubernetes,
+    (indexes, openai): (&Indexes, &OpenAi),
+    plans: &[&Plan],
+    tenant: &Tenant,
+    generation: u32,
+) -> Result<Tenant, StepError> {
+    let mut best: Option<(u64, Option<&str>, &Pinecone)> = None;
+    for (region, pinecone) in indexes.each() {
+        let there = generations(pinecone, tenant).await?.into_iter().find(|(_, of, _)| *of == generation);
+        if let Some((_, _, vectors)) = there.filter(|(_, _, vectors)| best.is_none_or(|(most, ..)| *vectors > most)) {
+            best = Some((vectors, region, pinecone));
+        }
+    }
+    let name = data_namespace(tenant.tenant_id(), generation);
+    let Some((_, region, pinecone)) = best else { return Err(StepError::NoSuchData(name)) };
+    let mut models: Vec<_> =
+        plans.iter().flat_map(|plan| plan.spec.models.embeddings()).map(ToString::to_string).collect();
+    models.sort();
+    models.dedup();
+    let model = match &models[..] {
+        [only] => only.clone(),
+        models => {
+            let model = embedding_of(pinecone, openai, &name, models).await?;
+            model.ok_or(StepError::UnknownModel(name))?
+        }
+    };
+    Ok(record(kubernetes, tenant, generation, &model, region).await?)
+}
+
+/// Removes a choice that was carried out.
+pub async fn forget_choice(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<Tenant, kube::Error> {
+    let none = json!({"metadata": {"annotations": {CHOOSE_DATA_ANNOTATION: null}}});
+    kubernetes.patch(tenant, none).await
+}
+
+/// The names of all namespaces that hold data of the tenant or may do so: a list may lag behind.
+pub async fn names(indexes: &Indexes, tenant: &Tenant) -> Result<Vec<String>, ProviderError> {
+    let mut names: Vec<String> = tenant.data_namespaces();
+    for pinecone in indexes.all() {
+        names.extend(generations(pinecone, tenant).await?.into_iter().map(|(name, ..)| name));
+    }
+    names.sort();
+    names.dedup();
+    Ok(names)
 }

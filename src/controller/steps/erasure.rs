@@ -4,7 +4,7 @@ use ed25519_dalek::SigningKey;
 use kube::ResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::{StepError, billing, secrets};
+use super::{StepError, billing, data, secrets};
 use crate::api::tenant::BillingMode;
 use crate::api::{EMAIL_LABEL, ERASED_ANNOTATION, PROOF_ANNOTATION, Tenant};
 use crate::controller::exports::Exports;
@@ -26,7 +26,7 @@ pub async fn count(
     tenant: &Tenant,
 ) -> Result<Outcome, StepError> {
     let (mut namespaces, mut vectors) = (0, 0);
-    for name in tenant.data_namespaces() {
+    for name in data::names(indexes, tenant).await? {
         for pinecone in indexes.all() {
             if let Some(count) = pinecone.count_vectors(&name).await? {
                 (namespaces, vectors) = (namespaces + 1, vectors + count);

@@ -16,6 +16,28 @@ pub enum StepError {
     /// Kubernetes.
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
+    /// A namespace that is to be deleted holds more than it did when that was decided.
+    #[error(
+        "namespace {name} holds {there} vectors, more than the {seen} that were counted before, so it is kept until they are \
+         counted again"
+    )]
+    MoreData {
+        /// The namespace.
+        name: String,
+        /// The vectors that were counted.
+        seen: u64,
+        /// The vectors that are there.
+        there: u64,
+    },
+    /// The namespace that is to be served from is gone.
+    #[error("Pinecone has no namespace {0}")]
+    NoSuchData(String),
+    /// No model of any Plan made the vectors of the namespace.
+    #[error(
+        "no embedding model of any Plan made the vectors in namespace {0}. Apply the Plan that names their model; the tenant goes \
+         on by itself"
+    )]
+    UnknownModel(String),
     /// A Secret of that name is somebody else's.
     #[error(
         "Secret {0} exists and does not belong to this Tenant, so it is left as it is. Delete or rename it, or label it \
@@ -44,6 +66,22 @@ impl StepError {
                 message,
                 blame: Blame::Operator,
                 retryable: error.retryable(),
+                retry_after: None,
+            }),
+            Self::MoreData { .. } | Self::NoSuchData(_) => Ok(Failure {
+                step: step.into(),
+                reason: "DataChanged".into(),
+                message,
+                blame: Blame::Call,
+                retryable: true,
+                retry_after: None,
+            }),
+            Self::UnknownModel(_) => Ok(Failure {
+                step: step.into(),
+                reason: "EmbeddingModelUnknown".into(),
+                message,
+                blame: Blame::Operator,
+                retryable: true,
                 retry_after: None,
             }),
             Self::SecretConflict(..) => Ok(Failure {

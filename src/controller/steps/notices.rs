@@ -68,6 +68,11 @@ pub async fn send(
         Notice::SlowAlert(_) => {
             return alert(alerts, &format!("Tenant {who} has paid and is still not Active: {what}")).await;
         }
+        Notice::DataAlert(_) => {
+            let shown = conditions::get(&status.conditions, conditions::DATA_IN_ONE_PLACE);
+            let what = shown.map_or("Another namespace than the object names holds documents", |c| &c.message);
+            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+        }
         Notice::NamespaceMissingAlert(_) => {
             return alert(alerts, &format!("The Pinecone namespace of tenant {who} no longer exists")).await;
         }

@@ -41,6 +41,7 @@ impl Model for Moves {
             namespaces: BTreeMap::from([(1, there)]),
             documents: 1,
             task: None,
+            restored: false,
         }]
     }
 
@@ -59,7 +60,8 @@ impl Model for Moves {
             s.tenant.spec.data.is_some() || migration.is_some() || s.tenant.spec.plan == s.tenant.plan_in_force();
         may(b.choices > 0, Action::Choose);
         may(b.wishes > 0 && active, Action::Wish);
-        may(b.uploads > 0 && served && !waits, Action::Upload);
+        may(b.uploads > 0 && served && !waits && !s.restored, Action::Upload);
+        may(b.restores > 0, Action::RestoreBackup);
         may(b.wipes > 0 && served && told, Action::WipeStatus);
         may(s.task.as_ref().is_some_and(|task| !task.done), Action::Copy);
         may(switched, Action::Pass);
@@ -117,6 +119,12 @@ impl Model for Moves {
                 s.documents += 1;
                 s.namespaces.get_mut(&s.tenant.data_generation())?.documents += 1;
             }
+            Action::RestoreBackup => {
+                s.budget.restores -= 1;
+                s.restored = true;
+                s.tenant = self.init_states().remove(0).tenant;
+                s.overtake();
+            }
             Action::WipeStatus => {
                 s.budget.wipes -= 1;
                 s.tenant.status = TenantStatus::default();
@@ -130,11 +138,15 @@ impl Model for Moves {
         vec![
             Property::always("every document is where questions look", |_, s: &State| {
                 let there = s.namespaces.get(&s.tenant.data_generation());
-                there.is_some_and(|there| there.documents == s.documents)
+                s.restored || there.is_some_and(|there| there.documents == s.documents)
+            }),
+            Property::always("no document is lost", |_, s: &State| {
+                s.namespaces.values().any(|there| there.documents == s.documents)
             }),
             Property::always("questions are asked of the model and region that the data has", |_, s: &State| {
                 let there = s.namespaces.get(&s.tenant.data_generation());
-                let known = s.tenant.status.config.is_some();
+                // A restored object may name a namespace that is gone, until the controller has looked.
+                let known = s.tenant.status.config.is_some() && !(s.restored && there.is_none());
                 !known
                     || there.is_some_and(|there| {
                         s.tenant.embedding() == Some(&there.embedding) && s.tenant.region() == Some(&there.region)
@@ -182,6 +194,13 @@ fn data_is_where_it_was_after_a_lost_status() {
 }
 
 #[test]
+fn a_restored_backup_loses_no_documents() {
+    let budget = Budget { restores: 1, choices: 1, uploads: 1, crashes: 1, ..Budget::default() };
+    explore("restored backup", budget);
+    explore("restored backup, stale", Budget { restores: 1, choices: 2, stale: 1, ..Budget::default() });
+}
+
+#[test]
 fn mistakes_of_moves_are_caught() {
     const FOUND: &str = "every document is where questions look";
     const ASKED: &str = "questions are asked of the model and region that the data has";
@@ -189,6 +208,8 @@ fn mistakes_of_moves_are_caught() {
     let choosing = Budget { stale: 1, choices: 2, uploads: 1, ..Budget::default() };
     let wishing = Budget { wishes: 2, uploads: 1, ..Budget::default() };
     let wiping = Budget { wipes: 1, choices: 1, wishes: 1, ..Budget::default() };
+    const KEPT: &str = "no document is lost";
+    let restoring = Budget { restores: 1, choices: 1, ..Budget::default() };
     for (mistake, budget, property) in [
         (Mistake::LastPassForgotten, choosing, FOUND),
         (Mistake::UploadsGoOn, choosing, FOUND),
@@ -197,6 +218,8 @@ fn mistakes_of_moves_are_caught() {
         (Mistake::OldVectorsKept, choosing, STABLE),
         (Mistake::SwitchUnseen, choosing, STABLE),
         (Mistake::LeftoverUnseen, wiping, STABLE),
+        (Mistake::UnknownDeleted, restoring, KEPT),
+        (Mistake::BackupBelieved, restoring, KEPT),
     ] {
         let model = Moves { mistake: Some(mistake), ..Moves::new(budget) };
         let any = stateright::HasDiscoveries::AnyOf([property].into());

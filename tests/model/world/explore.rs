@@ -47,6 +47,7 @@ impl Model for Small {
             erase: self.erase,
             keep_data: false,
             legal_hold: None,
+            chosen: None,
             accepted_dispute: None,
             erasure: None,
             email_verified: false,
