@@ -4,6 +4,7 @@ mod adopt;
 mod audit;
 mod controller;
 mod crds;
+mod data;
 mod describe;
 mod erase;
 mod export;
@@ -177,6 +178,8 @@ enum Command {
     Reactivate(TenantArgs),
     /// Erase a tenant at once, with its namespace, Secrets and subscription.
     Erase(erase::Args),
+    /// Choose where a tenant's documents are, where that is not clear, and find namespaces that belong to no Tenant.
+    Data(Box<data::Args>),
     /// Export everything that belongs to a tenant.
     Export(export::Args),
     /// Bring the documents of an export into a tenant.
@@ -340,6 +343,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Erase(args) => erase::run(&cli.kube, args).await,
         Command::Suspend(args) => suspend::suspend(&cli.kube, args).await,
         Command::Resume(args) => suspend::resume(&cli.kube, args).await,
+        Command::Data(args) => data::run(&cli.kube, *args).await,
         Command::Export(args) => export::run(&cli.kube, args).await,
         Command::Import(args) => import::run(&cli.kube, *args).await,
         Command::Recover(args) => recover::run(&cli.kube, *args).await,

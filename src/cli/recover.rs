@@ -118,19 +118,34 @@ fn unclaimed(namespaces: &Namespaces, known: &[Known], there: &HashSet<String>) 
     namespaces.keys().filter(unclaimed).cloned().collect()
 }
 
-/// The generation of a tenant's data: of two, the older one is complete.
+/// The generation of a tenant's data: of several, the one that holds the most, and of equal ones the newest. During a copy that is
+/// the old one, and after the switch the new one. The controller shows the others and asks for a choice where they hold documents.
 fn generation(namespaces: &Namespaces, tenant_id: &str) -> Option<u32> {
-    namespaces.keys().filter_map(|name| data_of(name)).filter(|(id, _)| *id == tenant_id).map(|(_, g)| g).min()
+    let own = namespaces.iter().filter_map(|(name, there)| Some((data_of(name)?, there.vectors)));
+    let own = own.filter(|((id, _), _)| *id == tenant_id);
+    own.max_by_key(|((_, generation), vectors)| (*vectors, *generation)).map(|((_, generation), _)| generation)
 }
 
-/// All namespaces, and the regions of their indexes, where each region has one.
-type Namespaces = HashMap<String, Option<String>>;
+/// A namespace, as Pinecone lists it.
+#[derive(Default)]
+struct There {
+    /// The region of its index, where each region has one.
+    region: Option<String>,
+    vectors: u64,
+}
+
+/// All namespaces, by their names.
+type Namespaces = HashMap<String, There>;
 
 async fn namespaces(indexes: &Indexes) -> Result<Namespaces, ProviderError> {
     let mut all = HashMap::new();
     for (region, pinecone) in indexes.each() {
-        let region = region.map(str::to_owned);
-        all.extend(pinecone.namespaces().await?.into_iter().map(|name| (name, region.clone())));
+        for (name, vectors) in pinecone.namespaces_with("").await? {
+            let there: &mut There = all.entry(name).or_default();
+            if there.region.is_none() || vectors > there.vectors {
+                *there = There { region: region.map(str::to_owned), vectors };
+            }
+        }
     }
     Ok(all)
 }
@@ -154,7 +169,7 @@ impl Finder<'_> {
     async fn data(&self, tenant_id: &str) -> anyhow::Result<Option<Data>> {
         let Some(generation) = generation(self.namespaces, tenant_id) else { return Ok(None) };
         let namespace = data_namespace(tenant_id, generation);
-        let region = self.namespaces.get(&namespace).and_then(Option::as_deref);
+        let region = self.namespaces.get(&namespace).and_then(|there| there.region.as_deref());
         let model = match self.models {
             [] | [_] if generation == 1 && region.is_none() => return Ok(None),
             [only] if generation == 1 => Some(only.clone()),
@@ -214,4 +229,29 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
                 "stripe": {"customerId": known.customer_id, "subscriptionId": known.subscription.id}},
         },
     }))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_two_namespaces_the_one_that_holds_more_is_recovered() {
+        let there = |all: &[(u32, u64)]| -> Namespaces {
+            let there = |(generation, vectors): &(u32, u64)| {
+                (data_namespace("t", *generation), There { region: None, vectors: *vectors })
+            };
+            all.iter().map(there).chain([(data_namespace("other", 9), There { region: None, vectors: 99 })]).collect()
+        };
+        for (all, wanted) in [
+            (&[][..], None),
+            (&[(2, 5)], Some(2)),
+            (&[(1, 10), (2, 4)], Some(1)),
+            (&[(1, 10), (2, 12)], Some(2)),
+            (&[(1, 10), (2, 10)], Some(2)),
+            (&[(1, 3), (3, 10)], Some(3)),
+        ] {
+            assert_eq!(generation(&there(all), "t"), wanted, "{all:?}");
+        }
+    }
 }

@@ -221,11 +221,12 @@ async fn create_namespace(State(s): State<Arc<Index>>, Json(body): Json<Value>) 
 /// A page of namespaces in the order of their names; the token is the last name of the page before.
 async fn list_namespaces(State(s): State<Arc<Index>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
     let limit = param(&params, "limit").parse().map_or(100, |limit: usize| limit.clamp(1, 100));
-    let after = param(&params, "paginationToken");
+    let (after, prefix) = (param(&params, "paginationToken"), param(&params, "prefix"));
     let namespaces = s.read();
-    let mut rest = namespaces.iter().filter(|(name, _)| name.as_str() > after);
+    let mut rest = namespaces.iter().filter(|(name, _)| name.starts_with(prefix) && name.as_str() > after);
     let list: Vec<_> = rest.by_ref().take(limit).map(|(name, n)| describe(name, n)).collect();
-    let mut page = json!({"namespaces": list, "total_count": namespaces.len()});
+    let mut page =
+        json!({"namespaces": list, "total_count": namespaces.keys().filter(|name| name.starts_with(prefix)).count()});
     if rest.next().is_some() {
         page["pagination"] = json!({"next": list.last().map(|last| &last["name"])});
     }

@@ -8,7 +8,7 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState as State};
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, conditions};
+use tenant_operator::api::{ConditionStatus, Phase, Tenant, TenantStatus, conditions};
 use tenant_operator::dev::apply_yaml;
 
 use crate::questions::Questions;
@@ -383,4 +383,87 @@ async fn vectors_of_a_move_that_a_lost_status_forgot_are_deleted() {
     assert!(namespaces(&world).await[&new] > 0, "those in use are not");
     assert_eq!(found(&world, "What does RAG mean?").await.len(), 1);
     assert_eq!(world.status("acme").await.namespace, Some(new));
+}
+
+/// The object as a backup has it, without its status.
+async fn backup(world: &World) -> Tenant {
+    let mut kept = world.tenants().get("acme").await.expect("there");
+    (kept.metadata.uid, kept.metadata.resource_version, kept.metadata.creation_timestamp) = (None, None, None);
+    (kept.metadata.deletion_timestamp, kept.metadata.generation, kept.status) = (None, None, None);
+    kept
+}
+
+/// Deletes the object as an accident does, and restores it.
+async fn restore(world: &World, backup: &Tenant) {
+    world.tenants().delete("acme", &Default::default()).await.expect("deleted");
+    world.wait_gone("acme").await;
+    // No garbage collector runs here.
+    drop(world.secrets().delete("acme-api-key", &Default::default()).await);
+    world.tenants().create(&Default::default(), backup).await.expect("restored");
+}
+
+async fn told(world: &World, what: &str) -> usize {
+    let alerts = world.sandbox_get("/_sandbox/alerts").await;
+    let texts = alerts.as_array().into_iter().flatten().filter_map(|alert| alert["text"].as_str());
+    texts.filter(|text| text.contains(what)).count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_backup_is_served_from_the_namespace_with_the_documents() {
+    let world = with_acme("olderbackup", &["--migration-overlap=1", "--full-resync=1"]).await;
+    upload(&world, "Cats", "Cats sleep for sixteen hours a day, mostly in the sun.").await;
+    let older = backup(&world).await;
+    choose(&world, Some(EmbeddingSize::Large)).await;
+    world.wait("acme", "moved", |s| reason(s, "DataMigrated") == "Migrated" && s.migration.is_none()).await;
+    let second = namespace(&world, 2).await;
+    let held = namespaces(&world).await[&second];
+    assert!(older.spec.data.is_none(), "the backup knows nothing of the move");
+    restore(&world, &older).await;
+    world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(told(&world, "holds no documents").await, 1);
+    // Wherever they are embedded by now, as the restored object asks for: no document is lost, and questions find them.
+    let most = async || namespaces(&world).await.values().copied().max();
+    for _ in 0..20 {
+        assert_eq!(most().await, Some(held));
+        assert_eq!(documents(&world).await, BTreeSet::from(["Cats".to_owned()]));
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    world
+        .until("it answers", async || {
+            found(&world, "How long do cats sleep?").await.first().is_some_and(|title| title == "Cats")
+        })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_namespaces_with_documents_wait_for_a_choice() {
+    let world = with_acme("twoplaces", &["--migration-overlap=3600", "--full-resync=1"]).await;
+    upload(&world, "Cats", "Cats sleep for sixteen hours a day, mostly in the sun.").await;
+    let older = backup(&world).await;
+    choose(&world, Some(EmbeddingSize::Large)).await;
+    world.wait("acme", "moved", |s| state(s) == Some(State::Switched)).await;
+    upload(&world, "Dogs", "Dogs need two walks a day, whatever the weather.").await;
+    restore(&world, &older).await;
+    world.wait_phase("acme", Phase::Active).await;
+    let status = world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
+    assert!(conditions::is_true(&status.conditions, "Ready"), "served meanwhile");
+    world.until("ops are told", async || told(&world, "More than one namespace holds documents").await == 1).await;
+    let before = namespaces(&world).await;
+    assert_eq!(before.len(), 2);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(namespaces(&world).await, before, "nothing is deleted");
+    let command = |args: &[&str]| {
+        let mut command = world.command("data");
+        command.args(args).args(["--namespace", &world.namespace]);
+        tokio::task::block_in_place(|| command.output()).expect("it runs")
+    };
+    let unsure = command(&["choose", "acme", "--generation", "2"]);
+    assert!(!unsure.status.success() && said(&unsure).contains("--confirm acme"), "{}", said(&unsure));
+    assert_eq!(namespaces(&world).await, before);
+    let sure = command(&["choose", "acme", "--generation", "2", "--confirm", "acme"]);
+    assert!(sure.status.success(), "{}", said(&sure));
+    world.wait("acme", "the end", |s| reason(s, "DataInOnePlace") == "Recovered").await;
+    let both = BTreeSet::from(["Cats".to_owned(), "Dogs".to_owned()]);
+    world.until("both are served", async || documents(&world).await == both).await;
+    assert!(!namespaces(&world).await.contains_key(&namespace(&world, 1).await), "the other one is gone");
 }

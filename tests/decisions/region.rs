@@ -7,7 +7,7 @@ use tenant_operator::api::{Phase, TenantStatus};
 use tenant_operator::lifecycle::{Effect, Notice, ObservedMigration, Regions};
 
 use crate::case::{Case, fails, holds, plan};
-use crate::migration::{moving, paid};
+use crate::migration::{found, moving, paid};
 use crate::plan_change::{noted, wishing};
 
 const MODEL: &str = "text-embedding-3-small";
@@ -28,7 +28,7 @@ fn moving_abroad() -> Case {
 
 fn data(mut case: Case, generation: u32, region: Option<&str>) -> Case {
     case.view.spec.data = Some(Data { generation, embedding: MODEL.into(), region: region.map(Into::into) });
-    case
+    found(case, &[(generation, 10, true)])
 }
 
 fn migration(case: Case, region: Option<&str>, state: State) -> Case {

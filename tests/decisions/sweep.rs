@@ -15,7 +15,7 @@ use tenant_operator::lifecycle::{
 
 use crate::case::{Case, NOW, failure, operator_fault, outage, session, subscription};
 use crate::leaving::erasing;
-use crate::migration::{LARGE, moving, seen};
+use crate::migration::{LARGE, found, moving, seen};
 use crate::plan_change::{noted, wishing};
 
 const PHASES: [Option<Phase>; 10] = [
@@ -202,14 +202,10 @@ fn moves() -> Vec<Vec<Change>> {
         vec![|_| {}, |c| {
             c.observed.done.extend([1, 2, 3].map(|generation| Effect::DropNamespace { generation }));
         }],
-        vec![
-            |_| {},
-            |c| *c = found(c.clone(), &[(1, 10, true), (2, 10, true)]),
-            |c| {
-                *c = found(c.clone(), &[(2, 9, true), (3, 10, true)]);
-                c.observed.leftover = Some(3);
-            },
-        ],
+        vec![|_| {}, |c| *c = found(c.clone(), &[(1, 10, true), (2, 10, true)]), |c| {
+            *c = found(c.clone(), &[(2, 9, true), (3, 10, true)]);
+            c.observed.leftover = Some(3);
+        }],
         vec![|_| {}, |c| (c.policy.migration_overlap, c.policy.migration_limit) = (50, 50)],
         vec![|_| {}, |c| billed(c, "price_4900"), |c| billed(c, "price_19900")],
         vec![|_| {}, |c| c.observed.failure = Some(failure("Data", true))],
