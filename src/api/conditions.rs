@@ -31,6 +31,10 @@ pub const WELCOME_EMAIL_SENT: &str = "WelcomeEmailSent";
 pub const PLAN_FOUND: &str = "PlanFound";
 /// The plan of the spec is in force; set once another one was asked for.
 pub const PLAN_IN_FORCE: &str = "PlanInForce";
+/// Stripe bills the price of the plan in force; set once it billed another one.
+pub const PRICE_AS_PLANNED: &str = "PriceAsPlanned";
+/// Stripe bills one subscription for the tenant; set once there was a second one.
+pub const SINGLE_SUBSCRIPTION: &str = "SingleSubscription";
 /// The customer disputes a payment at their bank; set once one was.
 pub const PAYMENT_DISPUTED: &str = "PaymentDisputed";
 /// Provisioning takes longer than normal.

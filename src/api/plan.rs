@@ -67,6 +67,10 @@ pub struct PlanSpec {
     /// refused while the tenant has more documents than this plan holds.
     #[serde(default)]
     pub downgrades: Downgrades,
+    /// What happens when Stripe bills another price than this plan's for one of its tenants, such as after a switch in the customer
+    /// portal: the difference is shown and alerted, or the tenant follows to the plan whose price is billed.
+    #[serde(default)]
+    pub price_changes: PriceChanges,
     /// How many days the data of a tenant that leaves is kept before it is erased.
     #[serde(default = "default_retention_days")]
     #[schemars(range(min = 30, max = 90))]
@@ -156,6 +160,16 @@ pub enum Downgrades {
     AtPeriodEnd,
     /// At once. The difference is credited to the next invoice.
     Immediately,
+}
+
+/// What happens when Stripe bills another price than the plan's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum PriceChanges {
+    /// The tenant keeps its plan. The condition `PriceAsPlanned` and an alert show the difference.
+    #[default]
+    Alert,
+    /// The tenant moves to the plan that has the billed price. Where no Plan has it, the difference is shown.
+    Follow,
 }
 
 /// The models that serve a plan's tenants, by the names of an OpenAI-compatible API.

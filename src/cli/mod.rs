@@ -25,6 +25,7 @@ mod recover;
 mod reference;
 mod relocate;
 mod retry;
+mod subscriptions;
 mod suspend;
 mod web;
 mod why;
@@ -188,6 +189,8 @@ enum Command {
     Suspend(TenantArgs),
     /// Serve a tenant again that an admin suspended.
     Resume(TenantArgs),
+    /// List the subscriptions that Stripe bills for a tenant, or end one that is too many.
+    Subscriptions(Box<subscriptions::Args>),
     /// Make Tenants again that are lost, from what Stripe and Pinecone hold.
     Recover(Box<recover::Args>),
     /// Move customers to another namespace, with their data, password, API key and subscription.
@@ -344,6 +347,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Suspend(args) => suspend::suspend(&cli.kube, args).await,
         Command::Resume(args) => suspend::resume(&cli.kube, args).await,
         Command::Data(args) => data::run(&cli.kube, *args).await,
+        Command::Subscriptions(args) => subscriptions::run(&cli.kube, *args).await,
         Command::Export(args) => export::run(&cli.kube, args).await,
         Command::Import(args) => import::run(&cli.kube, *args).await,
         Command::Recover(args) => recover::run(&cli.kube, *args).await,

@@ -11,11 +11,13 @@ use serde_json::json;
 
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
+use crate::api::tenant::Desired;
 use crate::api::{
     Data, PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, Tenant, VERIFIED_ANNOTATION, data_namespace,
     data_of, login_secret,
 };
 use crate::controller::Providers;
+use crate::lifecycle::ObservedSubscription;
 use crate::operator_keys::IdentityKey;
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
@@ -57,7 +59,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     eprintln!("Reading Stripe and Pinecone ...");
     let (known, namespaces) = tokio::try_join!(providers.stripe.tenants(), namespaces(&providers.indexes))?;
     let lost: Vec<_> = known.iter().filter(|k| !there.contains(&k.tenant_id)).collect();
-    report(&lost, &namespaces);
+    let refunded = refunded(&providers, &lost).await?;
+    report(&lost, &namespaces, &refunded);
     let unclaimed = unclaimed(&namespaces, &known, &there);
     if !unclaimed.is_empty() {
         eprintln!(
@@ -92,22 +95,60 @@ async fn existing(client: &Client) -> anyhow::Result<HashSet<String>> {
     Ok(all.items.iter().map(|tenant| tenant.tenant_id().to_owned()).collect())
 }
 
-fn report(lost: &[&Known], namespaces: &Namespaces) {
+/// The tenants whose collection is paused after their last payment was refunded.
+async fn refunded(providers: &Providers, lost: &[&Known]) -> Result<HashSet<String>, ProviderError> {
+    let mut refunded = HashSet::new();
+    for known in lost.iter().filter(|known| known.subscription.paused) {
+        if providers.stripe.was_refunded(&known.subscription.id).await? {
+            refunded.insert(known.tenant_id.clone());
+        }
+    }
+    Ok(refunded)
+}
+
+/// What was wished of a tenant, as far as Stripe knows: a subscription that ends because the account was closed, or whose
+/// collection was paused because the tenant was not served, is neither renewed nor charged.
+fn desired(subscription: &ObservedSubscription) -> Desired {
+    match (subscription.ends, subscription.paused) {
+        (true, _) => Desired::Deleted,
+        (false, true) => Desired::Suspended,
+        (false, false) => Desired::Active,
+    }
+}
+
+fn report(lost: &[&Known], namespaces: &Namespaces, refunded: &HashSet<String>) {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
-    table.set_header(["NAMESPACE", "NAME", "COMPANY", "PLAN", "SUBSCRIPTION", "DATA"]);
+    table.set_header(["NAMESPACE", "NAME", "COMPANY", "PLAN", "SUBSCRIPTION", "DESIRED", "DATA"]);
     table.add_rows(lost.iter().map(|known| {
         let data = generation(namespaces, &known.tenant_id).is_some();
+        let desired = match (desired(&known.subscription), refunded.contains(&known.tenant_id)) {
+            (Desired::Suspended, true) => "Suspended (refunded)".into(),
+            (desired, _) => format!("{desired:?}"),
+        };
         [
             known.namespace.clone(),
             known.name.clone(),
             known.company.clone(),
             known.subscription.plan.clone().unwrap_or_default(),
             known.subscription.status.clone(),
+            desired,
             if data { "there" } else { "none" }.to_owned(),
         ]
     }));
     println!("{table}");
+    if lost.iter().any(|known| known.subscription.paused) {
+        eprintln!(
+            "Collection is paused for the Suspended ones: an admin suspended them, a payment was disputed, or provisioning \
+             failed and the payment was refunded. They are not charged. `kubectl tenant resume NAME` serves and charges one."
+        );
+    }
+    if lost.iter().any(|known| known.subscription.ends) {
+        eprintln!(
+            "The customers of the Deleted ones closed their accounts. The retention of their data begins anew; `kubectl \
+             tenant reactivate NAME` takes one back."
+        );
+    }
 }
 
 /// Namespaces of tenants that neither Stripe nor Kubernetes knows, such as of contracts by hand.
@@ -225,6 +266,7 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
             "apiKeyGeneration": known.key_generation,
             "data": data,
             "login": login,
+            "desired": desired(&known.subscription),
             "billing": {"mode": "Stripe", "approved": false,
                 "stripe": {"customerId": known.customer_id, "subscriptionId": known.subscription.id}},
         },

@@ -193,7 +193,7 @@ async fn perform(
             secrets::delete(kubernetes, &context.signer, tenant).await?;
             Outcome::Done.into()
         }
-        Effect::ReadBilling => billing::read(stripe, tenant).await?.into(),
+        Effect::ReadBilling => billing::read(stripe, tenant, &context.caches.all_plans()).await?.into(),
         Effect::OpenCheckout { attempt } => billing::open_checkout(stripe, tenant, wanted, *attempt).await?.into(),
         Effect::SwitchPrice { plan, proration } => match context.caches.plan(plan) {
             Some(plan) => billing::switch_price(stripe, observed, &plan, *proration).await?.into(),

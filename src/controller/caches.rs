@@ -101,6 +101,11 @@ impl Caches {
         self.plans.get(&Key { namespace: String::new(), name: name.into() })
     }
 
+    /// Every Plan.
+    pub fn all_plans(&self) -> Vec<Arc<Plan>> {
+        self.plans.all()
+    }
+
     /// The version of the tenant's API-key Secret.
     pub fn api_key_secret(&self, tenant: &Tenant) -> Option<String> {
         let place = tenant.place();

@@ -48,6 +48,7 @@ use crate::providers::stripe::Stripe;
 
 use context::Context;
 pub use lease::LeaseConfig;
+pub use steps::billing::payer;
 
 /// The clients of all providers.
 #[derive(Debug)]

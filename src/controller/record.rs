@@ -7,7 +7,7 @@ use super::context::Context;
 use super::kubernetes::FIELD_MANAGER;
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, CLEANED_UP, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND, PLAN_IN_FORCE,
-    REFUNDED, SLOW, WELCOME_EMAIL_SENT,
+    PRICE_AS_PLANNED, REFUNDED, SINGLE_SUBSCRIPTION, SLOW, WELCOME_EMAIL_SENT,
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::events::Event;
@@ -92,11 +92,13 @@ fn trace(tenant: &Tenant, phase: Phase) {
 }
 
 /// The conditions that somebody on call wants to hear of, when they turn to this status.
-const TOLD: [(&str, ConditionStatus); 10] = [
+const TOLD: [(&str, ConditionStatus); 12] = [
     (SLOW, ConditionStatus::True),
     (WELCOME_EMAIL_SENT, ConditionStatus::False),
     (PLAN_FOUND, ConditionStatus::False),
     (PLAN_IN_FORCE, ConditionStatus::False),
+    (PRICE_AS_PLANNED, ConditionStatus::False),
+    (SINGLE_SUBSCRIPTION, ConditionStatus::False),
     (CLEANED_UP, ConditionStatus::False),
     (IDENTITY_VERIFIED, ConditionStatus::False),
     (API_KEY_READY, ConditionStatus::False),

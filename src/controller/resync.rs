@@ -3,15 +3,17 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 
 use super::Key;
 use super::context::Context;
+use crate::api::plan::{PlanSpec, PriceChanges};
 use crate::api::tenant::{BillingMode, Desired};
 use crate::api::{Phase, Tenant, Timestamp, conditions, data_of};
-use crate::lifecycle::{ObservedSubscription, next_period_begun};
+use crate::lifecycle::{ObservedSubscription, bills_another, next_period_begun, shows_price, shows_surplus};
 use crate::providers::stripe::{EventCursor, StripeEvent};
 use crate::providers::{Priority, ProviderError};
 
@@ -30,18 +32,18 @@ fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(seconds.max(1).unsigned_abs())
 }
 
-/// What is new at Stripe each `resync`, everything each `full_resync`.
+/// What is new at Stripe each `resync`, everything each `full_resync`. The events are read whatever becomes of the whole.
 async fn stripe(context: &Context) {
     let mut cursor: Option<EventCursor> = None;
     let mut full_at: Option<Instant> = None;
     loop {
+        // Before the pages: what happens while they are read is found by the next look at the events.
+        note(context, "events", &events(context, &mut cursor).await);
         if full_at.is_none_or(|at| at.elapsed() >= seconds(context.policy.full_resync)) {
             let started = Instant::now();
-            if note(context, "subscriptions", &subscriptions(context, &mut cursor).await) {
+            if note(context, "subscriptions", &subscriptions(context).await) {
                 full_at = Some(started);
             }
-        } else {
-            note(context, "events", &events(context, &mut cursor).await);
         }
         note(context, "disputes", &disputes(context).await);
         pause(context.policy.resync).await;
@@ -72,28 +74,44 @@ async fn pause(wanted: i64) {
 }
 
 /// Compares all subscriptions.
-async fn subscriptions(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(), ProviderError> {
+async fn subscriptions(context: &Context) -> Result<(), ProviderError> {
     let started = context.clock.read().now;
-    // What happens while the pages are read is found by the next look at the events.
-    let newest = context.providers.stripe.newest_event().await?;
-    let subscriptions = context.providers.stripe.subscriptions().await?;
-    *cursor = Some(newest);
-    let mut best: HashMap<&str, &ObservedSubscription> = HashMap::new();
-    for (tenant_id, subscription) in &subscriptions {
-        let there = best.entry(tenant_id).or_insert(subscription);
-        if subscription.worth() > there.worth() {
-            *there = subscription;
-        }
-    }
+    let mut best: HashMap<String, ObservedSubscription> = HashMap::new();
+    let mut several: HashSet<String> = HashSet::new();
+    let mut read = 0;
+    context
+        .providers
+        .stripe
+        .subscriptions(|tenant_id, subscription| {
+            read += 1;
+            let another = subscription.billed() && best.get(&tenant_id).is_some_and(ObservedSubscription::billed);
+            if another {
+                several.insert(tenant_id.clone());
+            }
+            if best.get(&tenant_id).is_none_or(|there| subscription.worth() > there.worth()) {
+                best.insert(tenant_id, subscription);
+            }
+        })
+        .await?;
     let orphaned = best.iter().filter(|(id, s)| s.served() && context.claims.holder(id).is_none()).count();
     context.metrics.orphaned_subscriptions.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
     if orphaned > 0 {
         tracing::warn!(orphaned, "paid subscriptions at Stripe belong to no Tenant");
     }
-    hint_all(context, "subscriptions", subscriptions.len(), |tenant| {
-        subscription_differs(tenant, best.get(tenant.tenant_id()).copied(), started)
+    let of_tenants = several.iter().filter(|id| context.claims.holder(id).is_some()).count();
+    context.metrics.surplus_subscriptions.set(i64::try_from(of_tenants).unwrap_or(i64::MAX));
+    let other_prices = AtomicI64::new(0);
+    hint_all(context, "subscriptions", read, |tenant| {
+        let subscription = best.get(tenant.tenant_id());
+        let plan = context.caches.plan(tenant.plan_in_force());
+        let price = subscription.and_then(|s| price_differs(tenant, plan.as_ref().map(|plan| &plan.spec), s));
+        other_prices.fetch_add(price.as_ref().is_some_and(|price| price.differs).into(), Ordering::Relaxed);
+        let surplus = surplus_differs(tenant, several.contains(tenant.tenant_id()));
+        let other = surplus || price.is_some_and(|price| price.look);
+        subscription_differs(tenant, subscription, started).or(other.then_some(Priority::Resync))
     })
     .await;
+    context.metrics.other_prices.set(other_prices.into_inner());
     Ok(())
 }
 
@@ -145,7 +163,10 @@ async fn hint_all(context: &Context, kind: &str, read: usize, differs: impl Fn(&
 
 /// Reads what is new at Stripe.
 async fn events(context: &Context, cursor: &mut Option<EventCursor>) -> Result<(), ProviderError> {
-    let Some(known) = cursor.as_ref() else { return Ok(()) };
+    let Some(known) = cursor.as_ref() else {
+        *cursor = Some(context.providers.stripe.newest_event().await?);
+        return Ok(());
+    };
     let (events, next) = context.providers.stripe.events(known).await?;
     *cursor = Some(next);
     for event in events {
@@ -201,6 +222,11 @@ fn subscription_differs(
             let same = status?.subscription.as_deref() == Some(s.status.as_str());
             (!same || s.served()).then_some(Priority::Person).filter(|_| tenant.spec.desired == Desired::Active)
         }
+        // It ended, and no event told of it.
+        (Some(Phase::Suspended), None) => {
+            let over = matches!(status?.subscription.as_deref(), None | Some("canceled" | "incomplete_expired"));
+            (!over && tenant.spec.desired == Desired::Active).then_some(Priority::Resync)
+        }
         // Made after the pages were read.
         (Some(Phase::Active), None) => {
             let before = status?.provisioned_at.is_some_and(|at| at < as_of);
@@ -218,9 +244,40 @@ fn subscription_differs(
                 | Phase::Deleted,
             ),
             _,
-        )
-        | (Some(Phase::Suspended), None) => None,
+        ) => None,
     }
+}
+
+/// How the price that is billed for a tenant compares with its plan's.
+struct PriceDiffers {
+    /// Whether another one is billed.
+    differs: bool,
+    /// Whether the status does not say so yet, or the tenant is to follow.
+    look: bool,
+}
+
+/// None for a tenant that is not served, or not by Stripe.
+fn price_differs(
+    tenant: &Tenant,
+    plan: Option<&PlanSpec>,
+    subscription: &ObservedSubscription,
+) -> Option<PriceDiffers> {
+    let status = tenant.status.as_ref().filter(|s| s.phase == Some(Phase::Active))?;
+    if tenant.spec.billing.mode != BillingMode::Stripe {
+        return None;
+    }
+    let differs = bills_another(status, plan, subscription);
+    let shown = shows_price(status, subscription.price.as_deref());
+    let follow = plan.is_some_and(|plan| plan.price_changes == PriceChanges::Follow);
+    let undecided = tenant.spec.plan == tenant.plan_in_force();
+    let look = if differs { shown != Some(true) || (follow && undecided) } else { shown.is_some() };
+    Some(PriceDiffers { differs, look })
+}
+
+/// Whether a second subscription is there without the status saying so, or gone.
+fn surplus_differs(tenant: &Tenant, several: bool) -> bool {
+    let active = tenant.status.as_ref().filter(|s| s.phase == Some(Phase::Active));
+    tenant.spec.billing.mode == BillingMode::Stripe && active.is_some_and(|status| shows_surplus(status) != several)
 }
 
 /// Whether the namespace is gone without the status saying so, or back.
@@ -282,6 +339,7 @@ mod tests {
             trial_ends_at: None,
             plan: None,
             price: None,
+            billed_plan: None,
             period_ends_at: None,
             plan_before: None,
             ends: false,
@@ -302,6 +360,19 @@ mod tests {
         assert_eq!(subscription_differs(&active, None, NOW), Some(Priority::Resync), "it vanished");
         let before = Timestamp::from_second(50);
         assert_eq!(subscription_differs(&active, None, before), None, "made after the pages were read");
+    }
+
+    #[test]
+    fn a_suspended_tenant_whose_subscription_ended_is_looked_at_once() {
+        let mut suspended = tenant(Some(Phase::Suspended));
+        let known_as = |tenant: &mut Tenant, word: &str| {
+            tenant.status.as_mut().expect("a status").subscription = Some(word.into());
+            subscription_differs(tenant, None, NOW)
+        };
+        assert_eq!(known_as(&mut suspended, "past_due"), Some(Priority::Resync));
+        assert_eq!(known_as(&mut suspended, "canceled"), None);
+        suspended.spec.desired = Desired::Suspended;
+        assert_eq!(known_as(&mut suspended, "past_due"), None);
     }
 
     #[test]

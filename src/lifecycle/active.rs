@@ -4,21 +4,24 @@ use super::agenda::{Concern, first_due};
 use super::dispute;
 use super::status::{Draft, Summary};
 use super::{
-    Decision, Effect, Failure, Input, Notice, courtesies, dunning, migration, notices, plan_change, provisioning,
+    Decision, Effect, Failure, Input, Notice, billed, courtesies, dunning, migration, notices, plan_change,
+    provisioning,
 };
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::plan::LimitChanges;
+use crate::api::tenant::Desired;
 
 /// The most urgent first: what ends or begins the service, then what the status says, then what customers and ops are told.
 /// A mail server that hangs so delays e-mails alone.
-const CONCERNS: [Concern; 11] = [
+const CONCERNS: [Concern; 12] = [
     start_over,
     key,
     billing,
     dunning::decide,
     dispute::decide,
     plan_change::decide,
+    billed::decide,
     // After what needs Stripe alone: a Pinecone that is away holds up no payment and no plan.
     namespace,
     migration::follow,
@@ -64,7 +67,9 @@ fn billing(input: &Input) -> Option<Decision> {
     if observed.resync && input.by_stripe() && observed.billing.is_none() {
         return Some(Decision::Act(vec![Effect::ReadBilling]));
     }
-    let subscription = observed.billing.as_ref()?.subscription.as_ref()?;
+    // A tenant that is to be suspended next stays as it is at Stripe.
+    let served = input.tenant.spec.desired == Desired::Active;
+    let subscription = observed.billing.as_ref()?.subscription.as_ref().filter(|_| served)?;
     let paused = subscription.paused.then_some(Effect::ResumeCollection);
     let effects: Vec<_> = paused.into_iter().chain(subscription.ends.then_some(Effect::RenewAgain)).collect();
     (!effects.is_empty()).then_some(Decision::Act(effects))
@@ -112,6 +117,7 @@ pub fn tell(input: &Input) -> Option<Decision> {
     let mut due = dunning::due(input);
     due.extend(dispute::alert(input));
     due.extend(plan_change::news(input));
+    due.extend(billed::alerts(input));
     if namespace_missing(input) {
         due.push(Notice::NamespaceMissingAlert(input.tenant.run()));
     }

@@ -6,6 +6,7 @@ mod address;
 mod advice;
 mod agenda;
 mod audit;
+mod billed;
 mod courtesies;
 mod deleting;
 mod dispute;
@@ -34,6 +35,7 @@ mod view;
 
 pub use advice::advice;
 pub use audit::{Finding, audit};
+pub use billed::{bills_another, shows_price, shows_surplus};
 pub use dispute::reason as dispute_reason;
 pub use held::{may_hold, may_precede};
 pub use observed::{
@@ -273,6 +275,10 @@ pub enum Notice {
     FailedMail(String),
     /// To ops: the customer disputes a payment, or has won that, as this names.
     DisputeAlert(String),
+    /// To ops: Stripe bills this price, which is another plan's.
+    PriceAlert(String),
+    /// To ops: Stripe bills these subscriptions beside the tenant's own.
+    SurplusAlert(String),
     /// To ops: paid, and still not Active after the normal time, in the run that this token names.
     SlowAlert(String),
     /// To ops: the object names another namespace than the one with the documents, or several hold documents, as this names.
@@ -306,6 +312,8 @@ impl Notice {
             Self::FailedAlert(run) => format!("failed-alert.{run}"),
             Self::FailedMail(run) => format!("failed-mail.{run}"),
             Self::DisputeAlert(what) => format!("dispute-alert.{what}"),
+            Self::PriceAlert(price) => format!("price-alert.{price}"),
+            Self::SurplusAlert(ids) => format!("surplus-alert.{ids}"),
             Self::SlowAlert(run) => format!("slow-alert.{run}"),
             Self::DataAlert(what) => format!("data-alert.{what}"),
             Self::NamespaceMissingAlert(run) => format!("namespace-missing-alert.{run}"),
@@ -328,6 +336,8 @@ impl Notice {
             | Self::ExportReady(_)
             | Self::DisputeAlert(_)
             | Self::DataAlert(_)
+            | Self::PriceAlert(_)
+            | Self::SurplusAlert(_)
             | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
             _ => false,
         }

@@ -14,6 +14,8 @@ pub struct ObservedBilling {
     pub subscription: Option<ObservedSubscription>,
     /// The latest Checkout session.
     pub session: Option<ObservedSession>,
+    /// Other subscriptions of the tenant that Stripe bills, by their ids.
+    pub surplus: Vec<String>,
 }
 
 /// A subscription at Stripe.
@@ -33,6 +35,8 @@ pub struct ObservedSubscription {
     pub plan: Option<String>,
     /// The price that it bills, `price_...`.
     pub price: Option<String>,
+    /// The Plan that has this price, by its name.
+    pub billed_plan: Option<String>,
     /// When the present period ends.
     pub period_ends_at: Option<Timestamp>,
     /// The plan that is in force until the present period ends, where a smaller one is billed from then on.
@@ -45,6 +49,11 @@ impl ObservedSubscription {
     /// Whether Stripe counts it as one to be served.
     pub fn served(&self) -> bool {
         matches!(self.status.as_str(), "trialing" | "active")
+    }
+
+    /// Whether Stripe makes invoices for it.
+    pub fn billed(&self) -> bool {
+        self.served() || matches!(self.status.as_str(), "past_due" | "unpaid")
     }
 
     /// Whether service is due: paid or in trial, and with a payment method.

@@ -8,7 +8,7 @@ use crate::api::conditions::{
     WELCOME_EMAIL_SENT,
 };
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{PlanConfig, Provisioning, Quota};
+use crate::api::tenant::{Desired, PlanConfig, Provisioning, Quota};
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
@@ -44,11 +44,13 @@ pub fn decide(input: &Input) -> Decision {
         return Decision::Act(effects);
     }
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
-    if subscription.is_some_and(|s| s.paused) {
+    // A tenant that is suspended as soon as it is set up is not charged, and its subscription is not renewed.
+    let served = input.tenant.spec.desired == Desired::Active;
+    if served && subscription.is_some_and(|s| s.paused) {
         return Decision::Act(vec![Effect::CollectAnew]);
     }
     // Closed and taken back, of which a lost status knows nothing.
-    if subscription.is_some_and(|s| s.ends) {
+    if served && subscription.is_some_and(|s| s.ends) {
         return Decision::Act(vec![Effect::RenewAgain]);
     }
     complete(input, plan, None)

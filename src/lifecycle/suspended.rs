@@ -65,7 +65,10 @@ fn come_back(input: &Input) -> Decision {
         return hold(input, billing, held);
     }
     match Standing::of(billing) {
-        Standing::Good if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
+        // Whatever is late is collected again once the tenant is not held back any more.
+        Standing::Good | Standing::PastDue | Standing::Unpaid if paused(billing) => {
+            Decision::Act(vec![Effect::ResumeCollection])
+        }
         Standing::Good if billing.subscription.as_ref().is_some_and(|s| s.ends) => {
             Decision::Act(vec![Effect::RenewAgain])
         }

@@ -65,6 +65,15 @@ pub const CHECKS: &[Check] = &[
         run: |target| std::future::ready(webhook_secret(target)).boxed(),
     },
     Check {
+        name: "stripe/portal",
+        blocks_start: false,
+        title: "the customer portal has saved settings",
+        about: "Customers pay late invoices and change their card there. Stripe refuses to open it until its settings are saved.",
+        needs: Some("stripe/key"),
+        writes: false,
+        run: |target| portal(target).boxed(),
+    },
+    Check {
         name: "stripe/subscription",
         blocks_start: false,
         title: "a subscription can be made and cancelled",
@@ -196,6 +205,22 @@ fn webhook_secret(target: &Target) -> Outcome {
             format!("number {} of STRIPE_WEBHOOK_SECRET does not start with whsec_", i + 1),
             "Copy the endpoint's signing secret from Stripe's dashboard; it is not the API key",
         ),
+    }
+}
+
+async fn portal(target: &Target) -> Outcome {
+    let Ok((stripe, key)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+    let mode = if live(key) { "" } else { "test/" };
+    match stripe.portal_is_set_up().await {
+        Ok(true) => Outcome::Ok(String::new()),
+        Ok(false) => Outcome::warning(
+            "the portal's settings were never saved in this mode",
+            format!("Save them at https://dashboard.stripe.com/{mode}settings/billing/portal"),
+        ),
+        Err(error) if error.status == Some(403) => {
+            Outcome::Skipped("the key may not read the portal's configurations".into())
+        }
+        Err(error) => Outcome::of(target, &error, KEY),
     }
 }
 

@@ -71,6 +71,10 @@ pub struct Metrics {
     pub breaker_open: Family<Label, Gauge>,
     /// Paid subscriptions at Stripe that belong to no Tenant.
     pub orphaned_subscriptions: Gauge,
+    /// Active tenants for which Stripe bills another price than their plan's.
+    pub other_prices: Gauge,
+    /// Tenants for which Stripe bills more than one subscription.
+    pub surplus_subscriptions: Gauge,
     /// Payments that customers dispute and that can still be answered.
     pub open_disputes: Gauge,
 }
@@ -123,6 +127,8 @@ impl Default for Metrics {
             provider_calls: Family::default(),
             breaker_open: Family::default(),
             orphaned_subscriptions: Gauge::default(),
+            other_prices: Gauge::default(),
+            surplus_subscriptions: Gauge::default(),
             open_disputes: Gauge::default(),
             registry: Registry::default(),
         };
@@ -185,6 +191,10 @@ impl Metrics {
         registry.register("provider_breaker_open", open, self.breaker_open.clone());
         let orphans = "Paid subscriptions at Stripe that belong to no Tenant";
         registry.register("stripe_orphaned_subscriptions", orphans, self.orphaned_subscriptions.clone());
+        let prices = "Active tenants for which Stripe bills another price than their plan's";
+        registry.register("stripe_other_prices", prices, self.other_prices.clone());
+        let surplus = "Tenants for which Stripe bills more than one subscription";
+        registry.register("stripe_surplus_subscriptions", surplus, self.surplus_subscriptions.clone());
         let disputes = "Payments that customers dispute and that can still be answered";
         registry.register("stripe_open_disputes", disputes, self.open_disputes.clone());
     }

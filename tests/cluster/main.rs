@@ -3,6 +3,7 @@
 mod accidents;
 mod activation;
 mod admission;
+mod billed;
 mod browser;
 mod clock;
 mod conformance;

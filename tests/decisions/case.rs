@@ -38,6 +38,7 @@ pub fn plan() -> PlanSpec {
         limit_changes: LimitChanges::default(),
         upgrades: Default::default(),
         downgrades: Default::default(),
+        price_changes: Default::default(),
         retention_days: 30,
         deletion_policy: None,
         limits: Limits::default(),
@@ -160,7 +161,8 @@ impl Case {
     }
 
     pub fn billing(mut self, subscription: Option<ObservedSubscription>, session: Option<ObservedSession>) -> Self {
-        self.observed.billing = Some(ObservedBilling { customer_id: Some("cus_1".into()), subscription, session });
+        self.observed.billing =
+            Some(ObservedBilling { customer_id: Some("cus_1".into()), subscription, session, surplus: Vec::new() });
         self
     }
 
@@ -260,7 +262,7 @@ impl Case {
             Effect::ReadBilling => {
                 let subscription = Some(subscription("active"));
                 let customer_id = Some("cus_1".into());
-                Outcome::Billing(ObservedBilling { customer_id, subscription, session: None })
+                Outcome::Billing(ObservedBilling { customer_id, subscription, session: None, surplus: Vec::new() })
             }
             Effect::Refund => Outcome::Refunded(ObservedRefund { amount: 0, currency: None }),
             Effect::FindData => {
@@ -298,6 +300,7 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         trial_ends_at: Some(Timestamp::from_second(NOW + 14 * 24 * 3600)),
         plan: Some("starter".into()),
         price: Some("price_1".into()),
+        billed_plan: Some("starter".into()),
         ends: false,
         period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
         plan_before: None,

@@ -3,6 +3,7 @@
 mod active;
 mod address;
 mod beside;
+mod billed;
 mod case;
 mod clock;
 mod deleting;

@@ -46,7 +46,7 @@ fn down() -> Case {
 }
 
 fn paying(case: Case, price: &str) -> Case {
-    let subscription = ObservedSubscription { price: Some(price.into()), ..subscription("active") };
+    let subscription = ObservedSubscription { price: Some(price.into()), billed_plan: None, ..subscription("active") };
     case.billing(Some(subscription), None)
 }
 

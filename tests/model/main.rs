@@ -7,6 +7,7 @@ mod moves;
 mod world;
 
 use stateright::{Checker, Model};
+use tenant_operator::api::plan::PriceChanges;
 use tenant_operator::api::tenant::BillingMode;
 
 use tenant_operator::lifecycle::EmailVerification;
@@ -102,6 +103,16 @@ fn a_larger_plan_and_back_and_a_card_that_is_declined() {
 }
 
 #[test]
+fn a_customer_who_switches_the_plan_at_stripe() {
+    let budget = Budget { crashes: 1, faults: 1, switches: 1, ..Budget::default() };
+    explore("Stripe, another price is billed", Small::new(BillingMode::Stripe, budget));
+    let mut follows = Small::new(BillingMode::Stripe, Budget { wishes: 1, ..budget });
+    follows.plan.price_changes = PriceChanges::Follow;
+    follows.larger.price_changes = PriceChanges::Follow;
+    explore("Stripe, the plan follows the price that is billed", follows);
+}
+
+#[test]
 fn a_customer_who_leaves_and_may_come_back() {
     let budget = Budget { crashes: 1, faults: 1, leavings: 1, accidents: 0, ..Budget::default() };
     explore("Stripe, a customer who leaves", Small { erase: false, ..Small::new(BillingMode::Stripe, budget) });
@@ -181,6 +192,7 @@ fn seeded_mistakes_are_caught() {
     let suspending = Budget { suspensions: 1, ..Budget::default() };
     let leaving = Budget { faults: 1, leavings: 1, ..Budget::default() };
     let wishing = Budget { faults: 1, wishes: 2, declines: 1, ..Budget::default() };
+    let switching = Budget { switches: 1, ..Budget::default() };
     let forgetting = Budget { wishes: 2, wipes: 1, ..Budget::default() };
     let overloaded = Budget { crashes: 1, overloads: 1, ..Budget::default() };
     let exporting = Budget { exports: 1, ..Budget::default() };
@@ -222,6 +234,7 @@ fn seeded_mistakes_are_caught() {
         (Mistake::WishIgnored, wishing, STABLE),
         (Mistake::UndoForgotten, Budget { wishes: 3, ..Budget::default() }, STABLE),
         (Mistake::DeclineUnheard, wishing, STABLE),
+        (Mistake::PriceUnseen, switching, STABLE),
         (Mistake::ErasedTooSoon, leaving, "nothing is erased without the wish to"),
         (Mistake::RenewalGoesOn, leaving, "whoever has left is not renewed"),
         (Mistake::TakeBackIgnored, leaving, "nothing is erased without the wish to"),

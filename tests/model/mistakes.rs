@@ -6,6 +6,8 @@ use tenant_operator::lifecycle::{
     Decision, Effect, Notice, Observed, ObservedSubscription, Samples, SessionState, View,
 };
 
+use crate::world::LARGER;
+
 /// A seeded mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
@@ -81,6 +83,8 @@ pub enum Mistake {
     UndoForgotten,
     /// A card that was declined is tried for ever.
     DeclineUnheard,
+    /// The price that is billed is not compared with the plan.
+    PriceUnseen,
     /// Whoever leaves is erased at once.
     ErasedTooSoon,
     /// The subscription of whoever has left is renewed.
@@ -194,6 +198,10 @@ impl Mistake {
                 if let Some(failure) = &mut observed.failure {
                     failure.retryable = true;
                 }
+            }
+            Self::PriceUnseen if view.status.phase == Some(Phase::Active) => {
+                let price = if view.plan_in_force() == LARGER { "price_2" } else { "price_1" };
+                subscription(observed, |s| s.price = Some(price.into()));
             }
             Self::ErasedTooSoon => {
                 view.status.erases_at = view.status.erases_at.map(|_| Timestamp::from_second(0));

@@ -61,6 +61,8 @@ pub struct Budget {
     pub wishes: u8,
     /// The customer's card is declined from then on.
     pub declines: u8,
+    /// The customer switches to the larger plan at Stripe, where it is charged.
+    pub switches: u8,
     /// The customer leaves, and may come back before the erasure.
     pub leavings: u8,
     /// The customer asks for an export.
@@ -178,6 +180,7 @@ pub enum Action {
     Resume,
     Wish,
     Decline,
+    SwitchAtStripe,
     Leave,
     TakeBack,
     Webhook,
@@ -235,6 +238,7 @@ impl Small {
             limit_changes: LimitChanges::default(),
             upgrades: Default::default(),
             downgrades: Default::default(),
+            price_changes: Default::default(),
             retention_days: 30,
             deletion_policy: None,
             limits: Limits::default(),

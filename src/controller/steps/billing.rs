@@ -1,5 +1,7 @@
 //! The customer's payment: the Checkout session, the truth read back, refunds.
 
+use std::sync::Arc;
+
 use kube::ResourceExt;
 use serde_json::json;
 
@@ -20,8 +22,19 @@ pub fn payer(tenant: &Tenant) -> Payer<'_> {
     }
 }
 
-pub async fn read(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
-    stripe.read(&payer(tenant)).await.map(Outcome::Billing)
+/// What Stripe says, with the plan that has the price it bills.
+pub async fn read(stripe: &Stripe, tenant: &Tenant, plans: &[Arc<Plan>]) -> Result<Outcome, ProviderError> {
+    let mut billing = stripe.read(&payer(tenant)).await?;
+    if let Some(subscription) = &mut billing.subscription {
+        subscription.billed_plan = priced(plans, subscription.price.as_deref(), tenant.plan_in_force());
+    }
+    Ok(Outcome::Billing(billing))
+}
+
+/// The Plan that has a price: of several, the one in force, and else the first by name.
+fn priced(plans: &[Arc<Plan>], price: Option<&str>, in_force: &str) -> Option<String> {
+    let has = |plan: &&Arc<Plan>| price.is_some() && plan.spec.stripe_price_id.as_deref() == price;
+    plans.iter().filter(has).map(|plan| plan.name_any()).min_by_key(|name| (name != in_force, name.clone()))
 }
 
 pub async fn open_checkout(
@@ -77,7 +90,11 @@ pub async fn switch_price(
     let Some(before) = &billing.subscription else { return Ok(Outcome::Done) };
     let after = stripe.switch_price(&before.id, (price, &plan.name_any()), proration).await?;
     // Whether the customer has a payment method was seen with the customer.
-    billing.subscription = Some(ObservedSubscription { payment_method: before.payment_method, ..after });
+    billing.subscription = Some(ObservedSubscription {
+        payment_method: before.payment_method,
+        billed_plan: Some(plan.name_any()),
+        ..after
+    });
     Ok(Outcome::Billing(billing))
 }
 

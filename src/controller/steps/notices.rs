@@ -65,6 +65,16 @@ pub async fn send(
             let what = shown.map_or("A payment is disputed", |c| &c.message);
             return alert(alerts, &format!("Tenant {who}: {what}")).await;
         }
+        Notice::PriceAlert(_) => {
+            let shown = conditions::get(&status.conditions, conditions::PRICE_AS_PLANNED);
+            let what = shown.map_or("Stripe bills the price of another plan", |c| &c.message);
+            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+        }
+        Notice::SurplusAlert(_) => {
+            let shown = conditions::get(&status.conditions, conditions::SINGLE_SUBSCRIPTION);
+            let what = shown.map_or("Stripe bills more than one subscription", |c| &c.message);
+            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+        }
         Notice::SlowAlert(_) => {
             return alert(alerts, &format!("Tenant {who} has paid and is still not Active: {what}")).await;
         }

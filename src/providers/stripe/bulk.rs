@@ -1,11 +1,11 @@
 //! What Stripe says of all tenants together: its subscriptions, and its events since a moment. Both come 100 a page.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use stripe_billing::subscription::{ListSubscription, ListSubscriptionStatus};
+use stripe_billing::subscription::ListSubscription;
 use stripe_client_core::StripeRequest;
 use stripe_core::event::ListEvent;
 use stripe_types::RangeQueryTs;
@@ -13,8 +13,9 @@ use stripe_types::RangeQueryTs;
 use super::{List, PAGE, ProviderError, Stripe, Subscription, observe};
 use crate::lifecycle::ObservedSubscription;
 
-/// Pages of one listing, at most: 100,000 objects.
-const PAGES: usize = 1000;
+/// Seconds before the newest event that are read again with each look. Stripe shows events some seconds late and out of order,
+/// so an older event may appear after a newer one was read.
+const OVERLAP: i64 = 300;
 /// The types of events that say something of a tenant.
 const TYPES: [&str; 6] = [
     "checkout.session.completed",
@@ -25,11 +26,31 @@ const TYPES: [&str; 6] = [
     "customer.subscription.paused",
 ];
 
-/// Up to where events were read: Stripe's time of the newest one, and all that had that time.
+/// Up to where events were read: Stripe's time of the newest one, and the events of the last minutes before it.
 #[derive(Clone, Debug, Default)]
 pub struct EventCursor {
-    created: i64,
-    seen: HashSet<String>,
+    newest: i64,
+    /// Their times, by id.
+    seen: HashMap<String, i64>,
+}
+
+impl EventCursor {
+    /// From when on events are read.
+    fn from(&self) -> i64 {
+        (self.newest - OVERLAP).max(0)
+    }
+
+    /// Notes an event. False if it was noted before.
+    fn note(&mut self, id: String, created: i64) -> bool {
+        self.newest = self.newest.max(created);
+        self.seen.insert(id, created).is_none()
+    }
+
+    /// Forgets the events that are not read again.
+    fn trim(&mut self) {
+        let from = self.from();
+        self.seen.retain(|_, created| *created >= from);
+    }
 }
 
 /// What an event says of a tenant.
@@ -79,73 +100,105 @@ impl Event {
             return Some(StripeEvent::Session { tenant_id });
         }
         let subscription: Subscription = serde_json::from_value(self.data.object.clone()).ok()?;
-        Some(StripeEvent::Subscription { tenant_id, subscription: observe(subscription, false) })
+        Some(StripeEvent::Subscription { tenant_id, subscription: observe(&subscription, false) })
     }
 }
 
 impl Stripe {
-    /// Every object of a list, newest first. `page` asks for the page after an object.
+    /// Every object of a list, newest first, a page at a time. `page` asks for the page after an object.
+    pub(super) async fn each<T: DeserializeOwned, R: StripeRequest>(
+        &self,
+        page: impl Fn(Option<&str>) -> R,
+        id: impl Fn(&T) -> &str,
+        mut take: impl FnMut(T),
+    ) -> Result<(), ProviderError> {
+        let mut last: Option<String> = None;
+        loop {
+            let got: List<T> = self.read_as(page(last.as_deref())).await?;
+            let end = got.data.last().map(|object| id(object).to_owned());
+            let more = got.has_more && end.is_some();
+            if more && end == last {
+                return Err(ProviderError::garbage("Stripe", "the same page of a list again"));
+            }
+            got.data.into_iter().for_each(&mut take);
+            if !more {
+                return Ok(());
+            }
+            last = end;
+        }
+    }
+
+    /// Every object of a list, newest first.
     pub(super) async fn all<T: DeserializeOwned, R: StripeRequest>(
         &self,
         page: impl Fn(Option<&str>) -> R,
         id: impl Fn(&T) -> &str,
     ) -> Result<Vec<T>, ProviderError> {
-        let mut all: Vec<T> = Vec::new();
-        for _ in 0..PAGES {
-            let got: List<T> = self.read_as(page(all.last().map(&id))).await?;
-            let more = got.has_more && !got.data.is_empty();
-            all.extend(got.data);
-            if !more {
-                return Ok(all);
-            }
-        }
-        Err(ProviderError::garbage("Stripe", "a list that does not end"))
+        let mut all = Vec::new();
+        self.each(page, id, |object| all.push(object)).await?;
+        Ok(all)
     }
 
-    /// Every subscription of the account.
-    pub(super) async fn all_subscriptions(&self) -> Result<Vec<Subscription>, ProviderError> {
+    /// Every subscription of the account that is not over. Stripe leaves out cancelled ones unless a status is asked for:
+    /// <https://docs.stripe.com/api/subscriptions/list>
+    pub(super) async fn each_subscription(&self, mut take: impl FnMut(Subscription)) -> Result<(), ProviderError> {
         let page = |after: Option<&str>| {
-            let request = ListSubscription::new().status(ListSubscriptionStatus::All).limit(PAGE);
+            let request = ListSubscription::new().limit(PAGE);
             match after {
                 Some(after) => request.starting_after(after),
                 None => request,
             }
         };
-        self.all(page, |s: &Subscription| &s.id).await
+        let living = |subscription: Subscription| {
+            if !subscription.is_over() {
+                take(subscription);
+            }
+        };
+        self.each(page, |s: &Subscription| &s.id, living).await
     }
 
-    /// Every subscription that belongs to a tenant, with the tenant's id.
-    pub async fn subscriptions(&self) -> Result<Vec<(String, ObservedSubscription)>, ProviderError> {
-        let all = self.all_subscriptions().await?;
+    /// Every subscription of a tenant that is not over, with the tenant's id.
+    pub async fn subscriptions(&self, mut take: impl FnMut(String, ObservedSubscription)) -> Result<(), ProviderError> {
         let tenant = |s: &Subscription| s.metadata.as_ref()?.tenant_id.clone();
-        Ok(all.into_iter().filter_map(|s| Some((tenant(&s)?, observe(s, false)))).collect())
+        self.each_subscription(|s| {
+            if let Some(tenant_id) = tenant(&s) {
+                take(tenant_id, observe(&s, false));
+            }
+        })
+        .await
     }
 
-    /// Where the events end now.
+    /// Where the events end now. What is listed late is still read.
     pub async fn newest_event(&self) -> Result<EventCursor, ProviderError> {
         let newest: List<Event> = self.read_as(ListEvent::new().types(TYPES.map(str::to_owned)).limit(1)).await?;
-        Ok(newest
-            .data
-            .into_iter()
-            .next()
-            .map_or_else(EventCursor::default, |event| EventCursor { created: event.created, seen: [event.id].into() }))
+        let mut cursor = EventCursor::default();
+        for event in newest.data {
+            cursor.note(event.id, event.created);
+        }
+        Ok(cursor)
     }
 
-    /// What happened since, oldest first.
+    /// What was not read before, oldest first.
     pub async fn events(&self, since: &EventCursor) -> Result<(Vec<StripeEvent>, EventCursor), ProviderError> {
         let page = |after: Option<&str>| {
             let request = ListEvent::new().types(TYPES.map(str::to_owned)).limit(PAGE);
-            let request = request.created(RangeQueryTs::gte(since.created));
+            let request = request.created(RangeQueryTs::gte(since.from()));
             match after {
                 Some(after) => request.starting_after(after),
                 None => request,
             }
         };
-        let mut all: Vec<Event> = self.all(page, |e: &Event| &e.id).await?;
-        let created = all.iter().map(|e| e.created).max().unwrap_or(since.created);
-        let seen = all.iter().filter(|e| e.created == created).map(|e| e.id.clone()).collect();
-        all.retain(|e| !since.seen.contains(&e.id));
-        let said = all.iter().rev().filter_map(Event::says).collect();
-        Ok((said, EventCursor { created, seen }))
+        let mut next = since.clone();
+        let mut said = Vec::new();
+        let take = |event: Event| {
+            let what = event.says();
+            if next.note(event.id, event.created) {
+                said.extend(what);
+            }
+        };
+        self.each(page, |e: &Event| &e.id, take).await?;
+        next.trim();
+        said.reverse();
+        Ok((said, next))
     }
 }

@@ -59,6 +59,7 @@ impl Stripe {
             customer_id: Some(customer),
             subscription: None,
             session: Some(observed_session(session)),
+            surplus: Vec::new(),
         })
     }
 

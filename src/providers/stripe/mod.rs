@@ -5,6 +5,7 @@
 
 mod bulk;
 mod checkout;
+mod collection;
 mod disputes;
 mod invoices;
 mod plan_change;
@@ -19,10 +20,7 @@ use std::collections::HashMap;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use stripe_billing::subscription::{
-    ListSubscription, ListSubscriptionStatus, UpdateSubscription, UpdateSubscriptionPauseCollection,
-    UpdateSubscriptionPauseCollectionBehavior,
-};
+use stripe_billing::subscription::{ListSubscription, ListSubscriptionStatus};
 use stripe_checkout::checkout_session::ListCheckoutSession;
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
 use stripe_core::customer::{ListCustomer, RetrieveCustomer};
@@ -151,7 +149,13 @@ struct Subscription {
     pause_collection: Option<serde_json::Value>,
     trial_end: Option<i64>,
     #[serde(default)]
+    customer: Option<String>,
+    #[serde(default)]
     cancel_at_period_end: bool,
+    /// The portal sets this one on subscriptions of the flexible billing mode:
+    /// <https://docs.stripe.com/billing/subscriptions/cancel>
+    #[serde(default)]
+    cancel_at: Option<i64>,
     #[serde(default)]
     items: Items,
 }
@@ -159,6 +163,16 @@ impl Subscription {
     /// Whether it is over for good.
     fn is_over(&self) -> bool {
         matches!(self.status.as_str(), "canceled" | "incomplete_expired")
+    }
+
+    /// Whether it ends on a day that is set.
+    fn ends(&self) -> bool {
+        self.cancel_at_period_end || self.cancel_at.is_some()
+    }
+
+    /// Whether it ends because its tenant was closed.
+    fn closed(&self) -> bool {
+        self.ends() && self.metadata.as_ref().is_some_and(|m| m.closed.as_deref() == Some("true"))
     }
 }
 #[derive(Deserialize, Default)]
@@ -248,11 +262,15 @@ impl Stripe {
         };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
         let with_method = customer.invoice_settings.default_payment_method.is_some();
-        let subscription =
-            subscriptions.into_iter().map(|s| observe(s, with_method)).min_by_key(|s| Reverse(s.worth()));
+        let mut all: Vec<_> = subscriptions.iter().map(|s| observe(s, with_method)).collect();
+        // Of several that are worth the same, the oldest counts: Stripe lists the newest first.
+        all.reverse();
+        all.sort_by_key(|s| Reverse(s.worth()));
+        let surplus = all.iter().skip(1).filter(|s| s.billed()).map(|s| s.id.clone()).collect();
+        let subscription = all.into_iter().next();
         let session =
             sessions.into_iter().map(observed_session).max_by_key(|s| (s.attempt, s.state == SessionState::Open));
-        Ok(ObservedBilling { customer_id: Some(customer.id), subscription, session })
+        Ok(ObservedBilling { customer_id: Some(customer.id), subscription, session, surplus })
     }
 
     /// The subscriptions and sessions of a customer that carry the tenant's id.
@@ -272,19 +290,11 @@ impl Stripe {
         Ok((subscriptions.data, sessions.data))
     }
 
-    /// Stops or starts collecting on a subscription.
-    pub async fn set_collection(&self, subscription: &str, paused: bool) -> Result<(), ProviderError> {
-        // No idempotency key: setting the same value twice is the same, and a key would replay an old answer.
-        let void = UpdateSubscriptionPauseCollection::new(UpdateSubscriptionPauseCollectionBehavior::Void);
-        let request = UpdateSubscription::new(subscription);
-        let request = if paused {
-            request.pause_collection(void).build()
-        } else {
-            // Stripe clears a field by an empty value, which the builder cannot say.
-            request.build().form(&HashMap::from([("pause_collection", "")]))
-        };
-        self.send::<Identified>(request, None).await?;
-        Ok(())
+    /// The tenant's subscriptions that Stripe bills, newest first.
+    pub async fn living(&self, payer: &Payer<'_>) -> Result<Vec<ObservedSubscription>, ProviderError> {
+        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(Vec::new()) };
+        let (subscriptions, _) = self.owned(payer, &customer.id).await?;
+        Ok(subscriptions.iter().map(|s| observe(s, false)).filter(ObservedSubscription::billed).collect())
     }
 
     /// The provider's calls, for whoever wants to know whether it is away.
@@ -321,21 +331,23 @@ fn foreign(id: &str) -> ProviderError {
     }
 }
 
-fn observe(s: Subscription, customer_has_method: bool) -> ObservedSubscription {
-    let item = s.items.data.into_iter().next();
-    let end = item.as_ref().and_then(|i| i.current_period_end);
+fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscription {
+    let item = s.items.data.first();
+    let end = item.and_then(|i| i.current_period_end);
     // Written with the change, and past when the next period has begun.
-    let waits = |m: &Metadata| m.plan_from.is_some() && m.plan_from == end.map(|end| end.to_string());
+    let waits = |m: &&Metadata| m.plan_from.is_some() && m.plan_from == end.map(|end| end.to_string());
+    let set = |value: &Option<serde_json::Value>| value.as_ref().is_some_and(|v| !v.is_null());
     ObservedSubscription {
         period_ends_at: end.map(Timestamp::from_second),
-        plan_before: s.metadata.as_ref().filter(|m| waits(m)).and_then(|m| m.plan_before.clone()),
-        price: item.map(|i| i.price.id),
-        ends: s.cancel_at_period_end && s.metadata.as_ref().is_some_and(|m| m.closed.as_deref() == Some("true")),
-        id: s.id,
-        status: s.status,
-        payment_method: customer_has_method || s.default_payment_method.is_some_and(|v| !v.is_null()),
-        paused: s.pause_collection.is_some_and(|v| !v.is_null()),
-        plan: s.metadata.and_then(|m| m.plan),
+        plan_before: s.metadata.as_ref().filter(waits).and_then(|m| m.plan_before.clone()),
+        price: item.map(|i| i.price.id.clone()),
+        billed_plan: None,
+        ends: s.closed(),
+        id: s.id.clone(),
+        status: s.status.clone(),
+        payment_method: customer_has_method || set(&s.default_payment_method),
+        paused: set(&s.pause_collection),
+        plan: s.metadata.as_ref().and_then(|m| m.plan.clone()),
         trial_ends_at: s.trial_end.map(Timestamp::from_second),
     }
 }

@@ -22,7 +22,7 @@ impl Stripe {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
         let item = there.items.data.first();
         if item.is_some_and(|item| item.price.id == price) {
-            return Ok(observe(there, false));
+            return Ok(observe(&there, false));
         }
         let mut change = UpdateSubscriptionItems::new();
         change.id = item.map(|item| item.id.clone());
@@ -55,6 +55,6 @@ impl Stripe {
         // No idempotency key: the same price again changes and charges nothing, and a key would replay a card that was
         // declined after another one was entered.
         let changed: Subscription = self.read_as(request).await?;
-        Ok(observe(changed, false))
+        Ok(observe(&changed, false))
     }
 }

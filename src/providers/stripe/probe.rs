@@ -5,7 +5,7 @@ use stripe_billing::subscription::{CancelSubscription, CreateSubscription, Creat
 use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_core::customer::{CreateCustomer, DeleteCustomer};
 
-use super::{Identified, List, ProviderError, Stripe};
+use super::{Identified, List, PAGE, ProviderError, Stripe};
 use crate::api::Timestamp;
 
 /// Events that a webhook endpoint must get.
@@ -64,6 +64,16 @@ impl Stripe {
         self.send(RequestBuilder::new(StripeMethod::Get, path), None).await
     }
 
+    async fn look_at_all<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        query: &str,
+    ) -> Result<Vec<T>, ProviderError> {
+        let mut request = RequestBuilder::new(StripeMethod::Get, path);
+        request.query = Some(query.to_owned());
+        Ok(self.send::<List<T>>(request, None).await?.data)
+    }
+
     /// The account.
     pub async fn account(&self) -> Result<Account, ProviderError> {
         self.look("/account").await
@@ -74,9 +84,17 @@ impl Stripe {
         self.look(&format!("/prices/{id}")).await
     }
 
-    /// The first hundred endpoints; Stripe allows 16.
+    /// The first hundred endpoints; Stripe allows 16, and lists 10 unless it is asked for more.
     pub async fn webhook_endpoints(&self) -> Result<Vec<WebhookEndpoint>, ProviderError> {
-        Ok(self.look::<List<WebhookEndpoint>>("/webhook_endpoints").await?.data)
+        self.look_at_all("/webhook_endpoints", &format!("limit={PAGE}")).await
+    }
+
+    /// Whether the customer portal has saved settings. Without them Stripe refuses to open it:
+    /// <https://docs.stripe.com/customer-management/integrate-customer-portal>
+    pub async fn portal_is_set_up(&self) -> Result<bool, ProviderError> {
+        let saved =
+            self.look_at_all::<Identified>("/billing_portal/configurations", "active=true&is_default=true&limit=1");
+        Ok(!saved.await?.is_empty())
     }
 
     /// What Stripe's clock says, by the Date of an answer, whatever the answer is.

@@ -43,6 +43,15 @@ struct Person {
 impl Stripe {
     /// Every tenant with a subscription that is not over, read page by page.
     pub async fn tenants(&self) -> Result<Vec<Known>, ProviderError> {
+        let mut best: HashMap<String, (Subscription, ObservedSubscription)> = HashMap::new();
+        self.each_subscription(|subscription| {
+            let Some(tenant_id) = subscription.metadata.as_ref().and_then(|m| m.tenant_id.clone()) else { return };
+            let observed = observe(&subscription, false);
+            if best.get(&tenant_id).is_none_or(|(_, there)| observed.worth() > there.worth()) {
+                best.insert(tenant_id, (subscription, observed));
+            }
+        })
+        .await?;
         let customers = |after: Option<&str>| {
             let request = ListCustomer::new().limit(PAGE);
             match after {
@@ -50,39 +59,34 @@ impl Stripe {
                 None => request,
             }
         };
-        let people: Vec<Person> = self.all(customers, |p: &Person| &p.id).await?;
-        let people: HashMap<String, Person> =
-            people.into_iter().filter_map(|p| Some((p.metadata.tenant_id.clone()?, p))).collect();
-        let mut best: HashMap<String, Known> = HashMap::new();
-        for subscription in self.all_subscriptions().await? {
-            let Some(known) = known(subscription, &people) else { continue };
-            let there = best.get(&known.tenant_id);
-            if there.is_none_or(|there| known.subscription.worth() > there.subscription.worth()) {
-                best.insert(known.tenant_id.clone(), known);
-            }
-        }
-        let mut all: Vec<_> = best.into_values().collect();
-        all.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
+        let mut all = Vec::new();
+        self.each(
+            customers,
+            |p: &Person| &p.id,
+            |person| {
+                let of_tenant = person.metadata.tenant_id.as_ref().and_then(|id| best.get(id));
+                // Another customer may carry the same id; the one who pays counts.
+                let payer =
+                    of_tenant.filter(|(s, _)| s.customer.as_deref().is_none_or(|customer| customer == person.id));
+                all.extend(payer.and_then(|(subscription, observed)| known(subscription, observed, person)));
+            },
+        )
+        .await?;
+        all.sort_by(|a: &Known, b: &Known| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
         Ok(all)
     }
 }
 
-fn known(subscription: Subscription, people: &HashMap<String, Person>) -> Option<Known> {
-    if subscription.is_over() {
-        return None;
-    }
+fn known(subscription: &Subscription, observed: &ObservedSubscription, person: Person) -> Option<Known> {
     let metadata = subscription.metadata.as_ref()?;
-    let (tenant_id, namespace, name) =
-        (metadata.tenant_id.clone()?, metadata.tenant_namespace.clone()?, metadata.tenant_name.clone()?);
-    let person = people.get(&tenant_id)?;
     Some(Known {
-        customer_id: person.id.clone(),
-        email: person.email.clone()?,
-        company: person.name.clone().unwrap_or_default(),
-        key_generation: person.metadata.api_key_generation.as_ref().and_then(|g| g.parse().ok()).unwrap_or(1),
-        tenant_id,
-        namespace,
-        name,
-        subscription: observe(subscription, false),
+        tenant_id: metadata.tenant_id.clone()?,
+        namespace: metadata.tenant_namespace.clone()?,
+        name: metadata.tenant_name.clone()?,
+        customer_id: person.id,
+        email: person.email?,
+        company: person.name.unwrap_or_default(),
+        key_generation: person.metadata.api_key_generation.and_then(|g| g.parse().ok()).unwrap_or(1),
+        subscription: observed.clone(),
     })
 }

@@ -7,14 +7,18 @@ use stripe_billing::InvoiceStatus;
 use stripe_billing::invoice::ListInvoice;
 use stripe_billing::invoice_payment::{ListInvoicePayment, ListInvoicePaymentStatus};
 use stripe_billing::subscription::{
-    CancelSubscription, UpdateSubscription, UpdateSubscriptionPaymentBehavior, UpdateSubscriptionProrationBehavior,
+    CancelSubscription, RetrieveSubscription, UpdateSubscription, UpdateSubscriptionPaymentBehavior,
+    UpdateSubscriptionProrationBehavior,
 };
 use stripe_client_core::StripeRequest;
 use stripe_core::customer::DeleteCustomer;
 use stripe_core::refund::{CreateRefund, ListRefund};
 
 use super::disputes::Bank;
-use super::{CLOSED, Found, Identified, List, PAGE, PROVIDER, Payer, ProviderError, Stripe, observed_session, tenant};
+use super::{
+    CLOSED, Found, Identified, List, PAGE, PROVIDER, Payer, ProviderError, Stripe, Subscription, observed_session,
+    tenant,
+};
 use crate::lifecycle::{Blame, ObservedRefund};
 
 #[derive(Deserialize)]
@@ -157,6 +161,11 @@ impl Stripe {
         Ok(())
     }
 
+    /// Cancels one subscription at once.
+    pub async fn end(&self, subscription: &str) -> Result<(), ProviderError> {
+        self.read_as::<Identified>(CancelSubscription::new(subscription)).await.map(drop)
+    }
+
     /// Begins a period of a paused subscription now, and charges it. Without the payment Stripe answers 402 and leaves the
     /// subscription as it was. See <https://docs.stripe.com/billing/subscriptions/billing-cycle>.
     pub async fn begin_period(&self, subscription: &str) -> Result<(), ProviderError> {
@@ -172,11 +181,23 @@ impl Stripe {
 
     /// Lets a subscription end with its period, or go on.
     pub async fn set_renewal(&self, subscription: &str, renew: bool) -> Result<(), ProviderError> {
-        // No idempotency key: the same value twice is the same.
+        let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
         // Why it ends is written down where a lost status finds it again.
         let closed: HashMap<String, String> = [(CLOSED.to_owned(), (!renew).to_string())].into();
-        let request = UpdateSubscription::new(subscription).cancel_at_period_end(!renew).metadata(closed);
-        self.read_as::<Identified>(request).await.map(drop)
+        let request = UpdateSubscription::new(subscription).metadata(closed);
+        // No idempotency key: the same value twice is the same.
+        let request = match (there.cancel_at_period_end, there.cancel_at) {
+            (_, None) | (true, _) => request.cancel_at_period_end(!renew).build(),
+            // Stripe takes one of the two fields, and clears this one by an empty value, which the builder cannot say.
+            (false, Some(_)) if renew => {
+                let mut request = request.build();
+                request.body = request.body.map(|body| format!("{body}&cancel_at="));
+                request
+            }
+            // The customer cancelled it in the portal: it ends by itself.
+            (false, Some(_)) => request.build(),
+        };
+        self.send::<Identified>(request, None).await.map(drop)
     }
 
     /// Cancels everything and deletes the customer, with name, address and cards. Stripe keeps the invoices, as the law

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::fields::update;
 use super::problem::{Events, Problem};
-use super::{Data, TEST_CLOCK, catalog, clock, customers, disputes, portal, sessions, subscriptions};
+use super::{Data, TEST_CLOCK, catalog, clock, customers, disputes, invoices, portal, sessions, subscriptions};
 
 /// Does one call.
 pub fn handle(
@@ -40,6 +40,8 @@ pub fn handle(
         ("POST", ["test_helpers", "test_clocks", id, "advance"]) => clock::advance(data, id, p, events),
         ("GET", ["test_helpers", "test_clocks"]) => Ok(list(data, TEST_CLOCK, path, p)),
         ("GET", ["test_helpers", "test_clocks", id]) => data.find(TEST_CLOCK, id).cloned(),
+        ("POST", ["invoices", id]) => invoices::update(data, id, p, events),
+        ("GET", ["billing_portal", "configurations"]) => Ok(portal::configurations()),
         ("GET", ["checkout", "sessions"]) => Ok(list(data, "checkout.session", path, p)),
         ("GET", ["checkout", "sessions", id]) => data.find("checkout.session", id).cloned(),
         ("GET", ["disputes"]) => {
@@ -97,8 +99,11 @@ fn list(data: &Data, kind: &str, path: &[&str], p: &Value) -> Value {
             })
         })
     };
+    let now = jiff::Timestamp::now().as_millisecond();
     let visible = |o: &&Value| {
-        o["deleted"] != true && (kind != "subscription" || p.get("status").is_some() || o["status"] != "canceled")
+        o["deleted"] != true
+            && o["_sandbox"]["listed_at_ms"].as_i64().is_none_or(|at| at <= now)
+            && (kind != "subscription" || p.get("status").is_some() || o["status"] != "canceled")
     };
     let start = p["starting_after"].as_str();
     let mut all: Vec<_> = data.list(kind).iter().rev().filter(visible).filter(wanted).cloned().collect();

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fields::text;
 use super::problem::{Events, Problem};
-use super::{Data, TEST_CLOCK, sessions, subscriptions};
+use super::{Data, TEST_CLOCK, invoices, sessions, subscriptions};
 
 impl Data {
     /// The account's time, in seconds since 1970.
@@ -56,8 +56,9 @@ pub fn advance(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Res
     Ok(advancing)
 }
 
-/// Lets happen what is due by now: sessions expire, periods end.
+/// Lets happen what is due by now: sessions expire, periods end, late invoices are tried again.
 pub fn tick(data: &mut Data, events: &mut Events) {
     sessions::expire_old(data, events);
     subscriptions::renew_due(data, events);
+    invoices::retry_due(data, events);
 }

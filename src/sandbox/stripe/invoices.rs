@@ -3,7 +3,11 @@
 use serde_json::{Value, json};
 
 use super::Data;
-use super::problem::Events;
+use super::problem::{Events, Problem};
+
+const DAY: i64 = 24 * 3600;
+/// Days after an invoice at which its payment is tried again.
+const RETRIES: [i64; 3] = [3, 5, 7];
 
 /// Makes the invoice of a period and collects it. Answers whether it is settled.
 pub fn period(data: &mut Data, subscription: &Value, free: bool, now: i64, events: &mut Events) -> bool {
@@ -54,7 +58,8 @@ pub fn bill(data: &mut Data, subscription: &Value, lines: &[Value], now: i64, ev
         "id": data.next_id("in"), "object": "invoice", "created": now, "livemode": false, "status": status,
         "customer": subscription["customer"], "amount_due": amount, "amount_paid": paid, "currency": currency,
         "total": lines.iter().filter_map(|line| line["amount"].as_i64()).sum::<i64>(), "ending_balance": balance,
-        "lines": {"object": "list", "data": lines},
+        "lines": {"object": "list", "data": lines}, "auto_advance": status == "open", "attempt_count": 1,
+        "next_payment_attempt": (status == "open").then(|| now + RETRIES[0] * DAY),
         "parent": {"type": "subscription_details", "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]}},
     });
     if paid > 0 {
@@ -72,6 +77,78 @@ pub fn bill(data: &mut Data, subscription: &Value, lines: &[Value], now: i64, ev
     };
     events.push((event, invoice));
     status != "open"
+}
+
+/// Changes whether an invoice is collected by itself, the only thing that can be changed here.
+pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
+    let invoice = data.find("invoice", id)?;
+    if let Some(on) = p["auto_advance"].as_str() {
+        if !matches!(invoice["status"].as_str(), Some("draft" | "open")) {
+            return Err(Problem::bad("Finalized invoices that are paid or void can't be updated in this way."));
+        }
+        invoice["auto_advance"] = json!(on == "true");
+    }
+    events.push(("invoice.updated", invoice.clone()));
+    Ok(invoice.clone())
+}
+
+/// Tries to collect open invoices again when their day has come, whether collection on their subscription is paused or not:
+/// a pause is for the invoices that come. After the last attempt the subscription is `unpaid`.
+pub fn retry_due(data: &mut Data, events: &mut Events) {
+    let due = |data: &Data| {
+        let at = |invoice: &Value| invoice["next_payment_attempt"].as_i64();
+        let waits = |i: &&Value| i["status"] == "open" && i["auto_advance"] == true;
+        let mut waiting = data.list("invoice").iter().filter(waits);
+        waiting.find(|i| at(i).is_some_and(|at| at <= data.now_of(&i["customer"]))).cloned()
+    };
+    while let Some(invoice) = due(data) {
+        retry(data, invoice, events);
+    }
+}
+
+fn retry(data: &mut Data, mut invoice: Value, events: &mut Events) {
+    let id = invoice["id"].as_str().unwrap_or_default().to_owned();
+    let of = invoice["parent"]["subscription_details"]["subscription"].as_str().unwrap_or_default().to_owned();
+    let subscription = data.find("subscription", &of).map(|s| s.clone()).unwrap_or_default();
+    if subscription["status"] == "canceled" {
+        // Stripe stops collecting for a subscription that is cancelled.
+        invoice["auto_advance"] = json!(false);
+    } else if declined(data, &subscription) {
+        let (attempts, made) =
+            (invoice["attempt_count"].as_u64().unwrap_or(1), invoice["created"].as_i64().unwrap_or(0));
+        let next = usize::try_from(attempts).ok().and_then(|attempts| RETRIES.get(attempts));
+        invoice["attempt_count"] = json!(attempts + 1);
+        invoice["next_payment_attempt"] = json!(next.map(|days| made + days * DAY));
+        events.push(("invoice.payment_failed", invoice.clone()));
+        if next.is_none() {
+            stands(data, &of, "unpaid", events);
+        }
+    } else {
+        settle(data, &mut invoice, events);
+        stands(data, &of, "active", events);
+    }
+    if let Ok(kept) = data.find("invoice", &id) {
+        *kept = invoice;
+    }
+}
+
+/// The subscription of a late invoice gets another status.
+fn stands(data: &mut Data, id: &str, status: &str, events: &mut Events) {
+    let Ok(subscription) = data.find("subscription", id) else { return };
+    if matches!(subscription["status"].as_str(), Some("past_due" | "unpaid")) {
+        subscription["status"] = json!(status);
+        events.push(("customer.subscription.updated", subscription.clone()));
+    }
+}
+
+/// The customer or their card pays an open invoice.
+pub fn settle(data: &mut Data, invoice: &mut Value, events: &mut Events) {
+    invoice["status"] = json!("paid");
+    invoice["amount_paid"] = invoice["amount_due"].clone();
+    (invoice["auto_advance"], invoice["next_payment_attempt"]) = (json!(false), Value::Null);
+    let now = data.now_of(&invoice["customer"]);
+    pay(data, invoice, now);
+    events.push(("invoice.paid", invoice.clone()));
 }
 
 /// The payment of an invoice.

@@ -32,6 +32,13 @@ pub fn create(data: &mut Data, url: &str, p: &Value) -> Result<Value, Problem> {
     Ok(session)
 }
 
+/// The settings of the portal, as they are saved in the dashboard.
+pub fn configurations() -> Value {
+    let saved =
+        json!({"id": "bpc_sandbox", "object": "billing_portal.configuration", "active": true, "is_default": true});
+    json!({"object": "list", "url": "/v1/billing_portal/configurations", "has_more": false, "data": [saved]})
+}
+
 fn open(data: &mut Data, id: &str) -> Result<Value, Problem> {
     let session = data.find("billing_portal.session", id)?.clone();
     let age = data.now_of(&session["customer"]) - session["created"].as_i64().unwrap_or(0);
@@ -58,7 +65,7 @@ pub async fn page(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id) -> 
 #[derive(Deserialize)]
 pub struct Change {
     subscription: String,
-    /// `cancel`, `keep` or `card`.
+    /// `cancel`, `cancel-at`, `keep` or `card`.
     action: String,
 }
 
@@ -81,9 +88,13 @@ fn apply(data: &mut Data, id: &str, form: &Change, events: &mut super::problem::
     }
     match form.action.as_str() {
         "cancel" => subscriptions::update(data, &form.subscription, &json!({"cancel_at_period_end": "true"}), events)?,
+        // As the portal does with the flexible billing mode.
+        "cancel-at" => {
+            subscriptions::update(data, &form.subscription, &json!({"cancel_at": "min_period_end"}), events)?
+        }
         "keep" => subscriptions::update(data, &form.subscription, &json!({"cancel_at_period_end": "false"}), events)?,
         "card" => subscriptions::new_card(data, &form.subscription, events)?,
-        _ => return Err(Problem::bad("the sandbox's portal knows cancel, keep and card")),
+        _ => return Err(Problem::bad("the sandbox's portal knows cancel, cancel-at, keep and card")),
     };
     Ok(())
 }

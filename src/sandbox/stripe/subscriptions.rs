@@ -38,14 +38,10 @@ pub fn new_card(data: &mut Data, id: &str, events: &mut Events) -> Result<Value,
     let open: Vec<Value> =
         data.list("invoice").iter().filter(of).filter(|invoice| invoice["status"] == "open").cloned().collect();
     for mut invoice in open {
-        invoice["status"] = json!("paid");
-        invoice["amount_paid"] = invoice["amount_due"].clone();
-        let now = data.now_of(&json!(customer));
-        invoices::pay(data, &invoice, now);
+        invoices::settle(data, &mut invoice, events);
         if let Ok(kept) = data.find("invoice", invoice["id"].as_str().unwrap_or_default()) {
             kept.clone_from(&invoice);
         }
-        events.push(("invoice.paid", invoice));
     }
     let subscription = data.find("subscription", id)?;
     if matches!(subscription["status"].as_str(), Some("past_due" | "unpaid")) {
@@ -65,7 +61,7 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events
     let subscription = json!({
         "id": data.next_id("sub"), "object": "subscription", "created": start, "livemode": false,
         "customer": customer, "status": if trial > 0 { "trialing" } else { "active" },
-        "default_payment_method": method["id"], "pause_collection": null, "cancel_at_period_end": false,
+        "default_payment_method": method["id"], "pause_collection": null, "cancel_at_period_end": false, "cancel_at": null,
         "trial_start": (trial > 0).then_some(start), "trial_end": (trial > 0).then_some(end),
         "metadata": terms["subscription_metadata"], "currency": price["currency"],
         "items": {"object": "list", "data": [{
@@ -107,7 +103,7 @@ pub fn renew_due(data: &mut Data, events: &mut Events) {
 
 fn renew(data: &mut Data, mut subscription: Value, events: &mut Events) {
     let start = subscription["items"]["data"][0]["current_period_end"].as_i64().unwrap_or(0);
-    let ended = subscription["cancel_at_period_end"] == true;
+    let ended = subscription["cancel_at"].as_i64().is_some_and(|at| at <= start);
     if ended {
         subscription["status"] = json!("canceled");
         subscription["canceled_at"] = json!(start);
@@ -143,11 +139,36 @@ pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Resu
         Some(_) => subscription["pause_collection"] = Value::Null,
         None => {}
     }
-    if let Some(end) = p["cancel_at_period_end"].as_str() {
-        subscription["cancel_at_period_end"] = json!(end == "true");
-    }
+    cancellation(subscription, p)?;
     events.push(("customer.subscription.updated", subscription.clone()));
     Ok(subscription.clone())
+}
+
+/// When it ends. A subscription that ends with its period says when that is in `cancel_at` as well; one that is cancelled by
+/// `cancel_at` does not say the other: <https://docs.stripe.com/api/subscriptions/object#subscription_object-cancel_at>
+fn cancellation(subscription: &mut Value, p: &Value) -> Result<(), Problem> {
+    let end = subscription["items"]["data"][0]["current_period_end"].clone();
+    match (p["cancel_at_period_end"].as_str(), p["cancel_at"].as_str()) {
+        (Some(_), Some(_)) => {
+            return Err(Problem::bad("You may only specify one of these parameters: cancel_at, cancel_at_period_end."));
+        }
+        (Some(with_period), None) => {
+            let ends = with_period == "true";
+            subscription["cancel_at_period_end"] = json!(ends);
+            subscription["cancel_at"] = if ends { end } else { Value::Null };
+        }
+        (None, Some(at)) => {
+            let at = match at {
+                "" => Value::Null,
+                "min_period_end" => end,
+                at => json!(at.parse::<i64>().map_err(|_| Problem::bad("Invalid integer: cancel_at"))?),
+            };
+            subscription["cancel_at_period_end"] = json!(false);
+            subscription["cancel_at"] = at;
+        }
+        (None, None) => {}
+    }
+    Ok(())
 }
 
 /// A period that begins now, and is charged now, whatever is left of the one before.

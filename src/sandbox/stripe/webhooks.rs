@@ -32,6 +32,8 @@ pub struct Behaviour {
     delay_ms: u64,
     /// Deliver nothing at all.
     lose: bool,
+    /// List the events only after so many milliseconds, as Stripe lists them some seconds late and out of order.
+    list_after_ms: i64,
 }
 
 #[derive(Debug)]
@@ -73,6 +75,7 @@ pub fn emit_in(shared: &Arc<Shared>, account: &Arc<Mutex<Data>>, events: Events)
         let event = json!({
             "id": data.next_id("evt"), "object": "event", "api_version": "2026-09-30.endive", "created": data.now(),
             "type": type_, "livemode": false, "pending_webhooks": 1, "request": null, "data": {"object": object},
+            "_sandbox": {"listed_at_ms": jiff::Timestamp::now().as_millisecond() + behaviour.list_after_ms},
         });
         data.insert("event", event.clone());
         bodies.push(event);

@@ -132,6 +132,8 @@ impl Model for Small {
         // In other phases the API server refuses it.
         may(b.wishes * u8::from(active), Action::Wish);
         may(b.declines * u8::from(!s.declined), Action::Decline);
+        let settled = s.settled && !s.cancelled && s.tenant.status.plan_change.is_none();
+        may(b.switches * u8::from(active && settled && s.billed == SMALLER), Action::SwitchAtStripe);
         let leaves = s.tenant.spec.desired == Desired::Deleted;
         may(b.leavings * u8::from(!leaves), Action::Leave);
         // Once the erasure has begun, the API server refuses it.
@@ -218,6 +220,10 @@ impl Model for Small {
                 s.budget.declines -= 1;
                 s.declined = true;
             }
+            Action::SwitchAtStripe => {
+                s.budget.switches -= 1;
+                (s.billed, s.upgrades, s.hint) = (LARGER, s.upgrades + 1, true);
+            }
             Action::Webhook => {
                 s.budget.webhooks -= 1;
                 s.webhook();
@@ -299,7 +305,8 @@ impl Model for Small {
             }),
             Property::always("a larger plan is charged once", |model: &Self, s: &State| {
                 // Each second wish is one back to the smaller plan.
-                s.upgrades <= (model.budget.wishes - s.budget.wishes).div_ceil(2)
+                let switches = model.budget.switches - s.budget.switches;
+                s.upgrades <= (model.budget.wishes - s.budget.wishes).div_ceil(2) + switches
             }),
             Property::always("a larger plan is in force only after its payment", |model: &Self, s: &State| {
                 let larger = s.tenant.status.config.as_ref().is_some_and(|config| &*config.plan == LARGER);

@@ -1,8 +1,9 @@
 //! Where the world ends when nothing more goes wrong, and whether that is as it should be.
 
-use tenant_operator::api::Phase;
-use tenant_operator::api::conditions::is_true;
+use tenant_operator::api::conditions::{get, is_true};
+use tenant_operator::api::plan::PriceChanges;
 use tenant_operator::api::tenant::{BillingMode, Desired};
+use tenant_operator::api::{ConditionStatus, Phase};
 use tenant_operator::lifecycle::Notice;
 
 use super::{Budget, LARGER, SMALLER, Small, State};
@@ -73,7 +74,11 @@ impl Small {
                 let wish = s.tenant.spec.plan.as_str();
                 let in_force = s.tenant.plan_in_force();
                 let declined = s.declined && wish == LARGER && in_force == SMALLER;
-                let billed = self.mode == BillingMode::Manual || s.billed == in_force;
+                let follows = self.plan.price_changes == PriceChanges::Follow;
+                let shown = get(&s.tenant.status.conditions, "PriceAsPlanned");
+                let told = s.sent.keys().any(|m| matches!(m, Notice::PriceAlert(_)));
+                let shown = told && shown.is_some_and(|c| c.status == ConditionStatus::False);
+                let billed = self.mode == BillingMode::Manual || s.billed == in_force || (shown && !follows);
                 if !billed || (wish != in_force && !declined) {
                     return false;
                 }

@@ -125,6 +125,7 @@ impl State {
             trial_ends_at: None,
             plan: Some(self.billed.into()),
             price: Some(if self.billed == LARGER { "price_2" } else { "price_1" }.into()),
+            billed_plan: Some(self.billed.into()),
             period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
             plan_before: self.billed_before.filter(|_| self.now < PERIOD_END).map(ToOwned::to_owned),
             ends: self.ends,
@@ -137,7 +138,8 @@ impl State {
             attempt,
             plan: None,
         });
-        ObservedBilling { customer_id: (self.customers > 0).then(|| "cus_1".into()), subscription, session }
+        let customer_id = (self.customers > 0).then(|| "cus_1".into());
+        ObservedBilling { customer_id, subscription, session, surplus: Vec::new() }
     }
 
     pub(super) fn pay(&mut self) {

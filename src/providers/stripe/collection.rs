@@ -1,0 +1,62 @@
+//! Whether Stripe collects on a subscription: <https://docs.stripe.com/billing/subscriptions/pause-payment>
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+use stripe_billing::InvoiceStatus;
+use stripe_billing::invoice::{ListInvoice, UpdateInvoice};
+use stripe_billing::subscription::{
+    UpdateSubscription, UpdateSubscriptionPauseCollection, UpdateSubscriptionPauseCollectionBehavior,
+};
+use stripe_client_core::StripeRequest;
+
+use super::{Identified, PAGE, ProviderError, Stripe};
+
+#[derive(Deserialize)]
+struct OpenInvoice {
+    id: String,
+    /// Whether Stripe tries to collect it by itself: <https://docs.stripe.com/invoicing/automatic-collection>
+    #[serde(default)]
+    auto_advance: Option<bool>,
+}
+
+impl Stripe {
+    /// Stops or starts collecting on a subscription. A pause holds for the invoices that come; Stripe goes on trying to collect
+    /// those that are open, so their retries are stopped as well. The customer can still pay them.
+    pub async fn set_collection(&self, subscription: &str, paused: bool) -> Result<(), ProviderError> {
+        // The pause comes last: where it is seen, the retries are stopped.
+        self.set_retries(subscription, !paused).await?;
+        // No idempotency key: setting the same value twice is the same, and a key would replay an old answer.
+        let void = UpdateSubscriptionPauseCollection::new(UpdateSubscriptionPauseCollectionBehavior::Void);
+        let request = UpdateSubscription::new(subscription);
+        let request = if paused {
+            request.pause_collection(void).build()
+        } else {
+            // Stripe clears a field by an empty value, which the builder cannot say.
+            request.build().form(&HashMap::from([("pause_collection", "")]))
+        };
+        self.send::<Identified>(request, None).await?;
+        Ok(())
+    }
+
+    async fn set_retries(&self, subscription: &str, on: bool) -> Result<(), ProviderError> {
+        let page = |after: Option<&str>| {
+            let request = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Open).limit(PAGE);
+            match after {
+                Some(after) => request.starting_after(after),
+                None => request,
+            }
+        };
+        let open: Vec<OpenInvoice> = self.all(page, |invoice: &OpenInvoice| &invoice.id).await?;
+        for invoice in open.into_iter().filter(|invoice| invoice.auto_advance != Some(on)) {
+            // No idempotency key: the same value twice is the same.
+            let changed = self.read_as::<Identified>(UpdateInvoice::new(invoice.id).auto_advance(on)).await;
+            match changed {
+                // Paid or voided meanwhile.
+                Err(e) if matches!(e.status, Some(400 | 404)) => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
+    }
+}
