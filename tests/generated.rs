@@ -139,6 +139,33 @@ fn the_lifecycle_is_printed_as_a_graph() {
     }
 }
 
+/// Each route of web has an entry in the table of limits, and each entry has a route.
+#[test]
+fn every_route_says_who_may_call_it_and_how_often() {
+    let page = read("docs/http.md");
+    let rows =
+        page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` |")).map(|(route, _)| route.to_owned());
+    let listed: BTreeSet<_> = rows.collect();
+    let code = read("src/web/routes.rs");
+    let internet = code.split("pub fn metrics(").next().expect("the internet's routes");
+    let mut routes = BTreeSet::new();
+    for route in internet.split(".route(\"").skip(1) {
+        let (path, rest) = route.split_once('"').expect("a path");
+        let handlers = rest.split(".route(").next().expect("its handlers").lines().next().expect("one line");
+        let methods = [("GET", ["get(", " to("]), ("POST", ["post(", "post("]), ("DELETE", ["delete(", "delete("])];
+        for (method, _) in methods.iter().filter(|(_, calls)| calls.iter().any(|call| handlers.contains(call))) {
+            routes.insert(format!("{method} {path}"));
+        }
+    }
+    let api = page.lines().filter_map(|line| line.strip_prefix("## ")).filter(|heading| heading.contains(' '));
+    routes.extend(api.map(str::to_owned));
+    assert!(routes.len() > 60, "{routes:?}");
+    let missing: Vec<_> = routes.difference(&listed).collect();
+    assert!(missing.is_empty(), "no entry in src/web/guards.rs: {missing:?}");
+    let idle: Vec<_> = listed.difference(&routes).collect();
+    assert!(idle.is_empty(), "entries of src/web/guards.rs without a route: {idle:?}");
+}
+
 /// What only the cluster asks for: probes, and what tells of the operator itself.
 const INTERNAL: [&str; 3] = ["/health", "/healthz", "/readyz"];
 

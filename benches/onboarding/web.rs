@@ -53,6 +53,8 @@ fn start(cluster: &Cluster, controller: &Controller) -> anyhow::Result<(Process,
         .args([
             "--requests-per-second",
             "100000",
+            "--client-requests-per-second",
+            "100000",
             "--signups-per-minute",
             "1000000",
             "--served-namespaces",

@@ -124,11 +124,15 @@ pub struct Limits {
     /// Bytes of documents that a tenant may store.
     #[schemars(range(min = 0))]
     pub bytes: i64,
+    /// Bytes of text that a tenant may have embedded per quota period of 30 days. Each upload counts, also of a document that is
+    /// deleted later.
+    #[schemars(range(min = 0))]
+    pub embedded_bytes_per_month: i64,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { documents: 1000, queries_per_month: 10_000, bytes: 1 << 30 }
+        Self { documents: 1000, queries_per_month: 10_000, bytes: 1 << 30, embedded_bytes_per_month: 5 << 30 }
     }
 }
 

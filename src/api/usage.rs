@@ -19,6 +19,9 @@ pub struct Usage {
     pub documents: i64,
     /// Their bytes.
     pub bytes: i64,
+    /// Bytes of text that were embedded in the period.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub embedded: i64,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

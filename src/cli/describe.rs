@@ -134,7 +134,10 @@ fn facts(tenant: &Tenant, status: &TenantStatus) -> impl Iterator<Item = (&'stat
 
 fn limits(config: &PlanConfig) -> String {
     let limits = &config.limits;
-    format!("{} documents, {} bytes, {} queries a period", limits.documents, limits.bytes, limits.queries_per_month)
+    format!(
+        "{} documents, {} bytes, {} queries and {} embedded bytes a period",
+        limits.documents, limits.bytes, limits.queries_per_month, limits.embedded_bytes_per_month
+    )
 }
 
 fn period(quota: &Quota) -> String {

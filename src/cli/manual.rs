@@ -6,7 +6,7 @@ use clap::CommandFactory;
 
 use super::Cli;
 use crate::telemetry::Metrics;
-use crate::web::api_document;
+use crate::web::{api_document, guard_table};
 
 /// What the page is about.
 #[derive(Clone, Copy, Debug, clap::ValueEnum)]
@@ -113,6 +113,13 @@ fn http() -> Result<String, std::fmt::Error> {
                 writeln!(page, "| {status} | {meaning} |")?;
             }
         }
+    }
+    page.push_str(
+        "\n## Limits\n\nA client is an address, or a /64 of IPv6. What is beyond a limit is answered 429 with `Retry-After`. Limits of requests hold \
+         for each replica of web; those of a plan for all of them together.\n\n| route | who may call | what protects it | limit |\n| --- | --- | --- | --- |\n",
+    );
+    for [route, caller, protection, limit] in guard_table() {
+        writeln!(page, "| `{route}` | {caller} | {protection} | {limit} |")?;
     }
     Ok(page)
 }

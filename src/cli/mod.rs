@@ -44,6 +44,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
 
 use crate::api::Tenant;
+use crate::api::tenant::Chunking;
 
 /// Manages the customers of a multi-tenant RAG service as Tenant resources in Kubernetes.
 ///
@@ -165,9 +166,15 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Read a PDF from the standard input and print its text, with little memory and time. Web runs it for each PDF.
+    /// Read a document from the standard input, and print its text and where it is cut, with little memory and time. Web runs it
+    /// for each upload.
     #[command(hide = true)]
-    PdfText,
+    ReadFile {
+        /// The longest passage, in characters.
+        max_characters: u32,
+        /// How many characters two neighbours share.
+        overlap_characters: u32,
+    },
     /// Print a page of the documentation.
     #[command(hide = true)]
     Manual(manual::Args),
@@ -256,8 +263,8 @@ pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static 
 /// Runs the command. Exit code 0: done; 1: failed; 2: called wrongly, or warnings of `preflight`.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Command::PdfText = cli.command {
-        return ExitCode::from(crate::rag::print_text());
+    if let Command::ReadFile { max_characters, overlap_characters } = cli.command {
+        return ExitCode::from(crate::rag::print_passages(Chunking { max_characters, overlap_characters }));
     }
     install_crypto();
     crate::telemetry::init_logs(log_file(&cli.command));
@@ -340,7 +347,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(())
         }
         // Done before there was a runtime: it must have no threads.
-        Command::PdfText => Ok(()),
+        Command::ReadFile { .. } => Ok(()),
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
         Command::Erase(args) => erase::run(&cli.kube, args).await,

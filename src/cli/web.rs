@@ -75,6 +75,16 @@ pub struct Args {
     /// Maximum number of open connections.
     #[arg(long, default_value = "2048")]
     max_connections: usize,
+    /// Maximum number of open connections from one address (one /64 for IPv6), while --client-ip is `ConnectInfo`.
+    #[arg(long, default_value = "1024")]
+    max_connections_per_client: usize,
+    /// Seconds that a client may read nothing of an answer before its connection is closed.
+    #[arg(long, default_value = "60")]
+    write_timeout: u64,
+    /// Requests per second from one client address (one /64 for IPv6) to the pages and to what needs no API key; twice as many at
+    /// once.
+    #[arg(long, env = "CLIENT_REQUESTS_PER_SECOND", default_value = "100")]
+    client_requests_per_second: NonZeroU32,
     /// Seconds to wait for the headers of a request. Idle connections are closed after the same time, which must be longer
     /// than a load balancer in front of web keeps its own open: with most it is 60, and requests on a connection that is just
     /// being closed fail.
@@ -136,11 +146,16 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         events_file: (!args.events_file.is_empty()).then(|| args.events_file.into()),
         metrics_listen: args.metrics_listen,
         frontend_url: args.frontend_url,
-        client_ip: args.client_ip,
+        client_ip: args.client_ip.clone(),
+        client_requests_per_second: args.client_requests_per_second,
         signups_per_minute: args.signups_per_minute,
         shutdown_delay: Duration::from_secs(args.shutdown_delay),
         connections: ConnectionLimits {
             connections: args.max_connections.max(1),
+            // Behind a proxy, all connections are the proxy's.
+            per_client: (args.client_ip == ClientIpSource::ConnectInfo)
+                .then_some(args.max_connections_per_client.max(1)),
+            write_timeout: Duration::from_secs(args.write_timeout.max(1)),
             header_timeout: Duration::from_secs(args.header_timeout.max(1)),
             drain: DRAIN,
         },

@@ -213,10 +213,13 @@ async fn web(
         metrics_listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
         frontend_url: format!("http://{addr}"),
         client_ip: ClientIpSource::ConnectInfo,
+        client_requests_per_second: NonZeroU32::MAX,
         signups_per_minute: NonZeroU32::MIN.saturating_add(999),
         shutdown_delay: Duration::ZERO,
         connections: ConnectionLimits {
             connections: 256,
+            per_client: None,
+            write_timeout: Duration::from_mins(1),
             header_timeout: Duration::from_secs(75),
             drain: Duration::from_secs(3),
         },

@@ -87,7 +87,10 @@ fn unfit(tenant: &View, wanted: &PlanSpec) -> Option<Obstacle> {
 pub fn is_smaller(wanted: &PlanSpec, current: Option<&PlanSpec>, in_force: Option<&Limits>) -> bool {
     let lower = |there: &Limits| {
         let new = &wanted.limits;
-        new.documents < there.documents || new.queries_per_month < there.queries_per_month || new.bytes < there.bytes
+        new.documents < there.documents
+            || new.queries_per_month < there.queries_per_month
+            || new.bytes < there.bytes
+            || new.embedded_bytes_per_month < there.embedded_bytes_per_month
     };
     match current.map(|plan| plan.monthly_price.amount.cmp(&wanted.monthly_price.amount)) {
         Some(std::cmp::Ordering::Greater) => true,

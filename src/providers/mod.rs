@@ -15,4 +15,4 @@ mod retry_after;
 pub mod stripe;
 
 pub use http::{CallLimits, Caller, ProviderError};
-pub use priority::Priority;
+pub use priority::{Party, Priority};

@@ -118,6 +118,35 @@ struct ChoiceMessage {
     content: Option<String>,
 }
 
+/// Tokens of one input and of one request, at most
+/// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-input>). The models' tokenizers work on
+/// bytes, so that no text has more tokens than bytes: what has no more bytes than this fits for certain.
+const INPUT_TOKENS: usize = 8192;
+const REQUEST_TOKENS: usize = 300_000;
+/// Inputs of one request, at most.
+const REQUEST_INPUTS: usize = 2048;
+
+/// As much of a text as one input may hold.
+fn beginning(text: &str) -> &str {
+    &text[..text.floor_char_boundary(INPUT_TOKENS)]
+}
+
+/// The texts in requests that are small enough.
+fn batches<'a, 'b>(texts: &'a [&'b str]) -> impl Iterator<Item = &'a [&'b str]> {
+    let mut rest = texts;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |text: &&&str| {
+            bytes += text.len();
+            bytes <= REQUEST_TOKENS
+        };
+        let count = rest.iter().take(REQUEST_INPUTS).take_while(fits).count();
+        let (batch, others) = rest.split_at(count);
+        rest = others;
+        (!batch.is_empty()).then_some(batch)
+    })
+}
+
 impl OpenAi {
     /// A client; nothing is called yet.
     pub fn new(config: OpenAiConfig) -> Self {
@@ -130,8 +159,23 @@ impl OpenAi {
         &self.caller
     }
 
-    /// One vector for each text, in their order; of this dimension, where the model can choose it.
+    /// One vector for each text, in their order; of this dimension, where the model can choose it. Of a text that is longer
+    /// than a model takes, the beginning is embedded.
     pub async fn embed(
+        &self,
+        model: &str,
+        dimension: Option<u64>,
+        texts: &[&str],
+    ) -> Result<Vec<Vec<f32>>, ProviderError> {
+        let texts: Vec<_> = texts.iter().map(|text| beginning(text)).collect();
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in batches(&texts) {
+            vectors.extend(self.embed_batch(model, dimension, batch).await?);
+        }
+        Ok(vectors)
+    }
+
+    async fn embed_batch(
         &self,
         model: &str,
         dimension: Option<u64>,
@@ -333,6 +377,23 @@ fn reported(error: &serde_json::Value) -> ProviderError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_input_and_no_request_has_too_many_tokens() {
+        let (long, short) = ("規".repeat(5000), "a".repeat(1200));
+        assert_eq!(beginning(&long).len(), 8190, "whole characters");
+        assert_eq!(beginning(&short), short);
+        let texts: Vec<_> =
+            std::iter::repeat_n(beginning(&long), 100).chain(std::iter::repeat_n(&*short, 2500)).collect();
+        let cut: Vec<_> = batches(&texts).collect();
+        assert_eq!(cut.concat(), texts, "each once, in their order");
+        for batch in &cut {
+            let bytes: usize = batch.iter().map(|text| text.len()).sum();
+            assert!(bytes <= REQUEST_TOKENS && batch.len() <= REQUEST_INPUTS, "{bytes} bytes of {}", batch.len());
+        }
+        assert_eq!(batches(&[&*short; 96]).count(), 1, "what documents send at a time is one request");
+        assert_eq!(batches(&[""; 5000]).count(), 3);
+    }
 
     fn event(data: &str) -> Option<Event> {
         Some(Ok(eventsource_stream::Event { data: data.into(), ..Default::default() }))

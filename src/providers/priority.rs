@@ -1,6 +1,8 @@
 //! Who goes first: a person who waits before provisioning, that before repair, that before resync. The priority of a
 //! piece of work travels with its task, so that a provider's rate limit serves the same order as the controller's queue.
 
+use std::sync::Arc;
+
 use futures::Future;
 
 /// How urgent a piece of work is, most urgent first.
@@ -43,4 +45,22 @@ impl Priority {
 
 tokio::task_local! {
     static CURRENT: Priority;
+    static PARTY: Arc<str>;
+}
+
+/// On whose behalf a piece of work is done, such as a tenant's. It travels with the task, so that a provider's rate limit
+/// serves the parties in turn.
+#[derive(Clone, Copy, Debug)]
+pub struct Party;
+
+impl Party {
+    /// That of the present task; none for the operator's own work.
+    pub fn current() -> Option<Arc<str>> {
+        PARTY.try_with(Arc::clone).ok()
+    }
+
+    /// Does work on a party's behalf.
+    pub async fn scope<T>(party: &str, work: impl Future<Output = T>) -> T {
+        PARTY.scope(party.into(), work).await
+    }
 }

@@ -59,6 +59,32 @@ fn embed(model: &str, dimension: usize, text: &str) -> Vec<f32> {
     vector
 }
 
+/// Tokens of one input and of one request, at most
+/// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-input>).
+const INPUT_TOKENS: usize = 8192;
+const REQUEST_TOKENS: usize = 300_000;
+
+/// Tokens of a text, as many as a hostile one has: a token for each byte of characters beyond ASCII, and for two of others.
+fn tokens(text: &str) -> usize {
+    let ascii = text.bytes().filter(u8::is_ascii).count();
+    text.len() - ascii + ascii.div_ceil(2)
+}
+
+/// What `OpenAI` answers to inputs that are empty or too long.
+fn refuse_tokens(inputs: &[&str]) -> Option<Response> {
+    if inputs.iter().any(|text| text.is_empty()) {
+        return Some(refuse("'$.input' is invalid. input cannot be an empty string"));
+    }
+    if let Some(longest) = inputs.iter().map(|text| tokens(text)).max().filter(|count| *count > INPUT_TOKENS) {
+        return Some(refuse(&format!(
+            "This model's maximum context length is {INPUT_TOKENS} tokens, however you requested {longest} tokens. Please reduce your \
+             prompt."
+        )));
+    }
+    let all: usize = inputs.iter().map(|text| tokens(text)).sum();
+    (all > REQUEST_TOKENS).then(|| refuse(&format!("Requested {all} tokens, max {REQUEST_TOKENS} tokens per request")))
+}
+
 async fn embeddings(Json(body): Json<Value>) -> Response {
     let inputs: Vec<&str> = match &body["input"] {
         Value::String(text) => vec![text],
@@ -67,6 +93,9 @@ async fn embeddings(Json(body): Json<Value>) -> Response {
     };
     if inputs.is_empty() || inputs.len() > 2048 {
         return refuse("input must hold 1 to 2048 strings");
+    }
+    if let Some(refused) = refuse_tokens(&inputs) {
+        return refused;
     }
     let model = body["model"].as_str().unwrap_or_default();
     let most = if model == LARGE { LARGE_DIMENSION } else { DIMENSION };
@@ -89,7 +118,7 @@ async fn embeddings(Json(body): Json<Value>) -> Response {
             json!({"object": "embedding", "index": index, "embedding": embedding})
         })
         .collect();
-    let tokens: usize = inputs.iter().map(|t| t.split_whitespace().count()).sum();
+    let tokens: usize = inputs.iter().map(|text| tokens(text)).sum();
     Json(json!({"object": "list", "data": data, "model": body["model"], "usage": {"prompt_tokens": tokens, "total_tokens": tokens}})).into_response()
 }
 

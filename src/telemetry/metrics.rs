@@ -61,6 +61,8 @@ pub struct Metrics {
     pub reconcile_duration: Histogram,
     /// 1 while this controller leads.
     pub leader: Gauge,
+    /// 1 while web takes all its clients for one.
+    pub clients_hidden: Gauge,
     /// Seconds by which this machine's clock is ahead of the API server's.
     pub clock_skew: Gauge,
     /// Tenants that wait for a reconcile, by priority.
@@ -122,6 +124,7 @@ impl Default for Metrics {
             webhook_latency: Histogram::new([0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 3600.0]),
             reconcile_duration: Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0, 300.0]),
             leader: Gauge::default(),
+            clients_hidden: Gauge::default(),
             clock_skew: Gauge::default(),
             queue_depth: Family::default(),
             provider_calls: Family::default(),
@@ -182,6 +185,8 @@ impl Metrics {
         registry.register("rag_documents", "Documents stored through the tenant API", self.documents.clone());
         registry.register("reconcile_duration_seconds", "Seconds of a reconcile", self.reconcile_duration.clone());
         registry.register("controller_leader", "1 while this controller leads", self.leader.clone());
+        let hidden = "1 while every request to web comes from one private address with a forwarding header: CLIENT_IP_SOURCE is wrong";
+        registry.register("web_clients_hidden", hidden, self.clients_hidden.clone());
         let skew = "Seconds by which this machine's clock is ahead of the API server's";
         registry.register("clock_skew_seconds", skew, self.clock_skew.clone());
         let depth = "Tenants that wait for a reconcile, by priority";

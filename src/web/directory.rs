@@ -6,10 +6,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::runtime::{WatchStreamExt, watcher as watch_all};
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::changes::{Change, Changes};
 use crate::api::migration::MigrationState;
 use crate::api::plan::{Limits, Models};
 use crate::api::tenant::{Chunking, PlanConfig, Quota};
@@ -191,6 +193,8 @@ pub struct Directory {
     known: Arc<RwLock<Known>>,
     /// Listings that are not complete yet.
     missing: Arc<AtomicUsize>,
+    /// For those who follow one tenant.
+    changes: Changes,
 }
 
 impl Directory {
@@ -218,13 +222,18 @@ impl Directory {
         known.ids.get(uid).and_then(|id| known.by_id.get(id)).cloned()
     }
 
+    /// What becomes of the object with this uid, from now on.
+    pub fn changes(&self, uid: &str) -> watch::Receiver<Change> {
+        self.changes.follow(uid)
+    }
+
     /// Whether all tenants are known.
     pub fn is_complete(&self) -> bool {
         self.missing.load(Ordering::Relaxed) == 0
     }
 
     async fn follow(self, api: Api<Tenant>, identity: IdentityKey) {
-        let mut events = std::pin::pin!(watch(api, watcher::Config::default().any_semantic()).default_backoff());
+        let mut events = std::pin::pin!(watch_all(api, watcher::Config::default().any_semantic()).default_backoff());
         // Whom the present listing has named, and whom those before it: who is missing from it is gone.
         let (mut listed, mut before): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         let mut first = true;
@@ -235,11 +244,13 @@ impl Directory {
                 Ok(Event::InitApply(tenant)) => {
                     listed.extend(tenant.uid());
                     apply(&mut known, &tenant, &identity);
+                    self.changes.show(tenant);
                 }
                 Ok(Event::InitDone) => {
                     let there: std::collections::HashSet<_> = listed.iter().collect();
                     for gone in before.iter().filter(|uid| !there.contains(uid)) {
                         known.lose(gone, false);
+                        self.changes.lose(gone);
                     }
                     before = std::mem::take(&mut listed);
                     if std::mem::take(&mut first) {
@@ -249,9 +260,11 @@ impl Directory {
                 Ok(Event::Apply(tenant)) => {
                     before.extend(tenant.uid().filter(|uid| !known.ids.contains_key(uid)));
                     apply(&mut known, &tenant, &identity);
+                    self.changes.show(tenant);
                 }
                 Ok(Event::Delete(tenant)) => {
                     known.lose(&tenant.uid().unwrap_or_default(), tenant.is_to_be_erased());
+                    self.changes.lose(&tenant.uid().unwrap_or_default());
                 }
                 Err(error) => tracing::warn!(%error, "the watch of Tenants broke off; it goes on by itself"),
             }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use futures::StreamExt;
 use kube::ResourceExt;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::problem::{Problem, ProblemBody};
+use super::reader::End;
 use crate::api::tenant::{Export, ExportState};
 use crate::api::{CUSTOMER_REQUEST, Phase, Tenant, Timestamp};
 use crate::export::{Archive, ExportError};
@@ -96,10 +97,15 @@ pub async fn show(
         (status = 404, description = "The link is over, or the export is", body = ProblemBody),
         (status = 429, body = ProblemBody))
 )]
-pub async fn download(State(app): State<Arc<App>>, Path(link): Path<String>) -> Result<Response, Problem> {
+pub async fn download(
+    State(app): State<Arc<App>>,
+    Path(link): Path<String>,
+    Extension(end): Extension<End>,
+) -> Result<Response, Problem> {
     let pass = app.open_pass(PURPOSE, &link).ok_or_else(over)?;
+    app.visits.take(&pass.uid).map_err(Problem::too_many)?;
     let tenant = app.tenants().get_opt(&pass.name).await?.filter(|t| t.uid().as_ref() == Some(&pass.uid));
-    app.send_export(&tenant.ok_or_else(over)?).await
+    app.send_export(&tenant.ok_or_else(over)?, &end).await
 }
 
 fn over() -> Problem {
@@ -163,7 +169,7 @@ impl App {
     }
 
     /// The complete export as a tar file.
-    pub async fn send_export(&self, tenant: &Tenant) -> Result<Response, Problem> {
+    pub async fn send_export(&self, tenant: &Tenant, end: &End) -> Result<Response, Problem> {
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
         let export = export.filter(|_| state(tenant, self.now()) == "ready").ok_or_else(over)?;
         let store = export.path.as_deref().and_then(|folder| self.exports.holding(folder)).ok_or_else(over)?;
@@ -180,9 +186,11 @@ impl App {
             (header::CONTENT_DISPOSITION, format!("attachment; filename=\"export-{}.tar\"", export.request)),
             (header::CACHE_CONTROL, "no-store".to_owned()),
         ];
-        let end = Box::pin(tokio::time::sleep(DOWNLOAD_LIMIT));
-        let pieces = archive.stream().take_until(end).inspect(move |piece| {
-            let _held = (&own, &place);
+        // The stream ends between two pieces. A client that does not read the last one is hung up on by its connection.
+        let at = tokio::time::Instant::now() + DOWNLOAD_LIMIT;
+        let ending = end.at(at);
+        let pieces = archive.stream().take_until(Box::pin(tokio::time::sleep_until(at))).inspect(move |piece| {
+            let _held = (&own, &place, &ending);
             if let Err(error) = piece {
                 tracing::error!(%error, "a download broke off");
             }

@@ -147,7 +147,7 @@ impl App {
             let phase = t.status.as_ref().and_then(|s| s.phase);
             (t.uid() == uid && there(phase)).then(|| t.clone())
         };
-        match self.wait_until(&name, shows).await {
+        match self.wait_until(tenant, shows).await {
             Some(tenant) => Ok(tenant),
             None => self.tenants().get_opt(&name).await?.filter(|t| t.uid() == uid).ok_or_else(Problem::not_found),
         }

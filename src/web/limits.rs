@@ -65,6 +65,52 @@ pub fn network(client: IpAddr) -> IpAddr {
     }
 }
 
+/// Requests after which it is no accident.
+const SUSPICIOUS: u64 = 100;
+/// How often that is said.
+const SAY_AGAIN: Duration = Duration::from_hours(1);
+
+/// Whether web sees its clients' addresses, or those of a proxy that it was not told of.
+#[derive(Debug, Default)]
+pub struct Sight(Mutex<Seen>);
+
+#[derive(Debug, Default)]
+struct Seen {
+    peer: Option<IpAddr>,
+    count: u64,
+    said: Option<Instant>,
+}
+
+impl Sight {
+    /// A request came from this address, with or without a header that proxies set. True while so many requests in a row came
+    /// from one private address with such a header that it must be a proxy's, and all clients are taken for one.
+    pub fn request(&self, peer: IpAddr, forwarded: bool) -> bool {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !forwarded || !is_private(peer) || seen.peer.is_some_and(|before| before != peer) {
+            (seen.peer, seen.count) = (forwarded.then_some(peer), u64::from(forwarded && is_private(peer)));
+            return false;
+        }
+        (seen.peer, seen.count) = (Some(peer), seen.count.saturating_add(1));
+        let hidden = seen.count >= SUSPICIOUS;
+        if hidden && seen.said.is_none_or(|at| at.elapsed() >= SAY_AGAIN) {
+            seen.said = Some(Instant::now());
+            tracing::warn!(
+                %peer,
+                "every request comes from one private address with a forwarding header, so that all clients share one limit: \
+                 set CLIENT_IP_SOURCE (web.clientIp in the chart) to the header that your proxy sets, such as RightmostXForwardedFor"
+            );
+        }
+        hidden
+    }
+}
+
+fn is_private(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(v4) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unique_local() || v6.is_unicast_link_local(),
+    }
+}
+
 /// Where a client's address is read from.
 pub fn parse_source(text: &str) -> Result<ClientIpSource, String> {
     text.parse().map_err(|_| {
@@ -87,6 +133,26 @@ mod tests {
         assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1));
         assert!(take("2001:db8:0:1::1").is_ok() && take("10.0.0.1").is_ok() && take("10.0.0.2").is_ok());
         assert!(take("::ffff:10.0.0.1").is_ok() && take("10.0.0.1").is_err(), "one address in two notations");
+    }
+
+    #[test]
+    fn a_proxy_that_web_was_not_told_of_is_noticed_and_clients_are_not() {
+        let seen = |peers: &[(&str, bool)]| {
+            let sight = Sight::default();
+            (0..SUSPICIOUS + 5)
+                .map(|i| peers[usize::try_from(i).expect("few") % peers.len()])
+                .fold(false, |_, (peer, header)| sight.request(peer.parse().expect("an address"), header))
+        };
+        assert!(seen(&[("10.0.0.7", true)]) && seen(&[("fd00::7", true)]) && seen(&[("127.0.0.1", true)]));
+        assert!(!seen(&[("10.0.0.7", false)]), "no proxy");
+        assert!(!seen(&[("192.0.2.1", true)]), "a client that writes the header itself");
+        assert!(!seen(&[("10.0.0.7", true), ("10.0.0.8", true)]), "several");
+        assert!(!seen(&[("10.0.0.7", true), ("10.0.0.7", false)]), "not every request");
+        let sight = Sight::default();
+        let peer = "10.0.0.7".parse().expect("an address");
+        let first = (1..).find(|_| sight.request(peer, true));
+        assert_eq!(first, Some(SUSPICIOUS));
+        assert!(!sight.request("192.0.2.1".parse().expect("an address"), true), "it sees clients now");
     }
 
     #[test]

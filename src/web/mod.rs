@@ -2,9 +2,11 @@
 
 mod admission;
 mod api;
+mod changes;
 mod customer;
 mod directory;
 mod export;
+mod guards;
 mod headers;
 mod hints;
 mod leads;
@@ -16,8 +18,10 @@ mod names;
 mod openapi;
 mod pages;
 mod password;
+mod places;
 mod plan;
 mod problem;
+mod reader;
 mod routes;
 mod serve;
 mod setup;
@@ -60,6 +64,7 @@ use crate::telemetry::Metrics;
 use problem::Problem;
 
 pub use admission::{Admission, Domains};
+pub use guards::table as guard_table;
 pub use limits::parse_source;
 pub use pages::Brand;
 pub use serve::ConnectionLimits;
@@ -68,6 +73,9 @@ pub use serve::ConnectionLimits;
 pub fn api_document() -> utoipa::openapi::OpenApi {
     routes::all().get_openapi().clone()
 }
+
+/// Changes of a Tenant that its customer may ask for in a minute: each is a write to etcd.
+const CHANGES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("not zero");
 
 /// What web may still write after its last request.
 const LAST_WRITES: Duration = Duration::from_secs(2);
@@ -103,6 +111,8 @@ pub struct WebConfig {
     pub frontend_url: String,
     /// Where a client's address is read from.
     pub client_ip: ClientIpSource,
+    /// Requests of one client address in a second, to what needs no API key.
+    pub client_requests_per_second: NonZeroU32,
     /// Signups of one client address in a minute.
     pub signups_per_minute: NonZeroU32,
     /// How long requests are still taken after the end was asked for, so that nobody is sent to a closed door.
@@ -140,13 +150,24 @@ pub struct App {
     alerts: Alerts,
     passwords: password::Passwords,
     signups: limits::Limit<IpAddr>,
+    /// Requests to what needs no API key, by client.
+    clients: limits::Limit<IpAddr>,
+    /// Whether web sees its clients' addresses.
+    sight: limits::Sight,
     /// Requests to the tenant API, by the tenants' uids.
     requests: limits::Limit<String>,
-    uploads: Arc<Semaphore>,
+    /// Requests of a tenant's people, to its pages and with the token of its signup.
+    visits: limits::Limit<String>,
+    /// Changes of a Tenant that its customer asks for.
+    changes: limits::Limit<String>,
+    uploads: places::Places,
     /// Whose turn it is to store a document.
     storing: turns::Turns,
+    /// Whose file is being read.
+    reading: turns::Turns,
     ledger: Arc<api::usage::Ledger>,
     api_keys: api::keys::KeyRing,
+    key_set: api::jwks::KeySet,
     directory: directory::Directory,
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
@@ -203,6 +224,7 @@ impl App {
         let mut tenant = tenant.clone();
         for _ in 0..5 {
             let Some(mut patch) = change(&tenant)? else { return Ok(None) };
+            self.changes.take(&tenant.uid().unwrap_or_default()).map_err(Problem::too_many)?;
             patch["metadata"]["uid"] = json!(tenant.uid());
             patch["metadata"]["resourceVersion"] = json!(tenant.resource_version());
             match self.patch_tenant(&name, patch).await {
@@ -267,16 +289,27 @@ impl Web {
         let events = EventLog::open(config.events_file.as_deref()).await.map_err(WebError::Events)?;
         let WebProviders { openai, indexes, portal, admission, alerts, exports } = providers;
         let (stopping, stop) = watch::channel(false);
+        let mut followed = config.served_namespaces.clone();
+        if !followed.is_empty() && !followed.contains(&config.namespace) {
+            // Signups wait for what becomes of their Tenants.
+            followed.push(config.namespace.clone());
+        }
         let mut tasks = JoinSet::new();
         let app = App {
             hints: Arc::new(hints::Hints::new(client.clone())),
             signups: limits::Limit::per_minute(config.signups_per_minute),
+            clients: limits::Limit::per_second(config.client_requests_per_second),
+            sight: limits::Sight::default(),
             requests: limits::Limit::per_second(config.requests_per_second),
-            uploads: Arc::new(Semaphore::new(api::documents::UPLOADS)),
+            visits: limits::Limit::per_second(config.requests_per_second),
+            changes: limits::Limit::per_minute(CHANGES_PER_MINUTE),
+            uploads: places::Places::default(),
             storing: turns::Turns::default(),
+            reading: turns::Turns::default(),
             ledger: Arc::default(),
             api_keys: api::keys::KeyRing::default(),
-            directory: directory::Directory::start(&mut tasks, &client, &config.served_namespaces, &identity),
+            key_set: api::jwks::KeySet::default(),
+            directory: directory::Directory::start(&mut tasks, &client, &followed, &identity),
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),
             readiness: routes::Readiness::default(),

@@ -96,7 +96,7 @@ impl App {
             let retried = change.is_none_or(|c| c.state != Stage::Declined || c.retry_token.as_ref() == token(t));
             (known && !still && retried && (change.is_some() || t.plan_in_force() == name)).then(|| t.clone())
         };
-        let seen = self.wait_until(&tenant.name_any(), settled).await;
+        let seen = self.wait_until(tenant, settled).await;
         answer(seen.as_ref().unwrap_or(&changed), name)
     }
 }

@@ -17,10 +17,10 @@ use utoipa::OpenApi;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
 use utoipa_axum::routes;
 
-use super::api::{documents, keys, query, usage};
+use super::api::{documents, jwks, query, usage};
 use super::pages::wants_page;
 use super::{
-    App, export, headers, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, track, webhooks,
+    App, export, guards, headers, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, track, webhooks,
 };
 use crate::telemetry::{METRICS_TYPE, log_level};
 
@@ -122,7 +122,7 @@ pub fn public(app: Arc<App>) -> Router {
     let plain = Router::new()
         .route("/openapi.json", get(openapi::json))
         .route("/docs", get(pages::api::show))
-        .route("/.well-known/jwks.json", get(keys::jwks))
+        .route("/.well-known/jwks.json", get(jwks::jwks))
         .merge(site())
         .route("/health", get(health))
         .route("/healthz", get(async || StatusCode::OK))
@@ -139,6 +139,7 @@ pub fn public(app: Arc<App>) -> Router {
                 .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, UPLOAD_LIMIT))
                 .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
         )
+        .layer(middleware::from_fn_with_state(app.clone(), guards::limit))
         .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
         .layer(cors(&app.config.frontend_url))
@@ -171,13 +172,15 @@ async fn last_answer(State(app): State<Arc<App>>, mut response: Response) -> Res
     response
 }
 
-/// What the cluster alone reaches.
+/// What the cluster alone reaches. Kubernetes probes this port: however many connections the internet holds, its probes are
+/// answered.
 pub fn metrics(app: Arc<App>) -> Router {
     let encode = async |State(app): State<Arc<App>>| {
         app.metrics.clock_skew.set(app.clock.ahead());
         ([("content-type", METRICS_TYPE)], app.metrics.encode())
     };
-    Router::new().route("/metrics", get(encode)).with_state(app).merge(log_level::routes())
+    let probes = Router::new().route("/healthz", get(async || StatusCode::OK)).route("/readyz", get(ready));
+    probes.route("/metrics", get(encode)).with_state(app).merge(log_level::routes())
 }
 
 /// The pages of the frontend, and no others, may call from a browser.

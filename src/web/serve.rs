@@ -1,7 +1,9 @@
-//! Connections of the open internet: a limit on how many, on how long their headers take, and an orderly end.
-//! `axum::serve` has none of these.
+//! Connections of the open internet: a limit on how many there are and how many one client has, on how long their headers
+//! take and how long a client may read nothing, and an orderly end. `axum::serve` has none of these.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -16,11 +18,18 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
+use super::limits::network;
+use super::reader::{End, Reader};
+
 /// What a client gets.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// Connections at the same time.
     pub connections: usize,
+    /// Those of one client, where connections come from clients and not from a proxy.
+    pub per_client: Option<usize>,
+    /// How long a client may read nothing of an answer.
+    pub write_timeout: Duration,
     /// Until the headers of a request are there; on an idle connection, until the next request begins.
     pub header_timeout: Duration,
     /// How long requests may go on after the end was asked for.
@@ -39,6 +48,7 @@ pub async fn serve(
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
     builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
     let places = Arc::new(Semaphore::new(limits.connections));
+    let clients = Clients::default();
     let graceful = GracefulShutdown::new();
     let mut stop = std::pin::pin!(stop);
     loop {
@@ -60,17 +70,24 @@ pub async fn serve(
                 continue;
             }
         };
+        let Some(client) = clients.enter(network(peer.ip()), limits.per_client.unwrap_or(usize::MAX)) else {
+            // It gets no answer: its other connections are open.
+            continue;
+        };
         drop(stream.set_nodelay(true));
+        let end = End::default();
+        let reader = Reader::new(stream, limits.write_timeout, end.clone());
         let service = TowerToHyperService::new(routes.clone().map_request(move |mut request: Request<_>| {
             request.extensions_mut().insert(ConnectInfo(peer));
+            request.extensions_mut().insert(end.clone());
             request
         }));
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let connection = builder.serve_connection(TokioIo::new(reader), service).into_owned();
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             // How a client ends its connection is its own affair.
             drop(connection.await);
-            drop(place);
+            drop((client, place));
         });
     }
     drop(listener);
@@ -78,4 +95,39 @@ pub async fn serve(
         tracing::warn!("some requests did not end in time");
     }
     Ok(())
+}
+
+/// How many connections each client has.
+#[derive(Clone, Debug, Default)]
+struct Clients(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them, for as long as it lives.
+struct Connected {
+    clients: Clients,
+    client: IpAddr,
+}
+
+impl Clients {
+    /// One more connection of a client, unless it has so many.
+    fn enter(&self, client: IpAddr, most: usize) -> Option<Connected> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(client).or_default();
+        if *count >= most {
+            return None;
+        }
+        *count += 1;
+        Some(Connected { clients: self.clone(), client })
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        let mut all = self.clients.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.client) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.client);
+            }
+        }
+    }
 }

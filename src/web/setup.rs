@@ -258,7 +258,7 @@ pub async fn upload_document(
 ) -> Result<Response, Problem> {
     let (_, served) = app.ready(&headers, &id).await?;
     // Before the body is read: many bodies at once would fill the memory.
-    let place = documents::turn(&app).await?;
+    let place = app.uploads.take(&served.uid).await?;
     let file = documents::arrived(documents::file(&headers, request)).await?;
     let (document, new) = documents::stored(&app, &served, file, None, place).await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())

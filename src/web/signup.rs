@@ -370,7 +370,7 @@ async fn change_plan(app: &App, tenant: &Tenant, plan: &str) -> Result<Tenant, P
 }
 
 async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Problem> {
-    let known = app.wait_until(&tenant.name_any(), |there| next_step(there, tenant.metadata.generation)).await;
+    let known = app.wait_until(tenant, |there| next_step(there, tenant.metadata.generation)).await;
     let link = known.as_ref().and_then(|next| next.link.clone());
     let id = tenant.tenant_id();
     let status = match (&link, new) {

@@ -12,12 +12,12 @@ use axum::response::Sse;
 use axum::response::sse::{Event, KeepAlive};
 use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
-use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::watch_object;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
+use super::changes::Change;
 use super::customer::Progress;
 use super::links::SPACING;
 use super::problem::{Problem, ProblemBody};
@@ -93,7 +93,7 @@ pub async fn events(
         Some(ticket) => app.by_ticket(ticket, &id).await?,
         None => app.by_token(&headers, &id).await?,
     };
-    stream_of(&app, &tenant)
+    stream_of(&app, &tenant).await
 }
 
 /// Sends the confirmation e-mail again.
@@ -129,36 +129,62 @@ pub struct Requested {
 
 impl App {
     /// Waits a little until a tenant shows something.
-    pub async fn wait_until<T>(&self, name: &str, shows: impl Fn(&Tenant) -> Option<T>) -> Option<T> {
-        let changes = watch_object(self.tenants(), name).default_backoff();
-        // What cannot be read now is read again: the backoff is the stream's.
-        let seen =
-            changes.filter_map(|change| std::future::ready(change.ok().flatten().and_then(|tenant| shows(&tenant))));
-        let mut seen = std::pin::pin!(seen);
-        tokio::time::timeout(self.config.checkout_wait, seen.next()).await.unwrap_or(None)
+    pub async fn wait_until<T>(&self, tenant: &Tenant, shows: impl Fn(&Tenant) -> Option<T>) -> Option<T> {
+        let uid = tenant.uid().unwrap_or_default();
+        let mut changes = self.directory.changes(&uid);
+        let seen = async {
+            if let Some(shown) = self.now_of(tenant).await.ok().flatten().and_then(|now| shows(&now)) {
+                return Some(shown);
+            }
+            loop {
+                changes.changed().await.ok()?;
+                let change = changes.borrow_and_update().clone();
+                match change {
+                    Change::Now(now) => {
+                        if let Some(shown) = shows(&now) {
+                            return Some(shown);
+                        }
+                    }
+                    Change::Gone => return None,
+                    Change::Nothing => {}
+                }
+            }
+        };
+        tokio::time::timeout(self.config.checkout_wait, seen).await.unwrap_or(None)
+    }
+
+    /// A tenant as it is now. A namesake that was made meanwhile is another one.
+    async fn now_of(&self, tenant: &Tenant) -> Result<Option<Tenant>, kube::Error> {
+        Ok(self.tenants().get_opt(&tenant.name_any()).await?.filter(|now| now.uid() == tenant.uid()))
     }
 }
 
 /// The stream of a tenant's progress.
-pub fn stream_of(
+pub async fn stream_of(
     app: &App,
     tenant: &Tenant,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
     let uid = tenant.uid().unwrap_or_default();
     let place = app.streams.enter(&uid)?;
-    let changes = watch_object(app.tenants(), &tenant.name_any()).default_backoff();
+    let changes = app.directory.changes(&uid);
+    // What happened before it was followed.
+    let first = app.now_of(tenant).await?.map_or(Change::Gone, |now| Change::Now(now.into()));
+    let next = |mut changes: watch::Receiver<Change>| async {
+        changes.changed().await.ok()?;
+        let change = changes.borrow_and_update().clone();
+        Some((change, changes))
+    };
+    let changes = stream::iter([first]).chain(stream::unfold(changes, next));
     let events = changes.filter_map(move |change| {
         let _held = &place;
-        // A namesake that was made meanwhile is somebody else.
-        let same = |t: &Tenant| t.uid().as_deref() == Some(uid.as_str());
         let event = match change {
-            Ok(Some(tenant)) if same(&tenant) => {
+            Change::Now(tenant) => {
                 let version = tenant.resource_version().unwrap_or_default();
                 let event = Event::default().event("tenant").id(version).retry(RECONNECT);
                 event.json_data(Progress::of(&tenant)).ok().map(|event| (event, false))
             }
-            Ok(_) => Some((Event::default().event("deleted").data("{}"), true)),
-            Err(_) => None,
+            Change::Gone => Some((Event::default().event("deleted").data("{}"), true)),
+            Change::Nothing => None,
         };
         std::future::ready(event)
     });

@@ -65,6 +65,8 @@ impl App {
         if !proven {
             return Err(Problem::not_found());
         }
+        // Before the API server is asked: whose token it is, is known.
+        self.visits.take(&uid.to_owned()).map_err(Problem::too_many)?;
         let tenant = self.tenants().get_opt(name).await?.ok_or_else(Problem::not_found)?;
         let same = tenant.metadata.uid.as_deref() == Some(uid) && tenant.tenant_id() == id;
         if same { Ok(tenant) } else { Err(Problem::not_found()) }

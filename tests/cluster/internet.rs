@@ -22,17 +22,17 @@ async fn sign_up(world: &World, form: &Value) -> reqwest::Response {
     world.http.post(format!("{}/signup", world.web)).json(form).send().await.expect("web answers")
 }
 
-async fn signed_up(world: &World, email: &str) -> Value {
+pub async fn signed_up(world: &World, email: &str) -> Value {
     let answer = sign_up(world, &form(email)).await;
     assert!(answer.status().is_success(), "{}", answer.status());
     answer.json().await.expect("JSON")
 }
 
-fn text<'a>(body: &'a Value, key: &str) -> &'a str {
+pub fn text<'a>(body: &'a Value, key: &str) -> &'a str {
     body[key].as_str().unwrap_or_else(|| panic!("{key} in {body}"))
 }
 
-fn name(body: &Value) -> String {
+pub fn name(body: &Value) -> String {
     text(body, "token").split('.').next().expect("a name").to_owned()
 }
 

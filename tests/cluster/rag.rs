@@ -30,17 +30,17 @@ const HOLIDAYS: &str =
 const LAPTOPS: &str = "Laptop policy. Laptops are replaced after four years. The helpdesk orders the new one.";
 
 /// Tenants with keys, and web.
-struct Lab {
-    world: World,
+pub struct Lab {
+    pub world: World,
 }
 
-struct Client<'a> {
+pub struct Client<'a> {
     lab: &'a Lab,
-    key: String,
+    pub key: String,
 }
 
 impl Lab {
-    async fn start(name: &str, tenants: &[(&str, &str)]) -> Self {
+    pub async fn start(name: &str, tenants: &[(&str, &str)]) -> Self {
         let mut world = World::start(name).await;
         let namespace = world.namespace.clone();
         world.environment("WATCH_NAMESPACE", &namespace);
@@ -63,23 +63,23 @@ impl Lab {
     }
 
     /// A client whose key web knows.
-    async fn client(&self, tenant: &str) -> Client<'_> {
+    pub async fn client(&self, tenant: &str) -> Client<'_> {
         let client = Client { lab: self, key: self.key(tenant).await };
         self.world.until("web knows the tenant", async || client.get("/v1/usage").await.status() == 200).await;
         client
     }
 
-    fn url(&self, path: &str) -> String {
+    pub fn url(&self, path: &str) -> String {
         format!("{}{path}", self.world.web)
     }
 }
 
 impl Client<'_> {
-    async fn get(&self, path: &str) -> Response {
+    pub async fn get(&self, path: &str) -> Response {
         self.lab.world.http.get(self.lab.url(path)).bearer_auth(&self.key).send().await.expect("it answers")
     }
 
-    async fn ask(&self, question: &str) -> Response {
+    pub async fn ask(&self, question: &str) -> Response {
         let body = json!({"question": question});
         let request = self.lab.world.http.post(self.lab.url("/v1/query")).bearer_auth(&self.key);
         request.json(&body).send().await.expect("it answers")
@@ -93,7 +93,7 @@ impl Client<'_> {
         answer
     }
 
-    async fn upload(&self, path: &str, name: &str, bytes: impl Into<Vec<u8>>) -> (StatusCode, Value) {
+    pub async fn upload(&self, path: &str, name: &str, bytes: impl Into<Vec<u8>>) -> (StatusCode, Value) {
         let boundary = "0123456789abcdef";
         let mut body =
             format!("--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n")
@@ -107,18 +107,18 @@ impl Client<'_> {
         (status, answer.json().await.expect("JSON"))
     }
 
-    async fn store(&self, name: &str, text: &str) -> Value {
+    pub async fn store(&self, name: &str, text: &str) -> Value {
         let (status, document) = self.upload("/v1/documents", name, text).await;
         assert_eq!(status, 201, "{document}");
         document
     }
 
-    async fn delete(&self, id: &str) -> StatusCode {
+    pub async fn delete(&self, id: &str) -> StatusCode {
         let request = self.lab.world.http.delete(self.lab.url(&format!("/v1/documents/{id}")));
         request.bearer_auth(&self.key).send().await.expect("it answers").status()
     }
 
-    async fn usage(&self) -> Value {
+    pub async fn usage(&self) -> Value {
         self.get("/v1/usage").await.json().await.expect("JSON")
     }
 }
@@ -327,6 +327,56 @@ async fn a_plan_is_not_exceeded_and_a_question_that_fails_costs_nothing() {
     assert_eq!((status, &large["code"]), (StatusCode::FORBIDDEN, &json!("quota_exceeded")), "too many bytes");
     acme.store("holidays.txt", HOLIDAYS).await;
     assert_eq!(acme.usage().await["documents"], json!({"used": 3, "limit": 3}));
+}
+
+/// A plan under which little text is embedded in a period.
+const BRIEF: &str = "
+apiVersion: tenant-operator.dev/v1alpha1
+kind: Plan
+metadata: {name: brief}
+spec:
+  monthlyPrice: {amount: 0}
+  limits: {documents: 10, queriesPerMonth: 100, bytes: 100000, embeddedBytesPerMonth: 250}
+  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
+";
+
+#[tokio::test]
+async fn a_document_that_is_uploaded_and_deleted_again_and_again_is_embedded_so_often_only() {
+    let lab = Lab::start("rag-again", &[]).await;
+    apply_yaml(&lab.world.client, BRIEF).await.expect("the plan applies");
+    lab.world.create("acme", "brief", BillingMode::Manual).await;
+    lab.world.wait_phase("acme", Phase::Active).await;
+    let acme = lab.client("acme").await;
+    let embeddings = async || lab.world.calls(|r| r["path"] == "/v1/embeddings").await;
+    let text = i64::try_from(LAPTOPS.len()).expect("short");
+    for round in 1..=2 {
+        let document = acme.store("laptops.txt", LAPTOPS).await;
+        assert_eq!(acme.delete(document["id"].as_str().expect("an id")).await, 204);
+        assert_eq!(acme.usage().await["embedded_bytes"], json!({"used": round * text, "limit": 250}));
+    }
+    let before = embeddings().await;
+    let (status, refused) = acme.upload("/v1/documents", "laptops.txt", LAPTOPS).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::TOO_MANY_REQUESTS, &json!("quota_exceeded")), "{refused}");
+    assert_eq!(embeddings().await, before, "what is refused costs nothing");
+    let usage = acme.usage().await;
+    assert_eq!((&usage["documents"]["used"], &usage["embedded_bytes"]["used"]), (&json!(0), &json!(2 * text)));
+    assert_eq!(acme.ask("What is RAG?").await.status(), 200, "questions go on");
+}
+
+/// Texts of many bytes are cut so that each fits what a model takes, and requests are small enough.
+#[tokio::test]
+async fn a_text_with_a_token_for_each_byte_is_embedded() {
+    let lab = Lab::start("rag-tokens", &[("acme", "enterprise")]).await;
+    let patch = kube::api::Patch::Merge(
+        json!({"spec": {"settings": {"chunking": {"maxCharacters": 4000, "overlapCharacters": 0}}}}),
+    );
+    lab.world.tenants().patch("acme", &Default::default(), &patch).await.expect("patched");
+    let acme = lab.client("acme").await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    // 450,000 bytes.
+    let text: Vec<_> = (0..30).map(|i| format!("Chapter {i}. {}", "\u{1d306}".repeat(3700))).collect();
+    let document = acme.store("symbols.txt", &text.join("\n\n")).await;
+    assert!(document["passages"].as_u64().is_some_and(|n| (57..=90).contains(&n)), "{document}");
 }
 
 /// A replica that ends in order gives back what it took and did not use.

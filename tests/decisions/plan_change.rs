@@ -12,7 +12,7 @@ const DAY: i64 = 24 * 3600;
 pub fn costing(amount: i64) -> PlanSpec {
     let mut plan = plan();
     plan.monthly_price.amount = amount;
-    plan.limits = Limits { documents: amount, queries_per_month: amount, bytes: 1 << 30 };
+    plan.limits = Limits { documents: amount, queries_per_month: amount, ..Limits::default() };
     plan.stripe_price_id = Some(format!("price_{amount}"));
     plan
 }
@@ -320,6 +320,7 @@ fn the_smaller_plan_is_the_cheaper_one_or_the_one_with_less() {
         Limits { documents: 1, ..large.limits.clone() },
         Limits { queries_per_month: 1, ..large.limits.clone() },
         Limits { bytes: 1, ..large.limits.clone() },
+        Limits { embedded_bytes_per_month: 1, ..large.limits.clone() },
     ] {
         same_price.limits = lower;
         assert!(is_smaller(&same_price, Some(&large), Some(&large.limits)));

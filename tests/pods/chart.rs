@@ -12,7 +12,7 @@ const MINIMAL: &str = "sandbox.enabled=true";
 const HA: &str = "controller.replicas=2,web.replicas=3,web.autoscaling.enabled=true,networkPolicy.enabled=true,\
                   controller.priorityClassName=system-cluster-critical";
 const SCOPED: &str = "watchNamespaces={rag,other},signupNamespace=other,admission.enabled=false,crds.install=false";
-const EVERYTHING: &str = "web.ingress.enabled=true,web.ingress.hosts={app.example.com},web.httpRoute.enabled=true,\
+const EVERYTHING: &str = "web.clientIp=RightmostXForwardedFor,web.ingress.enabled=true,web.ingress.hosts={app.example.com},web.httpRoute.enabled=true,\
                           web.httpRoute.parentRefs[0].name=gateway,metrics.serviceMonitor.enabled=true,\
                           metrics.prometheusRule.enabled=true,metrics.dashboard.enabled=true,\
                           dkimSelectors={s1},traces.endpoint=http://collector:4318,\
@@ -73,7 +73,9 @@ pub fn wrong_input_is_refused(node: &Node, values: &str) {
         ("credentials.existingSecret=absent", "Secret rag/absent not found: create it with the key STRIPE_SECRET_KEY"),
         ("credentials.smtpUrl.key=SMTP", "Secret rag/providers has no key SMTP: add it"),
         ("watchNamespaces={other},signupNamespace=rag", "signupNamespace rag is not in watchNamespaces"),
-        ("web.ingress.enabled=true", "web.ingress.hosts is empty"),
+        ("web.clientIp=RightmostXForwardedFor,web.ingress.enabled=true", "web.ingress.hosts is empty"),
+        ("web.ingress.enabled=true", "web.clientIp is ConnectInfo behind an Ingress"),
+        ("web.httpRoute.enabled=true", "web.clientIp is ConnectInfo behind an Ingress"),
         ("captcha.provider=friendly", "value must be one of"),
         ("captcha.provider=turnstile", "captcha.provider is set: set captcha.siteKey"),
         ("emailVerification=never", "value must be one of"),

@@ -10,26 +10,23 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::Future;
 use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::api::Timestamp;
 use crate::api::plan::Models;
+use crate::providers::Party;
 use crate::providers::pinecone::Pinecone;
 use crate::rag::{self, Document, Documents, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
 use crate::web::directory::Served;
 use crate::web::names::is_hidden;
+use crate::web::places::Place;
 use crate::web::problem::{Problem, ProblemBody};
 
 /// The largest file.
 pub const LARGEST: usize = 10 << 20;
 /// What surrounds a file in a form.
 pub const FORM: usize = 64 << 10;
-/// Files that are read and stored at the same time, each with up to 10 MB.
-pub const UPLOADS: usize = 4;
-/// How long an upload waits for its turn.
-const TURN: Duration = Duration::from_secs(10);
 /// How long the body of an upload may take to arrive.
 const ARRIVAL: Duration = Duration::from_mins(2);
 /// The longest title, in characters.
@@ -66,9 +63,6 @@ impl File {
     }
 }
 
-/// The right to hold a file in memory.
-pub type Place = OwnedSemaphorePermit;
-
 /// Stores a document: as the field `file` of a form, or as the body itself. The same content again is the same document.
 #[utoipa::path(
     post, path = "/v1/documents", tag = "tenant API", params(Upload), security(("api_key" = [])),
@@ -90,7 +84,7 @@ pub async fn store_document(
     let tenant = app.admitted(&headers).await?;
     app.index(&tenant).await?;
     // Before the body is read: many bodies at once would fill the memory.
-    let place = turn(&app).await?;
+    let place = app.uploads.take(&tenant.uid).await?;
     let mut file = arrived(file(&headers, request)).await?;
     if let Some(title) = upload.title.as_deref().filter(|t| !t.trim().is_empty()) {
         file.title = clean_title(title);
@@ -130,7 +124,7 @@ async fn stored_at(
     app.index(tenant).await?;
     let (app, tenant) = (app.clone(), tenant.clone());
     let stored = tokio::spawn(async move {
-        let (document, new) = store(&app, &tenant, file, replace.as_deref()).await?;
+        let (document, new) = Party::scope(&tenant.uid, store(&app, &tenant, file, replace.as_deref())).await?;
         drop(place);
         app.carry(&tenant, &document).await?;
         Ok((document, new))
@@ -142,12 +136,6 @@ async fn stored_at(
 pub async fn arrived<T>(body: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "The file took too long to arrive.");
     tokio::time::timeout(ARRIVAL, body).await.map_err(|_| slow())?
-}
-
-/// Waits for the right to hold a file.
-pub async fn turn(app: &App) -> Result<Place, Problem> {
-    let place = tokio::time::timeout(TURN, app.uploads.clone().acquire_owned()).await;
-    place.ok().and_then(Result::ok).ok_or_else(|| Problem::too_many(Duration::from_secs(5)))
 }
 
 /// The file of a request: as the field `file` of a form, or as the body itself.
@@ -228,7 +216,9 @@ impl<'a> Shelf<'a> {
 
 /// Stores a file, counted before; true when it is new.
 async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) -> Result<(Document, bool), Problem> {
-    let id = rag::document_id(&file.bytes);
+    // Ten megabytes take some milliseconds of a thread, which answers no question meanwhile.
+    let hashed = tokio::task::spawn_blocking(move || (rag::document_id(&file.bytes), file)).await;
+    let (id, file) = hashed.map_err(|e| Problem::internal("an upload", &e))?;
     // Of two uploads of the same file, the second one finds the first one's document.
     let _turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
     let shelf = Shelf::of(app, tenant).await?;
@@ -237,8 +227,11 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
     if let Some(document) = there.as_ref().filter(|d| d.state == DocumentState::Ready) {
         return Ok((document.clone(), false));
     }
-    let text = rag::extract(&file.bytes).await?;
-    let passages = rag::passages(&text, tenant.chunking);
+    // One file of a tenant at a time: one that takes long to read keeps no other tenant's from being read.
+    let reading = app.reading.take(&tenant.uid).await;
+    let extract = rag::extract(&file.bytes, tenant.chunking).await?;
+    drop(reading);
+    let passages = extract.passages();
     let bytes = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
     let document = Document {
         id,
@@ -250,10 +243,9 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
         uploaded_at: Timestamp::now(),
     };
     drop(file.bytes);
-    // One that was begun before has been counted.
-    if there.is_none() {
-        app.count_document(tenant, bytes).await?;
-    }
+    let text = i64::try_from(passages.iter().map(|passage| passage.len()).sum::<usize>()).unwrap_or(i64::MAX);
+    // The file of one that was begun before has been counted.
+    app.count_document(tenant, there.is_none().then_some(bytes), text).await?;
     match documents.store(&document, &passages).await {
         Ok(document) => {
             if let Some(old) = replace.filter(|old| *old != document.id) {
@@ -274,11 +266,20 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
 
 /// The first page of a tenant's documents.
 pub async fn first_page(app: &App, tenant: &Served) -> Result<Vec<Document>, Problem> {
-    Ok(Shelf::of(app, tenant).await?.documents().list(None).await?.documents)
+    Ok(list(app, tenant, None).await?.documents)
+}
+
+async fn list(app: &App, tenant: &Served, after: Option<&str>) -> Result<Page, Problem> {
+    let shelf = Shelf::of(app, tenant).await?;
+    Ok(Party::scope(&tenant.uid, shelf.documents().list(after)).await?)
 }
 
 /// Deletes a document; false when there is none.
 pub async fn remove(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
+    Party::scope(&tenant.uid, remove_one(app, tenant, id)).await
+}
+
+async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
     let shelf = Shelf::of(app, tenant).await?;
     let documents = shelf.documents();
     let Some(document) = documents.get(id).await? else { return Ok(false) };
@@ -311,7 +312,7 @@ pub async fn list_documents(
     headers: HeaderMap,
 ) -> Result<Json<Page>, Problem> {
     let tenant = app.admitted(&headers).await?;
-    Ok(Json(Shelf::of(&app, &tenant).await?.documents().list(page.after.as_deref()).await?))
+    list(&app, &tenant, page.after.as_deref()).await.map(Json)
 }
 
 /// One document.
@@ -327,7 +328,8 @@ pub async fn get_document(
     headers: HeaderMap,
 ) -> Result<Json<Document>, Problem> {
     let tenant = app.admitted(&headers).await?;
-    Shelf::of(&app, &tenant).await?.documents().get(&id).await?.map(Json).ok_or_else(no_document)
+    let shelf = Shelf::of(&app, &tenant).await?;
+    Party::scope(&tenant.uid, shelf.documents().get(&id)).await?.map(Json).ok_or_else(no_document)
 }
 
 /// Deletes a document and all its passages.

@@ -3,8 +3,6 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::Json;
-use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use ed25519_dalek::VerifyingKey;
 use kube::Client;
@@ -12,7 +10,7 @@ use tokio::sync::Mutex;
 
 use crate::api::Phase;
 use crate::keys::{Claims, verify};
-use crate::operator_keys::{verifying_key, verifying_key_set};
+use crate::operator_keys::verifying_key;
 use crate::web::App;
 use crate::web::directory::Served;
 use crate::web::problem::Problem;
@@ -63,12 +61,6 @@ impl KeyRing {
         *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
         Ok(by(known))
     }
-}
-
-/// `/.well-known/jwks.json`: with this, your own gateway can verify API keys.
-pub async fn jwks(State(app): State<Arc<App>>) -> Result<Json<serde_json::Value>, Problem> {
-    let set = verifying_key_set(&app.client, &app.config.operator_namespace).await?;
-    set.map(Json).ok_or_else(Problem::unavailable)
 }
 
 fn unauthorized() -> Problem {

@@ -14,9 +14,9 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::usage::Taken;
-use crate::providers::ProviderError;
 use crate::providers::openai::Tokens;
 use crate::providers::pinecone::Pinecone;
+use crate::providers::{Party, ProviderError};
 use crate::rag::{self, Answer, Asked, Basis, Chunk};
 use crate::web::App;
 use crate::web::directory::Served;
@@ -60,7 +60,7 @@ pub async fn query(
 /// Answers a question, counted against the plan, and says what the answer rests on. The caller notes the milestones.
 pub async fn ask(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<(Answer, Basis), Problem> {
     app.asks(tenant);
-    let outcome = answer_of(app, tenant, text).await;
+    let outcome = Party::scope(&tenant.uid, answer_of(app, tenant, text)).await;
     match &outcome {
         Ok((_, Basis::Nothing)) => app.asked_in_vain(tenant, NOTHING_FOUND),
         Ok(_) => {}
@@ -82,7 +82,7 @@ async fn answer_of(app: &App, tenant: &Served, text: &str) -> Result<(Answer, Ba
 /// The same, piece by piece as server-sent events. What it comes to is known, counted and noted at its end.
 pub async fn ask_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Response, Problem> {
     app.asks(tenant);
-    let opened = open_stream(app, tenant, text).await;
+    let opened = Party::scope(&tenant.uid, open_stream(app, tenant, text)).await;
     let (chunks, question) = opened.inspect_err(|problem| app.asked_in_vain(tenant, problem.code()))?;
     let events = chunks.scan(Some(question), |open, chunk| {
         let event = open.take().map(|mut question| {

@@ -98,6 +98,14 @@ fn used_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
     Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).after(wait)
 }
 
+fn embedded_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
+    let wait = Duration::from_secs(end.since(now).max(1).unsigned_abs());
+    let detail = format!(
+        "Your plan embeds {limit} bytes of text in a period, and this document has more than what is left. Upgrade, or wait until {end}."
+    );
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).after(wait)
+}
+
 fn full(what: &str, limit: i64) -> Problem {
     let detail = format!("Your plan holds {limit} {what}. Delete some, or upgrade.");
     Problem::new(StatusCode::FORBIDDEN, "quota_exceeded", detail)
@@ -128,11 +136,18 @@ impl App {
         self.ledger.from_block(&tenant.uid, start).ok_or_else(Problem::unavailable)
     }
 
-    /// Counts a document before it is stored.
-    pub async fn count_document(&self, tenant: &Served, bytes: i64) -> Result<(), Problem> {
+    /// Counts a document before it is stored: the bytes of its file, unless it was counted before, and those of its text. The text
+    /// counts as embedded, whatever becomes of the document.
+    pub async fn count_document(&self, tenant: &Served, bytes: Option<i64>, text: i64) -> Result<(), Problem> {
         let limits = tenant.limits();
+        let end = period(tenant, self.now()).1;
         let _turn = self.ledger.writing.take(&tenant.uid).await;
         self.change_usage(tenant, |used| {
+            if used.embedded + text > limits.embedded_bytes_per_month {
+                return Err(embedded_up(limits.embedded_bytes_per_month, end, self.now()));
+            }
+            used.embedded += text;
+            let Some(bytes) = bytes else { return Ok(()) };
             if used.documents >= limits.documents {
                 return Err(full("documents", limits.documents));
             }
@@ -227,7 +242,7 @@ fn read(tenant: &Tenant, period: i64) -> Usage {
     if used.period == period {
         return used;
     }
-    Usage { period, queries: 0, earlier_queries: used.earlier_queries + used.queries, ..used }
+    Usage { period, queries: 0, embedded: 0, earlier_queries: used.earlier_queries + used.queries, ..used }
 }
 
 /// Takes a block of the plan, as far as there is so much.
@@ -265,6 +280,8 @@ pub struct UsageAnswer {
     documents: Limited,
     /// Their bytes.
     bytes: Limited,
+    /// Bytes of text that were embedded in the period, also of documents that are gone.
+    embedded_bytes: Limited,
     /// Queries of all earlier periods.
     #[serde(skip)]
     earlier_queries: i64,
@@ -303,6 +320,7 @@ pub fn of(app: &App, tenant: &Served, object: &Tenant) -> UsageAnswer {
         queries: Limited { used: (used.queries - left).max(0), limit: limits.queries_per_month },
         documents: Limited { used: used.documents, limit: limits.documents },
         bytes: Limited { used: used.bytes, limit: limits.bytes },
+        embedded_bytes: Limited { used: used.embedded, limit: limits.embedded_bytes_per_month },
         earlier_queries: used.earlier_queries,
     }
 }
@@ -335,9 +353,9 @@ mod tests {
         assert_eq!(read(&tenant, 7), Usage { period: 7, ..Usage::default() });
         tenant
             .annotations_mut()
-            .insert(USAGE_ANNOTATION.into(), r#"{"period":7,"queries":3,"documents":2,"bytes":9}"#.into());
-        assert_eq!(read(&tenant, 7).queries, 3);
-        let next = Usage { period: 8, queries: 0, earlier_queries: 3, documents: 2, bytes: 9 };
+            .insert(USAGE_ANNOTATION.into(), r#"{"period":7,"queries":3,"documents":2,"bytes":9,"embedded":5}"#.into());
+        assert_eq!((read(&tenant, 7).queries, read(&tenant, 7).embedded), (3, 5));
+        let next = Usage { period: 8, queries: 0, earlier_queries: 3, documents: 2, bytes: 9, embedded: 0 };
         assert_eq!(read(&tenant, 8), next);
         tenant.annotations_mut().insert(USAGE_ANNOTATION.into(), "nonsense".into());
         assert_eq!(read(&tenant, 7).queries, 0);

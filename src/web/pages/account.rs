@@ -157,6 +157,7 @@ fn retried(tenant: &Tenant, now: i64) -> Option<Value> {
 pub async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match app.by_session(&headers).await {
         Ok(Some(tenant)) => crate::web::tenant::stream_of(&app, &tenant)
+            .await
             .map_or_else(IntoResponse::into_response, IntoResponse::into_response),
         Ok(None) => Problem::not_found().into_response(),
         Err(problem) => problem.into_response(),
@@ -231,7 +232,7 @@ pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(f
         Ok(Some(_)) => {
             tracing::info!(target: "audit", event = "api_key_replaced", tenant = tenant.name_any(), generation = next);
             let made = |t: &Tenant| t.status.as_ref()?.api_key_generation.filter(|there| *there >= next);
-            app.wait_until(&tenant.name_any(), made).await;
+            app.wait_until(&tenant, made).await;
             super::go("/account#key")
         }
         Ok(None) => super::go("/account#key"),

@@ -6,10 +6,12 @@ use axum::Form;
 use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
+use kube::ResourceExt;
 
 use super::account::{Confirm, Customer, Shown};
 use crate::web::App;
-use crate::web::api::documents::{self, File, Place};
+use crate::web::api::documents::{self, File};
+use crate::web::places::Place;
 use crate::web::problem::Problem;
 
 /// The policy that a customer can try with one click.
@@ -18,10 +20,11 @@ const POLICY: &[u8] = include_bytes!("assets/policy.pdf");
 /// Stores a file from the page's form.
 pub async fn upload(State(app): State<Arc<App>>, headers: HeaderMap, request: Request) -> Response {
     // Before the body is read: it is large.
-    if let Err(other) = app.customer(&headers).await {
-        return other;
-    }
-    let place = match documents::turn(&app).await {
+    let tenant = match app.customer(&headers).await {
+        Ok(tenant) => tenant,
+        Err(other) => return other,
+    };
+    let place = match app.uploads.take(&tenant.uid().unwrap_or_default()).await {
         Ok(place) => place,
         Err(problem) => return app.sorry(&headers, problem),
     };
@@ -41,7 +44,7 @@ pub async fn policy(State(app): State<Arc<App>>, headers: HeaderMap, Form(form):
         Ok(customer) => customer,
         Err(other) => return other,
     };
-    match documents::turn(&app).await {
+    match app.uploads.take(&customer.served.uid).await {
         Ok(place) => {
             store(&app, &headers, customer, File::new("Travel and vacation policy.pdf", POLICY.to_vec()), place).await
         }

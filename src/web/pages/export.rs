@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use axum::{Extension, Form};
 
 use super::account::Confirm;
 use crate::web::App;
+use crate::web::reader::End;
 
 /// Asks for one.
 pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
@@ -23,9 +24,9 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
 }
 
 /// Downloads it.
-pub async fn download(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn download(State(app): State<Arc<App>>, Extension(end): Extension<End>, headers: HeaderMap) -> Response {
     match app.customer(&headers).await {
-        Ok(tenant) => match app.send_export(&tenant).await {
+        Ok(tenant) => match app.send_export(&tenant, &end).await {
             Ok(sent) => sent,
             Err(problem) => app.sorry(&headers, problem),
         },

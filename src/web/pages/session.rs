@@ -60,6 +60,8 @@ impl App {
     /// The tenant of the session; None when nobody is logged in, the tenant is gone, or its password was changed since.
     pub async fn by_session(&self, headers: &HeaderMap) -> Result<Option<Tenant>, Problem> {
         let Some(session) = self.session(headers) else { return Ok(None) };
+        // Before the API server is asked: whose session it is, is known.
+        self.visits.take(&session.uid).map_err(Problem::too_many)?;
         let tenant = self.tenants().get_opt(&session.name).await?;
         let same = tenant.filter(|t| t.metadata.uid.as_ref() == Some(&session.uid));
         Ok(same.filter(|t| sessions_since(t).is_none_or(|since| session.until.plus(-SESSION) >= since)))

@@ -1,0 +1,101 @@
+//! Files that are made to cost much. They are read in a process of their own; web answers everything else meanwhile.
+
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt, stream};
+
+use crate::rag::Lab;
+
+/// Half of what a file may have: this build is not optimised. A splitter that looks through the whole rest for each passage takes
+/// minutes for it all the same.
+const SIZE: usize = 5 << 20;
+
+/// Sends `files` as one tenant, four at a time, and meanwhile asks for `/healthz`, and questions of another tenant. Answers the
+/// statuses of the uploads, and the times of the others in milliseconds.
+async fn besieged(lab: &Lab, files: Vec<Vec<u8>>) -> (Vec<u16>, Vec<u128>, Vec<u128>) {
+    let (acme, other) = (lab.client("acme").await, lab.client("other").await);
+    let uploads = stream::iter(files).map(async |file| {
+        let (status, body) = acme.upload("/v1/documents", "hostile.txt", file).await;
+        assert!(matches!(status.as_u16(), 403 | 415 | 422 | 429), "{status}: {body}");
+        status.as_u16()
+    });
+    let mut uploads = std::pin::pin!(uploads.buffer_unordered(4).collect::<Vec<_>>());
+    let (mut health, mut questions) = (Vec::new(), Vec::new());
+    let statuses = loop {
+        let others = async {
+            let start = Instant::now();
+            let answer = lab.world.http.get(lab.url("/healthz")).timeout(Duration::from_secs(10)).send().await;
+            assert_eq!(answer.expect("/healthz answers").status(), 200);
+            health.push(start.elapsed().as_millis());
+            let start = Instant::now();
+            assert_eq!(other.ask("What is RAG?").await.status(), 200);
+            questions.push(start.elapsed().as_millis());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        tokio::pin!(others);
+        tokio::select! {
+            statuses = &mut uploads => break statuses,
+            () = &mut others => {}
+        }
+    };
+    health.sort_unstable();
+    questions.sort_unstable();
+    (statuses, health, questions)
+}
+
+async fn start(name: &str) -> Lab {
+    // The plan of "acme" holds so few bytes that nothing of its files is embedded: what is measured is how they are read.
+    let mut lab = Lab::start(name, &[("acme", "few"), ("other", "enterprise")]).await;
+    // Files of one tenant are read one after the other.
+    lab.world.http = reqwest::Client::builder().timeout(Duration::from_mins(5)).build().expect("a client");
+    lab
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_without_sentences_or_with_millions_of_lines_stops_nobody() {
+    let lab = start("endless").await;
+    let words = || b"word ".repeat(SIZE / 5);
+    let lines = || b"a\n".repeat(SIZE / 2);
+    // Different ends: the same content is one document.
+    let files = [words(), lines(), words(), lines()].into_iter().enumerate();
+    let files = files.map(|(i, file)| [&file[..file.len() - 64], i.to_string().as_bytes()].concat()).collect();
+    let (statuses, health, questions) = besieged(&lab, files).await;
+    // Each is read, and too large for the plan; or it takes too long on a machine that does much else.
+    assert!(statuses.iter().all(|status| matches!(status, 403 | 422)), "{statuses:?}");
+    assert!(health.len() >= 5, "{health:?}");
+    // In the middle as fast as ever; at worst, a machine that does something else is no fault of web's.
+    assert!(health[health.len() / 2] < 100 && health[health.len() - 1] < 3000, "/healthz took {health:?} ms");
+    assert!(questions[questions.len() - 1] < 6000, "questions took {questions:?} ms");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_file_holds_web_goes_on() {
+    let lab = start("hostile").await;
+    let n = 1 << 20;
+    let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_be_bytes).collect() };
+    let files = vec![
+        vec![b'x'; n],
+        vec![b'\n'; n],
+        vec![b' '; n],
+        vec![0; n],
+        "\u{301}".repeat(n / 2).into_bytes(),
+        format!("a{}", "\u{301}".repeat(n / 2)).into_bytes(),
+        "👩\u{200d}".repeat(n / 7).into_bytes(),
+        "\u{10ffff}".repeat(n / 4).into_bytes(),
+        "\u{feff}x".repeat(n / 4).into_bytes(),
+        b"\xff\xfe".repeat(n / 2),
+        utf16(&"規定 ".repeat(n / 6)),
+        utf16(&format!("\u{feff}{}", "a\n".repeat(n / 4))),
+        b"a\0b\0".repeat(n / 4),
+        b"3. 1 ".repeat(n / 5),
+        b"| a | b | c |\n".repeat(n / 14),
+        format!("|{}|\n", " cell |".repeat(n / 7)).into_bytes(),
+        b"\xc3\x28\xe2\x82".repeat(n / 4),
+        [b"%PDF-1.7\n".to_vec(), b"<<".repeat(n / 2)].concat(),
+    ];
+    let (statuses, health, _) = besieged(&lab, files).await;
+    assert_eq!(statuses.len(), 18);
+    assert!(health[health.len() / 2] < 100 && health[health.len() - 1] < 3000, "/healthz took {health:?} ms");
+    let usage = lab.client("acme").await.usage().await;
+    assert_eq!((&usage["documents"]["used"], &usage["bytes"]["used"]), (&0.into(), &0.into()), "{usage}");
+}
