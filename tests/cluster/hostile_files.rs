@@ -60,8 +60,10 @@ async fn a_text_without_sentences_or_with_millions_of_lines_stops_nobody() {
     let files = [words(), lines(), words(), lines()].into_iter().enumerate();
     let files = files.map(|(i, file)| [&file[..file.len() - 64], i.to_string().as_bytes()].concat()).collect();
     let (statuses, health, questions) = besieged(&lab, files).await;
-    // Each is read, and too large for the plan; or it takes too long on a machine that does much else.
-    assert!(statuses.iter().all(|status| matches!(status, 403 | 422)), "{statuses:?}");
+    // Each is read, and too large for the plan; or it takes so long on a machine that does much else that it is ended, and those that
+    // wait for a place of the tenant are refused.
+    assert!(statuses.iter().all(|status| matches!(status, 403 | 422 | 429)), "{statuses:?}");
+    assert!(statuses.iter().any(|status| *status != 429), "{statuses:?}");
     assert!(health.len() >= 5, "{health:?}");
     // In the middle as fast as ever; at worst, a machine that does something else is no fault of web's.
     assert!(health[health.len() / 2] < 100 && health[health.len() - 1] < 3000, "/healthz took {health:?} ms");
