@@ -68,7 +68,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     })?;
     std::fs::create_dir_all(&args.folder).with_context(|| format!("making {}", args.folder.display()))?;
     let mover = Mover::new(&client, &from, args.to.clone(), args.folder, identity);
-    let names = if args.all { mover.everybody().await? } else { args.names };
+    let names = if args.all { mover.all().await? } else { args.names };
     for name in &names {
         mover.relocate(name).await.with_context(|| format!("moving tenant {name}"))?;
         println!("tenant/{name} is in namespace {} now", args.to);
@@ -93,8 +93,8 @@ impl Mover {
         }
     }
 
-    /// Everybody who can log in, and those whose move was interrupted.
-    async fn everybody(&self) -> anyhow::Result<Vec<String>> {
+    /// All customers who can log in, and those whose move was interrupted.
+    async fn all(&self) -> anyhow::Result<Vec<String>> {
         let there = self.tenants.list(&ListParams::default()).await?.items;
         let mut names: Vec<_> =
             there.iter().filter(|tenant| tenant.spec.login.is_some()).map(ResourceExt::name_any).collect();

@@ -37,7 +37,7 @@ pub struct Args {
     /// Namespace in which signups create Tenants.
     #[arg(long, env = "TENANT_NAMESPACE", default_value = "default")]
     namespace: String,
-    /// Allow the namespace of signups to be the operator's own. Whoever takes over web can then read the signing key and
+    /// Allow the namespace of signups to be the operator's own. An attacker in web can then read the signing key and
     /// every provider's key.
     #[arg(long, env = "SHARED_SIGNUP_NAMESPACE", value_parser = clap::builder::FalseyValueParser::new())]
     shared_signup_namespace: bool,

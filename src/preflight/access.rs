@@ -26,7 +26,7 @@ pub const CHECKS: &[Check] = &[
         name: "access/admission",
         blocks_start: false,
         title: "the admission policies are in force",
-        about: "Shows who is exempt from them. Without them, whoever may write Tenants can approve them, and a stolen token of \
+        about: "Shows who is exempt from them. Without them, every user who may write Tenants can approve them, and a stolen token of \
                 web can write any Secret of the namespace of signups.",
         needs: None,
         writes: false,

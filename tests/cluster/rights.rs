@@ -130,7 +130,7 @@ async fn stolen_from_web(world: &World, web: &Client) {
     }
     make("y-login", OPAQUE, login("y")).await.expect("a login Secret");
 
-    // Somebody else's Secret becomes neither web's nor another.
+    // Web cannot make another's Secret its own, nor give its own another label.
     world
         .secrets()
         .create(&PostParams::default(), &secret("z-login", OPAQUE, &json!({})))
@@ -205,7 +205,7 @@ async fn tenants_as(world: &World, name: &str) -> Api<Tenant> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_writes_tenants_approves_none_and_a_wildcard_exempts_nobody() {
+async fn users_who_write_tenants_approve_none_and_a_wildcard_exempts_no_account() {
     let world = released("approval", "admission.exemptUsers={restorer}").await;
     let edit = "get,list,create,patch,update,delete";
     user(&world, "author", edit);
@@ -231,7 +231,7 @@ async fn whoever_writes_tenants_approves_none_and_a_wildcard_exempts_nobody() {
     assert!(said.contains("ClusterRole rag-approve"), "{said}");
     let mut contract = tenant("acme", "starter", BillingMode::Manual);
     contract.spec.billing.approved = false;
-    create(&author, &contract).await.expect("a contract that nobody has approved");
+    create(&author, &contract).await.expect("a contract that waits for approval");
     patch(&author, "acme", json!({"plan": "pro"})).await.expect("not approved yet, so it may change");
     refusal("an approval", patch(&author, "acme", json!({"billing": {"approved": true}})).await);
     patch(&approver, "acme", json!({"billing": {"approved": true}})).await.expect("the approver may");
@@ -241,7 +241,31 @@ async fn whoever_writes_tenants_approves_none_and_a_wildcard_exempts_nobody() {
     patch(&approver, "acme", json!({"plan": "enterprise"})).await.expect("the approver may");
     create(&author, &tenant("paying", "enterprise", BillingMode::Stripe))
         .await
-        .expect("whoever pays needs no approval");
+        .expect("a customer who pays needs no approval");
+
+    // The status is no way around it: a tenant is limited by the plan in it.
+    let made = world.kubectl(&[
+        "create",
+        "clusterrole",
+        "status",
+        "--verb=patch",
+        "--resource=tenants.tenant-operator.dev/status",
+    ]);
+    assert!(made.status.success(), "{}", said(&made));
+    for name in ["author", "restorer"] {
+        let bind = [
+            "create",
+            "clusterrolebinding",
+            &format!("status-{name}"),
+            "--clusterrole=status",
+            &format!("--user={name}"),
+        ];
+        assert!(world.kubectl(&bind).status.success());
+    }
+    let message = Patch::Merge(json!({"status": {"phase": "Active", "message": "served"}}));
+    let said = refusal("a status", author.patch_status("paying", &PatchParams::default(), &message).await);
+    assert!(said.contains("the status is written by the operator alone"), "{said}");
+    restorer.patch_status("paying", &PatchParams::default(), &message).await.expect("restored with its status");
 
     // A GitOps controller with verbs ["*"] approves what is in Git, and writes nothing that is the operator's own.
     create(&wildcard, &tenant("from-git", "enterprise", BillingMode::Manual)).await.expect("approved in Git");
@@ -254,7 +278,7 @@ async fn whoever_writes_tenants_approves_none_and_a_wildcard_exempts_nobody() {
     create(&restorer, &restored).await.expect("named in admission.exemptUsers");
 }
 
-/// The chart refuses the layout of before, unless it is told to keep it, and names who must be moved.
+/// The chart refuses the layout of version 0.1, unless a value keeps it, and names a customer who must be moved.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_chart_refuses_signups_beside_the_keys_and_customers_left_behind() {
     let world = World::apart("layout").await;
@@ -341,7 +365,7 @@ async fn customers_move_to_another_namespace_with_password_key_and_subscription(
         let output = tokio::task::block_in_place(|| command.output()).expect("it runs");
         (output.status.success(), said(&output))
     };
-    let (done, text) = relocate(&["nobody"]);
+    let (done, text) = relocate(&["absent"]);
     assert!(!done && text.contains("there is none with this name"), "{text}");
 
     // Interrupted at the worst moment: the object is gone and is not there again.
@@ -383,5 +407,5 @@ async fn customers_move_to_another_namespace_with_password_key_and_subscription(
     let stripe = world.sandbox_get("/_sandbox/state").await;
     assert_eq!(stripe["subscription"].as_array().map(Vec::len), Some(2), "{stripe}");
     let mut ada = Visitor::new(&world);
-    assert_ne!(ada.try_sign_up("ada@example.com").await, 303, "nobody signs up twice");
+    assert_ne!(ada.try_sign_up("ada@example.com").await, 303, "an address signs up once");
 }

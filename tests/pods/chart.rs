@@ -19,12 +19,14 @@ const EVERYTHING: &str = "web.clientIp=RightmostXForwardedFor,web.ingress.enable
                           networkPolicy.enabled=true,image.pullSecrets={pull},image.digest=sha256:0,\
                           commonLabels.team=rag,commonAnnotations.owner=platform,web.service.type=LoadBalancer,\
                           controller.extraEnv[0].name=TZ,controller.extraEnv[0].value=UTC,\
-                          controller.extraVolumes[0].name=ca,controller.extraVolumes[0].secret.secretName=ca,\
-                          controller.extraVolumeMounts[0].name=ca,controller.extraVolumeMounts[0].mountPath=/ca,\
+                          controller.extraVolumes[0].name=more,controller.extraVolumes[0].secret.secretName=more,\
+                          controller.extraVolumeMounts[0].name=more,controller.extraVolumeMounts[0].mountPath=/more,\
                           mailTemplates=mails,disposableDomains=disposable,waitlist=true,emailVerification=beforePayment,\
                           captcha.provider=turnstile,captcha.siteKey=1x,credentials.captchaSecretKey.existingSecret=captcha,\
                           credentials.stripePortalKey.existingSecret=portal,dpaUrl=https://example.com/dpa,\
-                          credentials.alertWebhookUrl.existingSecret=alerts,exports.url=s3://bucket/exports,\
+                          credentials.alertWebhookUrl.existingSecret=alerts,trustedCa.configMap=company-ca,\
+                          credentials.webPineconeApiKey.existingSecret=web,credentials.webOpenaiApiKey.existingSecret=web,\
+                          exports.webExistingSecret=s3web,exports.url=s3://bucket/exports,\
                           pinecone.regions.us-east-1=rag,pinecone.regions.eu-central-1=rag-eu,exports.regions.eu-central-1=s3://eu/exports,\
                           exports.region=eu-central-1,exports.endpoint=https://s3.example.com,exports.existingSecret=s3";
 
@@ -76,6 +78,9 @@ pub fn wrong_input_is_refused(node: &Node, values: &str) {
         ("web.clientIp=RightmostXForwardedFor,web.ingress.enabled=true", "web.ingress.hosts is empty"),
         ("web.ingress.enabled=true", "web.clientIp is ConnectInfo behind an Ingress"),
         ("web.httpRoute.enabled=true", "web.clientIp is ConnectInfo behind an Ingress"),
+        ("signupNamespace=rag", "signups would share namespace rag with the release"),
+        ("trustedCa.configMap=a,trustedCa.secret=b", "are both set: set one of them"),
+        ("credentials.webPineconeApiKey.existingSecret=absent", "Secret rag/absent not found"),
         ("captcha.provider=friendly", "value must be one of"),
         ("captcha.provider=turnstile", "captcha.provider is set: set captcha.siteKey"),
         ("emailVerification=never", "value must be one of"),

@@ -10,6 +10,8 @@ use crate::{ROOT, step};
 
 pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/tenant-operator");
 pub const NAMESPACE: &str = "rag";
+/// Where its signups create Tenants.
+pub const TENANTS: &str = "rag-tenants";
 pub const NAME: &str = "rag";
 const WEBHOOK_SECRET: &str = "whsec_pods";
 
@@ -92,6 +94,7 @@ pub fn settings(node: &Node, providers: &Sandbox) -> String {
          stripe: {{url: \"{}\", rate: 100}}\n\
          pinecone: {{url: \"{}\"}}\n\
          openai: {{baseUrl: \"{}\"}}\n\
+         admission: {{exemptUsers: [restorer]}}\n\
          controller: {{replicas: 2, extraArgs: [\"--signup-ttl=45\", \"--retry-waits=1,1\"]}}\n",
         providers.stripe_url, providers.pinecone_url, providers.openai_url
     );

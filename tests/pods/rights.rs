@@ -6,21 +6,23 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use crate::node::Node;
-use crate::release::NAMESPACE;
+use crate::release::{NAMESPACE, TENANTS};
 use crate::step;
 
-/// A tenant's admin of Kubernetes: may edit Tenants, and is not of the operator.
-const SOMEBODY: &str = "--as=somebody";
+/// A user who may edit Tenants and approve them, and is not of the operator.
+const EDITOR: &str = "--as=editor";
+/// A user who may do the same, and is named in `admission.exemptUsers`.
+const RESTORER: &str = "--as=restorer";
 
-/// Applies a manifest as somebody; Err with what was said when it is refused.
-fn apply(node: &Node, manifest: &Value) -> Result<(), String> {
+/// Applies a manifest as this user; Err with what was said when it is refused.
+fn apply(node: &Node, user: &str, manifest: &Value) -> Result<(), String> {
     let path = node.folder.join("manifest.json");
     std::fs::File::create(&path).and_then(|mut f| f.write_all(manifest.to_string().as_bytes())).expect("a file");
-    done(&node.try_kubectl(&[SOMEBODY, "-n", NAMESPACE, "apply", "-f", &path.display().to_string()]))
+    done(&node.try_kubectl(&[user, "-n", TENANTS, "apply", "-f", &path.display().to_string()]))
 }
 
 fn patch(node: &Node, name: &str, patch: &Value) -> Result<(), String> {
-    let args = [SOMEBODY, "-n", NAMESPACE, "patch", "tenant", name, "--type=merge", "-p", &patch.to_string()];
+    let args = [EDITOR, "-n", TENANTS, "patch", "tenant", name, "--type=merge", "-p", &patch.to_string()];
     done(&node.try_kubectl(&args))
 }
 
@@ -38,7 +40,8 @@ fn manifest(name: &str, spec: &Value, annotations: &Value) -> Value {
         "metadata": {"name": name, "annotations": annotations}, "spec": whole})
 }
 
-/// The admission policy lets others edit a Tenant, and not what is the operator's own; whoever may restore can do that too.
+/// The admission policy lets others edit a Tenant, and not what is the operator's own; an account that is named in the values
+/// can write that too.
 pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
     let edit = [
         "create",
@@ -48,7 +51,14 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
         "--resource=tenants.tenant-operator.dev",
     ];
     node.kubectl(&edit);
-    node.kubectl(&["create", "clusterrolebinding", "somebody", "--clusterrole=edit-tenants", "--user=somebody"]);
+    for user in ["editor", "restorer"] {
+        let bound = format!("--user={user}");
+        node.kubectl(&["create", "clusterrolebinding", user, "--clusterrole=edit-tenants", &bound]);
+    }
+    let gift = manifest("gift", &json!({}), &json!({}));
+    let refused = apply(node, EDITOR, &gift).expect_err("the editor may not approve it");
+    assert!(refused.contains("spec.billing.approved gives the plan without payment"), "{refused}");
+    node.kubectl(&["create", "clusterrolebinding", "approves", "--clusterrole=rag-approve", "--user=editor"]);
     let stripe = json!({"billing": {"mode": "Stripe", "stripe": {"customerId": "cus_of_somebody_else"}}});
     for (what, spec, annotations) in [
         ("spec.tenantId", json!({"tenantId": "victim"}), json!({})),
@@ -57,11 +67,11 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
         ("tenant-operator.dev/sent", json!({}), json!({"tenant-operator.dev/sent": "welcome"})),
         ("tenant-operator.dev/identity-proof", json!({}), json!({"tenant-operator.dev/identity-proof": "x"})),
     ] {
-        let refused = apply(node, &manifest("hostile", &spec, &annotations)).expect_err(what);
+        let refused = apply(node, EDITOR, &manifest("hostile", &spec, &annotations)).expect_err(what);
         assert!(refused.contains(what) && refused.contains("written by the operator alone"), "{what}: {refused}");
     }
-    apply(node, &manifest("honest", &json!({}), &json!({}))).expect("an ordinary Tenant is taken");
-    node.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Ready", "tenant/honest", "--timeout=60s"]);
+    apply(node, EDITOR, &manifest("honest", &json!({}), &json!({}))).expect("an ordinary Tenant is taken");
+    node.kubectl(&["-n", TENANTS, "wait", "--for=condition=Ready", "tenant/honest", "--timeout=60s"]);
     patch(node, "honest", &json!({"spec": {"companyName": "Honest Ltd"}})).expect("an ordinary edit is taken");
     let retry = json!({"metadata": {"annotations": {"tenant-operator.dev/retry": "1"}}});
     patch(node, "honest", &retry).expect("what users may ask for is taken");
@@ -74,7 +84,7 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
         let refused = patch(node, "honest", &change).expect_err(what);
         assert!(refused.contains(what) && refused.contains("written by the operator alone"), "{change}: {refused}");
     }
-    let delete = || done(&node.try_kubectl(&[SOMEBODY, "-n", NAMESPACE, "delete", "tenant", "honest", "--wait=false"]));
+    let delete = || done(&node.try_kubectl(&[EDITOR, "-n", TENANTS, "delete", "tenant", "honest", "--wait=false"]));
     let refused = delete().expect_err("a customer");
     assert!(refused.contains("honest is a customer") && refused.contains("kubectl tenant delete honest"), "{refused}");
     let of_another = json!({"metadata": {"annotations": {"tenant-operator.dev/erase": "another-id"}}});
@@ -82,11 +92,10 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
     delete().expect_err("another's id confirms nothing");
     let taken_back = json!({"metadata": {"annotations": {"tenant-operator.dev/erase": null}}});
     patch(node, "honest", &taken_back).expect("anybody may write that");
-    node.kubectl(&["create", "clusterrolebinding", "restores", "--clusterrole=rag-restore", "--user=somebody"]);
     let restored =
         manifest("restored", &json!({"tenantId": "from-a-backup"}), &json!({"tenant-operator.dev/sent": "welcome"}));
-    apply(node, &restored).expect("whoever may restore Tenants can write it");
-    node.kubectl(&["delete", "clusterrolebinding", "somebody", "restores"]);
+    apply(node, RESTORER, &restored).expect("an exempt user can write it");
+    node.kubectl(&["delete", "clusterrolebinding", "editor", "restorer", "approves"]);
     step("the admission policy keeps what is the operator's own");
 }
 

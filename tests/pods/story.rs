@@ -10,7 +10,9 @@ use tenant_operator::sandbox::Sandbox;
 
 use crate::load::Load;
 use crate::node::Node;
-use crate::release::{CHART, NAME, NAMESPACE, documented, environment, image, providers, sandbox_image, settings};
+use crate::release::{
+    CHART, NAME, NAMESPACE, TENANTS, documented, environment, image, providers, sandbox_image, settings,
+};
 use crate::{chart, rights, step};
 
 const LIMIT: Duration = Duration::from_mins(2);
@@ -155,7 +157,7 @@ impl Story<'_> {
     }
 
     fn tenant(&self, name: &str) -> Value {
-        self.node.get(&["tenant", name, "-n", NAMESPACE])
+        self.node.get(&["tenant", name, "-n", TENANTS])
     }
 
     fn wait_active(&self, name: &str) {
@@ -173,7 +175,7 @@ impl Story<'_> {
         let start = Instant::now();
         let name = self.customer("first").await;
         let logs = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"))
-            .args(["logs", &name, "-n", NAMESPACE, "--kubeconfig"])
+            .args(["logs", &name, "-n", TENANTS, "--kubeconfig"])
             .arg(&self.node.kubeconfig)
             .output()
             .expect("it runs");
@@ -199,7 +201,7 @@ impl Story<'_> {
 
     /// A PDF goes in through the Service with the tenant's API key, and an answer comes out.
     async fn documents(&self, name: &str) {
-        let secret = self.node.get(&["secret", &format!("{name}-api-key"), "-n", NAMESPACE]);
+        let secret = self.node.get(&["secret", &format!("{name}-api-key"), "-n", TENANTS]);
         let key = secret["data"]["api-key"].as_str().and_then(|key| BASE64.decode(key).ok()).expect("a key");
         let key = String::from_utf8(key).expect("text");
         let ask = |path: &str| self.http.post(format!("{}{path}", self.web)).bearer_auth(&key);
@@ -225,10 +227,10 @@ impl Story<'_> {
         let (failed, url) = self.sign_up("failed").await;
         self.pay(&url).await;
         self.node.wait("the purchase has failed", LIMIT, |_| self.tenant(&failed)["status"]["phase"] == "Failed");
-        let secret = |name: &str| self.node.get(&["secret", name, "-n", NAMESPACE]);
+        let secret = |name: &str| self.node.get(&["secret", name, "-n", TENANTS]);
         let key = secret("honest-api-key")["data"]["api-key"].clone();
         let broken = r#"{"stringData": {"api-key": "broken"}}"#;
-        self.node.kubectl(&["-n", NAMESPACE, "patch", "secret", "honest-api-key", "--type=merge", "-p", broken]);
+        self.node.kubectl(&["-n", TENANTS, "patch", "secret", "honest-api-key", "--type=merge", "-p", broken]);
         self.node.wait("the Secret is repaired", LIMIT, |_| secret("honest-api-key")["data"]["api-key"] == key);
         let form = json!({"email": "unpaid@example.com", "company_name": "unpaid", "password": "not the one", "accept_terms": true});
         let answer = self.http.post(format!("{}/signup", self.web)).json(&form).send().await.expect("web answers");
@@ -236,11 +238,11 @@ impl Story<'_> {
         assert_eq!(refusal["code"], "email_taken", "another password is refused: {refusal}");
         let meant =
             format!("tenant-operator.dev/erase={}", self.tenant("honest")["spec"]["tenantId"].as_str().expect("an id"));
-        self.node.kubectl(&["-n", NAMESPACE, "annotate", "tenant", "honest", &meant]);
-        self.node.kubectl(&["-n", NAMESPACE, "delete", "tenant", "honest"]);
+        self.node.kubectl(&["-n", TENANTS, "annotate", "tenant", "honest", &meant]);
+        self.node.kubectl(&["-n", TENANTS, "delete", "tenant", "honest"]);
         assert!(secret("honest-api-key").is_null(), "the tenant's Secret went with it");
         self.node.wait("the unpaid signup is gone", LIMIT, |_| self.tenant(&unpaid).is_null());
-        self.node.kubectl(&["-n", NAMESPACE, "annotate", "tenant", &failed, "tenant-operator.dev/retry=1"]);
+        self.node.kubectl(&["-n", TENANTS, "annotate", "tenant", &failed, "tenant-operator.dev/retry=1"]);
         self.wait_active(&failed);
         step("failures, repairs and departures work with the rights that are granted");
     }
@@ -366,7 +368,7 @@ impl Story<'_> {
     async fn uninstalled_and_back(&mut self) {
         let all = |story: &Self| story.node.get(&["tenants.tenant-operator.dev", "-A"])["items"].clone();
         let keys = |story: &Self| {
-            let list = story.node.get(&["secrets", "-n", NAMESPACE, "-l", "tenant-operator.dev/tenant"]);
+            let list = story.node.get(&["secrets", "-n", TENANTS, "-l", "tenant-operator.dev/tenant"]);
             let secrets = list["items"].as_array().cloned().unwrap_or_default();
             let mut data: Vec<_> =
                 secrets.iter().map(|s| (s["metadata"]["name"].to_string(), s["data"].clone())).collect();
@@ -384,7 +386,7 @@ impl Story<'_> {
         self.node.wait("the pods are gone", LIMIT, |_| self.pods().is_empty());
         // This time for one namespace, with Roles instead of ClusterRoles.
         let since = rights::mark(self.node);
-        self.install(&["--set", "watchNamespaces={rag}"]);
+        self.install(&["--set", "watchNamespaces={rag-tenants}"]);
         self.wait_ready(4);
         let statuses = |tenants: &Value| -> Vec<Value> {
             tenants.as_array().into_iter().flatten().map(|t| t["status"]["transitions"].clone()).collect()
