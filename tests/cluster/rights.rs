@@ -251,7 +251,7 @@ async fn users_who_write_tenants_approve_none_and_a_wildcard_exempts_no_account(
         "--verb=patch",
         "--resource=tenants.tenant-operator.dev/status",
     ]);
-    assert!(made.status.success(), "{}", said(&made));
+    assert!(made.status.success(), "{made:?}");
     for name in ["author", "restorer"] {
         let bind = [
             "create",
@@ -260,7 +260,7 @@ async fn users_who_write_tenants_approve_none_and_a_wildcard_exempts_no_account(
             "--clusterrole=status",
             &format!("--user={name}"),
         ];
-        assert!(world.kubectl(&bind).status.success());
+        assert!(world.kubectl(&bind).status.success(), "{bind:?}");
     }
     let message = Patch::Merge(json!({"status": {"phase": "Active", "message": "served"}}));
     let said = refusal("a status", author.patch_status("paying", &PatchParams::default(), &message).await);
