@@ -3,6 +3,8 @@
 // Each printcolumn repeats the names of its keys.
 #![allow(clippy::duplicated_attributes)]
 
+use std::fmt;
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -90,6 +92,14 @@ pub struct TenantSpec {
     /// closed at once, and its data is erased after the retention of its plan; until then, Active takes it back.
     #[serde(default, skip_serializing_if = "Desired::is_active")]
     pub desired: Desired,
+    /// Who asked for the present value of `desired`. Set by web for customers, and by `kubectl tenant` for admins. A value of
+    /// `desired` without a record that names it counts as an admin's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wish: Option<Wish>,
+    /// An admin's suspension, which no action of the customer ends: closing and reopening the account, paying and signing up
+    /// again leave it in force. `kubectl tenant suspend` sets it and `kubectl tenant resume` removes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspension: Option<Wish>,
     /// What the customer chose for their documents.
     #[serde(default, skip_serializing_if = "Settings::is_default")]
     pub settings: Settings,
@@ -125,6 +135,79 @@ impl Desired {
     #[allow(clippy::trivially_copy_pass_by_ref)]
     fn is_active(&self) -> bool {
         *self == Self::Active
+    }
+}
+
+/// Who asked for something of a tenant, when, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Wish {
+    /// What was asked for.
+    pub desired: Desired,
+    /// Customer or Admin.
+    pub by: WishedBy,
+    /// The Kubernetes user, where it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub user: Option<Text>,
+    /// Why, in the words of the admin.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 500))]
+    pub reason: Option<Text>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The side that asks for something of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum WishedBy {
+    /// The customer, on the pages or by the API.
+    Customer,
+    /// A user of Kubernetes.
+    Admin,
+}
+
+impl Wish {
+    /// A wish of the customer.
+    pub fn of_customer(desired: Desired, at: Timestamp) -> Self {
+        Self { desired, by: WishedBy::Customer, user: None, reason: None, at }
+    }
+
+    /// A wish of an admin.
+    pub fn of_admin(desired: Desired, user: Option<&str>, reason: Option<&str>, at: Timestamp) -> Self {
+        let text = |text: &str, longest| text.chars().take(longest).collect::<String>().as_str().into();
+        let (user, reason) = (user.map(|user| text(user, 253)), reason.map(|reason| text(reason, 500)));
+        Self { desired, by: WishedBy::Admin, user, reason, at }
+    }
+
+    /// The record for a merge patch, which replaces every field of an earlier one.
+    pub fn patch(&self) -> serde_json::Value {
+        let Self { desired, by, user, reason, at } = self;
+        serde_json::json!({"desired": desired, "by": by, "user": user, "reason": reason, "at": at})
+    }
+}
+
+impl fmt::Display for Wish {
+    /// As part of a sentence: `the customer`, or `admin alice@example.com (abuse)`.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match (self.by, &self.user) {
+            (WishedBy::Customer, _) => f.write_str("the customer")?,
+            (WishedBy::Admin, Some(user)) => write!(f, "admin {user}")?,
+            (WishedBy::Admin, None) => f.write_str("an admin")?,
+        }
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, " ({reason})"))
+    }
+}
+
+impl TenantSpec {
+    /// Whether an admin wants the tenant not to be served, whatever the customer does.
+    pub fn is_suspended(&self) -> bool {
+        self.suspension.is_some() || self.desired == Desired::Suspended
+    }
+
+    /// Who asked for the present value of `desired`, where that is recorded.
+    pub fn wisher(&self) -> Option<&Wish> {
+        self.wish.as_ref().filter(|wish| wish.desired == self.desired)
     }
 }
 

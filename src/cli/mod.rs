@@ -192,8 +192,8 @@ enum Command {
     Export(export::Args),
     /// Bring the documents of an export into a tenant.
     Import(Box<import::Args>),
-    /// Stop serving and charging a tenant. Its data is kept.
-    Suspend(TenantArgs),
+    /// Stop serving and charging a tenant. Its data is kept, and only `resume` ends the suspension.
+    Suspend(suspend::SuspendArgs),
     /// Serve a tenant again that an admin suspended.
     Resume(TenantArgs),
     /// List the subscriptions that Stripe bills for a tenant, or end one that is too many.

@@ -1,67 +1,211 @@
-//! `kubectl tenant suspend` and `resume`, `delete` and `reactivate`: what somebody wants of a tenant.
+//! `kubectl tenant suspend` and `resume`, `delete` and `reactivate`: what an admin wants of a tenant.
+//!
+//! Each command reads the Tenant first, refuses what does not fit its state, and writes only what it has read: the patch
+//! carries the resource version. The Kubernetes user is recorded with the wish.
 
-use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
-use serde_json::json;
+use anyhow::bail;
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
 
 use super::{KubeArgs, TenantArgs};
-use crate::api::tenant::Desired;
-use crate::api::{Phase, conditions};
+use crate::api::tenant::{Desired, Wish};
+use crate::api::{Phase, Tenant, Timestamp, conditions};
+
+#[derive(clap::Args)]
+pub struct SuspendArgs {
+    #[command(flatten)]
+    tenant: TenantArgs,
+    /// Why, such as a case number. Recorded in spec.suspension and in the transition; the customer does not see it.
+    #[arg(long, value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    reason: Option<String>,
+}
 
 /// Stops serving a tenant.
-pub async fn suspend(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
-    let tenant = set(kube, &args, Desired::Suspended).await?;
-    println!(
-        "{} will be suspended: not served, not charged, its data kept. `kubectl tenant resume {}` ends it.",
-        tenant.name_any(),
-        args.name
-    );
+pub async fn suspend(kube: &KubeArgs, args: SuspendArgs) -> anyhow::Result<()> {
+    let desk = Desk::open(kube, &args.tenant).await?;
+    let name = &args.tenant.name;
+    let change = desk.change(|tenant| {
+        if let Some(wish) = &tenant.spec.suspension {
+            return Ok(Answer::Said(format!("{name} is suspended already, by {wish} on {}.", wish.at)));
+        }
+        refuse_closed(tenant)?;
+        let wish = desk.wish(Desired::Suspended, args.reason.as_deref()).patch();
+        let spec = json!({"desired": Desired::Suspended, "wish": wish, "suspension": wish});
+        Ok(Answer::Change(spec))
+    });
+    match change.await? {
+        Some(said) => println!("{said}"),
+        None => println!(
+            "{name} will be suspended: not served, not charged, its data kept. `kubectl tenant resume {name}` ends it; \
+             nothing that the customer does ends it."
+        ),
+    }
     Ok(())
 }
 
 /// Serves it again.
 pub async fn resume(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
-    let tenant = set(kube, &args, Desired::Active).await?;
-    let status = tenant.status.clone().unwrap_or_default();
-    let reason = conditions::get(&status.conditions, conditions::READY).map(|c| c.reason.to_string());
-    match (status.phase, reason.as_deref()) {
-        (Some(Phase::Suspended), Some("SuspendedByAdmin")) => println!("{} will be served again.", args.name),
-        (Some(Phase::Suspended), _) => anyhow::bail!(
-            "{} is suspended for a missing payment, not by an admin: {}. It is served again when the customer pays",
-            args.name,
-            status.message.unwrap_or_default()
-        ),
-        _ => println!("{} is not suspended.", args.name),
-    }
+    let desk = Desk::open(kube, &args).await?;
+    let name = &args.name;
+    let change = desk.change(|tenant| {
+        let spec = &tenant.spec;
+        let closed = spec.desired == Desired::Deleted;
+        if spec.suspension.is_some() && closed {
+            bail!(
+                "{name} is closed, and suspended by an admin as well. Run `kubectl tenant reactivate {name}` first; it comes \
+                 back suspended, and `kubectl tenant resume {name}` then ends that"
+            );
+        }
+        refuse_closed(tenant)?;
+        if !spec.is_suspended() {
+            let status = tenant.status.clone().unwrap_or_default();
+            if status.phase == Some(Phase::Suspended) && !by_admin(tenant) {
+                let why = status.message.unwrap_or_default();
+                bail!(
+                    "{name} is suspended for a missing payment or a dispute, not by an admin: {why}. It is served again when \
+                     that is settled"
+                );
+            }
+            return Ok(Answer::Said(format!("{name} is not suspended.")));
+        }
+        let wish = desk.wish(Desired::Active, None).patch();
+        Ok(Answer::Change(json!({"desired": Desired::Active, "wish": wish, "suspension": null})))
+    });
+    println!("{}", change.await?.unwrap_or_else(|| format!("{name} will be served again.")));
     Ok(())
+}
+
+/// Whether the status says that an admin suspended the tenant.
+fn by_admin(tenant: &Tenant) -> bool {
+    let ready = tenant.status.as_ref().and_then(|status| conditions::get(&status.conditions, conditions::READY));
+    ready.is_some_and(|ready| ready.reason == "SuspendedByAdmin")
 }
 
 /// Closes a tenant, and has it erased after its retention.
 pub async fn delete(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
-    set(kube, &args, Desired::Deleted).await?;
-    println!(
-        "{0} is closed: not served, its subscription not renewed. Its data is erased after the retention of its plan; \
-         status.erasesAt says when. `kubectl tenant reactivate {0}` takes it back until then.",
-        args.name
-    );
+    let desk = Desk::open(kube, &args).await?;
+    let name = &args.name;
+    let change = desk.change(|tenant| {
+        refuse_erased(tenant)?;
+        if tenant.spec.desired == Desired::Deleted {
+            return Ok(Answer::Said(format!("{name} is closed already.")));
+        }
+        let mut spec = json!({"desired": Desired::Deleted, "wish": desk.wish(Desired::Deleted, None).patch()});
+        if tenant.spec.desired == Desired::Suspended && tenant.spec.suspension.is_none() {
+            spec["suspension"] = desk.wish(Desired::Suspended, None).patch();
+        }
+        Ok(Answer::Change(spec))
+    });
+    let said = change.await?.unwrap_or_else(|| {
+        format!(
+            "{name} is closed: not served, its subscription not renewed. Its data is erased after the retention of its plan; \
+             status.erasesAt says when. `kubectl tenant reactivate {name}` takes it back until then."
+        )
+    });
+    println!("{said}");
     Ok(())
 }
 
 /// Takes it back.
 pub async fn reactivate(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
-    let api = args.api(kube.client().await?);
-    let tenant = api.get(&args.name).await?;
-    if tenant.spec.desired != Desired::Deleted {
-        println!("{} is not closed.", args.name);
-        return Ok(());
-    }
-    set(kube, &args, Desired::Active).await?;
-    println!("{} is taken back. Where its subscription has ended, status.checkout.url sells it again.", args.name);
+    let desk = Desk::open(kube, &args).await?;
+    let name = &args.name;
+    let change = desk.change(|tenant| {
+        refuse_erased(tenant)?;
+        if tenant.spec.desired != Desired::Deleted {
+            return Ok(Answer::Said(format!("{name} is not closed.")));
+        }
+        let wish = desk.wish(Desired::Active, None).patch();
+        Ok(Answer::Change(json!({"desired": Desired::Active, "wish": wish})))
+    });
+    let said = change.await?.unwrap_or_else(|| {
+        format!(
+            "{name} is taken back. Where its subscription has ended, status.checkout.url sells it again. A tenant that an \
+             admin suspended stays suspended until `kubectl tenant resume {name}`."
+        )
+    });
+    println!("{said}");
     Ok(())
 }
 
-async fn set(kube: &KubeArgs, args: &TenantArgs, desired: Desired) -> anyhow::Result<crate::api::Tenant> {
-    let api = args.api(kube.client().await?);
-    let change = json!({"spec": {"desired": desired}});
-    Ok(api.patch(&args.name, &PatchParams::default(), &Patch::Merge(change)).await?)
+/// A tenant that is closed is neither suspended nor resumed: either would revive it.
+fn refuse_closed(tenant: &Tenant) -> anyhow::Result<()> {
+    refuse_erased(tenant)?;
+    let name = tenant.name_any();
+    let phase = tenant.status.as_ref().and_then(|status| status.phase);
+    if tenant.spec.desired == Desired::Deleted || phase == Some(Phase::Deleting) {
+        let by = tenant.spec.wisher().map(|wish| format!(" by {wish}")).unwrap_or_default();
+        bail!("{name} is closed{by}, and this command would revive it. Run `kubectl tenant reactivate {name}` first");
+    }
+    Ok(())
+}
+
+/// Once an erasure has begun, there is no way back.
+fn refuse_erased(tenant: &Tenant) -> anyhow::Result<()> {
+    let name = tenant.name_any();
+    if tenant.metadata.deletion_timestamp.is_some() {
+        bail!("the object of {name} is being deleted");
+    }
+    let status = tenant.status.as_ref();
+    if status.is_some_and(|status| status.erasure.is_some() || status.phase == Some(Phase::Deleted)) {
+        bail!("the erasure of {name} has begun, so it cannot be changed any more");
+    }
+    Ok(())
+}
+
+/// What a command does with the tenant that it has read.
+enum Answer {
+    /// Changes the spec.
+    Change(Value),
+    /// Changes nothing, and says why.
+    Said(String),
+}
+
+/// Where an admin changes one tenant.
+struct Desk {
+    api: Api<Tenant>,
+    name: String,
+    /// The Kubernetes user, where the API server tells it.
+    user: Option<String>,
+}
+
+impl Desk {
+    async fn open(kube: &KubeArgs, args: &TenantArgs) -> anyhow::Result<Self> {
+        let client = kube.client().await?;
+        let user = user(&client).await;
+        Ok(Self { api: args.api(client), name: args.name.clone(), user })
+    }
+
+    /// A wish of this user.
+    fn wish(&self, desired: Desired, reason: Option<&str>) -> Wish {
+        Wish::of_admin(desired, self.user.as_deref(), reason, Timestamp::now())
+    }
+
+    /// Reads the tenant and writes the change that `look` answers, unless the tenant has changed meanwhile: then it looks
+    /// again. None once it is written, else what is to be said.
+    async fn change(&self, look: impl Fn(&Tenant) -> anyhow::Result<Answer>) -> anyhow::Result<Option<String>> {
+        for _ in 0..5 {
+            let tenant = self.api.get(&self.name).await?;
+            let spec = match look(&tenant)? {
+                Answer::Said(text) => return Ok(Some(text)),
+                Answer::Change(spec) => spec,
+            };
+            let seen = json!({"uid": tenant.uid(), "resourceVersion": tenant.resource_version()});
+            let change = Patch::Merge(json!({"metadata": seen, "spec": spec}));
+            match self.api.patch(&self.name, &PatchParams::default(), &change).await {
+                Err(kube::Error::Api(e)) if e.code == 409 => {}
+                patched => return Ok(patched.map(|_| None)?),
+            }
+        }
+        bail!("{} changes all the time; try again", self.name)
+    }
+}
+
+/// The name of the user that the API server authenticates. A cluster that does not tell it is no reason to refuse.
+async fn user(client: &Client) -> Option<String> {
+    let api: Api<SelfSubjectReview> = Api::all(client.clone());
+    let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await.ok()?;
+    review.status?.user_info?.username
 }

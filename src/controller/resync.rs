@@ -220,7 +220,9 @@ fn subscription_differs(
         // A customer who has paid waits.
         (Some(Phase::Suspended), Some(s)) => {
             let same = status?.subscription.as_deref() == Some(s.status.as_str());
-            (!same || s.served()).then_some(Priority::Person).filter(|_| tenant.spec.desired == Desired::Active)
+            (!same || s.served())
+                .then_some(Priority::Person)
+                .filter(|_| tenant.spec.desired == Desired::Active && !tenant.spec.is_suspended())
         }
         // It ended, and no event told of it.
         (Some(Phase::Suspended), None) => {

@@ -33,7 +33,8 @@ fn awaits_mail(tenant: &Tenant) -> bool {
 fn is_wished(tenant: &Tenant) -> bool {
     let Some(status) = &tenant.status else { return false };
     let unseen = status.observed_generation < tenant.metadata.generation;
-    unseen && (tenant.spec.plan != tenant.plan_in_force() || tenant.spec.desired != Desired::Active)
+    let held = tenant.spec.desired != Desired::Active || tenant.spec.is_suspended();
+    unseen && (tenant.spec.plan != tenant.plan_in_force() || held)
 }
 
 #[cfg(test)]

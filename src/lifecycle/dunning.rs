@@ -5,7 +5,6 @@ use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, ObservedBilling};
 use crate::api::conditions::{self, PAYMENT_RECEIVED};
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
 
 /// The reason of a payment that is late.
@@ -50,8 +49,8 @@ fn standing(input: &Input) -> Option<Standing> {
 
 /// The suspension.
 pub fn decide(input: &Input) -> Option<Decision> {
-    if input.tenant.spec.desired == Desired::Suspended {
-        return suspend(input, TriggeredBy::Admin, BY_ADMIN, "An admin suspended the tenant");
+    if input.tenant.spec.is_suspended() {
+        return suspend(input, TriggeredBy::Admin, BY_ADMIN, &suspended_by(input));
     }
     match standing(input) {
         Some(Standing::Ended) => {
@@ -71,6 +70,15 @@ pub fn decide(input: &Input) -> Option<Decision> {
         // What Stripe says now counts, not what was last written down.
         None => Some(Decision::Act(vec![Effect::ReadBilling])),
         Some(_) => suspend(input, TriggeredBy::System, MISSING, "The payment did not arrive within the grace period"),
+    }
+}
+
+/// Who suspended the tenant, as a sentence.
+pub fn suspended_by(input: &Input) -> String {
+    let spec = &input.tenant.spec;
+    match spec.suspension.as_ref().or(spec.wisher()) {
+        Some(wish) => format!("Suspended by {wish}"),
+        None => "An admin suspended the tenant".into(),
     }
 }
 

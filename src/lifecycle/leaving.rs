@@ -1,7 +1,7 @@
 //! A customer who leaves: closed at once, kept for the retention of the plan, taken back until then, and erased after it
 //! with a certificate. `deleting.rs` is about objects that are deleted; this is about `spec.desired: Deleted`.
 
-use super::dunning::{ENDED, Standing};
+use super::dunning::{self, BY_ADMIN, ENDED, Standing};
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Holdings, Input, Notice, ObservedBilling, notices};
 use crate::api::conditions::{self, BILLING_READY, COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
@@ -33,12 +33,12 @@ pub fn begin(input: &Input) -> Option<Decision> {
         && input.tenant.spec.plan_in_force.is_none()
         && input.tenant.spec.billing.stripe.as_ref().is_none_or(|refs| refs.subscription_id.is_none());
     let erases_at = if empty { input.earliest } else { end_of_retention(input) };
-    let message = closed(erases_at);
+    let message = closed(input, erases_at);
     let mut draft = Draft::new(input);
     draft.status.checkout = None;
     draft.status.erases_at = Some(erases_at);
     draft.forget(RENEWAL_STOPPED);
-    draft.enter(Phase::Deleting, EventType::Delete, input.asked_by(), &message);
+    draft.enter(Phase::Deleting, EventType::Delete, input.wished_by(), &message);
     draft.summary(Summary::Waiting, "Closed", &message);
     draft.changed()
 }
@@ -57,8 +57,9 @@ fn end_of_retention(input: &Input) -> Timestamp {
     input.now.plus(input.plan.map_or(RETENTION, |plan| i64::from(plan.retention_days)) * DAY)
 }
 
-fn closed(erases_at: Timestamp) -> String {
-    format!("Closed. Its data is erased at {erases_at}, unless it is reactivated before")
+fn closed(input: &Input, erases_at: Timestamp) -> String {
+    let by = input.tenant.spec.wisher().map(|wish| format!(" by {wish}")).unwrap_or_default();
+    format!("Closed{by}. Its data is erased at {erases_at}, unless it is reactivated before")
 }
 
 /// Whether there is no way back: the day of the erasure has come, or it has begun.
@@ -106,7 +107,7 @@ pub fn decide(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
     draft.forget(ERASED);
     draft.recovered(BILLING_READY, "Stripe answers");
-    draft.summary(Summary::Waiting, "Closed", &closed(erases_at));
+    draft.summary(Summary::Waiting, "Closed", &closed(input, erases_at));
     let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
     let until = [Some(input.until(erases_at)), offered_in(input)].into_iter().flatten().min();
     let until = Decision::Wait(until);
@@ -159,7 +160,7 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
 fn take_back(input: &Input) -> Decision {
     let tenant = input.tenant;
     let served = tenant.status.provisioned_at.is_some();
-    let suspended = tenant.spec.desired == Desired::Suspended;
+    let suspended = tenant.spec.is_suspended();
     let mut good = !input.by_stripe();
     if input.by_stripe() {
         let Some(billing) = &input.observed.billing else { return Decision::Act(vec![Effect::ReadBilling]) };
@@ -172,16 +173,21 @@ fn take_back(input: &Input) -> Decision {
     draft.status.erases_at = None;
     draft.forget(RENEWAL_STOPPED);
     draft.forget(ERASED);
-    let message = "Taken back before its data was erased";
+    let by = tenant.spec.wisher().map(|wish| format!(" by {wish}")).unwrap_or_default();
+    let message = &format!("Taken back{by} before its data was erased");
+    let asked_by = input.wished_by();
     if !served {
-        draft.enter(Phase::PendingPayment, EventType::Reactivate, input.asked_by(), message);
+        draft.enter(Phase::PendingPayment, EventType::Reactivate, asked_by, message);
         draft.summary(Summary::Waiting, "AwaitingPayment", message);
     } else if good && !suspended {
         draft.forget(COLLECTION_PAUSED);
-        draft.enter(Phase::Active, EventType::Reactivate, input.asked_by(), message);
+        draft.enter(Phase::Active, EventType::Reactivate, asked_by, message);
         draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
+    } else if suspended {
+        draft.enter(Phase::Suspended, EventType::Reactivate, asked_by, message);
+        draft.summary(Summary::Waiting, BY_ADMIN, &dunning::suspended_by(input));
     } else {
-        draft.enter(Phase::Suspended, EventType::Reactivate, input.asked_by(), message);
+        draft.enter(Phase::Suspended, EventType::Reactivate, asked_by, message);
         draft.summary(Summary::Waiting, ENDED, message);
     }
     draft.changed().unwrap_or(Decision::Wait(None))

@@ -52,7 +52,7 @@ pub use view::{Claim, Credentials, View};
 use agenda::Concern;
 
 use crate::api::phase::TriggeredBy;
-use crate::api::tenant::{BillingMode, Provisioning};
+use crate::api::tenant::{BillingMode, Provisioning, WishedBy};
 use crate::api::{LinkKind, MailRequest, Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
 
 /// All that a decision rests on.
@@ -393,6 +393,14 @@ impl Input<'_> {
     /// Who asks for something: the customer on the pages, or who writes manifests.
     fn asked_by(&self) -> TriggeredBy {
         if self.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin }
+    }
+
+    /// Who asked for the present value of `spec.desired`: the customer where web recorded that, and else an admin.
+    fn wished_by(&self) -> TriggeredBy {
+        match self.tenant.spec.wisher().map(|wish| wish.by) {
+            Some(WishedBy::Customer) => TriggeredBy::User,
+            Some(WishedBy::Admin) | None => TriggeredBy::Admin,
+        }
     }
 
     /// Seconds until a moment has come by both clocks, for what cannot be undone then; 0 or less from then on.

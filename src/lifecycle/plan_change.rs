@@ -364,8 +364,9 @@ fn embed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     match migration::copy(input, migration::in_plan(input, wanted)) {
         Step::Done => None,
         Step::Hopeless(why) => Some(back(input, "DataNotMigrated", &why)),
-        Step::Next(_) | Step::Working if desired != Desired::Active => {
-            Some(back(input, "Canceled", &format!("spec.desired is {desired:?}")))
+        Step::Next(_) | Step::Working if desired != Desired::Active || input.tenant.spec.is_suspended() => {
+            let state = if desired == Desired::Deleted { "closed" } else { "suspended" };
+            Some(back(input, "Canceled", &format!("The tenant is {state}")))
         }
         Step::Next(decision) => Some(decision),
         Step::Working => Some(Decision::Wait(migration::wait(input))),

@@ -7,7 +7,7 @@ use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, ObservedBilling, notices, pending_payment};
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::Desired;
+use crate::api::tenant::WishedBy;
 use crate::api::{ConditionStatus, Phase, TenantStatus, conditions};
 
 pub fn decide(input: &Input) -> Decision {
@@ -62,7 +62,7 @@ fn come_back(input: &Input) -> Decision {
     }
     let Some(billing) = &input.observed.billing else { return look(input, held.is_some()) };
     if let Some(held) = held {
-        return hold(input, billing, held);
+        return hold(input, billing, &held);
     }
     match Standing::of(billing) {
         // Whatever is late is collected again once the tenant is not held back any more.
@@ -83,11 +83,11 @@ fn come_back(input: &Input) -> Decision {
 }
 
 /// Why the tenant is not served whatever it pays: a reason, and a sentence.
-fn held(input: &Input) -> Option<(&'static str, &'static str)> {
-    if input.tenant.spec.desired == Desired::Suspended {
-        return Some((BY_ADMIN, "An admin suspended the tenant"));
+fn held(input: &Input) -> Option<(&'static str, String)> {
+    if input.tenant.spec.is_suspended() {
+        return Some((BY_ADMIN, dunning::suspended_by(input)));
     }
-    dispute::suspends(input).then_some((DISPUTED, dispute::MESSAGE))
+    dispute::suspends(input).then_some((DISPUTED, dispute::MESSAGE.into()))
 }
 
 /// Stripe is asked when something changed there, when nothing is known, and when a payment link has expired.
@@ -107,7 +107,7 @@ fn paused(billing: &ObservedBilling) -> bool {
 }
 
 /// Nobody is charged for a tenant that is not served.
-fn hold(input: &Input, billing: &ObservedBilling, (reason, message): (&str, &str)) -> Decision {
+fn hold(input: &Input, billing: &ObservedBilling, (reason, message): &(&str, String)) -> Decision {
     if Standing::of(billing) != Standing::Ended && !paused(billing) {
         return Decision::Act(vec![Effect::PauseCollection]);
     }
@@ -125,7 +125,7 @@ fn hold(input: &Input, billing: &ObservedBilling, (reason, message): (&str, &str
 
 fn stay(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
-    draft.summary(Summary::Waiting, BY_ADMIN, "An admin suspended the tenant");
+    draft.summary(Summary::Waiting, BY_ADMIN, &dunning::suspended_by(input));
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
@@ -172,12 +172,15 @@ fn resume(input: &Input, by: TriggeredBy) -> Decision {
     if let Some(subscription) = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref()) {
         draft.subscribed(subscription);
     }
-    let message = match by {
-        TriggeredBy::User => "The customer paid",
-        TriggeredBy::Admin => "An admin ended the suspension",
-        TriggeredBy::System => "The dispute is over",
+    let message: String = match by {
+        TriggeredBy::User => "The customer paid".into(),
+        TriggeredBy::Admin => match input.tenant.spec.wisher().filter(|wish| wish.by == WishedBy::Admin) {
+            Some(wish) => format!("The suspension was ended by {wish}"),
+            None => "An admin ended the suspension".into(),
+        },
+        TriggeredBy::System => "The dispute is over".into(),
     };
-    draft.enter(Phase::Active, EventType::Reactivate, by, message);
+    draft.enter(Phase::Active, EventType::Reactivate, by, &message);
     draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     draft.changed().unwrap_or(Decision::Wait(None))
 }

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::customer::sentence;
 use super::problem::{Problem, ProblemBody};
-use crate::api::tenant::Desired;
+use crate::api::tenant::{Desired, Wish};
 use crate::api::{Phase, Tenant, Timestamp};
 use crate::events::Event;
 
@@ -103,13 +103,28 @@ fn check(leave: &Leave) -> Result<(), Problem> {
     Ok(())
 }
 
+/// The change that closes an account; None where it is closed already. A suspension that an admin wrote into `spec.desired`
+/// is kept in `spec.suspension`, so that it is in force again when the customer reopens the account.
+fn closed(tenant: &Tenant, now: Timestamp) -> Option<Value> {
+    let spec = &tenant.spec;
+    if spec.desired == Desired::Deleted {
+        return None;
+    }
+    let wish = Wish::of_customer(Desired::Deleted, now);
+    let mut change = json!({"spec": {"desired": Desired::Deleted, "wish": wish.patch()}});
+    if spec.desired == Desired::Suspended && spec.suspension.is_none() {
+        let unnamed = || Wish::of_admin(Desired::Suspended, None, None, now);
+        let suspension = spec.wisher().cloned().unwrap_or_else(unnamed);
+        change["spec"]["suspension"] = suspension.patch();
+    }
+    Some(change)
+}
+
 impl App {
     /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing.
     pub async fn leave(&self, tenant: &Tenant, leave: &Leave) -> Result<Tenant, Problem> {
         check(leave)?;
-        let wanted = |t: &Tenant| {
-            Ok((t.spec.desired != Desired::Deleted).then(|| json!({"spec": {"desired": Desired::Deleted}})))
-        };
+        let wanted = |t: &Tenant| Ok(closed(t, self.now()));
         if self.change_tenant(tenant, wanted).await?.is_some() {
             let metadata: Map<String, Value> = [("reason", &leave.reason), ("comment", &leave.comment)]
                 .into_iter()
@@ -130,7 +145,10 @@ impl App {
                 let detail = "The data of this account is erased. You are welcome to sign up again.";
                 return Err(Problem::new(StatusCode::GONE, "erased", detail));
             }
-            Ok((t.spec.desired == Desired::Deleted).then(|| json!({"spec": {"desired": Desired::Active}})))
+            // An admin's suspension, in `spec.suspension`, stays.
+            let wish = Wish::of_customer(Desired::Active, self.now());
+            let back = json!({"spec": {"desired": Desired::Active, "wish": wish.patch()}});
+            Ok((t.spec.desired == Desired::Deleted).then_some(back))
         };
         if self.change_tenant(tenant, wanted).await?.is_some() {
             self.happened(&Event::of(tenant, "account-reactivated", Map::new()));

@@ -204,7 +204,13 @@ pub async fn enroll(
     app.admit_address(&email).await?;
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());
     for_sale(app, &plan).await?;
-    let (hash, name) = (app.identity.email_hash(&email), app.signup_name(&email).await?);
+    let hash = app.identity.email_hash(&email);
+    let (name, there) = app.signup_place(&email).await?;
+    // Erased, and suspended by an admin before: the suspension outlives the account.
+    if there.is_some_and(|there| is_erased(&there)) {
+        app.passwords.pretend(form.password).await?;
+        return Err(taken());
+    }
     let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}"));
     if app.tenants().list_metadata(&same_address).await?.items.iter().any(|t| t.name_any() != name) {
         // As slow as a wrong password, so that nobody learns which of the two it was.
@@ -230,22 +236,21 @@ pub async fn enroll(
 }
 
 impl App {
-    /// The name of the Tenant that signs up with this address: the API server lets nobody make it twice. Whoever was erased
-    /// may come back, as somebody new with the next name, and so may whoever gets an address that another customer gave up;
-    /// all replicas count alike.
-    pub async fn signup_name(&self, email: &str) -> Result<String, Problem> {
-        Ok(self.signup_place(email).await?.0)
-    }
-
-    /// That name, and the Tenant that has it already.
+    /// The name of the Tenant that signs up with this address, and the Tenant that has the name already. The API server lets
+    /// no two signups create it. A customer who was erased signs up again under the next name, and so does a new owner of an
+    /// address that another customer gave up; all replicas count alike. The record of a customer whom an admin suspended keeps
+    /// the name after the erasure.
     async fn signup_place(&self, email: &str) -> Result<(String, Option<Tenant>), Problem> {
         let hash = self.identity.email_hash(email);
         let first = signed_up(&hash);
         let mut name = first.clone();
         for n in 2..RETURNS {
             let Some(there) = self.tenants().get_opt(&name).await? else { return Ok((name, None)) };
-            let erased = there.status.as_ref().and_then(|s| s.phase) == Some(Phase::Deleted);
-            if !erased && there.labels().get(EMAIL_LABEL).is_none_or(|label| *label == hash) {
+            if is_erased(&there) {
+                if there.spec.suspension.is_some() {
+                    return Ok((name, Some(there)));
+                }
+            } else if there.labels().get(EMAIL_LABEL).is_none_or(|label| *label == hash) {
                 return Ok((name, Some(there)));
             }
             name = format!("{first}-{n}");
@@ -265,7 +270,11 @@ impl App {
     }
 }
 
-/// How often somebody can be erased and sign up again.
+fn is_erased(tenant: &Tenant) -> bool {
+    tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Deleted)
+}
+
+/// How often one address can be erased and sign up again.
 const RETURNS: u32 = 50;
 
 /// Who signed up, and by which request.
@@ -339,6 +348,8 @@ async fn create(
             plan_in_force: None,
             data: None,
             export_request: None,
+            wish: None,
+            suspension: None,
             deletion_policy: None,
             company_name: form.company_name.trim().into(),
             admin_email: email,

@@ -257,6 +257,71 @@ async fn somebody_who_never_paid_goes_at_once_and_a_contract_by_hand_too_after_i
     assert!(format!("{refused:#}").contains("retentionDays"), "{refused:#}");
 }
 
+/// A customer whom an admin suspended closes the account, takes it back, pays, and signs up again: suspended all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_that_a_customer_does_lifts_the_suspension_of_an_admin() {
+    let world = World::with_portal("abuse", &[]).await;
+    let mut eve = Visitor::new(&world);
+    let name = customer(&world, &mut eve).await;
+    let key = world.api_key(&name).await;
+    let run = |command: &str, more: &[&str]| {
+        let args = [name.as_str(), "--namespace", &world.namespace];
+        let mut command = world.command(command);
+        let output = tokio::task::block_in_place(|| command.args(args).args(more).output()).expect("it runs");
+        (output.status.success(), said(&output))
+    };
+    let (done, text) = run("suspend", &["--reason", "mines coins"]);
+    assert!(done && text.contains("kubectl tenant resume"), "{text}");
+    let status = world.wait_phase(&name, Phase::Suspended).await;
+    let last = status.transitions.last().expect("a transition").clone();
+    assert!(last.reason.contains("admin ") && last.reason.contains("(mines coins)"), "{last:?}");
+    let again = run("suspend", &[]);
+    assert!(again.0 && again.1.contains("is suspended already, by admin"), "{}", again.1);
+    // Closed and taken back, on the pages.
+    let csrf = eve.csrf("/account/close").await;
+    let (status, _, page) = eve.post("/account/close", &[("csrf", &csrf)]).await;
+    assert_eq!(status, 303, "{page}");
+    let closed_by = world.wait(&name, "closed", closed).await.transitions.last().expect("a transition").clone();
+    assert!(closed_by.reason.starts_with("Closed by the customer."), "{closed_by:?}");
+    for command in ["suspend", "resume"] {
+        let (done, text) = run(command, &[]);
+        assert!(!done && text.contains("is closed"), "{command} revives nothing: {text}");
+    }
+    assert_eq!(world.tenants().get(&name).await.expect("there").spec.desired, Desired::Deleted);
+    let (status, _, page) = eve.post("/account/reactivate", &[("csrf", &csrf)]).await;
+    assert_eq!(status, 303, "{page}");
+    world.wait_phase(&name, Phase::Suspended).await;
+    world.until("it is refused", async || status_of_question(&world, &key).await == 402).await;
+    let (_, page) = eve.get("/account").await;
+    assert!(page.contains("Please write to us"), "{page}");
+    assert!(!page.contains("mines coins"), "the customer does not see why");
+    // Stripe tells of a change, and everything is looked at anew.
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": DAY})).await;
+    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    let status = world.status(&name).await;
+    assert_eq!(status.phase, Some(Phase::Suspended), "{status:#?}");
+    assert_eq!(status_of_question(&world, &key).await, 402);
+    // The admin ends it.
+    let (done, text) = run("resume", &[]);
+    assert!(done && text.contains("will be served again"), "{text}");
+    let status = world.wait_phase(&name, Phase::Active).await;
+    assert!(status.transitions.last().is_some_and(|t| t.reason.contains("ended by admin")), "{status:#?}");
+    world.until("questions are answered", async || status_of_question(&world, &key).await == 200).await;
+    assert!(run("resume", &[]).1.contains("is not suspended"));
+    // Suspended again, by an edit of the object; closed, erased, and no second account.
+    desire(&world, &name, Desired::Suspended).await.expect("patched");
+    world.wait_phase(&name, Phase::Suspended).await;
+    let (status, _, page) = eve.post("/account/close", &[("csrf", &csrf)]).await;
+    assert_eq!(status, 303, "{page}");
+    world.wait(&name, "closed", closed).await;
+    day_comes(&world, &name).await;
+    world.wait_phase(&name, Phase::Deleted).await;
+    assert_eq!(Visitor::new(&world).try_sign_up("ada@example.com").await, 400);
+    assert_eq!(Visitor::new(&world).log_in("ada@example.com", crate::visitor::PASSWORD).await, 401);
+    let all = world.tenants().list(&Default::default()).await.expect("listed").items;
+    assert_eq!(all.len(), 1, "{all:#?}");
+}
+
 /// One offer to come back, for whoever agreed to offers.
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_left_and_agreed_to_offers_is_invited_back_once() {

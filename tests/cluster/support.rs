@@ -645,6 +645,8 @@ pub fn tenant(name: &str, plan: &str, mode: BillingMode) -> Tenant {
         name,
         TenantSpec {
             export_request: None,
+            wish: None,
+            suspension: None,
             plan_in_force: None,
             data: None,
             deletion_policy: None,

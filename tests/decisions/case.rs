@@ -68,6 +68,8 @@ impl Case {
             plan_in_force: None,
             data: None,
             export_request: None,
+            wish: None,
+            suspension: None,
             deletion_policy: None,
             company_name: "Analytical Engines".into(),
             admin_email: "ada@example.com".into(),

@@ -1,5 +1,5 @@
 use tenant_operator::api::phase::{EventType, Transition, TriggeredBy};
-use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState, Refund};
+use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState, Refund, Wish};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedSubscription};
 
@@ -129,6 +129,57 @@ fn until_the_last_second_it_can_be_taken_back() {
     assert_eq!(late.recorded().phase, Some(Phase::Active));
     // Afterwards there is no way back.
     assert!(matches!(back(erasing()).decide(), Decision::Act(effects) if effects.contains(&Effect::DeleteNamespace)));
+}
+
+/// A customer cannot undo what an admin decided by closing the account and taking it back.
+#[test]
+fn a_suspension_by_an_admin_outlives_a_closed_and_reopened_account() {
+    let admin = |desired| Wish::of_admin(desired, Some("alice"), Some("abuse"), at(NOW));
+    let mut case = closed(DAY).billing(Some(subscription("active")), None);
+    case.view.spec.suspension = Some(admin(Desired::Suspended));
+    (case.view.spec.desired, case.view.spec.wish) =
+        (Desired::Active, Some(Wish::of_customer(Desired::Active, at(NOW))));
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Suspended));
+    let back = status.transitions.last().expect("a transition");
+    assert_eq!(
+        (back.triggered_by, &*back.reason),
+        (TriggeredBy::User, "Taken back by the customer before its data was erased")
+    );
+    assert!(fails(&status, "Ready", "SuspendedByAdmin"), "{:?}", status.conditions);
+    // Served, as after a backup of the status: the suspension counts there too.
+    let mut served = leaving(Phase::Active).billing(Some(subscription("active")), None);
+    (served.view.spec.desired, served.view.spec.suspension) = (Desired::Active, Some(admin(Desired::Suspended)));
+    let status = served.recorded();
+    let suspended = status.transitions.last().expect("a transition");
+    assert_eq!((suspended.to_state, &*suspended.reason), (Phase::Suspended, "Suspended by admin alice (abuse)"));
+    // Nothing that the customer pays ends it.
+    case.view.status = status;
+    let mut paid = case.sent(&Notice::Suspended(at(NOW)));
+    paid.view.status.phase = Some(Phase::Suspended);
+    assert_eq!(paid.effects(), [Effect::PauseCollection], "and nothing is charged meanwhile");
+    paid.view.spec.suspension = None;
+    assert_eq!(paid.recorded().phase, Some(Phase::Active), "the admin ends it");
+}
+
+#[test]
+fn a_transition_says_who_asked_for_it() {
+    let by = |wish: Option<Wish>| {
+        let mut case = leaving(Phase::Active).signed_up();
+        case.view.spec.wish = wish;
+        let status = case.recorded();
+        let last = status.transitions.last().expect("a transition");
+        (last.triggered_by, last.reason.to_string())
+    };
+    let (who, why) = by(Some(Wish::of_customer(Desired::Deleted, at(NOW))));
+    assert!(who == TriggeredBy::User && why.starts_with("Closed by the customer."), "{why}");
+    let (who, why) = by(Some(Wish::of_admin(Desired::Deleted, Some("alice"), None, at(NOW))));
+    assert!(who == TriggeredBy::Admin && why.starts_with("Closed by admin alice."), "{why}");
+    let stale = Wish::of_customer(Desired::Active, at(NOW));
+    for wish in [None, Some(stale)] {
+        let (who, why) = by(wish);
+        assert!(who == TriggeredBy::Admin && why.starts_with("Closed. "), "an edit of the object: {why}");
+    }
 }
 
 #[test]

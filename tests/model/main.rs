@@ -245,6 +245,7 @@ fn seeded_mistakes_are_caught() {
         (Mistake::EndUnseen, lapsing, STABLE),
         (Mistake::SuspendedAndCharged, suspending, STABLE),
         (Mistake::ResumeIgnored, suspending, STABLE),
+        (Mistake::SuspensionLifted, Budget { suspensions: 1, leavings: 1, ..Budget::default() }, STABLE),
         (Mistake::OutboxForgotten, deleting, "no transition goes before it is shipped"),
         (Mistake::ShippedAssumed, Budget { faults: 1, ..deleting }, "no transition goes before it is shipped"),
         (Mistake::HeldOvertaken, overloaded, "what is shipped has happened"),

@@ -67,6 +67,8 @@ pub enum Mistake {
     SuspendedAndCharged,
     /// The admin's resume is not heard.
     ResumeIgnored,
+    /// A customer who reopens a closed account lifts the suspension of an admin.
+    SuspensionLifted,
     /// A larger plan is charged without a look at what is billed already.
     ChargedBlindly,
     /// A larger plan is in force before it is paid.
@@ -176,6 +178,7 @@ impl Mistake {
             Self::ResumeIgnored if view.status.phase == Some(Phase::Suspended) => {
                 view.spec.desired = Desired::Suspended;
             }
+            Self::SuspensionLifted if view.spec.desired == Desired::Active => view.spec.suspension = None,
             Self::ChargedBlindly if upgrading => subscription(observed, |s| s.price = None),
             Self::ChangedUnpaid if upgrading => subscription(observed, |s| s.price = Some("price_2".into())),
             Self::ChangedTooSoon => {

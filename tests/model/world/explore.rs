@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Model, Property};
-use tenant_operator::api::tenant::{Billing, BillingMode, Desired, Login};
+use tenant_operator::api::tenant::{Billing, BillingMode, Desired, Login, Wish};
 use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Notice, View};
 
@@ -19,6 +19,8 @@ impl Model for Small {
     fn init_states(&self) -> Vec<State> {
         let spec = TenantSpec {
             export_request: None,
+            wish: None,
+            suspension: None,
             plan_in_force: None,
             data: None,
             deletion_policy: None,
@@ -124,8 +126,9 @@ impl Model for Small {
         may(u8::from(self.login && !s.tenant.email_verified && s.told_to_confirm()), Action::Confirm);
         may(b.repairs * u8::from(s.tenant.status.phase == Some(Phase::Failed)), Action::RepairAndRetry);
         let active = s.tenant.status.phase == Some(Phase::Active);
-        let suspended = s.tenant.spec.desired == Desired::Suspended;
-        let resumable = suspended && b.suspensions < self.budget.suspensions;
+        let suspended = s.tenant.spec.is_suspended();
+        let resumable =
+            suspended && s.tenant.spec.desired != Desired::Deleted && b.suspensions < self.budget.suspensions;
         may(b.lapses * u8::from(active && s.settled && !s.cancelled), Action::Lapse);
         may(b.suspensions * u8::from(!suspended), Action::Suspend);
         may(u8::from(resumable), Action::Resume);
@@ -349,6 +352,11 @@ fn wish(s: &mut State, action: &Action) {
         Action::Suspend => {
             s.budget.suspensions -= 1;
             spec.desired = Desired::Suspended;
+            spec.suspension = Some(Wish::of_admin(Desired::Suspended, None, None, Timestamp::from_second(0)));
+        }
+        Action::Resume => {
+            spec.desired = Desired::Active;
+            spec.suspension = None;
         }
         Action::Leave => {
             s.budget.leavings -= 1;
@@ -366,6 +374,7 @@ fn wish(s: &mut State, action: &Action) {
             s.budget.keys -= 1;
             spec.api_key_generation += 1;
         }
+        // A customer who comes back: the suspension of an admin stays.
         _ => spec.desired = Desired::Active,
     }
 }

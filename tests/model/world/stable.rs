@@ -52,7 +52,7 @@ impl Small {
             let told = !erased || s.sent.contains_key(&Notice::Erased);
             return billing && told && !s.namespace && !s.secret && !s.beside.files;
         }
-        let suspended = s.tenant.spec.desired == Desired::Suspended;
+        let suspended = s.tenant.spec.is_suspended();
         // Whatever is wished afterwards, a tenant that was erased stays so.
         if s.tenant.spec.desired == Desired::Deleted || s.tenant.erasure.is_some() {
             let left =
