@@ -141,6 +141,7 @@ impl Args {
                 docs_url: String::new(),
                 dpa_url: String::new(),
                 win_back_offer: String::new(),
+                pages_namespace: String::new(),
                 templates: None,
             })
             .map_err(|e| e.to_string())

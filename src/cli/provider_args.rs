@@ -278,6 +278,10 @@ pub struct ProviderArgs {
     /// Folder of e-mail templates that replace the built-in ones, such as welcome.html or verify-email.subject.
     #[arg(long, env = "MAIL_TEMPLATES", default_value = "")]
     pub mail_templates: String,
+    /// The namespace of signups, whose tenants have pages: their customers are invited to set a password. Empty where web serves
+    /// pages to the tenants of all namespaces.
+    #[arg(long, env = "TENANT_NAMESPACE", default_value = "")]
+    pub pages_namespace: String,
     /// Slack-compatible webhook for alerts. Without it, alerts are only logged.
     #[arg(long, env = "ALERT_WEBHOOK_URL", hide_env_values = true)]
     pub alert_webhook_url: Option<SecretString>,
@@ -305,6 +309,7 @@ impl ProviderArgs {
                 dpa_url: self.dpa_url.clone(),
                 win_back_offer: self.win_back_offer.clone(),
                 templates: (!self.mail_templates.is_empty()).then(|| PathBuf::from(&self.mail_templates)),
+                pages_namespace: self.pages_namespace.clone(),
             })?,
             alerts: Alerts::new(self.alert_webhook_url.clone()).into(),
         })

@@ -27,10 +27,10 @@ pub async fn suspend(kube: &KubeArgs, args: SuspendArgs) -> anyhow::Result<()> {
     let desk = Desk::open(kube, &args.tenant).await?;
     let name = &args.tenant.name;
     let change = desk.change(|tenant| {
+        refuse_closed(tenant)?;
         if let Some(wish) = &tenant.spec.suspension {
             return Ok(Answer::Said(format!("{name} is suspended already, by {wish} on {}.", wish.at)));
         }
-        refuse_closed(tenant)?;
         let wish = desk.wish(Desired::Suspended, args.reason.as_deref()).patch();
         let spec = json!({"desired": Desired::Suspended, "wish": wish, "suspension": wish});
         Ok(Answer::Change(spec))

@@ -72,6 +72,12 @@ pub struct Args {
     /// Signups per minute from one client address (one /64 for IPv6).
     #[arg(long, env = "SIGNUPS_PER_MINUTE", default_value = "30")]
     signups_per_minute: NonZeroU32,
+    /// New messages to the sales team and new entries of the waitlist that each replica keeps in a day.
+    #[arg(long, env = "LEADS_PER_DAY", default_value = "200")]
+    leads_per_day: NonZeroU32,
+    /// When the sales team answers, as the pages promise it.
+    #[arg(long, env = "SALES_REPLY", default_value = "within two working days")]
+    sales_reply: String,
     /// Maximum number of open connections.
     #[arg(long, default_value = "2048")]
     max_connections: usize,
@@ -137,6 +143,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         checkout_wait: Duration::from_millis(args.checkout_wait_ms),
         terms_version: args.terms_version,
         brand: Brand {
+            sales_reply: args.sales_reply,
             product: args.product_name,
             color: args.brand_color,
             terms_url: args.terms_url,
@@ -149,6 +156,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         client_ip: args.client_ip.clone(),
         client_requests_per_second: args.client_requests_per_second,
         signups_per_minute: args.signups_per_minute,
+        leads_per_day: args.leads_per_day,
         shutdown_delay: Duration::from_secs(args.shutdown_delay),
         connections: ConnectionLimits {
             connections: args.max_connections.max(1),

@@ -203,6 +203,7 @@ async fn web(
         checkout_wait: Duration::from_secs(10),
         terms_version: "2026-01".into(),
         brand: Brand {
+            sales_reply: "within two working days".into(),
             product: "RAG Service".into(),
             color: "#3653d8".into(),
             terms_url: String::new(),
@@ -215,6 +216,7 @@ async fn web(
         client_ip: ClientIpSource::ConnectInfo,
         client_requests_per_second: NonZeroU32::MAX,
         signups_per_minute: NonZeroU32::MIN.saturating_add(999),
+        leads_per_day: NonZeroU32::MIN.saturating_add(199),
         shutdown_delay: Duration::ZERO,
         connections: ConnectionLimits {
             connections: 256,

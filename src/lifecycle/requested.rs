@@ -1,6 +1,7 @@
 //! The links that customers ask for on the pages: to confirm their address, to log in, to set a new password.
 
 use super::{Decision, Input, Notice, notices};
+use crate::api::LinkKind;
 
 /// The links that are still to be sent. A person waits for them, so they go before everything else. One that could not be
 /// sent is tried again soon.
@@ -10,10 +11,12 @@ pub fn decide(input: &Input) -> Option<Decision> {
     notices::tell(input, &open).or_else(again)
 }
 
-/// The requests that were not answered, while their links would still be good. Tenants without a login have no pages.
+/// The requests that were not answered, while their links would still be good. A customer without a login can be invited, and
+/// is sent no other link.
 fn open(input: &Input) -> Vec<Notice> {
     let tenant = input.tenant;
-    let requests = tenant.mail_requests.iter().filter(|_| tenant.spec.login.is_some());
+    let login = tenant.spec.login.is_some();
+    let requests = tenant.mail_requests.iter().filter(|request| login || request.kind == LinkKind::Invitation);
     let open = requests.filter(|request| request.is_open(input.now)).map(|request| Notice::Link(*request));
     open.filter(|link| !tenant.noted(link)).collect()
 }

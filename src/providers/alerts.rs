@@ -8,6 +8,12 @@ use serde_json::json;
 
 use super::{CallLimits, Caller, ProviderError};
 
+/// As Slack reads it: names and texts of customers hold no markup, no link and no mention of everybody.
+/// <https://docs.slack.dev/messaging/formatting-message-text/#escaping>
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// Sends alerts; without a URL they go to the log alone.
 #[derive(Debug)]
 pub struct Alerts {
@@ -27,8 +33,21 @@ impl Alerts {
     pub async fn send(&self, text: &str) -> Result<(), ProviderError> {
         tracing::warn!(alert = text, "alert");
         if let Some(url) = &self.url {
-            self.caller.bytes(|c| c.post(url.expose_secret()).json(&json!({"text": text}))).await?;
+            self.caller.bytes(|c| c.post(url.expose_secret()).json(&json!({"text": escaped(text)}))).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_customers_name_mentions_nobody() {
+        assert_eq!(
+            escaped("Tenant a (<!channel> & <https://evil.example|us>)"),
+            "Tenant a (&lt;!channel&gt; &amp; &lt;https://evil.example|us&gt;)"
+        );
     }
 }

@@ -99,6 +99,16 @@ struct Verdict {
     errors: Vec<String>,
 }
 
+/// The waits before a verdict of `internal-error` is asked for again.
+const INTERNAL_ERROR_WAITS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
+
+/// A random UUID, version 4.
+fn idempotency_key() -> String {
+    let bits = (rand::random::<u128>() & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
 /// An answer is far shorter.
 const LONGEST: usize = 8 << 10;
 
@@ -106,7 +116,10 @@ impl Captcha {
     /// A client; nothing is called yet.
     pub fn new(config: CaptchaConfig) -> Self {
         let per_second = NonZeroU32::MIN.saturating_add(49);
-        let calls = CallLimits { per_second, timeout: Duration::from_secs(5), retries: 1 };
+        // An answer is verified once: without the key that Turnstile knows, a second request for the same one is told that it
+        // was used.
+        let retries = if config.kind == CaptchaKind::Turnstile { 2 } else { 0 };
+        let calls = CallLimits { per_second, timeout: Duration::from_secs(5), retries };
         Self { config, caller: Caller::new("CAPTCHA", calls) }
     }
 
@@ -127,11 +140,43 @@ impl Captcha {
         }
         let url = self.config.url.as_deref().unwrap_or(self.config.kind.url());
         let client = client.to_string();
-        let form = [("secret", self.config.secret.expose_secret()), ("response", answer), ("remoteip", &client)];
-        let verdict: Verdict = self.caller.json(|c| c.post(url).form(&form)).await?;
+        // The same key for each attempt: a verdict whose answer was lost is given again.
+        let key = idempotency_key();
+        let mut form =
+            vec![("secret", self.config.secret.expose_secret()), ("response", answer), ("remoteip", &client)];
+        if self.config.kind == CaptchaKind::Turnstile {
+            form.push(("idempotency_key", &key));
+        }
+        let mut verdict: Verdict = self.caller.json(|c| c.post(url).form(&form)).await?;
+        // Turnstile's own trouble, which it says to try again.
+        for wait in INTERNAL_ERROR_WAITS {
+            if self.config.kind != CaptchaKind::Turnstile || !verdict.errors.iter().any(|code| code == "internal-error")
+            {
+                break;
+            }
+            tokio::time::sleep(wait).await;
+            verdict = self.caller.json(|c| c.post(url).form(&form)).await?;
+        }
+        if verdict.errors.iter().any(|code| code == "internal-error") {
+            return Err(ProviderError::garbage("CAPTCHA", "internal-error"));
+        }
         if let Some(ours) = verdict.errors.iter().find(|code| code.contains("secret") || *code == "bad-request") {
             return Err(ProviderError::garbage("CAPTCHA", format!("{ours}: check CAPTCHA_SECRET_KEY")));
         }
         Ok(verdict.success)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idempotency_key_is_a_uuid_of_version_4() {
+        let (one, other) = (idempotency_key(), idempotency_key());
+        assert_ne!(one, other);
+        let parts: Vec<_> = one.split('-').map(str::len).collect();
+        assert_eq!(parts, [8, 4, 4, 4, 12], "{one}");
+        assert!(one.as_bytes()[14] == b'4' && b"89ab".contains(&one.as_bytes()[19]), "{one}");
     }
 }

@@ -22,7 +22,7 @@ const LOG_LIMIT: usize = 20_000;
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// stripe, pinecone, openai or smtp.
+    /// stripe, pinecone, openai, captcha or smtp.
     provider: String,
     /// The HTTP method, or DATA for an e-mail; any when absent.
     #[serde(default)]

@@ -65,6 +65,7 @@ pub struct Shared {
     pub(crate) stripe: stripe::Account,
     pub(crate) pinecone: [Arc<pinecone::Index>; 2],
     pub(crate) mailbox: smtp::Mailbox,
+    pub(crate) captchas: captcha::Verified,
     pub(crate) alerts: std::sync::Mutex<Vec<Value>>,
     /// Every e-mail's template with values to look at.
     pub(crate) previews: std::sync::Mutex<Value>,
@@ -107,6 +108,7 @@ impl Sandbox {
                 ]
             },
             mailbox: smtp::Mailbox::default(),
+            captchas: captcha::Verified::default(),
             alerts: std::sync::Mutex::default(),
             previews: std::sync::Mutex::default(),
             changes: std::sync::atomic::AtomicU64::new(0),
@@ -182,7 +184,10 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/", get(mailbox_page))
         .route("/mailbox", get(mailbox_page))
         .route("/mail-templates", get(templates_page))
-        .route("/captcha/siteverify", post(captcha::verify))
+        .route(
+            "/captcha/siteverify",
+            post(captcha::verify).layer(middleware::from_fn_with_state(("captcha", state.clone()), faults::inject)),
+        )
         .route("/_sandbox/mails", get(async |State(s): State<Arc<Shared>>| Json(s.mailbox.shown())))
         .route("/_sandbox/alerts", get(list_alerts).post(add_alert))
         .route("/_sandbox/faults", post(faults::add).delete(faults::clear))

@@ -104,7 +104,7 @@ pub async fn download(
 ) -> Result<Response, Problem> {
     let pass = app.open_pass(PURPOSE, &link).ok_or_else(over)?;
     app.visits.take(&pass.uid).map_err(Problem::too_many)?;
-    let tenant = app.tenants().get_opt(&pass.name).await?.filter(|t| t.uid().as_ref() == Some(&pass.uid));
+    let tenant = app.tenants().get_opt(&pass.name).await?.filter(|t| app.opens(&pass, t));
     app.send_export(&tenant.ok_or_else(over)?, &end).await
 }
 
@@ -154,7 +154,7 @@ impl App {
         let state = state(tenant, self.now());
         let ready = state == "ready" && !self.exports.is_empty();
         let link = || {
-            let pass = self.pass(PURPOSE, tenant, self.now().plus(LINK_LIFE));
+            let pass = self.pass(PURPOSE, tenant, LINK_LIFE);
             format!("{}/exports/{pass}", self.config.frontend_url.trim_end_matches('/'))
         };
         ExportAnswer {

@@ -160,6 +160,7 @@ const GUARDS: &[Guard] = {
         ("POST", "/unsubscribe", Link, Change),
         ("GET", "/exports/{link}", Link, Download),
         ("POST", "/activation/track", Token, Note),
+        ("POST", "/tenant/token", Anyone, Signup),
         ("GET", "/tenant/{id}", Token, Read),
         ("POST", "/tenant/{id}/delete", Token, Change),
         ("POST", "/tenant/{id}/reactivate", Token, Change),

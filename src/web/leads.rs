@@ -10,7 +10,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
 
 use super::App;
-use super::names::is_hidden;
+use super::names::is_visible;
 use super::problem::Problem;
 use crate::api::{ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp};
 use crate::email;
@@ -50,17 +50,17 @@ pub struct Lead {
 /// What is wrong with each field; the normalized address when nothing is.
 fn check(kind: LeadKind, lead: &Lead) -> Result<String, Problem> {
     let mut fields = BTreeMap::new();
-    let visible = |text: &str| !text.chars().any(|c| is_hidden(c) && c != '\n' && c != '\r');
+    let visible = |text: &str| text.lines().all(is_visible);
     let email = email::parse(&lead.email).map_err(|why| fields.insert("email", why.to_string()));
     let company = lead.company.trim();
     let needed = usize::from(kind == LeadKind::Sales);
-    if !(needed..=120).contains(&company.chars().count()) || !visible(company) {
+    if !(needed..=120).contains(&company.chars().count()) || !is_visible(company) {
         fields.insert("company_name", "must have 1 to 120 visible characters".into());
     }
     if !(1..=2000).contains(&lead.text.trim().chars().count()) || !visible(&lead.text) {
         fields.insert("text", "must have 1 to 2,000 characters".into());
     }
-    if lead.plan.chars().count() > 253 || !visible(&lead.plan) {
+    if lead.plan.chars().count() > 253 || !is_visible(&lead.plan) {
         fields.insert("plan", "must be one of our plans".into());
     }
     match email {
@@ -92,6 +92,10 @@ impl App {
             data: Some(data.clone()),
             ..Secret::default()
         };
+        if self.secrets().get_opt(&name).await?.is_none() {
+            // Strangers fill neither the cluster nor the team's channel.
+            self.leads.take(&()).map_err(Problem::too_many)?;
+        }
         match self.secrets().create(&PostParams::default(), &secret).await {
             Ok(_) => self.tell_team(kind, lead, &email).await,
             Err(kube::Error::Api(e)) if e.code == 409 => {

@@ -51,12 +51,15 @@ pub struct Left {
     erases_at: Option<Timestamp>,
     /// In words.
     message: &'static str,
+    /// A new token for `/reactivate`: those from before the end of the account are over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
 }
 
 impl Left {
-    fn of(tenant: &Tenant) -> Self {
+    fn of(tenant: &Tenant, token: Option<String>) -> Self {
         let status = tenant.status.clone().unwrap_or_default();
-        Self { phase: status.phase, erases_at: status.erases_at, message: sentence(&status) }
+        Self { phase: status.phase, erases_at: status.erases_at, message: sentence(&status), token }
     }
 }
 
@@ -73,7 +76,8 @@ pub async fn delete(
     Json(leave): Json<Leave>,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(Left::of(&app.leave(&tenant, &leave).await?))))
+    let left = app.leave(&tenant, &leave).await?;
+    Ok((StatusCode::ACCEPTED, Json(Left::of(&left, Some(app.token(&left))))))
 }
 
 /// Takes a closed account back, until its data is erased.
@@ -89,7 +93,7 @@ pub async fn reactivate(
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(Left::of(&app.come_back(&tenant).await?))))
+    Ok((StatusCode::ACCEPTED, Json(Left::of(&app.come_back(&tenant).await?, None))))
 }
 
 fn check(leave: &Leave) -> Result<(), Problem> {

@@ -28,6 +28,13 @@ impl<K: Clone + Eq + Hash> Limit<K> {
         Self::new(Quota::per_minute(count))
     }
 
+    /// So many a day, and as many at once.
+    pub fn per_day(count: NonZeroU32) -> Self {
+        let each = Duration::from_hours(24) / count.get();
+        let quota = Quota::with_period(each).map(|quota| quota.allow_burst(count));
+        Self::new(quota.unwrap_or(Quota::per_hour(count)))
+    }
+
     /// So many a second, and twice as many at once.
     pub fn per_second(count: NonZeroU32) -> Self {
         Self::new(Quota::per_second(count).allow_burst(count.saturating_add(count.get())))

@@ -15,9 +15,10 @@ use utoipa::ToSchema;
 use super::App;
 use super::pages::{self, wants_page};
 use super::problem::{Problem, ProblemBody};
+use super::tokens::Pass;
 use crate::api::{
-    LINKS_USED_ANNOTATION, LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, SESSIONS_ANNOTATION, Tenant, Timestamp,
-    VERIFIED_ANNOTATION, mail_requests, reached_annotation, reached_at,
+    EMAIL_LABEL, LINKS_USED_ANNOTATION, LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, SESSIONS_ANNOTATION, Tenant,
+    Timestamp, VERIFIED_ANNOTATION, mail_requests, reached_annotation, reached_at,
 };
 use crate::events::Event;
 use crate::links::OpenedLink;
@@ -32,9 +33,23 @@ fn dead() -> Problem {
     Problem::new(StatusCode::GONE, "link_expired", detail)
 }
 
+/// The longest time between two e-mails to an address that nobody has confirmed, in seconds: about five a day.
+const LONGEST_SPACING: i64 = 5 * 3600;
+
+/// How long after the last e-mail of a kind the next one is sent. To an address that nobody has confirmed, each wait is as long
+/// as all before it: a stranger who signed up with it fills no mailbox.
+fn spacing(tenant: &Tenant, last: Timestamp) -> i64 {
+    let label = tenant.labels().get(EMAIL_LABEL);
+    if label.is_some() && tenant.annotations().get(VERIFIED_ANNOTATION) == label {
+        return SPACING;
+    }
+    let since_signup = tenant.creation_timestamp().map_or(0, |created| last.since(created.0.into()));
+    since_signup.clamp(SPACING, LONGEST_SPACING)
+}
+
 /// The requests with one more; None when one of this kind was made a moment ago.
 fn with_request(tenant: &Tenant, kind: LinkKind, now: Timestamp) -> Option<String> {
-    let soon = |at: Timestamp| now.since(at) < SPACING;
+    let soon = |at: Timestamp| now.since(at) < spacing(tenant, at);
     let before = tenant.annotations().get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |list| mail_requests(list));
     // The first confirmation is sent without being asked for.
     let first = kind == LinkKind::VerifyEmail && tenant.creation_timestamp().is_some_and(|at| soon(at.0.into()));
@@ -79,9 +94,17 @@ impl App {
     }
 
     /// Uses a link, which proves that its bearer reads the address. Of two who use it at the same moment, one succeeds;
-    /// only an address may be confirmed again. A new password ends the sessions and the links from before it.
+    /// only an address may be confirmed again. A new password ends the sessions, tokens and links from before it, the first proof
+    /// of an address the sessions and tokens, and a log-in by e-mail a password that was chosen before the address was proven.
     pub async fn use_link(&self, kind: LinkKind, token: &str) -> Result<Tenant, Problem> {
         let (link, tenant) = self.opened_link(kind, token).await?;
+        let unproven = kind == LinkKind::LoginLink && self.has_unproven_password(&tenant).await?;
+        if unproven {
+            // Before the link is used up: where this fails, the link works again.
+            let ended = json!({"metadata": {"annotations": {SESSIONS_ANNOTATION: after(self.now())}}});
+            self.change_tenant(&tenant, |_| Ok(Some(ended.clone()))).await?;
+            self.end_password(&tenant).await?;
+        }
         let used = |tenant: &Tenant| {
             // The controller may have written as well: what counts is whether the link is still good then.
             if !is_good(&link, tenant) {
@@ -95,6 +118,20 @@ impl App {
         }
         tracing::info!(target: "audit", event = "link_used", kind = kind.name(), tenant = tenant.name_any());
         Ok(changed)
+    }
+}
+
+impl App {
+    /// Confirms an address. True where the same customer is logged in, with a session or a token: then the password is known to
+    /// be that of the address's owner.
+    pub async fn confirm(&self, token: &str, pass: Option<&Pass>) -> Result<(Tenant, bool), Problem> {
+        let before = self.by_link(LinkKind::VerifyEmail, token).await?;
+        let own = pass.is_some_and(|pass| self.opens(pass, &before));
+        let tenant = self.use_link(LinkKind::VerifyEmail, token).await?;
+        if own {
+            self.prove_password(&tenant).await?;
+        }
+        Ok((tenant, own))
     }
 }
 
@@ -119,9 +156,13 @@ pub struct Confirmed {
     tenant_id: String,
     /// In words.
     message: &'static str,
+    /// A new token, where the request carried a token of the same account: those from before the first proof are over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<String>,
 }
 
-/// Confirms the e-mail address of a signup with the token of the link that was sent to it.
+/// Confirms the e-mail address of a signup with the token of the link that was sent to it. The first time, earlier tokens and
+/// sessions of the account end; a request with the account's token as `Authorization: Bearer` is answered a new one.
 #[utoipa::path(
     post, path = "/verify-email", tag = "account", request_body = Confirmation,
     responses((status = 200, body = Confirmed), (status = 410, body = ProblemBody, description = "Expired, or not ours"))
@@ -132,14 +173,28 @@ pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body:
     }
     let malformed = |e| Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("send {{\"token\": ...}}: {e}"));
     let Confirmation { token } = serde_json::from_slice(&body).map_err(malformed)?;
-    let tenant = app.use_link(LinkKind::VerifyEmail, &token).await?;
-    let confirmed = Confirmed { tenant_id: tenant.tenant_id().into(), message: "The e-mail address is confirmed." };
+    let bearer = app.bearer(&headers);
+    let (tenant, own) = app.confirm(&token, bearer.as_ref()).await?;
+    let confirmed = Confirmed {
+        tenant_id: tenant.tenant_id().into(),
+        message: "The e-mail address is confirmed.",
+        token: own.then(|| app.token(&tenant)),
+    };
     Ok(Json(confirmed).into_response())
+}
+
+/// The first second after a moment: what was issued until then is over.
+fn after(moment: Timestamp) -> String {
+    moment.plus(1).as_second().to_string()
 }
 
 /// What is written down when a link is used.
 fn proof(tenant: &Tenant, link: &OpenedLink, now: Timestamp) -> Value {
     let mut annotations = json!({VERIFIED_ANNOTATION: link.address});
+    let first = tenant.annotations().get(VERIFIED_ANNOTATION) != Some(&link.address);
+    if first || matches!(link.request.kind, LinkKind::PasswordReset | LinkKind::Invitation) {
+        annotations[SESSIONS_ANNOTATION] = json!(after(now));
+    }
     if reached_at(tenant, "email-verified").is_none() {
         annotations[reached_annotation("email-verified")] = json!(now);
     }
@@ -156,16 +211,12 @@ fn proof(tenant: &Tenant, link: &OpenedLink, now: Timestamp) -> Value {
     let others = used(tenant).into_iter().filter(|used| spent.iter().all(|request| request.kind != used.kind));
     let all: Vec<_> = others.chain(spent.iter().copied()).map(|request| request.to_string()).collect();
     annotations[LINKS_USED_ANNOTATION] = json!(all.join(","));
-    if matches!(link.request.kind, LinkKind::PasswordReset | LinkKind::Invitation) {
-        annotations[SESSIONS_ANNOTATION] = json!(now.plus(1).as_second().to_string());
-    }
     annotations
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::EMAIL_LABEL;
 
     fn tenant() -> Tenant {
         let spec = json!({"companyName": "A", "adminEmail": "a@b.example"});
@@ -214,5 +265,27 @@ mod tests {
         assert_eq!(ask(&tenant, LinkKind::LoginLink, 100 + SPACING - 1), None);
         let both = format!("password-reset.90,login-link.{}", 100 + SPACING);
         assert_eq!(ask(&tenant, LinkKind::LoginLink, 100 + SPACING), Some(both));
+    }
+
+    #[test]
+    fn an_address_that_nobody_has_confirmed_gets_few_e_mails_a_day() {
+        let mails = |confirmed: bool| {
+            let mut tenant = tenant();
+            let created = "1970-01-01T00:00:00Z".parse().map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time);
+            tenant.metadata.creation_timestamp = created.ok();
+            if confirmed {
+                tenant.annotations_mut().insert(VERIFIED_ANNOTATION.into(), "hash".into());
+            }
+            let mut sent = 0;
+            for minute in 0..24 * 60 {
+                if let Some(list) = with_request(&tenant, LinkKind::LoginLink, Timestamp::from_second(minute * 60)) {
+                    tenant.annotations_mut().insert(MAIL_REQUESTS_ANNOTATION.into(), list);
+                    sent += 1;
+                }
+            }
+            sent
+        };
+        assert!((5..=13).contains(&mails(false)), "{}", mails(false));
+        assert_eq!(mails(true), 720);
     }
 }

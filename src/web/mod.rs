@@ -115,6 +115,8 @@ pub struct WebConfig {
     pub client_requests_per_second: NonZeroU32,
     /// Signups of one client address in a minute.
     pub signups_per_minute: NonZeroU32,
+    /// New leads that this replica keeps in a day.
+    pub leads_per_day: NonZeroU32,
     /// How long requests are still taken after the end was asked for, so that nobody is sent to a closed door.
     pub shutdown_delay: Duration,
     /// What a client gets.
@@ -154,6 +156,8 @@ pub struct App {
     clients: limits::Limit<IpAddr>,
     /// Whether web sees its clients' addresses.
     sight: limits::Sight,
+    /// New leads, whoever sends them.
+    leads: limits::Limit<()>,
     /// Requests to the tenant API, by the tenants' uids.
     requests: limits::Limit<String>,
     /// Requests of a tenant's people, to its pages and with the token of its signup.
@@ -300,6 +304,7 @@ impl Web {
             signups: limits::Limit::per_minute(config.signups_per_minute),
             clients: limits::Limit::per_second(config.client_requests_per_second),
             sight: limits::Sight::default(),
+            leads: limits::Limit::per_day(config.leads_per_day),
             requests: limits::Limit::per_second(config.requests_per_second),
             visits: limits::Limit::per_second(config.requests_per_second),
             changes: limits::Limit::per_minute(CHANGES_PER_MINUTE),

@@ -1,5 +1,6 @@
 //! Passwords: hashed where they cannot starve the rest, tried a limited number of times, in equal time.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -7,29 +8,52 @@ use std::time::Duration;
 use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::sync::Semaphore;
+use unicode_normalization::UnicodeNormalization;
 
+use super::App;
+use super::limits::network;
 use super::problem::Problem;
-use crate::api::{PASSWORD_HASH, Timestamp};
+use crate::api::{COMPONENT_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, TENANT_LABEL, Tenant, Timestamp, login_secret};
 
 /// Passwords hashed at the same time: each takes 19 MiB and a core.
 const HASHERS: usize = 2;
 /// Those that may wait for it; more are turned away.
 const WAITING: usize = 16;
 /// Wrong passwords of one account in a window of time, as `count@start`; kept where all replicas see it.
-pub const TRIES_ANNOTATION: &str = "tenant-operator.dev/password-tries";
+const TRIES_ANNOTATION: &str = "tenant-operator.dev/password-tries";
 /// Wrong passwords allowed in a window.
 const TRIES: u32 = 10;
 /// The window, in seconds.
 const WINDOW: i64 = 900;
 
+/// The hash of the address, on a login Secret, whose owner is known to have chosen the password: it was set with a link, or
+/// the address was confirmed by the customer who holds it.
+const PROVEN_ANNOTATION: &str = "tenant-operator.dev/password-proven";
+/// In place of a hash: no password fits it.
+const NO_PASSWORD: &[u8] = b"!";
+
+/// A password as it is compared: other spaces become U+0020, and the text is composed. So a password that is typed on
+/// another keyboard or system is the same one: <https://www.rfc-editor.org/rfc/rfc8265#section-4.2>
+fn prepared(password: &str) -> String {
+    let space = |c: char| if c != ' ' && is_space(c) { ' ' } else { c };
+    password.chars().map(space).nfc().collect()
+}
+
+/// Unicode's space separators.
+fn is_space(c: char) -> bool {
+    matches!(c, ' ' | '\u{a0}' | '\u{1680}' | '\u{2000}'..='\u{200a}' | '\u{202f}' | '\u{205f}' | '\u{3000}')
+}
+
 /// Whether it may be a password.
 pub fn acceptable(password: &str) -> bool {
-    password.chars().count() >= 8 && password.len() <= 256
+    // A character has at most 4 bytes; what is longer need not be composed.
+    password.len() <= 4 * 256 && (8..=256).contains(&prepared(password).chars().count())
 }
 
 /// Hashes and verifies.
@@ -50,7 +74,7 @@ impl Passwords {
     pub async fn hash(&self, password: String) -> Result<String, Problem> {
         let hash = move || {
             let salt = SaltString::generate(&mut OsRng);
-            Argon2::default().hash_password(password.as_bytes(), &salt).map(|h| h.to_string())
+            Argon2::default().hash_password(prepared(&password).as_bytes(), &salt).map(|h| h.to_string())
         };
         self.run(hash).await?.map_err(|e| Problem::internal("argon2", &e))
     }
@@ -65,7 +89,12 @@ impl Passwords {
         let hash = secret.data.as_ref().and_then(|d| d.get(PASSWORD_HASH)).map(|b| b.0.clone()).unwrap_or_default();
         self.run(move || {
             let hash = String::from_utf8(hash).unwrap_or_default();
-            PasswordHash::new(&hash).is_ok_and(|h| Argon2::default().verify_password(password.as_bytes(), &h).is_ok())
+            let fits =
+                |hash: &PasswordHash, text: &str| Argon2::default().verify_password(text.as_bytes(), hash).is_ok();
+            let prepared = prepared(&password);
+            // A hash from before passwords were prepared is one of the bytes that were typed.
+            let before = prepared != password;
+            PasswordHash::new(&hash).is_ok_and(|h| fits(&h, &prepared) || (before && fits(&h, &password)))
         })
         .await
     }
@@ -108,6 +137,95 @@ impl Passwords {
     }
 }
 
+impl App {
+    /// The tenant of this address, if the password is right. Whether the address is known cannot be told from the answer or its
+    /// time.
+    pub async fn by_password(&self, client: IpAddr, email: &str, password: String) -> Result<Option<Tenant>, Problem> {
+        self.signups.take(&network(client)).map_err(Problem::too_many)?;
+        let secrets = self.secrets();
+        let tenant = match crate::email::parse(email) {
+            Ok(email) => self.by_email(&email).await?,
+            Err(_) => None,
+        };
+        let secret = match &tenant {
+            Some(tenant) => secrets.get_opt(&login_secret(&tenant.name_any())).await?,
+            None => None,
+        };
+        // Without a password there is nothing to compare with, and the answer takes as long.
+        let Some(secret) = secret.filter(has_password) else {
+            self.passwords.pretend(password).await?;
+            return Ok(None);
+        };
+        let right = self.passwords.verify(&secrets, &secret, password).await?;
+        Ok(tenant.filter(|_| right))
+    }
+
+    /// Stores the hash of a password that was set with a link, and so by the owner of the address.
+    pub async fn set_password(&self, tenant: &Tenant, hash: String) -> Result<(), Problem> {
+        self.change_login(tenant, &ByteString(hash.into_bytes())).await
+    }
+
+    /// Notes that the customer who holds the password reads the address.
+    pub async fn prove_password(&self, tenant: &Tenant) -> Result<(), Problem> {
+        let name = login_secret(&tenant.name_any());
+        let address = self.identity.email_hash(&tenant.spec.admin_email);
+        let change = json!({"metadata": {"annotations": {PROVEN_ANNOTATION: address}}});
+        match self.secrets().patch(&name, &PatchParams::default(), &Patch::Merge(change)).await {
+            Err(kube::Error::Api(e)) if e.code == 404 => Ok(()),
+            patched => patched.map(drop).map_err(Into::into),
+        }
+    }
+
+    /// Whether the password was chosen before its holder proved to read the address: a stranger who signed up with the address
+    /// of another person knows it.
+    pub async fn has_unproven_password(&self, tenant: &Tenant) -> Result<bool, Problem> {
+        let Some(secret) = self.secrets().get_opt(&login_secret(&tenant.name_any())).await? else { return Ok(false) };
+        let address = self.identity.email_hash(&tenant.spec.admin_email);
+        Ok(has_password(&secret) && secret.annotations().get(PROVEN_ANNOTATION) != Some(&address))
+    }
+
+    /// Ends the password. The owner of the address sets another one by e-mail.
+    pub async fn end_password(&self, tenant: &Tenant) -> Result<(), Problem> {
+        self.change_login(tenant, &ByteString(NO_PASSWORD.to_vec())).await?;
+        tracing::info!(target: "audit", event = "unproven_password_ended", tenant = tenant.name_any());
+        Ok(())
+    }
+
+    async fn change_login(&self, tenant: &Tenant, hash: &ByteString) -> Result<(), Problem> {
+        let address = self.identity.email_hash(&tenant.spec.admin_email);
+        let annotations = json!({TRIES_ANNOTATION: null, PROVEN_ANNOTATION: address});
+        let change = json!({"metadata": {"annotations": annotations}, "data": {PASSWORD_HASH: hash}});
+        let name = login_secret(&tenant.name_any());
+        match self.secrets().patch(&name, &PatchParams::default(), &Patch::Merge(change)).await {
+            Err(kube::Error::Api(e)) if e.code == 404 => self.make_login(tenant, &address, hash).await,
+            patched => patched.map(drop).map_err(Into::into),
+        }
+    }
+
+    /// The first login of a tenant that was applied as a manifest.
+    async fn make_login(&self, tenant: &Tenant, address: &str, hash: &ByteString) -> Result<(), Problem> {
+        let name = tenant.name_any();
+        let labels = [(TENANT_LABEL, name.as_str()), (COMPONENT_LABEL, LOGIN_COMPONENT)];
+        let secret = Secret {
+            metadata: ObjectMeta {
+                name: Some(login_secret(&name)),
+                labels: Some(labels.map(|(key, value)| (key.into(), value.into())).into()),
+                annotations: Some([(PROVEN_ANNOTATION.to_owned(), address.to_owned())].into()),
+                ..ObjectMeta::default()
+            },
+            data: Some([(PASSWORD_HASH.to_owned(), hash.clone())].into()),
+            ..Secret::default()
+        };
+        self.secrets().create(&PostParams::default(), &secret).await?;
+        Ok(())
+    }
+}
+
+/// Whether a login Secret holds the hash of a password.
+fn has_password(secret: &Secret) -> bool {
+    secret.data.as_ref().and_then(|data| data.get(PASSWORD_HASH)).is_some_and(|hash| hash.0 != NO_PASSWORD)
+}
+
 /// Wrong passwords in the present window, and when it began.
 fn tries(secret: &Secret, now: i64) -> (u32, i64) {
     let noted = secret.annotations().get(TRIES_ANNOTATION).and_then(|v| v.split_once('@'));
@@ -131,4 +249,47 @@ async fn note_try(api: &Api<Secret>, name: String) -> Result<(), Problem> {
         }
     }
     Err(Problem::too_many(Duration::from_secs(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_the_same_on_every_keyboard() {
+        let same = [("pa\u{df}w\u{f6}rter", "pa\u{df}wo\u{308}rter"), ("one two three", "one\u{a0}two\u{3000}three")];
+        for (one, other) in same {
+            assert_eq!(prepared(one), prepared(other));
+        }
+        assert_ne!(prepared("Password"), prepared("password"), "case counts");
+        assert_ne!(prepared("\u{ff21}bcdefgh"), prepared("Abcdefgh"), "compatible characters are others");
+    }
+
+    #[test]
+    fn the_length_counts_characters() {
+        for good in ["12345678", &"\u{6f22}".repeat(256), &"o\u{308}".repeat(256), &"\u{1f600}".repeat(8)] {
+            assert!(acceptable(good), "{good}");
+        }
+        for bad in ["1234567", &"\u{6f22}".repeat(257), &"o\u{308}".repeat(7), &"x".repeat(1_000_000)] {
+            assert!(!acceptable(bad), "{}", bad.len());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_hash_from_before_stays_valid() {
+        let passwords = Passwords::default();
+        let typed = "pa\u{df}wo\u{308}rter";
+        let salt = SaltString::generate(&mut OsRng);
+        let old = Argon2::default().hash_password(typed.as_bytes(), &salt).expect("hashed").to_string();
+        let secret = |hash: String| Secret {
+            data: Some([(PASSWORD_HASH.to_owned(), ByteString(hash.into_bytes()))].into()),
+            ..Secret::default()
+        };
+        assert!(passwords.matches(&secret(old), typed.into()).await.expect("compared"));
+        let new = passwords.hash(typed.into()).await.expect("hashed");
+        for typed in [typed, "pa\u{df}w\u{f6}rter"] {
+            assert!(passwords.matches(&secret(new.clone()), typed.into()).await.expect("compared"));
+        }
+        assert!(!passwords.matches(&secret(new), "passw\u{f6}rter".into()).await.expect("compared"));
+    }
 }

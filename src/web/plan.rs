@@ -28,6 +28,9 @@ const SPACING: i64 = 10;
 pub struct PlanRequest {
     /// The plan's name, as on `/pricing`.
     plan: String,
+    /// The plan that is in force, as the customer was shown it. Where another one is, the change is refused with 409.
+    #[serde(default)]
+    from: Option<String>,
 }
 
 /// Where a change stands.
@@ -61,7 +64,7 @@ pub async fn change(
     Json(request): Json<PlanRequest>,
 ) -> Result<(StatusCode, Json<PlanAnswer>), Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    let answer = app.change_plan(&tenant, &request.plan).await?;
+    let answer = app.change_plan(&tenant, &request.plan, request.from.as_deref()).await?;
     let status = if answer.state == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(answer)))
 }
@@ -72,13 +75,17 @@ fn conflict(code: &'static str, detail: impl Into<String>) -> Problem {
 
 impl App {
     /// Asks for another plan, and waits a little for what becomes of it.
-    pub async fn change_plan(&self, tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
+    pub async fn change_plan(&self, tenant: &Tenant, name: &str, from: Option<&str>) -> Result<PlanAnswer, Problem> {
         let plans = pricing::for_sale(self).await?;
         let find = |name: &str| plans.iter().find(|plan| plan.name_any() == name);
         let wanted = find(name).ok_or_else(|| {
             Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
         })?;
         let asked = |tenant: &Tenant| {
+            if from.is_some_and(|from| from != tenant.plan_in_force()) && tenant.spec.plan != name {
+                let detail = format!("The plan in force is {}, not the one in `from`.", tenant.plan_in_force());
+                return Err(conflict("plan_changed", detail));
+            }
             let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
             ask(tenant, (current, wanted), &self.indexes.regions(), self.now())
         };

@@ -20,7 +20,8 @@ use utoipa_axum::routes;
 use super::api::{documents, jwks, query, usage};
 use super::pages::wants_page;
 use super::{
-    App, export, guards, headers, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, track, webhooks,
+    App, export, guards, headers, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, tokens, track,
+    webhooks,
 };
 use crate::telemetry::{METRICS_TYPE, log_level};
 
@@ -41,6 +42,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::Doc::openapi())
         .routes(routes!(signup::signup))
         .routes(routes!(links::verify_email))
+        .routes(routes!(tokens::log_in))
         .routes(routes!(tenant::verification_email))
         .routes(routes!(tenant::show))
         .routes(routes!(tenant::ticket))

@@ -23,10 +23,11 @@ use super::App;
 use super::admission::Domains;
 use super::customer::Progress;
 use super::limits::network;
-use super::names::is_hidden;
+use super::names::is_visible;
 use super::pages::{self, wants_page};
 use super::password::acceptable;
 use super::problem::{Problem, ProblemBody};
+use super::tokens::TOKEN_LIFE;
 use crate::api::conditions::{PAYMENT_RECEIVED, get};
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
@@ -92,8 +93,10 @@ pub struct SignupAnswer {
     status: &'static str,
     /// Where to pay; absent while the link is being made.
     checkout_url: Option<String>,
-    /// Lets its bearer see this account's progress.
+    /// Opens this account: its progress, its setup and its end. `POST /tenant/token` answers another one.
     token: String,
+    /// Seconds until the token ends.
+    expires_in: i64,
     /// Where the progress is.
     progress_url: String,
     /// What to do next.
@@ -143,7 +146,7 @@ fn check(form: &SignupForm, disposable: &Domains) -> Result<String, Problem> {
         fields.insert("email", "must not be a disposable address: you could not log in again".into());
     }
     let company = form.company_name.trim();
-    if company.is_empty() || company.chars().count() > 120 || company.chars().any(is_hidden) {
+    if company.is_empty() || company.chars().count() > 120 || !is_visible(company) {
         fields.insert("company_name", "must have 1 to 120 visible characters".into());
     }
     if !acceptable(&form.password) {
@@ -266,7 +269,9 @@ impl App {
         let hash = self.identity.email_hash(email);
         let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}")).limit(2);
         let moved = self.tenants().list(&same_address).await?.items;
-        Ok(moved.into_iter().find(|t| t.spec.login.is_some()))
+        // A tenant that was applied as a manifest has no login yet. Of several with one address, none is guessed.
+        let only = if moved.len() == 1 { moved.first().cloned() } else { None };
+        Ok(moved.into_iter().find(|t| t.spec.login.is_some()).or(only))
     }
 }
 
@@ -404,7 +409,8 @@ async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Probl
         tenant_id: id.into(),
         status: "pending_payment",
         checkout_url: link,
-        token: app.status_token(tenant),
+        token: app.token(tenant),
+        expires_in: TOKEN_LIFE,
         progress_url: format!("/tenant/{id}"),
         message,
     };

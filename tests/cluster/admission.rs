@@ -74,8 +74,27 @@ async fn a_captcha_lets_people_in_and_nobody_without_an_answer() {
     ];
     let (status, _, page) = visitor.post("/signup", &fields).await;
     assert!(status == 400 && page.contains("solve the captcha") && page.contains("bob@example.com"), "{status} {page}");
-    let with: Vec<_> = fields.into_iter().chain([("cf-turnstile-response", "answered")]).collect();
+    let with: Vec<_> = fields.into_iter().chain([("cf-turnstile-response", "answered by bob")]).collect();
     assert_eq!(visitor.post("/signup", &with).await.0, 303);
+}
+
+/// Turnstile verifies an answer once and for 300 s. A verdict that is lost on the way is asked for again, and the person stays a
+/// person.
+#[tokio::test]
+async fn a_verdict_that_is_lost_makes_nobody_a_robot() {
+    let world = start("captchalost", &captcha(PASSES)).await;
+    let lost = json!({"provider": "captcha", "drop_after_effect": true, "times": 1});
+    world.fault(lost).await;
+    assert_eq!(signup(&world, "ada@example.com", "a token").await.0, 201);
+    let (status, refusal) = signup(&world, "eve@example.com", "a token").await;
+    assert_eq!((status, &refusal["code"]), (400, &json!("captcha")), "an answer is good for one form");
+    let trouble = json!({"success": false, "error-codes": ["internal-error"]}).to_string();
+    world.fault(json!({"provider": "captcha", "status": 200, "body": trouble, "times": 1})).await;
+    assert_eq!(signup(&world, "bob@example.com", "another token").await.0, 201);
+    let now = tenant_operator::api::Timestamp::now().as_second();
+    let old = format!("a token@{}", now - 301);
+    assert_eq!(signup(&world, "eve@example.com", &old).await.0, 400, "given too long ago");
+    assert_eq!(signup(&world, "eve@example.com", &format!("a token@{now}")).await.0, 201);
 }
 
 #[tokio::test]
@@ -194,4 +213,22 @@ async fn only_those_who_were_admitted_sign_up_while_there_is_a_waitlist() {
     assert!(ada.get("/signup?admitted=true").await.1.contains("Create your account"));
     assert_eq!(signup(&world, "bob@example.com", "").await.0, 403);
     assert_eq!(signup(&world, "ada@example.com", "").await.0, 201);
+}
+
+/// Strangers fill neither the cluster nor the team's channel with leads.
+#[tokio::test]
+async fn so_many_leads_are_kept_in_a_day() {
+    let world = start("manyleads", &[("LEADS_PER_DAY", "2"), ("SALES_REPLY", "by tomorrow")]).await;
+    let mut visitor = Visitor::new(&world);
+    let mut ask = async |email: &str| {
+        write(&mut visitor, "/sales", &[("email", email), ("company_name", "Acme"), ("text", "Hello")]).await
+    };
+    for email in ["a@example.com", "b@example.com", "a@example.com"] {
+        let (status, page) = ask(email).await;
+        assert!(status == 200 && page.contains("by tomorrow"), "{status} {page}");
+    }
+    assert_eq!(ask("c@example.com").await.0, 429);
+    let leads = world.secrets().list(&Default::default()).await.expect("listed").items;
+    let kept = leads.iter().filter(|s| s.metadata.name.as_deref().is_some_and(|n| n.starts_with("lead-")));
+    assert_eq!(kept.count(), 2);
 }

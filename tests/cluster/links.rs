@@ -145,7 +145,7 @@ async fn a_confirmation_is_sent_again_when_it_is_asked_for_and_when_the_mail_ser
     let link = identity.link(&tenant(&world, name).await, old);
     assert_eq!(confirm(&world, token(&link)).await, 200, "an older one is as good");
     world.wait_true(name, "EmailVerified").await;
-    assert_eq!(again().await.status(), 409, "there is nothing left to confirm");
+    assert_eq!(again().await.status(), 404, "tokens from before the first proof are over");
 }
 
 #[tokio::test]
@@ -264,6 +264,129 @@ async fn a_new_password_ends_old_sessions_and_links_and_the_old_password() {
     assert!(audited.is_some_and(|since| since.parse::<i64>().is_ok()));
 }
 
+/// The status that a call of the account's API is answered.
+async fn call(world: &World, method: reqwest::Method, path: &str, bearer: &str) -> u16 {
+    let request = world.http.request(method, format!("{}{path}", world.web)).bearer_auth(bearer).json(&json!({}));
+    request.send().await.expect("it answers").status().as_u16()
+}
+
+/// A log-in by the API: the status, and the token.
+async fn api_log_in(world: &World, password: &str) -> (u16, String) {
+    let request = world.http.post(format!("{}/tenant/token", world.web));
+    let answer = request.json(&json!({"email": ADA, "password": password})).send().await.expect("it answers");
+    let status = answer.status().as_u16();
+    let body: Value = answer.json().await.expect("JSON");
+    (status, body["token"].as_str().unwrap_or_default().to_owned())
+}
+
+/// A link of this kind that was asked for a moment from now, whatever was used before.
+async fn fresh_link(world: &World, name: &str, kind: LinkKind, in_seconds: i64) -> String {
+    let identity = IdentityKey::read(&world.client, &world.namespace).await.expect("read").expect("there");
+    identity.link(&tenant(world, name).await, MailRequest { kind, at: Timestamp::now().plus(in_seconds) })
+}
+
+/// Eve signs up with Ada's address, pays, and uses the account. Ada, who reads the address, takes it over.
+#[tokio::test]
+async fn a_stranger_who_signed_up_with_the_address_of_another_person_keeps_no_way_in() {
+    use reqwest::Method;
+    let world = start("takeover", &[]).await;
+    let (_, signup) = json_signup(&world, ADA).await;
+    let (id, first) = (signup["tenant_id"].as_str().expect("an id"), signup["token"].as_str().expect("a token"));
+    assert_eq!(signup["expires_in"], 24 * 3600);
+    let name = first.split('.').next().expect("a name");
+    let show = format!("/tenant/{id}");
+    let mut eve = Visitor::new(&world);
+    assert_eq!(eve.log_in(ADA, PASSWORD).await, 303);
+    assert_eq!(call(&world, Method::GET, &show, first).await, 200);
+    // Ada proves the address: what was issued before is over.
+    let link = path(&world, ADA, "Confirm your e-mail").await;
+    assert_eq!(confirm(&world, token(&link)).await, 200);
+    assert_eq!(call(&world, Method::GET, &show, first).await, 404);
+    assert_eq!(eve.get_place("/account").await.1, "/login");
+    // Eve still knows the password, pays, and logs in again.
+    world.pay(name).await;
+    world.wait_true(name, "WelcomeEmailSent").await;
+    let (status, second) = api_log_in(&world, PASSWORD).await;
+    assert_eq!(status, 200);
+    assert_eq!(call(&world, Method::POST, &format!("{show}/setup/sample-query"), &second).await, 200);
+    assert_eq!(eve.log_in(ADA, PASSWORD).await, 303);
+    // Ada logs in by e-mail: the password that was chosen before is over, and all that it opened.
+    ask(&mut Visitor::new(&world), "/login/mail", ADA).await;
+    let link = path(&world, ADA, "Log in to").await;
+    let mut ada = Visitor::new(&world);
+    assert_eq!(press(&mut ada, &link, &[]).await.0, 303);
+    assert!(ada.get("/account").await.1.contains("Log out"));
+    assert_eq!(eve.get_place("/account").await.1, "/login");
+    assert_eq!(api_log_in(&world, PASSWORD).await.0, 401);
+    assert_eq!(Visitor::new(&world).log_in(ADA, PASSWORD).await, 401);
+    let calls = [
+        (Method::GET, ""),
+        (Method::POST, "/setup/sample-query"),
+        (Method::POST, "/delete"),
+        (Method::POST, "/export"),
+    ];
+    for (method, path) in calls {
+        assert_eq!(call(&world, method, &format!("{show}{path}"), &second).await, 404, "{path}");
+    }
+    assert_eq!(world.status(name).await.phase, Some(Phase::Active), "nothing was closed");
+    // Ada's own password: a token from before the next one ends with it, and the next log-in by e-mail ends none.
+    let set = async |password: &str, in_seconds: i64| {
+        let link = fresh_link(&world, name, LinkKind::PasswordReset, in_seconds).await;
+        press(&mut Visitor::new(&world), &link, &[("password", password)]).await.0
+    };
+    assert_eq!(set("a password of my own", 0).await, 303);
+    let (status, third) = api_log_in(&world, "a password of my own").await;
+    assert_eq!((status, call(&world, Method::GET, &show, &third).await), (200, 200));
+    tokio::time::sleep(Duration::from_millis(2100)).await;
+    assert_eq!(set("another of my own", 2).await, 303);
+    assert_eq!(call(&world, Method::GET, &show, &third).await, 404, "a token ends with the password");
+    let (_, fourth) = api_log_in(&world, "another of my own").await;
+    let link = fresh_link(&world, name, LinkKind::LoginLink, 4).await;
+    assert_eq!(press(&mut Visitor::new(&world), &link, &[]).await.0, 303);
+    assert_eq!(api_log_in(&world, "another of my own").await.0, 200, "a proven password stays");
+    assert_eq!(call(&world, Method::GET, &show, &fourth).await, 200);
+    // Another address.
+    let patch = kube::api::Patch::Merge(json!({"spec": {"adminEmail": "grace@example.com"}}));
+    world.tenants().patch(name, &Default::default(), &patch).await.expect("patched");
+    assert_eq!(call(&world, Method::GET, &show, &fourth).await, 404, "a token ends with the address");
+}
+
+#[tokio::test]
+async fn an_e_mail_to_an_unconfirmed_address_names_no_company() {
+    let world = start("unnamed", &[]).await;
+    let form = json!({"email": ADA, "company_name": "Buy coins at evil.example", "password": PASSWORD, "plan": "paid",
+        "accept_terms": true});
+    let answer = world.http.post(format!("{}/signup", world.web)).json(&form).send().await.expect("it answers");
+    assert!(answer.status().is_success());
+    path(&world, ADA, "Confirm your e-mail").await;
+    ask(&mut Visitor::new(&world), "/password/forgot", ADA).await;
+    path(&world, ADA, "Set a new password").await;
+    let mails = world.sandbox_get("/_sandbox/mails").await.to_string();
+    assert!(mails.contains("Hello,") && !mails.contains("evil.example"), "{mails}");
+}
+
+/// A customer who confirms the address where they are logged in stays logged in, and keeps the password.
+#[tokio::test]
+async fn a_customer_who_confirms_where_they_are_logged_in_keeps_token_and_password() {
+    let world = start("same-browser", &[]).await;
+    let (_, signup) = json_signup(&world, ADA).await;
+    let (id, bearer) = (signup["tenant_id"].as_str().expect("an id"), signup["token"].as_str().expect("a token"));
+    let link = path(&world, ADA, "Confirm your e-mail").await;
+    let request = world.http.post(format!("{}/verify-email", world.web)).bearer_auth(bearer);
+    let answer = request.json(&json!({"token": token(&link)})).send().await.expect("it answers");
+    let answer: Value = answer.json().await.expect("JSON");
+    let new = answer["token"].as_str().expect("a new token");
+    assert_eq!(call(&world, reqwest::Method::GET, &format!("/tenant/{id}"), new).await, 200);
+    let name = bearer.split('.').next().expect("a name");
+    world.pay(name).await;
+    world.wait_true(name, "WelcomeEmailSent").await;
+    ask(&mut Visitor::new(&world), "/login/mail", ADA).await;
+    let link = path(&world, ADA, "Log in to").await;
+    assert_eq!(press(&mut Visitor::new(&world), &link, &[]).await.0, 303);
+    assert_eq!(Visitor::new(&world).log_in(ADA, PASSWORD).await, 303);
+    assert_eq!(call(&world, reqwest::Method::GET, &format!("/tenant/{id}"), new).await, 200);
+}
+
 #[tokio::test]
 async fn whoever_asks_nothing_is_reminded_and_one_click_ends_that() {
     let world = start("tips", &["--nudge-after=1"]).await;
@@ -311,6 +434,7 @@ async fn a_customer_tries_again_where_it_failed_and_not_more_often_than_is_good(
     assert_eq!(confirm(&world, token(&link)).await, 200);
     world.pay(&name).await;
     world.wait_phase(&name, Phase::Failed).await;
+    assert_eq!(ada.log_in(ADA, PASSWORD).await, 303, "the first proof has ended the session of the signup");
     let csrf = ada.csrf("/account").await;
     let (_, page) = ada.get("/account").await;
     assert!(page.contains("Try again now") && page.contains("will not be charged"), "{page}");
@@ -331,6 +455,32 @@ async fn a_customer_tries_again_where_it_failed_and_not_more_often_than_is_good(
         Some("customer-1000"),
         "not of an account that works"
     );
+}
+
+/// The welcome of a customer whose Tenant was applied as a manifest leads to a first password, and so into the account.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_customer_whose_tenant_was_applied_as_a_manifest_gets_in() {
+    let world = start("manifest-login", &[]).await;
+    world.create("acme", "enterprise", tenant_operator::api::tenant::BillingMode::Manual).await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
+    let links = world.mail_links("acme@example.com", "Your RAG Service account").await;
+    let link = links.iter().find_map(|link| link.strip_prefix(FRONTEND).filter(|l| l.starts_with("/invitation")));
+    let link = link.expect("an invitation").to_owned();
+    let mut acme = Visitor::new(&world);
+    let (status, page) = acme.get(&link).await;
+    assert!(status == 200 && page.contains("Welcome, Analytical Engines"), "{page}");
+    let more = [("password", PASSWORD), ("accept_terms", "on")];
+    let (status, place, page) = press(&mut acme, &link, &more).await;
+    assert_eq!((status, &*place), (303, "/account"), "{page}");
+    assert!(acme.get("/account").await.1.contains("Ask a question"));
+    assert_eq!(Visitor::new(&world).log_in("acme@example.com", PASSWORD).await, 303);
+    let made = tenant(&world, "acme").await;
+    assert!(made.spec.login.is_some() && made.spec.terms.is_some(), "{:?}", made.spec);
+    // One that has lost the e-mail asks for another link.
+    world.create("other", "enterprise", tenant_operator::api::tenant::BillingMode::Manual).await;
+    world.wait_true("other", "WelcomeEmailSent").await;
+    ask(&mut Visitor::new(&world), "/password/forgot", "other@example.com").await;
+    world.until("another invitation is sent", async || world.mails("invitation").await == 1).await;
 }
 
 /// A customer of the sales team chooses a password, and that is all.
@@ -367,17 +517,23 @@ async fn an_invitation_becomes_an_account_once_it_is_accepted() {
     assert_eq!(status, 410);
     let csrf = grace.csrf(&format!("/invitation{link}")).await;
     let token = link.trim_start_matches("?token=");
-    let form = [("csrf", &*csrf), ("token", token), ("password", "correct horse battery")];
+    let form = [("csrf", &*csrf), ("token", token), ("password", "correct horse battery"), ("accept_terms", "on")];
     let (status, _, page) = grace.post("/invitation", &[form[0], form[1], ("password", "short")]).await;
     assert!(status == 400 && page.contains("8 to 256"), "{page}");
+    let (status, _, page) = grace.post("/invitation", &form[..3]).await;
+    assert!(status == 400 && page.contains("Accept the terms"), "{page}");
     let (status, place, page) = grace.post("/invitation", &form).await;
     assert_eq!((status, &*place), (303, "/account"), "{page}");
     world.wait_true(&name, "WelcomeEmailSent").await;
     assert_eq!(world.mails("verify-email").await, 0, "the invitation has proved the address");
     let (status, page) = grace.get("/account").await;
     assert!(status == 200 && page.contains("Ask a question"), "{page}");
+    let terms = tenant(&world, &name).await.spec.terms.expect("what was agreed to");
+    assert!(!terms.version.is_empty() && Timestamp::now().since(terms.accepted_at) < 60);
     // Used once, and nobody is invited twice.
-    let (status, _, _) = grace.post("/invitation", &form).await;
+    let csrf = grace.csrf("/account").await;
+    let again = [("csrf", csrf.as_str()), form[1], form[2], form[3]];
+    let (status, _, _) = grace.post("/invitation", &again).await;
     assert_eq!(status, 410);
     let twice = invite(&[]);
     assert!(!twice.status.success() && said(&twice).contains("already"), "{}", said(&twice));

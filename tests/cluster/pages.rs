@@ -61,7 +61,8 @@ async fn a_session_opens_one_account_and_cannot_be_made_up() {
     let mut parts: Vec<_> = own.split('.').collect();
     parts[2] = "99999999999";
     for made_up in [mixed, parts.join("."), String::new(), "a.b.c.d".into(), "x".repeat(5000)] {
-        let mut visitor = Visitor { world: &world, cookies: vec![("session".into(), made_up.clone())] };
+        let mut visitor = Visitor::new(&world);
+        visitor.cookies = vec![("session".into(), made_up.clone())];
         let (status, page) = visitor.get("/account").await;
         assert!(status == 303 && !page.contains("Ltd"), "{made_up}: {status}");
     }
@@ -69,6 +70,93 @@ async fn a_session_opens_one_account_and_cannot_be_made_up() {
     world.erase(&name).await;
     world.wait_gone(&name).await;
     assert_eq!(ada.get("/account").await.0, 303);
+}
+
+/// Another application of the domain sets cookies of the same names, which the browser sends first.
+#[tokio::test]
+async fn cookies_of_another_application_lock_no_customer_out() {
+    let mut world = start("cookies").await;
+    let mut ada = Visitor::new(&world);
+    ada.sign_up("ada@example.com", "Ada Ltd").await;
+    let foreign = [("session", "of another application"), ("visitor", "0123456789abcdef0123456789abcdef")];
+    ada.cookies = foreign.map(|(name, value)| (name.into(), value.into())).into_iter().chain(ada.cookies).collect();
+    let (status, page) = ada.get("/account").await;
+    assert!(status == 200 && page.contains("Ada Ltd"), "{status} {page}");
+    let csrf = ada.csrf("/account").await;
+    assert_eq!(ada.post("/account/verify-email", &[("csrf", &csrf)]).await.0, 303, "forms work as well");
+    // A visitor's number that another site has planted is of no use with the form's token of a stranger.
+    let mut stranger = Visitor::new(&world);
+    stranger.cookies = vec![("visitor".into(), foreign[1].1.into())];
+    let planted = stranger.csrf("/login").await;
+    assert_eq!(ada.post("/account/verify-email", &[("csrf", &planted)]).await.0, 403);
+    // Under TLS, no other application can set them at all.
+    world.environment("FRONTEND_URL", "https://app.example.com");
+    world.start_web(&[]);
+    let url = format!("{}/login", world.web);
+    let answer = world.http.get(url).header("accept", "text/html").send().await.expect("it answers");
+    let cookie = answer.headers()["set-cookie"].to_str().expect("text").to_owned();
+    assert!(
+        cookie.starts_with("__Host-visitor=") && cookie.contains("; Secure") && cookie.contains("Path=/;"),
+        "{cookie}"
+    );
+    assert!(!cookie.contains("Domain"), "{cookie}");
+}
+
+/// Two clicks on one page replace the key once: a key that is replaced twice is refused at once.
+#[tokio::test]
+async fn a_key_is_replaced_once_for_each_page_that_showed_it() {
+    let world = start("twice").await;
+    let mut ada = Visitor::new(&world);
+    let name = ada.sign_up("ada@example.com", "Ada Ltd").await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    let key = world.api_key(&name).await;
+    let csrf = ada.csrf("/account").await;
+    let fields = [("csrf", csrf.as_str()), ("generation", "1")];
+    for _ in 0..2 {
+        assert_eq!(ada.post("/account/key/replace", &fields).await.0, 303);
+    }
+    assert_eq!(ada.post("/account/key/replace", &[fields[0], ("generation", "")]).await.0, 422);
+    let tenant = world.tenants().get(&name).await.expect("there");
+    assert_eq!(tenant.spec.api_key_generation, 2);
+    world.until("the key before is good", async || crate::leaving::status_of_question(&world, &key).await == 200).await;
+    // From a page that shows the new one, it is replaced again.
+    let csrf = ada.csrf("/account").await;
+    assert_eq!(ada.post("/account/key/replace", &[("csrf", &csrf)]).await.0, 303);
+    assert_eq!(world.tenants().get(&name).await.expect("there").spec.api_key_generation, 3);
+}
+
+/// A form that was shown before something changed does not undo the change.
+#[tokio::test]
+async fn a_form_from_before_a_change_changes_nothing() {
+    let world = start("stale").await;
+    let mut ada = Visitor::new(&world);
+    let name = ada.sign_up("ada@example.com", "Ada Ltd").await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    let csrf = ada.csrf("/settings/advanced").await;
+    let custom =
+        [("csrf", csrf.as_str()), ("chunking", "custom"), ("max_characters", "500"), ("overlap_characters", "50")];
+    let old = [("csrf", csrf.as_str()), ("chunking", "auto"), ("seen", "{}")];
+    assert_eq!(ada.post("/settings/advanced", &custom).await.0, 200);
+    let (status, _, page) = ada.post("/settings/advanced", &old).await;
+    assert!(status == 409 && page.contains("have changed"), "{status} {page}");
+    let settings = world.tenants().get(&name).await.expect("there").spec.settings;
+    assert_eq!(settings.chunking.map(|c| c.max_characters), Some(500));
+    // The plan.
+    let (status, _, page) =
+        ada.post("/account/plan", &[("csrf", &csrf), ("plan", "pro"), ("seen", "large large")]).await;
+    assert!(status == 409 && page.contains("Your plan has changed"), "{status} {page}");
+    // The end of the account: sent again after the account was taken back, it ends nothing.
+    let csrf = ada.csrf("/account/close").await;
+    assert_eq!(ada.post("/account/close", &[("csrf", &csrf)]).await.0, 303);
+    world.wait_phase(&name, Phase::Deleting).await;
+    ada.get("/account").await;
+    assert_eq!(ada.post("/account/reactivate", &[("csrf", &csrf)]).await.0, 303);
+    world.wait_phase(&name, Phase::Active).await;
+    assert_eq!(ada.post("/account/close", &[("csrf", &csrf), ("seen", "")]).await.0, 303);
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert_eq!(world.status(&name).await.phase, Some(Phase::Active));
 }
 
 #[tokio::test]

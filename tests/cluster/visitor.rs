@@ -1,5 +1,7 @@
 //! Somebody with a browser, as far as the server can tell.
 
+use std::collections::BTreeMap;
+
 use reqwest::Response;
 
 use crate::support::World;
@@ -8,13 +10,15 @@ use crate::support::World;
 pub struct Visitor<'a> {
     pub world: &'a World,
     pub cookies: Vec<(String, String)>,
+    /// The hidden fields of the forms that were shown, by where they lead.
+    shown: BTreeMap<String, Vec<(String, String)>>,
 }
 
 pub const PASSWORD: &str = "correct horse battery";
 
 impl<'a> Visitor<'a> {
     pub fn new(world: &'a World) -> Self {
-        Self { world, cookies: Vec::new() }
+        Self { world, cookies: Vec::new(), shown: BTreeMap::new() }
     }
 
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
@@ -37,15 +41,40 @@ impl<'a> Visitor<'a> {
     pub async fn get(&mut self, path: &str) -> (u16, String) {
         let response = self.request(reqwest::Method::GET, path).send().await.expect("it answers");
         self.keep(&response);
-        (response.status().as_u16(), response.text().await.expect("text"))
+        let (status, page) = (response.status().as_u16(), response.text().await.expect("text"));
+        self.see(&page);
+        (status, page)
+    }
+
+    /// Remembers the hidden fields of a page's forms, as a browser sends them.
+    fn see(&mut self, page: &str) {
+        let quoted = |text: &str, name: &str| {
+            let value = text.split_once(&format!("{name}=\""))?.1.split('"').next()?;
+            Some(value.replace("&quot;", "\"").replace("&#x27;", "'").replace("&#x2f;", "/").replace("&amp;", "&"))
+        };
+        for form in page.split("<form ").skip(1).filter_map(|rest| rest.split("</form>").next()) {
+            let Some(action) = quoted(form, "action") else { continue };
+            let hidden = form.split("<input type=\"hidden\" ").skip(1).filter_map(|input| {
+                let name = quoted(input, "name").filter(|name| ["seen", "generation"].contains(&name.as_str()))?;
+                Some((name, quoted(input, "value")?))
+            });
+            let action = action.split('#').next().unwrap_or_default().to_owned();
+            self.shown.insert(action, hidden.collect());
+        }
     }
 
     /// Where a form leads: status, place, and the page.
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> (u16, String, String) {
-        let response = self.request(reqwest::Method::POST, path).form(fields).send().await.expect("it answers");
+        let mut all: Vec<(&str, &str)> = fields.to_vec();
+        let shown = self.shown.get(path).cloned().unwrap_or_default();
+        let given = |name: &str| fields.iter().any(|(there, _)| *there == name);
+        all.extend(shown.iter().filter(|(name, _)| !given(name)).map(|(name, value)| (name.as_str(), value.as_str())));
+        let response = self.request(reqwest::Method::POST, path).form(&all).send().await.expect("it answers");
         self.keep(&response);
         let place = response.headers().get("location").and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        (response.status().as_u16(), place, response.text().await.expect("text"))
+        let (status, page) = (response.status().as_u16(), response.text().await.expect("text"));
+        self.see(&page);
+        (status, place, page)
     }
 
     /// The token of the forms of a page.

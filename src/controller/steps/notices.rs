@@ -5,8 +5,8 @@ use serde_json::json;
 use crate::api::plan::Money;
 use crate::api::tenant::ErasureLine;
 use crate::api::{
-    LinkKind, MailRequest, Plan, SAMPLE_QUESTION, SENT_ANNOTATION, Tenant, TenantStatus, Timestamp, conditions,
-    time_to_activate,
+    EMAIL_LABEL, LinkKind, MailRequest, Plan, SAMPLE_QUESTION, SENT_ANNOTATION, Tenant, TenantStatus, Timestamp,
+    VERIFIED_ANNOTATION, conditions, time_to_activate,
 };
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Notice, Outcome, SuspendedFor, suspended_for};
@@ -27,7 +27,7 @@ pub async fn send(
     let account = || Values { path: "/account".into(), ..Values::default() };
     let (template, values) = match notice {
         Notice::Link(request) => link(identity, tenant, *request),
-        Notice::Welcome => (Template::Welcome, Values::default()),
+        Notice::Welcome => (Template::Welcome, way_in(mail, identity, tenant)),
         Notice::FailedMail(_) if unverified(&status) => {
             (Template::Unverified, Values { refund: refunded(tenant), path: "/login".into(), ..Values::default() })
         }
@@ -92,7 +92,7 @@ pub async fn send(
     let title = |plan: Option<&Plan>, name: &str| plan.map_or_else(|| name.to_owned(), Plan::title);
     let effective_at = status.plan_change.as_ref().and_then(|change| change.effective_at);
     let values = Values {
-        company: tenant.spec.company_name.clone(),
+        company: if is_named(tenant, notice) { tenant.spec.company_name.clone() } else { String::new() },
         tenant_id: tenant.tenant_id().into(),
         plan: title(plan, tenant.plan_in_force()),
         new_plan: title(wanted, &tenant.spec.plan),
@@ -121,6 +121,30 @@ fn link(identity: &IdentityKey, tenant: &Tenant, request: MailRequest) -> (Templ
     };
     let valid_for = words(request.kind.life());
     (template, Values { path: identity.link(tenant, request), valid_for, ..Values::default() })
+}
+
+/// How a customer gets in: by the password of the signup, by an invitation to set one, or by the API alone.
+fn way_in(mail: &Mail, identity: &IdentityKey, tenant: &Tenant) -> Values {
+    if tenant.spec.login.is_some() {
+        return Values::default();
+    }
+    if !mail.has_pages(tenant.place().namespace) {
+        return Values { api_only: true, ..Values::default() };
+    }
+    let request = MailRequest { kind: LinkKind::Invitation, at: Timestamp::now() };
+    let valid_for = words(request.kind.life());
+    Values { invitation: identity.link(tenant, request), valid_for, ..Values::default() }
+}
+
+/// Whether an e-mail names the company. A stranger may sign up with any address and any text as the company's name; so the
+/// name goes to an address that was confirmed, to a customer who was set up, and to one whom an admin knows.
+fn is_named(tenant: &Tenant, notice: &Notice) -> bool {
+    let annotation = |name: &str| tenant.metadata.annotations.as_ref().and_then(|all| all.get(name));
+    let label = tenant.metadata.labels.as_ref().and_then(|labels| labels.get(EMAIL_LABEL));
+    let confirmed = label.is_some() && annotation(VERIFIED_ANNOTATION) == label;
+    let served = tenant.status.as_ref().is_some_and(|status| status.provisioned_at.is_some());
+    let invited = matches!(notice, Notice::Link(request) if request.kind == LinkKind::Invitation);
+    confirmed || served || invited || tenant.spec.login.is_none()
 }
 
 /// Whether the tenant failed because its customer never confirmed the address.

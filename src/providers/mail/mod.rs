@@ -39,6 +39,8 @@ pub struct MailConfig {
     pub win_back_offer: String,
     /// A folder of texts in place of ours.
     pub templates: Option<PathBuf>,
+    /// The namespace whose tenants have pages; empty where all have.
+    pub pages_namespace: String,
 }
 
 /// Sends e-mails from templates.
@@ -78,6 +80,11 @@ impl Mail {
             .build();
         let templates = Templates::read(config.templates.as_deref())?;
         Ok(Self { config, from, transport, templates })
+    }
+
+    /// Whether web serves pages to the customers of a namespace.
+    pub fn has_pages(&self, namespace: &str) -> bool {
+        self.config.pages_namespace.is_empty() || self.config.pages_namespace == namespace
     }
 
     /// Sends one e-mail. The Message-ID is the same for the same tenant and key.

@@ -176,6 +176,10 @@ pub struct Values {
     pub path: String,
     /// How long the link is valid, in words.
     pub valid_for: String,
+    /// The path by which a customer who has no password yet sets one; empty for others.
+    pub invitation: String,
+    /// Whether the account is used by its API alone, without pages.
+    pub api_only: bool,
     /// The path that ends e-mails such as this one.
     pub unsubscribe: String,
     /// When the trial ends, in words.
@@ -286,6 +290,8 @@ pub fn sample() -> Values {
         sample_question: "What is RAG?".into(),
         path: "/account".into(),
         valid_for: "24 hours".into(),
+        invitation: String::new(),
+        api_only: false,
         unsubscribe: "/unsubscribe?token=example".into(),
         trial_ends: "9 December 2026".into(),
         refund: "Your payment of 49.00 USD has been refunded. You will not be charged until the account works.".into(),

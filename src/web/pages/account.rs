@@ -91,7 +91,8 @@ impl App {
         let values = context! {
             export => self.offers_export(tenant).then(|| self.export_of(tenant)), progress => Progress::of(tenant), setup => Setup::of(self, tenant), active, usage, documents, documents_away, question,
             answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
-            sent => shown.sent.unwrap_or_default(), billing => self.portal.is_some() && customer(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until),
+            sent => shown.sent.unwrap_or_default(), billing => self.portal.is_some() && customer(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until), generation => tenant.spec.api_key_generation,
+            seen => seen(tenant),
         };
         self.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
     }
@@ -211,22 +212,37 @@ impl Confirm {
     }
 }
 
+/// Which end of the account a page shows: when it was asked for. A form to take the account back carries it, so that one
+/// from an earlier page does not undo a later end, and the form that closes an account likewise.
+pub fn seen(tenant: &Tenant) -> String {
+    tenant.spec.wish.as_ref().map(|wish| wish.at.to_string()).unwrap_or_default()
+}
+
 /// Until when the key before is good, if there is one and it is.
 fn key_before_until(served: &Served) -> Option<String> {
     served.keys.before_until().filter(|until| *until > Timestamp::now()).map(|until| until.to_string())
 }
 
-/// Replaces the API key. The one before stays good for a while.
-pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
+#[derive(Deserialize)]
+pub struct ReplaceKey {
+    #[serde(default)]
+    csrf: String,
+    /// The generation of the key that the page showed.
+    #[serde(default)]
+    generation: u32,
+}
+
+/// Replaces the API key that the page showed. The one before stays good for a while. A second click on the same page, or in
+/// another window, changes nothing: a key that is replaced twice is refused at once.
+pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<ReplaceKey>) -> Response {
     let tenant = match app.active_customer(&headers, &form.csrf).await {
         Ok(customer) => customer.tenant,
         Err(other) => return other,
     };
-    let before = tenant.spec.api_key_generation;
-    let next = before.saturating_add(1);
-    // Replaced once, however often it is clicked or in how many windows: what the page showed is what is replaced.
+    let next = form.generation.saturating_add(1);
     let replaced = |tenant: &Tenant| {
-        Ok((tenant.spec.api_key_generation == before).then(|| json!({"spec": {"apiKeyGeneration": next}})))
+        let same = tenant.spec.api_key_generation == form.generation;
+        Ok(same.then(|| json!({"spec": {"apiKeyGeneration": next}})))
     };
     match app.change_tenant(&tenant, replaced).await {
         Ok(Some(_)) => {

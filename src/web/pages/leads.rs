@@ -87,8 +87,8 @@ async fn submit(
     };
     match kept.await {
         Ok(()) if kind == LeadKind::Sales => {
-            let text = "Thank you. Our team writes to you within two working days.";
-            app.message_page(StatusCode::OK, headers, "We got your message", text)
+            let text = format!("Thank you. Our team writes to you {}.", app.config.brand.sales_reply);
+            app.message_page(StatusCode::OK, headers, "We got your message", &text)
         }
         Ok(()) => {
             let text = "Thank you. We write to you as soon as it is your turn.";

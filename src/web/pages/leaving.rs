@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use minijinja::{Value, context};
 use serde::Deserialize;
 
-use super::account::Confirm;
+use super::account::seen;
 use super::pricing::for_sale;
 use crate::api::Tenant;
 use crate::web::App;
@@ -21,6 +21,9 @@ use crate::web::problem::Problem;
 pub struct CloseForm {
     #[serde(default)]
     csrf: String,
+    /// What the page showed: see [`seen`].
+    #[serde(default)]
+    seen: String,
     #[serde(default)]
     reason: String,
     #[serde(default)]
@@ -45,7 +48,8 @@ async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, form: &CloseForm,
     let reasons: Vec<Value> = REASONS.iter().map(|(name, text)| context! { name, text }).collect();
     let status = problem.as_ref().map_or(StatusCode::OK, Problem::status);
     let error = problem.as_ref().map(Problem::detail).unwrap_or_default();
-    let values = context! { days, reasons, error, reason => form.reason, comment => form.comment };
+    let values =
+        context! { days, reasons, error, seen => seen(tenant), reason => form.reason, comment => form.comment };
     app.show(status, "close.html", headers, values)
 }
 
@@ -55,19 +59,39 @@ pub async fn close(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): 
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
+    if form.seen != seen(&tenant) {
+        return super::go("/account");
+    }
     let leave = Leave { reason: form.reason.clone(), comment: form.comment.trim().to_owned() };
     match app.leave(&tenant, &leave).await {
-        Ok(_) => super::go("/account"),
+        // Sessions from before the end of the account are over; the browser that closed it may take it back.
+        Ok(left) => {
+            let mut response = super::go("/account");
+            app.log_in(&left, response.headers_mut());
+            response
+        }
         Err(problem) => page(&app, &headers, &tenant, &form, Some(problem)).await,
     }
 }
 
+#[derive(Deserialize)]
+pub struct TakeBack {
+    #[serde(default)]
+    csrf: String,
+    /// What the page showed: see [`seen`].
+    #[serde(default)]
+    seen: String,
+}
+
 /// Takes it back.
-pub async fn reactivate(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    let tenant = match app.own_customer(&headers, form.csrf()).await {
+pub async fn reactivate(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<TakeBack>) -> Response {
+    let tenant = match app.own_customer(&headers, &form.csrf).await {
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
+    if form.seen != seen(&tenant) {
+        return super::go("/account");
+    }
     match app.come_back(&tenant).await {
         Ok(_) => super::go("/account"),
         Err(problem) => app.sorry(&headers, problem),

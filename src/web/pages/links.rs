@@ -11,7 +11,6 @@ use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum_client_ip::ClientIp;
-use kube::ResourceExt;
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::json;
@@ -49,8 +48,7 @@ pub async fn verify(State(app): State<Arc<App>>, Query(query): Query<Token>, hea
         Ok(tenant) => tenant,
         Err(problem) => return app.sorry(&headers, problem),
     };
-    let own = app.session(&headers).is_some_and(|session| Some(session.uid) == tenant.uid());
-    if own {
+    if app.session(&headers).is_some_and(|session| app.opens(&session, &tenant)) {
         return confirmed(&app, &headers, &query.token).await;
     }
     let text = "Confirm that this is your e-mail address, and we set up your account.";
@@ -68,9 +66,11 @@ pub async fn verify_submit(app: &App, headers: &HeaderMap, body: &[u8]) -> Respo
 }
 
 async fn confirmed(app: &App, headers: &HeaderMap, token: &str) -> Response {
-    match app.use_link(LinkKind::VerifyEmail, token).await {
-        Ok(tenant) if app.session(headers).is_some_and(|session| Some(session.uid) == tenant.uid()) => {
-            super::go("/account")
+    match app.confirm(token, app.session(headers).as_ref()).await {
+        Ok((tenant, true)) => {
+            let mut response = super::go("/account");
+            app.log_in(&tenant, response.headers_mut());
+            response
         }
         // A link in an e-mail that is good for a day is no way to log in.
         Ok(_) => {
@@ -170,8 +170,10 @@ async fn send(app: Arc<App>, client: IpAddr, headers: &HeaderMap, form: &AskForm
         Ok(tenant) => tenant,
         Err(problem) => return app.sorry(headers, problem),
     };
-    if let Some(tenant) = tenant.filter(|tenant| tenant.spec.login.is_some()) {
-        let (app, kind) = (app.clone(), ask.kind);
+    if let Some(tenant) = tenant {
+        // A customer who has no password yet is invited to set the first one.
+        let kind = if tenant.spec.login.is_some() { ask.kind } else { LinkKind::Invitation };
+        let app = app.clone();
         tokio::spawn(async move {
             if let Err(problem) = app.request_link(&tenant, kind).await {
                 tracing::error!(problem = problem.detail(), kind = kind.name(), "a link was not asked for");
@@ -193,7 +195,9 @@ pub async fn login(State(app): State<Arc<App>>, Query(query): Query<Token>, head
     if let Err(problem) = app.by_link(LinkKind::LoginLink, &query.token).await {
         return app.sorry(&headers, problem);
     }
-    app.confirm_page(&headers, "Log in", "Click to log in. The link works once.", "Log in", "/login/link", &query.token)
+    let text = "Click to log in. The link works once. A password that was chosen before you confirmed your address ends with it; \
+                you can set another one at any time.";
+    app.confirm_page(&headers, "Log in", text, "Log in", "/login/link", &query.token)
 }
 
 /// `POST /login/link`

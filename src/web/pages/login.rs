@@ -1,6 +1,5 @@
 //! Logging in with e-mail address and password, and out.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Form;
@@ -8,14 +7,10 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use axum_client_ip::ClientIp;
-use kube::ResourceExt;
 use minijinja::context;
 use serde::Deserialize;
 
-use crate::api::{Tenant, login_secret};
 use crate::web::App;
-use crate::web::limits::network;
-use crate::web::problem::Problem;
 
 #[derive(Deserialize)]
 pub struct LoginForm {
@@ -46,7 +41,7 @@ pub async fn submit(
     if !app.is_own_form(&headers, &form_data.csrf) {
         return app.stale(&headers);
     }
-    match check(&app, client, &form_data).await {
+    match app.by_password(client, &form_data.email, form_data.password.clone()).await {
         Ok(Some(tenant)) => {
             let mut response = super::go("/account");
             app.log_in(&tenant, response.headers_mut());
@@ -58,30 +53,6 @@ pub async fn submit(
         }
         Err(problem) => app.sorry(&headers, problem),
     }
-}
-
-/// The tenant, if the password is right. Whether the address is known cannot be told from the answer or its time.
-async fn check(app: &App, client: IpAddr, form: &LoginForm) -> Result<Option<Tenant>, Problem> {
-    app.signups.take(&network(client)).map_err(Problem::too_many)?;
-    let password = form.password.clone();
-    let Ok(email) = crate::email::parse(&form.email) else {
-        app.passwords.pretend(password).await?;
-        return Ok(None);
-    };
-    let secrets = app.secrets();
-    let tenant = app.by_email(&email).await?;
-    let secret = match &tenant {
-        Some(tenant) => secrets.get_opt(&login_secret(&tenant.name_any())).await?,
-        None => None,
-    };
-    let Some(secret) = secret else {
-        app.passwords.pretend(password).await?;
-        return Ok(None);
-    };
-    if !app.passwords.verify(&secrets, &secret, password).await? {
-        return Ok(None);
-    }
-    Ok(tenant)
 }
 
 #[derive(Deserialize)]

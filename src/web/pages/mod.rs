@@ -29,6 +29,8 @@ use super::problem::Problem;
 pub struct Brand {
     /// The product's name.
     pub product: String,
+    /// When the sales team answers, as part of a sentence.
+    pub sales_reply: String,
     /// The colour of buttons and links, as `#rrggbb`.
     pub color: String,
     /// Where the terms are.
@@ -74,8 +76,8 @@ impl Pages {
         for (name, text) in TEMPLATES {
             env.add_template(name, text)?;
         }
-        let Brand { product, terms_url, privacy_url, .. } = brand;
-        env.add_global("brand", context! { product, terms_url, privacy_url });
+        let Brand { product, sales_reply, terms_url, privacy_url, .. } = brand;
+        env.add_global("brand", context! { product, sales_reply, terms_url, privacy_url });
         let assets = assets::Assets::new(brand);
         env.add_global("style", assets.style_path());
         env.add_global("script", assets.script_path());
@@ -113,7 +115,7 @@ impl App {
     fn page(&self, status: StatusCode, name: &str, headers: &HeaderMap, values: Value) -> Result<Response, Problem> {
         let visitor = self.visitor(headers);
         let signed_in = self.session(headers).is_some();
-        let values = context! { csrf => self.csrf(&visitor), signed_in, ..values };
+        let values = context! { csrf => self.csrf(headers, &visitor), signed_in, ..values };
         let template = self.pages.templates.get_template(name).map_err(|e| Problem::internal(name, &e))?;
         let page = template.render(values).map_err(|e| Problem::internal(name, &e))?;
         let mut response = (status, Html(page)).into_response();

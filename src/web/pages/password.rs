@@ -6,17 +6,16 @@ use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use k8s_openapi::ByteString;
 use kube::ResourceExt;
-use kube::api::{Patch, PatchParams};
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::links::Token;
-use crate::api::{LinkKind, PASSWORD_HASH, Tenant, login_secret};
+use crate::api::tenant::{Login, Terms};
+use crate::api::{LinkKind, Tenant, login_secret};
 use crate::web::App;
-use crate::web::password::{TRIES_ANNOTATION, acceptable};
+use crate::web::password::acceptable;
 use crate::web::problem::Problem;
 
 /// `GET /password/new`
@@ -56,6 +55,9 @@ pub struct PasswordForm {
     token: String,
     #[serde(default)]
     password: String,
+    /// `on` where the terms are accepted.
+    #[serde(default)]
+    accept_terms: String,
 }
 
 /// `POST /password/new`: the link is used up first, so that of two who have it one sets the password.
@@ -76,6 +78,10 @@ async fn take(app: &App, kind: LinkKind, headers: &HeaderMap, data: &PasswordFor
         let error = "Must have 8 to 256 characters.";
         return form(app, kind, headers, StatusCode::BAD_REQUEST, (&data.token, ""), error);
     }
+    if kind == LinkKind::Invitation && data.accept_terms.is_empty() {
+        let error = "Accept the terms to go on.";
+        return form(app, kind, headers, StatusCode::BAD_REQUEST, (&data.token, ""), error);
+    }
     match set(app, kind, data).await {
         Ok(tenant) => {
             tracing::info!(target: "audit", event = "password_changed", tenant = tenant.name_any());
@@ -92,10 +98,15 @@ async fn set(app: &App, kind: LinkKind, data: &PasswordForm) -> Result<Tenant, P
     app.by_link(kind, &data.token).await?;
     let hash = app.passwords.hash(data.password.clone()).await?;
     let tenant = app.use_link(kind, &data.token).await?;
-    let change = json!({
-        "metadata": {"annotations": {TRIES_ANNOTATION: null}},
-        "data": {PASSWORD_HASH: ByteString(hash.into_bytes())},
-    });
-    app.secrets().patch(&login_secret(&tenant.name_any()), &PatchParams::default(), &Patch::Merge(change)).await?;
-    Ok(tenant)
+    app.set_password(&tenant, hash).await?;
+    if kind == LinkKind::Invitation { accepted(app, &tenant).await } else { Ok(tenant) }
+}
+
+/// What an invited customer has agreed to, and the login of one whose Tenant was applied as a manifest.
+async fn accepted(app: &App, tenant: &Tenant) -> Result<Tenant, Problem> {
+    let terms = Terms { accepted_at: app.now(), version: app.config.terms_version.clone() };
+    let login = Login { secret_name: login_secret(&tenant.name_any()) };
+    let change = json!({"spec": {"terms": terms, "login": login}});
+    let changed = app.change_tenant(tenant, |_| Ok(Some(change.clone()))).await?;
+    Ok(changed.unwrap_or_else(|| tenant.clone()))
 }

@@ -25,6 +25,13 @@ pub struct PlanForm {
     csrf: String,
     #[serde(default)]
     plan: String,
+    /// The plan in force and the one that was asked for, as the page showed them.
+    #[serde(default)]
+    seen: String,
+}
+
+fn seen(tenant: &Tenant) -> String {
+    format!("{} {}", tenant.plan_in_force(), tenant.spec.plan)
 }
 
 /// Shows them.
@@ -41,7 +48,12 @@ pub async fn change(State(app): State<Arc<App>>, headers: HeaderMap, Form(form):
         Ok(customer) => customer.tenant,
         Err(other) => return other,
     };
-    match app.change_plan(&tenant, &form.plan).await {
+    if form.seen != seen(&tenant) && form.plan != tenant.spec.plan {
+        let detail = "Your plan has changed since this page was shown. Please look at it again.";
+        let problem = Problem::new(StatusCode::CONFLICT, "plan_changed", detail);
+        return page(&app, &headers, &tenant, Some(problem)).await;
+    }
+    match app.change_plan(&tenant, &form.plan, None).await {
         Ok(_) => super::go("/account#plan"),
         Err(problem) => page(&app, &headers, &tenant, Some(problem)).await,
     }
@@ -56,7 +68,12 @@ async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, problem: Option<P
     let offers: Vec<Value> = plans.iter().map(|plan| choice(plan, current, tenant)).collect();
     let status = problem.as_ref().map_or(StatusCode::OK, Problem::status);
     let error = problem.as_ref().map(Problem::detail).unwrap_or_default();
-    app.show(status, "plan.html", headers, context! { plans => offers, error, by_card => by_card(tenant) })
+    app.show(
+        status,
+        "plan.html",
+        headers,
+        context! { plans => offers, error, seen => seen(tenant), by_card => by_card(tenant) },
+    )
 }
 
 /// A plan, and what a change to it means.

@@ -5,26 +5,27 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-use crate::api::{SESSIONS_ANNOTATION, Tenant, Timestamp};
+use crate::api::Tenant;
 use crate::web::App;
 use crate::web::problem::Problem;
 use crate::web::tokens::Pass;
 
 /// How long a session lasts, in seconds.
 const SESSION: i64 = 12 * 3600;
-const SESSION_COOKIE: &str = "session";
-const VISITOR_COOKIE: &str = "visitor";
+/// A cookie's name without and with TLS.
+const SESSION_COOKIE: [&str; 2] = ["session", "__Host-session"];
+const VISITOR_COOKIE: [&str; 2] = ["visitor", "__Host-visitor"];
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// The values of all cookies of a name. Another application of the same domain may have set one as well, and a browser may
+/// send it first: <https://www.rfc-editor.org/rfc/rfc6265#section-5.4>
+fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|v| v.to_str().ok());
     let pairs = cookies.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(key, _)| *key == name).map(|(_, value)| value).next()
+    pairs.filter(move |(key, _)| *key == name).map(|(_, value)| value)
 }
 
-/// From when on sessions are valid, where the password was changed.
-fn sessions_since(tenant: &Tenant) -> Option<Timestamp> {
-    let seconds = tenant.metadata.annotations.as_ref()?.get(SESSIONS_ANNOTATION)?.parse().ok()?;
-    Some(Timestamp::from_second(seconds))
+fn is_visitor(value: &str) -> bool {
+    value.len() == 32 && value.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 impl App {
@@ -33,8 +34,15 @@ impl App {
         self.config.frontend_url.starts_with("https://")
     }
 
-    fn set_cookie(&self, name: &str, value: &str, seconds: i64, site: &str, headers: &mut HeaderMap) {
+    /// A cookie's name. Under TLS it begins with `__Host-`: a browser then takes it from this very host alone, so no other
+    /// application of the domain can put its own in place: <https://developer.mozilla.org/docs/Web/HTTP/Headers/Set-Cookie>
+    fn cookie_name(&self, [plain, host]: [&'static str; 2]) -> &'static str {
+        if self.secure() { host } else { plain }
+    }
+
+    fn set_cookie(&self, name: [&'static str; 2], value: &str, seconds: i64, site: &str, headers: &mut HeaderMap) {
         let secure = if self.secure() { "; Secure" } else { "" };
+        let name = self.cookie_name(name);
         let text = format!("{name}={value}; Path=/; Max-Age={seconds}; HttpOnly; SameSite={site}{secure}");
         if let Ok(value) = HeaderValue::from_str(&text) {
             headers.append(header::SET_COOKIE, value);
@@ -43,8 +51,7 @@ impl App {
 
     /// Opens a session for the tenant. Lax: the way back from Stripe is a link on another site.
     pub fn log_in(&self, tenant: &Tenant, headers: &mut HeaderMap) {
-        let from = sessions_since(tenant).map_or_else(|| self.now(), |since| since.max(self.now()));
-        self.set_cookie(SESSION_COOKIE, &self.pass("session", tenant, from.plus(SESSION)), SESSION, "Lax", headers);
+        self.set_cookie(SESSION_COOKIE, &self.pass("session", tenant, SESSION), SESSION, "Lax", headers);
     }
 
     /// Ends it.
@@ -54,41 +61,47 @@ impl App {
 
     /// The session that the request carries.
     pub fn session(&self, headers: &HeaderMap) -> Option<Pass> {
-        self.open_pass("session", cookie(headers, SESSION_COOKIE)?)
+        cookies(headers, self.cookie_name(SESSION_COOKIE)).find_map(|value| self.open_pass("session", value))
     }
 
-    /// The tenant of the session; None when nobody is logged in, the tenant is gone, or its password was changed since.
+    /// The tenant of the session; None when nobody is logged in, the tenant is gone, or the session was ended since.
     pub async fn by_session(&self, headers: &HeaderMap) -> Result<Option<Tenant>, Problem> {
         let Some(session) = self.session(headers) else { return Ok(None) };
         // Before the API server is asked: whose session it is, is known.
         self.visits.take(&session.uid).map_err(Problem::too_many)?;
         let tenant = self.tenants().get_opt(&session.name).await?;
-        let same = tenant.filter(|t| t.metadata.uid.as_ref() == Some(&session.uid));
-        Ok(same.filter(|t| sessions_since(t).is_none_or(|since| session.until.plus(-SESSION) >= since)))
+        Ok(tenant.filter(|t| self.opens(&session, t)))
     }
 
     /// The visitor's number: that of the cookie, or a new one.
     pub fn visitor(&self, headers: &HeaderMap) -> String {
-        let known =
-            cookie(headers, VISITOR_COOKIE).filter(|v| v.len() == 32 && v.bytes().all(|b| b.is_ascii_hexdigit()));
+        let known = cookies(headers, self.cookie_name(VISITOR_COOKIE)).find(|value| is_visitor(value));
         known.map_or_else(|| hex::encode(rand::random::<[u8; 16]>()), str::to_owned)
     }
 
     /// Gives the number to a visitor who has none.
     pub fn keep_visitor(&self, request: &HeaderMap, visitor: &str, headers: &mut HeaderMap) {
-        if cookie(request, VISITOR_COOKIE) != Some(visitor) {
+        if !cookies(request, self.cookie_name(VISITOR_COOKIE)).any(|value| value == visitor) {
             self.set_cookie(VISITOR_COOKIE, visitor, 30 * 24 * 3600, "Strict", headers);
         }
     }
 
-    /// The token of a visitor's forms.
-    pub fn csrf(&self, visitor: &str) -> String {
-        self.identity.seal("form", &[visitor])
+    /// The token of a visitor's forms. It is bound to the customer who is logged in as well: a visitor's number that another
+    /// site has planted opens no form of a customer.
+    pub fn csrf(&self, headers: &HeaderMap, visitor: &str) -> String {
+        self.identity.seal("form", &[visitor, &self.form_owner(headers)])
+    }
+
+    /// The uid of the customer whose forms are shown; empty for a visitor who is not logged in.
+    fn form_owner(&self, headers: &HeaderMap) -> String {
+        self.session(headers).map(|session| session.uid).unwrap_or_default()
     }
 
     /// Whether a form comes from a page of ours.
     pub fn is_own_form(&self, headers: &HeaderMap, token: &str) -> bool {
-        cookie(headers, VISITOR_COOKIE).is_some_and(|visitor| self.identity.is_sealed("form", &[visitor], token))
+        let owner = self.form_owner(headers);
+        let own = |visitor: &str| is_visitor(visitor) && self.identity.is_sealed("form", &[visitor, &owner], token);
+        cookies(headers, self.cookie_name(VISITOR_COOKIE)).any(own)
     }
 }
 
@@ -101,8 +114,10 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, HeaderValue::from_static("a=1; session=x.y; visitor=2"));
         headers.append(header::COOKIE, HeaderValue::from_static("b=3"));
-        assert_eq!(cookie(&headers, "session"), Some("x.y"));
-        assert_eq!(cookie(&headers, "b"), Some("3"));
-        assert_eq!(cookie(&headers, "sess"), None);
+        headers.append(header::COOKIE, HeaderValue::from_static("session=another application's"));
+        let values = |name: &str| cookies(&headers, name).map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(values("session"), ["x.y", "another application's"]);
+        assert_eq!(values("b"), ["3"]);
+        assert!(values("sess").is_empty());
     }
 }

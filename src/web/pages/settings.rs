@@ -31,6 +31,13 @@ pub struct SettingsForm {
     /// `small` or `large`; empty where there is no choice.
     #[serde(default)]
     embedding: String,
+    /// The settings as the page showed them.
+    #[serde(default)]
+    seen: String,
+}
+
+fn seen(tenant: &Tenant) -> String {
+    json!(tenant.spec.settings).to_string()
 }
 
 impl SettingsForm {
@@ -46,6 +53,7 @@ impl SettingsForm {
                 EmbeddingSize::Small => "small".into(),
                 EmbeddingSize::Large => "large".into(),
             },
+            seen: seen(tenant),
         }
     }
 
@@ -124,7 +132,7 @@ async fn page(
     let models = models(app, tenant).await;
     let values = context! {
         custom => form.chunking == "custom", max_characters => form.max_characters,
-        overlap_characters => form.overlap_characters, error, saved,
+        overlap_characters => form.overlap_characters, error, saved, seen => seen(tenant),
         large => form.embedding == "large", embedding => embeddings(tenant, models.as_ref()),
     };
     app.show(status, "settings.html", headers, values)
@@ -143,6 +151,11 @@ pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): F
     if form.embedding(&tenant) != tenant.spec.settings.embedding && must_wait(&tenant) {
         let error = "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
         return page(&app, &headers, StatusCode::CONFLICT, &tenant, &form, error, false).await;
+    }
+    if form.seen != seen(&tenant) {
+        let error = "The settings have changed since this page was shown. Please look at them again.";
+        let now = SettingsForm::of(&tenant);
+        return page(&app, &headers, StatusCode::CONFLICT, &tenant, &now, error, false).await;
     }
     let set = |tenant: &Tenant| {
         let (now, embedding) = (&tenant.spec.settings, form.embedding(tenant));
