@@ -14,6 +14,7 @@ pub mod keys;
 pub mod lifecycle;
 mod links;
 pub mod operator_keys;
+pub mod pins;
 pub mod preflight;
 pub mod providers;
 pub mod rag;

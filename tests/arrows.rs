@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each part of `src/` may use; `cli` puts all of them together.
-const ARROWS: [(&str, &[&str]); 18] = [
+const ARROWS: [(&str, &[&str]); 19] = [
     ("api", &[]),
     ("clock", &["api"]),
     ("email", &[]),
@@ -18,11 +18,24 @@ const ARROWS: [(&str, &[&str]); 18] = [
     ("events", &["api", "telemetry"]),
     ("links", &["api", "operator_keys"]),
     ("providers", &["api", "lifecycle"]),
+    ("pins", &["lifecycle", "providers"]),
     ("rag", &["api", "providers"]),
     ("export", &["api", "providers", "rag"]),
     (
         "controller",
-        &["api", "clock", "events", "export", "keys", "lifecycle", "operator_keys", "providers", "rag", "telemetry"],
+        &[
+            "api",
+            "clock",
+            "events",
+            "export",
+            "keys",
+            "lifecycle",
+            "operator_keys",
+            "pins",
+            "providers",
+            "rag",
+            "telemetry",
+        ],
     ),
     (
         "web",
@@ -36,13 +49,14 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "lifecycle",
             "links",
             "operator_keys",
+            "pins",
             "providers",
             "rag",
             "telemetry",
         ],
     ),
-    ("preflight", &["api", "providers"]),
-    ("dev", &["api", "controller", "sandbox", "web"]),
+    ("preflight", &["api", "pins", "providers"]),
+    ("dev", &["api", "controller", "pins", "sandbox", "web"]),
     (
         "cli",
         &[
@@ -53,6 +67,7 @@ const ARROWS: [(&str, &[&str]); 18] = [
             "export",
             "lifecycle",
             "operator_keys",
+            "pins",
             "preflight",
             "providers",
             "rag",

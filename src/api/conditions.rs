@@ -53,6 +53,8 @@ pub const DATA_MIGRATED: &str = "DataMigrated";
 pub const DATA_IN_ONE_PLACE: &str = "DataInOnePlace";
 /// The export that was asked for last is complete.
 pub const EXPORT_READY: &str = "ExportReady";
+/// A decision waits for `kubectl tenant confirm`, because too many tenants would meet it at once.
+pub const HELD: &str = "Held";
 /// The provider resources of a deleted tenant are gone.
 pub const CLEANED_UP: &str = "CleanedUp";
 

@@ -49,6 +49,10 @@ pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute"
 /// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that generation, and
 /// the namespaces of the others are deleted. `kubectl tenant data choose` writes it.
 pub const CHOOSE_DATA_ANNOTATION: &str = "tenant-operator.dev/choose-data";
+/// The id of a customer that Stripe does not know, and of whom a person has confirmed that they are gone for good.
+pub const CUSTOMER_GONE_ANNOTATION: &str = "tenant-operator.dev/customer-gone";
+/// Names the decision that is held because many tenants would meet it at once, and that a person has confirmed for this one.
+pub const CONFIRM_ANNOTATION: &str = "tenant-operator.dev/confirm";
 /// What was erased, as JSON: all that is kept of a tenant that was.
 pub const ERASED_ANNOTATION: &str = "tenant-operator.dev/erased";
 /// `"true"` on a Tenant keeps its data, Secrets and subscription when the object is deleted, as for a move.

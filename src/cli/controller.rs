@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::provider_args::{ExportArgs, ProviderArgs};
 use super::{KubeArgs, stop_signal};
-use crate::controller::{ControllerConfig, LeaseConfig, run as run_controller};
+use crate::controller::{BrakeConfig, ControllerConfig, LeaseConfig, run as run_controller};
 use crate::lifecycle::{EmailVerification, Policy, Regions};
 
 #[derive(clap::Args)]
@@ -119,6 +119,16 @@ pub struct WorkArgs {
     /// `tenant_id` and seq name it. Default: the log, under the target transition.
     #[arg(long, env = "TRANSITIONS_FILE", default_value = "")]
     pub transitions_file: String,
+    /// Hold further suspensions, failures, closings or erasures, each counted for itself, once they meet this percentage of all
+    /// tenants within --brake-window, until you confirm them with `kubectl tenant confirm`. 100 holds nothing.
+    #[arg(long, env = "BRAKE_PERCENT", default_value = "5", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub brake_percent: u8,
+    /// Hold nothing before it meets this many tenants.
+    #[arg(long, env = "BRAKE_AT_LEAST", default_value = "10")]
+    pub brake_at_least: u32,
+    /// Seconds within which they are counted.
+    #[arg(long, env = "BRAKE_WINDOW", default_value = "3600", value_parser = clap::value_parser!(i64).range(1..))]
+    pub brake_window: i64,
     /// Seconds after the leader's last renewal until another replica may take over. A leader that ends in order gives up
     /// its lease at once.
     #[arg(long, default_value = "12")]
@@ -174,6 +184,11 @@ impl WorkArgs {
             exports,
             events_file: (!self.events_file.is_empty()).then(|| self.events_file.clone().into()),
             transitions_file: (!self.transitions_file.is_empty()).then(|| self.transitions_file.clone().into()),
+            brake: BrakeConfig {
+                percent: self.brake_percent.into(),
+                at_least: usize::try_from(self.brake_at_least)?,
+                window: self.brake_window,
+            },
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.max(1)),

@@ -2,6 +2,7 @@
 
 mod adopt;
 mod audit;
+mod confirm;
 mod controller;
 mod crds;
 mod data;
@@ -19,6 +20,7 @@ mod login;
 mod logs;
 mod manual;
 mod open;
+mod pin;
 mod preflight;
 mod provider_args;
 mod recover;
@@ -194,6 +196,10 @@ enum Command {
     Import(Box<import::Args>),
     /// Stop serving and charging a tenant. Its data is kept, and only `resume` ends the suspension.
     Suspend(suspend::SuspendArgs),
+    /// Let happen what is held for a tenant, or for all, because too many would meet it at once.
+    Confirm(confirm::Args),
+    /// Show or change the Stripe account and the Pinecone indexes that the tenants are in.
+    Pin(pin::Args),
     /// Serve a tenant again that an admin suspended.
     Resume(TenantArgs),
     /// List the subscriptions that Stripe bills for a tenant, or end one that is too many.
@@ -351,6 +357,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
         Command::Erase(args) => erase::run(&cli.kube, args).await,
+        Command::Confirm(args) => confirm::run(&cli.kube, args).await,
+        Command::Pin(args) => pin::run(&cli.kube, args).await,
         Command::Suspend(args) => suspend::suspend(&cli.kube, args).await,
         Command::Resume(args) => suspend::resume(&cli.kube, args).await,
         Command::Data(args) => data::run(&cli.kube, *args).await,

@@ -19,6 +19,7 @@ use crate::api::{
 use crate::controller::Providers;
 use crate::lifecycle::ObservedSubscription;
 use crate::operator_keys::IdentityKey;
+use crate::pins::{Finding, Pins};
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
 use crate::providers::stripe::Known;
@@ -56,6 +57,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         )
     })?;
     let there = existing(&client).await?;
+    let pins = Pins::read(&client, &args.operator_namespace).await?;
+    if let Finding::Another { what, fix } = pins.compare_stripe(&providers.stripe.identity().await?) {
+        anyhow::bail!("{what}. {fix}");
+    }
     eprintln!("Reading Stripe and Pinecone ...");
     let (known, namespaces) = tokio::try_join!(providers.stripe.tenants(), namespaces(&providers.indexes))?;
     let lost: Vec<_> = known.iter().filter(|k| !there.contains(&k.tenant_id)).collect();

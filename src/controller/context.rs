@@ -7,6 +7,7 @@ use std::time::Duration;
 use ed25519_dalek::SigningKey;
 use kube::{Client, ResourceExt};
 
+use super::brake::{Brake, BrakeConfig};
 use super::caches::Caches;
 use super::claims::Claims;
 use super::disputes::Disputes;
@@ -23,6 +24,7 @@ use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::lifecycle::{Credentials, ObservedMigration, Policy, View};
 use crate::operator_keys::IdentityKey;
+use crate::pins::Keeper;
 use crate::providers::Priority;
 use crate::providers::pinecone::Pinecone;
 use crate::telemetry::{Metrics, ProviderLabels};
@@ -60,6 +62,10 @@ pub struct Context {
     pub embeddings: Embeddings,
     pub exports: Exports,
     pub migrations: Tasks<ObservedMigration>,
+    /// Compares the providers' accounts with what the tenants are in.
+    pub keeper: Keeper,
+    /// Counts what happens to many tenants at once.
+    pub brake: Brake,
     provisioning: Arc<AtomicUsize>,
 }
 
@@ -86,7 +92,14 @@ impl Context {
         caches: Caches,
         concurrency: usize,
         keys: Keys,
-        (fence, clock, [activation, transitions], exports): (Fence, Arc<Clock>, [EventLog; 2], Exports),
+        (fence, clock, [activation, transitions], exports, keeper, brake): (
+            Fence,
+            Arc<Clock>,
+            [EventLog; 2],
+            Exports,
+            Keeper,
+            BrakeConfig,
+        ),
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
         let provisioning = Arc::new(AtomicUsize::new(0));
@@ -113,6 +126,8 @@ impl Context {
             embeddings: Embeddings::default(),
             exports,
             migrations: Tasks::new(MIGRATIONS),
+            keeper,
+            brake: Brake::new(brake),
             provisioning,
         }
     }
@@ -137,6 +152,8 @@ impl Context {
             let away = callers.iter().any(|caller| caller.is_away());
             metrics.breaker_open.get_or_create(&provider.into()).set(away.into());
         }
+        super::pins::measure(self);
+        super::brake::measure(self);
         metrics.encode()
     }
 

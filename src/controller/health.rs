@@ -28,12 +28,17 @@ impl Health {
         self.0.store(role as u8, Ordering::Relaxed);
     }
 
-    fn answer(&self) -> (StatusCode, &'static str) {
-        match self.0.load(Ordering::Relaxed) {
-            0 => (StatusCode::OK, "standing by"),
-            1 => (StatusCode::SERVICE_UNAVAILABLE, "syncing"),
-            _ => (StatusCode::OK, "leading"),
-        }
+    /// A controller whose key is of another account is not ready, so that a rollout stops. It goes on with what needs no
+    /// such account: readiness ends no pod.
+    fn answer(&self, refusals: &[String]) -> (StatusCode, String) {
+        let (ready, role) = match self.0.load(Ordering::Relaxed) {
+            0 => (true, "standing by"),
+            1 => (false, "syncing"),
+            _ => (true, "leading"),
+        };
+        let status = if ready && refusals.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let lines: Vec<_> = [role].into_iter().chain(refusals.iter().map(String::as_str)).collect();
+        (status, lines.join("\n"))
     }
 }
 
@@ -43,11 +48,12 @@ pub async fn serve(
     addr: SocketAddr,
     health: Health,
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
+    refusals: impl Fn() -> Vec<String> + Clone + Send + Sync + 'static,
     more: Router,
 ) -> std::io::Result<()> {
     let listener = tokio::net::TcpListener::bind(addr).await?;
     tracing::info!("health and metrics on http://{}", listener.local_addr()?);
-    let role = move || async move { health.answer() };
+    let role = move || async move { health.answer(&refusals()) };
     let routes = Router::new()
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(role))
@@ -56,4 +62,23 @@ pub async fn serve(
     let service = routes.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_of_another_account_is_never_ready() {
+        let health = Health::default();
+        let refused = ["Stripe: the key is of acct_2".to_owned()];
+        for role in [None, Some(Role::Leading)] {
+            role.into_iter().for_each(|role| health.set(role));
+            assert_eq!(health.answer(&[]).0, StatusCode::OK);
+            let (status, text) = health.answer(&refused);
+            assert!(status == StatusCode::SERVICE_UNAVAILABLE && text.contains("acct_2"), "{text}");
+        }
+        health.set(Role::Syncing);
+        assert_eq!(health.answer(&[]).0, StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

@@ -1,6 +1,7 @@
 //! The controller: watch, observe, decide, act, record.
 
 mod act;
+mod brake;
 mod cache;
 mod caches;
 mod claims;
@@ -17,6 +18,7 @@ mod memory;
 mod migrations;
 mod orphans;
 mod packed;
+mod pins;
 mod plans;
 pub mod queue;
 mod reconcile;
@@ -39,6 +41,7 @@ use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::lifecycle::Policy;
 use crate::operator_keys::{IdentityKey, publish_verifying_key, signing_key};
+use crate::pins::Keeper;
 use crate::providers::Priority;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
@@ -46,6 +49,7 @@ use crate::providers::mail::Mail;
 use crate::providers::openai::OpenAi;
 use crate::providers::stripe::Stripe;
 
+pub use brake::BrakeConfig;
 use context::Context;
 pub use lease::LeaseConfig;
 pub use steps::billing::payer;
@@ -99,6 +103,8 @@ pub struct ControllerConfig {
     pub listen: Option<std::net::SocketAddr>,
     /// What else is served there.
     pub more_routes: axum::Router,
+    /// How many tenants may be suspended, failed, closed or erased within a while.
+    pub brake: BrakeConfig,
     /// Leader election.
     pub lease: LeaseConfig,
     /// Where exports are written.
@@ -152,6 +158,8 @@ pub async fn run(
         EventLog::open(config.events_file.as_deref()).await?,
         EventLog::open(config.transitions_file.as_deref()).await?,
     ];
+    pins::guard(&providers);
+    let keeper = Keeper { client: client.clone(), namespace: ns.clone(), pins: true };
     let policy = Policy { regions: providers.indexes.regions(), ..config.policy.clone() };
     let context = Arc::new(Context::new(
         client.clone(),
@@ -160,12 +168,17 @@ pub async fn run(
         caches::Caches::new(tenants, plans, secrets),
         config.concurrency.into(),
         keys,
-        (lease.fence(), clock, events, exports::Exports::new(config.exports)),
+        (lease.fence(), clock, events, exports::Exports::new(config.exports), keeper, config.brake),
     ));
     if let Some(addr) = config.listen {
         let shown = context.clone();
-        health::serve(addr, health.clone(), move || shown.metrics_text(), config.more_routes.clone()).await?;
+        let (metrics, refusals) = (shown.clone(), move || pins::refusals(&shown));
+        health::serve(addr, health.clone(), move || metrics.metrics_text(), refusals, config.more_routes.clone())
+            .await?;
     }
+    // Before the lease: a replica with a key of another account says so while it stands by, and a rollout stops there.
+    let mut checks = JoinSet::new();
+    checks.spawn(pins::keep(context.clone()));
     tracing::info!("waiting for the lease");
     let stop = stop.shared();
     tokio::select! {
@@ -179,7 +192,7 @@ pub async fn run(
     let mut background = JoinSet::new();
     watch::start(&mut background, &context, &scopes, fillers);
     background.spawn(plans::protect(context.clone(), scopes.clone()));
-    background.spawn(resync::run(context.clone()));
+    background.spawn(resync::run(context.clone(), scopes.clone()));
     background.spawn(orphans::sweep(context.clone()));
     let outcome = tokio::select! {
         () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
@@ -187,6 +200,7 @@ pub async fn run(
     };
     // Dropped with this task, whatever it was doing: after the lease nothing may go on.
     drop(background);
+    drop(checks);
     if outcome.is_ok() {
         // A successor can take over at once.
         drop(tokio::time::timeout(Duration::from_secs(2), lease.release()).await);
@@ -243,7 +257,7 @@ async fn work(
 ) {
     let mut running = JoinSet::new();
     // The first reconciles would all ask for it. An outage must not hold them up.
-    drop(tokio::time::timeout(Duration::from_secs(3), context.providers.indexes.prepare()).await);
+    drop(tokio::time::timeout(Duration::from_secs(3), pins::checked(context)).await);
     if !context.caches.filled().await {
         return;
     }

@@ -9,10 +9,12 @@ use tracing::Instrument;
 
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
-use super::{Key, act, act::Acted, record, urgency::priority};
+use super::{Key, act, act::Acted, brake, record, urgency::priority};
 use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus};
 use crate::clock::Present;
-use crate::lifecycle::{Decision, Effect, Input, Observed, Outcome, decide, may_hold, may_precede};
+use crate::lifecycle::{
+    Decision, Effect, Input, Observed, Outcome, decide, harm, held as is_held, may_hold, may_precede,
+};
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
 
@@ -101,7 +103,10 @@ impl<'a> Reconcile<'a> {
         let progress = memory.progress.clone();
         let observed = Observed {
             api_key: context.api_key(&tenant),
-            resync: memory.hints > memory.hints_done || Some(&event) != memory.stripe_event.as_ref(),
+            // What is held rests on what the providers said, and goes when they say something else.
+            resync: memory.hints > memory.hints_done
+                || Some(&event) != memory.stripe_event.as_ref()
+                || tenant.status.as_ref().is_some_and(|status| is_held(status).is_some()),
             failures: memory.failures,
             dispute: context.disputes.of(&tenant),
             shipped: memory.shipped,
@@ -137,6 +142,7 @@ impl<'a> Reconcile<'a> {
                 drop(provisioning.take());
             }
             self.observed.overloaded = context.overloaded();
+            self.observed.held = brake::of(context, &self.uid);
             match self.decide() {
                 Decision::Wait(_) if self.last.is_some() => self.write_held().await?,
                 Decision::Wait(wait) => return Ok(self.settle(wait)),
@@ -167,7 +173,11 @@ impl<'a> Reconcile<'a> {
             return Ok(());
         }
         let last = self.last.as_ref().map(|(last, _)| &**last);
+        let newly = is_held(&before) != is_held(&status);
         let written = record::status(self.context, last, &self.object, status).await?;
+        if let Some(status) = written.status.as_ref().filter(|_| newly) {
+            brake::tell(self.context, status).await;
+        }
         self.written(written);
         Ok(())
     }
@@ -230,7 +240,7 @@ impl<'a> Reconcile<'a> {
         let view = self.context.view(&self.object);
         let (plan, wanted) = self.context.plans(&self.object);
         let Present { now, earliest } = self.context.clock.read();
-        decide(&Input {
+        let decision = decide(&Input {
             tenant: &view,
             plan: plan.as_ref().map(|p| &p.spec),
             wanted: wanted.as_ref().map(|p| &p.spec),
@@ -238,7 +248,13 @@ impl<'a> Reconcile<'a> {
             now,
             earliest,
             policy: &self.context.policy,
-        })
+        });
+        if let Decision::Record(status) = &decision
+            && let Some(harm) = harm(&view, status)
+        {
+            self.context.brake.count(harm, &self.uid, now);
+        }
+        decision
     }
 
     /// Does the effects side by side. True when the object is gone.

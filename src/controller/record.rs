@@ -6,8 +6,8 @@ use kube::api::PostParams;
 use super::context::Context;
 use super::kubernetes::FIELD_MANAGER;
 use crate::api::conditions::{
-    self, API_KEY_READY, BILLING_READY, CLEANED_UP, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND, PLAN_IN_FORCE,
-    PRICE_AS_PLANNED, REFUNDED, SINGLE_SUBSCRIPTION, SLOW, WELCOME_EMAIL_SENT,
+    self, API_KEY_READY, BILLING_READY, CLEANED_UP, HELD, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND,
+    PLAN_IN_FORCE, PRICE_AS_PLANNED, REFUNDED, SINGLE_SUBSCRIPTION, SLOW, WELCOME_EMAIL_SENT,
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::events::Event;
@@ -92,7 +92,8 @@ fn trace(tenant: &Tenant, phase: Phase) {
 }
 
 /// The conditions that somebody on call wants to hear of, when they turn to this status.
-const TOLD: [(&str, ConditionStatus); 12] = [
+const TOLD: [(&str, ConditionStatus); 13] = [
+    (HELD, ConditionStatus::True),
     (SLOW, ConditionStatus::True),
     (WELCOME_EMAIL_SENT, ConditionStatus::False),
     (PLAN_FOUND, ConditionStatus::False),

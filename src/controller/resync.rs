@@ -10,20 +10,21 @@ use kube::ResourceExt;
 
 use super::Key;
 use super::context::Context;
+use super::watch::Scope;
 use crate::api::plan::{PlanSpec, PriceChanges};
 use crate::api::tenant::{BillingMode, Desired};
 use crate::api::{Phase, Tenant, Timestamp, conditions, data_of};
 use crate::lifecycle::{ObservedSubscription, bills_another, next_period_begun, shows_price, shows_surplus};
-use crate::providers::stripe::{EventCursor, StripeEvent};
+use crate::providers::stripe::{EventCursor, OwnedSubscription, StripeEvent};
 use crate::providers::{Priority, ProviderError};
 
 /// Tenants that are compared in a row.
 const IN_A_ROW: usize = 64;
 
 /// Reads back forever. Stripe and Pinecone each for themselves: when one is away, the other is compared all the same.
-pub async fn run(context: Arc<Context>) {
+pub async fn run(context: Arc<Context>, scopes: Vec<Scope>) {
     if context.caches.filled().await {
-        let both = futures::future::join(stripe(&context), pinecone(&context));
+        let both = futures::future::join(stripe(&context, &scopes), pinecone(&context));
         Priority::Resync.scope(both).await;
     }
 }
@@ -33,7 +34,7 @@ fn seconds(seconds: i64) -> Duration {
 }
 
 /// What is new at Stripe each `resync`, everything each `full_resync`. The events are read whatever becomes of the whole.
-async fn stripe(context: &Context) {
+async fn stripe(context: &Context, scopes: &[Scope]) {
     let mut cursor: Option<EventCursor> = None;
     let mut full_at: Option<Instant> = None;
     loop {
@@ -41,7 +42,7 @@ async fn stripe(context: &Context) {
         note(context, "events", &events(context, &mut cursor).await);
         if full_at.is_none_or(|at| at.elapsed() >= seconds(context.policy.full_resync)) {
             let started = Instant::now();
-            if note(context, "subscriptions", &subscriptions(context).await) {
+            if note(context, "subscriptions", &subscriptions(context, scopes).await) {
                 full_at = Some(started);
             }
         }
@@ -74,16 +75,21 @@ async fn pause(wanted: i64) {
 }
 
 /// Compares all subscriptions.
-async fn subscriptions(context: &Context) -> Result<(), ProviderError> {
+async fn subscriptions(context: &Context, scopes: &[Scope]) -> Result<(), ProviderError> {
     let started = context.clock.read().now;
     let mut best: HashMap<String, ObservedSubscription> = HashMap::new();
     let mut several: HashSet<String> = HashSet::new();
+    let mut orphaned: HashSet<String> = HashSet::new();
     let mut read = 0;
     context
         .providers
         .stripe
-        .subscriptions(|tenant_id, subscription| {
+        .subscriptions(|owned| {
             read += 1;
+            if is_orphan(&owned, scopes, |id| context.claims.holder(id).is_some()) {
+                orphaned.insert(owned.tenant_id.clone());
+            }
+            let OwnedSubscription { tenant_id, subscription, .. } = owned;
             let another = subscription.billed() && best.get(&tenant_id).is_some_and(ObservedSubscription::billed);
             if another {
                 several.insert(tenant_id.clone());
@@ -93,7 +99,7 @@ async fn subscriptions(context: &Context) -> Result<(), ProviderError> {
             }
         })
         .await?;
-    let orphaned = best.iter().filter(|(id, s)| s.served() && context.claims.holder(id).is_none()).count();
+    let orphaned = orphaned.len();
     context.metrics.orphaned_subscriptions.set(i64::try_from(orphaned).unwrap_or(i64::MAX));
     if orphaned > 0 {
         tracing::warn!(orphaned, "paid subscriptions at Stripe belong to no Tenant");
@@ -115,6 +121,13 @@ async fn subscriptions(context: &Context) -> Result<(), ProviderError> {
     Ok(())
 }
 
+/// Whether a subscription is paid for and its tenant has no object. Those of namespaces that another controller watches are its own
+/// to count.
+fn is_orphan(owned: &OwnedSubscription, scopes: &[Scope], has_object: impl Fn(&str) -> bool) -> bool {
+    let watched = scopes.iter().any(|scope| scope.is_none() || *scope == owned.namespace);
+    owned.subscription.served() && watched && !has_object(&owned.tenant_id)
+}
+
 /// Compares what customers dispute.
 async fn disputes(context: &Context) -> Result<(), ProviderError> {
     let disputes = context.providers.stripe.disputes().await?;
@@ -129,6 +142,8 @@ async fn disputes(context: &Context) -> Result<(), ProviderError> {
 /// Compares all namespaces.
 async fn namespaces(context: &Context) -> Result<(), ProviderError> {
     let started = context.clock.read().now;
+    // An index that was made anew since holds nothing, and says nothing of the tenants.
+    context.keeper.check_indexes(&context.providers.indexes).await;
     let mut namespaces = HashSet::new();
     for pinecone in context.providers.indexes.all() {
         namespaces.extend(pinecone.namespaces().await?);
@@ -393,6 +408,23 @@ mod tests {
         let status = active.status.as_mut().expect("a status");
         status.plan_change.as_mut().expect("a change").state = PlanChangeState::Applied;
         assert_eq!(subscription_differs(&active, Some(&until(2000)), NOW), None, "done long ago");
+    }
+
+    #[test]
+    fn subscriptions_of_namespaces_that_are_not_watched_are_not_orphaned() {
+        let of = |tenant_id: &str, namespace: &str, status: &str| OwnedSubscription {
+            tenant_id: tenant_id.into(),
+            namespace: Some(namespace.into()),
+            subscription: subscription(status),
+        };
+        let orphan = |owned: &OwnedSubscription, scopes: &[Scope]| is_orphan(owned, scopes, |id| id == "ours");
+        let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
+        assert!(!orphan(&of("ours", "a", "active"), &[a.clone()]));
+        assert!(orphan(&of("lost", "a", "trialing"), &[a.clone()]));
+        assert!(!orphan(&of("theirs", "b", "active"), &[a.clone()]), "another controller's");
+        assert!(orphan(&of("theirs", "b", "active"), &[a, b]));
+        assert!(orphan(&of("theirs", "b", "active"), &[None]), "all namespaces");
+        assert!(!orphan(&of("over", "a", "canceled"), &[None]));
     }
 
     #[test]

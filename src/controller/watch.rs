@@ -113,6 +113,7 @@ fn on_tenant(context: &Context, scope: &Scope, event: &Event<Tenant>) {
             let key = Key::of(tenant);
             look_again(context, context.claims.forget(&key));
             context.queue.remove(&key);
+            context.brake.forget(tenant.metadata.uid.as_deref().unwrap_or_default());
             context.memory.forget(tenant.metadata.uid.as_deref().unwrap_or_default());
         }
         Event::Init => {}
@@ -136,6 +137,7 @@ fn listed(tenant: &Tenant) -> Priority {
 }
 
 fn take_in(context: &Context, tenant: &Tenant) {
+    context.brake.note(tenant);
     look_again(context, context.claims.note(tenant, &context.identity));
 }
 
@@ -178,7 +180,7 @@ async fn when_back(context: Arc<Context>) {
     }
 }
 
-fn waits_for_provider(tenant: &Tenant) -> bool {
+pub fn waits_for_provider(tenant: &Tenant) -> bool {
     let Some(status) = &tenant.status else { return true };
     match status.phase {
         None | Some(Phase::PendingPayment) => status.checkout.is_none(),

@@ -20,6 +20,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::controller::{self, ControllerConfig, Providers};
 use crate::operator_keys::IdentityKey;
+use crate::pins::Pins;
 use crate::sandbox::{Sandbox, SandboxConfig};
 use crate::web::{Brand, ConnectionLimits, Web, WebConfig, WebProviders};
 use cluster::{Binaries, Cluster};
@@ -136,6 +137,7 @@ async fn serve(
     apply::apply_crds(&client).await?;
     let quick = tokio::time::Instant::now() + apply::CREATES_WAIT;
     apply::plans(&client, &sandbox).await?;
+    Pins::forget_sandbox(&client, "default").await?;
     let web = web(addr, &client, &config.folder, &secret, settings.web).await?;
     let urls = Urls {
         web: format!("http://{}", web.addr()?),

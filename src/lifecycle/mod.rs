@@ -7,6 +7,7 @@ mod advice;
 mod agenda;
 mod audit;
 mod billed;
+mod brake;
 mod courtesies;
 mod deleting;
 mod dispute;
@@ -36,6 +37,7 @@ mod view;
 pub use advice::advice;
 pub use audit::{Finding, audit};
 pub use billed::{bills_another, shows_price, shows_surplus};
+pub use brake::{Harm, harm, held, met};
 pub use dispute::reason as dispute_reason;
 pub use held::{may_hold, may_precede};
 pub use observed::{
@@ -351,7 +353,7 @@ fn is_link(key: &str, kind: LinkKind) -> bool {
 
 /// What should happen next. Total: every tenant in every state has an answer.
 pub fn decide(input: &Input) -> Decision {
-    outbox::ship(input, next(input))
+    outbox::ship(input, brake::apply(input, next(input)))
 }
 
 fn next(input: &Input) -> Decision {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Effect, Notice};
+use super::{Effect, Harm, Notice};
 use crate::api::{TenantStatus, Timestamp};
 
 /// What Stripe says of a tenant.
@@ -155,6 +155,9 @@ pub enum Blame {
     Operator,
     /// No call was made: the provider is known to be away.
     Outage,
+    /// What the provider says does not agree with what the operator knows: another account or index, a customer that Stripe
+    /// never heard of. A person decides; until then the tenant waits, without a limit.
+    Mismatch,
 }
 
 /// Why an effect failed, after the quick retries inside the call.
@@ -336,6 +339,8 @@ pub struct Observed {
     pub done: BTreeSet<Effect>,
     /// Whether everything is to be read back.
     pub resync: bool,
+    /// What must not happen to the tenant now, because it happens to too many.
+    pub held: BTreeSet<Harm>,
     /// Whether many other tenants are being provisioned at this moment.
     pub overloaded: bool,
 }

@@ -21,7 +21,7 @@ pub fn decide(input: &Input) -> Decision {
         return match failure.blame {
             _ if optional => complete(input, plan, Some(failure)),
             Blame::Call => failed_attempt(input, failure),
-            Blame::Operator | Blame::Outage => hold(input, failure),
+            Blame::Operator | Blame::Outage | Blame::Mismatch => hold(input, failure),
         };
     }
     if let Some(decision) = slow(input) {
@@ -213,7 +213,8 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
     let since = *run.held_since.get_or_insert(input.now);
     draft.failure(failure);
     draft.status.provisioning = Some(run);
-    if input.until(since.plus(input.policy.hold_limit)) <= 0 {
+    let limited = failure.blame != Blame::Mismatch;
+    if limited && input.until(since.plus(input.policy.hold_limit)) <= 0 {
         let limit = input.policy.hold_limit;
         let message = format!("Provisioning failed at {} after {limit} s on hold: {}", failure.step, failure.message);
         fail(&mut draft, failure, &message);
@@ -221,7 +222,7 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
     }
     let message = match failure.blame {
         Blame::Outage => format!("Waiting since {since}: {}", failure.message),
-        Blame::Operator | Blame::Call => {
+        Blame::Operator | Blame::Mismatch | Blame::Call => {
             format!("On hold since {since}, until the operator of this service fixes it: {}", failure.message)
         }
     };

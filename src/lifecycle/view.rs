@@ -7,9 +7,9 @@ use kube::ResourceExt;
 use super::Notice;
 use crate::api::tenant::Erasure;
 use crate::api::{
-    self, ACCEPT_DISPUTE_ANNOTATION, CHOOSE_DATA_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER,
-    FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION, MailRequest,
-    RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec, TenantStatus, Timestamp,
+    self, ACCEPT_DISPUTE_ANNOTATION, CHOOSE_DATA_ANNOTATION, CONFIRM_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION,
+    FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION,
+    MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec, TenantStatus, Timestamp,
     UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests, reached_annotation,
 };
 
@@ -72,6 +72,8 @@ pub struct View {
     pub chosen: Option<u32>,
     /// The id of a dispute that was settled with the customer.
     pub accepted_dispute: Option<String>,
+    /// What a person has confirmed of what is held.
+    pub confirmed: Option<String>,
     /// What was erased, of a tenant that was.
     pub erasure: Option<Erasure>,
     /// Whether the customer proved to read the present e-mail address.
@@ -119,6 +121,7 @@ impl View {
             legal_hold: annotations.get(LEGAL_HOLD_ANNOTATION).filter(|why| !why.is_empty()).cloned(),
             chosen: annotations.get(CHOOSE_DATA_ANNOTATION).and_then(|choice| chosen(choice, tenant)),
             accepted_dispute: annotations.get(ACCEPT_DISPUTE_ANNOTATION).cloned(),
+            confirmed: annotations.get(CONFIRM_ANNOTATION).cloned(),
             erasure: annotations.get(ERASED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
             email_verified: verified.is_some() && verified == address,
             mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),

@@ -24,6 +24,7 @@ use tokio::sync::OnceCell;
 
 use crate::api::Plan;
 use crate::api::plan::Models;
+use crate::pins::{Finding as PinFinding, Pins};
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
 use crate::providers::mail::Mail;
@@ -190,7 +191,27 @@ async fn area(target: &Target, checks: &'static [Check]) -> Vec<Finding> {
     findings
 }
 
+/// What a comparison with the pins says.
+fn pinned(finding: PinFinding) -> Outcome {
+    match finding {
+        PinFinding::Same => Outcome::Ok(String::new()),
+        PinFinding::New => Outcome::Ok("not pinned yet: the controller does that when it starts".into()),
+        PinFinding::Another { what, fix } => Outcome::failed(what, fix),
+    }
+}
+
 impl Target {
+    /// What is pinned, or why that is not known.
+    async fn pins(&self) -> Result<Pins, Outcome> {
+        let Ok(client) = &self.kubernetes else { return Err(Outcome::Skipped("needs the cluster".into())) };
+        Pins::read(client, &self.operator_namespace).await.map_err(|error| {
+            Outcome::failed(
+                error.to_string(),
+                "Let this account read ConfigMap tenant-operator-pins in the operator's namespace (--operator-namespace)",
+            )
+        })
+    }
+
     /// The Plans; none where they cannot be read, which the checks of Kubernetes report.
     async fn plans(&self) -> &[Plan] {
         self.plans

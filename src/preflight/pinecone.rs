@@ -7,7 +7,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::ResourceExt;
 
-use super::{Check, Outcome, Problem, Target};
+use super::{Check, Outcome, Problem, Target, pinned};
+use crate::pins::{Finding, IndexPin};
 use crate::providers::ProviderError;
 use crate::providers::pinecone::{IndexDescription, Pinecone, Values, Vector};
 
@@ -30,6 +31,16 @@ pub const CHECKS: &[Check] = &[
         needs: None,
         writes: false,
         run: |target| each(target, |target, pinecone| index(target, pinecone).boxed()).boxed(),
+    },
+    Check {
+        name: "pinecone/pinned",
+        blocks_start: false,
+        title: "each index is the one that the tenants' documents are in",
+        about: "An index that was made anew under its name is empty. Nothing is done at another index, and the controller is not ready. \
+                Before the first start, nothing is pinned yet.",
+        needs: Some("pinecone/index"),
+        writes: false,
+        run: |target| same(target).boxed(),
     },
     Check {
         name: "pinecone/regions",
@@ -108,6 +119,24 @@ async fn regions(target: &Target) -> Outcome {
         Some(why) => Outcome::failed(why, "Name an index for the region in PINECONE_REGIONS, or delete the Plan"),
         None => Outcome::Ok(String::new()),
     }
+}
+
+async fn same(target: &Target) -> Outcome {
+    let Some(indexes) = &target.indexes else { return Outcome::Skipped("needs PINECONE_API_KEY".into()) };
+    let pins = match target.pins().await {
+        Ok(pins) => pins,
+        Err(outcome) => return outcome,
+    };
+    let mut found = BTreeMap::new();
+    for (region, pinecone) in indexes.each() {
+        match pinecone.describe().await {
+            Ok(there) => drop(found.insert(region.map(str::to_owned), IndexPin::from(&there))),
+            Err(error) => return Outcome::of(target, &error, KEY),
+        }
+    }
+    let all: Vec<_> = indexes.each().into_iter().map(|(region, _)| pins.compare_index(region, &found)).collect();
+    let another = all.iter().find(|finding| matches!(finding, Finding::Another { .. }));
+    pinned(another.or(all.first()).cloned().unwrap_or(Finding::New))
 }
 
 async fn index(target: &Target, pinecone: &Pinecone) -> Outcome {

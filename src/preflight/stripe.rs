@@ -4,7 +4,7 @@ use futures::FutureExt;
 use kube::ResourceExt;
 use secrecy::ExposeSecret;
 
-use super::{Check, Outcome, Target};
+use super::{Check, Outcome, Target, pinned};
 use crate::providers::stripe::{EVENTS, Stripe};
 
 const KEY: &str = "Correct STRIPE_SECRET_KEY";
@@ -18,6 +18,16 @@ pub const CHECKS: &[Check] = &[
         needs: None,
         writes: false,
         run: |target| key(target).boxed(),
+    },
+    Check {
+        name: "stripe/account",
+        blocks_start: false,
+        title: "the key is of the account and mode that the tenants pay to",
+        about: "With a key of another one, nothing is done at Stripe, and the controller is not ready. Before the first start, nothing is \
+                pinned yet.",
+        needs: Some("stripe/key"),
+        writes: false,
+        run: |target| account(target).boxed(),
     },
     Check {
         name: "stripe/mode",
@@ -95,12 +105,24 @@ fn live(key: &str) -> bool {
 }
 
 async fn key(target: &Target) -> Outcome {
-    let (stripe, key) = match stripe(target) {
+    let (stripe, _) = match stripe(target) {
         Ok(both) => both,
         Err(outcome) => return outcome,
     };
-    match stripe.account().await {
-        Ok(account) => Outcome::Ok(format!("{}, {} mode", account.id, if live(key) { "live" } else { "test" })),
+    match stripe.identity().await {
+        Ok(account) => Outcome::Ok(account.to_string()),
+        Err(error) => Outcome::of(target, &error, KEY),
+    }
+}
+
+async fn account(target: &Target) -> Outcome {
+    let Ok((stripe, _)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+    let pins = match target.pins().await {
+        Ok(pins) => pins,
+        Err(outcome) => return outcome,
+    };
+    match stripe.identity().await {
+        Ok(found) => pinned(pins.compare_stripe(&found)),
         Err(error) => Outcome::of(target, &error, KEY),
     }
 }
@@ -132,6 +154,8 @@ async fn charges(target: &Target) -> Outcome {
             format!("{} may not charge yet", account.id),
             "Complete the account's verification in Stripe's dashboard",
         ),
+        // A restricted key need not read the account.
+        Err(error) if error.status == Some(403) => Outcome::Skipped("the key may not read the account".into()),
         Err(error) => Outcome::of(target, &error, KEY),
     }
 }

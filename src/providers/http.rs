@@ -373,7 +373,7 @@ fn quota_exceeded(body: &[u8]) -> bool {
 fn detail(body: &[u8]) -> String {
     let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
     let message = json["error"]["message"].as_str().or(json["message"].as_str()).unwrap_or_default();
-    let short: String = message.chars().take(200).collect();
+    let short: String = message.chars().take(400).collect();
     if short.is_empty() { short } else { format!(": {short}") }
 }
 

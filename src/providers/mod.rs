@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod breaker;
 pub mod captcha;
 pub mod dns;
+pub mod gate;
 pub mod http;
 pub mod indexes;
 pub mod mail;

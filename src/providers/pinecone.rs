@@ -1,7 +1,7 @@
 //! Pinecone, API version 2026-04: namespaces and vectors of one serverless index.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use reqwest::RequestBuilder;
@@ -11,6 +11,7 @@ use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
+use super::gate::Gate;
 use super::{CallLimits, Caller, ProviderError};
 use crate::lifecycle::Blame;
 
@@ -35,11 +36,26 @@ pub struct PineconeConfig {
 pub struct Pinecone {
     config: PineconeConfig,
     caller: Caller,
-    host: OnceLock<String>,
-    /// Known with the host.
-    dimension: OnceLock<u64>,
+    gate: Gate,
+    place: RwLock<Option<Arc<Place>>>,
     /// Held by the one who asks for the host.
     asking: Mutex<()>,
+}
+
+/// Where the data plane of the index is.
+#[derive(Debug, PartialEq, Eq)]
+struct Place {
+    /// Its base URL.
+    url: String,
+    /// The length of its vectors.
+    dimension: u64,
+}
+
+impl Place {
+    fn new(host: &str, dimension: u64) -> Self {
+        let url = if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
+        Self { url, dimension }
+    }
 }
 
 /// A vector.
@@ -113,7 +129,7 @@ impl Pinecone {
     /// A client; nothing is called yet.
     pub fn new(config: PineconeConfig) -> Self {
         let caller = Caller::new(PROVIDER, config.calls);
-        Self { config, caller, host: OnceLock::new(), dimension: OnceLock::new(), asking: Mutex::default() }
+        Self { config, caller, gate: Gate::new(PROVIDER), place: RwLock::default(), asking: Mutex::default() }
     }
 
     fn request(&self, request: RequestBuilder) -> RequestBuilder {
@@ -125,9 +141,35 @@ impl Pinecone {
         &self.caller
     }
 
+    /// Lets calls to the data plane through, or not.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Lets calls to the data plane at this host through. True when it did not before.
+    pub fn admit(&self, host: &str, dimension: u64) -> bool {
+        let place = Place::new(host, dimension);
+        if self.place().is_none_or(|there| *there != place) {
+            self.set_place(place);
+        }
+        self.gate.open()
+    }
+
+    fn place(&self) -> Option<Arc<Place>> {
+        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_place(&self, place: Place) -> Arc<Place> {
+        let place = Arc::new(place);
+        *self.place.write().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
+        place
+    }
+
     /// Asks for the data plane's address, once, or waits for the one who does.
     pub async fn prepare(&self) -> Result<(), ProviderError> {
-        if self.host.get().is_some() {
+        self.gate.checked().await;
+        self.gate.check()?;
+        if self.place().is_some() {
             return Ok(());
         }
         let _asking = self.asking.lock().await;
@@ -135,9 +177,10 @@ impl Pinecone {
     }
 
     /// The data plane's base URL. One caller asks the control plane for it; nobody else waits for the answer.
-    async fn host(&self) -> Result<&str, ProviderError> {
-        if let Some(host) = self.host.get() {
-            return Ok(host);
+    async fn host(&self) -> Result<String, ProviderError> {
+        self.gate.pass().await?;
+        if let Some(place) = self.place() {
+            return Ok(place.url.clone());
         }
         let Ok(_asking) = self.asking.try_lock() else {
             return Err(ProviderError {
@@ -150,18 +193,16 @@ impl Pinecone {
                 retry_after: Some(Duration::from_secs(1)),
             });
         };
-        self.ask_host().await
+        Ok(self.ask_host().await?.url.clone())
     }
 
     /// To be called with the right to ask.
-    async fn ask_host(&self) -> Result<&str, ProviderError> {
-        if let Some(host) = self.host.get() {
-            return Ok(host);
+    async fn ask_host(&self) -> Result<Arc<Place>, ProviderError> {
+        if let Some(place) = self.place() {
+            return Ok(place);
         }
-        let IndexDescription { host, dimension, .. } = self.describe().await?;
-        self.dimension.get_or_init(|| dimension);
-        let host = if host.contains("://") { host } else { format!("https://{host}") };
-        Ok(self.host.get_or_init(|| host))
+        let there = self.describe().await?;
+        Ok(self.set_place(Place::new(&there.host, there.dimension)))
     }
 
     /// What the control plane says of the index.
@@ -178,7 +219,7 @@ impl Pinecone {
 
     /// The length of the index's vectors, once it is known.
     pub fn dimension(&self) -> Option<u64> {
-        self.dimension.get().copied().filter(|dimension| *dimension > 0)
+        self.place().map(|place| place.dimension).filter(|dimension| *dimension > 0)
     }
 
     async fn post<T: serde::de::DeserializeOwned>(

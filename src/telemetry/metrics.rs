@@ -71,6 +71,10 @@ pub struct Metrics {
     pub provider_calls: Family<ProviderLabels, Counter>,
     /// 1 while a provider is known to be away and is not called.
     pub breaker_open: Family<Label, Gauge>,
+    /// 1 while calls to a provider are refused because it is not the account or index that the tenants are in.
+    pub pin_mismatch: Family<Label, Gauge>,
+    /// Tenants whose suspension, failure, closing or erasure is held because too many would meet it at once, by what is held.
+    pub held_tenants: Family<Label, Gauge>,
     /// Paid subscriptions at Stripe that belong to no Tenant.
     pub orphaned_subscriptions: Gauge,
     /// Active tenants for which Stripe bills another price than their plan's.
@@ -129,6 +133,8 @@ impl Default for Metrics {
             queue_depth: Family::default(),
             provider_calls: Family::default(),
             breaker_open: Family::default(),
+            pin_mismatch: Family::default(),
+            held_tenants: Family::default(),
             orphaned_subscriptions: Gauge::default(),
             other_prices: Gauge::default(),
             surplus_subscriptions: Gauge::default(),
@@ -194,6 +200,10 @@ impl Metrics {
         registry.register("provider_calls", "Calls to providers, by outcome", self.provider_calls.clone());
         let open = "1 while a provider is known to be away and is not called";
         registry.register("provider_breaker_open", open, self.breaker_open.clone());
+        let pins = "1 while calls are refused because the account or index is not the one that the tenants are in";
+        registry.register("provider_pin_mismatch", pins, self.pin_mismatch.clone());
+        let held = "Tenants whose suspension, failure, closing or erasure waits for a confirmation";
+        registry.register("controller_held_tenants", held, self.held_tenants.clone());
         let orphans = "Paid subscriptions at Stripe that belong to no Tenant";
         registry.register("stripe_orphaned_subscriptions", orphans, self.orphaned_subscriptions.clone());
         let prices = "Active tenants for which Stripe bills another price than their plan's";
@@ -212,7 +222,7 @@ impl Metrics {
         for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries]) {
             family.get_or_create_owned(&"".into());
         }
-        for family in [&metrics.queue_depth, &metrics.breaker_open] {
+        for family in [&metrics.queue_depth, &metrics.breaker_open, &metrics.pin_mismatch, &metrics.held_tenants] {
             family.get_or_create_owned(&"".into());
         }
         metrics.activation_unconfirmed.get_or_create_owned(&"".into());

@@ -55,6 +55,7 @@ use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::export::Stores;
 use crate::operator_keys::{IDENTITY_SECRET, IdentityKey};
+use crate::pins::Keeper;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
 use crate::providers::openai::OpenAi;
@@ -192,6 +193,12 @@ pub struct App {
 }
 
 impl App {
+    /// Whether the tenants of a namespace are this web's.
+    fn serves(&self, namespace: &str) -> bool {
+        let served = &self.config.served_namespaces;
+        served.is_empty() || namespace == self.config.namespace || served.iter().any(|there| there == namespace)
+    }
+
     /// The present, by the API server's clock: a replica whose own has jumped refuses no customer and no webhook.
     fn now(&self) -> Timestamp {
         self.clock.read().now
@@ -337,7 +344,14 @@ impl Web {
             downloads: Arc::new(Semaphore::new(export::DOWNLOADS)),
             downloading: turns::Turns::default(),
         };
-        Ok(Self { listener, metrics, app: Arc::new(app), stopping, _tasks: tasks })
+        let app = Arc::new(app);
+        // The controller pins; web looks only.
+        app.indexes.all().for_each(|pinecone| pinecone.gate().guard());
+        let keeper =
+            Keeper { client: app.client.clone(), namespace: app.config.operator_namespace.clone(), pins: false };
+        let checked = app.clone();
+        tasks.spawn(async move { keeper.keep(None, &checked.indexes, || ()).await });
+        Ok(Self { listener, metrics, app, stopping, _tasks: tasks })
     }
 
     /// The address that was bound.

@@ -27,6 +27,7 @@ mod operations;
 mod outbox;
 mod ownership;
 mod pages;
+mod pins;
 mod plan_in_force;
 mod plans;
 mod portal;

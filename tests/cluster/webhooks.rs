@@ -237,3 +237,21 @@ async fn a_namesake_that_the_controller_never_saw_keeps_its_own_identity() {
     let status = world.wait_phase("acme", Phase::Active).await;
     assert_eq!(status.namespace, Some(format!("tenant_{}", tenant.metadata.uid.expect("a uid"))));
 }
+
+/// Two operators may share an account, each with namespaces of its own: Stripe tells both of every event.
+#[tokio::test]
+async fn an_event_of_a_namespace_that_is_not_served_is_taken_and_changes_nothing() {
+    let mut world = World::without_controller("unserved").await;
+    let other = World::without_controller("served-elsewhere").await;
+    let tenant = other.create("acme", "starter", BillingMode::Stripe).await;
+    let served = world.namespace.clone();
+    world.environment("WATCH_NAMESPACE", &served);
+    world.start_web(&[]);
+    let event = json!({"id": "evt_1", "type": "invoice.paid", "data": {"object": {"parent": {"subscription_details": {
+        "metadata": {"tenant_id": tenant.metadata.uid, "tenant_namespace": other.namespace, "tenant_name": "acme"}}}}}})
+    .to_string();
+    let signed = sign(WEBHOOK_SECRET, Timestamp::now().as_second(), &event);
+    assert_eq!(deliver(&world, Some(signed), &event).await, 200);
+    let seen = other.tenants().get("acme").await.expect("the tenant");
+    assert_eq!(seen.metadata.annotations, None, "no hint");
+}

@@ -118,6 +118,7 @@ impl Case {
             legal_hold: None,
             chosen: None,
             accepted_dispute: None,
+            confirmed: None,
             erasure: None,
             email_verified: false,
             mail_requests: Vec::new(),

@@ -4,6 +4,7 @@ mod active;
 mod address;
 mod beside;
 mod billed;
+mod brake;
 mod case;
 mod clock;
 mod deleting;

@@ -170,6 +170,14 @@ fn a_key_that_is_replaced_while_no_welcome_can_be_sent() {
 }
 
 #[test]
+fn a_key_of_another_account_at_any_moment() {
+    let budget = Budget { crashes: 1, strangers: 1, lapses: 1, ..Budget::default() };
+    explore("Stripe, a key of another account", Small::new(BillingMode::Stripe, budget));
+    let budget = Budget { strangers: 1, leavings: 1, ..Budget::default() };
+    explore("Stripe, another account, leaves", Small { erase: false, ..Small::new(BillingMode::Stripe, budget) });
+}
+
+#[test]
 fn one_wish_on_top_of_another() {
     let budget = Budget { wishes: 1, suspensions: 1, leavings: 1, ..Budget::default() };
     explore("Stripe, wishes on top of each other", Small { erase: false, ..Small::new(BillingMode::Stripe, budget) });
@@ -253,6 +261,11 @@ fn seeded_mistakes_are_caught() {
         (Mistake::ExportKept, exporting, STABLE),
         (Mistake::ExportGoesOn, Budget { leavings: 1, ..exporting }, "nothing of an export outlives the erasure"),
         (Mistake::OwnClockBelieved, Budget { jumps: 1, ..leaving }, "nothing is erased without the wish to"),
+        (
+            Mistake::UnknownCountsAsDeleted,
+            Budget { strangers: 1, ..Budget::default() },
+            "an account that does not know the tenant suspends nothing",
+        ),
         (Mistake::ConfirmationAssumed, plain, "nothing is set up for an address that nobody confirmed"),
         (Mistake::ConfirmationForgotten, plain, STABLE),
     ];

@@ -121,6 +121,8 @@ pub enum Mistake {
     IdentityNeverSettled,
     /// Decisions are made by the clock of the controller's machine.
     OwnClockBelieved,
+    /// A customer whom the account does not know counts as deleted.
+    UnknownCountsAsDeleted,
     /// The status is written for ever, each time another one: a livelock.
     StatusNeverSettled,
     /// A namespace is asked for again and again, although it is there: a livelock without a write.

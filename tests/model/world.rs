@@ -11,8 +11,8 @@ use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedRefund, Outcome, Policy, Proration,
-    SessionState, View, decide, may_hold, may_precede,
+    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedBilling, ObservedRefund, Outcome, Policy,
+    Proration, SessionState, View, decide, may_hold, may_precede,
 };
 
 use self::beside::Beside;
@@ -75,6 +75,8 @@ pub struct Budget {
     pub jumps: u8,
     /// The customer replaces the API key.
     pub keys: u8,
+    /// The controller starts again with a key of another Stripe account.
+    pub strangers: u8,
 }
 
 /// A reconcile of the controller: what it holds in memory, and loses in a crash.
@@ -156,6 +158,10 @@ pub struct State {
     transition_lost: bool,
     /// Something of a customer was erased without the wish to.
     erased: bool,
+    /// The key is of an account that does not know the tenant.
+    stranger: bool,
+    /// The tenant was suspended for that.
+    misjudged: bool,
     beside: Beside,
 }
 
@@ -196,6 +202,7 @@ pub enum Action {
     ExportEnds,
     ClockJumps(i64),
     ReplaceKey,
+    Estrange,
 }
 
 /// The model.
@@ -395,6 +402,9 @@ impl Small {
             Some(Phase::Deleting | Phase::Deleted) => state.closed_at = state.closed_at.or(Some(state.now)),
             _ => state.closed_at = None,
         }
+        let suspended = |status: &TenantStatus| status.phase == Some(Phase::Suspended);
+        let meant = state.tenant.spec.desired == Desired::Suspended;
+        state.misjudged |= state.stranger && !meant && suspended(&status) && !suspended(&state.tenant.status);
         // Begun against the wish.
         let begins = status.erasure.is_some() && state.tenant.status.erasure.is_none();
         state.erased |= begins && state.tenant.erasure.is_none() && state.tenant.spec.desired != Desired::Deleted;
@@ -444,6 +454,10 @@ impl Small {
     }
 
     fn change(&self, state: &mut State, reconcile: &Reconcile, effect: &Effect) -> Outcome {
+        if state.stranger && calls_stripe(effect) {
+            let believed = self.mistake == Some(Mistake::UnknownCountsAsDeleted) && *effect == Effect::ReadBilling;
+            return if believed { Outcome::Billing(ObservedBilling::default()) } else { Outcome::Failed(unknown()) };
+        }
         let repeated = self.mistake == Some(Mistake::NewKeyEachTime);
         let customer = state.had_something();
         let erases = matches!(
@@ -566,6 +580,30 @@ fn failure() -> Outcome {
 /// What Stripe says of a card that is declined.
 fn declined() -> Failure {
     Failure { step: "Billing".into(), retryable: false, ..injected() }
+}
+
+/// What the operator makes of an account that does not know its tenants.
+fn unknown() -> Failure {
+    Failure { step: "Billing".into(), reason: "StripeAccountMismatch".into(), blame: Blame::Mismatch, ..injected() }
+}
+
+fn calls_stripe(effect: &Effect) -> bool {
+    matches!(
+        effect,
+        Effect::ReadBilling
+            | Effect::OpenCheckout { .. }
+            | Effect::SwitchPrice { .. }
+            | Effect::Refund
+            | Effect::PauseCollection
+            | Effect::ResumeCollection
+            | Effect::CollectAnew
+            | Effect::UpdateCustomer
+            | Effect::StopRenewal
+            | Effect::RenewAgain
+            | Effect::EraseBilling
+            | Effect::CancelBilling
+            | Effect::CountHoldings
+    )
 }
 
 fn writes_object(effect: &Effect) -> bool {

@@ -204,6 +204,12 @@ alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiK
   value: {{ .Values.stripe.promotionCodes | quote }}
 - name: SUSPEND_DISPUTED
   value: {{ .Values.suspendDisputed | quote }}
+- name: BRAKE_PERCENT
+  value: {{ .Values.brake.percent | quote }}
+- name: BRAKE_AT_LEAST
+  value: {{ .Values.brake.atLeast | quote }}
+- name: BRAKE_WINDOW
+  value: {{ .Values.brake.window | quote }}
 - name: WIN_BACK_AFTER
   value: {{ mul (int64 .Values.winBack.afterDays) 86400 | quote }}
 {{- with .Values.winBack.offer }}

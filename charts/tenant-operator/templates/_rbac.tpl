@@ -52,6 +52,11 @@
   resources: [configmaps]
   resourceNames: [tenant-operator-api-keys]
   verbs: [patch]
+# The Stripe account and the Pinecone indexes that the tenants are in.
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [tenant-operator-pins]
+  verbs: [get, patch]
 {{- end -}}
 
 {{/* Kubernetes keeps Events of Plans, which have no namespace, in `default`. */}}
@@ -69,7 +74,7 @@
   verbs: [get]
 - apiGroups: [""]
   resources: [configmaps]
-  resourceNames: [tenant-operator-api-keys]
+  resourceNames: [tenant-operator-api-keys, tenant-operator-pins]
   verbs: [get]
 {{- end -}}
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::api::{Plan, Tenant};
+use crate::api::{CUSTOMER_GONE_ANNOTATION, Plan, Tenant};
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Observed, ObservedRefund, ObservedSubscription, Outcome, Proration};
 use crate::providers::ProviderError;
@@ -13,12 +13,19 @@ use crate::providers::stripe::{Payer, Stripe};
 
 /// Who pays for a tenant.
 pub fn payer(tenant: &Tenant) -> Payer<'_> {
+    let refs = tenant.spec.billing.stripe.as_ref();
+    let customer_id = refs.and_then(|s| s.customer_id.as_deref());
+    let served =
+        tenant.status.as_ref().is_some_and(|status| status.provisioned_at.is_some() || status.paid_at.is_some());
+    let gone = tenant.annotations().get(CUSTOMER_GONE_ANNOTATION);
     Payer {
         tenant_id: tenant.tenant_id(),
         place: tenant.place(),
         email: &tenant.spec.admin_email,
         company: &tenant.spec.company_name,
-        customer_id: tenant.spec.billing.stripe.as_ref().and_then(|s| s.customer_id.as_deref()),
+        customer_id,
+        known: served || refs.is_some_and(|s| s.subscription_id.is_some()),
+        gone: customer_id.is_some() && gone.map(String::as_str) == customer_id,
     }
 }
 

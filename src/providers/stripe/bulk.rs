@@ -53,6 +53,17 @@ impl EventCursor {
     }
 }
 
+/// A subscription of a tenant.
+#[derive(Clone, Debug)]
+pub struct OwnedSubscription {
+    /// The tenant.
+    pub tenant_id: String,
+    /// The namespace of its Tenant.
+    pub namespace: Option<String>,
+    /// As it is.
+    pub subscription: ObservedSubscription,
+}
+
 /// What an event says of a tenant.
 #[derive(Clone, Debug)]
 pub enum StripeEvent {
@@ -157,13 +168,13 @@ impl Stripe {
         self.each(page, |s: &Subscription| &s.id, living).await
     }
 
-    /// Every subscription of a tenant that is not over, with the tenant's id.
-    pub async fn subscriptions(&self, mut take: impl FnMut(String, ObservedSubscription)) -> Result<(), ProviderError> {
-        let tenant = |s: &Subscription| s.metadata.as_ref()?.tenant_id.clone();
+    /// Every subscription of a tenant that is not over.
+    pub async fn subscriptions(&self, mut take: impl FnMut(OwnedSubscription)) -> Result<(), ProviderError> {
         self.each_subscription(|s| {
-            if let Some(tenant_id) = tenant(&s) {
-                take(tenant_id, observe(&s, false));
-            }
+            let Some(metadata) = &s.metadata else { return };
+            let Some(tenant_id) = metadata.tenant_id.clone() else { return };
+            let namespace = metadata.tenant_namespace.clone();
+            take(OwnedSubscription { tenant_id, namespace, subscription: observe(&s, false) });
         })
         .await
     }

@@ -25,10 +25,11 @@ use stripe_checkout::checkout_session::ListCheckoutSession;
 use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
 use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 
-pub use bulk::{EventCursor, StripeEvent};
-pub use probe::EVENTS;
+pub use bulk::{EventCursor, OwnedSubscription, StripeEvent};
+pub use probe::{EVENTS, Identity};
 pub use recovery::Known;
 
+use super::gate::Gate;
 use super::{CallLimits, Caller, ProviderError};
 use crate::api::{Place, Timestamp};
 use crate::lifecycle::{Blame, ObservedBilling, ObservedSession, ObservedSubscription, SessionState};
@@ -71,6 +72,7 @@ pub struct StripeConfig {
 pub struct Stripe {
     config: StripeConfig,
     caller: Caller,
+    gate: Gate,
 }
 
 /// Who pays, and for what.
@@ -86,6 +88,10 @@ pub struct Payer<'a> {
     pub company: &'a str,
     /// What the spec says of the Stripe customer.
     pub customer_id: Option<&'a str>,
+    /// Whether Stripe must know the tenant: it has been paid for or served.
+    pub known: bool,
+    /// Whether a person has confirmed that Stripe no longer knows the customer.
+    pub gone: bool,
 }
 
 #[derive(Deserialize)]
@@ -195,10 +201,21 @@ impl Stripe {
     /// A client; nothing is called yet.
     pub fn new(config: StripeConfig) -> Self {
         let caller = Caller::new(PROVIDER, config.calls);
-        Self { config, caller }
+        Self { config, caller, gate: Gate::new(PROVIDER) }
+    }
+
+    /// Lets calls through, or not.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     async fn send<T: DeserializeOwned>(&self, request: RequestBuilder, key: Option<&str>) -> Result<T, ProviderError> {
+        self.gate.pass().await?;
+        self.call(request, key).await
+    }
+
+    /// Sends a request past the gate.
+    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder, key: Option<&str>) -> Result<T, ProviderError> {
         let mut url = format!("{}/v1{}", self.config.url, request.path);
         if let Some(query) = &request.query {
             url.push('?');
@@ -243,13 +260,27 @@ impl Stripe {
                     Ok(Found::Customer(customer.into()))
                 }
                 Ok(_) => Ok(Found::Foreign(id.to_owned())),
-                Err(e) if e.is_not_found() => Ok(Found::Deleted),
+                // Not `deleted: true`: this account never had the customer, or test data was cleared.
+                Err(e) if e.is_not_found() && payer.gone => Ok(Found::Deleted),
+                Err(e) if e.is_not_found() => Err(unknown(
+                    e,
+                    &format!("customer {id}"),
+                    "Correct spec.billing.stripe.customerId; if the customer is gone for good, confirm it with `kubectl tenant confirm`",
+                )),
                 Err(e) => Err(e),
             };
         }
         let found: List<Customer> = self.read_as(ListCustomer::new().email(payer.email).limit(PAGE)).await?;
         let ours = found.data.into_iter().find(|c| c.metadata.tenant_id.as_deref() == Some(payer.tenant_id));
-        Ok(ours.map_or(Found::Nobody, |customer| Found::Customer(customer.into())))
+        match ours {
+            Some(customer) => Ok(Found::Customer(customer.into())),
+            None if payer.known => Err(unknown(
+                ProviderError { status: None, ..foreign("") },
+                &format!("a customer of tenant {}", payer.tenant_id),
+                "Write the customer's id into spec.billing.stripe.customerId",
+            )),
+            None => Ok(Found::Nobody),
+        }
     }
 
     /// What Stripe says of the tenant.
@@ -261,6 +292,14 @@ impl Stripe {
             Found::Foreign(id) => return Err(foreign(&id)),
         };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
+        // Stripe keeps both for ever. A customer of a tenant that was paid for has at least one.
+        if payer.known && subscriptions.is_empty() && sessions.is_empty() {
+            return Err(unknown(
+                foreign(&customer.id),
+                &format!("a subscription of tenant {} with customer {}", payer.tenant_id, customer.id),
+                "Correct spec.billing.stripe.customerId",
+            ));
+        }
         let with_method = customer.invoice_settings.default_payment_method.is_some();
         let mut all: Vec<_> = subscriptions.iter().map(|s| observe(s, with_method)).collect();
         // Of several that are worth the same, the oldest counts: Stripe lists the newest first.
@@ -325,9 +364,21 @@ fn foreign(id: &str) -> ProviderError {
         status: None,
         reason: "ForeignCustomer",
         message: format!("customer {id} belongs to another tenant: correct spec.billing.stripe.customerId"),
-        blame: Blame::Call,
-        retryable: false,
+        blame: Blame::Mismatch,
+        retryable: true,
         retry_after: None,
+    }
+}
+
+/// Stripe does not know what the operator knows. Nothing follows from that but a question to a person.
+fn unknown(error: ProviderError, what: &str, fix: &str) -> ProviderError {
+    ProviderError {
+        reason: "CustomerUnknown",
+        message: format!("does not know {what}, so nothing is changed for this tenant. {fix}"),
+        blame: Blame::Mismatch,
+        retryable: true,
+        retry_after: None,
+        ..error
     }
 }
 

@@ -1,12 +1,16 @@
 //! What the preflight checks ask.
 
-use serde::Deserialize;
+use std::fmt;
+
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
 use stripe_billing::subscription::{CancelSubscription, CreateSubscription, CreateSubscriptionItems};
 use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_core::customer::{CreateCustomer, DeleteCustomer};
 
-use super::{Identified, List, PAGE, ProviderError, Stripe};
+use super::{Identified, List, PAGE, PROVIDER, ProviderError, Stripe};
 use crate::api::Timestamp;
+use crate::lifecycle::Blame;
 
 /// Events that a webhook endpoint must get.
 pub const EVENTS: [&str; 5] = [
@@ -25,6 +29,38 @@ pub struct Account {
     /// Whether Stripe lets it charge.
     #[serde(default)]
     pub charges_enabled: bool,
+}
+
+/// An account in one mode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// `acct_...`
+    pub account: String,
+    /// Whether money moves.
+    pub livemode: bool,
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({} mode)", self.account, if self.livemode { "live" } else { "test" })
+    }
+}
+
+/// The mode of a key by its prefix: <https://docs.stripe.com/keys#obtain-api-keys>
+fn livemode(key: &str) -> Option<bool> {
+    let (kind, rest) = key.split_once('_')?;
+    let known = matches!(kind, "sk" | "rk");
+    let rest = rest.strip_prefix("org_").unwrap_or(rest);
+    known.then(|| if rest.starts_with("live") { Some(true) } else { rest.starts_with("test").then_some(false) })?
+}
+
+/// The account that Stripe names when it refuses a restricted key: "The provided key '...' does not have the required
+/// permissions for this endpoint on account 'acct_...'" (<https://github.com/stripe/stripe-node/issues/2246>).
+fn named(refusal: &str) -> Option<String> {
+    let rest = &refusal[refusal.find("on account ")?..];
+    let id: String =
+        rest[rest.find("acct_")?..].chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+    (id.len() > "acct_".len()).then_some(id)
 }
 
 /// A price.
@@ -74,6 +110,26 @@ impl Stripe {
         Ok(self.send::<List<T>>(request, None).await?.data)
     }
 
+    /// The account and the mode of the key. Asked past the gate.
+    pub async fn identity(&self) -> Result<Identity, ProviderError> {
+        let livemode = livemode(self.config.api_key.expose_secret()).ok_or_else(|| ProviderError {
+            provider: PROVIDER,
+            status: None,
+            reason: "NoMode",
+            message: "the key begins with none of sk_live_, sk_test_, rk_live_ and rk_test_: correct STRIPE_SECRET_KEY"
+                .into(),
+            blame: Blame::Operator,
+            retryable: true,
+            retry_after: None,
+        })?;
+        let account = match self.call::<Account>(RequestBuilder::new(StripeMethod::Get, "/account"), None).await {
+            Ok(account) => account.id,
+            Err(error) if error.status == Some(403) => named(&error.message).ok_or(error)?,
+            Err(error) => return Err(error),
+        };
+        Ok(Identity { account, livemode })
+    }
+
     /// The account.
     pub async fn account(&self) -> Result<Account, ProviderError> {
         self.look("/account").await
@@ -119,5 +175,34 @@ impl Stripe {
         let request = CreateSubscription::new().customer(customer).items([item]).trial_period_days(1u32);
         let made: Identified = self.once(request, &format!("preflight-{id}-subscription")).await?;
         self.read_as::<Identified>(CancelSubscription::new(made.id)).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_says_its_mode() {
+        for (key, mode) in [
+            ("sk_live_1", Some(true)),
+            ("rk_live_1", Some(true)),
+            ("sk_test_1", Some(false)),
+            ("rk_test_1", Some(false)),
+            ("sk_org_live_1", Some(true)),
+            ("whsec_live", None),
+            ("", None),
+        ] {
+            assert_eq!(livemode(key), mode, "{key}");
+        }
+    }
+
+    #[test]
+    fn a_restricted_key_is_told_its_account() {
+        let said = "answered 403 Forbidden: The provided key 'rk_test_***acct_no***d' does not have the required permissions for this \
+                    endpoint on account 'acct_1PJBLEBBLEfV'. Having the 'rak_accounts_kyc_basic_read' permission would allow";
+        assert_eq!(named(said).as_deref(), Some("acct_1PJBLEBBLEfV"));
+        assert_eq!(named("answered 403: not on account acct_"), None);
+        assert_eq!(named("answered 403"), None);
     }
 }

@@ -315,6 +315,8 @@ async fn portal(app: &App, tenant: &Tenant) -> Result<String, Problem> {
         email: &tenant.spec.admin_email,
         company: &tenant.spec.company_name,
         customer_id: Some(customer),
+        known: true,
+        gone: false,
     };
     let url = stripe.portal(&payer).await.map_err(|error| {
         tracing::warn!(%error, "the customer portal cannot be opened");

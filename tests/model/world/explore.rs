@@ -51,6 +51,7 @@ impl Model for Small {
             legal_hold: None,
             chosen: None,
             accepted_dispute: None,
+            confirmed: None,
             erasure: None,
             email_verified: false,
             mail_requests: Vec::new(),
@@ -102,6 +103,8 @@ impl Model for Small {
             hint: false,
             transition_lost: false,
             erased: false,
+            stranger: false,
+            misjudged: false,
             beside: Beside::default(),
         }]
     }
@@ -145,6 +148,7 @@ impl Model for Small {
         may(b.accidents * u8::from(!s.tenant.deleting), Action::DeleteByAccident);
         may(b.exports, Action::AskExport);
         may(b.keys * u8::from(active), Action::ReplaceKey);
+        may(b.strangers, Action::Estrange);
         may(b.jumps, Action::ClockJumps(YEAR));
         may(b.jumps, Action::ClockJumps(-YEAR));
         may(u8::from(s.beside.task.running && !s.beside.files), Action::ExportGoesOn);
@@ -255,6 +259,11 @@ impl Model for Small {
                 s.budget.jumps -= 1;
                 s.ahead += seconds;
             }
+            Action::Estrange => {
+                s.budget.strangers -= 1;
+                (s.stranger, s.hint, s.reconcile) = (true, true, None);
+                s.beside.crash();
+            }
             Action::ExportGoesOn => s.beside.go_on(),
             Action::ExportEnds => s.beside.end(),
             Action::Delete | Action::DeleteByAccident => {
@@ -320,6 +329,7 @@ impl Model for Small {
                 !(s.had_larger && smaller) || s.now >= PERIOD_END
             }),
             Property::always("a lost status puts no other plan in force", |_, s: &State| !s.plan_lost),
+            Property::always("an account that does not know the tenant suspends nothing", |_, s: &State| !s.misjudged),
             Property::always("nothing is erased without the wish to", |_, s: &State| !s.erased),
             Property::always("what must outlive the status is in the spec", |model: &Self, s: &State| {
                 let kept = s.tenant.spec.billing.stripe.as_ref().is_some_and(|r| r.subscription_id.is_some());

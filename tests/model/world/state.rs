@@ -190,6 +190,8 @@ impl State {
 
     pub(super) fn environment(&mut self, login: bool) {
         self.ahead = 0;
+        // A person corrects the key.
+        self.stranger = false;
         if login && !self.tenant.email_verified && self.told_to_confirm() {
             self.confirm();
         }

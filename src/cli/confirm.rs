@@ -1,0 +1,86 @@
+//! `kubectl tenant confirm`: lets happen what the operator holds for a tenant until a person has looked.
+
+use anyhow::bail;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::{KubeArgs, ScopeArgs, in_namespace};
+use crate::api::{CONFIRM_ANNOTATION, CUSTOMER_GONE_ANNOTATION, Tenant, conditions};
+use crate::lifecycle::held;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// The Tenant's name.
+    #[arg(required_unless_present = "all")]
+    name: Option<String>,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// All Tenants for which something is held. Without --yes, they are only listed.
+    #[arg(long, conflicts_with = "name")]
+    all: bool,
+    /// With --all: confirm each of them.
+    #[arg(long)]
+    yes: bool,
+}
+
+/// What is held for a tenant, as a sentence, and the annotation that lets it happen.
+struct Held {
+    why: String,
+    annotation: &'static str,
+    value: String,
+}
+
+impl Held {
+    fn of(tenant: &Tenant) -> Option<Self> {
+        let status = tenant.status.as_ref()?;
+        let shown = |type_: &str| conditions::get(&status.conditions, type_);
+        if let Some((_, token)) = held(status) {
+            let why = shown(conditions::HELD).map(|c| c.reason.to_string()).unwrap_or_default();
+            return Some(Self { why, annotation: CONFIRM_ANNOTATION, value: token });
+        }
+        let unknown = shown(conditions::BILLING_READY).or(shown(conditions::PAYMENT_RECEIVED));
+        let customer = tenant.spec.billing.stripe.as_ref()?.customer_id.clone()?;
+        unknown.filter(|c| &*c.reason == "StripeCustomerUnknown").map(|_| Self {
+            why: format!("Stripe does not know customer {customer}"),
+            annotation: CUSTOMER_GONE_ANNOTATION,
+            value: customer,
+        })
+    }
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    let client = kube.client().await?;
+    if let Some(name) = &args.name {
+        let api: Api<Tenant> = in_namespace(client.clone(), args.scope.namespace.as_deref());
+        let tenant = api.get(name).await?;
+        let Some(held) = Held::of(&tenant) else { bail!("nothing is held for tenant {name}") };
+        confirm(&client, &tenant, &held).await?;
+        println!("tenant/{name}: {} confirmed", held.why);
+        return Ok(());
+    }
+    let mut all = Vec::new();
+    // A customer whom Stripe does not know is a question of its own for each.
+    let look = |tenant: &Tenant| {
+        let held = Held::of(tenant).filter(|held| held.annotation == CONFIRM_ANNOTATION);
+        all.extend(held.map(|held| (tenant.clone(), held)));
+    };
+    args.scope.each(client.clone(), look).await?;
+    for (tenant, held) in &all {
+        println!("{}/{}\t{}", tenant.namespace().unwrap_or_default(), tenant.name_any(), held.why);
+    }
+    if !args.yes {
+        bail!("nothing was confirmed: to confirm these {}, add --yes", all.len());
+    }
+    for (tenant, held) in &all {
+        confirm(&client, tenant, held).await?;
+    }
+    println!("{} confirmed", all.len());
+    Ok(())
+}
+
+async fn confirm(client: &Client, tenant: &Tenant, held: &Held) -> Result<(), kube::Error> {
+    let api: Api<Tenant> = Api::namespaced(client.clone(), &tenant.namespace().unwrap_or_default());
+    let change = json!({"metadata": {"uid": tenant.uid(), "annotations": {held.annotation: held.value}}});
+    api.patch(&tenant.name_any(), &PatchParams::default(), &Patch::Merge(change)).await.map(drop)
+}

@@ -1,0 +1,87 @@
+//! `kubectl tenant pin`: which Stripe account and which Pinecone indexes the tenants are in, and another one on purpose.
+
+use anyhow::bail;
+use comfy_table::{Table, presets};
+
+use super::KubeArgs;
+use crate::pins::{IndexPin, Pins};
+use crate::providers::stripe::Identity;
+
+/// Shows the Stripe account and the Pinecone indexes that the tenants are in, or changes them.
+///
+/// The controller writes them down at its first start, and does nothing at another account or index. Change them only when the
+/// customers and documents were moved there, or when there are none.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Namespace of the operator.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    operator_namespace: String,
+    /// The Stripe account, `acct_...`.
+    #[arg(long, requires = "livemode")]
+    stripe_account: Option<String>,
+    /// Whether it is used in live mode.
+    #[arg(long, requires = "stripe_account")]
+    livemode: Option<bool>,
+    /// The name of the Pinecone index.
+    #[arg(long, requires_all = ["pinecone_host", "dimension"])]
+    pinecone_index: Option<String>,
+    /// The host of the index, as Pinecone's console shows it.
+    #[arg(long, requires = "pinecone_index")]
+    pinecone_host: Option<String>,
+    /// The dimension of the index.
+    #[arg(long, requires = "pinecone_index")]
+    dimension: Option<u64>,
+    /// The region whose index it is, where each region has one.
+    #[arg(long, requires = "pinecone_index")]
+    region: Option<String>,
+    /// Write it. Without it, the command prints what would change.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    let client = kube.client().await?;
+    let namespace = &args.operator_namespace;
+    let pins = Pins::read(&client, namespace).await?;
+    let account = args.stripe_account.clone().zip(args.livemode);
+    let account = account.map(|(account, livemode)| Identity { account, livemode });
+    let index = args.pinecone_index.clone().zip(args.pinecone_host.clone()).zip(args.dimension);
+    let index = index.map(|((index, host), dimension)| IndexPin { index, host, dimension });
+    if account.is_none() && index.is_none() {
+        show(&pins);
+        return Ok(());
+    }
+    let (stripe_before, index_before) = (pins.stripe.as_ref(), pins.indexes.get(&args.region));
+    let none = || "none".to_owned();
+    if let Some(account) = &account {
+        println!("Stripe: {} becomes {account}", stripe_before.map_or_else(none, ToString::to_string));
+    }
+    if let Some(index) = &index {
+        println!("Pinecone: {} becomes {index}", index_before.map_or_else(none, ToString::to_string));
+    }
+    if !args.yes {
+        bail!("nothing was changed: to change it, add --yes");
+    }
+    if let Some(account) = &account {
+        pins.pin_stripe(&client, namespace, account).await?;
+    }
+    if let Some(index) = &index {
+        // The first write has changed the version.
+        let pins = Pins::read(&client, namespace).await?;
+        pins.pin_index(&client, namespace, args.region.as_deref(), index).await?;
+    }
+    println!("changed; the controller follows within half a minute");
+    Ok(())
+}
+
+fn show(pins: &Pins) {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["PROVIDER", "REGION", "PINNED"]);
+    table.add_rows(pins.stripe.iter().map(|account| ["Stripe".to_owned(), String::new(), account.to_string()]));
+    table.add_rows(
+        pins.indexes
+            .iter()
+            .map(|(region, index)| ["Pinecone".to_owned(), region.clone().unwrap_or_default(), index.to_string()]),
+    );
+    println!("{table}");
+}

@@ -1,0 +1,156 @@
+//! The brake. A mistake in an account, a key or a clock meets many tenants at once; customers who stop paying come one by one.
+//! When too many tenants would be suspended, failed, closed or erased within a while, the decision is held for each of the
+//! rest until a person confirms it.
+
+use super::status::Draft;
+use super::{Decision, Input, View};
+use crate::api::conditions::{self, HELD, READY};
+use crate::api::phase::TriggeredBy;
+use crate::api::tenant::Desired;
+use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
+
+/// What happens to a tenant that many at once must not meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Harm {
+    /// The controller suspends it.
+    Suspend,
+    /// The controller gives up on it and refunds it.
+    Fail,
+    /// It is closed, and erased after its retention.
+    Close,
+    /// Its data is erased.
+    Erase,
+}
+
+impl Harm {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Suspend, Self::Fail, Self::Close, Self::Erase];
+
+    /// The reason in the condition.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Suspend => "SuspensionHeld",
+            Self::Fail => "FailureHeld",
+            Self::Close => "ClosingHeld",
+            Self::Erase => "ErasureHeld",
+        }
+    }
+
+    /// The label of the metric.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Suspend => "suspension",
+            Self::Fail => "failure",
+            Self::Close => "closing",
+            Self::Erase => "erasure",
+        }
+    }
+
+    fn past(self) -> &'static str {
+        match self {
+            Self::Suspend => "suspended",
+            Self::Fail => "failed and refunded",
+            Self::Close => "closed",
+            Self::Erase => "erased",
+        }
+    }
+}
+
+/// Whether there is something to lose: it was paid for or served.
+fn is_customer(status: &TenantStatus) -> bool {
+    status.paid_at.is_some() || status.provisioned_at.is_some()
+}
+
+/// What a status does to its tenant. What an admin asks for by name is no harm: a suspension, or the erasure of this tenant.
+pub fn harm(tenant: &View, after: &TenantStatus) -> Option<Harm> {
+    let before = &tenant.status;
+    let by_system = after.transitions.last().is_some_and(|t| t.triggered_by == TriggeredBy::System);
+    let by_name = tenant.deleting && tenant.erase;
+    if !is_customer(before) {
+        return None;
+    }
+    if before.erasure.is_none() && after.erasure.is_some() {
+        return (!by_name).then_some(Harm::Erase);
+    }
+    if before.phase == after.phase {
+        return None;
+    }
+    match after.phase? {
+        Phase::Suspended => by_system.then_some(Harm::Suspend),
+        Phase::Failed => by_system.then_some(Harm::Fail),
+        Phase::Deleting if tenant.deleting => (!by_name).then_some(Harm::Erase),
+        Phase::Deleting => (tenant.spec.desired == Desired::Deleted).then_some(Harm::Close),
+        Phase::PendingPayment
+        | Phase::Provisioning
+        | Phase::Active
+        | Phase::Upgrading
+        | Phase::Downgrading
+        | Phase::Deleted => None,
+    }
+}
+
+/// What has happened to a tenant and when, by its status: a controller that starts counts on.
+pub fn met(status: &TenantStatus) -> Vec<(Harm, Timestamp)> {
+    let of = |t: &crate::api::phase::Transition| {
+        let by_system = t.triggered_by == TriggeredBy::System;
+        let harm = match t.to_state {
+            Phase::Suspended if by_system => Harm::Suspend,
+            Phase::Failed if by_system => Harm::Fail,
+            Phase::Deleting => Harm::Close,
+            _ => return None,
+        };
+        Some((harm, t.timestamp))
+    };
+    let erased = status.erasure.as_ref().map(|erasure| (Harm::Erase, erasure.started_at));
+    if is_customer(status) { status.transitions.iter().filter_map(of).chain(erased).collect() } else { Vec::new() }
+}
+
+/// What is held for a tenant, and the value of the annotation that confirms it: of this time, not of another.
+pub fn held(status: &TenantStatus) -> Option<(Harm, String)> {
+    let shown = conditions::get(&status.conditions, HELD).filter(|c| c.status == ConditionStatus::True)?;
+    let harm = Harm::ALL.into_iter().find(|harm| harm.reason() == &*shown.reason)?;
+    Some((harm, format!("{}.{}", harm.reason(), shown.last_transition_time.as_second())))
+}
+
+/// The decision, or what is shown while it is held.
+pub fn apply(input: &Input, decision: Decision) -> Decision {
+    let shown = held(&input.tenant.status);
+    match decision {
+        Decision::Record(mut after) => {
+            let Some(harm) = harm(input.tenant, &after) else { return Decision::Record(after) };
+            if input.observed.held.contains(&harm) && !is_confirmed(input, harm, shown.as_ref()) {
+                return hold(input, harm, &after);
+            }
+            after.conditions.retain(|c| c.type_ != HELD);
+            Decision::Record(after)
+        }
+        // The reason is gone, unless it could not be looked for.
+        Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() => {
+            let mut draft = Draft::new(input);
+            draft.forget(HELD);
+            draft.changed().unwrap_or(Decision::Wait(wait))
+        }
+        other => other,
+    }
+}
+
+fn is_confirmed(input: &Input, harm: Harm, shown: Option<&(Harm, String)>) -> bool {
+    shown.is_some_and(|(held, token)| *held == harm && input.tenant.confirmed.as_ref() == Some(token))
+}
+
+fn hold(input: &Input, harm: Harm, after: &TenantStatus) -> Decision {
+    let why = conditions::get(&after.conditions, READY).map_or("", |ready| &*ready.reason);
+    let message = format!(
+        "The tenant would be {} ({why}). This is held because too many tenants would be {} within a short time. Check that the \
+         accounts, keys and clocks are right; then confirm it with `kubectl tenant confirm {}`, or for all with \
+         `kubectl tenant confirm --all`",
+        harm.past(),
+        harm.past(),
+        input.tenant.name
+    );
+    let mut draft = Draft::new(input);
+    draft.condition(HELD, ConditionStatus::True, harm.reason(), &message);
+    // Provisioning goes on trying; what the others wait for is found by the comparison.
+    let again = if harm == Harm::Fail { input.policy.hold_retry } else { input.policy.resync };
+    draft.changed().unwrap_or(Decision::Wait(Some(again)))
+}

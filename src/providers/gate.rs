@@ -1,0 +1,136 @@
+//! Whether a provider may be called: what its key reaches must be what the tenants are in.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::ProviderError;
+use crate::lifecycle::Blame;
+
+/// How soon a call is worth another try while the check is under way.
+const SOON: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+enum State {
+    Open,
+    Unchecked,
+    Closed(ProviderError),
+}
+
+/// Lets calls through, or says why not. Open, unless it is guarded.
+#[derive(Debug)]
+pub struct Gate {
+    provider: &'static str,
+    state: watch::Sender<State>,
+}
+
+impl Gate {
+    /// One that lets every call through.
+    pub fn new(provider: &'static str) -> Self {
+        Self { provider, state: watch::Sender::new(State::Open) }
+    }
+
+    /// Lets no call through until the account or index behind the provider was checked.
+    pub fn guard(&self) {
+        self.state.send_replace(State::Unchecked);
+    }
+
+    /// Lets calls through. True when it did not before.
+    pub fn open(&self) -> bool {
+        !matches!(self.state.send_replace(State::Open), State::Open)
+    }
+
+    /// Answers every call with this error. True when that is another reason than before.
+    pub fn close(&self, why: ProviderError) -> bool {
+        let reason = (why.reason, why.message.clone());
+        let before = self.state.send_replace(State::Closed(why));
+        !matches!(before, State::Closed(before) if (before.reason, &before.message) == (reason.0, &reason.1))
+    }
+
+    /// Answers every call with a failure of the check itself, which says nothing against the provider.
+    pub fn unchecked(&self, error: ProviderError) -> bool {
+        let blame = if error.blame == Blame::Operator { Blame::Operator } else { Blame::Outage };
+        self.close(ProviderError { blame, retryable: true, retry_after: error.retry_after.or(Some(SOON)), ..error })
+    }
+
+    /// Whether calls are let through.
+    pub fn is_open(&self) -> bool {
+        matches!(*self.state.borrow(), State::Open)
+    }
+
+    /// Whether calls are let through.
+    ///
+    /// # Errors
+    ///
+    /// Why they are not.
+    pub fn check(&self) -> Result<(), ProviderError> {
+        match &*self.state.borrow() {
+            State::Open => Ok(()),
+            State::Closed(why) => Err(why.clone()),
+            State::Unchecked => Err(ProviderError {
+                provider: self.provider,
+                status: None,
+                reason: "Unavailable",
+                message: "is being checked: whether it is what the tenants are in".into(),
+                blame: Blame::Outage,
+                retryable: true,
+                retry_after: Some(SOON),
+            }),
+        }
+    }
+
+    /// Why calls are refused, where the account or index is not the one that the tenants are in.
+    pub fn refusal(&self) -> Option<ProviderError> {
+        match &*self.state.borrow() {
+            State::Closed(why) if why.blame == Blame::Mismatch => Some(why.clone()),
+            _ => None,
+        }
+    }
+
+    /// Waits a moment for the first check, as right after a start.
+    pub async fn pass(&self) -> Result<(), ProviderError> {
+        drop(tokio::time::timeout(SOON, self.checked()).await);
+        self.check()
+    }
+
+    /// Returns once the check has come to a result.
+    pub async fn checked(&self) {
+        let mut state = self.state.subscribe();
+        drop(state.wait_for(|state| !matches!(state, State::Unchecked)).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(blame: Blame) -> ProviderError {
+        ProviderError {
+            provider: "Test",
+            status: Some(500),
+            reason: "ProviderError",
+            message: "answered 500".into(),
+            blame,
+            retryable: false,
+            retry_after: None,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guarded_gate_lets_nothing_through_until_it_was_checked() {
+        let gate = Gate::new("Test");
+        assert!(gate.check().is_ok(), "without a guard every call passes");
+        gate.guard();
+        assert_eq!(gate.check().expect_err("unchecked").blame, Blame::Outage);
+        assert!(tokio::time::timeout(Duration::from_millis(20), gate.checked()).await.is_err());
+        assert!(gate.unchecked(error(Blame::Call)));
+        gate.checked().await;
+        let waits = gate.check().expect_err("the check failed");
+        assert!(waits.blame == Blame::Outage && waits.retryable && gate.refusal().is_none(), "nobody's failed attempt");
+        assert!(gate.unchecked(error(Blame::Operator)));
+        assert_eq!(gate.check().expect_err("a refused key").blame, Blame::Operator);
+        assert!(gate.close(error(Blame::Mismatch)) && !gate.close(error(Blame::Mismatch)), "told once");
+        assert!(gate.refusal().is_some());
+        assert!(gate.open() && !gate.open() && gate.check().is_ok());
+    }
+}

@@ -1,0 +1,132 @@
+//! Too many at once, and what an account does not know: nothing follows without a person.
+
+use tenant_operator::api::conditions::get;
+use tenant_operator::api::phase::TriggeredBy;
+use tenant_operator::api::tenant::Desired;
+use tenant_operator::api::{Phase, Timestamp};
+use tenant_operator::lifecycle::{Blame, Decision, Effect, Failure, Harm, Notice, harm, held};
+
+use crate::case::{Case, NOW, does, fails, failure, holds, subscription};
+
+/// An Active tenant whose subscription has ended.
+fn ended() -> Case {
+    let mut case = Case::new(Some(Phase::Active)).billing(Some(subscription("canceled")), None).sent(&Notice::Welcome);
+    (case.observed.api_key, case.observed.namespace) = (Some(true), true);
+    case
+}
+
+fn braked(mut case: Case, harm: Harm) -> Case {
+    case.observed.held.insert(harm);
+    case
+}
+
+/// The failure of a call that a mismatch refuses.
+fn mismatch(step: &str) -> Failure {
+    Failure { reason: "StripeAccountMismatch".into(), blame: Blame::Mismatch, ..failure(step, true) }
+}
+
+#[test]
+fn a_suspension_is_held_shown_and_confirmed_once() {
+    assert_eq!(ended().recorded().phase, Some(Phase::Suspended), "without the brake");
+    assert_eq!(braked(ended(), Harm::Fail).recorded().phase, Some(Phase::Suspended), "each is counted for itself");
+    let case = braked(ended(), Harm::Suspend).at_rest();
+    assert_eq!(case.view.status.phase, Some(Phase::Active));
+    assert!(holds(&case.view.status, "Held", "SuspensionHeld"));
+    let message = get(&case.view.status.conditions, "Held").map(|c| c.message.to_string()).unwrap_or_default();
+    assert!(message.contains("SubscriptionEnded") && message.contains("kubectl tenant confirm acme"), "{message}");
+    assert_eq!(case.decide(), Decision::Wait(Some(case.policy.resync)));
+    let (_, token) = held(&case.view.status).expect("held");
+    let mut other = case.clone();
+    other.view.confirmed = Some(token.replace("Suspension", "Erasure"));
+    assert!(matches!(other.decide(), Decision::Wait(_)), "of another decision");
+    let mut confirmed = case;
+    confirmed.view.confirmed = Some(token.clone());
+    let status = confirmed.recorded();
+    assert_eq!(status.phase, Some(Phase::Suspended));
+    assert_eq!(held(&status), None, "nothing is held any more");
+    // A later hold is another one.
+    let mut later = braked(ended(), Harm::Suspend);
+    later.view.confirmed = Some(token.replace(&NOW.to_string(), "1"));
+    assert!(held(&later.recorded()).is_some());
+}
+
+#[test]
+fn what_is_held_goes_with_its_reason_and_not_with_an_outage() {
+    let case = braked(ended(), Harm::Suspend).at_rest();
+    let mut paid = case.clone().billing(Some(subscription("active")), None);
+    paid = paid.at_rest();
+    assert_eq!(held(&paid.view.status), None);
+    let mut away = case;
+    (away.observed.billing, away.observed.failure) = (None, Some(failure("Billing", true)));
+    assert!(held(&away.at_rest().view.status).is_some(), "nobody knows");
+}
+
+#[test]
+fn a_failure_that_is_held_goes_on_trying() {
+    let mut case = Case::new(Some(Phase::Provisioning)).billing(Some(subscription("active")), None);
+    case.observed.failure = Some(failure("Namespace", false));
+    assert_eq!(case.recorded().phase, Some(Phase::Failed));
+    let case = braked(case, Harm::Fail);
+    assert!(holds(&case.recorded(), "Held", "FailureHeld"));
+    assert_eq!(case.after_record(), Decision::Wait(Some(30)));
+}
+
+#[test]
+fn what_an_admin_asks_for_by_name_is_never_held() {
+    let mut case = ended();
+    case.observed.held.extend(Harm::ALL);
+    case.view.spec.desired = Desired::Suspended;
+    assert_eq!(case.recorded().phase, Some(Phase::Suspended));
+    let mut erased = ended();
+    erased.observed.held.extend(Harm::ALL);
+    (erased.view.deleting, erased.view.erase) = (true, true);
+    assert_eq!(erased.recorded().phase, Some(Phase::Deleting), "the tenant's id is in the annotation");
+}
+
+#[test]
+fn many_closings_and_erasures_are_held_and_those_who_never_had_anything_are_not() {
+    let mut closing = ended();
+    closing.view.spec.desired = Desired::Deleted;
+    assert_eq!(closing.recorded().phase, Some(Phase::Deleting));
+    assert!(holds(&braked(closing.clone(), Harm::Close).recorded(), "Held", "ClosingHeld"));
+    let mut due = closing;
+    due.view.status.phase = Some(Phase::Deleting);
+    due.view.status.erases_at = Some(Timestamp::from_second(NOW - 1));
+    due.observed.holdings = Some(Default::default());
+    assert!(due.recorded().erasure.is_some());
+    let held = braked(due, Harm::Erase).recorded();
+    assert!(held.erasure.is_none() && holds(&held, "Held", "ErasureHeld"), "{held:#?}");
+    let mut nobody = Case::new(Some(Phase::PendingPayment));
+    nobody.view.spec.desired = Desired::Deleted;
+    assert_eq!(braked(nobody, Harm::Close).recorded().phase, Some(Phase::Deleting));
+}
+
+#[test]
+fn a_restart_counts_what_the_statuses_say() {
+    let case = ended();
+    let status = case.recorded();
+    assert_eq!(harm(&case.view, &status), Some(Harm::Suspend));
+    let met = tenant_operator::lifecycle::met(&status);
+    assert_eq!(met, [(Harm::Suspend, Timestamp::from_second(NOW))]);
+    let mut by_admin = status;
+    by_admin.transitions.iter_mut().for_each(|t| t.triggered_by = TriggeredBy::Admin);
+    assert_eq!(tenant_operator::lifecycle::met(&by_admin), []);
+}
+
+#[test]
+fn an_account_that_is_another_one_suspends_fails_and_refunds_nobody() {
+    let mut active = ended();
+    (active.observed.billing, active.observed.failure) = (None, Some(mismatch("Billing")));
+    let active = active.at_rest();
+    assert_eq!(active.view.status.phase, Some(Phase::Active));
+    assert!(fails(&active.view.status, "BillingReady", "StripeAccountMismatch"));
+    // On hold for longer than the limit.
+    let mut provisioning = Case::new(Some(Phase::Provisioning));
+    provisioning.observed.failure = Some(mismatch("Billing"));
+    let run = provisioning.view.status.provisioning.as_mut().expect("a run");
+    run.held_since = Some(Timestamp::from_second(NOW - 10 * provisioning.policy.hold_limit));
+    assert_eq!(provisioning.recorded().phase, Some(Phase::Provisioning));
+    let mut failed = Case::new(Some(Phase::Failed));
+    failed.observed.failure = Some(mismatch("Billing"));
+    assert!(!does(&failed.decide(), &Effect::Refund));
+}
