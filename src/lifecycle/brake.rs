@@ -2,8 +2,10 @@
 //! When too many tenants would be suspended, failed, closed or erased within a while, the decision is held for each of the
 //! rest until a person confirms it.
 
+use std::collections::BTreeSet;
+
 use super::status::Draft;
-use super::{Decision, Input, View};
+use super::{Decision, Input, Observed, View, notices};
 use crate::api::conditions::{self, HELD, READY};
 use crate::api::phase::TriggeredBy;
 use crate::api::tenant::Desired;
@@ -112,17 +114,44 @@ pub fn held(status: &TenantStatus) -> Option<(Harm, String)> {
     Some((harm, format!("{}.{}", harm.reason(), shown.last_transition_time.as_second())))
 }
 
+/// The decision of one concern: None while it is held and shown, so that it holds up no other.
+pub fn permit(input: &Input, decision: Decision) -> Option<Decision> {
+    let Decision::Record(after) = &decision else { return Some(decision) };
+    match held_now(input, after) {
+        Some(harm) => Some(hold(input, harm, after)).filter(|shown| !matches!(shown, Decision::Wait(_))),
+        None => Some(decision),
+    }
+}
+
+/// What a status would do to its tenant that must not happen now.
+fn held_now(input: &Input, after: &TenantStatus) -> Option<Harm> {
+    let shown = held(&input.tenant.status);
+    let harm = harm(input.tenant, after).filter(|harm| input.observed.held.contains(harm))?;
+    (!is_confirmed(input, harm, shown.as_ref())).then_some(harm)
+}
+
+/// Whether what is held would happen, were it not held.
+fn is_due(input: &Input) -> bool {
+    let observed = Observed { held: BTreeSet::new(), ..input.observed.clone() };
+    let free = Input { observed: &observed, ..*input };
+    matches!(super::next(&free), Decision::Record(after) if harm(input.tenant, &after).is_some())
+}
+
 /// The decision, or what is shown while it is held.
 pub fn apply(input: &Input, decision: Decision) -> Decision {
     let shown = held(&input.tenant.status);
     match decision {
         Decision::Record(mut after) => {
-            let Some(harm) = harm(input.tenant, &after) else { return Decision::Record(after) };
-            if input.observed.held.contains(&harm) && !is_confirmed(input, harm, shown.as_ref()) {
+            if let Some(harm) = held_now(input, &after) {
                 return hold(input, harm, &after);
             }
-            after.conditions.retain(|c| c.type_ != HELD);
+            if harm(input.tenant, &after).is_some() {
+                after.conditions.retain(|c| c.type_ != HELD);
+            }
             Decision::Record(after)
+        }
+        wait @ Decision::Wait(_) if shown.is_some() && is_due(input) => {
+            notices::wait_at_most(wait, Some(input.policy.resync))
         }
         // The reason is gone, unless it could not be looked for.
         Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() => {

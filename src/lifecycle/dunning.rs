@@ -88,7 +88,7 @@ pub fn suspend(input: &Input, by: TriggeredBy, reason: &str, message: &str) -> O
     show(input, &mut draft);
     draft.enter(Phase::Suspended, EventType::Suspend, by, message);
     draft.summary(Summary::Waiting, reason, message);
-    draft.changed()
+    draft.changed().and_then(|decision| brake::permit(input, decision))
 }
 
 /// The notices on the way to a suspension whose time has come.

@@ -3,7 +3,7 @@
 
 use super::dunning::{self, BY_ADMIN, ENDED, Standing};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Holdings, Input, Notice, ObservedBilling, notices};
+use super::{Decision, Effect, Holdings, Input, Notice, ObservedBilling, brake, notices};
 use crate::api::conditions::{self, BILLING_READY, COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{Desired, Erasure, ErasureLine};
@@ -40,7 +40,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
     draft.forget(RENEWAL_STOPPED);
     draft.enter(Phase::Deleting, EventType::Delete, input.wished_by(), &message);
     draft.summary(Summary::Waiting, "Closed", &message);
-    draft.changed()
+    draft.changed().and_then(|decision| brake::permit(input, decision))
 }
 
 /// The end of an erasure. What nobody but the controller may have written counts only where it was about to be written, or nothing

@@ -34,7 +34,14 @@ fn a_suspension_is_held_shown_and_confirmed_once() {
     assert!(holds(&case.view.status, "Held", "SuspensionHeld"));
     let message = get(&case.view.status.conditions, "Held").map(|c| c.message.to_string()).unwrap_or_default();
     assert!(message.contains("SubscriptionEnded") && message.contains("kubectl tenant confirm acme"), "{message}");
-    assert_eq!(case.decide(), Decision::Wait(Some(case.policy.resync)));
+    // What else is due goes on meanwhile.
+    assert!(matches!(case.decide(), Decision::Wait(Some(wait)) if wait <= case.policy.resync), "{:?}", case.decide());
+    let mut replaced = case.clone();
+    replaced.observed.api_key = None;
+    assert_eq!(replaced.effects(), [Effect::EnsureApiKey]);
+    let mut asked = case.clone();
+    (asked.observed.resync, asked.observed.namespace) = (true, false);
+    assert_eq!(asked.effects(), [Effect::CheckNamespace]);
     let (_, token) = held(&case.view.status).expect("held");
     let mut other = case.clone();
     other.view.confirmed = Some(token.replace("Suspension", "Erasure"));
