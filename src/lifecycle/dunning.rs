@@ -2,7 +2,7 @@
 //! once where the subscription has ended, the suspension. Data is kept.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice, ObservedBilling};
+use super::{Decision, Effect, Input, Notice, ObservedBilling, brake};
 use crate::api::conditions::{self, PAYMENT_RECEIVED};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
