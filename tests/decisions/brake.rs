@@ -4,7 +4,7 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::phase::TriggeredBy;
 use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Phase, Timestamp};
-use tenant_operator::lifecycle::{Blame, Decision, Effect, Failure, Harm, Notice, harm, held};
+use tenant_operator::lifecycle::{Blame, Decision, Effect, Failure, Harm, Notice, Outcome, harm, held};
 
 use crate::case::{Case, NOW, does, fails, failure, holds, subscription};
 
@@ -75,7 +75,7 @@ fn a_failure_that_is_held_goes_on_trying() {
     assert_eq!(case.recorded().phase, Some(Phase::Failed));
     let case = braked(case, Harm::Fail);
     assert!(holds(&case.recorded(), "Held", "FailureHeld"));
-    assert_eq!(case.after_record(), Decision::Wait(Some(30)));
+    assert_eq!(case.at_rest().view.status.phase, Some(Phase::Provisioning));
 }
 
 #[test]
@@ -123,7 +123,8 @@ fn a_restart_counts_what_the_statuses_say() {
 #[test]
 fn an_account_that_is_another_one_suspends_fails_and_refunds_nobody() {
     let mut active = ended();
-    (active.observed.billing, active.observed.failure) = (None, Some(mismatch("Billing")));
+    active.observed.billing = None;
+    active.observed.learn(&Effect::ReadBilling, Outcome::Failed(mismatch("Billing")));
     let active = active.at_rest();
     assert_eq!(active.view.status.phase, Some(Phase::Active));
     assert!(fails(&active.view.status, "BillingReady", "StripeAccountMismatch"));
