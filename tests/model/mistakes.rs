@@ -200,9 +200,7 @@ impl Mistake {
                 view.status.plan_change = view.status.plan_change.take().filter(|c| *c.plan == wish);
             }
             Self::DeclineUnheard if upgrading => {
-                if let Some(failure) = &mut observed.failure {
-                    failure.retryable = true;
-                }
+                observed.failed.values_mut().chain(&mut observed.failure).for_each(|failure| failure.retryable = true);
             }
             Self::PriceUnseen if view.status.phase == Some(Phase::Active) => {
                 let price = if view.plan_in_force() == LARGER { "price_2" } else { "price_1" };
