@@ -53,6 +53,8 @@ pub const CHOOSE_DATA_ANNOTATION: &str = "tenant-operator.dev/choose-data";
 pub const CUSTOMER_GONE_ANNOTATION: &str = "tenant-operator.dev/customer-gone";
 /// Names the decision that is held because many tenants would meet it at once, and that a person has confirmed for this one.
 pub const CONFIRM_ANNOTATION: &str = "tenant-operator.dev/confirm";
+/// On a login Secret: its Tenant was deleted without the wish to erase the customer, so the Secret is kept for its return.
+pub const KEPT_ANNOTATION: &str = "tenant-operator.dev/kept";
 /// What was erased, as JSON: all that is kept of a tenant that was.
 pub const ERASED_ANNOTATION: &str = "tenant-operator.dev/erased";
 /// `"true"` on a Tenant keeps its data, Secrets and subscription when the object is deleted, as for a move.

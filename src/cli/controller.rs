@@ -96,6 +96,10 @@ pub struct WorkArgs {
     /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
     #[arg(long, default_value = "20")]
     pub welcome_hold: i64,
+    /// An upload that began before a tenant was closed may write for this many seconds. What is erased is deleted once more
+    /// after it.
+    #[arg(long, default_value = "60")]
+    pub upload_limit: i64,
     #[command(flatten)]
     pub exports: ExportArgs,
     /// Delete the files of an export after this many seconds.
@@ -166,6 +170,7 @@ impl WorkArgs {
                 full_resync: self.full_resync,
                 notice_retry: self.notice_retry,
                 orphan_ttl: self.orphan_ttl,
+                upload_limit: self.upload_limit,
                 hold_retry: self.hold_retry,
                 hold_limit: self.hold_limit,
                 slow_after: self.slow_after,

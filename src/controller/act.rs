@@ -182,7 +182,10 @@ async fn perform(
         Effect::FollowPaidPlan { plan } => billing::follow_plan(kubernetes, tenant, plan).await?.into(),
         Effect::RecordPlan { plan } => billing::record_plan(kubernetes, tenant, plan).await?.into(),
         Effect::MarkSent(sent) => notices::mark(kubernetes, tenant, sent).await?.into(),
-        Effect::RemoveFinalizer => identity::remove_finalizer(kubernetes, tenant).await.map(|()| gone())?,
+        Effect::RemoveFinalizer => {
+            secrets::keep_login(kubernetes, tenant).await?;
+            identity::remove_finalizer(kubernetes, tenant).await.map(|()| gone())?
+        }
         Effect::DeleteTenant => identity::delete(kubernetes, tenant).await.map(|()| gone())?,
         Effect::EnsureApiKey => {
             let known = context.caches.api_key_secret(tenant).is_some();

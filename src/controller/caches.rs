@@ -12,7 +12,8 @@ use super::Key;
 use super::cache::Cache;
 use super::packed::PackedTenant;
 use crate::api::{
-    COMPONENT_LABEL, LOGIN_COMPONENT, Plan, TENANT_LABEL, Tenant, Timestamp, api_key_secret, login_secret,
+    COMPONENT_LABEL, KEPT_ANNOTATION, LOGIN_COMPONENT, Plan, TENANT_LABEL, Tenant, Timestamp, api_key_secret,
+    login_secret,
 };
 
 /// The caches.
@@ -60,7 +61,8 @@ impl LoginSecret {
         let labels = secret.labels();
         let tenant = labels.get(TENANT_LABEL)?;
         let made = labels.get(COMPONENT_LABEL)? == LOGIN_COMPONENT && secret.name_any() == login_secret(tenant);
-        made.then_some(Self {
+        let kept = secret.annotations().contains_key(KEPT_ANNOTATION);
+        (made && !kept).then_some(Self {
             key: Key { namespace: secret.namespace()?, name: secret.name_any() },
             tenant: tenant.clone(),
             uid: secret.uid()?,

@@ -16,6 +16,8 @@ use crate::rag::{Reembed, ReembedError};
 
 /// Pinecone shows what it took a moment later (<https://docs.pinecone.io/guides/index-data/check-data-freshness>).
 const SETTLE: Duration = Duration::from_secs(2);
+/// So many last passes in a row find nothing to do before the switch: one alone may read what was there before a write.
+const CLEAN_PASSES: u32 = 2;
 /// How often it is looked whether the cache shows a move that has just begun.
 const LAG_LOOK: Duration = Duration::from_millis(100);
 /// How many times.
@@ -62,8 +64,15 @@ impl Task {
         let mut waits = Waits::default();
         loop {
             let outcome = {
-                let Some(_turn) = self.context.migrations.turn(&self.uid, &self.to.name()).await else { return };
-                Priority::Resync.scope(self.run()).await
+                let (tasks, name) = (&self.context.migrations, self.to.name());
+                // Uploads wait for the last pass.
+                let (turn, priority) = if self.to.last {
+                    (tasks.urgent_turn(&self.uid, &name).await, Priority::Person)
+                } else {
+                    (tasks.turn(&self.uid, &name).await, Priority::Resync)
+                };
+                let Some(_turn) = turn else { return };
+                priority.scope(self.run()).await
             };
             match outcome {
                 Ok(vectors) => {
@@ -102,9 +111,11 @@ impl Task {
         if self.to.last {
             tokio::time::sleep(SETTLE).await;
         }
+        let mut clean = 0;
         loop {
             let pass = reembed.pass().await?;
-            if pass.changed == 0 || !self.to.last {
+            clean = if pass.changed == 0 { clean + 1 } else { 0 };
+            if clean == CLEAN_PASSES || !self.to.last {
                 return Ok(pass.vectors);
             }
             tokio::time::sleep(SETTLE).await;

@@ -149,6 +149,12 @@ async fn namespaces(context: &Context) -> Result<(), ProviderError> {
         namespaces.extend(pinecone.namespaces().await?);
     }
     let generations = generations(&namespaces);
+    let unowned: Vec<_> = generations.keys().filter(|id| !is_owned(context, id)).collect();
+    context.metrics.unowned_namespaces.set(i64::try_from(unowned.len()).unwrap_or(i64::MAX));
+    if let Some(one) = unowned.first() {
+        let count = unowned.len();
+        tracing::warn!(count, one = %one, "namespaces at Pinecone belong to no Tenant: `kubectl tenant data unowned` lists them");
+    }
     hint_all(context, "namespaces", namespaces.len(), |tenant| {
         let leftover = left_behind(tenant, &generations);
         if leftover.is_some() {
@@ -307,6 +313,12 @@ fn namespace_differs(tenant: &Tenant, namespaces: &HashSet<String>, as_of: Times
     let missing = shown.is_some_and(|c| c.reason == "NamespaceMissing");
     let there = namespaces.contains(&tenant.data_namespace());
     (there == missing).then_some(Priority::Repair)
+}
+
+/// Whether an object claims the tenant id. The record of a tenant that was erased owns nothing.
+fn is_owned(context: &Context, tenant_id: &str) -> bool {
+    let holder = context.claims.holder(tenant_id).and_then(|key| context.caches.tenant(&key));
+    holder.is_some_and(|tenant| phase(&tenant) != Some(Phase::Deleted))
 }
 
 /// The generations of each tenant's data that have a namespace, by the tenants' ids.

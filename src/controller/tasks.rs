@@ -22,6 +22,8 @@ const TOLD_EACH: Duration = Duration::from_secs(3);
 pub struct Tasks<Seen> {
     running: Mutex<HashMap<String, Running<Seen>>>,
     turns: Arc<Semaphore>,
+    /// Turns of tasks that customers wait for.
+    urgent: Arc<Semaphore>,
 }
 
 /// One of them.
@@ -64,9 +66,10 @@ impl Waits {
 }
 
 impl<Seen: Clone> Tasks<Seen> {
-    /// None run yet. So many may work at the same time; the others wait.
+    /// None run yet. So many may work at the same time, and as many that customers wait for; the others wait.
     pub fn new(at_once: usize) -> Self {
-        Self { running: Mutex::default(), turns: Arc::new(Semaphore::new(at_once)) }
+        let turns = || Arc::new(Semaphore::new(at_once));
+        Self { running: Mutex::default(), turns: turns(), urgent: turns() }
     }
 
     fn running(&self) -> MutexGuard<'_, HashMap<String, Running<Seen>>> {
@@ -131,8 +134,17 @@ impl<Seen: Clone> Tasks<Seen> {
 
     /// Waits until there is room for one more to read and write. None for one whose place another has taken.
     pub async fn turn(&self, uid: &str, request: &str) -> Option<Turn> {
+        self.turn_of(&self.turns, uid, request).await
+    }
+
+    /// As `turn`, for short work that customers wait for: it does not queue behind long work of others.
+    pub async fn urgent_turn(&self, uid: &str, request: &str) -> Option<Turn> {
+        self.turn_of(&self.urgent, uid, request).await
+    }
+
+    async fn turn_of(&self, turns: &Arc<Semaphore>, uid: &str, request: &str) -> Option<Turn> {
         // Closed by nobody.
-        let permit = self.turns.clone().acquire_owned().await.ok()?;
+        let permit = turns.clone().acquire_owned().await.ok()?;
         let working = self.running().get(uid).filter(|there| there.request == request)?.working.clone();
         Some(Turn { _permit: permit, _working: working.lock_owned().await })
     }
@@ -207,6 +219,18 @@ mod tests {
         let before = Instant::now();
         assert!(tasks.stop("u").await && before.elapsed() < STOP_LIMIT);
         assert_eq!(tasks.seen("u", "a"), None);
+    }
+
+    #[tokio::test]
+    async fn work_that_customers_wait_for_does_not_queue_behind_long_work() {
+        let tasks = Tasks::new(1);
+        for uid in ["copies", "waits", "switches"] {
+            tasks.begin(uid.into(), "a".into(), 0, std::future::pending());
+        }
+        let _copies = tasks.turn("copies", "a").await.expect("a turn");
+        let soon = Duration::from_millis(100);
+        assert!(tokio::time::timeout(soon, tasks.turn("waits", "a")).await.is_err(), "one copy at a time");
+        assert!(tokio::time::timeout(soon, tasks.urgent_turn("switches", "a")).await.is_ok_and(|turn| turn.is_some()));
     }
 
     #[tokio::test]

@@ -46,7 +46,9 @@ pub fn decide(input: &Input) -> Decision {
         (Effect::DeleteNamespace, format!("the Pinecone namespace {}", input.tenant.pinecone_namespace())),
         (Effect::DeleteSecrets, format!("the Secret {}", input.tenant.api_key_secret())),
     ];
-    if input.by_stripe() {
+    if input.by_stripe() && input.tenant.erase {
+        wanted.push((Effect::EraseBilling, "the Stripe subscription and customer".into()));
+    } else if input.by_stripe() {
         wanted.push((Effect::CancelBilling, "the Stripe subscription".into()));
     }
     if input.policy.exports_kept.is_some() {
@@ -55,7 +57,12 @@ pub fn decide(input: &Input) -> Decision {
     wanted.retain(|(effect, _)| !input.observed.done.contains(effect));
     let (wanted, left): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
     let Some(failure) = &input.observed.failure else {
-        return Decision::Act(if wanted.is_empty() { vec![Effect::RemoveFinalizer] } else { wanted });
+        if !wanted.is_empty() {
+            return Decision::Act(wanted);
+        }
+        // An upload that was under way makes the namespace again. After the wait everything is deleted once more.
+        let wait = leaving::uploads_end_in(input);
+        return if wait > 0 { Decision::Wait(Some(wait)) } else { Decision::Act(vec![Effect::RemoveFinalizer]) };
     };
     let left = left.join(", ");
     let mut draft = Draft::new(input);

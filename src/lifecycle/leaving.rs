@@ -135,6 +135,15 @@ fn offered_at(input: &Input) -> Timestamp {
     since(input).plus(input.policy.win_back_after)
 }
 
+/// Seconds until an upload that was under way when the tenant was closed has ended: it may make the namespace again after it was
+/// deleted. 0 or less from then on, and for a tenant that was never served.
+pub fn uploads_end_in(input: &Input) -> i64 {
+    if input.tenant.status.provisioned_at.is_none() {
+        return 0;
+    }
+    input.until(since(input).plus(input.policy.upload_limit))
+}
+
 /// When it was closed.
 fn since(input: &Input) -> Timestamp {
     let entered = input.tenant.status.transitions.iter().rfind(|t| t.to_state == Phase::Deleting);
@@ -257,6 +266,10 @@ fn erase(input: &Input, erasure: &Erasure) -> Decision {
     wanted.retain(|effect| !input.observed.done.contains(effect));
     if !wanted.is_empty() {
         return Decision::Act(wanted);
+    }
+    let wait = uploads_end_in(input);
+    if wait > 0 {
+        return Decision::Wait(Some(wait));
     }
     let Some(left) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };
     let mut draft = Draft::new(input);

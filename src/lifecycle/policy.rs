@@ -79,6 +79,8 @@ pub struct Policy {
     pub notice_retry: i64,
     /// A login Secret without a Tenant is deleted after this long.
     pub orphan_ttl: i64,
+    /// How long an upload that began before a tenant was closed may still write. What is erased is deleted once more after it.
+    pub upload_limit: i64,
     /// The wait before a tenant on hold is tried again.
     pub hold_retry: i64,
     /// A tenant that is on hold for this long is Failed, and refunded.
@@ -118,6 +120,7 @@ impl Default for Policy {
             slow_after: 300,
             notice_retry: 30,
             orphan_ttl: 3600,
+            upload_limit: 60,
             hold_retry: 30,
             hold_limit: 3600,
             outbox: true,

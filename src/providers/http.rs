@@ -312,7 +312,8 @@ impl Caller {
     fn refused(&self, status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> ProviderError {
         let detail = detail(body);
         let (reason, retryable) = match status.as_u16() {
-            // Pinecone: 403 QUOTA_EXCEEDED; OpenAI: 429 insufficient_quota. Neither goes away by waiting.
+            // Pinecone: 403 QUOTA_EXCEEDED, and 429 for the read and write units of a month; OpenAI: 429 insufficient_quota. None
+            // goes away by waiting for seconds.
             403 | 429 if quota_exceeded(body) => ("QuotaExceeded", false),
             401 | 403 => ("Unauthorized", false),
             300..=399 => ("Redirected", false),
@@ -366,7 +367,8 @@ fn bounded(
 
 fn quota_exceeded(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body);
-    text.contains("QUOTA_EXCEEDED") || text.contains("insufficient_quota")
+    // "You've reached your read unit limit for the current month (...)": https://docs.pinecone.io/reference/api/database-limits
+    ["QUOTA_EXCEEDED", "insufficient_quota", "unit limit for the current month"].iter().any(|told| text.contains(told))
 }
 
 /// The message of an error answer, in the shapes of Stripe and `OpenAI` (`error.message`) and Pinecone (`message`).

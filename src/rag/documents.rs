@@ -4,7 +4,7 @@
 //! other passages are `c/<id>/<number>`. The head is written first, as `processing`, and again at the end, as `ready`: what a
 //! crash leaves behind is listed, can be deleted, and is completed by uploading the same content again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -23,9 +23,9 @@ const BATCH: usize = 96;
 /// Documents of a page.
 const PAGE: usize = 100;
 /// How long an upload waits until queries find what it stored.
-const LONGEST_LAG: Duration = Duration::from_secs(15);
+pub const LONGEST_LAG: Duration = Duration::from_secs(15);
 /// How soon it looks again.
-const LOOK_AGAIN: Duration = Duration::from_millis(200);
+pub const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// Vectors that such a look compares: documents that begin alike have equal first passages.
 const NEAREST: usize = 10;
 /// A document that is still `processing` after so many seconds will not become ready by itself.
@@ -121,14 +121,15 @@ impl Documents<'_> {
         Ok(ready)
     }
 
-    /// Waits until a query finds a vector: Pinecone shows what it took a moment later
+    /// Waits until a query finds a head that is `ready`: Pinecone shows what it took a moment later
     /// (<https://docs.pinecone.io/guides/index-data/check-data-freshness>). It was taken, so neither a long moment nor a query
     /// that fails is an error.
     async fn until_found(&self, id: &str, values: &Values) {
         let start = Instant::now();
         while start.elapsed() < LONGEST_LAG {
             match self.pinecone.query(self.namespace, values, NEAREST).await {
-                Ok(found) if found.iter().any(|found| found.id == id) => return,
+                // An older version of the head is served meanwhile: it is found, and is not the one that was stored.
+                Ok(found) if found.iter().any(|found| found.id == id && is_ready(&found.metadata)) => return,
                 Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) => {
                     tracing::warn!(%error, "whether a stored document is found cannot be seen");
@@ -159,8 +160,30 @@ impl Documents<'_> {
         let passages: Vec<_> = (1..document.passages).map(|n| passage_id(&document.id, n)).collect();
         self.pinecone.delete(self.namespace, &passages).await?;
         self.pinecone.delete(self.namespace, &[head_id(&document.id)]).await?;
+        self.until_gone(&head_id(&document.id)).await;
         Ok(())
     }
+
+    /// Waits until a deleted head is no longer read. Until then, the same file uploaded again would be taken for stored, and a
+    /// second deletion would be counted again.
+    async fn until_gone(&self, id: &str) {
+        let start = Instant::now();
+        while start.elapsed() < LONGEST_LAG {
+            match self.pinecone.fetch(self.namespace, &[id.to_owned()]).await {
+                Ok(found) if found.is_empty() => return,
+                Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
+                Err(error) => {
+                    tracing::warn!(%error, "whether a deleted document is gone cannot be seen");
+                    return;
+                }
+            }
+        }
+        tracing::warn!(id, "a deleted document is still read");
+    }
+}
+
+fn is_ready(metadata: &HashMap<String, Value>) -> bool {
+    metadata.get("state").and_then(Value::as_str) == Some("ready")
 }
 
 /// A page of the documents in a namespace, in the order of their ids.

@@ -2,10 +2,11 @@
 //! it can break off anywhere and goes on where it stood.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Instant;
 
 use serde_json::Value;
 
-use super::documents::{Document, passage_id};
+use super::documents::{Document, LONGEST_LAG, LOOK_AGAIN, passage_id};
 use crate::providers::ProviderError;
 use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::{Pinecone, Values, Vector};
@@ -105,7 +106,18 @@ impl Reembed<'_> {
     pub async fn document(&self, document: &Document) -> Result<(), ReembedError> {
         let ids: Vec<_> = (0..document.passages).map(|number| passage_id(&document.id, number)).collect();
         for ids in ids.chunks(BATCH) {
+            self.until_shown(ids).await?;
             self.copy(ids).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until all of these can be read: Pinecone shows what it took a moment later, and what is not shown is not copied. A
+    /// document that is deleted meanwhile is never shown again, so the wait has an end.
+    async fn until_shown(&self, ids: &[String]) -> Result<(), ReembedError> {
+        let start = Instant::now();
+        while self.from.0.fetch(self.from.1, ids).await?.len() < ids.len() && start.elapsed() < LONGEST_LAG {
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! The Pinecone stand-in: control plane and data planes of two indexes, exact cosine search, delayed visibility.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -20,14 +22,72 @@ pub(crate) const INDEXES: [(&str, &str); 2] =
     [("multi-tenant-rag", "us-east-1"), ("multi-tenant-rag-eu", "eu-central-1")];
 const DIMENSION: usize = 1536;
 
+/// Something that was written, and what every read shows instead until the write is visible. Pinecone promises freshness of no
+/// read: <https://docs.pinecone.io/guides/index-data/check-data-freshness>
 #[derive(Clone, Debug)]
-struct Stored {
-    values: Vec<f32>,
-    metadata: Value,
+struct Written<T> {
+    now: Option<T>,
+    before: Option<T>,
     visible_at: Instant,
 }
 
-type Namespace = BTreeMap<String, Stored>;
+impl<T: Clone> Written<T> {
+    fn new(now: T, visible_at: Instant) -> Self {
+        Self { now: Some(now), before: None, visible_at }
+    }
+
+    fn seen(&self, at: Instant) -> Option<&T> {
+        if self.visible_at <= at { self.now.as_ref() } else { self.before.as_ref() }
+    }
+
+    /// Writes something else, or deletes it.
+    fn write(&mut self, now: Option<T>, visible_at: Instant) {
+        self.before = self.seen(Instant::now()).cloned();
+        (self.now, self.visible_at) = (now, visible_at);
+    }
+
+    /// Whether no read shows it any more.
+    fn is_over(&self) -> bool {
+        self.now.is_none() && self.visible_at <= Instant::now()
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Kept {
+    values: Vec<f32>,
+    metadata: Value,
+}
+
+#[derive(Debug)]
+struct Namespace {
+    there: Written<()>,
+    vectors: BTreeMap<String, Written<Kept>>,
+}
+
+impl Namespace {
+    fn new(visible_at: Instant) -> Self {
+        Self { there: Written::new((), visible_at), vectors: BTreeMap::new() }
+    }
+
+    /// The vectors as reads show them.
+    fn seen(&self, at: Instant) -> impl Iterator<Item = (&String, &Kept)> {
+        self.vectors.iter().filter_map(move |(id, vector)| Some((id, vector.seen(at)?)))
+    }
+
+    /// The vectors as they were written.
+    fn written(&self) -> impl Iterator<Item = (&String, &Kept)> {
+        self.vectors.iter().filter_map(|(id, vector)| Some((id, vector.now.as_ref()?)))
+    }
+
+    /// Writes a vector, or deletes it.
+    fn write(&mut self, id: String, kept: Option<Kept>, visible_at: Instant) {
+        match (self.vectors.entry(id), kept) {
+            (Entry::Occupied(mut there), kept) => there.get_mut().write(kept, visible_at),
+            (Entry::Vacant(place), Some(kept)) => drop(place.insert(Written::new(kept, visible_at))),
+            (Entry::Vacant(_), None) => {}
+        }
+    }
+}
 
 /// An index as it is kept on disk.
 #[derive(Default, Serialize, Deserialize)]
@@ -47,6 +107,8 @@ pub struct Index {
     retired: RwLock<BTreeSet<String>>,
     namespaces: RwLock<BTreeMap<String, Namespace>>,
     visibility_ms: AtomicU64,
+    /// Whether the account's read and write units of the month are used up.
+    month_used_up: AtomicBool,
     /// Namespaces that the account's plan allows.
     capacity: AtomicU64,
     created: AtomicU64,
@@ -61,6 +123,7 @@ impl Index {
             retired: RwLock::default(),
             namespaces: RwLock::default(),
             visibility_ms: 0.into(),
+            month_used_up: false.into(),
             capacity: 100_000.into(),
             created: 0.into(),
         }
@@ -68,23 +131,33 @@ impl Index {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let plain =
-            |n: &Namespace| n.iter().map(|(id, v)| (id.clone(), (v.values.clone(), v.metadata.clone()))).collect();
+            |n: &Namespace| n.written().map(|(id, v)| (id.clone(), (v.values.clone(), v.metadata.clone()))).collect();
+        let namespaces = self.read();
+        let there = namespaces.iter().filter(|(_, n)| n.there.now.is_some());
         Snapshot {
             created: self.created.load(Ordering::Relaxed),
-            namespaces: self.read().iter().map(|(name, n)| (name.clone(), plain(n))).collect(),
+            namespaces: there.map(|(name, n)| (name.clone(), plain(n))).collect(),
         }
     }
 
     pub(crate) fn restore(&self, snapshot: Snapshot) {
         let visible_at = Instant::now();
-        let stored = |(id, (values, metadata))| (id, Stored { values, metadata, visible_at });
+        let stored = |(id, (values, metadata))| (id, Written::new(Kept { values, metadata }, visible_at));
+        let namespace = |n: BTreeMap<_, _>| Namespace {
+            there: Written::new((), visible_at),
+            vectors: n.into_iter().map(stored).collect(),
+        };
         self.created.store(snapshot.created, Ordering::Relaxed);
-        *self.write() =
-            snapshot.namespaces.into_iter().map(|(name, n)| (name, n.into_iter().map(stored).collect())).collect();
+        *self.write() = snapshot.namespaces.into_iter().map(|(name, n)| (name, namespace(n))).collect();
     }
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Namespace>> {
         self.namespaces.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// When reads show what is written now.
+    fn visible_at(&self) -> Instant {
+        Instant::now() + Duration::from_millis(self.visibility_ms.load(Ordering::Relaxed))
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Namespace>> {
@@ -138,6 +211,7 @@ pub(crate) fn data(index: Arc<Index>) -> Router {
         .route("/vectors/delete", post(delete_vectors))
         .route("/query", post(query))
         .route("/describe_index_stats", post(stats))
+        .layer(middleware::from_fn_with_state(index.clone(), units))
         .layer(axum::middleware::from_fn_with_state(index.clone(), refuse_retired))
         .with_state(index)
 }
@@ -193,8 +267,25 @@ async fn describe_index(State(all): State<[Arc<Index>; 2]>, Path(name): Path<Str
     }
 }
 
+/// Refuses what costs units while those of the month are used up
+/// (<https://docs.pinecone.io/reference/api/database-limits>).
+async fn units(State(s): State<Arc<Index>>, request: Request, next: Next) -> Response {
+    let kind = match request.uri().path() {
+        "/vectors/upsert" | "/vectors/delete" => Some(("write", "writing")),
+        "/query" | "/vectors/fetch" | "/vectors/list" => Some(("read", "reading")),
+        _ => None,
+    };
+    if let Some((kind, doing)) = kind.filter(|_| s.month_used_up.load(Ordering::Relaxed)) {
+        let message = format!(
+            "You've reached your {kind} unit limit for the current month (1000000). To continue {doing} data, upgrade your plan."
+        );
+        return error(StatusCode::TOO_MANY_REQUESTS, message);
+    }
+    next.run(request).await
+}
+
 fn describe(name: &str, namespace: &Namespace) -> Value {
-    json!({"name": name, "record_count": namespace.len().to_string()})
+    json!({"name": name, "record_count": namespace.seen(Instant::now()).count().to_string()})
 }
 
 async fn create_namespace(State(s): State<Arc<Index>>, Json(body): Json<Value>) -> Response {
@@ -202,11 +293,12 @@ async fn create_namespace(State(s): State<Arc<Index>>, Json(body): Json<Value>) 
         return error(StatusCode::BAD_REQUEST, "name is required");
     };
     let mut namespaces = s.write();
-    if namespaces.contains_key(name) {
+    let is_there = |n: &Namespace| n.there.now.is_some();
+    if namespaces.get(name).is_some_and(is_there) {
         return error(StatusCode::CONFLICT, format!("Namespace {name} already exists"));
     }
     let capacity = s.capacity.load(Ordering::Relaxed);
-    if u64::try_from(namespaces.len()).is_ok_and(|count| count >= capacity) {
+    if u64::try_from(namespaces.values().filter(|n| is_there(n)).count()).is_ok_and(|count| count >= capacity) {
         let message = format!(
             "You've reached the max namespaces allowed per index ({capacity}). To add more, upgrade your plan."
         );
@@ -214,19 +306,30 @@ async fn create_namespace(State(s): State<Arc<Index>>, Json(body): Json<Value>) 
         return (StatusCode::FORBIDDEN, Json(body)).into_response();
     }
     s.created.fetch_add(1, Ordering::Relaxed);
-    let answer = describe(name, namespaces.entry(name.to_owned()).or_default());
-    Json(answer).into_response()
+    make(&mut namespaces, name, s.visible_at());
+    Json(json!({"name": name, "record_count": "0"})).into_response()
+}
+
+/// The namespace of that name, made where there is none.
+fn make<'a>(namespaces: &'a mut BTreeMap<String, Namespace>, name: &str, visible_at: Instant) -> &'a mut Namespace {
+    namespaces.retain(|_, n| !n.there.is_over());
+    let namespace = namespaces.entry(name.to_owned()).or_insert_with(|| Namespace::new(visible_at));
+    if namespace.there.now.is_none() {
+        namespace.there.write(Some(()), visible_at);
+    }
+    namespace.vectors.retain(|_, vector| !vector.is_over());
+    namespace
 }
 
 /// A page of namespaces in the order of their names; the token is the last name of the page before.
 async fn list_namespaces(State(s): State<Arc<Index>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
     let limit = param(&params, "limit").parse().map_or(100, |limit: usize| limit.clamp(1, 100));
     let (after, prefix) = (param(&params, "paginationToken"), param(&params, "prefix"));
-    let namespaces = s.read();
-    let mut rest = namespaces.iter().filter(|(name, _)| name.starts_with(prefix) && name.as_str() > after);
+    let (namespaces, now) = (s.read(), Instant::now());
+    let seen = || namespaces.iter().filter(|(name, n)| name.starts_with(prefix) && n.there.seen(now).is_some());
+    let mut rest = seen().filter(|(name, _)| name.as_str() > after);
     let list: Vec<_> = rest.by_ref().take(limit).map(|(name, n)| describe(name, n)).collect();
-    let mut page =
-        json!({"namespaces": list, "total_count": namespaces.keys().filter(|name| name.starts_with(prefix)).count()});
+    let mut page = json!({"namespaces": list, "total_count": seen().count()});
     if rest.next().is_some() {
         page["pagination"] = json!({"next": list.last().map(|last| &last["name"])});
     }
@@ -234,17 +337,24 @@ async fn list_namespaces(State(s): State<Arc<Index>>, Query(params): Query<Vec<(
 }
 
 async fn describe_namespace(State(s): State<Arc<Index>>, Path(name): Path<String>) -> Response {
-    match s.read().get(&name) {
+    match s.read().get(&name).filter(|n| n.there.seen(Instant::now()).is_some()) {
         Some(namespace) => Json(describe(&name, namespace)).into_response(),
         None => error(StatusCode::NOT_FOUND, "Namespace not found"),
     }
 }
 
 async fn delete_namespace(State(s): State<Arc<Index>>, Path(name): Path<String>) -> Response {
-    match s.write().remove(&name) {
-        Some(_) => Json(json!({})).into_response(),
-        None => error(StatusCode::NOT_FOUND, "Namespace not found"),
+    let visible_at = s.visible_at();
+    let mut namespaces = s.write();
+    let Some(namespace) = namespaces.get_mut(&name).filter(|n| n.there.now.is_some()) else {
+        return error(StatusCode::NOT_FOUND, "Namespace not found");
+    };
+    namespace.there.write(None, visible_at);
+    for vector in namespace.vectors.values_mut() {
+        vector.write(None, visible_at);
     }
+    namespaces.retain(|_, n| !n.there.is_over());
+    Json(json!({})).into_response()
 }
 
 #[derive(Deserialize)]
@@ -273,12 +383,14 @@ async fn upsert(State(s): State<Arc<Index>>, Json(body): Json<Upsert>) -> Respon
     if body.vectors.iter().any(|v| v.id.is_empty() || v.id.len() > 512) {
         return error(StatusCode::BAD_REQUEST, "vector ids have 1 to 512 characters");
     }
-    let visible_at = Instant::now() + Duration::from_millis(s.visibility_ms.load(Ordering::Relaxed));
-    let count = body.vectors.len();
+    if let Some(bad) = body.vectors.iter().find(|v| !v.id.is_ascii()) {
+        return error(StatusCode::BAD_REQUEST, format!("Vector ID must be ASCII, but got '{}'", bad.id));
+    }
+    let (visible_at, count) = (s.visible_at(), body.vectors.len());
     let mut namespaces = s.write();
-    let namespace = namespaces.entry(body.namespace).or_default();
+    let namespace = make(&mut namespaces, &body.namespace, visible_at);
     for v in body.vectors {
-        namespace.insert(v.id, Stored { values: v.values, metadata: v.metadata, visible_at });
+        namespace.write(v.id, Some(Kept { values: v.values, metadata: v.metadata }), visible_at);
     }
     Json(json!({"upsertedCount": count})).into_response()
 }
@@ -300,10 +412,10 @@ struct QueryBody {
 
 async fn query(State(s): State<Arc<Index>>, Json(body): Json<QueryBody>) -> Response {
     let namespaces = s.read();
-    let empty = Namespace::new();
-    let namespace = namespaces.get(&body.namespace).unwrap_or(&empty);
+    let now = Instant::now();
+    let namespace = namespaces.get(&body.namespace);
     let vector = match &body.id {
-        Some(id) => namespace.get(id).map(|v| v.values.clone()).unwrap_or_default(),
+        Some(id) => namespace.and_then(|n| n.vectors.get(id)?.seen(now)).map(|v| v.values.clone()).unwrap_or_default(),
         None => body.vector,
     };
     if vector.len() != DIMENSION && body.id.is_none() {
@@ -312,12 +424,8 @@ async fn query(State(s): State<Arc<Index>>, Json(body): Json<QueryBody>) -> Resp
             format!("Vector dimension {} does not match the dimension of the index {DIMENSION}", vector.len()),
         );
     }
-    let now = Instant::now();
-    let mut hits: Vec<_> = namespace
-        .iter()
-        .filter(|(_, v)| v.visible_at <= now)
-        .map(|(id, v)| (cosine(&vector, &v.values), id, v))
-        .collect();
+    let mut hits: Vec<_> =
+        namespace.into_iter().flat_map(|n| n.seen(now)).map(|(id, v)| (cosine(&vector, &v.values), id, v)).collect();
     hits.sort_by(|a, b| b.0.total_cmp(&a.0));
     let matches: Vec<_> = hits
         .into_iter()
@@ -345,13 +453,13 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 
 async fn fetch(State(s): State<Arc<Index>>, Query(params): Query<Vec<(String, String)>>) -> Json<Value> {
     let name = param(&params, "namespace");
-    let namespaces = s.read();
+    let (namespaces, now) = (s.read(), Instant::now());
     let found: serde_json::Map<_, _> = params
         .iter()
         .filter(|(key, _)| key == "ids")
         .flat_map(|(_, ids)| ids.split(','))
         .filter_map(|id| {
-            let v = namespaces.get(name)?.get(id)?;
+            let v = namespaces.get(name)?.vectors.get(id)?.seen(now)?;
             Some((id.to_owned(), json!({"id": id, "values": v.values, "metadata": v.metadata})))
         })
         .collect();
@@ -365,10 +473,8 @@ async fn list_vectors(State(s): State<Arc<Index>>, Query(params): Query<Vec<(Str
     let after = param(&params, "paginationToken");
     let now = Instant::now();
     let namespaces = s.read();
-    let vectors = namespaces.get(name).into_iter().flatten();
-    let mut rest = vectors
-        .filter(|(id, v)| id.starts_with(prefix) && id.as_str() > after && v.visible_at <= now)
-        .map(|(id, _)| id);
+    let vectors = namespaces.get(name).into_iter().flat_map(|n| n.seen(now));
+    let mut rest = vectors.map(|(id, _)| id).filter(|id| id.starts_with(prefix) && id.as_str() > after);
     let ids: Vec<_> = rest.by_ref().take(limit).map(|id| json!({"id": id})).collect();
     let mut page = json!({"vectors": ids, "namespace": name, "usage": {"readUnits": 1}});
     if rest.next().is_some() {
@@ -393,24 +499,25 @@ struct DeleteBody {
 }
 
 async fn delete_vectors(State(s): State<Arc<Index>>, Json(body): Json<DeleteBody>) -> Response {
+    let visible_at = s.visible_at();
     let mut namespaces = s.write();
-    let Some(namespace) = namespaces.get_mut(&body.namespace) else {
+    let Some(namespace) = namespaces.get_mut(&body.namespace).filter(|n| n.there.now.is_some()) else {
         return error(StatusCode::NOT_FOUND, "Namespace not found");
     };
-    if body.delete_all {
-        namespace.clear();
+    let ids = if body.delete_all { namespace.vectors.keys().cloned().collect() } else { body.ids };
+    for id in ids {
+        namespace.write(id, None, visible_at);
     }
-    for id in &body.ids {
-        namespace.remove(id);
-    }
+    namespace.vectors.retain(|_, vector| !vector.is_over());
     Json(json!({})).into_response()
 }
 
 async fn stats(State(s): State<Arc<Index>>) -> Json<Value> {
-    let namespaces = s.read();
+    let (namespaces, now) = (s.read(), Instant::now());
+    let there = || namespaces.iter().filter(|(_, n)| n.there.seen(now).is_some());
     let each: serde_json::Map<_, _> =
-        namespaces.iter().map(|(name, n)| (name.clone(), json!({"vectorCount": n.len()}))).collect();
-    let total: usize = namespaces.values().map(BTreeMap::len).sum();
+        there().map(|(name, n)| (name.clone(), json!({"vectorCount": n.seen(now).count()}))).collect();
+    let total: usize = there().map(|(_, n)| n.seen(now).count()).sum();
     Json(
         json!({"namespaces": each, "dimension": DIMENSION, "indexFullness": 0, "totalVectorCount": total, "metric": "cosine", "vectorType": "dense"}),
     )
@@ -418,18 +525,21 @@ async fn stats(State(s): State<Arc<Index>>) -> Json<Value> {
 
 /// Counts for tests: how many namespaces were ever made, and what is in each.
 pub(crate) async fn state(State(s): State<Arc<Shared>>) -> Json<Value> {
-    let [first, second] = s
-        .pinecone
-        .each_ref()
-        .map(|index| index.read().iter().map(|(k, v)| (k.clone(), v.len())).collect::<BTreeMap<_, _>>());
+    let [first, second] = s.pinecone.each_ref().map(|index| {
+        let namespaces = index.read();
+        let there = namespaces.iter().filter(|(_, n)| n.there.now.is_some());
+        there.map(|(name, n)| (name.clone(), n.written().count())).collect::<BTreeMap<_, _>>()
+    });
     let created: u64 = s.pinecone.iter().map(|index| index.created.load(Ordering::Relaxed)).sum();
     Json(json!({"created": created, "namespaces": first, (INDEXES[1].0): {"namespaces": second}}))
 }
 
 #[derive(Deserialize)]
 pub(crate) struct Behaviour {
-    /// How long a write takes until queries see it.
+    /// How long a write takes until reads show it.
     visibility_ms: Option<u64>,
+    /// Whether the account's read and write units of the month are used up.
+    month_used_up: Option<bool>,
     /// How many namespaces the account's plan allows.
     max_namespaces: Option<u64>,
 }
@@ -439,6 +549,9 @@ pub(crate) async fn configure(State(s): State<Arc<Shared>>, Json(b): Json<Behavi
     for index in &s.pinecone {
         if let Some(visibility) = b.visibility_ms {
             index.visibility_ms.store(visibility, Ordering::Relaxed);
+        }
+        if let Some(used_up) = b.month_used_up {
+            index.month_used_up.store(used_up, Ordering::Relaxed);
         }
         if let Some(capacity) = b.max_namespaces {
             index.capacity.store(capacity, Ordering::Relaxed);

@@ -81,6 +81,8 @@ pub struct Metrics {
     pub other_prices: Gauge,
     /// Tenants for which Stripe bills more than one subscription.
     pub surplus_subscriptions: Gauge,
+    /// Namespaces of tenants at Pinecone that belong to no Tenant.
+    pub unowned_namespaces: Gauge,
     /// Payments that customers dispute and that can still be answered.
     pub open_disputes: Gauge,
 }
@@ -138,6 +140,7 @@ impl Default for Metrics {
             orphaned_subscriptions: Gauge::default(),
             other_prices: Gauge::default(),
             surplus_subscriptions: Gauge::default(),
+            unowned_namespaces: Gauge::default(),
             open_disputes: Gauge::default(),
             registry: Registry::default(),
         };
@@ -210,6 +213,8 @@ impl Metrics {
         registry.register("stripe_other_prices", prices, self.other_prices.clone());
         let surplus = "Tenants for which Stripe bills more than one subscription";
         registry.register("stripe_surplus_subscriptions", surplus, self.surplus_subscriptions.clone());
+        let unowned = "Namespaces of tenants at Pinecone that belong to no Tenant";
+        registry.register("pinecone_unowned_namespaces", unowned, self.unowned_namespaces.clone());
         let disputes = "Payments that customers dispute and that can still be answered";
         registry.register("stripe_open_disputes", disputes, self.open_disputes.clone());
     }

@@ -19,6 +19,7 @@ async fn nothing_is_left_behind() {
     assert!(world.secrets().get_opt("acme-api-key").await.expect("the API answers").is_none());
     let stripe = world.sandbox_get("/_sandbox/state").await;
     assert_eq!(stripe["subscription"][0]["status"], "canceled");
+    assert_eq!(stripe["customer"][0]["deleted"], true, "with name and address: {}", stripe["customer"]);
 }
 
 #[tokio::test]

@@ -396,3 +396,23 @@ async fn sigterm_turns_away_ends_streams_and_loses_no_request() {
     assert!(asked.elapsed() < Duration::from_secs(30), "{:?}", asked.elapsed());
     assert!(world.http.get(format!("{}/healthz", world.web)).send().await.is_err());
 }
+
+#[tokio::test]
+async fn a_customer_whose_tenant_was_deleted_by_accident_keeps_the_password() {
+    let mut world = World::without_controller("keptlogin").await;
+    world.controller_args(&["--orphan-ttl=2"]);
+    world.start_web(&[]);
+    world.start_controller();
+    let signup = signed_up(&world, "ada@example.com").await;
+    let acme = name(&signup);
+    world.pay(&acme).await;
+    world.wait_phase(&acme, tenant_operator::api::Phase::Active).await;
+    world.tenants().delete(&acme, &Default::default()).await.expect("deleted");
+    world.wait_gone(&acme).await;
+    let login = format!("{acme}-login");
+    for _ in 0..20 {
+        let there = world.secrets().get_opt(&login).await.expect("the API answers");
+        assert!(there.is_some(), "the sweep took the password of a customer who is kept");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+}

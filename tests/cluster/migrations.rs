@@ -467,3 +467,49 @@ async fn two_namespaces_with_documents_wait_for_a_choice() {
     world.until("both are served", async || documents(&world).await == both).await;
     assert!(!namespaces(&world).await.contains_key(&namespace(&world, 1).await), "the other one is gone");
 }
+
+async fn lag(world: &World, visibility_ms: u64) {
+    world.sandbox_post("/_sandbox/pinecone", json!({"visibility_ms": visibility_ms})).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_pinecone_lags_no_document_is_lost_and_none_is_counted_twice() {
+    let world = with_acme("lagging", &["--migration-overlap=1"]).await;
+    lag(&world, 2000).await;
+    let text = "Cats sleep for sixteen hours a day, mostly in the sun.";
+    let id = upload(&world, "Cats", text).await;
+    // The same file again: the deleted head, which is still served for a while, is not taken for it.
+    delete(&world, &id).await;
+    upload(&world, "Cats", text).await;
+    let cats = BTreeSet::from(["Cats".to_owned()]);
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert_eq!(documents(&world).await, cats);
+    let first = namespace(&world, 1).await;
+    assert_eq!(namespaces(&world).await[&first], 2, "a sample and a passage");
+    choose(&world, Some(EmbeddingSize::Large)).await;
+    world.wait("acme", "to be copied", |s| s.migration.is_some()).await;
+    let dogs = upload(&world, "Dogs", "Dogs need two walks a day, whatever the weather.").await;
+    upload(&world, "Birds", "Parrots repeat what they hear.").await;
+    delete(&world, &dogs).await;
+    world.wait("acme", "moved", |s| reason(s, "DataMigrated") == "Migrated" && s.migration.is_none()).await;
+    lag(&world, 0).await;
+    assert_eq!(documents(&world).await, BTreeSet::from(["Birds".to_owned(), "Cats".to_owned()]));
+    assert_eq!(namespaces(&world).await, BTreeMap::from([(namespace(&world, 2).await, 3)]));
+    let used = world.tenants().get("acme").await.expect("there");
+    let usage = used.metadata.annotations.expect("annotations")["tenant-operator.dev/usage"].clone();
+    let usage: Value = serde_json::from_str(&usage).expect("JSON");
+    assert_eq!(usage["documents"], 2, "{usage}");
+}
+
+#[tokio::test]
+async fn a_month_whose_units_are_used_up_is_an_incident_and_not_a_failed_attempt() {
+    let world = World::start("month").await;
+    world.sandbox_post("/_sandbox/pinecone", json!({"month_used_up": true})).await;
+    world.create("acme", "paid", BillingMode::Stripe).await;
+    world.pay("acme").await;
+    world.until("ops are told", async || told(&world, "unit limit for the current month").await == 1).await;
+    let status = world.status("acme").await;
+    assert_eq!((status.phase, status.provisioning.map(|p| p.attempts)), (Some(Phase::Provisioning), Some(0)));
+    world.sandbox_post("/_sandbox/pinecone", json!({"month_used_up": false})).await;
+    world.wait_phase("acme", Phase::Active).await;
+}

@@ -336,6 +336,7 @@ impl World {
             "--full-resync=3",
             "--lease-duration=3",
             "--attempt-limit=20",
+            "--upload-limit=0",
             // Tests of other things need not read mail; those of this turn it on.
             "--email-verification=off",
         ];

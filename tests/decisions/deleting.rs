@@ -4,7 +4,7 @@ use tenant_operator::lifecycle::{Decision, Effect, Notice};
 
 use crate::case::{Case, NOW, fails, failure};
 
-const ALL: [Effect; 3] = [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::CancelBilling];
+const ALL: [Effect; 3] = [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling];
 
 fn new(phase: Phase) -> Case {
     let mut case = Case::new(Some(phase));
@@ -27,7 +27,7 @@ fn providers_first_and_then_the_object() {
     let mut case = new(Phase::Deleting);
     assert_eq!(case.effects(), ALL);
     case.observed.done.insert(Effect::DeleteSecrets);
-    assert_eq!(case.effects(), [Effect::DeleteNamespace, Effect::CancelBilling]);
+    assert_eq!(case.effects(), [Effect::DeleteNamespace, Effect::EraseBilling]);
     case.observed.done.extend(ALL);
     assert_eq!(case.effects(), [Effect::RemoveFinalizer]);
     assert_eq!(new(Phase::Deleting).manual(true).effects(), ALL[..2]);
@@ -135,7 +135,7 @@ fn without_our_finalizer_there_is_nothing_to_do() {
 #[test]
 fn a_provider_that_is_away_is_named_and_waited_for() {
     let mut case = new(Phase::Deleting);
-    case.observed.done.extend([Effect::DeleteSecrets, Effect::CancelBilling]);
+    case.observed.done.extend([Effect::DeleteSecrets, Effect::EraseBilling]);
     case.observed.failure = Some(failure("Namespace", true));
     let status = case.recorded();
     assert!(fails(&status, "CleanedUp", "PineconeProviderError"));
@@ -166,7 +166,7 @@ fn what_is_still_there_is_named_each_by_its_own_name() {
     for wanted in ["the Pinecone namespace tenant_t1", "the Secret acme-api-key", "the Stripe subscription"] {
         assert!(all.contains(wanted), "{all}");
     }
-    let some = left(&[Effect::DeleteNamespace, Effect::CancelBilling]);
+    let some = left(&[Effect::DeleteNamespace, Effect::EraseBilling]);
     assert!(
         some.contains("the Secret acme-api-key") && !some.contains("tenant_t1") && !some.contains("Stripe"),
         "{some}"
@@ -185,4 +185,25 @@ fn a_cleanup_that_fails_again_and_again_is_tried_less_and_less_often() {
         .collect();
     let wanted = [30, 60, 120, 240, 480, 960, 960, 960].map(|s| Decision::Wait(Some(s)));
     assert_eq!(waits, wanted);
+}
+
+#[test]
+fn only_an_erasure_that_is_meant_deletes_the_customer_at_stripe() {
+    assert!(new(Phase::Deleting).effects().contains(&Effect::EraseBilling));
+    let mut expired = new(Phase::Deleting);
+    expired.view.erase = false;
+    assert!(expired.effects().contains(&Effect::CancelBilling));
+}
+
+#[test]
+fn everything_is_deleted_once_more_when_no_upload_can_be_under_way() {
+    let mut case = new(Phase::Deleting);
+    case.view.created_at = Timestamp::from_second(NOW - 10);
+    case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 10));
+    case.observed.done.extend(ALL);
+    assert_eq!(case.decide(), Decision::Wait(Some(50)), "an upload may write for 60 seconds");
+    case.view.created_at = Timestamp::from_second(NOW - 60);
+    assert_eq!(case.effects(), [Effect::RemoveFinalizer]);
+    case.observed.done.clear();
+    assert_eq!(case.effects(), ALL, "after the wait");
 }

@@ -68,7 +68,7 @@ fn an_object_goes_after_its_transitions() {
     case.view.deleting = true;
     case.policy.outbox = true;
     case.view.status.transitions = vec![transition(1)];
-    case.observed.done.extend([Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::CancelBilling]);
+    case.observed.done.extend([Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling]);
     assert_eq!(case.effects(), [Effect::ShipTransitions]);
     case.observed.unshipped = true;
     assert_eq!(case.decide(), Decision::Wait(Some(case.policy.notice_retry)), "the file is full");

@@ -272,7 +272,7 @@ impl Mistake {
                 }
                 other => other,
             },
-            Self::CancelForgotten => match without(|e| *e == Effect::CancelBilling) {
+            Self::CancelForgotten => match without(|e| matches!(e, Effect::CancelBilling | Effect::EraseBilling)) {
                 Decision::Wait(None) if view.deleting && view.finalizer => Decision::Act(vec![Effect::RemoveFinalizer]),
                 other => other,
             },

@@ -262,6 +262,7 @@ impl Small {
             ..plan.clone()
         };
         let policy = Policy {
+            upload_limit: 0,
             retry_waits: vec![60],
             jitter_percent: 0,
             slow_after: i64::MAX,

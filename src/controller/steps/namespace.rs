@@ -37,7 +37,13 @@ pub async fn delete(indexes: &Indexes, name: &str) -> Result<Outcome, ProviderEr
 
 async fn delete_in(pinecone: &Pinecone, name: &str) -> Result<(), ProviderError> {
     pinecone.delete_namespace(name).await?;
-    if pinecone.namespace_exists(name).await? {
+    // Pinecone shows the deletion a moment later.
+    let mut waits = LOOKS.iter();
+    while pinecone.namespace_exists(name).await? {
+        if let Some(wait) = waits.next() {
+            tokio::time::sleep(*wait).await;
+            continue;
+        }
         return Err(ProviderError {
             provider: "Pinecone",
             status: None,

@@ -13,7 +13,8 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::StepError;
 use crate::api::{
-    COMPONENT_LABEL, LOGIN_COMPONENT, TENANT_LABEL, Tenant, api_key_secret, login_secret, pinecone_namespace,
+    COMPONENT_LABEL, KEPT_ANNOTATION, LOGIN_COMPONENT, TENANT_LABEL, Tenant, Timestamp, api_key_secret, conditions,
+    login_secret, pinecone_namespace,
 };
 use crate::controller::Key;
 use crate::controller::kubernetes::Kubernetes;
@@ -146,6 +147,25 @@ pub async fn delete(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenan
     let name = tenant.name_any();
     delete_owned(kubernetes, &api, &api_key_secret(&name), |s| owned(s, tenant, Some(signer))).await?;
     delete_owned(kubernetes, &api, &login_secret(&name), |s| owned(s, tenant, None)).await
+}
+
+/// Marks the login Secret of a Tenant that goes while its customer is kept. Without the mark, the sweep would take it for what a
+/// broken signup left behind, and the customer could not log in after the Tenant was restored.
+pub async fn keep_login(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<(), StepError> {
+    let status = tenant.status.clone().unwrap_or_default();
+    let kept = conditions::get(&status.conditions, conditions::CLEANED_UP).is_some_and(|c| c.reason == "Kept");
+    if !kept {
+        return Ok(());
+    }
+    let api = kubernetes.secrets(tenant);
+    let Some(mut there) = api.get_opt(&login_secret(&tenant.name_any())).await?.filter(|s| owned(s, tenant, None))
+    else {
+        return Ok(());
+    };
+    there.annotations_mut().insert(KEPT_ANNOTATION.into(), Timestamp::now().to_string());
+    kubernetes.count("secret");
+    api.replace(&there.name_any(), &PostParams::default(), &there).await?;
+    Ok(())
 }
 
 /// How many of them there are.
