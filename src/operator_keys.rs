@@ -98,10 +98,16 @@ pub async fn verifying_key(client: &Client, namespace: &str) -> Result<Option<Ve
 #[derive(Clone)]
 pub struct IdentityKey([u8; 32]);
 
+impl From<[u8; 32]> for IdentityKey {
+    fn from(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
 impl IdentityKey {
     /// Reads or makes the key.
     pub async fn load(client: &Client, namespace: &str) -> Result<Self, kube::Error> {
-        Ok(Self(key(client, namespace, IDENTITY_SECRET).await?))
+        Ok(key(client, namespace, IDENTITY_SECRET).await?.into())
     }
 
     /// Reads the key, and waits a while for the controller to make it: web may create no Secret beside it. None when there

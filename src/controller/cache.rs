@@ -91,8 +91,10 @@ impl<V> Cache<V> {
 }
 
 impl<V> Filler<V> {
-    /// Takes in an event; `keep` makes of an object what is kept.
-    pub fn apply<K: Resource>(&mut self, event: &Event<K>, keep: impl Fn(&K) -> V) {
+    /// Takes in an event; `keep` makes of an object what is kept. Answers what a new listing no longer has: nothing else tells
+    /// of an object that vanished while the watch was broken.
+    pub fn apply<K: Resource>(&mut self, event: &Event<K>, keep: impl Fn(&K) -> V) -> Vec<(Key, Arc<V>)> {
+        let mut gone = Vec::new();
         match event {
             Event::Apply(object) => {
                 let kept = Arc::new(keep(object));
@@ -103,18 +105,22 @@ impl<V> Filler<V> {
             Event::InitApply(object) => drop(self.listing.insert(key(object), Arc::new(keep(object)))),
             Event::InitDone => {
                 let (listing, namespace) = (std::mem::take(&mut self.listing), self.namespace.clone());
-                self.write(|known| match namespace {
-                    None => *known = listing,
-                    Some(namespace) => {
-                        known.retain(|key, _| key.namespace != namespace);
-                        known.extend(listing);
+                self.write(|known| {
+                    let vanished = known.iter().filter(|(key, _)| {
+                        namespace.as_ref().is_none_or(|ns| key.namespace == *ns) && !listing.contains_key(*key)
+                    });
+                    gone = vanished.map(|(key, value)| (key.clone(), value.clone())).collect();
+                    for (key, _) in &gone {
+                        known.remove(key);
                     }
+                    known.extend(listing);
                 });
                 if !std::mem::replace(&mut self.listed, true) {
                     self.unlisted.send_modify(|unlisted| *unlisted -= 1);
                 }
             }
         }
+        gone
     }
 
     fn write(&self, change: impl FnOnce(&mut Known<V>)) {
@@ -191,10 +197,18 @@ mod tests {
         list(&mut fillers[1], &[object("y", "a", "3")]);
         assert!(cache.filled().await);
         assert_eq!(known(&cache), ["1", "3"]);
-        list(&mut fillers[0], &[]);
+        filler_gone(&mut fillers[0]);
         assert_eq!(known(&cache), ["3"]);
         let key = Key { namespace: "y".into(), name: "a".into() };
         assert_eq!(cache.get(&key).as_deref().map(String::as_str), Some("3"));
+    }
+
+    /// Lists nothing any more, and sees that the one object that was there is told as gone.
+    fn filler_gone(filler: &mut Filler<String>) {
+        filler.apply(&Event::<ConfigMap>::Init, version);
+        let gone = filler.apply(&Event::<ConfigMap>::InitDone, version);
+        let gone: Vec<_> = gone.iter().map(|(key, version)| (key.to_string(), version.as_str())).collect();
+        assert_eq!(gone, [("x/a".to_owned(), "1")], "of its own namespace alone");
     }
 
     #[tokio::test]

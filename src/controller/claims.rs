@@ -28,6 +28,27 @@ struct Claimant {
     uid: String,
 }
 
+/// Rivals that are named. Any user may claim an id, any number of times, and a status has a limited size.
+const NAMED: usize = 3;
+
+/// The other objects that claim a tenant's id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rivals {
+    /// The first ones, as `namespace/name`.
+    pub named: Vec<String>,
+    /// How many there are beside those.
+    pub more: usize,
+    /// Whether one of them has the better claim.
+    pub outranked: bool,
+}
+
+/// Who looks again when the claims of an id change: all while they are few, and then those that could prove theirs. A false
+/// claim is refused whoever else makes one.
+fn concerned(all: &[(Key, Claimant)]) -> impl Iterator<Item = Key> {
+    let few = all.len() <= NAMED;
+    all.iter().filter(move |(_, claimant)| few || !claimant.unproven).map(|(key, _)| key.clone())
+}
+
 impl Claims {
     fn index(&self) -> MutexGuard<'_, Index> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -51,7 +72,7 @@ impl Claims {
         let new = (key, claimant);
         if !all.contains(&new) {
             all.retain(|(other, _)| *other != new.0);
-            touched.extend(all.iter().map(|(other, _)| other.clone()));
+            touched.extend(concerned(all));
             all.push(new);
         }
         touched
@@ -62,18 +83,26 @@ impl Claims {
         self.index().remove(key)
     }
 
-    /// The other objects that claim this one's id, and whether one of them has the better claim.
-    pub fn rivals(&self, tenant: &Tenant) -> (Vec<String>, bool) {
+    /// The other objects that claim this one's id.
+    pub fn rivals(&self, tenant: &Tenant) -> Rivals {
         let key = Key::of(tenant);
         let index = self.index();
         let Some(all) = index.by_id.get(tenant.tenant_id()).filter(|all| all.len() > 1) else {
-            return (Vec::new(), false);
+            return Rivals::default();
         };
         let own = all.iter().find(|(there, _)| *there == key).map(|(_, own)| own);
         let others = || all.iter().filter(|(other, _)| *other != key);
-        let mut rivals: Vec<_> = others().map(|(other, _)| other.to_string()).collect();
-        rivals.sort();
-        (rivals, others().any(|(_, rival)| own.is_some_and(|own| rival < own)))
+        let mut first: Vec<&Key> = Vec::with_capacity(NAMED + 1);
+        for (other, _) in others() {
+            let place = first.partition_point(|there| *there < other);
+            first.insert(place, other);
+            first.truncate(NAMED);
+        }
+        Rivals {
+            named: first.into_iter().map(ToString::to_string).collect(),
+            more: others().count().saturating_sub(NAMED),
+            outranked: others().any(|(_, rival)| own.is_some_and(|own| rival < own)),
+        }
     }
 
     /// The object that holds this tenant id.
@@ -89,10 +118,38 @@ impl Index {
         let Some(id) = self.ids.remove(key) else { return Vec::new() };
         let Some(all) = self.by_id.get_mut(&id) else { return Vec::new() };
         all.retain(|(there, _)| there != key);
-        let others = all.iter().map(|(other, _)| other.clone()).collect();
+        let others = concerned(all).collect();
         if all.is_empty() {
             self.by_id.remove(&id);
         }
         others
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant(name: &str, id: &str) -> Tenant {
+        let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.example", "tenantId": id});
+        let mut tenant = Tenant::new(name, serde_json::from_value(spec).expect("a spec"));
+        (tenant.metadata.namespace, tenant.metadata.uid) = (Some("shop".into()), Some(name.into()));
+        tenant
+    }
+
+    #[test]
+    fn thousands_of_false_claims_are_three_names_and_a_count_and_wake_the_rightful_alone() {
+        let (claims, identity) = (Claims::default(), IdentityKey::from([7; 32]));
+        let rightful = tenant("u1", "u1");
+        assert!(claims.note(&rightful, &identity).is_empty());
+        let mut woken = 0;
+        for i in 0..3_000 {
+            woken += claims.note(&tenant(&format!("false-{i:05}"), "u1"), &identity).len();
+        }
+        let Rivals { named, more, outranked } = claims.rivals(&rightful);
+        assert_eq!(named, ["shop/false-00000", "shop/false-00001", "shop/false-00002"]);
+        assert_eq!((more, outranked), (2_997, false));
+        assert!(woken < 3_010, "{woken} reconciles for 3,000 claims");
+        assert!(claims.rivals(&tenant("false-00042", "u1")).outranked);
     }
 }

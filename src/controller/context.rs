@@ -9,7 +9,7 @@ use kube::{Client, ResourceExt};
 
 use super::brake::{Brake, BrakeConfig};
 use super::caches::Caches;
-use super::claims::Claims;
+use super::claims::{Claims, Rivals};
 use super::disputes::Disputes;
 use super::exports::Exports;
 use super::incidents::Incidents;
@@ -171,11 +171,12 @@ impl Context {
     /// The Tenant as decisions see it.
     pub fn view(&self, tenant: &Tenant) -> View {
         let label = tenant.labels().get(EMAIL_LABEL);
-        let (rivals, outranked) = self.claims.rivals(tenant);
+        let Rivals { named, more, outranked } = self.claims.rivals(tenant);
         let credentials = Credentials {
             proof: self.identity.has_proof(tenant),
             labelled: label == Some(&self.identity.email_hash(&tenant.spec.admin_email)),
-            rivals,
+            rivals: named,
+            more_rivals: more,
             outranked,
         };
         View::of(tenant, credentials)
@@ -209,7 +210,7 @@ impl Context {
             version: version(tenant),
             plans: [generation(plan), generation(wanted)],
             secret: self.caches.api_key_secret(tenant),
-            rivals: self.claims.rivals(tenant).0,
+            rivals: self.claims.rivals(tenant),
             tasks: [self.exports.tasks.version(uid), self.migrations.version(uid)],
         }
     }

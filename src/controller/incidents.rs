@@ -75,6 +75,7 @@ impl Incidents {
             "Outbox" => "They stay in the status of their tenants until you fix it; tenants are served as before",
             "Brake" => "They are served as before until you confirm it",
             "Pin" => "Nothing is suspended, refunded, charged or deleted for it; tenants are served as before",
+            "Notice" => "E-mails wait until you fix it; tenants are served as before",
             "Export" => "Exports wait until you fix it; tenants are served as before",
             _ => {
                 "Tenants are on hold until you fix it; nobody is charged or failed for it before the limit (--hold-limit)"

@@ -119,23 +119,37 @@ impl Lease {
         self.fence.set(Some(start + self.config.duration * 2 / 3));
     }
 
-    /// Renews until the lease is lost.
+    /// Renews until the lease is lost, or until the fence: what is under way is dropped then, and not when a renewal that hangs
+    /// is given up.
     pub async fn keep(&self) {
-        loop {
-            tokio::time::sleep(self.config.duration / 5).await;
-            let start = Instant::now();
-            let renewal = tokio::time::timeout(self.config.duration / 3, self.renew());
-            match renewal.await {
-                Ok(Ok(true)) => self.renewed(start),
-                Ok(Ok(false)) => break,
-                Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed"),
-                Err(_) => tracing::warn!("the lease was not renewed in time"),
-            }
-            if !self.fence.holds() {
-                break;
+        while let Some(until) = self.fence.until() {
+            match tokio::time::timeout_at(until.into(), self.renewed_again()).await {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(_) => {
+                    tracing::warn!("the lease was not renewed in time");
+                    break;
+                }
             }
         }
         self.fence.set(None);
+    }
+
+    /// Tries until it is renewed. False when it is another's.
+    async fn renewed_again(&self) -> bool {
+        loop {
+            tokio::time::sleep(self.config.duration / 5).await;
+            let start = Instant::now();
+            match tokio::time::timeout(self.config.duration / 3, self.renew()).await {
+                Ok(Ok(true)) => {
+                    self.renewed(start);
+                    return true;
+                }
+                Ok(Ok(false)) => return false,
+                Ok(Err(error)) => tracing::warn!(%error, "the lease was not renewed; trying again"),
+                Err(_) => tracing::warn!("the lease was not renewed in time; trying again"),
+            }
+        }
     }
 
     async fn renew(&self) -> Result<bool, kube::Error> {
@@ -158,5 +172,27 @@ impl Lease {
             spec.holder_identity = Some(String::new());
             drop(self.api.replace(NAME, &PostParams::default(), &lease).await);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An API server that takes connections and says nothing.
+    #[tokio::test]
+    async fn work_ends_at_the_fence_while_a_renewal_hangs() {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", silent.local_addr().expect("an address")).parse().expect("a URL");
+        let client = Client::try_from(kube::Config::new(url)).expect("a client");
+        let duration = Duration::from_millis(1500);
+        let lease = Lease::new(client, "default", LeaseConfig { identity: "me".into(), duration });
+        let start = Instant::now();
+        lease.renewed(start);
+        lease.keep().await;
+        let ended = start.elapsed();
+        assert!(!lease.fence.holds());
+        assert!(ended >= duration * 2 / 3 && ended < duration * 5 / 6, "it ended after {ended:?}");
     }
 }

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::claims::Rivals;
 use crate::lifecycle::Samples;
 
 /// What is remembered, by the objects' uids.
@@ -15,6 +16,8 @@ pub struct Memory(Mutex<HashMap<String, Remembered>>);
 pub struct Remembered {
     /// The newest resource version that was seen or written.
     pub version: u64,
+    /// When it was.
+    pub version_at: Option<Instant>,
     /// The last Stripe event that was acted on, once the tenant was looked at: what was there before is the bulk
     /// resync's.
     pub stripe_event: Option<LastEvent>,
@@ -62,9 +65,26 @@ pub struct Settled {
     pub version: u64,
     pub plans: [Option<i64>; 2],
     pub secret: Option<String>,
-    pub rivals: Vec<String>,
+    pub rivals: Rivals,
     /// What there is to see of the tasks that run: an export, and a move of data.
     pub tasks: [u64; 2],
+}
+
+/// No cache lags behind a write for this long.
+const LAG: Duration = Duration::from_secs(10);
+
+impl Remembered {
+    /// Takes in a resource version that was seen or written.
+    pub fn saw(&mut self, version: u64) {
+        if version > self.version {
+            (self.version, self.version_at) = (version, Some(Instant::now()));
+        }
+    }
+
+    /// Whether that was so long ago that a cache with an older object does not merely lag.
+    pub fn version_lags(&self) -> bool {
+        self.version_at.is_none_or(|at| at.elapsed() >= LAG)
+    }
 }
 
 impl Memory {

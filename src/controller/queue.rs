@@ -101,6 +101,14 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
+    /// Moves a job that runs to a less urgent priority, so that it no longer takes the place of a more urgent one. False when
+    /// that priority has no room: the job then ends and waits for its turn.
+    pub fn step_down(&self, key: &K, to: Priority) -> bool {
+        let moved = self.state().step_down(key, to);
+        self.changed.notify_one();
+        moved
+    }
+
     /// The job is done. Its key runs again where that was asked for meanwhile.
     pub fn done(&self, job: &Job<K>) {
         self.state().done(job);
@@ -201,9 +209,30 @@ impl<K: Clone + Eq + Hash> State<K> {
         None
     }
 
+    fn step_down(&mut self, key: &K, to: Priority) -> bool {
+        let Some(from) = self.entries.get(key).and_then(|entry| entry.running).filter(|from| *from < to) else {
+            return true;
+        };
+        let full = Priority::ALL.iter().filter(|p| **p > from && **p <= to).any(|p| {
+            let running: usize = self.running[p.index()..].iter().sum();
+            running >= self.limits[p.index()]
+        });
+        if full {
+            return false;
+        }
+        self.running[from.index()] -= 1;
+        self.running[to.index()] += 1;
+        if let Some(entry) = self.entries.get_mut(key) {
+            entry.running = Some(to);
+        }
+        true
+    }
+
     fn done(&mut self, job: &Job<K>) {
-        self.running[job.priority.index()] -= 1;
-        let Some(entry) = self.entries.get_mut(&job.key) else { return };
+        let entry = self.entries.get_mut(&job.key);
+        let priority = entry.as_ref().and_then(|entry| entry.running).unwrap_or(job.priority);
+        self.running[priority.index()] -= 1;
+        let Some(entry) = entry else { return };
         entry.running = None;
         match (entry.ready, entry.delayed) {
             (Some((priority, number)), _) => self.ready[priority.index()].push_back((job.key.clone(), number)),
@@ -232,6 +261,29 @@ mod tests {
             Some(job.key)
         })
         .collect()
+    }
+
+    #[test]
+    fn a_job_that_steps_down_leaves_its_place_to_a_more_urgent_one() {
+        let queue = Queue::new(8);
+        for key in ["a", "b", "c", "d", "e", "f", "g", "h", "i"] {
+            queue.add(key, P[0]);
+        }
+        let jobs: Vec<_> = std::iter::from_fn(|| take(&queue)).collect();
+        assert_eq!(jobs.len(), 8, "all places are taken");
+        let moved: Vec<_> = jobs.iter().map(|job| queue.step_down(&job.key, P[1])).collect();
+        assert_eq!(moved.iter().filter(|moved| **moved).count(), 6, "provisioning has six of eight places");
+        assert!(take(&queue).is_none(), "those without room run until they end");
+        assert!(queue.step_down(&"a", P[1]) && queue.step_down(&"unknown", P[1]), "nothing to do");
+        for (job, moved) in jobs.iter().zip(moved).rev() {
+            queue.done(job);
+            if !moved {
+                queue.add_after(job.key, P[1], Duration::ZERO);
+            }
+        }
+        let order = keys(&queue);
+        assert_eq!(order.first(), Some(&"i"), "the signup that waited goes before them: {order:?}");
+        assert_eq!(queue.state().running, [0; 4]);
     }
 
     #[test]

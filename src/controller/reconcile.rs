@@ -122,10 +122,28 @@ impl<'a> Reconcile<'a> {
         Self { context, uid, object: tenant, seen, memory, observed, event, started, last: None, span: None }
     }
 
+    /// The object, where the API server itself has an older one than was written: etcd was restored from a backup.
+    /// Resource versions compare as numbers (KEP-5504), and a read of the API server is never older than a write before it.
+    async fn restored(&self) -> Result<Option<Tenant>, ReconcileError> {
+        let there = self.context.kubernetes.tenants(&self.object).get_opt(&self.object.name_any()).await?;
+        let older =
+            there.filter(|there| version(there) < self.memory.version && there.uid().as_ref() == Some(&self.uid));
+        if older.is_some() {
+            tracing::warn!(tenant = %self.object.name_any(), "the API server has an older object than was written: etcd was restored");
+        }
+        Ok(older)
+    }
+
     async fn run(mut self) -> Result<Next, ReconcileError> {
         if version(&self.object) < self.memory.version {
-            // The cache lags behind our own write; the newer object is on its way.
-            return Ok(Some((Duration::from_secs(2), Priority::Repair)));
+            let restored = if self.memory.version_lags() { self.restored().await? } else { None };
+            let Some(object) = restored else {
+                // The cache lags behind our own write; the newer object is on its way.
+                return Ok(Some((Duration::from_secs(2), Priority::Repair)));
+            };
+            // What was remembered is of a history that is no more.
+            self.context.memory.forget(&self.uid);
+            self = Self::new(self.context, object.into());
         }
         if let Some(next) = self.settled() {
             return Ok(next);
@@ -148,6 +166,9 @@ impl<'a> Reconcile<'a> {
                 Decision::Wait(wait) => return Ok(self.settle(wait)),
                 Decision::Record(status) => self.record(*status).await?,
                 Decision::Act(effects) if self.last.is_some() && !may_precede(&effects) => self.write_held().await?,
+                Decision::Act(effects) if !self.has_place_for(&effects) => {
+                    return Ok(Some((Duration::ZERO, Priority::Provisioning)));
+                }
                 Decision::Act(effects) => {
                     if self.span.is_none() && !self.active() {
                         self.span = Some(self.begin_span());
@@ -160,6 +181,24 @@ impl<'a> Reconcile<'a> {
         }
         tracing::error!(tenant = %self.object.name_any(), "no end of decisions; this is a bug in the operator");
         Ok(Some((Duration::from_mins(1), Priority::Repair)))
+    }
+
+    /// A call to Pinecone or OpenAI may hang until the breaker opens. It takes no place that a signup's payment link needs.
+    /// Without a place among the others, nothing of this reconcile is lost: what it held back is decided again.
+    fn has_place_for(&self, effects: &[Effect]) -> bool {
+        let stores = |effect: &Effect| {
+            matches!(
+                effect,
+                Effect::EnsureNamespace
+                    | Effect::CheckNamespace
+                    | Effect::StoreSamples
+                    | Effect::VerifySamples
+                    | Effect::DropNamespace { .. }
+                    | Effect::DeleteNamespace
+                    | Effect::CountHoldings
+            )
+        };
+        !effects.iter().any(stores) || self.context.queue.step_down(&Key::of(&self.object), Priority::Provisioning)
     }
 
     /// Writes a status, or holds it until the next one.
@@ -233,7 +272,7 @@ impl<'a> Reconcile<'a> {
 
     fn note_version(&self) {
         let version = version(&self.object);
-        self.context.memory.remember(&self.uid, |m| m.version = m.version.max(version));
+        self.context.memory.remember(&self.uid, |m| m.saw(version));
     }
 
     fn decide(&self) -> Decision {
@@ -312,7 +351,7 @@ impl<'a> Reconcile<'a> {
         let acted_on = !failed && (!self.active() || observed.billing.is_some() || !self.by_stripe());
         let progress = self.progress();
         context.memory.remember(&self.uid, |m| {
-            m.version = m.version.max(settled.version);
+            m.saw(settled.version);
             m.settled = Some((settled, wait.map(|w| Instant::now() + w)));
             m.failures = if failed { m.failures + 1 } else { 0 };
             m.progress = progress;

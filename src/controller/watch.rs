@@ -52,26 +52,29 @@ pub fn start(tasks: &mut JoinSet<()>, context: &Arc<Context>, scopes: &[Scope], 
         let (events, c) = (watch(scoped::<Tenant>(client, scope), config()), context.clone());
         let scope = scope.clone();
         tasks.spawn(follow(events.boxed(), slim, move |event| {
-            filler.apply(event, PackedTenant::of);
+            for (key, tenant) in filler.apply(event, PackedTenant::of) {
+                forget(&c, &key, tenant.unpack().and_then(|tenant| tenant.uid()).as_deref());
+            }
             on_tenant(&c, &scope, event);
         }));
     }
     for mut filler in fillers.plans {
         let (events, c) = (watch(Api::<Plan>::all(client.clone()), config()), context.clone());
         tasks.spawn(follow(events.boxed(), slim, move |event| {
-            filler.apply(event, Plan::clone);
+            drop(filler.apply(event, Plan::clone));
             on_plan(&c, event);
         }));
     }
     for (scope, mut filler) in scopes.iter().zip(fillers.secrets) {
         let secrets = scoped::<PartialObjectMeta<Secret>>(client, scope);
         let (events, c) = (watch(secrets, config().labels(TENANT_LABEL)), context.clone());
+        let scope = scope.clone();
         tasks.spawn(follow(
             events.boxed(),
             |_| {},
             move |event| {
-                filler.apply(event, SeenSecret::of);
-                on_secret(&c, event);
+                drop(filler.apply(event, SeenSecret::of));
+                on_secret(&c, &scope, event);
             },
         ));
     }
@@ -109,23 +112,28 @@ fn on_tenant(context: &Context, scope: &Scope, event: &Event<Tenant>) {
             context.queue.add(Key::of(tenant), priority(tenant));
         }
         Event::InitApply(tenant) => take_in(context, tenant),
-        Event::Delete(tenant) => {
-            let key = Key::of(tenant);
-            look_again(context, context.claims.forget(&key));
-            context.queue.remove(&key);
-            context.brake.forget(tenant.metadata.uid.as_deref().unwrap_or_default());
-            context.memory.forget(tenant.metadata.uid.as_deref().unwrap_or_default());
-        }
+        Event::Delete(tenant) => forget(context, &Key::of(tenant), tenant.metadata.uid.as_deref()),
         Event::Init => {}
         // Only now does the cache hold what was listed.
-        Event::InitDone => {
-            let mut keys = Vec::new();
-            context.caches.tenants.visit(|key, _| keys.extend(within(scope, key).then(|| key.clone())));
-            for key in keys {
-                if let Some(tenant) = context.caches.tenant(&key) {
-                    context.queue.add(key, listed(&tenant));
-                }
-            }
+        Event::InitDone => compare(context, scope),
+    }
+}
+
+/// An object is gone: told by the watch, or missing from a new listing.
+fn forget(context: &Context, key: &Key, uid: Option<&str>) {
+    look_again(context, context.claims.forget(key));
+    context.queue.remove(key);
+    context.brake.forget(uid.unwrap_or_default());
+    context.memory.forget(uid.unwrap_or_default());
+}
+
+/// Looks at every tenant of a scope, after a listing. One whose object, Plan and Secret are as they were costs no call.
+fn compare(context: &Context, scope: &Scope) {
+    let mut keys = Vec::new();
+    context.caches.tenants.visit(|key, _| keys.extend(within(scope, key).then(|| key.clone())));
+    for key in keys {
+        if let Some(tenant) = context.caches.tenant(&key) {
+            context.queue.add(key, listed(&tenant));
         }
     }
 }
@@ -149,6 +157,9 @@ fn look_again(context: &Context, keys: Vec<Key>) {
 }
 
 fn on_plan(context: &Context, event: &Event<Plan>) {
+    if matches!(event, Event::InitDone) {
+        return compare(context, &None);
+    }
     let (Event::Apply(plan) | Event::Delete(plan)) = event else { return };
     let name = plan.name_any();
     for tenant in context.caches.users_of(&name) {
@@ -156,7 +167,10 @@ fn on_plan(context: &Context, event: &Event<Plan>) {
     }
 }
 
-fn on_secret(context: &Context, event: &Event<PartialObjectMeta<Secret>>) {
+fn on_secret(context: &Context, scope: &Scope, event: &Event<PartialObjectMeta<Secret>>) {
+    if matches!(event, Event::InitDone) {
+        return compare(context, scope);
+    }
     let (Event::Apply(secret) | Event::Delete(secret)) = event else { return };
     let Some(name) = secret.labels().get(TENANT_LABEL).cloned() else { return };
     let key = Key { namespace: secret.metadata.namespace.clone().unwrap_or_default(), name };

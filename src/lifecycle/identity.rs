@@ -65,7 +65,11 @@ fn outranked(input: &Input) -> String {
 
 fn also(input: &Input) -> String {
     let rivals = &input.tenant.credentials.rivals;
-    if rivals.is_empty() { String::new() } else { format!(" Also claimed by: {}.", rivals.join(", ")) }
+    match input.tenant.credentials.more_rivals {
+        _ if rivals.is_empty() => String::new(),
+        0 => format!(" Also claimed by: {}.", rivals.join(", ")),
+        more => format!(" Also claimed by: {} and {more} others.", rivals.join(", ")),
+    }
 }
 
 /// Shows it, does nothing else, and lets the object go without touching what it claimed.

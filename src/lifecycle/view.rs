@@ -20,8 +20,10 @@ pub struct Credentials {
     pub proof: bool,
     /// Whether the label with the hash of the e-mail address is that of the present address.
     pub labelled: bool,
-    /// Other objects that claim the same tenant id, as `namespace/name`.
+    /// The first other objects that claim the same tenant id, as `namespace/name`.
     pub rivals: Vec<String>,
+    /// How many claim it beside those.
+    pub more_rivals: usize,
     /// Whether one of them has the better claim.
     pub outranked: bool,
 }

@@ -24,7 +24,8 @@ const LOG_LIMIT: usize = 20_000;
 pub struct Fault {
     /// stripe, pinecone, openai, captcha or smtp.
     provider: String,
-    /// The HTTP method, or DATA for an e-mail; any when absent.
+    /// The HTTP method, or the stage of an e-mail: CONNECT, EHLO, MAIL, RCPT, DATA or BODY. Any method when absent, and DATA for
+    /// an e-mail.
     #[serde(default)]
     method: Option<String>,
     /// What the path begins with; the recipient of an e-mail.
@@ -89,10 +90,19 @@ impl Faults {
     }
 
     pub(super) fn take(&self, provider: &str, method: &str, path: &str) -> Option<Fault> {
-        let mut armed = lock(&self.armed);
-        let found = armed.iter().position(|f| {
+        self.take_where(|f| {
             f.provider == provider && f.method.as_deref().is_none_or(|m| m == method) && path.starts_with(&f.path)
-        })?;
+        })
+    }
+
+    /// A fault that names this very stage of a conversation.
+    pub(super) fn take_stage(&self, provider: &str, stage: &str, path: &str) -> Option<Fault> {
+        self.take_where(|f| f.provider == provider && f.method.as_deref() == Some(stage) && path.starts_with(&f.path))
+    }
+
+    fn take_where(&self, wanted: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let mut armed = lock(&self.armed);
+        let found = armed.iter().position(wanted)?;
         if armed[found].after > 0 {
             armed[found].after -= 1;
             return None;

@@ -201,6 +201,7 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/_sandbox/state", get(stripe::state))
         .route("/_sandbox/indexes", post(pinecone::recreate))
         .route("/_sandbox/pinecone", get(pinecone::state).post(pinecone::configure))
+        .route("/_sandbox/smtp", post(smtp::configure))
         .layer(middleware::from_fn_with_state(state.clone(), faults::note_change))
         .with_state(state)
 }

@@ -71,6 +71,30 @@ async fn signups_and_cancellations_go_on_while_pinecone_hangs() {
     world.wait_gone("early").await;
 }
 
+/// Until the breaker opens, each tenant that is set up waits for Pinecone itself.
+#[tokio::test]
+async fn the_first_signup_after_pinecone_begins_to_hang_gets_its_link_at_once() {
+    let mut world = World::without_controller("first-signup").await;
+    // The breaker opens after five seconds.
+    world.controller_args(&["--concurrency=8", "--provider-timeout-ms=20000", "--attempt-limit=300"]);
+    world.start_controller();
+    world.create("early", "enterprise", BillingMode::Manual).await;
+    world.wait_phase("early", Phase::Active).await;
+    world.fault(json!({"provider": "pinecone", "delay_ms": HANG, "times": 100_000})).await;
+    let names = create_many(&world, 20).await;
+    let hangs = async || world.calls(|r| r["provider"] == "pinecone" && r["path"] == "/namespaces").await >= 6;
+    world.until("they wait for Pinecone", hangs).await;
+    let start = Instant::now();
+    world.create("signup", "paid", BillingMode::Stripe).await;
+    world.wait("signup", "given a link", |s| s.checkout.is_some()).await;
+    let waited = start.elapsed();
+    assert!(waited < Duration::from_millis(2500), "the link took {waited:?}");
+    world.clear_faults().await;
+    for name in &names {
+        world.wait_phase(name, Phase::Active).await;
+    }
+}
+
 #[tokio::test]
 async fn an_outage_costs_few_calls_and_no_attempts() {
     let mut world = World::without_controller("outage").await;

@@ -20,6 +20,7 @@ mod kubectl;
 mod leaving;
 mod limits;
 mod links;
+mod mail;
 mod manifests;
 mod migrations;
 mod money;

@@ -11,7 +11,8 @@ fn unproven() -> Case {
 
 fn rivalled(outranked: bool) -> Case {
     let mut case = Case::new(Some(Phase::Active));
-    case.view.credentials = Credentials { proof: true, labelled: true, rivals: vec!["shop/copy".into()], outranked };
+    case.view.credentials =
+        Credentials { proof: true, labelled: true, rivals: vec!["shop/copy".into()], outranked, more_rivals: 0 };
     case
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use lettre::message::header::{self, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
+use lettre::transport::smtp::Error as SmtpError;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
 
@@ -90,16 +91,51 @@ impl Mail {
     /// Sends one e-mail. The Message-ID is the same for the same tenant and key.
     pub async fn send(&self, letter: &Letter<'_>) -> Result<(), ProviderError> {
         let message = self.compose(letter)?;
-        self.transport.send(message).await.map_err(|e| ProviderError {
+        match self.transport.send(message).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(self.refusal(&error, letter).await),
+        }
+    }
+
+    /// What a refusal says: of this e-mail, or of the server's dealings with this operator. Only the former is for good.
+    async fn refusal(&self, error: &SmtpError, letter: &Letter<'_>) -> ProviderError {
+        let what = letter.template.name();
+        let refused = |reason, blame, retryable, message| ProviderError {
             provider: PROVIDER,
-            status: e.status().map(u16::from),
-            reason: if e.is_permanent() { "Refused" } else { "Unreachable" },
-            message: format!("the mail server did not take the {} e-mail", letter.template.name()),
-            blame: Blame::Call,
-            retryable: !e.is_permanent(),
+            status: error.status().map(u16::from),
+            reason,
+            message,
+            blame,
+            retryable,
             retry_after: None,
-        })?;
-        Ok(())
+        };
+        let unreachable =
+            || refused("Unreachable", Blame::Call, true, format!("the mail server did not take the {what} e-mail"));
+        // RFC 6531: an address with other letters needs a server that has SMTPUTF8. lettre does not even ask one without.
+        if error.is_client() && !letter.to.is_ascii() {
+            let message = format!(
+                "the mail server did not take the {what} e-mail: it takes only addresses of ASCII letters (it has no SMTPUTF8)"
+            );
+            return refused("Refused", Blame::Call, false, message);
+        }
+        if !error.is_permanent() && !error.is_client() {
+            return unreachable();
+        }
+        let server = if refuses_sender(error) {
+            true
+        } else {
+            match self.transport.test_connection().await {
+                Ok(true) => false,
+                Err(there) if there.is_permanent() => true,
+                Ok(false) | Err(_) => return unreachable(),
+            }
+        };
+        if server {
+            let message = format!("the mail server refuses every e-mail: {error}. Correct SMTP_URL or FROM_EMAIL");
+            return refused("ServerRefused", Blame::Operator, true, message);
+        }
+        let message = format!("the mail server refused the {what} e-mail for good");
+        refused("Refused", Blame::Call, false, message)
     }
 
     /// Connects and logs in.
@@ -186,4 +222,12 @@ impl Mail {
         }
         message.multipart(MultiPart::alternative_plain_html(mail.text, mail.html)).map_err(|e| bad(name, &e))
     }
+}
+
+/// Whether it is the sender that is refused, whoever the e-mail is for: RFC 4954 (a login is missing, too weak, or wrong) and the
+/// sender's address in RFC 3463.
+fn refuses_sender(error: &SmtpError) -> bool {
+    let code = error.status().map(u16::from);
+    let text = error.to_string();
+    matches!(code, Some(530 | 534 | 535 | 538)) || text.contains("5.1.7") || text.contains("5.1.8")
 }
