@@ -46,7 +46,9 @@ pub fn decide(input: &Input) -> Decision {
         (Effect::DeleteNamespace, format!("the Pinecone namespace {}", input.tenant.pinecone_namespace())),
         (Effect::DeleteSecrets, format!("the Secret {}", input.tenant.api_key_secret())),
     ];
-    if input.by_stripe() && input.tenant.erase {
+    // An explicit wish to erase covers the customer at Stripe. A signup that expired only loses its subscription.
+    let meant = input.tenant.erase || said(input) == Some(DeletionPolicy::Erase);
+    if input.by_stripe() && meant {
         wanted.push((Effect::EraseBilling, "the Stripe subscription and customer".into()));
     } else if input.by_stripe() {
         wanted.push((Effect::CancelBilling, "the Stripe subscription".into()));
@@ -98,7 +100,12 @@ fn policy(input: &Input) -> DeletionPolicy {
     let approved = !input.by_stripe() && spec.billing.approved;
     let served = status.provisioned_at.is_some() || spec.plan_in_force.is_some() || approved;
     let by_history = if paid || served { DeletionPolicy::Retain } else { DeletionPolicy::Erase };
-    spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy)).unwrap_or(by_history)
+    said(input).unwrap_or(by_history)
+}
+
+/// What the Tenant or its Plan says of deletions.
+fn said(input: &Input) -> Option<DeletionPolicy> {
+    input.tenant.spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy))
 }
 
 /// Nothing at a provider is touched, and ops are told. Whether they could be told or not, the object goes.

@@ -58,10 +58,11 @@ pub fn settle(input: &Input) -> Look {
     }
     let rivals = rivals(input, found);
     let Some(best) = rivals.iter().copied().max_by_key(|f| (f.vectors, f.generation)) else {
-        let mut draft = Draft::new(input);
-        if is_unclear(input) {
-            draft.status.namespace = Some(input.tenant.pinecone_namespace());
+        if !is_unclear(input) {
+            return Look::Clear;
         }
+        let mut draft = Draft::new(input);
+        draft.status.namespace = Some(input.tenant.pinecone_namespace());
         draft.recovered(DATA_IN_ONE_PLACE, "One namespace holds the documents");
         return draft.changed().map_or(Look::Clear, Look::Next);
     };

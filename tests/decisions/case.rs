@@ -136,7 +136,7 @@ impl Case {
             view,
             plan: Some(plan()),
             wanted: None,
-            observed: Observed { api_key: changing.then_some(true), ..Observed::default() },
+            observed: Observed { api_key: changing.then_some(true), found: Some(Vec::new()), ..Observed::default() },
             policy: Policy { outbox: false, ..Policy::default() },
             earliest: NOW,
         }

@@ -97,7 +97,7 @@ fn a_customer_is_erased_only_by_intent() {
     assert_eq!(unpaid.recorded().phase, Some(Phase::Deleting));
     let mut begun = new(Phase::Deleting);
     begun.view.erase = false;
-    assert_eq!(begun.effects(), ALL);
+    assert_eq!(begun.effects(), [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::CancelBilling]);
 }
 
 #[test]
@@ -193,6 +193,8 @@ fn only_an_erasure_that_is_meant_deletes_the_customer_at_stripe() {
     let mut expired = new(Phase::Deleting);
     expired.view.erase = false;
     assert!(expired.effects().contains(&Effect::CancelBilling));
+    expired.view.spec.deletion_policy = Some(Erase);
+    assert!(expired.effects().contains(&Effect::EraseBilling), "the policy says so");
 }
 
 #[test]
