@@ -87,7 +87,7 @@ pub struct WorkArgs {
     /// Seconds before a tenant on hold is retried. Tenants are on hold while they wait for you to fix something.
     #[arg(long, default_value = "30")]
     pub hold_retry: i64,
-    /// Fail and refund a tenant that has been on hold for this many seconds.
+    /// Fail and refund a tenant that has been on hold for this many seconds. One that was served before waits without a limit.
     #[arg(long, default_value = "3600")]
     pub hold_limit: i64,
     /// Show a tenant as slow, and alert, when it is not Active this many seconds after its payment.

@@ -1,7 +1,7 @@
 //! Taking a tenant away: every provider first, then the object.
 
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice, leaving, notices};
+use super::{Decision, Effect, Input, Notice, failed, leaving, notices};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::DeletionPolicy;
@@ -35,12 +35,20 @@ pub fn decide(input: &Input) -> Decision {
         draft.summary(Summary::Waiting, "LegalHold", &message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
+    // What a failed tenant is owed is known by its phase.
+    let owed = input.tenant.status.phase == Some(Phase::Failed) && !input.tenant.force_delete;
+    if owed && let Some(decision) = failed::give_back(input) {
+        return decision;
+    }
     if input.tenant.status.phase != Some(Phase::Deleting) {
         let mut draft = Draft::new(input);
         draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");
         draft.status.checkout = None;
         draft.summary(Summary::Reconciling, "Deleting", "Deleting the subscription, the namespace and the Secrets");
         return draft.changed().unwrap_or(Decision::Wait(None));
+    }
+    if let Some(decision) = failed::give_back(input) {
+        return decision;
     }
     let mut wanted = vec![
         (Effect::DeleteNamespace, format!("the Pinecone namespace {}", input.tenant.pinecone_namespace())),

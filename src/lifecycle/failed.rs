@@ -2,10 +2,11 @@
 
 use super::status::Draft;
 use super::{Decision, Effect, Input, Notice, ObservedRefund, notices, provisioning, verification};
-use crate::api::ConditionStatus;
 use crate::api::conditions::REFUNDED;
 use crate::api::phase::TriggeredBy;
+use crate::api::plan::Money;
 use crate::api::tenant::Refund;
+use crate::api::{ConditionStatus, Phase};
 
 pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = provisioning::start_over(input, "A retry was requested") {
@@ -28,6 +29,8 @@ pub fn decide(input: &Input) -> Decision {
     }
     if input.observed.failure.is_some() {
         Decision::Wait(Some(input.backoff()))
+    } else if input.observed.refund.as_ref().is_some_and(|refund| refund.pending > 0) {
+        Decision::Wait(Some(input.policy.resync))
     } else if notices::any_unsent(input, &both) {
         Decision::Wait(Some(input.notice_wait()))
     } else {
@@ -37,7 +40,38 @@ pub fn decide(input: &Input) -> Decision {
 
 /// Whether there is nothing left to refund.
 fn settled(input: &Input) -> bool {
-    !input.by_stripe() || input.tenant.status.refund.is_some()
+    !input.by_stripe() || (input.tenant.status.refund.is_some() && !doubted(input))
+}
+
+/// A refund that succeeded can fail later (<https://docs.stripe.com/refunds#failed-refunds>): an event at Stripe is a reason
+/// to look again.
+fn doubted(input: &Input) -> bool {
+    let paid_back = input.tenant.status.refund.as_ref().is_some_and(|refund| refund.amount > 0);
+    paid_back && input.observed.resync && input.observed.failure.is_none()
+}
+
+/// Whether a tenant is owed what was paid for it: it failed and nothing is settled, or it was never served at all.
+pub fn is_owed(input: &Input) -> bool {
+    let status = &input.tenant.status;
+    let failed = status.phase == Some(Phase::Failed);
+    input.by_stripe() && status.refund.is_none() && (failed || !input.tenant.served_before())
+}
+
+/// The money back before a tenant that is owed it goes: the open payment links are closed first, so that no payment comes
+/// after the look. None when nothing is owed, or no longer.
+pub fn give_back(input: &Input) -> Option<Decision> {
+    if !is_owed(input) || input.observed.failure.is_some() {
+        return None;
+    }
+    if !input.observed.done.contains(&Effect::StopRenewal) {
+        return Some(Decision::Act(vec![Effect::StopRenewal]));
+    }
+    let nothing = input.observed.refund.as_ref().is_some_and(|refund| refund.amount == 0 && refund.pending == 0);
+    if nothing {
+        return None;
+    }
+    let pending = input.observed.refund.as_ref().is_some_and(|refund| refund.pending > 0);
+    refund(input).or_else(|| pending.then_some(Decision::Wait(Some(input.policy.resync))))
 }
 
 /// Nobody is charged for a tenant that is not served. None when it is settled, or failed in this reconcile.
@@ -53,18 +87,30 @@ fn refund(input: &Input) -> Option<Decision> {
         return draft.changed();
     }
     let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
-    let paused = billing.subscription.as_ref().is_none_or(|s| s.paused);
-    if !paused {
+    // Stripe refuses to pause a subscription that is over, and collects nothing on it.
+    let collected = billing.subscription.as_ref().is_some_and(|s| !s.paused && !s.over());
+    if collected {
         return Some(Decision::Act(vec![Effect::PauseCollection]));
     }
     let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
-    let ObservedRefund { amount, currency } = refund.clone();
+    let ObservedRefund { amount, pending, currency } = refund.clone();
+    if pending > 0 {
+        draft.status.refund = None;
+        let message = format!(
+            "Stripe has accepted the refund and not completed it: {}. The controller looks again every {} s",
+            Money { amount: pending, currency: currency.unwrap_or_default() },
+            input.policy.resync
+        );
+        draft.condition(REFUNDED, ConditionStatus::False, "Pending", &message);
+        return draft.changed();
+    }
     let (reason, message) = if amount == 0 {
         ("NothingPaid", "Nothing had been paid, so there is nothing to refund; collection is paused")
     } else {
         ("Refunded", "The payment was refunded; collection is paused")
     };
-    draft.status.refund = Some(Refund { amount, currency, at: input.now });
+    let known = draft.status.refund.as_ref().filter(|refund| refund.amount == amount).map(|refund| refund.at);
+    draft.status.refund = Some(Refund { amount, currency, at: known.unwrap_or(input.now) });
     draft.condition(REFUNDED, ConditionStatus::True, reason, message);
     draft.changed()
 }

@@ -3,7 +3,7 @@
 
 use super::dunning::{self, BY_ADMIN, ENDED, Standing};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Holdings, Input, Notice, ObservedBilling, brake, notices};
+use super::{Decision, Effect, Holdings, Input, Notice, ObservedBilling, ObservedSubscription, brake, failed, notices};
 use crate::api::conditions::{self, BILLING_READY, COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{Desired, Erasure, ErasureLine};
@@ -17,7 +17,7 @@ const RETENTION: i64 = 30;
 pub fn begin(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
     // Nobody leaves without the money that is owed to them.
-    let owed = status.phase == Some(Phase::Failed) && input.by_stripe() && status.refund.is_none();
+    let owed = status.phase == Some(Phase::Failed) && failed::is_owed(input);
     let busy =
         owed || matches!(status.phase, Some(Phase::Deleting | Phase::Deleted | Phase::Upgrading | Phase::Downgrading));
     if let Some(decision) = finish(input) {
@@ -156,6 +156,9 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
     if !input.by_stripe() || (stopped && !input.observed.resync) {
         return None;
     }
+    if let Some(decision) = failed::give_back(input) {
+        return Some(decision);
+    }
     if !input.observed.done.contains(&Effect::StopRenewal) {
         return Some(Decision::Act(vec![Effect::StopRenewal]));
     }
@@ -204,7 +207,7 @@ fn take_back(input: &Input) -> Decision {
 
 /// Whether the subscription ends with its period.
 fn ends(billing: &ObservedBilling) -> bool {
-    billing.subscription.as_ref().is_some_and(|s| s.ends)
+    billing.subscription.as_ref().is_some_and(ObservedSubscription::renewable)
 }
 
 /// Somebody says that nothing may be erased.
@@ -221,6 +224,10 @@ fn on_hold(input: &Input) -> Option<Decision> {
 /// The moment of the erasure has come: unless somebody holds it up, what is there is counted before anything goes.
 fn due(input: &Input) -> Decision {
     if let Some(decision) = on_hold(input) {
+        return decision;
+    }
+    // A payment may have arrived that the status does not know of.
+    if let Some(decision) = failed::give_back(input) {
         return decision;
     }
     let Some(holdings) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };

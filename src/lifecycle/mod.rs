@@ -139,7 +139,7 @@ pub enum Effect {
     Notify(Notice),
     /// Write down, outside the status, that these were sent.
     MarkSent(Vec<Notice>),
-    /// Give back what was paid.
+    /// Give back what was paid for the period that was not served, and see how far that is.
     Refund,
     /// Stop collecting on the subscription.
     PauseCollection,
@@ -343,6 +343,30 @@ impl Notice {
             | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
             _ => false,
         }
+    }
+}
+
+impl Notice {
+    /// The kinds of notices that are sent only to tenants that are or were served, and to ops about them.
+    const FOLLOW_SERVICE: [&str; 13] = [
+        "welcome",
+        "welcome-failed-alert",
+        "data-processing-agreement",
+        "first-question",
+        "congratulation",
+        "payment-failed",
+        "payment-reminder",
+        "suspended",
+        "plan-changed",
+        "plan-scheduled",
+        "plan-declined",
+        "export-ready",
+        "namespace-missing-alert",
+    ];
+
+    /// Whether a notice of this key is sent only once a tenant was served.
+    pub fn follows_service(key: &str) -> bool {
+        key.split('.').next().is_some_and(|kind| Self::FOLLOW_SERVICE.contains(&kind))
     }
 }
 

@@ -56,6 +56,21 @@ impl ObservedSubscription {
         self.served() || matches!(self.status.as_str(), "past_due" | "unpaid")
     }
 
+    /// Whether it is over for good: Stripe refuses every change to it but that of its metadata.
+    pub fn over(&self) -> bool {
+        matches!(self.status.as_str(), "canceled" | "incomplete_expired")
+    }
+
+    /// Whether collection is paused and can be resumed.
+    pub fn resumable(&self) -> bool {
+        self.paused && !self.over()
+    }
+
+    /// Whether it ends because its tenant was closed, and can still be renewed.
+    pub fn renewable(&self) -> bool {
+        self.ends && !self.over()
+    }
+
     /// Whether service is due: paid or in trial, and with a payment method.
     pub fn paid(&self) -> bool {
         self.served() && self.payment_method
@@ -178,10 +193,12 @@ pub struct Failure {
 }
 
 /// What was given back.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ObservedRefund {
-    /// In the smallest unit of the currency; 0 when nothing had been paid.
+    /// What the customer has back, in the smallest unit of the currency; 0 when nothing had been paid.
     pub amount: i64,
+    /// What Stripe still sends back: it may fail.
+    pub pending: i64,
     /// The currency.
     pub currency: Option<String>,
 }

@@ -83,7 +83,7 @@ pub struct Policy {
     pub upload_limit: i64,
     /// The wait before a tenant on hold is tried again.
     pub hold_retry: i64,
-    /// A tenant that is on hold for this long is Failed, and refunded.
+    /// A tenant that is on hold for this long is Failed, and refunded, unless it was served before.
     pub hold_limit: i64,
     /// Whether transitions are shipped to an event store.
     pub outbox: bool,
@@ -135,6 +135,11 @@ impl Default for Policy {
 }
 
 impl Policy {
+    /// The wait between attempts where their number has no limit.
+    pub fn longest_wait(&self) -> i64 {
+        self.retry_waits.iter().copied().max().unwrap_or(self.hold_retry)
+    }
+
     /// The wait after the `failed`-th failed attempt, or None when no attempt is left. The jitter depends on the
     /// tenant alone, so that the same decision is made twice.
     pub fn wait_after(&self, failed: u32, tenant_id: &str) -> Option<i64> {

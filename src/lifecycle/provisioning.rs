@@ -1,6 +1,7 @@
 //! Making the tenant's parts, side by side where they do not need each other.
 
-use super::observed::Samples;
+use super::dunning::ENDED;
+use super::observed::{ObservedSubscription, Samples};
 use super::status::{Draft, Summary};
 use super::{Blame, Decision, Effect, Failure, Input, Notice, generations, notices, verification};
 use crate::api::conditions::{
@@ -13,6 +14,9 @@ use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
+/// What becomes of a tenant that was served before and cannot be set up again.
+const UNLIMITED: &str =
+    "The tenant was served before, so the controller tries again without a limit and refunds nothing";
 
 pub fn decide(input: &Input) -> Decision {
     let Some(plan) = input.plan else { return plan_missing(input) };
@@ -46,11 +50,11 @@ pub fn decide(input: &Input) -> Decision {
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
     // A tenant that is suspended as soon as it is set up is not charged, and its subscription is not renewed.
     let served = input.tenant.spec.desired == Desired::Active;
-    if served && subscription.is_some_and(|s| s.paused) {
+    if served && subscription.is_some_and(ObservedSubscription::resumable) {
         return Decision::Act(vec![Effect::CollectAnew]);
     }
     // Closed and taken back, of which a lost status knows nothing.
-    if served && subscription.is_some_and(|s| s.ends) {
+    if served && subscription.is_some_and(ObservedSubscription::renewable) {
         return Decision::Act(vec![Effect::RenewAgain]);
     }
     complete(input, plan, None)
@@ -134,6 +138,12 @@ fn poll(input: &Input) -> Decision {
     )
 }
 
+/// Whether the subscription was cancelled at Stripe meanwhile. Nobody is served without one; the customer can subscribe again.
+fn ended(input: &Input) -> bool {
+    let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
+    input.by_stripe() && subscription.is_some_and(ObservedSubscription::over)
+}
+
 fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) -> Decision {
     let mut draft = Draft::new(input);
     let namespace = input.tenant.pinecone_namespace();
@@ -171,6 +181,12 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         (p.next_retry_at, p.held_since) = (None, None);
     }
     draft.recovered(BILLING_READY, "Stripe answers");
+    if ended(input) {
+        let message = "The subscription ended before all steps were complete";
+        draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
+        draft.summary(Summary::Waiting, ENDED, message);
+        return draft.changed().unwrap_or(Decision::Wait(None));
+    }
     draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, "All steps are complete");
     draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     draft.changed().unwrap_or(Decision::Wait(None))
@@ -189,8 +205,16 @@ fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     run.next_retry_at = wait.map(|wait| input.now.plus(wait));
     draft.failure(failure);
     let attempts = run.attempts;
+    let unlimited = wait.is_none() && input.tenant.served_before();
+    if unlimited {
+        let wait = input.policy.longest_wait().max(failure.retry_after.unwrap_or(0));
+        run.next_retry_at = Some(input.now.plus(wait));
+    }
     draft.status.provisioning = Some(run);
-    if let Some(wait) = wait {
+    if unlimited {
+        let message = format!("Attempt {attempts} failed at {}: {}. {UNLIMITED}", failure.step, failure.message);
+        draft.summary(Summary::Stalled, &failure.reason, &message);
+    } else if let Some(wait) = wait {
         let message =
             format!("Attempt {attempts} failed at {}: {}. Retrying in {wait} s", failure.step, failure.message);
         draft.summary(Summary::Reconciling, "Retrying", &message);
@@ -206,7 +230,7 @@ fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
 }
 
 /// Neither the customer's fault nor a failed attempt: a provider is away, or something only the operator of the service
-/// can fix. The tenant waits for it, with a limit.
+/// can fix. A new tenant waits for it with a limit, one that was served before without: an outage must not end a customer.
 fn hold(input: &Input, failure: &Failure) -> Decision {
     let mut draft = Draft::new(input);
     let mut run = attempted(input, failure);
@@ -214,7 +238,9 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
     draft.failure(failure);
     draft.status.provisioning = Some(run);
     let limited = failure.blame != Blame::Mismatch;
-    if limited && input.until(since.plus(input.policy.hold_limit)) <= 0 {
+    let late = input.until(since.plus(input.policy.hold_limit)) <= 0;
+    let served = input.tenant.served_before();
+    if limited && late && !served {
         let limit = input.policy.hold_limit;
         let message = format!("Provisioning failed at {} after {limit} s on hold: {}", failure.step, failure.message);
         fail(&mut draft, failure, &message);
@@ -226,7 +252,9 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
             format!("On hold since {since}, until the operator of this service fixes it: {}", failure.message)
         }
     };
-    draft.summary(Summary::Reconciling, &failure.reason, &message);
+    let message = if served { format!("{message}. {UNLIMITED}") } else { message };
+    let summary = if late { Summary::Stalled } else { Summary::Reconciling };
+    draft.summary(summary, &failure.reason, &message);
     let wait = hold_wait(input, failure);
     let wait = until_slow(input).map_or(wait, |slow| slow.min(wait));
     draft.changed().or_else(|| slow(input)).unwrap_or(Decision::Wait(Some(wait)))
@@ -283,7 +311,12 @@ fn slow(input: &Input) -> Option<Decision> {
         return Some(decision);
     }
     let mut draft = Draft::new(input);
-    draft.condition(SLOW, ConditionStatus::True, "SlowProvisioning", "Paid, and not Active within the normal time");
+    let (reason, message) = if input.tenant.served_before() {
+        ("WaitsWithoutLimit", UNLIMITED)
+    } else {
+        ("SlowProvisioning", "Paid, and not Active within the normal time")
+    };
+    draft.condition(SLOW, ConditionStatus::True, reason, message);
     draft.changed()
 }
 

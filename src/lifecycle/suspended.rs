@@ -4,7 +4,7 @@ use super::agenda::first_due;
 use super::dispute::{self, DISPUTED};
 use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice, ObservedBilling, notices, pending_payment};
+use super::{Decision, Effect, Input, Notice, ObservedBilling, ObservedSubscription, notices, pending_payment};
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::WishedBy;
@@ -69,7 +69,7 @@ fn come_back(input: &Input) -> Decision {
         Standing::Good | Standing::PastDue | Standing::Unpaid if paused(billing) => {
             Decision::Act(vec![Effect::ResumeCollection])
         }
-        Standing::Good if billing.subscription.as_ref().is_some_and(|s| s.ends) => {
+        Standing::Good if billing.subscription.as_ref().is_some_and(ObservedSubscription::renewable) => {
             Decision::Act(vec![Effect::RenewAgain])
         }
         Standing::Good => store(input, billing).unwrap_or_else(|| resume(input, who(input))),
@@ -103,7 +103,7 @@ fn look(input: &Input, held: bool) -> Decision {
 }
 
 fn paused(billing: &ObservedBilling) -> bool {
-    billing.subscription.as_ref().is_some_and(|s| s.paused)
+    billing.subscription.as_ref().is_some_and(ObservedSubscription::resumable)
 }
 
 /// Nobody is charged for a tenant that is not served.

@@ -22,7 +22,7 @@ const fn arrow(from: Phase, to: Phase, event: EventType, when: &'static str) -> 
 }
 
 /// All of them, in the order of a tenant's life.
-pub const TRANSITIONS: [Arrow; 26] = [
+pub const TRANSITIONS: [Arrow; 27] = [
     Arrow { from: None, to: Phase::PendingPayment, event: EventType::Signup, when: "the Tenant was made" },
     arrow(
         Phase::PendingPayment,
@@ -36,7 +36,13 @@ pub const TRANSITIONS: [Arrow; 26] = [
         Phase::Provisioning,
         Phase::Failed,
         EventType::Fail,
-        "the attempts are used up, or it was on hold for too long",
+        "the attempts are used up, or it was on hold for too long, and it was never served before",
+    ),
+    arrow(
+        Phase::Provisioning,
+        Phase::Suspended,
+        EventType::Suspend,
+        "all steps are complete, and the subscription ended meanwhile",
     ),
     arrow(
         Phase::Failed,

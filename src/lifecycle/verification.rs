@@ -10,9 +10,10 @@ use crate::api::{ConditionStatus, LinkKind, MailRequest, Phase};
 pub const STEP: &str = "EmailVerification";
 const REASON: &str = "AwaitingVerification";
 
-/// Whether the customer still has to prove the address. A tenant that came by manifest was vouched for by its author.
+/// Whether the customer still has to prove the address. A tenant that came by manifest was vouched for by its author, and
+/// one that was served before is not failed and refunded for an address that was never asked for.
 pub fn missing(input: &Input) -> bool {
-    wanted(input) && !input.tenant.email_verified
+    wanted(input) && !input.tenant.email_verified && !input.tenant.served_before()
 }
 
 /// Whether there is no payment link before that.

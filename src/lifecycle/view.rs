@@ -146,6 +146,18 @@ impl View {
         self.sent.contains(&notice.key())
     }
 
+    /// Whether the tenant was served before, by what outlives a lost status: what was sent to served customers, what the
+    /// customer did, and an id that is older than the object, as after `recover` or a restore. `spec.planInForce` does not
+    /// tell: it is written before the first provisioning.
+    pub fn served_before(&self) -> bool {
+        self.status.provisioned_at.is_some()
+            || self.asked
+            || self.completed_at.is_some()
+            || self.spec.data.is_some()
+            || self.spec.tenant_id.as_ref().is_some_and(|id| *id != self.uid)
+            || self.sent.iter().any(|key| Notice::follows_service(key))
+    }
+
     /// Whose the tenant id is.
     pub fn claim(&self) -> Claim {
         match &self.spec.tenant_id {

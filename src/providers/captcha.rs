@@ -133,6 +133,15 @@ impl Captcha {
         &self.config.site_key
     }
 
+    /// One validation. It is sent again only under Turnstile's key:
+    /// <https://developers.cloudflare.com/turnstile/get-started/server-side-validation/#idempotency>
+    async fn validate(&self, url: &str, form: &[(&str, &str)]) -> Result<Verdict, ProviderError> {
+        match self.config.kind {
+            CaptchaKind::Turnstile => self.caller.repeatable_json(|c| c.post(url).form(form)).await,
+            CaptchaKind::HCaptcha | CaptchaKind::ReCaptcha => self.caller.json(|c| c.post(url).form(form)).await,
+        }
+    }
+
     /// Whether a person answered.
     pub async fn passed(&self, answer: &str, client: IpAddr) -> Result<bool, ProviderError> {
         if answer.is_empty() || answer.len() > LONGEST {
@@ -147,7 +156,7 @@ impl Captcha {
         if self.config.kind == CaptchaKind::Turnstile {
             form.push(("idempotency_key", &key));
         }
-        let mut verdict: Verdict = self.caller.json(|c| c.post(url).form(&form)).await?;
+        let mut verdict: Verdict = self.validate(url, &form).await?;
         // Turnstile's own trouble, which it says to try again.
         for wait in INTERNAL_ERROR_WAITS {
             if self.config.kind != CaptchaKind::Turnstile || !verdict.errors.iter().any(|code| code == "internal-error")
@@ -155,7 +164,7 @@ impl Captcha {
                 break;
             }
             tokio::time::sleep(wait).await;
-            verdict = self.caller.json(|c| c.post(url).form(&form)).await?;
+            verdict = self.validate(url, &form).await?;
         }
         if verdict.errors.iter().any(|code| code == "internal-error") {
             return Err(ProviderError::garbage("CAPTCHA", "internal-error"));

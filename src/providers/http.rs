@@ -29,6 +29,9 @@ const STREAM_LIMIT: usize = 2 << 20;
 /// meanwhile.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
+/// The reason of an error that was saved under an idempotency key.
+const SAVED: &str = "SavedAnswer";
+
 /// Why a provider did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{provider}: {message}")]
@@ -74,6 +77,16 @@ impl ProviderError {
             retryable: true,
             retry_after: Some(away.again),
         }
+    }
+
+    /// Whether this is an earlier answer, which the provider saved under the idempotency key: that call has ended, and failed.
+    pub fn is_saved(&self) -> bool {
+        self.reason == SAVED
+    }
+
+    /// Whether the provider said that it did not begin: too many calls, or another one under the same key.
+    fn not_begun(&self) -> bool {
+        matches!(self.status, Some(409 | 429))
     }
 
     /// Whether the provider said that the thing is not there.
@@ -157,31 +170,64 @@ impl Caller {
         self.breaker.back().await;
     }
 
-    /// Sends what `build` makes, again if that can help, and answers the status and the JSON.
+    /// Sends what `build` makes, again if that can help and does no harm, and answers the JSON.
     pub async fn json<T: DeserializeOwned>(
         &self,
         build: impl Fn(&reqwest::Client) -> RequestBuilder,
     ) -> Result<T, ProviderError> {
-        let bytes = self.bytes(build).await?;
-        serde_json::from_slice(&bytes).map_err(|e| ProviderError::garbage(self.provider, e))
+        self.parse(&self.bytes(build).await?)
     }
 
-    /// Sends what `build` makes, again if that can help, and answers the body.
+    /// Sends a POST that does the same however often it is sent, again if that can help, and answers the JSON.
+    pub async fn repeatable_json<T: DeserializeOwned>(
+        &self,
+        build: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<T, ProviderError> {
+        self.parse(&self.repeatable(build).await?)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, bytes: &[u8]) -> Result<T, ProviderError> {
+        serde_json::from_slice(bytes).map_err(|e| ProviderError::garbage(self.provider, e))
+    }
+
+    /// Sends what `build` makes, and answers the body. It is sent again if that can help. A POST without an idempotency key
+    /// is sent again only where the provider said that it did not begin: what was not answered may have been done.
     pub async fn bytes(&self, build: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<Vec<u8>, ProviderError> {
+        let harmless = |error: &ProviderError| error.not_begun() || is_harmless(&build(&self.client));
+        self.resending(&build, harmless).await
+    }
+
+    /// Sends a POST that does the same however often it is sent, again if that can help, and answers the body.
+    pub async fn repeatable(
+        &self,
+        build: impl Fn(&reqwest::Client) -> RequestBuilder,
+    ) -> Result<Vec<u8>, ProviderError> {
+        self.resending(&build, |_| true).await
+    }
+
+    async fn resending(
+        &self,
+        build: &impl Fn(&reqwest::Client) -> RequestBuilder,
+        harmless: impl Fn(&ProviderError) -> bool,
+    ) -> Result<Vec<u8>, ProviderError> {
+        let mut first: Option<ProviderError> = None;
         let mut waits = ExponentialBuilder::default()
             .with_min_delay(Duration::from_millis(100))
             .with_jitter()
             .with_max_times(self.retries)
             .build();
         loop {
-            let error = match self.guarded(&build).await {
+            let error = match self.guarded(build).await {
                 Ok(body) => return Ok(body),
+                // Saved from the first try of this very call, after which the caller has not looked yet.
+                Err(error) if error.is_saved() => return Err(first.unwrap_or(error)),
                 Err(error) => error,
             };
+            first.get_or_insert_with(|| error.clone());
             let wished = error.retry_after.unwrap_or_default();
             let quick = error.retryable && error.blame == Blame::Call && wished <= SHORT_WAIT;
             match waits.next() {
-                Some(wait) if quick => tokio::time::sleep(wait.max(wished)).await,
+                Some(wait) if quick && harmless(&error) => tokio::time::sleep(wait.max(wished)).await,
                 _ => return Err(error),
             }
         }
@@ -269,7 +315,7 @@ impl Caller {
         };
         let counter = if outcome.is_ok() { &self.calls.ok } else { &self.calls.failed };
         counter.fetch_add(1, Ordering::Relaxed);
-        let down = matches!(&outcome, Err(error) if error.status.is_none_or(|status| status >= 500));
+        let down = matches!(&outcome, Err(error) if !error.is_saved() && error.status.is_none_or(|s| s >= 500));
         if !down {
             permit.answered();
             return outcome;
@@ -282,6 +328,7 @@ impl Caller {
     async fn once(&self, request: RequestBuilder) -> Result<Vec<u8>, ProviderError> {
         let mut response = request.send().await.map_err(|e| self.unreachable(&e))?;
         let (status, retry_after) = (response.status(), retry_after(response.headers()));
+        let saved = response.headers().get("idempotent-replayed").is_some_and(|replayed| replayed == "true");
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
             if body.len() + chunk.len() > BODY_LIMIT {
@@ -289,7 +336,11 @@ impl Caller {
             }
             body.extend_from_slice(&chunk);
         }
-        if status.is_success() { Ok(body) } else { Err(self.refused(status, retry_after, &body)) }
+        if status.is_success() {
+            return Ok(body);
+        }
+        let error = self.refused(status, retry_after, &body);
+        Err(if saved { ProviderError { reason: SAVED, ..error } } else { error })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ProviderError {
@@ -363,6 +414,13 @@ fn bounded(
         });
         std::future::ready(next)
     })
+}
+
+/// Whether a request that may have been executed can be sent again: it changes nothing, deletes, or carries a key by which
+/// the provider executes it once.
+fn is_harmless(request: &RequestBuilder) -> bool {
+    let request = request.try_clone().and_then(|request| request.build().ok());
+    request.is_some_and(|r| r.method() != reqwest::Method::POST || r.headers().contains_key("idempotency-key"))
 }
 
 fn quota_exceeded(body: &[u8]) -> bool {

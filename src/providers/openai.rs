@@ -186,8 +186,10 @@ impl OpenAi {
         if let Some(dimension) = dimension.filter(|_| model.starts_with(ANY_DIMENSION)) {
             body["dimensions"] = dimension.into();
         }
-        let mut answer: Embeddings =
-            self.caller.json(|c| c.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body)).await?;
+        let mut answer: Embeddings = self
+            .caller
+            .repeatable_json(|c| c.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body))
+            .await?;
         answer.data.sort_by_key(|e| e.index);
         if answer.data.len() != texts.len() || answer.data.iter().any(|e| e.embedding.is_empty()) {
             return Err(ProviderError::garbage(PROVIDER, "not one embedding for each text"));
@@ -227,8 +229,10 @@ impl OpenAi {
     async fn complete(&self, model: &str, system: &str, user: &str) -> Result<(String, End), ProviderError> {
         let url = format!("{}/chat/completions", self.config.url);
         let body = self.chat_body(model, system, user);
-        let answer: Completion =
-            self.caller.json(|c| c.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body)).await?;
+        let answer: Completion = self
+            .caller
+            .repeatable_json(|c| c.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body))
+            .await?;
         let choice = answer.choices.into_iter().next();
         let choice = choice.ok_or_else(|| ProviderError::garbage(PROVIDER, "no choice in the completion"))?;
         let text = choice.message.content.unwrap_or_default();

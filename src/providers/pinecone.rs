@@ -230,14 +230,16 @@ impl Pinecone {
         let url = format!("{}{path}", self.host().await?);
         let body = serde_json::to_vec(body).map_err(|e| ProviderError::garbage(PROVIDER, e))?;
         self.caller
-            .json(|c| self.request(c.post(&url)).header("content-type", "application/json").body(body.clone()))
+            .repeatable_json(|c| {
+                self.request(c.post(&url)).header("content-type", "application/json").body(body.clone())
+            })
             .await
     }
 
     /// Makes a namespace; one that is there already is as good.
     pub async fn create_namespace(&self, name: &str) -> Result<(), ProviderError> {
         let url = format!("{}/namespaces", self.host().await?);
-        let made = self.caller.bytes(|c| self.request(c.post(&url)).json(&json!({"name": name}))).await;
+        let made = self.caller.repeatable(|c| self.request(c.post(&url)).json(&json!({"name": name}))).await;
         match made {
             Ok(_) => Ok(()),
             Err(e) if e.status == Some(409) => Ok(()),

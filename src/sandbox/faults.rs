@@ -13,6 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
+use super::stripe::idempotency;
 use super::{Shared, lock};
 
 /// Requests that are remembered.
@@ -34,6 +35,10 @@ pub struct Fault {
     /// Answer with this status instead of doing the work.
     #[serde(default)]
     pub(super) status: Option<u16>,
+    /// With `status`, at the Stripe stand-in: the request was executed until there, so the answer is saved under its
+    /// idempotency key. `begun`: nothing was done. `done`: everything was.
+    #[serde(default)]
+    execution: Option<Execution>,
     /// The body of that answer.
     #[serde(default)]
     body: Option<String>,
@@ -58,6 +63,39 @@ pub struct Fault {
     /// How many requests it strikes.
     #[serde(default = "once")]
     times: u32,
+}
+
+/// How far a request was executed before it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Execution {
+    Begun,
+    Done,
+}
+
+/// The failure of a request after its execution began.
+#[derive(Clone, Debug)]
+pub struct Broken {
+    pub status: StatusCode,
+    pub body: serde_json::Value,
+    /// Whether everything was done.
+    pub done: bool,
+}
+
+impl Fault {
+    fn broken(&self) -> Option<Broken> {
+        let (execution, status) = (self.execution?, self.status?);
+        let body = self.body.as_ref().and_then(|body| serde_json::from_str(body).ok());
+        Some(Broken {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            body: body.unwrap_or_else(injected),
+            done: execution == Execution::Done,
+        })
+    }
+}
+
+fn injected() -> serde_json::Value {
+    serde_json::json!({"error": {"type": "api_error", "message": "injected fault"}, "message": "injected fault"})
 }
 
 fn once() -> u32 {
@@ -165,7 +203,7 @@ pub async fn inject(
     request: Request,
     next: Next,
 ) -> Response {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let Ok(body) = to_bytes(body, 64 << 20).await else { return StatusCode::PAYLOAD_TOO_LARGE.into_response() };
     let (method, path) = (parts.method.to_string(), parts.uri.path().to_owned());
     let text = if body.len() > 16_384 { String::new() } else { String::from_utf8_lossy(&body).into_owned() };
@@ -177,12 +215,20 @@ pub async fn inject(
         body: text,
         idempotency_key: parts.headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned),
     });
+    let key = idempotency::key(&parts.method, &parts.headers).filter(|_| provider == "stripe");
+    // Until the answer is given, whatever delays it.
+    let _run = match key.map(|key| shared.stripe.running.begin(key)).transpose() {
+        Ok(run) => run,
+        Err(problem) => return problem.into_response(),
+    };
     let fault = shared.faults.take(provider, &method, &path);
     let delay = shared.faults.latency_ms.load(Ordering::Relaxed) + fault.as_ref().map_or(0, |f| f.delay_ms);
     if delay > 0 {
         tokio::time::sleep(Duration::from_millis(delay)).await;
     }
-    if let Some(status) = fault.as_ref().and_then(|f| f.status) {
+    if let Some(broken) = fault.as_ref().and_then(Fault::broken) {
+        parts.extensions.insert(broken);
+    } else if let Some(status) = fault.as_ref().and_then(|f| f.status) {
         return refusal(status, fault.unwrap_or_else(|| unreachable!()));
     }
     let response = note_change(State(shared), Request::from_parts(parts, Body::from(body)), next).await;
@@ -196,10 +242,7 @@ pub async fn inject(
 
 fn refusal(status: u16, fault: Fault) -> Response {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let body = fault.body.unwrap_or_else(|| {
-        serde_json::json!({"error": {"type": "api_error", "message": "injected fault"}, "message": "injected fault"})
-            .to_string()
-    });
+    let body = fault.body.unwrap_or_else(|| injected().to_string());
     let mut response = (status, body).into_response();
     if let Some(after) = fault.retry_after {
         response.headers_mut().insert("retry-after", after.into());

@@ -74,6 +74,7 @@ async fn the_official_sdks_drive_the_sandbox() {
         .arg(format!("{ROOT}/tests/conformance/sdks.py"))
         .env("SANDBOX_URL", &world.sandbox.url)
         .env("STRIPE_URL", &world.sandbox.stripe_url)
+        .env("SANDBOX_URL", &world.sandbox.url)
         .env("PINECONE_URL", &world.sandbox.pinecone_url)
         .env("OPENAI_BASE_URL", &world.sandbox.openai_url)
         .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)

@@ -11,19 +11,19 @@ use tenant_operator::api::{ConditionStatus, Phase, Plan, RETRY_ANNOTATION, Tenan
 
 use crate::support::World;
 
-fn shows(condition: &'static str, status: ConditionStatus, reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
+pub fn shows(condition: &'static str, status: ConditionStatus, reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
     move |s| get(&s.conditions, condition).is_some_and(|c| c.status == status && c.reason == reason)
 }
 
 /// A call to the Stripe stand-in as somebody at the dashboard makes it.
-async fn stripe(world: &World, method: reqwest::Method, path: &str, form: &[(&str, &str)]) -> Value {
+pub async fn stripe(world: &World, method: reqwest::Method, path: &str, form: &[(&str, &str)]) -> Value {
     let call = world.http.request(method, format!("{}/v1{path}", world.sandbox.stripe_url));
     let answer = call.bearer_auth("sk_test").form(form).send().await.expect("Stripe answers");
     assert!(answer.status().is_success(), "{path}: {}", answer.status());
     answer.json().await.expect("JSON")
 }
 
-async fn state(world: &World) -> Value {
+pub async fn state(world: &World) -> Value {
     world.sandbox_get("/_sandbox/state").await
 }
 

@@ -139,6 +139,116 @@ def check_stripe():
     assert {"checkout.session.completed", "customer.subscription.deleted", "invoice.paid"} <= types, types
 
 
+def refused(error, call):
+    """The error by which a call is refused."""
+    try:
+        call()
+    except error as refusal:
+        return refusal
+    raise AssertionError(f"no {error.__name__}")
+
+
+def check_stripe_idempotency():
+    """https://docs.stripe.com/api/idempotent_requests: failures are saved as well, and what was not executed is not."""
+    client = stripe.StripeClient(
+        "sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]}, max_network_retries=0
+    )
+    sandbox = lambda path, body: post(ENV["SANDBOX_URL"] + path, json.dumps(body))
+    fault = lambda **how: sandbox(
+        "/_sandbox/faults", {"provider": "stripe", "method": "POST", "path": "/v1/customers", **how}
+    )
+    create = lambda email, key: client.v1.customers.create({"email": email}, {"idempotency_key": key})
+    there = lambda email: len(client.v1.customers.list({"email": email}).data)
+
+    for execution, made in [("begun", 0), ("done", 1)]:
+        email, key = f"{execution}@example.com", f"conformance-{execution}"
+        fault(status=500, execution=execution)
+        for replayed in [None, "true"]:
+            error = refused(stripe.APIError, lambda: create(email, key))
+            assert error.http_status == 500 and error.headers.get("idempotent-replayed") == replayed, error
+        assert there(email) == made, execution
+        refused(stripe.IdempotencyError, lambda: create("other@example.com", key))
+        assert create(email, key + ".2").email == email, "another key is another request"
+    fault(status=500)
+    refused(stripe.APIError, lambda: create("late@example.com", "conformance-late"))
+    assert create("late@example.com", "conformance-late").email == "late@example.com", "refused before the execution"
+
+    params = {
+        "mode": "subscription",
+        "customer": client.v1.customers.list({"email": "late@example.com"}).data[0].id,
+        "line_items": [{"price": "price_late", "quantity": 1}],
+        "success_url": "https://example.com/ok",
+    }
+    buy = lambda: client.v1.checkout.sessions.create(params, {"idempotency_key": "conformance-price"})
+    assert refused(stripe.InvalidRequestError, buy).code == "resource_missing"
+    sandbox("/_sandbox/prices", [{"id": "price_late", "amount": 100, "currency": "usd"}])
+    assert refused(stripe.InvalidRequestError, buy).headers["idempotent-replayed"] == "true", "a 400 is saved, too"
+    invalid = lambda: client.v1.products.create({}, {"idempotency_key": "conformance-invalid"})
+    refused(stripe.InvalidRequestError, invalid)
+    assert client.v1.products.create({"name": "A"}, {"idempotency_key": "conformance-invalid"}).name == "A"
+
+    fault(answer_delay_ms=1500)
+    first = threading.Thread(target=create, args=("twice@example.com", "conformance-twice"))
+    first.start()
+    time.sleep(0.5)
+    error = refused(stripe.StripeError, lambda: create("twice@example.com", "conformance-twice"))
+    assert (error.http_status, error.code) == (409, "idempotency_key_in_use"), error
+    first.join()
+    assert there("twice@example.com") == 1
+
+
+def check_stripe_refusals():
+    """Parameters that do not exist, keys without permissions, refunds that are pending and that fail."""
+    url = {"api": ENV["STRIPE_URL"]}
+    client = stripe.StripeClient("sk_test_conformance", base_addresses=url, max_network_retries=0)
+    sandbox = lambda path, body: post(ENV["SANDBOX_URL"] + path, json.dumps(body))
+    unknown = lambda: client.v1.customers.create({"emial": "a@example.com"})
+    assert refused(stripe.InvalidRequestError, unknown).code == "parameter_unknown"
+
+    permissions = {"Customers": "Read", "Disputes": "Read"}
+    assert sandbox("/_sandbox/restricted-keys", {"key": "rk_test_conformance", "permissions": permissions}) == 201
+    restricted = stripe.StripeClient("rk_test_conformance", base_addresses=url, max_network_retries=0)
+    assert restricted.v1.customers.list({"limit": 1}).data is not None
+    for call, missing in [
+        (lambda: restricted.v1.customers.create({"email": "a@example.com"}), "rak_customer_write"),
+        (lambda: restricted.v1.refunds.list(), "rak_charge_read"),
+        (lambda: restricted.v1.disputes.list({"expand": ["data.payment_intent"]}), "rak_payment_intent_read"),
+    ]:
+        error = refused(stripe.PermissionError, call)
+        assert error.http_status == 403 and missing in str(error), error
+    nobody = stripe.StripeClient("rk_test_nobody", base_addresses=url, max_network_retries=0)
+    refused(stripe.AuthenticationError, lambda: nobody.v1.customers.list())
+
+    for card, before, after in [("4000000000007726", "pending", "succeeded"), ("4000000000005126", "succeeded", "failed")]:
+        customer = client.v1.customers.create({"email": f"{after}@example.com"})
+        session = client.v1.checkout.sessions.create(
+            {
+                "mode": "subscription",
+                "customer": customer.id,
+                "line_items": [{"price": "price_paid", "quantity": 1}],
+                "success_url": "https://example.com/ok",
+            }
+        )
+        assert pay(session, card) == 303
+        bought = client.v1.checkout.sessions.retrieve(session.id).subscription
+        invoice = client.v1.invoices.list({"subscription": bought}).data[0]
+        line = invoice.lines.data[0]
+        item = client.v1.subscriptions.retrieve(bought)["items"].data[0]
+        assert (line.period.start, line.period.end) == (item.current_period_start, item.current_period_end)
+        intent = client.v1.invoice_payments.list({"invoice": invoice.id}).data[0].payment.payment_intent
+        refund = client.v1.refunds.create({"payment_intent": intent})
+        assert refund.status == before, refund
+        again = lambda: client.v1.refunds.create({"payment_intent": intent})
+        assert refused(stripe.InvalidRequestError, again).code == "charge_already_refunded"
+        sandbox("/_sandbox/clock", {"advance_seconds": 13 * 3600})
+        assert client.v1.refunds.retrieve(refund.id).status == after
+    assert client.v1.refunds.create({"payment_intent": intent}).status == "succeeded", "what failed can be refunded again"
+
+    assert sandbox("/_sandbox/disputes", {"customer": customer.id, "amount": 100}) == 201
+    dispute = client.v1.disputes.list({"payment_intent": intent}).data[0]
+    assert dispute.amount == 100 and not dispute.is_charge_refundable
+
+
 def pay(session, card):
     return post(session.url, f"card={card}", "application/x-www-form-urlencoded")
 
@@ -416,6 +526,8 @@ CHECKS = [
     check_stripe_clock,
     check_webhook_endpoints,
     check_webhooks,
+    check_stripe_idempotency,
+    check_stripe_refusals,
     check_pinecone,
     check_pinecone_anew,
     check_openai,

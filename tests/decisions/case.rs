@@ -105,7 +105,7 @@ impl Case {
         let view = View {
             namespace: "shop".into(),
             name: "acme".into(),
-            uid: "u1".into(),
+            uid: "t1".into(),
             generation: Some(1),
             created_at: Timestamp::from_second(NOW - 60),
             deleting: false,
@@ -267,7 +267,7 @@ impl Case {
                 let customer_id = Some("cus_1".into());
                 Outcome::Billing(ObservedBilling { customer_id, subscription, session: None, surplus: Vec::new() })
             }
-            Effect::Refund => Outcome::Refunded(ObservedRefund { amount: 0, currency: None }),
+            Effect::Refund => Outcome::Refunded(ObservedRefund::default()),
             Effect::FindData => {
                 let generation = self.view.data_generation();
                 Outcome::Found(vec![Found { generation, vectors: 10, documents: true }])

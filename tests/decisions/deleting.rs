@@ -1,14 +1,22 @@
 use tenant_operator::api::plan::DeletionPolicy::{Erase, Retain};
+use tenant_operator::api::tenant::Refund;
 use tenant_operator::api::{Phase, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Notice};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedRefund};
 
-use crate::case::{Case, NOW, fails, failure};
+use crate::case::{Case, NOW, fails, failure, subscription};
 
 const ALL: [Effect; 3] = [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling];
 
 fn new(phase: Phase) -> Case {
     let mut case = Case::new(Some(phase));
     case.view.deleting = true;
+    // Whoever was never served is owed what was paid.
+    if phase != Phase::PendingPayment {
+        case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 60));
+    }
+    if phase == Phase::Failed {
+        case.view.status.refund = Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(NOW - 9) });
+    }
     case
 }
 
@@ -208,4 +216,48 @@ fn everything_is_deleted_once_more_when_no_upload_can_be_under_way() {
     assert_eq!(case.effects(), [Effect::RemoveFinalizer]);
     case.observed.done.clear();
     assert_eq!(case.effects(), ALL, "after the wait");
+}
+
+/// A payment may arrive at the last moment, so the payment links are closed before the look.
+#[test]
+fn what_a_tenant_is_owed_that_was_never_served_goes_before_the_rest() {
+    let mut never_served = Case::new(Some(Phase::Deleting));
+    never_served.view.deleting = true;
+    let mut failed = new(Phase::Failed);
+    failed.view.status.refund = None;
+    for mut case in [never_served, failed] {
+        assert_eq!(case.effects(), [Effect::StopRenewal]);
+        case.observed.done.insert(Effect::StopRenewal);
+        assert_eq!(case.effects(), [Effect::ReadBilling]);
+        case = case.billing(Some(subscription("active")), None);
+        assert_eq!(case.effects(), [Effect::PauseCollection]);
+        case = case.billing(Some(subscription("canceled")), None);
+        assert_eq!(case.effects(), [Effect::Refund]);
+        let refund = |amount, pending| Some(ObservedRefund { amount, pending, currency: None });
+        case.observed.refund = refund(0, 4900);
+        assert_eq!(case.clone().after_record(), Decision::Wait(Some(case.policy.resync)), "it may still fail");
+        case.observed.refund = refund(4900, 0);
+        case.view.status = case.recorded();
+        assert_eq!(case.view.status.refund.as_ref().map(|refund| refund.amount), Some(4900));
+        if case.view.status.phase == Some(Phase::Failed) {
+            case.view.status = case.recorded();
+        }
+        assert_eq!(case.effects(), ALL);
+    }
+    let mut unpaid = Case::new(Some(Phase::Deleting)).billing(None, None);
+    unpaid.view.deleting = true;
+    unpaid.observed.done.insert(Effect::StopRenewal);
+    unpaid.observed.refund = Some(ObservedRefund::default());
+    assert_eq!(unpaid.effects(), ALL, "nothing was paid, so there is nothing to write down");
+}
+
+#[test]
+fn a_refund_that_fails_holds_the_deletion_up_until_it_is_forced() {
+    let mut case = Case::new(Some(Phase::Deleting));
+    case.view.deleting = true;
+    case.observed.failure = Some(failure("Billing", true));
+    assert!(fails(&case.recorded(), "CleanedUp", "PineconeProviderError"));
+    assert!(matches!(case.clone().after_record(), Decision::Wait(Some(_))));
+    case.view.force_delete = true;
+    assert_eq!(case.after_record(), Decision::Act(vec![Effect::RemoveFinalizer]));
 }

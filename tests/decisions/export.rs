@@ -164,7 +164,7 @@ fn its_customer_is_told_once_it_is_complete_and_it_is_deleted_after_its_time() {
 
 #[test]
 fn an_erasure_and_a_deletion_take_the_files_along() {
-    let mut case = Case::new(Some(Phase::Deleting));
+    let mut case = Case::new(Some(Phase::Deleting)).sent(&Notice::Welcome);
     case.view.deleting = true;
     assert!(!case.effects().contains(&Effect::DeleteExports), "there is no storage");
     case.policy.exports_kept = Some(KEPT);

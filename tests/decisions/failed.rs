@@ -1,5 +1,5 @@
 use tenant_operator::api::Phase;
-use tenant_operator::api::tenant::Refund;
+use tenant_operator::api::tenant::{Desired, Refund};
 use tenant_operator::api::{Timestamp, TriggeredBy};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedRefund, Outcome, Samples};
 
@@ -32,7 +32,7 @@ fn collection_is_paused_and_then_the_money_given_back() {
     assert_eq!(case.effects(), [Effect::PauseCollection]);
     case.observed.learn(&Effect::PauseCollection, Outcome::Done);
     assert_eq!(case.effects(), [Effect::Refund]);
-    case.observed.refund = Some(ObservedRefund { amount: 4900, currency: Some("usd".into()) });
+    case.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: Some("usd".into()) });
     let status = case.recorded();
     assert_eq!(status.refund.as_ref().map(|r| r.amount), Some(4900));
     assert!(holds(&status, "Refunded", "Refunded"));
@@ -53,7 +53,7 @@ fn what_this_pass_paused_it_resumes_for_a_retry_that_came_meanwhile() {
 fn nothing_paid_is_nothing_given_back_and_says_so() {
     let mut case = told().billing(Some(subscription("trialing")), None);
     case.observed.learn(&Effect::PauseCollection, Outcome::Done);
-    case.observed.refund = Some(ObservedRefund { amount: 0, currency: None });
+    case.observed.refund = Some(ObservedRefund::default());
     assert!(holds(&case.recorded(), "Refunded", "NothingPaid"));
 }
 
@@ -121,4 +121,55 @@ fn a_new_value_of_the_annotation_starts_over_and_an_old_one_does_not() {
     case.view.status = status;
     case.view.status.phase = Some(Phase::Failed);
     assert_eq!(case.effects(), [Effect::Notify(Notice::FailedAlert("2".into()))], "the same value is answered once");
+}
+
+/// Stripe answers 400 to a pause of a subscription that is over, whatever its status was when it was paused.
+#[test]
+fn a_subscription_that_was_cancelled_at_stripe_is_refunded_without_a_pause() {
+    for status in ["canceled", "incomplete_expired"] {
+        let case = told().billing(Some(subscription(status)), None);
+        assert_eq!(case.effects(), [Effect::Refund], "{status}");
+    }
+    // The wish to leave waits for the refund alone.
+    let mut case = told().billing(Some(subscription("canceled")), None);
+    case.view.spec.desired = Desired::Deleted;
+    assert_eq!(case.effects(), [Effect::Refund]);
+    case.observed.refund = Some(ObservedRefund { amount: 4900, ..ObservedRefund::default() });
+    case.view.status = case.recorded();
+    assert_eq!(case.recorded().phase, Some(Phase::Deleting));
+}
+
+#[test]
+fn a_refund_that_is_pending_is_shown_and_not_settled() {
+    let mut case = told().billing(Some(subscription("canceled")), None);
+    case.observed.refund = Some(ObservedRefund { amount: 900, pending: 4000, currency: Some("usd".into()) });
+    let status = case.recorded();
+    assert!(fails(&status, "Refunded", "Pending") && status.refund.is_none(), "{status:#?}");
+    let [_, mail] = notices();
+    case.view.status = status;
+    assert_eq!(case.effects(), [Effect::Notify(mail.clone())], "the customer is told all the same");
+    let mut case = case.sent(&mail);
+    assert_eq!(case.decide(), Decision::Wait(Some(case.policy.resync)), "and Stripe is asked again");
+    case.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: Some("usd".into()) });
+    assert_eq!(case.recorded().refund.map(|refund| refund.amount), Some(4900));
+}
+
+/// A refund can fail after it succeeded; Stripe tells of that by an event.
+#[test]
+fn an_event_at_stripe_is_a_reason_to_look_at_a_refund_again() {
+    let mut case = notices().iter().fold(new(), Case::sent);
+    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: Timestamp::from_second(NOW - 9) });
+    assert_eq!(case.decide(), Decision::Wait(None));
+    case.observed.resync = true;
+    assert_eq!(case.effects(), [Effect::ReadBilling]);
+    let mut case = case.billing(Some(subscription("canceled")), None);
+    assert_eq!(case.effects(), [Effect::Refund]);
+    case.observed.refund = Some(ObservedRefund { amount: 0, pending: 4900, currency: None });
+    let status = case.recorded();
+    assert!(status.refund.is_none() && fails(&status, "Refunded", "Pending"), "another one is on its way");
+    case.observed.refund = Some(ObservedRefund { amount: 4900, ..ObservedRefund::default() });
+    let status = case.recorded();
+    assert_eq!(status.refund.as_ref().map(|refund| refund.at), Some(Timestamp::from_second(NOW - 9)), "nothing new");
+    case.view.status = status;
+    assert_eq!(case.decide(), Decision::Wait(None));
 }

@@ -5,6 +5,7 @@ use crate::case::{Case, condition, fails, failure, holds};
 
 fn unproven() -> Case {
     let mut case = Case::new(None);
+    case.view.uid = "u1".into();
     case.view.credentials.proof = false;
     case
 }
@@ -19,6 +20,7 @@ fn rivalled(outranked: bool) -> Case {
 #[test]
 fn an_id_is_its_own_uid_or_proven_or_nobodys() {
     let mut case = Case::new(None);
+    case.view.uid = "u1".into();
     assert_eq!(case.view.claim(), Claim::Rightful, "proven");
     case.view.credentials.proof = false;
     assert_eq!(case.view.claim(), Claim::Unproven);

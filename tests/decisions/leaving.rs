@@ -1,7 +1,7 @@
 use tenant_operator::api::phase::{EventType, Transition, TriggeredBy};
 use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState, Refund, Wish};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedSubscription};
+use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedRefund, ObservedSubscription, Outcome};
 
 use crate::case::{Case, NOW, fails, failure, holds, subscription};
 use crate::plan_change::noted;
@@ -375,4 +375,27 @@ fn a_closed_tenant_without_a_day_gets_one() {
     let mut case = leaving(Phase::Deleting);
     case.view.status.erases_at = None;
     assert_eq!(case.recorded().erases_at, Some(at(NOW + 30 * DAY)));
+}
+
+/// The customer closes an unpaid signup, and has paid a moment before.
+#[test]
+fn a_payment_that_came_late_is_given_back_before_a_signup_is_erased() {
+    let mut case = Case::new(Some(Phase::PendingPayment)).signed_up();
+    case.view.spec.desired = Desired::Deleted;
+    case.view.status = case.recorded();
+    assert_eq!((case.view.status.phase, case.view.status.erases_at), (Some(Phase::Deleting), Some(at(NOW))));
+    assert_eq!(case.effects(), [Effect::StopRenewal], "nobody pays at an open link any more");
+    case.observed.done.insert(Effect::StopRenewal);
+    assert_eq!(case.effects(), [Effect::ReadBilling]);
+    case = case.billing(Some(subscription("active")), None);
+    assert_eq!(case.effects(), [Effect::PauseCollection]);
+    case.observed.learn(&Effect::PauseCollection, Outcome::Done);
+    assert_eq!(case.effects(), [Effect::Refund]);
+    let mut unpaid = case.clone();
+    unpaid.observed.refund = Some(ObservedRefund::default());
+    assert_eq!(unpaid.effects(), [Effect::CountHoldings]);
+    case.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: Some("usd".into()) });
+    case.view.status = case.recorded();
+    assert_eq!(case.view.status.refund.as_ref().map(|refund| refund.amount), Some(4900));
+    assert_eq!(case.effects(), [Effect::CountHoldings]);
 }

@@ -64,7 +64,7 @@ fn work_goes_on_before_it_is_told_of() {
 
 #[test]
 fn an_object_goes_after_its_transitions() {
-    let mut case = Case::new(Some(Phase::Deleting));
+    let mut case = Case::new(Some(Phase::Deleting)).sent(&Notice::Welcome);
     case.view.deleting = true;
     case.policy.outbox = true;
     case.view.status.transitions = vec![transition(1)];

@@ -319,3 +319,65 @@ fn waits_are_lengthened_by_up_to_their_jitter() {
     let exact = tenant_operator::lifecycle::Policy { jitter_percent: 0, ..policy };
     assert_eq!(exact.wait_after(2, "t1"), Some(120));
 }
+
+/// What tells that a tenant was served before, whatever its status says.
+fn served() -> Vec<Case> {
+    let mut by_status = new();
+    by_status.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 900));
+    let mut by_question = new();
+    by_question.view.asked = true;
+    let mut by_id = new();
+    by_id.view.uid = "another".into();
+    vec![by_status, by_question, by_id, new().sent(&Notice::Welcome), new().sent(&Notice::WelcomeFailedAlert)]
+}
+
+#[test]
+fn a_tenant_that_was_served_before_waits_out_an_outage_without_a_limit() {
+    for failure in [outage("Namespace"), operator_fault("Namespace")] {
+        for mut case in served() {
+            case.view.status.provisioning.as_mut().expect("a run").held_since =
+                Some(Timestamp::from_second(NOW - 90 * 24 * 3600));
+            case.observed.failure = Some(failure.clone());
+            let status = case.recorded();
+            assert_eq!(status.phase, Some(Phase::Provisioning));
+            assert!(holds(&status, "Stalled", &failure.reason), "{status:#?}");
+            assert!(status.message.as_ref().is_some_and(|m| m.contains("without a limit and refunds nothing")));
+            assert!(matches!(case.after_record(), Decision::Wait(Some(_)) | Decision::Act(_)));
+        }
+    }
+}
+
+#[test]
+fn a_tenant_that_was_served_before_has_no_last_attempt() {
+    for retryable in [true, false] {
+        for mut case in served() {
+            case.policy.jitter_percent = 0;
+            case.view.status.provisioning.as_mut().expect("a run").attempts = 1000;
+            case.observed.failure = Some(failure("SampleData", retryable));
+            let status = case.recorded();
+            let run = status.provisioning.as_ref().expect("a run");
+            assert_eq!((status.phase, run.attempts), (Some(Phase::Provisioning), 1001));
+            assert_eq!(run.next_retry_at.map(Timestamp::as_second), Some(NOW + 240));
+            assert!(holds(&status, "Stalled", "PineconeProviderError"), "{status:#?}");
+        }
+    }
+}
+
+#[test]
+fn the_long_wait_of_a_tenant_that_was_served_before_is_alerted_and_shown() {
+    let mut case = between_attempts(300).sent(&Notice::Welcome);
+    assert_eq!(case.effects(), [Effect::Notify(slow_alert())]);
+    case = case.sent(&slow_alert());
+    assert!(holds(&case.recorded(), "Slow", "WaitsWithoutLimit"));
+}
+
+/// The customer cancelled at Stripe meanwhile: there is nothing to resume or to renew, and nothing to serve.
+#[test]
+fn a_subscription_that_ended_meanwhile_suspends_instead_of_blocking() {
+    let mut case = done();
+    let over = case.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there");
+    (over.status, over.paused, over.ends) = ("canceled".into(), true, true);
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Suspended));
+    assert!(fails(&status, "Ready", "SubscriptionEnded"), "{status:#?}");
+}

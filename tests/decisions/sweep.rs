@@ -80,7 +80,9 @@ fn aspects() -> Vec<Vec<Change>> {
         vec![|_| {}, |c| *c = told(c.clone()), |c| {
             c.observed.unsent.insert(Notice::Welcome, failure("Notice", true));
         }],
-        vec![|_| {}, |c| c.observed.refund = Some(ObservedRefund { amount: 1, currency: None })],
+        vec![|_| {}, |c| c.observed.refund = Some(ObservedRefund { amount: 1, ..ObservedRefund::default() }), |c| {
+            c.observed.refund = Some(ObservedRefund { pending: 1, ..ObservedRefund::default() })
+        }],
     ]
 }
 

@@ -56,6 +56,21 @@ fn a_provider_that_stays_broken_and_a_retry_after_it() {
 }
 
 #[test]
+fn a_provider_that_is_away_while_the_status_of_a_customer_is_lost() {
+    let budget = Budget { wipes: 1, breaks: 1, ..Budget::default() };
+    explore("Stripe, Pinecone away, lost status", Small::new(BillingMode::Stripe, budget));
+}
+
+#[test]
+fn a_subscription_that_is_cancelled_at_stripe_while_provisioning_fails() {
+    let budget = Budget { crashes: 1, repairs: 1, lapses: 1, ..Budget::default() };
+    explore(
+        "Stripe, a broken provider, cancelled at Stripe",
+        Small { broken: true, ..Small::new(BillingMode::Stripe, budget) },
+    );
+}
+
+#[test]
 fn a_signup_that_confirms_its_address_before_or_after_the_payment() {
     let budget = Budget { crashes: 1, faults: 1, stale: 1, webhooks: 1, ..Budget::default() };
     for email_verification in [EmailVerification::BeforeProvisioning, EmailVerification::BeforePayment] {
@@ -229,6 +244,12 @@ fn seeded_mistakes_are_caught() {
         (Mistake::PauseUnseen, broken, STABLE),
         (Mistake::PauseForgotten, broken, STABLE),
         (Mistake::ResumeForgotten, broken, STABLE),
+        (
+            Mistake::ServiceForgotten,
+            Budget { wipes: 1, breaks: 1, ..Budget::default() },
+            "who was served is not failed for an outage",
+        ),
+        (Mistake::EndedPaused, Budget { lapses: 1, repairs: 1, ..Budget::default() }, STABLE),
         (Mistake::ServedUnpaid, broken, "whoever is served has paid, and got nothing back of it"),
         (Mistake::RefundForgotten, broken, STABLE),
         (Mistake::AlertForgotten, broken, STABLE),

@@ -117,6 +117,10 @@ pub enum Mistake {
     ExportKept,
     /// An export goes on while its files are deleted.
     ExportGoesOn,
+    /// After a lost status, a tenant that was served counts as new.
+    ServiceForgotten,
+    /// A subscription that was cancelled at Stripe is to be paused.
+    EndedPaused,
     /// The identity is written again and again.
     IdentityNeverSettled,
     /// Decisions are made by the clock of the controller's machine.
@@ -147,6 +151,15 @@ impl Mistake {
             Self::RefundForgotten if failed && view.status.refund.is_none() => {
                 view.status.refund = Some(Refund { amount: 0, currency: None, at: Timestamp::from_second(0) });
             }
+            Self::ServiceForgotten if view.status.phase == Some(Phase::Provisioning) => {
+                view.status.provisioned_at = None;
+                view.sent.remove(&Notice::Welcome.key());
+            }
+            Self::EndedPaused if failed => subscription(observed, |s| {
+                if s.status == "canceled" {
+                    s.status = "active".into();
+                }
+            }),
             Self::KeyAssumedPresent => observed.api_key = Some(true),
             Self::IncompleteCountsAsPaid => subscription(observed, |s| {
                 if s.status == "incomplete" {

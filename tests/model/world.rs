@@ -77,6 +77,8 @@ pub struct Budget {
     pub keys: u8,
     /// The controller starts again with a key of another Stripe account.
     pub strangers: u8,
+    /// Pinecone refuses every upsert once the tenant was served, until it is back.
+    pub breaks: u8,
 }
 
 /// A reconcile of the controller: what it holds in memory, and loses in a crash.
@@ -203,6 +205,7 @@ pub enum Action {
     ClockJumps(i64),
     ReplaceKey,
     Estrange,
+    Break,
 }
 
 /// The model.
@@ -499,7 +502,10 @@ impl Small {
                 if state.refunds < state.charges || self.mistake == Some(Mistake::RefundedBlindly) {
                     state.refunds = state.refunds.saturating_add(1);
                 }
-                return Outcome::Refunded(ObservedRefund { amount: i64::from(state.refunds), currency: None });
+                return Outcome::Refunded(ObservedRefund {
+                    amount: i64::from(state.refunds),
+                    ..ObservedRefund::default()
+                });
             }
             Effect::SwitchPrice { plan, proration } => {
                 let wanted = if plan == LARGER { LARGER } else { SMALLER };
@@ -514,6 +520,12 @@ impl Small {
                     (*proration == Proration::AtPeriodEnd && state.billed != wanted).then_some(state.billed);
                 state.billed = wanted;
                 return Outcome::Billing(state.billing());
+            }
+            // Stripe refuses to change a subscription that is over.
+            Effect::PauseCollection | Effect::ResumeCollection | Effect::CollectAnew | Effect::RenewAgain
+                if state.subscribed && state.cancelled =>
+            {
+                return failure();
             }
             Effect::PauseCollection => {
                 state.paused = reconcile.observed.billing.as_ref().is_some_and(|b| b.subscription.is_some());

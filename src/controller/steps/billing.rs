@@ -118,7 +118,7 @@ pub async fn collect(stripe: &Stripe, observed: &Observed, on: bool) -> Result<O
 
 pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Result<Outcome, ProviderError> {
     let Some(subscription) = subscription(observed) else {
-        return Ok(Outcome::Refunded(ObservedRefund { amount: 0, currency: None }));
+        return Ok(Outcome::Refunded(ObservedRefund::default()));
     };
     stripe.refund(tenant.tenant_id(), subscription).await.map(Outcome::Refunded)
 }
@@ -126,10 +126,9 @@ pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Re
 /// What Stripe says of the refund counts, not what was written down of it.
 pub async fn collect_anew(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
     if let Some(id) = subscription(observed) {
-        if stripe.was_refunded(id).await? {
-            stripe.begin_period(id).await?;
-        } else {
-            stripe.set_collection(id, false).await?;
+        match stripe.refunded_period(id).await? {
+            Some(invoice) => stripe.begin_period(id, &invoice).await?,
+            None => stripe.set_collection(id, false).await?,
         }
     }
     Ok(Outcome::Done)

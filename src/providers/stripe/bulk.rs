@@ -17,13 +17,15 @@ use crate::lifecycle::ObservedSubscription;
 /// so an older event may appear after a newer one was read.
 const OVERLAP: i64 = 300;
 /// The types of events that say something of a tenant.
-const TYPES: [&str; 6] = [
+const TYPES: [&str; 8] = [
     "checkout.session.completed",
     "checkout.session.expired",
     "customer.subscription.created",
     "customer.subscription.updated",
     "customer.subscription.deleted",
     "customer.subscription.paused",
+    "refund.updated",
+    "refund.failed",
 ];
 
 /// Up to where events were read: Stripe's time of the newest one, and the events of the last minutes before it.
@@ -72,6 +74,11 @@ pub enum StripeEvent {
         /// The tenant.
         tenant_id: String,
     },
+    /// A refund went on, or failed.
+    Refund {
+        /// The tenant.
+        tenant_id: String,
+    },
     /// A subscription changed.
     Subscription {
         /// The tenant.
@@ -85,7 +92,9 @@ impl StripeEvent {
     /// The tenant.
     pub fn tenant_id(&self) -> &str {
         match self {
-            Self::Session { tenant_id } | Self::Subscription { tenant_id, .. } => tenant_id,
+            Self::Session { tenant_id } | Self::Refund { tenant_id } | Self::Subscription { tenant_id, .. } => {
+                tenant_id
+            }
         }
     }
 }
@@ -109,6 +118,9 @@ impl Event {
         let tenant_id = self.data.object["metadata"]["tenant_id"].as_str()?.to_owned();
         if self.type_.starts_with("checkout.session.") {
             return Some(StripeEvent::Session { tenant_id });
+        }
+        if self.type_.starts_with("refund.") {
+            return Some(StripeEvent::Refund { tenant_id });
         }
         let subscription: Subscription = serde_json::from_value(self.data.object.clone()).ok()?;
         Some(StripeEvent::Subscription { tenant_id, subscription: observe(&subscription, false) })

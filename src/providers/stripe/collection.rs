@@ -26,7 +26,7 @@ impl Stripe {
     pub async fn set_collection(&self, subscription: &str, paused: bool) -> Result<(), ProviderError> {
         // The pause comes last: where it is seen, the retries are stopped.
         self.set_retries(subscription, !paused).await?;
-        // No idempotency key: setting the same value twice is the same, and a key would replay an old answer.
+        // No idempotency key: the same value twice is the same, and a key would answer "paused" again after a resume.
         let void = UpdateSubscriptionPauseCollection::new(UpdateSubscriptionPauseCollectionBehavior::Void);
         let request = UpdateSubscription::new(subscription);
         let request = if paused {
@@ -35,7 +35,7 @@ impl Stripe {
             // Stripe clears a field by an empty value, which the builder cannot say.
             request.build().form(&HashMap::from([("pause_collection", "")]))
         };
-        self.send::<Identified>(request, None).await?;
+        self.send::<Identified>(&request, None).await?;
         Ok(())
     }
 

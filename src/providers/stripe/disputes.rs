@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 use stripe_core::dispute::ListDispute;
 use stripe_types::RangeQueryTs;
 
@@ -30,27 +31,22 @@ struct DisputeObject {
     currency: String,
     #[serde(default)]
     is_charge_refundable: bool,
+    /// Its id, or the whole object where it was expanded.
     #[serde(default)]
-    payment_intent: Option<Intent>,
+    payment_intent: Value,
     #[serde(default)]
     evidence_details: Option<Evidence>,
 }
 
-/// Expanded.
-#[derive(Deserialize)]
-struct Intent {
-    #[serde(default)]
-    customer: Option<String>,
-}
-
 /// What a customer's bank has done about one payment.
-pub(super) enum Bank {
-    /// It was not asked, has decided for us, or still lets us refund.
-    Nothing,
-    /// It has given the money back.
-    Returned { amount: i64, currency: String },
-    /// It holds the money until it decides, and Stripe refuses a refund meanwhile.
-    Holds { dispute: String },
+#[derive(Default)]
+pub(super) struct Bank {
+    /// What it has given back. A dispute may be about a part of the payment.
+    pub returned: i64,
+    /// The currency of that.
+    pub currency: Option<String>,
+    /// The dispute for which it holds money until it decides: Stripe refuses a refund meanwhile.
+    pub holds: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -70,22 +66,28 @@ impl DisputeObject {
         };
         let due_by = self.evidence_details.and_then(|e| e.due_by).map(Timestamp::from_second);
         let (id, cause, amount, currency) = (self.id, self.reason, self.amount, self.currency);
-        Some((self.payment_intent?.customer?, Dispute { id, cause, amount, currency, lost, due_by }))
+        let customer = self.payment_intent["customer"].as_str()?.to_owned();
+        Some((customer, Dispute { id, cause, amount, currency, lost, due_by }))
     }
 }
 
 impl Stripe {
     /// What the customer's bank has done about a payment.
     pub(super) async fn bank(&self, intent: &str) -> Result<Bank, ProviderError> {
-        let request = ListDispute::new().payment_intent(intent).limit(PAGE).expand([INTENT.to_owned()]);
-        let all: List<DisputeObject> = self.read_as(request).await?;
-        Ok(all.data.into_iter().fold(Bank::Nothing, |bank, dispute| match (bank, &*dispute.status) {
-            (Bank::Nothing, "lost") => Bank::Returned { amount: dispute.amount, currency: dispute.currency },
-            (Bank::Nothing, "needs_response" | "under_review") if !dispute.is_charge_refundable => {
-                Bank::Holds { dispute: dispute.id }
+        let all: List<DisputeObject> = self.read_as(ListDispute::new().payment_intent(intent).limit(PAGE)).await?;
+        let mut bank = Bank::default();
+        for dispute in all.data {
+            match &*dispute.status {
+                "lost" => {
+                    bank.returned += dispute.amount;
+                    bank.currency = bank.currency.or(Some(dispute.currency));
+                }
+                "needs_response" | "under_review" if !dispute.is_charge_refundable => bank.holds = Some(dispute.id),
+                // Won, prevented, or an inquiry, during which Stripe lets us refund.
+                _ => {}
             }
-            (bank, _) => bank,
-        }))
+        }
+        Ok(bank)
     }
 
     /// What customers dispute, by the customers' ids: of several, an open one, and else the one that was made last.

@@ -8,6 +8,7 @@ mod checkout;
 mod collection;
 mod disputes;
 mod invoices;
+mod keys;
 mod plan_change;
 mod portal;
 mod probe;
@@ -73,6 +74,7 @@ pub struct Stripe {
     config: StripeConfig,
     caller: Caller,
     gate: Gate,
+    failed_keys: keys::FailedKeys,
 }
 
 /// Who pays, and for what.
@@ -201,7 +203,7 @@ impl Stripe {
     /// A client; nothing is called yet.
     pub fn new(config: StripeConfig) -> Self {
         let caller = Caller::new(PROVIDER, config.calls);
-        Self { config, caller, gate: Gate::new(PROVIDER) }
+        Self { config, caller, gate: Gate::new(PROVIDER), failed_keys: keys::FailedKeys::default() }
     }
 
     /// Lets calls through, or not.
@@ -209,13 +211,13 @@ impl Stripe {
         &self.gate
     }
 
-    async fn send<T: DeserializeOwned>(&self, request: RequestBuilder, key: Option<&str>) -> Result<T, ProviderError> {
+    async fn send<T: DeserializeOwned>(&self, request: &RequestBuilder, key: Option<&str>) -> Result<T, ProviderError> {
         self.gate.pass().await?;
         self.call(request, key).await
     }
 
     /// Sends a request past the gate.
-    async fn call<T: DeserializeOwned>(&self, request: RequestBuilder, key: Option<&str>) -> Result<T, ProviderError> {
+    async fn call<T: DeserializeOwned>(&self, request: &RequestBuilder, key: Option<&str>) -> Result<T, ProviderError> {
         let mut url = format!("{}/v1{}", self.config.url, request.path);
         if let Some(query) = &request.query {
             url.push('?');
@@ -241,14 +243,15 @@ impl Stripe {
             .await
     }
 
-    /// Sends a request that changes nothing, or that may be repeated.
+    /// Sends a request that changes nothing, or sets a value. One that sets a value is not sent again inside the call unless
+    /// Stripe said that it did not begin.
     async fn read_as<T: DeserializeOwned>(&self, request: impl StripeRequest) -> Result<T, ProviderError> {
-        self.send(request.build(), None).await
+        self.send(&request.build(), None).await
     }
 
     /// Sends a request that must happen once, whatever happens to its answer.
     async fn once<T: DeserializeOwned>(&self, request: impl StripeRequest, key: &str) -> Result<T, ProviderError> {
-        self.send(request.build(), Some(key)).await
+        self.keyed(&request.build(), key).await
     }
 
     /// The tenant's customer: the one in the spec, or the one that carries the tenant's id.

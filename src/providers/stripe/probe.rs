@@ -97,7 +97,7 @@ pub struct WebhookEndpoint {
 
 impl Stripe {
     async fn look<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ProviderError> {
-        self.send(RequestBuilder::new(StripeMethod::Get, path), None).await
+        self.send(&RequestBuilder::new(StripeMethod::Get, path), None).await
     }
 
     async fn look_at_all<T: serde::de::DeserializeOwned>(
@@ -107,7 +107,7 @@ impl Stripe {
     ) -> Result<Vec<T>, ProviderError> {
         let mut request = RequestBuilder::new(StripeMethod::Get, path);
         request.query = Some(query.to_owned());
-        Ok(self.send::<List<T>>(request, None).await?.data)
+        Ok(self.send::<List<T>>(&request, None).await?.data)
     }
 
     /// The account and the mode of the key. Asked past the gate.
@@ -122,7 +122,7 @@ impl Stripe {
             retryable: true,
             retry_after: None,
         })?;
-        let account = match self.call::<Account>(RequestBuilder::new(StripeMethod::Get, "/account"), None).await {
+        let account = match self.call::<Account>(&RequestBuilder::new(StripeMethod::Get, "/account"), None).await {
             Ok(account) => account.id,
             Err(error) if error.status == Some(403) => named(&error.message).ok_or(error)?,
             Err(error) => return Err(error),

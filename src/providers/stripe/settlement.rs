@@ -39,110 +39,245 @@ struct RefundObject {
     status: Option<String>,
 }
 
+/// The fields of <https://docs.stripe.com/api/invoices/object> that say what was paid for which time.
 #[derive(Deserialize)]
 struct PaidInvoice {
     id: String,
     #[serde(default)]
     amount_paid: i64,
+    #[serde(default)]
+    currency: String,
+    #[serde(default)]
+    lines: Option<List<Line>>,
+}
+#[derive(Deserialize)]
+struct Line {
+    #[serde(default)]
+    amount: i64,
+    #[serde(default)]
+    period: Option<LinePeriod>,
+}
+#[derive(Deserialize)]
+struct LinePeriod {
+    end: i64,
 }
 
-impl RefundObject {
-    /// Whether the money is on its way.
-    fn is_good(&self) -> bool {
-        !matches!(self.status.as_deref(), Some("failed" | "canceled"))
+impl PaidInvoice {
+    fn ends(&self) -> impl Iterator<Item = i64> {
+        self.lines().filter_map(|line| line.period.as_ref()).map(|period| period.end)
     }
+
+    fn lines(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().flat_map(|lines| &lines.data)
+    }
+
+    /// What of it was paid for a time that ends at that moment. Lines of earlier times, such as the prorations of a plan
+    /// change that is billed with the renewal, were served.
+    fn paid_until(&self, end: i64) -> i64 {
+        if !self.ends().any(|there| there == end) {
+            return 0;
+        }
+        let earlier = self.lines().filter(|line| line.period.as_ref().is_some_and(|period| period.end < end));
+        let earlier: i64 = earlier.map(|line| line.amount).sum();
+        (self.amount_paid - earlier.max(0)).max(0)
+    }
+}
+
+/// What was paid, and how much of it is for the period that a refund is about.
+struct Due {
+    invoice: String,
+    intent: String,
+    amount: i64,
+    currency: String,
+}
+
+impl Due {
+    /// What the customer's bank has given back of it. A dispute in another currency cannot be compared, and counts as whole.
+    fn returned(&self, bank: &Bank) -> i64 {
+        let comparable = bank.currency.as_ref().is_none_or(|currency| *currency == self.currency);
+        if comparable { bank.returned } else { self.amount }
+    }
+}
+
+/// The refunds that were made of one payment: <https://docs.stripe.com/refunds#refund-object>
+#[derive(Default)]
+struct Made {
+    /// Stripe has given it back.
+    succeeded: i64,
+    /// Stripe is still giving it back, or waits for the customer's bank details.
+    pending: i64,
+    /// How many did not reach the customer; Stripe has put that money back on the balance.
+    failed: usize,
+    currency: Option<String>,
+}
+
+impl Made {
+    fn of(refunds: Vec<RefundObject>) -> Self {
+        refunds.into_iter().fold(Self::default(), |mut made, refund| {
+            match refund.status.as_deref() {
+                Some("failed" | "canceled") => made.failed += 1,
+                Some("pending" | "requires_action") => made.pending += refund.amount,
+                _ => made.succeeded += refund.amount,
+            }
+            made.currency = made.currency.or(refund.currency);
+            made
+        })
+    }
+}
+
+/// The reason of a refund that is not completed.
+const PENDING: &str = "RefundPending";
+
+/// Refunds of one payment that may fail before a person has to look.
+const FAILED_REFUNDS: usize = 3;
+
+fn unsettled(reason: &'static str, blame: Blame, message: String) -> ProviderError {
+    ProviderError { provider: PROVIDER, status: None, reason, message, blame, retryable: true, retry_after: None }
 }
 
 /// Stripe answers `charge_disputed` to a refund: <https://docs.stripe.com/error-codes>
 fn disputed(intent: &str, dispute: &str) -> ProviderError {
-    ProviderError {
-        provider: PROVIDER,
-        status: None,
-        reason: "PaymentDisputed",
-        message: format!(
+    unsettled(
+        "PaymentDisputed",
+        Blame::Call,
+        format!(
             "the customer disputes the payment {intent}, and Stripe refuses a refund until the bank has decided. To give the \
              money back now, accept the dispute {dispute} in Stripe's dashboard"
         ),
-        blame: Blame::Call,
-        retryable: true,
-        retry_after: None,
-    }
+    )
+}
+
+/// A refund fails where the customer's account is closed or its bank refuses: <https://docs.stripe.com/refunds#failed-refunds>
+fn refund_failed(intent: &str) -> ProviderError {
+    unsettled(
+        "RefundFailed",
+        Blame::Call,
+        format!(
+            "{FAILED_REFUNDS} refunds of the payment {intent} did not reach the customer. Refund it in Stripe's dashboard once \
+             the customer's bank accepts it"
+        ),
+    )
+}
+
+/// A new charge before the earlier refund is certain could charge twice.
+fn refund_pending(intent: &str) -> ProviderError {
+    unsettled(
+        PENDING,
+        Blame::Operator,
+        format!("the refund of the payment {intent} is not completed; the next period is charged once it is"),
+    )
 }
 
 impl Stripe {
-    /// Gives back every payment of a subscription that was not given back yet, and answers the whole sum.
+    /// Gives back what was paid for the last period that was paid for, and answers the whole sum. Earlier periods were
+    /// served: a subscription is paused as soon as its tenant fails, so no later period is paid for.
     pub async fn refund(&self, tenant_id: &str, subscription: &str) -> Result<ObservedRefund, ProviderError> {
+        let mut whole = ObservedRefund::default();
+        let mut problem = None;
+        for due in self.last_period(subscription).await? {
+            match self.give_back(tenant_id, &due).await {
+                Ok(done) => {
+                    (whole.amount, whole.pending) = (whole.amount + done.amount, whole.pending + done.pending);
+                    whole.currency = done.currency.or(whole.currency);
+                }
+                // The other payments are given back all the same.
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        problem.map_or(Ok(whole), Err)
+    }
+
+    /// The newest payment of the last period that was paid for, where all that was paid for that period was given back. In
+    /// a trial nothing was paid.
+    pub async fn refunded_period(&self, subscription: &str) -> Result<Option<String>, ProviderError> {
+        let paid = self.last_period(subscription).await?;
+        for due in &paid {
+            let made = self.made(&due.intent).await?;
+            if made.succeeded >= due.amount {
+                continue;
+            }
+            if made.succeeded + due.returned(&self.bank(&due.intent).await?) >= due.amount {
+                continue;
+            }
+            if made.pending > 0 {
+                return Err(refund_pending(&due.intent));
+            }
+            return Ok(None);
+        }
+        Ok(paid.into_iter().next().map(|due| due.invoice))
+    }
+
+    /// Whether what was paid for the last period was given back, or is on its way.
+    pub async fn was_refunded(&self, subscription: &str) -> Result<bool, ProviderError> {
+        match self.refunded_period(subscription).await {
+            Err(error) if error.reason == PENDING => Ok(true),
+            other => other.map(|invoice| invoice.is_some()),
+        }
+    }
+
+    /// What was paid for the last period of a subscription, newest first: its invoice, and those of plan changes within it.
+    async fn last_period(&self, subscription: &str) -> Result<Vec<Due>, ProviderError> {
         let paid = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Paid).limit(PAGE);
-        let invoices: List<Identified> = self.read_as(paid).await?;
-        let mut whole = ObservedRefund { amount: 0, currency: None };
+        let invoices: List<PaidInvoice> = self.read_as(paid).await?;
+        // A trial's invoice comes to nothing, and ends the period that was paid before it as well.
+        let Some(end) = invoices.data.iter().flat_map(PaidInvoice::ends).max() else { return Ok(Vec::new()) };
+        let mut all = Vec::new();
         for invoice in invoices.data {
-            let paid = ListInvoicePayment::new().invoice(invoice.id).status(ListInvoicePaymentStatus::Paid).limit(PAGE);
+            let mut left = invoice.paid_until(end);
+            if left == 0 {
+                continue;
+            }
+            let paid =
+                ListInvoicePayment::new().invoice(&invoice.id).status(ListInvoicePaymentStatus::Paid).limit(PAGE);
             let payments: List<InvoicePayment> = self.read_as(paid).await?;
             for payment in payments.data {
                 let Some(intent) = payment.payment.payment_intent else { continue };
-                let done = self.refund_intent(tenant_id, &intent, payment.amount_paid).await?;
-                whole.amount += done.amount;
-                whole.currency = done.currency.or(whole.currency);
+                let amount = payment.amount_paid.unwrap_or(left).min(left);
+                left -= amount;
+                if amount > 0 {
+                    all.push(Due { invoice: invoice.id.clone(), intent, amount, currency: invoice.currency.clone() });
+                }
             }
         }
-        Ok(whole)
+        Ok(all)
     }
 
-    /// Whether the last payment of a subscription was given back as a whole. In a trial nothing was paid.
-    pub async fn was_refunded(&self, subscription: &str) -> Result<bool, ProviderError> {
-        let paid = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Paid).limit(PAGE);
-        let invoices: List<PaidInvoice> = self.read_as(paid).await?;
-        // The newest comes first.
-        let Some(invoice) = invoices.data.into_iter().find(|invoice| invoice.amount_paid > 0) else { return Ok(false) };
-        let paid = ListInvoicePayment::new().invoice(invoice.id).status(ListInvoicePaymentStatus::Paid).limit(PAGE);
-        let payments: List<InvoicePayment> = self.read_as(paid).await?;
-        let mut returned = 0;
-        for intent in payments.data.into_iter().filter_map(|payment| payment.payment.payment_intent) {
-            if let Bank::Returned { amount, .. } = self.bank(&intent).await? {
-                returned += amount;
-            }
-            returned += self.refunded(&intent).await?.amount;
-        }
-        Ok(returned >= invoice.amount_paid)
-    }
-
-    /// What we gave back of one payment so far.
-    async fn refunded(&self, intent: &str) -> Result<ObservedRefund, ProviderError> {
+    async fn made(&self, intent: &str) -> Result<Made, ProviderError> {
         let made: List<RefundObject> = self.read_as(ListRefund::new().payment_intent(intent).limit(PAGE)).await?;
-        let mut sum = ObservedRefund { amount: 0, currency: None };
-        for refund in made.data.into_iter().filter(RefundObject::is_good) {
-            (sum.amount, sum.currency) = (sum.amount + refund.amount, refund.currency);
-        }
-        Ok(sum)
+        Ok(Made::of(made.data))
     }
 
-    /// Gives back what is left of one payment, and answers all that was ever given back of it.
-    async fn refund_intent(
-        &self,
-        tenant_id: &str,
-        intent: &str,
-        paid: Option<i64>,
-    ) -> Result<ObservedRefund, ProviderError> {
+    /// Gives back what is left of one payment, and answers all that was given back of it, by us or by the customer's bank.
+    async fn give_back(&self, tenant_id: &str, due: &Due) -> Result<ObservedRefund, ProviderError> {
         // Look first: Stripe forgets an idempotency key after 24 hours.
-        let ObservedRefund { amount, currency } = self.refunded(intent).await?;
-        if (amount > 0 && paid.is_none()) || paid.is_some_and(|paid| amount >= paid) {
-            return Ok(ObservedRefund { amount, currency });
+        let made = self.made(&due.intent).await?;
+        let back = made.succeeded + made.pending;
+        if back >= due.amount {
+            return Ok(ObservedRefund { amount: made.succeeded, pending: made.pending, currency: made.currency });
         }
-        match self.bank(intent).await? {
-            Bank::Nothing => {}
-            Bank::Returned { amount: returned, currency } => {
-                return Ok(ObservedRefund { amount: amount + returned, currency: Some(currency) });
-            }
-            Bank::Holds { dispute } => return Err(disputed(intent, &dispute)),
+        let bank = self.bank(&due.intent).await?;
+        if let Some(dispute) = bank.holds {
+            return Err(disputed(&due.intent, &dispute));
         }
-        // Without an amount, Stripe refunds what is left.
-        let request = CreateRefund::new().payment_intent(intent).metadata(tenant(tenant_id));
-        let key = match amount {
-            0 => format!("{tenant_id}-refund-{intent}"),
-            before => format!("{tenant_id}-refund-{intent}-after-{before}"),
-        };
-        let rest: RefundObject = self.once(request, &key).await?;
-        Ok(ObservedRefund { amount: amount + rest.amount, currency: rest.currency.or(currency) })
+        let returned = due.returned(&bank);
+        let (amount, currency) = (made.succeeded + returned, made.currency.or(Some(due.currency.clone())));
+        // A bank may give back only a part: the rest is ours to refund.
+        let rest = due.amount - back - returned;
+        if rest <= 0 {
+            return Ok(ObservedRefund { amount, pending: made.pending, currency });
+        }
+        if made.failed >= FAILED_REFUNDS {
+            return Err(refund_failed(&due.intent));
+        }
+        let request = CreateRefund::new().payment_intent(&due.intent).amount(rest).metadata(tenant(tenant_id));
+        let key = format!("{tenant_id}-refund-{}-after-{back}-{}", due.intent, made.failed);
+        let done: RefundObject = self.once(request, &key).await?;
+        let currency = done.currency.clone().or(currency);
+        let done = Made::of(vec![done]);
+        if done.failed > 0 {
+            return Err(refund_failed(&due.intent));
+        }
+        Ok(ObservedRefund { amount: amount + done.succeeded, pending: made.pending + done.pending, currency })
     }
 
     /// Lets every subscription of the tenant end with what was paid for, cancels those that are not paid for, and expires its
@@ -166,17 +301,17 @@ impl Stripe {
         self.read_as::<Identified>(CancelSubscription::new(subscription)).await.map(drop)
     }
 
-    /// Begins a period of a paused subscription now, and charges it. Without the payment Stripe answers 402 and leaves the
-    /// subscription as it was. See <https://docs.stripe.com/billing/subscriptions/billing-cycle>.
-    pub async fn begin_period(&self, subscription: &str) -> Result<(), ProviderError> {
-        // No idempotency key: whoever finds it paused no more does not come here.
+    /// Begins a period of a paused subscription now, and charges it: the one after the invoice that was given back. Without
+    /// the payment Stripe answers 402 and leaves the subscription as it was. See
+    /// <https://docs.stripe.com/billing/subscriptions/billing-cycle>.
+    pub async fn begin_period(&self, subscription: &str, refunded: &str) -> Result<(), ProviderError> {
         let mut request = UpdateSubscription::new(subscription)
             .proration_behavior(UpdateSubscriptionProrationBehavior::None)
             .payment_behavior(UpdateSubscriptionPaymentBehavior::ErrorIfIncomplete)
             .build();
         // Stripe clears a field by an empty value, and takes the anchor as a word; the builder can say neither.
         request.body = request.body.map(|body| format!("{body}&billing_cycle_anchor=now&pause_collection="));
-        self.send::<Identified>(request, None).await.map(drop)
+        self.keyed::<Identified>(&request, &format!("{subscription}-period-after-{refunded}")).await.map(drop)
     }
 
     /// Lets a subscription end with its period, or go on.
@@ -197,7 +332,7 @@ impl Stripe {
             // The customer cancelled it in the portal: it ends by itself.
             (false, Some(_)) => request.build(),
         };
-        self.send::<Identified>(request, None).await.map(drop)
+        self.send::<Identified>(&request, None).await.map(drop)
     }
 
     /// Cancels everything and deletes the customer, with name, address and cards. Stripe keeps the invoices, as the law

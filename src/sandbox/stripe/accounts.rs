@@ -37,6 +37,11 @@ pub struct Others {
 }
 
 impl Account {
+    /// Whether a key was registered for an account and a mode.
+    pub(super) fn is_registered(&self, key: &str) -> bool {
+        lock(&self.others.keys).contains_key(key)
+    }
+
     /// The objects that a key reaches. A key that was never registered belongs to the sandbox's own account, in the mode that
     /// its prefix names.
     pub(super) fn of_key(&self, key: &str) -> Arc<Mutex<Data>> {
@@ -62,15 +67,8 @@ pub fn bearer(headers: &HeaderMap) -> Option<String> {
     Some(value.strip_prefix("Bearer ").unwrap_or(value).to_owned())
 }
 
-/// The answer, with the mode of its account.
-pub fn marked(account: &Mutex<Data>, mut answer: Value) -> Value {
-    if lock(account).owner.livemode {
-        mark(&mut answer);
-    }
-    answer
-}
-
-fn mark(value: &mut Value) {
+/// Marks an answer as one of live mode.
+pub fn mark(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (name, field) in fields {

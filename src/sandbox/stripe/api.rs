@@ -5,7 +5,10 @@ use serde_json::{Value, json};
 
 use super::fields::update;
 use super::problem::{Events, Problem};
-use super::{Data, TEST_CLOCK, catalog, clock, customers, disputes, invoices, portal, sessions, subscriptions};
+use super::{
+    Data, TEST_CLOCK, catalog, clock, customers, disputes, invoices, parameters, portal, refunds, sessions,
+    subscriptions,
+};
 
 /// Does one call.
 pub fn handle(
@@ -16,6 +19,7 @@ pub fn handle(
     p: &Value,
     events: &mut Events,
 ) -> Result<Value, Problem> {
+    parameters::check(method, path, p)?;
     match (method.as_str(), path) {
         ("POST", ["customers"]) => customers::create(data, p),
         ("POST", ["customers", id]) => update(data, "customer", id, p, &["email", "name"]),
@@ -28,7 +32,7 @@ pub fn handle(
         ("DELETE", ["customers", id]) => customers::delete(data, id, events),
         ("POST", ["disputes", id]) => disputes::update(data, id, p, events),
         ("POST", ["disputes", id, "close"]) => disputes::close(data, id, events),
-        ("POST", ["refunds"]) => subscriptions::refund(data, p, events),
+        ("POST", ["refunds"]) => refunds::create(data, p, events),
         ("GET", ["account"]) => Ok(
             json!({"id": data.owner.account, "object": "account", "charges_enabled": true, "country": "US", "default_currency": "usd"}),
         ),
@@ -60,7 +64,8 @@ pub fn handle(
 }
 
 fn unknown(method: &Method, path: &[&str]) -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, format!("Unrecognized request URL ({method}: /v1/{}).", path.join("/")))
+    let message = format!("Unrecognized request URL ({method}: /v1/{}).", path.join("/"));
+    Problem { executed: false, ..Problem::new(StatusCode::NOT_FOUND, message) }
 }
 
 fn kind(plural: &str) -> Option<&'static str> {

@@ -31,7 +31,7 @@ pub fn amount(data: &Data, id: &str) -> Option<(i64, String)> {
 
 pub fn create_product(data: &mut Data, p: &Value) -> Result<Value, Problem> {
     if !p["name"].is_string() {
-        return Err(Problem::bad("Missing required param: name."));
+        return Err(Problem::invalid("Missing required param: name."));
     }
     let product = json!({
         "id": data.next_id("prod"), "object": "product", "active": true, "created": data.now(), "livemode": false,
@@ -42,24 +42,25 @@ pub fn create_product(data: &mut Data, p: &Value) -> Result<Value, Problem> {
 }
 
 pub fn create_price(data: &mut Data, p: &Value) -> Result<Value, Problem> {
-    let product = p["product"].as_str().ok_or_else(|| Problem::bad("Missing required param: product."))?;
+    let product = p["product"].as_str().ok_or_else(|| Problem::invalid("Missing required param: product."))?;
     data.find("product", product)?;
     if p["recurring"]["interval"] != "month" {
         return Err(Problem::bad("the sandbox has prices with recurring[interval]=month only"));
     }
     let amount = p["unit_amount"].as_str().and_then(|a| a.parse().ok()).filter(|a: &i64| *a >= 0);
-    let amount = amount.ok_or_else(|| Problem::bad("Invalid integer: unit_amount"))?;
-    let currency = p["currency"].as_str().ok_or_else(|| Problem::bad("Missing required param: currency."))?;
+    let amount = amount.ok_or_else(|| Problem::invalid("Invalid integer: unit_amount"))?;
+    let currency = p["currency"].as_str().ok_or_else(|| Problem::invalid("Missing required param: currency."))?;
     let id = data.next_id("price");
     Ok(insert_price(data, &id, &p["product"], amount, currency))
 }
 
 /// Registers an endpoint; it gets the events that it asked for, signed with a secret of its own.
 pub fn create_endpoint(data: &mut Data, p: &Value) -> Result<Value, Problem> {
-    let url = p["url"].as_str().filter(|u| u.starts_with("http")).ok_or_else(|| Problem::bad("Invalid URL: url"))?;
+    let url =
+        p["url"].as_str().filter(|u| u.starts_with("http")).ok_or_else(|| Problem::invalid("Invalid URL: url"))?;
     let enabled: Vec<_> = p["enabled_events"].as_object().into_iter().flat_map(|e| e.values()).cloned().collect();
     if enabled.is_empty() {
-        return Err(Problem::bad("Missing required param: enabled_events."));
+        return Err(Problem::invalid("Missing required param: enabled_events."));
     }
     let endpoint = json!({
         "id": data.next_id("we"), "object": "webhook_endpoint", "created": data.now(), "livemode": false,

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::subscriptions::Card;
-use super::{Id, clock, disputes, sessions, webhooks};
+use super::{Id, clock, disputes, refunds, sessions, webhooks};
 use crate::sandbox::{Shared, lock};
 
 /// A card whose payments are disputed.
@@ -55,8 +55,9 @@ pub async fn pay(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id, Form
                 Ok(card) => match sessions::complete(&mut data, &id, card, &mut events) {
                     Ok(session) => {
                         if number == DISPUTED {
-                            disputes::open(&mut data, &session["customer"], &mut events);
+                            disputes::open(&mut data, &session["customer"], None, &mut events);
                         }
+                        refunds::remember(&mut data, &session["customer"], &number);
                         back(&session)
                     }
                     Err(problem) => problem.into_response(),
@@ -70,7 +71,7 @@ pub async fn pay(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id, Form
 
 fn plain_card(number: &str) -> Result<Card, &'static str> {
     match number {
-        "4242424242424242" | DISPUTED => Ok(Card::Good),
+        "4242424242424242" | DISPUTED | refunds::PENDING | refunds::FAILING => Ok(Card::Good),
         "4000000000000341" => Ok(Card::DeclinedLater),
         "4000000000000002" => Err("Your card was declined."),
         "4000000000009995" => Err("Your card has insufficient funds."),

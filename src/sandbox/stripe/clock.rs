@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fields::text;
 use super::problem::{Events, Problem};
-use super::{Data, TEST_CLOCK, invoices, sessions, subscriptions};
+use super::{Data, TEST_CLOCK, invoices, refunds, sessions, subscriptions};
 
 impl Data {
     /// The account's time, in seconds since 1970.
@@ -26,7 +26,7 @@ pub fn frozen(data: &Data, id: &str) -> Option<i64> {
 
 fn frozen_time(p: &Value) -> Result<i64, Problem> {
     let time = p["frozen_time"].as_str().and_then(|t| t.parse().ok());
-    time.ok_or_else(|| Problem::bad("Invalid integer: frozen_time"))
+    time.ok_or_else(|| Problem::invalid("Invalid integer: frozen_time"))
 }
 
 pub fn create(data: &mut Data, p: &Value) -> Result<Value, Problem> {
@@ -59,6 +59,7 @@ pub fn advance(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Res
 /// Lets happen what is due by now: sessions expire, periods end, late invoices are tried again.
 pub fn tick(data: &mut Data, events: &mut Events) {
     sessions::expire_old(data, events);
+    refunds::go_on(data, events);
     subscriptions::renew_due(data, events);
     invoices::retry_due(data, events);
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::Data;
 use super::problem::{Events, Problem};
+use super::{Data, subscriptions};
 
 const DAY: i64 = 24 * 3600;
 /// Days after an invoice at which its payment is tried again.
@@ -13,11 +13,16 @@ const RETRIES: [i64; 3] = [3, 5, 7];
 pub fn period(data: &mut Data, subscription: &Value, free: bool, now: i64, events: &mut Events) -> bool {
     let price = &subscription["items"]["data"][0]["price"];
     let amount = if free { 0 } else { price["unit_amount"].as_i64().unwrap_or(0) };
-    let mut lines = vec![json!({"object": "line_item", "amount": amount, "proration": false})];
+    let ends = now + subscriptions::length(subscription, free);
+    let mut lines = vec![json!({
+        "object": "line_item", "amount": amount, "proration": false, "period": {"start": now, "end": ends},
+    })];
     let pending = |item: &&Value| item["subscription"] == subscription["id"];
     let pending: Vec<Value> = data.list("invoiceitem").iter().filter(pending).cloned().collect();
     for item in pending {
-        lines.push(json!({"object": "line_item", "amount": item["amount"], "proration": item["proration"]}));
+        lines.push(json!({
+            "object": "line_item", "amount": item["amount"], "proration": item["proration"], "period": item["period"],
+        }));
         data.remove("invoiceitem", item["id"].as_str().unwrap_or_default());
     }
     bill(data, subscription, &lines, now, events)

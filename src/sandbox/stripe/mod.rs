@@ -6,30 +6,35 @@ mod catalog;
 mod checkout;
 mod clock;
 mod customers;
-mod disputes;
+pub mod disputes;
 mod fields;
 mod form;
+pub mod idempotency;
 mod invoices;
+pub mod keys;
+mod parameters;
 mod portal;
-mod problem;
+pub mod problem;
 mod proration;
+mod refunds;
 mod sessions;
 mod subscriptions;
 pub mod webhooks;
 
 pub(crate) use accounts::add_key;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
 use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::faults::Broken;
 use super::{Shared, lock};
 use problem::Problem;
 
@@ -44,18 +49,17 @@ pub struct Account {
     data: Arc<Mutex<Data>>,
     others: accounts::Others,
     delivery: webhooks::Delivery,
+    restricted: Mutex<BTreeMap<String, keys::Permissions>>,
+    /// Requests that run under an idempotency key.
+    pub(crate) running: idempotency::Running,
 }
-
-/// What a request was, for Stripe's comparison of the requests under one idempotency key: method and path, and the
-/// parameters in whatever order they came.
-type Fingerprint = (String, Value);
 
 /// Objects by kind and id, in order of creation, and the answers kept for idempotency keys.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Data {
     objects: BTreeMap<String, Vec<Value>>,
-    answers: HashMap<String, (Fingerprint, Value)>,
+    saved: idempotency::Answers,
     /// The test clocks of those customers that have one.
     clocked: BTreeMap<String, String>,
     /// Seconds by which the account's time is ahead of the real one.
@@ -73,6 +77,8 @@ impl Account {
             data: Arc::default(),
             others: accounts::Others::default(),
             delivery: webhooks::Delivery::new(webhook_url),
+            restricted: Mutex::new(keys::known()),
+            running: idempotency::Running::default(),
         }
     }
 
@@ -134,6 +140,7 @@ async fn call(
     uri: Uri,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
+    broken: Option<Extension<Broken>>,
     body: String,
 ) -> Response {
     let Some(api_key) = accounts::bearer(&headers) else {
@@ -142,31 +149,43 @@ async fn call(
     let account = s.stripe.of_key(&api_key);
     let params = form::parse(if method == Method::GET { query.as_deref().unwrap_or_default() } else { &body });
     let path: Vec<&str> = uri.path().trim_start_matches("/v1/").split('/').collect();
-    let key = headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned);
+    if !s.stripe.is_registered(&api_key)
+        && let Err(problem) = keys::authorize(&lock(&s.stripe.restricted), (&method, &path), &api_key, &params)
+    {
+        return problem.into_response();
+    }
+    let key = idempotency::key(&method, &headers);
     let fingerprint = (format!("{method} {}", uri.path()), params.clone());
     let (answer, events) = {
         let mut data = lock(&account);
-        if let Some((before, answer)) = key.as_ref().and_then(|k| data.answers.get(k)) {
-            if *before != fingerprint {
-                let message =
-                    "Keys for idempotent requests can only be used with the same parameters they were first used with.";
-                return Problem { type_: "idempotency_error", ..Problem::bad(message) }.into_response();
-            }
-            return ([("idempotent-replayed", "true")], Json(answer.clone())).into_response();
+        let now = data.now();
+        if let Some(answer) = key.as_ref().and_then(|key| data.saved.find(key, &fingerprint, now)) {
+            return answer;
         }
         let mut events = Vec::new();
         clock::tick(&mut data, &mut events);
-        let answer = api::handle(&mut data, &s.stripe.url, &method, &path, &params, &mut events);
-        if let (Some(key), Ok(value)) = (key, &answer) {
-            data.answers.insert(key, (fingerprint, value.clone()));
+        let broken = broken.map(|Extension(broken)| broken);
+        let mut answer = match &broken {
+            Some(broken) if !broken.done => (true, StatusCode::OK, Value::Null),
+            _ => match api::handle(&mut data, &s.stripe.url, &method, &path, &params, &mut events) {
+                Ok(value) => (true, StatusCode::OK, value),
+                Err(problem) => (problem.executed, problem.status, problem.body()),
+            },
+        };
+        if let Some(broken) = broken {
+            (answer.1, answer.2) = (broken.status, broken.body);
         }
-        (answer, events)
+        let (executed, status, mut body) = answer;
+        if data.owner.livemode {
+            accounts::mark(&mut body);
+        }
+        if let (Some(key), true) = (key, executed) {
+            data.saved.save(key, fingerprint, (status, body.clone()), now);
+        }
+        ((status, Json(body)).into_response(), events)
     };
     webhooks::emit_in(&s, &account, events);
-    match answer {
-        Ok(value) => Json(accounts::marked(&account, value)).into_response(),
-        Err(problem) => problem.into_response(),
-    }
+    answer
 }
 
 /// Everything, for tests and the curious.

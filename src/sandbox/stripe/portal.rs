@@ -18,7 +18,8 @@ const LIFE: i64 = 300;
 
 /// Opens a session.
 pub fn create(data: &mut Data, url: &str, p: &Value) -> Result<Value, Problem> {
-    let customer = p["customer"].as_str().ok_or_else(|| Problem::bad("Missing required param: customer."))?.to_owned();
+    let customer =
+        p["customer"].as_str().ok_or_else(|| Problem::invalid("Missing required param: customer."))?.to_owned();
     if data.find("customer", &customer)?["deleted"] == true {
         return Err(Problem::missing("customer", &customer));
     }

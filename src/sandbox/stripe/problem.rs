@@ -16,11 +16,13 @@ pub struct Problem {
     pub type_: &'static str,
     pub code: Option<&'static str>,
     pub message: String,
+    /// Whether the request was executed: only then is the answer saved under its idempotency key.
+    pub executed: bool,
 }
 
 impl Problem {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, type_: "invalid_request_error", code: None, message: message.into() }
+        Self { status, type_: "invalid_request_error", code: None, message: message.into(), executed: true }
     }
 
     pub fn missing(kind: &str, id: &str) -> Self {
@@ -31,11 +33,20 @@ impl Problem {
     pub fn bad(message: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
+
+    /// Refused before the execution: the parameters are not valid.
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self { executed: false, ..Self::bad(message) }
+    }
+
+    /// The answer's body.
+    pub fn body(&self) -> Value {
+        json!({"error": {"type": self.type_, "code": self.code, "message": self.message}})
+    }
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let error = json!({"type": self.type_, "code": self.code, "message": self.message});
-        (self.status, Json(json!({"error": error}))).into_response()
+        (self.status, Json(self.body())).into_response()
     }
 }

@@ -46,6 +46,7 @@ pub fn change_price(data: &mut Data, id: &str, p: &Value, events: &mut Events) -
                 let item = json!({
                     "id": data.next_id("ii"), "object": "invoiceitem", "customer": subscription["customer"],
                     "subscription": id, "amount": line["amount"], "proration": true, "currency": subscription["currency"],
+                    "period": line["period"],
                 });
                 data.insert("invoiceitem", item);
             }

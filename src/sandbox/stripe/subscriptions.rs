@@ -1,10 +1,10 @@
-//! Subscriptions, their invoices and payments, and refunds.
+//! Subscriptions, their invoices and payments.
 
 use serde_json::{Value, json};
 
 use super::fields::{self, metadata};
 use super::problem::{Events, Problem};
-use super::{Data, catalog, disputes, invoices, proration};
+use super::{Data, catalog, invoices, proration};
 
 const DAY: i64 = 24 * 3600;
 /// A billing period: the sandbox's months have 30 days.
@@ -17,6 +17,13 @@ pub enum Card {
     Good,
     /// Can be attached, and is declined when it is charged.
     DeclinedLater,
+}
+
+/// How long a period is, in seconds: a trial's, or a month of the sandbox.
+pub fn length(subscription: &Value, trial: bool) -> i64 {
+    let at = |key: &str| subscription[key].as_i64();
+    let trial = at("trial_end").zip(at("trial_start")).filter(|_| trial);
+    trial.map_or(PERIOD, |(end, start)| end - start)
 }
 
 fn attach(data: &mut Data, customer: &str, card: Card) -> Value {
@@ -76,7 +83,8 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events
 
 /// A subscription without Checkout. Without a payment method it must begin with a trial here.
 pub fn subscribe(data: &mut Data, p: &Value, events: &mut Events) -> Result<Value, Problem> {
-    let customer = p["customer"].as_str().ok_or_else(|| Problem::bad("Missing required param: customer."))?.to_owned();
+    let customer =
+        p["customer"].as_str().ok_or_else(|| Problem::invalid("Missing required param: customer."))?.to_owned();
     data.find("customer", &customer)?;
     let price = p["items"]["0"]["price"].as_str().unwrap_or_default();
     if catalog::price(data, price).is_none() {
@@ -203,40 +211,4 @@ pub fn cancel(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, P
     subscription["canceled_at"] = json!(now);
     events.push(("customer.subscription.deleted", subscription.clone()));
     Ok(subscription.clone())
-}
-
-/// Gives back an amount of a payment, or what is left of it.
-pub fn refund(data: &mut Data, p: &Value, events: &mut Events) -> Result<Value, Problem> {
-    let intent_id = p["payment_intent"].as_str().unwrap_or_default().to_owned();
-    let intent = data.find("payment_intent", &intent_id)?.clone();
-    let made = data.list("refund").iter().filter(|r| r["payment_intent"] == intent_id.as_str());
-    let before: i64 = made.filter_map(|r| r["amount"].as_i64()).sum();
-    if disputes::prevents_refund(data, &intent_id) {
-        return Err(Problem {
-            code: Some("charge_disputed"),
-            ..Problem::bad("Charge has been charged back; cannot issue a refund.")
-        });
-    }
-    let left = intent["amount"].as_i64().unwrap_or(0) - before;
-    if left <= 0 {
-        return Err(Problem {
-            code: Some("charge_already_refunded"),
-            ..Problem::bad("Charge has already been refunded.")
-        });
-    }
-    let amount = p["amount"].as_str().map_or(Some(left), |a| a.parse().ok());
-    let amount = amount.ok_or_else(|| Problem::bad("Invalid integer: amount"))?;
-    if amount <= 0 || amount > left {
-        return Err(Problem::bad(format!(
-            "Refund amount ({amount}) is greater than unrefunded amount on charge ({left})"
-        )));
-    }
-    let refund = json!({
-        "id": data.next_id("re"), "object": "refund", "created": data.now_of(&intent["customer"]),
-        "amount": amount, "currency": intent["currency"], "payment_intent": intent_id,
-        "status": "succeeded", "metadata": metadata(p),
-    });
-    data.insert("refund", refund.clone());
-    events.push(("refund.created", refund.clone()));
-    Ok(refund)
 }

@@ -132,7 +132,9 @@ impl Model for Small {
         let suspended = s.tenant.spec.is_suspended();
         let resumable =
             suspended && s.tenant.spec.desired != Desired::Deleted && b.suspensions < self.budget.suspensions;
-        may(b.lapses * u8::from(active && s.settled && !s.cancelled), Action::Lapse);
+        let paid_for = matches!(s.tenant.status.phase, Some(Phase::Provisioning | Phase::Active | Phase::Failed));
+        may(b.lapses * u8::from(paid_for && s.settled && !s.cancelled), Action::Lapse);
+        may(b.breaks * u8::from(s.served() && !s.broken), Action::Break);
         may(b.suspensions * u8::from(!suspended), Action::Suspend);
         may(u8::from(resumable), Action::Resume);
         // In other phases the API server refuses it.
@@ -264,6 +266,11 @@ impl Model for Small {
                 (s.stranger, s.hint, s.reconcile) = (true, true, None);
                 s.beside.crash();
             }
+            Action::Break => {
+                s.budget.breaks -= 1;
+                // What was stored is to be stored again by a tenant that is set up again.
+                s.broken = true;
+            }
             Action::ExportGoesOn => s.beside.go_on(),
             Action::ExportEnds => s.beside.end(),
             Action::Delete | Action::DeleteByAccident => {
@@ -309,6 +316,9 @@ impl Model for Small {
             Property::always("whoever is served has paid, and got nothing back of it", |model: &Self, s: &State| {
                 let served = s.tenant.status.phase == Some(Phase::Active);
                 !served || model.mode == BillingMode::Manual || s.charges > s.refunds
+            }),
+            Property::always("who was served is not failed for an outage", |_, s: &State| {
+                !s.served() || s.tenant.status.phase != Some(Phase::Failed)
             }),
             Property::always("whoever has left is not renewed", |_, s: &State| {
                 let told = s.sent.keys().any(|notice| matches!(notice, Notice::DeletionRequested(_)));

@@ -91,7 +91,8 @@ impl Small {
                 parts && told && is_true(&s.tenant.status.conditions, "Ready")
             }
             Some(Phase::Failed) => {
-                let paid = self.mode == BillingMode::Manual || (s.refunds == s.charges && s.paused);
+                let stopped = s.paused || s.cancelled;
+                let paid = self.mode == BillingMode::Manual || (s.refunds == s.charges && stopped);
                 let mail = s.sent.keys().any(|m| matches!(m, Notice::FailedMail(_)));
                 let alert = s.sent.keys().any(|m| matches!(m, Notice::FailedAlert(_)));
                 let answered = s.tenant.status.provisioning.as_ref().and_then(|p| p.retry_token.as_ref());

@@ -178,6 +178,11 @@ impl State {
         }
     }
 
+    /// Whether the tenant was served, as far as that outlives a lost status.
+    pub(super) fn served(&self) -> bool {
+        self.tenant.noted(&Notice::Welcome)
+    }
+
     /// Whether the customer has an e-mail with the link.
     pub(super) fn told_to_confirm(&self) -> bool {
         self.sent.keys().any(|notice| matches!(notice, Notice::Link(_)))
@@ -192,6 +197,8 @@ impl State {
         self.ahead = 0;
         // A person corrects the key.
         self.stranger = false;
+        // Pinecone comes back. Where it was broken from the start, an admin mends it.
+        self.broken &= !self.served();
         if login && !self.tenant.email_verified && self.told_to_confirm() {
             self.confirm();
         }
