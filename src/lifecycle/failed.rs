@@ -47,7 +47,7 @@ fn settled(input: &Input) -> bool {
 /// to look again.
 fn doubted(input: &Input) -> bool {
     let paid_back = input.tenant.status.refund.as_ref().is_some_and(|refund| refund.amount > 0);
-    paid_back && input.observed.resync && input.observed.failure.is_none()
+    paid_back && input.observed.resync
 }
 
 /// Whether a tenant is owed what was paid for it: it failed and nothing is settled, or it was never served at all.
@@ -84,6 +84,8 @@ fn refund(input: &Input) -> Option<Decision> {
     if let Some(failure) = &observed.failure {
         let message = format!("The refund is not settled yet: {}. Retrying", failure.message);
         draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
+        // One that was settled is in doubt until Stripe has said otherwise.
+        draft.status.refund = None;
         return draft.changed();
     }
     let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };

@@ -32,7 +32,7 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 def check_stripe_accounts():
     urls = {"api": ENV["STRIPE_URL"]}
     ours = stripe.StripeClient("sk_test_conformance", base_addresses=urls)
-    live = stripe.StripeClient("rk_live_conformance", base_addresses=urls)
+    live = stripe.StripeClient("sk_live_conformance", base_addresses=urls)
     assert post(ENV["SANDBOX_URL"] + "/_sandbox/keys", '{"key": "sk_test_theirs", "account": "acct_theirs"}') == 204
     theirs = stripe.StripeClient("sk_test_theirs", base_addresses=urls)
     accounts = [client.v1.accounts.retrieve_current().id for client in (ours, live, theirs)]
@@ -192,7 +192,7 @@ def check_stripe_idempotency():
     first.start()
     time.sleep(0.5)
     error = refused(stripe.StripeError, lambda: create("twice@example.com", "conformance-twice"))
-    assert (error.http_status, error.code) == (409, "idempotency_key_in_use"), error
+    assert (error.http_status, error.json_body["error"]["code"]) == (409, "idempotency_key_in_use"), error.json_body
     first.join()
     assert there("twice@example.com") == 1
 

@@ -172,4 +172,10 @@ fn an_event_at_stripe_is_a_reason_to_look_at_a_refund_again() {
     assert_eq!(status.refund.as_ref().map(|refund| refund.at), Some(Timestamp::from_second(NOW - 9)), "nothing new");
     case.view.status = status;
     assert_eq!(case.decide(), Decision::Wait(None));
+    (case.observed.refund, case.observed.failure) = (None, Some(failure("Billing", true)));
+    let status = case.recorded();
+    assert!(
+        status.refund.is_none() && fails(&status, "Refunded", "PineconeProviderError"),
+        "it is not settled any more"
+    );
 }
