@@ -56,7 +56,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
         ],
     ),
     ("preflight", &["api", "pins", "providers"]),
-    ("dev", &["api", "controller", "pins", "sandbox", "web"]),
+    ("dev", &["api", "controller", "operator_keys", "pins", "sandbox", "web"]),
     (
         "cli",
         &[

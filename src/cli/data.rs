@@ -34,7 +34,7 @@ pub struct Args {
 enum DataCommand {
     /// Choose which of several namespaces holds a tenant's data. The others are deleted.
     ///
-    /// The condition DataInOnePlace of the Tenant names the namespaces, their generations, and how many vectors each holds.
+    /// The condition `DataInOnePlace` of the Tenant names the namespaces, their generations, and how many vectors each holds.
     Choose(ChooseArgs),
     /// List the namespaces at Pinecone that belong to no Tenant, and delete one of them.
     ///

@@ -343,13 +343,14 @@ mod tests {
         use clap::Parser;
         crate::cli::install_crypto();
         let args = Everything::parse_from([
+            "tenant-operator",
             "--pinecone-api-key=hunter2-pinecone",
             "--openai-api-key=hunter2-openai",
             "--stripe-secret-key=hunter2-stripe",
             "--smtp-url=smtp://user:hunter2-mail@127.0.0.1:1",
             "--alert-webhook-url=https://hooks.example.com/hunter2-alerts",
             "--portal-key=hunter2-portal",
-            "--captcha-provider=turnstile",
+            "--captcha=turnstile",
             "--captcha-site-key=1x",
             "--captcha-secret-key=hunter2-captcha",
         ]);

@@ -12,7 +12,7 @@ use crate::lifecycle::ObservedSubscription;
 /// Lists the subscriptions that Stripe bills for a tenant, and ends one that is too many.
 ///
 /// A tenant has one subscription. A second one appears when a customer pays two links, or when a subscription is made in
-/// Stripe's dashboard with the tenant's metadata. The controller shows it in the condition SingleSubscription and ends
+/// Stripe's dashboard with the tenant's metadata. The controller shows it in the condition `SingleSubscription` and ends
 /// none by itself.
 #[derive(clap::Args)]
 pub struct Args {
@@ -20,7 +20,7 @@ pub struct Args {
     tenant: TenantArgs,
     #[command(flatten)]
     providers: ProviderArgs,
-    /// The subscription to cancel at once, such as sub_1PgafmB7WZ01zgkW. The last one is refused: it pays for the tenant.
+    /// The subscription to cancel at once, such as `sub_1PgafmB7WZ01zgkW`. The last one is refused: it pays for the tenant.
     #[arg(long, value_name = "SUBSCRIPTION", requires = "confirm")]
     end: Option<String>,
     /// Give back what was paid for the present period of that subscription.

@@ -187,11 +187,7 @@ async fn perform(
             identity::remove_finalizer(kubernetes, tenant).await.map(|()| gone())?
         }
         Effect::DeleteTenant => identity::delete(kubernetes, tenant).await.map(|()| gone())?,
-        Effect::EnsureApiKey => {
-            let known = context.caches.api_key_secret(tenant).is_some();
-            secrets::ensure_api_key(kubernetes, &context.signer, &context.memory, tenant, known).await?;
-            Outcome::Done.into()
-        }
+        Effect::EnsureApiKey => ensure_api_key(context, tenant).await?.into(),
         Effect::DeleteSecrets => {
             secrets::delete(kubernetes, &context.signer, tenant).await?;
             Outcome::Done.into()
@@ -225,12 +221,7 @@ async fn perform(
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
         Effect::EnsureNamespace => namespace::ensure(indexes.of(region)?, &place).await?.into(),
         Effect::CheckNamespace => namespace::check(indexes.of(region)?, &place).await?.into(),
-        Effect::DeleteNamespace => {
-            for name in data::names(indexes, tenant).await? {
-                namespace::delete(indexes, &name).await?;
-            }
-            Outcome::Done.into()
-        }
+        Effect::DeleteNamespace => data::delete_all(indexes, tenant).await?.into(),
         Effect::RecordData { generation, embedding, region } => {
             data::record(kubernetes, tenant, *generation, embedding, region.as_deref()).await?.into()
         }
@@ -263,6 +254,12 @@ async fn perform(
             notices::send(senders, tenant, (plan, wanted), notice).await?.into()
         }
     })
+}
+
+async fn ensure_api_key(context: &Context, tenant: &Tenant) -> Result<Outcome, StepError> {
+    let known = context.caches.api_key_secret(tenant).is_some();
+    secrets::ensure_api_key(&context.kubernetes, &context.signer, &context.memory, tenant, known).await?;
+    Ok(Outcome::Done)
 }
 
 fn each(plans: &[Arc<Plan>]) -> Vec<&Plan> {

@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kube::ResourceExt;
 
 use super::Key;
-use super::context::Context;
 use crate::api::{Tenant, TenantStatus, Timestamp};
 use crate::lifecycle::{Blame, Failure, Harm, held, met};
+use crate::telemetry::Metrics;
 
 /// How many tenants may be suspended, failed, closed or erased within a while, each counted for itself.
 #[derive(Clone, Copy, Debug)]
@@ -109,43 +109,31 @@ impl Brake {
         let counts = self.counts();
         Harm::ALL.map(|harm| (harm, counts.get(&harm).map_or(0, |count| count.held.len())))
     }
-}
-
-/// What must not happen to this tenant now.
-pub fn of(context: &Context, uid: &str) -> BTreeSet<Harm> {
-    let tenants = || {
-        let mut count = 0;
-        context.caches.tenants.visit(|_, _| count += 1);
-        count
-    };
-    context.brake.held(uid, context.clock.read().now, tenants)
-}
-
-/// Sets the metric.
-pub fn measure(context: &Context) {
-    for (harm, waiting) in context.brake.waiting() {
-        let gauge = context.metrics.held_tenants.get_or_create_owned(&harm.name().into());
-        gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+    /// Sets the metric.
+    pub fn measure(&self, metrics: &Metrics) {
+        for (harm, waiting) in self.waiting() {
+            let gauge = metrics.held_tenants.get_or_create_owned(&harm.name().into());
+            gauge.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        }
     }
-}
 
-/// Tells ops once that a decision is held.
-pub async fn tell(context: &Context, status: &TenantStatus) {
-    let Some((harm, _)) = held(status) else { return };
-    let (percent, window) = (context.brake.config.percent, context.brake.config.window);
-    let failure = Failure {
-        step: "Brake".into(),
-        reason: harm.reason().into(),
-        message: format!(
-            "{}: more than {} tenants, or {percent} percent of all, within {window} s. `kubectl tenant confirm --all` lists them",
-            harm.reason(),
-            context.brake.config.at_least
-        ),
-        blame: Blame::Mismatch,
-        retryable: true,
-        retry_after: None,
-    };
-    context.incidents.raise(&failure).await;
+    /// The incident of a status that is held.
+    pub fn incident(&self, status: &TenantStatus) -> Option<Failure> {
+        let (harm, _) = held(status)?;
+        let BrakeConfig { percent, at_least, window } = self.config;
+        Some(Failure {
+            step: "Brake".into(),
+            reason: harm.reason().into(),
+            message: format!(
+                "{}: more than {at_least} tenants, or {percent} percent of all, within {window} s. `kubectl tenant confirm --all` \
+                 lists them",
+                harm.reason(),
+            ),
+            blame: Blame::Mismatch,
+            retryable: true,
+            retry_after: None,
+        })
+    }
 }
 
 #[cfg(test)]

@@ -73,7 +73,9 @@ mod tests {
         let health = Health::default();
         let refused = ["Stripe: the key is of acct_2".to_owned()];
         for role in [None, Some(Role::Leading)] {
-            role.into_iter().for_each(|role| health.set(role));
+            if let Some(role) = role {
+                health.set(role);
+            }
             assert_eq!(health.answer(&[]).0, StatusCode::OK);
             let (status, text) = health.answer(&refused);
             assert!(status == StatusCode::SERVICE_UNAVAILABLE && text.contains("acct_2"), "{text}");

@@ -54,6 +54,13 @@ use context::Context;
 pub use lease::LeaseConfig;
 pub use steps::billing::payer;
 
+/// The metrics' text.
+fn measured(context: &Context) -> String {
+    pins::measure(context);
+    context.brake.measure(&context.metrics);
+    context.metrics_text()
+}
+
 /// The clients of all providers.
 #[derive(Debug)]
 #[allow(missing_docs)]
@@ -173,8 +180,7 @@ pub async fn run(
     if let Some(addr) = config.listen {
         let shown = context.clone();
         let (metrics, refusals) = (shown.clone(), move || pins::refusals(&shown));
-        health::serve(addr, health.clone(), move || metrics.metrics_text(), refusals, config.more_routes.clone())
-            .await?;
+        health::serve(addr, health.clone(), move || measured(&metrics), refusals, config.more_routes.clone()).await?;
     }
     // Before the lease: a replica with a key of another account says so while it stands by, and a rollout stops there.
     let mut checks = JoinSet::new();

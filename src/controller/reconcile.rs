@@ -1,5 +1,6 @@
 //! One reconcile of one tenant: observe, decide, act, record, until there is nothing to do.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,11 +10,11 @@ use tracing::Instrument;
 
 use super::context::{Context, version};
 use super::memory::{LastEvent, Progress, Remembered, Settled};
-use super::{Key, act, act::Acted, brake, record, urgency::priority};
+use super::{Key, act, act::Acted, record, urgency::priority};
 use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus};
 use crate::clock::Present;
 use crate::lifecycle::{
-    Decision, Effect, Input, Observed, Outcome, decide, harm, held as is_held, may_hold, may_precede,
+    Decision, Effect, Harm, Input, Observed, Outcome, decide, harm, held as is_held, may_hold, may_precede,
 };
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
@@ -160,7 +161,7 @@ impl<'a> Reconcile<'a> {
                 drop(provisioning.take());
             }
             self.observed.overloaded = context.overloaded();
-            self.observed.held = brake::of(context, &self.uid);
+            self.observed.held = braked(context, &self.uid);
             match self.decide() {
                 Decision::Wait(_) if self.last.is_some() => self.write_held().await?,
                 Decision::Wait(wait) => return Ok(self.settle(wait)),
@@ -183,7 +184,7 @@ impl<'a> Reconcile<'a> {
         Ok(Some((Duration::from_mins(1), Priority::Repair)))
     }
 
-    /// A call to Pinecone or OpenAI may hang until the breaker opens. It takes no place that a signup's payment link needs.
+    /// A call to Pinecone or `OpenAI` may hang until the breaker opens. It takes no place that a signup's payment link needs.
     /// Without a place among the others, nothing of this reconcile is lost: what it held back is decided again.
     fn has_place_for(&self, effects: &[Effect]) -> bool {
         let stores = |effect: &Effect| {
@@ -214,8 +215,9 @@ impl<'a> Reconcile<'a> {
         let last = self.last.as_ref().map(|(last, _)| &**last);
         let newly = is_held(&before) != is_held(&status);
         let written = record::status(self.context, last, &self.object, status).await?;
-        if let Some(status) = written.status.as_ref().filter(|_| newly) {
-            brake::tell(self.context, status).await;
+        let incident = written.status.as_ref().filter(|_| newly).and_then(|status| self.context.brake.incident(status));
+        if let Some(incident) = incident {
+            self.context.incidents.raise(&incident).await;
         }
         self.written(written);
         Ok(())
@@ -385,6 +387,16 @@ impl<'a> Reconcile<'a> {
             other => other,
         }
     }
+}
+
+/// What must not happen to this tenant now.
+fn braked(context: &Context, uid: &str) -> BTreeSet<Harm> {
+    let tenants = || {
+        let mut count = 0;
+        context.caches.tenants.visit(|_, _| count += 1);
+        count
+    };
+    context.brake.held(uid, context.clock.read().now, tenants)
 }
 
 /// Writes a status that was held.

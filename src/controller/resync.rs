@@ -434,9 +434,9 @@ mod tests {
         };
         let orphan = |owned: &OwnedSubscription, scopes: &[Scope]| is_orphan(owned, scopes, |id| id == "ours");
         let (a, b) = (Some("a".to_owned()), Some("b".to_owned()));
-        assert!(!orphan(&of("ours", "a", "active"), &[a.clone()]));
-        assert!(orphan(&of("lost", "a", "trialing"), &[a.clone()]));
-        assert!(!orphan(&of("theirs", "b", "active"), &[a.clone()]), "another controller's");
+        assert!(!orphan(&of("ours", "a", "active"), std::slice::from_ref(&a)));
+        assert!(orphan(&of("lost", "a", "trialing"), std::slice::from_ref(&a)));
+        assert!(!orphan(&of("theirs", "b", "active"), std::slice::from_ref(&a)), "another controller's");
         assert!(orphan(&of("theirs", "b", "active"), &[a, b]));
         assert!(orphan(&of("theirs", "b", "active"), &[None]), "all namespaces");
         assert!(!orphan(&of("over", "a", "canceled"), &[None]));

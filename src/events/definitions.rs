@@ -57,7 +57,7 @@ pub fn page(made: &str) -> String {
          | event | success | attempt and failure |\n| --- | --- | --- |\n"
     );
     for Definition { event, success, attempts } in DEFINITIONS {
-        page.push_str(&format!("| `{event}` | {success} | {attempts} |\n"));
+        page.extend(["| `", event, "` | ", success, " | ", attempts, " |\n"]);
     }
     page.push_str(
         "\nReasons of a failure are the `code` of the answer that the client got, or `nothing_found` (no passage is relevant to the \

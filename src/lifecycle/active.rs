@@ -27,7 +27,7 @@ const CONCERNS: [Concern; 12] = [
     migration::follow,
     facts,
     tell,
-    next,
+    |input| Some(next(input)),
 ];
 
 pub fn decide(input: &Input) -> Decision {
@@ -82,7 +82,7 @@ fn namespace(input: &Input) -> Option<Decision> {
 }
 
 /// Waits until something is due by itself.
-fn next(input: &Input) -> Option<Decision> {
+fn next(input: &Input) -> Decision {
     let waits = [
         courtesies::wait(input),
         dunning::wait(input),
@@ -91,7 +91,7 @@ fn next(input: &Input) -> Option<Decision> {
         namespace_missing(input).then_some(input.policy.resync),
         input.observed.failure.as_ref().map(|_| input.backoff()),
     ];
-    Some(Decision::Wait(waits.into_iter().flatten().min()))
+    Decision::Wait(waits.into_iter().flatten().min())
 }
 
 /// Whether the namespace was seen to be gone: now, or before and not found since.

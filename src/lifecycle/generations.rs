@@ -42,7 +42,7 @@ pub fn before_making(input: &Input) -> Option<Decision> {
     if in_use(input, found).is_some_and(|here| here.documents) {
         return None;
     }
-    serve(input, rivals(input, found).into_iter().max_by_key(|f| (f.vectors, f.generation))?)
+    Some(serve(input, rivals(input, found).into_iter().max_by_key(|f| (f.vectors, f.generation))?))
 }
 
 /// Compares all generations. Deletes those that are superseded, serves from the one with the documents, and asks for a choice
@@ -67,7 +67,7 @@ pub fn settle(input: &Input) -> Look {
         return draft.changed().map_or(Look::Clear, Look::Next);
     };
     if here.is_none_or(|here| !here.documents) {
-        return Look::of(serve(input, best));
+        return Look::of(Some(serve(input, best)));
     }
     let name = &input.tenant.name;
     let message = format!(
@@ -162,7 +162,7 @@ fn choose(input: &Input, found: &[Found], chosen: u32) -> Option<Decision> {
 }
 
 /// The generation in use holds no documents, and another one does. Ops are told, and that one is served.
-fn serve(input: &Input, best: &Found) -> Option<Decision> {
+fn serve(input: &Input, best: &Found) -> Decision {
     let found = input.observed.found.as_deref().unwrap_or_default();
     let name = data_namespace(input.tenant.tenant_id(), best.generation);
     let message = format!(
@@ -172,7 +172,7 @@ fn serve(input: &Input, best: &Found) -> Option<Decision> {
         counts(input, found),
     );
     let serve = Decision::Act(vec![Effect::ServeFrom { generation: best.generation }]);
-    Some(show(input, found, "FoundElsewhere", &message).unwrap_or(serve))
+    show(input, found, "FoundElsewhere", &message).unwrap_or(serve)
 }
 
 /// The condition first, since the alert quotes it.

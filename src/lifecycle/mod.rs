@@ -394,13 +394,18 @@ fn next(input: &Input) -> Decision {
 }
 
 /// The most urgent first. What a provider that is away may hold up comes after what the phase has to do.
-const CONCERNS: [Concern; 7] =
-    [notices::note, requested::decide, in_phase, address::follow, key_generation::note, export::follow, |input| {
-        Some(Decision::Wait(export::wait(input)))
-    }];
+const CONCERNS: [Concern; 7] = [
+    notices::note,
+    requested::decide,
+    |input| Some(in_phase(input)),
+    address::follow,
+    key_generation::note,
+    export::follow,
+    |input| Some(Decision::Wait(export::wait(input))),
+];
 
-fn in_phase(input: &Input) -> Option<Decision> {
-    Some(match input.tenant.status.phase {
+fn in_phase(input: &Input) -> Decision {
+    match input.tenant.status.phase {
         None | Some(Phase::PendingPayment) => pending_payment::decide(input),
         Some(Phase::Provisioning) => provisioning::decide(input),
         Some(Phase::Failed) => failed::decide(input),
@@ -412,7 +417,7 @@ fn in_phase(input: &Input) -> Option<Decision> {
         }
         Some(Phase::Deleting) => leaving::decide(input),
         Some(Phase::Deleted) => Decision::Wait(None),
-    })
+    }
 }
 
 impl Input<'_> {

@@ -282,7 +282,7 @@ pub enum Outcome {
     /// Done; there is nothing to learn beyond that.
     Done,
     /// Stripe's answer.
-    Billing(ObservedBilling),
+    Billing(Box<ObservedBilling>),
     /// What was given back.
     Refunded(ObservedRefund),
     /// What each provider holds.
@@ -417,7 +417,7 @@ impl Observed {
             }
             (_, Outcome::NotYet) => self.pending = true,
             (Effect::CheckNamespace, Outcome::Missing) => self.namespace_missing = true,
-            (_, Outcome::Billing(billing)) => self.billing = Some(billing),
+            (_, Outcome::Billing(billing)) => self.billing = Some(*billing),
             (_, Outcome::Refunded(refund)) => self.refund = Some(refund),
             (Effect::EnsureNamespace | Effect::CheckNamespace, Outcome::Done) => self.namespace = true,
             (Effect::EnsureApiKey, Outcome::Done) => self.api_key = Some(true),

@@ -498,7 +498,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_without_an_end_is_read_up_to_its_limit() {
-        let (url, _) = server("HTTP/1.1 200 OK\r\n\r\n".into(), &[b'x'; 64 << 10]).await;
+        let (url, _) = server("HTTP/1.1 200 OK\r\n\r\n".into(), vec![b'x'; 64 << 10].leak()).await;
         let error = caller().bytes(|c| c.get(&url)).await.expect_err("too long");
         assert!(error.message.contains("more than 32 MiB"), "{error}");
     }

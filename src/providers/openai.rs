@@ -63,7 +63,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// Estimates from the lengths of the texts: 4 bytes a token, as OpenAI's documentation says of English text
+    /// Estimates from the lengths of the texts: 4 bytes a token, as `OpenAI`'s documentation says of English text
     /// (<https://platform.openai.com/docs/concepts#tokens>).
     fn estimate(prompt: usize, answer: usize) -> Self {
         let tokens = |bytes: usize| u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX);
@@ -396,18 +396,18 @@ mod tests {
             assert!(bytes <= REQUEST_TOKENS && batch.len() <= REQUEST_INPUTS, "{bytes} bytes of {}", batch.len());
         }
         assert_eq!(batches(&[&*short; 96]).count(), 1, "what documents send at a time is one request");
-        assert_eq!(batches(&[""; 5000]).count(), 3);
+        assert_eq!(batches(&vec![""; 5000]).count(), 3);
     }
 
-    fn event(data: &str) -> Option<Event> {
-        Some(Ok(eventsource_stream::Event { data: data.into(), ..Default::default() }))
+    fn event(data: &str) -> eventsource_stream::Event {
+        eventsource_stream::Event { data: data.into(), ..Default::default() }
     }
 
     /// Reads events one by one, as the stream does.
-    fn read(events: Vec<Option<Event>>) -> Vec<Result<Piece, ProviderError>> {
+    fn read(events: Vec<eventsource_stream::Event>) -> Vec<Result<Piece, ProviderError>> {
         let mut reading = Reading::new(40);
         let mut all = Vec::new();
-        for event in events {
+        for event in events.into_iter().map(|event| Some(Ok(event))).chain([None]) {
             let (pieces, ended) = reading.take(event);
             all.extend(pieces);
             if ended {
@@ -417,7 +417,7 @@ mod tests {
         all
     }
 
-    fn last_reason(events: Vec<Option<Event>>) -> &'static str {
+    fn last_reason(events: Vec<eventsource_stream::Event>) -> &'static str {
         read(events).pop().expect("a last piece").expect_err("an error").reason
     }
 
@@ -433,7 +433,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_breaks_off_is_an_error() {
-        assert_eq!(last_reason(vec![event(TEXT), None]), "BadAnswer");
+        assert_eq!(last_reason(vec![event(TEXT)]), "BadAnswer");
     }
 
     #[test]
@@ -442,7 +442,7 @@ mod tests {
         let tokens = Tokens { prompt_tokens: 10, completion_tokens: 3, estimated: true };
         assert_eq!(end, Piece::End(End { tokens, truncated: false }));
         let usage = r#"{"choices": [], "usage": {"prompt_tokens": 7, "completion_tokens": 2}}"#;
-        let end = read(vec![event(TEXT), event(STOP), event(usage), None]).pop().expect("a piece").expect("an end");
+        let end = read(vec![event(TEXT), event(STOP), event(usage)]).pop().expect("a piece").expect("an end");
         let tokens = Tokens { prompt_tokens: 7, completion_tokens: 2, estimated: false };
         assert_eq!(end, Piece::End(End { tokens, truncated: false }), "without [DONE] as well");
     }

@@ -61,6 +61,7 @@ impl Party {
 
     /// Does work on a party's behalf.
     pub async fn scope<T>(party: &str, work: impl Future<Output = T>) -> T {
-        PARTY.scope(party.into(), work).await
+        // On the heap: what is done for a tenant is large, and is awaited through several layers.
+        Box::pin(PARTY.scope(party.into(), work)).await
     }
 }

@@ -194,8 +194,10 @@ async fn receive(mut from: impl AsyncRead + Unpin) -> std::io::Result<Extract> {
     from.take(8 * MOST_PASSAGES as u64 + 1).read_to_end(&mut ends).await?;
     let mut passages = Vec::with_capacity(ends.len() / 8);
     for pair in ends.chunks(8) {
-        let [a, b, c, d, e, f, g, h] = pair.try_into().map_err(|_| broken("half a passage"))?;
-        let [start, end] = [[a, b, c, d], [e, f, g, h]].map(|n| u32::from_le_bytes(n) as usize);
+        let pair: [u8; 8] = pair.try_into().map_err(|_| broken("half a passage"))?;
+        let both = u64::from_le_bytes(pair);
+        let half = |bits: u64| usize::try_from(bits).map_err(|_| broken("a passage that is not in the text"));
+        let (start, end) = (half(both & u64::from(u32::MAX))?, half(both >> 32)?);
         if start >= end || text.get(start..end).is_none() {
             return Err(broken("a passage that is not in the text"));
         }

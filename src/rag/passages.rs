@@ -12,7 +12,7 @@ use crate::api::tenant::Chunking;
 
 /// The length of a window, in passages of the longest kind.
 const WINDOW: usize = 6;
-/// The longest passage in bytes. No text has more tokens than bytes, and OpenAI embeds 8,192 tokens at most
+/// The longest passage in bytes. No text has more tokens than bytes, and `OpenAI` embeds 8,192 tokens at most
 /// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-input>).
 const LONGEST_BYTES: usize = 8000;
 
@@ -68,7 +68,7 @@ fn after(text: &str, characters: usize) -> usize {
 /// A passage, cut again where it has too many bytes.
 fn small_enough(at: usize, passage: &str) -> Vec<Range<usize>> {
     if passage.len() <= LONGEST_BYTES {
-        return vec![at..at + passage.len()];
+        return std::iter::once(at..at + passage.len()).collect();
     }
     let pieces = TextSplitter::new(ChunkConfig::new(LONGEST_BYTES).with_sizer(Bytes));
     pieces.chunk_indices(passage).map(|(start, piece)| at + start..at + start + piece.len()).collect()
@@ -159,8 +159,8 @@ mod tests {
         let mut text = String::new();
         for _ in 0..40 + dice.roll(60) {
             let kind = dice.roll(8);
-            for _ in 0..1 + dice.roll(9) {
-                for _ in 0..1 + dice.roll(if kind == 7 { 400 } else { 24 }) {
+            for _ in 0..=dice.roll(9) {
+                for _ in 0..=dice.roll(if kind == 7 { 400 } else { 24 }) {
                     text.push_str(WORDS[dice.roll(WORDS.len())]);
                     text.push_str([" ", " ", " ", " ", ", ", "; ", " | "][dice.roll(7)]);
                 }

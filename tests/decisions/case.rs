@@ -265,7 +265,12 @@ impl Case {
             Effect::ReadBilling => {
                 let subscription = Some(subscription("active"));
                 let customer_id = Some("cus_1".into());
-                Outcome::Billing(ObservedBilling { customer_id, subscription, session: None, surplus: Vec::new() })
+                Outcome::Billing(Box::new(ObservedBilling {
+                    customer_id,
+                    subscription,
+                    session: None,
+                    surplus: Vec::new(),
+                }))
             }
             Effect::Refund => Outcome::Refunded(ObservedRefund::default()),
             Effect::FindData => {

@@ -161,7 +161,7 @@ fn obstacles() -> Vec<Obstacle> {
             },
             |e| *e == Effect::DeleteExports,
         ),
-        obstacle("a disputed payment", |c| dispute(c), |e| matches!(e, Effect::Notify(_))),
+        obstacle("a disputed payment", dispute, |e| matches!(e, Effect::Notify(_))),
     ]
 }
 

@@ -81,7 +81,7 @@ fn aspects() -> Vec<Vec<Change>> {
             c.observed.unsent.insert(Notice::Welcome, failure("Notice", true));
         }],
         vec![|_| {}, |c| c.observed.refund = Some(ObservedRefund { amount: 1, ..ObservedRefund::default() }), |c| {
-            c.observed.refund = Some(ObservedRefund { pending: 1, ..ObservedRefund::default() })
+            c.observed.refund = Some(ObservedRefund { pending: 1, ..ObservedRefund::default() });
         }],
     ]
 }

@@ -200,9 +200,8 @@ fn one_wish_on_top_of_another() {
     explore("Manual, wishes on top of each other", Small { erase: false, ..Small::new(BillingMode::Manual, budget) });
 }
 
-/// The checker is known to bite: each seeded mistake violates the property that it should.
-#[test]
-fn seeded_mistakes_are_caught() {
+/// Each seeded mistake, what it takes to meet it, and the property that it violates.
+fn seeded_mistakes() -> Vec<(Mistake, Budget, &'static str)> {
     const STABLE: &str = "eventually stable reconciliation";
     const ONCE: &str = "one customer, one charge, one refund, one namespace";
     const ORDER: &str = "each phase change once, in order";
@@ -219,7 +218,7 @@ fn seeded_mistakes_are_caught() {
     let forgetting = Budget { wishes: 2, wipes: 1, ..Budget::default() };
     let overloaded = Budget { crashes: 1, overloads: 1, ..Budget::default() };
     let exporting = Budget { exports: 1, ..Budget::default() };
-    let cases = [
+    vec![
         (Mistake::SamplesAssumedSeen, plain, "Active only after the samples were seen"),
         (Mistake::StaleWritesAccepted, plain, ORDER),
         (Mistake::SentForgotten, plain, STABLE),
@@ -289,9 +288,14 @@ fn seeded_mistakes_are_caught() {
         ),
         (Mistake::ConfirmationAssumed, plain, "nothing is set up for an address that nobody confirmed"),
         (Mistake::ConfirmationForgotten, plain, STABLE),
-    ];
+    ]
+}
+
+/// The checker is known to bite: each seeded mistake violates the property that it should.
+#[test]
+fn seeded_mistakes_are_caught() {
     let outbox = [Mistake::OutboxForgotten, Mistake::ShippedAssumed, Mistake::HeldOvertaken];
-    for (mistake, budget, property) in cases {
+    for (mistake, budget, property) in seeded_mistakes() {
         let model = Small {
             mistake: Some(mistake),
             broken: budget.repairs > 0,

@@ -11,8 +11,8 @@ use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedBilling, ObservedRefund, Outcome, Policy,
-    Proration, SessionState, View, decide, may_hold, may_precede,
+    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedRefund, Outcome, Policy, Proration,
+    SessionState, View, decide, may_hold, may_precede,
 };
 
 use self::beside::Beside;
@@ -457,10 +457,24 @@ impl Small {
         (state.broken && *effect == Effect::StoreSamples) || (self.mute && *effect == Effect::Notify(Notice::Welcome))
     }
 
+    fn switch_price(&self, state: &mut State, plan: &str, proration: Proration) -> Outcome {
+        let wanted = if plan == LARGER { LARGER } else { SMALLER };
+        let charged = proration == Proration::ChargeNow;
+        if charged && state.declined {
+            return Outcome::Failed(declined());
+        }
+        if charged && (state.billed != wanted || self.mistake == Some(Mistake::ChargedBlindly)) {
+            state.upgrades = state.upgrades.saturating_add(1);
+        }
+        state.billed_before = (proration == Proration::AtPeriodEnd && state.billed != wanted).then_some(state.billed);
+        state.billed = wanted;
+        Outcome::Billing(state.billing().into())
+    }
+
     fn change(&self, state: &mut State, reconcile: &Reconcile, effect: &Effect) -> Outcome {
         if state.stranger && calls_stripe(effect) {
             let believed = self.mistake == Some(Mistake::UnknownCountsAsDeleted) && *effect == Effect::ReadBilling;
-            return if believed { Outcome::Billing(ObservedBilling::default()) } else { Outcome::Failed(unknown()) };
+            return if believed { Outcome::Billing(Box::default()) } else { Outcome::Failed(unknown()) };
         }
         let repeated = self.mistake == Some(Mistake::NewKeyEachTime);
         let customer = state.had_something();
@@ -472,7 +486,7 @@ impl Small {
         let due = state.closed_at.is_some_and(|at| at + RETENTION <= state.now);
         state.erased |= erases && customer && !state.tenant.erase && !due;
         match effect {
-            Effect::ReadBilling => return Outcome::Billing(state.billing()),
+            Effect::ReadBilling => return Outcome::Billing(state.billing().into()),
             Effect::OpenCheckout { attempt } => {
                 if state.customers == 0 || repeated {
                     state.customers = state.customers.saturating_add(1);
@@ -481,7 +495,7 @@ impl Small {
                 if state.session.is_none_or(|(made, _)| made < *attempt) {
                     state.session = Some((*attempt, SessionState::Open));
                 }
-                return Outcome::Billing(state.billing());
+                return Outcome::Billing(state.billing().into());
             }
             Effect::EnsureNamespace if !state.namespace => {
                 state.namespace = true;
@@ -507,20 +521,7 @@ impl Small {
                     ..ObservedRefund::default()
                 });
             }
-            Effect::SwitchPrice { plan, proration } => {
-                let wanted = if plan == LARGER { LARGER } else { SMALLER };
-                let charged = *proration == Proration::ChargeNow;
-                if charged && state.declined {
-                    return Outcome::Failed(declined());
-                }
-                if charged && (state.billed != wanted || self.mistake == Some(Mistake::ChargedBlindly)) {
-                    state.upgrades = state.upgrades.saturating_add(1);
-                }
-                state.billed_before =
-                    (*proration == Proration::AtPeriodEnd && state.billed != wanted).then_some(state.billed);
-                state.billed = wanted;
-                return Outcome::Billing(state.billing());
-            }
+            Effect::SwitchPrice { plan, proration } => return self.switch_price(state, plan, *proration),
             // Stripe refuses to change a subscription that is over.
             Effect::PauseCollection | Effect::ResumeCollection | Effect::CollectAnew | Effect::RenewAgain
                 if state.subscribed && state.cancelled =>

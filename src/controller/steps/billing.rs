@@ -35,7 +35,7 @@ pub async fn read(stripe: &Stripe, tenant: &Tenant, plans: &[Arc<Plan>]) -> Resu
     if let Some(subscription) = &mut billing.subscription {
         subscription.billed_plan = priced(plans, subscription.price.as_deref(), tenant.plan_in_force());
     }
-    Ok(Outcome::Billing(billing))
+    Ok(Outcome::Billing(billing.into()))
 }
 
 /// The Plan that has a price: of several, the one in force, and else the first by name.
@@ -55,7 +55,7 @@ pub async fn open_checkout(
     let before = tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
     let trial_days = plan.map_or(0, |p| if before { 0 } else { p.spec.trial_days });
     let opened = stripe.open_checkout(&payer(tenant), price, &tenant.spec.plan, trial_days, attempt).await;
-    opened.map(Outcome::Billing)
+    opened.map(|billing| Outcome::Billing(billing.into()))
 }
 
 pub async fn next_checkout(kubernetes: &Kubernetes, tenant: &Tenant, attempt: u32) -> Result<Tenant, kube::Error> {
@@ -102,7 +102,7 @@ pub async fn switch_price(
         billed_plan: Some(plan.name_any()),
         ..after
     });
-    Ok(Outcome::Billing(billing))
+    Ok(Outcome::Billing(billing.into()))
 }
 
 fn subscription(observed: &Observed) -> Option<&str> {

@@ -142,6 +142,14 @@ pub async fn forget_choice(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<T
     kubernetes.patch(tenant, none).await
 }
 
+/// Deletes the namespaces of all generations of the tenant's data.
+pub async fn delete_all(indexes: &Indexes, tenant: &Tenant) -> Result<Outcome, StepError> {
+    for name in names(indexes, tenant).await? {
+        namespace::delete(indexes, &name).await?;
+    }
+    Ok(Outcome::Done)
+}
+
 /// The names of all namespaces that hold data of the tenant or may do so: a list may lag behind.
 pub async fn names(indexes: &Indexes, tenant: &Tenant) -> Result<Vec<String>, ProviderError> {
     let mut names: Vec<String> = tenant.data_namespaces();

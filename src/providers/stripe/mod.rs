@@ -266,7 +266,7 @@ impl Stripe {
                 // Not `deleted: true`: this account never had the customer, or test data was cleared.
                 Err(e) if e.is_not_found() && payer.gone => Ok(Found::Deleted),
                 Err(e) if e.is_not_found() => Err(unknown(
-                    e,
+                    &e,
                     &format!("customer {id}"),
                     "Correct spec.billing.stripe.customerId; if the customer is gone for good, confirm it with `kubectl tenant confirm`",
                 )),
@@ -278,7 +278,7 @@ impl Stripe {
         match ours {
             Some(customer) => Ok(Found::Customer(customer.into())),
             None if payer.known => Err(unknown(
-                ProviderError { status: None, ..foreign("") },
+                &ProviderError { status: None, ..foreign("") },
                 &format!("a customer of tenant {}", payer.tenant_id),
                 "Write the customer's id into spec.billing.stripe.customerId",
             )),
@@ -298,7 +298,7 @@ impl Stripe {
         // Stripe keeps both for ever. A customer of a tenant that was paid for has at least one.
         if payer.known && subscriptions.is_empty() && sessions.is_empty() {
             return Err(unknown(
-                foreign(&customer.id),
+                &foreign(&customer.id),
                 &format!("a subscription of tenant {} with customer {}", payer.tenant_id, customer.id),
                 "Correct spec.billing.stripe.customerId",
             ));
@@ -374,14 +374,14 @@ fn foreign(id: &str) -> ProviderError {
 }
 
 /// Stripe does not know what the operator knows. Nothing follows from that but a question to a person.
-fn unknown(error: ProviderError, what: &str, fix: &str) -> ProviderError {
+fn unknown(error: &ProviderError, what: &str, fix: &str) -> ProviderError {
     ProviderError {
         reason: "CustomerUnknown",
         message: format!("does not know {what}, so nothing is changed for this tenant. {fix}"),
         blame: Blame::Mismatch,
         retryable: true,
         retry_after: None,
-        ..error
+        ..error.clone()
     }
 }
 

@@ -251,8 +251,8 @@ impl Stripe {
     async fn give_back(&self, tenant_id: &str, due: &Due) -> Result<ObservedRefund, ProviderError> {
         // Look first: Stripe forgets an idempotency key after 24 hours.
         let made = self.made(&due.intent).await?;
-        let back = made.succeeded + made.pending;
-        if back >= due.amount {
+        let given = made.succeeded + made.pending;
+        if given >= due.amount {
             return Ok(ObservedRefund { amount: made.succeeded, pending: made.pending, currency: made.currency });
         }
         let bank = self.bank(&due.intent).await?;
@@ -261,8 +261,8 @@ impl Stripe {
         }
         let returned = due.returned(&bank);
         let (amount, currency) = (made.succeeded + returned, made.currency.or(Some(due.currency.clone())));
-        // A bank may give back only a part: the rest is ours to refund.
-        let rest = due.amount - back - returned;
+        // A bank may give given only a part: the rest is ours to refund.
+        let rest = due.amount - given - returned;
         if rest <= 0 {
             return Ok(ObservedRefund { amount, pending: made.pending, currency });
         }
@@ -270,7 +270,7 @@ impl Stripe {
             return Err(refund_failed(&due.intent));
         }
         let request = CreateRefund::new().payment_intent(&due.intent).amount(rest).metadata(tenant(tenant_id));
-        let key = format!("{tenant_id}-refund-{}-after-{back}-{}", due.intent, made.failed);
+        let key = format!("{tenant_id}-refund-{}-after-{given}-{}", due.intent, made.failed);
         let done: RefundObject = self.once(request, &key).await?;
         let currency = done.currency.clone().or(currency);
         let done = Made::of(vec![done]);

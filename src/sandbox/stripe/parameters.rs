@@ -54,8 +54,6 @@ fn known(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
         ("POST", ["webhook_endpoints"]) => &["url", "enabled_events", "metadata"],
         ("POST", ["test_helpers", "test_clocks"]) => &["frozen_time", "name"],
         ("POST", ["test_helpers", "test_clocks", _, "advance"]) => &["frozen_time"],
-        ("POST", ["checkout", "sessions", _, "expire"] | ["disputes", _, "close"])
-        | ("DELETE", ["subscriptions" | "customers" | "webhook_endpoints", _]) => &[],
         ("GET", ["customers"]) => &["email"],
         ("GET", ["subscriptions"]) => &["customer", "status"],
         ("GET", ["checkout", "sessions"]) => &["customer", "subscription", "payment_intent"],
@@ -68,7 +66,9 @@ fn known(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
         ("GET", ["prices"]) => &["product", "active", "currency", "type"],
         ("GET", ["products"]) => &["active"],
         ("GET", ["billing_portal", "configurations"]) => &["active", "is_default"],
-        ("GET", _) => &[],
+        ("POST", ["checkout", "sessions", _, "expire"] | ["disputes", _, "close"])
+        | ("DELETE", ["subscriptions" | "customers" | "webhook_endpoints", _])
+        | ("GET", _) => &[],
         _ => return None,
     })
 }

@@ -205,10 +205,10 @@ fn mistakes_of_moves_are_caught() {
     const FOUND: &str = "every document is where questions look";
     const ASKED: &str = "questions are asked of the model and region that the data has";
     const STABLE: &str = "the data is in one place in the end, and in the right one";
+    const KEPT: &str = "no document is lost";
     let choosing = Budget { stale: 1, choices: 2, uploads: 1, ..Budget::default() };
     let wishing = Budget { wishes: 2, uploads: 1, ..Budget::default() };
     let wiping = Budget { wipes: 1, choices: 1, wishes: 1, ..Budget::default() };
-    const KEPT: &str = "no document is lost";
     let restoring = Budget { restores: 1, choices: 1, ..Budget::default() };
     for (mistake, budget, property) in [
         (Mistake::LastPassForgotten, choosing, FOUND),

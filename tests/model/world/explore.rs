@@ -273,17 +273,7 @@ impl Model for Small {
             }
             Action::ExportGoesOn => s.beside.go_on(),
             Action::ExportEnds => s.beside.end(),
-            Action::Delete | Action::DeleteByAccident => {
-                let left = if action == Action::Delete { &mut s.budget.deletions } else { &mut s.budget.accidents };
-                *left -= 1;
-                if s.tenant.finalizer {
-                    s.tenant.deleting = true;
-                } else {
-                    s.gone = true;
-                }
-                s.overtake();
-                s.reconcile = s.reconcile.filter(|_| !s.gone);
-            }
+            Action::Delete | Action::DeleteByAccident => delete(&mut s, &action),
         }
         Some(s)
     }
@@ -363,6 +353,19 @@ impl Model for Small {
             }),
         ]
     }
+}
+
+/// The object is deleted, with or without the wish to erase its tenant.
+fn delete(s: &mut State, action: &Action) {
+    let left = if *action == Action::Delete { &mut s.budget.deletions } else { &mut s.budget.accidents };
+    *left -= 1;
+    if s.tenant.finalizer {
+        s.tenant.deleting = true;
+    } else {
+        s.gone = true;
+    }
+    s.overtake();
+    s.reconcile = s.reconcile.take().filter(|_| !s.gone);
 }
 
 /// Somebody edits the spec.
