@@ -10,7 +10,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
     ("api", &[]),
     ("clock", &["api"]),
     ("email", &[]),
-    ("keys", &[]),
+    ("keys", &["api"]),
     ("telemetry", &[]),
     ("sandbox", &[]),
     ("lifecycle", &["api"]),

@@ -151,9 +151,9 @@ async fn what_a_client_says_is_kept_apart_and_compared() {
     let clients = || events(&file).iter().filter(|e| e["source"] == "client").count();
     world.until("four are written", async || clients() >= 4).await;
     assert_eq!(clients(), 4);
-    let named =
+    let from_clients =
         |name: &str| events(&file).iter().filter(|e| e["event_type"] == name && e["source"] == "client").count();
-    assert_eq!((named("sample_query"), named("first_query_executed")), (2, 0));
+    assert_eq!((from_clients("sample_query"), from_clients("first_query_executed")), (2, 0));
     let metrics = world.http.get(world.web_metrics.clone()).send().await.expect("it answers");
     let metrics = metrics.text().await.expect("text");
     assert!(metrics.contains(r#"activation_unconfirmed_total{kind="completed"} 1"#), "{metrics}");

@@ -269,13 +269,13 @@ async fn users_who_write_tenants_approve_none_and_a_wildcard_exempts_no_account(
 
     // A GitOps controller with verbs ["*"] approves what is in Git, and writes nothing that is the operator's own.
     create(&wildcard, &tenant("from-git", "enterprise", BillingMode::Manual)).await.expect("approved in Git");
-    let mut restored = tenant("restored", "enterprise", BillingMode::Manual);
-    restored.spec.tenant_id = Some("from-a-backup".into());
+    let mut from_backup = tenant("restored", "enterprise", BillingMode::Manual);
+    from_backup.spec.tenant_id = Some("from-a-backup".into());
     for refused in [&author, &approver, &wildcard] {
-        let said = refusal("an id", create(refused, &restored).await);
+        let said = refusal("an id", create(refused, &from_backup).await);
         assert!(said.contains("spec.tenantId") && said.contains("admission.exemptUsers"), "{said}");
     }
-    create(&restorer, &restored).await.expect("named in admission.exemptUsers");
+    create(&restorer, &from_backup).await.expect("named in admission.exemptUsers");
 }
 
 /// The chart refuses the layout of version 0.1, unless a value keeps it, and names a customer who must be moved.

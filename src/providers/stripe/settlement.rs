@@ -7,7 +7,7 @@ use stripe_billing::InvoiceStatus;
 use stripe_billing::invoice::ListInvoice;
 use stripe_billing::invoice_payment::{ListInvoicePayment, ListInvoicePaymentStatus};
 use stripe_billing::subscription::{
-    CancelSubscription, RetrieveSubscription, UpdateSubscription, UpdateSubscriptionPaymentBehavior,
+    CancelSubscription, ListSubscription, RetrieveSubscription, UpdateSubscription, UpdateSubscriptionPaymentBehavior,
     UpdateSubscriptionProrationBehavior,
 };
 use stripe_client_core::StripeRequest;
@@ -340,10 +340,27 @@ impl Stripe {
     pub async fn erase(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         self.cancel(payer).await?;
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
+        // Stripe cancels every subscription of a customer that is deleted. One that names another tenant pays for that one.
+        if self.pays_for_others(payer, &customer.id).await? {
+            tracing::warn!(
+                tenant = payer.tenant_id,
+                customer = customer.id,
+                "the customer pays for another tenant, and is kept"
+            );
+            return Ok(());
+        }
         match self.read_as::<Identified>(DeleteCustomer::new(customer.id)).await {
             Err(e) if !e.is_not_found() => Err(e),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a customer has subscriptions that are not over and not this tenant's.
+    async fn pays_for_others(&self, payer: &Payer<'_>, customer: &str) -> Result<bool, ProviderError> {
+        let all: List<Subscription> = self.read_as(ListSubscription::new().customer(customer).limit(PAGE)).await?;
+        let other =
+            |s: &Subscription| s.metadata.as_ref().and_then(|m| m.tenant_id.as_deref()) != Some(payer.tenant_id);
+        Ok(all.data.iter().any(|s| !s.is_over() && other(s)))
     }
 
     /// How many subscriptions of the tenant are not over, and how many customers there are of it.

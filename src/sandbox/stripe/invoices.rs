@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
+use super::Data;
+use super::periods::{DAY, length};
 use super::problem::{Events, Problem};
-use super::{Data, subscriptions};
 
-const DAY: i64 = 24 * 3600;
 /// Days after an invoice at which its payment is tried again.
 const RETRIES: [i64; 3] = [3, 5, 7];
 
@@ -13,7 +13,7 @@ const RETRIES: [i64; 3] = [3, 5, 7];
 pub fn period(data: &mut Data, subscription: &Value, free: bool, now: i64, events: &mut Events) -> bool {
     let price = &subscription["items"]["data"][0]["price"];
     let amount = if free { 0 } else { price["unit_amount"].as_i64().unwrap_or(0) };
-    let ends = now + subscriptions::length(subscription, free);
+    let ends = now + length(subscription, free);
     let mut lines = vec![json!({
         "object": "line_item", "amount": amount, "proration": false, "period": {"start": now, "end": ends},
     })];

@@ -13,6 +13,7 @@ pub mod idempotency;
 mod invoices;
 pub mod keys;
 mod parameters;
+mod periods;
 mod portal;
 pub mod problem;
 mod proration;

@@ -3,12 +3,9 @@
 use serde_json::{Value, json};
 
 use super::fields::{self, metadata};
+use super::periods::{DAY, PERIOD};
 use super::problem::{Events, Problem};
 use super::{Data, catalog, invoices, proration};
-
-const DAY: i64 = 24 * 3600;
-/// A billing period: the sandbox's months have 30 days.
-const PERIOD: i64 = 30 * DAY;
 
 /// What a test card does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,13 +14,6 @@ pub enum Card {
     Good,
     /// Can be attached, and is declined when it is charged.
     DeclinedLater,
-}
-
-/// How long a period is, in seconds: a trial's, or a month of the sandbox.
-pub fn length(subscription: &Value, trial: bool) -> i64 {
-    let at = |key: &str| subscription[key].as_i64();
-    let trial = at("trial_end").zip(at("trial_start")).filter(|_| trial);
-    trial.map_or(PERIOD, |(end, start)| end - start)
 }
 
 fn attach(data: &mut Data, customer: &str, card: Card) -> Value {
