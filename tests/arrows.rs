@@ -64,6 +64,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "controller",
             "dev",
             "email",
+            "events",
             "export",
             "lifecycle",
             "operator_keys",

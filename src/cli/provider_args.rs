@@ -338,12 +338,11 @@ mod tests {
         portal_key: SecretString,
     }
 
-    #[test]
-    fn no_setting_prints_the_secret_that_it_holds() {
+    #[tokio::test]
+    async fn no_setting_prints_the_secret_that_it_holds() {
         use clap::Parser;
         crate::cli::install_crypto();
         let args = Everything::parse_from([
-            "tenant-operator",
             "--pinecone-api-key=hunter2-pinecone",
             "--openai-api-key=hunter2-openai",
             "--stripe-secret-key=hunter2-stripe",

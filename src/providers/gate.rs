@@ -42,9 +42,11 @@ impl Gate {
 
     /// Answers every call with this error. True when that is another reason than before.
     pub fn close(&self, why: ProviderError) -> bool {
-        let reason = (why.reason, why.message.clone());
-        let before = self.state.send_replace(State::Closed(why));
-        !matches!(before, State::Closed(before) if (before.reason, &before.message) == (reason.0, &reason.1))
+        let now = (why.blame, why.reason, why.message.clone());
+        match self.state.send_replace(State::Closed(why)) {
+            State::Closed(before) => (before.blame, before.reason, before.message) != now,
+            State::Open | State::Unchecked => true,
+        }
     }
 
     /// Answers every call with a failure of the check itself, which says nothing against the provider.
