@@ -290,7 +290,9 @@ impl Model for Small {
             Property::always("no notice is sent again without a reason", |model: &Self, s: &State| {
                 // SMTP cannot be exactly-once: a crash or a lost answer between the send and its note repeats it.
                 let (all, left) = (model.budget, s.budget);
-                let lost = (all.crashes - left.crashes) + (all.faults - left.faults) + (all.stale - left.stale);
+                // A controller that starts again with another key has crashed as well.
+                let crashes = (all.crashes - left.crashes) + (all.strangers - left.strangers);
+                let lost = crashes + (all.faults - left.faults) + (all.stale - left.stale);
                 s.sent.values().all(|count| *count <= 1 + lost)
             }),
             Property::always("Active only after the samples were seen", |_, s: &State| {
