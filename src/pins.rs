@@ -27,6 +27,10 @@ const PINECONE: &str = "pinecone";
 const CALM: Duration = Duration::from_secs(30);
 const EAGER: Duration = Duration::from_secs(2);
 
+/// How often a check looks again at once because the pins were written in between. At the first start the check of Stripe and
+/// that of the indexes pin at the same time.
+const AGAIN: usize = 5;
+
 /// A Pinecone index.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IndexPin {
@@ -72,6 +76,13 @@ pub enum PinError {
     /// An entry that the operator did not write.
     #[error("ConfigMap {PINS}: the entry {0:?} cannot be read ({1}): correct it with `kubectl tenant pin`")]
     Unreadable(String, serde_json::Error),
+}
+
+impl PinError {
+    /// Whether the pins were written by somebody else since they were read.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Kube(kube::Error::Api(e)) if e.code == 409)
+    }
 }
 
 /// What a look at the pins says of something that was found.
@@ -238,14 +249,23 @@ impl Keeper {
     }
 
     async fn compare_stripe(&self, stripe: &Stripe) -> Result<Finding, CheckError> {
-        let pins = Pins::read(&self.client, &self.namespace).await?;
         let found = stripe.identity().await?;
-        let finding = pins.compare_stripe(&found);
-        if finding == Finding::New && self.pins {
-            pins.pin_stripe(&self.client, &self.namespace, &found).await?;
-            tracing::info!(%found, "Stripe's account is pinned");
+        let mut again = 0;
+        loop {
+            let pins = Pins::read(&self.client, &self.namespace).await?;
+            let finding = pins.compare_stripe(&found);
+            if finding != Finding::New || !self.pins {
+                return Ok(finding);
+            }
+            match pins.pin_stripe(&self.client, &self.namespace, &found).await {
+                Err(error) if error.is_conflict() && again < AGAIN => again += 1,
+                Err(error) => return Err(error.into()),
+                Ok(()) => {
+                    tracing::info!(%found, "Stripe's account is pinned");
+                    return Ok(finding);
+                }
+            }
         }
-        Ok(finding)
     }
 
     /// Checks the indexes. True when the answer to calls has changed.
@@ -281,13 +301,22 @@ impl Keeper {
         found: &BTreeMap<Region, IndexPin>,
     ) -> Result<Option<Finding>, CheckError> {
         let Some(here) = found.get(&region.map(str::to_owned)) else { return Ok(None) };
-        let pins = Pins::read(&self.client, &self.namespace).await?;
-        let finding = pins.compare_index(region, found);
-        if finding == Finding::New && self.pins {
-            pins.pin_index(&self.client, &self.namespace, region, here).await?;
-            tracing::info!(region, index = %here, "Pinecone's index is pinned");
+        let mut again = 0;
+        loop {
+            let pins = Pins::read(&self.client, &self.namespace).await?;
+            let finding = pins.compare_index(region, found);
+            if finding != Finding::New || !self.pins {
+                return Ok(Some(finding));
+            }
+            match pins.pin_index(&self.client, &self.namespace, region, here).await {
+                Err(error) if error.is_conflict() && again < AGAIN => again += 1,
+                Err(error) => return Err(error.into()),
+                Ok(()) => {
+                    tracing::info!(region, index = %here, "Pinecone's index is pinned");
+                    return Ok(Some(finding));
+                }
+            }
         }
-        Ok(Some(finding))
     }
 
     /// A check that failed says nothing new of what was checked before.
