@@ -32,7 +32,10 @@ const EVERYTHING: &str = "web.clientIp=RightmostXForwardedFor,web.ingress.enable
 
 /// Renders and applies without keeping anything: the API server is the judge.
 pub fn every_variety_is_valid(node: &Node, values: &str) {
-    node.kubectl(&["create", "namespace", "other"]);
+    // What is applied without being kept makes no namespace for the signups of this release.
+    for namespace in ["other", "judged-tenants"] {
+        node.kubectl(&["create", "namespace", namespace]);
+    }
     // Those of Gateway API and Prometheus Operator: their objects are judged as well.
     for definition in crate::binaries::foreign_definitions() {
         node.kubectl(&["apply", "--server-side", "-f", &definition.display().to_string()]);

@@ -79,7 +79,8 @@ pub fn environment(providers: &Sandbox) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The documented values file, with this test's image and providers, and short waits.
+/// The documented values file, with this test's image and providers, and short waits. The load of a test stands for many
+/// clients, and has one address.
 pub fn settings(node: &Node, providers: &Sandbox) -> String {
     let documented = documented("yaml values");
     assert!(documented.lines().count() <= 6, "six lines must do");
@@ -95,6 +96,7 @@ pub fn settings(node: &Node, providers: &Sandbox) -> String {
          pinecone: {{url: \"{}\"}}\n\
          openai: {{baseUrl: \"{}\"}}\n\
          admission: {{exemptUsers: [restorer]}}\n\
+         web: {{extraArgs: [\"--client-requests-per-second=10000\"]}}\n\
          controller: {{replicas: 2, extraArgs: [\"--signup-ttl=45\", \"--retry-waits=1,1\"]}}\n",
         providers.stripe_url, providers.pinecone_url, providers.openai_url
     );
