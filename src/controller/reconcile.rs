@@ -190,7 +190,8 @@ impl<'a> Reconcile<'a> {
         let stores = |effect: &Effect| {
             matches!(
                 effect,
-                Effect::EnsureNamespace
+                Effect::FindData
+                    | Effect::EnsureNamespace
                     | Effect::CheckNamespace
                     | Effect::StoreSamples
                     | Effect::VerifySamples

@@ -65,10 +65,11 @@ fn come_back(input: &Input) -> Decision {
         return hold(input, billing, &held);
     }
     match Standing::of(billing) {
+        // A tenant that was closed before it was served got its money back. Taken back, suspended and resumed, it pays for
+        // the period that begins now.
+        Standing::Good if paused(billing) => Decision::Act(vec![Effect::CollectAnew]),
         // Whatever is late is collected again once the tenant is not held back any more.
-        Standing::Good | Standing::PastDue | Standing::Unpaid if paused(billing) => {
-            Decision::Act(vec![Effect::ResumeCollection])
-        }
+        Standing::PastDue | Standing::Unpaid if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
         Standing::Good if billing.subscription.as_ref().is_some_and(ObservedSubscription::renewable) => {
             Decision::Act(vec![Effect::RenewAgain])
         }

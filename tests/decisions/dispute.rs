@@ -113,7 +113,7 @@ fn where_that_is_wished_the_tenant_is_suspended_uncharged_and_back_when_it_is_ov
     held.observed.dispute = ObservedDispute::None;
     held.view.status = held.recorded();
     assert!(fails(&held.view.status, "PaymentDisputed", "Over"));
-    assert_eq!(held.effects(), [Effect::ResumeCollection]);
+    assert_eq!(held.effects(), [Effect::CollectAnew]);
     let back = held.billing(Some(subscription("active")), None).recorded();
     assert_eq!(back.phase, Some(Phase::Active));
     let last = back.transitions.last().expect("there");
@@ -121,5 +121,5 @@ fn where_that_is_wished_the_tenant_is_suspended_uncharged_and_back_when_it_is_ov
     // Who changes the setting gets everybody back.
     let mut lenient = suspended().billing(Some(paused), None);
     lenient.policy.suspend_disputed = false;
-    assert_eq!(lenient.effects(), [Effect::ResumeCollection]);
+    assert_eq!(lenient.effects(), [Effect::CollectAnew]);
 }

@@ -177,7 +177,7 @@ fn an_admin_suspends_without_a_charge_and_resumes() {
     assert_eq!(held.effects(), [Effect::ReadBilling], "unless something changed there");
     held.view.spec.desired = Desired::Active;
     let mut back = held.billing(Some(paused), None);
-    assert_eq!(back.effects(), [Effect::ResumeCollection], "before it is served");
+    assert_eq!(back.effects(), [Effect::CollectAnew], "before it is served");
     back = back.billing(Some(subscription("active")), None);
     assert_eq!(entered(&back, Phase::Active), (EventType::Reactivate, TriggeredBy::Admin));
     assert_eq!(condition(&back.recorded(), "CollectionPaused"), None);
