@@ -13,7 +13,7 @@ use super::context::Context;
 use super::watch::Scope;
 use crate::api::plan::{PlanSpec, PriceChanges};
 use crate::api::tenant::{BillingMode, Desired};
-use crate::api::{Phase, Tenant, Timestamp, conditions, data_of};
+use crate::api::{ConditionStatus, Phase, Tenant, Timestamp, conditions, data_of};
 use crate::lifecycle::{ObservedSubscription, bills_another, next_period_begun, shows_price, shows_surplus};
 use crate::providers::stripe::{EventCursor, OwnedSubscription, StripeEvent};
 use crate::providers::{Priority, ProviderError};
@@ -239,7 +239,10 @@ fn subscription_differs(
             let same =
                 status.subscription.as_deref() == Some(s.status.as_str()) && status.trial_ends_at == s.trial_ends_at;
             let due = status.plan_change.as_ref().is_some_and(|change| next_period_begun(change, s));
-            (!same || due || s.paused || s.ends).then_some(Priority::Resync)
+            // Such as one whom another account did not know: Stripe's word for the subscription is what it was.
+            let shown = conditions::get(&status.conditions, conditions::BILLING_READY);
+            let failing = shown.is_some_and(|billing| billing.status == ConditionStatus::False);
+            (!same || due || failing || s.paused || s.ends).then_some(Priority::Resync)
         }
         // A customer who has paid waits.
         (Some(Phase::Suspended), Some(s)) => {

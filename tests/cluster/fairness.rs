@@ -320,8 +320,9 @@ async fn a_restart_asks_no_provider_about_a_single_tenant_and_writes_nothing() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let after = world.calls(|_| true).await - before.1;
     assert!(
-        after <= 5,
-        "{after} calls for 14 tenants: the index, the newest event, subscriptions, disputes and namespaces"
+        after <= 7,
+        "{after} calls for 14 tenants: the account, the index for its check and for its use, the newest event, subscriptions, disputes and \
+         namespaces"
     );
     assert_eq!(versions(&world).await, before.0, "nothing was written");
     let repaired = secrets.get("paid-0-api-key").await.expect("a Secret").data.expect("data");
