@@ -45,7 +45,7 @@ pub async fn run(client: &Client, urls: &Urls, real_stripe: bool) -> anyhow::Res
     clock.lap("signup, until the payment link");
 
     println!("\n2. They confirm their e-mail address.");
-    confirm(&http, urls, &id, &token).await?;
+    let token = confirm(&http, urls, &id, &token).await?;
     clock.lap("e-mail and confirmation");
 
     println!("\n3. They pay with a test card.");
@@ -109,8 +109,9 @@ async fn sign_up(http: &reqwest::Client, urls: &Urls) -> anyhow::Result<Value> {
     Ok(body)
 }
 
-/// Opens the link in the e-mail that the sandbox's mail server took; with a real one, waits until a person does.
-async fn confirm(http: &reqwest::Client, urls: &Urls, id: &str, token: &str) -> anyhow::Result<()> {
+/// Opens the link in the e-mail that the sandbox's mail server took; with a real one, waits until a person does. Answers the token
+/// to go on with: the first proof of the address ends those from before it.
+async fn confirm(http: &reqwest::Client, urls: &Urls, id: &str, token: &str) -> anyhow::Result<String> {
     let start = Instant::now();
     let mut told = false;
     loop {
@@ -119,16 +120,17 @@ async fn confirm(http: &reqwest::Client, urls: &Urls, id: &str, token: &str) -> 
         let mut links = links.flat_map(|mail| mail["links"].as_array().into_iter().flatten()).filter_map(Value::as_str);
         if let Some(link) = links.find(|link| link.contains("/verify-email?token=")) {
             println!("   {link}");
-            let token = link.split("token=").nth(1).unwrap_or_default();
-            let confirm = http.post(format!("{}/verify-email", urls.web)).json(&json!({"token": token}));
-            confirm.send().await?.error_for_status()?;
-            return Ok(());
+            let proof = link.split("token=").nth(1).unwrap_or_default();
+            let confirm =
+                http.post(format!("{}/verify-email", urls.web)).bearer_auth(token).json(&json!({"token": proof}));
+            let confirmed: Value = confirm.send().await?.error_for_status()?.json().await?;
+            return Ok(confirmed["token"].as_str().unwrap_or(token).to_owned());
         }
         let progress = http.get(format!("{}/tenant/{id}", urls.web)).bearer_auth(token).send().await?;
         let progress: Value = progress.error_for_status()?.json().await?;
         if start.elapsed() > Duration::from_secs(5) {
             if progress["address_to_confirm"].is_null() {
-                return Ok(());
+                return Ok(token.to_owned());
             }
             if !told {
                 println!("   Open the link in the e-mail to {EMAIL}; this waits for up to 10 minutes.");
