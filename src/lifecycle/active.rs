@@ -70,8 +70,7 @@ fn billing(input: &Input) -> Option<Decision> {
     // A tenant that is to be suspended next stays as it is at Stripe.
     let served = input.tenant.spec.desired == Desired::Active;
     let subscription = observed.billing.as_ref()?.subscription.as_ref().filter(|_| served)?;
-    // Where its last period was given back as a whole, as before it was served, it pays for one that begins now.
-    let paused = subscription.resumable().then_some(Effect::CollectAnew);
+    let paused = subscription.resumable().then_some(Effect::ResumeCollection);
     let effects: Vec<_> = paused.into_iter().chain(subscription.renewable().then_some(Effect::RenewAgain)).collect();
     (!effects.is_empty()).then_some(Decision::Act(effects))
 }

@@ -93,7 +93,7 @@ fn a_resync_reads_everything_back() {
 fn collection_that_is_paused_for_a_served_tenant_is_resumed() {
     let mut paused = subscription("active");
     paused.paused = true;
-    assert_eq!(welcomed().billing(Some(paused), None).effects(), [Effect::CollectAnew]);
+    assert_eq!(welcomed().billing(Some(paused), None).effects(), [Effect::ResumeCollection]);
 }
 
 #[test]
