@@ -205,6 +205,11 @@ impl TenantSpec {
         self.suspension.is_some() || self.desired == Desired::Suspended
     }
 
+    /// Whether the tenant is to be served: it is neither closed nor suspended by an admin.
+    pub fn is_wanted(&self) -> bool {
+        self.desired == Desired::Active && !self.is_suspended()
+    }
+
     /// Who asked for the present value of `desired`, where that is recorded.
     pub fn wisher(&self) -> Option<&Wish> {
         self.wish.as_ref().filter(|wish| wish.desired == self.desired)

@@ -12,7 +12,7 @@ use super::Key;
 use super::context::Context;
 use super::watch::Scope;
 use crate::api::plan::{PlanSpec, PriceChanges};
-use crate::api::tenant::{BillingMode, Desired};
+use crate::api::tenant::BillingMode;
 use crate::api::{ConditionStatus, Phase, Tenant, Timestamp, conditions, data_of};
 use crate::lifecycle::{ObservedSubscription, bills_another, next_period_begun, shows_price, shows_surplus};
 use crate::providers::stripe::{EventCursor, OwnedSubscription, StripeEvent};
@@ -247,14 +247,12 @@ fn subscription_differs(
         // A customer who has paid waits.
         (Some(Phase::Suspended), Some(s)) => {
             let same = status?.subscription.as_deref() == Some(s.status.as_str());
-            (!same || s.served())
-                .then_some(Priority::Person)
-                .filter(|_| tenant.spec.desired == Desired::Active && !tenant.spec.is_suspended())
+            (!same || s.served()).then_some(Priority::Person).filter(|_| tenant.spec.is_wanted())
         }
         // It ended, and no event told of it.
         (Some(Phase::Suspended), None) => {
             let over = matches!(status?.subscription.as_deref(), None | Some("canceled" | "incomplete_expired"));
-            (!over && tenant.spec.desired == Desired::Active).then_some(Priority::Resync)
+            (!over && tenant.spec.is_wanted()).then_some(Priority::Resync)
         }
         // Made after the pages were read.
         (Some(Phase::Active), None) => {
@@ -350,7 +348,7 @@ fn left_behind(tenant: &Tenant, generations: &HashMap<&str, Vec<u32>>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::tenant::PlanChangeState;
+    use crate::api::tenant::{Desired, PlanChangeState};
     use crate::api::{TenantStatus, data_namespace, pinecone_namespace};
 
     fn tenant(phase: Option<Phase>) -> Tenant {

@@ -2,7 +2,6 @@
 
 use kube::ResourceExt;
 
-use crate::api::tenant::Desired;
 use crate::api::{MAIL_REQUESTS_ANNOTATION, Phase, SENT_ANNOTATION, Tenant};
 use crate::providers::Priority;
 
@@ -33,8 +32,7 @@ fn awaits_mail(tenant: &Tenant) -> bool {
 fn is_wished(tenant: &Tenant) -> bool {
     let Some(status) = &tenant.status else { return false };
     let unseen = status.observed_generation < tenant.metadata.generation;
-    let held = tenant.spec.desired != Desired::Active || tenant.spec.is_suspended();
-    unseen && (tenant.spec.plan != tenant.plan_in_force() || held)
+    unseen && (tenant.spec.plan != tenant.plan_in_force() || !tenant.spec.is_wanted())
 }
 
 #[cfg(test)]
@@ -42,6 +40,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::api::tenant::Desired;
 
     fn active(change: impl FnOnce(&mut Tenant)) -> Priority {
         let spec = json!({"companyName": "A", "adminEmail": "a@b.example", "plan": "starter"});

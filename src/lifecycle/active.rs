@@ -10,7 +10,6 @@ use super::{
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::plan::LimitChanges;
-use crate::api::tenant::Desired;
 
 /// The most urgent first: what ends or begins the service, then what the status says, then what customers and ops are told.
 /// A mail server that hangs so delays e-mails alone.
@@ -68,8 +67,8 @@ fn billing(input: &Input) -> Option<Decision> {
         return Some(Decision::Act(vec![Effect::ReadBilling]));
     }
     // A tenant that is to be suspended next stays as it is at Stripe.
-    let served = input.tenant.spec.desired == Desired::Active;
-    let subscription = observed.billing.as_ref()?.subscription.as_ref().filter(|_| served)?;
+    let wanted = input.tenant.spec.is_wanted();
+    let subscription = observed.billing.as_ref()?.subscription.as_ref().filter(|_| wanted)?;
     let paused = subscription.resumable().then_some(Effect::ResumeCollection);
     let effects: Vec<_> = paused.into_iter().chain(subscription.renewable().then_some(Effect::RenewAgain)).collect();
     (!effects.is_empty()).then_some(Decision::Act(effects))

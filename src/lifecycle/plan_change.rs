@@ -360,12 +360,12 @@ fn waiting(input: &Input, failure: &Failure) -> Decision {
 
 /// Documents are embedded with the model of the new plan before anything is charged. None once they are, or need not be.
 fn embed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
-    let desired = input.tenant.spec.desired;
+    let spec = &input.tenant.spec;
     match migration::copy(input, migration::in_plan(input, wanted)) {
         Step::Done => None,
         Step::Hopeless(why) => Some(back(input, "DataNotMigrated", &why)),
-        Step::Next(_) | Step::Working if desired != Desired::Active || input.tenant.spec.is_suspended() => {
-            let state = if desired == Desired::Deleted { "closed" } else { "suspended" };
+        Step::Next(_) | Step::Working if !spec.is_wanted() => {
+            let state = if spec.desired == Desired::Deleted { "closed" } else { "suspended" };
             Some(back(input, "Canceled", &format!("The tenant is {state}")))
         }
         Step::Next(decision) => Some(decision),

@@ -1,6 +1,6 @@
 //! Making the tenant's parts, side by side where they do not need each other.
 
-use super::dunning::ENDED;
+use super::dunning::{self, BY_ADMIN, ENDED};
 use super::observed::{ObservedSubscription, Samples};
 use super::status::{Draft, Summary};
 use super::{Blame, Decision, Effect, Failure, Input, Notice, generations, notices, verification};
@@ -9,7 +9,7 @@ use crate::api::conditions::{
     WELCOME_EMAIL_SENT,
 };
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{Desired, PlanConfig, Provisioning, Quota};
+use crate::api::tenant::{PlanConfig, Provisioning, Quota};
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
@@ -49,12 +49,12 @@ pub fn decide(input: &Input) -> Decision {
     }
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
     // A tenant that is suspended as soon as it is set up is not charged, and its subscription is not renewed.
-    let served = input.tenant.spec.desired == Desired::Active;
-    if served && subscription.is_some_and(ObservedSubscription::resumable) {
+    let wanted = input.tenant.spec.is_wanted();
+    if wanted && subscription.is_some_and(ObservedSubscription::resumable) {
         return Decision::Act(vec![Effect::CollectAnew]);
     }
     // Closed and taken back, of which a lost status knows nothing.
-    if served && subscription.is_some_and(ObservedSubscription::renewable) {
+    if wanted && subscription.is_some_and(ObservedSubscription::renewable) {
         return Decision::Act(vec![Effect::RenewAgain]);
     }
     complete(input, plan, None)
@@ -185,6 +185,13 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         let message = "The subscription ended before all steps were complete";
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
         draft.summary(Summary::Waiting, ENDED, message);
+        return draft.changed().unwrap_or(Decision::Wait(None));
+    }
+    // Nothing was collected for it, so it is not served for a moment either.
+    if input.tenant.spec.is_suspended() {
+        let message = dunning::suspended_by(input);
+        draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::Admin, &message);
+        draft.summary(Summary::Waiting, BY_ADMIN, &message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
     draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, "All steps are complete");

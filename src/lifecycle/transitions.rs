@@ -42,7 +42,7 @@ pub const TRANSITIONS: [Arrow; 27] = [
         Phase::Provisioning,
         Phase::Suspended,
         EventType::Suspend,
-        "all steps are complete, and the subscription ended meanwhile",
+        "all steps are complete, and meanwhile the subscription ended or an admin suspended the tenant",
     ),
     arrow(
         Phase::Failed,

@@ -2,11 +2,11 @@
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::plan::PriceChanges;
-use tenant_operator::api::tenant::{Desired, PlanChangeState as State};
-use tenant_operator::api::{Phase, TenantStatus};
+use tenant_operator::api::tenant::{Desired, PlanChangeState as State, Wish};
+use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription};
 
-use crate::case::{Case, condition, fails, holds, subscription};
+use crate::case::{Case, NOW, condition, fails, holds, subscription};
 use crate::plan_change::{noted, wishing};
 
 /// Served by plan "middle" for 4900, with no other wish, while this price is billed.
@@ -100,9 +100,14 @@ fn a_second_subscription_is_shown_and_told_and_ended_by_nobody() {
 #[test]
 fn a_tenant_that_is_to_be_suspended_is_not_charged_on_the_way() {
     let paused = ObservedSubscription { paused: true, ..subscription("active") };
-    for phase in [Phase::Provisioning, Phase::Active] {
+    // The customer may write `desired` after the admin has written `suspension`.
+    let suspension = Wish::of_admin(Desired::Suspended, None, None, Timestamp::from_second(NOW));
+    let wishes = [(Desired::Suspended, None), (Desired::Active, Some(suspension))];
+    let both =
+        [Phase::Provisioning, Phase::Active].into_iter().flat_map(|phase| wishes.clone().map(|wish| (phase, wish)));
+    for (phase, (desired, suspension)) in both {
         let mut case = Case::new(Some(phase)).sent(&Notice::Welcome).billing(Some(paused.clone()), None);
-        case.view.spec.desired = Desired::Suspended;
+        (case.view.spec.desired, case.view.spec.suspension) = (desired, suspension);
         case.observed.api_key = Some(true);
         let charges = |decision: &Decision| {
             let all = [Effect::CollectAnew, Effect::ResumeCollection, Effect::RenewAgain];

@@ -11,6 +11,8 @@ use super::beside::Beside;
 use super::{Action, LARGER, PERIOD_END, SMALLER, SessionState, Small, State, failure, writes_object};
 
 const YEAR: i64 = 365 * 24 * 3600;
+/// One more than the retries of the policy, and the first of those without limit.
+const MOST_ATTEMPTS: u32 = 3;
 
 impl Model for Small {
     type State = State;
@@ -276,6 +278,11 @@ impl Model for Small {
             Action::Delete | Action::DeleteByAccident => delete(&mut s, &action),
         }
         Some(s)
+    }
+
+    /// A customer who was served is tried without limit while a provider is away, and each attempt looks like the last.
+    fn within_boundary(&self, s: &State) -> bool {
+        s.tenant.status.provisioning.as_ref().is_none_or(|run| run.attempts <= MOST_ATTEMPTS)
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
