@@ -189,11 +189,12 @@ async fn a_welcome_that_cannot_be_sent_alerts_and_never_fails_the_tenant() {
     assert_eq!(status.phase, Some(Phase::Active));
     assert!(is_true(&status.conditions, "Ready"), "{status:#?}");
     assert_eq!(get(&status.conditions, "WelcomeEmailSent").expect("there").reason, "MailUnreachable");
-    let alerts = world.sandbox_get("/_sandbox/alerts").await;
-    assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
-    assert!(alerts.to_string().contains("welcome e-mail"), "{alerts}");
+    let alerted = async || world.sandbox_get("/_sandbox/alerts").await.to_string().contains("welcome e-mail");
+    world.until("ops are told of the welcome", alerted).await;
     world.clear_faults().await;
     world.wait_true("acme", "WelcomeEmailSent").await;
+    let alerts = world.sandbox_get("/_sandbox/alerts").await;
+    assert_eq!(alerts.as_array().map(Vec::len), Some(1), "{alerts}");
     assert_eq!(world.mails("welcome").await, 1);
     world.wait_event("acme", "MailUnreachable").await;
 }

@@ -117,7 +117,7 @@ async fn a_tenant_that_floods_is_slowed_down_and_others_wait_for_one_of_its_call
     assert!(refused > 0, "nothing was refused");
     let (slow, calm_middle) = (middle(&mut slow), middle(&mut calm));
     // Both wait in the same line for ten calls a second.
-    assert!(calm_middle * 3 < slow, "{calm_middle} ms beside {slow} ms: {calm:?}");
+    assert!(calm_middle * 2 < slow, "{calm_middle} ms beside {slow} ms: {calm:?}");
 }
 
 #[tokio::test]

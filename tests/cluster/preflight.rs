@@ -238,6 +238,26 @@ async fn old_api_server(folder: &std::path::Path) -> PathBuf {
 
 const POLICY: &str = "rag.default.tenant-operator.dev";
 
+/// Another account and another index are pinned.
+fn pin_seeds() -> Vec<Seed> {
+    let pinned = |check, entry: &str, says| Seed {
+        check,
+        kubectl: vec![words(&format!("create configmap tenant-operator-pins -n default --from-literal={entry}"))],
+        undo: vec![words("delete configmap tenant-operator-pins -n default")],
+        says,
+        verdict: "failed",
+        ..Seed::default()
+    };
+    let account = json!({"account": "acct_before", "livemode": false});
+    let index = json!({"index": "multi-tenant-rag", "host": "http://before.example", "dimension": 1536});
+    vec![
+        pinned("stripe/account", &format!("stripe={account}"), "acct_before"),
+        pinned("pinecone/pinned", &format!("pinecone={index}"), "http://before.example"),
+        pinned("stripe/account", "stripe=nonsense", "cannot be read"),
+        pinned("pinecone/pinned", "pinecone=nonsense", "cannot be read"),
+    ]
+}
+
 /// The admission policy of the chart, as far as the checks look at it.
 fn policy(exempt: &str) -> Value {
     json!({
@@ -359,6 +379,11 @@ fn stripe_seeds() -> Vec<Seed> {
             ..failed("stripe/webhook-secret", "number 2")
         },
         Seed {
+            faults: vec![answer("stripe", "/v1/billing_portal/configurations", 200, &json!({"data": []}))],
+            verdict: "warning",
+            ..failed("stripe/portal", "never saved in this mode")
+        },
+        Seed {
             faults: vec![answer("stripe", "/v1/subscriptions", 403, &none)],
             ..failed("stripe/subscription", "Stripe")
         },
@@ -459,6 +484,7 @@ async fn every_check_passes_in_order_and_fails_by_its_fault() {
     for seed in kubernetes_seeds(&lab, &old)
         .into_iter()
         .chain(access_seeds(&lab))
+        .chain(pin_seeds())
         .chain(stripe_seeds())
         .chain(other_seeds(&lab))
         .chain(sender_seeds())
