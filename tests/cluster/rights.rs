@@ -226,11 +226,11 @@ async fn users_who_write_tenants_approve_none_and_a_wildcard_exempts_no_account(
         api.patch(name, &PatchParams::default(), &Patch::Merge(json!({"spec": spec}))).await
     };
 
-    let approved = tenant("acme", "enterprise", BillingMode::Manual);
+    let gift = tenant("acme", "enterprise", BillingMode::Manual);
     // The API server enforces a new policy some time after it has taken it.
     let trial = PostParams { dry_run: true, ..PostParams::default() };
-    world.until("the policies are in force", async || author.create(&trial, &approved).await.is_err()).await;
-    let said = refusal("an approval of one's own", create(&author, &approved).await);
+    world.until("the policies are in force", async || author.create(&trial, &gift).await.is_err()).await;
+    let said = refusal("an approval of one's own", create(&author, &gift).await);
     assert!(said.contains("ClusterRole rag-approve"), "{said}");
     let mut contract = tenant("acme", "starter", BillingMode::Manual);
     contract.spec.billing.approved = false;
