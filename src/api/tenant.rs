@@ -464,9 +464,13 @@ pub struct PlanChange {
     // A plain string of limited length, for the API server's message: what a time becomes as text has no limit there.
     #[schemars(with = "String", length(max = 40))]
     pub since: Timestamp,
-    /// When a scheduled change takes effect.
+    /// When a scheduled change takes effect, or until when the payment of an unconfirmed one can be confirmed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_at: Option<Timestamp>,
+    /// Stripe's page on which the customer confirms the payment of an unconfirmed change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2000))]
+    pub confirm_url: Option<String>,
     /// The value of the annotation `tenant-operator.dev/retry` when the change was declined. A new value tries again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_token: Option<String>,
@@ -485,6 +489,8 @@ pub enum PlanChangeState {
     Running,
     /// The plan is in force.
     Applied,
+    /// The customer's bank asks them to confirm the payment, at `confirmUrl`. The plan changes once they have.
+    Unconfirmed,
     /// Stripe declined it, as for a card that was declined. The plan before stays in force.
     Declined,
 }

@@ -21,7 +21,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let status = api.get(name).await?.status.unwrap_or_default();
     let namespace = conditions::get(&status.conditions, conditions::NAMESPACE_READY);
     let missing = namespace.is_some_and(|c| c.reason == "NamespaceMissing");
-    let declined = status.plan_change.as_ref().is_some_and(|change| change.state == PlanChangeState::Declined);
+    let declined = status
+        .plan_change
+        .as_ref()
+        .is_some_and(|change| matches!(change.state, PlanChangeState::Declined | PlanChangeState::Unconfirmed));
     if status.phase != Some(Phase::Failed) && !missing && !declined {
         let phase = status.phase.map_or_else(|| "without a phase".into(), |p| p.to_string());
         bail!(

@@ -373,6 +373,7 @@ mod tests {
             plan: None,
             price: None,
             billed_plan: None,
+            unconfirmed: None,
             period_ends_at: None,
             plan_before: None,
             ends: false,

@@ -22,8 +22,15 @@ pub fn alerts(input: &Input) -> Vec<Notice> {
 
 /// Whether a subscription bills another price than a plan's, although no change of plan explains it.
 pub fn bills_another(status: &TenantStatus, plan: Option<&PlanSpec>, subscription: &ObservedSubscription) -> bool {
-    let settled =
-        |state| matches!(state, PlanChangeState::Applied | PlanChangeState::Declined | PlanChangeState::Blocked);
+    let settled = |state| {
+        matches!(
+            state,
+            PlanChangeState::Applied
+                | PlanChangeState::Declined
+                | PlanChangeState::Blocked
+                | PlanChangeState::Unconfirmed
+        )
+    };
     let changing = status.plan_change.as_ref().is_some_and(|change| !settled(change.state));
     // A smaller plan is billed before it is in force.
     let scheduled = subscription.plan_before.is_some();

@@ -43,6 +43,7 @@ pub use held::{may_hold, may_precede};
 pub use observed::{
     Blame, Dispute, Failure, Found, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport,
     ObservedMigration, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState,
+    UnconfirmedPrice,
 };
 pub use outbox::shipped;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
@@ -257,6 +258,8 @@ pub enum Notice {
     PlanScheduled(Timestamp),
     /// To the customer: another plan was declined then.
     PlanDeclined(Timestamp),
+    /// To the customer: another plan waits since then until they confirm its payment.
+    PlanUnconfirmed(Timestamp),
     /// To the customer: the account is closed, since then, and erased later.
     DeletionRequested(Timestamp),
     /// To the address before: it was changed, by the change that this names.
@@ -303,6 +306,7 @@ impl Notice {
             Self::Suspended(since) => format!("suspended.{}", since.as_second()),
             Self::PlanChanged(since) => format!("plan-changed.{}", since.as_second()),
             Self::PlanScheduled(since) => format!("plan-scheduled.{}", since.as_second()),
+            Self::PlanUnconfirmed(since) => format!("plan-unconfirmed.{}", since.as_second()),
             Self::PlanDeclined(since) => format!("plan-declined.{}", since.as_second()),
             Self::DeletionRequested(since) => format!("deletion-requested.{}", since.as_second()),
             Self::AddressChanged(change) => format!("address-changed.{change}"),
@@ -334,6 +338,7 @@ impl Notice {
             | Self::PlanChanged(_)
             | Self::PlanScheduled(_)
             | Self::PlanDeclined(_)
+            | Self::PlanUnconfirmed(_)
             | Self::AddressChanged(_)
             | Self::ExportReady(_)
             | Self::DisputeAlert(_)

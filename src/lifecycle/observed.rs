@@ -37,6 +37,8 @@ pub struct ObservedSubscription {
     pub price: Option<String>,
     /// The Plan that has this price, by its name.
     pub billed_plan: Option<String>,
+    /// A change of price that waits until the customer confirms its payment.
+    pub unconfirmed: Option<UnconfirmedPrice>,
     /// When the present period ends.
     pub period_ends_at: Option<Timestamp>,
     /// The plan that is in force until the present period ends, where a smaller one is billed from then on.
@@ -80,6 +82,18 @@ impl ObservedSubscription {
     pub fn worth(&self) -> (bool, bool, bool) {
         (self.paid(), self.served(), self.status != "canceled")
     }
+}
+
+/// A change of price that Stripe makes once its payment is confirmed:
+/// <https://docs.stripe.com/billing/subscriptions/pending-updates>
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct UnconfirmedPrice {
+    /// The price that it changes to.
+    pub price: String,
+    /// Where the customer confirms the payment, once it was asked for.
+    pub url: Option<String>,
+    /// Until when. Then Stripe drops the change.
+    pub expires_at: Timestamp,
 }
 
 /// A Checkout session at Stripe.

@@ -4,7 +4,10 @@
 use super::dunning::{self, MISSING, Standing};
 use super::migration::{self, Step};
 use super::status::{Draft, Summary};
-use super::{Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, Regions, View, notices};
+use super::{
+    Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, Regions, UnconfirmedPrice, View,
+    notices,
+};
 use crate::api::conditions::{BILLING_READY, PLAN_IN_FORCE};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{Downgrades, Limits, PlanSpec, Upgrades};
@@ -108,7 +111,8 @@ pub fn decide(input: &Input) -> Option<Decision> {
     let (tenant, wish) = (input.tenant, input.tenant.spec.plan.as_str());
     let change = tenant.status.plan_change.as_ref();
     let state = change.filter(|change| &*change.plan == wish).map(|change| change.state);
-    if change.is_some_and(|c| matches!(c.state, State::Preparing | State::Scheduled)) && state.is_none() {
+    let at_stripe = |c: &PlanChange| matches!(c.state, State::Preparing | State::Scheduled | State::Unconfirmed);
+    if change.is_some_and(at_stripe) && state.is_none() {
         return undo(input);
     }
     if wish == tenant.plan_in_force() {
@@ -120,6 +124,7 @@ pub fn decide(input: &Input) -> Option<Decision> {
     let answered = change.is_some_and(|c| c.retry_token == tenant.retry_token);
     match (state, input.wanted) {
         (Some(State::Declined), _) if answered => None,
+        (Some(State::Unconfirmed), Some(wanted)) if answered => confirmed(input, wanted),
         (Some(State::Preparing), Some(wanted)) => prepare(input, wanted),
         (Some(State::Scheduled), Some(wanted)) => {
             (due(input) && moving(input, wanted).is_none()).then(|| start(input, wanted)).flatten()
@@ -216,6 +221,37 @@ fn pays_for(subscription: &ObservedSubscription, plan: &PlanSpec) -> bool {
     subscription.price.is_some() && subscription.price == plan.stripe_price_id
 }
 
+/// Stripe changes the price once the customer has confirmed the payment, and the plan follows.
+fn confirmed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
+    let over = due(input);
+    let Some(billing) = &input.observed.billing else {
+        return over.then(|| Decision::Act(vec![Effect::ReadBilling]));
+    };
+    let subscription = billing.subscription.as_ref()?;
+    if pays_for(subscription, wanted) {
+        return start(input, wanted);
+    }
+    let waits = subscription.unconfirmed.is_some() && !over;
+    let late = || declined(input, "ConfirmationMissing", "The payment was not confirmed in time").changed();
+    (!waits).then(late).flatten()
+}
+
+/// Served by the plan before until the customer has confirmed the payment of this one.
+fn unconfirmed(input: &Input, pending: &UnconfirmedPrice) -> Decision {
+    let plan = &input.tenant.spec.plan;
+    let message = format!(
+        "The customer's bank asks them to confirm the payment for plan {plan}, until {}, at status.planChange.confirmUrl. The \
+         plan changes once they have",
+        pending.expires_at
+    );
+    let mut draft = note(input, State::Unconfirmed, Some(pending.expires_at), "ConfirmationRequired", &message);
+    if let Some(change) = &mut draft.status.plan_change {
+        change.confirm_url.clone_from(&pending.url);
+    }
+    served_as_before(&mut draft, &message);
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
 /// A draft that says where the change stands.
 fn note<'a>(
     input: &'a Input<'a>,
@@ -226,13 +262,16 @@ fn note<'a>(
 ) -> Draft<'a> {
     let (mut draft, plan) = (Draft::new(input), input.tenant.spec.plan.as_str());
     let before = draft.status.plan_change.take().filter(|c| c.state == state && &*c.plan == plan);
+    // A new value of the annotation tries again.
+    let answers = matches!(state, State::Declined | State::Unconfirmed);
     draft.status.plan_change = Some(PlanChange {
         from: input.tenant.plan_in_force().into(),
         plan: plan.into(),
         state,
         since: before.map_or(input.now, |c| c.since),
         effective_at,
-        retry_token: input.tenant.retry_token.clone().filter(|_| state == State::Declined),
+        confirm_url: None,
+        retry_token: input.tenant.retry_token.clone().filter(|_| answers),
     });
     draft.condition(PLAN_IN_FORCE, ConditionStatus::False, reason, message);
     draft
@@ -266,9 +305,10 @@ fn undo(input: &Input) -> Option<Decision> {
     if input.by_stripe() {
         let Some(billing) = &input.observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
         let elsewhere = |s: &ObservedSubscription| input.plan.is_some_and(|plan| !pays_for(s, plan));
+        let open = |s: &ObservedSubscription| elsewhere(s) || s.unconfirmed.is_some();
         if Standing::of(billing) != Standing::Ended
             && input.plan.is_some_and(|plan| plan.stripe_price_id.is_some())
-            && billing.subscription.as_ref().is_some_and(elsewhere)
+            && billing.subscription.as_ref().is_some_and(open)
         {
             let plan = input.tenant.plan_in_force().to_owned();
             return Some(Decision::Act(vec![Effect::SwitchPrice { plan, proration: Proration::None }]));
@@ -342,12 +382,20 @@ pub fn run(input: &Input) -> Decision {
     let Some(billing) = &input.observed.billing else { return Decision::Act(vec![Effect::ReadBilling]) };
     match billing.subscription.as_ref().filter(|_| Standing::of(billing) == Standing::Good) {
         Some(subscription) if pays_for(subscription, wanted) => apply(input, wanted),
+        Some(ObservedSubscription { unconfirmed: Some(pending), .. }) if asked_for(pending, wanted) => {
+            unconfirmed(input, pending)
+        }
         Some(_) => {
             let plan = input.tenant.spec.plan.clone();
             Decision::Act(vec![Effect::SwitchPrice { plan, proration: proration(input, wanted) }])
         }
         None => back(input, MISSING, "The subscription is not paid"),
     }
+}
+
+/// Whether a change of price is the one to this plan, and the customer's page to confirm it is known.
+fn asked_for(pending: &UnconfirmedPrice, plan: &PlanSpec) -> bool {
+    pending.url.is_some() && plan.stripe_price_id.as_ref() == Some(&pending.price)
 }
 
 fn waiting(input: &Input, failure: &Failure) -> Decision {
@@ -416,6 +464,10 @@ fn apply(input: &Input, wanted: &PlanSpec) -> Decision {
 
 /// The plan before stays in force.
 fn back(input: &Input, reason: &str, why: &str) -> Decision {
+    declined(input, reason, why).changed().unwrap_or(Decision::Wait(None))
+}
+
+fn declined<'a>(input: &'a Input<'a>, reason: &str, why: &str) -> Draft<'a> {
     let before = input.tenant.plan_in_force();
     let message = format!(
         "The tenant stays on {before}: {why}. To try again, fix the cause and run `kubectl tenant retry {}`; to stay on \
@@ -423,10 +475,14 @@ fn back(input: &Input, reason: &str, why: &str) -> Decision {
         input.tenant.name
     );
     let mut draft = note(input, State::Declined, None, reason, &message);
+    served_as_before(&mut draft, &message);
+    draft
+}
+
+fn served_as_before(draft: &mut Draft, message: &str) {
     draft.recovered(BILLING_READY, "Stripe answers");
-    draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, &message);
+    draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, message);
     draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
-    draft.changed().unwrap_or(Decision::Wait(None))
 }
 
 /// What the customer is told of a change.
@@ -436,6 +492,7 @@ pub fn news(input: &Input) -> Option<Notice> {
         State::Applied => Notice::PlanChanged(change.since),
         State::Scheduled => Notice::PlanScheduled(change.since),
         State::Declined => Notice::PlanDeclined(change.since),
+        State::Unconfirmed => Notice::PlanUnconfirmed(change.since),
         State::Blocked | State::Preparing | State::Running => return None,
     };
     notices::timely(input, change.since).then_some(notice)
@@ -443,6 +500,7 @@ pub fn news(input: &Input) -> Option<Notice> {
 
 /// Seconds until a scheduled change is due.
 pub fn wait(input: &Input) -> Option<i64> {
-    let scheduled = input.tenant.status.plan_change.as_ref().filter(|c| c.state == State::Scheduled);
+    let dated = |c: &&PlanChange| matches!(c.state, State::Scheduled | State::Unconfirmed);
+    let scheduled = input.tenant.status.plan_change.as_ref().filter(dated);
     scheduled.and_then(|c| c.effective_at).map(|at| input.until(at)).filter(|left| *left > 0)
 }

@@ -31,6 +31,8 @@ const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// The reason of an error that was saved under an idempotency key.
 const SAVED: &str = "SavedAnswer";
+/// The reason of a payment that the customer has to confirm with their bank.
+pub const ACTION_REQUIRED: &str = "ActionRequired";
 
 /// Why a provider did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -371,6 +373,7 @@ impl Caller {
             408 => ("Timeout", true),
             404 => ("NotFound", false),
             409 => ("Conflict", true),
+            402 if action_required(body) => (ACTION_REQUIRED, false),
             429 => ("RateLimited", true),
             500.. => ("ProviderError", true),
             _ => ("Refused", false),
@@ -421,6 +424,12 @@ fn bounded(
 fn is_harmless(request: &RequestBuilder) -> bool {
     let request = request.try_clone().and_then(|request| request.build().ok());
     request.is_some_and(|r| r.method() != reqwest::Method::POST || r.headers().contains_key("idempotency-key"))
+}
+
+/// Stripe: the customer's bank asks for the customer. See <https://docs.stripe.com/error-codes>.
+fn action_required(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body);
+    text.contains("subscription_payment_intent_requires_action") || text.contains("authentication_required")
 }
 
 fn quota_exceeded(body: &[u8]) -> bool {

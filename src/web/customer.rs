@@ -32,6 +32,8 @@ pub struct Progress {
     /// When it takes effect, where that is scheduled.
     #[schema(value_type = Option<String>)]
     plan_changes_at: Option<Timestamp>,
+    /// Where to confirm the payment of the plan that is asked for, while the customer's bank asks for that.
+    confirm_url: Option<String>,
     /// When the data of an account that was closed is erased.
     #[schema(value_type = Option<String>)]
     erases_at: Option<Timestamp>,
@@ -179,6 +181,11 @@ pub fn effective_at(status: &TenantStatus) -> Option<Timestamp> {
     status.plan_change.as_ref().filter(|c| c.state == PlanChangeState::Scheduled)?.effective_at
 }
 
+/// Where to confirm the payment of another plan, while it waits for that.
+pub fn confirm_url(status: &TenantStatus) -> Option<String> {
+    status.plan_change.as_ref().filter(|c| c.state == PlanChangeState::Unconfirmed)?.confirm_url.clone()
+}
+
 impl Progress {
     /// Whether the customer still has to confirm the e-mail address.
     pub fn awaits_confirmation(&self) -> bool {
@@ -193,6 +200,7 @@ impl Progress {
             plan: tenant.plan_in_force().into(),
             requested_plan: (tenant.plan_in_force() != tenant.spec.plan).then(|| tenant.spec.plan.clone()),
             plan_changes_at: effective_at(&status),
+            confirm_url: confirm_url(&status),
             erases_at: status.erases_at.filter(|_| status.phase == Some(Phase::Deleting) && status.erasure.is_none()),
             phase: status.phase,
             message: sentence(&status),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::App;
-use super::customer::{effective_at, sentence};
+use super::customer::{confirm_url, effective_at, sentence};
 use super::pages::pricing;
 use super::problem::{Problem, ProblemBody};
 use crate::api::plan::{Downgrades, PlanSpec};
@@ -40,8 +40,10 @@ pub struct PlanAnswer {
     plan: String,
     /// The plan that was asked for.
     requested: String,
-    /// `applied`, `scheduled` or `running`.
+    /// `applied`, `scheduled`, `running`, or `unconfirmed` while the customer's bank asks them to confirm the payment.
     state: &'static str,
+    /// Where to confirm it. The plan changes once it is confirmed.
+    confirm_url: Option<String>,
     /// When a scheduled change takes effect.
     #[schema(value_type = Option<String>)]
     effective_at: Option<Timestamp>,
@@ -197,6 +199,7 @@ fn answer(tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
             return Err(conflict("plan_not_available", detail));
         }
         Some(Stage::Scheduled) => "scheduled",
+        Some(Stage::Unconfirmed) => "unconfirmed",
         Some(Stage::Applied) | None if tenant.plan_in_force() == name => "applied",
         Some(Stage::Preparing | Stage::Running | Stage::Applied) | None => "running",
     };
@@ -205,6 +208,7 @@ fn answer(tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
         requested: name.into(),
         state,
         effective_at: effective_at(&status).filter(|_| state == "scheduled"),
+        confirm_url: confirm_url(&status).filter(|_| state == "unconfirmed"),
     })
 }
 

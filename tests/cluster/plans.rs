@@ -143,6 +143,44 @@ async fn a_card_that_is_declined_leaves_everything_as_it_was_and_another_one_hel
     assert_eq!(billed(&world).await, 19_900);
 }
 
+/// Stripe answers `subscription_payment_intent_requires_action` to the charge.
+#[tokio::test]
+async fn a_card_that_asks_for_the_customer_moves_to_a_larger_plan_once_they_confirm() {
+    let world = World::with_portal("confirm", &[]).await;
+    let mut ada = Visitor::new(&world);
+    let csrf = ada.csrf("/signup").await;
+    let fields = [
+        ("csrf", &*csrf),
+        ("email", "ada@example.com"),
+        ("company_name", "Acme"),
+        ("password", crate::visitor::PASSWORD),
+        ("accept_terms", "on"),
+        ("plan", "middle"),
+    ];
+    assert_eq!(ada.post("/signup", &fields).await.0, 303);
+    let name = ada.cookies.iter().find(|(name, _)| name == "session").expect("a session").1.clone();
+    let name = name.split('.').next().expect("a name").to_owned();
+    let pay = world.wait(&name, "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link").url;
+    let form = [("card", "4000002760003184"), ("challenge", "complete")];
+    assert_eq!(world.http.post(pay).form(&form).send().await.expect("it answers").status(), 303);
+    world.wait_true(&name, "WelcomeEmailSent").await;
+    let csrf = ada.csrf("/account/plan").await;
+    let (status, place, page) = ada.post("/account/plan", &[("csrf", &csrf), ("plan", "large")]).await;
+    assert_eq!((status, &*place), (303, "/account#plan"), "{page}");
+    let waiting = world.wait(&name, "unconfirmed", |s| state(s) == Some(State::Unconfirmed)).await;
+    assert_eq!((waiting.phase, documents(&waiting)), (Some(Phase::Active), 10));
+    assert_eq!((billed(&world).await, paid(&world).await), (4900, vec![4900, 0]), "nothing is charged yet");
+    world.until("the customer is told", async || world.mails("plan-unconfirmed").await == 1).await;
+    let url = waiting.plan_change.and_then(|c| c.confirm_url).expect("a page");
+    let (_, page) = ada.get("/account").await;
+    assert!(page.contains("id=\"confirm\"") && page.contains("Confirm the payment"), "{page}");
+    assert_eq!(world.http.post(url).send().await.expect("it answers").status(), 200);
+    let status = world.wait(&name, "on the large plan", |s| documents(s) == 100).await;
+    assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Applied)));
+    assert_eq!((billed(&world).await, paid(&world).await.len()), (19_900, 2), "charged once");
+    world.assert_transitions(&name).await;
+}
+
 #[tokio::test]
 async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_back_until_then() {
     let world = with_acme("downgrade").await;

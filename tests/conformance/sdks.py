@@ -52,6 +52,58 @@ def check_stripe_accounts():
     assert ours.v1.customers.retrieve(customer.id).deleted, "deleted is not unknown"
 
 
+def check_stripe_endings():
+    """Cancellations by date, changes that wait for a confirmation, and invoices that are not collected by themselves."""
+    client = stripe.StripeClient("sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]})
+    form = "application/x-www-form-urlencoded"
+    customer = client.v1.customers.create({"email": "endings@example.com"})
+    session = client.v1.checkout.sessions.create({
+        "mode": "subscription", "customer": customer.id, "line_items": [{"price": "price_small", "quantity": 1}],
+        "success_url": "https://example.com/ok",
+    })
+    assert post(session.url, "card=4000002760003184&challenge=complete", form) == 303
+    id = client.v1.checkout.sessions.retrieve(session.id).subscription
+    ending = client.v1.subscriptions.update(id, {"cancel_at_period_end": True})
+    end = ending["items"].data[0].current_period_end
+    assert ending.cancel_at_period_end and ending.cancel_at == end
+    by_date = client.v1.subscriptions.update(id, {"cancel_at": "min_period_end"})
+    assert not by_date.cancel_at_period_end and by_date.cancel_at == end
+    try:
+        client.v1.subscriptions.update(id, {"cancel_at": end, "cancel_at_period_end": True})
+        raise AssertionError("both ways to cancel were taken")
+    except stripe.InvalidRequestError:
+        pass
+    assert client.v1.subscriptions.update(id, {"cancel_at": ""}).cancel_at is None
+    change = {"items": [{"id": ending["items"].data[0].id, "price": "price_large"}], "proration_behavior": "always_invoice"}
+    try:
+        client.v1.subscriptions.update(id, {**change, "payment_behavior": "error_if_incomplete"})
+        raise AssertionError("a card that asks for the customer was charged without them")
+    except stripe.CardError as error:
+        assert error.code == "subscription_payment_intent_requires_action", error.code
+    try:
+        client.v1.subscriptions.update(id, {**change, "payment_behavior": "pending_if_incomplete", "metadata": {"a": "b"}})
+        raise AssertionError("metadata was taken with a change that waits")
+    except stripe.InvalidRequestError:
+        pass
+    waiting = client.v1.subscriptions.update(id, {**change, "payment_behavior": "pending_if_incomplete"})
+    assert waiting.pending_update.subscription_items[0].price.id == "price_large"
+    assert waiting["items"].data[0].price.id == "price_small", "as it was"
+    invoice = client.v1.invoices.retrieve(waiting.latest_invoice)
+    assert invoice.status == "open" and invoice.auto_advance
+    assert client.v1.invoices.update(invoice.id, {"auto_advance": False}).auto_advance is False
+    assert client.v1.invoices.void_invoice(invoice.id).status == "void"
+    assert client.v1.subscriptions.retrieve(id).pending_update is None, "dropped with its invoice"
+    waiting = client.v1.subscriptions.update(id, {**change, "payment_behavior": "pending_if_incomplete"})
+    invoice = client.v1.invoices.retrieve(waiting.latest_invoice)
+    assert post(invoice.hosted_invoice_url, "", form) == 200
+    confirmed = client.v1.subscriptions.retrieve(id)
+    assert confirmed.pending_update is None and confirmed["items"].data[0].price.id == "price_large"
+    assert client.v1.invoices.retrieve(invoice.id).status == "paid"
+    configurations = client.v1.billing_portal.configurations.list({"is_default": True, "active": True})
+    assert configurations.data, "the portal has settings"
+    assert client.v1.customers.delete(customer.id).deleted
+
+
 def check_stripe():
     client = stripe.StripeClient("sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]})
     customer = client.v1.customers.create({"email": "conformance@example.com", "metadata": {"tenant_id": "conformance"}})
@@ -522,6 +574,7 @@ def check_openai():
 
 CHECKS = [
     check_stripe_accounts,
+    check_stripe_endings,
     check_stripe,
     check_stripe_clock,
     check_webhook_endpoints,

@@ -309,6 +309,7 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         plan: Some("starter".into()),
         price: Some("price_1".into()),
         billed_plan: Some("starter".into()),
+        unconfirmed: None,
         ends: false,
         period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
         plan_before: None,

@@ -2,7 +2,9 @@ use tenant_operator::api::phase::EventType;
 use tenant_operator::api::plan::{Downgrades, Limits, Upgrades};
 use tenant_operator::api::tenant::{PlanChange, PlanChangeState as State, PlanConfig, Quota};
 use tenant_operator::api::{Phase, PlanSpec, TenantStatus, Timestamp, Usage};
-use tenant_operator::lifecycle::{Decision, Effect, Failure, Notice, ObservedSubscription, Proration, is_smaller};
+use tenant_operator::lifecycle::{
+    Decision, Effect, Failure, Notice, ObservedSubscription, Proration, UnconfirmedPrice, is_smaller,
+};
 
 use crate::case::{Case, NOW, condition, fails, failure, holds, operator_fault, outage, plan, subscription};
 
@@ -56,7 +58,8 @@ pub fn noted(mut case: Case, state: State) -> Case {
         plan: "other".into(),
         state,
         since: Timestamp::from_second(NOW - 10),
-        effective_at: (state == State::Scheduled).then(|| Timestamp::from_second(NOW + DAY)),
+        effective_at: matches!(state, State::Scheduled | State::Unconfirmed).then(|| Timestamp::from_second(NOW + DAY)),
+        confirm_url: None,
         retry_token: None,
     });
     case
@@ -326,4 +329,43 @@ fn the_smaller_plan_is_the_cheaper_one_or_the_one_with_less() {
         assert!(is_smaller(&same_price, Some(&large), Some(&large.limits)));
         assert!(is_smaller(&same_price, None, Some(&large.limits)), "the plan before is gone");
     }
+}
+
+/// A change to the price of the larger plan that waits at Stripe, with the page that confirms it.
+fn asked(url: Option<&str>) -> ObservedSubscription {
+    let (expires_at, url) = (Timestamp::from_second(NOW + DAY), url.map(Into::into));
+    let pending = UnconfirmedPrice { price: "price_19900".into(), url, expires_at };
+    ObservedSubscription { price: Some("price_4900".into()), unconfirmed: Some(pending), ..subscription("active") }
+}
+
+#[test]
+fn a_card_that_must_be_confirmed_leaves_the_plan_before_in_force_until_it_is() {
+    let case = running(Phase::Upgrading, 19_900);
+    let charge = Effect::SwitchPrice { plan: "other".into(), proration: Proration::ChargeNow };
+    assert_eq!(case.clone().billing(Some(asked(None)), None).effects(), [charge], "which tells the page");
+    let status = case.billing(Some(asked(Some("https://pay.example/i"))), None).recorded();
+    assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Unconfirmed)));
+    assert!(fails(&status, "PlanInForce", "ConfirmationRequired") && holds(&status, "Ready", "Active"));
+    assert_eq!(&*status.config.as_ref().expect("a config").plan, "middle");
+    let change = status.plan_change.as_ref().expect("a change");
+    assert_eq!(change.confirm_url.as_deref(), Some("https://pay.example/i"));
+    assert_eq!(change.effective_at, Some(Timestamp::from_second(NOW + DAY)));
+    let told = Notice::PlanUnconfirmed(change.since);
+    let mut waiting = up();
+    waiting.view.status = status;
+    assert_eq!(waiting.effects(), [Effect::Notify(told.clone())]);
+    let waiting = waiting.sent(&told).at_rest();
+    assert_eq!(waiting.decide(), Decision::Wait(Some(DAY)), "until Stripe drops it");
+    let confirmed = paying(waiting.clone(), "price_19900");
+    assert_eq!(
+        (confirmed.recorded().phase, state(&confirmed.recorded())),
+        (Some(Phase::Upgrading), Some(State::Running))
+    );
+    let late = paying(waiting.clone(), "price_4900").recorded();
+    assert_eq!(state(&late), Some(State::Declined), "Stripe dropped it");
+    assert!(fails(&late, "PlanInForce", "ConfirmationMissing"));
+    let mut back = waiting.billing(Some(asked(None)), None);
+    back.view.spec.plan = "middle".into();
+    let drop = Effect::SwitchPrice { plan: "middle".into(), proration: Proration::None };
+    assert_eq!(back.effects(), [drop], "nobody can confirm it any more");
 }

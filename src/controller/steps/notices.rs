@@ -50,6 +50,7 @@ pub async fn send(
         Notice::PlanChanged(_) => (Template::PlanChanged, account()),
         Notice::PlanScheduled(_) => (Template::PlanScheduled, account()),
         Notice::PlanDeclined(_) => (Template::PlanDeclined, account()),
+        Notice::PlanUnconfirmed(_) => (Template::PlanUnconfirmed, account()),
         Notice::DeletionRequested(_) => (Template::DeletionRequested, account()),
         Notice::ExportReady(_) => (Template::ExportReady, account()),
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),

@@ -40,6 +40,8 @@ pub enum Template {
     PlanScheduled,
     /// Another plan was declined.
     PlanDeclined,
+    /// The payment of another plan must be confirmed.
+    PlanUnconfirmed,
     /// The account is closed, and erased later.
     DeletionRequested,
     /// An offer to come back.
@@ -66,7 +68,7 @@ macro_rules! files {
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.html", include_str!("templates/layout.html")), ("layout.txt", include_str!("templates/layout.txt"))];
 
-const FILES: [[(&str, &str); 3]; 20] = [
+const FILES: [[(&str, &str); 3]; 21] = [
     files!("verify-email"),
     files!("login-link"),
     files!("password-reset"),
@@ -82,6 +84,7 @@ const FILES: [[(&str, &str); 3]; 20] = [
     files!("plan-changed"),
     files!("plan-scheduled"),
     files!("plan-declined"),
+    files!("plan-unconfirmed"),
     files!("deletion-requested"),
     files!("win-back"),
     files!("erased"),
@@ -91,7 +94,7 @@ const FILES: [[(&str, &str); 3]; 20] = [
 
 impl Template {
     /// All of them, in the order of a tenant's life.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::VerifyEmail,
         Self::LoginLink,
         Self::PasswordReset,
@@ -107,6 +110,7 @@ impl Template {
         Self::PlanChanged,
         Self::PlanScheduled,
         Self::PlanDeclined,
+        Self::PlanUnconfirmed,
         Self::DeletionRequested,
         Self::WinBack,
         Self::Erased,
@@ -132,6 +136,7 @@ impl Template {
             Self::PlanChanged => "plan-changed",
             Self::PlanScheduled => "plan-scheduled",
             Self::PlanDeclined => "plan-declined",
+            Self::PlanUnconfirmed => "plan-unconfirmed",
             Self::DeletionRequested => "deletion-requested",
             Self::WinBack => "win-back",
             Self::Erased => "erased",

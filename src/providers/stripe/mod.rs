@@ -33,7 +33,7 @@ pub use recovery::Known;
 use super::gate::Gate;
 use super::{CallLimits, Caller, ProviderError};
 use crate::api::{Place, Timestamp};
-use crate::lifecycle::{Blame, ObservedBilling, ObservedSession, ObservedSubscription, SessionState};
+use crate::lifecycle::{Blame, ObservedBilling, ObservedSession, ObservedSubscription, SessionState, UnconfirmedPrice};
 
 const PROVIDER: &str = "Stripe";
 /// The version whose field names are read here.
@@ -48,6 +48,10 @@ const PLAN: &str = "plan";
 /// when that is, in seconds since 1970.
 const PLAN_BEFORE: &str = "plan_before";
 const PLAN_FROM: &str = "plan_from";
+/// Metadata keys of a subscription whose price changes once the customer confirms the payment: the plan and its price. A change
+/// that waits at Stripe takes no metadata along.
+const PLAN_UNCONFIRMED: &str = "plan_unconfirmed";
+const PRICE_UNCONFIRMED: &str = "price_unconfirmed";
 /// Metadata key of a customer whose API key was replaced: its generation.
 const KEY_GENERATION: &str = "api_key_generation";
 /// Metadata key of a subscription that ends because its tenant was closed.
@@ -112,6 +116,10 @@ struct Metadata {
     #[serde(default)]
     plan: Option<String>,
     #[serde(default)]
+    plan_unconfirmed: Option<String>,
+    #[serde(default)]
+    price_unconfirmed: Option<String>,
+    #[serde(default)]
     closed: Option<String>,
     #[serde(default)]
     api_key_generation: Option<String>,
@@ -123,6 +131,13 @@ struct Metadata {
     tenant_namespace: Option<String>,
     #[serde(default)]
     tenant_name: Option<String>,
+}
+impl Metadata {
+    /// The plan of a subscription that bills this price.
+    fn plan_of(&self, price: Option<&str>) -> Option<String> {
+        let confirmed = price.is_some() && self.price_unconfirmed.as_deref() == price;
+        if confirmed { self.plan_unconfirmed.clone() } else { self.plan.clone() }
+    }
 }
 #[derive(Deserialize)]
 struct Customer {
@@ -157,6 +172,10 @@ struct Subscription {
     pause_collection: Option<serde_json::Value>,
     trial_end: Option<i64>,
     #[serde(default)]
+    pending_update: Option<PendingUpdate>,
+    #[serde(default)]
+    latest_invoice: Option<String>,
+    #[serde(default)]
     customer: Option<String>,
     #[serde(default)]
     cancel_at_period_end: bool,
@@ -182,6 +201,22 @@ impl Subscription {
     fn closed(&self) -> bool {
         self.ends() && self.metadata.as_ref().is_some_and(|m| m.closed.as_deref() == Some("true"))
     }
+}
+/// A change that waits for its payment: <https://docs.stripe.com/api/subscriptions/object#subscription_object-pending_update>
+#[derive(Deserialize)]
+struct PendingUpdate {
+    expires_at: i64,
+    #[serde(default)]
+    subscription_items: Option<Vec<PendingItem>>,
+}
+impl PendingUpdate {
+    fn price(&self) -> Option<&str> {
+        self.subscription_items.as_ref()?.first().map(|item| item.price.id.as_str())
+    }
+}
+#[derive(Deserialize)]
+struct PendingItem {
+    price: Identified,
 }
 #[derive(Deserialize, Default)]
 struct Items {
@@ -396,12 +431,16 @@ fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscription 
         plan_before: s.metadata.as_ref().filter(waits).and_then(|m| m.plan_before.clone()),
         price: item.map(|i| i.price.id.clone()),
         billed_plan: None,
+        unconfirmed: s.pending_update.as_ref().and_then(|pending| {
+            let (price, expires_at) = (pending.price()?.to_owned(), Timestamp::from_second(pending.expires_at));
+            Some(UnconfirmedPrice { price, url: None, expires_at })
+        }),
         ends: s.closed(),
         id: s.id.clone(),
         status: s.status.clone(),
         payment_method: customer_has_method || set(&s.default_payment_method),
         paused: set(&s.pause_collection),
-        plan: s.metadata.as_ref().and_then(|m| m.plan.clone()),
+        plan: s.metadata.as_ref().and_then(|m| m.plan_of(item.map(|i| i.price.id.as_str()))),
         trial_ends_at: s.trial_end.map(Timestamp::from_second),
     }
 }

@@ -2,13 +2,19 @@
 
 use std::collections::HashMap;
 
+use serde::Deserialize;
+use stripe_billing::invoice::{RetrieveInvoice, VoidInvoiceInvoice};
 use stripe_billing::subscription::{
     RetrieveSubscription, UpdateSubscription, UpdateSubscriptionItems, UpdateSubscriptionPaymentBehavior,
     UpdateSubscriptionProrationBehavior,
 };
 
-use super::{PLAN, PLAN_BEFORE, PLAN_FROM, ProviderError, Stripe, Subscription, observe};
+use super::{
+    Identified, PLAN, PLAN_BEFORE, PLAN_FROM, PLAN_UNCONFIRMED, PRICE_UNCONFIRMED, ProviderError, Stripe, Subscription,
+    observe,
+};
 use crate::lifecycle::{ObservedSubscription, Proration};
+use crate::providers::http::ACTION_REQUIRED;
 
 impl Stripe {
     /// Bills another price on a subscription, and answers the subscription as it is then. One that bills it already is left
@@ -22,7 +28,10 @@ impl Stripe {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
         let item = there.items.data.first();
         if item.is_some_and(|item| item.price.id == price) {
-            return Ok(observe(&there, false));
+            return self.drop_pending(there).await;
+        }
+        if there.pending_update.as_ref().is_some_and(|pending| pending.price() == Some(price)) {
+            return self.with_page(&there).await;
         }
         let mut change = UpdateSubscriptionItems::new();
         change.id = item.map(|item| item.id.clone());
@@ -45,16 +54,77 @@ impl Stripe {
         let end = item.and_then(|item| item.current_period_end).filter(|_| before.is_some());
         // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
         let end = end.map(|end| end.to_string()).unwrap_or_default();
-        let metadata = [(PLAN, plan), (PLAN_BEFORE, &before.unwrap_or_default()), (PLAN_FROM, &end)];
-        let metadata: HashMap<_, _> = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let metadata = strings([
+            (PLAN, plan),
+            (PLAN_BEFORE, &before.unwrap_or_default()),
+            (PLAN_FROM, &end),
+            (PLAN_UNCONFIRMED, ""),
+            (PRICE_UNCONFIRMED, ""),
+        ]);
         let request = UpdateSubscription::new(subscription)
-            .items([change])
+            .items([change.clone()])
             .proration_behavior(settled)
             .payment_behavior(unpaid)
             .metadata(metadata);
         // No idempotency key: the same price again changes and charges nothing, and a key would replay a card that was
         // declined after another one was entered.
-        let changed: Subscription = self.read_as(request).await?;
-        Ok(observe(&changed, false))
+        match self.read_as::<Subscription>(request).await {
+            Err(e) if e.reason == ACTION_REQUIRED && proration == Proration::ChargeNow => {
+                self.await_confirmation(subscription, change, (price, plan)).await
+            }
+            changed => Ok(observe(&changed?, false)),
+        }
     }
+
+    /// Lets the change wait at Stripe until the customer has confirmed the payment:
+    /// <https://docs.stripe.com/billing/subscriptions/pending-updates>
+    async fn await_confirmation(
+        &self,
+        subscription: &str,
+        change: UpdateSubscriptionItems,
+        (price, plan): (&str, &str),
+    ) -> Result<ObservedSubscription, ProviderError> {
+        // Stripe takes no metadata with such a change, so what it is for is written down before it.
+        let metadata = strings([(PLAN_UNCONFIRMED, plan), (PRICE_UNCONFIRMED, price)]);
+        self.read_as::<Identified>(UpdateSubscription::new(subscription).metadata(metadata)).await?;
+        // No idempotency key: a change to this price that waits already was found before.
+        let request = UpdateSubscription::new(subscription)
+            .items([change])
+            .proration_behavior(UpdateSubscriptionProrationBehavior::AlwaysInvoice)
+            .payment_behavior(UpdateSubscriptionPaymentBehavior::PendingIfIncomplete);
+        let waiting: Subscription = self.read_as(request).await?;
+        self.with_page(&waiting).await
+    }
+
+    /// A subscription with the page on which the customer confirms the payment of the change that waits.
+    async fn with_page(&self, waiting: &Subscription) -> Result<ObservedSubscription, ProviderError> {
+        let mut observed = observe(waiting, false);
+        let Some(pending) = &mut observed.unconfirmed else { return Ok(observed) };
+        let invoice = waiting.latest_invoice.as_deref().unwrap_or_default();
+        let hosted: HostedInvoice = self.read_as(RetrieveInvoice::new(invoice)).await?;
+        pending.url = Some(hosted.hosted_invoice_url);
+        Ok(observed)
+    }
+
+    /// Drops a change that waits for a confirmation, by voiding its invoice.
+    async fn drop_pending(&self, there: Subscription) -> Result<ObservedSubscription, ProviderError> {
+        let (Some(_), Some(invoice)) = (&there.pending_update, &there.latest_invoice) else {
+            return Ok(observe(&there, false));
+        };
+        let voided = self.read_as::<Identified>(VoidInvoiceInvoice::new(invoice.as_str())).await;
+        // Paid or voided meanwhile.
+        voided.map(drop).or_else(|e| if matches!(e.status, Some(400 | 404)) { Ok(()) } else { Err(e) })?;
+        let after: Subscription = self.read_as(RetrieveSubscription::new(there.id)).await?;
+        Ok(ObservedSubscription { unconfirmed: None, ..observe(&after, false) })
+    }
+}
+
+/// An invoice that the customer can pay: <https://docs.stripe.com/api/invoices/object#invoice_object-hosted_invoice_url>
+#[derive(Deserialize)]
+struct HostedInvoice {
+    hosted_invoice_url: String,
+}
+
+fn strings<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).into()
 }

@@ -44,8 +44,13 @@ pub fn handle(
         ("POST", ["test_helpers", "test_clocks", id, "advance"]) => clock::advance(data, id, p, events),
         ("GET", ["test_helpers", "test_clocks"]) => Ok(list(data, TEST_CLOCK, path, p)),
         ("GET", ["test_helpers", "test_clocks", id]) => data.find(TEST_CLOCK, id).cloned(),
+        ("POST", ["invoices", id, "void"]) => invoices::void(data, id, events),
         ("POST", ["invoices", id]) => invoices::update(data, id, p, events),
         ("GET", ["billing_portal", "configurations"]) => Ok(portal::configurations()),
+        ("GET", ["invoices", id]) => data.find("invoice", id).cloned().map(|mut invoice| {
+            invoice["hosted_invoice_url"] = json!(format!("{url}/i/{id}"));
+            invoice
+        }),
         ("GET", ["checkout", "sessions"]) => Ok(list(data, "checkout.session", path, p)),
         ("GET", ["checkout", "sessions", id]) => data.find("checkout.session", id).cloned(),
         ("GET", ["disputes"]) => {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::fields::text;
 use super::problem::{Events, Problem};
-use super::{Data, TEST_CLOCK, invoices, refunds, sessions, subscriptions};
+use super::{Data, TEST_CLOCK, invoices, proration, refunds, sessions, subscriptions};
 
 impl Data {
     /// The account's time, in seconds since 1970.
@@ -61,5 +61,6 @@ pub fn tick(data: &mut Data, events: &mut Events) {
     sessions::expire_old(data, events);
     refunds::go_on(data, events);
     subscriptions::renew_due(data, events);
+    proration::expire_waiting(data, events);
     invoices::retry_due(data, events);
 }

@@ -1,10 +1,15 @@
 //! Invoices: what they come to, and who pays them.
 
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{Html, IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::Data;
 use super::periods::{DAY, length};
 use super::problem::{Events, Problem};
+use super::{Data, Id, clock, proration, webhooks};
+use crate::sandbox::{Shared, lock};
 
 /// Days after an invoice at which its payment is tried again.
 const RETRIES: [i64; 3] = [3, 5, 7];
@@ -38,7 +43,21 @@ fn due(data: &mut Data, subscription: &Value, lines: &[Value]) -> (i64, i64) {
 
 fn declined(data: &mut Data, subscription: &Value) -> bool {
     let method = subscription["default_payment_method"].as_str().unwrap_or_default();
-    data.find("payment_method", method).is_ok_and(|m| m["_sandbox"]["declined"] == true)
+    data.find("payment_method", method).is_ok_and(|m| m["_sandbox"]["declined"] == true) || asks(data, subscription)
+}
+
+/// Whether the customer's bank asks for the customer, who is not there.
+pub fn asks(data: &mut Data, subscription: &Value) -> bool {
+    let method = subscription["default_payment_method"].as_str().unwrap_or_default();
+    let asks = |m: &mut Value| m["_sandbox"]["asks"] == true && m["_sandbox"]["answered"] != true;
+    data.find("payment_method", method).is_ok_and(asks)
+}
+
+/// The customer is there to answer their bank, or is not any more.
+pub fn answer(data: &mut Data, method: &Value, answered: bool) {
+    if let Ok(method) = data.find("payment_method", method.as_str().unwrap_or_default()) {
+        method["_sandbox"]["answered"] = json!(answered);
+    }
 }
 
 /// Whether an invoice with these lines would be paid.
@@ -59,8 +78,9 @@ pub fn bill(data: &mut Data, subscription: &Value, lines: &[Value], now: i64, ev
         _ => "paid",
     };
     let paid = if status == "paid" { amount } else { 0 };
+    let id = data.next_id("in");
     let invoice = json!({
-        "id": data.next_id("in"), "object": "invoice", "created": now, "livemode": false, "status": status,
+        "id": id, "object": "invoice", "created": now, "livemode": false, "status": status,
         "customer": subscription["customer"], "amount_due": amount, "amount_paid": paid, "currency": currency,
         "total": lines.iter().filter_map(|line| line["amount"].as_i64()).sum::<i64>(), "ending_balance": balance,
         "lines": {"object": "list", "data": lines}, "auto_advance": status == "open", "attempt_count": 1,
@@ -72,6 +92,9 @@ pub fn bill(data: &mut Data, subscription: &Value, lines: &[Value], now: i64, ev
     }
     if let Ok(customer) = data.find("customer", subscription["customer"].as_str().unwrap_or_default()) {
         customer["balance"] = json!(balance);
+    }
+    if let Ok(kept) = data.find("subscription", subscription["id"].as_str().unwrap_or_default()) {
+        kept["latest_invoice"] = json!(id);
     }
     data.insert("invoice", invoice.clone());
     let event = match status {
@@ -95,6 +118,59 @@ pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Resu
     }
     events.push(("invoice.updated", invoice.clone()));
     Ok(invoice.clone())
+}
+
+/// Voids an open invoice. A change that waits for its payment is dropped with it.
+pub fn void(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {
+    let invoice = data.find("invoice", id)?;
+    if invoice["status"] != "open" {
+        return Err(Problem::bad("You can only pass in open invoices. This invoice isn't open."));
+    }
+    (invoice["status"], invoice["auto_advance"]) = (json!("void"), json!(false));
+    let invoice = invoice.clone();
+    proration::end_waiting(data, subscription_of(&invoice), false, events);
+    events.push(("invoice.voided", invoice.clone()));
+    Ok(invoice)
+}
+
+fn subscription_of(invoice: &Value) -> &str {
+    invoice["parent"]["subscription_details"]["subscription"].as_str().unwrap_or_default()
+}
+
+/// The hosted page of an invoice.
+pub async fn page(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id) -> Response {
+    match lock(&s.stripe.data).find("invoice", &id) {
+        Ok(invoice) => {
+            let what = format!("{} {}", invoice["amount_due"], invoice["currency"].as_str().unwrap_or_default());
+            let form = "<form method=\"post\"><button>Confirm with my bank</button></form>";
+            Html(format!("<!doctype html><title>Invoice</title><p>Due: {what}</p>{form}")).into_response()
+        }
+        Err(problem) => problem.into_response(),
+    }
+}
+
+/// The customer confirms the payment there.
+pub async fn confirm(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id) -> Response {
+    let mut events = Vec::new();
+    let answer = {
+        let mut data = lock(&s.stripe.data);
+        clock::tick(&mut data, &mut events);
+        paid_by_customer(&mut data, &id, &mut events)
+    };
+    webhooks::emit(&s, events);
+    answer.map_or_else(IntoResponse::into_response, |()| Html("Paid").into_response())
+}
+
+fn paid_by_customer(data: &mut Data, id: &str, events: &mut Events) -> Result<(), Problem> {
+    let mut invoice = data.find("invoice", id)?.clone();
+    if invoice["status"] != "open" {
+        return Err(Problem::bad("This invoice is not open."));
+    }
+    settle(data, &mut invoice, events);
+    data.find("invoice", id)?.clone_from(&invoice);
+    proration::end_waiting(data, subscription_of(&invoice), true, events);
+    stands(data, subscription_of(&invoice), "active", events);
+    Ok(())
 }
 
 /// Tries to collect open invoices again when their day has come, whether collection on their subscription is paused or not:

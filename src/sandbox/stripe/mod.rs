@@ -129,6 +129,7 @@ impl Data {
 pub(crate) fn routes(state: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/{*path}", get(call).post(call).delete(call))
+        .route("/i/{id}", get(invoices::page).post(invoices::confirm))
         .route("/c/pay/{id}", get(checkout::page).post(checkout::pay))
         .route("/p/session/{id}", get(portal::page).post(portal::change))
         .with_state(state)

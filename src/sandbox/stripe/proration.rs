@@ -29,8 +29,15 @@ pub fn change_price(data: &mut Data, id: &str, p: &Value, events: &mut Events) -
     let lines = lines(&subscription, &price, now);
     let behavior = p["proration_behavior"].as_str().unwrap_or("create_prorations");
     let at_once = behavior == "always_invoice";
-    if at_once && p["payment_behavior"] == "error_if_incomplete" && !invoices::can_pay(data, &subscription, &lines) {
-        return Err(declined());
+    let payable = !at_once || invoices::can_pay(data, &subscription, &lines);
+    match p["payment_behavior"].as_str() {
+        Some("error_if_incomplete") if !payable && invoices::asks(data, &subscription) => return Err(requires_action()),
+        Some("error_if_incomplete") if !payable => return Err(declined()),
+        Some("pending_if_incomplete") if p["metadata"].is_object() => {
+            return Err(Problem::bad("You cannot update metadata with payment_behavior=pending_if_incomplete."));
+        }
+        Some("pending_if_incomplete") if !payable => return wait(data, &subscription, &price, &lines, events),
+        _ => {}
     }
     let kept = data.find("subscription", id)?;
     kept["items"]["data"][0]["price"] = price;
@@ -55,6 +62,59 @@ pub fn change_price(data: &mut Data, id: &str, p: &Value, events: &mut Events) -
         other => return Err(Problem::bad(format!("Invalid proration_behavior: {other}"))),
     }
     Ok(())
+}
+
+/// The change waits until its invoice is paid, 23 hours at most: <https://docs.stripe.com/billing/subscriptions/pending-updates>
+fn wait(
+    data: &mut Data,
+    subscription: &Value,
+    price: &Value,
+    lines: &[Value],
+    events: &mut Events,
+) -> Result<(), Problem> {
+    let now = data.now_of(&subscription["customer"]);
+    invoices::bill(data, subscription, lines, now, events);
+    let item = json!({"id": subscription["items"]["data"][0]["id"], "price": price, "quantity": 1});
+    let kept = data.find("subscription", subscription["id"].as_str().unwrap_or_default())?;
+    kept["pending_update"] = json!({"expires_at": now + 23 * 3600, "subscription_items": [item]});
+    Ok(())
+}
+
+/// The invoice of a change that waits was paid, or its time is over.
+pub fn end_waiting(data: &mut Data, subscription: &str, paid: bool, events: &mut Events) {
+    let Ok(kept) = data.find("subscription", subscription) else { return };
+    let pending = kept["pending_update"].take();
+    if paid && pending.is_object() {
+        kept["items"]["data"][0]["price"] = pending["subscription_items"][0]["price"].clone();
+    }
+    if pending.is_object() {
+        events.push(("customer.subscription.updated", kept.clone()));
+    }
+}
+
+/// Drops the changes whose time to be confirmed is over, and voids their invoices.
+pub fn expire_waiting(data: &mut Data, events: &mut Events) {
+    let late =
+        |s: &&Value| s["pending_update"]["expires_at"].as_i64().is_some_and(|at| at <= data.now_of(&s["customer"]));
+    let late: Vec<Value> = data.list("subscription").iter().filter(late).cloned().collect();
+    for subscription in late {
+        if let Ok(invoice) = data.find("invoice", subscription["latest_invoice"].as_str().unwrap_or_default()) {
+            (invoice["status"], invoice["auto_advance"]) = (json!("void"), json!(false));
+        }
+        end_waiting(data, subscription["id"].as_str().unwrap_or_default(), false, events);
+    }
+}
+
+/// What Stripe answers where a payment is asked for and the customer's bank asks for the customer.
+fn requires_action() -> Problem {
+    Problem {
+        type_: "card_error",
+        code: Some("subscription_payment_intent_requires_action"),
+        ..Problem::new(
+            StatusCode::PAYMENT_REQUIRED,
+            "Payment for this subscription requires additional user action before it can be completed successfully.",
+        )
+    }
 }
 
 /// What Stripe answers where a payment is asked for and the card is declined.

@@ -14,13 +14,15 @@ pub enum Card {
     Good,
     /// Can be attached, and is declined when it is charged.
     DeclinedLater,
+    /// Pays where the customer is, and asks for them on each charge without them.
+    Asks,
 }
 
 fn attach(data: &mut Data, customer: &str, card: Card) -> Value {
     let method = json!({
         "id": data.next_id("pm"), "object": "payment_method", "type": "card", "customer": customer,
-        "card": {"brand": "visa", "last4": if card == Card::Good { "4242" } else { "0341" }},
-        "_sandbox": {"declined": card == Card::DeclinedLater},
+        "card": {"brand": "visa", "last4": match card { Card::Good => "4242", Card::DeclinedLater => "0341", Card::Asks => "3184" }},
+        "_sandbox": {"declined": card == Card::DeclinedLater, "asks": card == Card::Asks},
     });
     data.insert("payment_method", method.clone());
     method
@@ -58,7 +60,7 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events
     let subscription = json!({
         "id": data.next_id("sub"), "object": "subscription", "created": start, "livemode": false,
         "customer": customer, "status": if trial > 0 { "trialing" } else { "active" },
-        "default_payment_method": method["id"], "pause_collection": null, "cancel_at_period_end": false, "cancel_at": null,
+        "default_payment_method": method["id"], "pause_collection": null, "cancel_at_period_end": false, "cancel_at": null, "pending_update": null, "latest_invoice": null,
         "trial_start": (trial > 0).then_some(start), "trial_end": (trial > 0).then_some(end),
         "metadata": terms["subscription_metadata"], "currency": price["currency"],
         "items": {"object": "list", "data": [{
@@ -67,7 +69,10 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events
         }]},
     });
     data.insert("subscription", subscription.clone());
+    // The customer is there, and has answered their bank.
+    invoices::answer(data, &method["id"], true);
     invoices::period(data, &subscription, trial > 0, start, events);
+    invoices::answer(data, &method["id"], false);
     subscription
 }
 
