@@ -305,7 +305,10 @@ fn undo(input: &Input) -> Option<Decision> {
     if input.by_stripe() {
         let Some(billing) = &input.observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
         let elsewhere = |s: &ObservedSubscription| input.plan.is_some_and(|plan| !pays_for(s, plan));
-        let open = |s: &ObservedSubscription| elsewhere(s) || s.unconfirmed.is_some();
+        // A payment that was confirmed just before the change was taken back is not given away: the comparison of the price
+        // follows it, or shows it to a person.
+        let asked = input.tenant.status.plan_change.as_ref().is_some_and(|change| change.state == State::Unconfirmed);
+        let open = |s: &ObservedSubscription| s.unconfirmed.is_some() || (elsewhere(s) && !asked);
         if Standing::of(billing) != Standing::Ended
             && input.plan.is_some_and(|plan| plan.stripe_price_id.is_some())
             && billing.subscription.as_ref().is_some_and(open)

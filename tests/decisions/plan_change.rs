@@ -367,5 +367,7 @@ fn a_card_that_must_be_confirmed_leaves_the_plan_before_in_force_until_it_is() {
     let mut back = waiting.billing(Some(asked(None)), None);
     back.view.spec.plan = "middle".into();
     let drop = Effect::SwitchPrice { plan: "middle".into(), proration: Proration::None };
-    assert_eq!(back.effects(), [drop], "nobody can confirm it any more");
+    assert_eq!(back.effects(), [drop], "the customer cannot confirm it any more");
+    let too_late = paying(back, "price_19900").recorded();
+    assert_eq!(too_late.plan_change, None, "what is paid stays billed, and is compared with the plan");
 }
