@@ -232,9 +232,9 @@ mod tests {
                 }
                 start.elapsed().as_secs_f64()
             };
-            let (small, large) = (seconds(125_000), seconds(500_000));
-            // Four times the text: sixteen times the time would be the square.
-            assert!(large < 0.2 + 9.0 * small, "{name}: {small} s, then {large} s");
+            // Four times the text: sixteen times the time would be the square. Another process may take the processor once.
+            let mut times = (0..3).map(|_| (seconds(125_000), seconds(500_000)));
+            assert!(times.any(|(small, large)| large < 0.2 + 9.0 * small), "{name} takes more than linear time");
         }
     }
 }
