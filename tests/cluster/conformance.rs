@@ -80,7 +80,7 @@ async fn the_official_sdks_drive_the_sandbox() {
         .env("STRIPE_WEBHOOK_SECRET", WEBHOOK_SECRET)
         .env("DELIVERIES", file);
     let said = must(&mut driver).await;
-    assert_eq!(said.matches(": passed").count(), 10, "{said}");
+    assert_eq!(said.matches(": passed").count(), 11, "{said}");
 }
 
 /// Every kind of request that the product sends to Stripe, from one tenant that pays, fails, is refunded, comes back
