@@ -385,6 +385,9 @@ pub struct TenantStatus {
     /// The refund for a tenant that could not be served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refund: Option<Refund>,
+    /// When the customer's card is charged again, after it was declined at the end of a suspension.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collect_after: Option<Timestamp>,
     /// When the data of a tenant that leaves is erased. Until then it can be taken back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erases_at: Option<Timestamp>,

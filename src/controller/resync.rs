@@ -374,6 +374,7 @@ mod tests {
             price: None,
             billed_plan: None,
             unconfirmed: None,
+            cancels: false,
             period_ends_at: None,
             plan_before: None,
             ends: false,

@@ -106,7 +106,7 @@ fn policy(input: &Input) -> DeletionPolicy {
     let paid =
         spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some()) || status.paid_at.is_some();
     let approved = !input.by_stripe() && spec.billing.approved;
-    let served = status.provisioned_at.is_some() || spec.plan_in_force.is_some() || approved;
+    let served = input.tenant.served_before() || spec.plan_in_force.is_some() || approved;
     let by_history = if paid || served { DeletionPolicy::Retain } else { DeletionPolicy::Erase };
     said(input).unwrap_or(by_history)
 }

@@ -29,7 +29,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
     // Nothing is kept of somebody who never had anything.
     let empty = matches!(status.phase, None | Some(Phase::PendingPayment))
         && status.paid_at.is_none()
-        && status.provisioned_at.is_none()
+        && !input.tenant.served_before()
         && input.tenant.spec.plan_in_force.is_none()
         && input.tenant.spec.billing.stripe.as_ref().is_none_or(|refs| refs.subscription_id.is_none());
     let erases_at = if empty { input.earliest } else { end_of_retention(input) };
@@ -94,6 +94,9 @@ pub fn decide(input: &Input) -> Decision {
         draft.status.erases_at = Some(end_of_retention(input));
         return draft.changed().unwrap_or(Decision::Wait(None));
     };
+    if let Some(decision) = renewed_meanwhile(input) {
+        return decision;
+    }
     if input.until(erases_at) <= 0 {
         return due(input);
     }
@@ -153,8 +156,13 @@ fn since(input: &Input) -> Timestamp {
 /// Whoever leaves pays no further period, and nobody pays at a link that is still open.
 fn stop_renewal(input: &Input) -> Option<Decision> {
     let stopped = conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED);
-    if !input.by_stripe() || (stopped && !input.observed.resync) {
+    if !input.by_stripe() {
         return None;
+    }
+    if stopped {
+        // One that renews again is shown. The controller ends none twice.
+        let unread = input.observed.resync && input.observed.billing.is_none();
+        return unread.then(|| Decision::Act(vec![Effect::ReadBilling]));
     }
     if let Some(decision) = failed::give_back(input) {
         return Some(decision);
@@ -166,6 +174,27 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
     let message = "The subscription is not renewed";
     draft.condition(RENEWAL_STOPPED, ConditionStatus::True, "Stopped", message);
     draft.changed()
+}
+
+/// The subscription did not renew, and now one does: the customer came back at Stripe, or the object is older than their return,
+/// as after a restore. The wish to leave and the payments do not agree, so nothing is erased before a person has decided.
+fn renewed_meanwhile(input: &Input) -> Option<Decision> {
+    if !input.by_stripe() || !conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED) {
+        return None;
+    }
+    let subscription = input.observed.billing.as_ref()?.subscription.as_ref().filter(|s| s.renews())?;
+    let (id, name) = (&subscription.id, &input.tenant.name);
+    let message = format!(
+        "The tenant is closed, and Stripe renews its subscription {id}, so nothing is erased. To keep the customer, run `kubectl \
+         tenant reactivate {name}`. To erase the data, cancel the subscription at Stripe"
+    );
+    let mut draft = Draft::new(input);
+    draft.condition(ERASED, ConditionStatus::False, "SubscriptionRenews", &message);
+    draft.summary(Summary::Waiting, "SubscriptionRenews", &message);
+    let told = [Notice::RenewedAlert(id.clone())];
+    let shown = draft.changed().or_else(|| notices::tell(input, &told));
+    let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
+    Some(shown.unwrap_or_else(|| notices::wait_at_most(Decision::Wait(Some(input.policy.resync)), again)))
 }
 
 /// Back before it is erased: to service where that is paid for, and else to where it can be paid for.
@@ -229,6 +258,10 @@ fn due(input: &Input) -> Decision {
     // A payment may have arrived that the status does not know of.
     if let Some(decision) = failed::give_back(input) {
         return decision;
+    }
+    // The day comes from the object, which may have been restored. What Stripe says now counts as well.
+    if input.by_stripe() && input.observed.billing.is_none() {
+        return Decision::Act(vec![Effect::ReadBilling]);
     }
     let Some(holdings) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };
     let mut draft = Draft::new(input);

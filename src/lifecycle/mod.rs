@@ -282,6 +282,8 @@ pub enum Notice {
     DisputeAlert(String),
     /// To ops: Stripe bills this price, which is another plan's.
     PriceAlert(String),
+    /// To ops: the tenant is closed, and Stripe renews this subscription.
+    RenewedAlert(String),
     /// To ops: Stripe bills these subscriptions beside the tenant's own.
     SurplusAlert(String),
     /// To ops: paid, and still not Active after the normal time, in the run that this token names.
@@ -319,6 +321,7 @@ impl Notice {
             Self::FailedMail(run) => format!("failed-mail.{run}"),
             Self::DisputeAlert(what) => format!("dispute-alert.{what}"),
             Self::PriceAlert(price) => format!("price-alert.{price}"),
+            Self::RenewedAlert(id) => format!("renewed-alert.{id}"),
             Self::SurplusAlert(ids) => format!("surplus-alert.{ids}"),
             Self::SlowAlert(run) => format!("slow-alert.{run}"),
             Self::DataAlert(what) => format!("data-alert.{what}"),
@@ -344,6 +347,7 @@ impl Notice {
             | Self::DisputeAlert(_)
             | Self::DataAlert(_)
             | Self::PriceAlert(_)
+            | Self::RenewedAlert(_)
             | Self::SurplusAlert(_)
             | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
             _ => false,
@@ -353,7 +357,7 @@ impl Notice {
 
 impl Notice {
     /// The kinds of notices that are sent only to tenants that are or were served, and to ops about them.
-    const FOLLOW_SERVICE: [&str; 13] = [
+    const FOLLOW_SERVICE: [&str; 12] = [
         "welcome",
         "welcome-failed-alert",
         "data-processing-agreement",
@@ -361,7 +365,6 @@ impl Notice {
         "congratulation",
         "payment-failed",
         "payment-reminder",
-        "suspended",
         "plan-changed",
         "plan-scheduled",
         "plan-declined",

@@ -45,6 +45,8 @@ pub struct ObservedSubscription {
     pub plan_before: Option<String>,
     /// Whether it ends with that period because its tenant was closed. What a customer cancels at Stripe is theirs.
     pub ends: bool,
+    /// Whether it ends on a day that is set, whoever set it.
+    pub cancels: bool,
 }
 
 impl ObservedSubscription {
@@ -66,6 +68,11 @@ impl ObservedSubscription {
     /// Whether collection is paused and can be resumed.
     pub fn resumable(&self) -> bool {
         self.paused && !self.over()
+    }
+
+    /// Whether Stripe begins another period and charges for it.
+    pub fn renews(&self) -> bool {
+        self.billed() && !self.ends && !self.cancels
     }
 
     /// Whether it ends because its tenant was closed, and can still be renewed.

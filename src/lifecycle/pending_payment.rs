@@ -1,5 +1,6 @@
 //! Until the customer has paid, or the contract is approved by hand.
 
+use super::dunning::{self, BY_ADMIN};
 use super::observed::{ObservedSession, ObservedSubscription, SessionState};
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Failure, Input, ObservedBilling, plan_change, verification};
@@ -50,8 +51,17 @@ pub fn until_link_ends(input: &Input) -> Option<i64> {
 /// Seconds until the link expires, or the signup does.
 fn link_wait(input: &Input, expires_at: Timestamp) -> i64 {
     let left = expires_at.since(input.now);
-    let signup = input.tenant.spec.login.is_some() && input.tenant.status.phase != Some(Phase::Suspended);
-    if signup { left.min(until_signup_ends(input)) } else { left }
+    if is_signup(input) && input.tenant.status.phase != Some(Phase::Suspended) {
+        left.min(until_signup_ends(input))
+    } else {
+        left
+    }
+}
+
+/// Whether nothing is lost with the tenant, as far as the object can tell: a restored one may be older than the service of its
+/// customer. Tenants that came by manifest are their owner's to delete.
+fn is_signup(input: &Input) -> bool {
+    input.tenant.spec.login.is_some() && !input.tenant.served_before()
 }
 
 /// Seconds until a signup that is not paid for is removed.
@@ -83,6 +93,9 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
             return begin(input, Some(subscription));
         }
     }
+    if input.tenant.spec.is_suspended() {
+        return withhold(input, billing);
+    }
     let attempt = refs.checkout_attempt.unwrap_or(1);
     match &billing.session {
         Some(session) if session.attempt == attempt => match session.state {
@@ -97,6 +110,21 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
         }
         _ => open_checkout(input, attempt),
     }
+}
+
+/// An admin suspended the signup: the link that is open is closed, and none is made, so that the customer does not pay for a
+/// tenant that is not served.
+fn withhold(input: &Input, billing: &ObservedBilling) -> Decision {
+    let open = billing.session.as_ref().is_some_and(|session| session.state == SessionState::Open);
+    if open && !input.observed.done.contains(&Effect::StopRenewal) {
+        return Decision::Act(vec![Effect::StopRenewal]);
+    }
+    let mut draft = begin_pending(input);
+    draft.status.checkout = None;
+    let message = dunning::suspended_by(input);
+    draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, BY_ADMIN, &message);
+    draft.summary(Summary::Waiting, BY_ADMIN, &message);
+    draft.changed().unwrap_or(Decision::Wait(None))
 }
 
 /// Whether a tenant whose status was lost goes on with this plan, and moves to the one it wants afterwards.
@@ -127,7 +155,8 @@ fn over(billing: &ObservedBilling) -> bool {
 /// Nobody is asked to pay for a tenant that there is no room for.
 fn open_checkout(input: &Input, attempt: u32) -> Decision {
     if verification::before_payment(input) {
-        return verification::await_before_payment(begin_pending(input), until_signup_ends(input).max(1));
+        let wait = if is_signup(input) { until_signup_ends(input).max(1) } else { input.policy.resync };
+        return verification::await_before_payment(begin_pending(input), wait);
     }
     let Some(wanted) = input.wanted else { return plan_missing(input) };
     if wanted.stripe_price_id.is_none() {
@@ -161,16 +190,16 @@ fn processing(input: &Input) -> Decision {
     awaiting(draft, input.policy.resync, "PaymentProcessing", "Checkout is complete; waiting for the payment to arrive")
 }
 
-/// A signup that was never paid for. Tenants that came by manifest are their owner's to delete.
+/// A signup that was never paid for.
 fn expired(input: &Input) -> bool {
     let tenant = input.tenant;
     let unpaid = tenant.spec.billing.stripe.as_ref().is_none_or(|s| s.subscription_id.is_none());
-    tenant.spec.login.is_some()
+    is_signup(input)
         && unpaid
         && tenant.status.phase == Some(Phase::PendingPayment)
         && until_signup_ends(input) <= 0
         // What Stripe says now counts, not what was last written down.
-        && input.observed.billing.as_ref().is_some_and(|b| !b.subscription.as_ref().is_some_and(ObservedSubscription::paid))
+        && input.observed.billing.as_ref().is_some_and(|b| b.subscription.as_ref().is_none_or(ObservedSubscription::over))
 }
 
 fn begin_pending<'a>(input: &'a Input<'a>) -> Draft<'a> {

@@ -14,6 +14,8 @@ use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
+/// How soon a card that was declined is charged again, in seconds.
+const DAY: i64 = 24 * 3600;
 /// What becomes of a tenant that was served before and cannot be set up again.
 const UNLIMITED: &str =
     "The tenant was served before, so the controller tries again without a limit and refunds nothing";
@@ -173,7 +175,6 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         documents_limit: plan.limits.documents,
     });
     draft.key_in_force();
-    draft.status.provisioned_at.get_or_insert(input.now);
     draft.status.refund = None;
     // What an earlier run left behind is over.
     draft.forget(REFUNDED);
@@ -187,13 +188,15 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         draft.summary(Summary::Waiting, ENDED, message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
-    // Nothing was collected for it, so it is not served for a moment either.
+    // Whoever is suspended is not served for a moment. Nothing says that it was served, so that it gets its money back when it is
+    // closed.
     if input.tenant.spec.is_suspended() {
         let message = dunning::suspended_by(input);
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::Admin, &message);
         draft.summary(Summary::Waiting, BY_ADMIN, &message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
+    draft.status.provisioned_at.get_or_insert(input.now);
     draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, "All steps are complete");
     draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     draft.changed().unwrap_or(Decision::Wait(None))
@@ -214,7 +217,10 @@ fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     let attempts = run.attempts;
     let unlimited = wait.is_none() && input.tenant.served_before();
     if unlimited {
-        let wait = input.policy.longest_wait().max(failure.retry_after.unwrap_or(0));
+        // Each attempt is a charge of its own at the customer's bank.
+        let declined = input.observed.failed.contains_key(&Effect::CollectAnew) && !failure.retryable;
+        let wait = if declined { DAY } else { input.policy.longest_wait() };
+        let wait = wait.max(failure.retry_after.unwrap_or(0));
         run.next_retry_at = Some(input.now.plus(wait));
     }
     draft.status.provisioning = Some(run);

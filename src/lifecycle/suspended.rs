@@ -4,11 +4,15 @@ use super::agenda::first_due;
 use super::dispute::{self, DISPUTED};
 use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice, ObservedBilling, ObservedSubscription, notices, pending_payment};
+use super::{
+    Decision, Effect, Failure, Input, Notice, ObservedBilling, ObservedSubscription, notices, pending_payment,
+};
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::WishedBy;
 use crate::api::{ConditionStatus, Phase, TenantStatus, conditions};
+
+const DAY: i64 = 24 * 3600;
 
 pub fn decide(input: &Input) -> Decision {
     first_due(input, &[dispute::show, tell, |input| Some(come_back(input))])
@@ -51,6 +55,9 @@ fn since(input: &Input) -> crate::api::Timestamp {
 }
 
 fn come_back(input: &Input) -> Decision {
+    if let Some(failure) = declined(input) {
+        return wait_for_card(input, failure);
+    }
     if let Some(failure) = input.observed.failure_besides(&Effect::DeleteExports) {
         let mut draft = Draft::new(input);
         draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason, &failure.message);
@@ -67,7 +74,10 @@ fn come_back(input: &Input) -> Decision {
     match Standing::of(billing) {
         // A tenant that was closed before it was served got its money back. Taken back, suspended and resumed, it pays for
         // the period that begins now.
-        Standing::Good if paused(billing) => Decision::Act(vec![Effect::CollectAnew]),
+        Standing::Good if paused(billing) => match until_collection(input) {
+            Some(wait) => Decision::Wait(Some(wait)),
+            None => Decision::Act(vec![Effect::CollectAnew]),
+        },
         // Whatever is late is collected again once the tenant is not held back any more.
         Standing::PastDue | Standing::Unpaid if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
         Standing::Good if billing.subscription.as_ref().is_some_and(ObservedSubscription::renewable) => {
@@ -81,6 +91,26 @@ fn come_back(input: &Input) -> Decision {
         ),
         Standing::Ended => pending_payment::by_stripe(input, billing),
     }
+}
+
+/// The customer's card does not pay for the period that would begin.
+fn declined<'a>(input: &'a Input<'a>) -> Option<&'a Failure> {
+    input.observed.failed.get(&Effect::CollectAnew).filter(|failure| !failure.retryable)
+}
+
+/// Each attempt is a charge of its own at the customer's bank, so the next one is a day later.
+fn wait_for_card(input: &Input, failure: &Failure) -> Decision {
+    let mut draft = Draft::new(input);
+    let after = input.now.plus(DAY);
+    let message = format!("{}. The next attempt to charge the customer's card is at {after}", failure.message);
+    draft.status.collect_after = Some(after);
+    draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason, &message);
+    draft.changed().unwrap_or(Decision::Wait(Some(DAY)))
+}
+
+/// Seconds until a card that was declined may be charged again.
+fn until_collection(input: &Input) -> Option<i64> {
+    input.tenant.status.collect_after.map(|at| input.until(at)).filter(|left| *left > 0)
 }
 
 /// Why the tenant is not served whatever it pays: a reason, and a sentence.
@@ -170,6 +200,9 @@ fn resume(input: &Input, by: TriggeredBy) -> Decision {
     draft.recovered(BILLING_READY, "Stripe answers");
     draft.status.checkout = None;
     draft.forget(COLLECTION_PAUSED);
+    draft.status.collect_after = None;
+    // One that was suspended on its way to service.
+    draft.status.provisioned_at.get_or_insert(input.now);
     if let Some(subscription) = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref()) {
         draft.subscribed(subscription);
     }

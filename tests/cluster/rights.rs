@@ -402,9 +402,13 @@ async fn customers_move_to_another_namespace_with_password_key_and_subscription(
         assert_eq!(ids(&world, &names[i]).await, before[i], "the same id, customer, subscription and key");
         let mut later = Visitor::new(&world);
         assert_eq!(later.log_in(email, PASSWORD).await, 303, "{email}");
-        let usage = world.http.get(format!("{}/v1/usage", world.web));
-        let usage = usage.bearer_auth(String::from_utf8(before[i].2.clone()).expect("text")).send().await;
-        assert_eq!(usage.expect("web answers").status(), 200);
+        // Web has just started, and answers 503 until it has seen the Plan and the status.
+        let key = String::from_utf8(before[i].2.clone()).expect("text");
+        let usage = async || {
+            let usage = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(&key).send().await;
+            usage.expect("web answers").status() == 200
+        };
+        world.until("the key works", usage).await;
     }
     assert_eq!(world.sandbox_get("/_sandbox/pinecone").await["created"], 3, "no namespace was made again");
     let stripe = world.sandbox_get("/_sandbox/state").await;

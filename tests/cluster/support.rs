@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -28,6 +28,9 @@ pub const BINARY: &str = env!("CARGO_BIN_EXE_tenant-operator");
 pub const WEBHOOK_SECRET: &str = "whsec_test";
 /// Generous: a condition that holds is seen at once, one that never holds fails the test.
 const LIMIT: Duration = Duration::from_secs(90);
+/// How a controller ends that lost its lease, and how often it is started again.
+const LEASE_LOST: i32 = 1;
+const RESTARTS: u32 = 5;
 
 const PLANS: &str = include_str!("../../examples/plans.yaml");
 const PAID_PLAN: &str = "
@@ -165,27 +168,65 @@ pub fn signal(child: &Child, name: &str) -> bool {
 }
 
 /// A process that is killed with the test.
-pub struct Process(Child);
-
-impl Process {
-    /// SIGKILL: nothing of it gets to clean up.
-    pub fn kill(mut self) {
-        self.0.kill().expect("it runs");
-        self.0.wait().expect("it ends");
-    }
+pub struct Process {
+    child: Arc<Mutex<Child>>,
+    /// Whether it is not started again once it has ended.
+    over: Arc<AtomicBool>,
 }
 
 impl Process {
-    /// Sends a signal.
+    fn of(child: Child) -> Self {
+        Self { child: Arc::new(Mutex::new(child)), over: Arc::new(AtomicBool::new(true)) }
+    }
+
+    /// A controller that is started again when it ends because it lost its lease, as the kubelet does: a busy machine does not
+    /// renew the short leases of the tests in time.
+    fn supervised(mut command: Command) -> Self {
+        let process = Self::of(command.spawn().expect("the controller starts"));
+        process.over.store(false, Ordering::SeqCst);
+        let (child, over) = (process.child.clone(), process.over.clone());
+        std::thread::spawn(move || {
+            for _ in 0..RESTARTS {
+                loop {
+                    std::thread::sleep(Duration::from_millis(100));
+                    let mut child = child.lock().expect("not poisoned");
+                    if over.load(Ordering::SeqCst) {
+                        return;
+                    }
+                    match child.try_wait().expect("a child of ours").map(|status| status.code()) {
+                        None => {}
+                        Some(Some(LEASE_LOST)) => {
+                            *child = command.spawn().expect("the controller starts");
+                            break;
+                        }
+                        Some(_) => return,
+                    }
+                }
+            }
+        });
+        process
+    }
+
+    /// SIGKILL: nothing of it gets to clean up.
+    pub fn kill(self) {
+        self.over.store(true, Ordering::SeqCst);
+        let mut child = self.child.lock().expect("not poisoned");
+        child.kill().expect("it runs");
+        child.wait().expect("it ends");
+    }
+
+    /// Sends a signal. What gets one is not started again.
     pub fn signal(&self, name: &str) {
-        assert!(signal(&self.0, name), "the process is not there");
+        self.over.store(true, Ordering::SeqCst);
+        assert!(signal(&self.child.lock().expect("not poisoned"), name), "the process is not there");
     }
 
     /// The exit code, once it has ended by itself.
     pub async fn exit_code(&mut self) -> Option<i32> {
         let start = Instant::now();
         loop {
-            if let Some(status) = self.0.try_wait().expect("a child of ours") {
+            let ended = self.child.lock().expect("not poisoned").try_wait().expect("a child of ours");
+            if let Some(status) = ended {
                 return status.code();
             }
             assert!(start.elapsed() < LIMIT, "the process does not end");
@@ -196,8 +237,10 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.over.store(true, Ordering::SeqCst);
+        let mut child = self.child.lock().expect("not poisoned");
+        let _ = child.kill();
+        let _ = child.wait();
     }
 }
 
@@ -396,7 +439,7 @@ impl World {
             command.arg("--listen=127.0.0.1:0");
         }
         command.args(["--namespace", &self.namespace]).args(&self.args);
-        self.controllers.push(Process(command.spawn().expect("the controller starts")));
+        self.controllers.push(Process::supervised(command));
     }
 
     /// Kills the first controller where it stands, and starts another.
@@ -421,7 +464,7 @@ impl World {
         self.web = said("listening on ");
         self.web_metrics = said("metrics on ");
         self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
-        self.web_processes.push(Process(child));
+        self.web_processes.push(Process::of(child));
     }
 
     /// The first replica of web.

@@ -193,6 +193,11 @@ impl Case {
     }
 
     /// The effects that are wanted now, or once the status says what is.
+    /// What it does next, if that is an effect.
+    pub fn effects_or_none(&self) -> Vec<Effect> {
+        if let Decision::Act(effects) = self.decide() { effects } else { Vec::new() }
+    }
+
     pub fn effects(&self) -> Vec<Effect> {
         let mut case = self.clone();
         for _ in 0..5 {
@@ -310,6 +315,7 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         price: Some("price_1".into()),
         billed_plan: Some("starter".into()),
         unconfirmed: None,
+        cancels: false,
         ends: false,
         period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
         plan_before: None,

@@ -33,7 +33,12 @@ fn nobody_is_erased_before_the_day() {
     let mut refused = leaving::closed(0);
     refused.earliest = NOW - DAY;
     refused.view.spec.desired = Default::default();
-    assert_eq!(refused.decide(), Decision::Act(vec![Effect::ReadBilling]), "whoever comes back in time is taken back");
+    let back = refused.recorded();
+    assert_eq!(
+        (back.phase, back.erases_at),
+        (Some(Phase::Suspended), None),
+        "a customer who comes back in time is taken back"
+    );
     let mut unpaid = Case::new(Some(Phase::PendingPayment));
     unpaid.view.spec.desired = tenant_operator::api::tenant::Desired::Deleted;
     unpaid.earliest = NOW - DAY;

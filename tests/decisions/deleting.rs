@@ -126,6 +126,9 @@ fn every_sign_of_a_customer_counts_by_itself() {
     let mut served = bare();
     served.view.status.provisioned_at = Some(Timestamp::from_second(NOW));
     assert!(kept(&served));
+    let mut restored = bare();
+    restored.view.uid = "another".into();
+    assert!(kept(&restored), "the object may be older than the payment");
     let mut set_up = bare().manual(false);
     set_up.view.spec.plan_in_force = Some("starter".into());
     assert!(kept(&set_up), "a contract that was approved before");

@@ -7,6 +7,8 @@ use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription,
 
 use crate::case::{Case, NOW, condition, fails, failure, holds, outage, session, subscription};
 
+const DAY: i64 = 24 * 3600;
+
 /// An Active tenant with nothing to do, of which Stripe says this.
 fn active(status: &str) -> Case {
     let mut case = Case::new(Some(Phase::Active)).sent(&Notice::Welcome).billing(Some(subscription(status)), None);
@@ -221,4 +223,30 @@ fn a_notice_that_could_not_be_sent_is_tried_again_soon() {
     gone.observed.unsent.insert(Notice::Suspended(Timestamp::from_second(NOW)), failure("Notice", true));
     gone.view.status = gone.recorded();
     assert_eq!(gone.decide(), retry);
+}
+
+/// Each attempt to begin the period of a refunded subscription is a charge of its own.
+#[test]
+fn a_card_that_is_declined_when_a_suspension_ends_is_charged_again_a_day_later() {
+    let paused = ObservedSubscription { paused: true, ..subscription("active") };
+    let case = suspended("canceled");
+    let case = case.billing(Some(paused), None);
+    assert_eq!(case.effects(), [Effect::CollectAnew]);
+    let mut declined = case.clone().failed(&Effect::CollectAnew, failure("Billing", false));
+    let status = declined.recorded();
+    assert!(fails(&status, "BillingReady", "PineconeProviderError") && status.phase == Some(Phase::Suspended));
+    assert_eq!(status.collect_after, Some(Timestamp::from_second(NOW + DAY)));
+    declined.view.status = status.clone();
+    assert_eq!(declined.decide(), Decision::Wait(Some(DAY)));
+    let mut later = case.clone();
+    later.view.status = status.clone();
+    later.observed.resync = true;
+    assert_eq!(later.decide(), Decision::Wait(Some(DAY)), "not at each comparison");
+    later.view.status.collect_after = Some(Timestamp::from_second(NOW));
+    assert_eq!(later.effects(), [Effect::CollectAnew]);
+    later.view.status = status;
+    let back = later.billing(Some(subscription("active")), None).recorded();
+    assert_eq!((back.phase, back.collect_after), (Some(Phase::Active), None));
+    let away = case.failed(&Effect::CollectAnew, failure("Billing", true)).recorded();
+    assert_eq!(away.collect_after, None, "what may be tried again is");
 }

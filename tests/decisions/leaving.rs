@@ -20,11 +20,56 @@ pub fn leaving(phase: Phase) -> Case {
     case
 }
 
-/// Closed, and erased so many seconds from now.
+/// Closed, and erased so many seconds from now. On that day Stripe was read, where the subscription has ended.
 pub fn closed(seconds: i64) -> Case {
     let mut case = leaving(Phase::Deleting);
     case.view.status.erases_at = Some(at(NOW + seconds));
-    case
+    if seconds <= 0 { case.billing(Some(subscription("canceled")), None) } else { case }
+}
+
+/// The renewal was stopped, and Stripe was read since then.
+fn stopped(case: Case, found: &ObservedSubscription) -> Case {
+    let mut case = case;
+    case.observed.done.insert(Effect::StopRenewal);
+    case.view.status = {
+        let mut early = case.clone();
+        early.observed.billing = None;
+        early.view.status.erases_at = Some(at(NOW + DAY));
+        early.recorded()
+    };
+    case.observed.done.clear();
+    case.billing(Some(found.clone()), None)
+}
+
+#[test]
+fn a_closed_tenant_whose_subscription_renews_is_shown_and_not_erased() {
+    let renewing = subscription("active");
+    for ending in [
+        subscription("canceled"),
+        ObservedSubscription { cancels: true, ..renewing.clone() },
+        ObservedSubscription { ends: true, ..renewing.clone() },
+    ] {
+        let mut case = stopped(closed(DAY), &ending);
+        case.view.status.erases_at = Some(at(NOW));
+        assert_eq!(case.effects(), [Effect::CountHoldings], "{ending:?}");
+    }
+    for (left, late) in [(0, "active"), (DAY, "active"), (0, "past_due")] {
+        let mut case = stopped(closed(DAY), &subscription(late));
+        case.view.status.erases_at = Some(at(NOW + left));
+        let status = case.recorded();
+        assert!(fails(&status, "Erased", "SubscriptionRenews") && status.erasure.is_none(), "{status:#?}");
+        assert_eq!((status.phase, status.erases_at), (Some(Phase::Deleting), Some(at(NOW + left))));
+        case.view.status = status;
+        let alert = Notice::RenewedAlert(renewing.id.clone());
+        assert_eq!(case.effects(), [Effect::Notify(alert.clone())]);
+        assert_eq!(case.clone().sent(&alert).at_rest().decide(), Decision::Wait(Some(600)), "until a person decides");
+        case.view.spec.desired = Desired::Active;
+        let kept = if late == "active" { Phase::Active } else { Phase::Suspended };
+        assert_eq!(case.recorded().phase, Some(kept), "the customer is kept");
+    }
+    let mut unread = stopped(closed(DAY), &renewing);
+    (unread.view.status.erases_at, unread.observed.billing) = (Some(at(NOW)), None);
+    assert_eq!(unread.effects(), [Effect::ReadBilling], "the day alone erases nothing");
 }
 
 pub fn erasing() -> Case {
@@ -66,6 +111,7 @@ fn whoever_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_plan() {
     no_plan.plan = None;
     assert_eq!(no_plan.recorded().erases_at, Some(at(NOW + 30 * DAY)), "the least that a Plan can say");
     let mut nobody = leaving(Phase::PendingPayment);
+    nobody.view.sent.clear();
     (nobody.view.spec.billing.stripe, nobody.view.status.paid_at, nobody.view.status.provisioned_at) =
         (None, None, None);
     assert_eq!(nobody.recorded().erases_at, Some(at(NOW)), "there is nothing to keep of who never paid");
@@ -92,7 +138,7 @@ fn the_subscription_is_not_renewed_and_the_customer_is_told() {
     assert_eq!(told.after_record_or_wait(), Decision::Wait(Some(30 * DAY)));
     told.observed.done.clear();
     told.observed.resync = true;
-    assert_eq!(told.effects(), [Effect::StopRenewal], "what is bought meanwhile ends as well");
+    assert_eq!(told.effects(), [Effect::ReadBilling], "what is bought meanwhile is shown");
     let mut failing = closed(30 * DAY);
     failing.observed.failure = Some(failure("Billing", true));
     assert!(fails(&failing.recorded(), "BillingReady", "PineconeProviderError"));
@@ -366,6 +412,14 @@ fn a_lost_status_shortens_no_retention() {
         restored.view.spec.plan_in_force = Some("starter".into());
         assert_eq!(restored.recorded().erases_at, Some(at(NOW + 30 * DAY)));
         restored.view.spec.plan_in_force = None;
+        assert_eq!(restored.recorded().erases_at, Some(at(NOW + 30 * DAY)), "who was welcomed was served");
+        restored.view.sent.clear();
+        let restored_object = {
+            let mut case = restored.clone();
+            case.view.uid = "another".into();
+            case
+        };
+        assert_eq!(restored_object.recorded().erases_at, Some(at(NOW + 30 * DAY)), "older than the object");
         assert_eq!(restored.recorded().erases_at, Some(at(NOW)), "nothing is kept of who never had anything");
     }
 }

@@ -1,5 +1,5 @@
 use tenant_operator::api::phase::TriggeredBy;
-use tenant_operator::api::tenant::StripeRefs;
+use tenant_operator::api::tenant::{Desired, StripeRefs, Wish};
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, SessionState};
 
@@ -172,6 +172,42 @@ fn only_a_signup_expires_and_only_by_stripes_present_word() {
     assert_eq!(old(waiting().signed_up()).effects(), [Effect::ReadBilling], "not before Stripe was asked");
     let paid = old(waiting().signed_up().billing(Some(subscription("active")), None));
     assert!(matches!(paid.effects()[..], [Effect::StoreStripeIds { .. }]), "paid at the last moment");
+    for alive in ["past_due", "unpaid", "incomplete"] {
+        let case = old(waiting().signed_up().billing(Some(subscription(alive)), None));
+        assert!(!case.effects_or_none().contains(&Effect::DeleteTenant), "{alive}");
+    }
+    let over = old(waiting().signed_up().billing(Some(subscription("incomplete_expired")), None));
+    assert_eq!(over.effects(), [Effect::DeleteTenant]);
+    // An object that was saved before the payment, and restored after it.
+    let mut restored = unpaid().signed_up();
+    restored.view.uid = "another".into();
+    let status = restored.recorded();
+    assert_eq!(status.phase, Some(Phase::PendingPayment));
+    restored.view.status = status;
+    assert!(matches!(restored.decide(), Decision::Wait(Some(60..))), "{:?}", restored.decide());
+}
+
+#[test]
+fn a_signup_that_an_admin_suspends_is_not_sold() {
+    let mut case = waiting().billing(None, Some(session(SessionState::Open, 1)));
+    case.view.spec.suspension = Some(Wish::of_admin(Desired::Suspended, None, None, Timestamp::from_second(NOW)));
+    assert_eq!(case.effects(), [Effect::StopRenewal], "the open link is closed");
+    for (closed, subscription) in [
+        (Some(session(SessionState::Expired, 1)), None),
+        (Some(session(SessionState::Complete, 1)), Some(subscription("canceled"))),
+        (None, None),
+    ] {
+        let mut case = case.clone().billing(subscription, closed);
+        let status = case.recorded();
+        assert!(fails(&status, "PaymentReceived", "SuspendedByAdmin") && status.checkout.is_none(), "{status:#?}");
+        case.view.status = status;
+        assert_eq!(case.decide(), Decision::Wait(None), "no other link is made");
+        case.view.spec.suspension = None;
+        assert!(matches!(case.effects()[..], [Effect::NextCheckout { .. } | Effect::OpenCheckout { .. }]));
+    }
+    // What was paid before the link was closed is kept until the admin decides.
+    let paid = case.billing(Some(subscription("active")), None);
+    assert!(matches!(paid.effects()[..], [Effect::StoreStripeIds { .. }]));
 }
 
 #[test]

@@ -1,3 +1,4 @@
+use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Phase, SampleData, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome, Samples};
 
@@ -380,4 +381,33 @@ fn a_subscription_that_ended_meanwhile_suspends_instead_of_blocking() {
     let status = case.recorded();
     assert_eq!(status.phase, Some(Phase::Suspended));
     assert!(fails(&status, "Ready", "SubscriptionEnded"), "{status:#?}");
+}
+
+/// Such a tenant is owed what it paid when it is closed, so nothing says that it was served.
+#[test]
+fn a_tenant_that_is_suspended_on_its_way_was_not_served() {
+    let mut case = done();
+    case.view.spec.desired = Desired::Suspended;
+    let status = case.recorded();
+    assert_eq!((status.phase, status.provisioned_at), (Some(Phase::Suspended), None));
+    assert!(fails(&status, "Ready", "SuspendedByAdmin"), "{status:#?}");
+    let mut ended = done();
+    ended.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there").status = "canceled".into();
+    assert_eq!(ended.recorded().provisioned_at, None);
+    case.view.status = status;
+    let mut told = case.clone().sent(&Notice::Suspended(Timestamp::from_second(NOW)));
+    assert!(!told.view.served_before(), "the e-mail of the suspension is no proof of service");
+    told.view.spec.desired = Desired::Active;
+    let back = told.billing(Some(subscription("active")), None).recorded();
+    assert_eq!((back.phase, back.provisioned_at), (Some(Phase::Active), Some(Timestamp::from_second(NOW))));
+}
+
+#[test]
+fn a_declined_card_is_charged_again_a_day_later() {
+    let declined = failure("Billing", false);
+    for mut case in served() {
+        case = case.failed(&Effect::CollectAnew, declined.clone());
+        let run = case.recorded().provisioning.expect("a run");
+        assert_eq!(run.next_retry_at.map(Timestamp::as_second), Some(NOW + 24 * 3600));
+    }
 }

@@ -71,6 +71,11 @@ pub async fn send(
             let what = shown.map_or("Stripe bills the price of another plan", |c| &c.message);
             return alert(alerts, &format!("Tenant {who}: {what}")).await;
         }
+        Notice::RenewedAlert(_) => {
+            let shown = conditions::get(&status.conditions, conditions::ERASED);
+            let what = shown.map_or("Stripe renews the subscription of a closed tenant", |c| &c.message);
+            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+        }
         Notice::SurplusAlert(_) => {
             let shown = conditions::get(&status.conditions, conditions::SINGLE_SUBSCRIPTION);
             let what = shown.map_or("Stripe bills more than one subscription", |c| &c.message);

@@ -436,6 +436,7 @@ fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscription 
             Some(UnconfirmedPrice { price, url: None, expires_at })
         }),
         ends: s.closed(),
+        cancels: s.ends(),
         id: s.id.clone(),
         status: s.status.clone(),
         payment_method: customer_has_method || set(&s.default_payment_method),

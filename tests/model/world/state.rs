@@ -127,6 +127,7 @@ impl State {
             price: Some(if self.billed == LARGER { "price_2" } else { "price_1" }.into()),
             billed_plan: Some(self.billed.into()),
             unconfirmed: None,
+            cancels: self.ends,
             period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
             plan_before: self.billed_before.filter(|_| self.now < PERIOD_END).map(ToOwned::to_owned),
             ends: self.ends,
