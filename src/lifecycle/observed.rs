@@ -454,7 +454,11 @@ impl Observed {
             (Effect::ServeFrom { .. }, Outcome::Done) => {
                 (self.namespace, self.namespace_missing, self.found) = (false, false, None);
             }
-            (Effect::RenewAgain, Outcome::Done) => self.correct(|s| s.ends = false),
+            (Effect::RenewAgain, Outcome::Done) => {
+                self.correct(|s| (s.ends, s.cancels) = (false, false));
+                // A customer who leaves in this same reconcile is not renewed again.
+                self.done.remove(&Effect::StopRenewal);
+            }
             (effect, Outcome::Done | Outcome::Missing) => {
                 let deleted =
                     [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling, Effect::DeleteExports];

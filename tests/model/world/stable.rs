@@ -4,7 +4,7 @@ use tenant_operator::api::conditions::{get, is_true};
 use tenant_operator::api::plan::PriceChanges;
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{ConditionStatus, Phase};
-use tenant_operator::lifecycle::Notice;
+use tenant_operator::lifecycle::{Notice, SessionState};
 
 use super::{Budget, LARGER, SMALLER, Small, State};
 
@@ -62,6 +62,11 @@ impl Small {
             return s.tenant.status.phase == Some(Phase::Deleted) && !left && told && s.tenant.erasure.is_some();
         }
         match s.tenant.status.phase {
+            // A signup that an admin has suspended is not sold.
+            Some(Phase::PendingPayment) => {
+                let open = matches!(s.session, Some((_, SessionState::Open)));
+                suspended && self.mode == BillingMode::Stripe && !open && (!s.subscribed || s.cancelled)
+            }
             Some(Phase::Suspended) => {
                 let charged = self.mode == BillingMode::Stripe && !s.cancelled && !s.paused;
                 let told = s.sent.keys().any(|m| matches!(m, Notice::Suspended(_)));
