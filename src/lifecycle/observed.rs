@@ -43,6 +43,8 @@ pub struct ObservedSubscription {
     pub plan_before: Option<String>,
     /// Whether it ends with that period because its tenant was closed. What a customer cancels at Stripe is theirs.
     pub ends: bool,
+    /// Whether Stripe keeps another namespace or name of the Tenant with it.
+    pub elsewhere: bool,
 }
 
 impl ObservedSubscription {
@@ -97,6 +99,8 @@ pub struct ObservedSession {
     pub attempt: u32,
     /// The plan that it sells.
     pub plan: Option<String>,
+    /// Whether Stripe keeps another namespace or name of the Tenant with it, and would note them with what is bought.
+    pub elsewhere: bool,
 }
 
 /// Where a Checkout session stands.

@@ -63,7 +63,7 @@ pub fn plan_of_size((size, amount, documents, extra): Size) -> String {
 pub struct ControlPlane {
     pub kubeconfig: PathBuf,
     pub kubectl: PathBuf,
-    _child: Child,
+    child: Child,
     _stdin: ChildStdin,
 }
 
@@ -93,7 +93,7 @@ impl ControlPlane {
             }
         }
         let kubeconfig = kubeconfig.expect("the control plane is ready");
-        Self { kubeconfig, kubectl, _child: child, _stdin: stdin }
+        Self { kubeconfig, kubectl, child, _stdin: stdin }
     }
 
     pub async fn client(&self) -> Client {
@@ -175,7 +175,18 @@ impl Process {
     }
 }
 
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
+
 impl Process {
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.0.try_wait().expect("a child of ours").is_none()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, name: &str) {
         assert!(signal(&self.0, name), "the process is not there");
@@ -273,6 +284,12 @@ impl World {
         define(&client).await;
         let kubeconfig = plane.kubeconfig.clone();
         Self::in_cluster(name, client, kubeconfig, Some(plane)).await
+    }
+
+    /// The process that started the control plane of this world's own, and the folder of its data.
+    pub fn own_plane(&self) -> (u32, PathBuf) {
+        let plane = self.plane.as_ref().expect("a control plane of its own");
+        (plane.child.id(), plane.kubeconfig.parent().expect("a folder").to_owned())
     }
 
     /// The kubeconfig of the processes that start from now on.
