@@ -21,4 +21,5 @@ pub mod rag;
 #[cfg(feature = "sandbox")]
 pub mod sandbox;
 pub mod telemetry;
+mod watches;
 pub mod web;

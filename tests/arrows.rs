@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// What each part of `src/` may use; `cli` puts all of them together.
-const ARROWS: [(&str, &[&str]); 19] = [
+const ARROWS: [(&str, &[&str]); 20] = [
     ("api", &[]),
     ("clock", &["api"]),
     ("email", &[]),
+    ("watches", &[]),
     ("keys", &["api"]),
     ("telemetry", &[]),
     ("sandbox", &[]),
@@ -35,6 +36,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "providers",
             "rag",
             "telemetry",
+            "watches",
         ],
     ),
     (
@@ -53,6 +55,7 @@ const ARROWS: [(&str, &[&str]); 19] = [
             "providers",
             "rag",
             "telemetry",
+            "watches",
         ],
     ),
     ("preflight", &["api", "pins", "providers"]),

@@ -63,6 +63,9 @@ pub const KEEP_DATA_ANNOTATION: &str = "tenant-operator.dev/keep-data";
 pub const SENT_ANNOTATION: &str = "tenant-operator.dev/sent";
 /// The last Stripe event that named this tenant: a hint to read Stripe again.
 pub const STRIPE_EVENT_ANNOTATION: &str = "tenant-operator.dev/stripe-event";
+/// Asks for a new payment link where the one before has expired: the number of the Checkout session that is to make it, one more than
+/// `spec.billing.stripe.checkoutAttempt` (1 when absent). Any other number asks for nothing.
+pub const PAYMENT_LINK_ANNOTATION: &str = "tenant-operator.dev/payment-link";
 /// Keyed hash of the normalised e-mail address.
 pub const EMAIL_LABEL: &str = "tenant-operator.dev/email-hash";
 /// Proof that this operator issued `spec.tenantId` to this namespace and name. Backups must keep it.

@@ -280,6 +280,13 @@ pub enum BillingMode {
     Manual,
 }
 
+impl Billing {
+    /// The number of the present Checkout session.
+    pub fn checkout_attempt(&self) -> u32 {
+        self.stripe.as_ref().and_then(|refs| refs.checkout_attempt).unwrap_or(1)
+    }
+}
+
 /// The customer's ids at Stripe.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -417,7 +424,7 @@ pub struct Checkout {
     pub session_id: String,
     /// Where the customer pays.
     pub url: String,
-    /// When the link expires. A new one follows.
+    /// When the link expires. A new one follows for a while, and later when it is asked for.
     pub expires_at: Timestamp,
 }
 
@@ -611,6 +618,11 @@ impl Tenant {
     pub fn is_to_be_erased(&self) -> bool {
         let meant = self.metadata.annotations.as_ref().and_then(|a| a.get(ERASE_ANNOTATION));
         meant.is_some_and(|id| id == self.tenant_id())
+    }
+
+    /// The number of the Checkout session that follows the present one.
+    pub fn next_checkout(&self) -> u32 {
+        self.spec.billing.checkout_attempt().saturating_add(1)
     }
 
     /// The name of the plan that is in force: the one that the tenant was set up with, or changed to last.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::provider_args::{ExportArgs, ProviderArgs};
 use super::{KubeArgs, stop_signal};
 use crate::controller::{BrakeConfig, ControllerConfig, LeaseConfig, run as run_controller};
-use crate::lifecycle::{EmailVerification, Policy, Regions};
+use crate::lifecycle::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -49,9 +49,14 @@ pub struct WorkArgs {
     /// Timeout of one provisioning attempt in seconds.
     #[arg(long, default_value = "300")]
     pub attempt_limit: i64,
-    /// Delete unpaid signups after this many seconds.
+    /// Delete unpaid signups after this many seconds. The payment link of a Tenant that came by manifest is renewed for as
+    /// long; after that, it is made when it is asked for.
     #[arg(long, default_value = "604800")]
     pub signup_ttl: i64,
+    /// Renew the payment link of a tenant whose subscription has ended for this many seconds after the suspension. After
+    /// that, it is made when the customer or `kubectl tenant open` asks for it.
+    #[arg(long, default_value = "86400")]
+    pub link_renewal: i64,
     /// When a customer who signs up must confirm the e-mail address: before anything is set up, before there is a payment
     /// link, or never. Tenants that come by manifest are never asked.
     #[arg(long, env = "EMAIL_VERIFICATION", default_value = "beforeProvisioning")]
@@ -96,9 +101,9 @@ pub struct WorkArgs {
     /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
     #[arg(long, default_value = "20")]
     pub welcome_hold: i64,
-    /// An upload that began before a tenant was closed may write for this many seconds. What is erased is deleted once more
-    /// after it.
-    #[arg(long, default_value = "60")]
+    /// Seconds after which no upload writes any more that began before a tenant was closed: web's --upload-limit. What is
+    /// erased is deleted once more then.
+    #[arg(long, env = "UPLOAD_LIMIT", default_value_t = UPLOAD_LIMIT)]
     pub upload_limit: i64,
     #[command(flatten)]
     pub exports: ExportArgs,
@@ -155,6 +160,7 @@ impl WorkArgs {
                 jitter_percent: self.retry_jitter_percent,
                 attempt_limit: self.attempt_limit,
                 signup_ttl: self.signup_ttl,
+                link_renewal: self.link_renewal,
                 email_verification: match self.email_verification {
                     Verification::BeforeProvisioning => EmailVerification::BeforeProvisioning,
                     Verification::BeforePayment => EmailVerification::BeforePayment,

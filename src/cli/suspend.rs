@@ -122,7 +122,7 @@ pub async fn reactivate(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()>
     });
     let said = change.await?.unwrap_or_else(|| {
         format!(
-            "{name} is taken back. Where its subscription has ended, status.checkout.url sells it again. A tenant that an \
+            "{name} is taken back. Where its subscription has ended, `kubectl tenant open` prints a link that sells it again. A tenant that an \
              admin suspended stays suspended until `kubectl tenant resume {name}`."
         )
     });

@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::provider_args::{AdmissionArgs, ExportArgs, PortalArgs, RagArgs};
 use super::{KubeArgs, stop_signal};
+use crate::lifecycle::UPLOAD_LIMIT;
 use crate::providers::alerts::Alerts;
 use crate::web::{Brand, ConnectionLimits, Web, WebConfig, WebProviders, parse_source};
 
@@ -59,6 +60,10 @@ pub struct Args {
         overrides_with = "stripe_webhook_secret"
     )]
     stripe_webhook_secret: Vec<SecretString>,
+    /// Seconds that an upload may take. Must not be more than the controller's --upload-limit: what is erased is deleted once
+    /// more after that.
+    #[arg(long, env = "UPLOAD_LIMIT", default_value_t = UPLOAD_LIMIT.unsigned_abs(), value_parser = clap::value_parser!(u64).range(1..))]
+    upload_limit: u64,
     /// Milliseconds that a signup waits for its payment link.
     #[arg(long, default_value = "5000")]
     checkout_wait_ms: u64,
@@ -140,6 +145,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         served_namespaces: args.served_namespaces.into_iter().filter(|n| !n.is_empty()).collect(),
         requests_per_second: args.requests_per_second,
         webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.expose_secret().is_empty()).collect(),
+        upload_limit: Duration::from_secs(args.upload_limit),
         checkout_wait: Duration::from_millis(args.checkout_wait_ms),
         terms_version: args.terms_version,
         brand: Brand {

@@ -80,6 +80,7 @@ async fn subscriptions(context: &Context, scopes: &[Scope]) -> Result<(), Provid
     let mut best: HashMap<String, ObservedSubscription> = HashMap::new();
     let mut several: HashSet<String> = HashSet::new();
     let mut orphaned: HashSet<String> = HashSet::new();
+    let mut elsewhere: HashSet<String> = HashSet::new();
     let mut read = 0;
     context
         .providers
@@ -88,6 +89,9 @@ async fn subscriptions(context: &Context, scopes: &[Scope]) -> Result<(), Provid
             read += 1;
             if is_orphan(&owned, scopes, |id| context.claims.holder(id).is_some()) {
                 orphaned.insert(owned.tenant_id.clone());
+            }
+            if is_elsewhere(&owned, context.claims.holder(&owned.tenant_id).as_ref()) {
+                elsewhere.insert(owned.tenant_id.clone());
             }
             let OwnedSubscription { tenant_id, subscription, .. } = owned;
             let another = subscription.billed() && best.get(&tenant_id).is_some_and(ObservedSubscription::billed);
@@ -113,7 +117,8 @@ async fn subscriptions(context: &Context, scopes: &[Scope]) -> Result<(), Provid
         let price = subscription.and_then(|s| price_differs(tenant, plan.as_ref().map(|plan| &plan.spec), s));
         other_prices.fetch_add(price.as_ref().is_some_and(|price| price.differs).into(), Ordering::Relaxed);
         let surplus = surplus_differs(tenant, several.contains(tenant.tenant_id()));
-        let other = surplus || price.is_some_and(|price| price.look);
+        let moved = elsewhere.contains(tenant.tenant_id());
+        let other = surplus || moved || price.is_some_and(|price| price.look);
         subscription_differs(tenant, subscription, started).or(other.then_some(Priority::Resync))
     })
     .await;
@@ -126,6 +131,12 @@ async fn subscriptions(context: &Context, scopes: &[Scope]) -> Result<(), Provid
 fn is_orphan(owned: &OwnedSubscription, scopes: &[Scope], has_object: impl Fn(&str) -> bool) -> bool {
     let watched = scopes.iter().any(|scope| scope.is_none() || *scope == owned.namespace);
     owned.subscription.served() && watched && !has_object(&owned.tenant_id)
+}
+
+/// Whether Stripe keeps another place with a subscription than the one where its Tenant is.
+fn is_elsewhere(owned: &OwnedSubscription, holder: Option<&Key>) -> bool {
+    let (Some(namespace), Some(name), Some(holder)) = (&owned.namespace, &owned.name, holder) else { return false };
+    (namespace, name) != (&holder.namespace, &holder.name)
 }
 
 /// Compares what customers dispute.
@@ -378,6 +389,7 @@ mod tests {
             period_ends_at: None,
             plan_before: None,
             ends: false,
+            elsewhere: false,
         }
     }
 
@@ -433,6 +445,7 @@ mod tests {
         let of = |tenant_id: &str, namespace: &str, status: &str| OwnedSubscription {
             tenant_id: tenant_id.into(),
             namespace: Some(namespace.into()),
+            name: Some(tenant_id.into()),
             subscription: subscription(status),
         };
         let orphan = |owned: &OwnedSubscription, scopes: &[Scope]| is_orphan(owned, scopes, |id| id == "ours");
@@ -443,6 +456,21 @@ mod tests {
         assert!(orphan(&of("theirs", "b", "active"), &[a, b]));
         assert!(orphan(&of("theirs", "b", "active"), &[None]), "all namespaces");
         assert!(!orphan(&of("over", "a", "canceled"), &[None]));
+    }
+
+    #[test]
+    fn a_subscription_that_names_another_place_than_its_tenants_is_looked_at() {
+        let owned = OwnedSubscription {
+            tenant_id: "t".into(),
+            namespace: Some("shop".into()),
+            name: Some("acme".into()),
+            subscription: subscription("active"),
+        };
+        let at = |namespace: &str, name: &str| Key { namespace: namespace.into(), name: name.into() };
+        assert!(!is_elsewhere(&owned, Some(&at("shop", "acme"))));
+        assert!(is_elsewhere(&owned, Some(&at("other", "acme"))) && is_elsewhere(&owned, Some(&at("shop", "moved"))));
+        assert!(!is_elsewhere(&owned, None), "it has no Tenant");
+        assert!(!is_elsewhere(&OwnedSubscription { name: None, ..owned }, Some(&at("other", "acme"))));
     }
 
     #[test]

@@ -7,7 +7,6 @@ use futures::{Stream, StreamExt};
 use k8s_openapi::api::core::v1::Secret;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
@@ -18,8 +17,10 @@ use super::caches::SeenSecret;
 use super::context::Context;
 use super::packed::PackedTenant;
 use super::urgency::priority;
-use crate::api::{Phase, Plan, TENANT_LABEL, Tenant};
+use crate::api::{Phase, Plan, TENANT_LABEL, Tenant, TenantStatus};
+use crate::lifecycle::link_on_request;
 use crate::providers::Priority;
+use crate::watches::watch;
 
 /// A namespace that is watched, or all of them.
 pub type Scope = Option<String>;
@@ -89,7 +90,7 @@ async fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + 'static,
 {
-    let mut events = std::pin::pin!(events.default_backoff());
+    let mut events = std::pin::pin!(events);
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => {
@@ -140,7 +141,8 @@ fn compare(context: &Context, scope: &Scope) {
 
 /// Of a tenant that was there before: most need nothing, and those that do not wait for a person.
 fn listed(tenant: &Tenant) -> Priority {
-    let waits = tenant.status.as_ref().is_some_and(|s| s.phase == Some(Phase::Active) || s.checkout.is_some());
+    let settled = |s: &TenantStatus| s.phase == Some(Phase::Active) || s.checkout.is_some() || link_on_request(s);
+    let waits = tenant.status.as_ref().is_some_and(settled);
     if waits && tenant.metadata.deletion_timestamp.is_none() { Priority::Resync } else { priority(tenant) }
 }
 
@@ -197,7 +199,7 @@ async fn when_back(context: Arc<Context>) {
 pub fn waits_for_provider(tenant: &Tenant) -> bool {
     let Some(status) = &tenant.status else { return true };
     match status.phase {
-        None | Some(Phase::PendingPayment) => status.checkout.is_none(),
+        None | Some(Phase::PendingPayment) => status.checkout.is_none() && !link_on_request(status),
         Some(Phase::Provisioning) => status.provisioning.as_ref().is_some_and(|p| p.held_since.is_some()),
         Some(Phase::Deleting | Phase::Failed | Phase::Upgrading | Phase::Downgrading) => true,
         Some(Phase::Active | Phase::Suspended | Phase::Deleted) => false,

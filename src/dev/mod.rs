@@ -138,7 +138,8 @@ async fn serve(
     let quick = tokio::time::Instant::now() + apply::CREATES_WAIT;
     apply::plans(&client, &sandbox).await?;
     Pins::forget_sandbox(&client, "default").await?;
-    let web = web(addr, &client, &config.folder, &secret, settings.web).await?;
+    let upload_limit = Duration::from_secs(settings.controller.policy.upload_limit.unsigned_abs());
+    let web = web(addr, &client, (&config.folder, upload_limit), &secret, settings.web).await?;
     let urls = Urls {
         web: format!("http://{}", web.addr()?),
         metrics: format!("http://{}/metrics", web.metrics_addr()?),
@@ -191,7 +192,7 @@ fn web_address(wished: u16) -> std::io::Result<SocketAddr> {
 async fn web(
     addr: SocketAddr,
     client: &Client,
-    folder: &Path,
+    (folder, upload_limit): (&Path, Duration),
     secret: &str,
     providers: WebProviders,
 ) -> anyhow::Result<Web> {
@@ -202,6 +203,7 @@ async fn web(
         served_namespaces: Vec::new(),
         requests_per_second: NonZeroU32::MIN.saturating_add(99),
         webhook_secrets: vec![secret.into()],
+        upload_limit,
         checkout_wait: Duration::from_secs(10),
         terms_version: "2026-01".into(),
         brand: Brand {

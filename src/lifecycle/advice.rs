@@ -2,12 +2,18 @@
 //! the table in docs/operations.md.
 
 use super::dunning::{ENDED, MISSING};
+use super::payment_link::ON_REQUEST;
 use crate::api::Phase;
 
 /// One fix: of a phase (any when absent), of reasons that begin so, and what to do.
-const FIXES: [(Option<Phase>, &str, &str); 26] = [
+const FIXES: [(Option<Phase>, &str, &str); 27] = [
     (None, "Active", "Nothing to do"),
     (None, "AwaitingPayment", "Nothing: the customer pays at status.checkout.url (`kubectl tenant open`)"),
+    (
+        None,
+        ON_REQUEST,
+        "Nothing: the customer gets a payment link on the account page. `kubectl tenant open` prints one to send to the customer",
+    ),
     (None, "PaymentProcessing", "Nothing: the customer's bank takes its time"),
     (
         None,
@@ -25,7 +31,11 @@ const FIXES: [(Option<Phase>, &str, &str); 26] = [
         "Nothing: Stripe tries the payment again, and the customer was told. See docs/operations.md, \"Late payments and suspensions\"",
     ),
     (None, MISSING, "Nothing: the customer pays the open invoices in Stripe's customer portal. Data is kept"),
-    (None, ENDED, "Nothing: the customer buys a new subscription at status.checkout.url. Data is kept"),
+    (
+        None,
+        ENDED,
+        "Nothing: the customer buys a new subscription at the link of `kubectl tenant open`, or on the account page. Data is kept",
+    ),
     (None, "SuspendedByAdmin", "Run `kubectl tenant resume` when the tenant is to be served again"),
     (None, "AwaitingApproval", "Set spec.billing.approved to true when the contract is signed"),
     (None, "PlanNotFound", "Create the Plan, or correct spec.plan"),

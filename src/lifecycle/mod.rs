@@ -23,7 +23,9 @@ mod migration;
 mod notices;
 mod observed;
 mod outbox;
+mod payment_link;
 mod pending_payment;
+mod place;
 mod plan_change;
 mod policy;
 mod provisioning;
@@ -46,8 +48,9 @@ pub use observed::{
     UnconfirmedPrice,
 };
 pub use outbox::shipped;
+pub use payment_link::link_on_request;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
-pub use policy::{EmailVerification, Policy, Regions};
+pub use policy::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
 pub use suspended::{SuspendedFor, suspended_for};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View};
@@ -157,7 +160,7 @@ pub enum Effect {
     },
     /// Cancel the subscription and expire the open Checkout session.
     CancelBilling,
-    /// Tell Stripe the customer's present name, address and generation of the API key.
+    /// Tell Stripe the customer's present name, address and generation of the API key, and where the Tenant is.
     UpdateCustomer,
     /// Let every subscription end with its period, and expire the open Checkout sessions.
     StopRenewal,
@@ -402,9 +405,10 @@ fn next(input: &Input) -> Decision {
 }
 
 /// The most urgent first. What a provider that is away may hold up comes after what the phase has to do.
-const CONCERNS: [Concern; 7] = [
+const CONCERNS: [Concern; 8] = [
     notices::note,
     requested::decide,
+    place::follow,
     |input| Some(in_phase(input)),
     address::follow,
     key_generation::note,

@@ -47,6 +47,8 @@ pub struct ObservedSubscription {
     pub ends: bool,
     /// Whether it ends on a day that is set, whoever set it.
     pub cancels: bool,
+    /// Whether Stripe keeps another namespace or name of the Tenant with it.
+    pub elsewhere: bool,
 }
 
 impl ObservedSubscription {
@@ -118,6 +120,8 @@ pub struct ObservedSession {
     pub attempt: u32,
     /// The plan that it sells.
     pub plan: Option<String>,
+    /// Whether Stripe keeps another namespace or name of the Tenant with it, and would note them with what is bought.
+    pub elsewhere: bool,
 }
 
 /// Where a Checkout session stands.

@@ -3,11 +3,11 @@
 use super::dunning::{self, BY_ADMIN};
 use super::observed::{ObservedSession, ObservedSubscription, SessionState};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Failure, Input, ObservedBilling, plan_change, verification};
+use super::{Decision, Effect, Failure, Input, ObservedBilling, payment_link, plan_change, verification};
 use crate::api::conditions::{PAYMENT_RECEIVED, PLAN_FOUND};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Checkout;
-use crate::api::{ConditionStatus, Phase, Timestamp};
+use crate::api::{ConditionStatus, Phase};
 
 pub fn decide(input: &Input) -> Decision {
     verification::send(input, await_payment(input))
@@ -31,42 +31,9 @@ fn await_payment(input: &Input) -> Decision {
         return billing_failed(input, failure);
     }
     match &input.observed.billing {
-        None => match until_link_ends(input) {
-            Some(wait) => Decision::Wait(Some(wait)),
-            None => Decision::Act(vec![Effect::ReadBilling]),
-        },
+        None => payment_link::rest(input).unwrap_or_else(|| Decision::Act(vec![Effect::ReadBilling])),
         Some(billing) => by_stripe(input, billing),
     }
-}
-
-/// Seconds until the link that is shown expires. Until then there is nothing to ask Stripe, unless somebody heard of a
-/// change there.
-pub fn until_link_ends(input: &Input) -> Option<i64> {
-    // A changed spec may ask for another plan.
-    let unchanged = input.tenant.status.observed_generation == input.tenant.generation;
-    let checkout = input.tenant.status.checkout.as_ref().filter(|_| unchanged && !input.observed.resync)?;
-    Some(link_wait(input, checkout.expires_at)).filter(|left| *left > 0)
-}
-
-/// Seconds until the link expires, or the signup does.
-fn link_wait(input: &Input, expires_at: Timestamp) -> i64 {
-    let left = expires_at.since(input.now);
-    if is_signup(input) && input.tenant.status.phase != Some(Phase::Suspended) {
-        left.min(until_signup_ends(input))
-    } else {
-        left
-    }
-}
-
-/// Whether nothing is lost with the tenant, as far as the object can tell: a restored one may be older than the service of its
-/// customer. Tenants that came by manifest are their owner's to delete.
-fn is_signup(input: &Input) -> bool {
-    input.tenant.spec.login.is_some() && !input.tenant.served_before()
-}
-
-/// Seconds until a signup that is not paid for is removed.
-fn until_signup_ends(input: &Input) -> i64 {
-    input.until(input.tenant.created_at.plus(input.policy.signup_ttl)) + 1
 }
 
 /// The customer's way to a paid subscription: also of one whose subscription has ended.
@@ -96,14 +63,17 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     if input.tenant.spec.is_suspended() {
         return withhold(input, billing);
     }
-    let attempt = refs.checkout_attempt.unwrap_or(1);
+    let attempt = input.tenant.spec.billing.checkout_attempt();
     match &billing.session {
         Some(session) if session.attempt == attempt => match session.state {
-            SessionState::Open if sells(session, &input.tenant.spec.plan) => link(input, session),
+            SessionState::Open if sells(session, &input.tenant.spec.plan) && !session.elsewhere => link(input, session),
             SessionState::Complete if !over(billing) => processing(input),
-            SessionState::Open | SessionState::Complete | SessionState::Expired => {
+            // What it sells is another plan, or would be noted at the place that the Tenant had before a move.
+            SessionState::Open => Decision::Act(vec![Effect::NextCheckout { attempt: attempt + 1 }]),
+            SessionState::Complete | SessionState::Expired if payment_link::is_renewed(input) => {
                 Decision::Act(vec![Effect::NextCheckout { attempt: attempt + 1 }])
             }
+            SessionState::Complete | SessionState::Expired => on_request(input),
         },
         Some(session) if session.attempt > attempt => {
             Decision::Act(vec![Effect::NextCheckout { attempt: session.attempt + 1 }])
@@ -155,7 +125,8 @@ fn over(billing: &ObservedBilling) -> bool {
 /// Nobody is asked to pay for a tenant that there is no room for.
 fn open_checkout(input: &Input, attempt: u32) -> Decision {
     if verification::before_payment(input) {
-        let wait = if is_signup(input) { until_signup_ends(input).max(1) } else { input.policy.resync };
+        let ends = payment_link::ends_unpaid(input);
+        let wait = if ends { payment_link::until_signup_ends(input).max(1) } else { input.policy.resync };
         return verification::await_before_payment(begin_pending(input), wait);
     }
     let Some(wanted) = input.wanted else { return plan_missing(input) };
@@ -179,25 +150,38 @@ fn link(input: &Input, session: &ObservedSession) -> Decision {
         url: url.clone(),
         expires_at: session.expires_at,
     });
-    let left = link_wait(input, session.expires_at).max(1);
-    awaiting(draft, left, "AwaitingPayment", "Waiting for the customer to pay at status.checkout.url")
+    let left = payment_link::wait(input, session.expires_at).max(1);
+    awaiting(draft, Some(left), "AwaitingPayment", "Waiting for the customer to pay at status.checkout.url")
+}
+
+/// Stripe is asked for nothing more until the customer or an admin wants to pay.
+fn on_request(input: &Input) -> Decision {
+    let mut draft = begin_pending(input);
+    draft.status.checkout = None;
+    let message = format!(
+        "There is no open payment link. The customer gets one on the account page, and `kubectl tenant open {}` prints one",
+        input.tenant.name
+    );
+    awaiting(draft, None, payment_link::ON_REQUEST, &message)
 }
 
 fn processing(input: &Input) -> Decision {
     let mut draft = begin_pending(input);
     // The link is used up.
     draft.status.checkout = None;
-    awaiting(draft, input.policy.resync, "PaymentProcessing", "Checkout is complete; waiting for the payment to arrive")
+    awaiting(
+        draft,
+        Some(input.policy.resync),
+        "PaymentProcessing",
+        "Checkout is complete; waiting for the payment to arrive",
+    )
 }
 
 /// A signup that was never paid for.
 fn expired(input: &Input) -> bool {
-    let tenant = input.tenant;
-    let unpaid = tenant.spec.billing.stripe.as_ref().is_none_or(|s| s.subscription_id.is_none());
-    is_signup(input)
-        && unpaid
-        && tenant.status.phase == Some(Phase::PendingPayment)
-        && until_signup_ends(input) <= 0
+    payment_link::ends_unpaid(input)
+        && input.tenant.status.phase == Some(Phase::PendingPayment)
+        && payment_link::until_signup_ends(input) <= 0
         // What Stripe says now counts, not what was last written down.
         && input.observed.billing.as_ref().is_some_and(|b| b.subscription.as_ref().is_none_or(ObservedSubscription::over))
 }
@@ -215,10 +199,10 @@ fn begin_pending<'a>(input: &'a Input<'a>) -> Draft<'a> {
     draft
 }
 
-fn awaiting(mut draft: Draft, wait: i64, reason: &str, message: &str) -> Decision {
+fn awaiting(mut draft: Draft, wait: Option<i64>, reason: &str, message: &str) -> Decision {
     draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, reason, message);
     draft.summary(Summary::Waiting, reason, message);
-    draft.changed().unwrap_or(Decision::Wait(Some(wait)))
+    draft.changed().unwrap_or(Decision::Wait(wait))
 }
 
 fn await_approval(input: &Input) -> Decision {

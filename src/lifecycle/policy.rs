@@ -44,6 +44,10 @@ impl Regions {
     }
 }
 
+/// How long an upload may take, in seconds, unless the settings of web and of the controller say otherwise: a file of 10 MB that is
+/// sent, read, embedded and stored.
+pub const UPLOAD_LIMIT: i64 = 300;
+
 /// Waits and limits, in seconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -53,8 +57,11 @@ pub struct Policy {
     pub jitter_percent: u32,
     /// The limit of one attempt.
     pub attempt_limit: i64,
-    /// A signup that is not paid for after this long is removed.
+    /// A signup that is not paid for after this long is removed. An expired payment link of any other tenant that was never served
+    /// is replaced for as long.
     pub signup_ttl: i64,
+    /// How long after the end of its subscription a suspended tenant's expired payment link is replaced.
+    pub link_renewal: i64,
     /// Until when the e-mail address of a signup must be proved.
     pub email_verification: EmailVerification,
     /// A signup that is paid for, and whose address is not proved after this long, is Failed and refunded.
@@ -108,6 +115,7 @@ impl Default for Policy {
             jitter_percent: 10,
             attempt_limit: 300,
             signup_ttl: 7 * 24 * 3600,
+            link_renewal: 24 * 3600,
             email_verification: EmailVerification::default(),
             verification_limit: 7 * 24 * 3600,
             nudge_after: 24 * 3600,
@@ -120,7 +128,7 @@ impl Default for Policy {
             slow_after: 300,
             notice_retry: 30,
             orphan_ttl: 3600,
-            upload_limit: 60,
+            upload_limit: UPLOAD_LIMIT,
             hold_retry: 30,
             hold_limit: 3600,
             outbox: true,

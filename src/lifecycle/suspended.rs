@@ -5,7 +5,8 @@ use super::dispute::{self, DISPUTED};
 use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::status::{Draft, Summary};
 use super::{
-    Decision, Effect, Failure, Input, Notice, ObservedBilling, ObservedSubscription, notices, pending_payment,
+    Decision, Effect, Failure, Input, Notice, ObservedBilling, ObservedSubscription, notices, payment_link,
+    pending_payment,
 };
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
 use crate::api::phase::{EventType, TriggeredBy};
@@ -43,7 +44,7 @@ pub fn suspended_for(status: &TenantStatus) -> SuspendedFor {
         Some(BY_ADMIN) => SuspendedFor::Admin,
         Some(DISPUTED) => SuspendedFor::Dispute,
         // Of the customer who is given a link to subscribe again, too.
-        Some(ENDED | "AwaitingPayment") => SuspendedFor::End,
+        Some(ENDED | "AwaitingPayment" | payment_link::ON_REQUEST) => SuspendedFor::End,
         _ => SuspendedFor::Payment,
     }
 }
@@ -121,16 +122,13 @@ fn held(input: &Input) -> Option<(&'static str, String)> {
     dispute::suspends(input).then_some((DISPUTED, dispute::MESSAGE.into()))
 }
 
-/// Stripe is asked when something changed there, when nothing is known, and when a payment link has expired.
+/// Stripe is asked when something changed there, when nothing is known, and when a payment link has expired or is asked for.
 fn look(input: &Input, held: bool) -> Decision {
     let paused = conditions::is_true(&input.tenant.status.conditions, COLLECTION_PAUSED);
     if held && paused && !input.observed.resync {
         return Decision::Wait(None);
     }
-    match pending_payment::until_link_ends(input) {
-        Some(wait) => Decision::Wait(Some(wait)),
-        None => Decision::Act(vec![Effect::ReadBilling]),
-    }
+    payment_link::rest(input).unwrap_or_else(|| Decision::Act(vec![Effect::ReadBilling]))
 }
 
 fn paused(billing: &ObservedBilling) -> bool {

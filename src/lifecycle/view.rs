@@ -9,8 +9,8 @@ use crate::api::tenant::Erasure;
 use crate::api::{
     self, ACCEPT_DISPUTE_ANNOTATION, CHOOSE_DATA_ANNOTATION, CONFIRM_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION,
     FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION,
-    MailRequest, RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec, TenantStatus, Timestamp,
-    UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests, reached_annotation,
+    MailRequest, PAYMENT_LINK_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec,
+    TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests, reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -76,6 +76,8 @@ pub struct View {
     pub accepted_dispute: Option<String>,
     /// What a person has confirmed of what is held.
     pub confirmed: Option<String>,
+    /// The number of the Checkout session that was asked for.
+    pub link_asked: Option<u32>,
     /// What was erased, of a tenant that was.
     pub erasure: Option<Erasure>,
     /// Whether the customer proved to read the present e-mail address.
@@ -124,6 +126,7 @@ impl View {
             chosen: annotations.get(CHOOSE_DATA_ANNOTATION).and_then(|choice| chosen(choice, tenant)),
             accepted_dispute: annotations.get(ACCEPT_DISPUTE_ANNOTATION).cloned(),
             confirmed: annotations.get(CONFIRM_ANNOTATION).cloned(),
+            link_asked: annotations.get(PAYMENT_LINK_ANNOTATION).and_then(|attempt| attempt.parse().ok()),
             erasure: annotations.get(ERASED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),
             email_verified: verified.is_some() && verified == address,
             mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),

@@ -9,7 +9,7 @@ use crate::api::conditions::{
 };
 use crate::api::tenant::PlanChangeState;
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
-use crate::lifecycle::{SuspendedFor, suspended_for};
+use crate::lifecycle::{SuspendedFor, link_on_request, suspended_for};
 
 /// How far an account is.
 #[derive(Serialize, ToSchema)]
@@ -27,6 +27,8 @@ pub struct Progress {
     message: &'static str,
     /// Where to pay, while that is open.
     checkout_url: Option<String>,
+    /// Whether the account waits for a payment and has no open link: `POST /tenant/{id}/payment-link` makes one.
+    link_on_request: bool,
     /// The plan that is asked for, where it is not the one in force.
     requested_plan: Option<String>,
     /// When it takes effect, where that is scheduled.
@@ -119,7 +121,15 @@ fn can_retry(status: &TenantStatus) -> bool {
 
 /// Waiting that nobody need worry about.
 fn ordinary(reason: &str) -> bool {
-    matches!(reason, "AwaitingPayment" | "AwaitingVerification" | "PaymentProcessing" | "AwaitingApproval" | "Pending")
+    matches!(
+        reason,
+        "AwaitingPayment"
+            | "LinkOnRequest"
+            | "AwaitingVerification"
+            | "PaymentProcessing"
+            | "AwaitingApproval"
+            | "Pending"
+    )
 }
 
 /// What is going on, in one sentence.
@@ -141,6 +151,9 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
             "Please confirm your e-mail address. Your account is set up right after."
         }
         (Some(Phase::PendingPayment), _) if status.checkout.is_some() => "Please complete your payment.",
+        (Some(Phase::PendingPayment), _) if link_on_request(status) => {
+            "Your payment link has expired. Ask for a new one to complete your payment."
+        }
         (Some(Phase::PendingPayment), _) => "Your payment link is being prepared.",
         (Some(Phase::Provisioning), _) => {
             let held = status.provisioning.as_ref().is_some_and(|p| p.held_since.is_some() || p.attempts > 0);
@@ -207,6 +220,7 @@ impl Progress {
             steps: steps(&status),
             address_to_confirm: unconfirmed(&status).then(|| tenant.spec.admin_email.clone()),
             can_retry: can_retry(&status),
+            link_on_request: link_on_request(&status),
             checkout_url: status.checkout.map(|c| c.url),
             trial_ends_at: status.trial_ends_at,
             attempts: status.provisioning.as_ref().map_or(0, |p| p.attempts),

@@ -6,7 +6,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::StreamExt;
 use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_all};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -19,6 +18,7 @@ use crate::api::{MILESTONES, Phase, Tenant, Text, data_namespace, reached_at};
 use crate::events::{Origin, Subject};
 use crate::keys::KeysInForce;
 use crate::operator_keys::IdentityKey;
+use crate::watches;
 
 /// A move of a tenant's data that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,7 +233,7 @@ impl Directory {
     }
 
     async fn follow(self, api: Api<Tenant>, identity: IdentityKey) {
-        let mut events = std::pin::pin!(watch_all(api, watcher::Config::default().any_semantic()).default_backoff());
+        let mut events = std::pin::pin!(watches::watch(api, watcher::Config::default().any_semantic()));
         // Whom the present listing has named, and whom those before it: who is missing from it is gone.
         let (mut listed, mut before): (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
         let mut first = true;

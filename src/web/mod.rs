@@ -4,6 +4,7 @@ mod admission;
 mod api;
 mod changes;
 mod customer;
+mod deadline;
 mod directory;
 mod export;
 mod guards;
@@ -18,6 +19,7 @@ mod names;
 mod openapi;
 mod pages;
 mod password;
+mod payment_link;
 mod places;
 mod plan;
 mod problem;
@@ -98,6 +100,8 @@ pub struct WebConfig {
     pub operator_namespace: String,
     /// Stripe's webhook secrets; several while one rotates.
     pub webhook_secrets: Vec<SecretString>,
+    /// How long an upload may take. Not longer than the controller's setting of the same name.
+    pub upload_limit: Duration,
     /// How long a signup waits for the controller's payment link.
     pub checkout_wait: Duration,
     /// The version of the terms that signups accept.
@@ -315,7 +319,7 @@ impl Web {
             requests: limits::Limit::per_second(config.requests_per_second),
             visits: limits::Limit::per_second(config.requests_per_second),
             changes: limits::Limit::per_minute(CHANGES_PER_MINUTE),
-            uploads: places::Places::default(),
+            uploads: places::Places::new(config.upload_limit),
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
             ledger: Arc::default(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::deadline::Deadline;
 use super::problem::Problem;
 
 /// Files that are read and stored at the same time.
@@ -40,17 +41,14 @@ pub struct Places {
     all: Arc<Semaphore>,
     own: Mutex<HashMap<String, Own>>,
     wait: Duration,
+    limit: Duration,
 }
 
-impl Default for Places {
-    fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(ALL)), own: Mutex::default(), wait: WAIT }
-    }
-}
-
-/// The right to hold a file in memory.
+/// The right to hold a file in memory, until the upload has ended.
 #[derive(Debug)]
 pub struct Place {
+    /// When it ends.
+    pub deadline: Deadline,
     _line: OwnedSemaphorePermit,
     _own: OwnedSemaphorePermit,
     _all: OwnedSemaphorePermit,
@@ -61,14 +59,21 @@ fn refused() -> Problem {
 }
 
 impl Places {
-    /// Waits for a place for an upload of the tenant.
+    /// For uploads that take no longer than this.
+    pub fn new(limit: Duration) -> Self {
+        Self { all: Arc::new(Semaphore::new(ALL)), own: Mutex::default(), wait: WAIT, limit }
+    }
+
+    /// Waits for a place for an upload of the tenant. Call it right after the look at whether the tenant is served: the time of the
+    /// upload counts from here.
     pub async fn take(&self, uid: &str) -> Result<Place, Problem> {
+        let deadline = Deadline::of(self.limit);
         let Own { places, line } = self.own(uid);
         let line = line.try_acquire_owned().map_err(|_| refused())?;
         let place = async {
             let own = places.acquire_owned().await.ok()?;
             let all = self.all.clone().acquire_owned().await.ok()?;
-            Some(Place { _line: line, _own: own, _all: all })
+            Some(Place { deadline, _line: line, _own: own, _all: all })
         };
         tokio::time::timeout(self.wait, place).await.ok().flatten().ok_or_else(refused)
     }
@@ -90,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn a_tenant_that_floods_leaves_places_for_others() {
         let wait = Duration::from_millis(300);
-        let places = Arc::new(Places { wait, ..Places::default() });
+        let places = Arc::new(Places { wait, ..Places::new(Duration::from_mins(1)) });
         let flood: Vec<_> = (0..100)
             .map(|_| {
                 let places = places.clone();

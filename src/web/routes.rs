@@ -20,8 +20,8 @@ use utoipa_axum::routes;
 use super::api::{documents, jwks, query, usage};
 use super::pages::wants_page;
 use super::{
-    App, export, guards, headers, leaving, links, openapi, pages, plan, problem, setup, signup, tenant, tokens, track,
-    webhooks,
+    App, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup, tenant,
+    tokens, track, webhooks,
 };
 use crate::telemetry::{METRICS_TYPE, log_level};
 
@@ -31,8 +31,6 @@ const BODY_LIMIT: usize = 64 << 10;
 const WEBHOOK_LIMIT: usize = 1 << 20;
 /// The longest time until an answer begins.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// The longest time that a document takes to be read, embedded and stored.
-const UPLOAD_LIMIT: Duration = Duration::from_mins(10);
 /// How long an answer about Kubernetes stands; anybody may ask.
 const READY_FOR: Duration = Duration::from_secs(1);
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -51,6 +49,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(setup::complete))
         .routes(routes!(setup::skip))
         .routes(routes!(plan::change))
+        .routes(routes!(payment_link::make))
         .routes(routes!(leaving::delete))
         .routes(routes!(leaving::reactivate))
         .routes(routes!(export::ask, export::show))
@@ -92,6 +91,7 @@ fn site() -> Router<Arc<App>> {
         .route("/unsubscribe", get(pages::links::unsubscribe).post(pages::links::unsubscribe_submit))
         .route("/account/verify-email", post(pages::links::resend))
         .route("/account/billing", post(pages::account::billing))
+        .route("/account/pay", post(pages::account::pay))
         .route("/account/plan", get(pages::plan::show).post(pages::plan::change))
         .route("/account/close", get(pages::leaving::show).post(pages::leaving::close))
         .route("/account/export", get(pages::export::download).post(pages::export::ask))
@@ -138,7 +138,7 @@ pub fn public(app: Arc<App>) -> Router {
         .merge(
             uploads
                 .route("/account/documents", post(pages::documents::upload))
-                .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, UPLOAD_LIMIT))
+                .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, app.config.upload_limit))
                 .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
         )
         .layer(middleware::from_fn_with_state(app.clone(), guards::limit))

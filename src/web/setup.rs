@@ -246,7 +246,8 @@ pub fn sample_question(served: &Served) -> String {
     request_body(content = documents::FileForm, content_type = "multipart/form-data"),
     responses((status = 201, body = Document), (status = 200, body = Document, description = "This content is stored already"),
         (status = 400, body = ProblemBody), (status = 403, body = ProblemBody, description = "The plan holds no more"),
-        (status = 404, body = ProblemBody), (status = 409, body = ProblemBody), (status = 413, body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
         (status = 429, body = ProblemBody), (status = 502, body = ProblemBody))
 )]
@@ -259,7 +260,7 @@ pub async fn upload_document(
     let (_, served) = app.ready(&headers, &id).await?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&served.uid).await?;
-    let file = documents::arrived(documents::file(&headers, request)).await?;
+    let file = place.deadline.arrived(documents::file(&headers, request)).await?;
     let (document, new) = documents::stored(&app, &served, file, None, place).await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }

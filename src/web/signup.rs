@@ -36,6 +36,7 @@ use crate::api::{
 };
 use crate::email;
 use crate::events::Event;
+use crate::lifecycle::link_on_request;
 use crate::telemetry::{Span, trace_id};
 
 /// A signup.
@@ -386,6 +387,9 @@ async fn change_plan(app: &App, tenant: &Tenant, plan: &str) -> Result<Tenant, P
 }
 
 async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Problem> {
+    if tenant.status.as_ref().is_some_and(link_on_request) {
+        app.payment_link(tenant).await?;
+    }
     let known = app.wait_until(tenant, |there| next_step(there, tenant.metadata.generation)).await;
     let link = known.as_ref().and_then(|next| next.link.clone());
     let id = tenant.tenant_id();

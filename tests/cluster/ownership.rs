@@ -130,6 +130,13 @@ async fn a_restore_under_the_same_name_finds_its_tenant_and_a_move_needs_an_adop
         assert!(adopted.status.success(), "{}", said(&adopted));
     }
     world.wait_phase("moved", Phase::Active).await;
+    let place = async || {
+        let stripe = world.sandbox_get("/_sandbox/state").await;
+        let metadata = &stripe["subscription"][0]["metadata"];
+        (metadata["tenant_namespace"].clone(), metadata["tenant_name"].clone())
+    };
+    let here = (json!(world.namespace), json!("moved"));
+    world.until("Stripe knows where the Tenant is", async || place().await == here).await;
     world.wait_secret("moved-api-key", |_| true).await;
     assert_eq!(world.api_key("moved").await, key, "the same tenant, so the same key");
     assert_eq!(world.sandbox_get("/_sandbox/pinecone").await["created"], 1);

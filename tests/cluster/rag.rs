@@ -2,12 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::dev::apply_yaml;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
@@ -413,6 +416,57 @@ async fn a_document_that_cannot_be_stored_leaves_nothing_behind() {
     assert_eq!(acme.usage().await["documents"]["used"], 0);
     let answer = acme.answer("Which rule is about topic3?").await;
     assert!(!answer.to_string().contains("topic3."), "{answer}");
+    acme.store("handbook.txt", &text.join("\n\n")).await;
+}
+
+/// The controller counts on it: an upload that began before a tenant was closed has ended when it deletes once more.
+#[tokio::test]
+async fn an_upload_ends_at_its_limit_however_slow_the_client_or_a_provider_is() {
+    const LIMIT: Duration = Duration::from_secs(8);
+    let mut lab = Lab::start("rag-slow", &[("acme", "enterprise")]).await;
+    lab.world.start_web(&["--upload-limit", "8"]);
+    let acme = lab.client("acme").await;
+
+    // A client that sends a byte now and then.
+    let address = lab.world.web.strip_prefix("http://").expect("an address").to_owned();
+    let mut stream = TcpStream::connect(&address).await.expect("connected");
+    let head = format!(
+        "POST /v1/documents?title=slow HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: text/plain\r\n\
+         Content-Length: 100000\r\n\r\n",
+        acme.key
+    );
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let begun = Instant::now();
+    let (mut answers, mut sends) = stream.into_split();
+    let trickle = tokio::spawn(async move {
+        while sends.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    let mut answer = vec![0; 4096];
+    let read = tokio::time::timeout(LIMIT * 3, answers.read(&mut answer)).await.expect("it is cut off").expect("read");
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+    let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("took too long to arrive"), "{answer}");
+    trickle.abort();
+
+    // A provider that hangs in the middle of a document.
+    let text: Vec<_> = (0..400).map(|i| format!("Rule {i} is about topic{i}. {}", "It matters. ".repeat(20))).collect();
+    lab.world
+        .fault(json!({"provider": "openai", "path": "/v1/embeddings", "after": 1, "delay_ms": 60_000, "times": 9}))
+        .await;
+    let begun = Instant::now();
+    let (status, refused) = acme.upload("/v1/documents", "handbook.txt", text.join("\n\n")).await;
+    assert_eq!((status, &refused["code"]), (StatusCode::PAYLOAD_TOO_LARGE, &json!("takes_too_long")), "{refused}");
+    assert!(begun.elapsed() < LIMIT, "{:?}", begun.elapsed());
+    let writes = async || lab.world.calls(|r| r["provider"] == "pinecone" && r["path"] == "/vectors/upsert").await;
+    let before = writes().await;
+    let page: Value = acme.get("/v1/documents").await.json().await.expect("JSON");
+    assert_eq!(page["documents"], json!([]), "nothing of it is kept");
+    assert_eq!(acme.usage().await["documents"]["used"], 0);
+    tokio::time::sleep(LIMIT).await;
+    assert_eq!(writes().await, before, "and nothing is written later");
+    lab.world.clear_faults().await;
     acme.store("handbook.txt", &text.join("\n\n")).await;
 }
 

@@ -413,6 +413,16 @@ async fn customers_move_to_another_namespace_with_password_key_and_subscription(
     assert_eq!(world.sandbox_get("/_sandbox/pinecone").await["created"], 3, "no namespace was made again");
     let stripe = world.sandbox_get("/_sandbox/state").await;
     assert_eq!(stripe["subscription"].as_array().map(Vec::len), Some(2), "{stripe}");
+    world
+        .until("Stripe knows the new namespace", async || {
+            let stripe = world.sandbox_get("/_sandbox/state").await;
+            stripe["subscription"]
+                .as_array()
+                .expect("some")
+                .iter()
+                .all(|s| s["metadata"]["tenant_namespace"] == json!(to))
+        })
+        .await;
     let mut ada = Visitor::new(&world);
     assert_ne!(ada.try_sign_up("ada@example.com").await, 303, "an address signs up once");
 }

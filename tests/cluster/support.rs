@@ -66,7 +66,7 @@ pub fn plan_of_size((size, amount, documents, extra): Size) -> String {
 pub struct ControlPlane {
     pub kubeconfig: PathBuf,
     pub kubectl: PathBuf,
-    _child: Child,
+    child: Child,
     _stdin: ChildStdin,
 }
 
@@ -96,7 +96,7 @@ impl ControlPlane {
             }
         }
         let kubeconfig = kubeconfig.expect("the control plane is ready");
-        Self { kubeconfig, kubectl, _child: child, _stdin: stdin }
+        Self { kubeconfig, kubectl, child, _stdin: stdin }
     }
 
     pub async fn client(&self) -> Client {
@@ -174,6 +174,12 @@ pub struct Process {
     over: Arc<AtomicBool>,
 }
 
+impl From<Child> for Process {
+    fn from(child: Child) -> Self {
+        Self::of(child)
+    }
+}
+
 impl Process {
     fn of(child: Child) -> Self {
         Self { child: Arc::new(Mutex::new(child)), over: Arc::new(AtomicBool::new(true)) }
@@ -213,6 +219,11 @@ impl Process {
         let mut child = self.child.lock().expect("not poisoned");
         child.kill().expect("it runs");
         child.wait().expect("it ends");
+    }
+
+    /// Whether it has not ended.
+    pub fn runs(&mut self) -> bool {
+        self.child.lock().expect("not poisoned").try_wait().expect("a child of ours").is_none()
     }
 
     /// Sends a signal. What gets one is not started again.
@@ -316,6 +327,12 @@ impl World {
         define(&client).await;
         let kubeconfig = plane.kubeconfig.clone();
         Self::in_cluster(name, client, kubeconfig, Some(plane)).await
+    }
+
+    /// The process that started the control plane of this world's own, and the folder of its data.
+    pub fn own_plane(&self) -> (u32, PathBuf) {
+        let plane = self.plane.as_ref().expect("a control plane of its own");
+        (plane.child.id(), plane.kubeconfig.parent().expect("a folder").to_owned())
     }
 
     /// The kubeconfig of the processes that start from now on.

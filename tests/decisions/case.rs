@@ -119,6 +119,7 @@ impl Case {
             chosen: None,
             accepted_dispute: None,
             confirmed: None,
+            link_asked: None,
             erasure: None,
             email_verified: false,
             mail_requests: Vec::new(),
@@ -137,7 +138,7 @@ impl Case {
             plan: Some(plan()),
             wanted: None,
             observed: Observed { api_key: changing.then_some(true), found: Some(Vec::new()), ..Observed::default() },
-            policy: Policy { outbox: false, ..Policy::default() },
+            policy: Policy { outbox: false, upload_limit: 60, ..Policy::default() },
             earliest: NOW,
         }
     }
@@ -317,6 +318,7 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         unconfirmed: None,
         cancels: false,
         ends: false,
+        elsewhere: false,
         period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
         plan_before: None,
     }
@@ -331,6 +333,7 @@ pub fn session(state: SessionState, attempt: u32) -> ObservedSession {
         expires_at: Timestamp::from_second(NOW + 3600),
         attempt,
         plan: Some("starter".into()),
+        elsewhere: false,
     }
 }
 

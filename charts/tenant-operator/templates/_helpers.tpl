@@ -210,6 +210,8 @@ alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiK
   value: {{ .Values.brake.atLeast | quote }}
 - name: BRAKE_WINDOW
   value: {{ .Values.brake.window | quote }}
+- name: UPLOAD_LIMIT
+  value: {{ .Values.uploadLimit | quote }}
 - name: WIN_BACK_AFTER
   value: {{ mul (int64 .Values.winBack.afterDays) 86400 | quote }}
 {{- with .Values.winBack.offer }}
@@ -312,6 +314,8 @@ volumeMounts:
   value: {{ .Values.termsVersion | quote }}
 - name: CLIENT_IP_SOURCE
   value: {{ .Values.web.clientIp | quote }}
+- name: UPLOAD_LIMIT
+  value: {{ .Values.uploadLimit | quote }}
 - name: SIGNUPS_PER_MINUTE
   value: {{ .Values.web.signupsPerMinute | quote }}
 {{- if .Values.sandbox.enabled }}

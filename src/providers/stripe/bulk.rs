@@ -62,6 +62,8 @@ pub struct OwnedSubscription {
     pub tenant_id: String,
     /// The namespace of its Tenant.
     pub namespace: Option<String>,
+    /// The name of its Tenant.
+    pub name: Option<String>,
     /// As it is.
     pub subscription: ObservedSubscription,
 }
@@ -185,8 +187,8 @@ impl Stripe {
         self.each_subscription(|s| {
             let Some(metadata) = &s.metadata else { return };
             let Some(tenant_id) = metadata.tenant_id.clone() else { return };
-            let namespace = metadata.tenant_namespace.clone();
-            take(OwnedSubscription { tenant_id, namespace, subscription: observe(&s, false) });
+            let (namespace, name) = (metadata.tenant_namespace.clone(), metadata.tenant_name.clone());
+            take(OwnedSubscription { tenant_id, namespace, name, subscription: observe(&s, false) });
         })
         .await
     }

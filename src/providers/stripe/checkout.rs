@@ -10,8 +10,8 @@ use stripe_checkout::checkout_session::{
 use stripe_core::customer::{CreateCustomer, UpdateCustomer};
 
 use super::{
-    Found, Identified, KEY_GENERATION, PLAN, Payer, ProviderError, Session, Stripe, TENANT_ID, foreign,
-    observed_session, tenant,
+    Found, Identified, KEY_GENERATION, PLAN, Payer, ProviderError, Session, Stripe, TENANT_ID, TENANT_NAME,
+    TENANT_NAMESPACE, foreign, observed_session, tenant,
 };
 use crate::lifecycle::{ObservedBilling, ObservedSession, SessionState};
 
@@ -66,8 +66,8 @@ impl Stripe {
     fn checkout(&self, payer: &Payer<'_>, customer: &str, sale: &Sale<'_>) -> CreateCheckoutSession {
         let metadata: HashMap<String, String> = [
             (TENANT_ID, payer.tenant_id),
-            ("tenant_namespace", payer.place.namespace),
-            ("tenant_name", payer.place.name),
+            (TENANT_NAMESPACE, payer.place.namespace),
+            (TENANT_NAME, payer.place.name),
             (PLAN, sale.plan),
             ("attempt", &sale.attempt.to_string()),
         ]
@@ -100,7 +100,8 @@ impl Stripe {
         Ok(self.once::<Identified>(request, &key).await?.id)
     }
 
-    /// Gives the customer the present name and address, and notes the generation of the API key; one that was deleted stays so.
+    /// Gives the customer the present name and address, and notes the generation of the API key and where the Tenant is. A customer
+    /// that was deleted stays so.
     pub async fn update_customer(&self, payer: &Payer<'_>, key_generation: u32) -> Result<(), ProviderError> {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,
@@ -108,8 +109,10 @@ impl Stripe {
             Found::Nobody | Found::Deleted => return Ok(()),
         };
         let metadata: HashMap<_, _> = [(KEY_GENERATION.to_owned(), key_generation.to_string())].into();
-        let request = UpdateCustomer::new(customer).email(payer.email).name(payer.company).metadata(metadata);
-        self.read_as::<Identified>(request).await.map(drop)
+        let request = UpdateCustomer::new(&*customer).email(payer.email).name(payer.company).metadata(metadata);
+        self.read_as::<Identified>(request).await?;
+        let (subscriptions, _) = self.owned(payer, &customer).await?;
+        self.correct_place(payer, &subscriptions).await
     }
 
     /// Expires those of the sessions that are open.

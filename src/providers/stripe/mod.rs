@@ -9,6 +9,7 @@ mod collection;
 mod disputes;
 mod invoices;
 mod keys;
+mod place;
 mod plan_change;
 mod portal;
 mod probe;
@@ -42,6 +43,9 @@ const API_VERSION: &str = "2026-09-30.endive";
 const PAGE: i64 = 100;
 /// Metadata key that ties Stripe's objects to a tenant.
 pub const TENANT_ID: &str = "tenant_id";
+/// Metadata keys of subscriptions and sessions: the namespace and the name of the Tenant.
+const TENANT_NAMESPACE: &str = "tenant_namespace";
+const TENANT_NAME: &str = "tenant_name";
 /// Metadata key with the plan that a subscription or session sells.
 const PLAN: &str = "plan";
 /// Metadata keys of a subscription that bills a smaller plan already: the one that is in force until the period ends, and
@@ -344,9 +348,13 @@ impl Stripe {
         all.reverse();
         all.sort_by_key(|s| Reverse(s.worth()));
         let surplus = all.iter().skip(1).filter(|s| s.billed()).map(|s| s.id.clone()).collect();
-        let subscription = all.into_iter().next();
-        let session =
-            sessions.into_iter().map(observed_session).max_by_key(|s| (s.attempt, s.state == SessionState::Open));
+        let moved = subscriptions.iter().any(|s| !s.is_over() && place::is_elsewhere(s.metadata.as_ref(), payer.place));
+        let subscription = all.into_iter().next().map(|s| ObservedSubscription { elsewhere: moved, ..s });
+        let observed = |s: Session| {
+            let elsewhere = place::is_elsewhere(s.metadata.as_ref(), payer.place);
+            ObservedSession { elsewhere, ..observed_session(s) }
+        };
+        let session = sessions.into_iter().map(observed).max_by_key(|s| (s.attempt, s.state == SessionState::Open));
         Ok(ObservedBilling { customer_id: Some(customer.id), subscription, session, surplus })
     }
 
@@ -437,6 +445,7 @@ fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscription 
         }),
         ends: s.closed(),
         cancels: s.ends(),
+        elsewhere: false,
         id: s.id.clone(),
         status: s.status.clone(),
         payment_method: customer_has_method || set(&s.default_payment_method),
@@ -458,5 +467,6 @@ fn observed_session(s: Session) -> ObservedSession {
         expires_at: Timestamp::from_second(s.expires_at),
         attempt: s.metadata.as_ref().and_then(|m| m.attempt.as_ref()?.parse().ok()).unwrap_or(1),
         plan: s.metadata.and_then(|m| m.plan),
+        elsewhere: false,
     }
 }

@@ -286,6 +286,7 @@ impl Stripe {
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
         self.expire(payer, sessions.into_iter().map(observed_session)).await?;
+        self.correct_place(payer, &subscriptions).await?;
         for subscription in subscriptions.into_iter().filter(|s| !s.is_over()) {
             if matches!(subscription.status.as_str(), "active" | "trialing") {
                 self.set_renewal(&subscription.id, false).await?;

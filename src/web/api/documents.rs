@@ -1,14 +1,12 @@
 //! `/v1/documents`: a tenant's own documents.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::extract::multipart::Field;
 use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use futures::Future;
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -18,6 +16,7 @@ use crate::providers::Party;
 use crate::providers::pinecone::Pinecone;
 use crate::rag::{self, Document, Documents, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
+use crate::web::deadline::Deadline;
 use crate::web::directory::Served;
 use crate::web::names::is_hidden;
 use crate::web::places::Place;
@@ -27,8 +26,6 @@ use crate::web::problem::{Problem, ProblemBody};
 pub const LARGEST: usize = 10 << 20;
 /// What surrounds a file in a form.
 pub const FORM: usize = 64 << 10;
-/// How long the body of an upload may take to arrive.
-const ARRIVAL: Duration = Duration::from_mins(2);
 /// The longest title, in characters.
 const LONGEST_TITLE: usize = 200;
 
@@ -71,7 +68,7 @@ impl File {
         (status = 200, body = Document, description = "This content is stored already"),
         (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
         (status = 403, body = ProblemBody, description = "The plan holds no more"),
-        (status = 409, body = ProblemBody), (status = 413, body = ProblemBody),
+        (status = 408, body = ProblemBody), (status = 409, body = ProblemBody), (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
         (status = 429, body = ProblemBody), (status = 502, body = ProblemBody))
 )]
@@ -82,10 +79,10 @@ pub async fn store_document(
     request: Request,
 ) -> Result<Response, Problem> {
     let tenant = app.admitted(&headers).await?;
-    app.index(&tenant).await?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&tenant.uid).await?;
-    let mut file = arrived(file(&headers, request)).await?;
+    app.index(&tenant).await?;
+    let mut file = place.deadline.arrived(file(&headers, request)).await?;
     if let Some(title) = upload.title.as_deref().filter(|t| !t.trim().is_empty()) {
         file.title = clean_title(title);
     }
@@ -123,19 +120,15 @@ async fn stored_at(
     }
     app.index(tenant).await?;
     let (app, tenant) = (app.clone(), tenant.clone());
-    let stored = tokio::spawn(async move {
-        let (document, new) = Party::scope(&tenant.uid, store(&app, &tenant, file, replace.as_deref())).await?;
+    let deadline = place.deadline;
+    let stored = tokio::spawn(deadline.ended(async move {
+        let stored = store(&app, &tenant, file, replace.as_deref(), deadline);
+        let (document, new) = Party::scope(&tenant.uid, stored).await?;
         drop(place);
         app.carry(&tenant, &document).await?;
         Ok((document, new))
-    });
+    }));
     stored.await.map_err(|e| Problem::internal("an upload", &e))?
-}
-
-/// A body, unless it takes too long.
-pub async fn arrived<T>(body: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
-    let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "The file took too long to arrive.");
-    tokio::time::timeout(ARRIVAL, body).await.map_err(|_| slow())?
 }
 
 /// The file of a request: as the field `file` of a form, or as the body itself.
@@ -215,7 +208,13 @@ impl<'a> Shelf<'a> {
 }
 
 /// Stores a file, counted before; true when it is new.
-async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) -> Result<(Document, bool), Problem> {
+async fn store(
+    app: &App,
+    tenant: &Served,
+    file: File,
+    replace: Option<&str>,
+    deadline: Deadline,
+) -> Result<(Document, bool), Problem> {
     // Ten megabytes take some milliseconds of a thread, which answers no question meanwhile.
     let hashed = tokio::task::spawn_blocking(move || (rag::document_id(&file.bytes), file)).await;
     let (id, file) = hashed.map_err(|e| Problem::internal("an upload", &e))?;
@@ -228,9 +227,11 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
         return Ok((document.clone(), false));
     }
     // One file of a tenant at a time: one that takes long to read keeps no other tenant's from being read.
-    let reading = app.reading.take(&tenant.uid).await;
-    let extract = rag::extract(&file.bytes, tenant.chunking).await?;
-    drop(reading);
+    let extract = deadline.worked(async {
+        let _reading = app.reading.take(&tenant.uid).await;
+        rag::extract(&file.bytes, tenant.chunking).await
+    });
+    let extract = extract.await??;
     let passages = extract.passages();
     let bytes = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
     let document = Document {
@@ -246,7 +247,8 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
     let text = i64::try_from(passages.iter().map(|passage| passage.len()).sum::<usize>()).unwrap_or(i64::MAX);
     // The file of one that was begun before has been counted.
     app.count_document(tenant, there.is_none().then_some(bytes), text).await?;
-    match documents.store(&document, &passages).await {
+    let stored = deadline.worked(documents.store(&document, &passages)).await;
+    match stored.and_then(|stored| stored.map_err(Problem::from)) {
         Ok(document) => {
             if let Some(old) = replace.filter(|old| *old != document.id) {
                 // Without a turn: two uploads that replace each other would wait for one another.
@@ -260,7 +262,7 @@ async fn store(app: &App, tenant: &Served, file: File, replace: Option<&str>) ->
             if documents.delete(&document).await.is_ok() {
                 app.forget_document(tenant, bytes).await?;
             }
-            Err(error.into())
+            Err(error)
         }
     }
 }

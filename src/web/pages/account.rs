@@ -129,6 +129,18 @@ pub async fn show(State(app): State<Arc<App>>, Query(arrival): Query<Arrival>, h
     }
 }
 
+/// Makes a payment link, which the page then shows: a form may not lead to another site.
+pub async fn pay(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
+    let tenant = match app.own_customer(&headers, &form.csrf).await {
+        Ok(tenant) => tenant,
+        Err(other) => return other,
+    };
+    match app.payment_link(&tenant).await {
+        Ok(_) => super::go("/account"),
+        Err(problem) => app.sorry(&headers, problem),
+    }
+}
+
 /// Starts over where it failed, or hurries what takes too long: at most every few minutes.
 pub async fn retry(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
     let tenant = match app.own_customer(&headers, &form.csrf).await {

@@ -54,6 +54,7 @@ impl Model for Small {
             chosen: None,
             accepted_dispute: None,
             confirmed: None,
+            link_asked: None,
             erasure: None,
             email_verified: false,
             mail_requests: Vec::new(),

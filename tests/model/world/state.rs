@@ -131,6 +131,7 @@ impl State {
             period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
             plan_before: self.billed_before.filter(|_| self.now < PERIOD_END).map(ToOwned::to_owned),
             ends: self.ends,
+            elsewhere: false,
         });
         let session = self.session.map(|(attempt, state)| ObservedSession {
             id: format!("cs_{attempt}"),
@@ -139,6 +140,7 @@ impl State {
             expires_at: Timestamp::from_second(0),
             attempt,
             plan: None,
+            elsewhere: false,
         });
         let customer_id = (self.customers > 0).then(|| "cus_1".into());
         ObservedBilling { customer_id, subscription, session, surplus: Vec::new() }
