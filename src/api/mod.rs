@@ -113,6 +113,12 @@ pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 pub const LEAD_COMPONENT: &str = "lead";
 /// What such a Secret is about: `sales` or `waitlist`.
 pub const LEAD_LABEL: &str = "tenant-operator.dev/lead";
+/// The kinds of leads.
+pub const LEAD_KINDS: [&str; 2] = ["sales", "waitlist"];
+/// The `ConfigMap` in the operator's namespace that says how many leads there are.
+pub const LEAD_COUNT_MAP: &str = "tenant-operator-leads";
+/// Where the count is in it.
+pub const LEAD_COUNT: &str = "count";
 /// On such a Secret: since when its writer may sign up.
 pub const ADMITTED_ANNOTATION: &str = "tenant-operator.dev/admitted";
 /// A Secret with the password hash of a signup.

@@ -178,6 +178,19 @@ async fn stolen_from_the_controller(world: &World, controller: &Client) {
         refusal(key, own.replace(key, &PostParams::default(), &there).await);
         refusal(key, own.delete(key, &DeleteParams::default()).await);
     }
+    // It deletes leads by name and label, and writes none.
+    for (name, labels, goes) in [
+        ("lead-sales-x", json!({"app.kubernetes.io/component": "lead"}), true),
+        ("lead-times", json!({}), false),
+        ("times", json!({"app.kubernetes.io/component": "lead"}), false),
+    ] {
+        let api = secrets(SIGNUPS);
+        let made = world.secrets().create(&PostParams::default(), &secret(name, OPAQUE, &labels)).await;
+        let made = made.expect("made by an admin");
+        refusal("to change a lead", api.replace(name, &PostParams::default(), &made).await);
+        let deleted = api.delete(name, &DeleteParams::default()).await;
+        assert_eq!(deleted.is_ok(), goes, "{name}");
+    }
     // It may neither make Tenants nor approve one.
     let mut contract = tenant("contract", "enterprise", BillingMode::Manual);
     contract.spec.billing.approved = false;

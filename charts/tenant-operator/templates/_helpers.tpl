@@ -210,6 +210,8 @@ alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiK
   value: {{ .Values.brake.atLeast | quote }}
 - name: BRAKE_WINDOW
   value: {{ .Values.brake.window | quote }}
+- name: LEAD_TTL
+  value: {{ mul (int64 .Values.leads.keepDays) 86400 | quote }}
 - name: WIN_BACK_AFTER
   value: {{ mul (int64 .Values.winBack.afterDays) 86400 | quote }}
 {{- with .Values.winBack.offer }}
@@ -312,6 +314,12 @@ volumeMounts:
   value: {{ .Values.termsVersion | quote }}
 - name: CLIENT_IP_SOURCE
   value: {{ .Values.web.clientIp | quote }}
+- name: LEADS_PER_DAY
+  value: {{ int64 .Values.leads.perDay | quote }}
+- name: LEADS_LIMIT
+  value: {{ int64 .Values.leads.limit | quote }}
+- name: SALES_REPLY
+  value: {{ .Values.leads.salesReply | quote }}
 - name: SIGNUPS_PER_MINUTE
   value: {{ .Values.web.signupsPerMinute | quote }}
 {{- if .Values.sandbox.enabled }}
