@@ -12,11 +12,13 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::context::Context;
+use super::steps::StepError;
 use super::watch::{Scope, scoped};
 use crate::api::{
-    ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_COUNT, LEAD_COUNT_MAP, LEAD_KINDS, Tenant, Timestamp,
-    lead_secret,
+    ADMISSION_MAIL_ANNOTATION, ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_COUNT, LEAD_COUNT_MAP,
+    LEAD_KINDS, Tenant, Timestamp, lead_secret,
 };
+use crate::providers::mail::{Letter, Template, Values};
 
 /// How leads are kept.
 #[derive(Clone, Debug)]
@@ -31,6 +33,10 @@ pub struct LeadConfig {
 const PAGE: u32 = 500;
 /// Deletions of one pass. The next pass goes on.
 const DELETIONS: usize = 500;
+/// E-mails of one pass. The next pass goes on.
+const MAILS: usize = 50;
+/// Where a person who was admitted signs up.
+const SIGNUP: &str = "/signup?admitted=true";
 
 /// Deletes leads that expire, and counts the others, until the lease is lost.
 pub async fn sweep(context: Arc<Context>, scopes: Vec<Scope>) {
@@ -38,16 +44,23 @@ pub async fn sweep(context: Arc<Context>, scopes: Vec<Scope>) {
     let scopes = context.providers.mail.pages_namespace().map_or(scopes, |ns| vec![Some(ns.to_owned())]);
     let pause = Duration::from_secs((context.leads.ttl / 4).clamp(1, 60).unsigned_abs());
     let mut published = None;
+    let mut told = Told::default();
     loop {
-        if let Err(error) = pass(&context, &scopes, &mut published).await {
+        if let Err(error) = pass(&context, &scopes, &mut published, &mut told).await {
             tracing::warn!(%error, "leads not swept; the next pass tries again");
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn pass(context: &Context, scopes: &[Scope], published: &mut Option<usize>) -> Result<(), kube::Error> {
+async fn pass(
+    context: &Context,
+    scopes: &[Scope],
+    published: &mut Option<usize>,
+    told: &mut Told,
+) -> Result<(), kube::Error> {
     let (mut kept, mut deleted) = (0_usize, 0_usize);
+    let mut waiting = Vec::new();
     for scope in scopes {
         let api: Api<Secret> = scoped(&context.kubernetes.client, scope);
         let mut params = ListParams::default().labels(&format!("{COMPONENT_LABEL}={LEAD_COMPONENT}")).limit(PAGE);
@@ -59,6 +72,9 @@ async fn pass(context: &Context, scopes: &[Scope], published: &mut Option<usize>
                     deleted += 1;
                 } else {
                     kept += 1;
+                    if waiting.len() < MAILS && is_requested(lead.annotations()) {
+                        waiting.push((lead.namespace().unwrap_or_default(), lead.name_any()));
+                    }
                 }
             }
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
@@ -74,6 +90,60 @@ async fn pass(context: &Context, scopes: &[Scope], published: &mut Option<usize>
         publish(context, kept).await?;
         *published = Some(kept);
     }
+    for (namespace, name) in waiting {
+        let api: Api<Secret> = Api::namespaced(context.kubernetes.client.clone(), &namespace);
+        if let Err(error) = tell(context, &api, &name, told).await {
+            tracing::warn!(%error, lead = name, "a person who was admitted is not told yet; the next pass tries again");
+        }
+    }
+    Ok(())
+}
+
+/// What became of e-mails whose note is not written yet, by their Message-ID: a failed note sends nothing again.
+type Told = std::collections::HashMap<String, &'static str>;
+
+fn is_requested(annotations: &BTreeMap<String, String>) -> bool {
+    annotations.get(ADMISSION_MAIL_ANNOTATION).is_some_and(|state| state == "requested")
+}
+
+/// Tells a person who was admitted, and notes it on the Secret. After a crash between the two, the e-mail is sent again under
+/// the same Message-ID.
+async fn tell(context: &Context, api: &Api<Secret>, name: &str, told: &mut Told) -> Result<(), StepError> {
+    let Some(mut there) = api.get_opt(name).await?.filter(|s| is_requested(s.annotations())) else { return Ok(()) };
+    let Some(admitted) = there.annotations().get(ADMITTED_ANNOTATION).and_then(|at| at.parse::<Timestamp>().ok())
+    else {
+        return Ok(());
+    };
+    let text = |field: &str| {
+        let bytes = there.data.as_ref().and_then(|data| data.get(field)).map(|bytes| bytes.0.clone());
+        String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+    };
+    let (email, uid) = (text("email"), there.uid().unwrap_or_default());
+    let key = format!("admitted-{}", admitted.as_second());
+    let id = format!("{uid}.{key}");
+    if !told.contains_key(&id) {
+        let values = Values { tenant_id: uid, path: SIGNUP.into(), ..Values::default() };
+        let letter = Letter { template: Template::Admitted, to: &email, key: &key, values };
+        let state = match context.providers.mail.send(&letter).await {
+            Ok(()) => "sent",
+            Err(error) if !error.retryable => {
+                tracing::warn!(
+                    error = error.message,
+                    lead = name,
+                    "the e-mail to a person who was admitted is refused"
+                );
+                "refused"
+            }
+            Err(error) => return Err(error.into()),
+        };
+        told.insert(id.clone(), state);
+    }
+    let state = told.get(&id).copied().unwrap_or("sent");
+    there.annotations_mut().insert(ADMISSION_MAIL_ANNOTATION.into(), state.into());
+    context.kubernetes.count("secret");
+    // With its resource version: a lead that was written meanwhile is noted by the next pass.
+    api.replace(name, &PostParams::default(), &there).await?;
+    told.remove(&id);
     Ok(())
 }
 
@@ -89,8 +159,7 @@ fn expired(context: &Context, since: Timestamp) -> bool {
 
 /// Deletes a lead that was neither written again nor admitted since the limit; true when it is gone.
 async fn delete_expired(context: &Context, lead: &PartialObjectMeta<Secret>) -> Result<bool, kube::Error> {
-    let api: Api<Secret> =
-        Api::namespaced(context.kubernetes.client.clone(), &lead.namespace().unwrap_or_default());
+    let api: Api<Secret> = Api::namespaced(context.kubernetes.client.clone(), &lead.namespace().unwrap_or_default());
     let Some(there) = api.get_opt(&lead.name_any()).await? else { return Ok(true) };
     let written = there.data.as_ref().and_then(|data| data.get("at"));
     let written = written.and_then(|at| std::str::from_utf8(&at.0).ok().map(str::to_owned));
@@ -116,8 +185,7 @@ async fn delete_same(context: &Context, api: &Api<Secret>, there: &Secret) -> Re
 
 /// Tells web how many leads there are.
 async fn publish(context: &Context, count: usize) -> Result<(), kube::Error> {
-    let api: Api<ConfigMap> =
-        Api::namespaced(context.kubernetes.client.clone(), &context.leads.operator_namespace);
+    let api: Api<ConfigMap> = Api::namespaced(context.kubernetes.client.clone(), &context.leads.operator_namespace);
     let data = BTreeMap::from([(LEAD_COUNT.to_owned(), count.to_string())]);
     let change = Patch::Merge(json!({"data": data}));
     match api.patch(LEAD_COUNT_MAP, &PatchParams::default(), &change).await {

@@ -3,18 +3,19 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
 use axum::http::StatusCode;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
-use kube::{Api, ResourceExt};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::App;
 use super::names::is_visible;
 use super::problem::Problem;
 use crate::api::{
-    ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_COUNT, LEAD_COUNT_MAP, LEAD_LABEL, Timestamp, lead_secret,
+    ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_COUNT, LEAD_COUNT_MAP, LEAD_LABEL, Timestamp,
+    lead_secret,
 };
 use crate::email;
 
@@ -122,9 +123,8 @@ impl App {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.config.operator_namespace);
         let Some(map) = api.get_opt(LEAD_COUNT_MAP).await? else { return Ok(()) };
         let text = map.data.as_ref().and_then(|data| data.get(LEAD_COUNT)).map_or("", String::as_str);
-        let count: u32 = text
-            .parse()
-            .map_err(|e| Problem::internal("ConfigMap tenant-operator-leads holds no count", &e))?;
+        let count: u32 =
+            text.parse().map_err(|e| Problem::internal("ConfigMap tenant-operator-leads holds no count", &e))?;
         if count < self.config.leads_limit.get() {
             return Ok(());
         }

@@ -195,7 +195,12 @@ async fn whoever_asks_for_the_sales_team_is_kept_and_the_team_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_those_who_were_admitted_sign_up_while_there_is_a_waitlist() {
-    let world = start("waitlist", &[("WAITLIST", "true")]).await;
+    let mut world = World::without_controller("waitlist").await;
+    world.environment("WAITLIST", "true");
+    // Leads are looked at every ten seconds.
+    world.controller_args(&["--lead-ttl=40"]);
+    world.start_controller();
+    world.start_web(&[]);
     let (status, refusal) = signup(&world, "ada@example.com", "").await;
     assert_eq!((status, &refusal["code"]), (403, &json!("waitlist")));
     let mut ada = Visitor::new(&world);
@@ -216,6 +221,20 @@ async fn only_those_who_were_admitted_sign_up_while_there_is_a_waitlist() {
     assert!(ada.get("/signup?admitted=true").await.1.contains("Create your account"));
     assert_eq!(signup(&world, "bob@example.com", "").await.0, 403);
     assert_eq!(signup(&world, "ada@example.com", "").await.0, 201);
+    // The page promised an e-mail. It comes once, and once more when an admin asks again.
+    let links = world.mail_links("ada@example.com", "You can sign up").await;
+    assert!(links.iter().any(|link| link.ends_with("/signup?admitted=true")), "{links:?}");
+    let noted = async || leads(&world).await[0].annotations()["tenant-operator.dev/admission-mail"] == "sent";
+    world.until("it is noted", noted).await;
+    let sent = async || {
+        let mails = world.sandbox_get("/_sandbox/mails").await;
+        let ours = |m: &&Value| m["subject"].as_str().is_some_and(|s| s.starts_with("You can sign up"));
+        mails.as_array().into_iter().flatten().filter(ours).count()
+    };
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    assert_eq!(sent().await, 1, "another pass sends nothing");
+    admit("ada@example.com");
+    world.until("the second e-mail is sent", async || sent().await == 2).await;
 }
 
 /// Strangers fill neither the cluster nor the team's channel with leads.
