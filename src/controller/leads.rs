@@ -43,22 +43,16 @@ pub async fn sweep(context: Arc<Context>, scopes: Vec<Scope>) {
     // A Scope of None is every namespace. Only the namespace of signups holds leads, where it is known.
     let scopes = context.providers.mail.pages_namespace().map_or(scopes, |ns| vec![Some(ns.to_owned())]);
     let pause = Duration::from_secs((context.leads.ttl / 4).clamp(1, 60).unsigned_abs());
-    let mut published = None;
     let mut told = Told::default();
     loop {
-        if let Err(error) = pass(&context, &scopes, &mut published, &mut told).await {
+        if let Err(error) = pass(&context, &scopes, &mut told).await {
             tracing::warn!(%error, "leads not swept; the next pass tries again");
         }
         tokio::time::sleep(pause).await;
     }
 }
 
-async fn pass(
-    context: &Context,
-    scopes: &[Scope],
-    published: &mut Option<usize>,
-    told: &mut Told,
-) -> Result<(), kube::Error> {
+async fn pass(context: &Context, scopes: &[Scope], told: &mut Told) -> Result<(), kube::Error> {
     let (mut kept, mut deleted) = (0_usize, 0_usize);
     let mut waiting = Vec::new();
     for scope in scopes {
@@ -68,7 +62,13 @@ async fn pass(
             let page = api.list_metadata(&params).await?;
             for lead in page.items.iter().filter(|lead| lead.name_any().starts_with("lead-")) {
                 let expires = deleted < DELETIONS && is_old(context, lead);
-                if expires && delete_expired(context, lead).await? {
+                // One that cannot be deleted holds up neither the others nor the e-mails.
+                let gone = expires
+                    && delete_expired(context, lead).await.unwrap_or_else(|error| {
+                        tracing::warn!(%error, lead = lead.name_any(), "an expired lead is not deleted");
+                        false
+                    });
+                if gone {
                     deleted += 1;
                 } else {
                     kept += 1;
@@ -86,10 +86,7 @@ async fn pass(
     if deleted > 0 {
         tracing::info!(deleted, "expired leads deleted");
     }
-    if *published != Some(kept) {
-        publish(context, kept).await?;
-        *published = Some(kept);
-    }
+    publish(context, kept).await?;
     for (namespace, name) in waiting {
         let api: Api<Secret> = Api::namespaced(context.kubernetes.client.clone(), &namespace);
         if let Err(error) = tell(context, &api, &name, told).await {
@@ -168,12 +165,17 @@ async fn delete_expired(context: &Context, lead: &PartialObjectMeta<Secret>) -> 
     if recent.into_iter().any(|at| !expired(context, at)) {
         return Ok(false);
     }
-    delete_same(context, &api, &there).await
+    delete(context, &api, &there, there.resource_version()).await
 }
 
-/// Deletes this very Secret, unless it has changed; true when it is gone.
-async fn delete_same(context: &Context, api: &Api<Secret>, there: &Secret) -> Result<bool, kube::Error> {
-    let same = Preconditions { uid: there.uid(), resource_version: there.resource_version() };
+/// Deletes this very Secret, and only in this version where one is given; true when it is gone.
+async fn delete(
+    context: &Context,
+    api: &Api<Secret>,
+    there: &Secret,
+    resource_version: Option<String>,
+) -> Result<bool, kube::Error> {
+    let same = Preconditions { uid: there.uid(), resource_version };
     context.kubernetes.count("secret");
     match api.delete(&there.name_any(), &DeleteParams { preconditions: Some(same), ..DeleteParams::default() }).await {
         Ok(_) => Ok(true),
@@ -183,7 +185,7 @@ async fn delete_same(context: &Context, api: &Api<Secret>, there: &Secret) -> Re
     }
 }
 
-/// Tells web how many leads there are.
+/// Tells web how many leads there are. Where the number is the same, the API server writes nothing.
 async fn publish(context: &Context, count: usize) -> Result<(), kube::Error> {
     let api: Api<ConfigMap> = Api::namespaced(context.kubernetes.client.clone(), &context.leads.operator_namespace);
     let data = BTreeMap::from([(LEAD_COUNT.to_owned(), count.to_string())]);
@@ -225,7 +227,7 @@ pub async fn count(context: &Context, tenant: &Tenant) -> Result<u64, kube::Erro
 pub async fn erase(context: &Context, tenant: &Tenant) -> Result<(), kube::Error> {
     let (api, found) = of(context, tenant).await?;
     for lead in found {
-        delete_same(context, &api, &lead).await?;
+        delete(context, &api, &lead, None).await?;
     }
     Ok(())
 }
