@@ -53,6 +53,11 @@ pub fn api_key_secret(tenant: &str) -> String {
     format!("{tenant}-api-key")
 }
 
+/// The Secret of a lead of this kind, by the hash of its e-mail address.
+pub fn lead_secret(kind: &str, email_hash: &str) -> String {
+    format!("lead-{kind}-{email_hash}")
+}
+
 /// The Secret with the password hash of the Tenant of that name.
 pub fn login_secret(tenant: &str) -> String {
     format!("{tenant}-login")

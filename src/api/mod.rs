@@ -17,7 +17,7 @@ mod usage;
 pub use conditions::{Condition, ConditionStatus};
 pub use definitions::{CRD_REVISION, CRD_REVISION_ANNOTATION, definitions};
 pub use identity::{
-    PASSWORD_HASH, Place, SIGNED_UP, api_key_secret, data_namespace, data_of, embedding, login_secret,
+    PASSWORD_HASH, Place, SIGNED_UP, api_key_secret, data_namespace, data_of, embedding, lead_secret, login_secret,
     pinecone_namespace, region, signed_up,
 };
 pub use mail_request::{LinkKind, MailRequest, mail_requests};
@@ -116,8 +116,16 @@ pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 pub const LEAD_COMPONENT: &str = "lead";
 /// What such a Secret is about: `sales` or `waitlist`.
 pub const LEAD_LABEL: &str = "tenant-operator.dev/lead";
+/// The kinds of leads.
+pub const LEAD_KINDS: [&str; 2] = ["sales", "waitlist"];
+/// The `ConfigMap` in the operator's namespace that says how many leads there are.
+pub const LEAD_COUNT_MAP: &str = "tenant-operator-leads";
+/// Where the count is in it.
+pub const LEAD_COUNT: &str = "count";
 /// On such a Secret: since when its writer may sign up.
 pub const ADMITTED_ANNOTATION: &str = "tenant-operator.dev/admitted";
+/// On such a Secret: whether the e-mail that tells its writer is `requested`, `sent` or `refused`.
+pub const ADMISSION_MAIL_ANNOTATION: &str = "tenant-operator.dev/admission-mail";
 /// A Secret with the password hash of a signup.
 pub const LOGIN_COMPONENT: &str = "tenant-login";
 /// Marks the Secrets that belong to a Tenant, with its name as the value.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::provider_args::{ExportArgs, ProviderArgs};
 use super::{KubeArgs, stop_signal};
-use crate::controller::{BrakeConfig, ControllerConfig, LeaseConfig, run as run_controller};
+use crate::controller::{BrakeConfig, ControllerConfig, LeadConfig, LeaseConfig, run as run_controller};
 use crate::lifecycle::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
 
 #[derive(clap::Args)]
@@ -89,6 +89,10 @@ pub struct WorkArgs {
     /// Delete login Secrets without a Tenant after this many seconds.
     #[arg(long, default_value = "3600")]
     pub orphan_ttl: i64,
+    /// Delete messages to the sales team and entries of the waitlist this many seconds after they were last written, or the
+    /// writer was admitted.
+    #[arg(long, env = "LEAD_TTL", default_value = "7776000", value_parser = clap::value_parser!(i64).range(1..))]
+    pub lead_ttl: i64,
     /// Seconds before a tenant on hold is retried. Tenants are on hold while they wait for you to fix something.
     #[arg(long, default_value = "30")]
     pub hold_retry: i64,
@@ -200,6 +204,7 @@ impl WorkArgs {
                 at_least: usize::try_from(self.brake_at_least)?,
                 window: self.brake_window,
             },
+            leads: LeadConfig { ttl: self.lead_ttl, operator_namespace: self.operator_namespace.clone() },
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.max(1)),

@@ -8,7 +8,9 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{KubeArgs, in_namespace};
-use crate::api::{ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp};
+use crate::api::{
+    ADMISSION_MAIL_ANNOTATION, ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp,
+};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -72,7 +74,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lets somebody on the waitlist sign up.
+/// Lets a person on the waitlist sign up. The controller tells them by e-mail; another run sends another e-mail.
 pub async fn admit(kube: &KubeArgs, args: AdmitArgs) -> anyhow::Result<()> {
     let email = crate::email::parse(&args.email).map_err(|why| anyhow::anyhow!("{:?} {why}", args.email))?;
     let api: Api<Secret> = in_namespace(kube.client().await?, args.namespace.as_deref());
@@ -81,8 +83,8 @@ pub async fn admit(kube: &KubeArgs, args: AdmitArgs) -> anyhow::Result<()> {
     let Some(secret) = waiting.iter().find(same) else {
         bail!("{email} is not on the waitlist: `kubectl tenant leads --kind waitlist` lists who is");
     };
-    let change = json!({"metadata": {"annotations": {ADMITTED_ANNOTATION: Timestamp::now()}}});
+    let change = json!({"metadata": {"annotations": {ADMITTED_ANNOTATION: Timestamp::now(), ADMISSION_MAIL_ANNOTATION: "requested"}}});
     api.patch(&secret.name_any(), &PatchParams::default(), &Patch::Merge(change)).await.context("admitting")?;
-    println!("{email} may sign up now at /signup?admitted=true. Please tell them.");
+    println!("{email} may sign up now at /signup?admitted=true. The controller tells them by e-mail within a minute.");
     Ok(())
 }

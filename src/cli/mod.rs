@@ -149,7 +149,7 @@ enum Command {
     Leads(leads::Args),
     /// Prepare an account for a customer of the sales team, and invite them to it.
     Invite(invite::Args),
-    /// Let somebody on the waitlist sign up.
+    /// Let a person on the waitlist sign up. The controller tells them by e-mail.
     Admit(leads::AdmitArgs),
     /// Show everything that is known of a tenant: its state, billing, conditions, transitions and Events.
     Describe(describe::Args),

@@ -80,6 +80,10 @@ pub struct Args {
     /// New messages to the sales team and new entries of the waitlist that each replica keeps in a day.
     #[arg(long, env = "LEADS_PER_DAY", default_value = "200")]
     leads_per_day: NonZeroU32,
+    /// Messages to the sales team and entries of the waitlist that exist at once. More are refused. The controller counts them
+    /// once a minute.
+    #[arg(long, env = "LEADS_LIMIT", default_value = "2000")]
+    leads_limit: NonZeroU32,
     /// When the sales team answers, as the pages promise it.
     #[arg(long, env = "SALES_REPLY", default_value = "within two working days")]
     sales_reply: String,
@@ -163,6 +167,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         client_requests_per_second: args.client_requests_per_second,
         signups_per_minute: args.signups_per_minute,
         leads_per_day: args.leads_per_day,
+        leads_limit: args.leads_limit,
         shutdown_delay: Duration::from_secs(args.shutdown_delay),
         connections: ConnectionLimits {
             connections: args.max_connections.max(1),

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::migrations::{self, Move};
 use super::steps::samples::Samples;
 use super::steps::{StepError, billing, data, erasure, identity, namespace, notices, secrets};
-use super::{export_work, record};
+use super::{export_work, leads, record};
 use crate::api::{Plan, Tenant};
 use crate::lifecycle::{Blame, Effect, Failure, Notice, Observed, Outcome};
 
@@ -190,6 +190,7 @@ async fn perform(
         Effect::EnsureApiKey => ensure_api_key(context, tenant).await?.into(),
         Effect::DeleteSecrets => {
             secrets::delete(kubernetes, &context.signer, tenant).await?;
+            leads::erase(context, tenant).await?;
             Outcome::Done.into()
         }
         Effect::ReadBilling => billing::read(stripe, tenant, &context.caches.all_plans()).await?.into(),
@@ -215,7 +216,8 @@ async fn perform(
         Effect::ShipTransitions => record::ship(context, tenant, observed).await.into(),
         Effect::CountHoldings => {
             let holders = (stripe, indexes, &context.exports);
-            erasure::count(kubernetes, &context.signer, holders, tenant).await?.into()
+            let leads = leads::count(context, tenant).await?;
+            erasure::count(kubernetes, &context.signer, holders, (tenant, leads)).await?.into()
         }
         Effect::EraseIdentity => erasure::erase_identity(kubernetes, tenant).await?.into(),
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),

@@ -14,6 +14,7 @@ use super::disputes::Disputes;
 use super::exports::Exports;
 use super::incidents::Incidents;
 use super::kubernetes::Kubernetes;
+use super::leads::LeadConfig;
 use super::memory::{Memory, Settled};
 use super::queue::Queue;
 use super::steps::samples::Embeddings;
@@ -66,6 +67,8 @@ pub struct Context {
     pub keeper: Keeper,
     /// Counts what happens to many tenants at once.
     pub brake: Brake,
+    /// How leads are kept.
+    pub leads: LeadConfig,
     provisioning: Arc<AtomicUsize>,
 }
 
@@ -92,13 +95,14 @@ impl Context {
         caches: Caches,
         concurrency: usize,
         keys: Keys,
-        (fence, clock, [activation, transitions], exports, keeper, brake): (
+        (fence, clock, [activation, transitions], exports, keeper, brake, leads): (
             Fence,
             Arc<Clock>,
             [EventLog; 2],
             Exports,
             Keeper,
             BrakeConfig,
+            LeadConfig,
         ),
     ) -> Self {
         let metrics = Arc::new(Metrics::default());
@@ -128,6 +132,7 @@ impl Context {
             migrations: Tasks::new(MIGRATIONS),
             keeper,
             brake: Brake::new(brake),
+            leads,
             provisioning,
         }
     }

@@ -13,6 +13,7 @@ mod exports;
 mod health;
 mod incidents;
 mod kubernetes;
+mod leads;
 mod lease;
 mod memory;
 mod migrations;
@@ -51,6 +52,7 @@ use crate::providers::stripe::Stripe;
 
 pub use brake::BrakeConfig;
 use context::Context;
+pub use leads::LeadConfig;
 pub use lease::LeaseConfig;
 pub use steps::billing::payer;
 
@@ -112,6 +114,8 @@ pub struct ControllerConfig {
     pub more_routes: axum::Router,
     /// How many tenants may be suspended, failed, closed or erased within a while.
     pub brake: BrakeConfig,
+    /// How leads are kept.
+    pub leads: LeadConfig,
     /// Leader election.
     pub lease: LeaseConfig,
     /// Where exports are written.
@@ -175,7 +179,7 @@ pub async fn run(
         caches::Caches::new(tenants, plans, secrets),
         config.concurrency.into(),
         keys,
-        (lease.fence(), clock, events, exports::Exports::new(config.exports), keeper, config.brake),
+        (lease.fence(), clock, events, exports::Exports::new(config.exports), keeper, config.brake, config.leads),
     ));
     if let Some(addr) = config.listen {
         let shown = context.clone();
@@ -200,6 +204,7 @@ pub async fn run(
     background.spawn(plans::protect(context.clone(), scopes.clone()));
     background.spawn(resync::run(context.clone(), scopes.clone()));
     background.spawn(orphans::sweep(context.clone()));
+    background.spawn(leads::sweep(context.clone(), scopes.clone()));
     let outcome = tokio::select! {
         () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),

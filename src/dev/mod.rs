@@ -221,6 +221,7 @@ async fn web(
         client_requests_per_second: NonZeroU32::MAX,
         signups_per_minute: NonZeroU32::MIN.saturating_add(999),
         leads_per_day: NonZeroU32::MIN.saturating_add(199),
+        leads_limit: NonZeroU32::MIN.saturating_add(1999),
         shutdown_delay: Duration::ZERO,
         connections: ConnectionLimits {
             connections: 256,

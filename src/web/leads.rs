@@ -3,16 +3,20 @@
 
 use std::collections::BTreeMap;
 
+use axum::http::StatusCode;
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::Secret;
-use kube::ResourceExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use super::App;
 use super::names::is_visible;
 use super::problem::Problem;
-use crate::api::{ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp};
+use crate::api::{
+    ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_COUNT, LEAD_COUNT_MAP, LEAD_LABEL, Timestamp,
+    lead_secret,
+};
 use crate::email;
 
 /// Why somebody writes.
@@ -95,6 +99,7 @@ impl App {
         if self.secrets().get_opt(&name).await?.is_none() {
             // Strangers fill neither the cluster nor the team's channel.
             self.leads.take(&()).map_err(Problem::too_many)?;
+            self.has_room_for_leads().await?;
         }
         match self.secrets().create(&PostParams::default(), &secret).await {
             Ok(_) => self.tell_team(kind, lead, &email).await,
@@ -109,7 +114,23 @@ impl App {
     }
 
     fn lead_name(&self, kind: LeadKind, email: &str) -> String {
-        format!("lead-{}-{}", kind.name(), self.identity.email_hash(email))
+        lead_secret(kind.name(), &self.identity.email_hash(email))
+    }
+
+    /// Whether fewer leads exist than the limit allows. Web may not list Secrets, so the controller publishes the count.
+    /// Until it has counted for the first time, only the limit of a day holds.
+    async fn has_room_for_leads(&self) -> Result<(), Problem> {
+        let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.config.operator_namespace);
+        let Some(map) = api.get_opt(LEAD_COUNT_MAP).await? else { return Ok(()) };
+        let text = map.data.as_ref().and_then(|data| data.get(LEAD_COUNT)).map_or("", String::as_str);
+        let count: u32 =
+            text.parse().map_err(|e| Problem::internal("ConfigMap tenant-operator-leads holds no count", &e))?;
+        if count < self.config.leads_limit.get() {
+            return Ok(());
+        }
+        tracing::warn!(count, "the limit of leads is reached: delete old ones or raise LEADS_LIMIT");
+        let detail = "We have more messages than we can answer at the moment. Please try again in a few days.";
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "leads_full", detail))
     }
 
     /// It is kept whether the team can be told now or not.

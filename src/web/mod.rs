@@ -122,6 +122,8 @@ pub struct WebConfig {
     pub signups_per_minute: NonZeroU32,
     /// New leads that this replica keeps in a day.
     pub leads_per_day: NonZeroU32,
+    /// Leads that exist at once.
+    pub leads_limit: NonZeroU32,
     /// How long requests are still taken after the end was asked for, so that nobody is sent to a closed door.
     pub shutdown_delay: Duration,
     /// What a client gets.

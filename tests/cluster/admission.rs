@@ -1,5 +1,8 @@
 //! Who may sign up, and people who are not customers yet.
 
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::support::{World, folder, said};
@@ -192,7 +195,12 @@ async fn whoever_asks_for_the_sales_team_is_kept_and_the_team_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_those_who_were_admitted_sign_up_while_there_is_a_waitlist() {
-    let world = start("waitlist", &[("WAITLIST", "true")]).await;
+    let mut world = World::without_controller("waitlist").await;
+    world.environment("WAITLIST", "true");
+    // Leads are looked at every ten seconds.
+    world.controller_args(&["--lead-ttl=40"]);
+    world.start_controller();
+    world.start_web(&[]);
     let (status, refusal) = signup(&world, "ada@example.com", "").await;
     assert_eq!((status, &refusal["code"]), (403, &json!("waitlist")));
     let mut ada = Visitor::new(&world);
@@ -213,6 +221,20 @@ async fn only_those_who_were_admitted_sign_up_while_there_is_a_waitlist() {
     assert!(ada.get("/signup?admitted=true").await.1.contains("Create your account"));
     assert_eq!(signup(&world, "bob@example.com", "").await.0, 403);
     assert_eq!(signup(&world, "ada@example.com", "").await.0, 201);
+    // The page promised an e-mail. It comes once, and once more when an admin asks again.
+    let links = world.mail_links("ada@example.com", "You can sign up").await;
+    assert!(links.iter().any(|link| link.ends_with("/signup?admitted=true")), "{links:?}");
+    let noted = async || leads(&world).await[0].annotations()["tenant-operator.dev/admission-mail"] == "sent";
+    world.until("it is noted", noted).await;
+    let sent = async || {
+        let mails = world.sandbox_get("/_sandbox/mails").await;
+        let ours = |m: &&Value| m["subject"].as_str().is_some_and(|s| s.starts_with("You can sign up"));
+        mails.as_array().into_iter().flatten().filter(ours).count()
+    };
+    tokio::time::sleep(std::time::Duration::from_secs(11)).await;
+    assert_eq!(sent().await, 1, "another pass sends nothing");
+    admit("ada@example.com");
+    world.until("the second e-mail is sent", async || sent().await == 2).await;
 }
 
 /// Strangers fill neither the cluster nor the team's channel with leads.
@@ -231,4 +253,54 @@ async fn so_many_leads_are_kept_in_a_day() {
     let leads = world.secrets().list(&Default::default()).await.expect("listed").items;
     let kept = leads.iter().filter(|s| s.metadata.name.as_deref().is_some_and(|n| n.starts_with("lead-")));
     assert_eq!(kept.count(), 2);
+}
+
+/// The Secrets with leads.
+async fn leads(world: &World) -> Vec<Secret> {
+    let only = ListParams::default().labels("app.kubernetes.io/component=lead");
+    world.secrets().list(&only).await.expect("listed").items
+}
+
+/// A lead is deleted after its time, unless it was written again or admitted since then. Above the limit, new ones are refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn leads_expire_and_only_so_many_exist_at_once() {
+    let mut world = World::without_controller("leadslimit").await;
+    world.environment("LEADS_LIMIT", "2");
+    world.start_controller();
+    world.start_web(&[]);
+    let ask = async |world: &World, email: &str| {
+        let mut visitor = Visitor::new(world);
+        write(&mut visitor, "/sales", &[("email", email), ("company_name", "Acme"), ("text", "Hello")]).await
+    };
+    for email in ["old@example.com", "again@example.com"] {
+        assert_eq!(ask(&world, email).await.0, 200, "{email}");
+    }
+    let count = async |world: &World| {
+        let counts: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+        let map = counts.get_opt("tenant-operator-leads").await.expect("the API answers");
+        map.and_then(|map| map.data).and_then(|data| data.get("count").cloned())
+    };
+    // A controller counts when it begins to lead, and then once a minute.
+    world.replace_controller();
+    world.until("both are counted", async || count(&world).await.as_deref() == Some("2")).await;
+    let (status, page) = ask(&world, "more@example.com").await;
+    assert!(status == 503 && page.contains("more messages than we can answer"), "{status} {page}");
+    assert_eq!(ask(&world, "again@example.com").await.0, 200, "the limit is one of new leads");
+    assert_eq!(leads(&world).await.len(), 2, "none has expired");
+
+    // One is admitted later; the other has had its time.
+    let later = tenant_operator::api::Timestamp::now().plus(3600);
+    let admitted = Patch::Merge(json!({"metadata": {"annotations": {"tenant-operator.dev/admitted": later}}}));
+    for lead in leads(&world).await {
+        if lead.data.as_ref().is_some_and(|data| data["email"].0 == b"again@example.com") {
+            world.secrets().patch(&lead.name_any(), &PatchParams::default(), &admitted).await.expect("patched");
+        }
+    }
+    world.controller_args(&["--lead-ttl=3"]);
+    world.replace_controller();
+    world.until("the old one is deleted", async || leads(&world).await.len() == 1).await;
+    world.until("web is told", async || count(&world).await.as_deref() == Some("1")).await;
+    let left = leads(&world).await;
+    assert_eq!(left[0].data.as_ref().expect("data")["email"].0, b"again@example.com");
+    assert_eq!(ask(&world, "more@example.com").await.0, 200, "there is room again");
 }

@@ -56,6 +56,10 @@ async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certific
     let name = customer(&world, &mut ada).await;
     let key = world.api_key(&name).await;
     let id = world.tenants().get(&name).await.expect("there").spec.tenant_id.expect("an id");
+    // What the customer once wrote to the sales team.
+    let csrf = ada.csrf("/sales").await;
+    let lead = [("csrf", &*csrf), ("email", "ada@example.com"), ("company_name", "Acme"), ("text", "500 seats")];
+    assert_eq!(ada.post("/sales", &lead).await.0, 200);
     // Closed by the customer, who says why.
     let csrf = ada.csrf("/account/close").await;
     let form = [("csrf", &*csrf), ("reason", "too-expensive"), ("comment", "It was fine.")];
@@ -94,7 +98,7 @@ async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certific
         [
             "Pinecone namespaces 1 Some(0)",
             "Pinecone vectors 3 Some(0)",
-            "Kubernetes Secrets 2 Some(0)",
+            "Kubernetes Secrets 3 Some(0)",
             "Stripe subscriptions 1 Some(0)",
             "Stripe customers 1 Some(0)"
         ]
@@ -103,6 +107,7 @@ async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certific
     world.mail_links("ada@example.com", "Your RAG Service data is erased").await;
     // Nothing of the customer is left anywhere, but the id on the record.
     let left = everything(&world).await;
+    assert!(!left.contains("lead-sales-"), "{left}");
     for trace in ["ada@example.com", "Acme", "too-expensive"] {
         assert!(!left.contains(trace), "{trace} is still there: {left}");
     }

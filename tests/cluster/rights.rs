@@ -178,6 +178,20 @@ async fn stolen_from_the_controller(world: &World, controller: &Client) {
         refusal(key, own.replace(key, &PostParams::default(), &there).await);
         refusal(key, own.delete(key, &DeleteParams::default()).await);
     }
+    // It deletes leads by name and label, and changes nothing that they say.
+    for (name, labels, goes) in [
+        ("lead-sales-x", json!({"app.kubernetes.io/component": "lead"}), true),
+        ("lead-times", json!({}), false),
+        ("times", json!({"app.kubernetes.io/component": "lead"}), false),
+    ] {
+        let api = secrets(SIGNUPS);
+        let made = world.secrets().create(&PostParams::default(), &secret(name, OPAQUE, &labels)).await;
+        let mut made = made.expect("made by an admin");
+        made.data = Some([("email".to_owned(), k8s_openapi::ByteString(b"y".to_vec()))].into());
+        refusal("to change a lead", api.replace(name, &PostParams::default(), &made).await);
+        let deleted = api.delete(name, &DeleteParams::default()).await;
+        assert_eq!(deleted.is_ok(), goes, "{name}");
+    }
     // It may neither make Tenants nor approve one.
     let mut contract = tenant("contract", "enterprise", BillingMode::Manual);
     contract.spec.billing.approved = false;

@@ -212,6 +212,8 @@ alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiK
   value: {{ .Values.brake.window | quote }}
 - name: UPLOAD_LIMIT
   value: {{ .Values.uploadLimit | quote }}
+- name: LEAD_TTL
+  value: {{ mul (int64 .Values.leads.keepDays) 86400 | quote }}
 - name: WIN_BACK_AFTER
   value: {{ mul (int64 .Values.winBack.afterDays) 86400 | quote }}
 {{- with .Values.winBack.offer }}
@@ -316,6 +318,12 @@ volumeMounts:
   value: {{ .Values.web.clientIp | quote }}
 - name: UPLOAD_LIMIT
   value: {{ .Values.uploadLimit | quote }}
+- name: LEADS_PER_DAY
+  value: {{ int64 .Values.leads.perDay | quote }}
+- name: LEADS_LIMIT
+  value: {{ int64 .Values.leads.limit | quote }}
+- name: SALES_REPLY
+  value: {{ .Values.leads.salesReply | quote }}
 - name: SIGNUPS_PER_MINUTE
   value: {{ .Values.web.signupsPerMinute | quote }}
 {{- if .Values.sandbox.enabled }}

@@ -52,6 +52,11 @@
   resources: [configmaps]
   resourceNames: [tenant-operator-api-keys]
   verbs: [patch]
+# How many leads there are, for web.
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [tenant-operator-leads]
+  verbs: [patch]
 # The Stripe account and the Pinecone indexes that the tenants are in.
 - apiGroups: [""]
   resources: [configmaps]
@@ -74,7 +79,7 @@
   verbs: [get]
 - apiGroups: [""]
   resources: [configmaps]
-  resourceNames: [tenant-operator-api-keys, tenant-operator-pins]
+  resourceNames: [tenant-operator-api-keys, tenant-operator-leads, tenant-operator-pins]
   verbs: [get]
 {{- end -}}
 

@@ -18,12 +18,12 @@ const NOBODY: &str = "erased@erased.invalid";
 /// In place of the customer's name.
 const NAMELESS: &str = "Erased";
 
-/// Counts what each provider holds of a tenant, as the providers say it.
+/// Counts what each provider holds of a tenant, as the providers say it. The leads with its e-mail address count as Secrets.
 pub async fn count(
     kubernetes: &Kubernetes,
     signer: &SigningKey,
     (stripe, indexes, exports): (&Stripe, &Indexes, &Exports),
-    tenant: &Tenant,
+    (tenant, leads): (&Tenant, u64),
 ) -> Result<Outcome, StepError> {
     let (mut namespaces, mut vectors) = (0, 0);
     for name in data::names(indexes, tenant).await? {
@@ -40,7 +40,7 @@ pub async fn count(
     Ok(Outcome::Holdings(Holdings {
         namespaces,
         vectors,
-        secrets: secrets::count(kubernetes, signer, tenant).await?,
+        secrets: secrets::count(kubernetes, signer, tenant).await? + leads,
         subscriptions,
         customers,
         exports: exports.count(tenant).await?,

@@ -88,6 +88,11 @@ impl Mail {
         self.config.pages_namespace.is_empty() || self.config.pages_namespace == namespace
     }
 
+    /// The namespace of signups, where it is known.
+    pub fn pages_namespace(&self) -> Option<&str> {
+        Some(self.config.pages_namespace.as_str()).filter(|namespace| !namespace.is_empty())
+    }
+
     /// Sends one e-mail. The Message-ID is the same for the same tenant and key.
     pub async fn send(&self, letter: &Letter<'_>) -> Result<(), ProviderError> {
         let message = self.compose(letter)?;

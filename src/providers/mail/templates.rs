@@ -10,6 +10,8 @@ use super::MailConfigError;
 /// The e-mails there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Template {
+    /// It is the turn of a person on the waitlist.
+    Admitted,
     /// Confirm the e-mail address.
     VerifyEmail,
     /// Log in without a password.
@@ -68,7 +70,8 @@ macro_rules! files {
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.html", include_str!("templates/layout.html")), ("layout.txt", include_str!("templates/layout.txt"))];
 
-const FILES: [[(&str, &str); 3]; 21] = [
+const FILES: [[(&str, &str); 3]; 22] = [
+    files!("admitted"),
     files!("verify-email"),
     files!("login-link"),
     files!("password-reset"),
@@ -94,7 +97,8 @@ const FILES: [[(&str, &str); 3]; 21] = [
 
 impl Template {
     /// All of them, in the order of a tenant's life.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
+        Self::Admitted,
         Self::VerifyEmail,
         Self::LoginLink,
         Self::PasswordReset,
@@ -121,6 +125,7 @@ impl Template {
     /// The name of its files.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Admitted => "admitted",
             Self::VerifyEmail => "verify-email",
             Self::LoginLink => "login-link",
             Self::PasswordReset => "password-reset",
