@@ -153,7 +153,9 @@ fn since(input: &Input) -> Timestamp {
 /// Whoever leaves pays no further period, and nobody pays at a link that is still open.
 fn stop_renewal(input: &Input) -> Option<Decision> {
     let stopped = conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED);
-    if !input.by_stripe() || (stopped && !input.observed.resync) {
+    // A refund that failed after it had succeeded is owed again.
+    let known = stopped && !input.observed.resync && !failed::is_owed(input);
+    if !input.by_stripe() || known {
         return None;
     }
     if let Some(decision) = failed::give_back(input) {
@@ -258,6 +260,17 @@ fn lines(holdings: &Holdings) -> Vec<ErasureLine> {
     always.into_iter().chain(exports).collect()
 }
 
+/// What stays at Stripe, and why. It no longer names the tenant.
+fn kept(holdings: &Holdings) -> Option<ErasureLine> {
+    let count = holdings.kept_customers;
+    (count > 0).then(|| ErasureLine {
+        provider: "Stripe".into(),
+        what: "customers kept, because subscriptions that are not this tenant's bill them".into(),
+        before: count,
+        after: Some(count),
+    })
+}
+
 /// From here on there is no way back: everything goes, is counted again, and the record is all that stays.
 fn erase(input: &Input, erasure: &Erasure) -> Decision {
     if erasure.erased_at.is_some() {
@@ -281,7 +294,7 @@ fn erase(input: &Input, erasure: &Erasure) -> Decision {
     let Some(left) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };
     let mut draft = Draft::new(input);
     let mut erasure = erasure.clone();
-    let left = lines(left);
+    let (kept, left) = (kept(left), lines(left));
     for line in &mut erasure.lines {
         let now = left.iter().find(|now| (&now.provider, &now.what) == (&line.provider, &line.what));
         line.after = Some(now.map_or(0, |now| now.before));
@@ -291,6 +304,7 @@ fn erase(input: &Input, erasure: &Erasure) -> Decision {
         draft.condition(ERASED, ConditionStatus::False, "NotErased", &message);
         return draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)));
     }
+    erasure.lines.extend(kept);
     erasure.erased_at = Some(input.now);
     draft.status.erasure = Some(erasure);
     draft.changed().unwrap_or(Decision::Wait(None))

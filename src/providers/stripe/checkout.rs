@@ -10,8 +10,8 @@ use stripe_checkout::checkout_session::{
 use stripe_core::customer::{CreateCustomer, UpdateCustomer};
 
 use super::{
-    Found, Identified, KEY_GENERATION, PLAN, Payer, ProviderError, Session, Stripe, TENANT_ID, foreign,
-    observed_session, tenant,
+    Found, Identified, KEY_GENERATION, PLAN, Payer, ProviderError, Session, Stripe, TENANT_ID, TENANT_NAME,
+    TENANT_NAMESPACE, foreign, observed_session, tenant,
 };
 use crate::lifecycle::{ObservedBilling, ObservedSession, SessionState};
 
@@ -60,14 +60,15 @@ impl Stripe {
             subscription: None,
             session: Some(observed_session(session)),
             surplus: Vec::new(),
+            surplus_collected: Vec::new(),
         })
     }
 
     fn checkout(&self, payer: &Payer<'_>, customer: &str, sale: &Sale<'_>) -> CreateCheckoutSession {
         let metadata: HashMap<String, String> = [
             (TENANT_ID, payer.tenant_id),
-            ("tenant_namespace", payer.place.namespace),
-            ("tenant_name", payer.place.name),
+            (TENANT_NAMESPACE, payer.place.namespace),
+            (TENANT_NAME, payer.place.name),
             (PLAN, sale.plan),
             ("attempt", &sale.attempt.to_string()),
         ]
