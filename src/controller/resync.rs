@@ -215,7 +215,9 @@ fn phase(tenant: &Tenant) -> Option<Phase> {
 
 fn event_differs(tenant: &Tenant, event: &StripeEvent, now: Timestamp) -> Option<Priority> {
     match event {
-        StripeEvent::Subscription { subscription, .. } => subscription_differs(tenant, Some(subscription), now),
+        StripeEvent::Subscription { subscription, .. } => {
+            subscription_differs(tenant, Some(subscription.as_ref()), now)
+        }
         StripeEvent::Refund { .. } => {
             matches!(phase(tenant), Some(Phase::Failed | Phase::Deleting)).then_some(Priority::Repair)
         }
