@@ -13,7 +13,7 @@ use super::context::Context;
 use super::watch::Scope;
 use crate::api::plan::{PlanSpec, PriceChanges};
 use crate::api::tenant::BillingMode;
-use crate::api::{ConditionStatus, Phase, Tenant, Timestamp, conditions, data_of};
+use crate::api::{ConditionStatus, Phase, Tenant, TenantStatus, Timestamp, conditions, data_of};
 use crate::lifecycle::{ObservedSubscription, bills_another, next_period_begun, shows_price, shows_surplus};
 use crate::providers::stripe::{EventCursor, OwnedSubscription, StripeEvent};
 use crate::providers::{Priority, ProviderError};
@@ -78,7 +78,7 @@ async fn pause(wanted: i64) {
 async fn subscriptions(context: &Context, scopes: &[Scope]) -> Result<(), ProviderError> {
     let started = context.clock.read().now;
     let mut best: HashMap<String, ObservedSubscription> = HashMap::new();
-    let mut several: HashSet<String> = HashSet::new();
+    let (mut several, mut renewing) = (HashSet::<String>::new(), HashSet::<String>::new());
     let mut orphaned: HashSet<String> = HashSet::new();
     let mut elsewhere: HashSet<String> = HashSet::new();
     let mut read = 0;
@@ -97,6 +97,9 @@ async fn subscriptions(context: &Context, scopes: &[Scope]) -> Result<(), Provid
             let another = subscription.billed() && best.get(&tenant_id).is_some_and(ObservedSubscription::billed);
             if another {
                 several.insert(tenant_id.clone());
+            }
+            if subscription.bills_again() {
+                renewing.insert(tenant_id.clone());
             }
             if best.get(&tenant_id).is_none_or(|there| subscription.worth() > there.worth()) {
                 best.insert(tenant_id, subscription);
@@ -118,7 +121,9 @@ async fn subscriptions(context: &Context, scopes: &[Scope]) -> Result<(), Provid
         other_prices.fetch_add(price.as_ref().is_some_and(|price| price.differs).into(), Ordering::Relaxed);
         let surplus = surplus_differs(tenant, several.contains(tenant.tenant_id()));
         let moved = elsewhere.contains(tenant.tenant_id());
-        let other = surplus || moved || price.is_some_and(|price| price.look);
+        let renewed = phase(tenant) == Some(Phase::Deleting) && renewing.contains(tenant.tenant_id());
+        let refund = refund_may_fail(tenant, started);
+        let other = surplus || moved || renewed || refund || price.is_some_and(|price| price.look);
         subscription_differs(tenant, subscription, started).or(other.then_some(Priority::Resync))
     })
     .await;
@@ -222,7 +227,9 @@ fn phase(tenant: &Tenant) -> Option<Phase> {
 
 fn event_differs(tenant: &Tenant, event: &StripeEvent, now: Timestamp) -> Option<Priority> {
     match event {
-        StripeEvent::Subscription { subscription, .. } => subscription_differs(tenant, Some(subscription), now),
+        StripeEvent::Subscription { subscription, .. } => {
+            subscription_differs(tenant, Some(subscription.as_ref()), now)
+        }
         StripeEvent::Refund { .. } => {
             matches!(phase(tenant), Some(Phase::Failed | Phase::Deleting)).then_some(Priority::Repair)
         }
@@ -270,6 +277,8 @@ fn subscription_differs(
             let before = status?.provisioned_at.is_some_and(|at| at < as_of);
             before.then_some(Priority::Resync)
         }
+        // Paid for at a link that was still open when the account was closed.
+        (Some(Phase::Deleting), Some(s)) => s.bills_again().then_some(Priority::Repair),
         (
             None
             | Some(
@@ -314,8 +323,20 @@ fn price_differs(
 
 /// Whether a second subscription is there without the status saying so, or gone.
 fn surplus_differs(tenant: &Tenant, several: bool) -> bool {
-    let active = tenant.status.as_ref().filter(|s| s.phase == Some(Phase::Active));
-    tenant.spec.billing.mode == BillingMode::Stripe && active.is_some_and(|status| shows_surplus(status) != several)
+    let shown = |status: &&TenantStatus| matches!(status.phase, Some(Phase::Active | Phase::Suspended | Phase::Failed));
+    let status = tenant.status.as_ref().filter(shown);
+    tenant.spec.billing.mode == BillingMode::Stripe && status.is_some_and(|status| shows_surplus(status) != several)
+}
+
+/// For how many seconds after it succeeded a refund may still fail: a bank can take a month to return it
+/// (<https://docs.stripe.com/refunds#failed-refunds>).
+const REFUND_SETTLES: i64 = 30 * 24 * 3600;
+
+/// Whether a refund of a tenant that is not served may have failed since, in an event that no controller saw.
+fn refund_may_fail(tenant: &Tenant, now: Timestamp) -> bool {
+    let left = matches!(phase(tenant), Some(Phase::Failed | Phase::Deleting));
+    let refund = tenant.status.as_ref().filter(|_| left).and_then(|status| status.refund.as_ref());
+    refund.is_some_and(|refund| refund.amount > 0 && now.since(refund.at) < REFUND_SETTLES)
 }
 
 /// Whether the namespace is gone without the status saying so, or back.
@@ -360,7 +381,7 @@ fn left_behind(tenant: &Tenant, generations: &HashMap<&str, Vec<u32>>) -> Option
 mod tests {
     use super::*;
     use crate::api::tenant::{Desired, PlanChangeState};
-    use crate::api::{TenantStatus, data_namespace, pinecone_namespace};
+    use crate::api::{data_namespace, pinecone_namespace};
 
     fn tenant(phase: Option<Phase>) -> Tenant {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.cd", "tenantId": "t"});
@@ -385,11 +406,11 @@ mod tests {
             price: None,
             billed_plan: None,
             unconfirmed: None,
-            cancels: false,
             period_ends_at: None,
             plan_before: None,
             ends: false,
             elsewhere: false,
+            renews: true,
         }
     }
 
@@ -407,6 +428,40 @@ mod tests {
         assert_eq!(subscription_differs(&active, None, NOW), Some(Priority::Resync), "it vanished");
         let before = Timestamp::from_second(50);
         assert_eq!(subscription_differs(&active, None, before), None, "made after the pages were read");
+    }
+
+    #[test]
+    fn a_closed_tenant_that_is_billed_again_is_looked_at() {
+        let closed = tenant(Some(Phase::Deleting));
+        let differs = |s: &ObservedSubscription| subscription_differs(&closed, Some(s), NOW);
+        assert_eq!(differs(&subscription("active")), Some(Priority::Repair));
+        assert_eq!(differs(&ObservedSubscription { renews: false, ..subscription("active") }), None);
+        assert_eq!(differs(&subscription("canceled")), None);
+    }
+
+    #[test]
+    fn a_refund_that_may_have_failed_is_looked_at_for_a_month() {
+        let refunded = |phase, amount, at| {
+            let mut tenant = tenant(Some(phase));
+            let refund = serde_json::json!({"amount": amount, "at": Timestamp::from_second(at)});
+            let status = tenant.status.as_mut().expect("a status");
+            status.refund = Some(serde_json::from_value(refund).expect("a refund"));
+            refund_may_fail(&tenant, Timestamp::from_second(REFUND_SETTLES))
+        };
+        for phase in [Phase::Failed, Phase::Deleting] {
+            assert!(refunded(phase, 4900, 1), "{phase}");
+            assert!(!refunded(phase, 4900, 0) && !refunded(phase, 0, 1), "{phase}");
+        }
+        assert!(!refunded(Phase::Active, 4900, 1) && !refund_may_fail(&tenant(Some(Phase::Failed)), NOW));
+    }
+
+    #[test]
+    fn a_second_subscription_is_seen_whether_the_tenant_is_served_or_not() {
+        for phase in [Phase::Active, Phase::Suspended, Phase::Failed] {
+            assert!(surplus_differs(&tenant(Some(phase)), true), "{phase}");
+            assert!(!surplus_differs(&tenant(Some(phase)), false), "{phase}");
+        }
+        assert!(!surplus_differs(&tenant(Some(Phase::Deleting)), true), "all of them are stopped");
     }
 
     #[test]

@@ -106,7 +106,8 @@ fn price_alert(subscription: &ObservedSubscription) -> Option<Notice> {
     subscription.price.clone().map(Notice::PriceAlert)
 }
 
-fn surplus(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
+/// Shows a second subscription, of a tenant in any phase.
+pub fn surplus(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
     let mut draft = Draft::new(input);
     if billing.surplus.is_empty() {
         if !shows_surplus(&draft.status) {
@@ -127,6 +128,7 @@ fn surplus(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
     draft.changed()
 }
 
-fn surplus_alert(billing: &ObservedBilling) -> Option<Notice> {
+/// What ops are told of a second subscription.
+pub fn surplus_alert(billing: &ObservedBilling) -> Option<Notice> {
     (!billing.surplus.is_empty()).then(|| Notice::SurplusAlert(billing.surplus.join("+")))
 }

@@ -1,7 +1,7 @@
 //! Provisioning failed for good: the money back, somebody told, and a way to start over.
 
 use super::status::Draft;
-use super::{Decision, Effect, Input, Notice, ObservedRefund, notices, provisioning, verification};
+use super::{Decision, Effect, Input, Notice, ObservedRefund, billed, notices, provisioning, verification};
 use crate::api::conditions::REFUNDED;
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
@@ -20,7 +20,10 @@ pub fn decide(input: &Input) -> Decision {
     // Nobody waits for Stripe to hear of the failure: ops are told first, the customer as soon as it is known whether
     // the money is on its way.
     let first = if settled(input) { &both[..] } else { &both[..1] };
-    let next = notices::tell(input, first).or_else(|| refund(input)).or_else(|| notices::tell(input, &both));
+    let next = notices::tell(input, first)
+        .or_else(|| refund(input))
+        .or_else(|| surplus(input))
+        .or_else(|| notices::tell(input, &both));
     if let Some(decision) = next {
         return decision;
     }
@@ -36,6 +39,21 @@ pub fn decide(input: &Input) -> Decision {
     } else {
         Decision::Wait(None)
     }
+}
+
+/// Other subscriptions of the tenant: not collected, shown and told to ops. Their refund is for a person to decide.
+fn surplus(input: &Input) -> Option<Decision> {
+    if !input.by_stripe() || input.observed.failure.is_some() {
+        return None;
+    }
+    let Some(billing) = &input.observed.billing else {
+        return input.observed.resync.then(|| Decision::Act(vec![Effect::ReadBilling]));
+    };
+    if !billing.surplus_collected.is_empty() {
+        return Some(Decision::Act(vec![Effect::PauseCollection]));
+    }
+    let alert: Vec<_> = billed::surplus_alert(billing).into_iter().collect();
+    billed::surplus(input, billing).or_else(|| notices::tell(input, &alert))
 }
 
 /// Whether there is nothing left to refund.
@@ -57,10 +75,15 @@ pub fn is_owed(input: &Input) -> bool {
     input.by_stripe() && status.refund.is_none() && (failed || !input.tenant.served_before())
 }
 
+/// Whether the money goes back, or what became of it is to be looked at again.
+pub fn concerns_refund(input: &Input) -> bool {
+    is_owed(input) || (input.by_stripe() && doubted(input))
+}
+
 /// The money back before a tenant that is owed it goes: the open payment links are closed first, so that no payment comes
 /// after the look. None when nothing is owed, or no longer.
 pub fn give_back(input: &Input) -> Option<Decision> {
-    if !is_owed(input) || input.observed.failure.is_some() {
+    if !concerns_refund(input) || input.observed.failure.is_some() {
         return None;
     }
     if !input.observed.done.contains(&Effect::StopRenewal) {
@@ -90,8 +113,8 @@ fn refund(input: &Input) -> Option<Decision> {
     }
     let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
     // Stripe refuses to pause a subscription that is over, and collects nothing on it.
-    let collected = billing.subscription.as_ref().is_some_and(|s| !s.paused && !s.over());
-    if collected {
+    let own = billing.subscription.as_ref().is_some_and(|s| !s.paused && !s.over());
+    if own || !billing.surplus_collected.is_empty() {
         return Some(Decision::Act(vec![Effect::PauseCollection]));
     }
     let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };

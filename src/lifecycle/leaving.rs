@@ -159,7 +159,8 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
     if !input.by_stripe() {
         return None;
     }
-    if stopped {
+    // A refund that failed after it had succeeded is owed again.
+    if stopped && !failed::concerns_refund(input) {
         // One that renews again is shown. The controller ends none twice.
         let unread = input.observed.resync && input.observed.billing.is_none();
         return unread.then(|| Decision::Act(vec![Effect::ReadBilling]));
@@ -182,7 +183,7 @@ fn renewed_meanwhile(input: &Input) -> Option<Decision> {
     if !input.by_stripe() || !conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED) {
         return None;
     }
-    let subscription = input.observed.billing.as_ref()?.subscription.as_ref().filter(|s| s.renews())?;
+    let subscription = input.observed.billing.as_ref()?.subscription.as_ref().filter(|s| s.bills_again())?;
     let (id, name) = (&subscription.id, &input.tenant.name);
     let message = format!(
         "The tenant is closed, and Stripe renews its subscription {id}, so nothing is erased. To keep the customer, run `kubectl \
@@ -291,6 +292,17 @@ fn lines(holdings: &Holdings) -> Vec<ErasureLine> {
     always.into_iter().chain(exports).collect()
 }
 
+/// What stays at Stripe, and why. It no longer names the tenant.
+fn kept(holdings: &Holdings) -> Option<ErasureLine> {
+    let count = holdings.kept_customers;
+    (count > 0).then(|| ErasureLine {
+        provider: "Stripe".into(),
+        what: "customers kept, because subscriptions that are not this tenant's bill them".into(),
+        before: count,
+        after: Some(count),
+    })
+}
+
 /// From here on there is no way back: everything goes, is counted again, and the record is all that stays.
 fn erase(input: &Input, erasure: &Erasure) -> Decision {
     if erasure.erased_at.is_some() {
@@ -314,7 +326,7 @@ fn erase(input: &Input, erasure: &Erasure) -> Decision {
     let Some(left) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };
     let mut draft = Draft::new(input);
     let mut erasure = erasure.clone();
-    let left = lines(left);
+    let (kept, left) = (kept(left), lines(left));
     for line in &mut erasure.lines {
         let now = left.iter().find(|now| (&now.provider, &now.what) == (&line.provider, &line.what));
         line.after = Some(now.map_or(0, |now| now.before));
@@ -324,6 +336,7 @@ fn erase(input: &Input, erasure: &Erasure) -> Decision {
         draft.condition(ERASED, ConditionStatus::False, "NotErased", &message);
         return draft.changed().unwrap_or(Decision::Wait(Some(input.policy.notice_retry)));
     }
+    erasure.lines.extend(kept);
     erasure.erased_at = Some(input.now);
     draft.status.erasure = Some(erasure);
     draft.changed().unwrap_or(Decision::Wait(None))

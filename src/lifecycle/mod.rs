@@ -145,7 +145,7 @@ pub enum Effect {
     MarkSent(Vec<Notice>),
     /// Give back what was paid for the period that was not served, and see how far that is.
     Refund,
-    /// Stop collecting on the subscription.
+    /// Stop collecting on the subscription, and on every other one of the tenant.
     PauseCollection,
     /// Collect again.
     ResumeCollection,

@@ -16,6 +16,8 @@ pub struct ObservedBilling {
     pub session: Option<ObservedSession>,
     /// Other subscriptions of the tenant that Stripe bills, by their ids.
     pub surplus: Vec<String>,
+    /// Those of them whose collection is not paused.
+    pub surplus_collected: Vec<String>,
 }
 
 /// A subscription at Stripe.
@@ -45,10 +47,10 @@ pub struct ObservedSubscription {
     pub plan_before: Option<String>,
     /// Whether it ends with that period because its tenant was closed. What a customer cancels at Stripe is theirs.
     pub ends: bool,
-    /// Whether it ends on a day that is set, whoever set it.
-    pub cancels: bool,
     /// Whether Stripe keeps another namespace or name of the Tenant with it.
     pub elsewhere: bool,
+    /// Whether Stripe begins another period after the present one.
+    pub renews: bool,
 }
 
 impl ObservedSubscription {
@@ -73,8 +75,8 @@ impl ObservedSubscription {
     }
 
     /// Whether Stripe begins another period and charges for it.
-    pub fn renews(&self) -> bool {
-        self.billed() && !self.ends && !self.cancels
+    pub fn bills_again(&self) -> bool {
+        self.billed() && self.renews && !self.ends
     }
 
     /// Whether it ends because its tenant was closed, and can still be renewed.
@@ -274,6 +276,8 @@ pub struct Holdings {
     pub subscriptions: u64,
     /// Its customers at Stripe.
     pub customers: u64,
+    /// Customers at Stripe that are kept because subscriptions that are not this tenant's bill them.
+    pub kept_customers: u64,
     /// The files of its exports.
     pub exports: u64,
 }
@@ -448,7 +452,12 @@ impl Observed {
             (Effect::EnsureApiKey, Outcome::Done) => self.api_key = Some(true),
             (Effect::StoreSamples, Outcome::Done) => self.samples = self.samples.max(Samples::Stored),
             (Effect::VerifySamples, Outcome::Done) => self.samples = Samples::Seen,
-            (Effect::PauseCollection, Outcome::Done) => self.correct(|s| s.paused = true),
+            (Effect::PauseCollection, Outcome::Done) => {
+                self.correct(|s| s.paused = true);
+                if let Some(billing) = &mut self.billing {
+                    billing.surplus_collected.clear();
+                }
+            }
             (Effect::ResumeCollection | Effect::CollectAnew, Outcome::Done) => self.correct(|s| s.paused = false),
             (_, Outcome::Holdings(holdings)) => self.holdings = Some(holdings),
             (_, Outcome::Export(export)) => self.export = Some(export),
@@ -459,7 +468,7 @@ impl Observed {
                 (self.namespace, self.namespace_missing, self.found) = (false, false, None);
             }
             (Effect::RenewAgain, Outcome::Done) => {
-                self.correct(|s| (s.ends, s.cancels) = (false, false));
+                self.correct(|s| (s.ends, s.renews) = (false, true));
                 // A customer who leaves in this same reconcile is not renewed again.
                 self.done.remove(&Effect::StopRenewal);
             }

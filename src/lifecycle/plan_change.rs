@@ -221,6 +221,12 @@ fn pays_for(subscription: &ObservedSubscription, plan: &PlanSpec) -> bool {
     subscription.price.is_some() && subscription.price == plan.stripe_price_id
 }
 
+/// Whether a subscription says that it is one to this plan. A price that was switched at Stripe takes no name along, and a lost
+/// status is made again by the name.
+fn names(subscription: &ObservedSubscription, plan: &str) -> bool {
+    subscription.plan.as_deref() == Some(plan)
+}
+
 /// Stripe changes the price once the customer has confirmed the payment, and the plan follows.
 fn confirmed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let over = due(input);
@@ -314,7 +320,10 @@ fn undo(input: &Input) -> Option<Decision> {
             && billing.subscription.as_ref().is_some_and(open)
         {
             let plan = input.tenant.plan_in_force().to_owned();
-            return Some(Decision::Act(vec![Effect::SwitchPrice { plan, proration: Proration::None }]));
+            let rolled = billing.subscription.as_ref().is_some_and(|s| rolled(input, s));
+            // The period that has begun is paid at the smaller price, and what is left of it costs the difference.
+            let proration = if rolled { Proration::NextInvoice } else { Proration::None };
+            return Some(Decision::Act(vec![Effect::SwitchPrice { plan, proration }]));
         }
     }
     forget(input)
@@ -358,6 +367,14 @@ pub fn next_period_begun(change: &PlanChange, subscription: &ObservedSubscriptio
     scheduled.zip(subscription.period_ends_at).is_some_and(|(at, end)| end > at)
 }
 
+/// Whether Stripe has begun a period at the price of a smaller plan that was asked for and is not in force.
+fn rolled(input: &Input, subscription: &ObservedSubscription) -> bool {
+    let Some(change) = &input.tenant.status.plan_change else { return false };
+    // Of a change that was not written down as scheduled, Stripe knows when its period ends.
+    let unwritten = change.state == State::Preparing && subscription.plan_before.is_none();
+    next_period_begun(change, subscription) || unwritten
+}
+
 /// Of a tenant in `Upgrading` or `Downgrading`.
 pub fn run(input: &Input) -> Decision {
     let Some(wanted) = input.wanted else {
@@ -384,7 +401,9 @@ pub fn run(input: &Input) -> Decision {
     }
     let Some(billing) = &input.observed.billing else { return Decision::Act(vec![Effect::ReadBilling]) };
     match billing.subscription.as_ref().filter(|_| Standing::of(billing) == Standing::Good) {
-        Some(subscription) if pays_for(subscription, wanted) => apply(input, wanted),
+        Some(subscription) if pays_for(subscription, wanted) && names(subscription, &input.tenant.spec.plan) => {
+            apply(input, wanted)
+        }
         Some(ObservedSubscription { unconfirmed: Some(pending), .. }) if asked_for(pending, wanted) => {
             unconfirmed(input, pending)
         }

@@ -5,7 +5,7 @@ use super::dispute::{self, DISPUTED};
 use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::status::{Draft, Summary};
 use super::{
-    Decision, Effect, Failure, Input, Notice, ObservedBilling, ObservedSubscription, notices, payment_link,
+    Decision, Effect, Failure, Input, Notice, ObservedBilling, ObservedSubscription, billed, notices, payment_link,
     pending_payment,
 };
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
@@ -16,11 +16,19 @@ use crate::api::{ConditionStatus, Phase, TenantStatus, conditions};
 const DAY: i64 = 24 * 3600;
 
 pub fn decide(input: &Input) -> Decision {
-    first_due(input, &[dispute::show, tell, |input| Some(come_back(input))])
+    first_due(input, &[dispute::show, surplus, tell, |input| Some(come_back(input))])
+}
+
+/// A second subscription is shown as that of an Active tenant is.
+fn surplus(input: &Input) -> Option<Decision> {
+    let billing = input.observed.billing.as_ref().filter(|_| input.by_stripe())?;
+    billed::surplus(input, billing)
 }
 
 fn tell(input: &Input) -> Option<Decision> {
-    let told: Vec<_> = dispute::alert(input).into_iter().chain([Notice::Suspended(since(input))]).collect();
+    let surplus = input.observed.billing.as_ref().filter(|_| input.by_stripe()).and_then(billed::surplus_alert);
+    let told: Vec<_> =
+        dispute::alert(input).into_iter().chain(surplus).chain([Notice::Suspended(since(input))]).collect();
     let again = || notices::any_unsent(input, &told).then(|| Decision::Wait(Some(input.notice_wait())));
     notices::tell(input, &told).or_else(again)
 }
@@ -137,7 +145,8 @@ fn paused(billing: &ObservedBilling) -> bool {
 
 /// Nobody is charged for a tenant that is not served.
 fn hold(input: &Input, billing: &ObservedBilling, (reason, message): &(&str, String)) -> Decision {
-    if Standing::of(billing) != Standing::Ended && !paused(billing) {
+    let collected = Standing::of(billing) != Standing::Ended && !paused(billing);
+    if collected || !billing.surplus_collected.is_empty() {
         return Decision::Act(vec![Effect::PauseCollection]);
     }
     let mut draft = Draft::new(input);

@@ -76,6 +76,12 @@ async fn a_tenant_follows_the_price_that_is_billed_where_its_plan_says_so() {
     assert_eq!(status.phase, Some(Phase::Active));
     assert_eq!(world.tenants().get("acme").await.expect("there").spec.plan, "large");
     assert_eq!((billed(&world).await, paid(&world).await.len()), (19_900, 2), "charged once, by the switch");
+    // What Stripe says is what a lost status is made of.
+    assert_eq!(subscription(&world).await["metadata"]["plan"], "large");
+    world.lose_status("acme").await;
+    let status = world.wait("acme", "on the large plan", |s| s.phase == Some(Phase::Active)).await;
+    assert_eq!(documents(&status), 100);
+    assert_eq!(world.tenants().get("acme").await.expect("there").spec.plan, "large");
     world.assert_transitions("acme").await;
 }
 
@@ -164,17 +170,17 @@ async fn who_is_recovered_is_renewed_and_charged_only_if_they_were_before() {
 }
 
 #[tokio::test]
-async fn an_account_closed_after_a_cancellation_by_date_is_taken_back_and_renewed() {
+async fn an_account_closed_after_a_cancellation_by_date_is_taken_back_and_ends_on_that_date() {
     let world = World::with_active("cancel-at").await;
     let path = format!("/subscriptions/{}", id(&subscription(&world).await));
     at_stripe(&world, &path, &[("cancel_at", "min_period_end")]).await;
     desire(&world, "acme", Desired::Deleted).await.expect("patched");
     world.wait("acme", "closed", closed).await;
     let there = subscription(&world).await;
-    assert_eq!((there["metadata"]["closed"].as_str(), there["cancel_at"].is_i64()), (Some("true"), true), "{there}");
+    assert_eq!((there["metadata"]["closed"].as_str(), there["cancel_at"].is_i64()), (None, true), "{there}");
     desire(&world, "acme", Desired::Active).await.expect("patched");
     world.wait_phase("acme", Phase::Active).await;
-    world.until("it is renewed", async || subscription(&world).await["cancel_at"].is_null()).await;
+    assert_eq!(subscription(&world).await["cancel_at"], there["cancel_at"], "the customer's cancellation stays");
 }
 
 #[tokio::test]
@@ -241,4 +247,30 @@ async fn a_late_invoice_is_not_collected_while_the_tenant_is_suspended_and_colle
     forward(&world, 2).await;
     assert_eq!(paid(&world).await, [4900, 4900]);
     world.wait_phase("acme", Phase::Active).await;
+}
+
+#[tokio::test]
+async fn no_subscription_of_a_suspended_tenant_is_collected_and_one_is_when_it_is_resumed() {
+    let world = World::with_active("surplus-suspended").await;
+    let first = subscription(&world).await;
+    desire(&world, "acme", Desired::Suspended).await.expect("patched");
+    world.wait_true("acme", "CollectionPaused").await;
+    let metadata = first["metadata"].as_object().expect("metadata").clone();
+    let pairs: Vec<_> =
+        metadata.iter().map(|(key, value)| (format!("metadata[{key}]"), value.as_str().unwrap_or_default())).collect();
+    let customer = first["customer"].as_str().expect("a customer");
+    let mut form = vec![("customer", customer), ("items[0][price]", "price_paid"), ("trial_period_days", "1")];
+    form.extend(pairs.iter().map(|(key, value)| (key.as_str(), *value)));
+    at_stripe(&world, "/subscriptions", &form).await;
+    let paused = async || {
+        let all = stripe(&world, "subscription").await;
+        all.iter().map(|s| !s["pause_collection"].is_null()).collect::<Vec<_>>()
+    };
+    world.until("both are paused", async || paused().await == [true, true]).await;
+    let status = world.wait("acme", "shown", |s| fails(s, "SingleSubscription", "SurplusSubscription")).await;
+    assert_eq!(status.phase, Some(Phase::Suspended));
+    world.until("ops are told", async || alerts(&world, "more than one subscription").await == 1).await;
+    desire(&world, "acme", Desired::Active).await.expect("patched");
+    world.wait_phase("acme", Phase::Active).await;
+    world.until("one is collected", async || paused().await == [false, true]).await;
 }

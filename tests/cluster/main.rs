@@ -6,6 +6,7 @@ mod admission;
 mod billed;
 mod browser;
 mod clock;
+mod closing;
 mod conformance;
 mod deletion;
 mod dev;

@@ -291,3 +291,30 @@ async fn the_documented_restricted_key_is_enough() {
     let refused = refused.as_array().expect("a list").iter().filter(|r| r["provider"] == "stripe").count();
     assert!(refused > 20, "the calls were made with the key");
 }
+
+/// The bank returns the money after the account was closed, or while no controller runs and for longer than events are read again.
+#[tokio::test]
+async fn a_refund_that_fails_after_the_closing_or_unseen_is_made_again() {
+    let mut world = World::start("refund-returned").await;
+    fails_for_good(&world).await;
+    for name in ["closed", "unseen"] {
+        world.create(name, "paid", BillingMode::Stripe).await;
+        pay_with(&world, name, "4000000000005126").await;
+        world.wait(name, "refunded", shows("Refunded", ConditionStatus::True, "Refunded")).await;
+    }
+    crate::leaving::desire(&world, "closed", tenant_operator::api::tenant::Desired::Deleted).await.expect("patched");
+    world.wait("closed", "closed", crate::leaving::closed).await;
+    assert_eq!(state(&world).await["refund"].as_array().map(Vec::len), Some(2));
+    world.controllers.remove(0).kill();
+    forward(&world, 13 * 3600).await;
+    forward(&world, 3600).await;
+    let id = state(&world).await["subscription"][1]["id"].as_str().expect("an id").to_owned();
+    stripe(&world, Method::POST, &format!("/subscriptions/{id}"), &[("metadata[touched]", "1")]).await;
+    world.start_controller();
+    world.until("both are made again", async || refunds(&world).await.len() == 2).await;
+    let all = state(&world).await["refund"].as_array().map_or(0, Vec::len);
+    assert_eq!(all, 4);
+    // An event tells of the next failure, of a closed account too.
+    forward(&world, 13 * 3600).await;
+    world.until("once more", async || state(&world).await["refund"].as_array().map_or(0, Vec::len) == 6).await;
+}

@@ -118,3 +118,30 @@ fn a_tenant_that_is_to_be_suspended_is_not_charged_on_the_way() {
         assert!(first.as_ref().is_some_and(suspends), "{phase}: {first:?}");
     }
 }
+
+#[test]
+fn no_subscription_of_a_tenant_that_is_not_served_is_collected() {
+    let second = |case: Case, paused: bool| {
+        let own = ObservedSubscription { paused: true, ..subscription("active") };
+        let mut case = case.billing(Some(own), None);
+        let billing = case.observed.billing.as_mut().expect("billing");
+        billing.surplus = vec!["sub_2".into()];
+        billing.surplus_collected = if paused { Vec::new() } else { vec!["sub_2".into()] };
+        case
+    };
+    let mut suspended = Case::new(Some(Phase::Suspended)).sent(&Notice::Suspended(Timestamp::from_second(NOW - 60)));
+    suspended.view.spec.desired = Desired::Suspended;
+    let [first, run] = [Notice::FailedAlert("first".into()), Notice::FailedMail("first".into())];
+    let failed = Case::new(Some(Phase::Failed)).sent(&first).sent(&run);
+    let alert = Notice::SurplusAlert("sub_2".into());
+    for case in [suspended, failed] {
+        let phase = case.view.status.phase;
+        let pauses = |decision: &Decision| crate::case::does(decision, &Effect::PauseCollection);
+        assert!(second(case.clone(), false).on_the_way(pauses).is_some(), "{phase:?}");
+        assert!(second(case.clone(), true).on_the_way(pauses).is_none(), "{phase:?}: once");
+        let shows = |decision: &Decision| matches!(decision, Decision::Record(status) if fails(status, "SingleSubscription", "SurplusSubscription"));
+        assert!(second(case.clone(), true).on_the_way(shows).is_some(), "{phase:?}");
+        let tells = |decision: &Decision| crate::case::does(decision, &Effect::Notify(alert.clone()));
+        assert!(second(case, true).on_the_way(tells).is_some(), "{phase:?}");
+    }
+}

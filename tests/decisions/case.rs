@@ -165,8 +165,12 @@ impl Case {
     }
 
     pub fn billing(mut self, subscription: Option<ObservedSubscription>, session: Option<ObservedSession>) -> Self {
-        self.observed.billing =
-            Some(ObservedBilling { customer_id: Some("cus_1".into()), subscription, session, surplus: Vec::new() });
+        self.observed.billing = Some(ObservedBilling {
+            customer_id: Some("cus_1".into()),
+            subscription,
+            session,
+            ..ObservedBilling::default()
+        });
         self
     }
 
@@ -271,12 +275,7 @@ impl Case {
             Effect::ReadBilling => {
                 let subscription = Some(subscription("active"));
                 let customer_id = Some("cus_1".into());
-                Outcome::Billing(Box::new(ObservedBilling {
-                    customer_id,
-                    subscription,
-                    session: None,
-                    surplus: Vec::new(),
-                }))
+                Outcome::Billing(Box::new(ObservedBilling { customer_id, subscription, ..ObservedBilling::default() }))
             }
             Effect::Refund => Outcome::Refunded(ObservedRefund::default()),
             Effect::FindData => {
@@ -316,9 +315,9 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         price: Some("price_1".into()),
         billed_plan: Some("starter".into()),
         unconfirmed: None,
-        cancels: false,
         ends: false,
         elsewhere: false,
+        renews: true,
         period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
         plan_before: None,
     }

@@ -309,8 +309,11 @@ fn run(mut case: Case, obstacle: &Obstacle) -> Seen {
                     match &effect {
                         Effect::RecordPlan { plan } => case.view.spec.plan_in_force = Some(plan.clone()),
                         Effect::SwitchPrice { .. } => {
-                            let after =
-                                ObservedSubscription { price: Some("price_19900".into()), ..subscription("active") };
+                            let after = ObservedSubscription {
+                                price: Some("price_19900".into()),
+                                plan: Some("other".into()),
+                                ..subscription("active")
+                            };
                             case = case.billing(Some(after), None);
                         }
                         Effect::OpenCheckout { .. } => {

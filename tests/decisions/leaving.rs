@@ -46,7 +46,7 @@ fn a_closed_tenant_whose_subscription_renews_is_shown_and_not_erased() {
     let renewing = subscription("active");
     for ending in [
         subscription("canceled"),
-        ObservedSubscription { cancels: true, ..renewing.clone() },
+        ObservedSubscription { renews: false, ..renewing.clone() },
         ObservedSubscription { ends: true, ..renewing.clone() },
     ] {
         let mut case = stopped(closed(DAY), &ending);
@@ -80,7 +80,8 @@ pub fn erasing() -> Case {
     case
 }
 
-const THERE: Holdings = Holdings { namespaces: 1, vectors: 12, secrets: 2, subscriptions: 1, customers: 1, exports: 7 };
+const THERE: Holdings =
+    Holdings { namespaces: 1, vectors: 12, secrets: 2, subscriptions: 1, customers: 1, kept_customers: 0, exports: 7 };
 
 fn last_event(status: &TenantStatus) -> Option<EventType> {
     status.transitions.last().map(|t| t.event_type)
@@ -452,4 +453,40 @@ fn a_payment_that_came_late_is_given_back_before_a_signup_is_erased() {
     case.view.status = case.recorded();
     assert_eq!(case.view.status.refund.as_ref().map(|refund| refund.amount), Some(4900));
     assert_eq!(case.effects(), [Effect::CountHoldings]);
+}
+
+#[test]
+fn a_customer_at_stripe_that_is_kept_ends_the_erasure_with_a_line_that_says_why() {
+    let mut case = erasing();
+    case.observed.done.extend([Effect::DeleteNamespace, Effect::DeleteSecrets, Effect::EraseBilling]);
+    case.observed.holdings = Some(Holdings { kept_customers: 1, ..Holdings::default() });
+    let erasure = case.recorded().erasure.expect("a certificate");
+    assert_eq!(erasure.erased_at, Some(at(NOW)));
+    let kept: Vec<_> = erasure.lines.iter().filter(|line| line.after != Some(0)).collect();
+    assert!(matches!(&*kept, [line] if line.what.contains("subscriptions that are not this tenant's")), "{kept:?}");
+}
+
+/// A refund can fail after it succeeded, when the account is closed already.
+#[test]
+fn a_refund_of_a_closed_account_that_fails_later_is_made_again() {
+    let mut case = Case::new(Some(Phase::Deleting));
+    case.view.spec.desired = Desired::Deleted;
+    case.view.status.erases_at = Some(at(NOW + 30 * DAY));
+    case.view.status.refund = Some(Refund { amount: 4900, currency: None, at: at(NOW - 9) });
+    case.observed.done.insert(Effect::StopRenewal);
+    case.view.status = case.recorded();
+    assert!(holds(&case.view.status, "RenewalStopped", "Stopped"));
+    case.observed.done.clear();
+    case.observed.resync = true;
+    assert_eq!(case.effects(), [Effect::StopRenewal]);
+    case.observed.done.insert(Effect::StopRenewal);
+    assert_eq!(case.effects(), [Effect::ReadBilling]);
+    let mut case = case.billing(Some(ObservedSubscription { paused: true, ..subscription("active") }), None);
+    assert_eq!(case.effects(), [Effect::Refund]);
+    case.observed.refund = Some(ObservedRefund { amount: 0, pending: 4900, currency: None });
+    let status = case.recorded();
+    assert!(status.refund.is_none() && fails(&status, "Refunded", "Pending"), "another one is on its way");
+    case.view.status = status;
+    (case.observed.refund, case.observed.billing, case.observed.resync) = (None, None, false);
+    assert_eq!(case.effects(), [Effect::ReadBilling], "and is looked at until Stripe has completed it");
 }

@@ -235,6 +235,7 @@ fn upgrading() -> Case {
 pub fn paid(case: Case, price: &str) -> Case {
     let subscription = tenant_operator::lifecycle::ObservedSubscription {
         price: Some(price.into()),
+        plan: Some(if price == "price_4900" { "middle" } else { "other" }.into()),
         ..crate::case::subscription("active")
     };
     case.billing(Some(subscription), None)

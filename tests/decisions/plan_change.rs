@@ -48,7 +48,13 @@ fn down() -> Case {
 }
 
 fn paying(case: Case, price: &str) -> Case {
-    let subscription = ObservedSubscription { price: Some(price.into()), billed_plan: None, ..subscription("active") };
+    let plan = if price == "price_4900" { "middle" } else { "other" };
+    let subscription = ObservedSubscription {
+        price: Some(price.into()),
+        plan: Some(plan.into()),
+        billed_plan: None,
+        ..subscription("active")
+    };
     case.billing(Some(subscription), None)
 }
 
@@ -212,7 +218,11 @@ fn a_scheduled_change_that_nobody_wants_any_more_is_undone_at_stripe_first() {
             case.view.spec.plan = wish.into();
             assert_eq!(case.effects(), [Effect::ReadBilling]);
             let back = Effect::SwitchPrice { plan: "middle".into(), proration: Proration::None };
-            assert_eq!(paying(case.clone(), "price_900").effects(), [back]);
+            let mut smaller = paying(case.clone(), "price_900");
+            let subscription = smaller.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there");
+            (subscription.plan_before, subscription.period_ends_at) =
+                (Some("middle".into()), Some(Timestamp::from_second(NOW + DAY)));
+            assert_eq!(smaller.effects(), [back]);
             let status = paying(case.clone(), "price_4900").recorded();
             assert!(status.plan_change.is_none() && holds(&status, "PlanInForce", "InForce"), "{wish}");
         }
@@ -370,4 +380,44 @@ fn a_card_that_must_be_confirmed_leaves_the_plan_before_in_force_until_it_is() {
     assert_eq!(back.effects(), [drop], "the customer cannot confirm it any more");
     let too_late = paying(back, "price_19900").recorded();
     assert_eq!(too_late.plan_change, None, "what is paid stays billed, and is compared with the plan");
+}
+
+/// The customer portal and the dashboard change a price and no metadata.
+#[test]
+fn a_plan_whose_price_is_billed_already_is_named_at_stripe_before_it_is_in_force() {
+    for (phase, amount) in [(Phase::Upgrading, 19_900), (Phase::Downgrading, 900)] {
+        let mut case = paying(running(phase, amount), &format!("price_{amount}"));
+        let subscription = case.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there");
+        subscription.plan = Some("middle".into());
+        let effects = case.effects();
+        assert!(
+            matches!(&*effects, [Effect::SwitchPrice { plan, .. }] if plan == "other"),
+            "a lost status is made again by the name: {effects:?}"
+        );
+        let named = paying(case, &format!("price_{amount}"));
+        assert_eq!(state(&named.recorded()), Some(State::Applied));
+    }
+}
+
+#[test]
+fn a_smaller_plan_that_is_taken_back_after_its_period_began_costs_the_difference() {
+    let undone = |case: Case, proration| {
+        let mut case = case;
+        case.view.spec.plan = "middle".into();
+        assert_eq!(case.effects(), [Effect::SwitchPrice { plan: "middle".into(), proration }]);
+    };
+    let mut scheduled = paying(noted(down(), State::Scheduled), "price_900");
+    let end = |case: &mut Case, second| {
+        let subscription = case.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there");
+        subscription.period_ends_at = Some(Timestamp::from_second(second));
+    };
+    end(&mut scheduled, NOW + DAY);
+    undone(scheduled.clone(), Proration::None);
+    end(&mut scheduled, NOW + 31 * DAY);
+    undone(scheduled, Proration::NextInvoice);
+    let mut preparing = paying(noted(down(), State::Preparing), "price_900");
+    undone(preparing.clone(), Proration::NextInvoice);
+    let subscription = preparing.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there");
+    subscription.plan_before = Some("middle".into());
+    undone(preparing, Proration::None);
 }

@@ -109,9 +109,20 @@ fn subscription(observed: &Observed) -> Option<&str> {
     observed.billing.as_ref()?.subscription.as_ref().map(|s| s.id.as_str())
 }
 
-pub async fn collect(stripe: &Stripe, observed: &Observed, on: bool) -> Result<Outcome, ProviderError> {
+/// Stops collecting on every subscription of the tenant. Stripe refuses a pause of one that is over.
+pub async fn pause(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
+    let Some(billing) = &observed.billing else { return Ok(Outcome::Done) };
+    let own = billing.subscription.as_ref().filter(|s| !s.paused && !s.over()).map(|s| &s.id);
+    for id in own.into_iter().chain(&billing.surplus_collected) {
+        stripe.set_collection(id, true).await?;
+    }
+    Ok(Outcome::Done)
+}
+
+/// Collects again on the subscription that counts. Another one stays paused until a person ends it.
+pub async fn resume(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
     if let Some(id) = subscription(observed) {
-        stripe.set_collection(id, !on).await?;
+        stripe.set_collection(id, false).await?;
     }
     Ok(Outcome::Done)
 }

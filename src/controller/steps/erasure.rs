@@ -11,7 +11,7 @@ use crate::controller::exports::Exports;
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Holdings, Outcome};
 use crate::providers::indexes::Indexes;
-use crate::providers::stripe::Stripe;
+use crate::providers::stripe::{Held, Stripe};
 
 /// In place of the customer's address. The domain can never exist: <https://www.rfc-editor.org/rfc/rfc6761#section-6.4>
 const NOBODY: &str = "erased@erased.invalid";
@@ -33,16 +33,17 @@ pub async fn count(
             }
         }
     }
-    let (subscriptions, customers) = match tenant.spec.billing.mode {
+    let at_stripe = match tenant.spec.billing.mode {
         BillingMode::Stripe => stripe.count(&billing::payer(tenant)).await?,
-        BillingMode::Manual => (0, 0),
+        BillingMode::Manual => Held::default(),
     };
     Ok(Outcome::Holdings(Holdings {
         namespaces,
         vectors,
         secrets: secrets::count(kubernetes, signer, tenant).await? + leads,
-        subscriptions,
-        customers,
+        subscriptions: at_stripe.subscriptions,
+        customers: at_stripe.customers,
+        kept_customers: at_stripe.kept_customers,
         exports: exports.count(tenant).await?,
     }))
 }

@@ -86,7 +86,7 @@ pub enum StripeEvent {
         /// The tenant.
         tenant_id: String,
         /// As it was then.
-        subscription: ObservedSubscription,
+        subscription: Box<ObservedSubscription>,
     },
 }
 
@@ -125,7 +125,7 @@ impl Event {
             return Some(StripeEvent::Refund { tenant_id });
         }
         let subscription: Subscription = serde_json::from_value(self.data.object.clone()).ok()?;
-        Some(StripeEvent::Subscription { tenant_id, subscription: observe(&subscription, false) })
+        Some(StripeEvent::Subscription { tenant_id, subscription: Box::new(observe(&subscription, false)) })
     }
 }
 

@@ -60,6 +60,7 @@ impl Stripe {
             subscription: None,
             session: Some(observed_session(session)),
             surplus: Vec::new(),
+            surplus_collected: Vec::new(),
         })
     }
 

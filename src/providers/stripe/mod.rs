@@ -30,6 +30,7 @@ use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 pub use bulk::{EventCursor, OwnedSubscription, StripeEvent};
 pub use probe::{EVENTS, Identity};
 pub use recovery::Known;
+pub use settlement::Held;
 
 use super::gate::Gate;
 use super::{CallLimits, Caller, ProviderError};
@@ -60,6 +61,8 @@ const PRICE_UNCONFIRMED: &str = "price_unconfirmed";
 const KEY_GENERATION: &str = "api_key_generation";
 /// Metadata key of a subscription that ends because its tenant was closed.
 const CLOSED: &str = "closed";
+/// Metadata key of such a subscription with the later end that it had before, in seconds since 1970.
+const CANCEL_AT_BEFORE: &str = "cancel_at_before";
 
 /// Where Stripe is.
 #[derive(Clone, Debug)]
@@ -125,6 +128,8 @@ struct Metadata {
     price_unconfirmed: Option<String>,
     #[serde(default)]
     closed: Option<String>,
+    #[serde(default)]
+    cancel_at_before: Option<String>,
     #[serde(default)]
     api_key_generation: Option<String>,
     #[serde(default)]
@@ -199,6 +204,12 @@ impl Subscription {
     /// Whether it ends on a day that is set.
     fn ends(&self) -> bool {
         self.cancel_at_period_end || self.cancel_at.is_some()
+    }
+
+    /// Whether Stripe begins no further period. One that ends on a later day is billed until then.
+    fn ends_with_period(&self) -> bool {
+        let end = self.items.data.first().and_then(|item| item.current_period_end);
+        self.cancel_at_period_end || self.cancel_at.zip(end).is_some_and(|(at, end)| at <= end)
     }
 
     /// Whether it ends because its tenant was closed.
@@ -347,7 +358,9 @@ impl Stripe {
         // Of several that are worth the same, the oldest counts: Stripe lists the newest first.
         all.reverse();
         all.sort_by_key(|s| Reverse(s.worth()));
-        let surplus = all.iter().skip(1).filter(|s| s.billed()).map(|s| s.id.clone()).collect();
+        let billed = all.iter().skip(1).filter(|s| s.billed());
+        let collected = billed.clone().filter(|s| !s.paused).map(|s| s.id.clone()).collect();
+        let surplus = billed.map(|s| s.id.clone()).collect();
         let moved = subscriptions.iter().any(|s| !s.is_over() && place::is_elsewhere(s.metadata.as_ref(), payer.place));
         let subscription = all.into_iter().next().map(|s| ObservedSubscription { elsewhere: moved, ..s });
         let observed = |s: Session| {
@@ -355,7 +368,13 @@ impl Stripe {
             ObservedSession { elsewhere, ..observed_session(s) }
         };
         let session = sessions.into_iter().map(observed).max_by_key(|s| (s.attempt, s.state == SessionState::Open));
-        Ok(ObservedBilling { customer_id: Some(customer.id), subscription, session, surplus })
+        Ok(ObservedBilling {
+            customer_id: Some(customer.id),
+            subscription,
+            session,
+            surplus,
+            surplus_collected: collected,
+        })
     }
 
     /// The subscriptions and sessions of a customer that carry the tenant's id.
@@ -444,8 +463,8 @@ fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscription 
             Some(UnconfirmedPrice { price, url: None, expires_at })
         }),
         ends: s.closed(),
-        cancels: s.ends(),
         elsewhere: false,
+        renews: !s.is_over() && !s.ends_with_period(),
         id: s.id.clone(),
         status: s.status.clone(),
         payment_method: customer_has_method || set(&s.default_payment_method),

@@ -28,7 +28,21 @@ impl Stripe {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
         let item = there.items.data.first();
         if item.is_some_and(|item| item.price.id == price) {
-            return self.drop_pending(there).await;
+            let named = observe(&there, false).plan.as_deref() == Some(plan);
+            // The price of a smaller plan that is scheduled was written together with its name.
+            if named || proration == Proration::AtPeriodEnd {
+                return self.drop_pending(there).await;
+            }
+            // Switched in the customer portal or the dashboard, which write no metadata.
+            let metadata = strings([
+                (PLAN, plan),
+                (PLAN_BEFORE, ""),
+                (PLAN_FROM, ""),
+                (PLAN_UNCONFIRMED, ""),
+                (PRICE_UNCONFIRMED, ""),
+            ]);
+            let renamed = self.read_as(UpdateSubscription::new(subscription).metadata(metadata)).await?;
+            return self.drop_pending(renamed).await;
         }
         if there.pending_update.as_ref().is_some_and(|pending| pending.price() == Some(price)) {
             return self.with_page(&there).await;

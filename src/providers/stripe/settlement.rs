@@ -11,13 +11,13 @@ use stripe_billing::subscription::{
     UpdateSubscriptionProrationBehavior,
 };
 use stripe_client_core::StripeRequest;
-use stripe_core::customer::DeleteCustomer;
+use stripe_core::customer::{DeleteCustomer, UpdateCustomer};
 use stripe_core::refund::{CreateRefund, ListRefund};
 
 use super::disputes::Bank;
 use super::{
-    CLOSED, Found, Identified, List, PAGE, PROVIDER, Payer, ProviderError, Stripe, Subscription, observed_session,
-    tenant,
+    CANCEL_AT_BEFORE, CLOSED, Found, Identified, KEY_GENERATION, List, PAGE, PROVIDER, Payer, ProviderError, Stripe,
+    Subscription, TENANT_ID, TENANT_NAME, TENANT_NAMESPACE, observed_session, tenant,
 };
 use crate::lifecycle::{Blame, ObservedRefund};
 
@@ -168,6 +168,17 @@ fn refund_pending(intent: &str) -> ProviderError {
     )
 }
 
+/// What Stripe holds of a tenant.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Held {
+    /// Its subscriptions that are not over.
+    pub subscriptions: u64,
+    /// Its customers.
+    pub customers: u64,
+    /// The customers that its spec names and that are not its own, because they pay for something else.
+    pub kept_customers: u64,
+}
+
 impl Stripe {
     /// Gives back what was paid for the last period that was paid for, and answers the whole sum. Earlier periods were
     /// served: a subscription is paused as soon as its tenant fails, so no later period is paid for.
@@ -284,10 +295,9 @@ impl Stripe {
     /// open Checkout sessions.
     pub async fn stop_renewal(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
-        let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
-        self.expire(payer, sessions.into_iter().map(observed_session)).await?;
+        let subscriptions = self.last_subscriptions(payer, &customer.id).await?;
         self.correct_place(payer, &subscriptions).await?;
-        for subscription in subscriptions.into_iter().filter(|s| !s.is_over()) {
+        for subscription in subscriptions {
             if matches!(subscription.status.as_str(), "active" | "trialing") {
                 self.set_renewal(&subscription.id, false).await?;
             } else {
@@ -295,6 +305,17 @@ impl Stripe {
             }
         }
         Ok(())
+    }
+
+    /// Expires the tenant's open Checkout sessions, and lists its subscriptions that are not over. A customer can pay a session
+    /// until it expires, so the subscriptions are listed afterwards: Stripe answers 400 to the expiry of a session that was just
+    /// paid, and its subscription is in the list.
+    async fn last_subscriptions(&self, payer: &Payer<'_>, customer: &str) -> Result<Vec<Subscription>, ProviderError> {
+        let (_, sessions) = self.owned(payer, customer).await?;
+        self.expire(payer, sessions.into_iter().map(observed_session)).await?;
+        let (mut subscriptions, _) = self.owned(payer, customer).await?;
+        subscriptions.retain(|s| !s.is_over());
+        Ok(subscriptions)
     }
 
     /// Cancels one subscription at once.
@@ -318,37 +339,44 @@ impl Stripe {
     /// Lets a subscription end with its period, or go on.
     pub async fn set_renewal(&self, subscription: &str, renew: bool) -> Result<(), ProviderError> {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
-        // Why it ends is written down where a lost status finds it again.
-        let closed: HashMap<String, String> = [(CLOSED.to_owned(), (!renew).to_string())].into();
-        let request = UpdateSubscription::new(subscription).metadata(closed);
+        // The customer has cancelled it. It stays unmarked, so that a tenant that is reopened is not billed again.
+        if !renew && there.ends_with_period() {
+            return Ok(());
+        }
+        // Why it ends is written down where a lost status finds it again, and with it a later end that was set before.
+        let before = there.metadata.and_then(|m| m.cancel_at_before).unwrap_or_default();
+        let before = if renew { before } else { there.cancel_at.map(|at| at.to_string()).unwrap_or_default() };
+        // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
+        let kept = if renew { String::new() } else { before.clone() };
+        let metadata: HashMap<String, String> =
+            [(CLOSED.to_owned(), (!renew).to_string()), (CANCEL_AT_BEFORE.to_owned(), kept)].into();
+        let request = UpdateSubscription::new(subscription).metadata(metadata);
         // No idempotency key: the same value twice is the same.
-        let request = match (there.cancel_at_period_end, there.cancel_at) {
-            (_, None) | (true, _) => request.cancel_at_period_end(!renew).build(),
-            // Stripe takes one of the two fields, and clears this one by an empty value, which the builder cannot say.
-            (false, Some(_)) if renew => {
-                let mut request = request.build();
-                request.body = request.body.map(|body| format!("{body}&cancel_at="));
-                request
-            }
-            // The customer cancelled it in the portal: it ends by itself.
-            (false, Some(_)) => request.build(),
+        let request = if renew && (!before.is_empty() || !there.cancel_at_period_end) {
+            // Stripe takes one of `cancel_at` and `cancel_at_period_end`, and clears `cancel_at` by an empty value, which the
+            // builder cannot say.
+            let mut request = request.build();
+            request.body = request.body.map(|body| format!("{body}&cancel_at={before}"));
+            request
+        } else {
+            request.cancel_at_period_end(!renew).build()
         };
         self.send::<Identified>(&request, None).await.map(drop)
     }
 
     /// Cancels everything and deletes the customer, with name, address and cards. Stripe keeps the invoices, as the law
-    /// wants.
+    /// wants. A customer who pays for something else as well is kept, without the metadata that names the tenant.
     pub async fn erase(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         self.cancel(payer).await?;
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
-        // Stripe cancels every subscription of a customer that is deleted. One that names another tenant pays for that one.
+        // Stripe cancels every subscription of a customer that is deleted. One that is not this tenant's pays for something else.
         if self.pays_for_others(payer, &customer.id).await? {
             tracing::warn!(
                 tenant = payer.tenant_id,
                 customer = customer.id,
-                "the customer pays for another tenant, and is kept"
+                "the customer has subscriptions that are not this tenant's, and is kept"
             );
-            return Ok(());
+            return self.disown(&customer.id).await;
         }
         match self.read_as::<Identified>(DeleteCustomer::new(customer.id)).await {
             Err(e) if !e.is_not_found() => Err(e),
@@ -364,12 +392,24 @@ impl Stripe {
         Ok(all.data.iter().any(|s| !s.is_over() && other(s)))
     }
 
-    /// How many subscriptions of the tenant are not over, and how many customers there are of it.
-    pub async fn count(&self, payer: &Payer<'_>) -> Result<(u64, u64), ProviderError> {
-        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok((0, 0)) };
+    /// Removes everything that names the tenant from a customer's metadata.
+    async fn disown(&self, customer: &str) -> Result<(), ProviderError> {
+        // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
+        let names = [TENANT_ID, TENANT_NAMESPACE, TENANT_NAME, KEY_GENERATION];
+        let metadata: HashMap<String, String> = names.map(|key| (key.to_owned(), String::new())).into();
+        self.read_as::<Identified>(UpdateCustomer::new(customer).metadata(metadata)).await.map(drop)
+    }
+
+    /// What Stripe holds of the tenant.
+    pub async fn count(&self, payer: &Payer<'_>) -> Result<Held, ProviderError> {
+        let customer = match self.find_customer(payer).await? {
+            Found::Customer(customer) => customer,
+            Found::Foreign(_) => return Ok(Held { kept_customers: 1, ..Held::default() }),
+            Found::Nobody | Found::Deleted => return Ok(Held::default()),
+        };
         let (subscriptions, _) = self.owned(payer, &customer.id).await?;
         let living = subscriptions.iter().filter(|s| !s.is_over()).count();
-        Ok((u64::try_from(living).unwrap_or(u64::MAX), 1))
+        Ok(Held { subscriptions: u64::try_from(living).unwrap_or(u64::MAX), customers: 1, kept_customers: 0 })
     }
 
     /// Cancels every subscription of the tenant and expires its open Checkout sessions. What belongs to somebody else
@@ -377,12 +417,11 @@ impl Stripe {
     pub async fn cancel(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         let gone = |e: ProviderError| if e.is_not_found() { Ok(()) } else { Err(e) };
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
-        let (subscriptions, sessions) = match self.owned(payer, &customer.id).await {
+        let subscriptions = match self.last_subscriptions(payer, &customer.id).await {
             Err(e) if e.is_not_found() => return Ok(()),
             other => other?,
         };
-        self.expire(payer, sessions.into_iter().map(observed_session)).await?;
-        for subscription in subscriptions.into_iter().filter(|s| !s.is_over()) {
+        for subscription in subscriptions {
             let request = CancelSubscription::new(subscription.id);
             self.read_as::<Identified>(request).await.map(drop).or_else(gone)?;
         }

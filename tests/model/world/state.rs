@@ -57,6 +57,7 @@ impl State {
             secrets: self.secret.into(),
             subscriptions: (self.subscribed && !self.cancelled).into(),
             customers: (self.customers > 0 && !self.customer_gone).into(),
+            kept_customers: 0,
             exports: self.beside.files.into(),
         }
     }
@@ -127,11 +128,11 @@ impl State {
             price: Some(if self.billed == LARGER { "price_2" } else { "price_1" }.into()),
             billed_plan: Some(self.billed.into()),
             unconfirmed: None,
-            cancels: self.ends,
             period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
             plan_before: self.billed_before.filter(|_| self.now < PERIOD_END).map(ToOwned::to_owned),
             ends: self.ends,
             elsewhere: false,
+            renews: !self.ends && !self.cancelled,
         });
         let session = self.session.map(|(attempt, state)| ObservedSession {
             id: format!("cs_{attempt}"),
@@ -143,7 +144,7 @@ impl State {
             elsewhere: false,
         });
         let customer_id = (self.customers > 0).then(|| "cus_1".into());
-        ObservedBilling { customer_id, subscription, session, surplus: Vec::new() }
+        ObservedBilling { customer_id, subscription, session, ..ObservedBilling::default() }
     }
 
     pub(super) fn pay(&mut self) {

@@ -1,0 +1,116 @@
+//! What becomes of a closed customer at Stripe: no period begins, no cancellation of theirs is undone, and nothing that is not
+//! the tenant's is deleted.
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tenant_operator::api::tenant::Desired;
+use tenant_operator::api::{Phase, TenantStatus};
+
+use crate::leaving::{closed, day_comes, desire};
+use crate::money::{state, stripe};
+use crate::support::World;
+
+async fn subscriptions(world: &World) -> Vec<Value> {
+    state(world).await["subscription"].as_array().cloned().unwrap_or_default()
+}
+
+fn id(object: &Value) -> String {
+    object["id"].as_str().expect("an id").to_owned()
+}
+
+async fn all_end(world: &World) -> bool {
+    subscriptions(world).await.iter().all(|s| s["cancel_at_period_end"] == true)
+}
+
+/// A form with the metadata of a subscription under a prefix.
+fn with_metadata(of: &Value, prefixes: &[&str], form: &[(&str, &str)]) -> Vec<(String, String)> {
+    let metadata = of["metadata"].as_object().expect("metadata");
+    let pairs = prefixes.iter().flat_map(|prefix| {
+        metadata.iter().map(move |(key, value)| (format!("{prefix}[{key}]"), value.as_str().unwrap_or("").to_owned()))
+    });
+    pairs.chain(form.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))).collect()
+}
+
+async fn make(world: &World, path: &str, form: &[(String, String)]) -> Value {
+    let form: Vec<_> = form.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    stripe(world, Method::POST, path, &form).await
+}
+
+#[tokio::test]
+async fn a_payment_at_a_link_that_is_being_closed_begins_no_second_period() {
+    let world = World::with_active("closing-paid").await;
+    let there = subscriptions(&world).await.remove(0);
+    let customer = there["customer"].as_str().expect("a customer");
+    let sale = [("mode", "subscription"), ("customer", customer), ("line_items[0][price]", "price_paid")];
+    let sale = with_metadata(&there, &["metadata", "subscription_data[metadata]"], &sale);
+    let session = make(&world, "/checkout/sessions", &sale).await;
+    // The events stay away: what the controller does by itself counts.
+    world.sandbox_post("/_sandbox/webhooks", json!({"lose": true, "list_after_ms": 3_600_000})).await;
+    let expire = format!("/v1/checkout/sessions/{}/expire", id(&session));
+    world.fault(json!({"provider": "stripe", "method": "POST", "path": expire, "delay_ms": 3000})).await;
+    desire(&world, "acme", Desired::Deleted).await.expect("patched");
+    world.until("it is being expired", async || world.calls(|call| call["path"] == *expire).await > 0).await;
+    let paid = world.http.post(session["url"].as_str().expect("a page")).form(&[("card", "4242424242424242")]);
+    assert_eq!(paid.send().await.expect("the page answers").status(), 303);
+    world.wait("acme", "closed", closed).await;
+    assert_eq!(subscriptions(&world).await.len(), 2);
+    assert!(all_end(&world).await, "{:?}", subscriptions(&world).await);
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_bought_for_a_closed_account_is_found_and_ends_with_its_period() {
+    let world = World::with_active("closing-late").await;
+    desire(&world, "acme", Desired::Deleted).await.expect("patched");
+    world.wait("acme", "closed", closed).await;
+    world.sandbox_post("/_sandbox/webhooks", json!({"lose": true, "list_after_ms": 3_600_000})).await;
+    let there = subscriptions(&world).await.remove(0);
+    let customer = there["customer"].as_str().expect("a customer");
+    let form = [("customer", customer), ("items[0][price]", "price_paid"), ("trial_period_days", "1")];
+    make(&world, "/subscriptions", &with_metadata(&there, &["metadata"], &form)).await;
+    world.until("it ends as well", async || all_end(&world).await).await;
+    assert_eq!(world.status("acme").await.phase, Some(Phase::Deleting));
+}
+
+#[tokio::test]
+async fn a_cancellation_of_the_customer_outlives_a_closing_that_is_taken_back() {
+    let world = World::with_active("closing-cancelled").await;
+    let subscription = format!("/subscriptions/{}", id(&subscriptions(&world).await[0]));
+    let close_and_reopen = async || {
+        desire(&world, "acme", Desired::Deleted).await.expect("patched");
+        world.wait("acme", "closed", closed).await;
+        assert!(all_end(&world).await, "no period begins while it is closed");
+        desire(&world, "acme", Desired::Active).await.expect("patched");
+        let open = |s: &TenantStatus| s.phase == Some(Phase::Active) && s.erases_at.is_none();
+        world.wait("acme", "reopened", open).await;
+        subscriptions(&world).await.remove(0)
+    };
+    stripe(&world, Method::POST, &subscription, &[("cancel_at_period_end", "true")]).await;
+    let after = close_and_reopen().await;
+    assert_eq!((&after["cancel_at_period_end"], &after["metadata"]["closed"]), (&json!(true), &Value::Null));
+    // One that ends in a year is billed until then, but not while the account is closed.
+    stripe(&world, Method::POST, &subscription, &[("cancel_at_period_end", "false")]).await;
+    let year = tenant_operator::api::Timestamp::now().as_second() + 365 * 24 * 3600;
+    stripe(&world, Method::POST, &subscription, &[("cancel_at", &year.to_string())]).await;
+    let after = close_and_reopen().await;
+    assert_eq!((&after["cancel_at_period_end"], &after["cancel_at"]), (&json!(false), &json!(year)));
+    assert_eq!(after["metadata"]["cancel_at_before"], Value::Null);
+}
+
+#[tokio::test]
+async fn a_customer_who_pays_for_something_else_is_kept_unnamed_and_the_erasure_ends() {
+    let world = World::with_active("closing-kept").await;
+    let there = subscriptions(&world).await.remove(0);
+    let customer = there["customer"].as_str().expect("a customer");
+    let form = [("customer", customer), ("items[0][price]", "price_paid"), ("trial_period_days", "30")];
+    let other = stripe(&world, Method::POST, "/subscriptions", &form).await;
+    desire(&world, "acme", Desired::Deleted).await.expect("patched");
+    world.wait("acme", "closed", closed).await;
+    day_comes(&world, "acme").await;
+    let erasure = world.wait_phase("acme", Phase::Deleted).await.erasure.expect("a certificate");
+    let kept: Vec<_> = erasure.lines.iter().filter(|line| line.after != Some(0)).map(|line| &*line.what).collect();
+    assert_eq!(kept, ["customers kept, because subscriptions that are not this tenant's bill them"]);
+    let state = state(&world).await;
+    assert_eq!((&state["customer"][0]["deleted"], &state["customer"][0]["metadata"]), (&Value::Null, &json!({})));
+    let living = subscriptions(&world).await.into_iter().filter(|s| s["status"] != "canceled").map(|s| id(&s));
+    assert_eq!(living.collect::<Vec<_>>(), [id(&other)]);
+}
