@@ -1,5 +1,6 @@
 //! `tenant-operator preflight`
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::process::ExitCode;
@@ -13,7 +14,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::KubeArgs;
 use super::provider_args::IndexArgs;
-use crate::preflight::{Report, Target, reference, run as run_checks};
+use crate::preflight::{Check, Report, Target, checks, reference, run as run_checks};
 use crate::providers::CallLimits;
 use crate::providers::mail::{Mail, MailConfig};
 use crate::providers::openai::{OpenAi, OpenAiConfig};
@@ -31,7 +32,7 @@ enum Output {
 /// Exit codes: 0 when all is well, 1 when a check failed, 2 when there are warnings.
 #[derive(clap::Args, Clone)]
 pub struct Args {
-    /// Run these areas only, comma-separated: kubernetes, stripe, pinecone, openai, mail, web, clock.
+    /// Run these areas only, comma-separated: kubernetes, access, stripe, pinecone, openai, mail, web, clock.
     #[arg(value_delimiter = ',')]
     areas: Vec<String>,
     /// How to print the report.
@@ -212,10 +213,12 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let (areas, output, strict, startup) = (args.areas.clone(), args.output, args.strict, args.startup);
-    let report = run_checks(&args.target(kube).await, &areas).await;
-    if report.findings.is_empty() {
-        anyhow::bail!("there is no such area: use kubernetes, stripe, pinecone, openai, mail, web or clock");
+    let known: BTreeSet<_> = checks().into_iter().flatten().map(Check::area).collect();
+    if let Some(unknown) = areas.iter().find(|area| !known.contains(area.as_str())) {
+        let known: Vec<_> = known.into_iter().collect();
+        anyhow::bail!("there is no such area as {unknown:?}: use {}", known.join(", "));
     }
+    let report = run_checks(&args.target(kube).await, &areas).await;
     match output {
         Output::Text => println!("{}", report.text()),
         Output::Json => println!("{}", serde_json::to_string_pretty(&report)?),

@@ -6,6 +6,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{KubeArgs, TenantArgs};
+use crate::api::migration::MigrationState;
 use crate::api::tenant::PlanChangeState;
 use crate::api::{Phase, RETRY_ANNOTATION, Tenant, Timestamp, conditions};
 
@@ -25,10 +26,12 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         .plan_change
         .as_ref()
         .is_some_and(|change| matches!(change.state, PlanChangeState::Declined | PlanChangeState::Unconfirmed));
-    if status.phase != Some(Phase::Failed) && !missing && !declined {
+    let unmoved = status.migration.as_ref().is_some_and(|migration| migration.state == MigrationState::Failed);
+    if status.phase != Some(Phase::Failed) && !missing && !declined && !unmoved {
         let phase = status.phase.map_or_else(|| "without a phase".into(), |p| p.to_string());
         bail!(
-            "tenant {name} is {phase}; only a Failed tenant, one with a missing namespace, or a change of plan that was declined can be retried"
+            "tenant {name} is {phase}: nothing to retry. `retry` works for a Failed tenant, a missing Pinecone namespace, a change of plan \
+             that was declined or is not confirmed, and a move of documents that failed"
         );
     }
     let change = json!({"metadata": {"annotations": {RETRY_ANNOTATION: Timestamp::now().as_second().to_string()}}});

@@ -215,8 +215,7 @@ async fn perform(
         }
         Effect::ShipTransitions => record::ship(context, tenant, observed).await.into(),
         Effect::CountHoldings => {
-            let holders = (stripe, indexes, &context.exports);
-            let leads = leads::count(context, tenant).await?;
+            let (holders, leads) = ((stripe, indexes, &context.exports), leads::count(context, tenant).await?);
             erasure::count(kubernetes, &context.signer, holders, (tenant, leads)).await?.into()
         }
         Effect::EraseIdentity => erasure::erase_identity(kubernetes, tenant).await?.into(),
@@ -276,6 +275,10 @@ pub fn too_late(effect: &Effect) -> Acted {
 /// Ends the task that writes what an effect deletes. False while it still does.
 async fn writers_stopped(context: &Context, tenant: &Tenant, effect: &Effect) -> bool {
     let uid = tenant.uid().unwrap_or_default();
+    // From the switch on the customer stores in the namespace of the copy.
+    if matches!(effect, Effect::RecordData { .. } | Effect::DropNamespace { .. }) {
+        context.own_moves.end(&uid);
+    }
     match effect {
         Effect::DeleteExports => context.exports.tasks.stop(&uid).await,
         // What is written while it is counted makes the counts wrong.

@@ -16,6 +16,7 @@ use super::incidents::Incidents;
 use super::kubernetes::Kubernetes;
 use super::leads::LeadConfig;
 use super::memory::{Memory, Settled};
+use super::migrations::OwnMoves;
 use super::queue::Queue;
 use super::steps::samples::Embeddings;
 use super::tasks::Tasks;
@@ -63,6 +64,7 @@ pub struct Context {
     pub embeddings: Embeddings,
     pub exports: Exports,
     pub migrations: Tasks<ObservedMigration>,
+    pub own_moves: OwnMoves,
     /// Compares the providers' accounts with what the tenants are in.
     pub keeper: Keeper,
     /// Counts what happens to many tenants at once.
@@ -130,6 +132,7 @@ impl Context {
             embeddings: Embeddings::default(),
             exports,
             migrations: Tasks::new(MIGRATIONS),
+            own_moves: OwnMoves::default(),
             keeper,
             brake: Brake::new(brake),
             leads,

@@ -183,8 +183,9 @@ fn renewed_meanwhile(input: &Input) -> Option<Decision> {
     if !input.by_stripe() || !conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED) {
         return None;
     }
-    let subscription = input.observed.billing.as_ref()?.subscription.as_ref().filter(|s| s.bills_again())?;
-    let (id, name) = (&subscription.id, &input.tenant.name);
+    let billing = input.observed.billing.as_ref()?;
+    let own = billing.subscription.as_ref().filter(|s| s.bills_again()).map(|s| &s.id);
+    let (id, name) = (own.or(billing.surplus_renewing.first())?, &input.tenant.name);
     let message = format!(
         "The tenant is closed, and Stripe renews its subscription {id}, so nothing is erased. To keep the customer, run `kubectl \
          tenant reactivate {name}`. To erase the data, cancel the subscription at Stripe"

@@ -18,6 +18,8 @@ pub struct ObservedBilling {
     pub surplus: Vec<String>,
     /// Those of them whose collection is not paused.
     pub surplus_collected: Vec<String>,
+    /// Those of them for which Stripe begins another period.
+    pub surplus_renewing: Vec<String>,
 }
 
 /// A subscription at Stripe.
@@ -76,7 +78,7 @@ impl ObservedSubscription {
 
     /// Whether Stripe begins another period and charges for it.
     pub fn bills_again(&self) -> bool {
-        self.billed() && self.renews && !self.ends
+        self.billed() && self.renews && !self.ends && !self.paused
     }
 
     /// Whether it ends because its tenant was closed, and can still be renewed.

@@ -29,6 +29,20 @@ pub enum ReembedError {
         "Namespace {0} is to be copied and holds nothing, while the namespace of the copy does. Nothing was changed"
     )]
     SourceEmpty(String),
+    /// The namespace of the copy holds what the one to copy from does not: it was served from, and the object is older than that, as
+    /// after the restore of etcd during a move. A copy would delete what is there alone.
+    #[error(
+        "Namespace {to} holds {only} vectors that {from} does not, so it is no copy of it, as after the restore of an older object. \
+         Nothing was changed. Run `kubectl tenant data` to compare the two and to choose one"
+    )]
+    TargetAhead {
+        /// The namespace to copy from.
+        from: String,
+        /// The namespace of the copy.
+        to: String,
+        /// The vectors that are there alone.
+        only: u64,
+    },
     /// It is not wanted any more.
     #[error("it was stopped")]
     Stopped,
@@ -39,7 +53,7 @@ impl ReembedError {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Provider(error) => error.retryable,
-            Self::NoText(_) | Self::SourceEmpty(_) | Self::Stopped => false,
+            Self::NoText(_) | Self::SourceEmpty(_) | Self::TargetAhead { .. } | Self::Stopped => false,
         }
     }
 }
@@ -98,6 +112,38 @@ impl Reembed<'_> {
             after = next;
             if after.is_none() {
                 return Ok(pass);
+            }
+        }
+    }
+
+    /// Refuses a second namespace that holds what the first one does not. Pinecone shows what it took a moment later, so what is
+    /// missing is looked for once more.
+    pub async fn refuse_target_ahead(&self) -> Result<(), ReembedError> {
+        let mut only = self.only_there().await?;
+        if only > 0 {
+            tokio::time::sleep(LOOK_AGAIN * 4).await;
+            only = self.only_there().await?;
+        }
+        let (from, to) = (self.from.1.to_owned(), self.to.1.to_owned());
+        if only > 0 { Err(ReembedError::TargetAhead { from, to, only }) } else { Ok(()) }
+    }
+
+    async fn only_there(&self) -> Result<u64, ReembedError> {
+        let ((here, from), (there, to)) = (self.from, self.to);
+        here.prepare().await?;
+        there.prepare().await?;
+        there.create_namespace(to).await?;
+        let (mut only, mut after) = (0, None);
+        loop {
+            let (ids, next) = there.list(to, "", BATCH, after.as_deref()).await?;
+            if !ids.is_empty() {
+                let known: HashSet<_> = here.fetch(from, &ids).await?.into_keys().collect();
+                only += ids.iter().filter(|id| !known.contains(*id)).count() as u64;
+            }
+            self.tell(&Pass::default())?;
+            after = next;
+            if after.is_none() {
+                return Ok(only);
             }
         }
     }

@@ -101,8 +101,15 @@ impl App {
         let unproven = kind == LinkKind::LoginLink && self.has_unproven_password(&tenant).await?;
         if unproven {
             // Before the link is used up: where this fails, the link works again.
-            let ended = json!({"metadata": {"annotations": {SESSIONS_ANNOTATION: after(self.now())}}});
-            self.change_tenant(&tenant, |_| Ok(Some(ended.clone()))).await?;
+            // A stranger may have signed up with the address, and have read the API key as well. Two generations later, no
+            // overlap keeps it good.
+            let ended = |tenant: &Tenant| {
+                Ok(Some(json!({
+                    "metadata": {"annotations": {SESSIONS_ANNOTATION: after(self.now())}},
+                    "spec": {"apiKeyGeneration": tenant.spec.api_key_generation + 2},
+                })))
+            };
+            self.change_by_link(&tenant, ended).await?;
             self.end_password(&tenant).await?;
         }
         let used = |tenant: &Tenant| {
@@ -112,7 +119,7 @@ impl App {
             }
             Ok(Some(json!({"metadata": {"annotations": proof(tenant, &link, self.now())}})))
         };
-        let changed = self.change_tenant(&tenant, used).await?.ok_or_else(dead)?;
+        let changed = self.change_by_link(&tenant, used).await?.ok_or_else(dead)?;
         if reached_at(&tenant, "email-verified").is_none() {
             self.happened(&Event::milestone(&changed, "email-verified"));
         }

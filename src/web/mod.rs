@@ -237,11 +237,27 @@ impl App {
         tenant: &Tenant,
         change: impl Fn(&Tenant) -> Result<Option<Value>, Problem>,
     ) -> Result<Option<Tenant>, Problem> {
+        let counted = |seen: &Tenant| {
+            let patch = change(seen)?;
+            if patch.is_some() {
+                self.changes.take(&seen.uid().unwrap_or_default()).map_err(Problem::too_many)?;
+            }
+            Ok(patch)
+        };
+        self.change_by_link(tenant, counted).await
+    }
+
+    /// As `change_tenant`, beside the limit of the tenant's changes: a link of an e-mail works once, and a stranger with a token
+    /// must not keep its owner from using it.
+    async fn change_by_link(
+        &self,
+        tenant: &Tenant,
+        change: impl Fn(&Tenant) -> Result<Option<Value>, Problem>,
+    ) -> Result<Option<Tenant>, Problem> {
         let name = tenant.name_any();
         let mut tenant = tenant.clone();
         for _ in 0..5 {
             let Some(mut patch) = change(&tenant)? else { return Ok(None) };
-            self.changes.take(&tenant.uid().unwrap_or_default()).map_err(Problem::too_many)?;
             patch["metadata"]["uid"] = json!(tenant.uid());
             patch["metadata"]["resourceVersion"] = json!(tenant.resource_version());
             match self.patch_tenant(&name, patch).await {

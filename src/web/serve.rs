@@ -36,6 +36,9 @@ pub struct ConnectionLimits {
     pub drain: Duration,
 }
 
+/// The longest headers of a request, in bytes: without a limit, hyper keeps 400 kB for each connection that sends slowly.
+const HEADERS: usize = 64 << 10;
+
 /// Serves until `stop`, then lets what is under way end.
 pub async fn serve(
     listener: TcpListener,
@@ -46,7 +49,7 @@ pub async fn serve(
     // HTTP/1.1 alone: to find out which version a client speaks, the builder would wait without a limit. What stands in
     // front of web speaks HTTP/2 with browsers.
     let mut builder = Builder::new(TokioExecutor::new()).http1_only();
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(limits.header_timeout).max_buf_size(HEADERS);
     let places = Arc::new(Semaphore::new(limits.connections));
     let clients = Clients::default();
     let graceful = GracefulShutdown::new();

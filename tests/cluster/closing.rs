@@ -58,7 +58,7 @@ async fn a_payment_at_a_link_that_is_being_closed_begins_no_second_period() {
 }
 
 #[tokio::test]
-async fn a_subscription_that_is_bought_for_a_closed_account_is_found_and_ends_with_its_period() {
+async fn a_subscription_that_is_bought_for_a_closed_account_is_shown_and_waits_for_a_person() {
     let world = World::with_active("closing-late").await;
     desire(&world, "acme", Desired::Deleted).await.expect("patched");
     world.wait("acme", "closed", closed).await;
@@ -67,8 +67,19 @@ async fn a_subscription_that_is_bought_for_a_closed_account_is_found_and_ends_wi
     let customer = there["customer"].as_str().expect("a customer");
     let form = [("customer", customer), ("items[0][price]", "price_paid"), ("trial_period_days", "1")];
     make(&world, "/subscriptions", &with_metadata(&there, &["metadata"], &form)).await;
-    world.until("it ends as well", async || all_end(&world).await).await;
-    assert_eq!(world.status("acme").await.phase, Some(Phase::Deleting));
+    let renews = |s: &TenantStatus| {
+        let shown = tenant_operator::api::conditions::get(&s.conditions, "Erased");
+        shown.is_some_and(|c| c.reason == "SubscriptionRenews")
+    };
+    let status = world.wait("acme", "shown", renews).await;
+    assert_eq!(status.phase, Some(Phase::Deleting));
+    let alerted = async || world.sandbox_get("/_sandbox/alerts").await.to_string().contains("Stripe renews");
+    world.until("ops are told", alerted).await;
+    // A person decides that the customer leaves.
+    for bought in subscriptions(&world).await.iter().filter(|s| s["id"] != there["id"]) {
+        stripe(&world, Method::DELETE, &format!("/subscriptions/{}", id(bought)), &[]).await;
+    }
+    world.wait("acme", "agreed", |s| !renews(s)).await;
 }
 
 #[tokio::test]

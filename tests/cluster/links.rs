@@ -310,6 +310,21 @@ async fn a_stranger_who_signed_up_with_the_address_of_another_person_keeps_no_wa
     assert_eq!(status, 200);
     assert_eq!(call(&world, Method::POST, &format!("{show}/setup/sample-query"), &second).await, 200);
     assert_eq!(eve.log_in(ADA, PASSWORD).await, 303);
+    let key = String::from_utf8(world.api_key(name).await).expect("text");
+    let usage = async || {
+        let usage = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(&key).send().await;
+        usage.expect("web answers").status().as_u16()
+    };
+    assert_eq!(usage().await, 200, "Eve has read the API key");
+    // Eve uses up the changes of the account.
+    let mut refused = 0;
+    for n in 0..60 {
+        let skip = world.http.post(format!("{}{show}/setup/skip", world.web)).bearer_auth(&second);
+        let answer = skip.json(&json!({"skipped": n % 2 == 0})).send().await.expect("it answers");
+        refused += u16::from(answer.status() == 429);
+        tokio::time::sleep(Duration::from_millis(60)).await;
+    }
+    assert!(refused > 0, "the changes of an account have a limit");
     // Ada logs in by e-mail: the password that was chosen before is over, and all that it opened.
     ask(&mut Visitor::new(&world), "/login/mail", ADA).await;
     let link = path(&world, ADA, "Log in to").await;
@@ -317,6 +332,7 @@ async fn a_stranger_who_signed_up_with_the_address_of_another_person_keeps_no_wa
     assert_eq!(press(&mut ada, &link, &[]).await.0, 303);
     assert!(ada.get("/account").await.1.contains("Log out"));
     assert_eq!(eve.get_place("/account").await.1, "/login");
+    world.until("the API key that Eve has read is over", async || usage().await == 401).await;
     assert_eq!(api_log_in(&world, PASSWORD).await.0, 401);
     assert_eq!(Visitor::new(&world).log_in(ADA, PASSWORD).await, 401);
     let calls = [

@@ -468,6 +468,43 @@ async fn two_namespaces_with_documents_wait_for_a_choice() {
     assert!(!namespaces(&world).await.contains_key(&namespace(&world, 1).await), "the other one is gone");
 }
 
+/// etcd is restored to a moment in the middle of a move, after the switch and an upload.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_an_object_from_a_backup_resumes_deletes_no_document() {
+    let mut world = with_acme("olderstatus", &["--migration-overlap=3600", "--full-resync=1"]).await;
+    upload(&world, "Cats", "Cats sleep for sixteen hours a day, mostly in the sun.").await;
+    upload(&world, "Birds", "Birds build a nest each spring, mostly in trees.").await;
+    slow_embeddings(&world, 700).await;
+    choose(&world, Some(EmbeddingSize::Large)).await;
+    let copying = world.wait("acme", "copying", |s| state(s) == Some(State::Copying)).await;
+    let data = world.tenants().get("acme").await.expect("there").spec.data;
+    world.clear_faults().await;
+    world.wait("acme", "moved", |s| state(s) == Some(State::Switched)).await;
+    // As many documents as before the switch: counts tell nothing.
+    delete(&world, "Birds").await;
+    upload(&world, "Dogs", "Dogs need two walks a day, whatever the weather.").await;
+    let second = namespace(&world, 2).await;
+    let held = namespaces(&world).await[&second];
+    world.controllers.remove(0).kill();
+    let spec = Patch::Merge(json!({"spec": {"data": data}}));
+    world.tenants().patch("acme", &Default::default(), &spec).await.expect("patched");
+    let mut restored = world.tenants().get("acme").await.expect("there");
+    restored.status = Some(copying);
+    world.tenants().replace_status("acme", &Default::default(), &restored).await.expect("restored");
+    world.start_controller();
+    world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
+    for _ in 0..20 {
+        assert_eq!(namespaces(&world).await.get(&second), Some(&held), "nothing of the copy is deleted");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    let mut command = world.command("data");
+    command.args(["choose", "acme", "--generation", "2", "--confirm", "acme", "--namespace", &world.namespace]);
+    let sure = tokio::task::block_in_place(|| command.output()).expect("it runs");
+    assert!(sure.status.success(), "{}", said(&sure));
+    let both = BTreeSet::from(["Cats".to_owned(), "Dogs".to_owned()]);
+    world.until("both are served", async || documents(&world).await == both).await;
+}
+
 async fn lag(world: &World, visibility_ms: u64) {
     world.sandbox_post("/_sandbox/pinecone", json!({"visibility_ms": visibility_ms})).await;
 }

@@ -550,8 +550,11 @@ async fn strictness_and_text(lab: &Lab) {
     );
     let wrong = [("PINECONE_INDEX", "other".to_owned())];
     assert_eq!(lab.preflight(&wrong, &["pinecone", "--startup"]).await.status.code(), Some(1));
-    let unknown = lab.preflight(&[], &["strype"]).await;
-    assert!(!unknown.status.success() && said(&unknown).contains("there is no such area"), "{}", said(&unknown));
+    for areas in ["strype", "web,strype"] {
+        let unknown = lab.preflight(&[], &[areas]).await;
+        let text = said(&unknown);
+        assert!(!unknown.status.success() && text.contains("no such area as \"strype\": use access, clock"), "{text}");
+    }
 }
 
 /// The controller tells monitors what the checks find, without writing anything, and without asking the providers anew for

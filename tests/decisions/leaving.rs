@@ -67,6 +67,14 @@ fn a_closed_tenant_whose_subscription_renews_is_shown_and_not_erased() {
         let kept = if late == "active" { Phase::Active } else { Phase::Suspended };
         assert_eq!(case.recorded().phase, Some(kept), "the customer is kept");
     }
+    let mut second = stopped(closed(DAY), &subscription("canceled"));
+    second.view.status.erases_at = Some(at(NOW));
+    second.observed.billing.as_mut().expect("read").surplus_renewing = vec!["sub_2".into()];
+    assert!(fails(&second.recorded(), "Erased", "SubscriptionRenews"), "a second one counts as well");
+    let paused = ObservedSubscription { paused: true, ..renewing.clone() };
+    let mut unpaid = stopped(closed(DAY), &paused);
+    unpaid.view.status.erases_at = Some(at(NOW));
+    assert_eq!(unpaid.effects(), [Effect::CountHoldings], "nothing is charged for it");
     let mut unread = stopped(closed(DAY), &renewing);
     (unread.view.status.erases_at, unread.observed.billing) = (Some(at(NOW)), None);
     assert_eq!(unread.effects(), [Effect::ReadBilling], "the day alone erases nothing");

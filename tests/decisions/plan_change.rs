@@ -351,8 +351,8 @@ fn asked(url: Option<&str>) -> ObservedSubscription {
 #[test]
 fn a_card_that_must_be_confirmed_leaves_the_plan_before_in_force_until_it_is() {
     let case = running(Phase::Upgrading, 19_900);
-    let charge = Effect::SwitchPrice { plan: "other".into(), proration: Proration::ChargeNow };
-    assert_eq!(case.clone().billing(Some(asked(None)), None).effects(), [charge], "which tells the page");
+    let pays = Effect::SwitchPrice { plan: "other".into(), proration: Proration::ChargeNow };
+    assert_eq!(case.clone().billing(Some(asked(None)), None).effects(), [pays], "which tells the page");
     let status = case.billing(Some(asked(Some("https://pay.example/i"))), None).recorded();
     assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Unconfirmed)));
     assert!(fails(&status, "PlanInForce", "ConfirmationRequired") && holds(&status, "Ready", "Active"));

@@ -88,7 +88,41 @@ pub async fn drop(
     if there > seen {
         return Err(StepError::MoreData { name, seen, there });
     }
+    // A copy that is given up holds nothing of its own. One that was served from, before the object was restored, may, and goes
+    // only where a person has chosen the other one.
+    let documents = observed.found.iter().flatten().any(|f| f.generation == generation && f.documents);
+    let chosen = now.annotations().contains_key(CHOOSE_DATA_ANNOTATION);
+    if documents && !chosen && generation > now.data_generation() {
+        let only = only_in(indexes, &now, &name).await?;
+        if only > 0 {
+            return Err(StepError::OnlyThere { name, only });
+        }
+    }
     Ok(namespace::delete(indexes, &name).await?)
+}
+
+/// Counts the vectors of a namespace that the one in use does not have.
+async fn only_in(indexes: &Indexes, tenant: &Tenant, name: &str) -> Result<u64, ProviderError> {
+    let (here, in_use) = (indexes.of(tenant.region())?, tenant.data_namespace());
+    let mut only = 0;
+    for pinecone in indexes.all() {
+        if pinecone.count_vectors(name).await?.is_none() {
+            continue;
+        }
+        let mut after: Option<String> = None;
+        loop {
+            let (ids, next) = pinecone.list(name, "", LOOK, after.as_deref()).await?;
+            if !ids.is_empty() {
+                let known: HashSet<_> = here.fetch(&in_use, &ids).await?.into_keys().collect();
+                only += ids.iter().filter(|id| !known.contains(*id)).count() as u64;
+            }
+            after = next;
+            if after.is_none() {
+                break;
+            }
+        }
+    }
+    Ok(only)
 }
 
 /// Writes where the tenant's data is. It is refused where somebody else has written the object meanwhile: the decision rests on

@@ -61,6 +61,7 @@ impl Stripe {
             session: Some(observed_session(session)),
             surplus: Vec::new(),
             surplus_collected: Vec::new(),
+            surplus_renewing: Vec::new(),
         })
     }
 

@@ -360,6 +360,7 @@ impl Stripe {
         all.sort_by_key(|s| Reverse(s.worth()));
         let billed = all.iter().skip(1).filter(|s| s.billed());
         let collected = billed.clone().filter(|s| !s.paused).map(|s| s.id.clone()).collect();
+        let renewing = billed.clone().filter(|s| s.bills_again()).map(|s| s.id.clone()).collect();
         let surplus = billed.map(|s| s.id.clone()).collect();
         let moved = subscriptions.iter().any(|s| !s.is_over() && place::is_elsewhere(s.metadata.as_ref(), payer.place));
         let subscription = all.into_iter().next().map(|s| ObservedSubscription { elsewhere: moved, ..s });
@@ -374,6 +375,7 @@ impl Stripe {
             session,
             surplus,
             surplus_collected: collected,
+            surplus_renewing: renewing,
         })
     }
 

@@ -18,9 +18,10 @@ impl From<ReembedError> for Problem {
     fn from(error: ReembedError) -> Self {
         match error {
             ReembedError::Provider(error) => error.into(),
-            other @ (ReembedError::NoText(_) | ReembedError::SourceEmpty(_) | ReembedError::Stopped) => {
-                Self::internal("a copy", &other)
-            }
+            other @ (ReembedError::NoText(_)
+            | ReembedError::SourceEmpty(_)
+            | ReembedError::TargetAhead { .. }
+            | ReembedError::Stopped) => Self::internal("a copy", &other),
         }
     }
 }

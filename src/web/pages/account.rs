@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, Timestamp, api_key_secret};
+use crate::providers::Party;
 use crate::providers::stripe::Payer;
 use crate::rag::Document;
 use crate::web::App;
@@ -330,7 +331,7 @@ async fn portal(app: &App, tenant: &Tenant) -> Result<String, Problem> {
         known: true,
         gone: false,
     };
-    let url = stripe.portal(&payer).await.map_err(|error| {
+    let url = Party::scope(tenant.tenant_id(), stripe.portal(&payer)).await.map_err(|error| {
         tracing::warn!(%error, "the customer portal cannot be opened");
         Problem::unavailable()
     })?;

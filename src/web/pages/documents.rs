@@ -6,7 +6,6 @@ use axum::Form;
 use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use kube::ResourceExt;
 
 use super::account::{Confirm, Customer, Shown};
 use crate::web::App;
@@ -24,7 +23,9 @@ pub async fn upload(State(app): State<Arc<App>>, headers: HeaderMap, request: Re
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
-    let place = match app.uploads.take(&tenant.uid().unwrap_or_default()).await {
+    // A signup that is not paid for takes no place of those who upload.
+    let Some(served) = app.served(&tenant) else { return super::go("/account") };
+    let place = match app.uploads.take(&served.uid).await {
         Ok(place) => place,
         Err(problem) => return app.sorry(&headers, problem),
     };
