@@ -16,7 +16,7 @@ use super::incidents::Incidents;
 use super::kubernetes::Kubernetes;
 use super::leads::LeadConfig;
 use super::memory::{Memory, Settled};
-use super::migrations::OwnMoves;
+use super::own_moves::OwnMoves;
 use super::queue::Queue;
 use super::steps::samples::Embeddings;
 use super::tasks::Tasks;

@@ -1,7 +1,6 @@
 //! Moves of tenants' data to another embedding model or region, as they run. What was copied survives the controller.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
@@ -50,29 +49,6 @@ pub fn go_on(context: &Arc<Context>, tenant: &Tenant, to: Move) -> ObservedMigra
         context.migrations.begin(uid, name, begun.clone(), async move { task.work().await });
         begun
     })
-}
-
-/// The moves whose copies this process has begun or found to hold nothing of their own, until they end.
-#[derive(Default)]
-pub struct OwnMoves(Mutex<HashSet<(String, u32)>>);
-
-impl OwnMoves {
-    fn moves(&self) -> MutexGuard<'_, HashSet<(String, u32)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn contains(&self, uid: &str, generation: u32) -> bool {
-        self.moves().contains(&(uid.to_owned(), generation))
-    }
-
-    fn insert(&self, uid: &str, generation: u32) {
-        self.moves().insert((uid.to_owned(), generation));
-    }
-
-    /// Forgets the moves of a tenant: from the switch on, its customer stores in the namespace of the copy.
-    pub fn end(&self, uid: &str) {
-        self.moves().retain(|(of, _)| of != uid);
-    }
 }
 
 struct Task {

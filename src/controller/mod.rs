@@ -18,6 +18,7 @@ mod lease;
 mod memory;
 mod migrations;
 mod orphans;
+mod own_moves;
 mod packed;
 mod pins;
 mod plans;
