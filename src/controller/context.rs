@@ -14,7 +14,7 @@ use super::disputes::Disputes;
 use super::exports::Exports;
 use super::incidents::Incidents;
 use super::kubernetes::Kubernetes;
-use super::leads::LeadConfig;
+use super::lead_config::LeadConfig;
 use super::memory::{Memory, Settled};
 use super::own_moves::OwnMoves;
 use super::queue::Queue;

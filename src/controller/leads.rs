@@ -20,15 +20,6 @@ use crate::api::{
 };
 use crate::providers::mail::{Letter, Template, Values};
 
-/// How leads are kept.
-#[derive(Clone, Debug)]
-pub struct LeadConfig {
-    /// Seconds after which a lead is deleted.
-    pub ttl: i64,
-    /// Where the count is published.
-    pub operator_namespace: String,
-}
-
 /// Secrets a page of a listing.
 const PAGE: u32 = 500;
 /// Deletions of one pass. The next pass goes on.

@@ -13,6 +13,7 @@ mod exports;
 mod health;
 mod incidents;
 mod kubernetes;
+mod lead_config;
 mod leads;
 mod lease;
 mod memory;
@@ -53,7 +54,7 @@ use crate::providers::stripe::Stripe;
 
 pub use brake::BrakeConfig;
 use context::Context;
-pub use leads::LeadConfig;
+pub use lead_config::LeadConfig;
 pub use lease::LeaseConfig;
 pub use steps::billing::payer;
 

@@ -195,7 +195,9 @@ impl Mistake {
             }
             Self::SuspensionLifted if view.spec.desired == Desired::Active => view.spec.suspension = None,
             Self::ChargedBlindly if upgrading => subscription(observed, |s| s.price = None),
-            Self::ChangedUnpaid if upgrading => subscription(observed, |s| s.price = Some("price_2".into())),
+            Self::ChangedUnpaid if upgrading => {
+                subscription(observed, |s| (s.price, s.plan) = (Some("price_2".into()), Some(view.spec.plan.clone())));
+            }
             Self::ChangedTooSoon => {
                 if let Some(change) = view.status.plan_change.as_mut().filter(|c| c.effective_at.is_some()) {
                     change.effective_at = Some(Timestamp::from_second(0));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::fields::update;
 use super::problem::{Events, Problem};
 use super::{
-    Data, TEST_CLOCK, catalog, clock, customers, disputes, invoices, parameters, portal, refunds, sessions,
+    Data, TEST_CLOCK, catalog, clock, customers, disputes, hosted, invoices, parameters, portal, refunds, sessions,
     subscriptions,
 };
 
@@ -44,7 +44,7 @@ pub fn handle(
         ("POST", ["test_helpers", "test_clocks", id, "advance"]) => clock::advance(data, id, p, events),
         ("GET", ["test_helpers", "test_clocks"]) => Ok(list(data, TEST_CLOCK, path, p)),
         ("GET", ["test_helpers", "test_clocks", id]) => data.find(TEST_CLOCK, id).cloned(),
-        ("POST", ["invoices", id, "void"]) => invoices::void(data, id, events),
+        ("POST", ["invoices", id, "void"]) => hosted::void(data, id, events),
         ("POST", ["invoices", id]) => invoices::update(data, id, p, events),
         ("GET", ["billing_portal", "configurations"]) => Ok(portal::configurations()),
         ("GET", ["invoices", id]) => data.find("invoice", id).cloned().map(|mut invoice| {

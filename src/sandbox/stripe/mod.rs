@@ -9,6 +9,7 @@ mod customers;
 pub mod disputes;
 mod fields;
 mod form;
+mod hosted;
 pub mod idempotency;
 mod invoices;
 pub mod keys;
@@ -129,7 +130,7 @@ impl Data {
 pub(crate) fn routes(state: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/{*path}", get(call).post(call).delete(call))
-        .route("/i/{id}", get(invoices::page).post(invoices::confirm))
+        .route("/i/{id}", get(hosted::page).post(hosted::confirm))
         .route("/c/pay/{id}", get(checkout::page).post(checkout::pay))
         .route("/p/session/{id}", get(portal::page).post(portal::change))
         .with_state(state)
