@@ -160,7 +160,11 @@ async function withScript() {
   await page.getByRole("button", { name: "Upload" }).click();
   await page.locator("#documents li", { hasText: "travel.pdf" }).waitFor();
   await ask(page, "How much may a hotel cost a night?", "140 euros");
-  await page.reload();
+  // Web notes the question a moment after its answer.
+  for (let look = 0; look < 30 && !(await page.getByText("100 % done").isVisible()); look++) {
+    await page.waitForTimeout(500);
+    await page.reload();
+  }
   await page.getByText("100 % done").waitFor();
   await page.getByRole("button", { name: "Finish the setup" }).click();
   await page.getByText("You are all set").waitFor();
