@@ -81,6 +81,16 @@ async fn delete(world: &World, id: &str) {
     assert_eq!(answer.status(), 204);
 }
 
+/// The id of a document.
+async fn id_of(world: &World, title: &str) -> String {
+    let url = format!("{}/v1/documents", world.web);
+    let answer = world.http.get(&url).bearer_auth(key(world).await).send().await.expect("an answer");
+    let body: Value = answer.json().await.expect("JSON");
+    let all = body["documents"].as_array().expect("documents").clone();
+    let one = all.iter().find(|document| document["title"] == title).expect("there");
+    one["id"].as_str().expect("an id").to_owned()
+}
+
 pub async fn documents(world: &World) -> BTreeSet<String> {
     let url = format!("{}/v1/documents", world.web);
     let answer = world.http.get(&url).bearer_auth(key(world).await).send().await.expect("an answer");
@@ -481,7 +491,7 @@ async fn a_move_that_an_object_from_a_backup_resumes_deletes_no_document() {
     world.clear_faults().await;
     world.wait("acme", "moved", |s| state(s) == Some(State::Switched)).await;
     // As many documents as before the switch: counts tell nothing.
-    delete(&world, "Birds").await;
+    delete(&world, &id_of(&world, "Birds").await).await;
     upload(&world, "Dogs", "Dogs need two walks a day, whatever the weather.").await;
     let second = namespace(&world, 2).await;
     let held = namespaces(&world).await[&second];
