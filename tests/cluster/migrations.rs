@@ -507,12 +507,6 @@ async fn a_move_that_an_object_from_a_backup_resumes_deletes_no_document() {
         assert_eq!(namespaces(&world).await.get(&second), Some(&held), "nothing of the copy is deleted");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
-    let mut command = world.command("data");
-    command.args(["choose", "acme", "--generation", "2", "--confirm", "acme", "--namespace", &world.namespace]);
-    let sure = tokio::task::block_in_place(|| command.output()).expect("it runs");
-    assert!(sure.status.success(), "{}", said(&sure));
-    let both = BTreeSet::from(["Cats".to_owned(), "Dogs".to_owned()]);
-    world.until("both are served", async || documents(&world).await == both).await;
 }
 
 async fn lag(world: &World, visibility_ms: u64) {

@@ -195,9 +195,7 @@ impl Mistake {
             }
             Self::SuspensionLifted if view.spec.desired == Desired::Active => view.spec.suspension = None,
             Self::ChargedBlindly if upgrading => subscription(observed, |s| s.price = None),
-            Self::ChangedUnpaid if upgrading => {
-                subscription(observed, |s| (s.price, s.plan) = (Some("price_2".into()), Some(view.spec.plan.clone())));
-            }
+            Self::ChangedUnpaid if upgrading => subscription(observed, bills_larger),
             Self::ChangedTooSoon => {
                 if let Some(change) = view.status.plan_change.as_mut().filter(|c| c.effective_at.is_some()) {
                     change.effective_at = Some(Timestamp::from_second(0));
@@ -319,6 +317,11 @@ impl Mistake {
             _ => decision,
         }
     }
+}
+
+/// Stripe bills the larger plan, and names it.
+fn bills_larger(subscription: &mut ObservedSubscription) {
+    (subscription.price, subscription.plan) = (Some("price_2".into()), Some("q".into()));
 }
 
 fn subscription(observed: &mut Observed, change: impl FnOnce(&mut ObservedSubscription)) {
