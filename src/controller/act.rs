@@ -87,6 +87,10 @@ pub async fn run(
     effect: &Effect,
 ) -> Result<Acted, kube::Error> {
     tracing::debug!(?effect, "act");
+    // From the switch on the customer stores in the namespace of the copy.
+    if matches!(effect, Effect::RecordData { .. } | Effect::DropNamespace { .. }) {
+        context.own_moves.end(&tenant.uid().unwrap_or_default());
+    }
     match perform(context, tenant, observed, effect).await {
         Ok(acted) => {
             recovered(context, effect, &acted.outcome);
@@ -275,10 +279,6 @@ pub fn too_late(effect: &Effect) -> Acted {
 /// Ends the task that writes what an effect deletes. False while it still does.
 async fn writers_stopped(context: &Context, tenant: &Tenant, effect: &Effect) -> bool {
     let uid = tenant.uid().unwrap_or_default();
-    // From the switch on the customer stores in the namespace of the copy.
-    if matches!(effect, Effect::RecordData { .. } | Effect::DropNamespace { .. }) {
-        context.own_moves.end(&uid);
-    }
     match effect {
         Effect::DeleteExports => context.exports.tasks.stop(&uid).await,
         // What is written while it is counted makes the counts wrong.

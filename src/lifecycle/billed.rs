@@ -128,7 +128,7 @@ pub fn surplus(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
     draft.changed()
 }
 
-/// What ops are told of a second subscription.
+/// The alert to ops about a second subscription.
 pub fn surplus_alert(billing: &ObservedBilling) -> Option<Notice> {
     (!billing.surplus.is_empty()).then(|| Notice::SurplusAlert(billing.surplus.join("+")))
 }

@@ -399,6 +399,11 @@ impl Observed {
         self.failure.as_ref().filter(|_| !self.failure_recorded)
     }
 
+    /// Why the customer's card does not pay for the period that would begin.
+    pub fn declined_card(&self) -> Option<&Failure> {
+        self.failed.get(&Effect::CollectAnew).filter(|failure| !failure.retryable)
+    }
+
     /// The failure of what the phase itself does: a key that cannot be written holds up no plan.
     pub fn failure_besides(&self, other: &Effect) -> Option<&Failure> {
         let alone = self.failure.as_ref().filter(|_| self.failed.is_empty());

@@ -1,5 +1,5 @@
-//! Until when an expired payment link is replaced by itself. From then on Stripe makes a new one only when it is asked for: the
-//! tenants whose customers have left would otherwise cost a Checkout session each day, for ever.
+//! Until when the controller replaces an expired payment link. From then on it makes a new one only on request: a customer who has
+//! left would otherwise cost a Checkout session each day, for ever.
 
 use super::{Decision, Input};
 use crate::api::conditions::{self, READY};

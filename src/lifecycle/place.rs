@@ -3,7 +3,7 @@
 
 use super::{Decision, Effect, Input, ObservedSubscription};
 
-/// Stripe is told where the Tenant is now.
+/// Corrects the place of the Tenant in Stripe's metadata.
 pub fn follow(input: &Input) -> Option<Decision> {
     let subscription = input.observed.billing.as_ref()?.subscription.as_ref()?;
     let told = input.observed.done.contains(&Effect::UpdateCustomer);

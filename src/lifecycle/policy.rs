@@ -44,6 +44,9 @@ impl Regions {
     }
 }
 
+/// How soon a card that was declined is charged again, in seconds: each attempt is a charge of its own at the customer's bank.
+pub const CARD_RETRY: i64 = 24 * 3600;
+
 /// How long an upload may take, in seconds, unless the settings of web and of the controller say otherwise: a file of 10 MB that is
 /// sent, read, embedded and stored.
 pub const UPLOAD_LIMIT: i64 = 300;

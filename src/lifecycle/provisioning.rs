@@ -2,6 +2,7 @@
 
 use super::dunning::{self, BY_ADMIN, ENDED};
 use super::observed::{ObservedSubscription, Samples};
+use super::policy::CARD_RETRY;
 use super::status::{Draft, Summary};
 use super::{Blame, Decision, Effect, Failure, Input, Notice, generations, notices, verification};
 use crate::api::conditions::{
@@ -14,8 +15,6 @@ use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
-/// How soon a card that was declined is charged again, in seconds.
-const DAY: i64 = 24 * 3600;
 /// What becomes of a tenant that was served before and cannot be set up again.
 const UNLIMITED: &str =
     "The tenant was served before, so the controller tries again without a limit and refunds nothing";
@@ -188,8 +187,8 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         draft.summary(Summary::Waiting, ENDED, message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
-    // Whoever is suspended is not served for a moment. Nothing says that it was served, so that it gets its money back when it is
-    // closed.
+    // A suspended tenant is not served for a moment. `provisionedAt` stays empty, so that the customer gets the money back when the
+    // tenant is closed.
     if input.tenant.spec.is_suspended() {
         let message = dunning::suspended_by(input);
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::Admin, &message);
@@ -217,9 +216,8 @@ fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     let attempts = run.attempts;
     let unlimited = wait.is_none() && input.tenant.served_before();
     if unlimited {
-        // Each attempt is a charge of its own at the customer's bank.
-        let declined = input.observed.failed.contains_key(&Effect::CollectAnew) && !failure.retryable;
-        let wait = if declined { DAY } else { input.policy.longest_wait() };
+        let declined = input.observed.declined_card().is_some();
+        let wait = if declined { CARD_RETRY } else { input.policy.longest_wait() };
         let wait = wait.max(failure.retry_after.unwrap_or(0));
         run.next_retry_at = Some(input.now.plus(wait));
     }

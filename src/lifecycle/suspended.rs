@@ -3,6 +3,7 @@
 use super::agenda::first_due;
 use super::dispute::{self, DISPUTED};
 use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
+use super::policy::CARD_RETRY;
 use super::status::{Draft, Summary};
 use super::{
     Decision, Effect, Failure, Input, Notice, ObservedBilling, ObservedSubscription, billed, notices, payment_link,
@@ -12,8 +13,6 @@ use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::WishedBy;
 use crate::api::{ConditionStatus, Phase, TenantStatus, conditions};
-
-const DAY: i64 = 24 * 3600;
 
 pub fn decide(input: &Input) -> Decision {
     first_due(input, &[dispute::show, surplus, tell, |input| Some(come_back(input))])
@@ -64,7 +63,7 @@ fn since(input: &Input) -> crate::api::Timestamp {
 }
 
 fn come_back(input: &Input) -> Decision {
-    if let Some(failure) = declined(input) {
+    if let Some(failure) = input.observed.declined_card() {
         return wait_for_card(input, failure);
     }
     if let Some(failure) = input.observed.failure_besides(&Effect::DeleteExports) {
@@ -102,19 +101,14 @@ fn come_back(input: &Input) -> Decision {
     }
 }
 
-/// The customer's card does not pay for the period that would begin.
-fn declined<'a>(input: &'a Input<'a>) -> Option<&'a Failure> {
-    input.observed.failed.get(&Effect::CollectAnew).filter(|failure| !failure.retryable)
-}
-
-/// Each attempt is a charge of its own at the customer's bank, so the next one is a day later.
+/// Shows that the card was declined, and when it is charged again.
 fn wait_for_card(input: &Input, failure: &Failure) -> Decision {
     let mut draft = Draft::new(input);
-    let after = input.now.plus(DAY);
+    let after = input.now.plus(CARD_RETRY);
     let message = format!("{}. The next attempt to charge the customer's card is at {after}", failure.message);
     draft.status.collect_after = Some(after);
     draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason, &message);
-    draft.changed().unwrap_or(Decision::Wait(Some(DAY)))
+    draft.changed().unwrap_or(Decision::Wait(Some(CARD_RETRY)))
 }
 
 /// Seconds until a card that was declined may be charged again.

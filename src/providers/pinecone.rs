@@ -347,6 +347,15 @@ impl Pinecone {
         Ok(fetched.into_iter().map(|(id, kept)| (id, kept.metadata)).collect())
     }
 
+    /// Those of these ids that a namespace does not hold.
+    pub async fn missing(&self, namespace: &str, mut ids: Vec<String>) -> Result<Vec<String>, ProviderError> {
+        if !ids.is_empty() {
+            let there = self.fetch(namespace, &ids).await?;
+            ids.retain(|id| !there.contains_key(id));
+        }
+        Ok(ids)
+    }
+
     /// Vectors as they were stored, by their ids; those that are not there are left out.
     pub async fn fetch_vectors(
         &self,

@@ -1,7 +1,7 @@
 //! All vectors of one namespace, embedded again into a second one, with another model or in another index: compared by what is kept beside them, so that
 //! it can break off anywhere and goes on where it stood.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use serde_json::Value;
@@ -107,7 +107,7 @@ impl Reembed<'_> {
         }
         loop {
             let (ids, next) = there.list(to, "", BATCH, after.as_deref()).await?;
-            pass.changed += self.remove(&ids).await?;
+            pass.changed += self.remove(ids).await?;
             self.tell(&pass)?;
             after = next;
             if after.is_none() {
@@ -136,10 +136,7 @@ impl Reembed<'_> {
         let (mut only, mut after) = (0, None);
         loop {
             let (ids, next) = there.list(to, "", BATCH, after.as_deref()).await?;
-            if !ids.is_empty() {
-                let known: HashSet<_> = here.fetch(from, &ids).await?.into_keys().collect();
-                only += ids.iter().filter(|id| !known.contains(*id)).count() as u64;
-            }
+            only += here.missing(from, ids).await?.len() as u64;
             self.tell(&Pass::default())?;
             after = next;
             if after.is_none() {
@@ -196,12 +193,8 @@ impl Reembed<'_> {
     }
 
     /// Deletes those that the first namespace does not have any more.
-    async fn remove(&self, ids: &[String]) -> Result<u64, ReembedError> {
-        if ids.is_empty() {
-            return Ok(0);
-        }
-        let here: HashSet<_> = self.from.0.fetch(self.from.1, ids).await?.into_keys().collect();
-        let gone: Vec<_> = ids.iter().filter(|id| !here.contains(*id)).cloned().collect();
+    async fn remove(&self, ids: Vec<String>) -> Result<u64, ReembedError> {
+        let gone = self.from.0.missing(self.from.1, ids).await?;
         if !gone.is_empty() {
             self.to.0.delete(self.to.1, &gone).await?;
         }

@@ -18,6 +18,17 @@ async fn at_stripe(world: &World, path: &str, form: &[(&str, &str)]) -> Value {
     answer.json().await.expect("JSON")
 }
 
+/// Makes a second subscription of the same customer and tenant.
+async fn beside(world: &World, first: &Value) -> Value {
+    let metadata = first["metadata"].as_object().expect("metadata").clone();
+    let pairs: Vec<_> =
+        metadata.iter().map(|(key, value)| (format!("metadata[{key}]"), value.as_str().unwrap_or_default())).collect();
+    let customer = first["customer"].as_str().expect("a customer");
+    let mut form = vec![("customer", customer), ("items[0][price]", "price_paid"), ("trial_period_days", "1")];
+    form.extend(pairs.iter().map(|(key, value)| (key.as_str(), *value)));
+    at_stripe(world, "/subscriptions", &form).await
+}
+
 async fn subscription(world: &World) -> Value {
     stripe(world, "subscription").await[0].clone()
 }
@@ -89,13 +100,7 @@ async fn a_tenant_follows_the_price_that_is_billed_where_its_plan_says_so() {
 async fn a_second_subscription_is_shown_and_ended_and_refunded_by_name() {
     let world = World::with_active("surplus").await;
     let first = subscription(&world).await;
-    let metadata = first["metadata"].as_object().expect("metadata").clone();
-    let pairs: Vec<_> =
-        metadata.iter().map(|(key, value)| (format!("metadata[{key}]"), value.as_str().unwrap_or_default())).collect();
-    let customer = first["customer"].as_str().expect("a customer");
-    let mut form = vec![("customer", customer), ("items[0][price]", "price_paid"), ("trial_period_days", "1")];
-    form.extend(pairs.iter().map(|(key, value)| (key.as_str(), *value)));
-    let second = at_stripe(&world, "/subscriptions", &form).await;
+    let second = beside(&world, &first).await;
     // Its trial ends, and both are charged.
     forward(&world, 2).await;
     world.wait("acme", "shown", |s| fails(s, "SingleSubscription", "SurplusSubscription")).await;
@@ -255,13 +260,7 @@ async fn no_subscription_of_a_suspended_tenant_is_collected_and_one_is_when_it_i
     let first = subscription(&world).await;
     desire(&world, "acme", Desired::Suspended).await.expect("patched");
     world.wait_true("acme", "CollectionPaused").await;
-    let metadata = first["metadata"].as_object().expect("metadata").clone();
-    let pairs: Vec<_> =
-        metadata.iter().map(|(key, value)| (format!("metadata[{key}]"), value.as_str().unwrap_or_default())).collect();
-    let customer = first["customer"].as_str().expect("a customer");
-    let mut form = vec![("customer", customer), ("items[0][price]", "price_paid"), ("trial_period_days", "1")];
-    form.extend(pairs.iter().map(|(key, value)| (key.as_str(), *value)));
-    at_stripe(&world, "/subscriptions", &form).await;
+    beside(&world, &first).await;
     let paused = async || {
         let all = stripe(&world, "subscription").await;
         all.iter().map(|s| !s["pause_collection"].is_null()).collect::<Vec<_>>()

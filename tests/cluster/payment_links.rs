@@ -1,4 +1,4 @@
-//! A payment link that has expired is made anew when somebody asks for it, and not each day.
+//! The controller replaces an expired payment link when the customer or an admin asks for it, and not each day.
 
 use serde_json::Value;
 use tenant_operator::api::tenant::BillingMode;
@@ -43,7 +43,7 @@ async fn an_admin_gets_a_link_for_a_tenant_that_was_not_paid_for_in_time() {
     world.wait("acme", "without a link", link_on_request).await;
     // The whole comparison runs three times.
     tokio::time::sleep(std::time::Duration::from_secs(9)).await;
-    assert_eq!(sessions(&world).await.len(), 1, "no link is made that nobody asked for");
+    assert_eq!(sessions(&world).await.len(), 1, "the controller makes no link without a request");
     assert!(link_on_request(&world.status("acme").await));
     let second = open(&world, "acme").await;
     assert_ne!(second, first);

@@ -94,18 +94,7 @@ async fn a_larger_plan_is_charged_once_and_every_question_is_answered_meanwhile(
 async fn a_card_that_is_declined_leaves_everything_as_it_was_and_another_one_helps() {
     let world = World::with_portal("declined", &[]).await;
     let mut ada = Visitor::new(&world);
-    let csrf = ada.csrf("/signup").await;
-    let fields = [
-        ("csrf", &*csrf),
-        ("email", "ada@example.com"),
-        ("company_name", "Acme"),
-        ("password", crate::visitor::PASSWORD),
-        ("accept_terms", "on"),
-        ("plan", "middle"),
-    ];
-    assert_eq!(ada.post("/signup", &fields).await.0, 303);
-    let name = ada.cookies.iter().find(|(name, _)| name == "session").expect("a session").1.clone();
-    let name = name.split('.').next().expect("a name").to_owned();
+    let name = ada.sign_up_for("ada@example.com", "Acme", Some("middle")).await;
     world.pay(&name).await;
     world.wait_true(&name, "WelcomeEmailSent").await;
     // The card goes bad.
@@ -148,18 +137,7 @@ async fn a_card_that_is_declined_leaves_everything_as_it_was_and_another_one_hel
 async fn a_card_that_asks_for_the_customer_moves_to_a_larger_plan_once_they_confirm() {
     let world = World::with_portal("confirm", &[]).await;
     let mut ada = Visitor::new(&world);
-    let csrf = ada.csrf("/signup").await;
-    let fields = [
-        ("csrf", &*csrf),
-        ("email", "ada@example.com"),
-        ("company_name", "Acme"),
-        ("password", crate::visitor::PASSWORD),
-        ("accept_terms", "on"),
-        ("plan", "middle"),
-    ];
-    assert_eq!(ada.post("/signup", &fields).await.0, 303);
-    let name = ada.cookies.iter().find(|(name, _)| name == "session").expect("a session").1.clone();
-    let name = name.split('.').next().expect("a name").to_owned();
+    let name = ada.sign_up_for("ada@example.com", "Acme", Some("middle")).await;
     let pay = world.wait(&name, "waiting", |s| s.checkout.is_some()).await.checkout.expect("a link").url;
     let form = [("card", "4000002760003184"), ("challenge", "complete")];
     assert_eq!(world.http.post(pay).form(&form).send().await.expect("it answers").status(), 303);

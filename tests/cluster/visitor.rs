@@ -98,14 +98,20 @@ impl<'a> Visitor<'a> {
     }
 
     pub async fn sign_up(&mut self, email: &str, company: &str) -> String {
+        self.sign_up_for(email, company, None).await
+    }
+
+    /// Signs up for a plan, or for the one that the page suggests.
+    pub async fn sign_up_for(&mut self, email: &str, company: &str, plan: Option<&str>) -> String {
         let csrf = self.csrf("/signup").await;
-        let fields = [
+        let mut fields = vec![
             ("csrf", &*csrf),
             ("email", email),
             ("company_name", company),
             ("password", PASSWORD),
             ("accept_terms", "on"),
         ];
+        fields.extend(plan.map(|plan| ("plan", plan)));
         let (status, place, page) = self.post("/signup", &fields).await;
         assert_eq!((status, &*place), (303, "/account"), "{page}");
         let session = self.cookies.iter().find(|(name, _)| name == "session").expect("a session");

@@ -112,10 +112,7 @@ async fn only_in(indexes: &Indexes, tenant: &Tenant, name: &str) -> Result<u64, 
         let mut after: Option<String> = None;
         loop {
             let (ids, next) = pinecone.list(name, "", LOOK, after.as_deref()).await?;
-            if !ids.is_empty() {
-                let known: HashSet<_> = here.fetch(&in_use, &ids).await?.into_keys().collect();
-                only += ids.iter().filter(|id| !known.contains(*id)).count() as u64;
-            }
+            only += here.missing(&in_use, ids).await?.len() as u64;
             after = next;
             if after.is_none() {
                 break;

@@ -24,6 +24,11 @@ pub async fn send(
     let status = tenant.status.clone().unwrap_or_default();
     let what = status.message.as_deref().unwrap_or_default();
     let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
+    // The condition that says more than the alert could.
+    let quoted = |type_: &str, otherwise: &str| {
+        let shown = conditions::get(&status.conditions, type_);
+        format!("Tenant {who}: {}", shown.map_or(otherwise, |condition| &condition.message))
+    };
     let account = || Values { path: "/account".into(), ..Values::default() };
     let (template, values) = match notice {
         Notice::Link(request) => link(identity, tenant, *request),
@@ -62,32 +67,29 @@ pub async fn send(
             return alert(alerts, &format!("The welcome e-mail to tenant {who} was not sent. Retrying")).await;
         }
         Notice::DisputeAlert(_) => {
-            let shown = conditions::get(&status.conditions, conditions::PAYMENT_DISPUTED);
-            let what = shown.map_or("A payment is disputed", |c| &c.message);
-            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+            return alert(alerts, &quoted(conditions::PAYMENT_DISPUTED, "A payment is disputed")).await;
         }
         Notice::PriceAlert(_) => {
-            let shown = conditions::get(&status.conditions, conditions::PRICE_AS_PLANNED);
-            let what = shown.map_or("Stripe bills the price of another plan", |c| &c.message);
-            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+            return alert(alerts, &quoted(conditions::PRICE_AS_PLANNED, "Stripe bills the price of another plan"))
+                .await;
         }
         Notice::RenewedAlert(_) => {
-            let shown = conditions::get(&status.conditions, conditions::ERASED);
-            let what = shown.map_or("Stripe renews the subscription of a closed tenant", |c| &c.message);
-            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+            return alert(alerts, &quoted(conditions::ERASED, "Stripe renews the subscription of a closed tenant"))
+                .await;
         }
         Notice::SurplusAlert(_) => {
-            let shown = conditions::get(&status.conditions, conditions::SINGLE_SUBSCRIPTION);
-            let what = shown.map_or("Stripe bills more than one subscription", |c| &c.message);
-            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+            return alert(alerts, &quoted(conditions::SINGLE_SUBSCRIPTION, "Stripe bills more than one subscription"))
+                .await;
         }
         Notice::SlowAlert(_) => {
             return alert(alerts, &format!("Tenant {who} has paid and is still not Active: {what}")).await;
         }
         Notice::DataAlert(_) => {
-            let shown = conditions::get(&status.conditions, conditions::DATA_IN_ONE_PLACE);
-            let what = shown.map_or("Another namespace than the object names holds documents", |c| &c.message);
-            return alert(alerts, &format!("Tenant {who}: {what}")).await;
+            return alert(
+                alerts,
+                &quoted(conditions::DATA_IN_ONE_PLACE, "Another namespace than the object names holds documents"),
+            )
+            .await;
         }
         Notice::NamespaceMissingAlert(_) => {
             return alert(alerts, &format!("The Pinecone namespace of tenant {who} no longer exists")).await;
