@@ -2,16 +2,25 @@
 //! because an upload that began before may make a namespace again. So none may write for longer, whatever its client and the
 //! providers do.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::body::Body;
+use axum::extract::Request;
 use axum::http::StatusCode;
-use futures::Future;
-use tokio::time::{Instant, timeout_at};
+use futures::{Future, TryStreamExt};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::problem::Problem;
 
 /// How long the body of an upload may take to arrive, at most.
 const ARRIVAL: Duration = Duration::from_mins(2);
+
+/// How long a body may come at any pace.
+const GRACE: Duration = Duration::from_secs(10);
+/// Bytes that must have come for each second after that. A client that sends less gives its place to the tenants that wait.
+const PACE: u64 = 16 << 10;
 
 /// When an upload ends that has begun.
 #[derive(Clone, Copy, Debug)]
@@ -34,10 +43,17 @@ impl Deadline {
         Self { arrival: work.min(now + ARRIVAL), work, end: now + limit * 9 / 10, limit }
     }
 
-    /// What a client sends, unless it takes too long.
-    pub async fn arrived<T>(self, body: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    /// What a client sends, as `read` takes it from the request, unless it comes too slowly or takes too long.
+    pub async fn arrived<T, F>(self, request: Request, read: impl FnOnce(Request) -> F) -> Result<T, Problem>
+    where
+        F: Future<Output = Result<T, Problem>>,
+    {
         let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "The file took too long to arrive.");
-        timeout_at(self.arrival, body).await.map_err(|_| slow())?
+        let (request, count) = counted(request);
+        tokio::select! {
+            read = timeout_at(self.arrival, read(request)) => read.map_err(|_| slow())?,
+            () = falls_behind(&count, GRACE, PACE) => Err(slow()),
+        }
     }
 
     /// A part of the work, unless it takes too long.
@@ -59,9 +75,33 @@ impl Deadline {
     }
 }
 
+/// The request, and how many bytes of its body have come.
+fn counted(request: Request) -> (Request, Arc<AtomicU64>) {
+    let count = Arc::new(AtomicU64::new(0));
+    let counter = count.clone();
+    let count_up = move |bytes: &axum::body::Bytes| {
+        counter.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    };
+    (request.map(|body| Body::from_stream(body.into_data_stream().inspect_ok(count_up))), count)
+}
+
+/// Ends once fewer bytes have come than the pace asks for.
+async fn falls_behind(count: &AtomicU64, grace: Duration, pace: u64) {
+    let begun = Instant::now();
+    loop {
+        let due = begun + grace + Duration::from_millis(count.load(Ordering::Relaxed).saturating_mul(1000) / pace);
+        if Instant::now() >= due {
+            return;
+        }
+        sleep_until(due).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+
+    use futures::{StreamExt, stream};
 
     use super::*;
 
@@ -71,7 +111,7 @@ mod tests {
         let begun = Instant::now();
         let deadline = Deadline::of(limit);
         let (arrived, worked, ended) = tokio::join!(
-            deadline.arrived(pending::<Result<(), Problem>>()),
+            deadline.arrived(Request::default(), |_| pending::<Result<(), Problem>>()),
             async { (deadline.worked(pending::<()>()).await, begun.elapsed()) },
             deadline.ended(pending::<Result<(), Problem>>()),
         );
@@ -84,5 +124,25 @@ mod tests {
         }
         assert!(after < limit * 17 / 20, "there is time to take back what was stored: {after:?}");
         assert!(Deadline::of(Duration::from_hours(1)).arrival <= Instant::now() + ARRIVAL);
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_too_slowly_loses_its_place_and_one_that_keeps_pace_does_not() {
+        // A hundredth of the times outside of tests, at the same pace.
+        let grace = GRACE / 100;
+        let arrive = async |bytes: usize, pieces: u32| {
+            let pieces = stream::iter(0..pieces).then(move |_| async move {
+                tokio::time::sleep(grace / 10).await;
+                Ok::<_, std::io::Error>(vec![b'x'; bytes])
+            });
+            let (request, count) = counted(Request::new(Body::from_stream(pieces)));
+            tokio::select! {
+                body = axum::body::to_bytes(request.into_body(), usize::MAX) => body.ok().map(|body| body.len()),
+                () = falls_behind(&count, grace, PACE) => None,
+            }
+        };
+        assert_eq!(arrive(4 << 10, 60).await, Some(60 * (4 << 10)), "it keeps pace");
+        assert_eq!(arrive(10, 60).await, None, "it does not");
+        assert_eq!(arrive(10, 2).await, Some(20), "a small file that ends within the grace");
     }
 }

@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::customer::sentence;
+use super::pages::account::seen;
 use super::problem::{Problem, ProblemBody};
 use crate::api::tenant::{Desired, Wish};
 use crate::api::{Phase, Tenant, Timestamp};
@@ -76,7 +77,7 @@ pub async fn delete(
     Json(leave): Json<Leave>,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    let left = app.leave(&tenant, &leave).await?;
+    let left = app.leave(&tenant, &leave, None).await?;
     Ok((StatusCode::ACCEPTED, Json(Left::of(&left, Some(app.token(&left))))))
 }
 
@@ -93,7 +94,7 @@ pub async fn reactivate(
     headers: HeaderMap,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    Ok((StatusCode::ACCEPTED, Json(Left::of(&app.come_back(&tenant).await?, None))))
+    Ok((StatusCode::ACCEPTED, Json(Left::of(&app.come_back(&tenant, None).await?, None))))
 }
 
 fn check(leave: &Leave) -> Result<(), Problem> {
@@ -124,11 +125,17 @@ fn closed(tenant: &Tenant, now: Timestamp) -> Option<Value> {
     Some(change)
 }
 
+/// Whether a page showed this end of the account. The API shows none.
+fn is_shown(tenant: &Tenant, shown: Option<&str>) -> bool {
+    shown.is_none_or(|shown| shown == seen(tenant))
+}
+
 impl App {
-    /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing.
-    pub async fn leave(&self, tenant: &Tenant, leave: &Leave) -> Result<Tenant, Problem> {
+    /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing. Nor does a
+    /// form of a page that showed another end of the account than the object that is written: see [`seen`].
+    pub async fn leave(&self, tenant: &Tenant, leave: &Leave, shown: Option<&str>) -> Result<Tenant, Problem> {
         check(leave)?;
-        let wanted = |t: &Tenant| Ok(closed(t, self.now()));
+        let wanted = |t: &Tenant| Ok(closed(t, self.now()).filter(|_| is_shown(t, shown)));
         if self.change_tenant(tenant, wanted).await?.is_some() {
             let metadata: Map<String, Value> = [("reason", &leave.reason), ("comment", &leave.comment)]
                 .into_iter()
@@ -141,9 +148,12 @@ impl App {
         self.settled(tenant, |phase| phase == Some(Phase::Deleting)).await
     }
 
-    /// Takes it back.
-    pub async fn come_back(&self, tenant: &Tenant) -> Result<Tenant, Problem> {
+    /// Takes it back. A form of a page that showed another end of the account changes nothing.
+    pub async fn come_back(&self, tenant: &Tenant, shown: Option<&str>) -> Result<Tenant, Problem> {
         let wanted = |t: &Tenant| {
+            if !is_shown(t, shown) {
+                return Ok(None);
+            }
             let status = t.status.clone().unwrap_or_default();
             if status.erasure.is_some() || status.phase == Some(Phase::Deleted) {
                 let detail = "The data of this account is erased. You are welcome to sign up again.";

@@ -1,5 +1,6 @@
 //! How often somebody may ask: a client by its address, a tenant by its uid.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
@@ -57,6 +58,40 @@ impl<K: Clone + Eq + Hash> Limit<K> {
         if self.limiter.len() > 1000 && swept.elapsed() >= SWEEP {
             *swept = Instant::now();
             self.limiter.retain_recent();
+        }
+    }
+}
+
+/// Files of a tenant in a minute that may be read in vain.
+const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
+
+/// Files that were read and refused, by the tenants' uids. To read a file costs a process and its processor time, and one that is
+/// refused takes nothing from the plan: a tenant that sends too many of them waits before the next file is read.
+#[derive(Debug)]
+pub struct Refusals {
+    limit: Limit<String>,
+    waits: Mutex<HashMap<String, Instant>>,
+}
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self { limit: Limit::per_minute(REFUSALS), waits: Mutex::default() }
+    }
+}
+
+impl Refusals {
+    /// Whether a file of the tenant may be read; the wait where too many were refused.
+    pub fn check(&self, uid: &str) -> Result<(), Duration> {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        waits.retain(|_, until| *until > now);
+        waits.get(uid).map_or(Ok(()), |until| Err(until.duration_since(now)))
+    }
+
+    /// A file of the tenant was read and refused.
+    pub fn note(&self, uid: &str) {
+        if let Err(wait) = self.limit.take(&uid.to_owned()) {
+            self.waits.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.to_owned(), Instant::now() + wait);
         }
     }
 }
@@ -140,6 +175,19 @@ mod tests {
         assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1));
         assert!(take("2001:db8:0:1::1").is_ok() && take("10.0.0.1").is_ok() && take("10.0.0.2").is_ok());
         assert!(take("::ffff:10.0.0.1").is_ok() && take("10.0.0.1").is_err(), "one address in two notations");
+    }
+
+    #[test]
+    fn a_tenant_whose_files_are_refused_waits_and_others_do_not() {
+        let refusals = Refusals::default();
+        for _ in 0..REFUSALS.get() {
+            assert_eq!(refusals.check("a"), Ok(()));
+            refusals.note("a");
+        }
+        refusals.note("a");
+        let wait = refusals.check("a").expect_err("too many");
+        assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1), "{wait:?}");
+        assert_eq!(refusals.check("b"), Ok(()));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod admission;
 mod api;
+mod bodies;
 mod changes;
 mod customer;
 mod deadline;
@@ -167,11 +168,17 @@ pub struct App {
     leads: limits::Limit<()>,
     /// Requests to the tenant API, by the tenants' uids.
     requests: limits::Limit<String>,
+    /// Requests with one token or session, whether it is still good or not.
+    passes: limits::Limit<String>,
     /// Requests of a tenant's people, to its pages and with the token of its signup.
     visits: limits::Limit<String>,
     /// Changes of a Tenant that its customer asks for.
     changes: limits::Limit<String>,
     uploads: places::Places,
+    /// Files that were read in vain.
+    refusals: limits::Refusals,
+    /// Bodies of callers who are not known yet.
+    bodies: bodies::Bodies,
     /// Whose turn it is to store a document.
     storing: turns::Turns,
     /// Whose file is being read.
@@ -335,9 +342,12 @@ impl Web {
             sight: limits::Sight::default(),
             leads: limits::Limit::per_day(config.leads_per_day),
             requests: limits::Limit::per_second(config.requests_per_second),
+            passes: limits::Limit::per_second(config.requests_per_second),
             visits: limits::Limit::per_second(config.requests_per_second),
             changes: limits::Limit::per_minute(CHANGES_PER_MINUTE),
             uploads: places::Places::new(config.upload_limit),
+            refusals: limits::Refusals::default(),
+            bodies: bodies::Bodies::default(),
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
             ledger: Arc::default(),

@@ -19,6 +19,7 @@ use unicode_normalization::UnicodeNormalization;
 use super::App;
 use super::limits::network;
 use super::problem::Problem;
+use super::tokens::Generation;
 use crate::api::{COMPONENT_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, TENANT_LABEL, Tenant, Timestamp, login_secret};
 
 /// Passwords hashed at the same time: each takes 19 MiB and a core.
@@ -31,6 +32,10 @@ const TRIES_ANNOTATION: &str = "tenant-operator.dev/password-tries";
 const TRIES: u32 = 10;
 /// The window, in seconds.
 const WINDOW: i64 = 900;
+
+/// The one answer to a wrong password, an unknown address, and an account that takes no more passwords for now.
+pub const WRONG_PASSWORD: &str = "E-mail address or password is wrong. After 10 wrong passwords, an account takes none for 15 \
+                                  minutes; a link by e-mail logs in meanwhile.";
 
 /// The hash of the address, on a login Secret, whose owner is known to have chosen the password: it was set with a link, or
 /// the address was confirmed by the customer who holds it.
@@ -99,19 +104,25 @@ impl Passwords {
         .await
     }
 
-    /// Whether it is the password, unless too many wrong ones were tried lately: by anybody, at any replica.
+    /// Whether it is the password, and not too many wrong ones were tried lately, at all replicas together. The answer to one try
+    /// too many is the one to a wrong password, after the same work: another one says that the address is known.
     pub async fn verify(&self, api: &Api<Secret>, secret: &Secret, password: String) -> Result<bool, Problem> {
         let now = Timestamp::now().as_second();
-        let (tries, start) = tries(secret, now);
+        let (tries, _) = tries(secret, now);
+        let fits = self.matches(secret, password).await?;
         if tries >= TRIES {
-            let left = (start + WINDOW - now).max(1).unsigned_abs();
-            return Err(Problem::too_many(Duration::from_secs(left)));
+            return Ok(false);
         }
-        if self.matches(secret, password).await? {
-            return Ok(true);
+        if !fits {
+            // Beside the answer, which takes no longer than the one for an unknown address.
+            let (api, name) = (api.clone(), secret.name_any());
+            tokio::spawn(async move {
+                if let Err(problem) = note_try(&api, &name).await {
+                    tracing::error!(problem = problem.detail(), secret = name, "a wrong password was not counted");
+                }
+            });
         }
-        note_try(api, secret.name_any()).await?;
-        Ok(false)
+        Ok(fits)
     }
 
     async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
@@ -138,26 +149,32 @@ impl Passwords {
 }
 
 impl App {
-    /// The tenant of this address, if the password is right. Whether the address is known cannot be told from the answer or its
-    /// time.
-    pub async fn by_password(&self, client: IpAddr, email: &str, password: String) -> Result<Option<Tenant>, Problem> {
+    /// The tenant of this address, if the password is right, and the generation of the passes that the password opens. Whether
+    /// the address is known cannot be told from the answer or its time.
+    pub async fn by_password(
+        &self,
+        client: IpAddr,
+        email: &str,
+        password: String,
+    ) -> Result<Option<(Tenant, Generation)>, Problem> {
         self.signups.take(&network(client)).map_err(Problem::too_many)?;
         let secrets = self.secrets();
         let tenant = match crate::email::parse(email) {
             Ok(email) => self.by_email(&email).await?,
             Err(_) => None,
         };
-        let secret = match &tenant {
-            Some(tenant) => secrets.get_opt(&login_secret(&tenant.name_any())).await?,
-            None => None,
-        };
+        // Read before the password is checked: a password that changes meanwhile ends what is issued for the one before.
+        let tenant = tenant.map(|tenant| (self.generation(&tenant), tenant));
+        // An unknown address costs the same read, of a Secret that no tenant has.
+        let name = tenant.as_ref().map_or_else(|| "unknown".into(), |(_, tenant)| tenant.name_any());
+        let secret = secrets.get_opt(&login_secret(&name)).await?.filter(|_| tenant.is_some());
         // Without a password there is nothing to compare with, and the answer takes as long.
         let Some(secret) = secret.filter(has_password) else {
             self.passwords.pretend(password).await?;
             return Ok(None);
         };
         let right = self.passwords.verify(&secrets, &secret, password).await?;
-        Ok(tenant.filter(|_| right))
+        Ok(tenant.filter(|_| right).map(|(generation, tenant)| (tenant, generation)))
     }
 
     /// Stores the hash of a password that was set with a link, and so by the owner of the address.
@@ -234,16 +251,16 @@ fn tries(secret: &Secret, now: i64) -> (u32, i64) {
 }
 
 /// Counts a wrong password. Two replicas that count at once do not lose one.
-async fn note_try(api: &Api<Secret>, name: String) -> Result<(), Problem> {
+async fn note_try(api: &Api<Secret>, name: &str) -> Result<(), Problem> {
     for _ in 0..5 {
-        let secret = api.get(&name).await?;
+        let secret = api.get(name).await?;
         let now = Timestamp::now().as_second();
         let (count, start) = tries(&secret, now);
         let change = json!({"metadata": {
             "resourceVersion": secret.resource_version(),
             "annotations": {TRIES_ANNOTATION: format!("{}@{start}", count.saturating_add(1))},
         }});
-        match api.patch(&name, &PatchParams::default(), &Patch::Merge(change)).await {
+        match api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await {
             Err(kube::Error::Api(e)) if e.code == 409 => {}
             other => return other.map(drop).map_err(Into::into),
         }

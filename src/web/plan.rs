@@ -66,7 +66,7 @@ pub async fn change(
     Json(request): Json<PlanRequest>,
 ) -> Result<(StatusCode, Json<PlanAnswer>), Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    let answer = app.change_plan(&tenant, &request.plan, request.from.as_deref()).await?;
+    let answer = app.change_plan(&tenant, &request.plan, Shown::From(request.from.as_deref())).await?;
     let status = if answer.state == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(answer)))
 }
@@ -75,19 +75,49 @@ fn conflict(code: &'static str, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::CONFLICT, code, detail)
 }
 
+/// What the customer was shown when they chose the plan. It is compared with the very object that is written: of two clicks at the
+/// same moment, one changes the plan.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// The plan in force, if the client names it.
+    From(Option<&'a str>),
+    /// What the page showed: see [`seen`].
+    Page(&'a str),
+}
+
+/// The plan in force and the one that was asked for, as a page shows them.
+pub fn seen(tenant: &Tenant) -> String {
+    format!("{} {}", tenant.plan_in_force(), tenant.spec.plan)
+}
+
+impl Shown<'_> {
+    fn check(self, tenant: &Tenant, name: &str) -> Result<(), Problem> {
+        if tenant.spec.plan == name {
+            return Ok(());
+        }
+        let detail = match self {
+            Self::From(Some(from)) if from != tenant.plan_in_force() => {
+                format!("The plan in force is {}, not the one in `from`.", tenant.plan_in_force())
+            }
+            Self::Page(page) if page != seen(tenant) => {
+                "Your plan has changed since this page was shown. Please look at it again.".into()
+            }
+            Self::From(_) | Self::Page(_) => return Ok(()),
+        };
+        Err(conflict("plan_changed", detail))
+    }
+}
+
 impl App {
     /// Asks for another plan, and waits a little for what becomes of it.
-    pub async fn change_plan(&self, tenant: &Tenant, name: &str, from: Option<&str>) -> Result<PlanAnswer, Problem> {
+    pub async fn change_plan(&self, tenant: &Tenant, name: &str, shown: Shown<'_>) -> Result<PlanAnswer, Problem> {
         let plans = pricing::for_sale(self).await?;
         let find = |name: &str| plans.iter().find(|plan| plan.name_any() == name);
         let wanted = find(name).ok_or_else(|| {
             Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
         })?;
         let asked = |tenant: &Tenant| {
-            if from.is_some_and(|from| from != tenant.plan_in_force()) && tenant.spec.plan != name {
-                let detail = format!("The plan in force is {}, not the one in `from`.", tenant.plan_in_force());
-                return Err(conflict("plan_changed", detail));
-            }
+            shown.check(tenant, name)?;
             let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
             ask(tenant, (current, wanted), &self.indexes.regions(), self.now())
         };

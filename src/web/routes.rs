@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use axum::body::HttpBody;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
@@ -14,21 +15,19 @@ use tower_http::cors::CorsLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
 use utoipa::OpenApi;
-use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouterExt};
+use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::api::{documents, jwks, query, usage};
 use super::pages::wants_page;
 use super::{
-    App, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup, tenant,
+    App, bodies, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup, tenant,
     tokens, track, webhooks,
 };
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
 const BODY_LIMIT: usize = 64 << 10;
-/// The longest webhook: Stripe's are far below.
-const WEBHOOK_LIMIT: usize = 1 << 20;
 /// The longest time until an answer begins.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// How long an answer about Kubernetes stands; anybody may ask.
@@ -55,7 +54,7 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(export::ask, export::show))
         .routes(routes!(export::download))
         .routes(routes!(track::track))
-        .routes(routes!(webhooks::stripe).layer(DefaultBodyLimit::max(WEBHOOK_LIMIT)))
+        .routes(routes!(webhooks::stripe))
         .routes(routes!(tenant::events))
         .routes(routes!(query::query))
         .routes(routes!(documents::list_documents))
@@ -132,6 +131,7 @@ pub fn public(app: Arc<App>) -> Router {
     let from = app.config.client_ip.clone();
     documented
         .merge(plain)
+        .layer(middleware::from_fn(arrive))
         // An event stream begins at once and is not cut by this.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -151,6 +151,19 @@ pub fn public(app: Arc<App>) -> Router {
         .layer(SetRequestIdLayer::new(REQUEST_ID, RandomId))
         .layer(middleware::from_fn(forget_request_id))
         .with_state(app)
+}
+
+/// Reads a whole body before its handler runs, within a short time: most handlers read it before they know the caller. The webhook
+/// reads its own.
+async fn arrive(request: Request, next: Next) -> Response {
+    if request.body().is_end_stream() || request.uri().path() == "/webhooks/stripe" {
+        return next.run(request).await;
+    }
+    let (parts, body) = request.into_parts();
+    match bodies::arrived(body, BODY_LIMIT).await {
+        Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// Gives the framework's own refusals (wrong method, body too large, not JSON, no such path) the form of all others: a page

@@ -260,7 +260,7 @@ pub async fn upload_document(
     let (_, served) = app.ready(&headers, &id).await?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&served.uid).await?;
-    let file = place.deadline.arrived(documents::file(&headers, request)).await?;
+    let file = place.deadline.arrived(request, |request| documents::file(&headers, request)).await?;
     let (document, new) = documents::stored(&app, &served, file, None, place).await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }

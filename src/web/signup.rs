@@ -27,7 +27,7 @@ use super::names::is_visible;
 use super::pages::{self, wants_page};
 use super::password::acceptable;
 use super::problem::{Problem, ProblemBody};
-use super::tokens::TOKEN_LIFE;
+use super::tokens::{Generation, TOKEN_LIFE};
 use crate::api::conditions::{PAYMENT_RECEIVED, get};
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
@@ -189,17 +189,18 @@ pub async fn signup(
         return Ok(pages::signup::submit(&app, &headers, client, &body).await);
     }
     let form = parse(&headers, &body)?;
-    let (tenant, new) = enroll(&app, client, &headers, form).await?;
-    answer(&app, &tenant, new).await
+    let (tenant, generation, new) = enroll(&app, client, &headers, form).await?;
+    answer(&app, &tenant, generation, new).await
 }
 
-/// Makes the account, or finds the open signup of the same address and password; true when it is new.
+/// Makes the account, or finds the open signup of the same address and password; true when it is new. The generation is that of the
+/// passes that the password opens.
 pub async fn enroll(
     app: &App,
     client: IpAddr,
     headers: &HeaderMap,
     form: SignupForm,
-) -> Result<(Tenant, bool), Problem> {
+) -> Result<(Tenant, Generation, bool), Problem> {
     let started = SystemTime::now();
     app.signups.take(&network(client)).map_err(Problem::too_many)?;
     let email = check(&form, &app.admission.disposable)?;
@@ -211,7 +212,7 @@ pub async fn enroll(
     let hash = app.identity.email_hash(&email);
     let (name, there) = app.signup_place(&email).await?;
     // Erased, and suspended by an admin before: the suspension outlives the account.
-    if there.is_some_and(|there| is_erased(&there)) {
+    if there.as_ref().is_some_and(is_erased) {
         app.passwords.pretend(form.password).await?;
         return Err(taken());
     }
@@ -221,6 +222,8 @@ pub async fn enroll(
         app.passwords.pretend(form.password).await?;
         return Err(taken());
     }
+    // Read before the password is checked: see `Generation`.
+    let generation = there.as_ref().map_or_else(|| app.first_generation(), |there| app.generation(there));
     keep_password(app, &name, form.password.clone()).await?;
     let record = Record { client, request_id: request_id(headers) };
     let (tenant, new) = create(app, &name, &form, email, plan.clone(), &record).await?;
@@ -236,7 +239,7 @@ pub async fn enroll(
         let trace_id = trace_id(&uid);
         tracing::info!(target: "audit", event = "signup", tenant = name, trace_id, %client, request_id = record.request_id, plan = tenant.spec.plan);
     }
-    Ok((tenant, new))
+    Ok((tenant, generation, new))
 }
 
 impl App {
@@ -386,7 +389,7 @@ async fn change_plan(app: &App, tenant: &Tenant, plan: &str) -> Result<Tenant, P
     Ok(app.patch_tenant(&tenant.name_any(), change).await?)
 }
 
-async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Problem> {
+async fn answer(app: &App, tenant: &Tenant, generation: Generation, new: bool) -> Result<Response, Problem> {
     if tenant.status.as_ref().is_some_and(link_on_request) {
         app.payment_link(tenant).await?;
     }
@@ -413,7 +416,7 @@ async fn answer(app: &App, tenant: &Tenant, new: bool) -> Result<Response, Probl
         tenant_id: id.into(),
         status: "pending_payment",
         checkout_url: link,
-        token: app.token(tenant),
+        token: app.token_of(tenant, generation),
         expires_in: TOKEN_LIFE,
         progress_url: format!("/tenant/{id}"),
         message,

@@ -13,7 +13,7 @@ use axum::response::sse::{Event, KeepAlive};
 use futures::{Stream, StreamExt, stream};
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use utoipa::{IntoParams, ToSchema};
 
 use super::App;
@@ -21,7 +21,7 @@ use super::changes::Change;
 use super::customer::Progress;
 use super::links::SPACING;
 use super::problem::{Problem, ProblemBody};
-use super::tokens::TICKET_LIFE;
+use super::tokens::{Pass, TICKET_LIFE};
 use crate::api::{LinkKind, Tenant};
 
 /// A stream ends after this long; the client connects again.
@@ -30,6 +30,8 @@ const STREAM_LIMIT: Duration = Duration::from_mins(15);
 const RECONNECT: Duration = Duration::from_secs(3);
 /// Streams of one tenant at the same time.
 const STREAMS: usize = 8;
+/// Log-outs that a stream may be behind.
+const LOG_OUTS: usize = 64;
 
 /// How far an account is, now.
 #[utoipa::path(
@@ -89,11 +91,15 @@ pub async fn events(
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let tenant = match &query.ticket {
+    let (pass, tenant) = match &query.ticket {
         Some(ticket) => app.by_ticket(ticket, &id).await?,
-        None => app.by_token(&headers, &id).await?,
+        None => {
+            let pass = app.bearer(&headers).ok_or_else(Problem::not_found)?;
+            let tenant = app.opened(&pass, &id).await?;
+            (pass, tenant)
+        }
     };
-    stream_of(&app, &tenant).await
+    stream_of(&app, &tenant, pass).await
 }
 
 /// Sends the confirmation e-mail again.
@@ -159,10 +165,12 @@ impl App {
     }
 }
 
-/// The stream of a tenant's progress.
+/// The stream of a tenant's progress. It ends with the pass that opened it: with a log-out, a new password, another address or the
+/// account.
 pub async fn stream_of(
-    app: &App,
+    app: &Arc<App>,
     tenant: &Tenant,
+    pass: Pass,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>> + use<>>, Problem> {
     let uid = tenant.uid().unwrap_or_default();
     let place = app.streams.enter(&uid)?;
@@ -175,6 +183,12 @@ pub async fn stream_of(
         Some((change, changes))
     };
     let changes = stream::iter([first]).chain(stream::unfold(changes, next));
+    let mut ended = app.streams.ended.subscribe();
+    let seal = pass.seal().to_owned();
+    let opens = app.clone();
+    let changes = changes.take_while(move |change| {
+        std::future::ready(!matches!(change, Change::Now(tenant) if !opens.opens(&pass, tenant)))
+    });
     let events = changes.filter_map(move |change| {
         let _held = &place;
         let event = match change {
@@ -195,13 +209,33 @@ pub async fn stream_of(
     let events = events.filter_map(|event| std::future::ready(event.map(Ok)));
     let mut stopping = app.stopping.clone();
     let stop = async move { drop(stopping.wait_for(|stop| *stop).await) };
-    let end = futures::future::select(Box::pin(stop), Box::pin(tokio::time::sleep(STREAM_LIMIT)));
+    let log_out = async move {
+        loop {
+            match ended.recv().await {
+                Ok(other) if other != seal => {}
+                // Its own, or one that was missed: the client connects again with what it still has.
+                Ok(_) | Err(_) => return,
+            }
+        }
+    };
+    let stop = futures::future::select(Box::pin(stop), Box::pin(log_out));
+    let end = futures::future::select(stop, Box::pin(tokio::time::sleep(STREAM_LIMIT)));
     Ok(Sse::new(events.take_until(end)).keep_alive(KeepAlive::default()))
 }
 
 /// The streams that are open, by the tenants' uids.
-#[derive(Clone, Debug, Default)]
-pub struct Streams(Arc<Mutex<HashMap<String, usize>>>);
+#[derive(Clone, Debug)]
+pub struct Streams {
+    open: Arc<Mutex<HashMap<String, usize>>>,
+    /// The seals of sessions that were logged out.
+    ended: broadcast::Sender<String>,
+}
+
+impl Default for Streams {
+    fn default() -> Self {
+        Self { open: Arc::default(), ended: broadcast::Sender::new(LOG_OUTS) }
+    }
+}
 
 /// One of them, for as long as it lives.
 struct OpenStream {
@@ -210,8 +244,14 @@ struct OpenStream {
 }
 
 impl Streams {
+    /// Ends the streams of a session that is logged out.
+    pub fn end(&self, session: &Pass) {
+        // No stream may be open.
+        let _ = self.ended.send(session.seal().to_owned());
+    }
+
     fn enter(&self, uid: &str) -> Result<OpenStream, Problem> {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = all.entry(uid.to_owned()).or_default();
         if *count >= STREAMS {
             let detail = "Too many windows show this account's progress. Please close some.";
@@ -224,7 +264,7 @@ impl Streams {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        let mut all = self.streams.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = all.get_mut(&self.uid) {
             *count -= 1;
             if *count == 0 {

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
+use super::password::WRONG_PASSWORD;
 use super::problem::{Problem, ProblemBody};
 use crate::api::tenant::Desired;
 use crate::api::{Phase, SESSIONS_ANNOTATION, Tenant, Timestamp};
@@ -34,7 +35,21 @@ pub struct Pass {
     address: String,
     /// When it was issued.
     issued: Timestamp,
+    /// Its seal, which no other pass has.
+    seal: String,
 }
+
+impl Pass {
+    /// What tells this pass from all others.
+    pub fn seal(&self) -> &str {
+        &self.seal
+    }
+}
+
+/// When a Tenant was read, not before the end of the passes that the Tenant names as over. A pass that is issued after a check
+/// of the password carries the generation from before the check, so that a password that changes meanwhile ends the pass.
+#[derive(Clone, Copy, Debug)]
+pub struct Generation(Timestamp);
 
 /// The moment from which on passes are valid: the last new password or first proof of the address, and the last time that the
 /// account was closed.
@@ -49,7 +64,22 @@ fn valid_since(tenant: &Tenant) -> Option<Timestamp> {
 impl App {
     /// A token.
     pub fn token(&self, tenant: &Tenant) -> String {
-        self.pass("status", tenant, TOKEN_LIFE)
+        self.token_of(tenant, self.generation(tenant))
+    }
+
+    /// A token of an earlier generation: the one that was read before the password was checked.
+    pub fn token_of(&self, tenant: &Tenant, generation: Generation) -> String {
+        self.pass_of("status", tenant, TOKEN_LIFE, generation)
+    }
+
+    /// The generation of passes that a Tenant, read just now, accepts.
+    pub fn generation(&self, tenant: &Tenant) -> Generation {
+        Generation(valid_since(tenant).map_or_else(|| self.now(), |since| since.max(self.now())))
+    }
+
+    /// The generation of passes before a Tenant is made.
+    pub fn first_generation(&self) -> Generation {
+        Generation(self.now())
     }
 
     /// A ticket for the event stream, which a browser's `EventSource` can only send in the URL; so it is short-lived.
@@ -59,9 +89,13 @@ impl App {
 
     /// What opens a tenant for a purpose, for so many seconds.
     pub fn pass(&self, purpose: &str, tenant: &Tenant, life: i64) -> String {
+        self.pass_of(purpose, tenant, life, self.generation(tenant))
+    }
+
+    /// The same, of an earlier generation.
+    pub fn pass_of(&self, purpose: &str, tenant: &Tenant, life: i64, Generation(issued): Generation) -> String {
         let (name, uid) = (tenant.place().name, tenant.metadata.uid.as_deref().unwrap_or_default());
         let address = self.identity.email_hash(&tenant.spec.admin_email);
-        let issued = valid_since(tenant).map_or_else(|| self.now(), |since| since.max(self.now()));
         let (issued, until) = (issued.as_second().to_string(), issued.plus(life).as_second().to_string());
         let seal = self.identity.seal(purpose, &[name, uid, &address, &issued, &until]);
         format!("{name}.{uid}.{address}.{issued}.{until}.{seal}")
@@ -74,8 +108,8 @@ impl App {
         let [from, to] = [issued, until].map(|time| time.parse().ok().map(Timestamp::from_second));
         to.filter(|to| self.now() < *to)?;
         let sealed = self.identity.is_sealed(purpose, &[name, uid, address, issued, until], seal);
-        let [name, uid, address] = [name, uid, address].map(str::to_owned);
-        from.filter(|_| sealed).map(|issued| Pass { name, uid, address, issued })
+        let [name, uid, address, seal] = [name, uid, address, seal].map(str::to_owned);
+        from.filter(|_| sealed).map(|issued| Pass { name, uid, address, issued, seal })
     }
 
     /// Whether a pass opens this object: it was issued for it, and nothing has ended it since.
@@ -98,16 +132,26 @@ impl App {
     }
 
     /// The tenant that a ticket opens.
-    pub async fn by_ticket(&self, ticket: &str, id: &str) -> Result<Tenant, Problem> {
+    pub async fn by_ticket(&self, ticket: &str, id: &str) -> Result<(Pass, Tenant), Problem> {
         let pass = self.open_pass("ticket", ticket).ok_or_else(Problem::not_found)?;
-        self.opened(&pass, id).await
+        let tenant = self.opened(&pass, id).await?;
+        Ok((pass, tenant))
     }
 
-    async fn opened(&self, pass: &Pass, id: &str) -> Result<Tenant, Problem> {
-        // Before the API server is asked: the tenant of the token is known.
+    /// The tenant that a pass opens, if it is the one that was asked for.
+    pub async fn opened(&self, pass: &Pass, id: &str) -> Result<Tenant, Problem> {
+        let tenant = self.visited(pass).await?.ok_or_else(Problem::not_found)?;
+        if tenant.tenant_id() == id { Ok(tenant) } else { Err(Problem::not_found()) }
+    }
+
+    /// The tenant that a pass opens, with one of the requests of its people taken. None where the pass is over. Only a pass that
+    /// opens the tenant takes from the tenant's requests; one that has ended takes from its own, before the API server is asked.
+    pub async fn visited(&self, pass: &Pass) -> Result<Option<Tenant>, Problem> {
+        self.passes.take(&pass.seal).map_err(Problem::too_many)?;
+        let tenant = self.tenants().get_opt(&pass.name).await?;
+        let Some(tenant) = tenant.filter(|tenant| self.opens(pass, tenant)) else { return Ok(None) };
         self.visits.take(&pass.uid).map_err(Problem::too_many)?;
-        let tenant = self.tenants().get_opt(&pass.name).await?.ok_or_else(Problem::not_found)?;
-        if self.opens(pass, &tenant) && tenant.tenant_id() == id { Ok(tenant) } else { Err(Problem::not_found()) }
+        Ok(Some(tenant))
     }
 }
 
@@ -141,11 +185,11 @@ pub async fn log_in(
     ClientIp(client): ClientIp,
     Json(Credentials { email, password }): Json<Credentials>,
 ) -> Result<Json<TokenAnswer>, Problem> {
-    let tenant = app.by_password(client, &email, password).await?.ok_or_else(|| {
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", "The e-mail address or the password is wrong.")
+    let (tenant, generation) = app.by_password(client, &email, password).await?.ok_or_else(|| {
+        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", WRONG_PASSWORD)
     })?;
     tracing::info!(target: "audit", event = "token_issued", tenant = tenant.place().name);
-    let token = app.token(&tenant);
+    let token = app.token_of(&tenant, generation);
     Ok(Json(TokenAnswer { tenant_id: tenant.tenant_id().into(), token, expires_in: TOKEN_LIFE }))
 }
 

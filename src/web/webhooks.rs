@@ -3,11 +3,14 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
+use axum_client_ip::ClientIp;
 use serde_json::Value;
 
+use super::bodies::arrived;
+use super::limits::network;
 use super::App;
 use super::hints::{Hint, Target, Told};
 use super::problem::{Problem, ProblemBody};
@@ -15,25 +18,42 @@ use super::signature::verify;
 use crate::api::Timestamp;
 use crate::telemetry::Span;
 
+/// The longest webhook. An event holds one object. The longest is an invoice with its first ten lines, and each of them, like the
+/// invoice and its subscription, has metadata of at most 50 keys of 40 and values of 500 characters: about 330 kB.
+/// <https://docs.stripe.com/api/metadata>, <https://docs.stripe.com/api/invoices/object>
+const LARGEST: usize = 512 << 10;
+
 /// Takes a signed event from Stripe.
 #[utoipa::path(
     post, path = "/webhooks/stripe", tag = "webhooks",
     request_body(content = String, content_type = "application/json", description = "The event"),
     params(("Stripe-Signature" = String, Header, description = "Stripe's signature of the body")),
     responses((status = 200, description = "Taken, or of no use here"), (status = 400, body = ProblemBody),
+        (status = 408, body = ProblemBody, description = "The event took too long to arrive"),
+        (status = 413, body = ProblemBody, description = "The event is larger than 512 kB"),
         (status = 503, body = ProblemBody, description = "Send it again"))
 )]
-pub async fn stripe(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<StatusCode, Problem> {
+pub async fn stripe(
+    State(app): State<Arc<App>>,
+    ClientIp(client): ClientIp,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<StatusCode, Problem> {
     let started = SystemTime::now();
     let refuse = |why: &str| Problem::new(StatusCode::BAD_REQUEST, "webhook", why);
     let count = |what: &str| {
         app.metrics.webhooks.get_or_create(&what.into()).inc();
     };
+    // The body is not Stripe's until its signature fits: until then it has one of a few places, and Stripe sends again what finds
+    // none.
+    let held = app.bodies.take(network(client)).await.inspect_err(|_| count("unavailable"))?;
+    let body = arrived(body, LARGEST).await.inspect_err(|_| count("refused"))?;
     let signature = headers.get("stripe-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
     if let Err(why) = verify(signature, &body, &app.config.webhook_secrets, app.now().as_second()) {
         count("refused");
         return Err(refuse(&why.to_string()));
     }
+    drop(held);
     let event: Value = serde_json::from_slice(&body).map_err(|_| refuse("The body is not JSON"))?;
     let (Some(id), Some(type_)) = (event["id"].as_str(), event["type"].as_str()) else {
         return Err(refuse("The body is not a Stripe event"));

@@ -147,8 +147,23 @@ async fn passwords_cannot_be_guessed_at_any_number_of_replicas() {
         let web = if i % 2 == 0 { &first } else { &world.web };
         problem(guess(web, &format!("guess number {i}")).await, 400, "email_taken").await;
     }
+    let login = world.secrets().list(&Default::default()).await.expect("a list").items;
+    let login = login.iter().find(|s| s.metadata.labels.as_ref().is_some_and(|l| l[COMPONENT_LABEL] == LOGIN_COMPONENT));
+    let login = login.and_then(|s| s.metadata.name.clone()).expect("a login");
+    let counted = async || {
+        let secret = world.secrets().get(&login).await.expect("there");
+        secret.metadata.annotations.is_some_and(|a| a["tenant-operator.dev/password-tries"].starts_with("10@"))
+    };
+    world.until("all are counted", counted).await;
+    // The right one is answered as a wrong one, and as an address that nobody has: the answer does not say which exist.
     for web in [&first, &world.web] {
-        problem(guess(web, "difference-engine").await, 429, "too_many_requests").await;
+        problem(guess(web, "difference-engine").await, 400, "email_taken").await;
+        let log_in = async |email: &str| {
+            let credentials = json!({"email": email, "password": "difference-engine"});
+            let answer = world.http.post(format!("{web}/tenant/token")).json(&credentials).send().await;
+            problem(answer.expect("web answers"), 401, "unauthorized").await
+        };
+        assert_eq!(log_in("ada@example.com").await, log_in("unknown@example.com").await);
     }
     // Others are not held up by it.
     assert_eq!(sign_up(&world, &form("grace@example.com")).await.status(), 202);
@@ -255,6 +270,34 @@ async fn read_until(answer: reqwest::Response, wanted: &str) -> String {
         }
     }
     seen
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_log_out_and_with_a_new_password() {
+    let mut world = World::without_controller("streamend").await;
+    world.start_web(&["--checkout-wait-ms", "50"]);
+    let mut ada = crate::visitor::Visitor::new(&world);
+    let acme = ada.sign_up("ada@example.com", "Ada Ltd").await;
+    let open = async |visitor: &crate::visitor::Visitor<'_>| {
+        let stream = visitor.request(reqwest::Method::GET, "/account/events").send().await.expect("web answers");
+        assert_eq!(stream.status(), 200);
+        stream
+    };
+    let ended = async |stream: reqwest::Response| {
+        tokio::time::timeout(Duration::from_secs(10), read_until(stream, "no such text: read to the end")).await
+    };
+    let mut other = crate::visitor::Visitor::new(&world);
+    assert_eq!(other.log_in("ada@example.com", crate::visitor::PASSWORD).await, 303);
+    let (own, others) = (open(&ada).await, open(&other).await);
+    let csrf = ada.csrf("/account").await;
+    assert_eq!(ada.post("/logout", &[("csrf", &csrf)]).await.0, 303);
+    let seen = ended(own).await.expect("the stream ends with the log-out");
+    assert!(seen.contains("event: tenant"), "{seen}");
+    // A new password notes since when sessions count.
+    let soon = (jiff::Timestamp::now().as_second() + 2).to_string();
+    world.annotate(&acme, "tenant-operator.dev/sessions-since", &soon).await;
+    let seen = ended(others).await.expect("the stream ends with a new password");
+    assert_eq!(seen.matches("event: tenant").count(), 1, "the change is not shown any more: {seen}");
 }
 
 #[tokio::test]

@@ -22,6 +22,15 @@ async fn start(name: &str, args: &[&str]) -> World {
     world
 }
 
+/// With these arguments of web.
+async fn start_with(name: &str, args: &[&str]) -> World {
+    let mut world = World::without_controller(name).await;
+    world.controller_args(&["--email-verification=beforeProvisioning"]);
+    world.start_controller();
+    world.start_web(args);
+    world
+}
+
 /// The path of the link in the last such e-mail.
 async fn path(world: &World, to: &str, subject: &str) -> String {
     let links = world.mail_links(to, subject).await;
@@ -262,6 +271,46 @@ async fn a_new_password_ends_old_sessions_and_links_and_the_old_password() {
     assert_eq!(Visitor::new(&world).log_in(ADA, new).await, 303);
     let audited = annotation(&tenant(&world, &name).await, "sessions-since");
     assert!(audited.is_some_and(|since| since.parse::<i64>().is_ok()));
+}
+
+/// A stranger who knows the address, or has a token, asks for links: the customer's own changes stay possible.
+#[tokio::test]
+async fn what_a_stranger_can_ask_for_takes_nothing_from_the_customers_changes() {
+    let world = start_with("spent", &["--signups-per-minute", "1000"]).await;
+    let name = active(&world).await;
+    let mut ada = Visitor::new(&world);
+    assert_eq!(ada.log_in(ADA, PASSWORD).await, 303);
+    let csrf = ada.csrf("/settings/advanced").await;
+    // The customer has used up the changes of this minute.
+    let mut refused = 0;
+    for i in 0..40 {
+        let max = (500 + i).to_string();
+        let seen = json!(world.tenants().get(&name).await.expect("there").spec.settings).to_string();
+        let fields = [("csrf", csrf.as_str()), ("seen", &seen), ("chunking", "custom"), ("max_characters", &max), ("overlap_characters", "50")];
+        refused += u32::from(ada.post("/settings/advanced", &fields).await.0 == 429);
+    }
+    assert!(refused > 0, "the limit is reached");
+    // A link to log in does not depend on them.
+    ask(&mut Visitor::new(&world), "/login/mail", ADA).await;
+    path(&world, ADA, "Log in to").await;
+}
+
+/// A token that has ended takes nothing from the requests of the tenant's people.
+#[tokio::test]
+async fn a_token_that_has_ended_does_not_slow_the_customer_down() {
+    let world = start_with("endedtoken", &["--requests-per-second", "2", "--client-requests-per-second", "10000"]).await;
+    let name = active(&world).await;
+    let (status, old) = api_log_in(&world, PASSWORD).await;
+    assert_eq!(status, 200);
+    let there = world.tenants().get(&name).await.expect("there");
+    let page = format!("/tenant/{}", there.tenant_id());
+    let since = (jiff::Timestamp::now().as_second() + 1).to_string();
+    world.annotate(&name, "tenant-operator.dev/sessions-since", &since).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let (_, new) = api_log_in(&world, PASSWORD).await;
+    let statuses = futures::future::join_all((0..30).map(|_| call(&world, reqwest::Method::GET, &page, &old))).await;
+    assert!(statuses.iter().all(|status| matches!(status, 404 | 429)), "{statuses:?}");
+    assert_eq!(call(&world, reqwest::Method::GET, &page, &new).await, 200);
 }
 
 /// The status that a call of the account's API is answered.

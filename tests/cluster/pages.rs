@@ -126,6 +126,35 @@ async fn a_key_is_replaced_once_for_each_page_that_showed_it() {
     assert_eq!(world.tenants().get(&name).await.expect("there").spec.api_key_generation, 3);
 }
 
+/// Two clicks at the same moment, or two windows, change once: what a form showed is compared with the very object that is written.
+#[tokio::test]
+async fn of_two_forms_that_are_sent_at_once_one_changes_the_settings() {
+    let world = start("clicks").await;
+    let mut ada = Visitor::new(&world);
+    let name = ada.sign_up("ada@example.com", "Ada Ltd").await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    for round in 0..5 {
+        let csrf = ada.csrf("/settings/advanced").await;
+        let seen = serde_json::json!(world.tenants().get(&name).await.expect("there").spec.settings).to_string();
+        let save = |max: u32| {
+            let fields = [
+                ("csrf", csrf.clone()),
+                ("seen", seen.clone()),
+                ("chunking", "custom".into()),
+                ("max_characters", max.to_string()),
+                ("overlap_characters", "50".into()),
+            ];
+            ada.request(reqwest::Method::POST, "/settings/advanced").form(&fields).send()
+        };
+        let answers = futures::future::join_all((0..6).map(|i| save(500 + 10 * round + i))).await;
+        let statuses: Vec<_> = answers.into_iter().map(|a| a.expect("it answers").status().as_u16()).collect();
+        let saved = statuses.iter().filter(|status| **status == 200).count();
+        assert_eq!(saved, 1, "{statuses:?}");
+        tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    }
+}
+
 /// A form that was shown before something changed does not undo the change.
 #[tokio::test]
 async fn a_form_from_before_a_change_changes_nothing() {

@@ -82,7 +82,7 @@ pub async fn store_document(
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&tenant.uid).await?;
     app.index(&tenant).await?;
-    let mut file = place.deadline.arrived(file(&headers, request)).await?;
+    let mut file = place.deadline.arrived(request, |request| file(&headers, request)).await?;
     if let Some(title) = upload.title.as_deref().filter(|t| !t.trim().is_empty()) {
         file.title = clean_title(title);
     }
@@ -219,7 +219,7 @@ async fn store(
     let hashed = tokio::task::spawn_blocking(move || (rag::document_id(&file.bytes), file)).await;
     let (id, file) = hashed.map_err(|e| Problem::internal("an upload", &e))?;
     // Of two uploads of the same file, the second one finds the first one's document.
-    let _turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
+    let turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
     let shelf = Shelf::of(app, tenant).await?;
     let documents = shelf.documents();
     let there = documents.get(&id).await?;
@@ -227,11 +227,17 @@ async fn store(
         return Ok((document.clone(), false));
     }
     // One file of a tenant at a time: one that takes long to read keeps no other tenant's from being read.
+    app.refusals.check(&tenant.uid).map_err(Problem::too_many)?;
     let extract = deadline.worked(async {
         let _reading = app.reading.take(&tenant.uid).await;
         rag::extract(&file.bytes, tenant.chunking).await
     });
-    let extract = extract.await??;
+    let extract = extract.await?.inspect_err(|error| {
+        // The controller's fault is not the customer's.
+        if !matches!(error, ExtractError::Unavailable) {
+            app.refusals.note(&tenant.uid);
+        }
+    })?;
     let passages = extract.passages();
     let bytes = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
     let document = Document {
@@ -250,9 +256,11 @@ async fn store(
     let stored = deadline.worked(documents.store(&document, &passages)).await;
     match stored.and_then(|stored| stored.map_err(Problem::from)) {
         Ok(document) => {
+            // Two uploads that replace each other would wait for one another. The document is stored, and needs its turn no more.
+            drop(turn);
             if let Some(old) = replace.filter(|old| *old != document.id) {
-                // Without a turn: two uploads that replace each other would wait for one another.
-                remove_one(app, tenant, old).await?;
+                // In its turn: a deletion of the same document at the same time must not count it twice.
+                remove(app, tenant, old).await?;
             }
             app.metrics.documents.inc();
             Ok((document, true))

@@ -297,10 +297,11 @@ impl UsageAnswer {
 /// What the tenant has used of its plan.
 #[utoipa::path(
     get, path = "/v1/usage", tag = "tenant API", security(("api_key" = [])),
-    responses((status = 200, body = UsageAnswer), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody))
+    responses((status = 200, body = UsageAnswer), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 429, body = ProblemBody))
 )]
 pub async fn show_usage(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<UsageAnswer>, Problem> {
-    let tenant = app.by_api_key(&headers).await?;
+    let tenant = app.admitted(&headers).await?;
     let api: Api<Tenant> = Api::namespaced(app.client.clone(), &tenant.namespace);
     let object = api.get_opt(&tenant.name).await?.ok_or_else(Problem::not_found)?;
     Ok(Json(of(&app, &tenant, &object)))

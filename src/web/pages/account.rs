@@ -169,8 +169,9 @@ fn retried(tenant: &Tenant, now: i64) -> Option<Value> {
 
 /// Progress as it changes, for the script of the page.
 pub async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match app.by_session(&headers).await {
-        Ok(Some(tenant)) => crate::web::tenant::stream_of(&app, &tenant)
+    let Some(session) = app.session(&headers) else { return Problem::not_found().into_response() };
+    match app.visited(&session).await {
+        Ok(Some(tenant)) => crate::web::tenant::stream_of(&app, &tenant, session)
             .await
             .map_or_else(IntoResponse::into_response, IntoResponse::into_response),
         Ok(None) => Problem::not_found().into_response(),

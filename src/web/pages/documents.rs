@@ -29,7 +29,7 @@ pub async fn upload(State(app): State<Arc<App>>, headers: HeaderMap, request: Re
         Ok(place) => place,
         Err(problem) => return app.sorry(&headers, problem),
     };
-    let (csrf, file) = match place.deadline.arrived(form(request)).await {
+    let (csrf, file) = match place.deadline.arrived(request, form).await {
         Ok(form) => form,
         Err(problem) => return app.sorry(&headers, problem),
     };

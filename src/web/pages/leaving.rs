@@ -59,11 +59,12 @@ pub async fn close(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): 
         Ok(tenant) => tenant,
         Err(other) => return other,
     };
+    // Again in the write: another click may close or reopen the account meanwhile.
     if form.seen != seen(&tenant) {
         return super::go("/account");
     }
     let leave = Leave { reason: form.reason.clone(), comment: form.comment.trim().to_owned() };
-    match app.leave(&tenant, &leave).await {
+    match app.leave(&tenant, &leave, Some(&form.seen)).await {
         // Sessions from before the end of the account are over; the browser that closed it may take it back.
         Ok(left) => {
             let mut response = super::go("/account");
@@ -92,7 +93,7 @@ pub async fn reactivate(State(app): State<Arc<App>>, headers: HeaderMap, Form(fo
     if form.seen != seen(&tenant) {
         return super::go("/account");
     }
-    match app.come_back(&tenant).await {
+    match app.come_back(&tenant, Some(&form.seen)).await {
         Ok(_) => super::go("/account"),
         Err(problem) => app.sorry(&headers, problem),
     }

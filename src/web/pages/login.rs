@@ -11,6 +11,7 @@ use minijinja::context;
 use serde::Deserialize;
 
 use crate::web::App;
+use crate::web::password::WRONG_PASSWORD;
 
 #[derive(Deserialize)]
 pub struct LoginForm {
@@ -42,14 +43,13 @@ pub async fn submit(
         return app.stale(&headers);
     }
     match app.by_password(client, &form_data.email, form_data.password.clone()).await {
-        Ok(Some(tenant)) => {
+        Ok(Some((tenant, generation))) => {
             let mut response = super::go("/account");
-            app.log_in(&tenant, response.headers_mut());
+            app.log_in_of(&tenant, generation, response.headers_mut());
             response
         }
         Ok(None) => {
-            let error = "E-mail address or password is wrong.";
-            form(&app, &headers, StatusCode::UNAUTHORIZED, &form_data.email, error)
+            form(&app, &headers, StatusCode::UNAUTHORIZED, &form_data.email, WRONG_PASSWORD)
         }
         Err(problem) => app.sorry(&headers, problem),
     }
@@ -65,6 +65,9 @@ pub struct LogoutForm {
 pub async fn leave(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<LogoutForm>) -> Response {
     if !app.is_own_form(&headers, &form.csrf) {
         return app.stale(&headers);
+    }
+    if let Some(session) = app.session(&headers) {
+        app.streams.end(&session);
     }
     let mut response = super::go("/login");
     app.log_out(response.headers_mut());

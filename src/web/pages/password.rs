@@ -99,6 +99,8 @@ async fn set(app: &App, kind: LinkKind, data: &PasswordForm) -> Result<Tenant, P
     let hash = app.passwords.hash(data.password.clone()).await?;
     let tenant = app.use_link(kind, &data.token).await?;
     app.set_password(&tenant, hash).await?;
+    // A log-in with the old password may have come between the use of the link and the new password.
+    let tenant = app.end_sessions(&tenant).await?;
     if kind == LinkKind::Invitation { accepted(app, &tenant).await } else { Ok(tenant) }
 }
 
@@ -107,6 +109,6 @@ async fn accepted(app: &App, tenant: &Tenant) -> Result<Tenant, Problem> {
     let terms = Terms { accepted_at: app.now(), version: app.config.terms_version.clone() };
     let login = Login { secret_name: login_secret(&tenant.name_any()) };
     let change = json!({"spec": {"terms": terms, "login": login}});
-    let changed = app.change_tenant(tenant, |_| Ok(Some(change.clone()))).await?;
+    let changed = app.change_by_link(tenant, |_| Ok(Some(change.clone()))).await?;
     Ok(changed.unwrap_or_else(|| tenant.clone()))
 }

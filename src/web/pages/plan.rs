@@ -16,7 +16,7 @@ use crate::api::{Plan, Tenant};
 use crate::lifecycle::is_smaller;
 use crate::web::App;
 use crate::web::customer::effective_at;
-use crate::web::plan::by_card;
+use crate::web::plan::{Shown, by_card, seen};
 use crate::web::problem::Problem;
 
 #[derive(Deserialize)]
@@ -28,10 +28,6 @@ pub struct PlanForm {
     /// The plan in force and the one that was asked for, as the page showed them.
     #[serde(default)]
     seen: String,
-}
-
-fn seen(tenant: &Tenant) -> String {
-    format!("{} {}", tenant.plan_in_force(), tenant.spec.plan)
 }
 
 /// Shows them.
@@ -48,14 +44,13 @@ pub async fn change(State(app): State<Arc<App>>, headers: HeaderMap, Form(form):
         Ok(customer) => customer.tenant,
         Err(other) => return other,
     };
-    if form.seen != seen(&tenant) && form.plan != tenant.spec.plan {
-        let detail = "Your plan has changed since this page was shown. Please look at it again.";
-        let problem = Problem::new(StatusCode::CONFLICT, "plan_changed", detail);
-        return page(&app, &headers, &tenant, Some(problem)).await;
-    }
-    match app.change_plan(&tenant, &form.plan, None).await {
+    match app.change_plan(&tenant, &form.plan, Shown::Page(&form.seen)).await {
         Ok(_) => super::go("/account#plan"),
-        Err(problem) => page(&app, &headers, &tenant, Some(problem)).await,
+        Err(problem) => {
+            // The page shows what made the change impossible.
+            let now = app.tenants().get_opt(&tenant.name_any()).await.ok().flatten().unwrap_or(tenant);
+            page(&app, &headers, &now, Some(problem)).await
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use crate::api::Tenant;
 use crate::web::App;
 use crate::web::problem::Problem;
-use crate::web::tokens::Pass;
+use crate::web::tokens::{Generation, Pass};
 
 /// How long a session lasts, in seconds.
 const SESSION: i64 = 12 * 3600;
@@ -51,7 +51,13 @@ impl App {
 
     /// Opens a session for the tenant. Lax: the way back from Stripe is a link on another site.
     pub fn log_in(&self, tenant: &Tenant, headers: &mut HeaderMap) {
-        self.set_cookie(SESSION_COOKIE, &self.pass("session", tenant, SESSION), SESSION, "Lax", headers);
+        self.log_in_of(tenant, self.generation(tenant), headers);
+    }
+
+    /// The same, of an earlier generation: the one that was read before the password was checked.
+    pub fn log_in_of(&self, tenant: &Tenant, generation: Generation, headers: &mut HeaderMap) {
+        let session = self.pass_of("session", tenant, SESSION, generation);
+        self.set_cookie(SESSION_COOKIE, &session, SESSION, "Lax", headers);
     }
 
     /// Ends it.
@@ -67,10 +73,7 @@ impl App {
     /// The tenant of the session; None when nobody is logged in, the tenant is gone, or the session was ended since.
     pub async fn by_session(&self, headers: &HeaderMap) -> Result<Option<Tenant>, Problem> {
         let Some(session) = self.session(headers) else { return Ok(None) };
-        // Before the API server is asked: whose session it is, is known.
-        self.visits.take(&session.uid).map_err(Problem::too_many)?;
-        let tenant = self.tenants().get_opt(&session.name).await?;
-        Ok(tenant.filter(|t| self.opens(&session, t)))
+        self.visited(&session).await
     }
 
     /// The visitor's number: that of the cookie, or a new one.

@@ -16,6 +16,7 @@ use crate::api::plan::Models;
 use crate::api::tenant::Chunking;
 use crate::api::{Plan, Tenant};
 use crate::web::App;
+use crate::web::problem::Problem;
 
 #[derive(Deserialize, Default)]
 pub struct SettingsForm {
@@ -35,6 +36,10 @@ pub struct SettingsForm {
     #[serde(default)]
     seen: String,
 }
+
+/// Refusals of a form that the page itself explains.
+const EMBEDDING: &str = "embedding_moves";
+const CHANGED: &str = "settings_changed";
 
 fn seen(tenant: &Tenant) -> String {
     json!(tenant.spec.settings).to_string()
@@ -148,17 +153,17 @@ pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): F
         Ok(chosen) => chosen,
         Err(error) => return page(&app, &headers, StatusCode::BAD_REQUEST, &tenant, &form, error, false).await,
     };
-    if form.embedding(&tenant) != tenant.spec.settings.embedding && must_wait(&tenant) {
-        let error = "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
-        return page(&app, &headers, StatusCode::CONFLICT, &tenant, &form, error, false).await;
-    }
-    if form.seen != seen(&tenant) {
-        let error = "The settings have changed since this page was shown. Please look at them again.";
-        let now = SettingsForm::of(&tenant);
-        return page(&app, &headers, StatusCode::CONFLICT, &tenant, &now, error, false).await;
-    }
     let set = |tenant: &Tenant| {
         let (now, embedding) = (&tenant.spec.settings, form.embedding(tenant));
+        // Of the very object that is written: of two forms that were sent at the same moment, one changes the settings.
+        if embedding != now.embedding && must_wait(tenant) {
+            let detail = "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
+            return Err(Problem::new(StatusCode::CONFLICT, EMBEDDING, detail));
+        }
+        if form.seen != seen(tenant) {
+            let detail = "The settings have changed since this page was shown. Please look at them again.";
+            return Err(Problem::new(StatusCode::CONFLICT, CHANGED, detail));
+        }
         let changes = now.chunking != chosen || now.embedding != embedding;
         Ok(changes.then(|| json!({"spec": {"settings": {"chunking": chosen, "embedding": embedding}}})))
     };
@@ -167,6 +172,14 @@ pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): F
             tracing::info!(target: "audit", event = "settings_changed", tenant = tenant.name_any());
             let tenant = changed.unwrap_or(tenant);
             page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", true).await
+        }
+        Err(problem) if problem.code() == EMBEDDING => {
+            page(&app, &headers, problem.status(), &tenant, &form, problem.detail(), false).await
+        }
+        Err(problem) if problem.code() == CHANGED => {
+            let tenant = app.tenants().get_opt(&tenant.name_any()).await.ok().flatten().unwrap_or(tenant);
+            let now = SettingsForm::of(&tenant);
+            page(&app, &headers, problem.status(), &tenant, &now, problem.detail(), false).await
         }
         Err(problem) => app.sorry(&headers, problem),
     }

@@ -71,9 +71,9 @@ pub async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8])
     }
     let filled = SignupForm::of_page(&values, app.captcha_answer(&values));
     match enroll(app, client, headers, filled).await {
-        Ok((tenant, _)) => {
+        Ok((tenant, generation, _)) => {
             let mut response = super::go("/account");
-            app.log_in(&tenant, response.headers_mut());
+            app.log_in_of(&tenant, generation, response.headers_mut());
             response
         }
         Err(problem) => refused(app, headers, &values, problem).await,
