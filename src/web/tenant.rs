@@ -186,9 +186,15 @@ pub async fn stream_of(
     let mut ended = app.streams.ended.subscribe();
     let seal = pass.seal().to_owned();
     let opens = app.clone();
-    let changes = changes.take_while(move |change| {
-        std::future::ready(!matches!(change, Change::Now(tenant) if !opens.opens(&pass, tenant)))
+    let is_over = move |tenant: &Tenant| !opens.opens(&pass, tenant);
+    let changes = changes.map(move |change| match change {
+        // The deletion is still said. Nothing is shown until then.
+        Change::Now(tenant) if is_over(&tenant) => {
+            tenant.metadata.deletion_timestamp.is_some().then_some(Change::Nothing)
+        }
+        other => Some(other),
     });
+    let changes = changes.take_while(|change| std::future::ready(change.is_some())).filter_map(std::future::ready);
     let events = changes.filter_map(move |change| {
         let _held = &place;
         let event = match change {
