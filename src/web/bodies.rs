@@ -93,7 +93,10 @@ mod tests {
             for _ in 0..OWN {
                 held.push(bodies.take(client(n)).await.expect("a place"));
             }
-            assert_eq!(bodies.take(client(n)).await.expect_err("its own are taken").status(), StatusCode::SERVICE_UNAVAILABLE);
+            assert_eq!(
+                bodies.take(client(n)).await.expect_err("its own are taken").status(),
+                StatusCode::SERVICE_UNAVAILABLE
+            );
         }
         assert_eq!(held.len(), ALL);
         assert!(bodies.take(client(9)).await.is_err(), "all are taken");
@@ -104,8 +107,14 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_arrive_is_given_up() {
         let never = Body::from_stream(futures::stream::pending::<Result<Bytes, std::io::Error>>());
-        assert_eq!(arrived_within(ARRIVAL / 100, never, 10).await.expect_err("slow").status(), StatusCode::REQUEST_TIMEOUT);
-        assert_eq!(arrived(Body::from("12345678901"), 10).await.expect_err("large").status(), StatusCode::PAYLOAD_TOO_LARGE);
+        assert_eq!(
+            arrived_within(ARRIVAL / 100, never, 10).await.expect_err("slow").status(),
+            StatusCode::REQUEST_TIMEOUT
+        );
+        assert_eq!(
+            arrived(Body::from("12345678901"), 10).await.expect_err("large").status(),
+            StatusCode::PAYLOAD_TOO_LARGE
+        );
         assert_eq!(arrived(Body::from("1234567890"), 10).await.expect("it fits").len(), 10);
     }
 }

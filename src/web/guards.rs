@@ -132,7 +132,10 @@ type Guard = (&'static str, &'static str, Caller, Cost);
 
 const GUARDS: &[Guard] = {
     use Caller::{Anyone, Cluster, Key, Link, Session, Stripe, Token};
-    use Cost::{Change, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read, Signup, Stream, Upload};
+    use Cost::{
+        Change, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read, Signup, Stream,
+        Upload,
+    };
     &[
         ("GET", "/", Anyone, Memory),
         ("GET", "/pricing", Anyone, Kept),

@@ -138,7 +138,8 @@ impl App {
 impl App {
     /// Ends all sessions and tokens that were issued until now.
     pub async fn end_sessions(&self, tenant: &Tenant) -> Result<Tenant, Problem> {
-        let ended = |_: &Tenant| Ok(Some(json!({"metadata": {"annotations": {SESSIONS_ANNOTATION: after(self.now())}}})));
+        let ended =
+            |_: &Tenant| Ok(Some(json!({"metadata": {"annotations": {SESSIONS_ANNOTATION: after(self.now())}}})));
         self.change_by_link(tenant, ended).await?.ok_or_else(Problem::unavailable)
     }
 

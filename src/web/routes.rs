@@ -21,8 +21,8 @@ use utoipa_axum::routes;
 use super::api::{documents, jwks, query, usage};
 use super::pages::wants_page;
 use super::{
-    App, bodies, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup, tenant,
-    tokens, track, webhooks,
+    App, bodies, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup,
+    tenant, tokens, track, webhooks,
 };
 use crate::telemetry::{METRICS_TYPE, log_level};
 

@@ -91,14 +91,9 @@ pub async fn events(
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let (pass, tenant) = match &query.ticket {
-        Some(ticket) => app.by_ticket(ticket, &id).await?,
-        None => {
-            let pass = app.bearer(&headers).ok_or_else(Problem::not_found)?;
-            let tenant = app.opened(&pass, &id).await?;
-            (pass, tenant)
-        }
-    };
+    let pass = query.ticket.map_or_else(|| app.bearer(&headers), |ticket| app.open_pass("ticket", &ticket));
+    let pass = pass.ok_or_else(Problem::not_found)?;
+    let tenant = app.opened(&pass, &id).await?;
     stream_of(&app, &tenant, pass).await
 }
 

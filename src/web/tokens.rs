@@ -131,13 +131,6 @@ impl App {
         self.open_pass("status", header.and_then(|v| v.strip_prefix("Bearer "))?)
     }
 
-    /// The tenant that a ticket opens.
-    pub async fn by_ticket(&self, ticket: &str, id: &str) -> Result<(Pass, Tenant), Problem> {
-        let pass = self.open_pass("ticket", ticket).ok_or_else(Problem::not_found)?;
-        let tenant = self.opened(&pass, id).await?;
-        Ok((pass, tenant))
-    }
-
     /// The tenant that a pass opens, if it is the one that was asked for.
     pub async fn opened(&self, pass: &Pass, id: &str) -> Result<Tenant, Problem> {
         let tenant = self.visited(pass).await?.ok_or_else(Problem::not_found)?;
@@ -185,9 +178,10 @@ pub async fn log_in(
     ClientIp(client): ClientIp,
     Json(Credentials { email, password }): Json<Credentials>,
 ) -> Result<Json<TokenAnswer>, Problem> {
-    let (tenant, generation) = app.by_password(client, &email, password).await?.ok_or_else(|| {
-        Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", WRONG_PASSWORD)
-    })?;
+    let (tenant, generation) = app
+        .by_password(client, &email, password)
+        .await?
+        .ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", WRONG_PASSWORD))?;
     tracing::info!(target: "audit", event = "token_issued", tenant = tenant.place().name);
     let token = app.token_of(&tenant, generation);
     Ok(Json(TokenAnswer { tenant_id: tenant.tenant_id().into(), token, expires_in: TOKEN_LIFE }))

@@ -9,10 +9,10 @@ use axum::http::{HeaderMap, StatusCode};
 use axum_client_ip::ClientIp;
 use serde_json::Value;
 
-use super::bodies::arrived;
-use super::limits::network;
 use super::App;
+use super::bodies::arrived;
 use super::hints::{Hint, Target, Told};
+use super::limits::network;
 use super::problem::{Problem, ProblemBody};
 use super::signature::verify;
 use crate::api::Timestamp;

@@ -101,3 +101,44 @@ async fn whatever_a_file_holds_web_goes_on() {
     let usage = lab.client("acme").await.usage().await;
     assert_eq!((&usage["documents"]["used"], &usage["bytes"]["used"]), (&0.into(), &0.into()), "{usage}");
 }
+
+/// To read a file costs processor time, whatever it holds: a tenant whose files are refused waits, and others do not.
+#[tokio::test]
+async fn files_that_cannot_be_read_count_against_the_tenant_that_sends_them() {
+    let lab = Lab::start("refused", &[("acme", "enterprise"), ("other", "enterprise")]).await;
+    let (acme, other) = (lab.client("acme").await, lab.client("other").await);
+    let mut statuses = Vec::new();
+    for i in 0..40 {
+        statuses.push(acme.upload("/v1/documents", "x.pdf", format!("%PDF-1.7\nnot one: {i}")).await.0.as_u16());
+    }
+    let count = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count();
+    assert!(count(422) >= 20 && count(429) >= 10, "{statuses:?}");
+    other.store("policy.txt", "Every employee has thirty days of vacation.").await;
+    assert_eq!(acme.ask("What is RAG?").await.status(), 200, "questions are answered meanwhile");
+}
+
+/// A document that is replaced and deleted at the same moment is counted out once.
+#[tokio::test]
+async fn a_document_that_is_replaced_and_deleted_at_once_is_counted_once() {
+    let lab = Lab::start("countedonce", &[("acme", "enterprise")]).await;
+    let acme = lab.client("acme").await;
+    acme.store("kept.txt", "This document stays, and counts.").await;
+    let before = acme.usage().await["documents"]["used"].as_i64().expect("a number");
+    for i in 0..4 {
+        let old = acme.store("old.txt", &format!("The old policy, number {i}.")).await;
+        let id = old["id"].as_str().expect("an id").to_owned();
+        let path = format!("/v1/documents?replace={id}");
+        let new = acme.upload(&path, "new.txt", format!("The new policy, number {i}."));
+        // One deletion at each moment in which the upload deletes.
+        let deletions = async {
+            for _ in 0..30 {
+                acme.delete(&id).await;
+                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+            }
+        };
+        let ((status, document), ()) = tokio::join!(new, deletions);
+        assert_eq!(status, 201, "{document}");
+        let used = acme.usage().await["documents"]["used"].as_i64().expect("a number");
+        assert_eq!(used, before + i + 1, "round {i}");
+    }
+}

@@ -148,7 +148,8 @@ async fn passwords_cannot_be_guessed_at_any_number_of_replicas() {
         problem(guess(web, &format!("guess number {i}")).await, 400, "email_taken").await;
     }
     let login = world.secrets().list(&Default::default()).await.expect("a list").items;
-    let login = login.iter().find(|s| s.metadata.labels.as_ref().is_some_and(|l| l[COMPONENT_LABEL] == LOGIN_COMPONENT));
+    let login =
+        login.iter().find(|s| s.metadata.labels.as_ref().is_some_and(|l| l[COMPONENT_LABEL] == LOGIN_COMPONENT));
     let login = login.and_then(|s| s.metadata.name.clone()).expect("a login");
     let counted = async || {
         let secret = world.secrets().get(&login).await.expect("there");
@@ -158,12 +159,12 @@ async fn passwords_cannot_be_guessed_at_any_number_of_replicas() {
     // The right one is answered as a wrong one, and as an address that nobody has: the answer does not say which exist.
     for web in [&first, &world.web] {
         problem(guess(web, "difference-engine").await, 400, "email_taken").await;
-        let log_in = async |email: &str| {
+        let token_for = async |email: &str| {
             let credentials = json!({"email": email, "password": "difference-engine"});
             let answer = world.http.post(format!("{web}/tenant/token")).json(&credentials).send().await;
             problem(answer.expect("web answers"), 401, "unauthorized").await
         };
-        assert_eq!(log_in("ada@example.com").await, log_in("unknown@example.com").await);
+        assert_eq!(token_for("ada@example.com").await, token_for("unknown@example.com").await);
     }
     // Others are not held up by it.
     assert_eq!(sign_up(&world, &form("grace@example.com")).await.status(), 202);

@@ -286,7 +286,13 @@ async fn what_a_stranger_can_ask_for_takes_nothing_from_the_customers_changes() 
     for i in 0..40 {
         let max = (500 + i).to_string();
         let seen = json!(world.tenants().get(&name).await.expect("there").spec.settings).to_string();
-        let fields = [("csrf", csrf.as_str()), ("seen", &seen), ("chunking", "custom"), ("max_characters", &max), ("overlap_characters", "50")];
+        let fields = [
+            ("csrf", csrf.as_str()),
+            ("seen", &seen),
+            ("chunking", "custom"),
+            ("max_characters", &max),
+            ("overlap_characters", "50"),
+        ];
         refused += u32::from(ada.post("/settings/advanced", &fields).await.0 == 429);
     }
     assert!(refused > 0, "the limit is reached");
@@ -295,10 +301,44 @@ async fn what_a_stranger_can_ask_for_takes_nothing_from_the_customers_changes() 
     path(&world, ADA, "Log in to").await;
 }
 
+/// A log-in that is under way when the password changes opens nothing afterwards.
+#[tokio::test]
+async fn a_log_in_from_before_a_new_password_does_not_outlive_it() {
+    let world = start_with("underway", &["--signups-per-minute", "10000"]).await;
+    let name = active(&world).await;
+    let id = world.tenants().get(&name).await.expect("there").tenant_id().to_owned();
+    let mut outlived = Vec::new();
+    // On a busy machine, a log-in may begin so late that it is one from after the change.
+    for _ in 0..5 {
+        let moment = || jiff::Timestamp::now().as_millisecond();
+        let wait = (1600 - moment() % 1000) % 1000;
+        tokio::time::sleep(Duration::from_millis(wait.unsigned_abs())).await;
+        let begun = moment();
+        // Passwords are compared a few at a time, so that the last of these log-ins end a while later.
+        let log_ins = futures::future::join_all((0..16).map(|_| api_log_in(&world, PASSWORD)));
+        let change = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            let since = (begun / 1000 + 1).to_string();
+            world.annotate(&name, "tenant-operator.dev/sessions-since", &since).await;
+        };
+        let (log_ins, ()) = tokio::join!(log_ins, change);
+        let mut open = 0;
+        for (_, token) in log_ins.iter().filter(|(status, _)| *status == 200) {
+            open += u32::from(call(&world, reqwest::Method::GET, &format!("/tenant/{id}"), token).await == 200);
+        }
+        outlived.push(open);
+        if open == 0 {
+            return;
+        }
+    }
+    panic!("log-ins from before the new password that are still open: {outlived:?}");
+}
+
 /// A token that has ended takes nothing from the requests of the tenant's people.
 #[tokio::test]
 async fn a_token_that_has_ended_does_not_slow_the_customer_down() {
-    let world = start_with("endedtoken", &["--requests-per-second", "2", "--client-requests-per-second", "10000"]).await;
+    let world =
+        start_with("endedtoken", &["--requests-per-second", "2", "--client-requests-per-second", "10000"]).await;
     let name = active(&world).await;
     let (status, old) = api_log_in(&world, PASSWORD).await;
     assert_eq!(status, 200);

@@ -48,9 +48,7 @@ pub async fn submit(
             app.log_in_of(&tenant, generation, response.headers_mut());
             response
         }
-        Ok(None) => {
-            form(&app, &headers, StatusCode::UNAUTHORIZED, &form_data.email, WRONG_PASSWORD)
-        }
+        Ok(None) => form(&app, &headers, StatusCode::UNAUTHORIZED, &form_data.email, WRONG_PASSWORD),
         Err(problem) => app.sorry(&headers, problem),
     }
 }

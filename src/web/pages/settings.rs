@@ -157,7 +157,8 @@ pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): F
         let (now, embedding) = (&tenant.spec.settings, form.embedding(tenant));
         // Of the very object that is written: of two forms that were sent at the same moment, one changes the settings.
         if embedding != now.embedding && must_wait(tenant) {
-            let detail = "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
+            let detail =
+                "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
             return Err(Problem::new(StatusCode::CONFLICT, EMBEDDING, detail));
         }
         if form.seen != seen(tenant) {
