@@ -189,6 +189,7 @@ impl Story<'_> {
                 .is_some_and(|all| all.iter().any(|c| c["type"] == "WelcomeEmailSent" && c["status"] == "True"))
         });
         self.prices().await;
+        self.lead().await;
         self.documents(&name).await;
     }
 
@@ -197,6 +198,25 @@ impl Story<'_> {
         let page = self.http.get(format!("{}/pricing", self.web)).send().await.expect("web answers");
         let page = page.text().await.expect("text");
         assert!(page.contains("Starter") && page.contains("$49"), "{page}");
+    }
+
+    /// A visitor writes to the sales team, from the form that the page shows.
+    async fn lead(&self) {
+        let url = format!("{}/sales", self.web);
+        let page = self.http.get(&url).send().await.expect("web answers");
+        let cookies = page.headers().get_all("set-cookie").iter().filter_map(|cookie| cookie.to_str().ok());
+        let cookies: Vec<_> = cookies.filter_map(|cookie| cookie.split(';').next().map(str::to_owned)).collect();
+        let page = page.text().await.expect("text");
+        let csrf = page.split("name=\"csrf\" value=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a form");
+        let fields =
+            [("csrf", csrf), ("email", "lead@example.com"), ("company_name", "Acme"), ("text", "Offer?"), ("plan", "")];
+        let request = self.http.post(&url).header("cookie", cookies.join("; ")).form(&fields);
+        let answer = request.send().await.expect("web answers");
+        let (status, said) = (answer.status(), answer.text().await.expect("text"));
+        assert!(status.is_success(), "{status} {said}");
+        let kept = self.node.get(&["secrets", "-n", TENANTS, "-l", "app.kubernetes.io/component=lead"]);
+        assert_eq!(kept["items"].as_array().map(Vec::len), Some(1), "{kept}");
+        step("a message to the sales team is kept");
     }
 
     /// A PDF goes in through the Service with the tenant's API key, and an answer comes out.
