@@ -1,16 +1,20 @@
 # make dev    everything on this machine, with a live table; Ctrl-C leaves nothing running
 # make demo   the main job once, start to finish
+# make check  the tests that say most, in a few minutes
 # make test   everything that must hold
 # make bench  speed and memory, with ratios
 CARGO ?= cargo
 
-.PHONY: dev demo test bench docs fmt lint generate prerequisites
+.PHONY: dev demo check test bench docs fmt lint generate prerequisites
 
 dev: prerequisites
 	$(CARGO) run --quiet -- dev
 
 demo: prerequisites
 	$(CARGO) run --quiet -- dev --demo
+
+check: prerequisites
+	./tests/check
 
 test: prerequisites
 	./tests/run
