@@ -86,7 +86,8 @@ impl Task {
                 }
                 Err(error) => {
                     tracing::warn!(tenant = self.tenant.name_any(), %error, "embedding broke off; it goes on by itself");
-                    let problem = Problem { message: error.to_string(), retryable: error.retryable() };
+                    let ahead = matches!(error, ReembedError::TargetAhead { .. });
+                    let problem = Problem { message: error.to_string(), retryable: error.retryable(), ahead };
                     self.show(false, |before| ObservedMigration { problem: Some(problem), ..before.clone() });
                 }
             }

@@ -126,6 +126,10 @@ fn may_go(input: &Input, found: &[Found], other: &Found) -> bool {
     if !other.documents {
         return true;
     }
+    // Counts can be equal where the documents differ.
+    if holds_its_own(input, other.generation) {
+        return false;
+    }
     let generation = input.tenant.data_generation();
     let migration = input.tenant.status.migration.as_deref();
     let Some(here) = in_use(input, found).filter(|here| here.documents) else { return false };
@@ -137,6 +141,14 @@ fn may_go(input: &Input, found: &[Found], other: &Found) -> bool {
     let superseded = other.generation < generation;
     let copy = migration.is_some_and(|m| m.generation == other.generation);
     carried || ((superseded || copy) && here.vectors >= other.vectors)
+}
+
+/// Whether this reconcile read that a generation holds vectors that the one in use does not have: a step compared the two before
+/// a deletion, or a move did before it copied.
+fn holds_its_own(input: &Input, generation: u32) -> bool {
+    let ahead = input.observed.migration.as_ref().and_then(|seen| seen.problem.as_ref()).is_some_and(|p| p.ahead);
+    let copy = input.tenant.status.migration.as_deref().is_some_and(|m| m.generation == generation);
+    input.observed.only_there.contains(&generation) || (ahead && copy)
 }
 
 /// A person chose a generation: it is served from, and the others go.

@@ -96,7 +96,9 @@ fn is_switched(input: &Input, migration: &Migration) -> bool {
 
 /// Of an Active tenant, beside all else.
 pub fn follow(input: &Input) -> Option<Decision> {
-    if input.tenant.status.migration.is_none() || input.tenant.chosen.is_some() {
+    let migration = input.tenant.status.migration.as_deref();
+    let is_over = migration.is_none_or(|m| m.state == State::Failed && generations::is_unclear(input));
+    if is_over || input.tenant.chosen.is_some() {
         match generations::follow(input) {
             Look::Clear => {}
             Look::Next(decision) => return Some(decision),
@@ -123,7 +125,8 @@ pub fn follow(input: &Input) -> Option<Decision> {
         Step::Hopeless(why) => fail(input, &why),
         Step::Done => match switch(input, wanted) {
             Step::Next(decision) => Some(decision),
-            Step::Working | Step::Hopeless(_) => None,
+            Step::Working => None,
+            Step::Hopeless(why) => fail(input, &why),
             Step::Done => offered(input, &models),
         },
     }
@@ -237,6 +240,8 @@ pub fn switch(input: &Input, to: Home) -> Step {
         return Step::Next(noted.filter(|_| migration.vectors != seen.vectors).unwrap_or(record));
     }
     let (reason, message) = match &seen.problem {
+        // Uploads do not wait for a switch that cannot happen.
+        Some(problem) if problem.ahead => return Step::Hopeless(problem.message.clone()),
         Some(problem) => ("Retrying", format!("{}. Retrying; uploads wait for it", problem.message)),
         None => ("Switching", "Copying what changed meanwhile; uploads wait for it".to_owned()),
     };
@@ -281,12 +286,13 @@ fn forget(input: &Input, generation: u32, say: impl FnOnce(&mut Draft)) -> Optio
     draft.changed()
 }
 
-fn fail(input: &Input, why: &str) -> Option<Decision> {
+/// Ends a move that cannot succeed. Questions are answered from the namespace in use, and uploads go there. The copy is deleted,
+/// unless it holds documents of its own: then `DataInOnePlace` is False until an operator chooses.
+pub fn fail(input: &Input, why: &str) -> Option<Decision> {
     let migration = input.tenant.status.migration.as_deref()?;
     match generations::drop(input, migration.generation) {
-        Look::Clear => {}
+        Look::Clear | Look::Unclear => {}
         Look::Next(decision) => return Some(decision),
-        Look::Unclear => return None,
     }
     let there = there(input).map(|there| there.to_string()).unwrap_or_default();
     let message = format!(

@@ -263,6 +263,8 @@ pub struct Problem {
     pub message: String,
     /// Whether trying again can help.
     pub retryable: bool,
+    /// Whether the copy holds vectors that its source does not have, so that a move would delete them.
+    pub ahead: bool,
 }
 
 /// What each provider holds of a tenant.
@@ -324,6 +326,8 @@ pub enum Outcome {
     Migration(ObservedMigration),
     /// The namespaces of all generations of the tenant's data.
     Found(Vec<Found>),
+    /// The namespace of this generation holds vectors that the one in use does not have. It was not deleted.
+    OnlyThere(u32),
     /// Transitions were shipped, up to this number.
     Shipped(i64),
     /// Done, and not visible yet.
@@ -379,6 +383,8 @@ pub struct Observed {
     pub leftover: Option<u32>,
     /// The namespaces of all generations of the tenant's data, listed in this reconcile.
     pub found: Option<Vec<Found>>,
+    /// Generations that hold vectors that the one in use does not have, as the vectors' ids say.
+    pub only_there: BTreeSet<u32>,
     /// The number of the last transition that was shipped since the controller started.
     pub shipped: i64,
     /// Whether transitions could not be shipped.
@@ -470,9 +476,13 @@ impl Observed {
             (_, Outcome::Export(export)) => self.export = Some(export),
             (_, Outcome::Migration(migration)) => self.migration = Some(migration),
             (_, Outcome::Found(found)) => self.found = Some(found),
+            (_, Outcome::OnlyThere(generation)) => {
+                self.only_there.insert(generation);
+            }
             // What was seen before was of another namespace.
             (Effect::ServeFrom { .. }, Outcome::Done) => {
                 (self.namespace, self.namespace_missing, self.found) = (false, false, None);
+                self.only_there.clear();
             }
             (Effect::RenewAgain, Outcome::Done) => {
                 self.correct(|s| (s.ends, s.renews) = (false, true));

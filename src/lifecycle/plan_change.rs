@@ -461,7 +461,8 @@ fn apply(input: &Input, wanted: &PlanSpec) -> Decision {
     }
     match migration::switch(input, migration::in_plan(input, wanted)) {
         Step::Next(decision) => return decision,
-        Step::Working | Step::Hopeless(_) => return Decision::Wait(None),
+        Step::Working => return Decision::Wait(None),
+        Step::Hopeless(why) => return migration::fail(input, &why).unwrap_or(Decision::Wait(None)),
         Step::Done => {}
     }
     let mut draft = note(input, State::Applied, None, "", "");

@@ -33,7 +33,7 @@ pub enum ReembedError {
     /// after the restore of etcd during a move. A copy would delete what is there alone.
     #[error(
         "Namespace {to} holds {only} vectors that {from} does not, so it is no copy of it, as after the restore of an older object. \
-         Nothing was changed. Run `kubectl tenant data` to compare the two and to choose one"
+         Nothing was changed. The condition DataInOnePlace names both, and `kubectl tenant data choose` chooses one"
     )]
     TargetAhead {
         /// The namespace to copy from.

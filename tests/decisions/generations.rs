@@ -2,7 +2,7 @@
 
 use tenant_operator::api::migration::MigrationState as State;
 use tenant_operator::api::{Phase, TenantStatus, conditions};
-use tenant_operator::lifecycle::{Decision, Effect, Notice};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedMigration, Outcome, Problem};
 
 use crate::case::{Case, fails, holds};
 use crate::migration::{LARGE, SMALL, content, found, large, moving, stored, switched};
@@ -139,4 +139,47 @@ fn a_person_chooses_and_the_others_go() {
     case.view.chosen = Some(7);
     let status = found(case, both).recorded();
     assert!(fails(&status, DATA, "NoSuchGeneration") && message(&status).contains("holds 12 vectors"));
+}
+
+/// A move whose copy holds vectors that its source does not, as the task that copies has read.
+fn ahead(state: State) -> Case {
+    let mut case = found(moving(stored(large(), 1, SMALL), 2, state), &[(1, 10, true), (2, 10, true)]);
+    let last = state == State::Switching;
+    let problem = Some(Problem { message: "Namespace t.2 is ahead".into(), retryable: false, ahead: true });
+    case.observed.migration = Some(ObservedMigration { vectors: 0, problem, done: false, last });
+    case
+}
+
+#[test]
+fn a_copy_that_is_ahead_is_shown_and_ends_the_move_and_is_kept_until_a_choice() {
+    for state in [State::Copying, State::Switching] {
+        let case = ahead(state);
+        let status = case.recorded();
+        assert!(fails(&status, DATA, "TwoGenerations"), "{state:?}: {status:#?}");
+        let text = message(&status);
+        for part in ["(generation 1) holds 10", "(generation 2) holds 10", "kubectl tenant data choose acme"] {
+            assert!(text.contains(part), "{text}");
+        }
+        // Operators are told, and then the move ends, so that uploads no longer wait for it.
+        let (mut after, _) = told(&case);
+        let status = after.recorded();
+        assert_eq!(status.migration.as_ref().map(|m| m.state), Some(State::Failed), "{state:?}");
+        assert!(fails(&status, "DataMigrated", "Failed") && fails(&status, DATA, "TwoGenerations"));
+        after.view.status = status;
+        assert!(matches!(after.after_record_or_wait(), Decision::Wait(_)), "nothing is deleted");
+        // The choice of either one deletes the other one.
+        after.observed.found = Some(case.observed.found.clone().expect("found"));
+        after.view.chosen = Some(1);
+        assert_eq!(after.effects(), dropped(2), "{state:?}");
+        after.view.chosen = Some(2);
+        assert_eq!(after.effects(), [Effect::ServeFrom { generation: 2 }], "{state:?}");
+    }
+}
+
+#[test]
+fn a_deletion_that_finds_vectors_of_its_own_is_shown() {
+    let mut case = found(moving(stored(content(), 1, SMALL), 2, State::Copying), &[(1, 10, true), (2, 6, true)]);
+    assert_eq!(case.effects(), dropped(2));
+    case.observed.learn(&Effect::DropNamespace { generation: 2 }, Outcome::OnlyThere(2));
+    assert!(fails(&case.recorded(), DATA, "TwoGenerations"), "{:?}", case.decide());
 }

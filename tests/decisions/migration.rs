@@ -62,7 +62,7 @@ pub fn moving(case: Case, generation: u32, state: State) -> Case {
 }
 
 pub fn seen(mut case: Case, last: bool, done: bool, problem: Option<(&str, bool)>) -> Case {
-    let problem = problem.map(|(message, retryable)| Problem { message: message.into(), retryable });
+    let problem = problem.map(|(message, retryable)| Problem { message: message.into(), retryable, ahead: false });
     case.observed.migration = Some(ObservedMigration { vectors: 7, problem, done, last });
     case
 }

@@ -95,7 +95,8 @@ pub async fn drop(
     if documents && !chosen && generation > now.data_generation() {
         let only = only_in(indexes, &now, &name).await?;
         if only > 0 {
-            return Err(StepError::OnlyThere { name, only });
+            tracing::warn!(tenant = tenant.name_any(), name, only, "a namespace with vectors of its own is kept");
+            return Ok(Outcome::OnlyThere(generation));
         }
     }
     Ok(namespace::delete(indexes, &name).await?)

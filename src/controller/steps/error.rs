@@ -29,17 +29,6 @@ pub enum StepError {
         /// The vectors that are there.
         there: u64,
     },
-    /// A namespace that is to be deleted holds what the one in use does not.
-    #[error(
-        "namespace {name} holds {only} vectors that the namespace in use does not have, so it is kept. Run `kubectl tenant data` to \
-         compare the two and to choose one"
-    )]
-    OnlyThere {
-        /// The namespace.
-        name: String,
-        /// The vectors that are there alone.
-        only: u64,
-    },
     /// The namespace that is to be served from is gone.
     #[error("Pinecone has no namespace {0}")]
     NoSuchData(String),
@@ -79,7 +68,7 @@ impl StepError {
                 retryable: error.retryable(),
                 retry_after: None,
             }),
-            Self::MoreData { .. } | Self::OnlyThere { .. } | Self::NoSuchData(_) => Ok(Failure {
+            Self::MoreData { .. } | Self::NoSuchData(_) => Ok(Failure {
                 step: step.into(),
                 reason: "DataChanged".into(),
                 message,
