@@ -268,9 +268,15 @@ fn left(input: &Input, migration: &Migration) -> i64 {
     input.until(migration.since.plus(input.policy.migration_overlap))
 }
 
-/// A move that nobody wants any more.
+/// A move that is no longer wanted. Uploads do not wait for it, even where its copy has to be kept until an operator chooses.
 fn discard(input: &Input, migration: &Migration) -> Option<Decision> {
-    forget(input, migration.generation, |draft| draft.forget(DATA_MIGRATED))
+    let forgotten = forget(input, migration.generation, |draft| draft.forget(DATA_MIGRATED));
+    forgotten.or_else(|| {
+        let ended = Migration { state: State::Failed, since: input.now, ..migration.clone() };
+        let message = "The move is no longer wanted. Its copy is kept: the condition DataInOnePlace says why";
+        let is_over = migration.state == State::Failed;
+        note(input, ended, ConditionStatus::False, "Failed", message).filter(|_| !is_over)
+    })
 }
 
 /// Deletes the vectors of a generation, and then what is known of the move.

@@ -462,20 +462,22 @@ async fn two_namespaces_with_documents_wait_for_a_choice() {
     assert_eq!(before.len(), 2);
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(namespaces(&world).await, before, "nothing is deleted");
-    let command = |args: &[&str]| {
-        let mut command = world.command("data");
-        command.args(args).args(["--namespace", &world.namespace]);
-        tokio::task::block_in_place(|| command.output()).expect("it runs")
-    };
-    let unsure = command(&["choose", "acme", "--generation", "2"]);
+    let unsure = choose_second(&world, &[]);
     assert!(!unsure.status.success() && said(&unsure).contains("--confirm acme"), "{}", said(&unsure));
     assert_eq!(namespaces(&world).await, before);
-    let sure = command(&["choose", "acme", "--generation", "2", "--confirm", "acme"]);
+    let sure = choose_second(&world, &["--confirm", "acme"]);
     assert!(sure.status.success(), "{}", said(&sure));
     world.wait("acme", "the end", |s| reason(s, "DataInOnePlace") == "Recovered").await;
     let both = BTreeSet::from(["Cats".to_owned(), "Dogs".to_owned()]);
     world.until("both are served", async || documents(&world).await == both).await;
     assert!(!namespaces(&world).await.contains_key(&namespace(&world, 1).await), "the other one is gone");
+}
+
+/// `kubectl tenant data choose acme --generation 2`.
+fn choose_second(world: &World, more: &[&str]) -> std::process::Output {
+    let mut command = world.command("data");
+    command.args(["choose", "acme", "--generation", "2", "--namespace", &world.namespace]).args(more);
+    tokio::task::block_in_place(|| command.output()).expect("it runs")
 }
 
 /// etcd is restored to a moment in the middle of a move, after the switch and an upload.
@@ -502,11 +504,24 @@ async fn a_move_that_an_object_from_a_backup_resumes_deletes_no_document() {
     restored.status = Some(copying);
     world.tenants().replace_status("acme", &Default::default(), &restored).await.expect("restored");
     world.start_controller();
-    // The controller takes the lease of the one before after three seconds.
-    for _ in 0..40 {
+    let status = world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
+    let shown = conditions::get(&status.conditions, "DataInOnePlace").expect("there").message.clone();
+    assert!(shown.contains("(generation 2)") && shown.contains("kubectl tenant data choose acme"), "{shown}");
+    world.until("ops are told", async || told(&world, "More than one namespace holds documents").await == 1).await;
+    world.wait("acme", "the end of the move", |s| state(s) == Some(State::Failed)).await;
+    // Neither the move nor the question holds up an upload.
+    upload(&world, "Fish", "Fish sleep with open eyes, mostly at night.").await;
+    for _ in 0..20 {
         assert_eq!(namespaces(&world).await.get(&second), Some(&held), "nothing of the copy is deleted");
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
+    let sure = choose_second(&world, &["--confirm", "acme"]);
+    assert!(sure.status.success(), "{}", said(&sure));
+    world.wait("acme", "the end", |s| reason(s, "DataInOnePlace") == "Recovered").await;
+    let there = BTreeSet::from(["Cats".to_owned(), "Dogs".to_owned()]);
+    world.until("the copy is served", async || documents(&world).await == there).await;
+    let first = namespace(&world, 1).await;
+    world.until("the other one goes", async || !namespaces(&world).await.contains_key(&first)).await;
 }
 
 async fn lag(world: &World, visibility_ms: u64) {

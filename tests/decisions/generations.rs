@@ -142,8 +142,8 @@ fn a_person_chooses_and_the_others_go() {
 }
 
 /// A move whose copy holds vectors that its source does not, as the task that copies has read.
-fn ahead(state: State) -> Case {
-    let mut case = found(moving(stored(large(), 1, SMALL), 2, state), &[(1, 10, true), (2, 10, true)]);
+fn ahead(wanted: Case, state: State) -> Case {
+    let mut case = found(moving(stored(wanted, 1, SMALL), 2, state), &[(1, 10, true), (2, 10, true)]);
     let last = state == State::Switching;
     let problem = Some(Problem { message: "Namespace t.2 is ahead".into(), retryable: false, ahead: true });
     case.observed.migration = Some(ObservedMigration { vectors: 0, problem, done: false, last });
@@ -153,7 +153,7 @@ fn ahead(state: State) -> Case {
 #[test]
 fn a_copy_that_is_ahead_is_shown_and_ends_the_move_and_is_kept_until_a_choice() {
     for state in [State::Copying, State::Switching] {
-        let case = ahead(state);
+        let case = ahead(large(), state);
         let status = case.recorded();
         assert!(fails(&status, DATA, "TwoGenerations"), "{state:?}: {status:#?}");
         let text = message(&status);
@@ -174,6 +174,20 @@ fn a_copy_that_is_ahead_is_shown_and_ends_the_move_and_is_kept_until_a_choice() 
         after.view.chosen = Some(2);
         assert_eq!(after.effects(), [Effect::ServeFrom { generation: 2 }], "{state:?}");
     }
+}
+
+#[test]
+fn uploads_do_not_wait_for_a_move_that_is_no_longer_wanted() {
+    let case = ahead(content(), State::Switching);
+    assert!(fails(&case.recorded(), DATA, "TwoGenerations"));
+    let (mut after, _) = told(&case);
+    let status = after.recorded();
+    assert_eq!(status.migration.as_ref().map(|m| m.state), Some(State::Failed));
+    after.view.status = status;
+    assert!(
+        matches!(after.after_record_or_wait(), Decision::Wait(_)),
+        "nothing is deleted, and nothing more is written"
+    );
 }
 
 #[test]
