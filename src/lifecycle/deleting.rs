@@ -71,8 +71,7 @@ pub fn decide(input: &Input) -> Decision {
             return Decision::Act(wanted);
         }
         // An upload that was under way makes the namespace again. After the wait everything is deleted once more.
-        let wait = leaving::uploads_end_in(input);
-        return if wait > 0 { Decision::Wait(Some(wait)) } else { Decision::Act(vec![Effect::RemoveFinalizer]) };
+        return leaving::wait_for_uploads(input).unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
     };
     let left = left.join(", ");
     let mut draft = Draft::new(input);

@@ -138,13 +138,21 @@ fn offered_at(input: &Input) -> Timestamp {
     since(input).plus(input.policy.win_back_after)
 }
 
-/// Seconds until an upload that was under way when the tenant was closed has ended: it may make the namespace again after it was
-/// deleted. 0 or less from then on, and for a tenant that was never served.
-pub fn uploads_end_in(input: &Input) -> i64 {
-    if input.tenant.status.provisioned_at.is_none() {
-        return 0;
+/// Waits until an upload that was under way when the tenant was closed has ended, and says so: it may make the namespace again
+/// after it was deleted. None from then on, and for a tenant that was never served.
+pub fn wait_for_uploads(input: &Input) -> Option<Decision> {
+    input.tenant.status.provisioned_at.as_ref()?;
+    let end = since(input).plus(input.policy.upload_limit);
+    let wait = input.until(end);
+    if wait <= 0 {
+        return None;
     }
-    input.until(since(input).plus(input.policy.upload_limit))
+    let message = format!(
+        "Everything is deleted. An upload that was under way can still write until {end}; after that, everything is deleted once more"
+    );
+    let mut draft = Draft::new(input);
+    draft.summary(Summary::Reconciling, "WaitingForUploads", &message);
+    Some(draft.changed().unwrap_or(Decision::Wait(Some(wait))))
 }
 
 /// When it was closed.
@@ -320,9 +328,8 @@ fn erase(input: &Input, erasure: &Erasure) -> Decision {
     if !wanted.is_empty() {
         return Decision::Act(wanted);
     }
-    let wait = uploads_end_in(input);
-    if wait > 0 {
-        return Decision::Wait(Some(wait));
+    if let Some(waiting) = wait_for_uploads(input) {
+        return waiting;
     }
     let Some(left) = &input.observed.holdings else { return Decision::Act(vec![Effect::CountHoldings]) };
     let mut draft = Draft::new(input);

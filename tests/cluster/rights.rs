@@ -79,6 +79,12 @@ async fn a_stolen_token_reads_no_key_writes_no_foreign_secret_and_makes_no_other
         .wait_secret(&format!("{name}-api-key"), |secret| secret.data.as_ref().is_some_and(|d| d["api-key"].0 == key))
         .await;
 
+    let unlabelled = Patch::Merge(json!({"metadata": {"labels": {"tenant-operator.dev/tenant": null}}}));
+    world.secrets().patch(&format!("{name}-api-key"), &PatchParams::default(), &unlabelled).await.expect("patched");
+    let label = |secret: &Secret| secret.metadata.labels.as_ref()?.get("tenant-operator.dev/tenant").cloned();
+    world.wait_secret(&format!("{name}-api-key"), |secret| label(secret).as_ref() == Some(&name)).await;
+    a_deleted_tenant_leaves_its_login(&world).await;
+
     stolen_from_web(&world, &client(&web).await).await;
     stolen_from_the_controller(&world, &client(&controller).await).await;
 
@@ -88,6 +94,18 @@ async fn a_stolen_token_reads_no_key_writes_no_foreign_secret_and_makes_no_other
     for gone in [format!("{name}-api-key"), format!("{name}-login")] {
         assert!(world.secrets().get_opt(&gone).await.expect("the API answers").is_none(), "{gone}");
     }
+}
+
+/// The controller notes on the login Secret of a customer who is kept that it outlives the Tenant.
+async fn a_deleted_tenant_leaves_its_login(world: &World) {
+    let name = Visitor::new(world).sign_up("eve@example.com", "Kept Ltd").await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    world.annotate(&name, "tenant-operator.dev/keep-data", "true").await;
+    world.tenants().delete(&name, &DeleteParams::default()).await.expect("deleted");
+    world.wait_gone(&name).await;
+    let login = world.secrets().get(&format!("{name}-login")).await.expect("it is kept");
+    assert!(login.metadata.annotations.is_some_and(|all| all.contains_key("tenant-operator.dev/kept")));
 }
 
 async fn stolen_from_web(world: &World, web: &Client) {
@@ -177,6 +195,17 @@ async fn stolen_from_the_controller(world: &World, controller: &Client) {
         there.data = Some([("x".to_owned(), k8s_openapi::ByteString(b"y".to_vec()))].into());
         refusal(key, own.replace(key, &PostParams::default(), &there).await);
         refusal(key, own.delete(key, &DeleteParams::default()).await);
+    }
+    // What others keep under such a name stays theirs.
+    for name in ["f-api-key", "f-login"] {
+        let api = secrets(SIGNUPS);
+        let made = world.secrets().create(&PostParams::default(), &secret(name, OPAQUE, &json!({}))).await;
+        let mut made = made.expect("made by an admin");
+        let said = refusal("to delete it", api.delete(name, &DeleteParams::default()).await);
+        assert!(said.contains("belongs to the Tenant of its name"), "{said}");
+        let labels = [("tenant-operator.dev/tenant", "f"), ("app.kubernetes.io/component", "tenant-login")];
+        made.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        refusal("to take it", api.replace(name, &PostParams::default(), &made).await);
     }
     // It deletes leads by name and label, and changes nothing that they say.
     for (name, labels, goes) in [
