@@ -214,7 +214,9 @@ fn everything_is_deleted_once_more_when_no_upload_can_be_under_way() {
     case.view.created_at = Timestamp::from_second(NOW - 10);
     case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 10));
     case.observed.done.extend(ALL);
-    assert_eq!(case.decide(), Decision::Wait(Some(50)), "an upload may write for 60 seconds");
+    let said = case.recorded().message.expect("a message").to_string();
+    assert!(said.contains("can still write until"), "{said}");
+    assert_eq!(case.clone().after_record(), Decision::Wait(Some(50)), "an upload may write for 60 seconds");
     case.view.created_at = Timestamp::from_second(NOW - 60);
     assert_eq!(case.effects(), [Effect::RemoveFinalizer]);
     case.observed.done.clear();
