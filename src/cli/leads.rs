@@ -27,7 +27,7 @@ pub struct Args {
 
 #[derive(clap::Args)]
 pub struct AdmitArgs {
-    /// E-mail address of somebody on the waitlist.
+    /// E-mail address of a visitor on the waitlist.
     email: String,
     /// Namespace of the signups; otherwise the kubeconfig's.
     #[arg(long, short)]

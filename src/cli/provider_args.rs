@@ -256,7 +256,7 @@ pub struct ProviderArgs {
     /// Mail server: smtp://host:port or <smtps://user:password@host>.
     #[arg(long, env = "SMTP_URL", hide_env_values = true)]
     pub smtp_url: SecretString,
-    /// Sender of e-mails. Use a mailbox that somebody reads.
+    /// Sender of e-mails. Use a mailbox that your team reads: customers reply to it.
     #[arg(long, env = "FROM_EMAIL", default_value = "hello@example.com")]
     pub from_email: String,
     /// Product name in e-mails.

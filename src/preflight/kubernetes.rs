@@ -38,7 +38,7 @@ pub const CHECKS: &[Check] = &[
         name: "kubernetes/plans",
         blocks_start: false,
         title: "there is a Plan",
-        about: "Without Plans, nobody can sign up.",
+        about: "Without Plans, customers cannot sign up.",
         needs: Some("kubernetes/crds"),
         writes: false,
         run: |target| plans(target).boxed(),
