@@ -64,6 +64,7 @@ pub struct Pins {
     pub stripe: Option<Identity>,
     /// The index of each region.
     pub indexes: BTreeMap<Region, IndexPin>,
+    namespace: String,
     version: Option<String>,
 }
 
@@ -74,8 +75,18 @@ pub enum PinError {
     #[error("ConfigMap {PINS}: {0}")]
     Kube(#[from] kube::Error),
     /// An entry that the operator did not write.
-    #[error("ConfigMap {PINS}: the entry {0:?} cannot be read ({1}): correct it with `kubectl tenant pin`")]
-    Unreadable(String, serde_json::Error),
+    #[error(
+        "ConfigMap {PINS}: the entry {entry:?} cannot be read ({error}). Write it again with `kubectl tenant pin --operator-namespace \
+         {namespace} ...`; its --help names the arguments"
+    )]
+    Unreadable {
+        /// Its name.
+        entry: String,
+        /// Where the ConfigMap is.
+        namespace: String,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
 }
 
 impl PinError {
@@ -110,20 +121,36 @@ fn api(client: &Client, namespace: &str) -> Api<ConfigMap> {
 }
 
 impl Pins {
-    /// Reads what is pinned.
+    /// Reads what is pinned. Fails if an entry cannot be read.
     pub async fn read(client: &Client, namespace: &str) -> Result<Self, PinError> {
-        let Some(map) = api(client, namespace).get_opt(PINS).await? else { return Ok(Self::default()) };
-        let mut pins = Self { version: map.resource_version(), ..Self::default() };
-        for (name, value) in map.data.unwrap_or_default() {
-            let unreadable = |error| PinError::Unreadable(name.clone(), error);
-            if name == STRIPE {
-                pins.stripe = Some(serde_json::from_str(&value).map_err(unreadable)?);
-            } else if let Some(rest) = name.strip_prefix(PINECONE) {
+        let (pins, unreadable) = Self::read_each(client, namespace).await?;
+        unreadable.into_iter().next().map_or(Ok(pins), Err)
+    }
+
+    /// Reads what is pinned, and which entries cannot be read. Only a person may go on without them.
+    pub async fn read_each(client: &Client, namespace: &str) -> Result<(Self, Vec<PinError>), PinError> {
+        let mut pins = Self { namespace: namespace.into(), ..Self::default() };
+        let mut unreadable = Vec::new();
+        let Some(map) = api(client, namespace).get_opt(PINS).await? else { return Ok((pins, unreadable)) };
+        pins.version = map.resource_version();
+        for (entry, value) in map.data.unwrap_or_default() {
+            let read = if entry == STRIPE {
+                serde_json::from_str(&value).map(|account| pins.stripe = Some(account))
+            } else if let Some(rest) = entry.strip_prefix(PINECONE) {
                 let region = rest.strip_prefix('.').map(str::to_owned);
-                pins.indexes.insert(region, serde_json::from_str(&value).map_err(unreadable)?);
-            }
+                serde_json::from_str(&value).map(|index| drop(pins.indexes.insert(region, index)))
+            } else {
+                Ok(())
+            };
+            let namespace = namespace.to_owned();
+            unreadable.extend(read.err().map(|error| PinError::Unreadable { entry, namespace, error }));
         }
-        Ok(pins)
+        Ok((pins, unreadable))
+    }
+
+    /// The command that pins something, up to its arguments.
+    fn command(&self) -> String {
+        format!("kubectl tenant pin --operator-namespace {}", self.namespace)
     }
 
     /// Pins an account, unless the pins were changed since they were read.
@@ -172,9 +199,10 @@ impl Pins {
             Some(pinned) => Finding::Another {
                 what: format!("the key is of {found}, and the tenants pay to {pinned}: nothing is done at Stripe"),
                 fix: format!(
-                    "Correct STRIPE_SECRET_KEY. To change the account on purpose, run `kubectl tenant pin --stripe-account {} \
-                     --livemode {}`",
-                    found.account, found.livemode
+                    "Correct STRIPE_SECRET_KEY. To change the account on purpose, run `{} --stripe-account {} --livemode {}`",
+                    self.command(),
+                    found.account,
+                    found.livemode
                 ),
             },
         }
@@ -202,7 +230,8 @@ impl Pins {
                 ),
                 fix: format!(
                     "Correct PINECONE_API_KEY, PINECONE_INDEX and PINECONE_REGIONS, or restore the index from a backup. To use \
-                     this index on purpose, run `kubectl tenant pin --pinecone-index {} --pinecone-host {} --dimension {}{}`",
+                     this index on purpose, run `{} --pinecone-index {} --pinecone-host {} --dimension {}{}`",
+                    self.command(),
                     here.index,
                     here.host,
                     here.dimension,

@@ -1,9 +1,12 @@
 //! `kubectl tenant pin`: which Stripe account and which Pinecone indexes the tenants are in, and another one on purpose.
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use comfy_table::{Table, presets};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::{Api, Client};
 
 use super::KubeArgs;
+use crate::controller::LEASE;
 use crate::pins::{IndexPin, Pins};
 use crate::providers::stripe::Identity;
 
@@ -42,14 +45,15 @@ pub struct Args {
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let client = kube.client().await?;
     let namespace = &args.operator_namespace;
-    let pins = Pins::read(&client, namespace).await?;
+    has_operator(&client, namespace).await?;
+    let (pins, unreadable) = Pins::read_each(&client, namespace).await?;
     let account = args.stripe_account.clone().zip(args.livemode);
     let account = account.map(|(account, livemode)| Identity { account, livemode });
     let index = args.pinecone_index.clone().zip(args.pinecone_host.clone()).zip(args.dimension);
     let index = index.map(|((index, host), dimension)| IndexPin { index, host, dimension });
     if account.is_none() && index.is_none() {
         show(&pins);
-        return Ok(());
+        return unreadable.into_iter().next().map_or(Ok(()), |error| Err(error.into()));
     }
     let (stripe_before, index_before) = (pins.stripe.as_ref(), pins.indexes.get(&args.region));
     let none = || "none".to_owned();
@@ -67,10 +71,21 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     }
     if let Some(index) = &index {
         // The first write has changed the version.
-        let pins = Pins::read(&client, namespace).await?;
+        let (pins, _) = Pins::read_each(&client, namespace).await?;
         pins.pin_index(&client, namespace, args.region.as_deref(), index).await?;
     }
     println!("changed; the controller follows within half a minute");
+    Ok(())
+}
+
+/// Pins in a namespace that no controller reads have no effect.
+async fn has_operator(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace);
+    let there = leases.get_opt(LEASE).await?.is_some();
+    ensure!(
+        there,
+        "no controller of the operator has run in the namespace {namespace}: set --operator-namespace to the namespace of the release"
+    );
     Ok(())
 }
 

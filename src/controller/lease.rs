@@ -10,7 +10,8 @@ use k8s_openapi::jiff;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 
-const NAME: &str = "tenant-operator-controller";
+/// The Lease of the controller that leads, in the operator's namespace.
+pub const LEASE: &str = "tenant-operator-controller";
 /// How often one that stands by looks: a lease that was given up is taken within this time.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -76,9 +77,9 @@ impl Lease {
     /// Expiry is judged by our own clock: the lease must stand unchanged for its duration while we watch.
     async fn try_acquire(&self, seen: &mut Option<(Option<String>, Instant)>) -> Result<bool, kube::Error> {
         let start = Instant::now();
-        let Some(mut lease) = self.api.get_opt(NAME).await? else {
+        let Some(mut lease) = self.api.get_opt(LEASE).await? else {
             let lease = LeaseObject {
-                metadata: ObjectMeta { name: Some(NAME.into()), ..ObjectMeta::default() },
+                metadata: ObjectMeta { name: Some(LEASE.into()), ..ObjectMeta::default() },
                 spec: Some(self.spec(0)),
             };
             self.api.create(&PostParams::default(), &lease).await?;
@@ -98,7 +99,7 @@ impl Lease {
             return Ok(false);
         }
         lease.spec = Some(self.spec(spec.lease_transitions.unwrap_or(0) + 1));
-        self.api.replace(NAME, &PostParams::default(), &lease).await?;
+        self.api.replace(LEASE, &PostParams::default(), &lease).await?;
         self.renewed(start);
         Ok(true)
     }
@@ -153,24 +154,24 @@ impl Lease {
     }
 
     async fn renew(&self) -> Result<bool, kube::Error> {
-        let mut lease = self.api.get(NAME).await?;
+        let mut lease = self.api.get(LEASE).await?;
         let Some(spec) = lease.spec.as_mut() else { return Ok(false) };
         if spec.holder_identity.as_ref() != Some(&self.config.identity) {
             return Ok(false);
         }
         spec.renew_time = Some(MicroTime(jiff::Timestamp::now()));
-        self.api.replace(NAME, &PostParams::default(), &lease).await?;
+        self.api.replace(LEASE, &PostParams::default(), &lease).await?;
         Ok(true)
     }
 
     /// Gives the lease up.
     pub async fn release(&self) {
         self.fence.set(None);
-        let Ok(mut lease) = self.api.get(NAME).await else { return };
+        let Ok(mut lease) = self.api.get(LEASE).await else { return };
         let Some(spec) = lease.spec.as_mut() else { return };
         if spec.holder_identity.as_ref() == Some(&self.config.identity) {
             spec.holder_identity = Some(String::new());
-            drop(self.api.replace(NAME, &PostParams::default(), &lease).await);
+            drop(self.api.replace(LEASE, &PostParams::default(), &lease).await);
         }
     }
 }

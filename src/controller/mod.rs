@@ -55,7 +55,7 @@ use crate::providers::stripe::Stripe;
 pub use brake::BrakeConfig;
 use context::Context;
 pub use lead_config::LeadConfig;
-pub use lease::LeaseConfig;
+pub use lease::{LEASE, LeaseConfig};
 pub use steps::billing::payer;
 
 /// The metrics' text.

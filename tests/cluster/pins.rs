@@ -2,6 +2,9 @@
 
 use std::process::Output;
 
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::Api;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::BillingMode;
@@ -118,7 +121,19 @@ async fn a_key_of_another_account_suspends_nobody() {
     assert_eq!(in_phase(&world, Phase::Active).await, CUSTOMERS);
     assert_eq!(mails(&world).await, mails_before);
 
-    // Back to where the customers are.
+    let elsewhere = run(&world, "pin", &["--operator-namespace", "default"]);
+    assert!(
+        !elsewhere.status.success() && said(&elsewhere).contains("set --operator-namespace"),
+        "{}",
+        said(&elsewhere)
+    );
+    let maps: Api<ConfigMap> = Api::namespaced(world.client.clone(), &world.namespace);
+    let broken = Patch::Merge(json!({"data": {"stripe": "acct_other"}}));
+    maps.patch("tenant-operator-pins", &PatchParams::default(), &broken).await.expect("patched");
+    let unreadable = run(&world, "pin", &[]);
+    assert!(!unreadable.status.success() && said(&unreadable).contains("cannot be read"), "{}", said(&unreadable));
+
+    // Back to where the customers are, and the entry can be read again.
     assert!(run(&world, "pin", &["--stripe-account", "acct_sandbox", "--livemode", "false", "--yes"]).status.success());
     world.environment("STRIPE_SECRET_KEY", "sk_test_test");
     world.replace_controller();
