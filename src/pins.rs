@@ -418,13 +418,14 @@ mod tests {
 
     #[test]
     fn another_account_or_mode_is_refused_with_the_command_that_changes_it() {
-        let pins = Pins { stripe: Some(account("acct_1", true)), ..Pins::default() };
+        let pins = Pins { stripe: Some(account("acct_1", true)), namespace: "rag".into(), ..Pins::default() };
         assert_eq!(pins.compare_stripe(&account("acct_1", true)), Finding::Same);
         assert_eq!(Pins::default().compare_stripe(&account("acct_1", true)), Finding::New);
         for other in [account("acct_2", true), account("acct_1", false)] {
             let Finding::Another { what, fix } = pins.compare_stripe(&other) else { panic!("refused: {other}") };
             assert!(
-                what.contains("acct_1 (live mode)") && fix.contains("kubectl tenant pin --stripe-account"),
+                what.contains("acct_1 (live mode)")
+                    && fix.contains("kubectl tenant pin --operator-namespace rag --stripe-account"),
                 "{what} {fix}"
             );
         }
