@@ -33,10 +33,6 @@ const TRIES: u32 = 10;
 /// The window, in seconds.
 const WINDOW: i64 = 900;
 
-/// The one answer to a wrong password, an unknown address, and an account that takes no more passwords for now.
-pub const WRONG_PASSWORD: &str = "E-mail address or password is wrong. After 10 wrong passwords, an account takes none for 15 \
-                                  minutes; a link by e-mail logs in meanwhile.";
-
 /// The hash of the address, on a login Secret, whose owner is known to have chosen the password: it was set with a link, or
 /// the address was confirmed by the customer who holds it.
 const PROVEN_ANNOTATION: &str = "tenant-operator.dev/password-proven";

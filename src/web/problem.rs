@@ -12,6 +12,10 @@ use utoipa::ToSchema;
 
 use crate::providers::ProviderError;
 
+/// The one answer to a wrong password, an unknown address, and an account that takes no more passwords for now.
+pub const WRONG_PASSWORD: &str = "E-mail address or password is wrong. After 10 wrong passwords, an account takes none for 15 \
+                                  minutes; a link by e-mail logs in meanwhile.";
+
 /// The content type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 

@@ -13,8 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::App;
-use super::password::WRONG_PASSWORD;
-use super::problem::{Problem, ProblemBody};
+use super::problem::{Problem, ProblemBody, WRONG_PASSWORD};
 use crate::api::tenant::Desired;
 use crate::api::{Phase, SESSIONS_ANNOTATION, Tenant, Timestamp};
 use crate::links::parts;

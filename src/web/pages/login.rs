@@ -11,7 +11,7 @@ use minijinja::context;
 use serde::Deserialize;
 
 use crate::web::App;
-use crate::web::password::WRONG_PASSWORD;
+use crate::web::problem::WRONG_PASSWORD;
 
 #[derive(Deserialize)]
 pub struct LoginForm {
