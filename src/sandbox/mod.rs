@@ -197,6 +197,7 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/_sandbox/keys", post(stripe::add_key))
         .route("/_sandbox/clock", post(stripe::forward))
         .route("/_sandbox/decline", post(stripe::decline))
+        .route("/_sandbox/drafts", post(stripe::drafts))
         .route("/_sandbox/disputes", post(stripe::disputes::add))
         .route("/_sandbox/restricted-keys", post(stripe::keys::add))
         .route("/_sandbox/webhooks", post(stripe::webhooks::configure))

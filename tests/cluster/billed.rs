@@ -254,6 +254,28 @@ async fn a_late_invoice_is_not_collected_while_the_tenant_is_suspended_and_colle
     world.wait_phase("acme", Phase::Active).await;
 }
 
+/// The invoice of a renewal is a draft for an hour. A pause of collection holds for the invoices that come after it.
+#[tokio::test]
+async fn a_draft_from_before_a_suspension_is_not_collected_before_the_tenant_is_resumed() {
+    let world = World::with_active("draft").await;
+    world.sandbox_post("/_sandbox/drafts", json!({"seconds": 3600})).await;
+    forward(&world, 30).await;
+    world
+        .until("the renewal is a draft", async || {
+            stripe(&world, "invoice").await.iter().any(|i| i["status"] == "draft" && i["auto_advance"] == true)
+        })
+        .await;
+    desire(&world, "acme", Desired::Suspended).await.expect("patched");
+    world.wait_true("acme", "CollectionPaused").await;
+    forward(&world, 1).await;
+    assert_eq!(paid(&world).await, [4900, 0], "nothing is charged while the tenant is suspended");
+    desire(&world, "acme", Desired::Active).await.expect("patched");
+    world.until("collection goes on", async || subscription(&world).await["pause_collection"].is_null()).await;
+    forward(&world, 1).await;
+    assert_eq!(paid(&world).await, [4900, 4900]);
+    world.wait_phase("acme", Phase::Active).await;
+}
+
 #[tokio::test]
 async fn no_subscription_of_a_suspended_tenant_is_collected_and_one_is_when_it_is_resumed() {
     let world = World::with_active("surplus-suspended").await;

@@ -11,6 +11,28 @@ const RETRIES: [i64; 3] = [3, 5, 7];
 
 /// Makes the invoice of a period and collects it. Answers whether it is settled.
 pub fn period(data: &mut Data, subscription: &Value, free: bool, now: i64, events: &mut Events) -> bool {
+    let lines = lines_of(data, subscription, free, now);
+    bill(data, subscription, &lines, now, events)
+}
+
+/// Makes the invoice of the next period. Where renewals are drafts, it is collected once its hour is over, whether collection is
+/// paused by then or not: <https://docs.stripe.com/invoicing/automatic-collection>
+pub fn renewal(data: &mut Data, subscription: &Value, now: i64, events: &mut Events) -> bool {
+    if data.drafts == 0 || subscription["pause_collection"].is_object() {
+        return period(data, subscription, false, now, events);
+    }
+    let lines = lines_of(data, subscription, false, now);
+    let due = due(data, subscription, &lines);
+    let mut invoice = invoice(data, subscription, &lines, "draft", due, now);
+    invoice["auto_advance"] = json!(true);
+    invoice["automatically_finalizes_at"] = json!(now + data.drafts);
+    invoice["billing_reason"] = json!("subscription_cycle");
+    keep(data, subscription, &invoice);
+    events.push(("invoice.created", invoice));
+    true
+}
+
+fn lines_of(data: &mut Data, subscription: &Value, free: bool, now: i64) -> Vec<Value> {
     let price = &subscription["items"]["data"][0]["price"];
     let amount = if free { 0 } else { price["unit_amount"].as_i64().unwrap_or(0) };
     let ends = now + length(subscription, free);
@@ -25,7 +47,7 @@ pub fn period(data: &mut Data, subscription: &Value, free: bool, now: i64, event
         }));
         data.remove("invoiceitem", item["id"].as_str().unwrap_or_default());
     }
-    bill(data, subscription, &lines, now, events)
+    lines
 }
 
 /// What an invoice with these lines comes to: due now, and the customer's balance after it. A balance below zero is credit.
@@ -62,36 +84,21 @@ pub fn can_pay(data: &mut Data, subscription: &Value, lines: &[Value]) -> bool {
 
 /// Makes an invoice with these lines and collects it. Answers whether it is settled.
 pub fn bill(data: &mut Data, subscription: &Value, lines: &[Value], now: i64, events: &mut Events) -> bool {
-    let currency = &subscription["currency"];
-    let (amount, balance) = due(data, subscription, lines);
+    let due = due(data, subscription, lines);
     let declined = declined(data, subscription);
-    let status = match (amount, subscription["pause_collection"]["behavior"].as_str()) {
+    let status = match (due.0, subscription["pause_collection"]["behavior"].as_str()) {
         (0, _) => "paid",
         (_, Some("void")) => "void",
         (_, Some(_)) => "draft",
         _ if declined => "open",
         _ => "paid",
     };
-    let paid = if status == "paid" { amount } else { 0 };
-    let id = data.next_id("in");
-    let invoice = json!({
-        "id": id, "object": "invoice", "created": now, "livemode": false, "status": status,
-        "customer": subscription["customer"], "amount_due": amount, "amount_paid": paid, "currency": currency,
-        "total": lines.iter().filter_map(|line| line["amount"].as_i64()).sum::<i64>(), "ending_balance": balance,
-        "lines": {"object": "list", "data": lines}, "auto_advance": status == "open", "attempt_count": 1,
-        "next_payment_attempt": (status == "open").then(|| now + RETRIES[0] * DAY),
-        "parent": {"type": "subscription_details", "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]}},
-    });
-    if paid > 0 {
+    let invoice = invoice(data, subscription, lines, status, due, now);
+    if invoice["amount_paid"] != 0 {
         pay(data, &invoice, now);
     }
-    if let Ok(customer) = data.find("customer", subscription["customer"].as_str().unwrap_or_default()) {
-        customer["balance"] = json!(balance);
-    }
-    if let Ok(kept) = data.find("subscription", subscription["id"].as_str().unwrap_or_default()) {
-        kept["latest_invoice"] = json!(id);
-    }
-    data.insert("invoice", invoice.clone());
+    balance(data, &invoice);
+    keep(data, subscription, &invoice);
     let event = match status {
         "paid" => "invoice.paid",
         "open" => "invoice.payment_failed",
@@ -100,6 +107,66 @@ pub fn bill(data: &mut Data, subscription: &Value, lines: &[Value], now: i64, ev
     };
     events.push((event, invoice));
     status != "open"
+}
+
+fn invoice(
+    data: &mut Data,
+    subscription: &Value,
+    lines: &[Value],
+    status: &str,
+    (amount, balance): (i64, i64),
+    now: i64,
+) -> Value {
+    json!({
+        "id": data.next_id("in"), "object": "invoice", "created": now, "livemode": false, "status": status,
+        "customer": subscription["customer"], "amount_due": amount, "amount_paid": if status == "paid" { amount } else { 0 },
+        "currency": subscription["currency"],
+        "total": lines.iter().filter_map(|line| line["amount"].as_i64()).sum::<i64>(), "ending_balance": balance,
+        "lines": {"object": "list", "data": lines}, "auto_advance": status == "open", "attempt_count": 1,
+        "next_payment_attempt": (status == "open").then(|| now + RETRIES[0] * DAY),
+        "parent": {"type": "subscription_details", "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]}},
+    })
+}
+
+/// The customer's balance after an invoice.
+fn balance(data: &mut Data, invoice: &Value) {
+    if let Ok(customer) = data.find("customer", invoice["customer"].as_str().unwrap_or_default()) {
+        customer["balance"] = invoice["ending_balance"].clone();
+    }
+}
+
+fn keep(data: &mut Data, subscription: &Value, invoice: &Value) {
+    if let Ok(kept) = data.find("subscription", subscription["id"].as_str().unwrap_or_default()) {
+        kept["latest_invoice"] = invoice["id"].clone();
+    }
+    data.insert("invoice", invoice.clone());
+}
+
+/// Finalizes and collects the drafts whose hour is over.
+pub fn finalize_due(data: &mut Data, events: &mut Events) {
+    let due = |data: &Data| {
+        let at = |invoice: &Value| invoice["automatically_finalizes_at"].as_i64();
+        let mut waiting = data.list("invoice").iter().filter(|i| i["status"] == "draft" && i["auto_advance"] == true);
+        waiting.find(|i| at(i).is_some_and(|at| at <= data.now_of(&i["customer"]))).cloned()
+    };
+    while let Some(mut invoice) = due(data) {
+        (invoice["status"], invoice["automatically_finalizes_at"]) = (json!("open"), Value::Null);
+        balance(data, &invoice);
+        let subscription = data.find("subscription", subscription_of(&invoice)).map(|s| s.clone()).unwrap_or_default();
+        if declined(data, &subscription) {
+            invoice["next_payment_attempt"] = json!(data.now_of(&invoice["customer"]) + RETRIES[0] * DAY);
+            events.push(("invoice.payment_failed", invoice.clone()));
+            if let Ok(kept) = data.find("subscription", subscription_of(&invoice)) {
+                kept["status"] = json!("past_due");
+                events.push(("customer.subscription.updated", kept.clone()));
+            }
+        } else {
+            settle(data, &mut invoice, events);
+        }
+        if let Ok(kept) = data.find("invoice", invoice["id"].as_str().unwrap_or_default()) {
+            *kept = invoice;
+        }
+    }
 }
 
 /// Changes whether an invoice is collected by itself, the only thing that can be changed here.

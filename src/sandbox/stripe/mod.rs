@@ -66,6 +66,8 @@ pub struct Data {
     clocked: BTreeMap<String, String>,
     /// Seconds by which the account's time is ahead of the real one.
     ahead: i64,
+    /// Seconds for which the invoice of a renewal is a draft. 0: it is collected at once.
+    drafts: i64,
     counter: u64,
     /// Whose objects they are.
     owner: accounts::Owner,
@@ -234,6 +236,17 @@ pub(crate) async fn decline(State(s): State<Arc<Shared>>, Json(card): Json<Decli
         }
         Err(problem) => problem.status,
     }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Drafts {
+    seconds: u32,
+}
+
+/// For how long the invoices of renewals are drafts from now on; at Stripe, about an hour.
+pub(crate) async fn drafts(State(s): State<Arc<Shared>>, Json(drafts): Json<Drafts>) -> StatusCode {
+    lock(&s.stripe.data).drafts = i64::from(drafts.seconds);
+    StatusCode::OK
 }
 
 #[derive(Deserialize)]

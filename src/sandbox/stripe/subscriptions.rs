@@ -111,7 +111,7 @@ fn renew(data: &mut Data, mut subscription: Value, events: &mut Events) {
         subscription["status"] = json!("canceled");
         subscription["canceled_at"] = json!(start);
     } else {
-        let settled = invoices::period(data, &subscription, false, start, events);
+        let settled = invoices::renewal(data, &subscription, start, events);
         subscription["status"] = json!(if settled { "active" } else { "past_due" });
         let item = &mut subscription["items"]["data"][0];
         item["current_period_start"] = json!(start);
