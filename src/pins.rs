@@ -82,7 +82,7 @@ pub enum PinError {
     Unreadable {
         /// Its name.
         entry: String,
-        /// Where the ConfigMap is.
+        /// Where the `ConfigMap` is.
         namespace: String,
         /// What is wrong with it.
         error: serde_json::Error,

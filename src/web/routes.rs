@@ -131,7 +131,7 @@ pub fn public(app: Arc<App>) -> Router {
     let from = app.config.client_ip.clone();
     documented
         .merge(plain)
-        .layer(middleware::from_fn(arrive))
+        .layer(middleware::from_fn_with_state(app.clone(), arrive))
         // An event stream begins at once and is not cut by this.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
@@ -155,13 +155,14 @@ pub fn public(app: Arc<App>) -> Router {
 
 /// Reads a whole body before its handler runs, within a short time: most handlers read it before they know the caller. The webhook
 /// reads its own.
-async fn arrive(request: Request, next: Next) -> Response {
+async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() || request.uri().path() == "/webhooks/stripe" {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
     match bodies::arrived(body, BODY_LIMIT).await {
         Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
+        Err(problem) if wants_page(&parts.headers) => app.refused(&parts.headers, &problem),
         Err(problem) => problem.into_response(),
     }
 }
