@@ -271,12 +271,12 @@ fn left(input: &Input, migration: &Migration) -> i64 {
 /// A move that is no longer wanted. Uploads do not wait for it, even where its copy has to be kept until an operator chooses.
 fn discard(input: &Input, migration: &Migration) -> Option<Decision> {
     let forgotten = forget(input, migration.generation, |draft| draft.forget(DATA_MIGRATED));
-    forgotten.or_else(|| {
-        let ended = Migration { state: State::Failed, since: input.now, ..migration.clone() };
-        let message = "The move is no longer wanted. Its copy is kept: the condition DataInOnePlace says why";
-        let is_over = migration.state == State::Failed;
-        note(input, ended, ConditionStatus::False, "Failed", message).filter(|_| !is_over)
-    })
+    if forgotten.is_some() || migration.state == State::Failed {
+        return forgotten;
+    }
+    let ended = Migration { state: State::Failed, since: input.now, ..migration.clone() };
+    let message = "The move is no longer wanted. Its copy is kept: the condition DataInOnePlace says why";
+    note(input, ended, ConditionStatus::False, "Failed", message)
 }
 
 /// Deletes the vectors of a generation, and then what is known of the move.

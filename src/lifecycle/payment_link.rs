@@ -1,5 +1,5 @@
-//! Until when the controller replaces an expired payment link. From then on it makes a new one only on request: a customer who has
-//! left would otherwise cost a Checkout session each day, for ever.
+//! How long the controller replaces expired payment links. After that it creates one only on request; otherwise each customer who
+//! left would cost one Checkout session a day.
 
 use super::{Decision, Input};
 use crate::api::conditions::{self, READY};

@@ -1,16 +1,15 @@
 //! Room for bodies of callers who are not known yet: what is held in memory before a signature is checked.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::StatusCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::problem::Problem;
+use super::shares::{Share, Shares};
 
 /// Bodies that are held at the same time: 16 MB of the largest.
 const ALL: usize = 32;
@@ -20,50 +19,21 @@ const OWN: usize = 8;
 const WAIT: Duration = Duration::from_secs(2);
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
-/// Clients without a body are forgotten when there are so many.
-const KEPT: usize = 1000;
 
-/// The places.
+/// The places, by the clients' networks. As many requests of a client may wait as it has connections.
 #[derive(Debug)]
-pub struct Bodies {
-    all: Arc<Semaphore>,
-    own: Mutex<HashMap<IpAddr, Arc<Semaphore>>>,
-    wait: Duration,
-}
+pub struct Bodies(Shares<IpAddr>);
 
 impl Default for Bodies {
     fn default() -> Self {
-        Self { all: Arc::new(Semaphore::new(ALL)), own: Mutex::default(), wait: WAIT }
+        Self(Shares::new(ALL, OWN, Semaphore::MAX_PERMITS - OWN, WAIT))
     }
-}
-
-/// A place, until the caller is known.
-#[derive(Debug)]
-pub struct Held {
-    _own: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
 }
 
 impl Bodies {
-    /// Waits a moment for a place for a body of this client. Its own places come first, so that one client that sends slowly
-    /// leaves places for all others.
-    pub async fn take(&self, client: IpAddr) -> Result<Held, Problem> {
-        let own = self.own(client);
-        let held = async {
-            let own = own.acquire_owned().await.ok()?;
-            let all = self.all.clone().acquire_owned().await.ok()?;
-            Some(Held { _own: own, _all: all })
-        };
-        timeout(self.wait, held).await.ok().flatten().ok_or_else(Problem::unavailable)
-    }
-
-    fn own(&self, client: IpAddr) -> Arc<Semaphore> {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if own.len() > KEPT {
-            // A permit that is out, or waited for, holds its semaphore.
-            own.retain(|_, places| Arc::strong_count(places) > 1);
-        }
-        own.entry(client).or_insert_with(|| Arc::new(Semaphore::new(OWN))).clone()
+    /// Waits a moment for a place for a body of this client.
+    pub async fn take(&self, client: IpAddr) -> Result<Share, Problem> {
+        self.0.take(client).await.ok_or_else(Problem::unavailable)
     }
 }
 
@@ -86,7 +56,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_client_holds_some_places_and_all_together_no_more_than_there_are() {
-        let bodies = Bodies { wait: Duration::from_millis(20), ..Bodies::default() };
+        let mut bodies = Bodies::default();
+        bodies.0.wait = Duration::from_millis(20);
         let client = |n: u8| IpAddr::from(Ipv4Addr::new(192, 0, 2, n));
         let mut held = Vec::new();
         for n in 0..4 {

@@ -28,6 +28,7 @@ mod reader;
 mod routes;
 mod serve;
 mod setup;
+mod shares;
 mod signature;
 mod signup;
 mod tenant;

@@ -1,14 +1,11 @@
 //! Room for uploads. A file of 10 MB is held in memory while it is read and stored, so there are few places, and no tenant takes
 //! them all.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
-
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::deadline::Deadline;
 use super::problem::Problem;
+use super::shares::{Share, Shares};
 
 /// Files that are read and stored at the same time.
 const ALL: usize = 4;
@@ -18,29 +15,11 @@ const OWN: usize = 2;
 const WAITING: usize = 64;
 /// How long an upload waits.
 const WAIT: Duration = Duration::from_secs(10);
-/// Tenants without an upload are forgotten when there are so many.
-const KEPT: usize = 1000;
 
-/// The places of one tenant.
-#[derive(Clone, Debug)]
-struct Own {
-    places: Arc<Semaphore>,
-    /// Places and waiting uploads.
-    line: Arc<Semaphore>,
-}
-
-impl Default for Own {
-    fn default() -> Self {
-        Self { places: Arc::new(Semaphore::new(OWN)), line: Arc::new(Semaphore::new(OWN + WAITING)) }
-    }
-}
-
-/// All places.
+/// All places, by the tenants' uids.
 #[derive(Debug)]
 pub struct Places {
-    all: Arc<Semaphore>,
-    own: Mutex<HashMap<String, Own>>,
-    wait: Duration,
+    shares: Shares<String>,
     limit: Duration,
 }
 
@@ -49,53 +28,36 @@ pub struct Places {
 pub struct Place {
     /// When it ends.
     pub deadline: Deadline,
-    _line: OwnedSemaphorePermit,
-    _own: OwnedSemaphorePermit,
-    _all: OwnedSemaphorePermit,
-}
-
-fn refused() -> Problem {
-    Problem::too_many(Duration::from_secs(5))
+    _share: Share,
 }
 
 impl Places {
     /// For uploads that take no longer than this.
     pub fn new(limit: Duration) -> Self {
-        Self { all: Arc::new(Semaphore::new(ALL)), own: Mutex::default(), wait: WAIT, limit }
+        Self { shares: Shares::new(ALL, OWN, WAITING, WAIT), limit }
     }
 
     /// Waits for a place for an upload of the tenant. Call it right after the look at whether the tenant is served: the time of the
     /// upload counts from here.
     pub async fn take(&self, uid: &str) -> Result<Place, Problem> {
         let deadline = Deadline::of(self.limit);
-        let Own { places, line } = self.own(uid);
-        let line = line.try_acquire_owned().map_err(|_| refused())?;
-        let place = async {
-            let own = places.acquire_owned().await.ok()?;
-            let all = self.all.clone().acquire_owned().await.ok()?;
-            Some(Place { deadline, _line: line, _own: own, _all: all })
-        };
-        tokio::time::timeout(self.wait, place).await.ok().flatten().ok_or_else(refused)
-    }
-
-    fn own(&self, uid: &str) -> Own {
-        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if own.len() > KEPT {
-            // A permit that is out holds its semaphore.
-            own.retain(|_, own| Arc::strong_count(&own.line) > 1);
-        }
-        own.entry(uid.to_owned()).or_default().clone()
+        let share = self.shares.take(uid.to_owned()).await;
+        share.map(|share| Place { deadline, _share: share }).ok_or_else(|| Problem::too_many(Duration::from_secs(5)))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[tokio::test]
     async fn a_tenant_that_floods_leaves_places_for_others() {
         let wait = Duration::from_millis(300);
-        let places = Arc::new(Places { wait, ..Places::new(Duration::from_mins(1)) });
+        let mut places = Places::new(Duration::from_mins(1));
+        places.shares.wait = wait;
+        let places = Arc::new(places);
         let flood: Vec<_> = (0..100)
             .map(|_| {
                 let places = places.clone();

@@ -13,21 +13,16 @@ use crate::visitor::{PASSWORD, Visitor};
 const ADA: &str = "ada@example.com";
 const FRONTEND: &str = "http://localhost:8080";
 
-async fn start(name: &str, args: &[&str]) -> World {
-    let mut world = World::without_controller(name).await;
-    world.controller_args(&["--email-verification=beforeProvisioning"]);
-    world.controller_args(args);
-    world.start_controller();
-    world.start_web(&[]);
-    world
+async fn start(name: &str, controller: &[&str]) -> World {
+    start_with(name, controller, &[]).await
 }
 
-/// With these arguments of web.
-async fn start_with(name: &str, args: &[&str]) -> World {
+async fn start_with(name: &str, controller: &[&str], web: &[&str]) -> World {
     let mut world = World::without_controller(name).await;
     world.controller_args(&["--email-verification=beforeProvisioning"]);
+    world.controller_args(controller);
     world.start_controller();
-    world.start_web(args);
+    world.start_web(web);
     world
 }
 
@@ -276,7 +271,7 @@ async fn a_new_password_ends_old_sessions_and_links_and_the_old_password() {
 /// A stranger who knows the address, or has a token, asks for links: the customer's own changes stay possible.
 #[tokio::test]
 async fn what_a_stranger_can_ask_for_takes_nothing_from_the_customers_changes() {
-    let world = start_with("spent", &["--signups-per-minute", "1000"]).await;
+    let world = start_with("spent", &[], &["--signups-per-minute", "1000"]).await;
     let name = active(&world).await;
     let mut ada = Visitor::new(&world);
     assert_eq!(ada.log_in(ADA, PASSWORD).await, 303);
@@ -304,7 +299,7 @@ async fn what_a_stranger_can_ask_for_takes_nothing_from_the_customers_changes() 
 /// A log-in that is under way when the password changes opens nothing afterwards.
 #[tokio::test]
 async fn a_log_in_from_before_a_new_password_does_not_outlive_it() {
-    let world = start_with("underway", &["--signups-per-minute", "10000"]).await;
+    let world = start_with("underway", &[], &["--signups-per-minute", "10000"]).await;
     let name = active(&world).await;
     let id = world.tenants().get(&name).await.expect("there").tenant_id().to_owned();
     let mut outlived = Vec::new();
@@ -338,7 +333,7 @@ async fn a_log_in_from_before_a_new_password_does_not_outlive_it() {
 #[tokio::test]
 async fn a_token_that_has_ended_does_not_slow_the_customer_down() {
     let world =
-        start_with("endedtoken", &["--requests-per-second", "2", "--client-requests-per-second", "10000"]).await;
+        start_with("endedtoken", &[], &["--requests-per-second", "2", "--client-requests-per-second", "10000"]).await;
     let name = active(&world).await;
     let (status, old) = api_log_in(&world, PASSWORD).await;
     assert_eq!(status, 200);

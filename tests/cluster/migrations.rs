@@ -507,7 +507,7 @@ async fn a_move_that_an_object_from_a_backup_resumes_deletes_no_document() {
     let status = world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
     let shown = conditions::get(&status.conditions, "DataInOnePlace").expect("there").message.clone();
     assert!(shown.contains("(generation 2)") && shown.contains("kubectl tenant data choose acme"), "{shown}");
-    world.until("ops are told", async || told(&world, "More than one namespace holds documents").await == 1).await;
+    world.until("the alert", async || told(&world, "More than one namespace holds documents").await == 1).await;
     world.wait("acme", "the end of the move", |s| state(s) == Some(State::Failed)).await;
     // Neither the move nor the question holds up an upload.
     upload(&world, "Fish", "Fish sleep with open eyes, mostly at night.").await;

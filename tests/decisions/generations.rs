@@ -160,7 +160,7 @@ fn a_copy_that_is_ahead_is_shown_and_ends_the_move_and_is_kept_until_a_choice() 
         for part in ["(generation 1) holds 10", "(generation 2) holds 10", "kubectl tenant data choose acme"] {
             assert!(text.contains(part), "{text}");
         }
-        // Operators are told, and then the move ends, so that uploads no longer wait for it.
+        // The controller alerts the operators and then ends the move, so uploads no longer wait for it.
         let (mut after, _) = told(&case);
         let status = after.recorded();
         assert_eq!(status.migration.as_ref().map(|m| m.state), Some(State::Failed), "{state:?}");

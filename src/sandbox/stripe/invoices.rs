@@ -142,30 +142,19 @@ fn keep(data: &mut Data, subscription: &Value, invoice: &Value) {
     data.insert("invoice", invoice.clone());
 }
 
-/// Finalizes and collects the drafts whose hour is over.
-pub fn finalize_due(data: &mut Data, events: &mut Events) {
+/// Finalizes the drafts whose hour is over. Their first payment is due at once: see [`retry_due`].
+pub fn finalize_due(data: &mut Data) {
     let due = |data: &Data| {
         let at = |invoice: &Value| invoice["automatically_finalizes_at"].as_i64();
         let mut waiting = data.list("invoice").iter().filter(|i| i["status"] == "draft" && i["auto_advance"] == true);
         waiting.find(|i| at(i).is_some_and(|at| at <= data.now_of(&i["customer"]))).cloned()
     };
-    while let Some(mut invoice) = due(data) {
+    while let Some(draft) = due(data) {
+        balance(data, &draft);
+        let now = data.now_of(&draft["customer"]);
+        let Ok(invoice) = data.find("invoice", draft["id"].as_str().unwrap_or_default()) else { return };
         (invoice["status"], invoice["automatically_finalizes_at"]) = (json!("open"), Value::Null);
-        balance(data, &invoice);
-        let subscription = data.find("subscription", subscription_of(&invoice)).map(|s| s.clone()).unwrap_or_default();
-        if declined(data, &subscription) {
-            invoice["next_payment_attempt"] = json!(data.now_of(&invoice["customer"]) + RETRIES[0] * DAY);
-            events.push(("invoice.payment_failed", invoice.clone()));
-            if let Ok(kept) = data.find("subscription", subscription_of(&invoice)) {
-                kept["status"] = json!("past_due");
-                events.push(("customer.subscription.updated", kept.clone()));
-            }
-        } else {
-            settle(data, &mut invoice, events);
-        }
-        if let Ok(kept) = data.find("invoice", invoice["id"].as_str().unwrap_or_default()) {
-            *kept = invoice;
-        }
+        (invoice["attempt_count"], invoice["next_payment_attempt"]) = (json!(0), json!(now));
     }
 }
 
@@ -215,6 +204,9 @@ fn retry(data: &mut Data, mut invoice: Value, events: &mut Events) {
         invoice["attempt_count"] = json!(attempts + 1);
         invoice["next_payment_attempt"] = json!(next.map(|days| made + days * DAY));
         events.push(("invoice.payment_failed", invoice.clone()));
+        if attempts == 0 {
+            late(data, &of, events);
+        }
         if next.is_none() {
             stands(data, &of, "unpaid", events);
         }
@@ -225,6 +217,13 @@ fn retry(data: &mut Data, mut invoice: Value, events: &mut Events) {
     if let Ok(kept) = data.find("invoice", &id) {
         *kept = invoice;
     }
+}
+
+/// The first payment of a renewal was declined.
+fn late(data: &mut Data, id: &str, events: &mut Events) {
+    let Ok(subscription) = data.find("subscription", id) else { return };
+    subscription["status"] = json!("past_due");
+    events.push(("customer.subscription.updated", subscription.clone()));
 }
 
 /// The subscription of a late invoice gets another status.

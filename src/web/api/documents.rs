@@ -233,7 +233,7 @@ async fn store(
         rag::extract(&file.bytes, tenant.chunking).await
     });
     let extract = extract.await?.inspect_err(|error| {
-        // The controller's fault is not the customer's.
+        // Where web itself cannot read files, that does not count against the tenant.
         if !matches!(error, ExtractError::Unavailable) {
             app.refusals.note(&tenant.uid);
         }
