@@ -27,7 +27,7 @@ pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tenant-operator");
 pub const WEBHOOK_SECRET: &str = "whsec_test";
 /// Generous: a condition that holds is seen at once, one that never holds fails the test.
-const LIMIT: Duration = Duration::from_secs(90);
+pub const LIMIT: Duration = Duration::from_secs(90);
 /// How a controller ends that lost its lease, and how often it is started again.
 const LEASE_LOST: i32 = 1;
 const RESTARTS: u32 = 5;
