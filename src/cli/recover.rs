@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
-use crate::api::tenant::Desired;
+use crate::api::tenant::{Desired, Wish};
 use crate::api::{
-    Data, PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, Tenant, VERIFIED_ANNOTATION, data_namespace,
-    data_of, login_secret,
+    Data, LEGAL_HOLD_ANNOTATION, PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, Tenant, Timestamp,
+    VERIFIED_ANNOTATION, data_namespace, data_of, login_secret,
 };
 use crate::controller::Providers;
 use crate::lifecycle::ObservedSubscription;
@@ -121,6 +121,13 @@ fn desired(subscription: &ObservedSubscription) -> Desired {
     }
 }
 
+/// The suspension of a tenant whose collection is paused. It outlives what the customer does, also where the account was closed
+/// afterwards.
+fn suspension(subscription: &ObservedSubscription) -> Option<Wish> {
+    let reason = "Collection was paused at Stripe when the Tenant was recovered";
+    subscription.paused.then(|| Wish::of_admin(Desired::Suspended, None, Some(reason), Timestamp::now()))
+}
+
 fn report(lost: &[&Known], namespaces: &Namespaces, refunded: &HashSet<String>) {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
@@ -150,8 +157,9 @@ fn report(lost: &[&Known], namespaces: &Namespaces, refunded: &HashSet<String>) 
     }
     if lost.iter().any(|known| known.subscription.ends) {
         eprintln!(
-            "The customers of the Deleted ones closed their accounts. The retention of their data begins anew; `kubectl \
-             tenant reactivate NAME` takes one back."
+            "The customers of the Deleted ones closed their accounts. The retention of their data begins anew, and legal holds \
+             are not known to Stripe: set the annotation {LEGAL_HOLD_ANNOTATION} again. `kubectl tenant reactivate NAME` takes one \
+             back; one whose collection is paused comes back suspended."
         );
     }
 }
@@ -272,6 +280,7 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
             "data": data,
             "login": login,
             "desired": desired(&known.subscription),
+            "suspension": suspension(&known.subscription),
             "billing": {"mode": "Stripe", "approved": false,
                 "stripe": {"customerId": known.customer_id, "subscriptionId": known.subscription.id}},
         },
@@ -281,6 +290,39 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn subscription(ends: bool, paused: bool) -> ObservedSubscription {
+        ObservedSubscription {
+            id: "sub_1".into(),
+            status: "active".into(),
+            payment_method: true,
+            paused,
+            trial_ends_at: None,
+            plan: None,
+            price: None,
+            billed_plan: None,
+            unconfirmed: None,
+            period_ends_at: None,
+            plan_before: None,
+            ends,
+            closed_at: ends.then_some(Timestamp::from_second(1)),
+            elsewhere: false,
+            renews: !ends,
+        }
+    }
+
+    #[test]
+    fn a_paused_tenant_comes_back_suspended_whether_its_customer_closed_it_or_not() {
+        for (ends, paused, wanted) in [
+            (false, false, Desired::Active),
+            (false, true, Desired::Suspended),
+            (true, false, Desired::Deleted),
+            (true, true, Desired::Deleted),
+        ] {
+            let known = subscription(ends, paused);
+            assert_eq!((desired(&known), suspension(&known).is_some()), (wanted, paused));
+        }
+    }
 
     #[test]
     fn of_two_namespaces_the_one_that_holds_more_is_recovered() {

@@ -409,6 +409,7 @@ mod tests {
             period_ends_at: None,
             plan_before: None,
             ends: false,
+            closed_at: None,
             elsewhere: false,
             renews: true,
         }

@@ -5,7 +5,7 @@ use super::dispute;
 use super::status::{Draft, Summary};
 use super::{
     Decision, Effect, Failure, Input, Notice, billed, courtesies, dunning, migration, notices, plan_change,
-    provisioning,
+    provisioning, renewal,
 };
 use crate::api::ConditionStatus;
 use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
@@ -13,7 +13,7 @@ use crate::api::plan::LimitChanges;
 
 /// The most urgent first: what ends or begins the service, then what the status says, then what customers and ops are told.
 /// A mail server that hangs so delays e-mails alone.
-const CONCERNS: [Concern; 12] = [
+const CONCERNS: [Concern; 13] = [
     start_over,
     key,
     billing,
@@ -21,6 +21,7 @@ const CONCERNS: [Concern; 12] = [
     dispute::decide,
     plan_change::decide,
     billed::decide,
+    renewal::show,
     // After what needs Stripe alone: a Pinecone that is away holds up no payment and no plan.
     namespace,
     migration::follow,
@@ -70,7 +71,7 @@ fn billing(input: &Input) -> Option<Decision> {
     let wanted = input.tenant.spec.is_wanted();
     let subscription = observed.billing.as_ref()?.subscription.as_ref().filter(|_| wanted)?;
     let paused = subscription.resumable().then_some(Effect::ResumeCollection);
-    let effects: Vec<_> = paused.into_iter().chain(subscription.renewable().then_some(Effect::RenewAgain)).collect();
+    let effects: Vec<_> = paused.into_iter().chain(renewal::goes_on(input)).collect();
     (!effects.is_empty()).then_some(Decision::Act(effects))
 }
 
@@ -117,6 +118,7 @@ pub fn tell(input: &Input) -> Option<Decision> {
     due.extend(dispute::alert(input));
     due.extend(plan_change::news(input));
     due.extend(billed::alerts(input));
+    due.extend(renewal::alert(input));
     if namespace_missing(input) {
         due.push(Notice::NamespaceMissingAlert(input.tenant.run()));
     }

@@ -8,7 +8,7 @@ use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
 
 /// The reason of a payment that is late.
-const PAST_DUE: &str = "PaymentPastDue";
+pub const PAST_DUE: &str = "PaymentPastDue";
 
 /// The reason of a suspension by an admin.
 pub const BY_ADMIN: &str = "SuspendedByAdmin";

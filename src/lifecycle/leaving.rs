@@ -3,7 +3,7 @@
 
 use super::dunning::{self, BY_ADMIN, ENDED, Standing};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Holdings, Input, Notice, ObservedBilling, ObservedSubscription, brake, failed, notices};
+use super::{Decision, Effect, Holdings, Input, Notice, ObservedSubscription, brake, failed, notices};
 use crate::api::conditions::{self, BILLING_READY, COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{Desired, Erasure, ErasureLine};
@@ -216,7 +216,10 @@ fn take_back(input: &Input) -> Decision {
     if input.by_stripe() {
         let Some(billing) = &input.observed.billing else { return Decision::Act(vec![Effect::ReadBilling]) };
         good = Standing::of(billing) == Standing::Good;
-        if good && ends(billing) {
+        // The mark goes whether the subscription ends or not: it would undo what the customer cancels later. Where another one
+        // renews, this one ends, or both would be billed.
+        let marked = billing.subscription.as_ref().is_some_and(ObservedSubscription::renewable);
+        if marked && billing.surplus_renewing.is_empty() {
             return Decision::Act(vec![Effect::RenewAgain]);
         }
     }
@@ -244,12 +247,7 @@ fn take_back(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
-/// Whether the subscription ends with its period.
-fn ends(billing: &ObservedBilling) -> bool {
-    billing.subscription.as_ref().is_some_and(ObservedSubscription::renewable)
-}
-
-/// Somebody says that nothing may be erased.
+/// An admin says that nothing may be erased.
 fn on_hold(input: &Input) -> Option<Decision> {
     let why = input.tenant.legal_hold.as_ref()?;
     let message =
@@ -262,8 +260,9 @@ fn on_hold(input: &Input) -> Option<Decision> {
 
 /// The moment of the erasure has come: unless somebody holds it up, what is there is counted before anything goes.
 fn due(input: &Input) -> Decision {
-    if let Some(decision) = on_hold(input) {
-        return decision;
+    // A hold keeps the data. It does not keep the customer paying.
+    if let Some(held) = on_hold(input) {
+        return stop_renewal(input).unwrap_or(held);
     }
     // A payment may have arrived that the status does not know of.
     if let Some(decision) = failed::give_back(input) {

@@ -29,6 +29,7 @@ mod place;
 mod plan_change;
 mod policy;
 mod provisioning;
+mod renewal;
 mod requested;
 mod status;
 mod suspended;
@@ -287,6 +288,8 @@ pub enum Notice {
     PriceAlert(String),
     /// To ops: the tenant is closed, and Stripe renews this subscription.
     RenewedAlert(String),
+    /// To ops: the tenant is open, and Stripe ends this subscription because the tenant was closed.
+    EndsAlert(String),
     /// To ops: Stripe bills these subscriptions beside the tenant's own.
     SurplusAlert(String),
     /// To ops: paid, and still not Active after the normal time, in the run that this token names.
@@ -325,6 +328,7 @@ impl Notice {
             Self::DisputeAlert(what) => format!("dispute-alert.{what}"),
             Self::PriceAlert(price) => format!("price-alert.{price}"),
             Self::RenewedAlert(id) => format!("renewed-alert.{id}"),
+            Self::EndsAlert(id) => format!("ends-alert.{id}"),
             Self::SurplusAlert(ids) => format!("surplus-alert.{ids}"),
             Self::SlowAlert(run) => format!("slow-alert.{run}"),
             Self::DataAlert(what) => format!("data-alert.{what}"),
@@ -351,6 +355,7 @@ impl Notice {
             | Self::DataAlert(_)
             | Self::PriceAlert(_)
             | Self::RenewedAlert(_)
+            | Self::EndsAlert(_)
             | Self::SurplusAlert(_)
             | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
             _ => false,

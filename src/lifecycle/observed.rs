@@ -47,8 +47,10 @@ pub struct ObservedSubscription {
     pub period_ends_at: Option<Timestamp>,
     /// The plan that is in force until the present period ends, where a smaller one is billed from then on.
     pub plan_before: Option<String>,
-    /// Whether it ends with that period because its tenant was closed. What a customer cancels at Stripe is theirs.
+    /// Whether it ends and its tenant was closed. What a customer cancels at Stripe is theirs.
     pub ends: bool,
+    /// When its tenant was closed, of one that was not taken back since.
+    pub closed_at: Option<Timestamp>,
     /// Whether Stripe keeps another namespace or name of the Tenant with it.
     pub elsewhere: bool,
     /// Whether Stripe begins another period after the present one.
@@ -81,9 +83,9 @@ impl ObservedSubscription {
         self.billed() && self.renews && !self.ends && !self.paused
     }
 
-    /// Whether it ends because its tenant was closed, and can still be renewed.
+    /// Whether Stripe says that its tenant is closed, and it can still go on.
     pub fn renewable(&self) -> bool {
-        self.ends && !self.over()
+        self.closed_at.is_some() && !self.over()
     }
 
     /// Whether service is due: paid or in trial, and with a payment method.
@@ -485,7 +487,7 @@ impl Observed {
                 self.only_there.clear();
             }
             (Effect::RenewAgain, Outcome::Done) => {
-                self.correct(|s| (s.ends, s.renews) = (false, true));
+                self.correct(|s| (s.ends, s.closed_at, s.renews) = (false, None, true));
                 // A customer who leaves in this same reconcile is not renewed again.
                 self.done.remove(&Effect::StopRenewal);
             }

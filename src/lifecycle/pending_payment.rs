@@ -1,6 +1,6 @@
 //! Until the customer has paid, or the contract is approved by hand.
 
-use super::dunning::{self, BY_ADMIN};
+use super::dunning::{self, BY_ADMIN, PAST_DUE};
 use super::observed::{ObservedSession, ObservedSubscription, SessionState};
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Failure, Input, ObservedBilling, payment_link, plan_change, verification};
@@ -39,7 +39,7 @@ fn await_payment(input: &Input) -> Decision {
 /// The customer's way to a paid subscription: also of one whose subscription has ended.
 pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     let refs = input.tenant.spec.billing.stripe.clone().unwrap_or_default();
-    let paid = billing.subscription.as_ref().filter(|s| s.paid());
+    let paid = billing.subscription.as_ref().filter(|s| s.paid() || pays_late(input, s));
     // The plan may change until the payment; what was paid for counts.
     if let Some(plan) = paid.and_then(|s| s.plan.as_ref())
         && *plan != input.tenant.spec.plan
@@ -63,6 +63,10 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     if input.tenant.spec.is_suspended() {
         return withhold(input, billing);
     }
+    // Nothing is sold beside a subscription that Stripe bills.
+    if billing.subscription.as_ref().is_some_and(ObservedSubscription::billed) {
+        return processing(input);
+    }
     let attempt = input.tenant.spec.billing.checkout_attempt();
     match &billing.session {
         Some(session) if session.attempt == attempt => match session.state {
@@ -80,6 +84,12 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
         }
         _ => open_checkout(input, attempt),
     }
+}
+
+/// Whether a tenant that was served before pays late, and its status was lost: it is set up again, and what follows from the delay
+/// is decided as for every tenant that is served.
+fn pays_late(input: &Input, subscription: &ObservedSubscription) -> bool {
+    subscription.billed() && input.tenant.served_before()
 }
 
 /// An admin suspended the signup: the link that is open is closed, and none is made, so that the customer does not pay for a
@@ -250,12 +260,17 @@ fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision
         return decision;
     }
     let mut draft = begin_pending(input);
-    let (reason, message) = match subscription {
-        Some(s) if s.status == "trialing" => ("TrialStarted", "The trial has begun, with a payment method on file"),
-        Some(_) => ("Paid", "The subscription is paid"),
-        None => ("Approved", "Manual billing is approved"),
+    let (received, reason, message) = match subscription {
+        Some(s) if s.status == "trialing" => {
+            (ConditionStatus::True, "TrialStarted", "The trial has begun, with a payment method on file")
+        }
+        Some(s) if !s.served() => {
+            (ConditionStatus::False, PAST_DUE, "A payment is late, and the tenant was served before")
+        }
+        Some(_) => (ConditionStatus::True, "Paid", "The subscription is paid"),
+        None => (ConditionStatus::True, "Approved", "Manual billing is approved"),
     };
-    draft.condition(PAYMENT_RECEIVED, ConditionStatus::True, reason, message);
+    draft.condition(PAYMENT_RECEIVED, received, reason, message);
     draft.status.subscription = Some(subscription.map_or("manual".into(), |s| s.status.as_str().into()));
     draft.status.trial_ends_at = subscription.and_then(|s| s.trial_ends_at);
     draft.status.checkout = None;

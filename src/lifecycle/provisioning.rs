@@ -1,10 +1,10 @@
 //! Making the tenant's parts, side by side where they do not need each other.
 
-use super::dunning::{self, BY_ADMIN, ENDED};
+use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::observed::{ObservedSubscription, Samples};
 use super::policy::CARD_RETRY;
 use super::status::{Draft, Summary};
-use super::{Blame, Decision, Effect, Failure, Input, Notice, generations, notices, verification};
+use super::{Blame, Decision, Effect, Failure, Input, Notice, generations, notices, renewal, verification};
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW,
     WELCOME_EMAIL_SENT,
@@ -55,8 +55,8 @@ pub fn decide(input: &Input) -> Decision {
         return Decision::Act(vec![Effect::CollectAnew]);
     }
     // Closed and taken back, of which a lost status knows nothing.
-    if wanted && subscription.is_some_and(ObservedSubscription::renewable) {
-        return Decision::Act(vec![Effect::RenewAgain]);
+    if let Some(renew) = renewal::goes_on(input) {
+        return Decision::Act(vec![renew]);
     }
     complete(input, plan, None)
 }
@@ -185,6 +185,16 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         let message = "The subscription ended before all steps were complete";
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
         draft.summary(Summary::Waiting, ENDED, message);
+        return draft.changed().unwrap_or(Decision::Wait(None));
+    }
+    // Of a tenant that was served before and lost its status: one that pays nothing is not served for a moment either.
+    let unpaid = input.by_stripe() && input.observed.billing.as_ref().map(Standing::of) == Some(Standing::Unpaid);
+    if unpaid && input.tenant.spec.is_wanted() {
+        let message = "The invoices were not paid";
+        dunning::show(input, &mut draft);
+        draft.status.provisioned_at.get_or_insert(input.now);
+        draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
+        draft.summary(Summary::Waiting, MISSING, message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
     // A suspended tenant is not served for a moment. `provisionedAt` stays empty, so that the customer gets the money back when the

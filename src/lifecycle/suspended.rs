@@ -7,7 +7,7 @@ use super::policy::CARD_RETRY;
 use super::status::{Draft, Summary};
 use super::{
     Decision, Effect, Failure, Input, Notice, ObservedBilling, ObservedSubscription, billed, notices, payment_link,
-    pending_payment,
+    pending_payment, renewal,
 };
 use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
 use crate::api::phase::{EventType, TriggeredBy};
@@ -88,10 +88,10 @@ fn come_back(input: &Input) -> Decision {
         },
         // Whatever is late is collected again once the tenant is not held back any more.
         Standing::PastDue | Standing::Unpaid if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
-        Standing::Good if billing.subscription.as_ref().is_some_and(ObservedSubscription::renewable) => {
-            Decision::Act(vec![Effect::RenewAgain])
-        }
-        Standing::Good => store(input, billing).unwrap_or_else(|| resume(input, who(input))),
+        Standing::Good => match renewal::goes_on(input) {
+            Some(renew) => Decision::Act(vec![renew]),
+            None => store(input, billing).unwrap_or_else(|| resume(input, who(input))),
+        },
         Standing::PastDue | Standing::Unpaid => await_payment(
             input,
             MISSING,

@@ -1,8 +1,8 @@
-use tenant_operator::api::tenant::Quota;
+use tenant_operator::api::tenant::{Desired, Quota, Wish};
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription};
 
-use crate::case::{Case, NOW, fails, failure, holds, subscription};
+use crate::case::{Case, NOW, ending, fails, failure, holds, subscription};
 
 fn new() -> Case {
     let mut case = Case::new(Some(Phase::Active));
@@ -26,9 +26,36 @@ fn the_welcome_is_sent_then_noted_then_shown() {
 }
 
 #[test]
-fn a_subscription_that_was_to_end_with_a_closed_tenant_is_renewed_once_it_is_served() {
-    let ending = ObservedSubscription { ends: true, ..subscription("active") };
-    assert_eq!(welcomed().billing(Some(ending), None).effects(), [Effect::RenewAgain]);
+fn a_closed_subscription_goes_on_only_where_the_tenant_was_taken_back_since() {
+    let wished = |desired, at| {
+        let mut case = welcomed().billing(Some(ending(NOW - 100)), None);
+        case.view.spec.wish = Some(Wish::of_customer(desired, Timestamp::from_second(at)));
+        case
+    };
+    assert_eq!(wished(Desired::Active, NOW - 99).effects(), [Effect::RenewAgain]);
+    // An object from before the closing: from a backup, its customer had come back from an earlier one.
+    let mut never = wished(Desired::Active, NOW - 100);
+    never.view.spec.wish = None;
+    for older in [wished(Desired::Active, NOW - 100), wished(Desired::Suspended, NOW), never] {
+        let status = older.recorded();
+        assert!(holds(&status, "RenewalStopped", "ClosedBefore"), "{status:#?}");
+        let mut shown = older.clone();
+        shown.view.status = status;
+        let alert = Notice::EndsAlert("sub_1".into());
+        assert_eq!(shown.effects(), [Effect::Notify(alert.clone())]);
+        let shown = shown.sent(&alert).at_rest();
+        assert!(matches!(shown.decide(), Decision::Wait(_)), "the customer is served until the end, and not charged");
+        let gone = shown.billing(Some(subscription("active")), None).recorded();
+        assert!(!gone.conditions.iter().any(|c| c.type_ == "RenewalStopped"), "{gone:#?}");
+    }
+    // Renewing it as well would bill the customer twice.
+    let mut two = wished(Desired::Active, NOW - 99);
+    two.observed.billing.as_mut().expect("read").surplus_renewing = vec!["sub_2".into()];
+    assert!(two.on_the_way(|d| *d == Decision::Act(vec![Effect::RenewAgain])).is_none());
+    let over = ObservedSubscription { ends: false, ..ending(NOW - 100) };
+    let mut over = welcomed().billing(Some(ObservedSubscription { status: "canceled".into(), ..over }), None);
+    over.view.spec.wish = Some(Wish::of_customer(Desired::Active, Timestamp::from_second(NOW)));
+    assert_eq!(over.decide_phase(), Some(Phase::Suspended), "there is nothing to renew");
 }
 
 #[test]

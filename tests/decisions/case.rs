@@ -316,11 +316,18 @@ pub fn subscription(status: &str) -> ObservedSubscription {
         billed_plan: Some("starter".into()),
         unconfirmed: None,
         ends: false,
+        closed_at: None,
         elsewhere: false,
         renews: true,
         period_ends_at: Some(Timestamp::from_second(NOW + 10 * 24 * 3600)),
         plan_before: None,
     }
+}
+
+/// A subscription that ends because its tenant was closed at that second.
+pub fn ending(closed_at: i64) -> ObservedSubscription {
+    let closed_at = Some(Timestamp::from_second(closed_at));
+    ObservedSubscription { ends: true, renews: false, closed_at, ..subscription("active") }
 }
 
 pub fn session(state: SessionState, attempt: u32) -> ObservedSession {

@@ -3,7 +3,7 @@ use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState, Refund, Wi
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedRefund, ObservedSubscription, Outcome};
 
-use crate::case::{Case, NOW, fails, failure, holds, subscription};
+use crate::case::{Case, NOW, ending, fails, failure, holds, subscription};
 use crate::plan_change::noted;
 
 const DAY: i64 = 24 * 3600;
@@ -44,11 +44,9 @@ fn stopped(case: Case, found: &ObservedSubscription) -> Case {
 #[test]
 fn a_closed_tenant_whose_subscription_renews_is_shown_and_not_erased() {
     let renewing = subscription("active");
-    for ending in [
-        subscription("canceled"),
-        ObservedSubscription { renews: false, ..renewing.clone() },
-        ObservedSubscription { ends: true, ..renewing.clone() },
-    ] {
+    for ending in
+        [subscription("canceled"), ObservedSubscription { renews: false, ..renewing.clone() }, ending(NOW - DAY)]
+    {
         let mut case = stopped(closed(DAY), &ending);
         case.view.status.erases_at = Some(at(NOW));
         assert_eq!(case.effects(), [Effect::CountHoldings], "{ending:?}");
@@ -164,8 +162,16 @@ fn until_the_last_second_it_can_be_taken_back() {
     };
     let case = back(closed(1));
     assert_eq!(case.effects(), [Effect::ReadBilling]);
-    let ending = ObservedSubscription { ends: true, ..subscription("active") };
-    assert_eq!(case.clone().billing(Some(ending), None).effects(), [Effect::RenewAgain]);
+    let marked = ending(NOW - DAY);
+    assert_eq!(case.clone().billing(Some(marked.clone()), None).effects(), [Effect::RenewAgain]);
+    // Its end was undone at Stripe. The mark would undo what the customer cancels later.
+    for status in ["active", "past_due"] {
+        let undone = ObservedSubscription { ends: false, renews: true, status: status.into(), ..marked.clone() };
+        assert_eq!(case.clone().billing(Some(undone), None).effects(), [Effect::RenewAgain]);
+    }
+    let mut two = case.clone().billing(Some(marked), None);
+    two.observed.billing.as_mut().expect("read").surplus_renewing = vec!["sub_2".into()];
+    assert_eq!(two.decide_phase(), Some(Phase::Active), "the customer is billed by the one that renews");
     let status = case.clone().billing(Some(subscription("active")), None).recorded();
     assert_eq!((status.phase, last_event(&status)), (Some(Phase::Active), Some(EventType::Reactivate)));
     assert_eq!(status.erases_at, None);
@@ -356,7 +362,8 @@ fn the_record_says_that_it_is_erased_and_nothing_else() {
 
 #[test]
 fn a_legal_hold_stops_every_erasure() {
-    let mut case = closed(0);
+    let mut case = stopped(closed(0), &subscription("canceled"));
+    case.view.status.erases_at = Some(at(NOW));
     case.view.legal_hold = Some("case 12".into());
     let status = case.recorded();
     assert!(fails(&status, "Erased", "LegalHold"));
@@ -497,4 +504,26 @@ fn a_refund_of_a_closed_account_that_fails_later_is_made_again() {
     case.view.status = status;
     (case.observed.refund, case.observed.billing, case.observed.resync) = (None, None, false);
     assert_eq!(case.effects(), [Effect::ReadBilling], "and is looked at until Stripe has completed it");
+}
+
+/// A hold keeps the data. It does not keep the customer paying, whether the day has come or not.
+#[test]
+fn a_legal_hold_does_not_keep_a_subscription_that_renews() {
+    for day in [DAY, 0] {
+        let mut held = closed(day);
+        held.view.legal_hold = Some("case 12".into());
+        held.observed.billing = None;
+        assert_eq!(held.effects(), [Effect::StopRenewal]);
+        let mut renews = stopped(held, &subscription("active"));
+        renews.view.status.erases_at = Some(at(NOW + day));
+        let status = renews.recorded();
+        assert!(fails(&status, "Erased", "SubscriptionRenews"), "{status:#?}");
+        renews.observed.billing = None;
+        renews.observed.resync = true;
+        assert_eq!(renews.effects(), [Effect::ReadBilling], "with each comparison");
+        let told = Notice::DeletionRequested(renews.view.created_at);
+        let rest = renews.sent(&told).billing(Some(ending(NOW - DAY)), None).at_rest();
+        let why = if day == 0 { "LegalHold" } else { "Closed" };
+        assert!(rest.view.status.conditions.iter().any(|c| c.reason == why), "{:#?}", rest.view.status);
+    }
 }

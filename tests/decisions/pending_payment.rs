@@ -258,3 +258,33 @@ fn a_trial_and_a_payment_are_told_apart() {
         assert!(holds(&case.recorded(), "PaymentReceived", reason), "{status}");
     }
 }
+
+/// As after `recover`, `kubectl tenant move`, or a restore without status.
+#[test]
+fn a_late_payer_who_was_served_before_keeps_the_service_and_is_sold_nothing() {
+    let lost = |status: &str| {
+        let mut case = new().billing(Some(subscription(status)), Some(session(SessionState::Complete, 2)));
+        case.view.spec.billing.stripe.as_mut().expect("known").subscription_id = Some("sub_1".into());
+        case.view.spec.plan_in_force = Some("starter".into());
+        case.view.uid = "another".into();
+        case
+    };
+    for (word, received) in [("past_due", "PaymentPastDue"), ("unpaid", "PaymentPastDue"), ("active", "Paid")] {
+        let mut case = lost(word);
+        if word == "active" {
+            // The customer has removed the card.
+            case.observed.billing.as_mut().and_then(|b| b.subscription.as_mut()).expect("there").payment_method = false;
+        }
+        let status = case.recorded();
+        assert_eq!(status.phase, Some(Phase::Provisioning), "{word}");
+        assert!(status.conditions.iter().any(|c| c.type_ == "PaymentReceived" && c.reason == received), "{status:#?}");
+    }
+    // One that was never served waits for its first payment, and no second subscription is sold beside it.
+    for attempt in [1, 2] {
+        for state in [SessionState::Open, SessionState::Expired, SessionState::Complete] {
+            let never = waiting().billing(Some(subscription("past_due")), Some(session(state, attempt)));
+            let status = never.recorded();
+            assert!(fails(&status, "PaymentReceived", "PaymentProcessing") && status.checkout.is_none(), "{status:#?}");
+        }
+    }
+}

@@ -411,3 +411,13 @@ fn a_declined_card_is_charged_again_a_day_later() {
         assert_eq!(run.next_retry_at.map(Timestamp::as_second), Some(NOW + 24 * 3600));
     }
 }
+
+#[test]
+fn a_tenant_that_is_set_up_again_and_pays_nothing_is_suspended_without_a_moment_of_service() {
+    let mut case = done().billing(Some(subscription("unpaid")), None);
+    let status = case.recorded();
+    assert_eq!(status.phase, Some(Phase::Suspended));
+    assert!(fails(&status, "Ready", "PaymentMissing") && fails(&status, "PaymentReceived", "Unpaid"), "{status:#?}");
+    case = case.billing(Some(subscription("past_due")), None);
+    assert_eq!(case.recorded().phase, Some(Phase::Active), "the days of grace are the customer's");
+}

@@ -13,7 +13,7 @@ use tenant_operator::lifecycle::{
     TRANSITIONS, is_known,
 };
 
-use crate::case::{Case, NOW, failure, operator_fault, outage, session, subscription};
+use crate::case::{Case, NOW, ending, failure, operator_fault, outage, session, subscription};
 use crate::leaving::erasing;
 use crate::migration::{LARGE, found, moving, seen};
 use crate::plan_change::{noted, wishing};
@@ -156,7 +156,7 @@ fn departures() -> Vec<Vec<Change>> {
             |_| {},
             |c| *c = c.clone().billing(None, None),
             |c| *c = c.clone().billing(Some(subscription("active")), None),
-            |c| *c = c.clone().billing(Some(ObservedSubscription { ends: true, ..subscription("active") }), None),
+            |c| *c = c.clone().billing(Some(ending(NOW - 100)), None),
             |c| *c = c.clone().billing(Some(subscription("canceled")), None),
         ],
         vec![|_| {}, |c| c.observed.holdings = Some(Holdings::default()), |c| {

@@ -225,7 +225,7 @@ impl Mistake {
             Self::TakeBackIgnored if view.status.phase == Some(Phase::Deleting) => {
                 view.spec.desired = Desired::Deleted;
             }
-            Self::EndForgotten => subscription(observed, |s| s.ends = false),
+            Self::EndForgotten => subscription(observed, |s| (s.ends, s.closed_at) = (false, None)),
             Self::OutboxForgotten => observed.shipped = i64::MAX,
             Self::ShippedAssumed if observed.unshipped => observed.shipped = i64::MAX,
             Self::ExportForgotten => view.spec.export_request = None,

@@ -24,6 +24,8 @@ pub const SMALLER: &str = "p";
 pub const LARGER: &str = "q";
 /// When the first period ends, some time after the beginning of the world.
 pub const PERIOD_END: i64 = 2_000_000;
+/// When customers close their accounts, as far as it is written down. They come back a second later.
+pub const CLOSED: i64 = 1;
 /// How long the data of whoever leaves is kept, in seconds.
 const RETENTION: i64 = 30 * 24 * 3600;
 

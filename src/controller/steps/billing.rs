@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kube::ResourceExt;
 use serde_json::json;
 
-use crate::api::{CUSTOMER_GONE_ANNOTATION, Plan, Tenant};
+use crate::api::{CUSTOMER_GONE_ANNOTATION, Phase, Plan, Tenant, Timestamp};
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Observed, ObservedRefund, ObservedSubscription, Outcome, Proration};
 use crate::providers::ProviderError;
@@ -150,12 +150,19 @@ pub async fn update_customer(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome
 }
 
 pub async fn stop_renewal(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
-    stripe.stop_renewal(&payer(tenant)).await.map(|()| Outcome::Done)
+    stripe.stop_renewal(&payer(tenant), closed_at(tenant)).await.map(|()| Outcome::Done)
+}
+
+/// When the tenant was closed: when that was wished, or else when the controller saw it.
+fn closed_at(tenant: &Tenant) -> Timestamp {
+    let seen =
+        || tenant.status.as_ref()?.transitions.iter().rfind(|t| t.to_state == Phase::Deleting).map(|t| t.timestamp);
+    tenant.spec.wisher().map(|wish| wish.at).or_else(seen).unwrap_or_else(Timestamp::now)
 }
 
 pub async fn renew_again(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
     if let Some(id) = subscription(observed) {
-        stripe.set_renewal(id, true).await?;
+        stripe.renew(id).await?;
     }
     Ok(Outcome::Done)
 }

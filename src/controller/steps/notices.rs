@@ -77,6 +77,13 @@ pub async fn send(
             return alert(alerts, &quoted(conditions::ERASED, "Stripe renews the subscription of a closed tenant"))
                 .await;
         }
+        Notice::EndsAlert(_) => {
+            return alert(
+                alerts,
+                &quoted(conditions::RENEWAL_STOPPED, "Stripe ends the subscription of a tenant that is open"),
+            )
+            .await;
+        }
         Notice::SurplusAlert(_) => {
             return alert(alerts, &quoted(conditions::SINGLE_SUBSCRIPTION, "Stripe bills more than one subscription"))
                 .await;

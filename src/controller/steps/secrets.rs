@@ -158,8 +158,12 @@ pub async fn keep_login(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<(), 
         return Ok(());
     }
     let api = kubernetes.secrets(tenant);
-    let Some(mut there) = api.get_opt(&login_secret(&tenant.name_any())).await?.filter(|s| owned(s, tenant, None))
-    else {
+    // The sweep finds login Secrets by these labels, and the chart's admission policy lets the controller write to no other.
+    let labelled = |secret: &Secret| {
+        let label = |key| secret.labels().get(key).map(String::as_str);
+        label(TENANT_LABEL) == Some(&*tenant.name_any()) && label(COMPONENT_LABEL) == Some(LOGIN_COMPONENT)
+    };
+    let Some(mut there) = api.get_opt(&login_secret(&tenant.name_any())).await?.filter(labelled) else {
         return Ok(());
     };
     there.annotations_mut().insert(KEPT_ANNOTATION.into(), Timestamp::now().to_string());

@@ -4,13 +4,17 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 use stripe_billing::InvoiceStatus;
-use stripe_billing::invoice::{ListInvoice, UpdateInvoice};
+use stripe_billing::invoice::{ListInvoice, RetrieveInvoice, UpdateInvoice};
 use stripe_billing::subscription::{
     UpdateSubscription, UpdateSubscriptionPauseCollection, UpdateSubscriptionPauseCollectionBehavior,
 };
 use stripe_client_core::StripeRequest;
 
-use super::{Identified, PAGE, ProviderError, Stripe};
+use super::{Identified, List, PAGE, ProviderError, Stripe};
+use crate::api::Timestamp;
+
+/// Metadata key of a draft whose collection the operator has stopped.
+const STOPPED: &str = "collection_stopped";
 
 #[derive(Deserialize)]
 struct UnpaidInvoice {
@@ -21,6 +25,44 @@ struct UnpaidInvoice {
     /// Whether Stripe tries to collect it by itself: <https://docs.stripe.com/invoicing/automatic-collection>
     #[serde(default)]
     auto_advance: Option<bool>,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    metadata: Option<Marks>,
+    #[serde(default)]
+    lines: Option<List<Line>>,
+}
+
+#[derive(Deserialize)]
+struct Marks {
+    #[serde(default)]
+    collection_stopped: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Line {
+    period: Option<Period>,
+}
+
+/// What a line is for. The invoice's own period is the one before: <https://docs.stripe.com/api/invoices/object#invoice_object-period_end>
+#[derive(Deserialize)]
+struct Period {
+    end: i64,
+}
+
+impl UnpaidInvoice {
+    fn is_draft(&self) -> bool {
+        self.status.as_deref() == Some("draft")
+    }
+
+    /// Whether Stripe is to collect it again. A draft was stopped by the operator, or it is not the operator's to start; and the
+    /// customer was not served in a period that has passed meanwhile.
+    fn resumable(&self, now: Timestamp) -> bool {
+        let stopped = self.metadata.as_ref().is_some_and(|m| m.collection_stopped.as_deref() == Some("true"));
+        let ends =
+            self.lines.iter().flat_map(|lines| &lines.data).filter_map(|line| Some(line.period.as_ref()?.end)).max();
+        !self.is_draft() || (stopped && ends.is_some_and(|end| end > now.as_second()))
+    }
 }
 
 impl Stripe {
@@ -39,7 +81,8 @@ impl Stripe {
             request.build().form(&HashMap::from([("pause_collection", "")]))
         };
         self.send::<Identified>(&request, None).await?;
-        Ok(())
+        // A renewal that began after the invoices were read, and before the pause.
+        if paused { self.set_retries(subscription, false).await } else { Ok(()) }
     }
 
     async fn set_retries(&self, subscription: &str, on: bool) -> Result<(), ProviderError> {
@@ -49,16 +92,34 @@ impl Stripe {
         let mut unpaid = self.unpaid(subscription, InvoiceStatus::Draft).await?;
         unpaid.retain(|invoice| invoice.billing_reason.as_deref() == Some("subscription_cycle"));
         unpaid.extend(self.unpaid(subscription, InvoiceStatus::Open).await?);
-        for invoice in unpaid.into_iter().filter(|invoice| invoice.auto_advance != Some(on)) {
+        // An elapsed period is judged by the real time: a draft that is left alone can be sent by a person at any time.
+        let now = Timestamp::now();
+        let differs = |invoice: &UnpaidInvoice| invoice.auto_advance != Some(on) && (!on || invoice.resumable(now));
+        for invoice in unpaid.into_iter().filter(differs) {
+            let mut request = UpdateInvoice::new(&*invoice.id).auto_advance(on);
+            if invoice.is_draft() {
+                let mark = if on { String::new() } else { "true".to_owned() };
+                request = request.metadata(HashMap::from([(STOPPED.to_owned(), mark)]));
+            }
             // No idempotency key: the same value twice is the same.
-            let changed = self.read_as::<Identified>(UpdateInvoice::new(invoice.id).auto_advance(on)).await;
-            match changed {
-                // Paid or voided meanwhile.
-                Err(e) if matches!(e.status, Some(400 | 404)) => {}
-                other => drop(other?),
+            if let Err(refused) = self.read_as::<Identified>(request).await {
+                self.settled_meanwhile(&invoice.id, refused).await?;
             }
         }
         Ok(())
+    }
+
+    /// Stripe refuses the change of an invoice that was paid, voided or deleted meanwhile. Every other refusal is an error.
+    async fn settled_meanwhile(&self, invoice: &str, refused: ProviderError) -> Result<(), ProviderError> {
+        match refused.status {
+            Some(404) => Ok(()),
+            Some(400) => {
+                let there: UnpaidInvoice = self.read_as(RetrieveInvoice::new(invoice)).await?;
+                let unpaid = matches!(there.status.as_deref(), None | Some("draft" | "open"));
+                if unpaid { Err(refused) } else { Ok(()) }
+            }
+            _ => Err(refused),
+        }
     }
 
     async fn unpaid(&self, subscription: &str, status: InvoiceStatus) -> Result<Vec<UnpaidInvoice>, ProviderError> {

@@ -14,6 +14,7 @@ mod plan_change;
 mod portal;
 mod probe;
 mod recovery;
+mod renewal;
 mod settlement;
 
 use std::cmp::Reverse;
@@ -59,10 +60,12 @@ const PLAN_UNCONFIRMED: &str = "plan_unconfirmed";
 const PRICE_UNCONFIRMED: &str = "price_unconfirmed";
 /// Metadata key of a customer whose API key was replaced: its generation.
 const KEY_GENERATION: &str = "api_key_generation";
-/// Metadata key of a subscription that ends because its tenant was closed.
+/// Metadata key of a subscription whose tenant is closed: since when.
 const CLOSED: &str = "closed";
-/// Metadata key of such a subscription with the later end that it had before, in seconds since 1970.
+/// Metadata key of such a subscription: the end that was set before, as a time or `PERIOD_END`.
 const CANCEL_AT_BEFORE: &str = "cancel_at_before";
+/// That the customer had cancelled it by themselves.
+const PERIOD_END: &str = "period_end";
 
 /// Where Stripe is.
 #[derive(Clone, Debug)]
@@ -212,9 +215,11 @@ impl Subscription {
         self.cancel_at_period_end || self.cancel_at.zip(end).is_some_and(|(at, end)| at <= end)
     }
 
-    /// Whether it ends because its tenant was closed.
-    fn closed(&self) -> bool {
-        self.ends() && self.metadata.as_ref().is_some_and(|m| m.closed.as_deref() == Some("true"))
+    /// When its tenant was closed, of one that was not taken back since. A time that cannot be read counts as later than every wish
+    /// to come back.
+    fn closed_at(&self) -> Option<Timestamp> {
+        let closed = self.metadata.as_ref()?.closed.as_deref().filter(|closed| !closed.is_empty())?;
+        Some(closed.parse().unwrap_or(Timestamp::from_second(i64::MAX)))
     }
 }
 /// A change that waits for its payment: <https://docs.stripe.com/api/subscriptions/object#subscription_object-pending_update>
@@ -464,7 +469,8 @@ fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscription 
             let (price, expires_at) = (pending.price()?.to_owned(), Timestamp::from_second(pending.expires_at));
             Some(UnconfirmedPrice { price, url: None, expires_at })
         }),
-        ends: s.closed(),
+        ends: s.ends() && s.closed_at().is_some(),
+        closed_at: s.closed_at(),
         elsewhere: false,
         renews: !s.is_over() && !s.ends_with_period(),
         id: s.id.clone(),

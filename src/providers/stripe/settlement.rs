@@ -7,7 +7,7 @@ use stripe_billing::InvoiceStatus;
 use stripe_billing::invoice::ListInvoice;
 use stripe_billing::invoice_payment::{ListInvoicePayment, ListInvoicePaymentStatus};
 use stripe_billing::subscription::{
-    CancelSubscription, ListSubscription, RetrieveSubscription, UpdateSubscription, UpdateSubscriptionPaymentBehavior,
+    CancelSubscription, ListSubscription, UpdateSubscription, UpdateSubscriptionPaymentBehavior,
     UpdateSubscriptionProrationBehavior,
 };
 use stripe_client_core::StripeRequest;
@@ -16,8 +16,8 @@ use stripe_core::refund::{CreateRefund, ListRefund};
 
 use super::disputes::Bank;
 use super::{
-    CANCEL_AT_BEFORE, CLOSED, Found, Identified, KEY_GENERATION, List, PAGE, PROVIDER, Payer, ProviderError, Stripe,
-    Subscription, TENANT_ID, TENANT_NAME, TENANT_NAMESPACE, observed_session, tenant,
+    Found, Identified, KEY_GENERATION, List, PAGE, PROVIDER, Payer, ProviderError, Stripe, Subscription, TENANT_ID,
+    TENANT_NAME, TENANT_NAMESPACE, observed_session, tenant,
 };
 use crate::lifecycle::{Blame, ObservedRefund};
 
@@ -291,26 +291,14 @@ impl Stripe {
         Ok(ObservedRefund { amount: amount + done.succeeded, pending: made.pending + done.pending, currency })
     }
 
-    /// Lets every subscription of the tenant end with what was paid for, cancels those that are not paid for, and expires its
-    /// open Checkout sessions.
-    pub async fn stop_renewal(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
-        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
-        let subscriptions = self.last_subscriptions(payer, &customer.id).await?;
-        self.correct_place(payer, &subscriptions).await?;
-        for subscription in subscriptions {
-            if matches!(subscription.status.as_str(), "active" | "trialing") {
-                self.set_renewal(&subscription.id, false).await?;
-            } else {
-                self.read_as::<Identified>(CancelSubscription::new(subscription.id)).await?;
-            }
-        }
-        Ok(())
-    }
-
     /// Expires the tenant's open Checkout sessions, and lists its subscriptions that are not over. A customer can pay a session
     /// until it expires, so the subscriptions are listed afterwards: Stripe answers 400 to the expiry of a session that was just
     /// paid, and its subscription is in the list.
-    async fn last_subscriptions(&self, payer: &Payer<'_>, customer: &str) -> Result<Vec<Subscription>, ProviderError> {
+    pub(super) async fn last_subscriptions(
+        &self,
+        payer: &Payer<'_>,
+        customer: &str,
+    ) -> Result<Vec<Subscription>, ProviderError> {
         let (_, sessions) = self.owned(payer, customer).await?;
         self.expire(payer, sessions.into_iter().map(observed_session)).await?;
         let (mut subscriptions, _) = self.owned(payer, customer).await?;
@@ -334,34 +322,6 @@ impl Stripe {
         // Stripe clears a field by an empty value, and takes the anchor as a word; the builder can say neither.
         request.body = request.body.map(|body| format!("{body}&billing_cycle_anchor=now&pause_collection="));
         self.keyed::<Identified>(&request, &format!("{subscription}-period-after-{refunded}")).await.map(drop)
-    }
-
-    /// Lets a subscription end with its period, or go on.
-    pub async fn set_renewal(&self, subscription: &str, renew: bool) -> Result<(), ProviderError> {
-        let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
-        // The customer has cancelled it. It stays unmarked, so that a tenant that is reopened is not billed again.
-        if !renew && there.ends_with_period() {
-            return Ok(());
-        }
-        // Why it ends is written down where a lost status finds it again, and with it a later end that was set before.
-        let before = there.metadata.and_then(|m| m.cancel_at_before).unwrap_or_default();
-        let before = if renew { before } else { there.cancel_at.map(|at| at.to_string()).unwrap_or_default() };
-        // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
-        let kept = if renew { String::new() } else { before.clone() };
-        let metadata: HashMap<String, String> =
-            [(CLOSED.to_owned(), (!renew).to_string()), (CANCEL_AT_BEFORE.to_owned(), kept)].into();
-        let request = UpdateSubscription::new(subscription).metadata(metadata);
-        // No idempotency key: the same value twice is the same.
-        let request = if renew && (!before.is_empty() || !there.cancel_at_period_end) {
-            // Stripe takes one of `cancel_at` and `cancel_at_period_end`, and clears `cancel_at` by an empty value, which the
-            // builder cannot say.
-            let mut request = request.build();
-            request.body = request.body.map(|body| format!("{body}&cancel_at={before}"));
-            request
-        } else {
-            request.cancel_at_period_end(!renew).build()
-        };
-        self.send::<Identified>(&request, None).await.map(drop)
     }
 
     /// Cancels everything and deletes the customer, with name, address and cards. Stripe keeps the invoices, as the law

@@ -8,7 +8,7 @@ use tenant_operator::api::{Phase, TenantSpec, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Notice, View};
 
 use super::beside::Beside;
-use super::{Action, LARGER, PERIOD_END, SMALLER, SessionState, Small, State, failure, writes_object};
+use super::{Action, CLOSED, LARGER, PERIOD_END, SMALLER, SessionState, Small, State, failure, writes_object};
 
 const YEAR: i64 = 365 * 24 * 3600;
 /// One more than the retries of the policy, and the first of those without limit.
@@ -394,6 +394,7 @@ fn wish(s: &mut State, action: &Action) {
         Action::Leave => {
             s.budget.leavings -= 1;
             spec.desired = Desired::Deleted;
+            spec.wish = Some(Wish::of_customer(Desired::Deleted, Timestamp::from_second(CLOSED)));
         }
         Action::Wish => {
             s.budget.wishes -= 1;
@@ -408,7 +409,10 @@ fn wish(s: &mut State, action: &Action) {
             spec.api_key_generation += 1;
         }
         // A customer who comes back: the suspension of an admin stays.
-        _ => spec.desired = Desired::Active,
+        _ => {
+            spec.desired = Desired::Active;
+            spec.wish = Some(Wish::of_customer(Desired::Active, Timestamp::from_second(CLOSED + 1)));
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use tenant_operator::lifecycle::{
     View,
 };
 
-use super::{LARGER, PERIOD_END, Reconcile, State};
+use super::{CLOSED, LARGER, PERIOD_END, Reconcile, State};
 
 impl State {
     /// The tenant as it is at the API server.
@@ -131,6 +131,7 @@ impl State {
             period_ends_at: Some(Timestamp::from_second(PERIOD_END)),
             plan_before: self.billed_before.filter(|_| self.now < PERIOD_END).map(ToOwned::to_owned),
             ends: self.ends,
+            closed_at: self.ends.then_some(Timestamp::from_second(CLOSED)),
             elsewhere: false,
             renews: !self.ends && !self.cancelled,
         });

@@ -1,0 +1,70 @@
+//! Whether a subscription goes on after its period: of a tenant that is closed, and of one that is taken back.
+
+use std::collections::HashMap;
+
+use stripe_billing::subscription::{CancelSubscription, RetrieveSubscription, UpdateSubscription};
+use stripe_client_core::StripeRequest;
+
+use super::{CANCEL_AT_BEFORE, CLOSED, Found, Identified, PERIOD_END, Payer, ProviderError, Stripe, Subscription};
+use crate::api::Timestamp;
+
+impl Stripe {
+    /// Lets every subscription of the tenant end with what was paid for, cancels those that are not paid for, and expires its
+    /// open Checkout sessions. `closed_at` is when the tenant was closed.
+    pub async fn stop_renewal(&self, payer: &Payer<'_>, closed_at: Timestamp) -> Result<(), ProviderError> {
+        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
+        let subscriptions = self.last_subscriptions(payer, &customer.id).await?;
+        self.correct_place(payer, &subscriptions).await?;
+        for subscription in subscriptions {
+            if matches!(subscription.status.as_str(), "active" | "trialing") {
+                self.end_with_period(&subscription.id, closed_at).await?;
+            } else {
+                self.read_as::<Identified>(CancelSubscription::new(subscription.id)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets a subscription end with its period, and writes down since when its tenant is closed and which end was set before.
+    async fn end_with_period(&self, subscription: &str, closed_at: Timestamp) -> Result<(), ProviderError> {
+        let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
+        let marked = there.closed_at().is_some();
+        let before = match there.cancel_at {
+            _ if there.ends_with_period() => PERIOD_END.to_owned(),
+            Some(at) => at.to_string(),
+            None => String::new(),
+        };
+        if marked && there.ends_with_period() {
+            return Ok(());
+        }
+        let metadata = [(CLOSED.to_owned(), closed_at.to_string()), (CANCEL_AT_BEFORE.to_owned(), before.clone())];
+        let request = UpdateSubscription::new(subscription).metadata(HashMap::from(metadata));
+        // What the customer has cancelled stays as they left it.
+        let request = if before == PERIOD_END { request } else { request.cancel_at_period_end(true) };
+        // No idempotency key: the same value twice is the same.
+        self.send::<Identified>(&request.build(), None).await.map(drop)
+    }
+
+    /// Lets a subscription go on as it would have if its tenant had not been closed. One that the customer had cancelled before
+    /// still ends.
+    pub async fn renew(&self, subscription: &str) -> Result<(), ProviderError> {
+        let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
+        // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
+        let metadata = [CLOSED, CANCEL_AT_BEFORE].map(|key| (key.to_owned(), String::new()));
+        let request = UpdateSubscription::new(subscription).metadata(HashMap::from(metadata));
+        let before = there.metadata.as_ref().and_then(|m| m.cancel_at_before.as_deref()).unwrap_or_default();
+        // No idempotency key: the same value twice is the same.
+        let request = if before == PERIOD_END {
+            request.build()
+        } else if before.is_empty() && there.cancel_at_period_end {
+            request.cancel_at_period_end(false).build()
+        } else {
+            // Stripe takes one of `cancel_at` and `cancel_at_period_end`, and clears `cancel_at` by an empty value, which the
+            // builder cannot say.
+            let mut request = request.build();
+            request.body = request.body.map(|body| format!("{body}&cancel_at={before}"));
+            request
+        };
+        self.send::<Identified>(&request, None).await.map(drop)
+    }
+}
