@@ -43,7 +43,7 @@ pub const SLOW: &str = "Slow";
 pub const REFUNDED: &str = "Refunded";
 /// Nothing is charged for a tenant that an admin suspended.
 pub const COLLECTION_PAUSED: &str = "CollectionPaused";
-/// The subscription of a tenant that leaves is not renewed.
+/// The subscription of a tenant that leaves is not renewed, or it ends although the tenant is open.
 pub const RENEWAL_STOPPED: &str = "RenewalStopped";
 /// Everything of a tenant that left is erased; set once that is due.
 pub const ERASED: &str = "Erased";

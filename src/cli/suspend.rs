@@ -114,8 +114,13 @@ pub async fn reactivate(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()>
     let name = &args.name;
     let change = desk.change(|tenant| {
         refuse_erased(tenant)?;
-        if tenant.spec.desired != Desired::Deleted {
+        if tenant.spec.desired != Desired::Deleted && !ends_at_stripe(tenant) {
             return Ok(Answer::Said(format!("{name} is not closed.")));
+        }
+        if tenant.spec.is_suspended() && tenant.spec.desired != Desired::Deleted {
+            bail!(
+                "{name} is suspended by an admin. `kubectl tenant resume {name}` ends that, and renews its subscription"
+            );
         }
         let wish = desk.wish(Desired::Active, None).patch();
         Ok(Answer::Change(json!({"desired": Desired::Active, "wish": wish})))
@@ -128,6 +133,11 @@ pub async fn reactivate(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()>
     });
     println!("{said}");
     Ok(())
+}
+
+/// Whether the status says that Stripe ends the subscription of a tenant that is open.
+fn ends_at_stripe(tenant: &Tenant) -> bool {
+    tenant.status.as_ref().is_some_and(|status| conditions::is_true(&status.conditions, conditions::RENEWAL_STOPPED))
 }
 
 /// A tenant that is closed is neither suspended nor resumed: either would revive it.

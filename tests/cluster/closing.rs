@@ -1,6 +1,7 @@
 //! What becomes of a closed customer at Stripe: no period begins, no cancellation of theirs is undone, and nothing that is not
 //! the tenant's is deleted.
 
+use kube::api::Patch;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::Desired;
@@ -124,4 +125,36 @@ async fn a_customer_who_pays_for_something_else_is_kept_unnamed_and_the_erasure_
     assert_eq!((&state["customer"][0]["deleted"], &state["customer"][0]["metadata"]), (&Value::Null, &json!({})));
     let living = subscriptions(&world).await.into_iter().filter(|s| s["status"] != "canceled").map(|s| id(&s));
     assert_eq!(living.collect::<Vec<_>>(), [id(&other)]);
+}
+
+/// The object comes from a backup of before the closing: its customer does not pay for another period, and is served to the end of
+/// the one that was paid.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_that_is_restored_from_before_its_closing_is_shown_and_not_renewed() {
+    let mut world = World::with_active("closing-restored").await;
+    let before = world.tenants().get("acme").await.expect("there");
+    desire(&world, "acme", Desired::Deleted).await.expect("patched");
+    world.wait("acme", "closed", closed).await;
+    world.controllers.remove(0).kill();
+    desire(&world, "acme", Desired::Active).await.expect("patched");
+    let status = Patch::Merge(json!({"status": null}));
+    world.tenants().patch_status("acme", &Default::default(), &status).await.expect("patched");
+    let status = Patch::Merge(json!({"status": before.status}));
+    world.tenants().patch_status("acme", &Default::default(), &status).await.expect("patched");
+    world.start_controller();
+    let contradicted = |s: &TenantStatus| {
+        let shown = tenant_operator::api::conditions::get(&s.conditions, "RenewalStopped");
+        shown.is_some_and(|c| c.reason == "ClosedBefore")
+    };
+    let status = world.wait("acme", "shown", contradicted).await;
+    assert_eq!(status.phase, Some(Phase::Active));
+    let alerted = async || world.sandbox_get("/_sandbox/alerts").await.to_string().contains("the Tenant says Active");
+    world.until("ops are told", alerted).await;
+    assert!(all_end(&world).await, "nothing is renewed: {:?}", subscriptions(&world).await);
+    let mut reactivate = world.command("reactivate");
+    reactivate.args(["acme", "--namespace", &world.namespace]);
+    let output = tokio::task::block_in_place(|| reactivate.output()).expect("it runs");
+    assert!(output.status.success(), "{}", crate::support::said(&output));
+    world.until("an admin keeps the customer", async || !all_end(&world).await).await;
+    world.wait("acme", "agreed", |s| !contradicted(s)).await;
 }

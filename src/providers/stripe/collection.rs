@@ -6,12 +6,12 @@ use serde::Deserialize;
 use stripe_billing::InvoiceStatus;
 use stripe_billing::invoice::{ListInvoice, RetrieveInvoice, UpdateInvoice};
 use stripe_billing::subscription::{
-    UpdateSubscription, UpdateSubscriptionPauseCollection, UpdateSubscriptionPauseCollectionBehavior,
+    RetrieveSubscription, UpdateSubscription, UpdateSubscriptionPauseCollection,
+    UpdateSubscriptionPauseCollectionBehavior,
 };
 use stripe_client_core::StripeRequest;
 
-use super::{Identified, List, PAGE, ProviderError, Stripe};
-use crate::api::Timestamp;
+use super::{Identified, List, PAGE, ProviderError, Stripe, Subscription};
 
 /// Metadata key of a draft whose collection the operator has stopped.
 const STOPPED: &str = "collection_stopped";
@@ -56,12 +56,12 @@ impl UnpaidInvoice {
     }
 
     /// Whether Stripe is to collect it again. A draft was stopped by the operator, or it is not the operator's to start; and the
-    /// customer was not served in a period that has passed meanwhile.
-    fn resumable(&self, now: Timestamp) -> bool {
+    /// customer was not served in a period before the present one.
+    fn resumable(&self, period_end: Option<i64>) -> bool {
         let stopped = self.metadata.as_ref().is_some_and(|m| m.collection_stopped.as_deref() == Some("true"));
         let ends =
             self.lines.iter().flat_map(|lines| &lines.data).filter_map(|line| Some(line.period.as_ref()?.end)).max();
-        !self.is_draft() || (stopped && ends.is_some_and(|end| end > now.as_second()))
+        !self.is_draft() || (stopped && ends >= period_end)
     }
 }
 
@@ -92,9 +92,12 @@ impl Stripe {
         let mut unpaid = self.unpaid(subscription, InvoiceStatus::Draft).await?;
         unpaid.retain(|invoice| invoice.billing_reason.as_deref() == Some("subscription_cycle"));
         unpaid.extend(self.unpaid(subscription, InvoiceStatus::Open).await?);
-        // An elapsed period is judged by the real time: a draft that is left alone can be sent by a person at any time.
-        let now = Timestamp::now();
-        let differs = |invoice: &UnpaidInvoice| invoice.auto_advance != Some(on) && (!on || invoice.resumable(now));
+        let stopped = on && unpaid.iter().any(UnpaidInvoice::is_draft);
+        let there: Option<Subscription> =
+            if stopped { Some(self.read_as(RetrieveSubscription::new(subscription)).await?) } else { None };
+        let period_end = there.and_then(|s| s.items.data.first()?.current_period_end);
+        let differs =
+            |invoice: &UnpaidInvoice| invoice.auto_advance != Some(on) && (!on || invoice.resumable(period_end));
         for invoice in unpaid.into_iter().filter(differs) {
             let mut request = UpdateInvoice::new(&*invoice.id).auto_advance(on);
             if invoice.is_draft() {

@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::Data;
 use super::periods::{DAY, length};
 use super::problem::{Events, Problem};
+use super::{Data, fields};
 
 /// Days after an invoice at which its payment is tried again.
 const RETRIES: [i64; 3] = [3, 5, 7];
@@ -120,7 +120,7 @@ fn invoice(
     json!({
         "id": data.next_id("in"), "object": "invoice", "created": now, "livemode": false, "status": status,
         "customer": subscription["customer"], "amount_due": amount, "amount_paid": if status == "paid" { amount } else { 0 },
-        "currency": subscription["currency"],
+        "currency": subscription["currency"], "metadata": {},
         "total": lines.iter().filter_map(|line| line["amount"].as_i64()).sum::<i64>(), "ending_balance": balance,
         "lines": {"object": "list", "data": lines}, "auto_advance": status == "open", "attempt_count": 1,
         "next_payment_attempt": (status == "open").then(|| now + RETRIES[0] * DAY),
@@ -158,8 +158,9 @@ pub fn finalize_due(data: &mut Data) {
     }
 }
 
-/// Changes whether an invoice is collected by itself, the only thing that can be changed here.
+/// Changes whether an invoice is collected by itself, and its metadata, the only things that can be changed here.
 pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
+    fields::update(data, "invoice", id, p, &[])?;
     let invoice = data.find("invoice", id)?;
     if let Some(on) = p["auto_advance"].as_str() {
         if !matches!(invoice["status"].as_str(), Some("draft" | "open")) {

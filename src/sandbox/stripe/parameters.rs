@@ -46,7 +46,7 @@ fn known(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
             "cancel_at_period_end",
             "cancel_at",
         ],
-        ("POST", ["invoices", _]) => &["auto_advance"],
+        ("POST", ["invoices", _]) => &["auto_advance", "metadata"],
         ("POST", ["disputes", _]) => &["evidence", "submit", "metadata"],
         ("POST", ["refunds"]) => &["payment_intent", "amount", "metadata"],
         ("POST", ["products"]) => &["name", "description", "metadata"],
