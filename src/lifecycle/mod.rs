@@ -54,7 +54,7 @@ pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begu
 pub use policy::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
 pub use suspended::{SuspendedFor, suspended_for};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
-pub use view::{Claim, Credentials, View};
+pub use view::{Claim, Credentials, View, chosen_generation};
 
 use agenda::Concern;
 

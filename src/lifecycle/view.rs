@@ -123,7 +123,7 @@ impl View {
             erase: tenant.is_to_be_erased(),
             keep_data: annotations.get(KEEP_DATA_ANNOTATION).is_some_and(|v| v == "true"),
             legal_hold: annotations.get(LEGAL_HOLD_ANNOTATION).filter(|why| !why.is_empty()).cloned(),
-            chosen: annotations.get(CHOOSE_DATA_ANNOTATION).and_then(|choice| chosen(choice, tenant)),
+            chosen: chosen_generation(tenant),
             accepted_dispute: annotations.get(ACCEPT_DISPUTE_ANNOTATION).cloned(),
             confirmed: annotations.get(CONFIRM_ANNOTATION).cloned(),
             link_asked: annotations.get(PAYMENT_LINK_ANNOTATION).and_then(|attempt| attempt.parse().ok()),
@@ -221,9 +221,10 @@ impl View {
     }
 }
 
-/// A choice names the object that it was made of: one that a backup brings back counts no more.
-fn chosen(choice: &str, tenant: &Tenant) -> Option<u32> {
-    let (generation, uid) = choice.split_once('.')?;
+/// The generation of the data that a person chose. A choice names the object that it was made of: one that a backup brings back
+/// counts no more.
+pub fn chosen_generation(tenant: &Tenant) -> Option<u32> {
+    let (generation, uid) = tenant.annotations().get(CHOOSE_DATA_ANNOTATION)?.split_once('.')?;
     generation.parse().ok().filter(|_| tenant.uid().is_some_and(|own| own == uid))
 }
 

@@ -445,6 +445,31 @@ async fn an_older_backup_is_served_from_the_namespace_with_the_documents() {
         .await;
 }
 
+/// The wrong, older backup was restored for a while, and the customer went on with its namespace.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_namespace_with_documents_of_its_own_is_kept_whatever_it_counts() {
+    let world = with_acme("wrongbackup", &["--migration-overlap=3600", "--full-resync=1"]).await;
+    for (title, text) in [("Cats", "Cats sleep for sixteen hours a day."), ("Cows", "Cows eat grass all day long.")] {
+        upload(&world, title, text).await;
+    }
+    let older = backup(&world).await;
+    choose(&world, Some(EmbeddingSize::Large)).await;
+    world.wait("acme", "moved", |s| state(s) == Some(State::Switched)).await;
+    let newer = backup(&world).await;
+    restore(&world, &older).await;
+    world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
+    // As many as in the other namespace.
+    upload(&world, "Dogs", "Dogs need two walks a day, whatever the weather.").await;
+    delete(&world, &id_of(&world, "Cats").await).await;
+    let first = namespace(&world, 1).await;
+    let held = namespaces(&world).await[&first];
+    restore(&world, &newer).await;
+    let status = world.wait("acme", "a question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
+    assert_eq!(status.phase, Some(Phase::Active));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(namespaces(&world).await.get(&first), Some(&held), "the dogs are nowhere else");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn two_namespaces_with_documents_wait_for_a_choice() {
     let world = with_acme("twoplaces", &["--migration-overlap=3600", "--full-resync=1"]).await;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, HashSet};
 
 use kube::ResourceExt;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{StepError, namespace};
-use crate::api::{CHOOSE_DATA_ANNOTATION, Plan, Tenant, data_namespace, data_of};
+use crate::api::migration::MigrationState;
+use crate::api::{CHOOSE_DATA_ANNOTATION, Plan, Tenant, Timestamp, data_namespace, data_of};
 use crate::controller::kubernetes::Kubernetes;
-use crate::lifecycle::{Found, Observed, Outcome};
+use crate::lifecycle::{Found, Observed, Outcome, chosen_generation};
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
 use crate::providers::openai::OpenAi;
@@ -88,12 +89,12 @@ pub async fn drop(
     if there > seen {
         return Err(StepError::MoreData { name, seen, there });
     }
-    // A copy that is given up holds nothing of its own. One that was served from, before the object was restored, may, and goes
-    // only where a person has chosen the other one.
+    // Counts can be equal where documents differ. A namespace that was served from while another object was in force may hold some
+    // of its own, and goes only where a person has chosen the other one.
     let documents = observed.found.iter().flatten().any(|f| f.generation == generation && f.documents);
-    let chosen = now.annotations().contains_key(CHOOSE_DATA_ANNOTATION);
-    if documents && !chosen && generation > now.data_generation() {
-        let only = only_in(indexes, &now, &name).await?;
+    if documents && chosen_generation(&now).is_none() {
+        let since = superseded_at(&now).filter(|_| generation < now.data_generation());
+        let only = only_in(indexes, &now, &name, since).await?;
         if only > 0 {
             tracing::warn!(tenant = tenant.name_any(), name, only, "a namespace with vectors of its own is kept");
             return Ok(Outcome::OnlyThere(generation));
@@ -102,18 +103,39 @@ pub async fn drop(
     Ok(namespace::delete(indexes, &name).await?)
 }
 
-/// Counts the vectors of a namespace that the one in use does not have.
-async fn only_in(indexes: &Indexes, tenant: &Tenant, name: &str) -> Result<u64, ProviderError> {
+/// When the namespace in use replaced the one before it, as far as the status says so.
+fn superseded_at(tenant: &Tenant) -> Option<Timestamp> {
+    let migration = tenant.status.as_ref()?.migration.as_deref()?;
+    let switched = migration.state == MigrationState::Switched && migration.generation == tenant.data_generation();
+    switched.then_some(migration.since)
+}
+
+/// Counts the vectors of a namespace that the one in use does not have. Where it is known since when that one is in use, counts the
+/// documents that were stored later: the customer may have deleted earlier ones.
+async fn only_in(
+    indexes: &Indexes,
+    tenant: &Tenant,
+    name: &str,
+    since: Option<Timestamp>,
+) -> Result<u64, ProviderError> {
     let (here, in_use) = (indexes.of(tenant.region())?, tenant.data_namespace());
     let mut only = 0;
+    // The head of a document says when it was stored.
+    let prefix = if since.is_some() { "d/" } else { "" };
     for pinecone in indexes.all() {
         if pinecone.count_vectors(name).await?.is_none() {
             continue;
         }
         let mut after: Option<String> = None;
         loop {
-            let (ids, next) = pinecone.list(name, "", LOOK, after.as_deref()).await?;
-            only += here.missing(&in_use, ids).await?.len() as u64;
+            let (ids, next) = pinecone.list(name, prefix, LOOK, after.as_deref()).await?;
+            let missing = here.missing(&in_use, ids).await?;
+            only += match since {
+                Some(since) if !missing.is_empty() => {
+                    pinecone.fetch(name, &missing).await?.values().filter(|kept| !stored_before(kept, since)).count()
+                }
+                _ => missing.len(),
+            } as u64;
             after = next;
             if after.is_none() {
                 break;
@@ -121,6 +143,11 @@ async fn only_in(indexes: &Indexes, tenant: &Tenant, name: &str) -> Result<u64, 
         }
     }
     Ok(only)
+}
+
+/// Whether a document was stored before a moment. One that does not say when may have been stored later.
+fn stored_before(kept: &Value, moment: Timestamp) -> bool {
+    kept["uploaded_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < moment)
 }
 
 /// Writes where the tenant's data is. It is refused where somebody else has written the object meanwhile: the decision rests on
