@@ -65,6 +65,7 @@ pub fn step(effect: &Effect) -> &'static str {
         | Effect::ResumeCollection
         | Effect::CollectAnew
         | Effect::UpdateCustomer
+        | Effect::ExpireCheckout
         | Effect::StopRenewal
         | Effect::RenewAgain
         | Effect::EraseBilling
@@ -129,6 +130,7 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         | Effect::ResumeCollection
         | Effect::CollectAnew
         | Effect::UpdateCustomer
+        | Effect::ExpireCheckout
         | Effect::StopRenewal
         | Effect::RenewAgain
         | Effect::EraseBilling
@@ -209,6 +211,7 @@ async fn perform(
         Effect::ResumeCollection => billing::resume(stripe, observed).await?.into(),
         Effect::CollectAnew => billing::collect_anew(stripe, observed).await?.into(),
         Effect::UpdateCustomer => billing::update_customer(stripe, tenant).await?.into(),
+        Effect::ExpireCheckout => billing::expire_checkout(stripe, tenant).await?.into(),
         Effect::StopRenewal => billing::stop_renewal(stripe, tenant).await?.into(),
         Effect::RenewAgain => billing::renew_again(stripe, observed).await?.into(),
         Effect::EraseBilling => billing::erase(stripe, tenant).await?.into(),

@@ -163,6 +163,8 @@ pub enum Effect {
     CancelBilling,
     /// Tell Stripe the customer's present name, address and generation of the API key, and where the Tenant is.
     UpdateCustomer,
+    /// Expire the open Checkout sessions, so that the customer pays nothing there.
+    ExpireCheckout,
     /// Let every subscription end with its period, and expire the open Checkout sessions.
     StopRenewal,
     /// Renew the subscription after all.

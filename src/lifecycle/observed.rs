@@ -498,7 +498,7 @@ impl Observed {
                     self.holdings = None;
                 }
                 // What was read before is no longer true.
-                if *effect == Effect::StopRenewal {
+                if matches!(effect, Effect::StopRenewal | Effect::ExpireCheckout) {
                     self.billing = None;
                 }
                 self.done.insert(effect.clone());

@@ -96,8 +96,8 @@ fn pays_late(input: &Input, subscription: &ObservedSubscription) -> bool {
 /// tenant that is not served.
 fn withhold(input: &Input, billing: &ObservedBilling) -> Decision {
     let open = billing.session.as_ref().is_some_and(|session| session.state == SessionState::Open);
-    if open && !input.observed.done.contains(&Effect::StopRenewal) {
-        return Decision::Act(vec![Effect::StopRenewal]);
+    if open && !input.observed.done.contains(&Effect::ExpireCheckout) {
+        return Decision::Act(vec![Effect::ExpireCheckout]);
     }
     let mut draft = begin_pending(input);
     draft.status.checkout = None;

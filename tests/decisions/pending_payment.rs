@@ -191,7 +191,7 @@ fn only_a_signup_expires_and_only_by_stripes_present_word() {
 fn a_signup_that_an_admin_suspends_is_not_sold() {
     let mut case = waiting().billing(None, Some(session(SessionState::Open, 1)));
     case.view.spec.suspension = Some(Wish::of_admin(Desired::Suspended, None, None, Timestamp::from_second(NOW)));
-    assert_eq!(case.effects(), [Effect::StopRenewal], "the open link is closed");
+    assert_eq!(case.effects(), [Effect::ExpireCheckout], "the open link is closed");
     for (closed, subscription) in [
         (Some(session(SessionState::Expired, 1)), None),
         (Some(session(SessionState::Complete, 1)), Some(subscription("canceled"))),

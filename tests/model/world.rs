@@ -540,6 +540,11 @@ impl Small {
                 state.charges = state.charges.saturating_add(u8::from(given_back));
                 state.paused = false;
             }
+            Effect::ExpireCheckout => {
+                if let Some((_, session @ SessionState::Open)) = &mut state.session {
+                    *session = SessionState::Expired;
+                }
+            }
             Effect::StopRenewal => {
                 state.ends |= state.subscribed && state.settled && !state.cancelled;
                 state.cancelled |= state.subscribed && !state.settled;
@@ -614,6 +619,7 @@ fn calls_stripe(effect: &Effect) -> bool {
             | Effect::ResumeCollection
             | Effect::CollectAnew
             | Effect::UpdateCustomer
+            | Effect::ExpireCheckout
             | Effect::StopRenewal
             | Effect::RenewAgain
             | Effect::EraseBilling

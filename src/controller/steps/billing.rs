@@ -149,6 +149,10 @@ pub async fn update_customer(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome
     stripe.update_customer(&payer(tenant), tenant.spec.api_key_generation).await.map(|()| Outcome::Done)
 }
 
+pub async fn expire_checkout(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
+    stripe.expire_checkout(&payer(tenant)).await.map(|()| Outcome::Done)
+}
+
 pub async fn stop_renewal(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
     stripe.stop_renewal(&payer(tenant), closed_at(tenant)).await.map(|()| Outcome::Done)
 }

@@ -25,6 +25,12 @@ impl Stripe {
         Ok(())
     }
 
+    /// Expires the tenant's open Checkout sessions. What was bought there a moment ago stays as it is.
+    pub async fn expire_checkout(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
+        let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
+        self.last_subscriptions(payer, &customer.id).await.map(drop)
+    }
+
     /// Lets a subscription end with its period, and writes down since when its tenant is closed and which end was set before.
     async fn end_with_period(&self, subscription: &str, closed_at: Timestamp) -> Result<(), ProviderError> {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;

@@ -390,6 +390,7 @@ fn wish(s: &mut State, action: &Action) {
         Action::Resume => {
             spec.desired = Desired::Active;
             spec.suspension = None;
+            spec.wish = Some(Wish::of_admin(Desired::Active, None, None, Timestamp::from_second(CLOSED + 1)));
         }
         Action::Leave => {
             s.budget.leavings -= 1;
