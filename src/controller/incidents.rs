@@ -96,7 +96,7 @@ impl Incidents {
         self.open().retain(|reason, _| !reason.starts_with(provider));
     }
 
-    /// Counts a customer whose object was deleted without the wish to erase them, and answers how many there were lately when
+    /// Counts a customer whose object was deleted without the annotation to erase them, and answers how many there were lately when
     /// an alert is due: for each of the first, and then each time that their number has grown tenfold. A thousand alerts would
     /// hide that it is one accident.
     pub fn kept(&self) -> Option<usize> {
