@@ -10,7 +10,7 @@ use crate::operator_keys::IdentityKey;
 pub struct OpenedLink {
     /// The Tenant's name.
     pub name: String,
-    /// Its uid: a namesake is somebody else.
+    /// Its uid: another Tenant may have the same name later.
     pub uid: String,
     /// The hash of the address that it was sent to.
     pub address: String,

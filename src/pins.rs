@@ -90,7 +90,7 @@ pub enum PinError {
 }
 
 impl PinError {
-    /// Whether the pins were written by somebody else since they were read.
+    /// Whether another writer changed the pins since they were read.
     fn is_conflict(&self) -> bool {
         matches!(self, Self::Kube(kube::Error::Api(e)) if e.code == 409)
     }

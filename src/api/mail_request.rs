@@ -14,7 +14,7 @@ pub enum LinkKind {
     LoginLink,
     /// Sets a new password.
     PasswordReset,
-    /// Sets the first password of somebody whom an admin invited.
+    /// Sets the first password of a customer whom an admin invited.
     Invitation,
 }
 

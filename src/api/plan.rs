@@ -243,11 +243,14 @@ pub struct SampleDocument {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What becomes of a tenant whose object is deleted. The reclaim policy of a volume says the same of its data.
+/// What happens when the Tenant object is deleted. Retain: nothing is deleted at Pinecone and Stripe, and you get an alert. Erase: the
+/// tenant's namespaces, Secrets and subscription are deleted as well. A Tenant's value replaces its Plan's. Default: Retain for a
+/// customer who has paid or has data, Erase for a signup that was never paid for. With Retain, the annotation
+/// `tenant-operator.dev/erase` with the tenant's id erases the customer all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// Nothing at a provider is touched, and ops are told. The annotation `tenant-operator.dev/erase` with the tenant's id
-    /// erases it all the same.
+    /// Nothing is deleted at Pinecone and Stripe, and you get an alert. The annotation `tenant-operator.dev/erase` with the
+    /// tenant's id erases the customer all the same.
     Retain,
     /// Namespace, Secrets and subscription are deleted with the object.
     Erase,

@@ -107,8 +107,8 @@ pub struct TenantSpec {
     #[serde(default = "default_generation")]
     #[schemars(range(min = 1))]
     pub api_key_generation: u32,
-    /// Retain or Erase: what becomes of the tenant when its object is deleted. Default: what the Plan says, and else Retain for
-    /// whoever has paid or has data, and Erase for a signup that was never paid for.
+    /// What happens when this object is deleted: Retain or Erase. Default: the Plan's value; without one, Retain for a customer who has
+    /// paid or has data, and Erase for a signup that was never paid for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
     /// Names an export of everything that belongs to the tenant, such as a date. A new name starts a new export, which takes

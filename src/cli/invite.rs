@@ -11,7 +11,7 @@ use crate::api::{LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, Phase, Tenant,
 use crate::email;
 use crate::operator_keys::IdentityKey;
 
-/// Prepares an account for somebody, and invites them by e-mail to choose a password. It is set up when they do.
+/// Prepares an account for a customer, and sends them an e-mail with a link to choose a password. The account is set up once they do.
 ///
 /// With --manual you bill the customer yourself; otherwise they pay by Stripe after that. The link is valid for a week; run the
 /// command again to send another one. Needs the key of the operator (Secret tenant-operator-identity) and, with the chart's
@@ -29,7 +29,8 @@ pub struct Args {
     /// You bill the customer yourself: the contract is signed.
     #[arg(long)]
     manual: bool,
-    /// Namespace of the signups; otherwise the kubeconfig's.
+    /// Namespace of signups (`signupNamespace` of the chart, such as rag-tenants); otherwise the kubeconfig's. In another namespace,
+    /// the customer's link does not open.
     #[arg(long, short)]
     namespace: Option<String>,
     /// Namespace of the operator's own Secrets.

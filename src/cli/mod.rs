@@ -180,7 +180,7 @@ enum Command {
     /// Print a page of the documentation.
     #[command(hide = true)]
     Manual(manual::Args),
-    /// Retry provisioning of a Failed tenant, or of one whose Pinecone namespace is missing.
+    /// Retry a Failed tenant, a missing Pinecone namespace, a declined or unconfirmed change of plan, or a failed move of documents.
     Retry(retry::Args),
     /// Close a tenant, and have its data erased after the retention of its plan.
     Delete(TenantArgs),
@@ -188,7 +188,7 @@ enum Command {
     Reactivate(TenantArgs),
     /// Erase a tenant at once, with its namespace, Secrets and subscription.
     Erase(erase::Args),
-    /// Choose where a tenant's documents are, where that is not clear, and find namespaces that belong to no Tenant.
+    /// Choose which Pinecone namespace holds a tenant's documents, and find namespaces that belong to no Tenant.
     Data(Box<data::Args>),
     /// Export everything that belongs to a tenant.
     Export(export::Args),
@@ -196,19 +196,19 @@ enum Command {
     Import(Box<import::Args>),
     /// Stop serving and charging a tenant. Its data is kept, and only `resume` ends the suspension.
     Suspend(suspend::SuspendArgs),
-    /// Let happen what is held for a tenant, or for all, because too many would meet it at once.
+    /// Confirm a suspension, failure, closing or erasure that the brake holds, for one tenant or for all.
     Confirm(confirm::Args),
     /// Show or change the Stripe account and the Pinecone indexes that the tenants are in.
     Pin(pin::Args),
-    /// Serve a tenant again that an admin suspended.
+    /// End an admin's suspension of a tenant.
     Resume(TenantArgs),
     /// List the subscriptions that Stripe bills for a tenant, or end one that is too many.
     Subscriptions(Box<subscriptions::Args>),
-    /// Make Tenants again that are lost, from what Stripe and Pinecone hold.
+    /// Make lost Tenants again from Stripe's metadata and Pinecone's namespaces.
     Recover(Box<recover::Args>),
     /// Move customers to another namespace, with their data, password, API key and subscription.
     Move(relocate::Args),
-    /// Let a Tenant that was moved keep its tenant id.
+    /// Prove that a moved, renamed or restored Tenant owns its tenant id.
     Adopt(adopt::Args),
     /// Run local stand-ins of Stripe, Pinecone, `OpenAI` and an SMTP server.
     #[cfg(feature = "sandbox")]

@@ -195,7 +195,7 @@ pub struct AdmissionArgs {
     /// File of e-mail domains that may not sign up, one a line.
     #[arg(long, env = "DISPOSABLE_DOMAINS", default_value = "")]
     disposable_domains: String,
-    /// Let only people sign up whom you admitted from the waitlist with `kubectl tenant admit`.
+    /// Only people whom you admitted from the waitlist with `kubectl tenant admit` may sign up.
     #[arg(long, env = "WAITLIST", value_parser = clap::builder::FalseyValueParser::new())]
     waitlist: bool,
 }
@@ -271,8 +271,8 @@ pub struct ProviderArgs {
     /// URL of your data-processing agreement. Where it is set, every customer who signs up gets it by e-mail.
     #[arg(long, env = "DPA_URL", default_value = "")]
     pub dpa_url: String,
-    /// What you offer customers who have left, as one sentence without its full stop. They are told by `win-back`, where they agreed
-    /// to offers.
+    /// What you offer customers who have left, as one sentence without its full stop. The e-mail `win-back` shows it to those
+    /// who agreed to offers.
     #[arg(long, env = "WIN_BACK_OFFER", default_value = "")]
     pub win_back_offer: String,
     /// Folder of e-mail templates that replace the built-in ones, such as welcome.html or verify-email.subject.

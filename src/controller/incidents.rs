@@ -1,4 +1,4 @@
-//! What only the operator of the service can fix, told once however many tenants it holds up.
+//! What only the operator of the service can fix: one alert, however many tenants wait for it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crate::lifecycle::Failure;
 use crate::providers::alerts::Alerts;
 
-/// An incident that nobody has met for this long is over, for all that is known.
+/// An incident that no reconcile has met for this long counts as over.
 const SILENT: Duration = Duration::from_mins(10);
 
-/// Objects of customers that were deleted one after the other: each of so many is told of.
+/// How many deleted objects of customers get an alert each; later ones share alerts.
 const TOLD_EACH: usize = 3;
 
 /// The incidents that are open.
@@ -74,11 +74,13 @@ impl Incidents {
         let effect = match failure.step.as_str() {
             "Outbox" => "They stay in the status of their tenants until you fix it; tenants are served as before",
             "Brake" => "They are served as before until you confirm it",
-            "Pin" => "Nothing is suspended, refunded, charged or deleted for it; tenants are served as before",
+            "Pin" => {
+                "The controller suspends, refunds, charges and deletes nothing there; tenants are served as before"
+            }
             "Notice" => "E-mails wait until you fix it; tenants are served as before",
             "Export" => "Exports wait until you fix it; tenants are served as before",
             _ => {
-                "Tenants are on hold until you fix it; nobody is charged or failed for it before the limit (--hold-limit)"
+                "Tenants are on hold until you fix it. New tenants fail and are refunded after the limit (--hold-limit)"
             }
         };
         let text = format!("{}. {effect}.", failure.message);
@@ -94,14 +96,14 @@ impl Incidents {
         self.open().retain(|reason, _| !reason.starts_with(provider));
     }
 
-    /// Counts a customer whose object was deleted without the wish to erase them, and answers how many there were lately where
-    /// somebody is to be told: of each of the first, and then when they have become ten times as many. A thousand alerts would
+    /// Counts a customer whose object was deleted without the annotation to erase them, and answers how many there were lately when
+    /// an alert is due: for each of the first, and then each time that their number has grown tenfold. A thousand alerts would
     /// hide that it is one accident.
     pub fn kept(&self) -> Option<usize> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).one_more(Instant::now())
     }
 
-    /// Nobody could be told: the next one counts as this one.
+    /// The alert could not be sent: the next one counts as this one.
     pub fn untold(&self) {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.count = kept.count.saturating_sub(1);

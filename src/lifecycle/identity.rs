@@ -44,7 +44,7 @@ fn unproven(input: &Input) -> String {
     format!(
         "spec.tenantId {} was not issued to {}/{}, so nothing of that tenant is used. To create a new tenant, delete \
          this object and create it without spec.tenantId. If it was moved or renamed, run \
-         `tenant-operator adopt {} --namespace {}`.{}",
+         `kubectl tenant adopt {} --namespace {} --operator-namespace RELEASE-NAMESPACE`.{}",
         tenant.tenant_id(),
         tenant.namespace,
         tenant.name,

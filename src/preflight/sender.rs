@@ -82,7 +82,7 @@ async fn spf(dns: &Dns, domain: &str) -> Result<Outcome, DnsError> {
             format!("Publish a TXT record at {domain} as your mail provider says, such as v=spf1 include:... ~all"),
         ),
         [record] if record.split_whitespace().any(|term| term == "+all" || term == "all") => Outcome::failed(
-            format!("the SPF record of {domain} lets everybody send as you: {record}"),
+            format!("the SPF record of {domain} lets every server send as you: {record}"),
             "End it with ~all or -all",
         ),
         [record] => Outcome::Ok(format!("{domain}: {record}")),

@@ -198,7 +198,7 @@ async fn webhook(target: &Target) -> Outcome {
     };
     let ours: Vec<_> = endpoints.iter().filter(|e| e.url.ends_with("/webhooks/stripe")).collect();
     let Some(endpoint) = ours.iter().find(|e| e.url == url).or(ours.first()) else {
-        let fix = format!("Add the endpoint {url} in Stripe's dashboard, or as README.md shows");
+        let fix = format!("Add the endpoint {url} in Stripe's dashboard, for the events {}", EVENTS.join(", "));
         return Outcome::failed("no endpoint ends with /webhooks/stripe", fix);
     };
     if endpoint.status != "enabled" {

@@ -154,7 +154,7 @@ impl OpenAi {
         Self { config, caller, reasoning: RwLock::default() }
     }
 
-    /// The provider's calls, for whoever wants to know whether it is away.
+    /// The provider's calls, which show whether it is away.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }

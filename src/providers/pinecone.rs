@@ -136,7 +136,7 @@ impl Pinecone {
         request.header("Api-Key", self.config.api_key.expose_secret()).header("X-Pinecone-Api-Version", API_VERSION)
     }
 
-    /// The provider's calls, for whoever wants to know whether it is away.
+    /// The provider's calls, which show whether it is away.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }

@@ -20,7 +20,7 @@ pub enum ReembedError {
     /// A provider.
     #[error("{}: {}", .0.provider, .0.message)]
     Provider(#[from] ProviderError),
-    /// Nobody knows what it was made from.
+    /// It is unknown what it was made from.
     #[error("Vector {0} has no text in its metadata, so it cannot be embedded again")]
     NoText(String),
     /// The namespace to copy from is gone, or holds nothing, while the other one holds something: as after the restore of an

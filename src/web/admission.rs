@@ -16,7 +16,7 @@ use crate::providers::captcha::Captcha;
 pub struct Admission {
     /// Whether a person fills in the form; not asked when absent.
     pub captcha: Option<Captcha>,
-    /// Domains of addresses that nobody keeps.
+    /// Domains of throw-away addresses.
     pub disposable: Domains,
     /// Whether one needs to be admitted from the waitlist.
     pub waitlist: bool,
@@ -78,7 +78,7 @@ impl App {
         }
     }
 
-    /// Whether it is open to everybody, or this address was admitted.
+    /// Whether it is open to all, or this address was admitted.
     pub async fn admit_address(&self, email: &str) -> Result<(), Problem> {
         if !self.admission.waitlist || self.is_admitted(LeadKind::Waitlist, email).await? {
             return Ok(());

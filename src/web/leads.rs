@@ -74,7 +74,7 @@ fn check(kind: LeadKind, lead: &Lead) -> Result<String, Problem> {
 }
 
 impl App {
-    /// Keeps what somebody wrote. Whoever writes again replaces it.
+    /// Keeps what a person wrote. A second message of the same person replaces it.
     pub async fn keep_lead(&self, kind: LeadKind, lead: &Lead) -> Result<(), Problem> {
         let email = check(kind, lead)?;
         let name = self.lead_name(kind, &email);
@@ -147,7 +147,7 @@ impl App {
         }
     }
 
-    /// Whether somebody on a list was admitted.
+    /// Whether a person on a list was admitted.
     pub async fn is_admitted(&self, kind: LeadKind, email: &str) -> Result<bool, Problem> {
         let there = self.secrets().get_opt(&self.lead_name(kind, email)).await?;
         Ok(there.is_some_and(|secret| secret.annotations().contains_key(ADMITTED_ANNOTATION)))

@@ -166,7 +166,7 @@ pub fn framework(response: &Response<Body>) -> Option<Problem> {
         StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "The request is too large."),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media_type", "Send application/json."),
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-            ("malformed", "The request is not of the form that this path takes.")
+            ("malformed", "The body or the parameters are not what this path takes. /openapi.json describes them.")
         }
         StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => return Some(Problem::unavailable()),
         _ if status.is_client_error() => ("refused", "The request was refused."),

@@ -61,7 +61,7 @@ pub struct Setup {
     /// `simple` or `detailed`: how the pages guide this customer.
     #[schema(value_type = String)]
     pub variant: Variant,
-    /// Where to book a call, for whoever takes long.
+    /// Where customers whose setup takes long book a call.
     pub call_url: Option<String>,
 }
 

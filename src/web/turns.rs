@@ -18,7 +18,7 @@ impl Turns {
         self.turn(name).lock_owned().await
     }
 
-    /// Holds the turn of this name, unless somebody does.
+    /// Holds the turn of this name, unless it is held already.
     pub fn try_take(&self, name: &str) -> Option<OwnedMutexGuard<()>> {
         self.turn(name).try_lock_owned().ok()
     }

@@ -84,7 +84,7 @@ async fn a_captcha_lets_people_in_and_nobody_without_an_answer() {
 /// Turnstile verifies an answer once and for 300 s. A verdict that is lost on the way is asked for again, and the person stays a
 /// person.
 #[tokio::test]
-async fn a_verdict_that_is_lost_makes_nobody_a_robot() {
+async fn a_lost_verdict_turns_no_person_away() {
     let world = start("captchalost", &captcha(PASSES)).await;
     let lost = json!({"provider": "captcha", "drop_after_effect": true, "times": 1});
     world.fault(lost).await;
@@ -145,7 +145,7 @@ async fn write(visitor: &mut Visitor<'_>, page: &str, fields: &[(&str, &str)]) -
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_asks_for_the_sales_team_is_kept_and_the_team_is_told() {
+async fn a_message_to_the_sales_team_is_kept_and_the_team_gets_an_alert() {
     let world = start("sales", &[]).await;
     let mut ada = Visitor::new(&world);
     let huge = "x".repeat(2001);

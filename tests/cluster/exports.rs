@@ -190,7 +190,7 @@ async fn an_export_holds_everything_and_the_second_is_equal_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_customer_downloads_an_export_and_nobody_else_can() {
+async fn only_the_customer_downloads_an_export() {
     let (_, url) = storage("export-customer");
     let world = world("export-customer", &url, &[]).await;
     let mut ada = Visitor::new(&world);

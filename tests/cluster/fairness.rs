@@ -150,7 +150,7 @@ async fn what_was_written_and_never_shows_is_a_failed_attempt() {
 }
 
 #[tokio::test]
-async fn a_full_account_alerts_once_and_fails_nobody() {
+async fn a_full_account_alerts_once_and_fails_no_tenant() {
     let mut world = World::without_controller("full").await;
     world.controller_args(&["--hold-retry=1"]);
     world.start_controller();

@@ -243,7 +243,7 @@ async fn the_api_closes_an_account_and_takes_it_back() {
 }
 
 #[tokio::test]
-async fn somebody_who_never_paid_goes_at_once_and_a_contract_by_hand_too_after_its_time() {
+async fn a_signup_that_never_paid_goes_at_once_and_a_contract_by_hand_after_its_time() {
     let world = World::start("leave-others").await;
     world.create("unpaid", "paid", BillingMode::Stripe).await;
     world.wait("unpaid", "waiting", |s| s.checkout.is_some()).await;

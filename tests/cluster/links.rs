@@ -153,7 +153,7 @@ async fn a_confirmation_is_sent_again_when_it_is_asked_for_and_when_the_mail_ser
 }
 
 #[tokio::test]
-async fn a_link_that_is_old_made_up_or_somebody_elses_confirms_nothing() {
+async fn a_link_that_is_old_forged_or_of_another_account_confirms_nothing() {
     let world = start("forged", &[]).await;
     let (_, ada) = json_signup(&world, ADA).await;
     let name = ada["token"].as_str().and_then(|t| t.split('.').next()).expect("a name");

@@ -41,7 +41,7 @@ async fn edit(world: &World, spec: Value) {
 }
 
 #[tokio::test]
-async fn a_refund_that_fails_silences_nobody_and_is_shown_until_it_works() {
+async fn a_failed_refund_stops_no_e_mail_and_is_shown_until_it_works() {
     let world = World::start("refund-fails").await;
     world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 1000})).await;
     world.fault(json!({"provider": "stripe", "path": "/v1/refunds", "status": 500, "times": 1000})).await;

@@ -51,7 +51,7 @@ async fn a_copied_tenant_id_gets_no_key_and_its_deletion_erases_nothing() {
     let before = calls(&world).await;
     world.tenants().create(&PostParams::default(), &copy(&victim)).await.expect("the manifest is taken");
     let status = world.wait("thief", "refused", refused("TenantIdNotOwned")).await;
-    assert!(get(&status.conditions, "Stalled").is_some_and(|c| c.message.contains("tenant-operator adopt thief")));
+    assert!(get(&status.conditions, "Stalled").is_some_and(|c| c.message.contains("kubectl tenant adopt thief")));
     world.wait_event("thief", "TenantIdNotOwned").await;
     assert!(world.secrets().get_opt("thief-api-key").await.expect("the API answers").is_none());
     // Both are shown, and the rightful one goes on.
@@ -163,7 +163,7 @@ fn secret(name: &str, labels: &[(&str, &str)]) -> Secret {
 }
 
 #[tokio::test]
-async fn a_secret_of_somebody_else_is_neither_written_nor_deleted() {
+async fn a_foreign_secret_is_neither_written_nor_deleted() {
     let mut world = World::without_controller("secrets").await;
     world.controller_args(&["--hold-retry=1"]);
     world.start_controller();

@@ -71,7 +71,7 @@ async fn pause() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_of_another_account_suspends_nobody() {
+async fn a_key_of_another_account_suspends_no_tenant() {
     let mut world = World::without_controller("account").await;
     let port = free_port();
     world.controller_args(&[&format!("--listen=127.0.0.1:{port}")]);

@@ -244,7 +244,7 @@ async fn what_does_not_fit_is_refused_with_numbers_and_goes_on_once_it_does() {
 }
 
 #[tokio::test]
-async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_nobody_pays_twice() {
+async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_no_customer_pays_twice() {
     let mut world = with_acme("hang").await;
     world
         .fault(

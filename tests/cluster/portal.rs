@@ -23,7 +23,7 @@ async fn portal(world: &World, customer: &mut Visitor<'_>) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn a_customer_sees_their_own_invoices_and_nobody_elses() {
+async fn a_customer_sees_their_own_invoices_and_no_others() {
     let world = start("portal").await;
     let (mut ada, mut eve) = (Visitor::new(&world), Visitor::new(&world));
     let mut names = Vec::new();

@@ -457,7 +457,7 @@ fn sender_seeds() -> Vec<Seed> {
     vec![
         warned("mail/spf", "bare.example has no SPF record", "bare.example"),
         failed("mail/spf", "two.example has 2 SPF records", "two.example"),
-        failed("mail/spf", "lets everybody send as you", "open.example"),
+        failed("mail/spf", "lets every server send as you", "open.example"),
         warned("mail/dkim", "s1._domainkey.bare.example has no DKIM key", "bare.example"),
         Seed { env: selector("s1,s3"), ..failed("mail/dkim", "s3._domainkey.mail.good.example was revoked", "") },
         warned("mail/dmarc", "_dmarc.bare.example has no DMARC record", "bare.example"),

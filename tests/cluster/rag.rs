@@ -483,7 +483,7 @@ async fn pdfs() -> &'static PathBuf {
 }
 
 #[tokio::test]
-async fn a_file_is_read_or_refused_with_a_sentence_and_hurts_nobody() {
+async fn a_file_is_read_or_refused_with_a_sentence_and_harms_no_other() {
     let lab = Lab::start("rag-files", &[("acme", "enterprise")]).await;
     let acme = lab.client("acme").await;
     let pdf = async |name: &str| std::fs::read(pdfs().await.join(name)).expect("made");

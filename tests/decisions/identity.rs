@@ -45,7 +45,10 @@ fn a_claim_without_proof_is_shown_with_the_fix_and_nothing_is_done() {
     assert!(fails(&status, "IdentityVerified", "TenantIdNotOwned") && holds(&status, "Stalled", "TenantIdNotOwned"));
     let message = status.message.clone().expect("a message");
     assert!(message.contains("t1 was not issued to shop/acme"), "{message}");
-    assert!(message.contains("`tenant-operator adopt acme --namespace shop`"), "{message}");
+    assert!(
+        message.contains("`kubectl tenant adopt acme --namespace shop --operator-namespace RELEASE-NAMESPACE`"),
+        "{message}"
+    );
     assert_eq!(status.phase, None);
     assert_eq!(unproven().after_record(), Decision::Wait(None));
 }

@@ -38,7 +38,7 @@ pub enum StepError {
          on by itself"
     )]
     UnknownModel(String),
-    /// A Secret of that name is somebody else's.
+    /// A Secret of that name does not belong to the tenant.
     #[error(
         "Secret {0} exists and does not belong to this Tenant, so it is left as it is. Delete or rename it, or label it \
          tenant-operator.dev/tenant={1} to hand it over"

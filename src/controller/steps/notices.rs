@@ -212,14 +212,15 @@ pub async fn kept(alerts: &Alerts, tenant: &Tenant, count: usize) -> Result<Outc
     let namespace = tenant.data_namespace();
     let text = if count < 10 {
         format!(
-            "Tenant {who} was deleted without the wish to erase it. Its namespace {namespace}, subscription and customer are kept. \
-             Apply it again from a backup, with spec.tenantId and the annotation identity-proof, to go on"
+            "Tenant {who} was deleted without the annotation tenant-operator.dev/erase, so its namespace {namespace}, \
+             subscription and Stripe customer are kept. To go on, apply it again from a backup with spec.tenantId and the annotation \
+             tenant-operator.dev/identity-proof, or run `tenant-operator recover`"
         )
     } else {
         format!(
-            "{count} Tenants were deleted within minutes, the last one {who}, without the wish to erase them: this looks like an \
-             accident. Their namespaces, subscriptions and customers are kept, and web serves them on. Stop what deletes them, then \
-             apply them again from a backup or run `tenant-operator recover`"
+            "{count} Tenants were deleted within minutes, the last one {who}, without the annotation tenant-operator.dev/erase: this \
+             looks like an accident. Their namespaces, subscriptions and customers are kept, and web still serves \
+             them. Stop what deletes them, then apply them again from a backup or run `tenant-operator recover`"
         )
     };
     alert(alerts, &text).await

@@ -36,7 +36,7 @@ pub struct MailConfig {
     pub docs_url: String,
     /// The data-processing agreement; empty where there is none.
     pub dpa_url: String,
-    /// What is offered to whoever comes back; empty where nothing is.
+    /// What is offered to customers who come back; empty where nothing is.
     pub win_back_offer: String,
     /// A folder of texts in place of ours.
     pub templates: Option<PathBuf>,

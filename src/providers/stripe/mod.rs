@@ -408,7 +408,7 @@ impl Stripe {
         Ok(subscriptions.iter().map(|s| observe(s, false)).filter(ObservedSubscription::billed).collect())
     }
 
-    /// The provider's calls, for whoever wants to know whether it is away.
+    /// The provider's calls, which show whether it is away.
     pub fn caller(&self) -> &Caller {
         &self.caller
     }
@@ -421,7 +421,7 @@ enum Found {
     Nobody,
     /// There was one.
     Deleted,
-    /// The spec names somebody else's.
+    /// The spec names another tenant's customer.
     Foreign(String),
 }
 

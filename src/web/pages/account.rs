@@ -47,7 +47,7 @@ pub struct Customer {
 }
 
 impl App {
-    /// Whose session it is, or the answer to somebody who has none.
+    /// Whose session it is, or the answer to a request without one.
     pub async fn customer(&self, headers: &HeaderMap) -> Result<Tenant, Response> {
         match self.by_session(headers).await {
             Ok(Some(tenant)) => Ok(tenant),

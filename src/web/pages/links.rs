@@ -195,8 +195,8 @@ pub async fn login(State(app): State<Arc<App>>, Query(query): Query<Token>, head
     if let Err(problem) = app.by_link(LinkKind::LoginLink, &query.token).await {
         return app.sorry(&headers, problem);
     }
-    let text = "Click to log in. The link works once. A password that was chosen before you confirmed your address ends with it; \
-                you can set another one at any time.";
+    let text = "Click to log in. The link works once. If your password was set before you confirmed your address, it stops working; \
+                you can set a new one at any time.";
     app.confirm_page(&headers, "Log in", text, "Log in", "/login/link", &query.token)
 }
 

@@ -70,7 +70,7 @@ impl App {
         cookies(headers, self.cookie_name(SESSION_COOKIE)).find_map(|value| self.open_pass("session", value))
     }
 
-    /// The tenant of the session; None when nobody is logged in, the tenant is gone, or the session was ended since.
+    /// The tenant of the session; None where there is no session, the tenant is gone, or the session was ended since.
     pub async fn by_session(&self, headers: &HeaderMap) -> Result<Option<Tenant>, Problem> {
         let Some(session) = self.session(headers) else { return Ok(None) };
         self.visited(&session).await

@@ -24,7 +24,7 @@ pub struct Asked {
     plan: String,
     #[serde(default)]
     cancelled: bool,
-    /// Somebody from the waitlist, who was admitted.
+    /// A person from the waitlist who was admitted.
     #[serde(default)]
     admitted: bool,
 }
