@@ -6,6 +6,7 @@
 mod fleet;
 mod lab;
 mod life;
+mod neighbours;
 mod operate;
 mod peer;
 mod speed;
@@ -30,6 +31,9 @@ async fn main() -> anyhow::Result<()> {
         let only = std::env::var("BENCH").unwrap_or_default();
         if only.is_empty() || only == "web" {
             web::run(&client, &cluster).await?;
+        }
+        if only.is_empty() || only == "neighbours" {
+            neighbours::run(&client, &cluster).await?;
         }
         if only.is_empty() || only == "speed" {
             speed::single(&client, &cluster).await?;

@@ -33,37 +33,49 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     controller.providers.post("/_sandbox/prices", &price).await?;
     api.create(&PostParams::default(), &tenant("t0")).await?;
     until(&api, 1, active).await?;
-    let (web, url) = start(cluster, &controller)?;
+    let unlimited = ["--requests-per-second", "100000", "--client-requests-per-second", "100000"];
+    let unlimited = [&unlimited[..], &["--signups-per-minute", "1000000"]].concat();
+    let (web, url) = start(cluster, &controller, NAMESPACE, &unlimited)?;
     let http = reqwest::Client::builder().pool_max_idle_per_host(USERS).build()?;
-    let secret = Api::<Secret>::namespaced(client.clone(), NAMESPACE).get("t0-api-key").await?;
-    let key = secret.data.context("data")?.remove("api-key").context("a key")?;
-    let key = String::from_utf8(key.0)?;
-    while !http.get(format!("{url}/v1/usage")).bearer_auth(&key).send().await?.status().is_success() {
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+    let key = key(client, NAMESPACE, "t0").await?;
+    accepted(&http, &url, &key).await?;
     pages(&http, &url).await?;
     signups(&http, &url).await?;
     answers(&http, &url, &key).await?;
     documents(&http, &url, &key, web.0.id()).await
 }
 
-fn start(cluster: &Cluster, controller: &Controller) -> anyhow::Result<(Process, String)> {
+/// The API key of a tenant.
+pub async fn key(client: &Client, namespace: &str, tenant: &str) -> anyhow::Result<String> {
+    let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
+    let secret = secrets.get(&format!("{tenant}-api-key")).await?;
+    let key = secret.data.context("data")?.remove("api-key").context("a key")?;
+    Ok(String::from_utf8(key.0)?)
+}
+
+/// Waits until web knows a key.
+pub async fn accepted(http: &reqwest::Client, url: &str, key: &str) -> anyhow::Result<()> {
+    while !http.get(format!("{url}/v1/usage")).bearer_auth(key).send().await?.status().is_success() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(())
+}
+
+/// Starts web for one namespace, and answers where it listens.
+pub fn start(
+    cluster: &Cluster,
+    controller: &Controller,
+    namespace: &str,
+    args: &[&str],
+) -> anyhow::Result<(Process, String)> {
     let mut child = Command::new(env!("CARGO_BIN_EXE_tenant-operator"))
-        .args(["web", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", NAMESPACE])
-        .args([
-            "--requests-per-second",
-            "100000",
-            "--client-requests-per-second",
-            "100000",
-            "--signups-per-minute",
-            "1000000",
-            "--served-namespaces",
-            NAMESPACE,
-            "--kubeconfig",
-        ])
+        .args(["web", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", namespace])
+        .args(["--served-namespaces", namespace])
+        .args(args)
+        .arg("--kubeconfig")
         .arg(&cluster.kubeconfig)
         .envs([
-            ("POD_NAMESPACE", NAMESPACE),
+            ("POD_NAMESPACE", namespace),
             ("SHARED_SIGNUP_NAMESPACE", "true"),
             ("PINECONE_API_KEY", "x"),
             ("STRIPE_WEBHOOK_SECRET", "whsec_x"),
