@@ -1,15 +1,22 @@
 //! `kubectl tenant invite`: an account for a customer of the sales team, who only chooses a password.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, bail};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use serde_json::json;
 
-use super::{KubeArgs, in_namespace, login};
-use crate::api::{LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, Phase, Tenant, Timestamp, login_secret, signed_up};
+use super::{KubeArgs, login};
+use crate::api::{LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, Phase, Tenant, Timestamp, login_secret};
 use crate::email;
 use crate::operator_keys::IdentityKey;
+use crate::web::accounts;
+
+/// How long the controller may take to see a new Tenant.
+const SEEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// Prepares an account for a customer, and sends them an e-mail with a link to choose a password. The account is set up once they do.
 ///
@@ -49,14 +56,28 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     if plans.get_opt(&args.plan).await?.is_none() {
         bail!("no Plan is named {}. `kubectl get plans` lists the plans", args.plan);
     }
-    // As a signup with this address would be named, so that there is never a second account.
-    let name = signed_up(&identity.email_hash(&address));
-    let namespace = args.namespace.as_deref();
+    let namespace = args.namespace.clone().unwrap_or_else(|| client.default_namespace().to_owned());
+    if let Some(pages) = pages_namespace(&client, &args.operator_namespace).await
+        && pages != namespace
+    {
+        bail!(
+            "namespace {namespace} has no pages: the link in the e-mail would not work. The signups of this operator are in \
+             namespace {pages} (the chart's signupNamespace); invite with --namespace {pages}"
+        );
+    }
     let (tenants, secrets): (Api<Tenant>, Api<Secret>) =
-        (in_namespace(client.clone(), namespace), in_namespace(client, namespace));
+        (Api::namespaced(client.clone(), &namespace), Api::namespaced(client, &namespace));
+    // As a signup with this address would be named, so that there is never a second account.
+    let hash = identity.email_hash(&address);
+    let place = accounts::place(&tenants, &hash).await?;
+    let (name, there) = place.with_context(|| format!("{address} has signed up and was erased too often"))?;
+    if let Some(other) = accounts::other(&tenants, &hash, &name).await? {
+        bail!("there is an account with this address already: Tenant {other} in namespace {namespace}");
+    }
     let request = MailRequest { kind: LinkKind::Invitation, at: Timestamp::now() };
-    if let Some(there) = tenants.get_opt(&name).await? {
-        return again(&tenants, &there, request).await;
+    if let Some(there) = there {
+        again(&tenants, &there, request).await?;
+        return seen(&tenants, &name, &namespace).await;
     }
     login::make(&secrets, &name).await?;
     let tenant: Tenant = serde_json::from_value(json!({
@@ -72,7 +93,47 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         },
     }))?;
     tenants.create(&PostParams::default(), &tenant).await?;
+    seen(&tenants, &name, &namespace).await?;
     println!("{address} is invited. `kubectl tenant why {name}` shows how far the account is.");
+    Ok(())
+}
+
+/// The namespace whose tenants have pages, by the Deployment of web. None where the operator's namespace has no such Deployment, or
+/// the user may not read it: then the wait for the controller has to do.
+async fn pages_namespace(client: &Client, operator_namespace: &str) -> Option<String> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), operator_namespace);
+    let web = ListParams::default().labels("app.kubernetes.io/name=tenant-operator,app.kubernetes.io/component=web");
+    let found = match deployments.list(&web).await {
+        Ok(found) => found.items,
+        Err(error) => {
+            eprintln!(
+                "The Deployment of web cannot be read, so the namespace is not compared with that of signups: {error}"
+            );
+            return None;
+        }
+    };
+    let containers = found.into_iter().filter_map(|d| d.spec?.template.spec).flat_map(|pod| pod.containers);
+    let mut variables = containers.flat_map(|container| container.env.unwrap_or_default());
+    variables.find(|variable| variable.name == "TENANT_NAMESPACE")?.value
+}
+
+/// Waits until the controller has seen a Tenant: it then gives the Tenant its id, and sends the e-mail. Fails where no controller
+/// watches the namespace.
+async fn seen(tenants: &Api<Tenant>, name: &str, namespace: &str) -> anyhow::Result<()> {
+    eprintln!("Waiting for the controller to take Tenant {name} in namespace {namespace} ...");
+    let start = Instant::now();
+    while tenants.get(name).await?.spec.tenant_id.is_none() {
+        if start.elapsed() > SEEN_WITHIN {
+            bail!(
+                "no controller has taken Tenant {name} within {} s, so no invitation is sent: the controller does not run, or it \
+                 does not watch namespace {namespace}. Delete the Tenant: `kubectl delete tenant/{name} secret/{} -n {namespace}`. \
+                 Then invite with --namespace set to the chart's signupNamespace",
+                SEEN_WITHIN.as_secs(),
+                login_secret(name)
+            );
+        }
+        tokio::time::sleep(Duration::from_millis(250)).await;
+    }
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Event;
 
-/// Events that may wait for the disk.
+/// Events that may wait for the disk: at most 3 kB each, so 30 MB. Web limits the metadata of customers to 2 kB.
 const WAITING: usize = 10_000;
 /// Events that are written at a time.
 const BATCH: usize = 500;

@@ -103,9 +103,8 @@ pub async fn download(
     Extension(end): Extension<End>,
 ) -> Result<Response, Problem> {
     let pass = app.open_pass(PURPOSE, &link).ok_or_else(over)?;
-    app.visits.take(&pass.uid).map_err(Problem::too_many)?;
-    let tenant = app.tenants().get_opt(&pass.name).await?.filter(|t| app.opens(&pass, t));
-    app.send_export(&tenant.ok_or_else(over)?, &end).await
+    let tenant = app.visited(&pass).await?.ok_or_else(over)?;
+    app.send_export(&tenant, &end).await
 }
 
 fn over() -> Problem {

@@ -97,8 +97,10 @@ enum Cost {
     Portal,
     /// It sends an archive.
     Download,
-    /// It writes an event, or a hint for the controller.
+    /// It writes a hint for the controller.
     Note,
+    /// It writes an event that a customer's page or app sends.
+    Claim,
 }
 
 impl Cost {
@@ -123,6 +125,7 @@ impl Cost {
             Self::Portal => ("one call to Stripe, whose rate is limited", ""),
             Self::Download => ("8 at a time, one of a tenant", "an hour"),
             Self::Note => ("small, and nothing waits for it", ""),
+            Self::Claim => ("small, and nothing waits for it", "60 events of a tenant in a minute"),
         }
     }
 }
@@ -133,8 +136,8 @@ type Guard = (&'static str, &'static str, Caller, Cost);
 const GUARDS: &[Guard] = {
     use Caller::{Anyone, Cluster, Key, Link, Session, Stripe, Token};
     use Cost::{
-        Change, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read, Signup, Stream,
-        Upload,
+        Change, Claim, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read, Signup,
+        Stream, Upload,
     };
     &[
         ("GET", "/", Anyone, Memory),
@@ -168,7 +171,7 @@ const GUARDS: &[Guard] = {
         ("GET", "/unsubscribe", Link, Page),
         ("POST", "/unsubscribe", Link, Once),
         ("GET", "/exports/{link}", Link, Download),
-        ("POST", "/activation/track", Token, Note),
+        ("POST", "/activation/track", Token, Claim),
         ("POST", "/tenant/token", Anyone, Signup),
         ("GET", "/tenant/{id}", Token, Read),
         ("POST", "/tenant/{id}/delete", Token, Change),

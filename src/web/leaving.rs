@@ -15,7 +15,7 @@ use super::customer::sentence;
 use super::pages::account::seen;
 use super::problem::{Problem, ProblemBody};
 use crate::api::tenant::{Desired, Wish};
-use crate::api::{Phase, Tenant, Timestamp};
+use crate::api::{Phase, SESSIONS_ANNOTATION, Tenant, Timestamp};
 use crate::events::Event;
 
 /// The longest comment, in characters.
@@ -52,7 +52,8 @@ pub struct Left {
     erases_at: Option<Timestamp>,
     /// In words.
     message: &'static str,
-    /// A new token for `/reactivate`: those from before the end of the account are over.
+    /// A new token for `/reactivate`: those from before the end of the account are over. Only the request that closes the account
+    /// is answered one.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<String>,
 }
@@ -64,7 +65,8 @@ impl Left {
     }
 }
 
-/// Closes the account. Its data is kept for the retention of its plan, and erased then.
+/// Closes the account. Its data is kept for the retention of its plan, and erased then. The answer carries a new token, unless the
+/// account was closed already, or a new password or the first proof of the address ended the tokens meanwhile.
 #[utoipa::path(
     post, path = "/tenant/{id}/delete", tag = "account", request_body = Leave,
     params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
@@ -77,8 +79,9 @@ pub async fn delete(
     Json(leave): Json<Leave>,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    let left = app.leave(&tenant, &leave, None).await?;
-    Ok((StatusCode::ACCEPTED, Json(Left::of(&left, Some(app.token(&left))))))
+    let (left, same) = app.leave(&tenant, &leave, None).await?;
+    let token = same.then(|| app.token(&left));
+    Ok((StatusCode::ACCEPTED, Json(Left::of(&left, token))))
 }
 
 /// Takes a closed account back, until its data is erased.
@@ -130,13 +133,25 @@ fn is_shown(tenant: &Tenant, shown: Option<&str>) -> bool {
     shown.is_none_or(|shown| shown == seen(tenant))
 }
 
+/// Whether a Tenant that was read later has the same customer's passes: neither a new password nor another address has ended those
+/// from before.
+fn is_same_customer(before: &Tenant, later: &Tenant) -> bool {
+    let ended = |tenant: &Tenant| tenant.annotations().get(SESSIONS_ANNOTATION).cloned();
+    ended(before) == ended(later) && before.spec.admin_email == later.spec.admin_email
+}
+
 impl App {
     /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing. Nor does a
     /// form of a page that showed another end of the account than the object that is written: see [`seen`].
-    pub async fn leave(&self, tenant: &Tenant, leave: &Leave, shown: Option<&str>) -> Result<Tenant, Problem> {
+    ///
+    /// True where the bearer of the pass that opened `tenant` may have a new one: this call closed the account, and nothing but
+    /// that has ended the pass. A pass from before a new password must not be exchanged for one from after it, and no pass on a
+    /// closed account for another one again and again.
+    pub async fn leave(&self, tenant: &Tenant, leave: &Leave, shown: Option<&str>) -> Result<(Tenant, bool), Problem> {
         check(leave)?;
         let wanted = |t: &Tenant| Ok(closed(t, self.now()).filter(|_| is_shown(t, shown)));
-        if self.change_tenant(tenant, wanted).await?.is_some() {
+        let closes = self.change_tenant(tenant, wanted).await?.is_some();
+        if closes {
             let metadata: Map<String, Value> = [("reason", &leave.reason), ("comment", &leave.comment)]
                 .into_iter()
                 .filter(|(_, text)| !text.is_empty())
@@ -145,7 +160,9 @@ impl App {
             self.happened(&Event::of(tenant, "account-closed", metadata));
             tracing::info!(target: "audit", event = "account_closed", tenant = tenant.name_any(), reason = leave.reason);
         }
-        self.settled(tenant, |phase| phase == Some(Phase::Deleting)).await
+        let left = self.settled(tenant, |phase| phase == Some(Phase::Deleting)).await?;
+        let same = closes && is_same_customer(tenant, &left);
+        Ok((left, same))
     }
 
     /// Takes it back. A form of a page that showed another end of the account changes nothing.

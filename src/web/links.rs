@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use super::App;
 use super::pages::{self, wants_page};
 use super::problem::{Problem, ProblemBody};
-use super::tokens::Pass;
+use super::tokens::{Pass, ending};
 use crate::api::{
     EMAIL_LABEL, LINKS_USED_ANNOTATION, LinkKind, MAIL_REQUESTS_ANNOTATION, MailRequest, SESSIONS_ANNOTATION, Tenant,
     Timestamp, VERIFIED_ANNOTATION, mail_requests, reached_annotation, reached_at,
@@ -107,7 +107,7 @@ impl App {
             // overlap keeps it good.
             let ended = |tenant: &Tenant| {
                 Ok(Some(json!({
-                    "metadata": {"annotations": {SESSIONS_ANNOTATION: after(self.now())}},
+                    "metadata": {"annotations": {SESSIONS_ANNOTATION: ending(tenant, self.now())}},
                     "spec": {"apiKeyGeneration": tenant.spec.api_key_generation + 2},
                 })))
             };
@@ -122,7 +122,7 @@ impl App {
             let mut annotations = proof(tenant, &link, self.now());
             if unproven {
                 // Until the password ended, a stranger could still log in with it.
-                annotations[SESSIONS_ANNOTATION] = json!(after(self.now()));
+                annotations[SESSIONS_ANNOTATION] = json!(ending(tenant, self.now()));
             }
             Ok(Some(json!({"metadata": {"annotations": annotations}})))
         };
@@ -138,8 +138,10 @@ impl App {
 impl App {
     /// Ends all sessions and tokens that were issued until now.
     pub async fn end_sessions(&self, tenant: &Tenant) -> Result<Tenant, Problem> {
-        let ended =
-            |_: &Tenant| Ok(Some(json!({"metadata": {"annotations": {SESSIONS_ANNOTATION: after(self.now())}}})));
+        let ended = |tenant: &Tenant| {
+            let annotations = json!({SESSIONS_ANNOTATION: ending(tenant, self.now())});
+            Ok(Some(json!({"metadata": {"annotations": annotations}})))
+        };
         self.change_by_link(tenant, ended).await?.ok_or_else(Problem::unavailable)
     }
 
@@ -204,17 +206,12 @@ pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body:
     Ok(Json(confirmed).into_response())
 }
 
-/// The first second after a moment: what was issued until then is over.
-fn after(moment: Timestamp) -> String {
-    moment.plus(1).as_second().to_string()
-}
-
 /// What is written down when a link is used.
 fn proof(tenant: &Tenant, link: &OpenedLink, now: Timestamp) -> Value {
     let mut annotations = json!({VERIFIED_ANNOTATION: link.address});
     let first = tenant.annotations().get(VERIFIED_ANNOTATION) != Some(&link.address);
     if first || matches!(link.request.kind, LinkKind::PasswordReset | LinkKind::Invitation) {
-        annotations[SESSIONS_ANNOTATION] = json!(after(now));
+        annotations[SESSIONS_ANNOTATION] = json!(ending(tenant, now));
     }
     if reached_at(tenant, "email-verified").is_none() {
         annotations[reached_annotation("email-verified")] = json!(now);
@@ -274,6 +271,16 @@ mod tests {
         let verify = link(LinkKind::VerifyEmail, 100);
         use_up(&mut tenant, &verify, 140);
         assert!(is_good(&verify, &tenant), "an address may be confirmed again");
+    }
+
+    #[test]
+    fn a_link_ends_the_sessions_of_the_second_in_which_others_ended() {
+        let mut tenant = tenant();
+        let since = |tenant: &Tenant| tenant.annotations()[SESSIONS_ANNOTATION].clone();
+        use_up(&mut tenant, &link(LinkKind::LoginLink, 100), 130);
+        assert_eq!(since(&tenant), "131", "the first proof of the address");
+        use_up(&mut tenant, &link(LinkKind::PasswordReset, 101), 130);
+        assert_eq!(since(&tenant), "132", "and a new password in the same second");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The web pod: signups, Stripe's webhooks, and what a customer sees. Replicas share nothing but Kubernetes.
 
+pub mod accounts;
 mod admission;
 mod api;
 mod bodies;
@@ -175,6 +176,8 @@ pub struct App {
     visits: limits::Limit<String>,
     /// Changes of a Tenant that its customer asks for.
     changes: limits::Limit<String>,
+    /// Events that a tenant's pages and apps send, by the tenants' uids.
+    claims: limits::Limit<String>,
     uploads: places::Places,
     /// Files that were read in vain.
     refusals: limits::Refusals,
@@ -346,6 +349,7 @@ impl Web {
             passes: limits::Limit::per_second(config.requests_per_second),
             visits: limits::Limit::per_second(config.requests_per_second),
             changes: limits::Limit::per_minute(CHANGES_PER_MINUTE),
+            claims: limits::Limit::per_minute(track::CLAIMS_PER_MINUTE),
             uploads: places::Places::new(config.upload_limit),
             refusals: limits::Refusals::default(),
             bodies: bodies::Bodies::default(),

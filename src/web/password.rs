@@ -57,6 +57,23 @@ pub fn acceptable(password: &str) -> bool {
     password.len() <= 4 * 256 && (8..=256).contains(&prepared(password).chars().count())
 }
 
+/// Whether a password is that of a hash. Takes as long for a text that is no hash, so that the time of an answer does not tell
+/// which addresses are known.
+fn fits(hash: &str, password: &str) -> bool {
+    let parsed = PasswordHash::new(hash).ok();
+    let salt = SaltString::generate(&mut OsRng);
+    let fits = |text: &str| {
+        if let Some(hash) = &parsed {
+            return Argon2::default().verify_password(text.as_bytes(), hash).is_ok();
+        }
+        drop(Argon2::default().hash_password(text.as_bytes(), &salt));
+        false
+    };
+    let prepared = prepared(password);
+    // A hash from before passwords were prepared is one of the bytes that were typed.
+    fits(&prepared) || (prepared != password && fits(password))
+}
+
 /// Hashes and verifies.
 #[derive(Debug)]
 pub struct Passwords {
@@ -82,22 +99,13 @@ impl Passwords {
 
     /// Takes as long as [`Self::verify`], where there is nothing to verify.
     pub async fn pretend(&self, password: String) -> Result<(), Problem> {
-        self.hash(password).await.map(drop)
+        self.matches(&Secret::default(), password).await.map(drop)
     }
 
     /// Whether it is the password of this login Secret.
     async fn matches(&self, secret: &Secret, password: String) -> Result<bool, Problem> {
         let hash = secret.data.as_ref().and_then(|d| d.get(PASSWORD_HASH)).map(|b| b.0.clone()).unwrap_or_default();
-        self.run(move || {
-            let hash = String::from_utf8(hash).unwrap_or_default();
-            let fits =
-                |hash: &PasswordHash, text: &str| Argon2::default().verify_password(text.as_bytes(), hash).is_ok();
-            let prepared = prepared(&password);
-            // A hash from before passwords were prepared is one of the bytes that were typed.
-            let before = prepared != password;
-            PasswordHash::new(&hash).is_ok_and(|h| fits(&h, &prepared) || (before && fits(&h, &password)))
-        })
-        .await
+        self.run(move || fits(&String::from_utf8(hash).unwrap_or_default(), &password)).await
     }
 
     /// Whether it is the password, and not too many wrong ones were tried lately, at all replicas together. The answer to one try
@@ -285,6 +293,26 @@ mod tests {
         }
         for bad in ["1234567", &"\u{6f22}".repeat(257), &"o\u{308}".repeat(7), &"x".repeat(1_000_000)] {
             assert!(!acceptable(bad), "{}", bad.len());
+        }
+    }
+
+    #[test]
+    fn a_wrong_password_takes_as_long_where_there_is_no_hash() {
+        let salt = SaltString::generate(&mut OsRng);
+        let hash = Argon2::default().hash_password(b"another password", &salt).expect("hashed").to_string();
+        // The shortest of a few times: other tests run beside this one.
+        let time = |hash: &str, password: &str| {
+            let once = || {
+                let start = std::time::Instant::now();
+                assert!(!fits(hash, password));
+                start.elapsed()
+            };
+            (0..5).map(|_| once()).min().expect("a time").as_secs_f64()
+        };
+        // Typed composed, and as two characters each: compared once, and twice.
+        for password in ["\u{f6}abcdefgh", "o\u{308}abcdefgh"] {
+            let ratio = time("", password) / time(&hash, password);
+            assert!((0.6..1.6).contains(&ratio), "{password:?}: {ratio}");
         }
     }
 

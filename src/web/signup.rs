@@ -13,13 +13,14 @@ use axum::response::{IntoResponse, Response};
 use axum_client_ip::ClientIp;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{ListParams, ObjectMeta, PostParams};
+use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::App;
+use super::accounts;
 use super::admission::Domains;
 use super::customer::Progress;
 use super::limits::network;
@@ -32,7 +33,7 @@ use crate::api::conditions::{PAYMENT_RECEIVED, get};
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
     COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant,
-    TenantSpec, login_secret, signed_up,
+    TenantSpec, login_secret,
 };
 use crate::email;
 use crate::events::Event;
@@ -210,14 +211,13 @@ pub async fn enroll(
     let plan = form.plan.clone().unwrap_or_else(|| "starter".into());
     for_sale(app, &plan).await?;
     let hash = app.identity.email_hash(&email);
-    let (name, there) = app.signup_place(&email).await?;
+    let (name, there) = app.signup_place(&hash).await?;
     // Erased, and suspended by an admin before: the suspension outlives the account.
-    if there.as_ref().is_some_and(is_erased) {
+    if there.as_ref().is_some_and(accounts::is_erased) {
         app.passwords.pretend(form.password).await?;
         return Err(taken());
     }
-    let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}"));
-    if app.tenants().list_metadata(&same_address).await?.items.iter().any(|t| t.name_any() != name) {
+    if accounts::other(&app.tenants(), &hash, &name).await?.is_some() {
         // As slow as a wrong password, so that nobody learns which of the two it was.
         app.passwords.pretend(form.password).await?;
         return Err(taken());
@@ -243,48 +243,26 @@ pub async fn enroll(
 }
 
 impl App {
-    /// The name of the Tenant that signs up with this address, and the Tenant that has the name already. The API server lets
-    /// no two signups create it. A customer who was erased signs up again under the next name, and so does a new owner of an
-    /// address that another customer gave up; all replicas count alike. The record of a customer whom an admin suspended keeps
-    /// the name after the erasure.
-    async fn signup_place(&self, email: &str) -> Result<(String, Option<Tenant>), Problem> {
-        let hash = self.identity.email_hash(email);
-        let first = signed_up(&hash);
-        let mut name = first.clone();
-        for n in 2..RETURNS {
-            let Some(there) = self.tenants().get_opt(&name).await? else { return Ok((name, None)) };
-            if is_erased(&there) {
-                if there.spec.suspension.is_some() {
-                    return Ok((name, Some(there)));
-                }
-            } else if there.labels().get(EMAIL_LABEL).is_none_or(|label| *label == hash) {
-                return Ok((name, Some(there)));
-            }
-            name = format!("{first}-{n}");
-        }
-        Err(taken())
+    /// Where a signup with this address is: see [`accounts::place`].
+    async fn signup_place(&self, hash: &str) -> Result<(String, Option<Tenant>), Problem> {
+        accounts::place(&self.tenants(), hash).await?.ok_or_else(taken)
     }
 
-    /// The customer of this address: the one who signed up with it, or whose address was changed to it.
+    /// The customer of this address: the one who signed up with it, or whose address was changed to it. Reads the same for every
+    /// address, so that the time of an answer does not tell which addresses are known.
     pub async fn by_email(&self, email: &str) -> Result<Option<Tenant>, Problem> {
-        if let (_, Some(tenant)) = self.signup_place(email).await? {
-            return Ok(Some(tenant));
-        }
         let hash = self.identity.email_hash(email);
-        let same_address = ListParams::default().labels(&format!("{EMAIL_LABEL}={hash}")).limit(2);
-        let moved = self.tenants().list(&same_address).await?.items;
+        let (tenants, same_address) = (self.tenants(), accounts::of_address(&hash).limit(2));
+        let moved = async { Ok(tenants.list(&same_address).await?.items) };
+        let ((_, signed_up), moved) = futures::try_join!(self.signup_place(&hash), moved)?;
+        if signed_up.is_some() {
+            return Ok(signed_up);
+        }
         // A tenant that was applied as a manifest has no login yet. Of several with one address, none is guessed.
         let only = if moved.len() == 1 { moved.first().cloned() } else { None };
         Ok(moved.into_iter().find(|t| t.spec.login.is_some()).or(only))
     }
 }
-
-fn is_erased(tenant: &Tenant) -> bool {
-    tenant.status.as_ref().and_then(|s| s.phase) == Some(Phase::Deleted)
-}
-
-/// How often one address can be erased and sign up again.
-const RETURNS: u32 = 50;
 
 /// Who signed up, and by which request.
 struct Record {

@@ -60,6 +60,13 @@ fn valid_since(tenant: &Tenant) -> Option<Timestamp> {
     noted.map(Timestamp::from_second).max(closed).max(wished)
 }
 
+/// The value of [`SESSIONS_ANNOTATION`] that ends every pass of a Tenant that was issued until now. It is later than each earlier
+/// end: a pass that was issued right after one, in the same second, ends as well.
+pub fn ending(tenant: &Tenant, now: Timestamp) -> String {
+    let newest = valid_since(tenant).map_or(now, |since| since.max(now));
+    newest.plus(1).as_second().to_string()
+}
+
 impl App {
     /// A token.
     pub fn token(&self, tenant: &Tenant) -> String {
@@ -194,6 +201,17 @@ mod tests {
     fn tenant() -> Tenant {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.example"});
         Tenant::new("a", serde_json::from_value(spec).expect("a spec"))
+    }
+
+    #[test]
+    fn each_end_of_passes_is_later_than_the_last_one() {
+        let mut tenant = tenant();
+        let now = Timestamp::from_second(100);
+        for end in ["101", "102", "103"] {
+            assert_eq!(ending(&tenant, now), end, "within the same second");
+            tenant.metadata.annotations = Some([(SESSIONS_ANNOTATION.to_owned(), end.to_owned())].into());
+        }
+        assert_eq!(ending(&tenant, Timestamp::from_second(500)), "501");
     }
 
     #[test]

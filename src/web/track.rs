@@ -1,6 +1,7 @@
 //! `POST /activation/track`: what a customer's page or app says happened. The server's own knowledge counts; what differs
 //! from it is counted too.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use axum::Json;
@@ -31,6 +32,10 @@ const SYNONYMS: [(&str, &str); 6] = [
 const FIELDS: usize = 20;
 /// Characters of a field's name and of its value.
 const LONGEST: usize = 200;
+/// Bytes of an event's metadata in all, as JSON: a control character takes six.
+const METADATA_BYTES: usize = 2048;
+/// Events that the pages and apps of one tenant may send in a minute: each one is stored.
+pub const CLAIMS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("not zero");
 
 /// Something that happened.
 #[derive(Deserialize, ToSchema)]
@@ -42,7 +47,7 @@ pub struct Claim {
     /// `setup_opened`, `call_opened`.
     #[schema(example = "page_view")]
     event_type: String,
-    /// What else is known: texts, numbers and truths.
+    /// What else is known: 20 texts, numbers and truths at most, 2048 bytes as JSON in all.
     #[serde(default)]
     #[schema(value_type = Object)]
     metadata: Map<String, Value>,
@@ -55,7 +60,7 @@ pub struct Tracked {
     confirmed: Option<bool>,
 }
 
-/// Takes an event of a page or an app.
+/// Takes an event of a page or an app, 60 a minute for each tenant.
 #[utoipa::path(
     post, path = "/activation/track", tag = "setup", request_body = Claim, security(("signup_token" = [])),
     responses((status = 202, body = Tracked), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody),
@@ -67,7 +72,7 @@ pub async fn track(
     Json(claim): Json<Claim>,
 ) -> Result<(StatusCode, Json<Tracked>), Problem> {
     let tenant = app.by_token(&headers, &claim.tenant_id).await?;
-    app.requests.take(&tenant.uid().unwrap_or_default()).map_err(Problem::too_many)?;
+    app.claims.take(&tenant.uid().unwrap_or_default()).map_err(Problem::too_many)?;
     check(&claim)?;
     let name = ours(&claim.event_type);
     let confirmed = seen(&tenant, name);
@@ -107,5 +112,35 @@ fn check(claim: &Claim) -> Result<(), Problem> {
             "metadata must have at most {FIELDS} fields, each a number, a truth or a text of {LONGEST} characters"
         ));
     }
+    let bytes = serde_json::to_vec(&claim.metadata).map_err(|e| Problem::internal("metadata", &e))?.len();
+    if bytes > METADATA_BYTES {
+        return bad(format!(
+            "metadata takes {bytes} bytes as JSON, and may take {METADATA_BYTES}: send fewer or shorter fields"
+        ));
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(metadata: impl IntoIterator<Item = (String, Value)>) -> Option<String> {
+        let metadata = metadata.into_iter().collect();
+        let claim = Claim { tenant_id: "a".into(), event_type: "page_view".into(), metadata };
+        check(&claim).err().map(|problem| problem.detail().to_owned())
+    }
+
+    #[test]
+    fn the_metadata_of_an_event_is_small() {
+        let fields = |count: usize, text: &str| {
+            let text = text.to_owned();
+            (0..count).map(move |n| (n.to_string(), Value::from(text.clone()))).collect::<Vec<_>>()
+        };
+        assert_eq!(refused(fields(FIELDS, &"x".repeat(80))), None);
+        let why = refused(fields(FIELDS, &"x".repeat(LONGEST))).expect("more than 2048 bytes");
+        assert!(why.contains("bytes as JSON, and may take 2048"), "{why}");
+        assert!(refused(fields(2, &"\u{1}".repeat(LONGEST))).is_some(), "a control character takes six bytes");
+        assert!(refused(fields(FIELDS + 1, "x")).is_some_and(|why| why.contains("at most 20 fields")));
+    }
 }

@@ -114,6 +114,30 @@ async fn the_whole_way_is_told_once_with_its_attempts() {
     assert!(metrics.contains(counted), "{metrics}");
 }
 
+/// A signup that has neither paid nor confirmed its address may send events: few, and small ones.
+#[tokio::test]
+async fn events_of_a_client_are_small_and_not_too_many() {
+    let mut world = World::without_controller("smallclaims").await;
+    let fast = ["--requests-per-second", "1000", "--client-requests-per-second", "10000"];
+    world.start_web(&[&fast[..], &["--checkout-wait-ms", "50"]].concat());
+    let form = json!({"email": "ada@example.com", "company_name": "Acme", "password": PASSWORD, "accept_terms": true});
+    let answer = world.http.post(format!("{}/signup", world.web)).json(&form).send().await.expect("it answers");
+    let signup: Value = answer.json().await.expect("JSON");
+    let text = |key: &str| signup[key].as_str().unwrap_or_else(|| panic!("{signup}")).to_owned();
+    let ada = Customer { id: text("tenant_id"), token: text("token"), name: String::new() };
+    let fields: serde_json::Map<_, _> = (0..20).map(|n| (n.to_string(), json!("\u{1}".repeat(200)))).collect();
+    let large = json!({"tenant_id": ada.id, "event_type": "page_view", "metadata": fields});
+    let (status, refusal) = ada.post(&world, "/activation/track", large).await;
+    assert_eq!(status, 400, "{refusal}");
+    assert!(refusal["detail"].as_str().is_some_and(|detail| detail.contains("may take 2048")), "{refusal}");
+    let view = json!({"tenant_id": ada.id, "event_type": "page_view"});
+    let mut taken = 0;
+    for _ in 0..80 {
+        taken += u32::from(ada.post(&world, "/activation/track", view.clone()).await.0 == 202);
+    }
+    assert!((59..70).contains(&taken), "{taken} of 80");
+}
+
 #[tokio::test]
 async fn what_a_client_says_is_kept_apart_and_compared() {
     let (world, file) = start("claims").await;

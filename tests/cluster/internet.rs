@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::{COMPONENT_LABEL, LOGIN_COMPONENT, SIGNUP_ANNOTATION, TENANT_LABEL};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::World;
+use crate::support::{World, folder};
 
 fn form(email: &str) -> Value {
     json!({"email": email, "company_name": "Analytical Engines", "password": "difference-engine", "plan": "starter",
@@ -220,6 +220,28 @@ async fn a_signup_that_broke_off_between_its_two_objects_locks_no_address_for_ev
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert!(there("not-ours-login").await && there(&format!("{}-login", name(&kept))).await);
+}
+
+/// docs/incidents.md reads the audit lines, and without an events file the log has the only copy of an event.
+#[tokio::test]
+async fn a_log_in_leaves_an_audit_line_in_the_log_of_web() {
+    let mut world = World::without_controller("auditlines").await;
+    let file = folder("auditlines.log");
+    let log = std::fs::File::create(&file).expect("a file");
+    world.start_web_logging(&["--checkout-wait-ms", "50"], log.into());
+    let name = name(&signed_up(&world, "ada@example.com").await);
+    let mut ada = crate::visitor::Visitor::new(&world);
+    assert_eq!(ada.log_in("ada@example.com", "difference-engine").await, 303);
+    let credentials = json!({"email": "ada@example.com", "password": "difference-engine"});
+    let answer = world.http.post(format!("{}/tenant/token", world.web)).json(&credentials).send().await;
+    assert_eq!(answer.expect("web answers").status(), 200);
+    let log = std::fs::read_to_string(&file).expect("a log");
+    for event in ["signup", "logged_in", "token_issued"] {
+        let audited =
+            |line: &str| line.contains(" audit: ") && line.contains(&format!("\"{event}\"")) && line.contains(&name);
+        assert!(log.lines().any(audited), "{event}: {log}");
+    }
+    assert!(log.lines().any(|line| line.contains(" activation: ") && line.contains("signup")), "{log}");
 }
 
 #[tokio::test]

@@ -134,6 +134,57 @@ async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certific
     assert_eq!(world.status(&second).await.phase, Some(Phase::Active));
 }
 
+/// A signup by the API, where nothing but web runs: tenant id and token.
+async fn signed_up(world: &World) -> (String, String) {
+    let form = json!({"email": "ada@example.com", "company_name": "Acme", "password": crate::visitor::PASSWORD,
+        "plan": "paid", "accept_terms": true});
+    let answer = world.http.post(format!("{}/signup", world.web)).json(&form).send().await.expect("it answers");
+    let signup: Value = answer.json().await.expect("JSON");
+    let text = |key: &str| signup[key].as_str().unwrap_or_else(|| panic!("{signup}")).to_owned();
+    (text("tenant_id"), text("token"))
+}
+
+async fn ask(world: &World, what: &str, (id, token): (&str, &str)) -> (u16, Value) {
+    let request = world.http.post(format!("{}/tenant/{id}/{what}", world.web)).bearer_auth(token);
+    let answer = request.json(&json!({})).send().await.expect("it answers");
+    (answer.status().as_u16(), answer.json().await.expect("JSON"))
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_once_by_closing_the_account() {
+    let mut world = World::without_controller("closedonce").await;
+    world.start_web(&["--checkout-wait-ms", "500"]);
+    let (id, first) = signed_up(&world).await;
+    let (status, left) = ask(&world, "delete", (&id, &first)).await;
+    let second = left["token"].as_str().unwrap_or_else(|| panic!("{left}"));
+    assert_eq!(status, 202);
+    assert_eq!(ask(&world, "delete", (&id, &first)).await.0, 404, "the first one is over");
+    let (status, again) = ask(&world, "delete", (&id, second)).await;
+    assert_eq!((status, &again["token"]), (202, &Value::Null), "it was closed already");
+    assert_eq!(ask(&world, "reactivate", (&id, second)).await.0, 202);
+}
+
+/// A stolen token closes the account, and the owner sets a new password while the request waits for the controller.
+#[tokio::test]
+async fn closing_an_account_gives_no_token_that_outlives_a_new_password() {
+    let mut world = World::without_controller("closedbythief").await;
+    world.start_web(&["--checkout-wait-ms", "3000"]);
+    let (id, stolen) = signed_up(&world).await;
+    let name = stolen.split('.').next().expect("a name");
+    let reset = async {
+        world
+            .until("it is closed", async || {
+                world.tenants().get(name).await.expect("there").spec.desired == Desired::Deleted
+            })
+            .await;
+        let since = (tenant_operator::api::Timestamp::now().as_second() + 1).to_string();
+        world.annotate(name, "tenant-operator.dev/sessions-since", &since).await;
+    };
+    let ((status, left), ()) = tokio::join!(ask(&world, "delete", (&id, &stolen)), reset);
+    assert_eq!((status, &left["token"]), (202, &Value::Null), "{left}");
+    assert_eq!(ask(&world, "reactivate", (&id, &stolen)).await.0, 404);
+}
+
 #[tokio::test]
 async fn whoever_comes_back_after_the_subscription_has_ended_buys_it_again_and_finds_everything() {
     let world = World::with_portal("return", &[]).await;

@@ -345,6 +345,38 @@ async fn a_token_that_has_ended_does_not_slow_the_customer_down() {
     let statuses = futures::future::join_all((0..30).map(|_| call(&world, reqwest::Method::GET, &page, &old))).await;
     assert!(statuses.iter().all(|status| matches!(status, 404 | 429)), "{statuses:?}");
     assert_eq!(call(&world, reqwest::Method::GET, &page, &new).await, 200);
+    // Nor does a link to a download.
+    let identity = IdentityKey::read(&world.client, &world.namespace).await.expect("read").expect("there");
+    let (uid, address) = (there.metadata.uid.expect("a uid"), identity.email_hash(ADA));
+    let (issued, until) = (issued.to_string(), (issued + 3600).to_string());
+    let seal = identity.seal("export", &[&name, &uid, &address, &issued, &until]);
+    let link = format!("/exports/{name}.{uid}.{address}.{issued}.{until}.{seal}");
+    // The customer's own requests are there again.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let statuses = futures::future::join_all((0..30).map(|_| call(&world, reqwest::Method::GET, &link, ""))).await;
+    assert!(statuses.contains(&404) && statuses.iter().all(|s| matches!(s, 404 | 429)), "{statuses:?}");
+    assert_eq!(call(&world, reqwest::Method::GET, &page, &new).await, 200);
+}
+
+/// A log-in with the old password that comes between the use of the link and the new password, all within a second.
+#[tokio::test]
+async fn a_new_password_ends_what_was_issued_in_the_same_second() {
+    let world = start("samesecond", &[]).await;
+    let name = active(&world).await;
+    let show = format!("/tenant/{}", tenant(&world, &name).await.tenant_id());
+    // The use of a link has ended the sessions a moment ago. A time in the future, so that the pace of the test decides nothing.
+    let first = Timestamp::now().plus(600).as_second();
+    world.annotate(&name, "tenant-operator.dev/sessions-since", &first.to_string()).await;
+    let (status, old) = api_log_in(&world, PASSWORD).await;
+    assert_eq!((status, call(&world, reqwest::Method::GET, &show, &old).await), (200, 200));
+    let link = fresh_link(&world, &name, LinkKind::PasswordReset, 0).await;
+    let mut ada = Visitor::new(&world);
+    assert_eq!(press(&mut ada, &link, &[("password", "another good password")]).await.0, 303);
+    assert_eq!(call(&world, reqwest::Method::GET, &show, &old).await, 404);
+    assert!(ada.get("/account").await.1.contains("Log out"), "the new password's own session is good");
+    let last = annotation(&tenant(&world, &name).await, "sessions-since");
+    // Once as the link is used, and once after the new password is stored: what was issued between the two ends as well.
+    assert_eq!(last, Some((first + 2).to_string()));
 }
 
 /// The status that a call of the account's API is answered.
@@ -571,6 +603,71 @@ async fn a_customer_whose_tenant_was_applied_as_a_manifest_gets_in() {
     world.wait_true("other", "WelcomeEmailSent").await;
     ask(&mut Visitor::new(&world), "/password/forgot", "other@example.com").await;
     world.until("another invitation is sent", async || world.mails("invitation").await == 1).await;
+}
+
+/// Runs `kubectl tenant invite` for Grace.
+fn invite(world: &World, namespace: &str, args: &[&str]) -> std::process::Output {
+    let all = ["Grace@Example.com", "--company", "Cobol Ltd", "--plan", "enterprise", "--namespace", namespace];
+    tokio::task::block_in_place(|| world.command("invite").args(all).args(args).output()).expect("it runs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_makes_no_second_account_of_an_address() {
+    let mut world = World::start("invitedtwice").await;
+    world.start_web(&[]);
+    world.create("other", "enterprise", tenant_operator::api::tenant::BillingMode::Manual).await;
+    // Another customer takes the address over.
+    let moved = json!({"spec": {"adminEmail": "grace@example.com"}});
+    world.tenants().patch("other", &Default::default(), &kube::api::Patch::Merge(moved)).await.expect("patched");
+    let identity = IdentityKey::read(&world.client, &world.namespace).await.expect("read").expect("there");
+    let hash = identity.email_hash("grace@example.com");
+    world
+        .until("the label follows the address", async || {
+            let labels = tenant(&world, "other").await.metadata.labels.unwrap_or_default();
+            labels.get("tenant-operator.dev/email-hash") == Some(&hash)
+        })
+        .await;
+    let refused = invite(&world, &world.namespace, &["--manual"]);
+    assert!(!refused.status.success() && said(&refused).contains("Tenant other"), "{}", said(&refused));
+    assert_eq!(world.tenants().list(&Default::default()).await.expect("listed").items.len(), 1);
+}
+
+/// The link of an invitation works where the pages are, and nothing is sent where no controller is.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invitation_into_a_namespace_without_an_operator_fails_and_says_what_to_do() {
+    let world = World::without_controller("invitednowhere").await;
+    let lost = invite(&world, &world.namespace, &["--manual"]);
+    let text = said(&lost);
+    assert!(!lost.status.success(), "{text}");
+    let name = world.tenants().list(&Default::default()).await.expect("listed").items.remove(0).metadata.name;
+    let name = name.expect("a name");
+    let delete = format!("kubectl delete tenant/{name} secret/{name}-login -n {}", world.namespace);
+    for part in ["Waiting for the controller", &*delete, "signupNamespace", &world.namespace] {
+        assert!(text.contains(part), "{part} is missing: {text}");
+    }
+    // As the chart installs web, for the signups of this namespace.
+    let web = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment",
+        "metadata": {"name": "rag-web", "labels": {
+            "app.kubernetes.io/name": "tenant-operator", "app.kubernetes.io/component": "web"}},
+        "spec": {
+            "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": "web",
+                    "env": [{"name": "TENANT_NAMESPACE", "value": world.namespace}]}]},
+            },
+        },
+    });
+    let web = serde_json::from_value(web).expect("a Deployment");
+    let deployments: kube::Api<k8s_openapi::api::apps::v1::Deployment> =
+        kube::Api::namespaced(world.client.clone(), &world.namespace);
+    deployments.create(&Default::default(), &web).await.expect("made");
+    let elsewhere = invite(&world, "default", &["--manual"]);
+    let text = said(&elsewhere);
+    assert!(!elsewhere.status.success(), "{text}");
+    assert!(text.contains("namespace default has no pages"), "{text}");
+    assert!(text.contains(&format!("--namespace {}", world.namespace)), "{text}");
 }
 
 /// A customer of the sales team chooses a password, and that is all.

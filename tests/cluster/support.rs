@@ -467,7 +467,13 @@ impl World {
 
     /// Starts a replica of web, points `web` to it and sends the sandbox's webhooks to it.
     pub fn start_web(&mut self, args: &[&str]) {
+        self.start_web_logging(args, Stdio::inherit());
+    }
+
+    /// The same, with its log in another place.
+    pub fn start_web_logging(&mut self, args: &[&str], log: Stdio) {
         let mut command = self.command("web");
+        command.stderr(log);
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", &self.namespace]);
         if !args.contains(&"--signups-per-minute") {
             command.args(["--signups-per-minute", "10000"]);

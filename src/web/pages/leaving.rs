@@ -66,9 +66,11 @@ pub async fn close(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): 
     let leave = Leave { reason: form.reason.clone(), comment: form.comment.trim().to_owned() };
     match app.leave(&tenant, &leave, Some(&form.seen)).await {
         // Sessions from before the end of the account are over; the browser that closed it may take it back.
-        Ok(left) => {
+        Ok((left, same)) => {
             let mut response = super::go("/account");
-            app.log_in(&left, response.headers_mut());
+            if same {
+                app.log_in(&left, response.headers_mut());
+            }
             response
         }
         Err(problem) => page(&app, &headers, &tenant, &form, Some(problem)).await,

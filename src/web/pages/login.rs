@@ -44,6 +44,7 @@ pub async fn submit(
     }
     match app.by_password(client, &form_data.email, form_data.password.clone()).await {
         Ok(Some((tenant, generation))) => {
+            tracing::info!(target: "audit", event = "logged_in", tenant = tenant.place().name);
             let mut response = super::go("/account");
             app.log_in_of(&tenant, generation, response.headers_mut());
             response
