@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use futures::{Future, TryStreamExt};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::bodies::in_large_pieces;
 use super::problem::Problem;
 
 /// How long the body of an upload may take to arrive, at most.
@@ -86,7 +87,8 @@ fn counted(request: Request) -> (Request, Arc<AtomicU64>) {
     let count_up = move |bytes: &axum::body::Bytes| {
         counter.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
     };
-    (request.map(|body| Body::from_stream(body.into_data_stream().inspect_ok(count_up))), count)
+    let body = |body: Body| in_large_pieces(Body::from_stream(body.into_data_stream().inspect_ok(count_up)));
+    (request.map(body), count)
 }
 
 /// Ends once fewer bytes have come in the last window than the pace asks for.
