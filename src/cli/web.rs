@@ -90,7 +90,7 @@ pub struct Args {
     /// Maximum number of open connections.
     #[arg(long, default_value = "2048")]
     max_connections: usize,
-    /// Maximum number of open connections from one address (one /64 for IPv6), while --client-ip is `ConnectInfo`.
+    /// Maximum number of open connections from one address (one /56 for IPv6), while --client-ip is `ConnectInfo`.
     #[arg(long, default_value = "1024")]
     max_connections_per_client: usize,
     /// Seconds that a client may read nothing of an answer before its connection is closed.

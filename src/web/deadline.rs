@@ -2,6 +2,7 @@
 //! because an upload that began before may make a namespace again. So none may write for longer, whatever its client and the
 //! providers do.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,17 +11,21 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::StatusCode;
 use futures::{Future, TryStreamExt};
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
+use super::bodies::in_large_pieces;
 use super::problem::Problem;
 
 /// How long the body of an upload may take to arrive, at most.
 const ARRIVAL: Duration = Duration::from_mins(2);
 
-/// How long a body may come at any pace.
-const GRACE: Duration = Duration::from_secs(10);
-/// Bytes that must have come for each second after that. A client that sends less gives its place to the tenants that wait.
+/// The time over which the pace of a body is measured, again and again.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Bytes that must come in each second of a window. A client that sends less gives its place to the tenants that wait. What came
+/// before the window does not count: a client that sends much at once and then nothing would hold its place for long.
 const PACE: u64 = 16 << 10;
+/// Looks at the pace in a window.
+const LOOKS: u32 = 10;
 
 /// When an upload ends that has begun.
 #[derive(Clone, Copy, Debug)]
@@ -52,7 +57,7 @@ impl Deadline {
         let (request, count) = counted(request);
         tokio::select! {
             read = timeout_at(self.arrival, read(request)) => read.map_err(|_| slow())?,
-            () = falls_behind(&count, GRACE, PACE) => Err(slow()),
+            () = falls_behind(&count, WINDOW, PACE) => Err(slow()),
         }
     }
 
@@ -82,18 +87,27 @@ fn counted(request: Request) -> (Request, Arc<AtomicU64>) {
     let count_up = move |bytes: &axum::body::Bytes| {
         counter.fetch_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX), Ordering::Relaxed);
     };
-    (request.map(|body| Body::from_stream(body.into_data_stream().inspect_ok(count_up))), count)
+    let body = |body: Body| in_large_pieces(Body::from_stream(body.into_data_stream().inspect_ok(count_up)));
+    (request.map(body), count)
 }
 
-/// Ends once fewer bytes have come than the pace asks for.
-async fn falls_behind(count: &AtomicU64, grace: Duration, pace: u64) {
-    let begun = Instant::now();
+/// Ends once fewer bytes have come in the last window than the pace asks for.
+async fn falls_behind(count: &AtomicU64, window: Duration, pace: u64) {
+    let mut seen = VecDeque::from([(Instant::now(), count.load(Ordering::Relaxed))]);
     loop {
-        let due = begun + grace + Duration::from_millis(count.load(Ordering::Relaxed).saturating_mul(1000) / pace);
-        if Instant::now() >= due {
+        sleep(window / LOOKS).await;
+        let (now, come) = (Instant::now(), count.load(Ordering::Relaxed));
+        seen.push_back((now, come));
+        // The latest look that is a whole window ago.
+        while seen.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= window) {
+            seen.pop_front();
+        }
+        let Some((since, before)) = seen.front().copied() else { continue };
+        let time = now.duration_since(since);
+        let asked = u128::from(pace) * time.as_millis() / 1000;
+        if time >= window && u128::from(come - before) < asked {
             return;
         }
-        sleep_until(due).await;
     }
 }
 
@@ -129,20 +143,21 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_comes_too_slowly_loses_its_place_and_one_that_keeps_pace_does_not() {
         // A hundredth of the times outside of tests, at the same pace.
-        let grace = GRACE / 100;
-        let arrive = async |bytes: usize, pieces: u32| {
-            let pieces = stream::iter(0..pieces).then(move |_| async move {
-                tokio::time::sleep(grace / 10).await;
-                Ok::<_, std::io::Error>(vec![b'x'; bytes])
+        let window = WINDOW / 100;
+        let arrive = async |first: usize, bytes: usize, pieces: usize| {
+            let pieces = stream::iter(0..=pieces).then(move |i| async move {
+                sleep(window / 10).await;
+                Ok::<_, std::io::Error>(vec![b'x'; if i == 0 { first } else { bytes }])
             });
             let (request, count) = counted(Request::new(Body::from_stream(pieces)));
             tokio::select! {
                 body = axum::body::to_bytes(request.into_body(), usize::MAX) => body.ok().map(|body| body.len()),
-                () = falls_behind(&count, grace, PACE) => None,
+                () = falls_behind(&count, window, PACE) => None,
             }
         };
-        assert_eq!(arrive(4 << 10, 60).await, Some(60 * (4 << 10)), "it keeps pace");
-        assert_eq!(arrive(10, 60).await, None, "it does not");
-        assert_eq!(arrive(10, 2).await, Some(20), "a small file that ends within the grace");
+        assert_eq!(arrive(0, 4 << 10, 60).await, Some(60 * (4 << 10)), "it keeps pace");
+        assert_eq!(arrive(0, 10, 60).await, None, "it does not");
+        assert_eq!(arrive(1 << 20, 10, 60).await, None, "it sends much at once and then hardly anything");
+        assert_eq!(arrive(0, 10, 2).await, Some(20), "a small file that ends within a window");
     }
 }

@@ -1,10 +1,11 @@
 //! What each route costs, who may call it, and how often. `docs/http.md` prints this table; a route that is not in it fails a
 //! test, and has the limit of a client until then.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -55,7 +56,9 @@ impl Caller {
                 "`--client-requests-per-second` of a client, `--requests-per-second` of a tenant's people"
             }
             Self::Key => "`--requests-per-second` of a tenant",
-            Self::Stripe => "512 kB a request, 10 s to arrive; 32 at a time, 8 of a client",
+            Self::Stripe => {
+                "512 kB a request, 10 s to arrive; beyond 64 kB, 32 at a time, 8 of a client, and 2 s for the rest"
+            }
             Self::Cluster => "",
         }
     }
@@ -119,7 +122,7 @@ impl Cost {
             Self::Question => ("tenants take turns at the providers", "the plan's queries"),
             Self::Upload => (
                 "a process of its own reads the file; tenants take turns at the providers",
-                "2 uploads of a tenant at a time and 64 that wait; 16 kB a second after the first 10 s; 20 files of a tenant in a minute that cannot be read; the plan's documents, bytes and embedded bytes",
+                "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 10 s; 20 files of a tenant in a minute that are read and refused; the plan's documents, bytes and embedded bytes",
             ),
             Self::Documents => ("tenants take turns at the providers", ""),
             Self::Portal => ("one call to Stripe, whose rate is limited", ""),
@@ -245,6 +248,12 @@ fn is_forwarded(headers: &HeaderMap) -> bool {
     ["x-forwarded-for", "forwarded", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
 
+/// The address of a request's client; its peer's, where the header is missing that names the client.
+pub async fn client(parts: &mut Parts) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    ClientIp::from_request_parts(parts, &()).await.map(|ClientIp(client)| client).ok().or(peer)
+}
+
 /// Lets a client through, unless it calls too often.
 pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let caller = caller(request.method(), request.extensions().get());
@@ -260,8 +269,7 @@ pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) ->
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();
-    let client = ClientIp::from_request_parts(&mut parts, &()).await.map(|ClientIp(client)| client).ok().or(peer);
-    if let Some(Err(wait)) = client.map(|client| app.clients.take(&network(client))) {
+    if let Some(Err(wait)) = client(&mut parts).await.map(|client| app.clients.take(&network(client))) {
         return Problem::too_many(wait).into_response();
     }
     next.run(Request::from_parts(parts, body)).await

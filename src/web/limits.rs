@@ -65,8 +65,8 @@ impl<K: Clone + Eq + Hash> Limit<K> {
 /// Files of a tenant in a minute that may be read in vain.
 const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 
-/// Files that were read and refused, by the tenants' uids. To read a file costs a process and its processor time, and one that is
-/// refused takes nothing from the plan: a tenant that sends too many of them waits before the next file is read.
+/// Files that were read and refused, by the tenants' uids, because they hold no text or because the plan has no room for it. To
+/// read a file costs a process and its processor time, and one that is refused takes nothing from the plan: a tenant that sends too many of them waits before the next file is read.
 #[derive(Debug)]
 pub struct Refusals {
     limit: Limit<String>,
@@ -103,6 +103,18 @@ pub fn network(client: IpAddr) -> IpAddr {
         IpAddr::V6(v6) => {
             let [a, b, c, d, ..] = v6.segments();
             Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+/// What counts as one client where it holds room that strangers share, such as connections and bodies on their way: a /56 of IPv6,
+/// which is what a provider should give a home, so 256 of the networks above. <https://www.ripe.net/publications/docs/ripe-690/>
+pub fn site(client: IpAddr) -> IpAddr {
+    match network(client) {
+        IpAddr::V4(v4) => v4.into(),
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            Ipv6Addr::new(a, b, c, d & 0xff00, 0, 0, 0, 0).into()
         }
     }
 }
@@ -175,6 +187,15 @@ mod tests {
         assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1));
         assert!(take("2001:db8:0:1::1").is_ok() && take("10.0.0.1").is_ok() && take("10.0.0.2").is_ok());
         assert!(take("::ffff:10.0.0.1").is_ok() && take("10.0.0.1").is_err(), "one address in two notations");
+    }
+
+    #[test]
+    fn the_networks_of_one_site_count_as_one_where_strangers_share_room() {
+        let of = |ip: &str| site(ip.parse().expect("an address"));
+        assert_eq!(of("2001:db8:1:2200::1"), of("2001:db8:1:22ff::2"));
+        assert_ne!(of("2001:db8:1:2200::1"), of("2001:db8:1:2300::1"));
+        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"), "one address in two notations");
     }
 
     #[test]

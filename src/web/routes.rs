@@ -1,5 +1,6 @@
 //! Which path is whose, and what all of them have in common.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,8 @@ use utoipa_axum::routes;
 use super::api::{documents, jwks, query, usage};
 use super::pages::wants_page;
 use super::{
-    App, bodies, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup,
-    tenant, tokens, track, webhooks,
+    App, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup, tenant,
+    tokens, track, webhooks,
 };
 use crate::telemetry::{METRICS_TYPE, log_level};
 
@@ -153,17 +154,19 @@ pub fn public(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Reads a whole body before its handler runs, within a short time: most handlers read it before they know the caller. The webhook
-/// reads its own.
+/// Reads a whole body before its handler runs, within a short time and so many of a client at once: most handlers read it before
+/// they know the caller. The webhook reads its own.
 async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() || request.uri().path() == "/webhooks/stripe" {
         return next.run(request).await;
     }
-    let (parts, body) = request.into_parts();
-    match bodies::arrived(body, BODY_LIMIT).await {
+    let (mut parts, body) = request.into_parts();
+    let client = guards::client(&mut parts).await.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    match app.bodies.request(client, body, BODY_LIMIT).await {
         Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
-        Err(problem) if wants_page(&parts.headers) => app.refused(&parts.headers, &problem),
-        Err(problem) => problem.into_response(),
+        Err(problem) if !wants_page(&parts.headers) => problem.into_response(),
+        Err(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => app.sorry(&parts.headers, problem),
+        Err(problem) => app.refused(&parts.headers, &problem),
     }
 }
 

@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use super::limits::network;
+use super::limits::site;
 use super::reader::{End, Reader};
 
 /// What a client gets.
@@ -73,7 +73,7 @@ pub async fn serve(
                 continue;
             }
         };
-        let Some(client) = clients.enter(network(peer.ip()), limits.per_client.unwrap_or(usize::MAX)) else {
+        let Some(client) = clients.enter(site(peer.ip()), limits.per_client.unwrap_or(usize::MAX)) else {
             // It gets no answer: its other connections are open.
             continue;
         };

@@ -10,9 +10,7 @@ use axum_client_ip::ClientIp;
 use serde_json::Value;
 
 use super::App;
-use super::bodies::arrived;
 use super::hints::{Hint, Target, Told};
-use super::limits::network;
 use super::problem::{Problem, ProblemBody};
 use super::signature::verify;
 use crate::api::Timestamp;
@@ -44,10 +42,12 @@ pub async fn stripe(
     let count = |what: &str| {
         app.metrics.webhooks.get_or_create(&what.into()).inc();
     };
-    // The body is not Stripe's until its signature fits: until then it has one of a few places, and Stripe sends again what finds
-    // none.
-    let held = app.bodies.take(network(client)).await.inspect_err(|_| count("unavailable"))?;
-    let body = arrived(body, LARGEST).await.inspect_err(|_| count("refused"))?;
+    // The body is not Stripe's until its signature fits: until then a long one has one of a few places, and Stripe sends again what
+    // finds none.
+    let arrived = app.bodies.webhook(client, body, LARGEST).await;
+    let (body, held) = arrived.inspect_err(|problem| {
+        count(if problem.status() == StatusCode::SERVICE_UNAVAILABLE { "unavailable" } else { "refused" });
+    })?;
     let signature = headers.get("stripe-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
     if let Err(why) = verify(signature, &body, &app.config.webhook_secrets, app.now().as_second()) {
         count("refused");

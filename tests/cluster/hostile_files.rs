@@ -4,20 +4,47 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
 
+use serde_json::{Value, json};
+use tenant_operator::api::Phase;
+use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::dev::apply_yaml;
+
 use crate::rag::Lab;
+
+/// A plan that embeds next to nothing: each file is read, and refused once its text is known.
+const UNREAD: &str = "
+apiVersion: tenant-operator.dev/v1alpha1
+kind: Plan
+metadata: {name: unread}
+spec:
+  monthlyPrice: {amount: 0}
+  limits: {documents: 100, queriesPerMonth: 100, embeddedBytesPerMonth: 10}
+  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
+";
+
+/// A plan without room for a document.
+const FULL: &str = "
+apiVersion: tenant-operator.dev/v1alpha1
+kind: Plan
+metadata: {name: full}
+spec:
+  monthlyPrice: {amount: 0}
+  limits: {documents: 0, queriesPerMonth: 100}
+  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
+";
 
 /// Half of what a file may have: this build is not optimised. A splitter that looks through the whole rest for each passage takes
 /// minutes for it all the same.
 const SIZE: usize = 5 << 20;
 
 /// Sends `files` as one tenant, four at a time, and meanwhile asks for `/healthz`, and questions of another tenant. Answers the
-/// statuses of the uploads, and the times of the others in milliseconds.
-async fn besieged(lab: &Lab, files: Vec<Vec<u8>>) -> (Vec<u16>, Vec<u128>, Vec<u128>) {
+/// statuses and codes of the uploads, and the times of the others in milliseconds.
+async fn besieged(lab: &Lab, files: Vec<Vec<u8>>) -> (Vec<(u16, String)>, Vec<u128>, Vec<u128>) {
     let (acme, other) = (lab.client("acme").await, lab.client("other").await);
     let uploads = stream::iter(files).map(async |file| {
         let (status, body) = acme.upload("/v1/documents", "hostile.txt", file).await;
-        assert!(matches!(status.as_u16(), 403 | 415 | 422 | 429), "{status}: {body}");
-        status.as_u16()
+        assert!(matches!(status.as_u16(), 415 | 422 | 429), "{status}: {body}");
+        (status.as_u16(), body["code"].as_str().expect("a code").to_owned())
     });
     let mut uploads = std::pin::pin!(uploads.buffer_unordered(4).collect::<Vec<_>>());
     let (mut health, mut questions) = (Vec::new(), Vec::new());
@@ -43,9 +70,18 @@ async fn besieged(lab: &Lab, files: Vec<Vec<u8>>) -> (Vec<u16>, Vec<u128>, Vec<u
     (statuses, health, questions)
 }
 
+/// With an Active tenant "acme" of this plan.
+async fn with_plan(name: &str, plan: &str, yaml: &str) -> Lab {
+    let lab = Lab::start(name, &[("other", "enterprise")]).await;
+    apply_yaml(&lab.world.client, yaml).await.expect("the plan applies");
+    lab.world.create("acme", plan, BillingMode::Manual).await;
+    lab.world.wait_phase("acme", Phase::Active).await;
+    lab
+}
+
 async fn start(name: &str) -> Lab {
-    // The plan of "acme" holds so few bytes that nothing of its files is embedded: what is measured is how they are read.
-    let mut lab = Lab::start(name, &[("acme", "few"), ("other", "enterprise")]).await;
+    // Nothing of the files of "acme" is embedded: what is measured is how they are read.
+    let mut lab = with_plan(name, "unread", UNREAD).await;
     // Files of one tenant are read one after the other.
     lab.world.http = reqwest::Client::builder().timeout(Duration::from_mins(5)).build().expect("a client");
     lab
@@ -62,8 +98,8 @@ async fn a_text_without_sentences_or_with_millions_of_lines_stops_nobody() {
     let (statuses, health, questions) = besieged(&lab, files).await;
     // Each is read, and too large for the plan; or it takes so long on a machine that does much else that it is ended, and those that
     // wait for a place of the tenant are refused.
-    assert!(statuses.iter().all(|status| matches!(status, 403 | 422 | 429)), "{statuses:?}");
-    assert!(statuses.iter().any(|status| *status != 429), "{statuses:?}");
+    assert!(statuses.iter().all(|(status, _)| matches!(status, 422 | 429)), "{statuses:?}");
+    assert!(statuses.iter().any(|(_, code)| code != "too_many_requests"), "{statuses:?}");
     assert!(health.len() >= 5, "{health:?}");
     // In the middle as fast as ever; at worst, a machine that does something else is no fault of web's.
     assert!(health[health.len() / 2] < 100 && health[health.len() - 1] < 3000, "/healthz took {health:?} ms");
@@ -115,6 +151,35 @@ async fn files_that_cannot_be_read_count_against_the_tenant_that_sends_them() {
     assert!(count(422) >= 20 && count(429) >= 10, "{statuses:?}");
     other.store("policy.txt", "Every employee has thirty days of vacation.").await;
     assert_eq!(acme.ask("What is RAG?").await.status(), 200, "questions are answered meanwhile");
+}
+
+/// The same where the plan has no room for their text, which web knows once it has read them.
+#[tokio::test]
+async fn files_that_are_read_and_that_the_plan_does_not_hold_count_against_the_tenant_that_sends_them() {
+    let lab = with_plan("unread", "unread", UNREAD).await;
+    let (acme, other) = (lab.client("acme").await, lab.client("other").await);
+    let mut codes = Vec::new();
+    for i in 0..40 {
+        let (status, body) = acme.upload("/v1/documents", "x.txt", format!("A file whose text is too long: {i}")).await;
+        assert_eq!(status, 429, "{body}");
+        codes.push(body["code"].as_str().expect("a code").to_owned());
+    }
+    let count = |wanted: &str| codes.iter().filter(|code| *code == wanted).count();
+    assert!(count("quota_exceeded") >= 20 && count("too_many_requests") >= 10, "{codes:?}");
+    other.store("policy.txt", "Every employee has thirty days of vacation.").await;
+    assert_eq!(acme.ask("What is RAG?").await.status(), 200, "questions are answered meanwhile");
+}
+
+#[tokio::test]
+async fn a_file_that_finds_no_room_in_the_plan_is_not_read() {
+    let lab = with_plan("full", "full", FULL).await;
+    let acme = lab.client("acme").await;
+    for i in 0..30 {
+        // Web would answer 422 if it had read this.
+        let (status, body) = acme.upload("/v1/documents", "x.pdf", format!("%PDF-1.7\nnot one: {i}")).await;
+        let refused: (u16, &Value) = (status.as_u16(), &body["code"]);
+        assert_eq!(refused, (403, &json!("quota_exceeded")), "{body}");
+    }
 }
 
 /// A document that is replaced and deleted at the same moment is counted out once.

@@ -4,6 +4,7 @@ mod accidents;
 mod activation;
 mod admission;
 mod billed;
+mod bodies;
 mod browser;
 mod clock;
 mod closing;

@@ -221,6 +221,11 @@ impl Process {
         child.wait().expect("it ends");
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.lock().expect("not poisoned").id()
+    }
+
     /// Whether it has not ended.
     pub fn runs(&mut self) -> bool {
         self.child.lock().expect("not poisoned").try_wait().expect("a child of ours").is_none()

@@ -216,36 +216,6 @@ async fn a_flood_of_signatures_is_refused_like_any_other() {
     assert_eq!(deliver(&world, Some(wrong), &(body + "x")).await, 413, "no event of Stripe is so large");
 }
 
-/// Strangers whose bodies do not arrive hold a few places for some seconds. Stripe sends again what finds none.
-#[tokio::test]
-async fn bodies_that_do_not_arrive_hold_few_places_and_not_for_long() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let mut world = World::without_controller("slowhooks").await;
-    world.start_web(&[]);
-    let addr = world.web.trim_start_matches("http://").to_owned();
-    let mut slow = Vec::new();
-    for _ in 0..8 {
-        let mut stream = tokio::net::TcpStream::connect(&addr).await.expect("connected");
-        let head = "POST /webhooks/stripe HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n{";
-        stream.write_all(head.as_bytes()).await.expect("sent");
-        slow.push(stream);
-    }
-    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
-    let body = json!({"id": "evt_1", "type": "some.future.type", "data": {"object": {}}}).to_string();
-    let signed = || sign(WEBHOOK_SECRET, Timestamp::now().as_second(), &body);
-    let send = || world.http.post(format!("{}/webhooks/stripe", world.web)).header("stripe-signature", signed());
-    let refused = send().body(body.clone()).send().await.expect("web answers");
-    assert_eq!(refused.status(), 503);
-    assert!(refused.headers().contains_key("retry-after"));
-    for stream in &mut slow {
-        let mut answer = [0; 12];
-        let read = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_exact(&mut answer)).await;
-        read.expect("in time").expect("an answer");
-        assert_eq!(&answer, b"HTTP/1.1 408");
-    }
-    assert_eq!(send().body(body.clone()).send().await.expect("web answers").status(), 200);
-}
-
 /// A late event of a signup that was deleted must not give its namesake the old id, nor the old subscription.
 #[tokio::test]
 async fn a_namesake_that_the_controller_never_saw_keeps_its_own_identity() {

@@ -14,8 +14,10 @@ use crate::api::Timestamp;
 use crate::api::plan::Models;
 use crate::providers::Party;
 use crate::providers::pinecone::Pinecone;
-use crate::rag::{self, Document, Documents, ExtractError, Kind, Page, State as DocumentState};
+use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
+use crate::web::api::usage::QUOTA_EXCEEDED;
+use crate::web::bodies::{self, Unread};
 use crate::web::deadline::Deadline;
 use crate::web::directory::Served;
 use crate::web::names::is_hidden;
@@ -137,8 +139,9 @@ pub async fn file(headers: &HeaderMap, request: Request) -> Result<File, Problem
     if kind.starts_with("multipart/form-data") {
         return in_form(request).await;
     }
-    let body = axum::body::to_bytes(request.into_body(), LARGEST).await.map_err(|_| too_large())?;
-    Ok(File::new("", body.to_vec()))
+    let whole = bodies::whole(request.into_body(), LARGEST).await;
+    let bytes = whole.map_err(|why| if why == Unread::Large { too_large() } else { why.into() })?;
+    Ok(File::new("", bytes))
 }
 
 fn too_large() -> Problem {
@@ -166,7 +169,7 @@ pub async fn field(field: Field<'_>) -> Result<File, Problem> {
     let bytes = field.bytes().await;
     let bytes =
         bytes.map_err(|e| if e.status() == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { malformed() })?;
-    if bytes.len() > LARGEST { Err(too_large()) } else { Ok(File::new(&name, bytes.to_vec())) }
+    if bytes.len() > LARGEST { Err(too_large()) } else { Ok(File::new(&name, bytes.into())) }
 }
 
 /// A name that can be shown: the last part of a path, without what cannot be seen.
@@ -207,6 +210,23 @@ impl<'a> Shelf<'a> {
     }
 }
 
+/// Reads the text of a file. One file of a tenant at a time: one that takes long keeps no other tenant's from being read.
+async fn extract(app: &App, tenant: &Served, file: &File, deadline: Deadline) -> Result<Extract, Problem> {
+    let extract = deadline.worked(async {
+        let _reading = app.reading.take(&tenant.uid).await;
+        rag::extract(&file.bytes, tenant.chunking).await
+    });
+    // Where web itself cannot read files, that does not count against the tenant.
+    let refuse = || app.refusals.note(&tenant.uid);
+    let extract = extract.await.inspect_err(|_| refuse())?;
+    let extract = extract.inspect_err(|error| {
+        if !matches!(error, ExtractError::Unavailable) {
+            refuse();
+        }
+    });
+    Ok(extract?)
+}
+
 /// Stores a file, counted before; true when it is new.
 async fn store(
     app: &App,
@@ -226,20 +246,13 @@ async fn store(
     if let Some(document) = there.as_ref().filter(|d| d.state == DocumentState::Ready) {
         return Ok((document.clone(), false));
     }
-    // One file of a tenant at a time: one that takes long to read keeps no other tenant's from being read.
     app.refusals.check(&tenant.uid).map_err(Problem::too_many)?;
-    let extract = deadline.worked(async {
-        let _reading = app.reading.take(&tenant.uid).await;
-        rag::extract(&file.bytes, tenant.chunking).await
-    });
-    let extract = extract.await?.inspect_err(|error| {
-        // Where web itself cannot read files, that does not count against the tenant.
-        if !matches!(error, ExtractError::Unavailable) {
-            app.refusals.note(&tenant.uid);
-        }
-    })?;
-    let passages = extract.passages();
     let bytes = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
+    // The file of one that was begun before has been counted.
+    let counts = there.is_none().then_some(bytes);
+    app.has_room(tenant, counts).await?;
+    let extract = extract(app, tenant, &file, deadline).await?;
+    let passages = extract.passages();
     let document = Document {
         id,
         title: file.title,
@@ -251,8 +264,12 @@ async fn store(
     };
     drop(file.bytes);
     let text = i64::try_from(passages.iter().map(|passage| passage.len()).sum::<usize>()).unwrap_or(i64::MAX);
-    // The file of one that was begun before has been counted.
-    app.count_document(tenant, there.is_none().then_some(bytes), text).await?;
+    app.count_document(tenant, counts, text).await.inspect_err(|problem| {
+        // It was read in vain.
+        if problem.code() == QUOTA_EXCEEDED {
+            app.refusals.note(&tenant.uid);
+        }
+    })?;
     let stored = deadline.worked(documents.store(&document, &passages)).await;
     match stored.and_then(|stored| stored.map_err(Problem::from)) {
         Ok(document) => {

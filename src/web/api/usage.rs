@@ -18,6 +18,7 @@ use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use crate::api::plan::Limits;
 use crate::api::{Tenant, Timestamp, USAGE_ANNOTATION, Usage};
 use crate::web::App;
 use crate::web::directory::Served;
@@ -92,10 +93,13 @@ impl Ledger {
     }
 }
 
+/// The code of what the plan does not hold.
+pub const QUOTA_EXCEEDED: &str = "quota_exceeded";
+
 fn used_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
     let wait = Duration::from_secs(end.since(now).max(1).unsigned_abs());
     let detail = format!("Your plan's {limit} queries of this period are used up. Upgrade, or wait until {end}.");
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).after(wait)
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, QUOTA_EXCEEDED, detail).after(wait)
 }
 
 fn embedded_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
@@ -103,12 +107,29 @@ fn embedded_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
     let detail = format!(
         "Your plan embeds {limit} bytes of text in a period, and this document has more than what is left. Upgrade, or wait until {end}."
     );
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, "quota_exceeded", detail).after(wait)
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, QUOTA_EXCEEDED, detail).after(wait)
 }
 
 fn full(what: &str, limit: i64) -> Problem {
     let detail = format!("Your plan holds {limit} {what}. Delete some, or upgrade.");
-    Problem::new(StatusCode::FORBIDDEN, "quota_exceeded", detail)
+    Problem::new(StatusCode::FORBIDDEN, QUOTA_EXCEEDED, detail)
+}
+
+/// Whether the plan holds one more document: the bytes of its file, unless they are counted already, and those of its text.
+fn fits(
+    used: &Usage,
+    limits: &Limits,
+    (bytes, text): (Option<i64>, i64),
+    (end, now): (Timestamp, Timestamp),
+) -> Result<(), Problem> {
+    if used.embedded + text > limits.embedded_bytes_per_month {
+        return Err(embedded_up(limits.embedded_bytes_per_month, end, now));
+    }
+    match bytes {
+        Some(_) if used.documents >= limits.documents => Err(full("documents", limits.documents)),
+        Some(bytes) if used.bytes + bytes > limits.bytes => Err(full("bytes of documents", limits.bytes)),
+        _ => Ok(()),
+    }
 }
 
 /// Begin and end of the tenant's present period.
@@ -136,6 +157,19 @@ impl App {
         self.ledger.from_block(&tenant.uid, start).ok_or_else(Problem::unavailable)
     }
 
+    /// Whether the plan holds a document of so many bytes, and at least some text, before its file is read. The file of a document
+    /// that was begun before has been counted: no bytes.
+    pub async fn has_room(&self, tenant: &Served, bytes: Option<i64>) -> Result<(), Problem> {
+        let object = match self.object_of(tenant).await {
+            Err(kube::Error::Api(e)) if is_passing(e.code) => return Ok(()),
+            object => object?,
+        };
+        // Where there is no object, `count_document` says what becomes of the document.
+        let Some(object) = object else { return Ok(()) };
+        let (start, end) = period(tenant, self.now());
+        fits(&read(&object, start.as_second()), &tenant.limits(), (bytes, 1), (end, self.now()))
+    }
+
     /// Counts a document before it is stored: the bytes of its file, unless it was counted before, and those of its text. The text
     /// counts as embedded, whatever becomes of the document.
     pub async fn count_document(&self, tenant: &Served, bytes: Option<i64>, text: i64) -> Result<(), Problem> {
@@ -143,18 +177,11 @@ impl App {
         let end = period(tenant, self.now()).1;
         let _turn = self.ledger.writing.take(&tenant.uid).await;
         self.change_usage(tenant, |used| {
-            if used.embedded + text > limits.embedded_bytes_per_month {
-                return Err(embedded_up(limits.embedded_bytes_per_month, end, self.now()));
-            }
+            fits(used, &limits, (bytes, text), (end, self.now()))?;
             used.embedded += text;
-            let Some(bytes) = bytes else { return Ok(()) };
-            if used.documents >= limits.documents {
-                return Err(full("documents", limits.documents));
+            if let Some(bytes) = bytes {
+                (used.documents, used.bytes) = (used.documents + 1, used.bytes + bytes);
             }
-            if used.bytes + bytes > limits.bytes {
-                return Err(full("bytes of documents", limits.bytes));
-            }
-            (used.documents, used.bytes) = (used.documents + 1, used.bytes + bytes);
             Ok(())
         })
         .await

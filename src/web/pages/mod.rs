@@ -161,7 +161,7 @@ impl App {
     }
 
     /// What went wrong, as a page.
-    fn sorry(&self, headers: &HeaderMap, problem: Problem) -> Response {
+    pub fn sorry(&self, headers: &HeaderMap, problem: Problem) -> Response {
         let title = match problem.status() {
             StatusCode::TOO_MANY_REQUESTS => "Please wait a moment",
             StatusCode::NOT_FOUND => "Not found",

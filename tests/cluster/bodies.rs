@@ -1,0 +1,151 @@
+//! Bodies that arrive slowly or in small pieces: what they cost web, and others.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tenant_operator::sandbox::stripe::webhooks::sign;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{sleep, timeout};
+
+use crate::rag::Lab;
+use crate::support::{WEBHOOK_SECRET, World};
+
+/// Web behind a proxy that says who the client is.
+const PROXIED: [&str; 2] = ["--client-ip", "RightmostXForwardedFor"];
+
+/// A connection on which a request begins.
+async fn begin(web: &str, head: &str, body: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(web.trim_start_matches("http://")).await.expect("connected");
+    stream.set_nodelay(true).expect("a socket");
+    let head = format!("{head}\r\nHost: x\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), body].concat()).await.expect("sent");
+    stream
+}
+
+/// The memory of a process that is resident, in kB.
+fn resident(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
+    line.trim().trim_end_matches("kB").trim().parse().expect("a number")
+}
+
+/// What the memory of web may grow by.
+const GROWTH: u64 = 40 << 10;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_comes_byte_by_byte_takes_no_more_memory_than_its_bytes() {
+    let mut world = World::without_controller("bytewise").await;
+    world.start_web(&[]);
+    let process = world.first_web().id();
+    let head = "POST /login HTTP/1.1\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 65000";
+    // The first requests of a process cost it more than others.
+    drop(begin(&world.web, head, b"email=").await);
+    let before = resident(process);
+    let senders: Vec<_> = (0..4)
+        .map(|_| {
+            let web = world.web.clone();
+            tokio::spawn(async move {
+                let mut stream = begin(&web, head, b"email=").await;
+                for _ in 0..4000 {
+                    stream.write_all(b"x").await.expect("sent");
+                    // Web reads each byte by itself.
+                    sleep(Duration::from_micros(10)).await;
+                }
+                stream
+            })
+        })
+        .collect();
+    let streams = futures::future::join_all(senders).await;
+    sleep(Duration::from_millis(200)).await;
+    let grown = resident(process).saturating_sub(before);
+    drop(streams);
+    assert!(grown < GROWTH, "16 kB in four bodies took {grown} kB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_in_chunks_of_one_byte_takes_no_more_memory_than_its_bytes() {
+    let mut lab = Lab::start("chunkwise", &[("acme", "enterprise")]).await;
+    let process = lab.world.first_web().id();
+    let key = lab.client("acme").await.key;
+    let head = format!("POST /v1/documents HTTP/1.1\r\nAuthorization: Bearer {key}\r\nTransfer-Encoding: chunked");
+    let before = resident(process);
+    let mut stream = begin(&lab.world.web, &head, b"").await;
+    for _ in 0..300 {
+        stream.write_all(&b"1\r\nx\r\n".repeat(10_000)).await.expect("sent");
+    }
+    sleep(Duration::from_millis(500)).await;
+    let grown = resident(process).saturating_sub(before);
+    drop(stream);
+    assert!(grown < GROWTH, "3 MB in one body took {grown} kB");
+}
+
+/// Strangers whose webhooks do not arrive keep no event of Stripe out, from however many addresses they come.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_webhooks_of_strangers_keep_no_event_of_stripe_out() {
+    let mut world = World::without_controller("slowhooks").await;
+    world.start_web(&PROXIED);
+    let slow = async |address: u32, sent: usize| {
+        let head = format!(
+            "POST /webhooks/stripe HTTP/1.1\r\nContent-Length: 500000\r\nX-Forwarded-For: 198.51.100.{address}"
+        );
+        begin(&world.web, &head, &vec![b'{'; sent]).await
+    };
+    let signed = async |size: usize| {
+        let body = json!({"id": "evt_1", "type": "some.future.type", "data": {"object": {"text": "x".repeat(size)}}});
+        let body = body.to_string();
+        let request = world.http.post(format!("{}/webhooks/stripe", world.web)).header("x-forwarded-for", "192.0.2.1");
+        let signature = sign(WEBHOOK_SECRET, Timestamp::now().as_second(), &body);
+        request.header("stripe-signature", signature).body(body).send().await.expect("web answers").status().as_u16()
+    };
+    let mut open = Vec::new();
+    for address in (0..16).flat_map(|address| [address; 8]) {
+        open.push(slow(address, 1).await);
+    }
+    for address in (0..4).flat_map(|address| [address; 8]) {
+        open.push(slow(address, 100_000).await);
+    }
+    sleep(Duration::from_millis(300)).await;
+    for size in [10, 2_000, 40_000, 60_000] {
+        assert_eq!(signed(size).await, 200, "an event of {size} bytes");
+    }
+    for stream in &mut open {
+        let mut answer = [0; 12];
+        timeout(Duration::from_secs(20), stream.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 408");
+    }
+    assert_eq!(signed(300_000).await, 200, "a longer one takes a place");
+}
+
+/// A client has some bodies on their way. More of them get an answer at once, and all others their connections.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_client_without_a_key_leaves_connections_for_others() {
+    let mut world = World::without_controller("keyless").await;
+    world.start_web(&[&PROXIED[..], &["--max-connections", "300"]].concat());
+    for path in ["/v1/query", "/webhooks/stripe"] {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: 60000\r\nX-Forwarded-For: 192.0.2.1"
+        );
+        let mut open = Vec::new();
+        for _ in 0..400 {
+            open.push(begin(&world.web, &head, b"{").await);
+        }
+        sleep(Duration::from_millis(500)).await;
+        let other = |request: reqwest::RequestBuilder| request.header("x-forwarded-for", "192.0.2.2");
+        let pricing = other(world.http.get(format!("{}/pricing", world.web))).timeout(Duration::from_secs(4)).send();
+        assert_eq!(pricing.await.expect("web answers another client").status(), 200);
+        let query = other(world.http.post(format!("{}/v1/query", world.web))).json(&json!({"question": "Why?"}));
+        assert_eq!(query.timeout(Duration::from_secs(4)).send().await.expect("web answers").status(), 401);
+        let answers = futures::future::join_all(open.iter_mut().map(async |stream| {
+            let mut answer = Vec::new();
+            drop(timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.expect("it ends"));
+            String::from_utf8_lossy(&answer).into_owned()
+        }));
+        let answers = answers.await;
+        let refused = if path == "/v1/query" { "HTTP/1.1 429" } else { "HTTP/1.1 503" };
+        let refused = answers.iter().filter(|answer| answer.starts_with(refused) && answer.contains("retry-after"));
+        let slow = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 408"));
+        assert_eq!((refused.count(), slow.count()), (400 - 128, 128), "{path}");
+    }
+}
