@@ -76,8 +76,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     }
     let request = MailRequest { kind: LinkKind::Invitation, at: Timestamp::now() };
     if let Some(there) = there {
-        again(&tenants, &there, request).await?;
-        return seen(&tenants, &name, &namespace).await;
+        seen(&tenants, &name, &namespace).await?;
+        return again(&tenants, &there, request).await;
     }
     login::make(&secrets, &name).await?;
     let tenant: Tenant = serde_json::from_value(json!({
@@ -120,9 +120,12 @@ async fn pages_namespace(client: &Client, operator_namespace: &str) -> Option<St
 /// Waits until the controller has seen a Tenant: it then gives the Tenant its id, and sends the e-mail. Fails where no controller
 /// watches the namespace.
 async fn seen(tenants: &Api<Tenant>, name: &str, namespace: &str) -> anyhow::Result<()> {
-    eprintln!("Waiting for the controller to take Tenant {name} in namespace {namespace} ...");
     let start = Instant::now();
+    let mut said = false;
     while tenants.get(name).await?.spec.tenant_id.is_none() {
+        if !std::mem::replace(&mut said, true) {
+            eprintln!("Waiting for the controller to take Tenant {name} in namespace {namespace} ...");
+        }
         if start.elapsed() > SEEN_WITHIN {
             bail!(
                 "no controller has taken Tenant {name} within {} s, so no invitation is sent: the controller does not run, or it \
