@@ -156,6 +156,13 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
     }
 }
 
+/// Deletes the tenant's Secrets, and what its customer wrote before there was a tenant.
+async fn delete_secrets(context: &Context, tenant: &Tenant) -> Result<Outcome, StepError> {
+    secrets::delete(&context.kubernetes, &context.signer, tenant).await?;
+    leads::erase(context, tenant).await?;
+    Ok(Outcome::Done)
+}
+
 async fn perform(
     context: &Arc<Context>,
     tenant: &Tenant,
@@ -194,11 +201,7 @@ async fn perform(
         }
         Effect::DeleteTenant => identity::delete(kubernetes, tenant).await.map(|()| gone())?,
         Effect::EnsureApiKey => ensure_api_key(context, tenant).await?.into(),
-        Effect::DeleteSecrets => {
-            secrets::delete(kubernetes, &context.signer, tenant).await?;
-            leads::erase(context, tenant).await?;
-            Outcome::Done.into()
-        }
+        Effect::DeleteSecrets => delete_secrets(context, tenant).await?.into(),
         Effect::ReadBilling => billing::read(stripe, tenant, &context.caches.all_plans()).await?.into(),
         Effect::OpenCheckout { attempt } => billing::open_checkout(stripe, tenant, wanted, *attempt).await?.into(),
         Effect::SwitchPrice { plan, proration } => match context.caches.plan(plan) {

@@ -540,31 +540,21 @@ impl Small {
                 state.charges = state.charges.saturating_add(u8::from(given_back));
                 state.paused = false;
             }
-            Effect::ExpireCheckout => {
-                if let Some((_, session @ SessionState::Open)) = &mut state.session {
-                    *session = SessionState::Expired;
-                }
-            }
+            Effect::ExpireCheckout => state.expire_checkout(),
             Effect::StopRenewal => {
                 state.ends |= state.subscribed && state.settled && !state.cancelled;
                 state.cancelled |= state.subscribed && !state.settled;
-                if let Some((_, session @ SessionState::Open)) = &mut state.session {
-                    *session = SessionState::Expired;
-                }
+                state.expire_checkout();
             }
             Effect::RenewAgain => state.ends = false,
             Effect::CountHoldings => return Outcome::Holdings(state.holdings()),
             Effect::EraseBilling => {
                 (state.cancelled, state.customer_gone) = (true, true);
-                if let Some((_, session @ SessionState::Open)) = &mut state.session {
-                    *session = SessionState::Expired;
-                }
+                state.expire_checkout();
             }
             Effect::CancelBilling => {
                 state.cancelled = true;
-                if let Some((_, session @ SessionState::Open)) = &mut state.session {
-                    *session = SessionState::Expired;
-                }
+                state.expire_checkout();
             }
             Effect::DeleteNamespace => {
                 (state.namespace, state.stored, state.visible, state.namespaces_made) = (false, false, false, 0);

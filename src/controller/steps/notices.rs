@@ -22,13 +22,6 @@ pub async fn send(
     notice: &Notice,
 ) -> Result<Outcome, ProviderError> {
     let status = tenant.status.clone().unwrap_or_default();
-    let what = status.message.as_deref().unwrap_or_default();
-    let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
-    // The condition that says more than the alert could.
-    let quoted = |type_: &str, otherwise: &str| {
-        let shown = conditions::get(&status.conditions, type_);
-        format!("Tenant {who}: {}", shown.map_or(otherwise, |condition| &condition.message))
-    };
     let account = || Values { path: "/account".into(), ..Values::default() };
     let (template, values) = match notice {
         Notice::Link(request) => link(identity, tenant, *request),
@@ -61,46 +54,17 @@ pub async fn send(
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),
         Notice::WinBack => (Template::WinBack, Values { unsubscribe: identity.unsubscribe_link(tenant), ..account() }),
         Notice::Erased => (Template::Erased, Values { certificate: certificate(&status), ..Values::default() }),
-        Notice::FailedAlert(_) => return alert(alerts, &format!("Provisioning of tenant {who} failed: {what}")).await,
         Notice::KeptAlert => return kept(alerts, tenant, 1).await,
-        Notice::WelcomeFailedAlert => {
-            return alert(alerts, &format!("The welcome e-mail to tenant {who} was not sent. Retrying")).await;
-        }
-        Notice::DisputeAlert(_) => {
-            return alert(alerts, &quoted(conditions::PAYMENT_DISPUTED, "A payment is disputed")).await;
-        }
-        Notice::PriceAlert(_) => {
-            return alert(alerts, &quoted(conditions::PRICE_AS_PLANNED, "Stripe bills the price of another plan"))
-                .await;
-        }
-        Notice::RenewedAlert(_) => {
-            return alert(alerts, &quoted(conditions::ERASED, "Stripe renews the subscription of a closed tenant"))
-                .await;
-        }
-        Notice::EndsAlert(_) => {
-            return alert(
-                alerts,
-                &quoted(conditions::RENEWAL_STOPPED, "Stripe ends the subscription of a tenant that is open"),
-            )
-            .await;
-        }
-        Notice::SurplusAlert(_) => {
-            return alert(alerts, &quoted(conditions::SINGLE_SUBSCRIPTION, "Stripe bills more than one subscription"))
-                .await;
-        }
-        Notice::SlowAlert(_) => {
-            return alert(alerts, &format!("Tenant {who} has paid and is still not Active: {what}")).await;
-        }
-        Notice::DataAlert(_) => {
-            return alert(
-                alerts,
-                &quoted(conditions::DATA_IN_ONE_PLACE, "Another namespace than the object names holds documents"),
-            )
-            .await;
-        }
-        Notice::NamespaceMissingAlert(_) => {
-            return alert(alerts, &format!("The Pinecone namespace of tenant {who} no longer exists")).await;
-        }
+        Notice::FailedAlert(_)
+        | Notice::WelcomeFailedAlert
+        | Notice::DisputeAlert(_)
+        | Notice::PriceAlert(_)
+        | Notice::RenewedAlert(_)
+        | Notice::EndsAlert(_)
+        | Notice::SurplusAlert(_)
+        | Notice::SlowAlert(_)
+        | Notice::DataAlert(_)
+        | Notice::NamespaceMissingAlert(_) => return alert(alerts, &alert_text(tenant, notice)).await,
     };
     let day = |at: Timestamp| at.to_string().chars().take(10).collect();
     let terms = tenant.spec.terms.as_ref();
@@ -124,6 +88,34 @@ pub async fn send(
     let to = before.unwrap_or(&tenant.spec.admin_email);
     mail.send(&Letter { template, to, key: &notice.key(), values }).await?;
     Ok(Outcome::Done)
+}
+
+/// What ops are told. Most alerts quote the condition, which says more than an alert could.
+fn alert_text(tenant: &Tenant, notice: &Notice) -> String {
+    let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
+    let status = tenant.status.clone().unwrap_or_default();
+    let what = status.message.as_deref().unwrap_or_default();
+    let quoted = |type_: &str, otherwise: &str| {
+        let shown = conditions::get(&status.conditions, type_);
+        format!("Tenant {who}: {}", shown.map_or(otherwise, |condition| &condition.message))
+    };
+    match notice {
+        Notice::FailedAlert(_) => format!("Provisioning of tenant {who} failed: {what}"),
+        Notice::WelcomeFailedAlert => format!("The welcome e-mail to tenant {who} was not sent. Retrying"),
+        Notice::DisputeAlert(_) => quoted(conditions::PAYMENT_DISPUTED, "A payment is disputed"),
+        Notice::PriceAlert(_) => quoted(conditions::PRICE_AS_PLANNED, "Stripe bills the price of another plan"),
+        Notice::RenewedAlert(_) => quoted(conditions::ERASED, "Stripe renews the subscription of a closed tenant"),
+        Notice::EndsAlert(_) => {
+            quoted(conditions::RENEWAL_STOPPED, "Stripe ends the subscription of a tenant that is open")
+        }
+        Notice::SurplusAlert(_) => quoted(conditions::SINGLE_SUBSCRIPTION, "Stripe bills more than one subscription"),
+        Notice::SlowAlert(_) => format!("Tenant {who} has paid and is still not Active: {what}"),
+        Notice::DataAlert(_) => {
+            quoted(conditions::DATA_IN_ONE_PLACE, "Another namespace than the object names holds documents")
+        }
+        Notice::NamespaceMissingAlert(_) => format!("The Pinecone namespace of tenant {who} no longer exists"),
+        _ => format!("Tenant {who}: {what}"),
+    }
 }
 
 /// The link that a customer asked for.

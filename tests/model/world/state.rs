@@ -148,6 +148,12 @@ impl State {
         ObservedBilling { customer_id, subscription, session, ..ObservedBilling::default() }
     }
 
+    pub(super) fn expire_checkout(&mut self) {
+        if let Some((_, session @ SessionState::Open)) = &mut self.session {
+            *session = SessionState::Expired;
+        }
+    }
+
     pub(super) fn pay(&mut self) {
         if let Some((_, session @ SessionState::Open)) = &mut self.session {
             *session = SessionState::Complete;
