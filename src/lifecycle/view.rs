@@ -150,11 +150,13 @@ impl View {
     }
 
     /// Whether the tenant was served before, by what outlives a lost status: what was sent to served customers, what the
-    /// customer did, and an id that is older than the object, as after `recover` or a restore. `spec.planInForce` does not
-    /// tell: it is written before the first provisioning.
+    /// customer did and stored, and an id that is older than the object, as after `recover` or a restore. `spec.planInForce` does
+    /// not tell: it is written before the first provisioning.
     pub fn served_before(&self) -> bool {
+        let usage = &self.usage;
         self.status.provisioned_at.is_some()
             || self.asked
+            || [usage.queries, usage.earlier_queries, usage.documents, usage.embedded].iter().any(|used| *used > 0)
             || self.completed_at.is_some()
             || self.spec.data.is_some()
             || self.spec.tenant_id.as_ref().is_some_and(|id| *id != self.uid)

@@ -104,3 +104,45 @@ pub fn kubeconfig(world: &World, name: &str, user: &Value) -> PathBuf {
     std::fs::write(&path, config.to_string()).expect("a file");
     path
 }
+
+/// Variables that libraries read, and those that name the pod.
+const OTHERS_READ: [&str; 9] = [
+    // By every command, before its settings.
+    "LOG_FORMAT",
+    "RUST_LOG",
+    "SSL_CERT_DIR",
+    "AWS_REGION",
+    "AWS_ENDPOINT_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "POD_NAME",
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+];
+
+/// A value of the chart that reaches no setting would be ignored without a word.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_variable_that_the_chart_sets_is_read_by_a_command() {
+    let world = World::without_controller("chart-variables").await;
+    let set = "leads.limit=7,leads.perDay=3,web.clientIp=RightmostXForwardedFor,exports.url=s3://exports,exports.existingSecret=exports";
+    let rendered = run(&world, &["template", RELEASE, "tenant-operator"], set);
+    assert!(rendered.status.success(), "{}", said(&rendered));
+    let text = String::from_utf8(rendered.stdout).expect("text");
+    let reference = std::fs::read_to_string(format!("{ROOT}/docs/cli.md")).expect("the reference");
+    for (component, some) in [("controller", "LEAD_TTL"), ("web", "LEADS_LIMIT")] {
+        let own = format!("\n  name: {RELEASE}-{component}\n");
+        let deployment = text.split("\n---\n").find(|part| part.contains("kind: Deployment") && part.contains(&own));
+        let deployment = deployment.expect("a Deployment");
+        let names = deployment.lines().filter_map(|line| line.trim_start().strip_prefix("- name: "));
+        let is_variable = |name: &&str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        let names: Vec<_> = names.filter(is_variable).collect();
+        assert!(names.contains(&some), "{names:?}");
+        for name in names {
+            // By it, or by the preflight that runs before it.
+            let read = reference.contains(&format!("`{name}`")) || OTHERS_READ.contains(&name);
+            assert!(read, "{component}: no command reads {name}");
+        }
+    }
+    for (name, value) in [("LEADS_LIMIT", "7"), ("LEADS_PER_DAY", "3")] {
+        assert!(text.contains(&format!("- name: {name}\n              value: \"{value}\"")), "{name} is {value}");
+    }
+}

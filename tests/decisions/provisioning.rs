@@ -329,7 +329,19 @@ fn served() -> Vec<Case> {
     by_question.view.asked = true;
     let mut by_id = new();
     by_id.view.uid = "another".into();
-    vec![by_status, by_question, by_id, new().sent(&Notice::Welcome), new().sent(&Notice::WelcomeFailedAlert)]
+    // Their status was lost before the welcome could be sent.
+    let [mut by_document, mut by_query] = [new(), new()];
+    by_document.view.usage.documents = 1;
+    by_query.view.usage.earlier_queries = 1;
+    vec![
+        by_status,
+        by_question,
+        by_id,
+        by_document,
+        by_query,
+        new().sent(&Notice::Welcome),
+        new().sent(&Notice::WelcomeFailedAlert),
+    ]
 }
 
 #[test]
