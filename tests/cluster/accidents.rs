@@ -48,7 +48,7 @@ async fn whoever_deletes_all_tenants_loses_no_customer_and_a_backup_brings_them_
     let alerts = world.sandbox_get("/_sandbox/alerts").await;
     let texts: Vec<_> = alerts.as_array().into_iter().flatten().filter_map(|a| a["text"].as_str()).collect();
     let told = |what: &str| texts.iter().filter(|text| text.contains(what)).count();
-    assert_eq!(told("was deleted without the wish"), 3, "the first by name: {alerts}");
+    assert_eq!(told("was deleted without the annotation"), 3, "the first by name: {alerts}");
     assert_eq!(told("10 Tenants were deleted"), 1, "and all of them as one accident: {alerts}");
     // No garbage collector runs here; a cluster's takes the Secrets that the objects owned.
     for name in &names {
