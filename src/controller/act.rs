@@ -68,6 +68,7 @@ pub fn step(effect: &Effect) -> &'static str {
         | Effect::ExpireCheckout
         | Effect::StopRenewal
         | Effect::RenewAgain
+        | Effect::ForgetClosing
         | Effect::EraseBilling
         | Effect::CancelBilling => "Billing",
     }
@@ -133,6 +134,7 @@ fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
         | Effect::ExpireCheckout
         | Effect::StopRenewal
         | Effect::RenewAgain
+        | Effect::ForgetClosing
         | Effect::EraseBilling
         | Effect::CountHoldings
         | Effect::EraseIdentity
@@ -217,6 +219,7 @@ async fn perform(
         Effect::ExpireCheckout => billing::expire_checkout(stripe, tenant).await?.into(),
         Effect::StopRenewal => billing::stop_renewal(stripe, tenant).await?.into(),
         Effect::RenewAgain => billing::renew_again(stripe, observed).await?.into(),
+        Effect::ForgetClosing => billing::forget_closing(stripe, observed).await?.into(),
         Effect::EraseBilling => billing::erase(stripe, tenant).await?.into(),
         Effect::Export => Outcome::Export(export_work::go_on(context, tenant)).into(),
         Effect::DeleteExports => {

@@ -260,7 +260,7 @@ fn subscription_differs(
             // Such as one whom another account did not know: Stripe's word for the subscription is what it was.
             let shown = conditions::get(&status.conditions, conditions::BILLING_READY);
             let failing = shown.is_some_and(|billing| billing.status == ConditionStatus::False);
-            (!same || due || failing || s.paused || s.ends).then_some(Priority::Resync)
+            (!same || due || failing || s.paused || s.closed_at.is_some()).then_some(Priority::Resync)
         }
         // A customer who has paid waits.
         (Some(Phase::Suspended), Some(s)) => {

@@ -71,7 +71,7 @@ fn billing(input: &Input) -> Option<Decision> {
     let wanted = input.tenant.spec.is_wanted();
     let subscription = observed.billing.as_ref()?.subscription.as_ref().filter(|_| wanted)?;
     let paused = subscription.resumable().then_some(Effect::ResumeCollection);
-    let effects: Vec<_> = paused.into_iter().chain(renewal::goes_on(input)).collect();
+    let effects: Vec<_> = paused.into_iter().chain(renewal::reopen(input)).collect();
     (!effects.is_empty()).then_some(Decision::Act(effects))
 }
 

@@ -3,7 +3,7 @@
 
 use super::dunning::{self, BY_ADMIN, ENDED, Standing};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Holdings, Input, Notice, ObservedSubscription, brake, failed, notices};
+use super::{Decision, Effect, Holdings, Input, Notice, brake, failed, notices, renewal};
 use crate::api::conditions::{self, BILLING_READY, COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{Desired, Erasure, ErasureLine};
@@ -216,11 +216,8 @@ fn take_back(input: &Input) -> Decision {
     if input.by_stripe() {
         let Some(billing) = &input.observed.billing else { return Decision::Act(vec![Effect::ReadBilling]) };
         good = Standing::of(billing) == Standing::Good;
-        // The mark goes whether the subscription ends or not: it would undo what the customer cancels later. Where another one
-        // renews, this one ends, or both would be billed.
-        let marked = billing.subscription.as_ref().is_some_and(ObservedSubscription::renewable);
-        if marked && billing.surplus_renewing.is_empty() {
-            return Decision::Act(vec![Effect::RenewAgain]);
+        if let Some(effect) = renewal::take_back(input) {
+            return Decision::Act(vec![effect]);
         }
     }
     let mut draft = Draft::new(input);

@@ -169,6 +169,8 @@ pub enum Effect {
     StopRenewal,
     /// Renew the subscription after all.
     RenewAgain,
+    /// Remove what Stripe keeps of the closing. The end of the subscription stays as it is.
+    ForgetClosing,
     /// Cancel every subscription and delete the customer.
     EraseBilling,
     /// Count what each provider holds of the tenant.

@@ -486,6 +486,7 @@ impl Observed {
                 (self.namespace, self.namespace_missing, self.found) = (false, false, None);
                 self.only_there.clear();
             }
+            (Effect::ForgetClosing, Outcome::Done) => self.correct(|s| (s.ends, s.closed_at) = (false, None)),
             (Effect::RenewAgain, Outcome::Done) => {
                 self.correct(|s| (s.ends, s.closed_at, s.renews) = (false, None, true));
                 // A customer who leaves in this same reconcile is not renewed again.

@@ -55,7 +55,7 @@ pub fn decide(input: &Input) -> Decision {
         return Decision::Act(vec![Effect::CollectAnew]);
     }
     // Closed and taken back, of which a lost status knows nothing.
-    if let Some(renew) = renewal::goes_on(input) {
+    if let Some(renew) = renewal::reopen(input) {
         return Decision::Act(vec![renew]);
     }
     complete(input, plan, None)
@@ -187,12 +187,15 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         draft.summary(Summary::Waiting, ENDED, message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
-    // Of a tenant that was served before and lost its status: one that pays nothing is not served for a moment either.
+    // Such as one that was served before and lost its status: one that pays nothing is not served for a moment either.
     let unpaid = input.by_stripe() && input.observed.billing.as_ref().map(Standing::of) == Some(Standing::Unpaid);
     if unpaid && input.tenant.spec.is_wanted() {
         let message = "The invoices were not paid";
         dunning::show(input, &mut draft);
-        draft.status.provisioned_at.get_or_insert(input.now);
+        // One that was never served keeps its claim to the money.
+        if input.tenant.served_before() {
+            draft.status.provisioned_at.get_or_insert(input.now);
+        }
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
         draft.summary(Summary::Waiting, MISSING, message);
         return draft.changed().unwrap_or(Decision::Wait(None));

@@ -7,11 +7,24 @@ use crate::api::ConditionStatus;
 use crate::api::conditions::{self, RENEWAL_STOPPED};
 use crate::api::tenant::Desired;
 
-/// Whether the subscription goes on: the customer or an admin took the tenant back after it was closed.
-pub fn goes_on(input: &Input) -> Option<Effect> {
-    let subscription = ended(input)?;
+/// What is due at Stripe because the tenant is open again.
+pub fn reopen(input: &Input) -> Option<Effect> {
+    let subscription = closed(input)?;
+    // The customer has undone the end at Stripe. What is kept of the closing would undo a later cancellation.
+    if !subscription.ends {
+        return Some(Effect::ForgetClosing);
+    }
     let wish = input.tenant.spec.wisher().filter(|wish| wish.desired == Desired::Active)?;
-    (Some(wish.at) > subscription.closed_at).then_some(Effect::RenewAgain)
+    (Some(wish.at) > subscription.closed_at).then(|| take_back(input)).flatten()
+}
+
+/// What is due at Stripe for a closed tenant that is taken back.
+pub fn take_back(input: &Input) -> Option<Effect> {
+    let billing = input.observed.billing.as_ref()?;
+    let subscription = billing.subscription.as_ref().filter(|s| s.renewable())?;
+    // Where another one renews, this one ends, or both would be billed.
+    let goes_on = subscription.ends && billing.surplus_renewing.is_empty();
+    Some(if goes_on { Effect::RenewAgain } else { Effect::ForgetClosing })
 }
 
 /// Shows a subscription that ends although the Tenant is open.
@@ -41,12 +54,13 @@ pub fn alert(input: &Input) -> Option<Notice> {
 
 /// The subscription that ends, and when its tenant was closed, where the Tenant knows nothing of it.
 fn contradicted<'a>(input: &'a Input) -> Option<(&'a ObservedSubscription, crate::api::Timestamp)> {
-    let subscription = ended(input).filter(|s| s.ends && goes_on(input).is_none())?;
+    let alone = input.observed.billing.as_ref()?.surplus_renewing.is_empty();
+    let subscription = closed(input).filter(|s| alone && s.ends && reopen(input).is_none())?;
     Some((subscription, subscription.closed_at?))
 }
 
-/// The subscription that counts, if its tenant was closed. While another one renews, none is renewed beside it.
-fn ended<'a>(input: &'a Input) -> Option<&'a ObservedSubscription> {
+/// The subscription that counts, if Stripe says that its tenant is closed, and the tenant is to be served.
+fn closed<'a>(input: &'a Input) -> Option<&'a ObservedSubscription> {
     let billing = input.observed.billing.as_ref().filter(|_| input.by_stripe() && input.tenant.spec.is_wanted())?;
-    billing.subscription.as_ref().filter(|s| s.renewable() && billing.surplus_renewing.is_empty())
+    billing.subscription.as_ref().filter(|s| s.renewable())
 }

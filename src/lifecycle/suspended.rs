@@ -88,7 +88,7 @@ fn come_back(input: &Input) -> Decision {
         },
         // Whatever is late is collected again once the tenant is not held back any more.
         Standing::PastDue | Standing::Unpaid if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
-        Standing::Good => match renewal::goes_on(input) {
+        Standing::Good => match renewal::reopen(input) {
             Some(renew) => Decision::Act(vec![renew]),
             None => store(input, billing).unwrap_or_else(|| resume(input, who(input))),
         },

@@ -158,3 +158,32 @@ async fn a_tenant_that_is_restored_from_before_its_closing_is_shown_and_not_rene
     world.until("an admin keeps the customer", async || !all_end(&world).await).await;
     world.wait("acme", "agreed", |s| !contradicted(s)).await;
 }
+
+#[tokio::test]
+async fn an_end_that_was_undone_at_stripe_leaves_no_mark_that_undoes_a_later_cancellation() {
+    let world = World::with_active("closing-undone").await;
+    let subscription = format!("/subscriptions/{}", id(&subscriptions(&world).await[0]));
+    // A later end was set before; undoing the closing's end undoes it as well.
+    let year = tenant_operator::api::Timestamp::now().as_second() + 365 * 24 * 3600;
+    stripe(&world, Method::POST, &subscription, &[("cancel_at", &year.to_string())]).await;
+    desire(&world, "acme", Desired::Deleted).await.expect("patched");
+    world.wait("acme", "closed", closed).await;
+    stripe(&world, Method::POST, &subscription, &[("cancel_at_period_end", "false")]).await;
+    let renews = |s: &TenantStatus| {
+        let shown = tenant_operator::api::conditions::get(&s.conditions, "Erased");
+        shown.is_some_and(|c| c.reason == "SubscriptionRenews")
+    };
+    world.wait("acme", "shown", renews).await;
+    desire(&world, "acme", Desired::Active).await.expect("patched");
+    world.wait_phase("acme", Phase::Active).await;
+    let there = subscriptions(&world).await.remove(0);
+    assert_eq!((&there["cancel_at"], &there["cancel_at_period_end"]), (&Value::Null, &json!(false)), "{there}");
+    assert_eq!((&there["metadata"]["closed"], &there["metadata"]["cancel_at_before"]), (&Value::Null, &Value::Null));
+    // The customer cancels in the portal, and no wish from before undoes that.
+    stripe(&world, Method::POST, &subscription, &[("cancel_at_period_end", "true")]).await;
+    let asked = world.calls(|call| call["path"] == "/v1/subscriptions").await;
+    world
+        .until("all were compared", async || world.calls(|c| c["path"] == "/v1/subscriptions").await > asked + 2)
+        .await;
+    assert!(all_end(&world).await, "{:?}", subscriptions(&world).await);
+}

@@ -69,6 +69,7 @@ fn stripe(effect: &Effect) -> bool {
             | Effect::PauseCollection
             | Effect::ResumeCollection
             | Effect::RenewAgain
+            | Effect::ForgetClosing
     )
 }
 

@@ -28,6 +28,7 @@ fn nothing_that_others_notice_is_done_before_it_is_written() {
         Effect::AssignIdentity { plan: None },
         Effect::CollectAnew,
         Effect::RenewAgain,
+        Effect::ForgetClosing,
         Effect::ReadBilling,
         Effect::ShipTransitions,
     ];

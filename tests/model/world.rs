@@ -525,7 +525,11 @@ impl Small {
             }
             Effect::SwitchPrice { plan, proration } => return self.switch_price(state, plan, *proration),
             // Stripe refuses to change a subscription that is over.
-            Effect::PauseCollection | Effect::ResumeCollection | Effect::CollectAnew | Effect::RenewAgain
+            Effect::PauseCollection
+            | Effect::ResumeCollection
+            | Effect::CollectAnew
+            | Effect::RenewAgain
+            | Effect::ForgetClosing
                 if state.subscribed && state.cancelled =>
             {
                 return failure();
@@ -612,6 +616,7 @@ fn calls_stripe(effect: &Effect) -> bool {
             | Effect::ExpireCheckout
             | Effect::StopRenewal
             | Effect::RenewAgain
+            | Effect::ForgetClosing
             | Effect::EraseBilling
             | Effect::CancelBilling
             | Effect::CountHoldings

@@ -171,6 +171,13 @@ pub async fn renew_again(stripe: &Stripe, observed: &Observed) -> Result<Outcome
     Ok(Outcome::Done)
 }
 
+pub async fn forget_closing(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
+    if let Some(id) = subscription(observed) {
+        stripe.forget_closing(id).await?;
+    }
+    Ok(Outcome::Done)
+}
+
 pub async fn erase(stripe: &Stripe, tenant: &Tenant) -> Result<Outcome, ProviderError> {
     stripe.erase(&payer(tenant)).await.map(|()| Outcome::Done)
 }

@@ -215,11 +215,13 @@ impl Subscription {
         self.cancel_at_period_end || self.cancel_at.zip(end).is_some_and(|(at, end)| at <= end)
     }
 
-    /// When its tenant was closed, of one that was not taken back since. A time that cannot be read counts as later than every wish
-    /// to come back.
+    /// When its tenant was closed, of one that was not taken back since. Earlier versions wrote `true` and `false`: a closing without
+    /// a time is older than every wish to come back.
     fn closed_at(&self) -> Option<Timestamp> {
-        let closed = self.metadata.as_ref()?.closed.as_deref().filter(|closed| !closed.is_empty())?;
-        Some(closed.parse().unwrap_or(Timestamp::from_second(i64::MAX)))
+        match self.metadata.as_ref()?.closed.as_deref()? {
+            "" | "false" => None,
+            closed => Some(closed.parse().unwrap_or(Timestamp::from_second(0))),
+        }
     }
 }
 /// A change that waits for its payment: <https://docs.stripe.com/api/subscriptions/object#subscription_object-pending_update>

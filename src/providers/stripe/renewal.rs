@@ -51,16 +51,20 @@ impl Stripe {
         self.send::<Identified>(&request.build(), None).await.map(drop)
     }
 
+    /// Removes what is kept of the closing of the tenant. The end of the subscription stays as it is.
+    pub async fn forget_closing(&self, subscription: &str) -> Result<(), ProviderError> {
+        let request = UpdateSubscription::new(subscription).metadata(unmarked());
+        self.send::<Identified>(&request.build(), None).await.map(drop)
+    }
+
     /// Lets a subscription go on as it would have if its tenant had not been closed. One that the customer had cancelled before
-    /// still ends.
+    /// still ends, and an end that the customer has undone does not come back.
     pub async fn renew(&self, subscription: &str) -> Result<(), ProviderError> {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
-        // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
-        let metadata = [CLOSED, CANCEL_AT_BEFORE].map(|key| (key.to_owned(), String::new()));
-        let request = UpdateSubscription::new(subscription).metadata(HashMap::from(metadata));
+        let request = UpdateSubscription::new(subscription).metadata(unmarked());
         let before = there.metadata.as_ref().and_then(|m| m.cancel_at_before.as_deref()).unwrap_or_default();
         // No idempotency key: the same value twice is the same.
-        let request = if before == PERIOD_END {
+        let request = if before == PERIOD_END || !there.ends() {
             request.build()
         } else if before.is_empty() && there.cancel_at_period_end {
             request.cancel_at_period_end(false).build()
@@ -73,4 +77,9 @@ impl Stripe {
         };
         self.send::<Identified>(&request, None).await.map(drop)
     }
+}
+
+/// Metadata without what is kept of a closing. An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
+fn unmarked() -> HashMap<String, String> {
+    [CLOSED, CANCEL_AT_BEFORE].into_iter().map(|key| (key.to_owned(), String::new())).collect()
 }
