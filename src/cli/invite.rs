@@ -76,7 +76,6 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     }
     let request = MailRequest { kind: LinkKind::Invitation, at: Timestamp::now() };
     if let Some(there) = there {
-        seen(&tenants, &name, &namespace).await?;
         return again(&tenants, &there, request).await;
     }
     login::make(&secrets, &name).await?;
@@ -128,8 +127,8 @@ async fn seen(tenants: &Api<Tenant>, name: &str, namespace: &str) -> anyhow::Res
         }
         if start.elapsed() > SEEN_WITHIN {
             bail!(
-                "no controller has taken Tenant {name} within {} s, so no invitation is sent: the controller does not run, or it \
-                 does not watch namespace {namespace}. Delete the Tenant: `kubectl delete tenant/{name} secret/{} -n {namespace}`. \
+                "no controller has taken Tenant {name} within {} s, so the invitation is not sent yet: the controller does not run, or \
+                 it does not watch namespace {namespace}. If it does not watch it, delete the Tenant: `kubectl delete tenant/{name} secret/{} -n {namespace}`. \
                  Then invite with --namespace set to the chart's signupNamespace",
                 SEEN_WITHIN.as_secs(),
                 login_secret(name)
@@ -148,8 +147,11 @@ async fn again(tenants: &Api<Tenant>, there: &Tenant, request: MailRequest) -> a
         annotations.get(MAIL_REQUESTS_ANNOTATION).is_some_and(|list| list.contains(LinkKind::Invitation.name()));
     let phase = there.status.as_ref().and_then(|status| status.phase);
     if !invited || !matches!(phase, None | Some(Phase::PendingPayment)) {
-        bail!("there is an account with this address already: {name}");
+        bail!(
+            "an account with this address exists already: Tenant {name}. If it is Deleted, the customer can sign up again at /signup"
+        );
     }
+    seen(tenants, name, there.place().namespace).await?;
     let change = json!({"metadata": {"annotations": {MAIL_REQUESTS_ANNOTATION: request.to_string()}}});
     tenants.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
     println!("{} is invited again.", there.spec.admin_email);

@@ -19,8 +19,9 @@ use super::problem::Problem;
 /// How long the body of an upload may take to arrive, at most.
 const ARRIVAL: Duration = Duration::from_mins(2);
 
-/// The time over which the pace of a body is measured, again and again.
-const WINDOW: Duration = Duration::from_secs(10);
+/// The time over which the pace of a body is measured, again and again. A phone that has no network for a few seconds goes on with up to
+/// as much delay again.
+const WINDOW: Duration = Duration::from_secs(30);
 /// Bytes that must come in each second of a window. A client that sends less gives its place to the tenants that wait. What came
 /// before the window does not count: a client that sends much at once and then nothing would hold its place for long.
 const PACE: u64 = 16 << 10;

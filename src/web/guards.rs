@@ -122,7 +122,7 @@ impl Cost {
             Self::Question => ("tenants take turns at the providers", "the plan's queries"),
             Self::Upload => (
                 "a process of its own reads the file; tenants take turns at the providers",
-                "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 10 s; 20 files of a tenant in a minute that are read and refused; the plan's documents, bytes and embedded bytes",
+                "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 30 s; 20 files of a tenant in a minute that are read and refused; the plan's documents, bytes and embedded bytes",
             ),
             Self::Documents => ("tenants take turns at the providers", ""),
             Self::Portal => ("one call to Stripe, whose rate is limited", ""),

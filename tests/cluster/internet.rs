@@ -311,6 +311,16 @@ async fn a_stream_ends_with_the_log_out_and_with_a_new_password() {
     };
     let mut other = crate::visitor::Visitor::new(&world);
     assert_eq!(other.log_in("ada@example.com", crate::visitor::PASSWORD).await, 303);
+    // Web notes the log-in a moment later, and each change is shown.
+    let version = async || world.tenants().get(&acme).await.expect("there").metadata.resource_version;
+    let mut noted = version().await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let before = std::mem::replace(&mut noted, version().await);
+        if before == noted {
+            break;
+        }
+    }
     let (own, others) = (open(&ada).await, open(&other).await);
     let csrf = ada.csrf("/account").await;
     assert_eq!(ada.post("/logout", &[("csrf", &csrf)]).await.0, 303);
