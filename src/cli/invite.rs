@@ -128,8 +128,8 @@ async fn seen(tenants: &Api<Tenant>, name: &str, namespace: &str) -> anyhow::Res
         if start.elapsed() > SEEN_WITHIN {
             bail!(
                 "no controller has taken Tenant {name} within {} s, so the invitation is not sent yet: the controller does not run, or \
-                 it does not watch namespace {namespace}. If it does not watch it, delete the Tenant: `kubectl delete tenant/{name} secret/{} -n {namespace}`. \
-                 Then invite with --namespace set to the chart's signupNamespace",
+                 it does not watch namespace {namespace}. If it does not watch it, delete the Tenant: `kubectl delete tenant/{name} \
+                 secret/{} -n {namespace}`. Then invite with --namespace set to the chart's signupNamespace",
                 SEEN_WITHIN.as_secs(),
                 login_secret(name)
             );

@@ -291,26 +291,6 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
 mod tests {
     use super::*;
 
-    fn subscription(ends: bool, paused: bool) -> ObservedSubscription {
-        ObservedSubscription {
-            id: "sub_1".into(),
-            status: "active".into(),
-            payment_method: true,
-            paused,
-            trial_ends_at: None,
-            plan: None,
-            price: None,
-            billed_plan: None,
-            unconfirmed: None,
-            period_ends_at: None,
-            plan_before: None,
-            ends,
-            closed_at: ends.then_some(Timestamp::from_second(1)),
-            elsewhere: false,
-            renews: !ends,
-        }
-    }
-
     #[test]
     fn a_paused_tenant_comes_back_suspended_whether_its_customer_closed_it_or_not() {
         for (ends, paused, wanted) in [
@@ -319,7 +299,7 @@ mod tests {
             (true, false, Desired::Deleted),
             (true, true, Desired::Deleted),
         ] {
-            let known = subscription(ends, paused);
+            let known = ObservedSubscription { paused, ends, ..ObservedSubscription::default() };
             assert_eq!((desired(&known), suspension(&known).is_some()), (wanted, paused));
         }
     }

@@ -114,10 +114,11 @@ pub async fn reactivate(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()>
     let name = &args.name;
     let change = desk.change(|tenant| {
         refuse_erased(tenant)?;
-        if tenant.spec.desired != Desired::Deleted && !ends_at_stripe(tenant) {
+        let closed = tenant.spec.desired == Desired::Deleted;
+        if !closed && !ends_at_stripe(tenant) {
             return Ok(Answer::Said(format!("{name} is not closed.")));
         }
-        if tenant.spec.is_suspended() && tenant.spec.desired != Desired::Deleted {
+        if !closed && tenant.spec.is_suspended() {
             bail!(
                 "{name} is suspended by an admin. `kubectl tenant resume {name}` ends that, and renews its subscription"
             );

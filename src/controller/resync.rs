@@ -399,19 +399,8 @@ mod tests {
         ObservedSubscription {
             id: "sub_1".into(),
             status: status.into(),
-            payment_method: false,
-            paused: false,
-            trial_ends_at: None,
-            plan: None,
-            price: None,
-            billed_plan: None,
-            unconfirmed: None,
-            period_ends_at: None,
-            plan_before: None,
-            ends: false,
-            closed_at: None,
-            elsewhere: false,
             renews: true,
+            ..ObservedSubscription::default()
         }
     }
 

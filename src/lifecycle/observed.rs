@@ -23,7 +23,7 @@ pub struct ObservedBilling {
 }
 
 /// A subscription at Stripe.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ObservedSubscription {
     /// `sub_...`
     pub id: String,

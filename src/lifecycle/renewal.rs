@@ -3,9 +3,8 @@
 
 use super::status::Draft;
 use super::{Decision, Effect, Input, Notice, ObservedSubscription};
-use crate::api::ConditionStatus;
 use crate::api::conditions::{self, RENEWAL_STOPPED};
-use crate::api::tenant::Desired;
+use crate::api::{ConditionStatus, Timestamp};
 
 /// What is due at Stripe because the tenant is open again.
 pub fn reopen(input: &Input) -> Option<Effect> {
@@ -14,7 +13,7 @@ pub fn reopen(input: &Input) -> Option<Effect> {
     if !subscription.ends {
         return Some(Effect::ForgetClosing);
     }
-    let wish = input.tenant.spec.wisher().filter(|wish| wish.desired == Desired::Active)?;
+    let wish = input.tenant.spec.wisher()?;
     (Some(wish.at) > subscription.closed_at).then(|| take_back(input)).flatten()
 }
 
@@ -47,13 +46,13 @@ pub fn show(input: &Input) -> Option<Decision> {
     draft.changed()
 }
 
-/// What ops are told of it.
+/// The alert about it.
 pub fn alert(input: &Input) -> Option<Notice> {
     contradicted(input).map(|(subscription, _)| Notice::EndsAlert(subscription.id.clone()))
 }
 
 /// The subscription that ends, and when its tenant was closed, where the Tenant knows nothing of it.
-fn contradicted<'a>(input: &'a Input) -> Option<(&'a ObservedSubscription, crate::api::Timestamp)> {
+fn contradicted<'a>(input: &'a Input) -> Option<(&'a ObservedSubscription, Timestamp)> {
     let alone = input.observed.billing.as_ref()?.surplus_renewing.is_empty();
     let subscription = closed(input).filter(|s| alone && s.ends && reopen(input).is_none())?;
     Some((subscription, subscription.closed_at?))

@@ -5,10 +5,10 @@ use kube::api::Patch;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::Desired;
-use tenant_operator::api::{Phase, TenantStatus};
+use tenant_operator::api::{ConditionStatus, Phase, TenantStatus};
 
 use crate::leaving::{closed, day_comes, desire};
-use crate::money::{state, stripe};
+use crate::money::{shows, state, stripe};
 use crate::support::World;
 
 async fn subscriptions(world: &World) -> Vec<Value> {
@@ -68,14 +68,11 @@ async fn a_subscription_that_is_bought_for_a_closed_account_is_shown_and_waits_f
     let customer = there["customer"].as_str().expect("a customer");
     let form = [("customer", customer), ("items[0][price]", "price_paid"), ("trial_period_days", "1")];
     make(&world, "/subscriptions", &with_metadata(&there, &["metadata"], &form)).await;
-    let renews = |s: &TenantStatus| {
-        let shown = tenant_operator::api::conditions::get(&s.conditions, "Erased");
-        shown.is_some_and(|c| c.reason == "SubscriptionRenews")
-    };
-    let status = world.wait("acme", "shown", renews).await;
+    let renews = shows("Erased", ConditionStatus::False, "SubscriptionRenews");
+    let status = world.wait("acme", "shown", &renews).await;
     assert_eq!(status.phase, Some(Phase::Deleting));
     let alerted = async || world.sandbox_get("/_sandbox/alerts").await.to_string().contains("Stripe renews");
-    world.until("ops are told", alerted).await;
+    world.until("the alert is sent", alerted).await;
     // A person decides that the customer leaves.
     for bought in subscriptions(&world).await.iter().filter(|s| s["id"] != there["id"]) {
         stripe(&world, Method::DELETE, &format!("/subscriptions/{}", id(bought)), &[]).await;
@@ -142,14 +139,11 @@ async fn a_tenant_that_is_restored_from_before_its_closing_is_shown_and_not_rene
     let status = Patch::Merge(json!({"status": before.status}));
     world.tenants().patch_status("acme", &Default::default(), &status).await.expect("patched");
     world.start_controller();
-    let contradicted = |s: &TenantStatus| {
-        let shown = tenant_operator::api::conditions::get(&s.conditions, "RenewalStopped");
-        shown.is_some_and(|c| c.reason == "ClosedBefore")
-    };
-    let status = world.wait("acme", "shown", contradicted).await;
+    let contradicted = shows("RenewalStopped", ConditionStatus::True, "ClosedBefore");
+    let status = world.wait("acme", "shown", &contradicted).await;
     assert_eq!(status.phase, Some(Phase::Active));
     let alerted = async || world.sandbox_get("/_sandbox/alerts").await.to_string().contains("the Tenant says Active");
-    world.until("ops are told", alerted).await;
+    world.until("the alert is sent", alerted).await;
     assert!(all_end(&world).await, "nothing is renewed: {:?}", subscriptions(&world).await);
     let mut reactivate = world.command("reactivate");
     reactivate.args(["acme", "--namespace", &world.namespace]);
@@ -169,11 +163,8 @@ async fn an_end_that_was_undone_at_stripe_leaves_no_mark_that_undoes_a_later_can
     desire(&world, "acme", Desired::Deleted).await.expect("patched");
     world.wait("acme", "closed", closed).await;
     stripe(&world, Method::POST, &subscription, &[("cancel_at_period_end", "false")]).await;
-    let renews = |s: &TenantStatus| {
-        let shown = tenant_operator::api::conditions::get(&s.conditions, "Erased");
-        shown.is_some_and(|c| c.reason == "SubscriptionRenews")
-    };
-    world.wait("acme", "shown", renews).await;
+    let renews = shows("Erased", ConditionStatus::False, "SubscriptionRenews");
+    world.wait("acme", "shown", &renews).await;
     desire(&world, "acme", Desired::Active).await.expect("patched");
     world.wait_phase("acme", Phase::Active).await;
     let there = subscriptions(&world).await.remove(0);

@@ -9,29 +9,12 @@ use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::dev::apply_yaml;
 
-use crate::rag::Lab;
+use crate::rag::{Lab, plan_with};
 
 /// A plan that embeds next to nothing: each file is read, and refused once its text is known.
-const UNREAD: &str = "
-apiVersion: tenant-operator.dev/v1alpha1
-kind: Plan
-metadata: {name: unread}
-spec:
-  monthlyPrice: {amount: 0}
-  limits: {documents: 100, queriesPerMonth: 100, embeddedBytesPerMonth: 10}
-  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
-";
-
+const UNREAD: (&str, &str) = ("unread", "documents: 100, queriesPerMonth: 100, embeddedBytesPerMonth: 10");
 /// A plan without room for a document.
-const FULL: &str = "
-apiVersion: tenant-operator.dev/v1alpha1
-kind: Plan
-metadata: {name: full}
-spec:
-  monthlyPrice: {amount: 0}
-  limits: {documents: 0, queriesPerMonth: 100}
-  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
-";
+const FULL: (&str, &str) = ("full", "documents: 0, queriesPerMonth: 100");
 
 /// Half of what a file may have: this build is not optimised. A splitter that looks through the whole rest for each passage takes
 /// minutes for it all the same.
@@ -70,18 +53,18 @@ async fn besieged(lab: &Lab, files: Vec<Vec<u8>>) -> (Vec<(u16, String)>, Vec<u1
     (statuses, health, questions)
 }
 
-/// With an Active tenant "acme" of this plan.
-async fn with_plan(name: &str, plan: &str, yaml: &str) -> Lab {
+/// With an Active tenant "acme" of this plan, whose name and limits are given. All tests share the cluster's Plans.
+async fn with_plan(name: &str, (named, limits): (&str, &str)) -> Lab {
     let lab = Lab::start(name, &[("other", "enterprise")]).await;
-    apply_yaml(&lab.world.client, yaml).await.expect("the plan applies");
-    lab.world.create("acme", plan, BillingMode::Manual).await;
+    apply_yaml(&lab.world.client, &plan_with(named, limits)).await.expect("the plan applies");
+    lab.world.create("acme", named, BillingMode::Manual).await;
     lab.world.wait_phase("acme", Phase::Active).await;
     lab
 }
 
 async fn start(name: &str) -> Lab {
     // Nothing of the files of "acme" is embedded: what is measured is how they are read.
-    let mut lab = with_plan(name, "unread", UNREAD).await;
+    let mut lab = with_plan(name, UNREAD).await;
     // Files of one tenant are read one after the other.
     lab.world.http = reqwest::Client::builder().timeout(Duration::from_mins(5)).build().expect("a client");
     lab
@@ -156,7 +139,7 @@ async fn files_that_cannot_be_read_count_against_the_tenant_that_sends_them() {
 /// The same where the plan has no room for their text, which web knows once it has read them.
 #[tokio::test]
 async fn files_that_are_read_and_that_the_plan_does_not_hold_count_against_the_tenant_that_sends_them() {
-    let lab = with_plan("unread", "unread", UNREAD).await;
+    let lab = with_plan("unread", UNREAD).await;
     let (acme, other) = (lab.client("acme").await, lab.client("other").await);
     let mut codes = Vec::new();
     for i in 0..40 {
@@ -172,7 +155,7 @@ async fn files_that_are_read_and_that_the_plan_does_not_hold_count_against_the_t
 
 #[tokio::test]
 async fn a_file_that_finds_no_room_in_the_plan_is_not_read() {
-    let lab = with_plan("full", "full", FULL).await;
+    let lab = with_plan("full", FULL).await;
     let acme = lab.client("acme").await;
     for i in 0..30 {
         // Web would answer 422 if it had read this.

@@ -17,16 +17,19 @@ use tokio::sync::OnceCell;
 use crate::conformance::{must, python, target};
 use crate::support::{ROOT, World};
 
-/// A plan that is used up soon.
-const SMALL: &str = "
-apiVersion: tenant-operator.dev/v1alpha1
+/// A Plan without a price, with these limits.
+pub fn plan_with(name: &str, limits: &str) -> String {
+    format!(
+        "apiVersion: tenant-operator.dev/v1alpha1
 kind: Plan
-metadata: {name: few}
+metadata: {{name: {name}}}
 spec:
-  monthlyPrice: {amount: 0}
-  limits: {documents: 3, queriesPerMonth: 7, bytes: 100000}
-  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
-";
+  monthlyPrice: {{amount: 0}}
+  limits: {{{limits}}}
+  sampleDocuments: [{{id: sample_1, text: RAG means retrieval-augmented generation.}}]
+"
+    )
+}
 
 const HOLIDAYS: &str =
     "Holiday policy. Every employee has thirty days of vacation a year. Unused days expire in March.";
@@ -50,7 +53,8 @@ impl Lab {
         world.start_web(&["--requests-per-second", "1000"]);
         for (tenant, plan) in tenants {
             if *plan == "few" {
-                apply_yaml(&world.client, SMALL).await.expect("the plan applies");
+                let small = plan_with("few", "documents: 3, queriesPerMonth: 7, bytes: 100000");
+                apply_yaml(&world.client, &small).await.expect("the plan applies");
             }
             world.create(tenant, plan, BillingMode::Manual).await;
         }
@@ -332,21 +336,11 @@ async fn a_plan_is_not_exceeded_and_a_question_that_fails_costs_nothing() {
     assert_eq!(acme.usage().await["documents"], json!({"used": 3, "limit": 3}));
 }
 
-/// A plan under which little text is embedded in a period.
-const BRIEF: &str = "
-apiVersion: tenant-operator.dev/v1alpha1
-kind: Plan
-metadata: {name: brief}
-spec:
-  monthlyPrice: {amount: 0}
-  limits: {documents: 10, queriesPerMonth: 100, bytes: 100000, embeddedBytesPerMonth: 250}
-  sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]
-";
-
 #[tokio::test]
 async fn a_document_that_is_uploaded_and_deleted_again_and_again_is_embedded_so_often_only() {
     let lab = Lab::start("rag-again", &[]).await;
-    apply_yaml(&lab.world.client, BRIEF).await.expect("the plan applies");
+    let brief = plan_with("brief", "documents: 10, queriesPerMonth: 100, bytes: 100000, embeddedBytesPerMonth: 250");
+    apply_yaml(&lab.world.client, &brief).await.expect("the plan applies");
     lab.world.create("acme", "brief", BillingMode::Manual).await;
     lab.world.wait_phase("acme", Phase::Active).await;
     let acme = lab.client("acme").await;

@@ -90,7 +90,7 @@ pub async fn send(
     Ok(Outcome::Done)
 }
 
-/// What ops are told. Most alerts quote the condition, which says more than an alert could.
+/// The text of an alert. Most alerts quote the condition, which gives the details and the fix.
 fn alert_text(tenant: &Tenant, notice: &Notice) -> String {
     let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
     let status = tenant.status.clone().unwrap_or_default();

@@ -34,19 +34,16 @@ impl Stripe {
     /// Lets a subscription end with its period, and writes down since when its tenant is closed and which end was set before.
     async fn end_with_period(&self, subscription: &str, closed_at: Timestamp) -> Result<(), ProviderError> {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
-        let marked = there.closed_at().is_some();
-        let before = match there.cancel_at {
-            _ if there.ends_with_period() => PERIOD_END.to_owned(),
-            Some(at) => at.to_string(),
-            None => String::new(),
-        };
-        if marked && there.ends_with_period() {
+        let ends = there.ends_with_period();
+        if ends && there.closed_at().is_some() {
             return Ok(());
         }
-        let metadata = [(CLOSED.to_owned(), closed_at.to_string()), (CANCEL_AT_BEFORE.to_owned(), before.clone())];
+        let later = || there.cancel_at.map(|at| at.to_string()).unwrap_or_default();
+        let before = if ends { PERIOD_END.to_owned() } else { later() };
+        let metadata = [(CLOSED.to_owned(), closed_at.to_string()), (CANCEL_AT_BEFORE.to_owned(), before)];
         let request = UpdateSubscription::new(subscription).metadata(HashMap::from(metadata));
         // What the customer has cancelled stays as they left it.
-        let request = if before == PERIOD_END { request } else { request.cancel_at_period_end(true) };
+        let request = if ends { request } else { request.cancel_at_period_end(true) };
         // No idempotency key: the same value twice is the same.
         self.send::<Identified>(&request.build(), None).await.map(drop)
     }
