@@ -6,15 +6,15 @@ use std::time::Duration;
 use axum::body::{Body, BodyDataStream, Bytes};
 use axum::http::StatusCode;
 use futures::{StreamExt, stream};
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
+use super::arrivals::{Arrival, Arrivals};
 use super::limits::site;
 use super::problem::Problem;
 use super::shares::{Share, Shares};
 
-/// Bodies of one client that may be on their way at the same time. Honest ones arrive within milliseconds; without this limit, one
-/// client that sends slowly fills all connections of a web behind a proxy.
+/// Bodies of one sender that may be on their way at the same time. Without this limit, one client that sends slowly fills all
+/// connections of a web behind a proxy.
 const ARRIVING: usize = 128;
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
@@ -41,6 +41,8 @@ pub enum Unread {
     Broken,
     /// It did not arrive in time.
     Slow,
+    /// Newer ones of the same sender, or of all, took its place.
+    GivenUp,
 }
 
 impl From<Unread> for Problem {
@@ -49,6 +51,7 @@ impl From<Unread> for Problem {
             Unread::Large => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is too large."),
             Unread::Broken => Self::new(StatusCode::BAD_REQUEST, "malformed", "The body of the request broke off."),
             Unread::Slow => Self::new(StatusCode::REQUEST_TIMEOUT, "slow", "The request took too long to arrive."),
+            Unread::GivenUp => Self::too_many(ARRIVAL),
         }
     }
 }
@@ -89,9 +92,18 @@ impl Arriving {
         Ok(())
     }
 
-    /// As `read_past`, until a moment.
-    async fn read_past_until(&mut self, count: usize, end: Instant) -> Result<bool, Unread> {
-        timeout_at(end, self.read_past(count)).await.map_err(|_| Unread::Slow)?
+    /// As `read_past`, until a moment, and unless it is given up for others.
+    async fn read_past_until(
+        &mut self,
+        count: usize,
+        end: Instant,
+        arrival: &mut Arrival<Sender>,
+    ) -> Result<bool, Unread> {
+        tokio::select! {
+            biased;
+            read = timeout_at(end, self.read_past(count)) => read.map_err(|_| Unread::Slow)?,
+            () = arrival.given_up() => Err(Unread::GivenUp),
+        }
     }
 }
 
@@ -119,15 +131,31 @@ pub fn in_large_pieces(body: Body) -> Body {
     Body::from_stream(pieces)
 }
 
-/// Bodies of callers who are not known yet, by the clients' sites.
+/// Who sends a body.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Sender {
+    /// A client that is not known yet, by its site.
+    Client(IpAddr),
+    /// The tenant whose API key came with the request, by its uid.
+    Tenant(String),
+}
+
+impl Sender {
+    /// The client at this address.
+    pub fn client(address: IpAddr) -> Self {
+        Self::Client(site(address))
+    }
+}
+
+/// Bodies that are read before their handlers run.
 #[derive(Debug)]
 pub struct Bodies {
     /// All but webhooks.
-    requests: Shares<IpAddr>,
+    requests: Arrivals<Sender>,
     /// Webhooks. Stripe may share an address with strangers, where web does not see the clients' addresses.
-    webhooks: Shares<IpAddr>,
+    webhooks: Arrivals<Sender>,
     /// Webhooks that are longer than Stripe's.
-    long: Shares<IpAddr>,
+    long: Shares<Sender>,
     arrival: Duration,
     rest: Duration,
 }
@@ -135,47 +163,47 @@ pub struct Bodies {
 /// What the body of a webhook holds until its signature is checked.
 #[derive(Debug)]
 pub struct Held {
-    _arriving: Share,
+    _arrival: Arrival<Sender>,
     _long: Option<Share>,
 }
 
-impl Default for Bodies {
-    fn default() -> Self {
-        // The connections limit how many there are in all.
-        let arriving = || Shares::new(Semaphore::MAX_PERMITS, ARRIVING, 0, WAIT);
+impl Bodies {
+    /// For a web that takes so many connections. Bodies on their way take a quarter of them, and webhooks another quarter, so that
+    /// many senders together leave half of them for others.
+    pub fn new(connections: usize) -> Self {
+        let arrivals = || Arrivals::new(ARRIVING.min(connections / 4), connections / 4);
         Self {
-            requests: arriving(),
-            webhooks: arriving(),
+            requests: arrivals(),
+            webhooks: arrivals(),
             long: Shares::new(LONG, LONG_OWN, LONG_WAITING, WAIT),
             arrival: ARRIVAL,
             rest: REST,
         }
     }
-}
 
-impl Bodies {
-    /// The whole body of a request, unless it is too large or takes too long, or the client has too many on their way.
-    pub async fn request(&self, client: IpAddr, body: Body, largest: usize) -> Result<Bytes, Problem> {
+    /// The whole body of a request, unless it is too large, takes too long, or is given up for newer ones.
+    pub async fn request(&self, sender: Sender, body: Body, largest: usize) -> Result<Bytes, Problem> {
         let end = Instant::now() + self.arrival;
-        let share = self.requests.take(site(client)).await;
-        let _arriving = share.ok_or_else(|| Problem::too_many(self.arrival))?;
+        let mut arrival = self.requests.begin(sender);
         let mut arriving = Arriving::new(body, largest);
-        arriving.read_past_until(usize::MAX, end).await?;
+        arriving.read_past_until(usize::MAX, end, &mut arrival).await?;
         Ok(arriving.bytes.into())
     }
 
-    /// The whole body of a webhook, and what it holds until its signature is checked.
+    /// The whole body of a webhook, and what it holds until its signature is checked. Where it is given up for newer ones, or finds no
+    /// place, Stripe sends it again.
     pub async fn webhook(&self, client: IpAddr, body: Body, largest: usize) -> Result<(Bytes, Held), Problem> {
-        let end = Instant::now() + self.arrival;
-        let share = self.webhooks.take(site(client)).await;
-        let first = share.ok_or_else(Problem::unavailable)?;
+        let (end, sender) = (Instant::now() + self.arrival, Sender::client(client));
+        let mut arrival = self.webhooks.begin(sender.clone());
         let mut arriving = Arriving::new(body, largest);
-        if arriving.read_past_until(SHORT, end).await? {
-            return Ok((arriving.bytes.into(), Held { _arriving: first, _long: None }));
+        let again = |why: Unread| if why == Unread::GivenUp { Problem::unavailable() } else { why.into() };
+        if arriving.read_past_until(SHORT, end, &mut arrival).await.map_err(again)? {
+            return Ok((arriving.bytes.into(), Held { _arrival: arrival, _long: None }));
         }
-        let long = self.long.take(site(client)).await.ok_or_else(Problem::unavailable)?;
-        arriving.read_past_until(usize::MAX, Instant::now() + self.rest).await?;
-        Ok((arriving.bytes.into(), Held { _arriving: first, _long: Some(long) }))
+        let long = self.long.take(sender).await.ok_or_else(Problem::unavailable)?;
+        let end = Instant::now() + self.rest;
+        arriving.read_past_until(usize::MAX, end, &mut arrival).await.map_err(again)?;
+        Ok((arriving.bytes.into(), Held { _arrival: arrival, _long: Some(long) }))
     }
 }
 
@@ -199,7 +227,7 @@ mod tests {
     }
 
     fn quick() -> Arc<Bodies> {
-        let mut bodies = Bodies { arrival: Duration::from_mins(1), rest: Duration::from_mins(1), ..Bodies::default() };
+        let mut bodies = Bodies { arrival: Duration::from_mins(1), rest: Duration::from_mins(1), ..Bodies::new(4096) };
         bodies.long.wait = Duration::from_millis(50);
         Arc::new(bodies)
     }
@@ -233,37 +261,45 @@ mod tests {
     #[tokio::test]
     async fn a_body_that_does_not_arrive_is_given_up() {
         let short = Duration::from_millis(50);
-        let bodies = Bodies { arrival: short, rest: short, ..Bodies::default() };
-        let slow = bodies.request(client(1), stalled(1), 10).await.expect_err("slow");
+        let bodies = Bodies { arrival: short, rest: short, ..Bodies::new(4096) };
+        let slow = bodies.request(Sender::client(client(1)), stalled(1), 10).await.expect_err("slow");
         assert_eq!(slow.status(), StatusCode::REQUEST_TIMEOUT);
         for sent in [1, SHORT + 1] {
             let slow = bodies.webhook(client(1), stalled(sent), 2 * SHORT).await.expect_err("slow");
             assert_eq!(slow.status(), StatusCode::REQUEST_TIMEOUT);
         }
-        let large = bodies.request(client(1), Body::from("12345678901"), 10).await.expect_err("large");
+        let large = bodies.request(Sender::client(client(1)), Body::from("12345678901"), 10).await.expect_err("large");
         assert_eq!(large.status(), StatusCode::PAYLOAD_TOO_LARGE);
-        assert_eq!(bodies.request(client(1), Body::from("1234567890"), 10).await.expect("it fits").len(), 10);
+        assert_eq!(
+            bodies.request(Sender::client(client(1)), Body::from("1234567890"), 10).await.expect("it fits").len(),
+            10
+        );
     }
 
     #[tokio::test]
-    async fn a_client_has_so_many_bodies_on_their_way_and_others_have_theirs() {
+    async fn slow_bodies_displace_each_other_and_no_quick_one_behind_the_same_address() {
         let bodies = quick();
-        let slow: Vec<_> = (0..ARRIVING)
+        let slow: Vec<_> = (0..2 * ARRIVING)
             .map(|_| {
                 let bodies = bodies.clone();
-                tokio::spawn(async move { bodies.request(client(1), stalled(1), 10).await })
+                tokio::spawn(async move { bodies.request(Sender::client(client(1)), stalled(1), 10).await })
             })
             .collect();
         tokio::time::sleep(Duration::from_millis(20)).await;
-        let refused = bodies.request(client(1), Body::from("x"), 10).await.expect_err("too many");
-        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-        assert!(bodies.request(client(2), Body::from("x"), 10).await.is_ok());
-        assert!(bodies.webhook(client(1), Body::from("x"), 10).await.is_ok(), "Stripe may share the address");
-        slow.iter().for_each(tokio::task::JoinHandle::abort);
-        for slow in slow {
-            drop(slow.await);
-        }
-        assert!(bodies.request(client(1), Body::from("x"), 10).await.is_ok(), "they are gone");
+        let sender = Sender::client(client(1));
+        assert!(bodies.request(sender.clone(), Body::from("x"), 10).await.is_ok(), "a quick one of the same address");
+        let ended = slow.iter().filter(|slow| slow.is_finished()).count();
+        assert!((ARRIVING..=ARRIVING + 1).contains(&ended), "{ended} were given up");
+        let given_up = slow.into_iter().next().expect("the oldest").await.expect("it ends").expect_err("given up");
+        assert_eq!(given_up.status(), StatusCode::TOO_MANY_REQUESTS);
+        let webhook = bodies.webhook(client(1), stalled(1), 10);
+        let newer = (0..=ARRIVING).map(|_| bodies.webhook(client(1), stalled(1), 10));
+        let given_up = tokio::select! {
+            biased;
+            given_up = webhook => given_up.expect_err("given up"),
+            _ = futures::future::join_all(newer) => unreachable!("they never arrive"),
+        };
+        assert_eq!(given_up.status(), StatusCode::SERVICE_UNAVAILABLE, "Stripe sends it again");
     }
 
     #[tokio::test]

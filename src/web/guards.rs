@@ -122,7 +122,7 @@ impl Cost {
             Self::Question => ("tenants take turns at the providers", "the plan's queries"),
             Self::Upload => (
                 "a process of its own reads the file; tenants take turns at the providers",
-                "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 30 s; 20 files of a tenant in a minute that are read and refused; the plan's documents, bytes and embedded bytes",
+                "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 30 s; 20 files of a tenant that are read and refused, and 20 more a minute; the plan's documents, bytes and embedded bytes",
             ),
             Self::Documents => ("tenants take turns at the providers", ""),
             Self::Portal => ("one call to Stripe, whose rate is limited", ""),
@@ -236,11 +236,25 @@ pub fn table() -> Vec<[String; 4]> {
     GUARDS.iter().map(row).collect()
 }
 
-fn caller(method: &Method, path: Option<&MatchedPath>) -> Caller {
+fn guard(method: &Method, path: Option<&MatchedPath>) -> Option<&'static Guard> {
     let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    let guard = GUARDS.iter().find(|guard| guard.0 == method && path.is_some_and(|path| path.as_str() == guard.1));
-    // Nothing is there, or nobody has said yet what it costs.
-    guard.map_or(Caller::Anyone, |guard| guard.2)
+    GUARDS.iter().find(|guard| guard.0 == method && path.is_some_and(|path| path.as_str() == guard.1))
+}
+
+fn caller(method: &Method, path: Option<&MatchedPath>) -> Caller {
+    // A path that does not exist, or that the table does not have yet.
+    guard(method, path).map_or(Caller::Anyone, |guard| guard.2)
+}
+
+/// Whether the request comes with an API key, or should.
+pub fn takes_key(request: &Parts) -> bool {
+    caller(&request.method, request.extensions.get()) == Caller::Key
+}
+
+/// Whether the request changes an account, for a caller whose changes are limited.
+pub fn changes_account(request: &Request) -> bool {
+    let guard = guard(request.method(), request.extensions().get());
+    guard.is_some_and(|guard| matches!(guard.3, Cost::Change | Cost::Once))
 }
 
 /// Headers that proxies set.

@@ -62,7 +62,7 @@ impl<K: Clone + Eq + Hash> Limit<K> {
     }
 }
 
-/// Files of a tenant in a minute that may be read in vain.
+/// Files of a tenant that may be read in vain at once, and then in a minute.
 const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 
 /// Files that were read and refused, by the tenants' uids, because they hold no text or because the plan has no room for it. To

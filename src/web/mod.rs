@@ -3,6 +3,7 @@
 pub mod accounts;
 mod admission;
 mod api;
+mod arrivals;
 mod bodies;
 mod changes;
 mod customer;
@@ -181,7 +182,7 @@ pub struct App {
     uploads: places::Places,
     /// Files that were read in vain.
     refusals: limits::Refusals,
-    /// Bodies of callers who are not known yet.
+    /// Bodies that are read before their handlers run.
     bodies: bodies::Bodies,
     /// Whose turn it is to store a document.
     storing: turns::Turns,
@@ -352,7 +353,7 @@ impl Web {
             claims: limits::Limit::per_minute(track::CLAIMS_PER_MINUTE),
             uploads: places::Places::new(config.upload_limit),
             refusals: limits::Refusals::default(),
-            bodies: bodies::Bodies::default(),
+            bodies: bodies::Bodies::new(config.connections.connections),
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
             ledger: Arc::default(),

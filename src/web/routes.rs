@@ -15,12 +15,15 @@ use serde_json::json;
 use tower_http::cors::CorsLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
+use tracing::Instrument;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::api::{documents, jwks, query, usage};
+use super::bodies::Sender;
 use super::pages::wants_page;
+use super::problem::Problem;
 use super::{
     App, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup, tenant,
     tokens, track, webhooks,
@@ -132,6 +135,7 @@ pub fn public(app: Arc<App>) -> Router {
     let from = app.config.client_ip.clone();
     documented
         .merge(plain)
+        .layer(middleware::from_fn(finish))
         .layer(middleware::from_fn_with_state(app.clone(), arrive))
         // An event stream begins at once and is not cut by this.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
@@ -154,19 +158,44 @@ pub fn public(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Reads a whole body before its handler runs, within a short time and so many of a client at once: most handlers read it before
-/// they know the caller. The webhook reads its own.
+/// Reads a whole body before its handler runs, within a short time and so many of a sender at once: most handlers read it before
+/// they know the caller. An API key is checked first, so that strangers take no place of a tenant. The webhook reads its own.
 async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() || request.uri().path() == "/webhooks/stripe" {
         return next.run(request).await;
     }
     let (mut parts, body) = request.into_parts();
-    let client = guards::client(&mut parts).await.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    match app.bodies.request(client, body, BODY_LIMIT).await {
+    let sender = if guards::takes_key(&parts) {
+        match app.by_api_key(&parts.headers).await {
+            Ok(tenant) => Sender::Tenant(tenant.uid.clone()),
+            Err(problem) => return problem.into_response(),
+        }
+    } else {
+        Sender::client(guards::client(&mut parts).await.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))
+    };
+    match app.bodies.request(sender, body, BODY_LIMIT).await {
         Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
         Err(problem) if !wants_page(&parts.headers) => problem.into_response(),
         Err(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => app.sorry(&parts.headers, problem),
         Err(problem) => app.refused(&parts.headers, &problem),
+    }
+}
+
+/// Finishes what changes an account, also where the client hangs up: a change that is written is audited too. What anyone may ask for,
+/// such as to check a password, ends with its connection, or it would cost a client nothing to leave much of it behind.
+async fn finish(request: Request, next: Next) -> Response {
+    if !guards::changes_account(&request) {
+        return next.run(request).await;
+    }
+    let change = async move { tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await };
+    match tokio::spawn(change.in_current_span()).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(_)) => Problem::unavailable().into_response(),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The runtime ends.
+            Err(_) => Problem::unavailable().into_response(),
+        },
     }
 }
 

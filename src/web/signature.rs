@@ -27,42 +27,56 @@ pub enum SignatureError {
     Mismatch,
 }
 
-/// Checks the header against the body. Costs one MAC for each secret, whatever the header holds.
-pub fn verify(header: &str, body: &[u8], secrets: &[SecretString], now: i64) -> Result<(), SignatureError> {
-    if header.len() > HEADER {
-        return Err(SignatureError::Malformed);
-    }
-    let (mut time, mut signatures) = ("", Vec::new());
-    for (key, value) in header.split(',').filter_map(|part| part.trim().split_once('=')) {
-        match key {
-            "t" => time = value,
-            "v1" if signatures.len() < SIGNATURES => {
-                let mut signature = [0u8; 32];
-                if hex::decode_to_slice(value, &mut signature).is_ok() {
-                    signatures.push(signature);
+/// What the header says, not yet compared with the body.
+#[derive(Debug)]
+pub struct Signature<'a> {
+    time: &'a str,
+    signatures: Vec<[u8; 32]>,
+}
+
+impl<'a> Signature<'a> {
+    /// Reads the header. Refuses one that is malformed, or was made more than five minutes before or after now.
+    pub fn read(header: &'a str, now: i64) -> Result<Self, SignatureError> {
+        if header.len() > HEADER {
+            return Err(SignatureError::Malformed);
+        }
+        let (mut time, mut signatures) = ("", Vec::new());
+        for (key, value) in header.split(',').filter_map(|part| part.trim().split_once('=')) {
+            match key {
+                "t" => time = value,
+                "v1" if signatures.len() < SIGNATURES => {
+                    let mut signature = [0u8; 32];
+                    if hex::decode_to_slice(value, &mut signature).is_ok() {
+                        signatures.push(signature);
+                    }
                 }
+                _ => {}
             }
-            _ => {}
         }
-    }
-    let seconds: i64 = time.parse().map_err(|_| SignatureError::Malformed)?;
-    if now.abs_diff(seconds) > TOLERANCE.unsigned_abs() {
-        return Err(SignatureError::Expired);
-    }
-    if signatures.is_empty() {
-        return Err(SignatureError::Malformed);
-    }
-    for secret in secrets {
-        let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()) else { continue };
-        mac.update(time.as_bytes());
-        mac.update(b".");
-        mac.update(body);
-        let right = mac.finalize().into_bytes();
-        if signatures.iter().any(|signature| right.as_slice().ct_eq(signature).into()) {
-            return Ok(());
+        let seconds: i64 = time.parse().map_err(|_| SignatureError::Malformed)?;
+        if now.abs_diff(seconds) > TOLERANCE.unsigned_abs() {
+            return Err(SignatureError::Expired);
         }
+        if signatures.is_empty() {
+            return Err(SignatureError::Malformed);
+        }
+        Ok(Self { time, signatures })
     }
-    Err(SignatureError::Mismatch)
+
+    /// Checks it against the body. Costs one MAC for each secret, whatever the header holds.
+    pub fn verify(&self, body: &[u8], secrets: &[SecretString]) -> Result<(), SignatureError> {
+        for secret in secrets {
+            let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(secret.expose_secret().as_bytes()) else { continue };
+            mac.update(self.time.as_bytes());
+            mac.update(b".");
+            mac.update(body);
+            let right = mac.finalize().into_bytes();
+            if self.signatures.iter().any(|signature| right.as_slice().ct_eq(signature).into()) {
+                return Ok(());
+            }
+        }
+        Err(SignatureError::Mismatch)
+    }
 }
 
 #[cfg(test)]
@@ -78,7 +92,7 @@ mod tests {
     }
 
     fn check(header: &str) -> Result<(), SignatureError> {
-        verify(header, b"{}", &["old".into(), "new".into()], NOW)
+        Signature::read(header, NOW)?.verify(b"{}", &["old".into(), "new".into()])
     }
 
     #[test]

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::App;
 use super::hints::{Hint, Target, Told};
 use super::problem::{Problem, ProblemBody};
-use super::signature::verify;
+use super::signature::{Signature, SignatureError};
 use crate::api::Timestamp;
 use crate::telemetry::Span;
 
@@ -42,17 +42,20 @@ pub async fn stripe(
     let count = |what: &str| {
         app.metrics.webhooks.get_or_create(&what.into()).inc();
     };
+    let not_signed = |why: SignatureError| {
+        count("refused");
+        refuse(&why.to_string())
+    };
+    let header = headers.get("stripe-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
+    // Before the body: to refuse it costs nothing then.
+    let signature = Signature::read(header, app.now().as_second()).map_err(not_signed)?;
     // The body is not Stripe's until its signature fits: until then a long one has one of a few places, and Stripe sends again what
     // finds none.
     let arrived = app.bodies.webhook(client, body, LARGEST).await;
     let (body, held) = arrived.inspect_err(|problem| {
         count(if problem.status() == StatusCode::SERVICE_UNAVAILABLE { "unavailable" } else { "refused" });
     })?;
-    let signature = headers.get("stripe-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if let Err(why) = verify(signature, &body, &app.config.webhook_secrets, app.now().as_second()) {
-        count("refused");
-        return Err(refuse(&why.to_string()));
-    }
+    signature.verify(&body, &app.config.webhook_secrets).map_err(not_signed)?;
     drop(held);
     let event: Value = serde_json::from_slice(&body).map_err(|_| refuse("The body is not JSON"))?;
     let (Some(id), Some(type_)) = (event["id"].as_str(), event["type"].as_str()) else {

@@ -10,12 +10,15 @@ mod rights;
 mod story;
 
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
+use std::time::Instant;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Says what is going on: some of it takes a while.
+/// Says what is going on, and after how long: some of it takes a while.
 fn step(what: &str) {
-    eprintln!("pods: {what}");
+    static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+    eprintln!("pods: {:>4} s: {what}", STARTED.elapsed().as_secs());
 }
 
 /// Where the node keeps its files. The path of containerd's socket must be short.
@@ -31,6 +34,7 @@ async fn a_release_serves_from_its_installation_to_its_return() {
         return;
     }
     tenant_operator::cli::install_crypto();
+    step("building what a node needs");
     let binaries = binaries::build();
     let node = node::Node::start(&binaries, &folder()).await;
     step("the node is ready");

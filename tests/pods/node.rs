@@ -18,6 +18,8 @@ const BRIDGE: &str = "tenop0";
 /// containernetworking-plugins, nftables, iptables and iproute2.
 const TOOLS: [&str; 5] = ["containerd", "ctr", "runc", "nft", "ip"];
 const CNI: &str = "/usr/lib/cni/bridge";
+/// How long one command may take, in seconds: one that waits for ever would use up the time of the whole run and say nothing.
+const COMMAND_LIMIT: &str = "400";
 const PACKAGES: &str = "apt-get install containerd runc containernetworking-plugins nftables iptables iproute2";
 
 /// A running node.
@@ -180,7 +182,7 @@ impl Node {
 
     /// Runs kubectl, and answers what it did.
     pub fn try_kubectl(&self, args: &[&str]) -> Output {
-        Command::new(&self.kubectl).arg("--kubeconfig").arg(&self.kubeconfig).args(args).output().expect("kubectl runs")
+        limited(&self.kubectl).arg("--kubeconfig").arg(&self.kubeconfig).args(args).output().expect("kubectl runs")
     }
 
     /// Runs kubectl, which must succeed.
@@ -200,7 +202,7 @@ impl Node {
     pub fn try_helm(&self, args: &[&str]) -> Output {
         let kubeconfig = self.kubeconfig.display().to_string();
         let home = self.path("helm");
-        Command::new(self.built("helm"))
+        limited(&self.built("helm"))
             .args(args)
             .envs([("KUBECONFIG", &kubeconfig), ("HELM_CACHE_HOME", &home), ("HELM_DATA_HOME", &home)])
             .output()
@@ -225,8 +227,9 @@ impl Node {
         let folders = [Some(self.binaries.as_path()), self.kubectl.parent()];
         let folders: Vec<_> = folders.into_iter().flatten().map(|p| p.display().to_string()).collect();
         let path = format!("{}:{}", folders.join(":"), std::env::var("PATH").unwrap_or_default());
-        let done = Command::new("sh")
-            .args(["-euc", script])
+        // With -x, the error names the command that failed or did not end.
+        let done = limited(Path::new("sh"))
+            .args(["-euxc", script])
             .current_dir(&self.folder)
             .envs([("PATH", &path), ("KUBECONFIG", &self.kubeconfig.display().to_string())])
             .envs([("HELM_CACHE_HOME", self.path("helm")), ("HELM_DATA_HOME", self.path("helm"))])
@@ -323,6 +326,13 @@ impl Drop for Node {
             self.kill();
         }
     }
+}
+
+/// A command that is ended after `COMMAND_LIMIT`, with exit code 124.
+fn limited(program: &Path) -> Command {
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=5", COMMAND_LIMIT]).arg(program);
+    command
 }
 
 fn free_port() -> u16 {
