@@ -14,6 +14,7 @@ use super::App;
 use super::customer::sentence;
 use super::pages::account::seen;
 use super::problem::{Problem, ProblemBody};
+use super::tokens::Generation;
 use crate::api::tenant::{Desired, Wish};
 use crate::api::{Phase, SESSIONS_ANNOTATION, Tenant, Timestamp};
 use crate::events::Event;
@@ -79,8 +80,8 @@ pub async fn delete(
     Json(leave): Json<Leave>,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
     let tenant = app.by_token(&headers, &id).await?;
-    let (left, same) = app.leave(&tenant, &leave, None).await?;
-    let token = same.then(|| app.token(&left));
+    let (left, generation) = app.leave(&tenant, &leave, None).await?;
+    let token = generation.map(|generation| app.token_of(&left, generation));
     Ok((StatusCode::ACCEPTED, Json(Left::of(&left, token))))
 }
 
@@ -144,10 +145,16 @@ impl App {
     /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing. Nor does a
     /// form of a page that showed another end of the account than the object that is written: see [`seen`].
     ///
-    /// True where the bearer of the pass that opened `tenant` may have a new one: this call closed the account, and nothing but
-    /// that has ended the pass. A pass from before a new password must not be exchanged for one from after it, and no pass on a
-    /// closed account for another one again and again.
-    pub async fn leave(&self, tenant: &Tenant, leave: &Leave, shown: Option<&str>) -> Result<(Tenant, bool), Problem> {
+    /// The generation of a new pass, where the bearer of the pass that opened `tenant` may have one: this call closed the account, and
+    /// nothing but that has ended the pass. A pass from before a new password must not be exchanged for one from after it, and no
+    /// pass on a closed account for another one again and again. The new pass begins with the end of the account and not now: a
+    /// new password that web's watch has not shown yet ends it too.
+    pub async fn leave(
+        &self,
+        tenant: &Tenant,
+        leave: &Leave,
+        shown: Option<&str>,
+    ) -> Result<(Tenant, Option<Generation>), Problem> {
         check(leave)?;
         let wanted = |t: &Tenant| Ok(closed(t, self.now()).filter(|_| is_shown(t, shown)));
         let closes = self.change_tenant(tenant, wanted).await?.is_some();
@@ -161,8 +168,8 @@ impl App {
             tracing::info!(target: "audit", event = "account_closed", tenant = tenant.name_any(), reason = leave.reason);
         }
         let left = self.settled(tenant, |phase| phase == Some(Phase::Deleting)).await?;
-        let same = closes && is_same_customer(tenant, &left);
-        Ok((left, same))
+        let generation = Self::generation_of(&left).filter(|_| closes && is_same_customer(tenant, &left));
+        Ok((left, generation))
     }
 
     /// Takes it back. A form of a page that showed another end of the account changes nothing.

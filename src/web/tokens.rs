@@ -83,6 +83,12 @@ impl App {
         Generation(valid_since(tenant).map_or_else(|| self.now(), |since| since.max(self.now())))
     }
 
+    /// The generation of passes that a Tenant accepts which may have been read a while ago: a new password that it does not show yet
+    /// ends them.
+    pub fn generation_of(tenant: &Tenant) -> Option<Generation> {
+        valid_since(tenant).map(Generation)
+    }
+
     /// The generation of passes before a Tenant is made.
     pub fn first_generation(&self) -> Generation {
         Generation(self.now())
@@ -224,6 +230,8 @@ mod tests {
         tenant.spec.desired = Desired::Deleted;
         tenant.spec.wish = Some(Wish::of_admin(Desired::Deleted, None, None, at(200)));
         assert_eq!(valid_since(&tenant), Some(at(201)));
+        let issued = App::generation_of(&tenant).map(|Generation(issued)| issued);
+        assert_eq!(issued, Some(at(201)), "not now: a later end that is not known yet ends the pass");
         tenant.spec.desired = Desired::Active;
         assert_eq!(valid_since(&tenant), Some(at(100)), "a wish that is not in force");
         let closed = serde_json::json!({"transitions": [{"tenant_id": "a", "event_type": "delete", "from_state": "Active",

@@ -177,14 +177,14 @@ async fn a_document_that_is_replaced_and_deleted_at_once_is_counted_once() {
         let id = old["id"].as_str().expect("an id").to_owned();
         let path = format!("/v1/documents?replace={id}");
         let new = acme.upload(&path, "new.txt", format!("The new policy, number {i}."));
-        // One deletion at each moment in which the upload deletes.
-        let deletions = async {
-            for _ in 0..30 {
-                acme.delete(&id).await;
-                tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-            }
-        };
-        let ((status, document), ()) = tokio::join!(new, deletions);
+        // The provider takes its time, so that some deletions are under way at the moment in which the upload deletes.
+        let slow = json!({"provider": "pinecone", "method": "POST", "path": "/vectors/delete", "delay_ms": 300, "times": 1000});
+        lab.world.fault(slow).await;
+        let deletions = futures::future::join_all((0..10).map(async |n| {
+            tokio::time::sleep(std::time::Duration::from_millis(40 * n)).await;
+            acme.delete(&id).await
+        }));
+        let ((status, document), _) = tokio::join!(new, deletions);
         assert_eq!(status, 201, "{document}");
         let used = acme.usage().await["documents"]["used"].as_i64().expect("a number");
         assert_eq!(used, before + i + 1, "round {i}");

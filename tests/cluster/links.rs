@@ -302,31 +302,35 @@ async fn a_log_in_from_before_a_new_password_does_not_outlive_it() {
     let world = start_with("underway", &[], &["--signups-per-minute", "10000"]).await;
     let name = active(&world).await;
     let id = world.tenants().get(&name).await.expect("there").tenant_id().to_owned();
-    let mut outlived = Vec::new();
-    // On a busy machine, a log-in may begin so late that it is one from after the change.
-    for _ in 0..5 {
-        let moment = || jiff::Timestamp::now().as_millisecond();
+    let moment = || jiff::Timestamp::now().as_millisecond();
+    let mut rounds = Vec::new();
+    // On a busy machine, a log-in may begin so late that it is one from after the change, or all end before it.
+    for _ in 0..8 {
         let wait = (1600 - moment() % 1000) % 1000;
         tokio::time::sleep(Duration::from_millis(wait.unsigned_abs())).await;
-        let begun = moment();
+        let since = moment() / 1000 + 1;
         // Passwords are compared a few at a time, so that the last of these log-ins end a while later.
-        let log_ins = futures::future::join_all((0..16).map(|_| api_log_in(&world, PASSWORD)));
+        let log_ins = futures::future::join_all((0..48).map(async |_| {
+            let (status, token) = api_log_in(&world, PASSWORD).await;
+            (status, token, moment())
+        }));
         let change = async {
             tokio::time::sleep(Duration::from_millis(300)).await;
-            let since = (begun / 1000 + 1).to_string();
-            world.annotate(&name, "tenant-operator.dev/sessions-since", &since).await;
+            world.annotate(&name, "tenant-operator.dev/sessions-since", &since.to_string()).await;
         };
         let (log_ins, ()) = tokio::join!(log_ins, change);
-        let mut open = 0;
-        for (_, token) in log_ins.iter().filter(|(status, _)| *status == 200) {
+        let (mut later, mut open) = (0, 0);
+        for (_, token, ended) in log_ins.iter().filter(|(status, ..)| *status == 200) {
+            // A token that carried the time of its issue instead would be a valid one from this second on.
+            later += u32::from(*ended > since * 1000 + 50);
             open += u32::from(call(&world, reqwest::Method::GET, &format!("/tenant/{id}"), token).await == 200);
         }
-        outlived.push(open);
-        if open == 0 {
+        rounds.push((later, open));
+        if later > 0 && open == 0 {
             return;
         }
     }
-    panic!("log-ins from before the new password that are still open: {outlived:?}");
+    panic!("log-ins from before the new password that ended after it, and those that are still open: {rounds:?}");
 }
 
 /// A token that has ended takes nothing from the requests of the tenant's people.

@@ -66,10 +66,10 @@ pub async fn close(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): 
     let leave = Leave { reason: form.reason.clone(), comment: form.comment.trim().to_owned() };
     match app.leave(&tenant, &leave, Some(&form.seen)).await {
         // Sessions from before the end of the account are over; the browser that closed it may take it back.
-        Ok((left, same)) => {
+        Ok((left, generation)) => {
             let mut response = super::go("/account");
-            if same {
-                app.log_in(&left, response.headers_mut());
+            if let Some(generation) = generation {
+                app.log_in_of(&left, generation, response.headers_mut());
             }
             response
         }
