@@ -55,9 +55,9 @@ impl<K: Clone + Eq + Hash> Arrivals<K> {
             let _ = give_up.send(());
         }
         open.count += 1;
-        let (number, (give_up, given_up)) = (open.count, oneshot::channel());
+        let (number, (signal, given_up)) = (open.count, oneshot::channel());
         open.by_sender.entry(sender.clone()).or_default().insert(number);
-        open.bodies.insert(number, (sender, give_up));
+        open.bodies.insert(number, (sender, signal));
         Arrival { number, open: self.open.clone(), given_up }
     }
 }

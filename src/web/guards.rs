@@ -257,6 +257,11 @@ pub fn changes_account(request: &Request) -> bool {
     guard.is_some_and(|guard| matches!(guard.3, Cost::Change | Cost::Once))
 }
 
+/// Whether the request brings a file.
+pub fn is_upload(request: &Request) -> bool {
+    guard(request.method(), request.extensions().get()).is_some_and(|guard| guard.3 == Cost::Upload)
+}
+
 /// Headers that proxies set.
 fn is_forwarded(headers: &HeaderMap) -> bool {
     ["x-forwarded-for", "forwarded", "x-real-ip"].iter().any(|name| headers.contains_key(*name))

@@ -16,6 +16,7 @@ mod hints;
 mod leads;
 mod leaving;
 mod limits;
+mod linger;
 mod links;
 mod milestones;
 mod names;

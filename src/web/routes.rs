@@ -25,8 +25,8 @@ use super::bodies::Sender;
 use super::pages::wants_page;
 use super::problem::Problem;
 use super::{
-    App, export, guards, headers, leaving, links, openapi, pages, payment_link, plan, problem, setup, signup, tenant,
-    tokens, track, webhooks,
+    App, export, guards, headers, leaving, linger, links, openapi, pages, payment_link, plan, problem, setup, signup,
+    tenant, tokens, track, webhooks,
 };
 use crate::telemetry::{METRICS_TYPE, log_level};
 
@@ -147,6 +147,7 @@ pub fn public(app: Arc<App>) -> Router {
                 .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
         )
         .layer(middleware::from_fn_with_state(app.clone(), guards::limit))
+        .layer(middleware::from_fn(linger::linger))
         .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
         .layer(cors(&app.config.frontend_url))
@@ -168,7 +169,10 @@ async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     let sender = if guards::takes_key(&parts) {
         match app.by_api_key(&parts.headers).await {
             Ok(tenant) => Sender::Tenant(tenant.uid.clone()),
-            Err(problem) => return problem.into_response(),
+            Err(problem) => {
+                linger::short(body);
+                return problem.into_response();
+            }
         }
     } else {
         Sender::client(guards::client(&mut parts).await.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)))

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::App;
 use super::hints::{Hint, Target, Told};
+use super::linger;
 use super::problem::{Problem, ProblemBody};
 use super::signature::{Signature, SignatureError};
 use crate::api::Timestamp;
@@ -48,7 +49,13 @@ pub async fn stripe(
     };
     let header = headers.get("stripe-signature").and_then(|v| v.to_str().ok()).unwrap_or_default();
     // Before the body: to refuse it costs nothing then.
-    let signature = Signature::read(header, app.now().as_second()).map_err(not_signed)?;
+    let signature = match Signature::read(header, app.now().as_second()) {
+        Ok(signature) => signature,
+        Err(why) => {
+            linger::short(body);
+            return Err(not_signed(why));
+        }
+    };
     // The body is not Stripe's until its signature fits: until then a long one has one of a few places, and Stripe sends again what
     // finds none.
     let arrived = app.bodies.webhook(client, body, LARGEST).await;

@@ -196,6 +196,28 @@ async fn a_missing_key_and_a_missing_signature_are_refused_before_the_body() {
     }
 }
 
+/// A client that reads no answer before it has sent its whole file gets the answer all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_that_is_refused_by_its_headers_gets_its_answer() {
+    let mut world = World::without_controller("largerefused").await;
+    world.start_web(&["--client-requests-per-second", "1"]);
+    let file = vec![b'x'; 8 << 20];
+    for (path, header, wanted) in [
+        ("/v1/documents", "Authorization: Bearer sk_live_wrong", "HTTP/1.1 401"),
+        ("/account/documents", "X-None: 1", "HTTP/1.1"),
+        ("/account/documents", "X-None: 1", "HTTP/1.1"),
+        ("/account/documents", "X-None: 1", "HTTP/1.1 429"),
+    ] {
+        let head = format!("POST {path} HTTP/1.1\r\nContent-Length: {}\r\n{header}", file.len());
+        // It fails where the connection is reset.
+        let mut stream = begin(&world.web, &head, &file).await;
+        let mut answer = [0; 12];
+        timeout(Duration::from_secs(5), stream.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+        let answer = String::from_utf8_lossy(&answer).into_owned();
+        assert!(answer.starts_with(wanted), "{path} {header}: {answer}");
+    }
+}
+
 /// Where a client hangs up at some moment of its request, the account is as it was, or the change is done and audited.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_whose_client_hangs_up_is_audited_if_it_is_done() {
