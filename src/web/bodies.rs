@@ -200,7 +200,12 @@ impl Bodies {
         if arriving.read_past_until(SHORT, end, &mut arrival).await.map_err(again)? {
             return Ok((arriving.bytes.into(), Held { _arrival: arrival, _long: None }));
         }
-        let long = self.long.take(sender).await.ok_or_else(Problem::unavailable)?;
+        let long = tokio::select! {
+            biased;
+            long = self.long.take(sender) => long,
+            () = arrival.given_up() => None,
+        };
+        let long = long.ok_or_else(Problem::unavailable)?;
         let end = Instant::now() + self.rest;
         arriving.read_past_until(usize::MAX, end, &mut arrival).await.map_err(again)?;
         Ok((arriving.bytes.into(), Held { _arrival: arrival, _long: Some(long) }))

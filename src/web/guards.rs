@@ -169,7 +169,7 @@ const GUARDS: &[Guard] = {
         ("POST", "/password/new", Link, Once),
         ("GET", "/invitation", Link, Read),
         ("POST", "/invitation", Link, Once),
-        ("GET", "/verify-email", Link, Page),
+        ("GET", "/verify-email", Link, Once),
         ("POST", "/verify-email", Link, Once),
         ("GET", "/unsubscribe", Link, Page),
         ("POST", "/unsubscribe", Link, Once),

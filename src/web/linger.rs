@@ -3,18 +3,21 @@
 //! on for a while and keeps nothing. <https://www.rfc-editor.org/rfc/rfc9112#section-9.6>
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream, Bytes, HttpBody};
-use axum::extract::Request;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 
 use super::api::documents;
-use super::guards;
+use super::{App, guards};
 
 /// How long web reads what it does not need.
 const LINGER: Duration = Duration::from_secs(5);
@@ -22,33 +25,73 @@ const LINGER: Duration = Duration::from_secs(5);
 const SHORT_LINGER: Duration = Duration::from_secs(1);
 /// How much of it: the longest upload there can be.
 const MOST: usize = documents::LARGEST + documents::FORM;
+/// The part of web's connections that may linger at the same time. Where more of them do, a connection is closed at once.
+const PART: usize = 8;
+
+/// The connections that linger.
+#[derive(Clone, Debug)]
+pub struct Lingers(Arc<Semaphore>);
+
+impl Lingers {
+    /// For a web that takes so many connections.
+    pub fn new(connections: usize) -> Self {
+        Self(Arc::new(Semaphore::new(connections / PART)))
+    }
+
+    /// Reads on for a moment after the answer to a short body that was not read.
+    pub fn short(&self, headers: &HeaderMap, body: Body) {
+        if !waits_to_be_asked(headers) {
+            self.discard(body.into_data_stream(), SHORT_LINGER);
+        }
+    }
+
+    fn discard(&self, mut rest: BodyDataStream, time: Duration) {
+        // Without a runtime, web ends, and its connections with it.
+        let (Ok(place), Ok(runtime)) = (self.0.clone().try_acquire_owned(), Handle::try_current()) else { return };
+        runtime.spawn(async move {
+            let discard = async {
+                let mut read = 0;
+                while read <= MOST
+                    && let Some(Ok(piece)) = rest.next().await
+                {
+                    read += piece.len();
+                }
+            };
+            drop(tokio::time::timeout(time, discard).await);
+            drop(place);
+        });
+    }
+}
+
+/// Whether the client sends its body only when it is asked for it. After another answer it sends none.
+fn waits_to_be_asked(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::EXPECT)
+}
 
 /// Answers an upload, also where the answer comes before its end.
-pub async fn linger(request: Request, next: Next) -> Response {
-    if !guards::is_upload(&request) {
+pub async fn linger(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    if !guards::is_upload(&request) || request.body().is_end_stream() || waits_to_be_asked(request.headers()) {
         return next.run(request).await;
     }
     let (parts, body) = request.into_parts();
-    let body = if body.is_end_stream() { body } else { Body::from_stream(Lingering(Some(body.into_data_stream()))) };
-    next.run(Request::from_parts(parts, body)).await
-}
-
-/// Reads on for a moment after the answer to a short body that was not read.
-pub fn short(body: Body) {
-    tokio::spawn(tokio::time::timeout(SHORT_LINGER, discard(body.into_data_stream())));
+    let body = Lingering { pieces: Some(body.into_data_stream()), lingers: app.lingers.clone() };
+    next.run(Request::from_parts(parts, Body::from_stream(body))).await
 }
 
 /// A body whose rest is read when it is dropped.
-struct Lingering(Option<BodyDataStream>);
+struct Lingering {
+    pieces: Option<BodyDataStream>,
+    lingers: Lingers,
+}
 
 impl Stream for Lingering {
     type Item = Result<Bytes, axum::Error>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let Some(pieces) = &mut self.0 else { return Poll::Ready(None) };
+        let Some(pieces) = &mut self.pieces else { return Poll::Ready(None) };
         let piece = ready!(pieces.poll_next_unpin(cx));
         if !matches!(piece, Some(Ok(_))) {
-            self.0 = None;
+            self.pieces = None;
         }
         Poll::Ready(piece)
     }
@@ -56,20 +99,8 @@ impl Stream for Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        // Without a runtime, web ends, and its connections with it.
-        if let Some(rest) = self.0.take()
-            && let Ok(runtime) = Handle::try_current()
-        {
-            runtime.spawn(tokio::time::timeout(LINGER, discard(rest)));
+        if let Some(rest) = self.pieces.take() {
+            self.lingers.discard(rest, LINGER);
         }
-    }
-}
-
-async fn discard(mut pieces: BodyDataStream) {
-    let mut read = 0;
-    while read <= MOST
-        && let Some(Ok(piece)) = pieces.next().await
-    {
-        read += piece.len();
     }
 }

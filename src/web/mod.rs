@@ -185,6 +185,10 @@ pub struct App {
     refusals: limits::Refusals,
     /// Bodies that are read before their handlers run.
     bodies: bodies::Bodies,
+    /// Connections that are read on after the answer.
+    lingers: linger::Lingers,
+    /// Places of changes that are finished where their clients hang up.
+    finishing: Arc<Semaphore>,
     /// Whose turn it is to store a document.
     storing: turns::Turns,
     /// Whose file is being read.
@@ -355,6 +359,8 @@ impl Web {
             uploads: places::Places::new(config.upload_limit),
             refusals: limits::Refusals::default(),
             bodies: bodies::Bodies::new(config.connections.connections),
+            lingers: linger::Lingers::new(config.connections.connections),
+            finishing: Arc::new(Semaphore::new(routes::FINISHING as usize)),
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
             ledger: Arc::default(),
@@ -416,6 +422,9 @@ impl Web {
         let metrics = serve::serve(metrics, routes::metrics(app.clone()), limits, stop.clone());
         let public = serve::serve(listener, routes::public(app.clone()), limits, stop);
         let served = tokio::try_join!(public, metrics);
+        if tokio::time::timeout(LAST_WRITES, routes::finished(&app.finishing)).await.is_err() {
+            tracing::warn!("not all changes whose clients hung up ended in time");
+        }
         if tokio::time::timeout(LAST_WRITES, app.give_back_blocks()).await.is_err() {
             tracing::warn!("not all queries were given back in time");
         }

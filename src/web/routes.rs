@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::json;
+use tokio::sync::Semaphore;
 use tower_http::cors::CorsLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use tower_http::timeout::TimeoutLayer;
@@ -36,6 +37,8 @@ const BODY_LIMIT: usize = 64 << 10;
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// How long an answer about Kubernetes stands; anybody may ask.
 const READY_FOR: Duration = Duration::from_secs(1);
+/// Changes of accounts that are finished where their clients hang up, at the same time.
+pub const FINISHING: u32 = 256;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The API, and what it says of itself.
@@ -135,7 +138,7 @@ pub fn public(app: Arc<App>) -> Router {
     let from = app.config.client_ip.clone();
     documented
         .merge(plain)
-        .layer(middleware::from_fn(finish))
+        .layer(middleware::from_fn_with_state(app.clone(), finish))
         .layer(middleware::from_fn_with_state(app.clone(), arrive))
         // An event stream begins at once and is not cut by this.
         .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
@@ -147,7 +150,7 @@ pub fn public(app: Arc<App>) -> Router {
                 .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
         )
         .layer(middleware::from_fn_with_state(app.clone(), guards::limit))
-        .layer(middleware::from_fn(linger::linger))
+        .layer(middleware::from_fn_with_state(app.clone(), linger::linger))
         .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
         .layer(cors(&app.config.frontend_url))
@@ -170,7 +173,7 @@ async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
         match app.by_api_key(&parts.headers).await {
             Ok(tenant) => Sender::Tenant(tenant.uid.clone()),
             Err(problem) => {
-                linger::short(body);
+                app.lingers.short(&parts.headers, body);
                 return problem.into_response();
             }
         }
@@ -186,12 +189,18 @@ async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
 }
 
 /// Finishes what changes an account, also where the client hangs up: a change that is written is audited too. What anyone may ask for,
-/// such as to check a password, ends with its connection, or it would cost a client nothing to leave much of it behind.
-async fn finish(request: Request, next: Next) -> Response {
+/// such as to check a password, ends with its connection, or it would cost a client nothing to leave much of it behind. So does a
+/// change where too many are under way, as while Kubernetes does not answer.
+async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if !guards::changes_account(&request) {
         return next.run(request).await;
     }
-    let change = async move { tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await };
+    let Ok(place) = app.finishing.clone().try_acquire_owned() else { return next.run(request).await };
+    let change = async move {
+        let answer = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await;
+        drop(place);
+        answer
+    };
     match tokio::spawn(change.in_current_span()).await {
         Ok(Ok(response)) => response,
         Ok(Err(_)) => Problem::unavailable().into_response(),
@@ -201,6 +210,11 @@ async fn finish(request: Request, next: Next) -> Response {
             Err(_) => Problem::unavailable().into_response(),
         },
     }
+}
+
+/// Waits for the changes whose clients have hung up.
+pub async fn finished(finishing: &Semaphore) {
+    drop(finishing.acquire_many(FINISHING).await);
 }
 
 /// Gives the framework's own refusals (wrong method, body too large, not JSON, no such path) the form of all others: a page

@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use super::App;
 use super::hints::{Hint, Target, Told};
-use super::linger;
 use super::problem::{Problem, ProblemBody};
 use super::signature::{Signature, SignatureError};
 use crate::api::Timestamp;
@@ -52,7 +51,7 @@ pub async fn stripe(
     let signature = match Signature::read(header, app.now().as_second()) {
         Ok(signature) => signature,
         Err(why) => {
-            linger::short(body);
+            app.lingers.short(&headers, body);
             return Err(not_signed(why));
         }
     };
