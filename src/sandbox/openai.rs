@@ -1,5 +1,7 @@
 //! The `OpenAI` stand-in: lexical embeddings by feature hashing and an extractive answer. Deterministic, and no model.
 
+use std::collections::HashMap;
+
 use axum::http::StatusCode;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
@@ -43,10 +45,14 @@ fn words(text: &str) -> impl Iterator<Item = String> + '_ {
 fn embed(model: &str, dimension: usize, text: &str) -> Vec<f32> {
     let mut vector = vec![0f32; dimension];
     let salt = if model == "text-embedding-3-small" { "" } else { model };
+    let mut counts: HashMap<String, f32> = HashMap::new();
     for word in words(text) {
+        *counts.entry(word).or_default() += 1.0;
+    }
+    for (word, count) in counts {
         let digest = Sha256::digest(format!("{salt}{word}"));
         let slot = usize::from(u16::from_be_bytes([digest[0], digest[1]])) % dimension;
-        vector[slot] += if digest[2] & 1 == 0 { 1.0 } else { -1.0 };
+        vector[slot] += if digest[2] & 1 == 0 { count } else { -count };
     }
     let norm = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
     if norm > 0.0 {
@@ -85,7 +91,13 @@ fn refuse_tokens(inputs: &[&str]) -> Option<Response> {
     (all > REQUEST_TOKENS).then(|| refuse(&format!("Requested {all} tokens, max {REQUEST_TOKENS} tokens per request")))
 }
 
+/// Embeds on a thread of its own: a request with much text keeps no other one waiting, as at the real provider.
 async fn embeddings(Json(body): Json<Value>) -> Response {
+    let answer = tokio::task::spawn_blocking(move || embedded(&body)).await;
+    answer.unwrap_or_else(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response())
+}
+
+fn embedded(body: &Value) -> Response {
     let inputs: Vec<&str> = match &body["input"] {
         Value::String(text) => vec![text],
         Value::Array(list) => list.iter().filter_map(Value::as_str).collect(),

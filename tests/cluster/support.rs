@@ -30,7 +30,7 @@ pub const WEBHOOK_SECRET: &str = "whsec_test";
 pub const LIMIT: Duration = Duration::from_secs(90);
 /// How a controller ends that lost its lease, and how often it is started again.
 const LEASE_LOST: i32 = 1;
-const RESTARTS: u32 = 5;
+const RESTARTS: u32 = 100;
 
 const PLANS: &str = include_str!("../../examples/plans.yaml");
 const PAID_PLAN: &str = "
