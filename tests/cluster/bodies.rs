@@ -85,7 +85,7 @@ async fn an_upload_in_chunks_of_one_byte_takes_no_more_memory_than_its_bytes() {
     assert!(grown < GROWTH, "3 MB in one body took {grown} kB");
 }
 
-/// The header of a webhook that nobody has signed, and that web cannot refuse before it has the body.
+/// A well-formed signature with a current time and the wrong MAC: web must read the body before it can refuse the webhook.
 fn unsigned() -> String {
     format!("Stripe-Signature: t={},v1={}", Timestamp::now().as_second(), "0".repeat(64))
 }

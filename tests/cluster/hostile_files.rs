@@ -84,7 +84,7 @@ async fn a_text_without_sentences_or_with_millions_of_lines_stops_nobody() {
     assert!(statuses.iter().all(|(status, _)| matches!(status, 422 | 429)), "{statuses:?}");
     assert!(statuses.iter().any(|(_, code)| code != "too_many_requests"), "{statuses:?}");
     assert!(health.len() >= 5, "{health:?}");
-    // In the middle as fast as ever; at worst, a machine that does something else is no fault of web's.
+    // Web answers while files are read. The limits leave room for a machine that is busy with other tests.
     assert!(health[health.len() / 2] < 500 && health[health.len() - 1] < 3000, "/healthz took {health:?} ms");
     assert!(questions[questions.len() - 1] < 6000, "questions took {questions:?} ms");
 }

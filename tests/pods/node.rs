@@ -18,9 +18,9 @@ const BRIDGE: &str = "tenop0";
 /// containernetworking-plugins, nftables, iptables and iproute2.
 const TOOLS: [&str; 5] = ["containerd", "ctr", "runc", "nft", "ip"];
 const CNI: &str = "/usr/lib/cni/bridge";
-/// How long one command may take, in seconds: one that waits for ever would use up the time of the whole run and say nothing.
-const COMMAND_LIMIT: &str = "400";
 const PACKAGES: &str = "apt-get install containerd runc containernetworking-plugins nftables iptables iproute2";
+/// The time limit of each command, in seconds. Without it, a command that hangs blocks the whole run and shows no error.
+const COMMAND_LIMIT: &str = "400";
 
 /// A running node.
 pub struct Node {
