@@ -464,6 +464,44 @@ async fn an_upload_ends_at_its_limit_however_slow_the_client_or_a_provider_is() 
     acme.store("handbook.txt", &text.join("\n\n")).await;
 }
 
+/// Two uploads that hold the tenant's places let a third one wait. The client gets its answer whole, and sends its next file on another
+/// connection.
+#[tokio::test]
+async fn an_upload_that_waited_for_its_place_ends_its_connection() {
+    let lab = Lab::start("rag-waits", &[("acme", "enterprise")]).await;
+    let acme = lab.client("acme").await;
+    let address = lab.world.web.strip_prefix("http://").expect("an address").to_owned();
+    let mut holders = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(&address).await.expect("connected");
+        let head = format!(
+            "POST /v1/documents HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: text/plain\r\n\
+             Content-Length: 100000\r\n\r\n",
+            acme.key
+        );
+        stream.write_all(head.as_bytes()).await.expect("sent");
+        holders.push(stream);
+    }
+    let upload = async || {
+        let request = lab.world.http.post(lab.url("/v1/documents")).bearer_auth(&acme.key);
+        let answer =
+            request.header("content-type", "text/plain").body(vec![b'x'; 8 << 20]).send().await.expect("an answer");
+        let ends = answer.headers().get("connection").is_some_and(|value| value == "close");
+        let status = answer.status();
+        (status, ends, answer.json::<Value>().await.expect("JSON"))
+    };
+    // The two hold their places by now, or will within the time that it waits.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let (status, ends, answer) = upload().await;
+    assert_eq!((status, ends, &answer["code"]), (StatusCode::TOO_MANY_REQUESTS, true, &json!("too_many_requests")));
+    drop(holders);
+    let (status, ends, answer) = upload().await;
+    assert!(
+        status != StatusCode::TOO_MANY_REQUESTS && !ends,
+        "one that waited for nothing keeps its connection: {answer}"
+    );
+}
+
 /// The PDFs of tests/fixtures, made once.
 async fn pdfs() -> &'static PathBuf {
     static MADE: OnceCell<PathBuf> = OnceCell::const_new();
