@@ -83,7 +83,7 @@ async fn a_tenant_that_floods_is_slowed_down_and_others_wait_for_one_of_its_call
     lab.world.start_web(&[]);
     let (acme, other) = (lab.client("acme").await, lab.client("other").await);
     let over = AtomicBool::new(false);
-    let flood = futures::future::join_all((0..80).map(|_| async {
+    let flood = futures::future::join_all((0..120).map(|_| async {
         let (mut times, mut refused) = (Vec::new(), 0);
         while !over.load(Ordering::Relaxed) {
             let start = Instant::now();

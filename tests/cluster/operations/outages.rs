@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tenant_operator::api::Phase;
 
 use super::{LIFE, Operation, assert_gone, world};
@@ -76,7 +76,7 @@ async fn life_without(provider: &str, status: u16, waits: &[Operation]) {
     assert_gone(&world, &exports).await;
 }
 
-/// Somebody who looks sees whom it waits for. An e-mail that is late is no state of the tenant; Events tell of it.
+/// A condition names the provider that the tenant waits for. An e-mail that is late is no state of the tenant; Events tell of it.
 async fn assert_said(world: &World, provider: &str, operation: Operation) {
     let name = match provider {
         "stripe" => "Stripe",
@@ -84,9 +84,8 @@ async fn assert_said(world: &World, provider: &str, operation: Operation) {
         "openai" => "OpenAI",
         _ => return,
     };
-    let conditions = json!(world.status("acme").await.conditions);
-    let says = |c: &Value| c["message"].as_str().is_some_and(|message| message.contains(name));
-    assert!(conditions.as_array().is_some_and(|all| all.iter().any(says)), "{operation:?}: {conditions:#}");
+    let what = format!("{operation:?} says that it waits for {name}");
+    world.until(&what, async || world.status("acme").await.conditions.iter().any(|c| c.message.contains(name))).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
