@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::lifecycle::Blame;
+use crate::lifecycle::{Blame, Fault, Provider};
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
 use crate::providers::pinecone::{IndexDescription, Pinecone};
@@ -242,7 +242,7 @@ impl Pins {
     }
 }
 
-fn refused(provider: &'static str, reason: &'static str, what: &str, fix: &str) -> ProviderError {
+fn refused(provider: Provider, reason: Fault, what: &str, fix: &str) -> ProviderError {
     ProviderError {
         provider,
         status: None,
@@ -270,7 +270,7 @@ impl Keeper {
     pub async fn check_stripe(&self, stripe: &Stripe) -> bool {
         match self.compare_stripe(stripe).await {
             Ok(Finding::Another { what, fix }) => {
-                stripe.gate().close(refused("Stripe", "AccountMismatch", &what, &fix))
+                stripe.gate().close(refused(Provider::Stripe, Fault::AccountMismatch, &what, &fix))
             }
             Ok(Finding::Same | Finding::New) => stripe.gate().open(),
             Err(error) => self.failed(stripe.gate().is_open(), error, |error| stripe.gate().unchecked(error)),
@@ -314,7 +314,7 @@ impl Keeper {
             changed |= match self.compare_index(region, &found).await {
                 Ok(None) => false,
                 Ok(Some(Finding::Another { what, fix })) => {
-                    pinecone.gate().close(refused("Pinecone", "IndexMismatch", &what, &fix))
+                    pinecone.gate().close(refused(Provider::Pinecone, Fault::IndexMismatch, &what, &fix))
                 }
                 Ok(Some(Finding::Same | Finding::New)) => admit(pinecone, found.get(&region.map(str::to_owned))),
                 Err(error) => self.failed(pinecone.gate().is_open(), error, |error| pinecone.gate().unchecked(error)),
@@ -355,9 +355,9 @@ impl Keeper {
             _ if was_open => false,
             CheckError::Provider(error) => close(error),
             CheckError::Pins(error) => close(ProviderError {
-                provider: "Kubernetes",
+                provider: Provider::Kubernetes,
                 status: None,
-                reason: "PinsUnread",
+                reason: Fault::PinsUnread,
                 message: error.to_string(),
                 blame: Blame::Outage,
                 retryable: true,

@@ -1,16 +1,19 @@
-//! Which step does which effect.
+//! Does the effects: each has its file in `steps`.
 
 use std::sync::Arc;
 
 use kube::ResourceExt;
 
+use super::Providers;
 use super::context::Context;
 use super::migrations::{self, Move};
+use super::steps::erasure::Holders;
+use super::steps::notices::{Plans, Senders};
 use super::steps::samples::Samples;
 use super::steps::{StepError, billing, data, erasure, identity, namespace, notices, secrets};
 use super::{export_work, leads, record};
 use crate::api::{Plan, Tenant};
-use crate::lifecycle::{Blame, Effect, Failure, Notice, Observed, Outcome};
+use crate::lifecycle::{Blame, Effect, Failure, Notice, Observed, Outcome, Reason};
 
 /// What came of an effect.
 pub struct Acted {
@@ -34,52 +37,6 @@ impl From<Tenant> for Acted {
     }
 }
 
-/// The step that an effect belongs to, by its name in conditions.
-pub fn step(effect: &Effect) -> &'static str {
-    match effect {
-        Effect::EnsureNamespace | Effect::CheckNamespace | Effect::DeleteNamespace | Effect::FindData => "Namespace",
-        Effect::EnsureApiKey | Effect::DeleteSecrets => "ApiKey",
-        Effect::StoreSamples | Effect::VerifySamples => "SampleData",
-        Effect::Notify(_) | Effect::MarkSent(_) => "Notice",
-        Effect::AssignIdentity { .. }
-        | Effect::RemoveFinalizer
-        | Effect::DeleteTenant
-        | Effect::CountHoldings
-        | Effect::EraseIdentity => "Identity",
-        Effect::Export | Effect::DeleteExports => "Export",
-        Effect::RecordData { .. }
-        | Effect::Migrate { .. }
-        | Effect::DropNamespace { .. }
-        | Effect::ServeFrom { .. }
-        | Effect::ForgetChoice => "Data",
-        Effect::ShipTransitions => "Outbox",
-        Effect::ReadBilling
-        | Effect::OpenCheckout { .. }
-        | Effect::NextCheckout { .. }
-        | Effect::StoreStripeIds { .. }
-        | Effect::FollowPaidPlan { .. }
-        | Effect::RecordPlan { .. }
-        | Effect::SwitchPrice { .. }
-        | Effect::Refund
-        | Effect::PauseCollection
-        | Effect::ResumeCollection
-        | Effect::CollectAnew
-        | Effect::UpdateCustomer
-        | Effect::ExpireCheckout
-        | Effect::StopRenewal
-        | Effect::RenewAgain
-        | Effect::ForgetClosing
-        | Effect::EraseBilling
-        | Effect::CancelBilling => "Billing",
-    }
-}
-
-/// The effect's name without what it holds, such as `EnsureNamespace`.
-pub fn name(effect: &Effect) -> String {
-    let text = format!("{effect:?}");
-    text.split([' ', '(']).next().unwrap_or_default().to_owned()
-}
-
 /// Does it. What a provider or Kubernetes refuses is something to decide on; only what says nothing about the effect (a
 /// conflict, an API server that is away) ends the reconcile.
 pub async fn run(
@@ -99,10 +56,10 @@ pub async fn run(
             Ok(acted)
         }
         Err(error) => {
-            let failure = error.failure(step(effect))?;
-            context.metrics.step_failures.get_or_create(&failure.reason.as_str().into()).inc();
-            tracing::info!(tenant = %tenant.name_any(), reason = failure.reason, message = failure.message, "step failed");
-            if failure.blame == Blame::Operator && !failure.reason.starts_with("Secret") {
+            let failure = error.failure(effect.step())?;
+            context.metrics.step_failures.get_or_create(&failure.reason.to_string().as_str().into()).inc();
+            tracing::info!(tenant = %tenant.name_any(), reason = %failure.reason, message = failure.message, "step failed");
+            if failure.blame == Blame::Operator && failure.reason != Reason::SecretConflict {
                 context.incidents.raise(&failure).await;
             }
             Ok(Outcome::Failed(failure).into())
@@ -112,49 +69,8 @@ pub async fn run(
 
 /// Closes the incidents that a success proves to be over.
 fn recovered(context: &Context, effect: &Effect, outcome: &Outcome) {
-    let over = match effect {
-        Effect::EnsureNamespace => "Pinecone",
-        Effect::StoreSamples => "OpenAI",
-        Effect::ReadBilling | Effect::OpenCheckout { .. } => "Stripe",
-        Effect::EnsureApiKey | Effect::AssignIdentity { .. } => "Kubernetes",
-        Effect::NextCheckout { .. }
-        | Effect::StoreStripeIds { .. }
-        | Effect::FollowPaidPlan { .. }
-        | Effect::RecordPlan { .. }
-        | Effect::SwitchPrice { .. }
-        | Effect::CheckNamespace
-        | Effect::VerifySamples
-        | Effect::Notify(_)
-        | Effect::MarkSent(_)
-        | Effect::Refund
-        | Effect::PauseCollection
-        | Effect::ResumeCollection
-        | Effect::CollectAnew
-        | Effect::UpdateCustomer
-        | Effect::ExpireCheckout
-        | Effect::StopRenewal
-        | Effect::RenewAgain
-        | Effect::ForgetClosing
-        | Effect::EraseBilling
-        | Effect::CountHoldings
-        | Effect::EraseIdentity
-        | Effect::Export
-        | Effect::DeleteExports
-        | Effect::RecordData { .. }
-        | Effect::Migrate { .. }
-        | Effect::DropNamespace { .. }
-        | Effect::FindData
-        | Effect::ServeFrom { .. }
-        | Effect::ForgetChoice
-        | Effect::ShipTransitions
-        | Effect::CancelBilling
-        | Effect::DeleteNamespace
-        | Effect::DeleteSecrets
-        | Effect::RemoveFinalizer
-        | Effect::DeleteTenant => return,
-    };
-    if *outcome != Outcome::NotYet {
-        context.incidents.clear(over);
+    if let Some(provider) = effect.proves().filter(|_| *outcome != Outcome::NotYet) {
+        context.incidents.clear(|reason| reason.provider() == Some(provider));
     }
 }
 
@@ -228,8 +144,9 @@ async fn perform(
         }
         Effect::ShipTransitions => record::ship(context, tenant, observed).await.into(),
         Effect::CountHoldings => {
-            let (holders, leads) = ((stripe, indexes, &context.exports), leads::count(context, tenant).await?);
-            erasure::count(kubernetes, &context.signer, holders, (tenant, leads)).await?.into()
+            let holders = Holders { stripe, indexes, exports: &context.exports };
+            let leads = leads::count(context, tenant).await?;
+            erasure::count(kubernetes, &context.signer, holders, tenant, leads).await?.into()
         }
         Effect::EraseIdentity => erasure::erase_identity(kubernetes, tenant).await?.into(),
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
@@ -245,7 +162,7 @@ async fn perform(
             Outcome::Migration(migrations::go_on(context, tenant, to)).into()
         }
         Effect::DropNamespace { generation } => {
-            data::drop(kubernetes, indexes, (tenant, observed), *generation).await?.into()
+            data::drop(kubernetes, indexes, tenant, observed, *generation).await?.into()
         }
         Effect::FindData => {
             let plans = context.caches.plans.all();
@@ -253,7 +170,7 @@ async fn perform(
         }
         Effect::ServeFrom { generation } => {
             let (plans, openai) = (context.caches.plans.all(), &context.providers.openai);
-            data::serve_from(kubernetes, (indexes, openai), &each(&plans), tenant, *generation).await?.into()
+            data::serve_from(kubernetes, indexes, openai, &each(&plans), tenant, *generation).await?.into()
         }
         Effect::ForgetChoice => data::forget_choice(kubernetes, tenant).await?.into(),
         Effect::StoreSamples => samples()?.store(&place).await?.into(),
@@ -264,8 +181,9 @@ async fn perform(
             told.inspect_err(|_| context.incidents.untold())?.into()
         }
         Effect::Notify(notice) => {
-            let senders = (&context.providers.mail, &*context.providers.alerts, &context.identity);
-            notices::send(senders, tenant, (plan, wanted), notice).await?.into()
+            let Providers { mail, alerts, .. } = &context.providers;
+            let senders = Senders { mail, alerts, identity: &context.identity };
+            notices::send(senders, tenant, Plans { in_force: plan, wanted }, notice).await?.into()
         }
     })
 }
@@ -282,7 +200,7 @@ fn each(plans: &[Arc<Plan>]) -> Vec<&Plan> {
 
 /// An effect that did not end within its attempt.
 pub fn too_late(effect: &Effect) -> Acted {
-    again(effect, "Timeout", "The attempt took longer than its limit")
+    again(effect, Reason::Timeout, "The attempt took longer than its limit")
 }
 
 /// Ends the task that writes what an effect deletes. False while it still does.
@@ -300,14 +218,14 @@ async fn writers_stopped(context: &Context, tenant: &Tenant, effect: &Effect) ->
 
 /// A deletion of what a task is still writing. It has been told to stop.
 fn still_written(effect: &Effect) -> Acted {
-    again(effect, "StillWritten", "A task still writes what is to be deleted; it is deleted once that has ended")
+    again(effect, Reason::StillWritten, "A task still writes what is to be deleted; it is deleted once that has ended")
 }
 
-/// Nobody's fault but time's.
-fn again(effect: &Effect, reason: &'static str, message: &str) -> Acted {
+/// Retryable: the attempt timed out, or a task still writes.
+fn again(effect: &Effect, reason: Reason, message: &str) -> Acted {
     let failure = Failure {
-        step: step(effect).into(),
-        reason: reason.into(),
+        step: effect.step(),
+        reason,
         message: message.into(),
         blame: Blame::Call,
         retryable: true,

@@ -8,7 +8,7 @@ use kube::ResourceExt;
 
 use super::Key;
 use crate::api::{Tenant, TenantStatus, Timestamp};
-use crate::lifecycle::{Blame, Failure, Harm, held, met};
+use crate::lifecycle::{Blame, Failure, Harm, Reason, Step, held, met};
 use crate::telemetry::Metrics;
 
 /// How many tenants may be suspended, failed, closed or erased within a while, each counted for itself.
@@ -122,8 +122,8 @@ impl Brake {
         let (harm, _) = held(status)?;
         let BrakeConfig { percent, at_least, window } = self.config;
         Some(Failure {
-            step: "Brake".into(),
-            reason: harm.reason().into(),
+            step: Step::Brake,
+            reason: Reason::Held(harm),
             message: format!(
                 "{}: more than {at_least} tenants, or {percent} percent of all, within {window} s. `kubectl tenant confirm --all` \
                  lists them",

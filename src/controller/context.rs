@@ -74,6 +74,21 @@ pub struct Context {
     provisioning: Arc<AtomicUsize>,
 }
 
+/// What the controller makes once, at its start.
+pub struct Parts {
+    /// How many tenants are reconciled at the same time.
+    pub concurrency: usize,
+    pub keys: Keys,
+    pub fence: Fence,
+    pub clock: Arc<Clock>,
+    pub activation: EventLog,
+    pub transitions: EventLog,
+    pub exports: Exports,
+    pub keeper: Keeper,
+    pub brake: BrakeConfig,
+    pub leads: LeadConfig,
+}
+
 /// The operator's own keys.
 pub struct Keys {
     pub identity: IdentityKey,
@@ -90,23 +105,8 @@ impl Drop for Provisioning {
 }
 
 impl Context {
-    pub fn new(
-        client: Client,
-        providers: Providers,
-        policy: Policy,
-        caches: Caches,
-        concurrency: usize,
-        keys: Keys,
-        (fence, clock, [activation, transitions], exports, keeper, brake, leads): (
-            Fence,
-            Arc<Clock>,
-            [EventLog; 2],
-            Exports,
-            Keeper,
-            BrakeConfig,
-            LeadConfig,
-        ),
-    ) -> Self {
+    pub fn new(client: Client, providers: Providers, policy: Policy, caches: Caches, parts: Parts) -> Self {
+        let Parts { concurrency, keys, fence, clock, activation, transitions, exports, keeper, brake, leads } = parts;
         let metrics = Arc::new(Metrics::default());
         let provisioning = Arc::new(AtomicUsize::new(0));
         let busy = provisioning.clone();
@@ -154,11 +154,12 @@ impl Context {
             let Some(provider) = callers.first().map(|caller| caller.provider()) else { continue };
             for (outcome, which) in [("ok", 0), ("failed", 1)] {
                 let count: u64 = callers.iter().map(|caller| caller.calls()[which]).sum();
-                let counter = metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider, outcome });
+                let counter =
+                    metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider: provider.into(), outcome });
                 counter.inc_by(count.saturating_sub(counter.get()));
             }
             let away = callers.iter().any(|caller| caller.is_away());
-            metrics.breaker_open.get_or_create(&provider.into()).set(away.into());
+            metrics.breaker_open.get_or_create_owned(&<&str>::from(provider).into()).set(away.into());
         }
         metrics.encode()
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::lifecycle::Failure;
+use crate::lifecycle::{Failure, Fault, Provider, Reason, Step};
 use crate::providers::alerts::Alerts;
 
 /// An incident that no reconcile has met for this long counts as over.
@@ -15,7 +15,7 @@ const TOLD_EACH: usize = 3;
 
 /// The incidents that are open.
 pub struct Incidents {
-    open: Mutex<HashMap<String, Incident>>,
+    open: Mutex<HashMap<Reason, Incident>>,
     kept: Mutex<Kept>,
     alerts: Arc<Alerts>,
 }
@@ -49,7 +49,7 @@ impl Incidents {
         Self { open: Mutex::default(), kept: Mutex::default(), alerts }
     }
 
-    fn open(&self) -> MutexGuard<'_, HashMap<String, Incident>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<Reason, Incident>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|_, incident| incident.seen.elapsed() < SILENT);
         open
@@ -71,14 +71,14 @@ impl Incidents {
         if !tell {
             return;
         }
-        let effect = match failure.step.as_str() {
-            "Outbox" => "They stay in the status of their tenants until you fix it; tenants are served as before",
-            "Brake" => "They are served as before until you confirm it",
-            "Pin" => {
+        let effect = match failure.step {
+            Step::Outbox => "They stay in the status of their tenants until you fix it; tenants are served as before",
+            Step::Brake => "They are served as before until you confirm it",
+            Step::Pin => {
                 "The controller suspends, refunds, charges and deletes nothing there; tenants are served as before"
             }
-            "Notice" => "E-mails wait until you fix it; tenants are served as before",
-            "Export" => "Exports wait until you fix it; tenants are served as before",
+            Step::Notice => "E-mails wait until you fix it; tenants are served as before",
+            Step::Export => "Exports wait until you fix it; tenants are served as before",
             _ => {
                 "Tenants are on hold until you fix it. New tenants fail and are refunded after the limit (--hold-limit)"
             }
@@ -91,9 +91,9 @@ impl Incidents {
         }
     }
 
-    /// A call succeeded that could not while this provider's incidents last.
-    pub fn clear(&self, provider: &str) {
-        self.open().retain(|reason, _| !reason.starts_with(provider));
+    /// Closes the incidents that a success proves to be over, by their reasons.
+    pub fn clear(&self, over: impl Fn(&Reason) -> bool) {
+        self.open().retain(|reason, _| !over(reason));
     }
 
     /// Counts a customer whose object was deleted without the annotation to erase them, and answers how many there were lately when
@@ -111,7 +111,9 @@ impl Incidents {
 
     /// Why no new tenant has room, when that is known.
     pub fn capacity_missing(&self) -> Option<String> {
-        self.open().get("PineconeQuotaExceeded").map(|incident| incident.message.clone())
+        self.open()
+            .get(&Reason::Provider(Provider::Pinecone, Fault::QuotaExceeded))
+            .map(|incident| incident.message.clone())
     }
 }
 

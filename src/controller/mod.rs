@@ -167,22 +167,22 @@ pub async fn run(
     let (plans, of_plans) = cache::cache(&[None]);
     let (secrets, of_secrets) = cache::cache(&scopes);
     let lease = lease::Lease::new(client.clone(), ns, config.lease.clone());
-    let events = [
-        EventLog::open(config.events_file.as_deref()).await?,
-        EventLog::open(config.transitions_file.as_deref()).await?,
-    ];
     pins::guard(&providers);
-    let keeper = Keeper { client: client.clone(), namespace: ns.clone(), pins: true };
     let policy = Policy { regions: providers.indexes.regions(), ..config.policy.clone() };
-    let context = Arc::new(Context::new(
-        client.clone(),
-        providers,
-        policy,
-        caches::Caches::new(tenants, plans, secrets),
-        config.concurrency.into(),
+    let parts = context::Parts {
+        concurrency: config.concurrency.into(),
         keys,
-        (lease.fence(), clock, events, exports::Exports::new(config.exports), keeper, config.brake, config.leads),
-    ));
+        fence: lease.fence(),
+        clock,
+        activation: EventLog::open(config.events_file.as_deref()).await?,
+        transitions: EventLog::open(config.transitions_file.as_deref()).await?,
+        exports: exports::Exports::new(config.exports),
+        keeper: Keeper { client: client.clone(), namespace: ns.clone(), pins: true },
+        brake: config.brake,
+        leads: config.leads,
+    };
+    let caches = caches::Caches::new(tenants, plans, secrets);
+    let context = Arc::new(Context::new(client.clone(), providers, policy, caches, parts));
     if let Some(addr) = config.listen {
         let shown = context.clone();
         let (metrics, refusals) = (shown.clone(), move || pins::refusals(&shown));

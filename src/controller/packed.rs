@@ -36,8 +36,7 @@ impl PackedTenant {
     /// Packs a Tenant.
     pub fn of(tenant: &Tenant) -> Self {
         let (plan, in_force) = (tenant.spec.plan.as_str(), tenant.plan_in_force());
-        // Only a map with keys that are not strings makes this fail, and a Tenant has none.
-        let json = serde_json::to_vec(tenant).unwrap_or_default();
+        let json = serde_json::to_vec(tenant).expect("a Tenant is JSON: each of its maps has strings for keys");
         Self {
             plan: plan.into(),
             in_force: (in_force != plan).then(|| in_force.into()),

@@ -7,6 +7,7 @@ use super::steps::StepError;
 use super::urgency::priority;
 use super::watch::waits_for_provider;
 use super::{Key, Providers};
+use crate::lifecycle::{Provider, Step};
 use crate::providers::ProviderError;
 use crate::providers::gate::Gate;
 
@@ -46,7 +47,7 @@ fn changed(context: &Arc<Context>) {
         tracing::error!(%error, "calls are refused");
         let context = context.clone();
         tokio::spawn(async move {
-            if let Ok(failure) = StepError::from(error).failure("Pin") {
+            if let Ok(failure) = StepError::from(error).failure(Step::Pin) {
                 context.incidents.raise(&failure).await;
             }
         });
@@ -59,8 +60,8 @@ fn changed(context: &Arc<Context>) {
 /// Sets the metric.
 pub fn measure(context: &Context) {
     let refused = refused(context);
-    for provider in ["Stripe", "Pinecone"] {
+    for provider in [Provider::Stripe, Provider::Pinecone] {
         let is_refused = refused.iter().any(|error| error.provider == provider);
-        context.metrics.pin_mismatch.get_or_create(&provider.into()).set(is_refused.into());
+        context.metrics.pin_mismatch.get_or_create_owned(&<&str>::from(provider).into()).set(is_refused.into());
     }
 }

@@ -305,7 +305,7 @@ impl<'a> Reconcile<'a> {
             let (context, object, observed) = (self.context, &self.object, &self.observed);
             let span = self.span.as_ref();
             let all = join_all(effects.iter().map(|effect| async move {
-                let part = span.map(|span| span.part(|| act::name(effect)));
+                let part = span.map(|span| span.part(|| effect.name().to_owned()));
                 let run = act::run(context, object, observed, effect);
                 let done = tokio::time::timeout_at(deadline, run).await.unwrap_or_else(|_| Ok(act::too_late(effect)));
                 if let (Some(part), Ok(Acted { outcome: Outcome::Failed(failure), .. })) = (part, &done) {

@@ -11,7 +11,7 @@ use crate::api::conditions::{
 };
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::events::Event;
-use crate::lifecycle::{Blame, Failure, Observed, Outcome, shipped};
+use crate::lifecycle::{Blame, Failure, Observed, Outcome, Reason, Step, shipped};
 use crate::telemetry::Span;
 
 /// Replaces the status. The resource version guards it: a decision that rests on an old object is refused. `last` is
@@ -142,18 +142,18 @@ pub async fn ship(context: &Context, tenant: &Tenant, observed: &Observed) -> Ou
     };
     if let Some(message) = failed {
         let failure = Failure {
-            step: "Outbox".into(),
-            reason: "OutboxNotWritten".into(),
+            step: Step::Outbox,
+            reason: Reason::OutboxNotWritten,
             message: message.into(),
             blame: Blame::Operator,
             retryable: true,
             retry_after: None,
         };
-        context.metrics.step_failures.get_or_create(&failure.reason.as_str().into()).inc();
+        context.metrics.step_failures.get_or_create(&failure.reason.to_string().as_str().into()).inc();
         context.incidents.raise(&failure).await;
         return Outcome::Failed(failure);
     }
-    context.incidents.clear("Outbox");
+    context.incidents.clear(|reason| *reason == Reason::OutboxNotWritten);
     context.memory.remember(&tenant.uid().unwrap_or_default(), |m| m.shipped = m.shipped.max(last));
     Outcome::Shipped(last)
 }

@@ -146,7 +146,7 @@ fn facts(input: &Input) -> Option<Decision> {
         let message = "The mail server accepted the welcome e-mail";
         draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::True, "Sent", message);
     } else if let Some(failure) = observed.unsent.get(&Notice::Welcome) {
-        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::False, &failure.reason, &failure.message);
+        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::False, &failure.reason.to_string(), &failure.message);
     }
     if observed.api_key == Some(true) {
         show_key(&mut draft);
@@ -187,7 +187,7 @@ fn summarize(input: &Input, draft: &mut Draft) {
     }
     let key = input.observed.failed.get(&Effect::EnsureApiKey).filter(|_| input.observed.api_key != Some(true));
     match key {
-        Some(Failure { reason, message, .. }) => draft.summary(Summary::Reconciling, reason, message),
+        Some(Failure { reason, message, .. }) => draft.summary(Summary::Reconciling, &reason.to_string(), message),
         None => dunning::summarize(input, draft),
     }
 }

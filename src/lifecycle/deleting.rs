@@ -86,8 +86,8 @@ pub fn decide(input: &Input) -> Decision {
          {FORCE_DELETE_ANNOTATION}=true",
         failure.message
     );
-    draft.condition(CLEANED_UP, ConditionStatus::False, &failure.reason, &message);
-    draft.summary(Summary::Reconciling, &failure.reason, &message);
+    draft.condition(CLEANED_UP, ConditionStatus::False, &failure.reason.to_string(), &message);
+    draft.summary(Summary::Reconciling, &failure.reason.to_string(), &message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 

@@ -24,8 +24,8 @@ fn assign(input: &Input) -> Decision {
         return Decision::Act(vec![Effect::AssignIdentity { plan: plan_to_record(input) }]);
     };
     let mut draft = Draft::new(input);
-    draft.condition(IDENTITY_VERIFIED, ConditionStatus::Unknown, &failure.reason, &failure.message);
-    draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
+    draft.condition(IDENTITY_VERIFIED, ConditionStatus::Unknown, &failure.reason.to_string(), &failure.message);
+    draft.summary(Summary::Reconciling, &failure.reason.to_string(), &failure.message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 

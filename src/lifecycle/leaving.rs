@@ -77,7 +77,7 @@ pub fn decide(input: &Input) -> Decision {
         draft.failure(failure);
         if status.erasure.is_some() {
             let message = format!("{}. Retrying", failure.message);
-            draft.condition(ERASED, ConditionStatus::False, &failure.reason, &message);
+            draft.condition(ERASED, ConditionStatus::False, &failure.reason.to_string(), &message);
         }
         return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
     }

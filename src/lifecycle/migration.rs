@@ -11,7 +11,7 @@ use crate::api::migration::{EmbeddingSize, Migration, MigrationState as State};
 use crate::api::plan::{Models, PlanSpec};
 
 /// How far a move is, for whoever waits for it.
-pub enum Step {
+pub enum Advance {
     /// Do this next.
     Next(Decision),
     /// It goes on beside everything else.
@@ -22,7 +22,7 @@ pub enum Step {
     Done,
 }
 
-impl Step {
+impl Advance {
     fn next(decision: Option<Decision>) -> Self {
         decision.map_or(Self::Working, Self::Next)
     }
@@ -120,48 +120,48 @@ pub fn follow(input: &Input) -> Option<Decision> {
         }
     }
     match copy(input, wanted) {
-        Step::Next(decision) => Some(decision),
-        Step::Working => None,
-        Step::Hopeless(why) => fail(input, &why),
-        Step::Done => match switch(input, wanted) {
-            Step::Next(decision) => Some(decision),
-            Step::Working => None,
-            Step::Hopeless(why) => fail(input, &why),
-            Step::Done => offered(input, &models),
+        Advance::Next(decision) => Some(decision),
+        Advance::Working => None,
+        Advance::Hopeless(why) => fail(input, &why),
+        Advance::Done => match switch(input, wanted) {
+            Advance::Next(decision) => Some(decision),
+            Advance::Working => None,
+            Advance::Hopeless(why) => fail(input, &why),
+            Advance::Done => offered(input, &models),
         },
     }
 }
 
 /// Embeds everything again, beside the old vectors.
-pub fn copy(input: &Input, to: Home) -> Step {
+pub fn copy(input: &Input, to: Home) -> Advance {
     let tenant = input.tenant;
-    let Some(there) = there(input).filter(|there| *there != to) else { return Step::Done };
+    let Some(there) = there(input).filter(|there| *there != to) else { return Advance::Done };
     let Some(migration) = tenant.status.migration.as_deref() else {
         return begin(input, there, to);
     };
     if is_switched(input, migration) {
-        return Step::next(switched(input, migration));
+        return Advance::next(switched(input, migration));
     }
     if Home::of(migration) != to {
-        return Step::next(discard(input, migration));
+        return Advance::next(discard(input, migration));
     }
     match migration.state {
         State::Copying => copying(input, migration),
-        State::Copied | State::Switching | State::Switched => Step::Done,
+        State::Copied | State::Switching | State::Switched => Advance::Done,
         State::Failed => begin(input, there, to),
     }
 }
 
 /// Where the vectors are is written into the spec before there are others: a lost status must not forget it.
-fn begin(input: &Input, there: Home, to: Home) -> Step {
+fn begin(input: &Input, there: Home, to: Home) -> Advance {
     if let Some(record) = record(input, there) {
-        return Step::Next(record);
+        return Advance::Next(record);
     }
     // A copy makes its target like its source: a namespace that already holds documents is no target.
     match generations::settle(input) {
         Look::Clear => {}
-        Look::Next(decision) => return Step::Next(decision),
-        Look::Unclear => return Step::Working,
+        Look::Next(decision) => return Advance::Next(decision),
+        Look::Unclear => return Advance::Working,
     }
     let migration = Migration {
         generation: input.tenant.data_generation() + 1,
@@ -178,28 +178,28 @@ fn begin(input: &Input, there: Home, to: Home) -> Step {
     } else {
         format!("Copying the tenant's documents to {to}; {there} answers meanwhile")
     };
-    Step::next(note(input, migration, ConditionStatus::False, "Copying", &message))
+    Advance::next(note(input, migration, ConditionStatus::False, "Copying", &message))
 }
 
-fn copying(input: &Input, migration: &Migration) -> Step {
+fn copying(input: &Input, migration: &Migration) -> Advance {
     let Some(seen) = input.observed.migration.as_ref().filter(|seen| !seen.last) else {
-        return Step::Next(Decision::Act(vec![effect(migration, false)]));
+        return Advance::Next(Decision::Act(vec![effect(migration, false)]));
     };
     let migration = Migration { vectors: seen.vectors, ..migration.clone() };
     if seen.done {
         let copied = Migration { state: State::Copied, since: input.now, ..migration };
         let message = format!("{} vectors are embedded with {}", copied.vectors, copied.embedding);
-        return Step::next(note(input, copied, ConditionStatus::False, "Copied", &message));
+        return Advance::next(note(input, copied, ConditionStatus::False, "Copied", &message));
     }
     match &seen.problem {
-        Some(problem) if is_hopeless(input, &migration, problem) => Step::Hopeless(problem.message.clone()),
+        Some(problem) if is_hopeless(input, &migration, problem) => Advance::Hopeless(problem.message.clone()),
         Some(problem) => {
             let message = format!("{}. Retrying", problem.message);
-            Step::next(note(input, migration, ConditionStatus::False, "Retrying", &message))
+            Advance::next(note(input, migration, ConditionStatus::False, "Retrying", &message))
         }
         None => {
             let message = format!("{} vectors are embedded with {}", migration.vectors, migration.embedding);
-            Step::next(note(input, migration, ConditionStatus::False, "Copying", &message))
+            Advance::next(note(input, migration, ConditionStatus::False, "Copying", &message))
         }
     }
 }
@@ -218,18 +218,18 @@ fn effect(migration: &Migration, last: bool) -> Effect {
 }
 
 /// Copies what changed meanwhile, while uploads wait, and lets the new vectors answer.
-pub fn switch(input: &Input, to: Home) -> Step {
+pub fn switch(input: &Input, to: Home) -> Advance {
     if there(input).is_none_or(|there| there == to) {
-        return Step::Done;
+        return Advance::Done;
     }
-    let Some(migration) = input.tenant.status.migration.as_deref() else { return Step::Working };
+    let Some(migration) = input.tenant.status.migration.as_deref() else { return Advance::Working };
     if migration.state != State::Switching {
         let switching = Migration { state: State::Switching, since: input.now, ..migration.clone() };
         let message = "Copying what changed meanwhile; uploads wait for it";
-        return Step::next(note(input, switching, ConditionStatus::False, "Switching", message));
+        return Advance::next(note(input, switching, ConditionStatus::False, "Switching", message));
     }
     let Some(seen) = input.observed.migration.as_ref().filter(|seen| seen.last) else {
-        return Step::Next(Decision::Act(vec![effect(migration, true)]));
+        return Advance::Next(Decision::Act(vec![effect(migration, true)]));
     };
     if seen.done {
         // What the new generation holds at the switch, written down before it: the old one goes only if it holds no more.
@@ -237,15 +237,15 @@ pub fn switch(input: &Input, to: Home) -> Step {
         let message = format!("{} vectors are embedded with {}; switching to them", seen.vectors, migration.embedding);
         let noted = note(input, complete, ConditionStatus::False, "Switching", &message);
         let record = Decision::Act(vec![Home::of(migration).record(migration.generation)]);
-        return Step::Next(noted.filter(|_| migration.vectors != seen.vectors).unwrap_or(record));
+        return Advance::Next(noted.filter(|_| migration.vectors != seen.vectors).unwrap_or(record));
     }
     let (reason, message) = match &seen.problem {
         // Uploads do not wait for a switch that cannot happen.
-        Some(problem) if problem.ahead => return Step::Hopeless(problem.message.clone()),
+        Some(problem) if problem.ahead => return Advance::Hopeless(problem.message.clone()),
         Some(problem) => ("Retrying", format!("{}. Retrying; uploads wait for it", problem.message)),
         None => ("Switching", "Copying what changed meanwhile; uploads wait for it".to_owned()),
     };
-    Step::next(note(input, migration.clone(), ConditionStatus::False, reason, &message))
+    Advance::next(note(input, migration.clone(), ConditionStatus::False, reason, &message))
 }
 
 /// The new vectors answer. The old ones are kept for a while: requests that began before still read them, and nobody moves a

@@ -12,8 +12,10 @@ mod courtesies;
 mod deleting;
 mod dispute;
 mod dunning;
+mod effect;
 mod export;
 mod failed;
+mod failure;
 mod generations;
 mod held;
 mod identity;
@@ -42,11 +44,11 @@ pub use audit::{Finding, audit};
 pub use billed::{bills_another, shows_price, shows_surplus};
 pub use brake::{Harm, harm, held, met};
 pub use dispute::reason as dispute_reason;
+pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
 pub use held::{may_hold, may_precede};
 pub use observed::{
-    Blame, Dispute, Failure, Found, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport,
-    ObservedMigration, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState,
-    UnconfirmedPrice,
+    Dispute, Found, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,
+    ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState, UnconfirmedPrice,
 };
 pub use outbox::shipped;
 pub use payment_link::link_on_request;
@@ -57,6 +59,7 @@ pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View, chosen_generation};
 
 use agenda::Concern;
+use strum::IntoStaticStr;
 
 use crate::api::phase::TriggeredBy;
 use crate::api::tenant::{BillingMode, Provisioning, WishedBy};
@@ -94,7 +97,7 @@ pub enum Decision {
 }
 
 /// One idempotent action on the world. Running it twice changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr)]
 pub enum Effect {
     /// Write the tenant id, the finalizer and the labels in one patch.
     AssignIdentity {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Effect, Harm, Notice};
+use super::{Effect, Failure, Harm, Notice};
 use crate::api::{TenantStatus, Timestamp};
 
 /// What Stripe says of a tenant.
@@ -190,37 +190,6 @@ pub enum Samples {
     Stored,
     /// Seen by a query.
     Seen,
-}
-
-/// What kind of failure it is, and so who can end it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Blame {
-    /// The call was made and failed: a failed attempt.
-    Call,
-    /// Only the operator of the service can fix it: a refused key, a missing index, a full account, a Secret in the way.
-    Operator,
-    /// No call was made: the provider is known to be away.
-    Outage,
-    /// What the provider says does not agree with what the operator knows: another account or index, a customer that Stripe
-    /// never heard of. A person decides; until then the tenant waits, without a limit.
-    Mismatch,
-}
-
-/// Why an effect failed, after the quick retries inside the call.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Failure {
-    /// The step, by its name in conditions without the ending.
-    pub step: String,
-    /// Why, as one word.
-    pub reason: String,
-    /// Why, as a sentence that holds no secret.
-    pub message: String,
-    /// What kind of failure it is.
-    pub blame: Blame,
-    /// Whether trying again can help.
-    pub retryable: bool,
-    /// The provider's own wish, in seconds.
-    pub retry_after: Option<i64>,
 }
 
 /// What was given back.
@@ -415,7 +384,7 @@ impl Observed {
     /// The failure of what the phase itself does: a key that cannot be written holds up no plan.
     pub fn failure_besides(&self, other: &Effect) -> Option<&Failure> {
         let alone = self.failure.as_ref().filter(|_| self.failed.is_empty());
-        self.failed.iter().find(|(e, _)| *e != other && !is_beside(e)).map(|(_, failure)| failure).or(alone)
+        self.failed.iter().find(|(e, _)| *e != other && !e.is_beside()).map(|(_, failure)| failure).or(alone)
     }
 
     /// The status was written. A new phase or a counted attempt has dealt with the failure; otherwise it stands until
@@ -451,7 +420,7 @@ impl Observed {
             (_, Outcome::Shipped(seq)) => self.shipped = self.shipped.max(seq),
             (effect, Outcome::Failed(failure)) => {
                 self.failed.insert(effect.clone(), failure.clone());
-                if is_beside(effect) {
+                if effect.is_beside() {
                     return;
                 }
                 // What ends the attempts outranks what does not.
@@ -506,9 +475,4 @@ impl Observed {
             }
         }
     }
-}
-
-/// Whether no phase waits for an effect. Its failure is no failed attempt of the phase.
-fn is_beside(effect: &Effect) -> bool {
-    matches!(effect, Effect::UpdateCustomer | Effect::MarkSent(_))
 }

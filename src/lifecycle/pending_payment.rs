@@ -248,8 +248,8 @@ fn stalled(input: &Input, reason: &str, message: &str) -> Decision {
 
 fn billing_failed(input: &Input, failure: &Failure) -> Decision {
     let mut draft = begin_pending(input);
-    draft.condition(PAYMENT_RECEIVED, ConditionStatus::Unknown, &failure.reason, &failure.message);
-    draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
+    draft.condition(PAYMENT_RECEIVED, ConditionStatus::Unknown, &failure.reason.to_string(), &failure.message);
+    draft.summary(Summary::Reconciling, &failure.reason.to_string(), &failure.message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 

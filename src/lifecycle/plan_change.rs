@@ -2,11 +2,11 @@
 //! all the while, by the plan before. What goes wrong leaves it there, and a condition says why.
 
 use super::dunning::{self, MISSING, Standing};
-use super::migration::{self, Step};
+use super::migration::{self, Advance};
 use super::status::{Draft, Summary};
 use super::{
-    Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, Regions, UnconfirmedPrice, View,
-    notices,
+    Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Proration, Regions, Step, UnconfirmedPrice,
+    View, notices,
 };
 use crate::api::conditions::{BILLING_READY, PLAN_IN_FORCE};
 use crate::api::phase::{EventType, TriggeredBy};
@@ -382,7 +382,7 @@ pub fn run(input: &Input) -> Decision {
         return back(input, "PlanNotFound", &message);
     };
     if let Some(failure) =
-        input.observed.failure_besides(&Effect::EnsureApiKey).filter(|failure| failure.step == "Data")
+        input.observed.failure_besides(&Effect::EnsureApiKey).filter(|failure| failure.step == Step::Data)
     {
         return waiting(input, failure);
     }
@@ -393,7 +393,7 @@ pub fn run(input: &Input) -> Decision {
         return apply(input, wanted);
     }
     if let Some(failure) = input.observed.failure_besides(&Effect::EnsureApiKey) {
-        let ours = failure.step == "Billing";
+        let ours = failure.step == Step::Billing;
         if ours && failure.blame == Blame::Call && !failure.retryable {
             return back(input, "PaymentDeclined", &failure.message);
         }
@@ -424,7 +424,7 @@ fn waiting(input: &Input, failure: &Failure) -> Decision {
     let mut draft = Draft::new(input);
     draft.failure(failure);
     let message = format!("Waiting to move to {}: {}", input.tenant.spec.plan, failure.message);
-    draft.summary(Summary::Changing, &failure.reason, &message);
+    draft.summary(Summary::Changing, &failure.reason.to_string(), &message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
@@ -432,14 +432,14 @@ fn waiting(input: &Input, failure: &Failure) -> Decision {
 fn embed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let spec = &input.tenant.spec;
     match migration::copy(input, migration::in_plan(input, wanted)) {
-        Step::Done => None,
-        Step::Hopeless(why) => Some(back(input, "DataNotMigrated", &why)),
-        Step::Next(_) | Step::Working if !spec.is_wanted() => {
+        Advance::Done => None,
+        Advance::Hopeless(why) => Some(back(input, "DataNotMigrated", &why)),
+        Advance::Next(_) | Advance::Working if !spec.is_wanted() => {
             let state = if spec.desired == Desired::Deleted { "closed" } else { "suspended" };
             Some(back(input, "Canceled", &format!("The tenant is {state}")))
         }
-        Step::Next(decision) => Some(decision),
-        Step::Working => Some(Decision::Wait(migration::wait(input))),
+        Advance::Next(decision) => Some(decision),
+        Advance::Working => Some(Decision::Wait(migration::wait(input))),
     }
 }
 
@@ -460,10 +460,10 @@ fn apply(input: &Input, wanted: &PlanSpec) -> Decision {
         return decision;
     }
     match migration::switch(input, migration::in_plan(input, wanted)) {
-        Step::Next(decision) => return decision,
-        Step::Working => return Decision::Wait(None),
-        Step::Hopeless(why) => return migration::fail(input, &why).unwrap_or(Decision::Wait(None)),
-        Step::Done => {}
+        Advance::Next(decision) => return decision,
+        Advance::Working => return Decision::Wait(None),
+        Advance::Hopeless(why) => return migration::fail(input, &why).unwrap_or(Decision::Wait(None)),
+        Advance::Done => {}
     }
     let mut draft = note(input, State::Applied, None, "", "");
     draft.status.config = Some(PlanConfig::of(plan, wanted));

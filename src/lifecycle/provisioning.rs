@@ -4,7 +4,9 @@ use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::observed::{ObservedSubscription, Samples};
 use super::policy::CARD_RETRY;
 use super::status::{Draft, Summary};
-use super::{Blame, Decision, Effect, Failure, Input, Notice, generations, notices, renewal, verification};
+use super::{
+    Blame, Decision, Effect, Failure, Input, Notice, Reason, Step, generations, notices, renewal, verification,
+};
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW,
     WELCOME_EMAIL_SENT,
@@ -22,7 +24,7 @@ const UNLIMITED: &str =
 pub fn decide(input: &Input) -> Decision {
     let Some(plan) = input.plan else { return plan_missing(input) };
     if let Some(failure) = input.observed.new_failure() {
-        let optional = plan.sample_data == SampleData::BestEffort && failure.step == "SampleData";
+        let optional = plan.sample_data == SampleData::BestEffort && failure.step == Step::SampleData;
         return match failure.blame {
             _ if optional => complete(input, plan, Some(failure)),
             Blame::Call => failed_attempt(input, failure),
@@ -125,12 +127,12 @@ fn poll(input: &Input) -> Decision {
     if input.observed.attempt_age <= input.policy.attempt_limit {
         return Decision::Wait(Some(POLL));
     }
-    let step = if input.observed.namespace { "SampleData" } else { "Namespace" };
+    let step = if input.observed.namespace { Step::SampleData } else { Step::Namespace };
     failed_attempt(
         input,
         &Failure {
-            step: step.into(),
-            reason: "Timeout".into(),
+            step,
+            reason: Reason::Timeout,
             message: format!("Pinecone did not show what was written within {} s", input.policy.attempt_limit),
             blame: Blame::Call,
             retryable: true,
@@ -154,7 +156,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         (SampleData::None, _) => {
             draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "NotWanted", "The plan has no sample documents");
         }
-        (_, Some(f)) => draft.condition(SAMPLE_DATA_READY, ConditionStatus::False, &f.reason, &f.message),
+        (_, Some(f)) => draft.condition(SAMPLE_DATA_READY, ConditionStatus::False, &f.reason.to_string(), &f.message),
         _ => draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "Seen", "A query found the sample documents"),
     }
     draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "The plan exists");
@@ -237,7 +239,7 @@ fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     draft.status.provisioning = Some(run);
     if unlimited {
         let message = format!("Attempt {attempts} failed at {}: {}. {UNLIMITED}", failure.step, failure.message);
-        draft.summary(Summary::Stalled, &failure.reason, &message);
+        draft.summary(Summary::Stalled, &failure.reason.to_string(), &message);
     } else if let Some(wait) = wait {
         let message =
             format!("Attempt {attempts} failed at {}: {}. Retrying in {wait} s", failure.step, failure.message);
@@ -278,7 +280,7 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
     };
     let message = if served { format!("{message}. {UNLIMITED}") } else { message };
     let summary = if late { Summary::Stalled } else { Summary::Reconciling };
-    draft.summary(summary, &failure.reason, &message);
+    draft.summary(summary, &failure.reason.to_string(), &message);
     let wait = hold_wait(input, failure);
     let wait = until_slow(input).map_or(wait, |slow| slow.min(wait));
     draft.changed().or_else(|| slow(input)).unwrap_or(Decision::Wait(Some(wait)))
@@ -291,15 +293,15 @@ fn hold_wait(input: &Input, failure: &Failure) -> i64 {
 /// The run of attempts, with what went wrong last.
 fn attempted(input: &Input, failure: &Failure) -> Provisioning {
     let mut run = input.tenant.status.provisioning.clone().unwrap_or_else(|| input.fresh_run());
-    run.failed_step = Some(failure.step.clone());
-    run.reason = Some(failure.reason.clone());
+    run.failed_step = Some(failure.step.to_string());
+    run.reason = Some(failure.reason.to_string());
     run.last_error = Some(failure.message.clone());
     run
 }
 
 fn fail(draft: &mut Draft, failure: &Failure, message: &str) {
     draft.enter(Phase::Failed, EventType::Fail, TriggeredBy::System, message);
-    draft.summary(Summary::Stalled, &failure.reason, message);
+    draft.summary(Summary::Stalled, &failure.reason.to_string(), message);
 }
 
 fn plan_missing(input: &Input) -> Decision {

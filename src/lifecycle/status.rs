@@ -1,6 +1,6 @@
 //! Writing a status: conditions, transitions, and the summary that people read first.
 
-use super::{Decision, Failure, Input, ObservedSubscription, is_known, outbox};
+use super::{Decision, Failure, Input, ObservedSubscription, Step, is_known, outbox};
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, DATA_MIGRATED, NAMESPACE_READY, READY, RECONCILING, SAMPLE_DATA_READY, STALLED,
 };
@@ -38,8 +38,8 @@ impl<'a> Draft<'a> {
 
     /// The condition of a step that failed.
     pub fn failure(&mut self, failure: &Failure) {
-        if let Some(type_) = condition_of(&failure.step) {
-            self.condition(type_, ConditionStatus::False, &failure.reason, &failure.message);
+        if let Some(type_) = condition_of(failure.step) {
+            self.condition(type_, ConditionStatus::False, &failure.reason.to_string(), &failure.message);
         }
     }
 
@@ -128,15 +128,21 @@ impl<'a> Draft<'a> {
 }
 
 /// The condition that shows whether a step works.
-fn condition_of(step: &str) -> Option<&'static str> {
+fn condition_of(step: Step) -> Option<&'static str> {
     Some(match step {
-        "Namespace" => NAMESPACE_READY,
-        "ApiKey" => API_KEY_READY,
-        "SampleData" => SAMPLE_DATA_READY,
-        "Billing" => BILLING_READY,
-        "Data" => DATA_MIGRATED,
+        Step::Namespace => NAMESPACE_READY,
+        Step::ApiKey => API_KEY_READY,
+        Step::SampleData => SAMPLE_DATA_READY,
+        Step::Billing => BILLING_READY,
+        Step::Data => DATA_MIGRATED,
         // Identity and notices have conditions of their own.
-        _ => return None,
+        Step::Identity
+        | Step::Notice
+        | Step::Export
+        | Step::Outbox
+        | Step::Brake
+        | Step::Pin
+        | Step::EmailVerification => return None,
     })
 }
 

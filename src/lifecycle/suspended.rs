@@ -68,7 +68,7 @@ fn come_back(input: &Input) -> Decision {
     }
     if let Some(failure) = input.observed.failure_besides(&Effect::DeleteExports) {
         let mut draft = Draft::new(input);
-        draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason, &failure.message);
+        draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason.to_string(), &failure.message);
         return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
     }
     let held = held(input);
@@ -107,7 +107,7 @@ fn wait_for_card(input: &Input, failure: &Failure) -> Decision {
     let after = input.now.plus(CARD_RETRY);
     let message = format!("{}. The next attempt to charge the customer's card is at {after}", failure.message);
     draft.status.collect_after = Some(after);
-    draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason, &message);
+    draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason.to_string(), &message);
     draft.changed().unwrap_or(Decision::Wait(Some(CARD_RETRY)))
 }
 

@@ -1,13 +1,13 @@
 //! Whether the customer reads the e-mail address of the signup. Nothing is set up for an address that nobody proved.
 
 use super::status::{Draft, Summary};
-use super::{Decision, EmailVerification, Input, Notice, is_link, notices};
+use super::{Decision, EmailVerification, Input, Notice, Step, is_link, notices};
 use crate::api::conditions::{self, EMAIL_VERIFIED, PAYMENT_RECEIVED};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::{ConditionStatus, LinkKind, MailRequest, Phase};
 
 /// The step of a tenant that failed because the address was never confirmed.
-pub const STEP: &str = "EmailVerification";
+const STEP: Step = Step::EmailVerification;
 const REASON: &str = "AwaitingVerification";
 
 /// Whether the customer still has to prove the address. A tenant that came by manifest was vouched for by its author, and
@@ -83,7 +83,7 @@ pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
     let mut run = input.fresh_run();
     // Notices of this failure are no reason to withhold those of a later one.
     run.retry_token = run.retry_token.or_else(|| Some("email-not-verified".into()));
-    run.failed_step = Some(STEP.into());
+    run.failed_step = Some(STEP.to_string());
     run.reason = Some("EmailNotVerified".into());
     run.last_error = Some("The e-mail address was not confirmed".into());
     draft.status.provisioning = Some(run);
@@ -95,5 +95,5 @@ pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
 /// The customer confirmed the address after all.
 pub fn came_late(input: &Input) -> bool {
     let failed_at = input.tenant.status.provisioning.as_ref().and_then(|p| p.failed_step.as_deref());
-    failed_at == Some(STEP) && input.tenant.email_verified
+    failed_at == Some(STEP.into()) && input.tenant.email_verified
 }

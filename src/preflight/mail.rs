@@ -3,6 +3,7 @@
 use futures::FutureExt;
 
 use super::{Check, Outcome, Target};
+use crate::lifecycle::Fault;
 
 pub const CHECKS: &[Check] = &[
     Check {
@@ -34,7 +35,7 @@ async fn smtp(target: &Target) -> Outcome {
         Some(Err(why)) => Outcome::failed(why.clone(), "Correct SMTP_URL or FROM_EMAIL"),
         Some(Ok(mail)) => match mail.check().await {
             Ok(()) => Outcome::Ok(String::new()),
-            Err(error) if error.reason == "Refused" => {
+            Err(error) if error.reason == Fault::Refused => {
                 Outcome::failed(error.message, "Correct the user and password in SMTP_URL")
             }
             Err(error) => Outcome::of(target, &error, "Check the host and port in SMTP_URL"),

@@ -7,6 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::json;
 
 use super::{CallLimits, Caller, ProviderError};
+use crate::lifecycle::Provider;
 
 /// As Slack reads it: names and texts of customers hold no markup, no link and no mention of everybody.
 /// <https://docs.slack.dev/messaging/formatting-message-text/#escaping>
@@ -26,7 +27,7 @@ impl Alerts {
     pub fn new(url: Option<SecretString>) -> Self {
         let per_second = NonZeroU32::MIN.saturating_add(9);
         let limits = CallLimits { per_second, timeout: Duration::from_secs(5), retries: 2 };
-        Self { url, caller: Caller::new("Alert webhook", limits) }
+        Self { url, caller: Caller::new(Provider::AlertWebhook, limits) }
     }
 
     /// Sends one alert.

@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use super::{CallLimits, Caller, ProviderError};
+use crate::lifecycle::Provider;
 
 /// Whose widget it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +121,7 @@ impl Captcha {
         // was used.
         let retries = if config.kind == CaptchaKind::Turnstile { 2 } else { 0 };
         let calls = CallLimits { per_second, timeout: Duration::from_secs(5), retries };
-        Self { config, caller: Caller::new("CAPTCHA", calls) }
+        Self { config, caller: Caller::new(Provider::Captcha, calls) }
     }
 
     /// Whose it is.
@@ -167,10 +168,10 @@ impl Captcha {
             verdict = self.validate(url, &form).await?;
         }
         if verdict.errors.iter().any(|code| code == "internal-error") {
-            return Err(ProviderError::garbage("CAPTCHA", "internal-error"));
+            return Err(ProviderError::garbage(Provider::Captcha, "internal-error"));
         }
         if let Some(ours) = verdict.errors.iter().find(|code| code.contains("secret") || *code == "bad-request") {
-            return Err(ProviderError::garbage("CAPTCHA", format!("{ours}: check CAPTCHA_SECRET_KEY")));
+            return Err(ProviderError::garbage(Provider::Captcha, format!("{ours}: check CAPTCHA_SECRET_KEY")));
         }
         Ok(verdict.success)
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::ProviderError;
-use crate::lifecycle::Blame;
+use crate::lifecycle::{Blame, Fault, Provider};
 
 /// How soon a call is worth another try while the check is under way.
 const SOON: Duration = Duration::from_secs(1);
@@ -20,13 +20,13 @@ enum State {
 /// Lets calls through, or says why not. Open, unless it is guarded.
 #[derive(Debug)]
 pub struct Gate {
-    provider: &'static str,
+    provider: Provider,
     state: watch::Sender<State>,
 }
 
 impl Gate {
     /// One that lets every call through.
-    pub fn new(provider: &'static str) -> Self {
+    pub fn new(provider: Provider) -> Self {
         Self { provider, state: watch::Sender::new(State::Open) }
     }
 
@@ -72,7 +72,7 @@ impl Gate {
             State::Unchecked => Err(ProviderError {
                 provider: self.provider,
                 status: None,
-                reason: "Unavailable",
+                reason: Fault::Unavailable,
                 message: "is being checked: whether it is what the tenants are in".into(),
                 blame: Blame::Outage,
                 retryable: true,
@@ -108,9 +108,9 @@ mod tests {
 
     fn error(blame: Blame) -> ProviderError {
         ProviderError {
-            provider: "Test",
+            provider: Provider::Pinecone,
             status: Some(500),
-            reason: "ProviderError",
+            reason: Fault::ProviderError,
             message: "answered 500".into(),
             blame,
             retryable: false,
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guarded_gate_lets_nothing_through_until_it_was_checked() {
-        let gate = Gate::new("Test");
+        let gate = Gate::new(Provider::Pinecone);
         assert!(gate.check().is_ok(), "without a guard every call passes");
         gate.guard();
         assert_eq!(gate.check().expect_err("unchecked").blame, Blame::Outage);

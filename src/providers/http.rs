@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use super::breaker::{Away, Breaker};
 use super::rate::Rate;
 use super::retry_after::retry_after;
-use crate::lifecycle::Blame;
+use crate::lifecycle::{Blame, Fault, Provider};
 
 /// The longest answer that is read.
 const BODY_LIMIT: usize = 32 << 20;
@@ -29,21 +29,16 @@ const STREAM_LIMIT: usize = 2 << 20;
 /// meanwhile.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
-/// The reason of an error that was saved under an idempotency key.
-const SAVED: &str = "SavedAnswer";
-/// The reason of a payment that the customer has to confirm with their bank.
-pub const ACTION_REQUIRED: &str = "ActionRequired";
-
 /// Why a provider did not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{provider}: {message}")]
 pub struct ProviderError {
     /// Which provider.
-    pub provider: &'static str,
+    pub provider: Provider,
     /// The HTTP status, when there was an answer.
     pub status: Option<u16>,
-    /// One word for programs: `RateLimited`, `Unauthorized`, `Unreachable`, ...
-    pub reason: &'static str,
+    /// One word for programs.
+    pub reason: Fault,
     /// A sentence for people; it holds no secret.
     pub message: String,
     /// Whose it is to end this.
@@ -56,11 +51,11 @@ pub struct ProviderError {
 
 impl ProviderError {
     /// An answer that is not of the protocol.
-    pub fn garbage(provider: &'static str, what: impl std::fmt::Display) -> Self {
+    pub fn garbage(provider: Provider, what: impl std::fmt::Display) -> Self {
         Self {
             provider,
             status: None,
-            reason: "BadAnswer",
+            reason: Fault::BadAnswer,
             message: format!("answered something that is not of its protocol: {what}"),
             blame: Blame::Call,
             retryable: true,
@@ -69,11 +64,11 @@ impl ProviderError {
     }
 
     /// The provider is known to be away, and was not called.
-    pub fn away(provider: &'static str, away: Away) -> Self {
+    pub fn away(provider: Provider, away: Away) -> Self {
         Self {
             provider,
             status: None,
-            reason: "Unavailable",
+            reason: Fault::Unavailable,
             message: format!("has not answered since {}", away.since),
             blame: Blame::Outage,
             retryable: true,
@@ -83,7 +78,7 @@ impl ProviderError {
 
     /// Whether this is an earlier answer, which the provider saved under the idempotency key: that call has ended, and failed.
     pub fn is_saved(&self) -> bool {
-        self.reason == SAVED
+        self.reason == Fault::SavedAnswer
     }
 
     /// Whether the provider said that it did not begin: too many calls, or another one under the same key.
@@ -111,7 +106,7 @@ pub struct CallLimits {
 /// Calls one provider.
 #[derive(Debug)]
 pub struct Caller {
-    provider: &'static str,
+    provider: Provider,
     /// The connection pool.
     pub client: reqwest::Client,
     rate: Rate,
@@ -130,7 +125,11 @@ struct Calls {
 
 impl Caller {
     /// Calls a provider within these limits.
-    pub fn new(provider: &'static str, limits: CallLimits) -> Self {
+    ///
+    /// # Panics
+    ///
+    /// Where no TLS provider is installed, as the program does at its start.
+    pub fn new(provider: Provider, limits: CallLimits) -> Self {
         let client = reqwest::Client::builder()
             .timeout(limits.timeout)
             .connect_timeout(Duration::from_secs(5))
@@ -140,7 +139,7 @@ impl Caller {
             .redirect(Policy::none())
             .user_agent(concat!("tenant-operator/", env!("CARGO_PKG_VERSION")))
             .build()
-            .unwrap_or_default();
+            .expect("the program installs a TLS provider at its start, and no other setting can fail");
         Self {
             provider,
             client,
@@ -153,7 +152,7 @@ impl Caller {
     }
 
     /// The provider's name.
-    pub fn provider(&self) -> &'static str {
+    pub fn provider(&self) -> Provider {
         self.provider
     }
 
@@ -290,14 +289,14 @@ impl Caller {
     }
 
     fn silent(&self) -> ProviderError {
-        ProviderError { reason: "Timeout", message: "gave no answer in time".into(), ..self.broken() }
+        ProviderError { reason: Fault::Timeout, message: "gave no answer in time".into(), ..self.broken() }
     }
 
     fn broken(&self) -> ProviderError {
         ProviderError {
             provider: self.provider,
             status: None,
-            reason: "Unreachable",
+            reason: Fault::Unreachable,
             message: "broke off its answer".into(),
             blame: Blame::Call,
             retryable: true,
@@ -342,14 +341,14 @@ impl Caller {
             return Ok(body);
         }
         let error = self.refused(status, retry_after, &body);
-        Err(if saved { ProviderError { reason: SAVED, ..error } } else { error })
+        Err(if saved { ProviderError { reason: Fault::SavedAnswer, ..error } } else { error })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ProviderError {
         let (reason, what) = if error.is_timeout() {
-            ("Timeout", "gave no answer in time")
+            (Fault::Timeout, "gave no answer in time")
         } else {
-            ("Unreachable", "cannot be reached")
+            (Fault::Unreachable, "cannot be reached")
         };
         ProviderError {
             provider: self.provider,
@@ -367,29 +366,29 @@ impl Caller {
         let (reason, retryable) = match status.as_u16() {
             // Pinecone: 403 QUOTA_EXCEEDED, and 429 for the read and write units of a month; OpenAI: 429 insufficient_quota. None
             // goes away by waiting for seconds.
-            403 | 429 if quota_exceeded(body) => ("QuotaExceeded", false),
-            401 | 403 => ("Unauthorized", false),
-            300..=399 => ("Redirected", false),
-            408 => ("Timeout", true),
-            404 => ("NotFound", false),
-            409 => ("Conflict", true),
-            402 if action_required(body) => (ACTION_REQUIRED, false),
-            429 => ("RateLimited", true),
-            500.. => ("ProviderError", true),
-            _ => ("Refused", false),
+            403 | 429 if quota_exceeded(body) => (Fault::QuotaExceeded, false),
+            401 | 403 => (Fault::Unauthorized, false),
+            300..=399 => (Fault::Redirected, false),
+            408 => (Fault::Timeout, true),
+            404 => (Fault::NotFound, false),
+            409 => (Fault::Conflict, true),
+            402 if action_required(body) => (Fault::ActionRequired, false),
+            429 => (Fault::RateLimited, true),
+            500.. => (Fault::ProviderError, true),
+            _ => (Fault::Refused, false),
         };
         ProviderError {
             provider: self.provider,
             status: Some(status.as_u16()),
             reason,
             message: match reason {
-                "Redirected" => {
+                Fault::Redirected => {
                     format!("answered {status}, which is not followed: set its URL to the one that answers")
                 }
                 _ => format!("answered {status}{detail}"),
             },
             blame: match reason {
-                "QuotaExceeded" | "Unauthorized" | "Redirected" => Blame::Operator,
+                Fault::QuotaExceeded | Fault::Unauthorized | Fault::Redirected => Blame::Operator,
                 _ => Blame::Call,
             },
             retryable,
@@ -400,7 +399,7 @@ impl Caller {
 
 /// The pieces up to [`STREAM_LIMIT`]; what goes beyond is an error, and the last piece.
 fn bounded(
-    provider: &'static str,
+    provider: Provider,
     pieces: impl Stream<Item = Result<Bytes, ProviderError>>,
 ) -> impl Stream<Item = Result<Bytes, ProviderError>> {
     pieces.scan(Some(0), move |read, piece| {
@@ -458,7 +457,7 @@ mod tests {
     fn caller() -> Caller {
         let per_second = NonZeroU32::MIN.saturating_add(99);
         crate::cli::install_crypto();
-        Caller::new("Test", CallLimits { per_second, timeout: Duration::from_secs(10), retries: 0 })
+        Caller::new(Provider::Pinecone, CallLimits { per_second, timeout: Duration::from_secs(10), retries: 0 })
     }
 
     /// A server that counts its requests and answers each with `head`, and then with `body` again and again, for as long
@@ -486,7 +485,11 @@ mod tests {
             let head = format!("HTTP/1.1 {status}\r\nlocation: {elsewhere}/x\r\ncontent-length: 0\r\n\r\n");
             let (url, _) = server(head, b"").await;
             let error = caller().bytes(|c| c.get(&url).header("api-key", "secret")).await.expect_err("a redirect");
-            assert_eq!((error.reason, error.blame, error.retryable), ("Redirected", Blame::Operator, false), "{error}");
+            assert_eq!(
+                (error.reason, error.blame, error.retryable),
+                (Fault::Redirected, Blame::Operator, false),
+                "{error}"
+            );
             assert!(error.message.contains("set its URL"), "{error}");
         }
         assert_eq!(asked.load(Ordering::Relaxed), 0, "the other server was called");

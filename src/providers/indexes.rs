@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::ProviderError;
 use super::pinecone::{Pinecone, PineconeConfig};
-use crate::lifecycle::{Blame, Regions};
+use crate::lifecycle::{Blame, Fault, Provider, Regions};
 
 /// A client for each index.
 #[derive(Debug)]
@@ -41,9 +41,9 @@ impl Indexes {
         };
         let region = region.unwrap_or_default();
         indexes.get(region).ok_or_else(|| ProviderError {
-            provider: "Pinecone",
+            provider: Provider::Pinecone,
             status: None,
-            reason: "RegionUnsupported",
+            reason: Fault::RegionUnsupported,
             message: format!("has no index for region {region:?}: name one in PINECONE_REGIONS"),
             blame: Blame::Operator,
             retryable: true,

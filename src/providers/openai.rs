@@ -12,9 +12,9 @@ use serde_json::json;
 use utoipa::ToSchema;
 
 use super::{CallLimits, Caller, ProviderError};
-use crate::lifecycle::Blame;
+use crate::lifecycle::{Blame, Fault, Provider};
 
-const PROVIDER: &str = "OpenAI";
+const PROVIDER: Provider = Provider::OpenAi;
 /// Models whose vectors can be made shorter; others refuse the field
 /// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-dimensions>).
 const ANY_DIMENSION: &str = "text-embedding-3-";
@@ -359,7 +359,7 @@ fn empty(finish_reason: Option<&str>) -> ProviderError {
     ProviderError {
         provider: PROVIDER,
         status: None,
-        reason: "EmptyAnswer",
+        reason: Fault::EmptyAnswer,
         message: message.into(),
         blame: Blame::Call,
         retryable: false,
@@ -372,7 +372,7 @@ fn reported(error: &serde_json::Value) -> ProviderError {
     let message = error["message"].as_str().or(error.as_str()).unwrap_or("no message");
     let short: String = message.chars().take(200).collect();
     ProviderError {
-        reason: "StreamError",
+        reason: Fault::StreamError,
         message: format!("ended its answer with an error: {short}"),
         ..ProviderError::garbage(PROVIDER, "")
     }
@@ -417,7 +417,7 @@ mod tests {
         all
     }
 
-    fn last_reason(events: Vec<eventsource_stream::Event>) -> &'static str {
+    fn last_reason(events: Vec<eventsource_stream::Event>) -> Fault {
         read(events).pop().expect("a last piece").expect_err("an error").reason
     }
 
@@ -428,12 +428,12 @@ mod tests {
     #[test]
     fn an_error_inside_a_stream_is_an_error() {
         let failed = r#"{"error": {"message": "The server had an error", "type": "server_error"}}"#;
-        assert_eq!(last_reason(vec![event(TEXT), event(failed), event("[DONE]")]), "StreamError");
+        assert_eq!(last_reason(vec![event(TEXT), event(failed), event("[DONE]")]), Fault::StreamError);
     }
 
     #[test]
     fn a_stream_that_breaks_off_is_an_error() {
-        assert_eq!(last_reason(vec![event(TEXT)]), "BadAnswer");
+        assert_eq!(last_reason(vec![event(TEXT)]), Fault::BadAnswer);
     }
 
     #[test]
@@ -451,6 +451,6 @@ mod tests {
     fn an_answer_that_reached_its_limit_says_so_and_one_without_text_is_an_error() {
         let end = read(vec![event(TEXT), event(LENGTH), event("[DONE]")]).pop().expect("a piece").expect("an end");
         assert!(matches!(end, Piece::End(End { truncated: true, .. })));
-        assert_eq!(last_reason(vec![event(LENGTH), event("[DONE]")]), "EmptyAnswer");
+        assert_eq!(last_reason(vec![event(LENGTH), event("[DONE]")]), Fault::EmptyAnswer);
     }
 }

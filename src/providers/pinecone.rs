@@ -13,9 +13,9 @@ use tokio::sync::Mutex;
 
 use super::gate::Gate;
 use super::{CallLimits, Caller, ProviderError};
-use crate::lifecycle::Blame;
+use crate::lifecycle::{Blame, Fault, Provider};
 
-const PROVIDER: &str = "Pinecone";
+const PROVIDER: Provider = Provider::Pinecone;
 const API_VERSION: &str = "2026-04";
 
 /// Where Pinecone is and which index is ours.
@@ -186,7 +186,7 @@ impl Pinecone {
             return Err(ProviderError {
                 provider: PROVIDER,
                 status: None,
-                reason: "Unavailable",
+                reason: Fault::Unavailable,
                 message: "has not told the index's address yet".into(),
                 blame: Blame::Outage,
                 retryable: true,
@@ -213,7 +213,7 @@ impl Pinecone {
                 return e;
             }
             let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
-            ProviderError { reason: "IndexMissing", message, blame: Blame::Operator, ..e }
+            ProviderError { reason: Fault::IndexMissing, message, blame: Blame::Operator, ..e }
         })
     }
 

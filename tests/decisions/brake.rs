@@ -4,7 +4,9 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::phase::TriggeredBy;
 use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Phase, Timestamp};
-use tenant_operator::lifecycle::{Blame, Decision, Effect, Failure, Harm, Notice, Outcome, harm, held};
+use tenant_operator::lifecycle::{
+    Blame, Decision, Effect, Failure, Fault, Harm, Notice, Outcome, Provider, Reason, harm, held,
+};
 
 use crate::case::{Case, NOW, does, fails, failure, holds, subscription};
 
@@ -22,7 +24,11 @@ fn braked(mut case: Case, harm: Harm) -> Case {
 
 /// The failure of a call that a mismatch refuses.
 fn mismatch(step: &str) -> Failure {
-    Failure { reason: "StripeAccountMismatch".into(), blame: Blame::Mismatch, ..failure(step, true) }
+    Failure {
+        reason: Reason::Provider(Provider::Stripe, Fault::AccountMismatch),
+        blame: Blame::Mismatch,
+        ..failure(step, true)
+    }
 }
 
 #[test]

@@ -9,8 +9,9 @@ use tenant_operator::api::{
     ConditionStatus, Phase, PlanSpec, SampleData, SampleDocument, TenantSpec, TenantStatus, Timestamp,
 };
 use tenant_operator::lifecycle::{
-    Blame, Credentials, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedBilling, ObservedRefund,
-    ObservedSession, ObservedSubscription, Outcome, Policy, SessionState, View, decide,
+    Blame, Credentials, Decision, Effect, Failure, Fault, Found, Input, Notice, Observed, ObservedBilling,
+    ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Policy, Provider, Reason, SessionState, View,
+    decide,
 };
 
 pub const NOW: i64 = 1_000_000;
@@ -345,8 +346,8 @@ pub fn session(state: SessionState, attempt: u32) -> ObservedSession {
 
 pub fn failure(step: &str, retryable: bool) -> Failure {
     Failure {
-        step: step.into(),
-        reason: "PineconeProviderError".into(),
+        step: step.parse().expect("a step"),
+        reason: Reason::Provider(Provider::Pinecone, Fault::ProviderError),
         message: "Pinecone: answered 500".into(),
         blame: Blame::Call,
         retryable,
@@ -356,12 +357,21 @@ pub fn failure(step: &str, retryable: bool) -> Failure {
 
 /// Something that only the operator of the service can fix.
 pub fn operator_fault(step: &str) -> Failure {
-    Failure { reason: "PineconeQuotaExceeded".into(), blame: Blame::Operator, ..failure(step, false) }
+    Failure {
+        reason: Reason::Provider(Provider::Pinecone, Fault::QuotaExceeded),
+        blame: Blame::Operator,
+        ..failure(step, false)
+    }
 }
 
 /// A provider that is known to be away, and back in some seconds at best.
 pub fn outage(step: &str) -> Failure {
-    Failure { reason: "PineconeUnavailable".into(), blame: Blame::Outage, retry_after: Some(5), ..failure(step, true) }
+    Failure {
+        reason: Reason::Provider(Provider::Pinecone, Fault::Unavailable),
+        blame: Blame::Outage,
+        retry_after: Some(5),
+        ..failure(step, true)
+    }
 }
 
 /// Whether it is decided to do that now, among others.

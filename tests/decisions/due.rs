@@ -287,10 +287,10 @@ fn same(obstacle: &str, due: &str) -> bool {
 }
 
 /// Runs to rest, with what fails failing each time.
-fn run(mut case: Case, obstacle: &Obstacle) -> Seen {
+fn run(mut case: Case, obstacle: &Obstacle, next: fn(&Case) -> Decision) -> Seen {
     let mut seen = Seen::default();
     for _ in 0..60 {
-        match case.next() {
+        match next(&case) {
             Decision::Wait(_) => return seen,
             Decision::Record(status) => {
                 case.observed.recorded(&case.view.status, &status);
@@ -338,20 +338,44 @@ fn run(mut case: Case, obstacle: &Obstacle) -> Seen {
     panic!("{}: it never comes to rest: {:#?}", obstacle.name, case.next());
 }
 
-#[test]
-fn what_is_due_is_done_whatever_else_waits_or_fails() {
+/// What is not done, and beside what.
+fn hidden(next: fn(&Case) -> Decision) -> Vec<String> {
     let mut hidden = Vec::new();
     for obstacle in obstacles() {
         for due in dues().iter().filter(|due| !same(obstacle.name, due.name)) {
             let mut case = settled(Phase::Active).at_rest();
             (obstacle.arrange)(&mut case);
             (due.arrange)(&mut case);
-            if !(due.done)(&run(case, &obstacle)) {
+            if !(due.done)(&run(case, &obstacle, next)) {
                 hidden.push(format!("{} hides {}", obstacle.name, due.name));
             }
         }
     }
+    hidden
+}
+
+#[test]
+fn what_is_due_is_done_whatever_else_waits_or_fails() {
+    let hidden = hidden(Case::next);
     assert!(hidden.is_empty(), "{hidden:#?}");
+}
+
+/// The same search finds each concern that would silence the others, by its failure or by its wait.
+#[test]
+fn a_concern_that_silences_the_others_is_found() {
+    let hides = |hidden: &[String], obstacle: &str, due: &str| hidden.contains(&format!("{obstacle} hides {due}"));
+    let failure = hidden(|case| if case.observed.failed.is_empty() { case.next() } else { Decision::Wait(Some(60)) });
+    assert!(hides(&failure, "a Secret in the way", "a suspension by an admin"), "{failure:#?}");
+    let unsent = hidden(|case| if case.observed.unsent.is_empty() { case.next() } else { Decision::Wait(Some(60)) });
+    assert!(
+        hides(&unsent, "a mail server that takes nothing and alerts that nobody hears", "an export"),
+        "{unsent:#?}"
+    );
+    let moves = hidden(|case| match case.view.status.migration {
+        None => case.next(),
+        Some(_) => Decision::Wait(Some(60)),
+    });
+    assert!(hides(&moves, "data that moves", "a key that was replaced"), "{moves:#?}");
 }
 
 /// A change of plan whose documents are embedded anew takes hours, and the tenant is served meanwhile.
@@ -361,7 +385,7 @@ fn a_key_is_replaced_in_the_middle_of_a_change_of_plan() {
         let mut case = noted(settled(Phase::Upgrading), PlanChangeState::Running);
         case.view.spec.plan = "other".into();
         (case.view.spec.api_key_generation, case.observed.api_key) = (2, Some(false));
-        let seen = run(case, &Obstacle { name, arrange: nothing, fails: failing });
+        let seen = run(case, &Obstacle { name, arrange: nothing, fails: failing }, Case::next);
         assert!(seen.wrote(|status| status.api_key_generation == Some(2)), "{name}");
     }
 }

@@ -3,7 +3,8 @@ use tenant_operator::api::plan::{Downgrades, Limits, Upgrades};
 use tenant_operator::api::tenant::{PlanChange, PlanChangeState as State, PlanConfig, Quota};
 use tenant_operator::api::{Phase, PlanSpec, TenantStatus, Timestamp, Usage};
 use tenant_operator::lifecycle::{
-    Decision, Effect, Failure, Notice, ObservedSubscription, Proration, UnconfirmedPrice, is_smaller,
+    Decision, Effect, Failure, Fault, Notice, ObservedSubscription, Proration, Provider, Reason, UnconfirmedPrice,
+    is_smaller,
 };
 
 use crate::case::{Case, NOW, condition, fails, failure, holds, operator_fault, outage, plan, subscription};
@@ -119,7 +120,11 @@ fn the_plan_says_whether_the_difference_is_charged_now() {
 
 #[test]
 fn a_card_that_is_declined_leaves_the_plan_before_in_force_until_somebody_tries_again() {
-    let declined = Failure { reason: "StripeRefused".into(), message: "declined".into(), ..failure("Billing", false) };
+    let declined = Failure {
+        reason: Reason::Provider(Provider::Stripe, Fault::Refused),
+        message: "declined".into(),
+        ..failure("Billing", false)
+    };
     let mut case = paying(running(Phase::Upgrading, 19_900), "price_4900");
     case.observed.failure = Some(declined);
     let status = case.recorded();

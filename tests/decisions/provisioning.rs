@@ -1,6 +1,6 @@
 use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Phase, SampleData, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome, Samples};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, Outcome, Samples, Step};
 
 use crate::case::{Case, NOW, condition, fails, failure, holds, operator_fault, outage, subscription};
 
@@ -183,7 +183,10 @@ fn an_outage_and_an_operators_fault_hold_the_tenant_without_counting_an_attempt(
         let status = case.recorded();
         let run = status.provisioning.clone().expect("a run");
         assert_eq!((run.attempts, run.held_since.map(Timestamp::as_second)), (0, Some(NOW)));
-        assert!(fails(&status, "NamespaceReady", &failure.reason) && holds(&status, "Reconciling", &failure.reason));
+        assert!(
+            fails(&status, "NamespaceReady", &failure.reason.to_string())
+                && holds(&status, "Reconciling", &failure.reason.to_string())
+        );
         assert!(status.message.as_ref().is_some_and(|m| m.contains("since 1970-01-12T13:46:40Z")), "{status:?}");
         assert_eq!(case.clone().after_record(), Decision::Wait(Some(wait)));
         // Still so, later: nothing new to write, and the same wait.
@@ -290,10 +293,10 @@ fn the_first_failure_counts_unless_a_later_one_ends_the_attempts() {
         }
         case.observed.failure.expect("one").step
     };
-    assert_eq!(learned(&[("A", true), ("B", true)]), "A");
-    assert_eq!(learned(&[("A", true), ("B", false)]), "B");
-    assert_eq!(learned(&[("A", false), ("B", true)]), "A");
-    assert_eq!(learned(&[("A", false), ("B", false)]), "A");
+    assert_eq!(learned(&[("Namespace", true), ("ApiKey", true)]), Step::Namespace);
+    assert_eq!(learned(&[("Namespace", true), ("ApiKey", false)]), Step::ApiKey);
+    assert_eq!(learned(&[("Namespace", false), ("ApiKey", true)]), Step::Namespace);
+    assert_eq!(learned(&[("Namespace", false), ("ApiKey", false)]), Step::Namespace);
 }
 
 #[test]
@@ -353,7 +356,7 @@ fn a_tenant_that_was_served_before_waits_out_an_outage_without_a_limit() {
             case.observed.failure = Some(failure.clone());
             let status = case.recorded();
             assert_eq!(status.phase, Some(Phase::Provisioning));
-            assert!(holds(&status, "Stalled", &failure.reason), "{status:#?}");
+            assert!(holds(&status, "Stalled", &failure.reason.to_string()), "{status:#?}");
             assert!(status.message.as_ref().is_some_and(|m| m.contains("without a limit and refunds nothing")));
             assert!(matches!(case.after_record(), Decision::Wait(Some(_)) | Decision::Act(_)));
         }

@@ -11,7 +11,8 @@ use tenant_operator::api::plan::{Downgrades, Models};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, PlanSpec, TenantStatus, Timestamp, conditions};
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedMigration, Outcome, Policy, View, decide,
+    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedMigration, Outcome, Policy, Reason, Step,
+    View, decide,
 };
 
 use crate::converged::Converged;
@@ -465,8 +466,8 @@ impl State {
 /// A namespace holds more than was counted before.
 fn changed() -> Failure {
     Failure {
-        step: "Data".into(),
-        reason: "DataChanged".into(),
+        step: Step::Data,
+        reason: Reason::DataChanged,
         message: "It holds more than before".into(),
         blame: Blame::Call,
         retryable: true,

@@ -11,8 +11,8 @@ use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Found, Input, Notice, Observed, ObservedRefund, Outcome, Policy, Proration,
-    SessionState, View, decide, may_hold, may_precede,
+    Blame, Decision, Effect, Failure, Fault, Found, Input, Notice, Observed, ObservedRefund, Outcome, Policy,
+    Proration, Provider, Reason, SessionState, Step, View, decide, may_hold, may_precede,
 };
 
 use self::beside::Beside;
@@ -579,8 +579,8 @@ impl Small {
 
 fn injected() -> Failure {
     Failure {
-        step: "SampleData".into(),
-        reason: "Injected".into(),
+        step: Step::SampleData,
+        reason: Reason::Provider(Provider::OpenAi, Fault::ProviderError),
         message: "injected".into(),
         blame: Blame::Call,
         retryable: true,
@@ -594,12 +594,17 @@ fn failure() -> Outcome {
 
 /// What Stripe says of a card that is declined.
 fn declined() -> Failure {
-    Failure { step: "Billing".into(), retryable: false, ..injected() }
+    Failure { step: Step::Billing, retryable: false, ..injected() }
 }
 
 /// What the operator makes of an account that does not know its tenants.
 fn unknown() -> Failure {
-    Failure { step: "Billing".into(), reason: "StripeAccountMismatch".into(), blame: Blame::Mismatch, ..injected() }
+    Failure {
+        step: Step::Billing,
+        reason: Reason::Provider(Provider::Stripe, Fault::AccountMismatch),
+        blame: Blame::Mismatch,
+        ..injected()
+    }
 }
 
 fn calls_stripe(effect: &Effect) -> bool {

@@ -68,7 +68,8 @@ async fn holds_documents(
 pub async fn drop(
     kubernetes: &Kubernetes,
     indexes: &Indexes,
-    (tenant, observed): (&Tenant, &Observed),
+    tenant: &Tenant,
+    observed: &Observed,
     generation: u32,
 ) -> Result<Outcome, StepError> {
     let now = kubernetes.tenants(tenant).get(&tenant.name_any()).await?;
@@ -167,7 +168,8 @@ pub async fn record(
 /// model that its vectors were made with.
 pub async fn serve_from(
     kubernetes: &Kubernetes,
-    (indexes, openai): (&Indexes, &OpenAi),
+    indexes: &Indexes,
+    openai: &OpenAi,
     plans: &[&Plan],
     tenant: &Tenant,
     generation: u32,

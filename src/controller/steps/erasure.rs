@@ -18,12 +18,21 @@ const NOBODY: &str = "erased@erased.invalid";
 /// In place of the customer's name.
 const NAMELESS: &str = "Erased";
 
+/// What holds something of a tenant outside of Kubernetes.
+#[derive(Clone, Copy)]
+pub struct Holders<'a> {
+    pub stripe: &'a Stripe,
+    pub indexes: &'a Indexes,
+    pub exports: &'a Exports,
+}
+
 /// Counts what each provider holds of a tenant, as the providers say it. The leads with its e-mail address count as Secrets.
 pub async fn count(
     kubernetes: &Kubernetes,
     signer: &SigningKey,
-    (stripe, indexes, exports): (&Stripe, &Indexes, &Exports),
-    (tenant, leads): (&Tenant, u64),
+    Holders { stripe, indexes, exports }: Holders<'_>,
+    tenant: &Tenant,
+    leads: u64,
 ) -> Result<Outcome, StepError> {
     let (mut namespaces, mut vectors) = (0, 0);
     for name in data::names(indexes, tenant).await? {

@@ -1,7 +1,7 @@
 //! Why a step did not do what was asked, and who can end that.
 
 use crate::export::ExportError;
-use crate::lifecycle::{Blame, Failure};
+use crate::lifecycle::{Blame, Failure, Reason, Step};
 use crate::providers::ProviderError;
 
 /// Why a step failed.
@@ -49,53 +49,53 @@ pub enum StepError {
 impl StepError {
     /// What decisions make of it. An error that says nothing about the step (a conflict, an API server that is away) ends
     /// the reconcile instead.
-    pub fn failure(self, step: &str) -> Result<Failure, kube::Error> {
+    pub fn failure(self, step: Step) -> Result<Failure, kube::Error> {
         let message = self.to_string();
         match self {
             Self::Provider(error) => Ok(Failure {
-                step: step.into(),
-                reason: format!("{}{}", error.provider.replace(' ', ""), error.reason),
+                step,
+                reason: Reason::Provider(error.provider, error.reason),
                 message: format!("{}: {}", error.provider, error.message),
                 blame: error.blame,
                 retryable: error.retryable,
                 retry_after: error.retry_after.map(|d| i64::try_from(d.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)),
             }),
             Self::Export(error) => Ok(Failure {
-                step: step.into(),
-                reason: "ExportStorage".into(),
+                step,
+                reason: Reason::ExportStorage,
                 message,
                 blame: Blame::Operator,
                 retryable: error.retryable(),
                 retry_after: None,
             }),
             Self::MoreData { .. } | Self::NoSuchData(_) => Ok(Failure {
-                step: step.into(),
-                reason: "DataChanged".into(),
+                step,
+                reason: Reason::DataChanged,
                 message,
                 blame: Blame::Call,
                 retryable: true,
                 retry_after: None,
             }),
             Self::UnknownModel(_) => Ok(Failure {
-                step: step.into(),
-                reason: "EmbeddingModelUnknown".into(),
+                step,
+                reason: Reason::EmbeddingModelUnknown,
                 message,
                 blame: Blame::Operator,
                 retryable: true,
                 retry_after: None,
             }),
             Self::SecretConflict(..) => Ok(Failure {
-                step: step.into(),
-                reason: "SecretConflict".into(),
+                step,
+                reason: Reason::SecretConflict,
                 message,
                 blame: Blame::Operator,
                 retryable: true,
                 retry_after: None,
             }),
             Self::Kube(kube::Error::Api(status)) if refused(status.code) => Ok(Failure {
-                step: step.into(),
-                reason: format!("Kubernetes{}", if status.reason.is_empty() { "Refused" } else { &status.reason }),
+                step,
                 message: format!("Kubernetes refused it: {}", status.message),
+                reason: Reason::Kubernetes(if status.reason.is_empty() { "Refused".into() } else { status.reason }),
                 blame: Blame::Operator,
                 retryable: true,
                 retry_after: None,

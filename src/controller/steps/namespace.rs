@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::lifecycle::{Blame, Outcome};
+use crate::lifecycle::{Blame, Fault, Outcome, Provider};
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
 use crate::providers::pinecone::Pinecone;
@@ -45,9 +45,9 @@ async fn delete_in(pinecone: &Pinecone, name: &str) -> Result<(), ProviderError>
             continue;
         }
         return Err(ProviderError {
-            provider: "Pinecone",
+            provider: Provider::Pinecone,
             status: None,
-            reason: "NotDeleted",
+            reason: Fault::NotDeleted,
             message: format!("accepted the deletion of namespace {name}, which still exists"),
             blame: Blame::Call,
             retryable: true,

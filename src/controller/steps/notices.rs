@@ -15,10 +15,26 @@ use crate::providers::ProviderError;
 use crate::providers::alerts::Alerts;
 use crate::providers::mail::{Letter, Mail, Template, Values};
 
+/// What sends, and what signs the links in it.
+#[derive(Clone, Copy)]
+pub struct Senders<'a> {
+    pub mail: &'a Mail,
+    pub alerts: &'a Alerts,
+    pub identity: &'a IdentityKey,
+}
+
+/// The plans that a notice names.
+#[derive(Clone, Copy)]
+pub struct Plans<'a> {
+    pub in_force: Option<&'a Plan>,
+    /// The one in the spec.
+    pub wanted: Option<&'a Plan>,
+}
+
 pub async fn send(
-    (mail, alerts, identity): (&Mail, &Alerts, &IdentityKey),
+    Senders { mail, alerts, identity }: Senders<'_>,
     tenant: &Tenant,
-    (plan, wanted): (Option<&Plan>, Option<&Plan>),
+    Plans { in_force: plan, wanted }: Plans<'_>,
     notice: &Notice,
 ) -> Result<Outcome, ProviderError> {
     let status = tenant.status.clone().unwrap_or_default();

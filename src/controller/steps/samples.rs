@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::namespace::LOOKS;
 use crate::api::{Plan, SampleDocument};
-use crate::lifecycle::Outcome;
+use crate::lifecycle::{Outcome, Provider};
 use crate::providers::ProviderError;
 use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::{Pinecone, Values, Vector};
@@ -44,7 +44,7 @@ impl Embeddings {
         let found = documents.iter().map(|d| fresh.get(&key(&d.text)).or_else(|| kept.get(&key(&d.text))).cloned());
         let found: Option<Vec<_>> = found.collect();
         kept.extend(fresh);
-        found.ok_or_else(|| ProviderError::garbage("OpenAI", "an embedding is missing"))
+        found.ok_or_else(|| ProviderError::garbage(Provider::OpenAi, "an embedding is missing"))
     }
 }
 

@@ -12,12 +12,12 @@ use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::ProviderError;
-use crate::lifecycle::Blame;
+use crate::lifecycle::{Blame, Fault, Provider};
 use templates::{Templates, sample};
 
 pub use templates::{Rendered, Template, Values};
 
-const PROVIDER: &str = "Mail";
+const PROVIDER: Provider = Provider::Mail;
 const UNSUBSCRIBE: HeaderName = HeaderName::new_from_ascii_str("List-Unsubscribe");
 const UNSUBSCRIBE_POST: HeaderName = HeaderName::new_from_ascii_str("List-Unsubscribe-Post");
 
@@ -114,14 +114,15 @@ impl Mail {
             retryable,
             retry_after: None,
         };
-        let unreachable =
-            || refused("Unreachable", Blame::Call, true, format!("the mail server did not take the {what} e-mail"));
+        let unreachable = || {
+            refused(Fault::Unreachable, Blame::Call, true, format!("the mail server did not take the {what} e-mail"))
+        };
         // RFC 6531: an address with other letters needs a server that has SMTPUTF8. lettre does not even ask one without.
         if error.is_client() && !letter.to.is_ascii() {
             let message = format!(
                 "the mail server did not take the {what} e-mail: it takes only addresses of ASCII letters (it has no SMTPUTF8)"
             );
-            return refused("Refused", Blame::Call, false, message);
+            return refused(Fault::Refused, Blame::Call, false, message);
         }
         if !error.is_permanent() && !error.is_client() {
             return unreachable();
@@ -137,10 +138,10 @@ impl Mail {
         };
         if server {
             let message = format!("the mail server refuses every e-mail: {error}. Correct SMTP_URL or FROM_EMAIL");
-            return refused("ServerRefused", Blame::Operator, true, message);
+            return refused(Fault::ServerRefused, Blame::Operator, true, message);
         }
         let message = format!("the mail server refused the {what} e-mail for good");
-        refused("Refused", Blame::Call, false, message)
+        refused(Fault::Refused, Blame::Call, false, message)
     }
 
     /// Connects and logs in.
@@ -156,11 +157,11 @@ impl Mail {
         };
         match self.transport.test_connection().await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(failure("Unreachable", true, "the mail server closed the connection".into())),
+            Ok(false) => Err(failure(Fault::Unreachable, true, "the mail server closed the connection".into())),
             Err(e) if e.is_permanent() => {
-                Err(failure("Refused", false, format!("the mail server refused the login: {e}")))
+                Err(failure(Fault::Refused, false, format!("the mail server refused the login: {e}")))
             }
-            Err(e) => Err(failure("Unreachable", true, format!("the mail server cannot be reached: {e}"))),
+            Err(e) => Err(failure(Fault::Unreachable, true, format!("the mail server cannot be reached: {e}"))),
         }
     }
 
@@ -169,7 +170,7 @@ impl Mail {
         let bad = |message: String| ProviderError {
             provider: PROVIDER,
             status: None,
-            reason: "Refused",
+            reason: Fault::Refused,
             message,
             blame: Blame::Call,
             retryable: false,
@@ -202,7 +203,7 @@ impl Mail {
         let bad = |what: &str, e: &dyn std::fmt::Display| ProviderError {
             provider: PROVIDER,
             status: None,
-            reason: "BadMessage",
+            reason: Fault::BadMessage,
             message: format!("{what}: {e}"),
             blame: Blame::Call,
             retryable: false,

@@ -11,7 +11,7 @@ use stripe_core::event::ListEvent;
 use stripe_types::RangeQueryTs;
 
 use super::{List, PAGE, ProviderError, Stripe, Subscription, observe};
-use crate::lifecycle::ObservedSubscription;
+use crate::lifecycle::{ObservedSubscription, Provider};
 
 /// Seconds before the newest event that are read again with each look. Stripe shows events some seconds late and out of order,
 /// so an older event may appear after a newer one was read.
@@ -143,7 +143,7 @@ impl Stripe {
             let end = got.data.last().map(|object| id(object).to_owned());
             let more = got.has_more && end.is_some();
             if more && end == last {
-                return Err(ProviderError::garbage("Stripe", "the same page of a list again"));
+                return Err(ProviderError::garbage(Provider::Stripe, "the same page of a list again"));
             }
             got.data.into_iter().for_each(&mut take);
             if !more {

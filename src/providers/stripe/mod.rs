@@ -36,9 +36,11 @@ pub use settlement::Held;
 use super::gate::Gate;
 use super::{CallLimits, Caller, ProviderError};
 use crate::api::{Place, Timestamp};
-use crate::lifecycle::{Blame, ObservedBilling, ObservedSession, ObservedSubscription, SessionState, UnconfirmedPrice};
+use crate::lifecycle::{
+    Blame, Fault, ObservedBilling, ObservedSession, ObservedSubscription, Provider, SessionState, UnconfirmedPrice,
+};
 
-const PROVIDER: &str = "Stripe";
+const PROVIDER: Provider = Provider::Stripe;
 /// The version whose field names are read here.
 const API_VERSION: &str = "2026-09-30.endive";
 /// Objects a page, at most.
@@ -436,7 +438,7 @@ fn foreign(id: &str) -> ProviderError {
     ProviderError {
         provider: PROVIDER,
         status: None,
-        reason: "ForeignCustomer",
+        reason: Fault::ForeignCustomer,
         message: format!("customer {id} belongs to another tenant: correct spec.billing.stripe.customerId"),
         blame: Blame::Mismatch,
         retryable: true,
@@ -447,7 +449,7 @@ fn foreign(id: &str) -> ProviderError {
 /// Stripe does not know what the operator knows. Nothing follows from that but a question to a person.
 fn unknown(error: &ProviderError, what: &str, fix: &str) -> ProviderError {
     ProviderError {
-        reason: "CustomerUnknown",
+        reason: Fault::CustomerUnknown,
         message: format!("does not know {what}, so nothing is changed for this tenant. {fix}"),
         blame: Blame::Mismatch,
         retryable: true,

@@ -13,8 +13,7 @@ use super::{
     Identified, PLAN, PLAN_BEFORE, PLAN_FROM, PLAN_UNCONFIRMED, PRICE_UNCONFIRMED, ProviderError, Stripe, Subscription,
     observe,
 };
-use crate::lifecycle::{ObservedSubscription, Proration};
-use crate::providers::http::ACTION_REQUIRED;
+use crate::lifecycle::{Fault, ObservedSubscription, Proration};
 
 impl Stripe {
     /// Bills another price on a subscription, and answers the subscription as it is then. One that bills it already is left
@@ -83,7 +82,7 @@ impl Stripe {
         // No idempotency key: the same price again changes and charges nothing, and a key would replay a card that was
         // declined after another one was entered.
         match self.read_as::<Subscription>(request).await {
-            Err(e) if e.reason == ACTION_REQUIRED && proration == Proration::ChargeNow => {
+            Err(e) if e.reason == Fault::ActionRequired && proration == Proration::ChargeNow => {
                 self.await_confirmation(subscription, change, (price, plan)).await
             }
             changed => Ok(observe(&changed?, false)),

@@ -10,7 +10,7 @@ use stripe_core::customer::{CreateCustomer, DeleteCustomer};
 
 use super::{Identified, List, PAGE, PROVIDER, ProviderError, Stripe};
 use crate::api::Timestamp;
-use crate::lifecycle::Blame;
+use crate::lifecycle::{Blame, Fault};
 
 /// Events that a webhook endpoint must get.
 pub const EVENTS: [&str; 5] = [
@@ -115,7 +115,7 @@ impl Stripe {
         let livemode = livemode(self.config.api_key.expose_secret()).ok_or_else(|| ProviderError {
             provider: PROVIDER,
             status: None,
-            reason: "NoMode",
+            reason: Fault::NoMode,
             message: "the key begins with none of sk_live_, sk_test_, rk_live_ and rk_test_: correct STRIPE_SECRET_KEY"
                 .into(),
             blame: Blame::Operator,

@@ -19,7 +19,7 @@ use super::{
     Found, Identified, KEY_GENERATION, List, PAGE, PROVIDER, Payer, ProviderError, Stripe, Subscription, TENANT_ID,
     TENANT_NAME, TENANT_NAMESPACE, observed_session, tenant,
 };
-use crate::lifecycle::{Blame, ObservedRefund};
+use crate::lifecycle::{Blame, Fault, ObservedRefund};
 
 #[derive(Deserialize)]
 struct InvoicePayment {
@@ -125,20 +125,17 @@ impl Made {
     }
 }
 
-/// The reason of a refund that is not completed.
-const PENDING: &str = "RefundPending";
-
 /// Refunds of one payment that may fail before a person has to look.
 const FAILED_REFUNDS: usize = 3;
 
-fn unsettled(reason: &'static str, blame: Blame, message: String) -> ProviderError {
+fn unsettled(reason: Fault, blame: Blame, message: String) -> ProviderError {
     ProviderError { provider: PROVIDER, status: None, reason, message, blame, retryable: true, retry_after: None }
 }
 
 /// Stripe answers `charge_disputed` to a refund: <https://docs.stripe.com/error-codes>
 fn disputed(intent: &str, dispute: &str) -> ProviderError {
     unsettled(
-        "PaymentDisputed",
+        Fault::PaymentDisputed,
         Blame::Call,
         format!(
             "the customer disputes the payment {intent}, and Stripe refuses a refund until the bank has decided. To give the \
@@ -150,7 +147,7 @@ fn disputed(intent: &str, dispute: &str) -> ProviderError {
 /// A refund fails where the customer's account is closed or its bank refuses: <https://docs.stripe.com/refunds#failed-refunds>
 fn refund_failed(intent: &str) -> ProviderError {
     unsettled(
-        "RefundFailed",
+        Fault::RefundFailed,
         Blame::Call,
         format!(
             "{FAILED_REFUNDS} refunds of the payment {intent} did not reach the customer. Refund it in Stripe's dashboard once \
@@ -162,7 +159,7 @@ fn refund_failed(intent: &str) -> ProviderError {
 /// A new charge before the earlier refund is certain could charge twice.
 fn refund_pending(intent: &str) -> ProviderError {
     unsettled(
-        PENDING,
+        Fault::RefundPending,
         Blame::Operator,
         format!("the refund of the payment {intent} is not completed; the next period is charged once it is"),
     )
@@ -221,7 +218,7 @@ impl Stripe {
     /// Whether what was paid for the last period was given back, or is on its way.
     pub async fn was_refunded(&self, subscription: &str) -> Result<bool, ProviderError> {
         match self.refunded_period(subscription).await {
-            Err(error) if error.reason == PENDING => Ok(true),
+            Err(error) if error.reason == Fault::RefundPending => Ok(true),
             other => other.map(|invoice| invoice.is_some()),
         }
     }
