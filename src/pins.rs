@@ -261,7 +261,7 @@ pub struct Keeper {
     pub client: Client,
     /// The operator's namespace.
     pub namespace: String,
-    /// Whether what is not pinned yet is pinned: by the controller alone.
+    /// Whether to pin an account or index that is not pinned yet. Only the controller does.
     pub pins: bool,
 }
 

@@ -112,7 +112,7 @@ pub const SAMPLE_QUESTION: &str = "What is RAG?";
 
 /// Says what a Secret is for.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
-/// A Secret with what somebody wrote who is not a customer yet.
+/// A Secret with the message of a visitor who is not a customer yet.
 pub const LEAD_COMPONENT: &str = "lead";
 /// What such a Secret is about: `sales` or `waitlist`.
 pub const LEAD_LABEL: &str = "tenant-operator.dev/lead";

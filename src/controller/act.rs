@@ -290,7 +290,7 @@ async fn writers_stopped(context: &Context, tenant: &Tenant, effect: &Effect) ->
     let uid = tenant.uid().unwrap_or_default();
     match effect {
         Effect::DeleteExports => context.exports.tasks.stop(&uid).await,
-        // What is written while it is counted makes the counts wrong.
+        // A task that writes during the count would make the count wrong.
         Effect::DeleteNamespace | Effect::DropNamespace { .. } | Effect::FindData => {
             context.migrations.stop(&uid).await
         }
@@ -303,7 +303,7 @@ fn still_written(effect: &Effect) -> Acted {
     again(effect, "StillWritten", "A task still writes what is to be deleted; it is deleted once that has ended")
 }
 
-/// Nobody's fault but time's.
+/// A retryable failure: the effect timed out, or a task is still writing. A later reconcile tries it again.
 fn again(effect: &Effect, reason: &'static str, message: &str) -> Acted {
     let failure = Failure {
         step: step(effect).into(),

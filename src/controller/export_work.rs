@@ -1,5 +1,5 @@
-//! Exports as they run: each a task of its own beside the reconciles, so that a large one holds nobody up. What it has
-//! written survives the controller.
+//! Runs each export as a task of its own beside the reconciles, so that a large export does not hold up other tenants. The files
+//! that it has written outlive a restart of the controller.
 
 use std::sync::Arc;
 

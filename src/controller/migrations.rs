@@ -95,7 +95,7 @@ impl Task {
         }
     }
 
-    /// Passes over everything, until one finds nothing to do: what is stored or deleted meanwhile is found by the next.
+    /// Passes over everything until a pass finds nothing to do. Each pass finds what was stored or deleted during the one before.
     async fn run(&self) -> Result<u64, ReembedError> {
         let id = self.tenant.tenant_id();
         let (from, to) = (self.tenant.data_namespace(), data_namespace(id, self.to.generation));

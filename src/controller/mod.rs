@@ -211,7 +211,7 @@ pub async fn run(
         () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),
     };
-    // Dropped with this task, whatever it was doing: after the lease nothing may go on.
+    // Dropped even while they work: after the lease is lost, nothing may go on.
     drop(background);
     drop(checks);
     if outcome.is_ok() {
@@ -243,7 +243,7 @@ impl Drop for InFlight {
 /// How long a start may take to list the Secrets.
 const RECALL: Duration = Duration::from_secs(10);
 
-/// Looks at all API-key Secrets at once. What is not seen here is read one by one.
+/// Lists all API-key Secrets at once. A Secret that the list misses is read on its own later.
 async fn recall_secrets(context: &Context, scopes: &[watch::Scope]) {
     let recall = async {
         for scope in scopes {

@@ -20,7 +20,7 @@ fn gates(providers: &Providers) -> impl Iterator<Item = &Gate> {
     std::iter::once(providers.stripe.gate()).chain(indexes)
 }
 
-/// Returns once the first check has come to a result, whatever it is.
+/// Returns once the first check has ended, with any result.
 pub async fn checked(context: &Context) {
     futures::future::join_all(gates(&context.providers).map(Gate::checked)).await;
 }

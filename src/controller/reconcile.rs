@@ -405,7 +405,7 @@ async fn held(context: &Context, last: &Tenant, object: &Tenant) -> Result<Tenan
     record::status(context, None, last, object.status.clone().unwrap_or_default()).await
 }
 
-/// Waits for effects. A status that is held is written when they take long enough for somebody to look.
+/// Waits for effects. If they take so long that a user could look meanwhile, writes the status that is held.
 async fn while_held<T>(
     context: &Context,
     last: Option<&(Arc<Tenant>, tokio::time::Instant)>,

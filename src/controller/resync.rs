@@ -33,7 +33,7 @@ fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(seconds.max(1).unsigned_abs())
 }
 
-/// What is new at Stripe each `resync`, everything each `full_resync`. The events are read whatever becomes of the whole.
+/// Reads what is new at Stripe each `resync`, and everything each `full_resync`. If the full pass fails, the events are read all the same.
 async fn stripe(context: &Context, scopes: &[Scope]) {
     let mut cursor: Option<EventCursor> = None;
     let mut full_at: Option<Instant> = None;
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payment_that_nobody_told_us_of_is_urgent() {
+    fn a_payment_whose_webhook_was_lost_is_urgent() {
         let pending = tenant(Some(Phase::PendingPayment));
         let differs = |s: &str| subscription_differs(&pending, Some(&subscription(s)), NOW);
         assert_eq!(differs("trialing"), Some(Priority::Person));

@@ -164,7 +164,7 @@ async fn serve(
             return demo::run(&client, &urls, settings.real_stripe).await;
         }
         apply::tenants(&client).await?;
-        // Whoever waits for this file finds everything there.
+        // Written last: a script that waits for this file finds everything ready.
         write_env(config, &env, &programs(cluster))?;
         announce(&urls, config);
         table::show(&client, None).await

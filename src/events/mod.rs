@@ -195,8 +195,8 @@ impl EventLog {
         self.append(event);
     }
 
-    /// Writes down events that must not be lost, and answers whether they are on the disk. Where there is no file, the log
-    /// has them.
+    /// Writes events that must not be lost, and returns whether they are on the disk. Without a file, they go to the
+    /// log.
     pub async fn ship(&self, metrics: &Metrics, events: &[Event]) -> bool {
         if self.has_file() {
             let kept = events.is_empty() || self.keep(events).await;

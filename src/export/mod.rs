@@ -33,7 +33,7 @@ pub enum ExportError {
     /// A provider.
     #[error("{}: {}", .0.provider, .0.message)]
     Provider(#[from] ProviderError),
-    /// What is in the folder is not an export, or not as it was written.
+    /// The folder holds no export, or one that was changed after it was written.
     #[error("{0}")]
     Damaged(String),
     /// It was told to end.

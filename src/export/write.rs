@@ -1,4 +1,4 @@
-//! Writes an export. What is written already is found again after a crash, and is not written twice.
+//! Writes an export. After a crash, it finds the files that are complete and writes the rest.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::rag::{self, is_passage, passage_id};
 
 /// Vectors that are held in memory at a time.
 const BATCH: usize = 100;
-/// How often what is written is noted down.
+/// How often the progress is saved.
 const NOTED_EACH: Duration = Duration::from_secs(5);
 
 /// Where the data comes from.
@@ -230,7 +230,7 @@ impl Export<'_> {
     }
 }
 
-/// A file that is written piece by piece: nobody sees it before it is complete.
+/// A file that is written piece by piece, and appears in the storage once it is complete.
 struct File {
     writer: BufWriter,
     sum: Sha256,

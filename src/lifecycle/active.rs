@@ -172,7 +172,7 @@ fn facts(input: &Input) -> Option<Decision> {
     draft.changed()
 }
 
-/// The tenant is Ready whatever fails, unless its own key or its namespace is missing.
+/// The tenant is Ready even if a step fails, unless its own key or its namespace is missing.
 fn summarize(input: &Input, draft: &mut Draft) {
     if namespace_missing(input) {
         // A namespace that vanished took the customer's documents along. An empty one in its place would hide it.

@@ -90,7 +90,7 @@ fn stuck(tenant: &Tenant, status: &TenantStatus, now: Timestamp) -> Option<Strin
     (now.since(since) > limit).then(|| format!("{phase} since {since}"))
 }
 
-/// Whether somebody is served whose subscription is over.
+/// Whether the tenant is served although its subscription is over.
 fn unpaid(tenant: &Tenant, status: &TenantStatus) -> Option<String> {
     let served = status.phase == Some(Phase::Active) && tenant.spec.billing.mode == BillingMode::Stripe;
     let word = status.subscription.as_deref().unwrap_or("unknown");

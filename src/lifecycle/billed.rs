@@ -100,7 +100,8 @@ fn difference(input: &Input, subscription: &ObservedSubscription) -> (&'static s
     }
 }
 
-/// A price that no Plan has is often an earlier one of the same plan, so it is shown and counted, and tells nobody.
+/// The alert for the price of another Plan. A price that no Plan has is often an earlier price of the same plan, so the
+/// controller shows and counts it, and sends no alert.
 fn price_alert(subscription: &ObservedSubscription) -> Option<Notice> {
     subscription.billed_plan.as_ref()?;
     subscription.price.clone().map(Notice::PriceAlert)

@@ -137,7 +137,7 @@ fn is_due(input: &Input) -> bool {
     matches!(super::next(&free), Decision::Record(after) if harm(input.tenant, &after).is_some())
 }
 
-/// The decision, or what is shown while it is held.
+/// The decision, or the status to show while the brake holds it.
 pub fn apply(input: &Input, decision: Decision) -> Decision {
     let shown = held(&input.tenant.status);
     match decision {

@@ -99,7 +99,8 @@ fn by_accident(input: &Input) -> bool {
     policy(input) == DeletionPolicy::Retain && !input.tenant.erase && !meant
 }
 
-/// What the Tenant, its Plan, or its history says. Somebody who never paid, and of whom nothing was made, is no loss.
+/// The policy of the Tenant or its Plan. If neither sets one, a tenant that was paid for, approved or served is retained, and any
+/// other is erased.
 fn policy(input: &Input) -> DeletionPolicy {
     let (spec, status) = (&input.tenant.spec, &input.tenant.status);
     let paid =

@@ -60,7 +60,7 @@ fn message(dispute: &Dispute) -> String {
     format!("The customer disputes {what}. Answer it in Stripe's dashboard{until}")
 }
 
-/// Whether the tenant is not to be served because of it. As long as nobody knows, what was shown last counts.
+/// Whether a dispute suspends the tenant. Before disputes are read, the condition that was shown last counts.
 pub fn suspends(input: &Input) -> bool {
     let shown = || conditions::is_true(&input.tenant.status.conditions, PAYMENT_DISPUTED);
     let disputed = match &input.observed.dispute {

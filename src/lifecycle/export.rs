@@ -96,7 +96,7 @@ fn is_over(input: &Input, export: &Export) -> bool {
 }
 
 fn expire(input: &Input, export: &Export) -> Option<Decision> {
-    // Without the storage nobody can say what is there. The operator of it took it away.
+    // If exports are switched off, the controller cannot see or delete the files: the admin removed the storage.
     if input.policy.exports_kept.is_some() && !input.observed.done.contains(&Effect::DeleteExports) {
         return Some(Decision::Act(vec![Effect::DeleteExports]));
     }

@@ -16,7 +16,7 @@ const RETENTION: i64 = 30;
 /// The way out, of a tenant that is to be deleted. What runs is finished first.
 pub fn begin(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
-    // Nobody leaves without the money that is owed to them.
+    // A refund that is owed goes first.
     let owed = status.phase == Some(Phase::Failed) && failed::is_owed(input);
     let busy =
         owed || matches!(status.phase, Some(Phase::Deleting | Phase::Deleted | Phase::Upgrading | Phase::Downgrading));
@@ -26,7 +26,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
     if input.tenant.spec.desired != Desired::Deleted || busy {
         return None;
     }
-    // Nothing is kept of somebody who never had anything.
+    // A tenant that was never paid for or served has nothing to retain, so its erasure does not wait for the retention period.
     let empty = matches!(status.phase, None | Some(Phase::PendingPayment))
         && status.paid_at.is_none()
         && !input.tenant.served_before()
@@ -43,8 +43,8 @@ pub fn begin(input: &Input) -> Option<Decision> {
     draft.changed().and_then(|decision| brake::permit(input, decision))
 }
 
-/// The end of an erasure. What nobody but the controller may have written counts only where it was about to be written, or nothing
-/// else is known.
+/// Finishes an erasure. The annotation that says the tenant is erased counts only if the controller was about to write it, or if
+/// the status is lost. Otherwise it may be another writer's.
 pub fn finish(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
     let finished = status.erasure.as_ref().is_some_and(|e| e.erased_at.is_some());
@@ -117,7 +117,7 @@ pub fn decide(input: &Input) -> Decision {
     draft.changed().unwrap_or_else(|| notices::wait_at_most(until, again))
 }
 
-/// The one offer to come back, for whoever agreed to offers.
+/// The one offer to come back, for a customer who agreed to marketing e-mails.
 fn offer(input: &Input) -> Option<Notice> {
     (wants_offers(input) && input.now >= offered_at(input)).then_some(Notice::WinBack)
 }
@@ -161,7 +161,7 @@ fn since(input: &Input) -> Timestamp {
     entered.map_or(input.tenant.created_at, |t| t.timestamp)
 }
 
-/// Whoever leaves pays no further period, and nobody pays at a link that is still open.
+/// Ends the subscription with its period and closes open payment links, so a customer who leaves is not charged again.
 fn stop_renewal(input: &Input) -> Option<Decision> {
     let stopped = conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED);
     if !input.by_stripe() {
@@ -255,7 +255,7 @@ fn on_hold(input: &Input) -> Option<Decision> {
     Some(draft.changed().unwrap_or(Decision::Wait(None)))
 }
 
-/// The moment of the erasure has come: unless somebody holds it up, what is there is counted before anything goes.
+/// The erasure is due. Unless a hold stops it, the controller counts what the providers hold before it deletes anything.
 fn due(input: &Input) -> Decision {
     // A hold keeps the data. It does not keep the customer paying.
     if let Some(held) = on_hold(input) {
@@ -361,7 +361,7 @@ fn farewell(input: &Input) -> Decision {
     Decision::Act(vec![Effect::EraseIdentity])
 }
 
-/// The object says that its tenant is erased. Its status says no more than that, whatever it said before.
+/// The object's annotation says that its tenant is erased. Reduces the status to that, and drops what it said before.
 fn record_erased(input: &Input) -> Option<Decision> {
     let erasure = input.tenant.erasure.clone()?;
     let mut draft = Draft::new(input);

@@ -10,7 +10,7 @@ use crate::api::conditions::{DATA_MIGRATED, get};
 use crate::api::migration::{EmbeddingSize, Migration, MigrationState as State};
 use crate::api::plan::{Models, PlanSpec};
 
-/// How far a move is, for whoever waits for it.
+/// How far a move is, for a change that waits for it.
 pub enum Step {
     /// Do this next.
     Next(Decision),
@@ -248,8 +248,8 @@ pub fn switch(input: &Input, to: Home) -> Step {
     Step::next(note(input, migration.clone(), ConditionStatus::False, reason, &message))
 }
 
-/// The new vectors answer. The old ones are kept for a while: requests that began before still read them, and nobody moves a
-/// tenant back and forth without a pause.
+/// Queries use the new vectors. The controller keeps the old ones for a while, because requests that began before still read them.
+/// Until it deletes them, no other move begins.
 fn switched(input: &Input, migration: &Migration) -> Option<Decision> {
     let message = format!("All documents are embedded with {}", Home::of(migration));
     if migration.state != State::Switched {

@@ -7,7 +7,7 @@ use crate::api::phase::Transition;
 
 /// Transitions that the status keeps, once they are shipped.
 const KEPT: usize = 50;
-/// More than this fits into no object, whoever waits for them.
+/// Transitions that the status keeps at most, even if they are not shipped: an object has a limited size.
 const MOST: usize = 1000;
 
 /// The number of the last transition that is known to be shipped.

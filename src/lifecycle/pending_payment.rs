@@ -112,8 +112,8 @@ fn still_in_force(input: &Input, plan: &str) -> bool {
     input.tenant.status.config.is_none() && input.tenant.spec.plan_in_force.as_deref() == Some(plan)
 }
 
-/// The plan that was paid for, where the spec names another one as in force that Stripe knows nothing of: anybody who may write a
-/// Tenant may have written it.
+/// The plan that the customer paid for, if the spec names another one as in force and the subscription does not know it: any user
+/// with write access to the Tenant may have set that field.
 fn paid_plan<'a>(input: &'a Input, subscription: &'a ObservedSubscription) -> Option<&'a str> {
     let (tenant, in_force) = (input.tenant, input.tenant.plan_in_force());
     let paid = subscription.plan.as_ref().unwrap_or(&tenant.spec.plan);
@@ -132,7 +132,7 @@ fn over(billing: &ObservedBilling) -> bool {
     matches!(status, Some("canceled" | "incomplete_expired"))
 }
 
-/// Nobody is asked to pay for a tenant that there is no room for.
+/// Opens a Checkout session. A customer is not asked to pay for a tenant that there is no room for.
 fn open_checkout(input: &Input, attempt: u32) -> Decision {
     if verification::before_payment(input) {
         let ends = payment_link::ends_unpaid(input);

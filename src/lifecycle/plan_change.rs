@@ -23,7 +23,7 @@ pub struct Obstacle {
     pub message: String,
 }
 
-/// What keeps a tenant from ever having that plan, whatever it removes.
+/// Why the tenant can never change to that plan, even if the customer removes documents.
 pub fn impossible(
     tenant: &View,
     current: Option<&PlanSpec>,
@@ -306,7 +306,7 @@ fn is_in_force(plan: &str) -> String {
     format!("Plan {plan} is in force")
 }
 
-/// A scheduled change that nobody wants any more: Stripe bills the plan in force again.
+/// Undoes a change that was taken back: Stripe bills the plan in force again.
 fn undo(input: &Input) -> Option<Decision> {
     if input.by_stripe() {
         let Some(billing) = &input.observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };

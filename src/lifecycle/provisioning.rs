@@ -139,7 +139,7 @@ fn poll(input: &Input) -> Decision {
     )
 }
 
-/// Whether the subscription was cancelled at Stripe meanwhile. Nobody is served without one; the customer can subscribe again.
+/// Whether the subscription was cancelled at Stripe meanwhile. Without one the tenant is not served; the customer can subscribe again.
 fn ended(input: &Input) -> bool {
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
     input.by_stripe() && subscription.is_some_and(ObservedSubscription::over)

@@ -6,7 +6,7 @@ use super::{Decision, Effect, Input, Notice, ObservedSubscription};
 use crate::api::conditions::{self, RENEWAL_STOPPED};
 use crate::api::{ConditionStatus, Timestamp};
 
-/// What is due at Stripe because the tenant is open again.
+/// The change at Stripe that is due because the tenant is open again.
 pub fn reopen(input: &Input) -> Option<Effect> {
     let subscription = closed(input)?;
     // The customer has undone the end at Stripe. What is kept of the closing would undo a later cancellation.
@@ -17,7 +17,7 @@ pub fn reopen(input: &Input) -> Option<Effect> {
     (Some(wish.at) > subscription.closed_at).then(|| take_back(input)).flatten()
 }
 
-/// What is due at Stripe for a closed tenant that is taken back.
+/// The change at Stripe that is due when a closed tenant is taken back.
 pub fn take_back(input: &Input) -> Option<Effect> {
     let billing = input.observed.billing.as_ref()?;
     let subscription = billing.subscription.as_ref().filter(|s| s.renewable())?;

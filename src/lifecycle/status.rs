@@ -50,8 +50,8 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The Secret holds the key of the present generation. A new generation is noted with its time, from which on the one
-    /// before stays good for a while; after a lost status nobody knows, and no time is made up twice.
+    /// The Secret holds the key of the present generation. Notes a new generation with the time, from which on the key before
+    /// it stays valid for a while. After a lost status the change is unknown, so a time that is noted already is kept.
     pub fn key_in_force(&mut self) {
         let (wanted, status) = (self.input.tenant.spec.api_key_generation, &mut self.status);
         if status.api_key_generation.is_some_and(|there| there != wanted) {
@@ -148,6 +148,6 @@ pub enum Summary {
     /// Served, while something is changed.
     Changing,
     Stalled,
-    /// Waits for somebody outside, which is neither progress nor a fault.
+    /// Waits for the customer, an admin or a provider, which is neither progress nor a fault.
     Waiting,
 }

@@ -33,7 +33,7 @@ use crate::providers::stripe::Stripe;
 
 pub use report::{Finding, Report, Verdict, reference};
 
-/// What is checked. What is not set is None, and a check says so.
+/// What the checks look at. A setting that is missing is None, and a check reports it.
 pub struct Target {
     /// A client of the cluster, or why there is none.
     pub kubernetes: Result<Client, String>,

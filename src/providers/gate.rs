@@ -128,7 +128,10 @@ mod tests {
         assert!(gate.unchecked(error(Blame::Call)));
         gate.checked().await;
         let waits = gate.check().expect_err("the check failed");
-        assert!(waits.blame == Blame::Outage && waits.retryable && gate.refusal().is_none(), "nobody's failed attempt");
+        assert!(
+            waits.blame == Blame::Outage && waits.retryable && gate.refusal().is_none(),
+            "not counted as a failed attempt"
+        );
         assert!(gate.unchecked(error(Blame::Operator)));
         assert_eq!(gate.check().expect_err("a refused key").blame, Blame::Operator);
         assert!(gate.close(error(Blame::Mismatch)) && !gate.close(error(Blame::Mismatch)), "told once");

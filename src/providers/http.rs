@@ -22,8 +22,8 @@ const BODY_LIMIT: usize = 32 << 20;
 const ERROR_LIMIT: usize = 64 << 10;
 /// The longest answer that comes in pieces, in time.
 const LONGEST_STREAM: Duration = Duration::from_mins(5);
-/// And in bytes: some 2,000 bytes for each token of the longest answer. Whatever reads the pieces holds no more than this,
-/// even where no line ever ends.
+/// And in bytes: some 2,000 bytes for each token of the longest answer. This limits what the reader of the pieces holds, even
+/// if a line never ends.
 const STREAM_LIMIT: usize = 2 << 20;
 /// A `Retry-After` up to this long is waited for inside the call. A longer one is the caller's, who holds nothing
 /// meanwhile.
@@ -323,7 +323,7 @@ impl Caller {
             return outcome;
         }
         permit.failed();
-        // The call that finds the provider away, or still away, is part of the outage: nobody's failed attempt.
+        // If the breaker is open now, this call found the provider away. It is part of the outage and no failed attempt of the tenant.
         self.breaker.check().map_err(away).and(outcome)
     }
 

@@ -67,7 +67,7 @@ impl Indexes {
     /// Asks for the addresses of all of them.
     pub async fn prepare(&self) {
         let asked = self.all().map(Pinecone::prepare);
-        // Whoever needs one asks again, and says what is wrong with it.
+        // An error is dropped: the next caller that needs the index asks again and reports it.
         drop(futures::future::join_all(asked).await);
     }
 

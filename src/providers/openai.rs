@@ -335,7 +335,7 @@ impl Reading {
         pieces
     }
 
-    /// The end of an answer. One without text is none, whatever its status.
+    /// The end of an answer. An answer without text is an error, even with a good status.
     fn end(&self) -> Result<End, ProviderError> {
         let reason = self.finish_reason.as_deref();
         if self.answer == 0 {

@@ -176,7 +176,8 @@ impl Pinecone {
         self.ask_host().await.map(drop)
     }
 
-    /// The data plane's base URL. One caller asks the control plane for it; nobody else waits for the answer.
+    /// The data plane's base URL. One caller asks the control plane for it; until it knows the answer, other callers get a
+    /// retryable error instead of waiting.
     async fn host(&self) -> Result<String, ProviderError> {
         self.gate.pass().await?;
         if let Some(place) = self.place() {

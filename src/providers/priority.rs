@@ -61,7 +61,7 @@ impl Party {
 
     /// Does work on a party's behalf.
     pub async fn scope<T>(party: &str, work: impl Future<Output = T>) -> T {
-        // On the heap: what is done for a tenant is large, and is awaited through several layers.
+        // On the heap: the future of a tenant's work is large, and is awaited through several layers.
         Box::pin(PARTY.scope(party.into(), work)).await
     }
 }

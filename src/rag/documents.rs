@@ -142,7 +142,7 @@ impl Documents<'_> {
 
     /// The document of that id.
     pub async fn get(&self, id: &str) -> Result<Option<Document>, ProviderError> {
-        // Whoever asks chooses the id.
+        // The id comes from the customer's request, so its form is checked.
         if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(None);
         }

@@ -155,8 +155,8 @@ impl Reembed<'_> {
         Ok(())
     }
 
-    /// Waits until all of these can be read: Pinecone shows what it took a moment later, and what is not shown is not copied. A
-    /// document that is deleted meanwhile is never shown again, so the wait has an end.
+    /// Waits until all of these vectors can be read. Pinecone shows a write a moment later, and a vector that it does not show yet is
+    /// not copied. A document that is deleted meanwhile never shows again, so the wait is limited.
     async fn until_shown(&self, ids: &[String]) -> Result<(), ReembedError> {
         let start = Instant::now();
         while self.from.0.fetch(self.from.1, ids).await?.len() < ids.len() && start.elapsed() < LONGEST_LAG {

@@ -51,7 +51,7 @@ pub async fn open_checkout(
     attempt: u32,
 ) -> Result<Outcome, ProviderError> {
     let price = plan.and_then(|p| p.spec.stripe_price_id.as_deref()).unwrap_or_default();
-    // One trial for a customer: whoever comes back pays.
+    // One trial for each customer: a customer who comes back pays at once.
     let before = tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
     let trial_days = plan.map_or(0, |p| if before { 0 } else { p.spec.trial_days });
     let opened = stripe.open_checkout(&payer(tenant), price, &tenant.spec.plan, trial_days, attempt).await;

@@ -23,8 +23,8 @@ use crate::keys::{Claims, mint, verify};
 
 const KEY_FIELD: &str = "api-key";
 
-/// Makes the Secret, or repairs what somebody changed in it. One that is `known` to the cache is read first; a new
-/// tenant's is made without asking.
+/// Creates the Secret, or repairs it if it was changed. Reads it first if it is `known` to the cache; a new tenant's is created
+/// without asking.
 pub async fn ensure_api_key(
     kubernetes: &Kubernetes,
     signer: &SigningKey,
@@ -108,7 +108,7 @@ async fn create(
     }
 }
 
-/// The key, and the label by which we watch; what else somebody noted on it is theirs.
+/// Restores the key and the label by which we watch. Other labels and annotations stay as they are.
 async fn repair(
     kubernetes: &Kubernetes,
     signer: &SigningKey,

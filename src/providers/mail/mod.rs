@@ -34,13 +34,13 @@ pub struct MailConfig {
     pub frontend_url: String,
     /// The documentation.
     pub docs_url: String,
-    /// The data-processing agreement; empty where there is none.
+    /// The data-processing agreement; empty if there is none.
     pub dpa_url: String,
-    /// What is offered to customers who come back; empty where nothing is.
+    /// What is offered to customers who come back; empty for no offer.
     pub win_back_offer: String,
     /// A folder of texts in place of ours.
     pub templates: Option<PathBuf>,
-    /// The namespace whose tenants have pages; empty where all have.
+    /// The namespace whose tenants have pages; empty if all have.
     pub pages_namespace: String,
 }
 
@@ -229,8 +229,8 @@ impl Mail {
     }
 }
 
-/// Whether it is the sender that is refused, whoever the e-mail is for: RFC 4954 (a login is missing, too weak, or wrong) and the
-/// sender's address in RFC 3463.
+/// Whether the mail server refuses the sender, so that no recipient would be served: RFC 4954 (a login is missing, too weak, or
+/// wrong) and the sender's address in RFC 3463.
 fn refuses_sender(error: &SmtpError) -> bool {
     let code = error.status().map(u16::from);
     let text = error.to_string();

@@ -193,7 +193,7 @@ impl Stripe {
         .await
     }
 
-    /// Where the events end now. What is listed late is still read.
+    /// The cursor of the newest event. Events that Stripe lists late are read all the same.
     pub async fn newest_event(&self) -> Result<EventCursor, ProviderError> {
         let newest: List<Event> = self.read_as(ListEvent::new().types(TYPES.map(str::to_owned)).limit(1)).await?;
         let mut cursor = EventCursor::default();

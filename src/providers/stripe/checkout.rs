@@ -48,7 +48,7 @@ impl Stripe {
             }
         };
         if attempt > 1 {
-            // Nobody may pay at a link of an earlier attempt, which may sell another plan.
+            // Expires the links of earlier attempts: one of them may sell another plan.
             let (_, sessions) = self.owned(payer, &customer).await?;
             let earlier = sessions.into_iter().map(observed_session).filter(|s| s.attempt < attempt);
             self.expire(payer, earlier).await?;

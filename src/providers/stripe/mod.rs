@@ -306,7 +306,7 @@ impl Stripe {
         self.send(&request.build(), None).await
     }
 
-    /// Sends a request that must happen once, whatever happens to its answer.
+    /// Sends a request that must happen once, even if its answer is lost.
     async fn once<T: DeserializeOwned>(&self, request: impl StripeRequest, key: &str) -> Result<T, ProviderError> {
         self.keyed(&request.build(), key).await
     }

@@ -17,8 +17,8 @@ use crate::lifecycle::{ObservedSubscription, Proration};
 use crate::providers::http::ACTION_REQUIRED;
 
 impl Stripe {
-    /// Bills another price on a subscription, and answers the subscription as it is then. One that bills it already is left
-    /// alone, so that an answer that was lost charges nobody twice.
+    /// Switches a subscription to another price and returns the subscription as it is then. Changes nothing if it bills that price
+    /// already, so a lost answer does not charge the customer twice.
     pub async fn switch_price(
         &self,
         subscription: &str,

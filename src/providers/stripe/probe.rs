@@ -153,7 +153,7 @@ impl Stripe {
         Ok(!saved.await?.is_empty())
     }
 
-    /// What Stripe's clock says, by the Date of an answer, whatever the answer is.
+    /// Stripe's time, from the Date header of an answer with any status.
     pub async fn clock(&self) -> Option<Timestamp> {
         let answer = self.caller().client.get(&self.config.url).send().await.ok()?;
         Timestamp::from_http_date(answer.headers().get("date")?.to_str().ok()?)

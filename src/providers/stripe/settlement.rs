@@ -372,8 +372,8 @@ impl Stripe {
         Ok(Held { subscriptions: u64::try_from(living).unwrap_or(u64::MAX), customers: 1, kept_customers: 0 })
     }
 
-    /// Cancels every subscription of the tenant and expires its open Checkout sessions. What belongs to somebody else
-    /// is left alone.
+    /// Cancels every subscription of the tenant and expires its open Checkout sessions. Does not touch those of other
+    /// tenants or another site.
     pub async fn cancel(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         let gone = |e: ProviderError| if e.is_not_found() { Ok(()) } else { Err(e) };
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
