@@ -116,7 +116,7 @@ fn http() -> Result<String, std::fmt::Error> {
     }
     page.push_str(
         "\n## Limits\n\nA client is an address, or a /64 of IPv6. It has 128 bodies on their way at the same time, and as many of webhooks; for these, a \
-         client is a /56 of IPv6, and a newer body takes the place of the oldest one. What is beyond a limit is answered 429 with \
+         client is a /56 of IPv6, and a newer body takes the place of the oldest one. A request beyond a limit gets 429 with \
          `Retry-After`. Limits of requests hold \
          for each replica of web; those of a plan for all of them together.\n\n| route | who may call | what protects it | limit |\n| --- | --- | --- | --- |\n",
     );

@@ -96,7 +96,7 @@ async fn a_key_of_another_account_suspends_no_tenant() {
     assert!(late.message.expect("a message").contains("kubectl tenant pin"), "it names the fix");
     pause().await;
     assert_eq!(in_phase(&world, Phase::Active).await, CUSTOMERS);
-    assert_eq!(mails(&world).await, mails_before, "nobody is told anything");
+    assert_eq!(mails(&world).await, mails_before, "no e-mail is sent");
     assert_eq!(world.calls(of_stripe).await, calls, "nothing is done at the other account");
     assert!(page(&world, port, "/metrics").await.1.contains("provider_pin_mismatch{kind=\"Stripe\"} 1"));
     let alerts = world.sandbox_get("/_sandbox/alerts").await.to_string();

@@ -1,4 +1,4 @@
-//! Somebody with a browser, as far as the server can tell.
+//! A visitor with a browser, as far as the server can tell.
 
 use std::collections::BTreeMap;
 

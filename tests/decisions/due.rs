@@ -1,4 +1,4 @@
-//! What is due is done, whatever else waits or fails: each thing that may hold a tenant up, beside each thing that is due.
+//! What is due is done even if other concerns wait or fail. Combines each thing that may hold a tenant up with each thing that is due.
 
 use tenant_operator::api::conditions::set;
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState};
@@ -103,7 +103,7 @@ fn obstacles() -> Vec<Obstacle> {
             },
             never,
         ),
-        obstacle("a mail server that takes nothing and alerts that nobody hears", unwelcomed, |e| {
+        obstacle("a mail server and an alert webhook that refuse everything", unwelcomed, |e| {
             matches!(e, Effect::Notify(_))
         }),
         obstacle("a note of an e-mail that is refused", unwelcomed, |e| matches!(e, Effect::MarkSent(_))),

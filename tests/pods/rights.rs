@@ -1,4 +1,4 @@
-//! What the pods may do compared with what they did, and what nobody but the operator may write.
+//! Compares what the pods may do with what they did, and checks what the operator alone may write.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -88,10 +88,10 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
     let refused = delete().expect_err("a customer");
     assert!(refused.contains("honest is a customer") && refused.contains("kubectl tenant delete honest"), "{refused}");
     let of_another = json!({"metadata": {"annotations": {"tenant-operator.dev/erase": "another-id"}}});
-    patch(node, "honest", &of_another).expect("anybody may write that");
+    patch(node, "honest", &of_another).expect("editors may write this annotation");
     delete().expect_err("another's id confirms nothing");
     let taken_back = json!({"metadata": {"annotations": {"tenant-operator.dev/erase": null}}});
-    patch(node, "honest", &taken_back).expect("anybody may write that");
+    patch(node, "honest", &taken_back).expect("editors may write this annotation");
     let restored =
         manifest("restored", &json!({"tenantId": "from-a-backup"}), &json!({"tenant-operator.dev/sent": "welcome"}));
     apply(node, RESTORER, &restored).expect("an exempt user can write it");
@@ -175,7 +175,7 @@ fn used(log: &str) -> BTreeSet<Right> {
     used
 }
 
-/// Compares the two: what nobody used must not be granted.
+/// Compares the two: a right that no pod used must not be granted.
 pub fn nothing_is_granted_that_is_not_used(node: &Node) {
     let (granted, used) = (granted(node), used(&log(node)));
     assert!(granted.len() > 20, "the roles were found: {granted:?}");

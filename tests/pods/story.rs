@@ -237,7 +237,7 @@ impl Story<'_> {
         step("a PDF went in through the Service, and an answer came out");
     }
 
-    /// A purchase that cannot be served, a Secret that somebody broke, a forgotten password, a customer who leaves and one
+    /// A purchase that cannot be served, a Secret that a user broke, a forgotten password, a customer who leaves and one
     /// who never pays.
     async fn what_goes_wrong(&self) {
         let (unpaid, _) = self.sign_up("unpaid").await;
