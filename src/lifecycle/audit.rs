@@ -1,4 +1,4 @@
-//! What is odd about a tenant's record: a phase that lasts too long, a gap in its transitions, a change that there is none of.
+//! Finds inconsistencies in a tenant's record: a phase that lasts too long, a gap in its transitions, a transition that does not exist.
 
 use crate::api::tenant::BillingMode;
 use crate::api::{Phase, Tenant, TenantStatus, Timestamp};
@@ -19,7 +19,7 @@ const DAY: i64 = 24 * HOUR;
 /// After a lost status, numbers go on from the time, far above any count.
 const FROM_TIME: i64 = 1_000_000_000;
 
-/// What is odd about a tenant.
+/// The inconsistencies of a tenant.
 pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
     let Some(status) = &tenant.status else { return Vec::new() };
     let mut findings = Vec::new();

@@ -1,4 +1,4 @@
-//! Taking a tenant away: every provider first, then the object.
+//! Deletes a tenant: from every provider first, then the object.
 
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, failed, leaving, notices};
@@ -70,7 +70,7 @@ pub fn decide(input: &Input) -> Decision {
         if !wanted.is_empty() {
             return Decision::Act(wanted);
         }
-        // An upload that was under way makes the namespace again. After the wait everything is deleted once more.
+        // An upload that was under way can create the namespace again. After the wait the controller deletes everything once more.
         return leaving::wait_for_uploads(input).unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
     };
     let left = left.join(", ");
@@ -116,7 +116,7 @@ fn said(input: &Input) -> Option<DeletionPolicy> {
     input.tenant.spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy))
 }
 
-/// Nothing at a provider is touched, and ops are told. Whether they could be told or not, the object goes.
+/// Lets the object go, deletes nothing at the providers, and alerts ops. The object goes even if the alert fails.
 fn keep(input: &Input) -> Decision {
     if let Some(decision) = notices::tell(input, &[Notice::KeptAlert]) {
         return decision;

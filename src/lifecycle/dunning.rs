@@ -1,5 +1,5 @@
-//! What becomes of an Active tenant whose payments stop: a notice and a grace period while Stripe tries again, and then, or at
-//! once where the subscription has ended, the suspension. Data is kept.
+//! Handles an Active tenant whose payments stop: a notice and a grace period while Stripe tries again, then the suspension. If the
+//! subscription has ended, the suspension comes at once. Data is kept.
 
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, ObservedBilling, brake};

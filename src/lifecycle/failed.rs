@@ -79,8 +79,8 @@ pub fn concerns_refund(input: &Input) -> bool {
     is_owed(input) || (input.by_stripe() && doubted(input))
 }
 
-/// The money back before a tenant that is owed it goes: the open payment links are closed first, so that no payment comes
-/// after the look. None when nothing is owed, or no longer.
+/// Refunds what is owed before the tenant goes. Closes the open payment links first, so that no payment arrives after the check.
+/// None if nothing is owed any more.
 pub fn give_back(input: &Input) -> Option<Decision> {
     if !concerns_refund(input) || input.observed.failure.is_some() {
         return None;

@@ -235,9 +235,9 @@ pub enum Proration {
     ChargeNow,
     /// It is on the next invoice.
     NextInvoice,
-    /// There is none: the price counts from the next period on.
+    /// No proration: the price counts from the next period on.
     None,
-    /// There is none, and the plan before stays in force until the period ends, which Stripe keeps with the subscription.
+    /// No proration, and the plan before stays in force until the period ends. Stripe's metadata of the subscription says so.
     AtPeriodEnd,
 }
 
@@ -442,12 +442,12 @@ fn in_phase(input: &Input) -> Decision {
 }
 
 impl Input<'_> {
-    /// Who asks for something: the customer on the pages, or who writes manifests.
+    /// Who asks for something: the customer on the pages, or an admin who writes manifests.
     fn asked_by(&self) -> TriggeredBy {
         if self.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin }
     }
 
-    /// Who asked for the present value of `spec.desired`: the customer where web recorded that, and else an admin.
+    /// Who asked for the present value of `spec.desired`: the customer if web recorded that, otherwise an admin.
     fn wished_by(&self) -> TriggeredBy {
         match self.tenant.spec.wisher().map(|wish| wish.by) {
             Some(WishedBy::Customer) => TriggeredBy::User,

@@ -14,7 +14,7 @@ pub fn timely(input: &Input, at: Timestamp) -> bool {
     (-AHEAD..TIMELY).contains(&input.now.since(at))
 }
 
-/// What is left to do for these notices; None when each was noted, or could not be sent in this reconcile.
+/// The next step for these notices. None if each was noted, or could not be sent in this reconcile.
 pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {
     let observed = input.observed;
     let open = || notices.iter().filter(|n| !input.tenant.noted(n));

@@ -8,7 +8,7 @@ use crate::api::{Phase, TenantStatus, Timestamp};
 /// The reason of a tenant that waits for its payment without an open link.
 pub const ON_REQUEST: &str = "LinkOnRequest";
 
-/// Whether a tenant waits for its payment, and gets a link when it is asked for.
+/// Whether a tenant waits for its payment, and gets a link only when the customer asks for one.
 pub fn link_on_request(status: &TenantStatus) -> bool {
     let waits = matches!(status.phase, Some(Phase::PendingPayment | Phase::Suspended)) && status.checkout.is_none();
     waits && conditions::get(&status.conditions, READY).is_some_and(|ready| ready.reason == ON_REQUEST)

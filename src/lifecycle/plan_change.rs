@@ -1,5 +1,5 @@
 //! A change to another plan: checked, billed on the same subscription at Stripe, and only then in force. The tenant is served
-//! all the while, by the plan before. What goes wrong leaves it there, and a condition says why.
+//! all the while, by the plan before. If something goes wrong, that plan stays in force and a condition says why.
 
 use super::dunning::{self, MISSING, Standing};
 use super::migration::{self, Step};
@@ -14,7 +14,7 @@ use crate::api::plan::{Downgrades, Limits, PlanSpec, Upgrades};
 use crate::api::tenant::{BillingMode, Desired, PlanChange, PlanChangeState as State, PlanConfig, Quota};
 use crate::api::{ConditionStatus, Phase, Timestamp};
 
-/// What prevents a change. It is looked at again whenever something changes.
+/// Why a change is blocked. It is checked again whenever something changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
     /// Why, as one word.
@@ -197,7 +197,7 @@ fn moving(input: &Input, wanted: &PlanSpec) -> Option<Obstacle> {
     })
 }
 
-/// Enters the phase of the change. What happens next has a name for everybody to see.
+/// Enters the phase of the change, which shows in the status what happens next.
 fn start(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let (tenant, name) = (input.tenant, &input.tenant.spec.plan);
     let down = goes_down(input, wanted);
@@ -283,7 +283,7 @@ fn note<'a>(
     draft
 }
 
-/// Shown, and looked at again whenever something changes; the tenant's other needs go on.
+/// Shows the obstacle and checks it again whenever something changes. The tenant's other work goes on.
 fn blocked(input: &Input, obstacle: &Obstacle) -> Option<Decision> {
     note(input, State::Blocked, None, obstacle.reason, &obstacle.message).changed()
 }

@@ -1,4 +1,4 @@
-//! Making the tenant's parts, side by side where they do not need each other.
+//! Creates the tenant's parts, in parallel if they do not need each other.
 
 use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::observed::{ObservedSubscription, Samples};
@@ -15,7 +15,7 @@ use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
-/// What becomes of a tenant that was served before and cannot be set up again.
+/// The note in the message of a tenant that was served before and cannot be set up again.
 const UNLIMITED: &str =
     "The tenant was served before, so the controller tries again without a limit and refunds nothing";
 
@@ -326,7 +326,7 @@ fn until_slow(input: &Input) -> Option<i64> {
     slow_at(input).map(|at| at.since(input.now)).filter(|left| *left > 0)
 }
 
-/// Paid, and not Active after the normal time: a condition and an alert, long before it is Failed.
+/// Shows a tenant that is paid and not Active after the normal time: a condition and an alert, long before it is Failed.
 fn slow(input: &Input) -> Option<Decision> {
     if input.now < slow_at(input)? {
         return None;

@@ -1,5 +1,5 @@
-//! A subscription whose tenant was closed, of a Tenant that is open: it goes on where the tenant was taken back since, and is shown
-//! where the Tenant does not say so, as after the restore of an object from before the closing.
+//! An open Tenant whose subscription was ended by a closing. If the tenant was taken back since, the subscription goes on. If the
+//! Tenant knows nothing of the closing, as after a restore of an older object, the controller shows it.
 
 use super::status::Draft;
 use super::{Decision, Effect, Input, Notice, ObservedSubscription};

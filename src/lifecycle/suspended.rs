@@ -41,11 +41,11 @@ pub enum SuspendedFor {
     End,
     /// The customer disputes a payment.
     Dispute,
-    /// An admin wishes it.
+    /// An admin suspended it.
     Admin,
 }
 
-/// Why a suspended tenant is, by what its status says.
+/// Why a tenant is suspended, from its status.
 pub fn suspended_for(status: &TenantStatus) -> SuspendedFor {
     match conditions::get(&status.conditions, READY).map(|ready| &*ready.reason) {
         Some(BY_ADMIN) => SuspendedFor::Admin,

@@ -10,8 +10,8 @@ use crate::api::{ConditionStatus, LinkKind, MailRequest, Phase};
 pub const STEP: &str = "EmailVerification";
 const REASON: &str = "AwaitingVerification";
 
-/// Whether the customer still has to prove the address. A tenant that came by manifest was vouched for by its author, and
-/// one that was served before is not failed and refunded for an address that was never asked for.
+/// Whether the customer still has to confirm the address. A tenant from a manifest needs no confirmation, because its author
+/// vouches for it. A tenant that was served before is not failed and refunded for a confirmation that was never requested.
 pub fn missing(input: &Input) -> bool {
     wanted(input) && !input.tenant.email_verified && !input.tenant.served_before()
 }
@@ -42,8 +42,8 @@ pub fn show(input: &Input, draft: &mut Draft) {
     }
 }
 
-/// What waits, waits for no longer than the confirmation e-mail needs: it is sent as soon as there is nothing more
-/// urgent, and sent again when it could not be.
+/// Sends the confirmation e-mail as soon as nothing is more urgent, and shortens a wait so that an e-mail that failed is sent
+/// again in time.
 pub fn send(input: &Input, decision: Decision) -> Decision {
     if !missing(input) || !matches!(decision, Decision::Wait(_)) {
         return decision;
