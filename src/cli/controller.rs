@@ -105,8 +105,8 @@ pub struct WorkArgs {
     /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
     #[arg(long, default_value = "20")]
     pub welcome_hold: i64,
-    /// Seconds after which no upload writes any more that began before a tenant was closed: web's --upload-limit. What is
-    /// erased is deleted once more then.
+    /// Seconds after which uploads that began before a tenant was closed have ended: web's --upload-limit. Then an erasure
+    /// deletes the data once more.
     #[arg(long, env = "UPLOAD_LIMIT", default_value_t = UPLOAD_LIMIT)]
     pub upload_limit: i64,
     #[command(flatten)]

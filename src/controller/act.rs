@@ -1,4 +1,4 @@
-//! Which step does which effect.
+//! Runs each effect by its step.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use super::{export_work, leads, record};
 use crate::api::{Plan, Tenant};
 use crate::lifecycle::{Blame, Effect, Failure, Notice, Observed, Outcome};
 
-/// What came of an effect.
+/// The outcome of an effect.
 pub struct Acted {
-    /// What was learned.
+    /// What the controller learned.
     pub outcome: Outcome,
-    /// The object, where it was written.
+    /// The object, if the effect wrote it.
     pub object: Option<Box<Tenant>>,
     /// Whether the object is on its way out, with nothing left to do.
     pub gone: bool,
@@ -80,8 +80,8 @@ pub fn name(effect: &Effect) -> String {
     text.split([' ', '(']).next().unwrap_or_default().to_owned()
 }
 
-/// Does it. What a provider or Kubernetes refuses is something to decide on; only what says nothing about the effect (a
-/// conflict, an API server that is away) ends the reconcile.
+/// Runs the effect. A refusal by a provider or Kubernetes goes into the next decision. Only an error that says nothing about the
+/// effect (a conflict, an API server that is away) ends the reconcile.
 pub async fn run(
     context: &Arc<Context>,
     tenant: &Tenant,

@@ -1,4 +1,4 @@
-//! Which objects claim which tenant id. Normally one each; here the others are seen.
+//! Which objects claim which tenant id. Normally each id has one; this index finds rivals.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -67,7 +67,7 @@ pub struct Context {
     pub own_moves: OwnMoves,
     /// Compares the providers' accounts with what the tenants are in.
     pub keeper: Keeper,
-    /// Counts what happens to many tenants at once.
+    /// Counts suspensions, failures, closings and erasures, and holds them if there are too many.
     pub brake: Brake,
     /// How leads are kept.
     pub leads: LeadConfig,

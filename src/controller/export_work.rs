@@ -32,7 +32,7 @@ pub fn go_on(context: &Arc<Context>, tenant: &Tenant) -> ObservedExport {
     })
 }
 
-/// Until it is complete. What goes wrong is tried again, and shown meanwhile; the lifecycle ends what takes too long.
+/// Works until the export is complete. Shows an error in the status and tries again; the lifecycle ends one that takes too long.
 async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: String) {
     let place = store.folder(tenant.tenant_id(), &request);
     let mut waits = Waits::default();

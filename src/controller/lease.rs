@@ -136,7 +136,7 @@ impl Lease {
         self.fence.set(None);
     }
 
-    /// Tries until it is renewed. False when it is another's.
+    /// Tries until the lease is renewed. False if another controller holds it.
     async fn renewed_again(&self) -> bool {
         loop {
             tokio::time::sleep(self.config.duration / 5).await;

@@ -59,7 +59,7 @@ struct Task {
 }
 
 impl Task {
-    /// Until it is complete. What goes wrong is tried again, and shown meanwhile; the lifecycle ends what takes too long.
+    /// Works until the move is complete. Shows an error in the status and tries again; the lifecycle ends a move that takes too long.
     async fn work(&self) {
         let mut waits = Waits::default();
         loop {
@@ -139,7 +139,7 @@ impl Task {
         Err(ReembedError::Stopped)
     }
 
-    /// Whether the tenant still moves there. A task must not write into what is being deleted.
+    /// Whether the tenant still moves there. A task must not write into a namespace that is being deleted.
     fn is_wanted(&self) -> bool {
         let place = self.tenant.place();
         let key = Key { namespace: place.namespace.into(), name: place.name.into() };

@@ -188,7 +188,7 @@ pub async fn run(
         let (metrics, refusals) = (shown.clone(), move || pins::refusals(&shown));
         health::serve(addr, health.clone(), move || measured(&metrics), refusals, config.more_routes.clone()).await?;
     }
-    // Before the lease: a replica with a key of another account says so while it stands by, and a rollout stops there.
+    // Runs before the lease is taken, so that a replica with a key of another account is not ready and a rollout stops there.
     let mut checks = JoinSet::new();
     checks.spawn(pins::keep(context.clone()));
     tracing::info!("waiting for the lease");
@@ -260,8 +260,8 @@ async fn recall_secrets(context: &Context, scopes: &[watch::Scope]) {
     }
 }
 
-/// Does what the queue holds until `stop`; what runs then gets a while to end. Dropped, it ends every reconcile where it
-/// stands.
+/// Works through the queue until `stop`, then gives running reconciles a while to end. When dropped, it aborts every
+/// reconcile.
 async fn work(
     context: &Arc<Context>,
     scopes: &[watch::Scope],

@@ -1,4 +1,5 @@
-//! The accounts and indexes that the tenants are in: checked before anything is done there, told of where they are others.
+//! The accounts and indexes that the tenants are in. The controller checks them before it calls a provider, and alerts ops if the
+//! keys belong to others.
 
 use std::sync::Arc;
 
@@ -40,7 +41,7 @@ pub fn refusals(context: &Context) -> Vec<String> {
     refused(context).iter().map(ToString::to_string).collect()
 }
 
-/// Tells ops, and lets those who wait try again.
+/// Alerts ops, and lets tenants that wait try again.
 fn changed(context: &Arc<Context>) {
     for error in refused(context) {
         tracing::error!(%error, "calls are refused");

@@ -21,7 +21,7 @@ use crate::telemetry::{Span, trace_id};
 
 /// Rounds of one reconcile, at most; a tenant needs about ten.
 const ROUNDS: usize = 40;
-/// What a reconcile may take beyond its attempt, to write down what came of it.
+/// How long a reconcile may take beyond its attempt, to record the outcome.
 const RECORDING: Duration = Duration::from_secs(30);
 /// The first wait after an error that ended a reconcile early; it doubles with each in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -142,7 +142,7 @@ impl<'a> Reconcile<'a> {
                 // The cache lags behind our own write; the newer object is on its way.
                 return Ok(Some((Duration::from_secs(2), Priority::Repair)));
             };
-            // What was remembered is of a history that is no more.
+            // The restore has undone the writes that were remembered.
             self.context.memory.forget(&self.uid);
             self = Self::new(self.context, object.into());
         }
@@ -203,7 +203,7 @@ impl<'a> Reconcile<'a> {
         !effects.iter().any(stores) || self.context.queue.step_down(&Key::of(&self.object), Priority::Provisioning)
     }
 
-    /// Writes a status, or holds it until the next one.
+    /// Writes a status, or delays it until the next one.
     async fn record(&mut self, status: TenantStatus) -> Result<(), ReconcileError> {
         let before = self.object.status.clone().unwrap_or_default();
         self.observed.recorded(&before, &status);

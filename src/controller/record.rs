@@ -1,4 +1,4 @@
-//! Writing the status, and telling of what changed.
+//! Writes the status, and reports what changed in logs, Events and metrics.
 
 use kube::ResourceExt;
 use kube::api::PostParams;
@@ -111,7 +111,7 @@ const TOLD: [(&str, ConditionStatus); 13] = [
 /// Whether the condition is worth a warning.
 fn told(condition: &Condition) -> bool {
     let bad = TOLD.iter().any(|(type_, bad)| condition.type_ == *type_ && condition.status == *bad);
-    // A change of plan that goes its way is no trouble.
+    // A plan change that makes progress is no reason to warn.
     let ordinary = matches!(&*condition.reason, "Preparing" | "Scheduled" | "Running");
     (bad && !ordinary) || (condition.type_ == IDENTITY_VERIFIED && condition.reason == "ClaimedElsewhere")
 }

@@ -13,7 +13,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
-/// How long one that is told to stop may take to end what it is writing.
+/// How long a task may take to end its current write after it was told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How often the status may say how far one is.
 const TOLD_EACH: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ struct Running<Seen> {
     /// Counts what there is to see.
     version: u64,
     told: Instant,
-    /// It is to end before it writes anything else.
+    /// Whether the task was told to stop: it must not begin another write.
     stopping: bool,
     /// Held while it reads and writes.
     working: Arc<tokio::sync::Mutex<()>>,

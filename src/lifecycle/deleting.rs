@@ -94,7 +94,7 @@ pub fn decide(input: &Input) -> Decision {
 /// Whether the object is deleted without the wish to erase the customer.
 fn by_accident(input: &Input) -> bool {
     let status = &input.tenant.status;
-    // One that is being deleted already was meant to be; one that is kept until a day was not, before that day.
+    // A tenant in Deleting is meant to be erased, unless its retention still runs.
     let meant = (status.phase == Some(Phase::Deleting) && status.erases_at.is_none()) || leaving::is_erasing(input);
     policy(input) == DeletionPolicy::Retain && !input.tenant.erase && !meant
 }

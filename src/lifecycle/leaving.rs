@@ -352,7 +352,7 @@ fn farewell(input: &Input) -> Decision {
     if let Some(decision) = notices::tell(input, &told) {
         return decision;
     }
-    // An address that refuses mail delays the erasure by a day at most.
+    // An address that refuses mail delays the end of the erasure by a day at most.
     let late =
         input.tenant.status.erasure.as_ref().and_then(|e| e.erased_at).is_none_or(|at| input.now.since(at) > DAY);
     if notices::any_unsent(input, &told) && !late {

@@ -82,7 +82,7 @@ pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
         input.policy.verification_limit
     );
     let mut run = input.fresh_run();
-    // Notices of this failure are no reason to withhold those of a later one.
+    // A run of its own, so that the notices of this failure do not suppress those of a later one.
     run.retry_token = run.retry_token.or_else(|| Some("email-not-verified".into()));
     run.failed_step = Some(STEP.into());
     run.reason = Some("EmailNotVerified".into());

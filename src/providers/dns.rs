@@ -11,7 +11,7 @@ use hickory_resolver::proto::rr::RData;
 /// Looks names up.
 pub struct Dns(TokioResolver);
 
-/// A name server did not answer, or there is none.
+/// A name server did not answer, or none is set.
 #[derive(Debug, thiserror::Error)]
 #[error("DNS: {0}")]
 pub struct DnsError(Box<hickory_resolver::net::NetError>);

@@ -1,4 +1,4 @@
-//! Whether a provider may be called: what its key reaches must be what the tenants are in.
+//! Decides whether a provider may be called: its key must reach the account or index that the tenants are in.
 
 use std::time::Duration;
 

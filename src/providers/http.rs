@@ -25,8 +25,8 @@ const LONGEST_STREAM: Duration = Duration::from_mins(5);
 /// And in bytes: some 2,000 bytes for each token of the longest answer. This limits what the reader of the pieces holds, even
 /// if a line never ends.
 const STREAM_LIMIT: usize = 2 << 20;
-/// A `Retry-After` up to this long is waited for inside the call. A longer one is the caller's, who holds nothing
-/// meanwhile.
+/// A call waits by itself for a `Retry-After` up to this long. A longer one is returned to the caller, which holds nothing
+/// while it waits.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// The reason of an error that was saved under an idempotency key.
@@ -34,7 +34,7 @@ const SAVED: &str = "SavedAnswer";
 /// The reason of a payment that the customer has to confirm with their bank.
 pub const ACTION_REQUIRED: &str = "ActionRequired";
 
-/// Why a provider did not do what was asked.
+/// Why a call to a provider failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{provider}: {message}")]
 pub struct ProviderError {

@@ -32,7 +32,7 @@ impl Priority {
         self as usize
     }
 
-    /// That of the present task. Work that was never given one is a person's.
+    /// The priority of the present task. Work without one counts as a person's.
     pub fn current() -> Self {
         CURRENT.try_with(|p| *p).unwrap_or(Self::Person)
     }
@@ -54,7 +54,7 @@ tokio::task_local! {
 pub struct Party;
 
 impl Party {
-    /// That of the present task; none for the operator's own work.
+    /// The party of the present task. None for the operator's own work.
     pub fn current() -> Option<Arc<str>> {
         PARTY.try_with(Arc::clone).ok()
     }

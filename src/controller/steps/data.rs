@@ -16,7 +16,7 @@ use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::Pinecone;
 use crate::rag::embedding_of;
 
-/// Ids of one look whether a namespace holds anything but samples: a page of Pinecone's.
+/// Ids to list when checking whether a namespace holds anything but samples: one page of Pinecone's.
 const LOOK: usize = 100;
 
 /// Lists the namespaces of all generations of the tenant's data, in all indexes, and counts what each holds.

@@ -141,7 +141,7 @@ fn owned(secret: &Secret, tenant: &Tenant, signer: Option<&SigningKey>) -> bool 
     labelled || owner || holds_our_key().unwrap_or(false)
 }
 
-/// Deletes the API-key Secret and the login Secret, where they are this tenant's.
+/// Deletes the API-key Secret and the login Secret, if they are this tenant's.
 pub async fn delete(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenant) -> Result<(), StepError> {
     let api = kubernetes.secrets(tenant);
     let name = tenant.name_any();
@@ -149,8 +149,8 @@ pub async fn delete(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenan
     delete_owned(kubernetes, &api, &login_secret(&name), |s| owned(s, tenant, None)).await
 }
 
-/// Marks the login Secret of a Tenant that goes while its customer is kept. Without the mark, the sweep would take it for what a
-/// broken signup left behind, and the customer could not log in after the Tenant was restored.
+/// Marks the login Secret of a Tenant that goes while its customer is kept. Without the mark, the sweep would delete it as the
+/// leftover of a failed signup, and the customer could not log in after the Tenant was restored.
 pub async fn keep_login(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<(), StepError> {
     let status = tenant.status.clone().unwrap_or_default();
     let kept = conditions::get(&status.conditions, conditions::CLEANED_UP).is_some_and(|c| c.reason == "Kept");

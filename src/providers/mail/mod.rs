@@ -88,7 +88,7 @@ impl Mail {
         self.config.pages_namespace.is_empty() || self.config.pages_namespace == namespace
     }
 
-    /// The namespace of signups, where it is known.
+    /// The namespace of signups, if it is known.
     pub fn pages_namespace(&self) -> Option<&str> {
         Some(self.config.pages_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
@@ -102,7 +102,7 @@ impl Mail {
         }
     }
 
-    /// What a refusal says: of this e-mail, or of the server's dealings with this operator. Only the former is for good.
+    /// Whether a refusal is about this e-mail or about the sender. Only a refusal of this e-mail is final.
     async fn refusal(&self, error: &SmtpError, letter: &Letter<'_>) -> ProviderError {
         let what = letter.template.name();
         let refused = |reason, blame, retryable, message| ProviderError {

@@ -1,4 +1,4 @@
-//! What Stripe says of all tenants together: its subscriptions, and its events since a moment. Both come 100 a page.
+//! Reads Stripe's subscriptions of all tenants, and its events since a moment. Both come 100 a page.
 
 use std::collections::HashMap;
 

@@ -24,7 +24,7 @@ struct Sale<'a> {
 }
 
 impl Stripe {
-    /// Makes the customer, if there is none, and the Checkout session of this attempt.
+    /// Creates the customer if there is none, and the Checkout session of this attempt.
     pub async fn open_checkout(
         &self,
         payer: &Payer<'_>,

@@ -31,7 +31,7 @@ struct DisputeObject {
     currency: String,
     #[serde(default)]
     is_charge_refundable: bool,
-    /// Its id, or the whole object where it was expanded.
+    /// Its id, or the whole object if it was expanded.
     #[serde(default)]
     payment_intent: Value,
     #[serde(default)]

@@ -416,7 +416,7 @@ impl Stripe {
     }
 }
 
-/// Who the customer of a tenant is.
+/// The customer of a tenant at Stripe.
 enum Found {
     Customer(Box<Customer>),
     /// There is none yet.
@@ -444,7 +444,7 @@ fn foreign(id: &str) -> ProviderError {
     }
 }
 
-/// Stripe does not know what the operator knows. Nothing follows from that but a question to a person.
+/// Stripe does not know an object that the operator knows. The controller changes nothing, and asks an admin to decide.
 fn unknown(error: &ProviderError, what: &str, fix: &str) -> ProviderError {
     ProviderError {
         reason: "CustomerUnknown",

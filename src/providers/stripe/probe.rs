@@ -1,4 +1,4 @@
-//! What the preflight checks ask.
+//! Requests of the preflight checks.
 
 use std::fmt;
 
@@ -159,7 +159,7 @@ impl Stripe {
         Timestamp::from_http_date(answer.headers().get("date")?.to_str().ok()?)
     }
 
-    /// Makes a customer with a subscription in trial, and takes both away again.
+    /// Creates a customer with a subscription in trial, and deletes both again.
     pub async fn try_subscription(&self, price: &str) -> Result<(), ProviderError> {
         let id = hex::encode(rand::random::<[u8; 8]>());
         let customer = CreateCustomer::new().email("preflight@example.com").name("tenant-operator preflight");

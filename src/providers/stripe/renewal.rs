@@ -1,4 +1,4 @@
-//! Whether a subscription goes on after its period: of a tenant that is closed, and of one that is taken back.
+//! Ends the subscription of a closed tenant with its period, and lets that of a tenant that is taken back go on.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ impl Stripe {
         Ok(())
     }
 
-    /// Expires the tenant's open Checkout sessions. What was bought there a moment ago stays as it is.
+    /// Expires the tenant's open Checkout sessions. A session that the customer has just completed stays as it is.
     pub async fn expire_checkout(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
         self.last_subscriptions(payer, &customer.id).await.map(drop)

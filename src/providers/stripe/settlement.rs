@@ -147,7 +147,7 @@ fn disputed(intent: &str, dispute: &str) -> ProviderError {
     )
 }
 
-/// A refund fails where the customer's account is closed or its bank refuses: <https://docs.stripe.com/refunds#failed-refunds>
+/// A refund fails if the customer's account is closed or its bank refuses: <https://docs.stripe.com/refunds#failed-refunds>
 fn refund_failed(intent: &str) -> ProviderError {
     unsettled(
         "RefundFailed",
