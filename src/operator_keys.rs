@@ -80,7 +80,7 @@ pub async fn publish_verifying_key(client: &Client, namespace: &str, key: &Verif
     }
 }
 
-/// The published key set; None before a controller ran.
+/// The published key set. None before a controller has run.
 pub async fn verifying_key_set(client: &Client, namespace: &str) -> Result<Option<Value>, kube::Error> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let text = api.get_opt(VERIFYING_KEY).await?.and_then(|map| map.data).and_then(|mut data| data.remove(KEY_SET));

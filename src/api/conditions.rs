@@ -96,7 +96,7 @@ pub fn set(list: &mut Vec<Condition>, mut new: Condition) {
             }
             *old = new;
         }
-        // What people look for comes first.
+        // Ready comes first, because people look for it.
         None if new.type_ == READY => list.insert(0, new),
         None => list.push(new),
     }

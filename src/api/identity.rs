@@ -83,7 +83,7 @@ pub fn data_of(namespace: &str) -> Option<(&str, u32)> {
     }
 }
 
-/// Every generation of which a tenant can have a namespace: those before were deleted before this one was begun.
+/// Every generation that a tenant can have a namespace of. Earlier ones are deleted before a new move begins.
 pub fn generations(now: u32) -> impl Iterator<Item = u32> {
     (now.saturating_sub(1).max(1))..=now.saturating_add(1)
 }

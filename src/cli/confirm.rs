@@ -24,7 +24,7 @@ pub struct Args {
     yes: bool,
 }
 
-/// What is held for a tenant, as a sentence, and the annotation that lets it happen.
+/// The held decision of a tenant, as a sentence, and the annotation that confirms it.
 struct Held {
     why: String,
     annotation: &'static str,

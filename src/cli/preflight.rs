@@ -185,7 +185,7 @@ pub fn routes(kube: &KubeArgs) -> anyhow::Result<axum::Router> {
     let report = move || {
         let (kube, args, last) = (kube.clone(), args.clone(), last.clone());
         async move {
-            // Who asks meanwhile waits for the same report.
+            // A request during a run waits for the same report.
             let mut last = last.lock().await;
             if last.as_ref().is_none_or(|(at, _)| at.elapsed() > STANDS) {
                 let target = Target { writes: false, ..args.target(&kube).await };

@@ -50,7 +50,7 @@ async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: Stri
             }
             Err(ExportError::Stopped) => return,
             Err(error) => {
-                tracing::warn!(tenant = tenant.name_any(), %error, "export broke off; it goes on by itself");
+                tracing::warn!(tenant = tenant.name_any(), %error, "export failed; retrying");
                 let problem = error.to_string();
                 show(&context, &tenant, &request, false, |before| match before {
                     ObservedExport::Running { files, bytes, .. } => {

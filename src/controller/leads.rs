@@ -81,7 +81,7 @@ async fn pass(context: &Context, scopes: &[Scope], told: &mut Told) -> Result<()
     for (namespace, name) in waiting {
         let api: Api<Secret> = Api::namespaced(context.kubernetes.client.clone(), &namespace);
         if let Err(error) = tell(context, &api, &name, told).await {
-            tracing::warn!(%error, lead = name, "a person who was admitted is not told yet; the next pass tries again");
+            tracing::warn!(%error, lead = name, "the e-mail to an admitted person was not sent; the next pass tries again");
         }
     }
     Ok(())

@@ -85,7 +85,7 @@ impl Task {
                     return self.context.queue.add(Key::of(&self.tenant), Priority::Repair);
                 }
                 Err(error) => {
-                    tracing::warn!(tenant = self.tenant.name_any(), %error, "embedding broke off; it goes on by itself");
+                    tracing::warn!(tenant = self.tenant.name_any(), %error, "copying the data failed; retrying");
                     let ahead = matches!(error, ReembedError::TargetAhead { .. });
                     let problem = Problem { message: error.to_string(), retryable: error.retryable(), ahead };
                     self.show(false, |before| ObservedMigration { problem: Some(problem), ..before.clone() });

@@ -290,7 +290,7 @@ async fn work(
             }
             Some(ended) = running.join_next() => {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "a reconcile broke off; this is a bug in the operator");
+                    tracing::error!(%error, "a reconcile panicked; this is a bug in the operator");
                 }
             }
             () = stop.clone() => break,
@@ -298,6 +298,6 @@ async fn work(
     }
     let drained = async { while running.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!("some reconciles did not end in time; they are taken up again after the next start");
+        tracing::warn!("some reconciles did not end in time; the next leader repeats them");
     }
 }

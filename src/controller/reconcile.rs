@@ -40,8 +40,8 @@ pub enum ReconcileError {
     /// Kubernetes refused something or could not be reached.
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
-    /// Something never answered. Without an end, the tenant would not be looked at again.
-    #[error("the reconcile took longer than an attempt may")]
+    /// A call never answered. Without a timeout, the tenant would never be reconciled again.
+    #[error("the reconcile timed out")]
     TooLong(#[from] tokio::time::error::Elapsed),
 }
 
@@ -180,7 +180,7 @@ impl<'a> Reconcile<'a> {
                 }
             }
         }
-        tracing::error!(tenant = %self.object.name_any(), "no end of decisions; this is a bug in the operator");
+        tracing::error!(tenant = %self.object.name_any(), "the reconcile did not converge; this is a bug in the operator");
         Ok(Some((Duration::from_mins(1), Priority::Repair)))
     }
 

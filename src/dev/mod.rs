@@ -1,5 +1,5 @@
 //! `tenant-operator dev`: the embedded default. A private control plane, the sandbox, the controller and web in one
-//! process, and a table of what goes on.
+//! process, and a table of their progress.
 
 mod apply;
 pub mod cluster;

@@ -23,7 +23,7 @@ enum Entry {
     Line(String),
     /// Says when everything before it is on the disk.
     Flush(oneshot::Sender<()>),
-    /// Lines, and who hears whether they are on the disk.
+    /// Lines, and the channel that reports whether they are on the disk.
     Kept(String, oneshot::Sender<bool>),
 }
 

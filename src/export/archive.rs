@@ -20,7 +20,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// The complete export of that name; None when there is none.
+    /// The complete export of that name. None if there is none.
     pub async fn open(store: &Store, tenant_id: &str, request: &str) -> Result<Option<Self>, ExportError> {
         let Some(manifest) = store.read(&store.path(tenant_id, request, MANIFEST)).await? else { return Ok(None) };
         let read: Manifest = serde_json::from_slice(&manifest)
@@ -58,7 +58,7 @@ impl Archive {
     }
 }
 
-/// Fails at the end where there was more or less than this.
+/// Fails if the stream holds more or fewer bytes than this.
 fn checked(
     pieces: impl stream::Stream<Item = Result<Bytes, object_store::Error>>,
     bytes: u64,

@@ -46,7 +46,7 @@ impl ExportError {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Url(..) | Self::Damaged(_) | Self::Stopped => false,
-            // Keys and rights are the operator's to fix, and the export goes on then.
+            // An admin can fix keys and rights, and the export then goes on.
             Self::Store(_) | Self::Provider(_) => true,
         }
     }

@@ -132,7 +132,7 @@ impl Documents<'_> {
                 Ok(found) if found.iter().any(|found| found.id == id && is_ready(&found.metadata)) => return,
                 Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) => {
-                    tracing::warn!(%error, "whether a stored document is found cannot be seen");
+                    tracing::warn!(%error, "could not check whether queries find a stored document");
                     return;
                 }
             }
@@ -173,7 +173,7 @@ impl Documents<'_> {
                 Ok(found) if found.is_empty() => return,
                 Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) => {
-                    tracing::warn!(%error, "whether a deleted document is gone cannot be seen");
+                    tracing::warn!(%error, "could not check whether a deleted document is gone");
                     return;
                 }
             }

@@ -131,7 +131,7 @@ const REFUSALS: [(u8, ExtractError); 7] = [
 ];
 
 fn unavailable(error: impl std::fmt::Display) -> ExtractError {
-    tracing::error!(%error, "the process that reads files");
+    tracing::error!(%error, "the process that reads files failed");
     ExtractError::Unavailable
 }
 

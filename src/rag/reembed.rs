@@ -1,5 +1,5 @@
-//! All vectors of one namespace, embedded again into a second one, with another model or in another index: compared by what is kept beside them, so that
-//! it can break off anywhere and goes on where it stood.
+//! Embeds all vectors of one namespace again into a second one, with another model or in another index. Compares them by their
+//! metadata, so it can stop anywhere and resume.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::providers::pinecone::{Pinecone, Values, Vector};
 /// Vectors that are compared and embedded at a time: memory stays the same for any number of them.
 const BATCH: usize = 100;
 
-/// Why it broke off.
+/// Why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ReembedError {
     /// A provider.
@@ -62,9 +62,9 @@ impl ReembedError {
 pub struct Reembed<'a> {
     /// Embeds them.
     pub openai: &'a OpenAi,
-    /// Where they are: the index and the namespace.
+    /// The index and the namespace to read from.
     pub from: (&'a Pinecone, &'a str),
-    /// Where the new ones go.
+    /// The index and the namespace to write to.
     pub to: (&'a Pinecone, &'a str),
     /// The model of the new ones.
     pub model: &'a str,

@@ -14,7 +14,7 @@ pub enum Card {
     Good,
     /// Can be attached, and is declined when it is charged.
     DeclinedLater,
-    /// Pays where the customer is, and asks for them on each charge without them.
+    /// Pays while the customer is there, and asks for authentication on each charge without them.
     Asks,
 }
 
