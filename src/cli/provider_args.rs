@@ -268,7 +268,7 @@ pub struct ProviderArgs {
     /// URL of the documentation for customers.
     #[arg(long, env = "DOCS_URL", default_value = "http://localhost:8080/docs")]
     pub docs_url: String,
-    /// URL of your data-processing agreement. Where it is set, every customer who signs up gets it by e-mail.
+    /// URL of your data-processing agreement. If it is set, every customer who signs up gets it by e-mail.
     #[arg(long, env = "DPA_URL", default_value = "")]
     pub dpa_url: String,
     /// What you offer customers who have left, as one sentence without its full stop. The e-mail `win-back` shows it to those
