@@ -1,4 +1,4 @@
-//! Who may sign up, and people who are not customers yet.
+//! Limits on signups, and leads of people who are not customers yet.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ListParams, Patch, PatchParams};

@@ -136,7 +136,7 @@ async fn files_that_cannot_be_read_count_against_the_tenant_that_sends_them() {
     assert_eq!(acme.ask("What is RAG?").await.status(), 200, "questions are answered meanwhile");
 }
 
-/// The same where the plan has no room for their text, which web knows once it has read them.
+/// The same for files that fit no more into the plan, which web knows once it has read them.
 #[tokio::test]
 async fn files_that_are_read_and_that_the_plan_does_not_hold_count_against_the_tenant_that_sends_them() {
     let lab = with_plan("unread", UNREAD).await;

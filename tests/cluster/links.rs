@@ -147,7 +147,7 @@ async fn a_confirmation_is_sent_again_when_it_is_asked_for_and_when_the_mail_ser
     world.annotate(name, "tenant-operator.dev/mail-requests", &old.to_string()).await;
     let identity = IdentityKey::read(&world.client, &world.namespace).await.expect("read").expect("there");
     let link = identity.link(&tenant(&world, name).await, old);
-    assert_eq!(confirm(&world, token(&link)).await, 200, "an older one is as good");
+    assert_eq!(confirm(&world, token(&link)).await, 200, "an older link works as well");
     world.wait_true(name, "EmailVerified").await;
     assert_eq!(again().await.status(), 404, "tokens from before the first proof are over");
 }
@@ -636,7 +636,7 @@ async fn an_invitation_makes_no_second_account_of_an_address() {
     assert_eq!(world.tenants().list(&Default::default()).await.expect("listed").items.len(), 1);
 }
 
-/// The link of an invitation works where the pages are, and nothing is sent where no controller is.
+/// The link of an invitation opens in the namespace with pages. Without a controller there, the command fails and no e-mail is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_into_a_namespace_without_an_operator_fails_and_says_what_to_do() {
     let world = World::without_controller("invitednowhere").await;

@@ -66,7 +66,7 @@ pub const LIFE: [Operation; 14] = [
     Operation::Erase,
 ];
 
-/// A world in which all of it can be done, and where its exports are.
+/// A world in which every operation works, and the folder of its exports.
 pub async fn world(name: &str) -> (World, PathBuf) {
     let mut world = World::without_controller(name).await;
     let exports = folder(&format!("{}-exports", world.namespace));

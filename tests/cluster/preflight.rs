@@ -30,7 +30,7 @@ struct Lab {
     dns: std::net::SocketAddr,
 }
 
-/// A fault: what is done to the lab, the variables and arguments that differ, and what is done afterwards.
+/// A fault: how to cause it, the variables and arguments that differ, and how to undo it.
 #[derive(Default)]
 struct Seed {
     check: &'static str,

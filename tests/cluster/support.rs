@@ -157,7 +157,7 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// All that a program said.
+/// Both outputs of a program.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
@@ -464,7 +464,7 @@ impl World {
         self.controllers.push(Process::supervised(command));
     }
 
-    /// Kills the first controller where it stands, and starts another.
+    /// Kills the first controller with SIGKILL, and starts another.
     pub fn replace_controller(&mut self) {
         self.controllers.remove(0).kill();
         self.start_controller();

@@ -1,4 +1,4 @@
-//! Stripe's webhooks: what is refused, what is ignored, and what heals without them.
+//! Stripe's webhooks: which are refused, which are ignored, and that the controller recovers from lost ones.
 
 use jiff::Timestamp;
 use serde_json::json;

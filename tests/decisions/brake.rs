@@ -1,4 +1,4 @@
-//! Too many at once, and what an account does not know: nothing follows without a person.
+//! Harm to too many tenants at once, and an account that does not know a tenant: nothing happens until an admin decides.
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::phase::TriggeredBy;

@@ -52,7 +52,8 @@ fn a_deletion_that_keeps_the_data_touches_nothing() {
     }
 }
 
-/// The Tenant says it, else its Plan, else what is known of the customer; the confirmed wish counts with each.
+/// The policy comes from the Tenant, otherwise from its Plan, otherwise from the customer's history. A confirmed erasure overrides
+/// each.
 #[test]
 fn the_deletion_policy_decides_and_the_tenants_goes_before_the_plans() {
     let kept =

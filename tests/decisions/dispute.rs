@@ -1,4 +1,4 @@
-//! Payments that customers dispute: shown and alerted once, and a reason to suspend only where that is wished.
+//! Payments that customers dispute: shown and alerted once, and a reason to suspend only if an admin has set it so.
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::phase::TriggeredBy;

@@ -77,7 +77,7 @@ fn pinecone(effect: &Effect) -> bool {
     matches!(effect, Effect::CheckNamespace | Effect::EnsureNamespace | Effect::DropNamespace { .. })
 }
 
-/// The status of a tenant that has been Active for some days and was told all that is told by itself.
+/// The status of a tenant that has been Active for some days and got all automatic notices.
 fn settled(phase: Phase) -> Case {
     let mut case = wishing(phase, 19_900);
     case.view.spec.plan = "middle".into();

@@ -72,7 +72,7 @@ fn ops_and_the_customer_are_told_once_in_each_run() {
     assert_eq!(told.decide(), Decision::Wait(None));
     let mut again = told;
     again.view.status.provisioning.as_mut().expect("a run").retry_token = Some("2".into());
-    assert_eq!(again.effects().len(), 2, "a second run is told of again");
+    assert_eq!(again.effects().len(), 2, "a second run is announced again");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Namespaces that an object does not know: shown and never deleted, and served from where they hold the documents.
+//! Namespaces that an object does not know: shown, never deleted, and served if they hold the documents.
 
 use tenant_operator::api::migration::MigrationState as State;
 use tenant_operator::api::{Phase, TenantStatus, conditions};

@@ -200,7 +200,7 @@ fn what_goes_wrong_is_retried_until_it_cannot_help() {
         failed.view.retry_token = Some("before".into());
         assert!(matches!(failed.after_record_or_wait(), Decision::Wait(_)), "{:?}", failed.decide());
         failed.view.retry_token = Some("again".into());
-        assert_eq!(state(&failed.recorded()), Some(State::Copying), "a retry begins anew");
+        assert_eq!(state(&failed.recorded()), Some(State::Copying), "a retry starts over");
     }
     // Once uploads wait, it only goes forward.
     let status = seen(switching(), true, false, Some(("Pinecone: away", false))).recorded();

@@ -1,4 +1,4 @@
-//! Stripe keeps where the Tenant is; one that was moved corrects it.
+//! Stripe's metadata names the place of the Tenant, and a Tenant that was moved corrects it.
 
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::StripeRefs;

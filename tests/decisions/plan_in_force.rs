@@ -101,7 +101,7 @@ fn a_lost_status_knows_a_scheduled_change_from_stripe() {
     assert_eq!((change.state, change.effective_at), (State::Scheduled, Some(end)));
     let elsewhere = ObservedSubscription { plan_before: Some("third".into()), ..scheduled };
     case = case.billing(Some(elsewhere), None);
-    assert_eq!(case.decide_phase(), Some(Phase::Downgrading), "bought anew, with another plan before it");
+    assert_eq!(case.decide_phase(), Some(Phase::Downgrading), "bought again, with another plan before it");
 }
 
 #[test]

@@ -69,7 +69,7 @@ pub enum Mistake {
     ResumeIgnored,
     /// A customer who reopens a closed account lifts the suspension of an admin.
     SuspensionLifted,
-    /// A larger plan is charged without a look at what is billed already.
+    /// A larger plan is charged without checking which price is billed already.
     ChargedBlindly,
     /// A larger plan is in force before it is paid.
     ChangedUnpaid,
@@ -109,7 +109,7 @@ pub enum Mistake {
     OutboxForgotten,
     /// Transitions count as shipped although the event store was away.
     ShippedAssumed,
-    /// What a status that is not written yet says is told to others.
+    /// Effects that must wait for a held status, such as shipping its transitions, run before it is written.
     HeldOvertaken,
     /// The controller ignores a request for an export.
     ExportForgotten,

@@ -48,7 +48,7 @@ enum Mistake {
     LastPassForgotten,
     /// Uploads go on while the last pass runs.
     UploadsGoOn,
-    /// Where the data was is not written down before there is other data.
+    /// The place of the data is not written into the spec before a move begins.
     OldHomeForgotten,
     /// The copy stays in the old region.
     RegionForgotten,

@@ -450,7 +450,7 @@ impl Small {
         state.learn(effect, if answered { outcome } else { failure() });
     }
 
-    /// A query for the samples waits until they can be seen. Where others hear of what is written meanwhile, it is asked again.
+    /// A query for the samples waits until they are visible. In a world with an event store it may come earlier, and is repeated.
     fn can(&self, state: &State, effect: &Effect) -> bool {
         *effect != Effect::VerifySamples || state.visible || self.outbox
     }

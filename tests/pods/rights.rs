@@ -14,7 +14,7 @@ const EDITOR: &str = "--as=editor";
 /// A user who may do the same, and is named in `admission.exemptUsers`.
 const RESTORER: &str = "--as=restorer";
 
-/// Applies a manifest as this user; Err with what was said when it is refused.
+/// Applies a manifest as this user. Err with kubectl's output if it is refused.
 fn apply(node: &Node, user: &str, manifest: &Value) -> Result<(), String> {
     let path = node.folder.join("manifest.json");
     std::fs::File::create(&path).and_then(|mut f| f.write_all(manifest.to_string().as_bytes())).expect("a file");
@@ -99,7 +99,7 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
     step("the admission policy keeps what is the operator's own");
 }
 
-/// Who may do, or did, what: service account, API group, resource, verb, and the object's name where that is limited.
+/// A right or its use: service account, API group, resource, verb, and the object's name if the right is limited to one.
 type Right = (String, String, String, String, Option<String>);
 
 fn texts(value: &Value) -> Vec<String> {

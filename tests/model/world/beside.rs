@@ -1,4 +1,4 @@
-//! What goes on beside a tenant's phases: its transitions on their way to the event store, and an export of its data.
+//! Work beside a tenant's phases: shipping its transitions to the event store, and an export of its data.
 
 use std::collections::BTreeSet;
 

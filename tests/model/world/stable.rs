@@ -1,4 +1,4 @@
-//! Where the world ends when nothing more goes wrong, and whether that is as it should be.
+//! The state that the world reaches when nothing more goes wrong, and whether it is the right one.
 
 use tenant_operator::api::conditions::{get, is_true};
 use tenant_operator::api::plan::PriceChanges;

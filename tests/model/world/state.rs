@@ -41,7 +41,7 @@ impl State {
         }
     }
 
-    /// Time goes on to that moment, and what ends meanwhile ends.
+    /// Advances the time to that moment, and ends what ends by then.
     pub(super) fn pass(&mut self, moment: i64) {
         self.now = self.now.max(moment);
         if self.ends && self.now >= PERIOD_END {
