@@ -16,7 +16,7 @@ pub struct Args {
     name: Option<String>,
     #[command(flatten)]
     scope: ScopeArgs,
-    /// All Tenants for which something is held. Without --yes, they are only listed.
+    /// All Tenants with a held decision. Without --yes, the command only lists them.
     #[arg(long, conflicts_with = "name")]
     all: bool,
     /// With --all: confirm each of them.
