@@ -60,7 +60,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut all = Vec::new();
-    // A customer whom Stripe does not know is a question of its own for each.
+    // A customer whom Stripe does not know needs a confirmation for each tenant.
     let look = |tenant: &Tenant| {
         let held = Held::of(tenant).filter(|held| held.annotation == CONFIRM_ANNOTATION);
         all.extend(held.map(|held| (tenant.clone(), held)));

@@ -174,7 +174,7 @@ impl Args {
     }
 }
 
-/// How long a report stands for those who ask by HTTP.
+/// How long a report is reused for requests by HTTP.
 const STANDS: Duration = Duration::from_mins(1);
 
 /// `GET /preflight` for monitors: every check that writes nothing, at most once a minute. 200 when none failed, else 503.

@@ -183,7 +183,7 @@ async fn serve(
     outcome
 }
 
-/// The wished port, or any that is free.
+/// The requested port, or any free one.
 fn web_address(wished: u16) -> std::io::Result<SocketAddr> {
     let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     bind(wished).or_else(|_| bind(0))?.local_addr()

@@ -40,7 +40,7 @@ impl Archive {
         self.files.iter().map(|f| file(f.bytes)).sum::<u64>() + file(self.manifest.len() as u64) + 2 * BLOCK
     }
 
-    /// The tar file. It breaks off where a file is not as the manifest says.
+    /// The tar file. Stops with an error if a file differs from the manifest.
     pub fn stream(self) -> BoxStream<'static, Result<Bytes, ExportError>> {
         let Self { store, tenant_id, request, files, manifest } = self;
         let size = manifest.len() as u64;
@@ -79,7 +79,7 @@ fn checked(
         .try_filter_map(|piece| std::future::ready(Ok(piece)))
 }
 
-/// What goes before a file. Ids are no longer than names in this format may be.
+/// The header of a file. Ids fit into the names of this format.
 fn header(path: &str, bytes: u64) -> Result<Bytes, ExportError> {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);

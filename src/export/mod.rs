@@ -36,7 +36,7 @@ pub enum ExportError {
     /// The folder holds no export, or one that was changed after it was written.
     #[error("{0}")]
     Damaged(String),
-    /// It was told to end.
+    /// The export was told to stop.
     #[error("the export was stopped")]
     Stopped,
 }

@@ -19,7 +19,7 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     /// The folder in it.
     prefix: Path,
-    /// The directory, where it is one.
+    /// The directory, if the storage is one.
     directory: Option<PathBuf>,
     url: String,
 }

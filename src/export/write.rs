@@ -103,7 +103,7 @@ impl Export<'_> {
         self.store.path(self.id(), self.request, file)
     }
 
-    /// What was completed before, as by a controller that was killed before it could say so.
+    /// The files that are complete already, such as those of a controller that was killed before it recorded them.
     async fn done(&self) -> Result<Option<Manifest>, ExportError> {
         let there = self.store.read(&self.path(MANIFEST)).await?;
         Ok(there.and_then(|bytes| serde_json::from_slice(&bytes).ok()))

@@ -212,7 +212,7 @@ impl Target {
         })
     }
 
-    /// The Plans; none where they cannot be read, which the checks of Kubernetes report.
+    /// The Plans. Empty if they cannot be read, which the checks of Kubernetes report.
     async fn plans(&self) -> &[Plan] {
         self.plans
             .get_or_init(|| async {

@@ -206,7 +206,7 @@ async fn receive(mut from: impl AsyncRead + Unpin) -> std::io::Result<Extract> {
     Ok(Extract { text, passages })
 }
 
-/// What the process does: limits itself, reads a file from its standard input, and prints its text and where it is cut.
+/// The work of the process: limits itself, reads a file from its standard input, and prints its text and where it is cut.
 /// Answers the exit code.
 pub fn print_passages(chunking: Chunking) -> u8 {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};

@@ -65,7 +65,7 @@ fn after(text: &str, characters: usize) -> usize {
     text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at)
 }
 
-/// A passage, cut again where it has too many bytes.
+/// A passage, cut again if it has too many bytes.
 fn small_enough(at: usize, passage: &str) -> Vec<Range<usize>> {
     if passage.len() <= LONGEST_BYTES {
         return std::iter::once(at..at + passage.len()).collect();
