@@ -106,7 +106,7 @@ fn goes_down(input: &Input, wanted: &PlanSpec) -> bool {
     is_smaller(wanted, input.plan, input.tenant.status.config.as_ref().map(|c| &c.limits))
 }
 
-/// Of an Active tenant. None when there is nothing to do about its plan now.
+/// Decides about the plan of an Active tenant. None if nothing is to be done now.
 pub fn decide(input: &Input) -> Option<Decision> {
     let (tenant, wish) = (input.tenant, input.tenant.spec.plan.as_str());
     let change = tenant.status.plan_change.as_ref();
@@ -375,7 +375,7 @@ fn rolled(input: &Input, subscription: &ObservedSubscription) -> bool {
     next_period_begun(change, subscription) || unwritten
 }
 
-/// Of a tenant in `Upgrading` or `Downgrading`.
+/// Decides for a tenant in `Upgrading` or `Downgrading`.
 pub fn run(input: &Input) -> Decision {
     let Some(wanted) = input.wanted else {
         let message = format!("Plan {:?} was deleted meanwhile", input.tenant.spec.plan);
@@ -428,7 +428,7 @@ fn waiting(input: &Input, failure: &Failure) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
-/// Documents are embedded with the model of the new plan before anything is charged. None once they are, or need not be.
+/// Moves the documents to the model of the new plan before anything is charged. None once that is done, or if it is not needed.
 fn embed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let spec = &input.tenant.spec;
     match migration::copy(input, migration::in_plan(input, wanted)) {
@@ -448,7 +448,7 @@ fn proration(input: &Input, wanted: &PlanSpec) -> Proration {
     let scheduled = input.tenant.status.plan_change.as_ref().is_some_and(|c| c.effective_at.is_some());
     match input.tenant.status.phase {
         Some(Phase::Upgrading) if wanted.upgrades == Upgrades::AfterPayment => Proration::ChargeNow,
-        // The period that it was scheduled for has ended.
+        // The period at whose end the change was scheduled is over.
         Some(Phase::Downgrading) if scheduled => Proration::None,
         _ => Proration::NextInvoice,
     }
@@ -508,7 +508,7 @@ fn served_as_before(draft: &mut Draft, message: &str) {
     draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
 }
 
-/// What the customer is told of a change.
+/// The notice to the customer about a change.
 pub fn news(input: &Input) -> Option<Notice> {
     let change = input.tenant.status.plan_change.as_ref()?;
     let notice = match change.state {

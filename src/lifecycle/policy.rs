@@ -30,7 +30,7 @@ impl Regions {
         self.0.is_empty()
     }
 
-    /// Why a plan's data cannot be kept where it says, if so.
+    /// Why the data of a plan cannot be kept in its region, if so.
     pub fn unsupported(&self, plan: &str, region: &str) -> Option<String> {
         let known = self.is_empty() || self.0.contains(region);
         let regions: Vec<_> = self.0.iter().map(String::as_str).collect();
@@ -79,7 +79,7 @@ pub struct Policy {
     pub payment_grace: i64,
     /// Whether a tenant whose customer disputes a payment is suspended until that is over.
     pub suspend_disputed: bool,
-    /// How often changes at Stripe are looked for without being told of them.
+    /// How often the controller looks for changes at Stripe that no webhook reported.
     pub resync: i64,
     /// How often everything at Stripe and Pinecone is compared.
     pub full_resync: i64,
@@ -146,7 +146,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The wait between attempts where their number has no limit.
+    /// The wait between attempts whose number has no limit.
     pub fn longest_wait(&self) -> i64 {
         self.retry_waits.iter().copied().max().unwrap_or(self.hold_retry)
     }
