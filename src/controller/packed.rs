@@ -1,5 +1,6 @@
-//! A Tenant as the cache holds it: its JSON, compressed by what all of them have in common, and beside it what is asked of all of them at once. Ten thousand
-//! unpacked would take most of the controller's memory, and a settled tenant is rarely looked at.
+//! A Tenant as the cache holds it: its JSON, compressed with a dictionary of the text that all Tenants share, and beside it the fields
+//! that are read of all Tenants at once. Ten thousand unpacked ones would take most of the controller's memory, and a settled tenant
+//! is rarely read.
 
 use std::sync::{Arc, LazyLock};
 
