@@ -203,7 +203,7 @@ impl Stripe {
         Ok(cursor)
     }
 
-    /// What was not read before, oldest first.
+    /// The events that were not read before, oldest first.
     pub async fn events(&self, since: &EventCursor) -> Result<(Vec<StripeEvent>, EventCursor), ProviderError> {
         let page = |after: Option<&str>| {
             let request = ListEvent::new().types(TYPES.map(str::to_owned)).limit(PAGE);

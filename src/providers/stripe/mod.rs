@@ -215,8 +215,8 @@ impl Subscription {
         self.cancel_at_period_end || self.cancel_at.zip(end).is_some_and(|(at, end)| at <= end)
     }
 
-    /// When its tenant was closed, of one that was not taken back since. Earlier versions wrote `true` and `false`: a closing without
-    /// a time is older than every wish to come back.
+    /// When its tenant was closed, unless it was taken back since. Earlier versions wrote `true` and `false`: a closing without
+    /// a time counts as older than every request to come back.
     fn closed_at(&self) -> Option<Timestamp> {
         match self.metadata.as_ref()?.closed.as_deref()? {
             "" | "false" => None,

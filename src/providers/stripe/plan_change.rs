@@ -51,7 +51,7 @@ impl Stripe {
         change.id = item.map(|item| item.id.clone());
         change.price = Some(price.to_owned());
         let (settled, unpaid) = match proration {
-            // Without the payment Stripe answers 402 and leaves the subscription as it was.
+            // If the payment fails, Stripe answers 402 and leaves the subscription unchanged.
             Proration::ChargeNow => (
                 UpdateSubscriptionProrationBehavior::AlwaysInvoice,
                 UpdateSubscriptionPaymentBehavior::ErrorIfIncomplete,
