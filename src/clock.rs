@@ -1,7 +1,7 @@
-//! The time that decisions are made by. A node's clock can jump, by a wrong time server or a machine that was asleep, and
-//! a controller that believed it would erase whoever is in retention, a web pod refuse every session. So the time is the
-//! API server's, which every answer of it carries (`Date`, RFC 9110, 6.6.1), carried on by the monotonic clock, which never
-//! jumps. Where this machine's clock disagrees, what cannot be undone waits until its moment has come by both.
+//! The time that decisions are made by. A node's clock can jump, because a time server is wrong or the machine was asleep. A
+//! controller that believed it would erase every tenant in retention, and a web pod would refuse every session. So the time is the
+//! API server's, which each of its answers carries (`Date`, RFC 9110, 6.6.1), advanced by the monotonic clock, which never
+//! jumps. If this machine's clock disagrees, what cannot be undone waits until its moment has come by both.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -110,7 +110,7 @@ mod tests {
             ("1", 3, Some(1), ago(10), false),
             ("2", 3, Some(1), ago(10), false),
             ("3", 3, Some(1), ago(10), true),
-            // Lost with the status: nobody knows since when.
+            // The status is lost, and with it the time since when.
             ("2", 2, None, None, true),
             ("1", 2, None, None, false),
             // Back to an earlier one.

@@ -39,7 +39,7 @@ impl IdentityKey {
         format!("{}?token={name}.{uid}.{address}.{at}.{seal}", request.kind.page())
     }
 
-    /// What a token of this kind opens; None for one that we never made. Whether its time is over is not asked here.
+    /// What a token of this kind opens. None for a token that we never made. Does not check whether it has expired.
     pub fn open_link(&self, kind: LinkKind, token: &str) -> Option<OpenedLink> {
         let [name, uid, address, at, seal] = parts(token)?;
         if !self.is_sealed(kind.name(), &[name, uid, address, at], seal) {

@@ -60,7 +60,7 @@ pub async fn signing_key(client: &Client, namespace: &str) -> Result<SigningKey,
     Ok(SigningKey::from_bytes(&key(client, namespace, SIGNING_SECRET).await?))
 }
 
-/// The public half of the signing key, for whoever verifies API keys: a JSON Web Key Set (RFC 7517, RFC 8037).
+/// The `ConfigMap` with the public half of the signing key, which verifies API keys: a JSON Web Key Set (RFC 7517, RFC 8037).
 pub const VERIFYING_KEY: &str = "tenant-operator-api-keys";
 const KEY_SET: &str = "jwks.json";
 
@@ -80,7 +80,7 @@ pub async fn publish_verifying_key(client: &Client, namespace: &str, key: &Verif
     }
 }
 
-/// The published key set; None before a controller ran.
+/// The published key set. None before a controller has run.
 pub async fn verifying_key_set(client: &Client, namespace: &str) -> Result<Option<Value>, kube::Error> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
     let text = api.get_opt(VERIFYING_KEY).await?.and_then(|map| map.data).and_then(|mut data| data.remove(KEY_SET));
@@ -123,7 +123,7 @@ impl IdentityKey {
         }
     }
 
-    /// Reads the key; None where there is none.
+    /// Reads the key. None if there is none yet.
     pub async fn read(client: &Client, namespace: &str) -> Result<Option<Self>, kube::Error> {
         Ok(read(client, namespace, IDENTITY_SECRET).await?.map(Self))
     }

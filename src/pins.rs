@@ -1,6 +1,6 @@
-//! Which Stripe account and which Pinecone indexes the tenants are in, written down at the first start. A key of another
-//! account or mode knows none of the customers, and an index that was made anew holds none of the documents: acting on what
-//! they say would suspend and empty everything.
+//! Which Stripe account and which Pinecone indexes the tenants are in, recorded at the first start. A key of another
+//! account or mode knows none of the customers, and an index that was created again holds none of the documents. Acting on their
+//! answers would suspend all tenants and lose their documents.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -54,7 +54,7 @@ impl fmt::Display for IndexPin {
     }
 }
 
-/// A region with an index of its own; None where one index holds the data of all regions.
+/// A region with an index of its own. None if one index holds the data of all regions.
 pub type Region = Option<String>;
 
 /// What is pinned.
@@ -208,8 +208,8 @@ impl Pins {
         }
     }
 
-    /// Whether these are the indexes that the tenants' documents are in. Where the number of regions changes, the index that
-    /// held them stays in use.
+    /// Whether these are the indexes that the tenants' documents are in. If regions are added or removed, the index that holds the
+    /// documents stays in use.
     pub fn compare_index(&self, region: Option<&str>, found: &BTreeMap<Region, IndexPin>) -> Finding {
         let region = region.map(str::to_owned);
         let Some(here) = found.get(&region) else { return Finding::New };
@@ -261,7 +261,7 @@ pub struct Keeper {
     pub client: Client,
     /// The operator's namespace.
     pub namespace: String,
-    /// Whether what is not pinned yet is pinned: by the controller alone.
+    /// Whether to pin an account or index that is not pinned yet. Only the controller does.
     pub pins: bool,
 }
 
@@ -323,7 +323,7 @@ impl Keeper {
         changed
     }
 
-    /// None where the index was not described.
+    /// None if Pinecone did not describe the index.
     async fn compare_index(
         &self,
         region: Option<&str>,

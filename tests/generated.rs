@@ -1,4 +1,4 @@
-//! What is made from the code, and what must name the same things in several places: a difference fails.
+//! Fails if a generated file differs from the code, or if lists that must name the same things differ.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -128,7 +128,7 @@ async fn steady(controller: &Controller, count: usize) -> anyhow::Result<()> {
 /// Kills the controller and starts another: until it has looked at every tenant and compared all with the providers.
 async fn restart(controller: Controller, cluster: &Cluster, count: usize) -> anyhow::Result<Controller> {
     let before = controller.providers.calls().await?;
-    // The lease is given up by nobody: what remains of it is waited for, and not counted.
+    // The killed leader did not give up its lease. The rest of the lease is waited for, and not counted.
     let controller = controller.restart(cluster, NAMESPACE, &[])?;
     while !controller.leads().await {
         tokio::time::sleep(Duration::from_millis(10)).await;

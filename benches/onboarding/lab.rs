@@ -146,7 +146,7 @@ impl Controller {
     pub fn restart(self, cluster: &Cluster, namespace: &str, args: &[&str]) -> anyhow::Result<Self> {
         let Self { process, providers, .. } = self;
         drop(process);
-        // Nobody else waits for the lease, so it may be taken at once.
+        // No standby controller waits for the lease, so the new one may take it at once.
         Self::with(cluster, namespace, providers, args)
     }
 

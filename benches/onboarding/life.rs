@@ -67,7 +67,7 @@ async fn customers(api: &Api<Tenant>, count: usize) -> anyhow::Result<()> {
     };
     let all = stream::iter((0..count).map(|i| one(format!("c{i}"))));
     all.buffer_unordered(IN_FLIGHT).try_for_each(async |()| Ok(())).await?;
-    // Nobody tells of the payments here: the comparison with Stripe finds them.
+    // No webhook reports the payments here: the comparison with Stripe finds them.
     for name in (0..count).map(|i| format!("c{i}")) {
         let hint = json!({"metadata": {"annotations": {"tenant-operator.dev/stripe-event": "evt_bench"}}});
         api.patch(&name, &PatchParams::default(), &Patch::Merge(hint)).await?;

@@ -9,7 +9,7 @@ use super::{Text, Timestamp};
 pub const READY: &str = "Ready";
 /// The controller is still working towards the spec.
 pub const RECONCILING: &str = "Reconciling";
-/// Nothing changes until somebody helps.
+/// Nothing changes until an admin or the customer acts.
 pub const STALLED: &str = "Stalled";
 /// The subscription is paid or in trial with a payment method, or billing by hand is approved.
 pub const PAYMENT_RECEIVED: &str = "PaymentReceived";
@@ -23,7 +23,7 @@ pub const API_KEY_READY: &str = "ApiKeyReady";
 pub const SAMPLE_DATA_READY: &str = "SampleDataReady";
 /// Stripe answers for this tenant; set once it did not.
 pub const BILLING_READY: &str = "BillingReady";
-/// The tenant id in the spec is this object's own; set when somebody else claims it too.
+/// The tenant id in the spec is this object's own. Set if another object claims the id too.
 pub const IDENTITY_VERIFIED: &str = "IdentityVerified";
 /// The welcome e-mail was handed to the mail server.
 pub const WELCOME_EMAIL_SENT: &str = "WelcomeEmailSent";
@@ -96,7 +96,7 @@ pub fn set(list: &mut Vec<Condition>, mut new: Condition) {
             }
             *old = new;
         }
-        // What people look for comes first.
+        // Ready comes first, because people look for it.
         None if new.type_ == READY => list.insert(0, new),
         None => list.push(new),
     }

@@ -38,7 +38,8 @@ impl std::fmt::Display for Place<'_> {
 /// How the names of Tenants begin that signed up or were invited.
 pub const SIGNED_UP: &str = "t-";
 
-/// The name of the first Tenant of an e-mail address, by its keyed hash: nobody can have two.
+/// The name of the first Tenant of an e-mail address, from the address's keyed hash. The API server refuses a second object with
+/// this name, so two signups cannot both create one.
 pub fn signed_up(email_hash: &str) -> String {
     format!("{SIGNED_UP}{email_hash}")
 }
@@ -82,7 +83,7 @@ pub fn data_of(namespace: &str) -> Option<(&str, u32)> {
     }
 }
 
-/// Every generation of which a tenant can have a namespace: those before were deleted before this one was begun.
+/// Every generation that a tenant can have a namespace of. Earlier ones are deleted before a new move begins.
 pub fn generations(now: u32) -> impl Iterator<Item = u32> {
     (now.saturating_sub(1).max(1))..=now.saturating_add(1)
 }

@@ -75,7 +75,7 @@ impl fmt::Display for MailRequest {
     }
 }
 
-/// The requests in an annotation, one of each kind at most. What is none is left out.
+/// The requests in an annotation, one of each kind at most. Leaves out an entry that is not a request.
 pub fn mail_requests(annotation: &str) -> Vec<MailRequest> {
     annotation.split(',').filter_map(|text| text.parse().ok()).collect()
 }

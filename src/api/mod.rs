@@ -49,13 +49,14 @@ pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute"
 /// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that generation, and
 /// the namespaces of the others are deleted. `kubectl tenant data choose` writes it.
 pub const CHOOSE_DATA_ANNOTATION: &str = "tenant-operator.dev/choose-data";
-/// The id of a customer that Stripe does not know, and of whom a person has confirmed that they are gone for good.
+/// The id of a customer that Stripe does not know. With this, an admin confirms that the customer is gone for good.
 pub const CUSTOMER_GONE_ANNOTATION: &str = "tenant-operator.dev/customer-gone";
-/// Names the decision that is held because many tenants would meet it at once, and that a person has confirmed for this one.
+/// Names the decision that the brake holds because it would affect many tenants at once, and that an admin has confirmed for this
+/// tenant.
 pub const CONFIRM_ANNOTATION: &str = "tenant-operator.dev/confirm";
 /// On a login Secret: its Tenant was deleted without the wish to erase the customer, so the Secret is kept for its return.
 pub const KEPT_ANNOTATION: &str = "tenant-operator.dev/kept";
-/// What was erased, as JSON: all that is kept of a tenant that was.
+/// The record of the erasure, as JSON. Nothing else of an erased tenant is kept.
 pub const ERASED_ANNOTATION: &str = "tenant-operator.dev/erased";
 /// `"true"` on a Tenant keeps its data, Secrets and subscription when the object is deleted, as for a move.
 pub const KEEP_DATA_ANNOTATION: &str = "tenant-operator.dev/keep-data";
@@ -87,7 +88,7 @@ pub const SESSIONS_ANNOTATION: &str = "tenant-operator.dev/sessions-since";
 pub const UNSUBSCRIBED_ANNOTATION: &str = "tenant-operator.dev/unsubscribed";
 /// `"true"` while the customer does not want to see the setup.
 pub const SETUP_SKIPPED_ANNOTATION: &str = "tenant-operator.dev/setup-skipped";
-/// What customers reach on their way, in its order; each is noted once with its time, in an annotation of its own.
+/// The milestones of a customer, in their order. Each is noted once with its time, in an annotation of its own.
 pub const MILESTONES: [&str; 7] =
     ["email-verified", "first-login", "sample-query", "first-document", "own-query", "ten-queries", "completed"];
 
@@ -112,7 +113,7 @@ pub const SAMPLE_QUESTION: &str = "What is RAG?";
 
 /// Says what a Secret is for.
 pub const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
-/// A Secret with what somebody wrote who is not a customer yet.
+/// A Secret with the message of a visitor who is not a customer yet.
 pub const LEAD_COMPONENT: &str = "lead";
 /// What such a Secret is about: `sales` or `waitlist`.
 pub const LEAD_LABEL: &str = "tenant-operator.dev/lead";

@@ -204,7 +204,7 @@ impl Models {
         Self { embedding_large: self.embedding_large.clone().or_else(offered), ..self.clone() }
     }
 
-    /// The embedding model of this size; the small one where there is no other.
+    /// The embedding model of this size. The small one if the Plan has no large one.
     pub fn embedding_of(&self, size: EmbeddingSize) -> &Text {
         self.embedding_large.as_ref().filter(|_| size == EmbeddingSize::Large).unwrap_or(&self.embedding)
     }

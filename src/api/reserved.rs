@@ -1,4 +1,4 @@
-//! What the operator alone may write on a Tenant. An admission policy refuses changes to these by anybody else, and the
+//! What the operator alone may write on a Tenant. An admission policy refuses changes to these by any other user, and the
 //! controller believes none of them without proof.
 
 use super::{

@@ -14,7 +14,7 @@ use super::phase::{Phase, Transition};
 use super::plan::{DeletionPolicy, Limits, Models, PlanSpec};
 use super::{Condition, ERASE_ANNOTATION, Text, Timestamp};
 
-/// What the API server says to whoever changes the plan while something else is going on.
+/// The API server's message to a user who changes the plan while another change is running.
 const PLAN_CHANGE_REFUSED: &str = "oldSelf.status.phase in ['Upgrading', 'Downgrading'] && has(oldSelf.status.planChange) ? \
      'spec.plan cannot be changed now: a change to plan ' + oldSelf.status.planChange.plan + ' is running since ' + \
      oldSelf.status.planChange.since + '. Wait until status.phase is Active' : \
@@ -200,7 +200,7 @@ impl fmt::Display for Wish {
 }
 
 impl TenantSpec {
-    /// Whether an admin wants the tenant not to be served, whatever the customer does.
+    /// Whether an admin suspended the tenant. The customer cannot undo this.
     pub fn is_suspended(&self) -> bool {
         self.suspension.is_some() || self.desired == Desired::Suspended
     }

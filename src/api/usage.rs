@@ -30,7 +30,7 @@ fn is_zero(n: &i64) -> bool {
 }
 
 impl Usage {
-    /// What the object says. What cannot be read counts as nothing.
+    /// Reads the annotation. An unreadable one counts as no usage.
     pub fn of(tenant: &Tenant) -> Self {
         let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(USAGE_ANNOTATION));
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()

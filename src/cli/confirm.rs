@@ -16,7 +16,7 @@ pub struct Args {
     name: Option<String>,
     #[command(flatten)]
     scope: ScopeArgs,
-    /// All Tenants for which something is held. Without --yes, they are only listed.
+    /// All Tenants with a held decision. Without --yes, the command only lists them.
     #[arg(long, conflicts_with = "name")]
     all: bool,
     /// With --all: confirm each of them.
@@ -24,7 +24,7 @@ pub struct Args {
     yes: bool,
 }
 
-/// What is held for a tenant, as a sentence, and the annotation that lets it happen.
+/// The held decision of a tenant, as a sentence, and the annotation that confirms it.
 struct Held {
     why: String,
     annotation: &'static str,
@@ -60,7 +60,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     let mut all = Vec::new();
-    // A customer whom Stripe does not know is a question of its own for each.
+    // A customer whom Stripe does not know needs a confirmation for each tenant.
     let look = |tenant: &Tenant| {
         let held = Held::of(tenant).filter(|held| held.annotation == CONFIRM_ANNOTATION);
         all.extend(held.map(|held| (tenant.clone(), held)));

@@ -49,16 +49,16 @@ pub struct WorkArgs {
     /// Timeout of one provisioning attempt in seconds.
     #[arg(long, default_value = "300")]
     pub attempt_limit: i64,
-    /// Delete unpaid signups after this many seconds. The payment link of a Tenant that came by manifest is renewed for as
-    /// long; after that, it is made when it is asked for.
+    /// Delete unpaid signups after this many seconds. The payment link of a Tenant from a manifest is renewed for as long;
+    /// after that, a new one is created on request.
     #[arg(long, default_value = "604800")]
     pub signup_ttl: i64,
     /// Renew the payment link of a tenant whose subscription has ended for this many seconds after the suspension. After
-    /// that, it is made when the customer or `kubectl tenant open` asks for it.
+    /// that, a new one is created when the customer or `kubectl tenant open` asks for it.
     #[arg(long, default_value = "86400")]
     pub link_renewal: i64,
     /// When a customer who signs up must confirm the e-mail address: before anything is set up, before there is a payment
-    /// link, or never. Tenants that come by manifest are never asked.
+    /// link, or never. Tenants from manifests need no confirmation.
     #[arg(long, env = "EMAIL_VERIFICATION", default_value = "beforeProvisioning")]
     pub email_verification: Verification,
     /// Fail and refund a tenant that is paid for, and whose e-mail address is not confirmed after this many seconds.
@@ -105,8 +105,8 @@ pub struct WorkArgs {
     /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
     #[arg(long, default_value = "20")]
     pub welcome_hold: i64,
-    /// Seconds after which no upload writes any more that began before a tenant was closed: web's --upload-limit. What is
-    /// erased is deleted once more then.
+    /// Seconds after which uploads that began before a tenant was closed have ended: web's --upload-limit. Then an erasure
+    /// deletes the data once more.
     #[arg(long, env = "UPLOAD_LIMIT", default_value_t = UPLOAD_LIMIT)]
     pub upload_limit: i64,
     #[command(flatten)]
@@ -114,7 +114,7 @@ pub struct WorkArgs {
     /// Delete the files of an export after this many seconds.
     #[arg(long, env = "EXPORTS_KEPT", default_value = "604800", value_parser = clap::value_parser!(i64).range(1..))]
     pub exports_kept: i64,
-    /// Let an export fail that is not complete after this many seconds. Until then it is retried.
+    /// Fail an export that is not complete after this many seconds. Until then it is retried.
     #[arg(long, default_value = "86400")]
     pub export_limit: i64,
     /// Keep the old vectors of a tenant whose documents were embedded with another model for this many seconds. Until then, no
@@ -132,11 +132,11 @@ pub struct WorkArgs {
     /// `tenant_id` and seq name it. Default: the log, under the target transition.
     #[arg(long, env = "TRANSITIONS_FILE", default_value = "")]
     pub transitions_file: String,
-    /// Hold further suspensions, failures, closings or erasures, each counted for itself, once they meet this percentage of all
-    /// tenants within --brake-window, until you confirm them with `kubectl tenant confirm`. 100 holds nothing.
+    /// Hold further suspensions, failures, closings or erasures, each counted for itself, once they affect this percentage of
+    /// all tenants within --brake-window, until you confirm them with `kubectl tenant confirm`. 100 holds nothing.
     #[arg(long, env = "BRAKE_PERCENT", default_value = "5", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub brake_percent: u8,
-    /// Hold nothing before it meets this many tenants.
+    /// Hold nothing until this many tenants are affected.
     #[arg(long, env = "BRAKE_AT_LEAST", default_value = "10")]
     pub brake_at_least: u32,
     /// Seconds within which they are counted.

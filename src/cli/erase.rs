@@ -12,7 +12,7 @@ use crate::api::{ERASE_ANNOTATION, Tenant};
 pub struct Args {
     #[command(flatten)]
     tenant: TenantArgs,
-    /// The tenant's name once more, to say that you mean it. Without it, the command prints what would be erased.
+    /// The tenant's name again, to confirm. Without it, the command prints what would be erased.
     #[arg(long)]
     confirm: Option<String>,
 }

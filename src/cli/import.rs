@@ -113,7 +113,7 @@ async fn may_count(api: &Api<Tenant>, tenant: &Tenant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts a document, whoever else counts at the same time.
+/// Counts a document. If another writer changed the usage meanwhile, reads it and tries again.
 async fn count(api: &Api<Tenant>, tenant: &Tenant, bytes: i64) -> anyhow::Result<()> {
     loop {
         let there = api.get(&tenant.name_any()).await?;

@@ -139,7 +139,7 @@ async fn seen(tenants: &Api<Tenant>, name: &str, namespace: &str) -> anyhow::Res
     Ok(())
 }
 
-/// Another link for somebody who has not accepted yet.
+/// Sends another link to an invited customer who has not accepted yet.
 async fn again(tenants: &Api<Tenant>, there: &Tenant, request: MailRequest) -> anyhow::Result<()> {
     let name = there.place().name;
     let annotations = there.metadata.annotations.clone().unwrap_or_default();

@@ -36,7 +36,7 @@ pub struct AdmitArgs {
 
 fn field(secret: &Secret, name: &str) -> String {
     let bytes = secret.data.as_ref().and_then(|data| data.get(name)).map(|b| b.0.clone()).unwrap_or_default();
-    // What a stranger wrote must not move the cursor of whoever reads it.
+    // A stranger wrote this text, so it must not control the admin's terminal.
     String::from_utf8_lossy(&bytes).chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 pub struct Args {
     /// error, warn, info, debug or trace. Without it, the present filter is printed.
     level: Option<tracing::Level>,
-    /// Seconds until the level is as it was.
+    /// Seconds until the previous level returns.
     #[arg(long, default_value = "600", value_parser = clap::value_parser!(u64).range(1..=86400))]
     seconds: u64,
     /// Where the process serves its metrics: port 8081 for the controller, 8082 for web.

@@ -1,4 +1,4 @@
-//! The login of somebody who has no password yet.
+//! Creates the login of a customer who has no password yet.
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;

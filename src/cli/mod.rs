@@ -131,7 +131,7 @@ impl ScopeArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the controller, which provisions Tenants and keeps them right.
+    /// Run the controller, which provisions and maintains Tenants.
     Controller(Box<controller::Args>),
     /// Run the web pod: signups, Stripe webhooks, progress.
     Web(Box<web::Args>),
@@ -141,7 +141,7 @@ enum Command {
     Preflight(Box<preflight::Args>),
     /// Count tenants by phase, and find those that are stuck or whose record has gaps.
     Audit(audit::Args),
-    /// Print every change of phase that there is.
+    /// Print all possible phase changes.
     Lifecycle(lifecycle::Args),
     /// List tenants and what each waits for.
     List(list::Args),
@@ -151,13 +151,13 @@ enum Command {
     Invite(invite::Args),
     /// Let a person on the waitlist sign up. The controller tells them by e-mail.
     Admit(leads::AdmitArgs),
-    /// Show everything that is known of a tenant: its state, billing, conditions, transitions and Events.
+    /// Show a tenant's state, billing, conditions, transitions and Events.
     Describe(describe::Args),
     /// Print every change of phase of a tenant.
     History(history::Args),
     /// Explain why a tenant is not Ready, and what to do.
     Why(why::Args),
-    /// Print what the operator's pods say of a tenant.
+    /// Print the operator's log lines about a tenant.
     Logs(logs::Args),
     /// Print or change what a running controller or web pod logs.
     LogLevel(log_level::Args),
@@ -182,9 +182,9 @@ enum Command {
     Manual(manual::Args),
     /// Retry a Failed tenant, a missing Pinecone namespace, a declined or unconfirmed change of plan, or a failed move of documents.
     Retry(retry::Args),
-    /// Close a tenant, and have its data erased after the retention of its plan.
+    /// Close a tenant and erase its data after the retention of its plan.
     Delete(TenantArgs),
-    /// Take a closed tenant back, until its data is erased.
+    /// Reopen a closed tenant, as long as its data is not erased.
     Reactivate(TenantArgs),
     /// Erase a tenant at once, with its namespace, Secrets and subscription.
     Erase(erase::Args),
@@ -192,7 +192,7 @@ enum Command {
     Data(Box<data::Args>),
     /// Export everything that belongs to a tenant.
     Export(export::Args),
-    /// Bring the documents of an export into a tenant.
+    /// Import the documents of an export into a tenant.
     Import(Box<import::Args>),
     /// Stop serving and charging a tenant. Its data is kept, and only `resume` ends the suspension.
     Suspend(suspend::SuspendArgs),
@@ -202,9 +202,9 @@ enum Command {
     Pin(pin::Args),
     /// End an admin's suspension of a tenant.
     Resume(TenantArgs),
-    /// List the subscriptions that Stripe bills for a tenant, or end one that is too many.
+    /// List the subscriptions that Stripe bills for a tenant, or end a surplus one.
     Subscriptions(Box<subscriptions::Args>),
-    /// Make lost Tenants again from Stripe's metadata and Pinecone's namespaces.
+    /// Recreate lost Tenants from Stripe and Pinecone.
     Recover(Box<recover::Args>),
     /// Move customers to another namespace, with their data, password, API key and subscription.
     Move(relocate::Args),

@@ -38,7 +38,7 @@ pub struct Args {
     /// How to print the report.
     #[arg(long, short, value_enum, default_value = "text")]
     output: Output,
-    /// Let warnings fail: exit code 1 instead of 2.
+    /// Fail on warnings: exit with 1 instead of 2.
     #[arg(long)]
     strict: bool,
     /// Change nothing at the providers, only warn of one that does not answer, and exit 0 on warnings: for the start of a pod.
@@ -65,7 +65,7 @@ pub struct Args {
     /// Namespace in which signups create Tenants, for the check that it is not the operator's own.
     #[arg(long, env = "TENANT_NAMESPACE")]
     signup_namespace: Option<String>,
-    /// Only warn where it is.
+    /// Only warn if it is the operator's own.
     #[arg(long, env = "SHARED_SIGNUP_NAMESPACE", value_parser = clap::builder::FalseyValueParser::new())]
     shared_signup_namespace: bool,
     /// Stripe secret key.
@@ -174,7 +174,7 @@ impl Args {
     }
 }
 
-/// How long a report stands for those who ask by HTTP.
+/// How long a report is reused for requests by HTTP.
 const STANDS: Duration = Duration::from_mins(1);
 
 /// `GET /preflight` for monitors: every check that writes nothing, at most once a minute. 200 when none failed, else 503.
@@ -185,7 +185,7 @@ pub fn routes(kube: &KubeArgs) -> anyhow::Result<axum::Router> {
     let report = move || {
         let (kube, args, last) = (kube.clone(), args.clone(), last.clone());
         async move {
-            // Who asks meanwhile waits for the same report.
+            // A request during a run waits for the same report.
             let mut last = last.lock().await;
             if last.as_ref().is_none_or(|(at, _)| at.elapsed() > STANDS) {
                 let target = Target { writes: false, ..args.target(&kube).await };

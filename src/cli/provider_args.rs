@@ -158,7 +158,7 @@ pub struct ExportArgs {
     /// `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`. Controller and web need the same one. Default: no exports.
     #[arg(long, env = "EXPORTS_URL", default_value = "")]
     pub exports_url: String,
-    /// Storage for exports of tenants of a region, such as eu-central-1=<s3://exports-eu/tenants>. The others' is `EXPORTS_URL`.
+    /// Storage for exports of tenants of a region, such as eu-central-1=<s3://exports-eu/tenants>. Other regions use `EXPORTS_URL`.
     #[arg(
         long,
         env = "EXPORTS_REGIONS",
@@ -195,7 +195,7 @@ pub struct AdmissionArgs {
     /// File of e-mail domains that may not sign up, one a line.
     #[arg(long, env = "DISPOSABLE_DOMAINS", default_value = "")]
     disposable_domains: String,
-    /// Only people whom you admitted from the waitlist with `kubectl tenant admit` may sign up.
+    /// Only allow signups from people you admitted from the waitlist with `kubectl tenant admit`.
     #[arg(long, env = "WAITLIST", value_parser = clap::builder::FalseyValueParser::new())]
     waitlist: bool,
 }
@@ -268,7 +268,7 @@ pub struct ProviderArgs {
     /// URL of the documentation for customers.
     #[arg(long, env = "DOCS_URL", default_value = "http://localhost:8080/docs")]
     pub docs_url: String,
-    /// URL of your data-processing agreement. Where it is set, every customer who signs up gets it by e-mail.
+    /// URL of your data-processing agreement. If it is set, every customer who signs up gets it by e-mail.
     #[arg(long, env = "DPA_URL", default_value = "")]
     pub dpa_url: String,
     /// What you offer customers who have left, as one sentence without its full stop. The e-mail `win-back` shows it to those
@@ -278,7 +278,7 @@ pub struct ProviderArgs {
     /// Folder of e-mail templates that replace the built-in ones, such as welcome.html or verify-email.subject.
     #[arg(long, env = "MAIL_TEMPLATES", default_value = "")]
     pub mail_templates: String,
-    /// The namespace of signups, whose tenants have pages: their customers are invited to set a password. Empty where web serves
+    /// The namespace of signups, whose tenants have pages: their customers are invited to set a password. Empty if web serves
     /// pages to the tenants of all namespaces.
     #[arg(long, env = "TENANT_NAMESPACE", default_value = "")]
     pub pages_namespace: String,

@@ -41,7 +41,7 @@ pub struct Args {
     /// Namespace of the operator's own Secrets.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
-    /// Make the Tenants. Without it, they are only listed.
+    /// Create the Tenants. Without it, the command only lists them.
     #[arg(long)]
     apply: bool,
 }

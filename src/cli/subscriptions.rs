@@ -23,10 +23,10 @@ pub struct Args {
     /// The subscription to cancel at once, such as `sub_1PgafmB7WZ01zgkW`. The last one is refused: it pays for the tenant.
     #[arg(long, value_name = "SUBSCRIPTION", requires = "confirm")]
     end: Option<String>,
-    /// Give back what was paid for the present period of that subscription.
+    /// Refund the payment for the current period of that subscription.
     #[arg(long, requires = "end")]
     refund: bool,
-    /// The tenant's name once more, to say that you mean it.
+    /// The tenant's name again, to confirm.
     #[arg(long)]
     confirm: Option<String>,
 }

@@ -189,7 +189,7 @@ impl Desk {
         Ok(Self { api: args.api(client), name: args.name.clone(), user })
     }
 
-    /// A wish of this user.
+    /// A request of this user.
     fn wish(&self, desired: Desired, reason: Option<&str>) -> Wish {
         Wish::of_admin(desired, self.user.as_deref(), reason, Timestamp::now())
     }

@@ -60,8 +60,8 @@ pub struct Args {
         overrides_with = "stripe_webhook_secret"
     )]
     stripe_webhook_secret: Vec<SecretString>,
-    /// Seconds that an upload may take. Must not be more than the controller's --upload-limit: what is erased is deleted once
-    /// more after that.
+    /// Seconds that an upload may take. Must not exceed the controller's --upload-limit, after which an erasure deletes the data
+    /// once more.
     #[arg(long, env = "UPLOAD_LIMIT", default_value_t = UPLOAD_LIMIT.unsigned_abs(), value_parser = clap::value_parser!(u64).range(1..))]
     upload_limit: u64,
     /// Milliseconds that a signup waits for its payment link.

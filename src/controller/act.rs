@@ -1,4 +1,4 @@
-//! Does the effects: each has its file in `steps`.
+//! Runs each effect by its step.
 
 use std::sync::Arc;
 
@@ -15,11 +15,11 @@ use super::{export_work, leads, record};
 use crate::api::{Plan, Tenant};
 use crate::lifecycle::{Blame, Effect, Failure, Notice, Observed, Outcome, Reason};
 
-/// What came of an effect.
+/// The outcome of an effect.
 pub struct Acted {
-    /// What was learned.
+    /// What the controller learned.
     pub outcome: Outcome,
-    /// The object, where it was written.
+    /// The object, if the effect wrote it.
     pub object: Option<Box<Tenant>>,
     /// Whether the object is on its way out, with nothing left to do.
     pub gone: bool,
@@ -37,8 +37,8 @@ impl From<Tenant> for Acted {
     }
 }
 
-/// Does it. What a provider or Kubernetes refuses is something to decide on; only what says nothing about the effect (a
-/// conflict, an API server that is away) ends the reconcile.
+/// Runs the effect. A refusal by a provider or Kubernetes goes into the next decision. Only an error that says nothing about the
+/// effect (a conflict, an API server that is away) ends the reconcile.
 pub async fn run(
     context: &Arc<Context>,
     tenant: &Tenant,
@@ -208,7 +208,7 @@ async fn writers_stopped(context: &Context, tenant: &Tenant, effect: &Effect) ->
     let uid = tenant.uid().unwrap_or_default();
     match effect {
         Effect::DeleteExports => context.exports.tasks.stop(&uid).await,
-        // What is written while it is counted makes the counts wrong.
+        // A task that writes during the count would make the count wrong.
         Effect::DeleteNamespace | Effect::DropNamespace { .. } | Effect::FindData => {
             context.migrations.stop(&uid).await
         }
@@ -221,7 +221,7 @@ fn still_written(effect: &Effect) -> Acted {
     again(effect, Reason::StillWritten, "A task still writes what is to be deleted; it is deleted once that has ended")
 }
 
-/// Retryable: the attempt timed out, or a task still writes.
+/// A retryable failure: the effect timed out, or a task is still writing. A later reconcile tries it again.
 fn again(effect: &Effect, reason: Reason, message: &str) -> Acted {
     let failure = Failure {
         step: effect.step(),

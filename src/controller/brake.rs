@@ -1,5 +1,5 @@
-//! Counts what happens to many tenants at once, and says when it is too much. Everything is found again in the statuses after a
-//! restart.
+//! Counts the tenants that are suspended, failed, closed or erased, and holds further ones if there are too many. After a restart, it
+//! reads the counts from the statuses again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -96,7 +96,7 @@ impl Brake {
             }
             let many = count.met.len() >= self.config.at_least
                 && count.met.len() >= (tenants() * self.config.percent / 100).max(self.config.at_least);
-            // Once it holds, it does until each of those was confirmed, or no longer needs it.
+            // Once the brake holds a kind of harm, it holds until each held tenant is confirmed or no longer affected.
             if many || !count.held.is_empty() {
                 held.insert(*harm);
             }
@@ -104,7 +104,7 @@ impl Brake {
         held
     }
 
-    /// How many are held, by what is held.
+    /// The number of held tenants, by harm.
     pub fn waiting(&self) -> [(Harm, usize); 4] {
         let counts = self.counts();
         Harm::ALL.map(|harm| (harm, counts.get(&harm).map_or(0, |count| count.held.len())))

@@ -1,5 +1,5 @@
-//! What a watch has shown, by namespace and name. Unlike kube's own store it takes several watches, one for each watched
-//! namespace, and keeps only what is wanted of an object.
+//! A cache of watched objects, by namespace and name. Unlike kube's own store it takes several watches, one for each watched
+//! namespace, and keeps only the needed parts of an object.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};

@@ -24,7 +24,7 @@ pub struct Caches {
     filled: Shared<BoxFuture<'static, bool>>,
 }
 
-/// What is kept of a Secret: a tenth of its metadata, and nothing of its contents.
+/// The parts of a Secret that the cache keeps: a tenth of its metadata, and nothing of its contents.
 #[derive(Debug)]
 pub struct SeenSecret {
     /// Its resource version.
@@ -78,7 +78,7 @@ impl Caches {
         Self { tenants, plans, secrets, filled: filled.boxed().shared() }
     }
 
-    /// Waits until all are known; false when their watches have ended.
+    /// Waits until all caches are filled. False if their watches have ended.
     pub async fn filled(&self) -> bool {
         self.filled.clone().await
     }

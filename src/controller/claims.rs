@@ -1,4 +1,4 @@
-//! Which objects claim which tenant id. Normally one each; here the others are seen.
+//! Which objects claim which tenant id. Normally each id has one; this index finds rivals.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -42,8 +42,8 @@ pub struct Rivals {
     pub outranked: bool,
 }
 
-/// Who looks again when the claims of an id change: all while they are few, and then those that could prove theirs. A false
-/// claim is refused whoever else makes one.
+/// The objects to reconcile when the claims of an id change: all of them while they are few, otherwise those with a proof. A
+/// claim without a proof is refused anyway.
 fn concerned(all: &[(Key, Claimant)]) -> impl Iterator<Item = Key> {
     let few = all.len() <= NAMED;
     all.iter().filter(move |(_, claimant)| few || !claimant.unproven).map(|(key, _)| key.clone())

@@ -67,7 +67,7 @@ pub struct Context {
     pub own_moves: OwnMoves,
     /// Compares the providers' accounts with what the tenants are in.
     pub keeper: Keeper,
-    /// Counts what happens to many tenants at once.
+    /// Counts suspensions, failures, closings and erasures, and holds them if there are too many.
     pub brake: Brake,
     /// How leads are kept.
     pub leads: LeadConfig,
@@ -251,7 +251,7 @@ mod tests {
         let now = Duration::ZERO;
         assert_eq!(is_right(Some("10"), None), None, "never seen");
         assert_eq!(is_right(Some("10"), Some(("10", SECRET_LAG))), Some(true), "however long ago");
-        assert_eq!(is_right(Some("11"), Some(("10", now))), None, "somebody edited it");
+        assert_eq!(is_right(Some("11"), Some(("10", now))), None, "it was edited");
         assert_eq!(is_right(Some("9"), Some(("10", now))), Some(true), "our own write is on its way into the cache");
         assert_eq!(is_right(Some("9"), Some(("10", SECRET_LAG))), None, "no cache lags that long");
         assert_eq!(is_right(None, Some(("10", now))), Some(true));

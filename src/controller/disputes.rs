@@ -1,4 +1,4 @@
-//! What customers dispute, as Stripe said last.
+//! The disputes of customers, as last read from Stripe.
 
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};

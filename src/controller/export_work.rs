@@ -1,5 +1,5 @@
-//! Exports as they run: each a task of its own beside the reconciles, so that a large one holds nobody up. What it has
-//! written survives the controller.
+//! Runs each export as a task of its own beside the reconciles, so that a large export does not hold up other tenants. The files
+//! that it has written outlive a restart of the controller.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ pub fn go_on(context: &Arc<Context>, tenant: &Tenant) -> ObservedExport {
     })
 }
 
-/// Until it is complete. What goes wrong is tried again, and shown meanwhile; the lifecycle ends what takes too long.
+/// Works until the export is complete. Shows an error in the status and tries again; the lifecycle ends one that takes too long.
 async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: String) {
     let place = store.folder(tenant.tenant_id(), &request);
     let mut waits = Waits::default();
@@ -50,7 +50,7 @@ async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: Stri
             }
             Err(ExportError::Stopped) => return,
             Err(error) => {
-                tracing::warn!(tenant = tenant.name_any(), %error, "export broke off; it goes on by itself");
+                tracing::warn!(tenant = tenant.name_any(), %error, "export failed; retrying");
                 let problem = error.to_string();
                 show(&context, &tenant, &request, false, |before| match before {
                     ObservedExport::Running { files, bytes, .. } => {

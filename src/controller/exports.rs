@@ -21,7 +21,7 @@ impl Exports {
         Self { stores, tasks: Tasks::new(AT_ONCE) }
     }
 
-    /// The storage of a tenant's exports, where there is one.
+    /// The storage of a tenant's exports, if one is set.
     pub fn store(&self, tenant: &Tenant) -> Option<&Store> {
         self.stores.of(tenant.region())
     }

@@ -1,4 +1,4 @@
-//! What only the operator of the service can fix: one alert, however many tenants wait for it.
+//! Problems that only an admin can fix. One alert is sent for all tenants that wait for the fix.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -55,8 +55,8 @@ impl Incidents {
         open
     }
 
-    /// A failure that the operator of the service must end. The first one alerts; so does the next one, where the alert
-    /// could not be sent.
+    /// Notes a failure that an admin must fix. The first one sends an alert; if that fails, the next failure tries the alert
+    /// again.
     pub async fn raise(&self, failure: &Failure) {
         let tell = {
             let mut open = self.open();

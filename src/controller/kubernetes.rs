@@ -41,7 +41,7 @@ impl Kubernetes {
         self.patch_same(tenant, "tenant", change).await
     }
 
-    /// A merge patch that holds whatever else has changed meanwhile, as long as it is the same object.
+    /// Applies a merge patch to the same object, even if it has changed meanwhile.
     pub async fn patch_same(&self, tenant: &Tenant, kind: &str, mut change: Value) -> Result<Tenant, kube::Error> {
         change["metadata"]["uid"] = json!(tenant.uid());
         self.count(kind);

@@ -1,5 +1,5 @@
-//! What web keeps of people who are not customers yet: messages to the sales team and entries of the waitlist. Web may
-//! neither list nor delete Secrets, so the controller deletes those that expire and publishes how many there are.
+//! Leads: messages to the sales team and entries of the waitlist, from people who are not customers yet. Web creates them, but may
+//! neither list nor delete Secrets, so the controller deletes those that expire and publishes their number.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,7 +53,7 @@ async fn pass(context: &Context, scopes: &[Scope], told: &mut Told) -> Result<()
             let page = api.list_metadata(&params).await?;
             for lead in page.items.iter().filter(|lead| lead.name_any().starts_with("lead-")) {
                 let expires = deleted < DELETIONS && is_old(context, lead);
-                // One that cannot be deleted holds up neither the others nor the e-mails.
+                // A Secret that cannot be deleted delays neither the others nor the e-mails.
                 let gone = expires
                     && delete_expired(context, lead).await.unwrap_or_else(|error| {
                         tracing::warn!(%error, lead = lead.name_any(), "an expired lead is not deleted");
@@ -81,7 +81,7 @@ async fn pass(context: &Context, scopes: &[Scope], told: &mut Told) -> Result<()
     for (namespace, name) in waiting {
         let api: Api<Secret> = Api::namespaced(context.kubernetes.client.clone(), &namespace);
         if let Err(error) = tell(context, &api, &name, told).await {
-            tracing::warn!(%error, lead = name, "a person who was admitted is not told yet; the next pass tries again");
+            tracing::warn!(%error, lead = name, "the e-mail to an admitted person was not sent; the next pass tries again");
         }
     }
     Ok(())
@@ -176,7 +176,7 @@ async fn delete(
     }
 }
 
-/// Tells web how many leads there are. Where the number is the same, the API server writes nothing.
+/// Publishes the number of leads for web. If it has not changed, the API server writes nothing.
 async fn publish(context: &Context, count: usize) -> Result<(), kube::Error> {
     let api: Api<ConfigMap> = Api::namespaced(context.kubernetes.client.clone(), &context.leads.operator_namespace);
     let data = BTreeMap::from([(LEAD_COUNT.to_owned(), count.to_string())]);

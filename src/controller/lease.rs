@@ -1,4 +1,4 @@
-//! Leader election by a Lease. The holder stops its work before anybody else may take the lease: it works only for
+//! Leader election by a Lease. The holder stops its work before another controller may take the lease: it works only for
 //! two thirds of the lease's duration after its last renewal.
 
 use std::sync::{Arc, Mutex};
@@ -120,8 +120,8 @@ impl Lease {
         self.fence.set(Some(start + self.config.duration * 2 / 3));
     }
 
-    /// Renews until the lease is lost, or until the fence: what is under way is dropped then, and not when a renewal that hangs
-    /// is given up.
+    /// Renews until the lease is lost or the fence is reached. At the fence the work stops at once, even while a renewal
+    /// hangs.
     pub async fn keep(&self) {
         while let Some(until) = self.fence.until() {
             match tokio::time::timeout_at(until.into(), self.renewed_again()).await {
@@ -136,7 +136,7 @@ impl Lease {
         self.fence.set(None);
     }
 
-    /// Tries until it is renewed. False when it is another's.
+    /// Tries until the lease is renewed. False if another controller holds it.
     async fn renewed_again(&self) -> bool {
         loop {
             tokio::time::sleep(self.config.duration / 5).await;

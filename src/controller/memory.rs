@@ -1,4 +1,4 @@
-//! What is remembered of each tenant between reconciles. All of it can be lost, and is after a restart.
+//! What the controller remembers of each tenant between reconciles. A restart loses all of it, without harm.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -59,7 +59,7 @@ struct Task {
 }
 
 impl Task {
-    /// Until it is complete. What goes wrong is tried again, and shown meanwhile; the lifecycle ends what takes too long.
+    /// Works until the move is complete. Shows an error in the status and tries again; the lifecycle ends a move that takes too long.
     async fn work(&self) {
         let mut waits = Waits::default();
         loop {
@@ -85,7 +85,7 @@ impl Task {
                     return self.context.queue.add(Key::of(&self.tenant), Priority::Repair);
                 }
                 Err(error) => {
-                    tracing::warn!(tenant = self.tenant.name_any(), %error, "embedding broke off; it goes on by itself");
+                    tracing::warn!(tenant = self.tenant.name_any(), %error, "copying the data failed; retrying");
                     let ahead = matches!(error, ReembedError::TargetAhead { .. });
                     let problem = Problem { message: error.to_string(), retryable: error.retryable(), ahead };
                     self.show(false, |before| ObservedMigration { problem: Some(problem), ..before.clone() });
@@ -95,7 +95,7 @@ impl Task {
         }
     }
 
-    /// Passes over everything, until one finds nothing to do: what is stored or deleted meanwhile is found by the next.
+    /// Passes over everything until a pass finds nothing to do. Each pass finds what was stored or deleted during the one before.
     async fn run(&self) -> Result<u64, ReembedError> {
         let id = self.tenant.tenant_id();
         let (from, to) = (self.tenant.data_namespace(), data_namespace(id, self.to.generation));
@@ -139,7 +139,7 @@ impl Task {
         Err(ReembedError::Stopped)
     }
 
-    /// Whether the tenant still moves there. A task must not write into what is being deleted.
+    /// Whether the tenant still moves there. A task must not write into a namespace that is being deleted.
     fn is_wanted(&self) -> bool {
         let place = self.tenant.place();
         let key = Key { namespace: place.namespace.into(), name: place.name.into() };

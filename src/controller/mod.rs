@@ -188,7 +188,7 @@ pub async fn run(
         let (metrics, refusals) = (shown.clone(), move || pins::refusals(&shown));
         health::serve(addr, health.clone(), move || measured(&metrics), refusals, config.more_routes.clone()).await?;
     }
-    // Before the lease: a replica with a key of another account says so while it stands by, and a rollout stops there.
+    // Runs before the lease is taken, so that a replica with a key of another account is not ready and a rollout stops there.
     let mut checks = JoinSet::new();
     checks.spawn(pins::keep(context.clone()));
     tracing::info!("waiting for the lease");
@@ -211,7 +211,7 @@ pub async fn run(
         () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),
     };
-    // Dropped with this task, whatever it was doing: after the lease nothing may go on.
+    // Dropped even while they work: after the lease is lost, nothing may go on.
     drop(background);
     drop(checks);
     if outcome.is_ok() {
@@ -243,7 +243,7 @@ impl Drop for InFlight {
 /// How long a start may take to list the Secrets.
 const RECALL: Duration = Duration::from_secs(10);
 
-/// Looks at all API-key Secrets at once. What is not seen here is read one by one.
+/// Lists all API-key Secrets at once. A Secret that the list misses is read on its own later.
 async fn recall_secrets(context: &Context, scopes: &[watch::Scope]) {
     let recall = async {
         for scope in scopes {
@@ -260,8 +260,8 @@ async fn recall_secrets(context: &Context, scopes: &[watch::Scope]) {
     }
 }
 
-/// Does what the queue holds until `stop`; what runs then gets a while to end. Dropped, it ends every reconcile where it
-/// stands.
+/// Works through the queue until `stop`, then gives running reconciles a while to end. When dropped, it aborts every
+/// reconcile.
 async fn work(
     context: &Arc<Context>,
     scopes: &[watch::Scope],
@@ -290,7 +290,7 @@ async fn work(
             }
             Some(ended) = running.join_next() => {
                 if let Err(error) = ended {
-                    tracing::error!(%error, "a reconcile broke off; this is a bug in the operator");
+                    tracing::error!(%error, "a reconcile panicked; this is a bug in the operator");
                 }
             }
             () = stop.clone() => break,
@@ -298,6 +298,6 @@ async fn work(
     }
     let drained = async { while running.join_next().await.is_some() {} };
     if tokio::time::timeout(DRAIN, drained).await.is_err() {
-        tracing::warn!("some reconciles did not end in time; they are taken up again after the next start");
+        tracing::warn!("some reconciles did not end in time; the next leader repeats them");
     }
 }

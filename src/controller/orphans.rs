@@ -1,5 +1,5 @@
-//! Login Secrets whose Tenant was never made, as after a crash of web between the two. Left alone, each would lock an
-//! e-mail address to a password that nobody remembers.
+//! Deletes login Secrets whose Tenant was never created, as after a crash of web between the two writes. Such a Secret would keep
+//! its e-mail address tied to the password of a signup that failed.
 
 use std::sync::Arc;
 use std::time::Duration;

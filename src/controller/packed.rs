@@ -1,12 +1,13 @@
-//! A Tenant as the cache holds it: its JSON, compressed by what all of them have in common, and beside it what is asked of all of them at once. Ten thousand
-//! unpacked would take most of the controller's memory, and a settled tenant is rarely looked at.
+//! A Tenant as the cache holds it: its JSON, compressed with a dictionary of the text that all Tenants share, and beside it the fields
+//! that are read of all Tenants at once. Ten thousand unpacked ones would take most of the controller's memory, and a settled tenant
+//! is rarely read.
 
 use std::sync::{Arc, LazyLock};
 
 use crate::api::Tenant;
 
-/// What most Tenants look like, in the order in which they are written: fields, conditions, sentences. What is in here takes no
-/// room in any of them.
+/// The text that most Tenants have in common, in the order in which it is written: fields, conditions, sentences. The cache stores
+/// it once instead of in each of them.
 static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let typical: Vec<Tenant> = serde_json::from_str(include_str!("packed.json")).unwrap_or_default();
     typical.iter().flat_map(|tenant| serde_json::to_vec(tenant).unwrap_or_default()).collect()
@@ -17,7 +18,7 @@ static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
 pub struct PackedTenant {
     /// The plan that its spec names.
     plan: Box<str>,
-    /// The plan that is in force, where it is another one.
+    /// The plan that is in force, if it differs.
     in_force: Option<Box<str>>,
     /// LZ4 with the dictionary, behind its length.
     json: Box<[u8]>,
@@ -49,7 +50,7 @@ impl PackedTenant {
         self.plans().any(|used| used == plan)
     }
 
-    /// The plan that its spec names, and the one in force where it is another.
+    /// The plan that its spec names, and the one in force if it differs.
     pub fn plans(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&*self.plan).chain(self.in_force.as_deref())
     }

@@ -1,4 +1,5 @@
-//! The accounts and indexes that the tenants are in: checked before anything is done there, told of where they are others.
+//! The accounts and indexes that the tenants are in. The controller checks them before it calls a provider, and alerts ops if the
+//! keys belong to others.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ fn gates(providers: &Providers) -> impl Iterator<Item = &Gate> {
     std::iter::once(providers.stripe.gate()).chain(indexes)
 }
 
-/// Returns once the first check has come to a result, whatever it is.
+/// Returns once the first check has ended, with any result.
 pub async fn checked(context: &Context) {
     futures::future::join_all(gates(&context.providers).map(Gate::checked)).await;
 }
@@ -41,7 +42,7 @@ pub fn refusals(context: &Context) -> Vec<String> {
     refused(context).iter().map(ToString::to_string).collect()
 }
 
-/// Tells ops, and lets those who wait try again.
+/// Alerts ops, and lets tenants that wait try again.
 fn changed(context: &Arc<Context>) {
     for error in refused(context) {
         tracing::error!(%error, "calls are refused");

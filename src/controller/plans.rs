@@ -1,4 +1,4 @@
-//! A Plan that tenants use cannot be deleted by accident: it goes when the last of them is gone.
+//! Protects Plans that tenants use from deletion. A deleted Plan goes when its last tenant is gone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ fn finalizer(scope: &Scope) -> String {
     scope.as_ref().map_or_else(|| format!("{GROUP}/in-use"), |namespace| format!("{namespace}.{GROUP}/in-use"))
 }
 
-/// Keeps the finalizer on every plan that is in use, and tells of the deletions that it holds up.
+/// Keeps the finalizer on every plan that is in use, and reports the deletions that it blocks.
 pub async fn protect(context: Arc<Context>, scopes: Vec<Scope>) {
     if !context.caches.filled().await {
         return;
@@ -87,7 +87,7 @@ async fn settle(
     context.kubernetes.count("plan");
     let plans: Api<Plan> = Api::all(context.kubernetes.client.clone());
     match plans.patch(&plan.name_any(), &params, &Patch::Merge(change)).await {
-        // Changed or gone meanwhile; the next look sees it.
+        // The Plan has changed or gone meanwhile. The next pass sees that.
         Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => Ok(()),
         other => other.map(drop),
     }

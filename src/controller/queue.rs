@@ -1,6 +1,6 @@
 //! Which tenant is reconciled next: by priority, first come, first served within one, and one reconcile of a tenant at a
-//! time. Lower priorities never take all the room, so that a more urgent tenant finds a free place even while every
-//! other call hangs.
+//! time. Lower priorities never take all places, so that a more urgent tenant finds a free one even while every other call
+//! hangs.
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{BTreeMap, HashMap, VecDeque};

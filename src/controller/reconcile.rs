@@ -21,7 +21,7 @@ use crate::telemetry::{Span, trace_id};
 
 /// Rounds of one reconcile, at most; a tenant needs about ten.
 const ROUNDS: usize = 40;
-/// What a reconcile may take beyond its attempt, to write down what came of it.
+/// How long a reconcile may take beyond its attempt, to record the outcome.
 const RECORDING: Duration = Duration::from_secs(30);
 /// The first wait after an error that ended a reconcile early; it doubles with each in a row.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
@@ -40,8 +40,8 @@ pub enum ReconcileError {
     /// Kubernetes refused something or could not be reached.
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
-    /// Something never answered. Without an end, the tenant would not be looked at again.
-    #[error("the reconcile took longer than an attempt may")]
+    /// A call never answered. Without a timeout, the tenant would never be reconciled again.
+    #[error("the reconcile timed out")]
     TooLong(#[from] tokio::time::error::Elapsed),
 }
 
@@ -142,7 +142,7 @@ impl<'a> Reconcile<'a> {
                 // The cache lags behind our own write; the newer object is on its way.
                 return Ok(Some((Duration::from_secs(2), Priority::Repair)));
             };
-            // What was remembered is of a history that is no more.
+            // The restore has undone the writes that were remembered.
             self.context.memory.forget(&self.uid);
             self = Self::new(self.context, object.into());
         }
@@ -180,7 +180,7 @@ impl<'a> Reconcile<'a> {
                 }
             }
         }
-        tracing::error!(tenant = %self.object.name_any(), "no end of decisions; this is a bug in the operator");
+        tracing::error!(tenant = %self.object.name_any(), "the reconcile did not converge; this is a bug in the operator");
         Ok(Some((Duration::from_mins(1), Priority::Repair)))
     }
 
@@ -203,7 +203,7 @@ impl<'a> Reconcile<'a> {
         !effects.iter().any(stores) || self.context.queue.step_down(&Key::of(&self.object), Priority::Provisioning)
     }
 
-    /// Writes a status, or holds it until the next one.
+    /// Writes a status, or delays it until the next one.
     async fn record(&mut self, status: TenantStatus) -> Result<(), ReconcileError> {
         let before = self.object.status.clone().unwrap_or_default();
         self.observed.recorded(&before, &status);
@@ -405,7 +405,7 @@ async fn held(context: &Context, last: &Tenant, object: &Tenant) -> Result<Tenan
     record::status(context, None, last, object.status.clone().unwrap_or_default()).await
 }
 
-/// Waits for effects. A status that is held is written when they take long enough for somebody to look.
+/// Waits for effects. If they take so long that a user could look meanwhile, writes the status that is held.
 async fn while_held<T>(
     context: &Context,
     last: Option<&(Arc<Tenant>, tokio::time::Instant)>,

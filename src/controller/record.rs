@@ -1,4 +1,4 @@
-//! Writing the status, and telling of what changed.
+//! Writes the status, and reports what changed in logs, Events and metrics.
 
 use kube::ResourceExt;
 use kube::api::PostParams;
@@ -91,7 +91,7 @@ fn trace(tenant: &Tenant, phase: Phase) {
     }
 }
 
-/// The conditions that somebody on call wants to hear of, when they turn to this status.
+/// The conditions that get a warning when they turn to this status, so that the admin on call sees them.
 const TOLD: [(&str, ConditionStatus); 13] = [
     (HELD, ConditionStatus::True),
     (SLOW, ConditionStatus::True),
@@ -108,10 +108,10 @@ const TOLD: [(&str, ConditionStatus); 13] = [
     (REFUNDED, ConditionStatus::False),
 ];
 
-/// Whether somebody should hear of it.
+/// Whether the condition is worth a warning.
 fn told(condition: &Condition) -> bool {
     let bad = TOLD.iter().any(|(type_, bad)| condition.type_ == *type_ && condition.status == *bad);
-    // A change of plan that goes its way is no trouble.
+    // A plan change that makes progress is no reason to warn.
     let ordinary = matches!(&*condition.reason, "Preparing" | "Scheduled" | "Running");
     (bad && !ordinary) || (condition.type_ == IDENTITY_VERIFIED && condition.reason == "ClaimedElsewhere")
 }
@@ -125,8 +125,8 @@ fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenan
     }
 }
 
-/// Hands the transitions that nobody has yet to the event store, and the milestones among them to the stream of activation
-/// events. They are there before they may leave the status.
+/// Ships the transitions that are not shipped yet to the event store, and the milestones among them to the stream of activation
+/// events. A transition leaves the status only after that.
 pub async fn ship(context: &Context, tenant: &Tenant, observed: &Observed) -> Outcome {
     let status = tenant.status.clone().unwrap_or_default();
     let shipped = shipped(&status, observed);

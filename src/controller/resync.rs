@@ -1,5 +1,5 @@
-//! The bulk resync: what Stripe and Pinecone say of all tenants is read page by page, and only tenants that differ are
-//! reconciled. Ten thousand tenants cost some hundred calls.
+//! The bulk resync: reads the state of all tenants at Stripe and Pinecone page by page, and reconciles only tenants that differ. Ten
+//! thousand tenants cost some hundred calls.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use crate::providers::{Priority, ProviderError};
 /// Tenants that are compared in a row.
 const IN_A_ROW: usize = 64;
 
-/// Reads back forever. Stripe and Pinecone each for themselves: when one is away, the other is compared all the same.
+/// Compares forever. Stripe and Pinecone are independent: during an outage of one, the other is still compared.
 pub async fn run(context: Arc<Context>, scopes: Vec<Scope>) {
     if context.caches.filled().await {
         let both = futures::future::join(stripe(&context, &scopes), pinecone(&context));
@@ -33,12 +33,12 @@ fn seconds(seconds: i64) -> Duration {
     Duration::from_secs(seconds.max(1).unsigned_abs())
 }
 
-/// What is new at Stripe each `resync`, everything each `full_resync`. The events are read whatever becomes of the whole.
+/// Reads what is new at Stripe each `resync`, and everything each `full_resync`. If the full pass fails, the events are read all the same.
 async fn stripe(context: &Context, scopes: &[Scope]) {
     let mut cursor: Option<EventCursor> = None;
     let mut full_at: Option<Instant> = None;
     loop {
-        // Before the pages: what happens while they are read is found by the next look at the events.
+        // The events come before the pages, so that the next read of the events finds what happens while the pages are read.
         note(context, "events", &events(context, &mut cursor).await);
         if full_at.is_none_or(|at| at.elapsed() >= seconds(context.policy.full_resync)) {
             let started = Instant::now();
@@ -158,7 +158,7 @@ async fn disputes(context: &Context) -> Result<(), ProviderError> {
 /// Compares all namespaces.
 async fn namespaces(context: &Context) -> Result<(), ProviderError> {
     let started = context.clock.read().now;
-    // An index that was made anew since holds nothing, and says nothing of the tenants.
+    // An index that was created again since is empty, which proves nothing about the tenants.
     context.keeper.check_indexes(&context.providers.indexes).await;
     let mut namespaces = HashSet::new();
     for pinecone in context.providers.indexes.all() {
@@ -190,7 +190,7 @@ async fn hint_all(context: &Context, kind: &str, read: usize, differs: impl Fn(&
             hint(context, &tenant, priority);
             hints += 1;
         }
-        // A person who waits does not wait for ten thousand tenants to be looked at.
+        // A customer who waits must not wait until ten thousand tenants are compared.
         if i % IN_A_ROW == 0 {
             tokio::task::yield_now().await;
         }
@@ -519,7 +519,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payment_that_nobody_told_us_of_is_urgent() {
+    fn a_payment_whose_webhook_was_lost_is_urgent() {
         let pending = tenant(Some(Phase::PendingPayment));
         let differs = |s: &str| subscription_differs(&pending, Some(&subscription(s)), NOW);
         assert_eq!(differs("trialing"), Some(Priority::Person));

@@ -1,5 +1,5 @@
-//! Long work beside the reconciles, one task for a tenant, so that a large one holds nobody up. Reconciles begin it and look how
-//! far it is.
+//! Long work beside the reconciles, one task for each tenant, so that a large tenant does not hold up the others. Reconciles begin
+//! a task and check its progress.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 const FIRST_WAIT: Duration = Duration::from_secs(2);
 /// The longest.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
-/// How long one that is told to stop may take to end what it is writing.
+/// How long a task may take to end its current write after it was told to stop.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// How often the status may say how far one is.
 const TOLD_EACH: Duration = Duration::from_secs(3);
@@ -35,7 +35,7 @@ struct Running<Seen> {
     /// Counts what there is to see.
     version: u64,
     told: Instant,
-    /// It is to end before it writes anything else.
+    /// Whether the task was told to stop: it must not begin another write.
     stopping: bool,
     /// Held while it reads and writes.
     working: Arc<tokio::sync::Mutex<()>>,
@@ -81,9 +81,8 @@ impl<Seen: Clone> Tasks<Seen> {
         self.running().get(uid).map_or(0, |running| running.version)
     }
 
-    /// Ends the tenant's task, once what it is writing is written: a write that is cut off may still be done afterwards, behind
-    /// the back of whoever deletes what there is. False when that takes too long: the task stops by itself, and is asked for
-    /// again.
+    /// Ends the tenant's task after its current write. A write that is cut off could still arrive later, after the data was
+    /// deleted. False if that takes too long: the task stops by itself, and the caller asks again.
     pub async fn stop(&self, uid: &str) -> bool {
         let Some((working, task)) = self.running().get_mut(uid).map(|there| {
             there.stopping = true;
@@ -97,7 +96,7 @@ impl<Seen: Clone> Tasks<Seen> {
         true
     }
 
-    /// Whether a task may write on: nobody has told it to stop, and no other has taken its place.
+    /// Whether a task may go on writing: it was not told to stop, and no other task has taken its place.
     pub fn may_go_on(&self, uid: &str, request: &str) -> bool {
         self.running().get(uid).is_some_and(|there| there.request == request && !there.stopping)
     }
@@ -143,7 +142,7 @@ impl<Seen: Clone> Tasks<Seen> {
     }
 
     async fn turn_of(&self, turns: &Arc<Semaphore>, uid: &str, request: &str) -> Option<Turn> {
-        // Closed by nobody.
+        // The semaphore is never closed.
         let permit = turns.clone().acquire_owned().await.ok()?;
         let working = self.running().get(uid).filter(|there| there.request == request)?.working.clone();
         Some(Turn { _permit: permit, _working: working.lock_owned().await })

@@ -27,8 +27,8 @@ fn awaits_mail(tenant: &Tenant) -> bool {
     annotation(MAIL_REQUESTS_ANNOTATION).is_some_and(|list| list.split(',').any(|request| !sent(request)))
 }
 
-/// Whether somebody has just asked for another plan, for a pause, or for the end. Once the controller has seen it, what is
-/// left of it is no more urgent than anything else: a wish that is blocked stays in the spec for long.
+/// Whether the customer or an admin has just asked for another plan, a suspension or a deletion. Once the controller has seen the
+/// request, it is not urgent any more: a blocked request can stay in the spec for long.
 fn is_wished(tenant: &Tenant) -> bool {
     let Some(status) = &tenant.status else { return false };
     let unseen = status.observed_generation < tenant.metadata.generation;
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_for_something_waits_for_nobody_elses_repair() {
+    fn a_new_request_goes_before_repairs() {
         assert_eq!(active(|_| {}), Priority::Repair);
         assert_eq!(active(|t| t.metadata.generation = Some(2)), Priority::Repair, "an edited name");
         let wish = |t: &mut Tenant| (t.spec.plan, t.metadata.generation) = ("pro".into(), Some(2));

@@ -1,4 +1,4 @@
-//! What is watched, and whom each change concerns.
+//! Watches objects, and queues the tenants that each change concerns.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ async fn follow<K>(
     }
 }
 
-/// What is never read takes no memory.
+/// Drops the fields that the controller never reads, to save memory.
 fn slim(object: &mut impl Resource) {
     object.meta_mut().managed_fields = None;
 }
@@ -120,7 +120,7 @@ fn on_tenant(context: &Context, scope: &Scope, event: &Event<Tenant>) {
     }
 }
 
-/// An object is gone: told by the watch, or missing from a new listing.
+/// An object is gone, as a watch event or a new listing shows.
 fn forget(context: &Context, key: &Key, uid: Option<&str>) {
     look_again(context, context.claims.forget(key));
     context.queue.remove(key);
@@ -181,7 +181,7 @@ fn on_secret(context: &Context, scope: &Scope, event: &Event<PartialObjectMeta<S
     }
 }
 
-/// As soon as a provider is back, those that waited for it go on.
+/// Queues the tenants that waited for a provider as soon as it is back.
 async fn when_back(context: Arc<Context>) {
     let providers = &context.providers;
     loop {

@@ -1,5 +1,5 @@
 //! `tenant-operator dev`: the embedded default. A private control plane, the sandbox, the controller and web in one
-//! process, and a table of what goes on.
+//! process, and a table of their progress.
 
 mod apply;
 pub mod cluster;
@@ -164,7 +164,7 @@ async fn serve(
             return demo::run(&client, &urls, settings.real_stripe).await;
         }
         apply::tenants(&client).await?;
-        // Whoever waits for this file finds everything there.
+        // Written last: a script that waits for this file finds everything ready.
         write_env(config, &env, &programs(cluster))?;
         announce(&urls, config);
         table::show(&client, None).await
@@ -183,7 +183,7 @@ async fn serve(
     outcome
 }
 
-/// The wished port, or any that is free.
+/// The requested port, or any free one.
 fn web_address(wished: u16) -> std::io::Result<SocketAddr> {
     let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
     bind(wished).or_else(|_| bind(0))?.local_addr()

@@ -7,7 +7,7 @@ pub struct Definition {
     pub event: &'static str,
     /// When it is recorded with the outcome `success`, once for each tenant.
     pub success: &'static str,
-    /// When it is recorded with the outcomes `attempt` and `failure`; empty where it has none.
+    /// When it is recorded with the outcomes `attempt` and `failure`. Empty if it has none.
     pub attempts: &'static str,
 }
 

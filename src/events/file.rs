@@ -23,12 +23,12 @@ enum Entry {
     Line(String),
     /// Says when everything before it is on the disk.
     Flush(oneshot::Sender<()>),
-    /// Lines, and who hears whether they are on the disk.
+    /// Lines, and the channel that reports whether they are on the disk.
     Kept(String, oneshot::Sender<bool>),
 }
 
 impl EventLog {
-    /// Appends to this file, or writes to the log where there is none.
+    /// Appends to this file, or writes to the log if no file is set.
     pub async fn open(file: Option<&Path>) -> std::io::Result<Self> {
         let Some(path) = file else { return Ok(Self(None)) };
         let file = OpenOptions::new().append(true).create(true).open(path).await?;
@@ -45,7 +45,7 @@ impl EventLog {
         };
         let waits = self.0.as_ref().is_some_and(|events| events.try_send(Entry::Line(line.clone() + "\n")).is_ok());
         if !waits {
-            // Where there is no file, and where the disk is too slow or full: the log keeps it.
+            // Without a file, or if the disk is too slow or full, the event goes to the log.
             tracing::info!(target: "activation", event = line);
         }
     }
@@ -55,8 +55,8 @@ impl EventLog {
         self.0.is_some()
     }
 
-    /// Appends records that must not be lost, and answers whether they are on the disk. Where there is no file, the log has
-    /// them.
+    /// Appends records that must not be lost, and returns whether they are on the disk. Without a file, they go to the
+    /// log.
     pub async fn keep<T: serde::Serialize>(&self, records: &[T]) -> bool {
         let lines: Result<Vec<_>, _> = records.iter().map(serde_json::to_string).collect();
         let lines = match lines {
@@ -104,7 +104,7 @@ async fn write(mut file: File, mut waiting: mpsc::Receiver<Entry>) {
             tracing::error!(%error, "events cannot be written to their file");
         }
         for entry in batch.drain(..) {
-            // Whoever asked may have given up.
+            // The caller may have given up, so a send may fail.
             match entry {
                 Entry::Flush(done) => drop(done.send(())),
                 Entry::Kept(_, done) => drop(done.send(written.is_ok())),

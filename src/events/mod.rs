@@ -1,5 +1,5 @@
-//! What happens on customers' ways to their first useful answer, as a stream of events that only grows: a file with a line
-//! for each, until there is an event store that takes it, and else the log.
+//! Events on the customers' way to their first useful answer, as an append-only stream: a file with one line for each event, or the
+//! log if no file is set.
 //!
 //! Delivery is at least once: an event of a milestone has the same id however often it is written.
 
@@ -17,7 +17,7 @@ use crate::telemetry::{ActivationLabels, Metrics};
 pub use definitions::{DEFINITIONS, Definition, page as definitions_page};
 pub use file::EventLog;
 
-/// Who says that it happened.
+/// Who reported the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
@@ -121,7 +121,7 @@ pub struct Event {
     pub event_type: String,
     /// How far it came.
     pub outcome: Outcome,
-    /// Who says so.
+    /// Who reported it.
     pub source: Source,
     /// How the tenant came to be.
     pub origin: Origin,
@@ -195,8 +195,8 @@ impl EventLog {
         self.append(event);
     }
 
-    /// Writes down events that must not be lost, and answers whether they are on the disk. Where there is no file, the log
-    /// has them.
+    /// Writes events that must not be lost, and returns whether they are on the disk. Without a file, they go to the
+    /// log.
     pub async fn ship(&self, metrics: &Metrics, events: &[Event]) -> bool {
         if self.has_file() {
             let kept = events.is_empty() || self.keep(events).await;

@@ -20,7 +20,7 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// The complete export of that name; None when there is none.
+    /// The complete export of that name. None if there is none.
     pub async fn open(store: &Store, tenant_id: &str, request: &str) -> Result<Option<Self>, ExportError> {
         let Some(manifest) = store.read(&store.path(tenant_id, request, MANIFEST)).await? else { return Ok(None) };
         let read: Manifest = serde_json::from_slice(&manifest)
@@ -40,7 +40,7 @@ impl Archive {
         self.files.iter().map(|f| file(f.bytes)).sum::<u64>() + file(self.manifest.len() as u64) + 2 * BLOCK
     }
 
-    /// The tar file. It breaks off where a file is not as the manifest says.
+    /// The tar file. Stops with an error if a file differs from the manifest.
     pub fn stream(self) -> BoxStream<'static, Result<Bytes, ExportError>> {
         let Self { store, tenant_id, request, files, manifest } = self;
         let size = manifest.len() as u64;
@@ -58,7 +58,7 @@ impl Archive {
     }
 }
 
-/// Fails at the end where there was more or less than this.
+/// Fails if the stream holds more or fewer bytes than this.
 fn checked(
     pieces: impl stream::Stream<Item = Result<Bytes, object_store::Error>>,
     bytes: u64,
@@ -79,7 +79,7 @@ fn checked(
         .try_filter_map(|piece| std::future::ready(Ok(piece)))
 }
 
-/// What goes before a file. Ids are no longer than names in this format may be.
+/// The header of a file. Ids fit into the names of this format.
 fn header(path: &str, bytes: u64) -> Result<Bytes, ExportError> {
     let mut header = Header::new_ustar();
     header.set_entry_type(EntryType::Regular);

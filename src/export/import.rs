@@ -73,7 +73,7 @@ impl Import<'_> {
         Ok(Plan { manifest, missing })
     }
 
-    /// Stores a document's vectors: the head last, so that one that breaks off is brought in again.
+    /// Stores a document's vectors: the head last, so that an interrupted document is imported again.
     pub async fn document(&self, document: &Document) -> Result<(), ExportError> {
         let head_id = rag::passage_id(&document.id, 0);
         let mut head = None;

@@ -33,10 +33,10 @@ pub enum ExportError {
     /// A provider.
     #[error("{}: {}", .0.provider, .0.message)]
     Provider(#[from] ProviderError),
-    /// What is in the folder is not an export, or not as it was written.
+    /// The folder holds no export, or one that was changed after it was written.
     #[error("{0}")]
     Damaged(String),
-    /// It was told to end.
+    /// The export was told to stop.
     #[error("the export was stopped")]
     Stopped,
 }
@@ -46,7 +46,7 @@ impl ExportError {
     pub fn retryable(&self) -> bool {
         match self {
             Self::Url(..) | Self::Damaged(_) | Self::Stopped => false,
-            // Keys and rights are the operator's to fix, and the export goes on then.
+            // An admin can fix keys and rights, and the export then goes on.
             Self::Store(_) | Self::Provider(_) => true,
         }
     }

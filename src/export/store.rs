@@ -19,7 +19,7 @@ pub struct Store {
     inner: Arc<dyn ObjectStore>,
     /// The folder in it.
     prefix: Path,
-    /// The directory, where it is one.
+    /// The directory, if the storage is one.
     directory: Option<PathBuf>,
     url: String,
 }
@@ -83,7 +83,7 @@ impl Store {
         &self.inner
     }
 
-    /// A small file; None when there is none.
+    /// A small file. None if it does not exist.
     pub async fn read(&self, path: &Path) -> Result<Option<Bytes>, ExportError> {
         match self.inner.get(path).await {
             Ok(found) => Ok(Some(found.bytes().await?)),
@@ -123,7 +123,7 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes everything of a tenant, with what a write that broke off has left.
+    /// Deletes everything of a tenant, including the remains of interrupted writes.
     pub async fn erase(&self, tenant_id: &str) -> Result<(), ExportError> {
         self.delete_all(tenant_id, &|_| false).await?;
         if let Some(directory) = &self.directory {

@@ -1,4 +1,4 @@
-//! Writes an export. What is written already is found again after a crash, and is not written twice.
+//! Writes an export. After a crash, it finds the files that are complete and writes the rest.
 
 use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::rag::{self, is_passage, passage_id};
 
 /// Vectors that are held in memory at a time.
 const BATCH: usize = 100;
-/// How often what is written is noted down.
+/// How often the progress is saved.
 const NOTED_EACH: Duration = Duration::from_secs(5);
 
 /// Where the data comes from.
@@ -103,7 +103,7 @@ impl Export<'_> {
         self.store.path(self.id(), self.request, file)
     }
 
-    /// What was completed before, as by a controller that was killed before it could say so.
+    /// The files that are complete already, such as those of a controller that was killed before it recorded them.
     async fn done(&self) -> Result<Option<Manifest>, ExportError> {
         let there = self.store.read(&self.path(MANIFEST)).await?;
         Ok(there.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
@@ -230,7 +230,7 @@ impl Export<'_> {
     }
 }
 
-/// A file that is written piece by piece: nobody sees it before it is complete.
+/// A file that is written piece by piece, and appears in the storage once it is complete.
 struct File {
     writer: BufWriter,
     sum: Sha256,

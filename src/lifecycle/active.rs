@@ -1,4 +1,4 @@
-//! Keeping an Active tenant right, and its welcome.
+//! Keeps an Active tenant as its spec says, and welcomes its customer.
 
 use super::agenda::{Concern, first_due};
 use super::dispute;
@@ -12,7 +12,7 @@ use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY
 use crate::api::plan::LimitChanges;
 
 /// The most urgent first: what ends or begins the service, then what the status says, then what customers and ops are told.
-/// A mail server that hangs so delays e-mails alone.
+/// So a mail server that hangs delays only e-mails.
 const CONCERNS: [Concern; 13] = [
     start_over,
     key,
@@ -22,7 +22,7 @@ const CONCERNS: [Concern; 13] = [
     plan_change::decide,
     billed::decide,
     renewal::show,
-    // After what needs Stripe alone: a Pinecone that is away holds up no payment and no plan.
+    // After the concerns that need Stripe alone, so that an outage of Pinecone delays no payment and no plan.
     namespace,
     migration::follow,
     facts,
@@ -61,7 +61,7 @@ fn show_key(draft: &mut Draft) {
     draft.key_in_force();
 }
 
-/// Stripe is read back when something may have changed there, and collects from a tenant that is served.
+/// Reads Stripe when something may have changed there, and resumes collection for a tenant that is served.
 fn billing(input: &Input) -> Option<Decision> {
     let observed = input.observed;
     if observed.resync && input.by_stripe() && observed.billing.is_none() {
@@ -138,7 +138,7 @@ pub fn tell(input: &Input) -> Option<Decision> {
     notices::tell(input, &due).or_else(|| waits.into_iter().flatten().min().map(|wait| Decision::Wait(Some(wait))))
 }
 
-/// What the status says. What failed in this reconcile has the last word.
+/// Writes the status. A failure in this reconcile overrides what was recorded as ready.
 fn facts(input: &Input) -> Option<Decision> {
     let observed = input.observed;
     let mut draft = Draft::new(input);
@@ -172,7 +172,7 @@ fn facts(input: &Input) -> Option<Decision> {
     draft.changed()
 }
 
-/// The tenant is Ready whatever fails, unless its own key or its namespace is missing.
+/// The tenant is Ready even if a step fails, unless its own key or its namespace is missing.
 fn summarize(input: &Input, draft: &mut Draft) {
     if namespace_missing(input) {
         // A namespace that vanished took the customer's documents along. An empty one in its place would hide it.

@@ -1,4 +1,4 @@
-//! A changed `spec.adminEmail` is followed: at Stripe, and with a notice to the address before.
+//! Follows a changed `spec.adminEmail`: updates the customer at Stripe and sends a notice to the old address.
 
 use sha2::{Digest, Sha256};
 
@@ -6,7 +6,7 @@ use super::status::Draft;
 use super::{Decision, Effect, Input, Notice, notices};
 use crate::api::Phase;
 
-/// What is still to be done about a changed address. The notice to the address before waits for no Stripe: an attacker may have
+/// The next step for a changed address. The notice to the old address does not wait for Stripe, because an attacker may have
 /// changed the address.
 pub fn follow(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
@@ -26,7 +26,7 @@ pub fn follow(input: &Input) -> Option<Decision> {
     if !effects.is_empty() {
         return Some(Decision::Act(effects));
     }
-    // An old address that takes no mail any more holds up nothing; a mail server that is away is waited for.
+    // An old address that refuses mail does not hold up the rest. If the mail server is away, the notice is tried again.
     if input.observed.unsent.get(&told).is_some_and(|failure| failure.retryable) {
         return Some(Decision::Wait(Some(input.policy.notice_retry)));
     }

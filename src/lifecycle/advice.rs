@@ -1,5 +1,5 @@
-//! What somebody can do about a tenant, by its phase and the reason of its condition Ready: for `kubectl tenant why` and
-//! the table in docs/operations.md.
+//! What an admin can do about a tenant, by its phase and the reason of its condition Ready. `kubectl tenant why` and the table in
+//! docs/operations.md show it.
 
 use super::dunning::{ENDED, MISSING};
 use super::payment_link::ON_REQUEST;

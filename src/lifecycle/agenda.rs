@@ -1,5 +1,5 @@
-//! What the concerns of a tenant want at the same moment. What is due is done whatever else waits or fails: a concern that
-//! waits, or whose effect failed in this reconcile, leaves the turn to the next one.
+//! Decides between the concerns of a tenant. One that waits, or whose effect failed in this reconcile, leaves the turn to the
+//! next one, so it never holds up what is due.
 
 use super::{Decision, Effect, Input};
 

@@ -1,4 +1,4 @@
-//! What is odd about a tenant's record: a phase that lasts too long, a gap in its transitions, a change that there is none of.
+//! Finds inconsistencies in a tenant's record: a phase that lasts too long, a gap in its transitions, a transition that does not exist.
 
 use crate::api::tenant::BillingMode;
 use crate::api::{Phase, Tenant, TenantStatus, Timestamp};
@@ -19,7 +19,7 @@ const DAY: i64 = 24 * HOUR;
 /// After a lost status, numbers go on from the time, far above any count.
 const FROM_TIME: i64 = 1_000_000_000;
 
-/// What is odd about a tenant.
+/// The inconsistencies of a tenant.
 pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
     let Some(status) = &tenant.status else { return Vec::new() };
     let mut findings = Vec::new();
@@ -90,7 +90,7 @@ fn stuck(tenant: &Tenant, status: &TenantStatus, now: Timestamp) -> Option<Strin
     (now.since(since) > limit).then(|| format!("{phase} since {since}"))
 }
 
-/// Whether somebody is served whose subscription is over.
+/// Whether the tenant is served although its subscription is over.
 fn unpaid(tenant: &Tenant, status: &TenantStatus) -> Option<String> {
     let served = status.phase == Some(Phase::Active) && tenant.spec.billing.mode == BillingMode::Stripe;
     let word = status.subscription.as_deref().unwrap_or("unknown");

@@ -1,5 +1,5 @@
 //! What Stripe bills, compared with what the tenant has: another price than that of the plan in force, or a second subscription.
-//! Both are shown and told to ops. The Plan says whether the plan follows the price; a second subscription is ended by a person.
+//! The controller shows both and alerts ops. The Plan says whether the plan follows the price; an admin ends a second subscription.
 
 use super::status::Draft;
 use super::{Decision, Effect, Input, Notice, ObservedBilling, ObservedSubscription};
@@ -8,13 +8,13 @@ use crate::api::plan::{PlanSpec, PriceChanges};
 use crate::api::tenant::PlanChangeState;
 use crate::api::{ConditionStatus, TenantStatus};
 
-/// Of an Active tenant. None when there is nothing to show or follow.
+/// Compares the price of an Active tenant. None if there is nothing to show or follow.
 pub fn decide(input: &Input) -> Option<Decision> {
     let billing = input.observed.billing.as_ref().filter(|_| input.by_stripe())?;
     price(input, billing).or_else(|| surplus(input, billing))
 }
 
-/// What ops are told of it.
+/// The alert to ops.
 pub fn alerts(input: &Input) -> Vec<Notice> {
     let Some(billing) = input.observed.billing.as_ref().filter(|_| input.by_stripe()) else { return Vec::new() };
     other_price(input, billing).and_then(price_alert).into_iter().chain(surplus_alert(billing)).collect()
@@ -100,7 +100,8 @@ fn difference(input: &Input, subscription: &ObservedSubscription) -> (&'static s
     }
 }
 
-/// A price that no Plan has is often an earlier one of the same plan, so it is shown and counted, and tells nobody.
+/// The alert for the price of another Plan. A price that no Plan has is often an earlier price of the same plan, so the
+/// controller shows and counts it, and sends no alert.
 fn price_alert(subscription: &ObservedSubscription) -> Option<Notice> {
     subscription.billed_plan.as_ref()?;
     subscription.price.clone().map(Notice::PriceAlert)

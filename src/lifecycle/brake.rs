@@ -1,6 +1,6 @@
-//! The brake. A mistake in an account, a key or a clock meets many tenants at once; customers who stop paying come one by one.
-//! When too many tenants would be suspended, failed, closed or erased within a while, the decision is held for each of the
-//! rest until a person confirms it.
+//! The brake. A mistake in an account, a key or a clock affects many tenants at once; customers who stop paying come one by one.
+//! If too many tenants would be suspended, failed, closed or erased within a while, the brake holds the decision for each further
+//! tenant until an admin confirms it.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use crate::api::phase::TriggeredBy;
 use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
 
-/// What happens to a tenant that many at once must not meet.
+/// A harmful change that must not happen to many tenants at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Harm {
     /// The controller suspends it.
@@ -91,7 +91,7 @@ pub fn harm(tenant: &View, after: &TenantStatus) -> Option<Harm> {
     }
 }
 
-/// What has happened to a tenant and when, by its status: a controller that starts counts on.
+/// The harm that a tenant's status records, and its time. A controller that starts counts from these.
 pub fn met(status: &TenantStatus) -> Vec<(Harm, Timestamp)> {
     let of = |t: &crate::api::phase::Transition| {
         let by_system = t.triggered_by == TriggeredBy::System;
@@ -107,7 +107,7 @@ pub fn met(status: &TenantStatus) -> Vec<(Harm, Timestamp)> {
     if is_customer(status) { status.transitions.iter().filter_map(of).chain(erased).collect() } else { Vec::new() }
 }
 
-/// What is held for a tenant, and the value of the annotation that confirms it: of this time, not of another.
+/// The harm that is held for a tenant, and the value of the annotation that confirms it. The value holds for this time only.
 pub fn held(status: &TenantStatus) -> Option<(Harm, String)> {
     let shown = conditions::get(&status.conditions, HELD).filter(|c| c.status == ConditionStatus::True)?;
     let harm = Harm::ALL.into_iter().find(|harm| harm.reason() == &*shown.reason)?;
@@ -123,21 +123,21 @@ pub fn permit(input: &Input, decision: Decision) -> Option<Decision> {
     }
 }
 
-/// What a status would do to its tenant that must not happen now.
+/// The harm that a status would do to its tenant, if the brake holds that kind now.
 fn held_now(input: &Input, after: &TenantStatus) -> Option<Harm> {
     let shown = held(&input.tenant.status);
     let harm = harm(input.tenant, after).filter(|harm| input.observed.held.contains(harm))?;
     (!is_confirmed(input, harm, shown.as_ref())).then_some(harm)
 }
 
-/// Whether what is held would happen, were it not held.
+/// Whether the held harm would still happen without the brake.
 fn is_due(input: &Input) -> bool {
     let observed = Observed { held: BTreeSet::new(), ..input.observed.clone() };
     let free = Input { observed: &observed, ..*input };
     matches!(super::next(&free), Decision::Record(after) if harm(input.tenant, &after).is_some())
 }
 
-/// The decision, or what is shown while it is held.
+/// The decision, or the status to show while the brake holds it.
 pub fn apply(input: &Input, decision: Decision) -> Decision {
     let shown = held(&input.tenant.status);
     match decision {
@@ -153,7 +153,7 @@ pub fn apply(input: &Input, decision: Decision) -> Decision {
         wait @ Decision::Wait(_) if shown.is_some() && is_due(input) => {
             notices::wait_at_most(wait, Some(input.policy.resync))
         }
-        // The reason is gone, unless it could not be looked for.
+        // The reason for the harm is gone, unless a failure kept the controller from checking it.
         Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() => {
             let mut draft = Draft::new(input);
             draft.forget(HELD);

@@ -1,4 +1,4 @@
-//! Taking a tenant away: every provider first, then the object.
+//! Deletes a tenant: from every provider first, then the object.
 
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, failed, leaving, notices};
@@ -70,7 +70,7 @@ pub fn decide(input: &Input) -> Decision {
         if !wanted.is_empty() {
             return Decision::Act(wanted);
         }
-        // An upload that was under way makes the namespace again. After the wait everything is deleted once more.
+        // An upload that was under way can create the namespace again. After the wait the controller deletes everything once more.
         return leaving::wait_for_uploads(input).unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
     };
     let left = left.join(", ");
@@ -94,12 +94,13 @@ pub fn decide(input: &Input) -> Decision {
 /// Whether the object is deleted without the wish to erase the customer.
 fn by_accident(input: &Input) -> bool {
     let status = &input.tenant.status;
-    // One that is being deleted already was meant to be; one that is kept until a day was not, before that day.
+    // A tenant in Deleting is meant to be erased, unless its retention still runs.
     let meant = (status.phase == Some(Phase::Deleting) && status.erases_at.is_none()) || leaving::is_erasing(input);
     policy(input) == DeletionPolicy::Retain && !input.tenant.erase && !meant
 }
 
-/// What the Tenant, its Plan, or its history says. Somebody who never paid, and of whom nothing was made, is no loss.
+/// The policy of the Tenant or its Plan. If neither sets one, a tenant that was paid for, approved or served is retained, and any
+/// other is erased.
 fn policy(input: &Input) -> DeletionPolicy {
     let (spec, status) = (&input.tenant.spec, &input.tenant.status);
     let paid =
@@ -115,7 +116,7 @@ fn said(input: &Input) -> Option<DeletionPolicy> {
     input.tenant.spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy))
 }
 
-/// Nothing at a provider is touched, and ops are told. Whether they could be told or not, the object goes.
+/// Lets the object go, deletes nothing at the providers, and alerts ops. The object goes even if the alert fails.
 fn keep(input: &Input) -> Decision {
     if let Some(decision) = notices::tell(input, &[Notice::KeptAlert]) {
         return decision;

@@ -1,5 +1,5 @@
-//! A payment that the customer disputes at their bank: shown, told to ops, and where the operator of the service wishes it, a
-//! reason not to serve the tenant until it is over.
+//! A payment that the customer disputes at their bank. The controller shows it and alerts ops, and if the admin has set it so,
+//! suspends the tenant until the dispute is over.
 
 use super::status::Draft;
 use super::{Decision, Dispute, Input, Notice, ObservedDispute, dunning};
@@ -10,7 +10,7 @@ use crate::api::{ACCEPT_DISPUTE_ANNOTATION, ConditionStatus};
 
 /// The reason of a suspension because of a dispute.
 pub const DISPUTED: &str = "PaymentDisputed";
-/// What people read of it.
+/// The message that people read.
 pub const MESSAGE: &str = "A payment is disputed, and disputed tenants are not served";
 
 /// The reason in the condition.
@@ -40,7 +40,7 @@ pub fn show(input: &Input) -> Option<Decision> {
     draft.changed()
 }
 
-/// What ops are told of it.
+/// The alert to ops.
 pub fn alert(input: &Input) -> Option<Notice> {
     let dispute = counts(input).filter(|_| input.by_stripe())?;
     Some(Notice::DisputeAlert(format!("{}.{}", dispute.id, reason(dispute).to_lowercase())))
@@ -60,7 +60,7 @@ fn message(dispute: &Dispute) -> String {
     format!("The customer disputes {what}. Answer it in Stripe's dashboard{until}")
 }
 
-/// Whether the tenant is not to be served because of it. As long as nobody knows, what was shown last counts.
+/// Whether a dispute suspends the tenant. Before disputes are read, the condition that was shown last counts.
 pub fn suspends(input: &Input) -> bool {
     let shown = || conditions::is_true(&input.tenant.status.conditions, PAYMENT_DISPUTED);
     let disputed = match &input.observed.dispute {

@@ -1,5 +1,5 @@
-//! What becomes of an Active tenant whose payments stop: a notice and a grace period while Stripe tries again, and then, or at
-//! once where the subscription has ended, the suspension. Data is kept.
+//! Handles an Active tenant whose payments stop: a notice and a grace period while Stripe tries again, then the suspension. If the
+//! subscription has ended, the suspension comes at once. Data is kept.
 
 use super::status::{Draft, Summary};
 use super::{Decision, Effect, Input, Notice, ObservedBilling, brake};
@@ -14,7 +14,7 @@ pub const PAST_DUE: &str = "PaymentPastDue";
 pub const BY_ADMIN: &str = "SuspendedByAdmin";
 /// The reason of a suspension because there is no subscription any more.
 pub const ENDED: &str = "SubscriptionEnded";
-/// Why somebody whose payment is late is not served, and not moved to another plan.
+/// The reason of a suspension, and of a refused plan change, because a payment is late.
 pub const MISSING: &str = "PaymentMissing";
 
 /// How a tenant stands with its payments.

@@ -1,5 +1,5 @@
-//! An export of everything that belongs to a tenant: asked for by `spec.exportRequest`, written beside everything else, told
-//! of, and deleted after a while. It waits for nothing and holds nothing up.
+//! An export of everything that belongs to a tenant. `spec.exportRequest` asks for it, a task writes it, an e-mail announces it, and
+//! the controller deletes it after a while. It neither waits for other work nor delays it.
 
 use super::agenda::sooner;
 use super::status::Draft;
@@ -96,7 +96,7 @@ fn is_over(input: &Input, export: &Export) -> bool {
 }
 
 fn expire(input: &Input, export: &Export) -> Option<Decision> {
-    // Without the storage nobody can say what is there. The operator of it took it away.
+    // If exports are switched off, the controller cannot see or delete the files: the admin removed the storage.
     if input.policy.exports_kept.is_some() && !input.observed.done.contains(&Effect::DeleteExports) {
         return Some(Decision::Act(vec![Effect::DeleteExports]));
     }
@@ -111,7 +111,7 @@ fn note(input: &Input, export: Export, status: ConditionStatus, reason: &str, me
     draft.changed()
 }
 
-/// A customer who asked is told. Who writes manifests sees the status.
+/// Tells a customer who asked on the pages. An author of manifests sees it in the status.
 fn news(input: &Input) -> Option<Notice> {
     let export = input.tenant.status.export.as_deref().filter(|export| export.state == State::Ready)?;
     let at = export.finished_at.filter(|_| export.request.starts_with(CUSTOMER_REQUEST))?;

@@ -1,4 +1,4 @@
-//! Provisioning failed for good: the money back, somebody told, and a way to start over.
+//! Provisioning failed for good: refunds the payment, tells ops and the customer, and lets them start over.
 
 use super::status::Draft;
 use super::{Decision, Effect, Input, Notice, ObservedRefund, billed, notices, provisioning, verification};
@@ -17,8 +17,7 @@ pub fn decide(input: &Input) -> Decision {
     }
     let run = input.tenant.run();
     let both = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
-    // Nobody waits for Stripe to hear of the failure: ops are told first, the customer as soon as it is known whether
-    // the money is on its way.
+    // Ops hear of the failure first, without waiting for Stripe. The customer hears of it once the refund is settled or was tried.
     let first = if settled(input) { &both[..] } else { &both[..1] };
     let next = notices::tell(input, first)
         .or_else(|| refund(input))
@@ -80,8 +79,8 @@ pub fn concerns_refund(input: &Input) -> bool {
     is_owed(input) || (input.by_stripe() && doubted(input))
 }
 
-/// The money back before a tenant that is owed it goes: the open payment links are closed first, so that no payment comes
-/// after the look. None when nothing is owed, or no longer.
+/// Refunds what is owed before the tenant goes. Closes the open payment links first, so that no payment arrives after the check.
+/// None if nothing is owed any more.
 pub fn give_back(input: &Input) -> Option<Decision> {
     if !concerns_refund(input) || input.observed.failure.is_some() {
         return None;
@@ -97,7 +96,8 @@ pub fn give_back(input: &Input) -> Option<Decision> {
     refund(input).or_else(|| pending.then_some(Decision::Wait(Some(input.policy.resync))))
 }
 
-/// Nobody is charged for a tenant that is not served. None when it is settled, or failed in this reconcile.
+/// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is settled, or
+/// failed in this reconcile.
 fn refund(input: &Input) -> Option<Decision> {
     if settled(input) {
         return None;

@@ -7,13 +7,13 @@ use super::{Decision, Effect, Found, Input, Notice, notices};
 use crate::api::conditions::{self, DATA_IN_ONE_PLACE};
 use crate::api::{ConditionStatus, data_namespace};
 
-/// What is to be done about the namespaces of other generations.
+/// The next step for the namespaces of other generations.
 pub enum Look {
-    /// No other generation is in the way.
+    /// No other generation blocks the work.
     Clear,
     /// Do this next.
     Next(Decision),
-    /// A person must choose. The condition and the alert say so.
+    /// An admin must choose. The condition and the alert ask for it.
     Unclear,
 }
 
@@ -23,15 +23,15 @@ impl Look {
     }
 }
 
-/// Of an Active tenant without a move of data under way.
+/// Checks an Active tenant without a move of data under way.
 pub fn follow(input: &Input) -> Look {
     let asked = input.tenant.chosen.is_some() || input.observed.leftover.is_some();
     let shown = is_unclear(input) && input.observed.resync;
     if asked || shown { settle(input) } else { Look::Clear }
 }
 
-/// Before anything is made for an object that says that its tenant was served before: a restored one, or one whose namespace was
-/// lost. An empty namespace beside the documents would hide them.
+/// Checks an object whose tenant was served before, as after a restore or a lost namespace, before anything is created for it. An
+/// empty namespace beside the documents would hide them.
 pub fn before_making(input: &Input) -> Option<Decision> {
     let tenant = input.tenant;
     let served_before = tenant.uid != tenant.tenant_id() || tenant.status.provisioned_at.is_some();
@@ -46,7 +46,7 @@ pub fn before_making(input: &Input) -> Option<Decision> {
 }
 
 /// Compares all generations. Deletes those that are superseded, serves from the one with the documents, and asks for a choice
-/// where more than one holds documents.
+/// if more than one holds documents.
 pub fn settle(input: &Input) -> Look {
     let Some(found) = &input.observed.found else { return Look::Next(Decision::Act(vec![Effect::FindData])) };
     let here = in_use(input, found);
@@ -151,7 +151,7 @@ fn holds_its_own(input: &Input, generation: u32) -> bool {
     input.observed.only_there.contains(&generation) || (ahead && copy)
 }
 
-/// A person chose a generation: it is served from, and the others go.
+/// An admin chose a generation: serves from it, and deletes the others.
 fn choose(input: &Input, found: &[Found], chosen: u32) -> Option<Decision> {
     if !found.iter().any(|f| f.generation == chosen) {
         let message = format!(
@@ -173,7 +173,7 @@ fn choose(input: &Input, found: &[Found], chosen: u32) -> Option<Decision> {
     Some(draft.changed().unwrap_or(Decision::Act(vec![Effect::ForgetChoice])))
 }
 
-/// The generation in use holds no documents, and another one does. Ops are told, and that one is served.
+/// The generation in use holds no documents, and another one does. Alerts ops, and serves from that one.
 fn serve(input: &Input, best: &Found) -> Decision {
     let found = input.observed.found.as_deref().unwrap_or_default();
     let name = data_namespace(input.tenant.tenant_id(), best.generation);
@@ -200,7 +200,7 @@ fn alert(input: &Input, found: &[Found]) -> Notice {
     Notice::DataAlert(format!("{}-of-{}", input.tenant.data_generation(), all.join("-")))
 }
 
-/// Such as `tenant_a holds 3 vectors, tenant_a.2 holds 240 vectors`.
+/// Lists the namespaces, such as `tenant_a holds 3 vectors, tenant_a.2 holds 240 vectors`.
 fn counts(input: &Input, found: &[Found]) -> String {
     let id = input.tenant.tenant_id();
     let name = |f: &Found| data_namespace(id, f.generation);

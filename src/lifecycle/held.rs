@@ -1,6 +1,6 @@
-//! The write of Provisioning waits for the one that ends it, while nobody would see it in between. That saves one of
-//! five API writes for each tenant. Both transitions are in the later write; a crash before it costs the beginning of a
-//! run that did nothing but what is done again idempotently.
+//! Delays the write of Provisioning and merges it with the one that ends Provisioning, if that follows soon. This saves one of
+//! five API writes for each tenant. The later write holds both transitions. A crash before it loses the start of the run,
+//! and the next run repeats its effects, which are idempotent.
 
 use super::Effect;
 use crate::api::{Phase, TenantStatus};
@@ -11,8 +11,8 @@ pub fn may_hold(before: &TenantStatus, status: &TenantStatus) -> bool {
     matches!(before.phase, None | Some(Phase::PendingPayment)) && status.phase == Some(Phase::Provisioning)
 }
 
-/// Whether these may be done while such a status is not written. Whoever finds them done without it does them again,
-/// and nobody outside was told or charged.
+/// Whether these effects may run before such a status is written. After a crash, a controller that does not find the status
+/// repeats them; none of them sends an e-mail or charges a customer.
 pub fn may_precede(effects: &[Effect]) -> bool {
     effects.iter().all(|effect| {
         matches!(effect, Effect::EnsureApiKey | Effect::EnsureNamespace | Effect::StoreSamples | Effect::VerifySamples)

@@ -1,4 +1,4 @@
-//! Who owns a tenant id, decided before anything else: nothing of a tenant is touched for an object that cannot prove
+//! Decides who owns a tenant id, before anything else. The controller does nothing to a tenant for an object that cannot prove
 //! that the tenant is its own.
 
 use super::status::{Draft, Summary};
@@ -29,7 +29,7 @@ fn assign(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
-/// The plan in force, of a tenant that is served or about to be. What may still be corrected before that is not written down.
+/// The plan in force, of a tenant that is served or about to be. Before that the spec may still be corrected, so no plan is written.
 fn plan_to_record(input: &Input) -> Option<String> {
     let (tenant, regions) = (input.tenant, &input.policy.regions);
     let plan = tenant.plan_in_force();
@@ -72,7 +72,7 @@ fn also(input: &Input) -> String {
     }
 }
 
-/// Shows it, does nothing else, and lets the object go without touching what it claimed.
+/// Shows the false claim and does nothing else. A deletion of the object deletes nothing of the tenant that it claimed.
 fn refuse(input: &Input, reason: &str, message: &str) -> Decision {
     let mut draft = Draft::new(input);
     draft.condition(IDENTITY_VERIFIED, ConditionStatus::False, reason, message);

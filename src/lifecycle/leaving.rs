@@ -10,13 +10,13 @@ use crate::api::tenant::{Desired, Erasure, ErasureLine};
 use crate::api::{ConditionStatus, LEGAL_HOLD_ANNOTATION, Phase, Timestamp};
 
 const DAY: i64 = 24 * 3600;
-/// The retention where the Plan is gone, in days.
+/// The retention if the Plan is gone, in days.
 const RETENTION: i64 = 30;
 
-/// The way out, of a tenant that is to be deleted. What runs is finished first.
+/// Closes a tenant whose spec asks for deletion. A plan change that runs finishes first, and so does a refund.
 pub fn begin(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
-    // Nobody leaves without the money that is owed to them.
+    // A refund that is owed goes first.
     let owed = status.phase == Some(Phase::Failed) && failed::is_owed(input);
     let busy =
         owed || matches!(status.phase, Some(Phase::Deleting | Phase::Deleted | Phase::Upgrading | Phase::Downgrading));
@@ -26,7 +26,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
     if input.tenant.spec.desired != Desired::Deleted || busy {
         return None;
     }
-    // Nothing is kept of somebody who never had anything.
+    // A tenant that was never paid for or served has nothing to retain, so its erasure does not wait for the retention period.
     let empty = matches!(status.phase, None | Some(Phase::PendingPayment))
         && status.paid_at.is_none()
         && !input.tenant.served_before()
@@ -43,8 +43,8 @@ pub fn begin(input: &Input) -> Option<Decision> {
     draft.changed().and_then(|decision| brake::permit(input, decision))
 }
 
-/// The end of an erasure. What nobody but the controller may have written counts only where it was about to be written, or nothing
-/// else is known.
+/// Finishes an erasure. The annotation that says the tenant is erased counts only if the controller was about to write it, or if
+/// the status is lost. Otherwise it may be another writer's.
 pub fn finish(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
     let finished = status.erasure.as_ref().is_some_and(|e| e.erased_at.is_some());
@@ -69,7 +69,7 @@ pub fn is_erasing(input: &Input) -> bool {
     status.phase == Some(Phase::Deleting) && (due || status.erasure.is_some())
 }
 
-/// Of a tenant in `Deleting` that is to be closed, and of its erasure.
+/// Decides for a tenant in `Deleting`: closed until the retention ends, then erased.
 pub fn decide(input: &Input) -> Decision {
     let status = &input.tenant.status;
     if let Some(failure) = &input.observed.failure {
@@ -88,7 +88,7 @@ pub fn decide(input: &Input) -> Decision {
     if input.tenant.spec.desired != Desired::Deleted {
         return take_back(input);
     }
-    // Written by a version that knew no retention, or lost: it begins now.
+    // An earlier version did not write the end of the retention, or it was lost: the retention begins now.
     let Some(erases_at) = status.erases_at else {
         let mut draft = Draft::new(input);
         draft.status.erases_at = Some(end_of_retention(input));
@@ -117,7 +117,7 @@ pub fn decide(input: &Input) -> Decision {
     draft.changed().unwrap_or_else(|| notices::wait_at_most(until, again))
 }
 
-/// The one offer to come back, for whoever agreed to offers.
+/// The one offer to come back, for a customer who agreed to marketing e-mails.
 fn offer(input: &Input) -> Option<Notice> {
     (wants_offers(input) && input.now >= offered_at(input)).then_some(Notice::WinBack)
 }
@@ -161,7 +161,7 @@ fn since(input: &Input) -> Timestamp {
     entered.map_or(input.tenant.created_at, |t| t.timestamp)
 }
 
-/// Whoever leaves pays no further period, and nobody pays at a link that is still open.
+/// Ends the subscription with its period and closes open payment links, so a customer who leaves is not charged again.
 fn stop_renewal(input: &Input) -> Option<Decision> {
     let stopped = conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED);
     if !input.by_stripe() {
@@ -169,7 +169,7 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
     }
     // A refund that failed after it had succeeded is owed again.
     if stopped && !failed::concerns_refund(input) {
-        // One that renews again is shown. The controller ends none twice.
+        // A subscription that renews again is shown. The controller does not end it a second time.
         let unread = input.observed.resync && input.observed.billing.is_none();
         return unread.then(|| Decision::Act(vec![Effect::ReadBilling]));
     }
@@ -207,7 +207,7 @@ fn renewed_meanwhile(input: &Input) -> Option<Decision> {
     Some(shown.unwrap_or_else(|| notices::wait_at_most(Decision::Wait(Some(input.policy.resync)), again)))
 }
 
-/// Back before it is erased: to service where that is paid for, and else to where it can be paid for.
+/// Takes a tenant back before it is erased: to service if that is paid for, otherwise to a phase in which the customer can pay.
 fn take_back(input: &Input) -> Decision {
     let tenant = input.tenant;
     let served = tenant.status.provisioned_at.is_some();
@@ -244,7 +244,7 @@ fn take_back(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
-/// An admin says that nothing may be erased.
+/// An admin's legal hold stops the erasure.
 fn on_hold(input: &Input) -> Option<Decision> {
     let why = input.tenant.legal_hold.as_ref()?;
     let message =
@@ -255,7 +255,7 @@ fn on_hold(input: &Input) -> Option<Decision> {
     Some(draft.changed().unwrap_or(Decision::Wait(None)))
 }
 
-/// The moment of the erasure has come: unless somebody holds it up, what is there is counted before anything goes.
+/// The erasure is due. Unless a hold stops it, the controller counts what the providers hold before it deletes anything.
 fn due(input: &Input) -> Decision {
     // A hold keeps the data. It does not keep the customer paying.
     if let Some(held) = on_hold(input) {
@@ -265,7 +265,7 @@ fn due(input: &Input) -> Decision {
     if let Some(decision) = failed::give_back(input) {
         return decision;
     }
-    // The day comes from the object, which may have been restored. What Stripe says now counts as well.
+    // The day of the erasure comes from the object, which may be restored from a backup, so Stripe is read as well.
     if input.by_stripe() && input.observed.billing.is_none() {
         return Decision::Act(vec![Effect::ReadBilling]);
     }
@@ -278,7 +278,7 @@ fn due(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
-/// What is there, as the certificate names it.
+/// The holdings, as the certificate names them.
 fn lines(holdings: &Holdings) -> Vec<ErasureLine> {
     let line = |provider: &str, what: &str, before: u64| ErasureLine {
         provider: provider.into(),
@@ -297,7 +297,7 @@ fn lines(holdings: &Holdings) -> Vec<ErasureLine> {
     always.into_iter().chain(exports).collect()
 }
 
-/// What stays at Stripe, and why. It no longer names the tenant.
+/// The customers that stay at Stripe, and why. They no longer name the tenant.
 fn kept(holdings: &Holdings) -> Option<ErasureLine> {
     let count = holdings.kept_customers;
     (count > 0).then(|| ErasureLine {
@@ -308,7 +308,7 @@ fn kept(holdings: &Holdings) -> Option<ErasureLine> {
     })
 }
 
-/// From here on there is no way back: everything goes, is counted again, and the record is all that stays.
+/// Erases the tenant. There is no way back: deletes everything, counts it again, and keeps only the record.
 fn erase(input: &Input, erasure: &Erasure) -> Decision {
     if erasure.erased_at.is_some() {
         return farewell(input);
@@ -352,7 +352,7 @@ fn farewell(input: &Input) -> Decision {
     if let Some(decision) = notices::tell(input, &told) {
         return decision;
     }
-    // An address that takes no mail holds up nothing for longer than a day.
+    // An address that refuses mail delays the end of the erasure by a day at most.
     let late =
         input.tenant.status.erasure.as_ref().and_then(|e| e.erased_at).is_none_or(|at| input.now.since(at) > DAY);
     if notices::any_unsent(input, &told) && !late {
@@ -361,7 +361,7 @@ fn farewell(input: &Input) -> Decision {
     Decision::Act(vec![Effect::EraseIdentity])
 }
 
-/// The object says that its tenant is erased. Its status says no more than that, whatever it said before.
+/// The object's annotation says that its tenant is erased. Reduces the status to that, and drops what it said before.
 fn record_erased(input: &Input) -> Option<Decision> {
     let erasure = input.tenant.erasure.clone()?;
     let mut draft = Draft::new(input);

@@ -1,6 +1,6 @@
-//! A move of a tenant's data to another embedding model or region: embedded again into a new namespace beside the old one, which
-//! answers questions meanwhile; switched in one write of the spec; and only later is the old namespace deleted. What goes wrong
-//! leaves the tenant where it was.
+//! Moves a tenant's data to another embedding model or region. Embeds it again into a new namespace while the old one answers
+//! questions, switches in one write of the spec, and deletes the old namespace later. If something goes wrong, the tenant stays on
+//! the old namespace.
 
 use super::generations::{self, Look};
 use super::status::Draft;
@@ -10,7 +10,7 @@ use crate::api::conditions::{DATA_MIGRATED, get};
 use crate::api::migration::{EmbeddingSize, Migration, MigrationState as State};
 use crate::api::plan::{Models, PlanSpec};
 
-/// How far a move is, for whoever waits for it.
+/// How far a move is, for a change that waits for it.
 pub enum Advance {
     /// Do this next.
     Next(Decision),
@@ -28,7 +28,7 @@ impl Advance {
     }
 }
 
-/// Where data is: what it is embedded with, and in which region, where each region has an index of its own.
+/// The place of data: its embedding model, and its region if each region has an index of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Home<'a> {
     /// The embedding model.
@@ -94,7 +94,7 @@ fn is_switched(input: &Input, migration: &Migration) -> bool {
     migration.generation == input.tenant.data_generation()
 }
 
-/// Of an Active tenant, beside all else.
+/// Decides about the data of an Active tenant, beside its other work.
 pub fn follow(input: &Input) -> Option<Decision> {
     let migration = input.tenant.status.migration.as_deref();
     let is_over = migration.is_none_or(|m| m.state == State::Failed && generations::is_unclear(input));
@@ -152,7 +152,7 @@ pub fn copy(input: &Input, to: Home) -> Advance {
     }
 }
 
-/// Where the vectors are is written into the spec before there are others: a lost status must not forget it.
+/// Writes the place of the vectors into the spec before there are others, so that a lost status does not lose it.
 fn begin(input: &Input, there: Home, to: Home) -> Advance {
     if let Some(record) = record(input, there) {
         return Advance::Next(record);
@@ -248,8 +248,8 @@ pub fn switch(input: &Input, to: Home) -> Advance {
     Advance::next(note(input, migration.clone(), ConditionStatus::False, reason, &message))
 }
 
-/// The new vectors answer. The old ones are kept for a while: requests that began before still read them, and nobody moves a
-/// tenant back and forth without a pause.
+/// Queries use the new vectors. The controller keeps the old ones for a while, because requests that began before still read them.
+/// Until it deletes them, no other move begins.
 fn switched(input: &Input, migration: &Migration) -> Option<Decision> {
     let message = format!("All documents are embedded with {}", Home::of(migration));
     if migration.state != State::Switched {
@@ -268,7 +268,7 @@ fn left(input: &Input, migration: &Migration) -> i64 {
     input.until(migration.since.plus(input.policy.migration_overlap))
 }
 
-/// A move that is no longer wanted. Uploads do not wait for it, even where its copy has to be kept until an operator chooses.
+/// Ends a move that is no longer wanted. Uploads do not wait for it, even if its copy is kept until an admin chooses.
 fn discard(input: &Input, migration: &Migration) -> Option<Decision> {
     let forgotten = forget(input, migration.generation, |draft| draft.forget(DATA_MIGRATED));
     if forgotten.is_some() || migration.state == State::Failed {
@@ -279,7 +279,7 @@ fn discard(input: &Input, migration: &Migration) -> Option<Decision> {
     note(input, ended, ConditionStatus::False, "Failed", message)
 }
 
-/// Deletes the vectors of a generation, and then what is known of the move.
+/// Deletes the vectors of a generation, and then the record of the move.
 fn forget(input: &Input, generation: u32, say: impl FnOnce(&mut Draft)) -> Option<Decision> {
     match generations::drop(input, generation) {
         Look::Clear => {}
@@ -293,7 +293,7 @@ fn forget(input: &Input, generation: u32, say: impl FnOnce(&mut Draft)) -> Optio
 }
 
 /// Ends a move that cannot succeed. Questions are answered from the namespace in use, and uploads go there. The copy is deleted,
-/// unless it holds documents of its own: then `DataInOnePlace` is False until an operator chooses.
+/// unless it holds documents of its own: then `DataInOnePlace` is False until an admin chooses.
 pub fn fail(input: &Input, why: &str) -> Option<Decision> {
     let migration = input.tenant.status.migration.as_deref()?;
     match generations::drop(input, migration.generation) {
@@ -311,7 +311,7 @@ pub fn fail(input: &Input, why: &str) -> Option<Decision> {
     note(input, failed, ConditionStatus::False, "Failed", &message)
 }
 
-/// A choice that the plan does not have is said.
+/// Shows an embedding choice that the plan does not offer.
 fn offered(input: &Input, models: &Models) -> Option<Decision> {
     let plan = input.tenant.plan_in_force();
     let shown = get(&input.tenant.status.conditions, DATA_MIGRATED);
@@ -329,13 +329,13 @@ fn offered(input: &Input, models: &Models) -> Option<Decision> {
     draft.changed()
 }
 
-/// Where the data is outlives a plan that would have it elsewhere, wherever the tenant keeps its own.
+/// Keeps the place of the data in the spec if the plan would have it elsewhere, so that it outlives a change of the plan.
 pub fn pin(input: &Input, plan: &PlanSpec) -> Option<Decision> {
     let usual = Home::new(input, &plan.models.embedding, Some(&plan.region));
     record(input, there(input).filter(|there| *there != usual)?)
 }
 
-/// Writes into the spec where the data is, unless that is there.
+/// Writes the place of the data into the spec, unless it is there already.
 fn record(input: &Input, there: Home) -> Option<Decision> {
     let data = input.tenant.spec.data.as_ref();
     let known = data.is_some_and(|data| data.region.is_some() || there.region.is_none());

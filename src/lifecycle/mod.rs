@@ -22,6 +22,7 @@ mod identity;
 mod key_generation;
 mod leaving;
 mod migration;
+mod notice;
 mod notices;
 mod observed;
 mod outbox;
@@ -44,8 +45,10 @@ pub use audit::{Finding, audit};
 pub use billed::{bills_another, shows_price, shows_surplus};
 pub use brake::{Harm, harm, held, met};
 pub use dispute::reason as dispute_reason;
+pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
 pub use held::{may_hold, may_precede};
+pub use notice::Notice;
 pub use observed::{
     Dispute, Found, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,
     ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState, UnconfirmedPrice,
@@ -59,11 +62,11 @@ pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View, chosen_generation};
 
 use agenda::Concern;
-use strum::IntoStaticStr;
+use notice::is_link;
 
 use crate::api::phase::TriggeredBy;
 use crate::api::tenant::{BillingMode, Provisioning, WishedBy};
-use crate::api::{LinkKind, MailRequest, Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
+use crate::api::{Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
 
 /// All that a decision rests on.
 #[derive(Clone, Copy, Debug)]
@@ -94,308 +97,6 @@ pub enum Decision {
     Record(Box<TenantStatus>),
     /// Nothing to do before so many seconds have passed, or something changes.
     Wait(Option<i64>),
-}
-
-/// One idempotent action on the world. Running it twice changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr)]
-pub enum Effect {
-    /// Write the tenant id, the finalizer and the labels in one patch.
-    AssignIdentity {
-        /// The plan to write down as the one in force, when that is settled and not written yet.
-        plan: Option<String>,
-    },
-    /// Read customer, subscription and Checkout session back from Stripe.
-    ReadBilling,
-    /// Make the customer if there is none, and the Checkout session of this attempt.
-    OpenCheckout {
-        /// Part of the idempotency key.
-        attempt: u32,
-    },
-    /// Write the number of the next Checkout attempt into the spec.
-    NextCheckout {
-        /// The new number.
-        attempt: u32,
-    },
-    /// Write the Stripe ids into the spec, where they outlive the status.
-    StoreStripeIds {
-        /// The customer.
-        customer: String,
-        /// The subscription, once there is one that is paid or in trial.
-        subscription: Option<String>,
-    },
-    /// Write the plan that was paid for into the spec.
-    FollowPaidPlan {
-        /// The plan.
-        plan: String,
-    },
-    /// Write the plan that is in force into the spec, where it outlives the status.
-    RecordPlan {
-        /// The plan.
-        plan: String,
-    },
-    /// Make the Pinecone namespace and see that it is usable.
-    EnsureNamespace,
-    /// See whether the Pinecone namespace is still there.
-    CheckNamespace,
-    /// Make the API-key Secret.
-    EnsureApiKey,
-    /// Embed and upsert the plan's sample documents.
-    StoreSamples,
-    /// See whether a query finds the sample documents.
-    VerifySamples,
-    /// Send an e-mail or alert.
-    Notify(Notice),
-    /// Write down, outside the status, that these were sent.
-    MarkSent(Vec<Notice>),
-    /// Give back what was paid for the period that was not served, and see how far that is.
-    Refund,
-    /// Stop collecting on the subscription, and on every other one of the tenant.
-    PauseCollection,
-    /// Collect again.
-    ResumeCollection,
-    /// Collect again for a tenant that had failed. Where the money was given back, a new period begins now, and is charged.
-    CollectAnew,
-    /// Bill another plan on the same subscription.
-    SwitchPrice {
-        /// The plan.
-        plan: String,
-        /// What becomes of the rest of the period.
-        proration: Proration,
-    },
-    /// Cancel the subscription and expire the open Checkout session.
-    CancelBilling,
-    /// Tell Stripe the customer's present name, address and generation of the API key, and where the Tenant is.
-    UpdateCustomer,
-    /// Expire the open Checkout sessions, so that the customer pays nothing there.
-    ExpireCheckout,
-    /// Let every subscription end with its period, and expire the open Checkout sessions.
-    StopRenewal,
-    /// Renew the subscription after all.
-    RenewAgain,
-    /// Remove what Stripe keeps of the closing. The end of the subscription stays as it is.
-    ForgetClosing,
-    /// Cancel every subscription and delete the customer.
-    EraseBilling,
-    /// Count what each provider holds of the tenant.
-    CountHoldings,
-    /// Go on with the export that the spec asks for, and see how far it is. It does not wait for it.
-    Export,
-    /// Delete the files of all exports of the tenant, and end one that runs.
-    DeleteExports,
-    /// Write into the spec where the tenant's data is.
-    RecordData {
-        /// The generation of its namespace.
-        generation: u32,
-        /// What it was embedded with.
-        embedding: String,
-        /// The region of its index, where each region has one.
-        region: Option<String>,
-    },
-    /// Go on with moving the tenant's data, and see how far it is. It does not wait for it.
-    Migrate {
-        /// The generation of the new namespace.
-        generation: u32,
-        /// The model.
-        embedding: String,
-        /// The region of its index, where each region has one.
-        region: Option<String>,
-        /// Whether to go on until nothing changes any more.
-        last: bool,
-    },
-    /// Delete the namespace of another generation of the tenant's data, and end what writes into it.
-    DropNamespace {
-        /// The generation.
-        generation: u32,
-    },
-    /// List the namespaces of all generations of the tenant's data, and count what each holds.
-    FindData,
-    /// Write into the spec that the tenant's data is in the namespace of this generation, with the model and the region that are
-    /// found there.
-    ServeFrom {
-        /// The generation.
-        generation: u32,
-    },
-    /// Remove the annotation with which a person chose a generation.
-    ForgetChoice,
-    /// Hand the transitions that were not shipped yet to the event store.
-    ShipTransitions,
-    /// Take everything personal out of the object, and write down what was erased.
-    EraseIdentity,
-    /// Delete the Pinecone namespace and see that it is gone.
-    DeleteNamespace,
-    /// Delete the tenant's Secrets.
-    DeleteSecrets,
-    /// Let Kubernetes remove the object.
-    RemoveFinalizer,
-    /// Delete the Tenant object of a signup that was never paid for.
-    DeleteTenant,
-}
-
-/// What becomes of the difference in price for the rest of a period.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Proration {
-    /// It is charged now. Without the payment nothing changes.
-    ChargeNow,
-    /// It is on the next invoice.
-    NextInvoice,
-    /// There is none: the price counts from the next period on.
-    None,
-    /// There is none, and the plan before stays in force until the period ends, which Stripe keeps with the subscription.
-    AtPeriodEnd,
-}
-
-/// An e-mail or alert, sent once.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Notice {
-    /// To the customer: a link that they asked for, or that their signup needs.
-    Link(MailRequest),
-    /// To the customer: the account is ready.
-    Welcome,
-    /// To the customer: the agreement on the processing of their data.
-    DataProcessingAgreement,
-    /// To the customer: how to ask the first question.
-    FirstQuestion,
-    /// To the customer: the setup is complete.
-    Congratulation,
-    /// To the customer: a payment failed, which is late since then.
-    PaymentFailed(Timestamp),
-    /// To the customer: it is still late, and half of the grace period is over.
-    PaymentReminder(Timestamp),
-    /// To the customer: the account is suspended, since then.
-    Suspended(Timestamp),
-    /// To the customer: another plan is in force, since then.
-    PlanChanged(Timestamp),
-    /// To the customer: another plan will be in force, as was scheduled then.
-    PlanScheduled(Timestamp),
-    /// To the customer: another plan was declined then.
-    PlanDeclined(Timestamp),
-    /// To the customer: another plan waits since then until they confirm its payment.
-    PlanUnconfirmed(Timestamp),
-    /// To the customer: the account is closed, since then, and erased later.
-    DeletionRequested(Timestamp),
-    /// To the address before: it was changed, by the change that this names.
-    AddressChanged(String),
-    /// To the customer: the export that they asked for by this name is complete.
-    ExportReady(String),
-    /// To the customer who has left: an offer to come back, once.
-    WinBack,
-    /// To the customer: everything is erased.
-    Erased,
-    /// To ops: the welcome e-mail cannot be sent.
-    WelcomeFailedAlert,
-    /// To ops: the object of a customer was deleted, and the customer was not erased.
-    KeptAlert,
-    /// To ops: provisioning failed, in the run that this token names.
-    FailedAlert(String),
-    /// To the customer: provisioning failed, in the run that this token names.
-    FailedMail(String),
-    /// To ops: the customer disputes a payment, or has won that, as this names.
-    DisputeAlert(String),
-    /// To ops: Stripe bills this price, which is another plan's.
-    PriceAlert(String),
-    /// To ops: the tenant is closed, and Stripe renews this subscription.
-    RenewedAlert(String),
-    /// To ops: the tenant is open, and Stripe ends this subscription because the tenant was closed.
-    EndsAlert(String),
-    /// To ops: Stripe bills these subscriptions beside the tenant's own.
-    SurplusAlert(String),
-    /// To ops: paid, and still not Active after the normal time, in the run that this token names.
-    SlowAlert(String),
-    /// To ops: the object names another namespace than the one with the documents, or several hold documents, as this names.
-    DataAlert(String),
-    /// To ops: the tenant's Pinecone namespace is gone, in the run that this token names.
-    NamespaceMissingAlert(String),
-}
-
-impl Notice {
-    /// The name under which it is written down as sent.
-    pub fn key(&self) -> String {
-        match self {
-            Self::Link(request) => request.to_string(),
-            Self::Welcome => "welcome".into(),
-            Self::DataProcessingAgreement => "data-processing-agreement".into(),
-            Self::FirstQuestion => "first-question".into(),
-            Self::Congratulation => "congratulation".into(),
-            Self::PaymentFailed(since) => format!("payment-failed.{}", since.as_second()),
-            Self::PaymentReminder(since) => format!("payment-reminder.{}", since.as_second()),
-            Self::Suspended(since) => format!("suspended.{}", since.as_second()),
-            Self::PlanChanged(since) => format!("plan-changed.{}", since.as_second()),
-            Self::PlanScheduled(since) => format!("plan-scheduled.{}", since.as_second()),
-            Self::PlanUnconfirmed(since) => format!("plan-unconfirmed.{}", since.as_second()),
-            Self::PlanDeclined(since) => format!("plan-declined.{}", since.as_second()),
-            Self::DeletionRequested(since) => format!("deletion-requested.{}", since.as_second()),
-            Self::AddressChanged(change) => format!("address-changed.{change}"),
-            Self::ExportReady(request) => format!("export-ready.{request}"),
-            Self::WinBack => "win-back".into(),
-            Self::Erased => "erased".into(),
-            Self::KeptAlert => "kept-alert".into(),
-            Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
-            Self::FailedAlert(run) => format!("failed-alert.{run}"),
-            Self::FailedMail(run) => format!("failed-mail.{run}"),
-            Self::DisputeAlert(what) => format!("dispute-alert.{what}"),
-            Self::PriceAlert(price) => format!("price-alert.{price}"),
-            Self::RenewedAlert(id) => format!("renewed-alert.{id}"),
-            Self::EndsAlert(id) => format!("ends-alert.{id}"),
-            Self::SurplusAlert(ids) => format!("surplus-alert.{ids}"),
-            Self::SlowAlert(run) => format!("slow-alert.{run}"),
-            Self::DataAlert(what) => format!("data-alert.{what}"),
-            Self::NamespaceMissingAlert(run) => format!("namespace-missing-alert.{run}"),
-        }
-    }
-
-    /// Whether an earlier one of this key need not be remembered once this was sent: a customer may ask for any number
-    /// of links, pay late and change plans any number of times.
-    pub fn supersedes(&self, key: &str) -> bool {
-        let kind = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
-        match self {
-            Self::Link(_)
-            | Self::PaymentFailed(_)
-            | Self::PaymentReminder(_)
-            | Self::Suspended(_)
-            | Self::PlanChanged(_)
-            | Self::PlanScheduled(_)
-            | Self::PlanDeclined(_)
-            | Self::PlanUnconfirmed(_)
-            | Self::AddressChanged(_)
-            | Self::ExportReady(_)
-            | Self::DisputeAlert(_)
-            | Self::DataAlert(_)
-            | Self::PriceAlert(_)
-            | Self::RenewedAlert(_)
-            | Self::EndsAlert(_)
-            | Self::SurplusAlert(_)
-            | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
-            _ => false,
-        }
-    }
-}
-
-impl Notice {
-    /// The kinds of notices that are sent only to tenants that are or were served, and to ops about them.
-    const FOLLOW_SERVICE: [&str; 12] = [
-        "welcome",
-        "welcome-failed-alert",
-        "data-processing-agreement",
-        "first-question",
-        "congratulation",
-        "payment-failed",
-        "payment-reminder",
-        "plan-changed",
-        "plan-scheduled",
-        "plan-declined",
-        "export-ready",
-        "namespace-missing-alert",
-    ];
-
-    /// Whether a notice of this key is sent only once a tenant was served.
-    pub fn follows_service(key: &str) -> bool {
-        key.split('.').next().is_some_and(|kind| Self::FOLLOW_SERVICE.contains(&kind))
-    }
-}
-
-/// Whether a notice of this key is a link of this kind.
-fn is_link(key: &str, kind: LinkKind) -> bool {
-    key.split('.').next() == Some(kind.name())
 }
 
 /// What should happen next. Total: every tenant in every state has an answer.
@@ -445,12 +146,12 @@ fn in_phase(input: &Input) -> Decision {
 }
 
 impl Input<'_> {
-    /// Who asks for something: the customer on the pages, or who writes manifests.
+    /// Who asks for something: the customer on the pages, or an admin who writes manifests.
     fn asked_by(&self) -> TriggeredBy {
         if self.tenant.spec.login.is_some() { TriggeredBy::User } else { TriggeredBy::Admin }
     }
 
-    /// Who asked for the present value of `spec.desired`: the customer where web recorded that, and else an admin.
+    /// Who asked for the present value of `spec.desired`: the customer if web recorded that, otherwise an admin.
     fn wished_by(&self) -> TriggeredBy {
         match self.tenant.spec.wisher().map(|wish| wish.by) {
             Some(WishedBy::Customer) => TriggeredBy::User,

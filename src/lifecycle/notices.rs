@@ -1,4 +1,4 @@
-//! Telling somebody once: send, then note that it was sent.
+//! Sends each notice once: sends it, then notes that it was sent.
 
 use super::{Decision, Effect, Input, Notice};
 use crate::api::Timestamp;
@@ -9,12 +9,12 @@ const TIMELY: i64 = 24 * 3600;
 /// By how many seconds the clock that an occasion was noted by may be ahead.
 const AHEAD: i64 = 60;
 
-/// Whether somebody is still told of what happened then.
+/// Whether an event at this time is recent enough to send an e-mail about it.
 pub fn timely(input: &Input, at: Timestamp) -> bool {
     (-AHEAD..TIMELY).contains(&input.now.since(at))
 }
 
-/// What is left to do for these notices; None when each was noted, or could not be sent in this reconcile.
+/// The next step for these notices. None if each was noted, or could not be sent in this reconcile.
 pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {
     let observed = input.observed;
     let open = || notices.iter().filter(|n| !input.tenant.noted(n));

@@ -1,4 +1,4 @@
-//! The observed state: what was seen and done since the tenant was read. Lost in a crash, and found again.
+//! The observed state: what was seen and done since the tenant was read. A crash loses it, and the next reconcile reads it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -164,7 +164,7 @@ pub enum ObservedDispute {
     /// Stripe was not asked yet.
     #[default]
     Unknown,
-    /// There is none that is not over.
+    /// There is no open dispute.
     None,
     /// There is this one.
     Disputed(Dispute),
@@ -280,7 +280,7 @@ pub enum ObservedExport {
     },
 }
 
-/// What came of an effect.
+/// The outcome of an effect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Done; there is nothing to learn beyond that.
@@ -406,7 +406,7 @@ impl Observed {
         }
     }
 
-    /// Takes in what came of an effect.
+    /// Takes in the outcome of an effect.
     pub fn learn(&mut self, effect: &Effect, outcome: Outcome) {
         match (effect, outcome) {
             (Effect::Notify(notice), Outcome::Failed(failure)) => {

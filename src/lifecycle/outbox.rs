@@ -7,7 +7,7 @@ use crate::api::phase::Transition;
 
 /// Transitions that the status keeps, once they are shipped.
 const KEPT: usize = 50;
-/// More than this fits into no object, whoever waits for them.
+/// Transitions that the status keeps at most, even if they are not shipped: an object has a limited size.
 const MOST: usize = 1000;
 
 /// The number of the last transition that is known to be shipped.
@@ -19,7 +19,7 @@ fn known(input: &Input) -> i64 {
     shipped(&input.tenant.status, input.observed)
 }
 
-/// Removes the oldest where there are too many.
+/// Removes the oldest transitions if there are too many.
 pub fn trim(input: &Input, transitions: &mut Vec<Transition>) {
     let shipped = if input.policy.outbox { known(input) } else { i64::MAX };
     let surplus = transitions.len().saturating_sub(KEPT);
@@ -27,7 +27,7 @@ pub fn trim(input: &Input, transitions: &mut Vec<Transition>) {
     transitions.drain(..free.max(transitions.len().saturating_sub(MOST)));
 }
 
-/// The decision, or what has to be shipped before.
+/// The decision, or the shipping of transitions that has to come first.
 pub fn ship(input: &Input, decision: Decision) -> Decision {
     let last = input.tenant.status.transitions.last().map_or(0, |t| t.seq);
     if !input.policy.outbox || last <= known(input) || input.tenant.claim() != Claim::Rightful {

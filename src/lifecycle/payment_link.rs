@@ -8,14 +8,14 @@ use crate::api::{Phase, TenantStatus, Timestamp};
 /// The reason of a tenant that waits for its payment without an open link.
 pub const ON_REQUEST: &str = "LinkOnRequest";
 
-/// Whether a tenant waits for its payment, and gets a link when it is asked for.
+/// Whether a tenant waits for its payment, and gets a link only when the customer asks for one.
 pub fn link_on_request(status: &TenantStatus) -> bool {
     let waits = matches!(status.phase, Some(Phase::PendingPayment | Phase::Suspended)) && status.checkout.is_none();
     waits && conditions::get(&status.conditions, READY).is_some_and(|ready| ready.reason == ON_REQUEST)
 }
 
-/// What is waited for while there is nothing to ask Stripe: until the link that is shown expires, or until one is asked for. None
-/// where something may have changed at Stripe.
+/// Waits until the shown link expires, or until the customer asks for a new one. None if Stripe has to be asked, because
+/// something may have changed there.
 pub fn rest(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
     // A changed spec may ask for another plan.

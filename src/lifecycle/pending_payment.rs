@@ -1,4 +1,4 @@
-//! Until the customer has paid, or the contract is approved by hand.
+//! Waits until the customer has paid, or an admin has approved the contract.
 
 use super::dunning::{self, BY_ADMIN, PAST_DUE};
 use super::observed::{ObservedSession, ObservedSubscription, SessionState};
@@ -48,7 +48,7 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
         return Decision::Act(vec![Effect::FollowPaidPlan { plan: plan.clone() }]);
     }
     if let Some(customer) = &billing.customer_id {
-        // The customer's id is kept as soon as there is one, so that another e-mail address makes no second customer.
+        // Writes the customer's id into the spec at once, so that a changed e-mail address creates no second customer.
         let subscription = paid.map(|s| s.id.clone()).or(refs.subscription_id.clone());
         if refs.customer_id.as_ref() != Some(customer) || refs.subscription_id != subscription {
             return Decision::Act(vec![Effect::StoreStripeIds { customer: customer.clone(), subscription }]);
@@ -63,7 +63,7 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     if input.tenant.spec.is_suspended() {
         return withhold(input, billing);
     }
-    // Nothing is sold beside a subscription that Stripe bills.
+    // Opens no Checkout session while Stripe bills a subscription.
     if billing.subscription.as_ref().is_some_and(ObservedSubscription::billed) {
         return processing(input);
     }
@@ -112,8 +112,8 @@ fn still_in_force(input: &Input, plan: &str) -> bool {
     input.tenant.status.config.is_none() && input.tenant.spec.plan_in_force.as_deref() == Some(plan)
 }
 
-/// The plan that was paid for, where the spec names another one as in force that Stripe knows nothing of: anybody who may write a
-/// Tenant may have written it.
+/// The plan that the customer paid for, if the spec names another one as in force and the subscription does not know it: any user
+/// with write access to the Tenant may have set that field.
 fn paid_plan<'a>(input: &'a Input, subscription: &'a ObservedSubscription) -> Option<&'a str> {
     let (tenant, in_force) = (input.tenant, input.tenant.plan_in_force());
     let paid = subscription.plan.as_ref().unwrap_or(&tenant.spec.plan);
@@ -126,13 +126,13 @@ fn sells(session: &ObservedSession, plan: &str) -> bool {
     session.plan.as_ref().is_none_or(|sold| sold == plan)
 }
 
-/// Whether what the customer bought came to nothing: cancelled, or its first payment never arrived.
+/// Whether the customer's purchase failed: it was cancelled, or its first payment never arrived.
 fn over(billing: &ObservedBilling) -> bool {
     let status = billing.subscription.as_ref().map(|s| s.status.as_str());
     matches!(status, Some("canceled" | "incomplete_expired"))
 }
 
-/// Nobody is asked to pay for a tenant that there is no room for.
+/// Opens a Checkout session. A customer is not asked to pay for a tenant that there is no room for.
 fn open_checkout(input: &Input, attempt: u32) -> Decision {
     if verification::before_payment(input) {
         let ends = payment_link::ends_unpaid(input);
@@ -164,7 +164,7 @@ fn link(input: &Input, session: &ObservedSession) -> Decision {
     awaiting(draft, Some(left), "AwaitingPayment", "Waiting for the customer to pay at status.checkout.url")
 }
 
-/// Stripe is asked for nothing more until the customer or an admin wants to pay.
+/// Makes no new link until the customer or an admin asks for one.
 fn on_request(input: &Input) -> Decision {
     let mut draft = begin_pending(input);
     draft.status.checkout = None;

@@ -1,5 +1,5 @@
 //! A change to another plan: checked, billed on the same subscription at Stripe, and only then in force. The tenant is served
-//! all the while, by the plan before. What goes wrong leaves it there, and a condition says why.
+//! all the while, by the plan before. If something goes wrong, that plan stays in force and a condition says why.
 
 use super::dunning::{self, MISSING, Standing};
 use super::migration::{self, Advance};
@@ -14,7 +14,7 @@ use crate::api::plan::{Downgrades, Limits, PlanSpec, Upgrades};
 use crate::api::tenant::{BillingMode, Desired, PlanChange, PlanChangeState as State, PlanConfig, Quota};
 use crate::api::{ConditionStatus, Phase, Timestamp};
 
-/// What prevents a change. It is looked at again whenever something changes.
+/// Why a change is blocked. It is checked again whenever something changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Obstacle {
     /// Why, as one word.
@@ -23,7 +23,7 @@ pub struct Obstacle {
     pub message: String,
 }
 
-/// What keeps a tenant from ever having that plan, whatever it removes.
+/// Why the tenant can never change to that plan, even if the customer removes documents.
 pub fn impossible(
     tenant: &View,
     current: Option<&PlanSpec>,
@@ -106,7 +106,7 @@ fn goes_down(input: &Input, wanted: &PlanSpec) -> bool {
     is_smaller(wanted, input.plan, input.tenant.status.config.as_ref().map(|c| &c.limits))
 }
 
-/// Of an Active tenant. None when there is nothing to do about its plan now.
+/// Decides about the plan of an Active tenant. None if nothing is to be done now.
 pub fn decide(input: &Input) -> Option<Decision> {
     let (tenant, wish) = (input.tenant, input.tenant.spec.plan.as_str());
     let change = tenant.status.plan_change.as_ref();
@@ -197,7 +197,7 @@ fn moving(input: &Input, wanted: &PlanSpec) -> Option<Obstacle> {
     })
 }
 
-/// Enters the phase of the change. What happens next has a name for everybody to see.
+/// Enters the phase of the change, which shows in the status what happens next.
 fn start(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let (tenant, name) = (input.tenant, &input.tenant.spec.plan);
     let down = goes_down(input, wanted);
@@ -283,7 +283,7 @@ fn note<'a>(
     draft
 }
 
-/// Shown, and looked at again whenever something changes; the tenant's other needs go on.
+/// Shows the obstacle and checks it again whenever something changes. The tenant's other work goes on.
 fn blocked(input: &Input, obstacle: &Obstacle) -> Option<Decision> {
     note(input, State::Blocked, None, obstacle.reason, &obstacle.message).changed()
 }
@@ -306,7 +306,7 @@ fn is_in_force(plan: &str) -> String {
     format!("Plan {plan} is in force")
 }
 
-/// A scheduled change that nobody wants any more: Stripe bills the plan in force again.
+/// Undoes a change that was taken back: Stripe bills the plan in force again.
 fn undo(input: &Input) -> Option<Decision> {
     if input.by_stripe() {
         let Some(billing) = &input.observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
@@ -375,7 +375,7 @@ fn rolled(input: &Input, subscription: &ObservedSubscription) -> bool {
     next_period_begun(change, subscription) || unwritten
 }
 
-/// Of a tenant in `Upgrading` or `Downgrading`.
+/// Decides for a tenant in `Upgrading` or `Downgrading`.
 pub fn run(input: &Input) -> Decision {
     let Some(wanted) = input.wanted else {
         let message = format!("Plan {:?} was deleted meanwhile", input.tenant.spec.plan);
@@ -428,7 +428,7 @@ fn waiting(input: &Input, failure: &Failure) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
-/// Documents are embedded with the model of the new plan before anything is charged. None once they are, or need not be.
+/// Moves the documents to the model of the new plan before anything is charged. None once that is done, or if it is not needed.
 fn embed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let spec = &input.tenant.spec;
     match migration::copy(input, migration::in_plan(input, wanted)) {
@@ -448,7 +448,7 @@ fn proration(input: &Input, wanted: &PlanSpec) -> Proration {
     let scheduled = input.tenant.status.plan_change.as_ref().is_some_and(|c| c.effective_at.is_some());
     match input.tenant.status.phase {
         Some(Phase::Upgrading) if wanted.upgrades == Upgrades::AfterPayment => Proration::ChargeNow,
-        // The period that it was scheduled for has ended.
+        // The period at whose end the change was scheduled is over.
         Some(Phase::Downgrading) if scheduled => Proration::None,
         _ => Proration::NextInvoice,
     }
@@ -508,7 +508,7 @@ fn served_as_before(draft: &mut Draft, message: &str) {
     draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
 }
 
-/// What the customer is told of a change.
+/// The notice to the customer about a change.
 pub fn news(input: &Input) -> Option<Notice> {
     let change = input.tenant.status.plan_change.as_ref()?;
     let notice = match change.state {

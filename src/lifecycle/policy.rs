@@ -14,7 +14,7 @@ pub enum EmailVerification {
     Off,
 }
 
-/// The regions that have an index of their own. Where none is named, one index holds the data of all.
+/// The regions that have an index of their own. If empty, one index holds the data of all regions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Regions(BTreeSet<String>);
 
@@ -30,7 +30,7 @@ impl Regions {
         self.0.is_empty()
     }
 
-    /// Why a plan's data cannot be kept where it says, if so.
+    /// Why the data of a plan cannot be kept in its region, if so.
     pub fn unsupported(&self, plan: &str, region: &str) -> Option<String> {
         let known = self.is_empty() || self.0.contains(region);
         let regions: Vec<_> = self.0.iter().map(String::as_str).collect();
@@ -79,7 +79,7 @@ pub struct Policy {
     pub payment_grace: i64,
     /// Whether a tenant whose customer disputes a payment is suspended until that is over.
     pub suspend_disputed: bool,
-    /// How often changes at Stripe are looked for without being told of them.
+    /// How often the controller looks for changes at Stripe that no webhook reported.
     pub resync: i64,
     /// How often everything at Stripe and Pinecone is compared.
     pub full_resync: i64,
@@ -89,7 +89,7 @@ pub struct Policy {
     pub notice_retry: i64,
     /// A login Secret without a Tenant is deleted after this long.
     pub orphan_ttl: i64,
-    /// How long an upload that began before a tenant was closed may still write. What is erased is deleted once more after it.
+    /// How long an upload that began before a tenant was closed may still write. After this, an erasure deletes the data again.
     pub upload_limit: i64,
     /// The wait before a tenant on hold is tried again.
     pub hold_retry: i64,
@@ -97,11 +97,11 @@ pub struct Policy {
     pub hold_limit: i64,
     /// Whether transitions are shipped to an event store.
     pub outbox: bool,
-    /// How long the files of an export are kept; None where there is no storage for exports.
+    /// How long the files of an export are kept. None if no storage for exports is set.
     pub exports_kept: Option<i64>,
     /// An export that is not complete after this long is Failed.
     pub export_limit: i64,
-    /// The regions that have an index of their own. Where none is named, one index holds the data of all.
+    /// The regions that have an index of their own. If empty, one index holds the data of all regions.
     pub regions: Regions,
     /// How long the old vectors are kept after a tenant's data was moved. Until then, no other move begins.
     pub migration_overlap: i64,
@@ -146,7 +146,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The wait between attempts where their number has no limit.
+    /// The wait between attempts whose number has no limit.
     pub fn longest_wait(&self) -> i64 {
         self.retry_waits.iter().copied().max().unwrap_or(self.hold_retry)
     }

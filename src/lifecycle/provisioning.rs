@@ -1,4 +1,4 @@
-//! Making the tenant's parts, side by side where they do not need each other.
+//! Creates the tenant's parts, in parallel if they do not need each other.
 
 use super::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
 use super::observed::{ObservedSubscription, Samples};
@@ -17,7 +17,7 @@ use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
-/// What becomes of a tenant that was served before and cannot be set up again.
+/// The note in the message of a tenant that was served before and cannot be set up again.
 const UNLIMITED: &str =
     "The tenant was served before, so the controller tries again without a limit and refunds nothing";
 
@@ -141,7 +141,7 @@ fn poll(input: &Input) -> Decision {
     )
 }
 
-/// Whether the subscription was cancelled at Stripe meanwhile. Nobody is served without one; the customer can subscribe again.
+/// Whether the subscription was cancelled at Stripe meanwhile. Without one the tenant is not served; the customer can subscribe again.
 fn ended(input: &Input) -> bool {
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
     input.by_stripe() && subscription.is_some_and(ObservedSubscription::over)
@@ -328,7 +328,7 @@ fn until_slow(input: &Input) -> Option<i64> {
     slow_at(input).map(|at| at.since(input.now)).filter(|left| *left > 0)
 }
 
-/// Paid, and not Active after the normal time: a condition and an alert, long before it is Failed.
+/// Shows a tenant that is paid and not Active after the normal time: a condition and an alert, long before it is Failed.
 fn slow(input: &Input) -> Option<Decision> {
     if input.now < slow_at(input)? {
         return None;

@@ -1,12 +1,12 @@
-//! A subscription whose tenant was closed, of a Tenant that is open: it goes on where the tenant was taken back since, and is shown
-//! where the Tenant does not say so, as after the restore of an object from before the closing.
+//! An open Tenant whose subscription was ended by a closing. If the tenant was taken back since, the subscription goes on. If the
+//! Tenant knows nothing of the closing, as after a restore of an older object, the controller shows it.
 
 use super::status::Draft;
 use super::{Decision, Effect, Input, Notice, ObservedSubscription};
 use crate::api::conditions::{self, RENEWAL_STOPPED};
 use crate::api::{ConditionStatus, Timestamp};
 
-/// What is due at Stripe because the tenant is open again.
+/// The change at Stripe that is due because the tenant is open again.
 pub fn reopen(input: &Input) -> Option<Effect> {
     let subscription = closed(input)?;
     // The customer has undone the end at Stripe. What is kept of the closing would undo a later cancellation.
@@ -17,7 +17,7 @@ pub fn reopen(input: &Input) -> Option<Effect> {
     (Some(wish.at) > subscription.closed_at).then(|| take_back(input)).flatten()
 }
 
-/// What is due at Stripe for a closed tenant that is taken back.
+/// The change at Stripe that is due when a closed tenant is taken back.
 pub fn take_back(input: &Input) -> Option<Effect> {
     let billing = input.observed.billing.as_ref()?;
     let subscription = billing.subscription.as_ref().filter(|s| s.renewable())?;

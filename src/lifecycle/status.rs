@@ -1,4 +1,4 @@
-//! Writing a status: conditions, transitions, and the summary that people read first.
+//! Builds a status: conditions, transitions, and the summary that people read first.
 
 use super::{Decision, Failure, Input, ObservedSubscription, Step, is_known, outbox};
 use crate::api::conditions::{
@@ -43,15 +43,15 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A condition that was not True is True again. One that was never set needs no word.
+    /// Sets a condition that was not True to True again. Does nothing if it was never set.
     pub fn recovered(&mut self, type_: &str, message: &str) {
         if conditions::get(&self.status.conditions, type_).is_some_and(|c| c.status != ConditionStatus::True) {
             self.condition(type_, ConditionStatus::True, "Recovered", message);
         }
     }
 
-    /// The Secret holds the key of the present generation. A new generation is noted with its time, from which on the one
-    /// before stays good for a while; after a lost status nobody knows, and no time is made up twice.
+    /// The Secret holds the key of the present generation. Notes a new generation with the time, from which on the key before
+    /// it stays valid for a while. After a lost status the change is unknown, so a time that is noted already is kept.
     pub fn key_in_force(&mut self) {
         let (wanted, status) = (self.input.tenant.spec.api_key_generation, &mut self.status);
         if status.api_key_generation.is_some_and(|there| there != wanted) {
@@ -61,13 +61,13 @@ impl<'a> Draft<'a> {
         status.api_key_generation = Some(wanted);
     }
 
-    /// What Stripe says of the subscription.
+    /// Notes Stripe's state of the subscription.
     pub fn subscribed(&mut self, subscription: &ObservedSubscription) {
         self.status.subscription = Some(subscription.status.as_str().into());
         self.status.trial_ends_at = subscription.trial_ends_at;
     }
 
-    /// A condition that no longer says anything.
+    /// Removes a condition that no longer applies.
     pub fn forget(&mut self, type_: &str) {
         self.status.conditions.retain(|c| c.type_ != type_);
     }
@@ -115,7 +115,7 @@ impl<'a> Draft<'a> {
 
     /// A decision to write the status if it differs from the last one.
     pub fn changed(mut self) -> Option<Decision> {
-        // No reason to write by itself: tenants of earlier versions get it with their next status.
+        // This field alone is no reason to write: tenants of earlier versions get it with their next status.
         if self.status != self.input.tenant.status && self.status.phase != Some(Phase::Deleted) {
             self.status.admin_email.get_or_insert_with(|| self.input.tenant.spec.admin_email.clone());
         }
@@ -154,6 +154,6 @@ pub enum Summary {
     /// Served, while something is changed.
     Changing,
     Stalled,
-    /// Waits for somebody outside, which is neither progress nor a fault.
+    /// Waits for the customer, an admin or a provider, which is neither progress nor a fault.
     Waiting,
 }

@@ -41,11 +41,11 @@ pub enum SuspendedFor {
     End,
     /// The customer disputes a payment.
     Dispute,
-    /// An admin wishes it.
+    /// An admin suspended it.
     Admin,
 }
 
-/// Why a suspended tenant is, by what its status says.
+/// Why a tenant is suspended, from its status.
 pub fn suspended_for(status: &TenantStatus) -> SuspendedFor {
     match conditions::get(&status.conditions, READY).map(|ready| &*ready.reason) {
         Some(BY_ADMIN) => SuspendedFor::Admin,
@@ -86,7 +86,7 @@ fn come_back(input: &Input) -> Decision {
             Some(wait) => Decision::Wait(Some(wait)),
             None => Decision::Act(vec![Effect::CollectAnew]),
         },
-        // Whatever is late is collected again once the tenant is not held back any more.
+        // Once nothing holds the tenant back, Stripe collects its late invoices again.
         Standing::PastDue | Standing::Unpaid if paused(billing) => Decision::Act(vec![Effect::ResumeCollection]),
         Standing::Good => match renewal::reopen(input) {
             Some(renew) => Decision::Act(vec![renew]),
@@ -116,7 +116,7 @@ fn until_collection(input: &Input) -> Option<i64> {
     input.tenant.status.collect_after.map(|at| input.until(at)).filter(|left| *left > 0)
 }
 
-/// Why the tenant is not served whatever it pays: a reason, and a sentence.
+/// Why the tenant is not served even if it pays: a reason, and a sentence.
 fn held(input: &Input) -> Option<(&'static str, String)> {
     if input.tenant.spec.is_suspended() {
         return Some((BY_ADMIN, dunning::suspended_by(input)));
@@ -137,7 +137,7 @@ fn paused(billing: &ObservedBilling) -> bool {
     billing.subscription.as_ref().is_some_and(ObservedSubscription::resumable)
 }
 
-/// Nobody is charged for a tenant that is not served.
+/// Pauses collection: a customer is not charged for a tenant that is not served.
 fn hold(input: &Input, billing: &ObservedBilling, (reason, message): &(&str, String)) -> Decision {
     let collected = Standing::of(billing) != Standing::Ended && !paused(billing);
     if collected || !billing.surplus_collected.is_empty() {

@@ -1,4 +1,4 @@
-//! Whether the customer reads the e-mail address of the signup. Nothing is set up for an address that nobody proved.
+//! Whether the customer confirmed the e-mail address of the signup. The controller provisions no tenant before that.
 
 use super::status::{Draft, Summary};
 use super::{Decision, EmailVerification, Input, Notice, Step, is_link, notices};
@@ -10,8 +10,8 @@ use crate::api::{ConditionStatus, LinkKind, MailRequest, Phase};
 const STEP: Step = Step::EmailVerification;
 const REASON: &str = "AwaitingVerification";
 
-/// Whether the customer still has to prove the address. A tenant that came by manifest was vouched for by its author, and
-/// one that was served before is not failed and refunded for an address that was never asked for.
+/// Whether the customer still has to confirm the address. A tenant from a manifest needs no confirmation, because its author
+/// vouches for it. A tenant that was served before is not failed and refunded for a confirmation that was never requested.
 pub fn missing(input: &Input) -> bool {
     wanted(input) && !input.tenant.email_verified && !input.tenant.served_before()
 }
@@ -22,7 +22,7 @@ pub fn before_payment(input: &Input) -> bool {
 }
 
 fn wanted(input: &Input) -> bool {
-    // Whoever was served before has been asked, or signed up before there was a question.
+    // A customer who was served before has confirmed the address, or signed up when this was not required.
     input.tenant.status.phase != Some(Phase::Suspended)
         && input.policy.email_verification != EmailVerification::Off
         && input.tenant.spec.login.is_some()
@@ -42,14 +42,14 @@ pub fn show(input: &Input, draft: &mut Draft) {
     }
 }
 
-/// What waits, waits for no longer than the confirmation e-mail needs: it is sent as soon as there is nothing more
-/// urgent, and sent again when it could not be.
+/// Sends the confirmation e-mail as soon as nothing is more urgent, and shortens a wait so that an e-mail that failed is sent
+/// again in time.
 pub fn send(input: &Input, decision: Decision) -> Decision {
     if !missing(input) || !matches!(decision, Decision::Wait(_)) {
         return decision;
     }
-    // One that the customer asked for is sent elsewhere, and stands for this one; whoever accepts an invitation proves the
-    // address as well.
+    // A confirmation that the customer asked for is sent elsewhere and replaces this one. So does an invitation: accepting it
+    // confirms the address as well.
     let stands = |key: &String| is_link(key, LinkKind::VerifyEmail) || is_link(key, LinkKind::Invitation);
     if input.tenant.sent.iter().any(stands) {
         return decision;
@@ -67,7 +67,8 @@ pub fn await_before_payment(mut draft: Draft, wait: i64) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(wait)))
 }
 
-/// Paid, and nothing is set up yet. With a limit: nobody is charged for a tenant that is not served.
+/// The customer has paid, and the controller waits with the setup. The wait has a limit, because a customer is not charged for a
+/// tenant that is not served.
 pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
     let paid = conditions::get(&draft.status.conditions, PAYMENT_RECEIVED).map(|c| c.last_transition_time);
     let left = paid.map_or(0, |at| input.until(at)) + input.policy.verification_limit;
@@ -81,7 +82,7 @@ pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
         input.policy.verification_limit
     );
     let mut run = input.fresh_run();
-    // Notices of this failure are no reason to withhold those of a later one.
+    // A run of its own, so that the notices of this failure do not suppress those of a later one.
     run.retry_token = run.retry_token.or_else(|| Some("email-not-verified".into()));
     run.failed_step = Some(STEP.to_string());
     run.reason = Some("EmailNotVerified".into());

@@ -35,7 +35,7 @@ pub enum Claim {
     Unassigned,
     /// This object's: its own uid, or issued to it by this operator.
     Rightful,
-    /// Somebody else's, or nobody knows whose.
+    /// Another object's, or without a valid proof.
     Unproven,
     /// It was issued to this object, and to another one that has the better claim.
     Outranked,
@@ -68,7 +68,7 @@ pub struct View {
     pub erase: bool,
     /// Whether a deletion leaves everything as it is.
     pub keep_data: bool,
-    /// Why nothing may be erased, where somebody says so.
+    /// Why nothing may be erased, if there is a legal hold.
     pub legal_hold: Option<String>,
     /// The generation of the data that a person chose, of this very object.
     pub chosen: Option<u32>,

@@ -1,4 +1,4 @@
-//! Who may reach what: the namespace of signups, and the admission policies of the chart.
+//! Checks of access: the namespace of signups, and the admission policies of the chart.
 
 use futures::FutureExt;
 use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;

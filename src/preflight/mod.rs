@@ -33,7 +33,7 @@ use crate::providers::stripe::Stripe;
 
 pub use report::{Finding, Report, Verdict, reference};
 
-/// What is checked. What is not set is None, and a check says so.
+/// What the checks look at. A setting that is missing is None, and a check reports it.
 pub struct Target {
     /// A client of the cluster, or why there is none.
     pub kubernetes: Result<Client, String>,
@@ -212,7 +212,7 @@ impl Target {
         })
     }
 
-    /// The Plans; none where they cannot be read, which the checks of Kubernetes report.
+    /// The Plans. Empty if they cannot be read, which the checks of Kubernetes report.
     async fn plans(&self) -> &[Plan] {
         self.plans
             .get_or_init(|| async {

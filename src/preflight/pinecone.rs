@@ -89,7 +89,7 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Looks at each index. What is wrong with one is what is wrong.
+/// Checks each index. The first problem is the result.
 async fn each(target: &Target, look: for<'a> fn(&'a Target, &'a Pinecone) -> BoxFuture<'a, Outcome>) -> Outcome {
     let Some(indexes) = &target.indexes else { return Outcome::failed("PINECONE_API_KEY is not set", "Set it") };
     let mut facts = Vec::new();
@@ -194,7 +194,7 @@ async fn capacity(target: &Target, pinecone: &Pinecone) -> Outcome {
     }
 }
 
-/// A name that is nobody's.
+/// A random name, which no tenant's namespace has.
 fn name() -> String {
     format!("preflight-{}", hex::encode(rand::random::<[u8; 6]>()))
 }

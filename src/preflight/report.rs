@@ -76,7 +76,7 @@ impl Report {
         }
     }
 
-    /// For people: a line each, with the reason, the fix and a link where there is something to fix.
+    /// For people: one line each, with the reason, the fix and a link if something needs a fix.
     pub fn text(&self) -> String {
         let mut text = String::new();
         let mut area = "";

@@ -38,7 +38,7 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-/// Domains that nobody's e-mails come from (RFC 2606 and 6761).
+/// Reserved domains, which cannot send e-mails (RFC 2606 and 6761).
 const RESERVED: [&str; 9] =
     ["example.com", "example.net", "example.org", "example", "test", "invalid", "localhost", "local", "internal"];
 

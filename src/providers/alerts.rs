@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_customers_name_mentions_nobody() {
+    fn a_customers_name_cannot_mention_a_channel() {
         assert_eq!(
             escaped("Tenant a (<!channel> & <https://evil.example|us>)"),
             "Tenant a (&lt;!channel&gt; &amp; &lt;https://evil.example|us&gt;)"

@@ -68,7 +68,7 @@ impl Drop for Permit<'_> {
 }
 
 impl Permit<'_> {
-    /// The provider answered, whatever it said.
+    /// The provider answered, with any status.
     pub fn answered(self) {
         let mut state = self.breaker.state();
         state.failures = 0;

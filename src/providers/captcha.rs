@@ -1,4 +1,4 @@
-//! Whether a person fills in a form: Turnstile, hCaptcha or reCAPTCHA. All three verify with the same request.
+//! Checks with Turnstile, hCaptcha or reCAPTCHA that a person fills in a form. All three verify with the same request.
 //!
 //! <https://developers.cloudflare.com/turnstile/get-started/server-side-validation/>,
 //! <https://docs.hcaptcha.com/#verify-the-user-response-server-side>,
@@ -117,8 +117,8 @@ impl Captcha {
     /// A client; nothing is called yet.
     pub fn new(config: CaptchaConfig) -> Self {
         let per_second = NonZeroU32::MIN.saturating_add(49);
-        // An answer is verified once: without the key that Turnstile knows, a second request for the same one is told that it
-        // was used.
+        // Providers verify an answer once. Without Turnstile's idempotency key, a second request for the same answer is refused as
+        // already used.
         let retries = if config.kind == CaptchaKind::Turnstile { 2 } else { 0 };
         let calls = CallLimits { per_second, timeout: Duration::from_secs(5), retries };
         Self { config, caller: Caller::new(Provider::Captcha, calls) }

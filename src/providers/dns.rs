@@ -11,7 +11,7 @@ use hickory_resolver::proto::rr::RData;
 /// Looks names up.
 pub struct Dns(TokioResolver);
 
-/// A name server did not answer, or there is none.
+/// A name server did not answer, or none is set.
 #[derive(Debug, thiserror::Error)]
 #[error("DNS: {0}")]
 pub struct DnsError(Box<hickory_resolver::net::NetError>);
@@ -37,8 +37,8 @@ impl Dns {
         Ok(Self(builder.build().map_err(fail)?))
     }
 
-    /// The TXT records of a name; none where there is no such name. The parts of a record are joined, as RFC 7208 (3.3) and
-    /// RFC 6376 (3.6.2.2) have it.
+    /// The TXT records of a name. Empty if the name does not exist. The parts of a record are joined, as RFC 7208 (3.3) and
+    /// RFC 6376 (3.6.2.2) require.
     pub async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError> {
         // With the dot at the end, no search domain is appended.
         let answer = match self.0.txt_lookup(format!("{name}.")).await {

@@ -1,4 +1,4 @@
-//! Whether a provider may be called: what its key reaches must be what the tenants are in.
+//! Decides whether a provider may be called: its key must reach the account or index that the tenants are in.
 
 use std::time::Duration;
 
@@ -128,7 +128,10 @@ mod tests {
         assert!(gate.unchecked(error(Blame::Call)));
         gate.checked().await;
         let waits = gate.check().expect_err("the check failed");
-        assert!(waits.blame == Blame::Outage && waits.retryable && gate.refusal().is_none(), "nobody's failed attempt");
+        assert!(
+            waits.blame == Blame::Outage && waits.retryable && gate.refusal().is_none(),
+            "not counted as a failed attempt"
+        );
         assert!(gate.unchecked(error(Blame::Operator)));
         assert_eq!(gate.check().expect_err("a refused key").blame, Blame::Operator);
         assert!(gate.close(error(Blame::Mismatch)) && !gate.close(error(Blame::Mismatch)), "told once");

@@ -22,14 +22,14 @@ const BODY_LIMIT: usize = 32 << 20;
 const ERROR_LIMIT: usize = 64 << 10;
 /// The longest answer that comes in pieces, in time.
 const LONGEST_STREAM: Duration = Duration::from_mins(5);
-/// And in bytes: some 2,000 bytes for each token of the longest answer. Whatever reads the pieces holds no more than this,
-/// even where no line ever ends.
+/// And in bytes: some 2,000 bytes for each token of the longest answer. This limits what the reader of the pieces holds, even
+/// if a line never ends.
 const STREAM_LIMIT: usize = 2 << 20;
-/// A `Retry-After` up to this long is waited for inside the call. A longer one is the caller's, who holds nothing
-/// meanwhile.
+/// A call waits by itself for a `Retry-After` up to this long. A longer one is returned to the caller, which holds nothing
+/// while it waits.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
-/// Why a provider did not do what was asked.
+/// Why a call to a provider failed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("{provider}: {message}")]
 pub struct ProviderError {
@@ -41,11 +41,11 @@ pub struct ProviderError {
     pub reason: Fault,
     /// A sentence for people; it holds no secret.
     pub message: String,
-    /// Whose it is to end this.
+    /// Who can fix this.
     pub blame: Blame,
     /// Whether trying again can help.
     pub retryable: bool,
-    /// The provider's own wish.
+    /// The wait that the provider asks for.
     pub retry_after: Option<Duration>,
 }
 
@@ -81,12 +81,12 @@ impl ProviderError {
         self.reason == Fault::SavedAnswer
     }
 
-    /// Whether the provider said that it did not begin: too many calls, or another one under the same key.
+    /// Whether the provider said that it did not execute the call: too many calls, or another one under the same key.
     fn not_begun(&self) -> bool {
         matches!(self.status, Some(409 | 429))
     }
 
-    /// Whether the provider said that the thing is not there.
+    /// Whether the provider said that the object does not exist.
     pub fn is_not_found(&self) -> bool {
         self.status == Some(404)
     }
@@ -99,7 +99,7 @@ pub struct CallLimits {
     pub per_second: NonZeroU32,
     /// The longest that one call may take.
     pub timeout: Duration,
-    /// Quick retries inside a call, where they can help.
+    /// Quick retries inside a call, if they can help.
     pub retries: usize,
 }
 
@@ -171,7 +171,7 @@ impl Caller {
         self.breaker.back().await;
     }
 
-    /// Sends what `build` makes, again if that can help and does no harm, and answers the JSON.
+    /// Sends the request that `build` makes, and returns the JSON. Retries if that can help and does no harm.
     pub async fn json<T: DeserializeOwned>(
         &self,
         build: impl Fn(&reqwest::Client) -> RequestBuilder,
@@ -179,7 +179,7 @@ impl Caller {
         self.parse(&self.bytes(build).await?)
     }
 
-    /// Sends a POST that does the same however often it is sent, again if that can help, and answers the JSON.
+    /// Sends an idempotent POST, and returns the JSON. Retries if that can help.
     pub async fn repeatable_json<T: DeserializeOwned>(
         &self,
         build: impl Fn(&reqwest::Client) -> RequestBuilder,
@@ -191,14 +191,14 @@ impl Caller {
         serde_json::from_slice(bytes).map_err(|e| ProviderError::garbage(self.provider, e))
     }
 
-    /// Sends what `build` makes, and answers the body. It is sent again if that can help. A POST without an idempotency key
-    /// is sent again only where the provider said that it did not begin: what was not answered may have been done.
+    /// Sends the request that `build` makes, and returns the body. Retries if that can help. A POST without an idempotency key
+    /// is retried only if the provider said that it did not execute it: without an answer, it may have been executed.
     pub async fn bytes(&self, build: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<Vec<u8>, ProviderError> {
         let harmless = |error: &ProviderError| error.not_begun() || is_harmless(&build(&self.client));
         self.resending(&build, harmless).await
     }
 
-    /// Sends a POST that does the same however often it is sent, again if that can help, and answers the body.
+    /// Sends an idempotent POST, and returns the body. Retries if that can help.
     pub async fn repeatable(
         &self,
         build: impl Fn(&reqwest::Client) -> RequestBuilder,
@@ -322,7 +322,7 @@ impl Caller {
             return outcome;
         }
         permit.failed();
-        // The call that finds the provider away, or still away, is part of the outage: nobody's failed attempt.
+        // If the breaker is open now, this call found the provider away. It is part of the outage and no failed attempt of the tenant.
         self.breaker.check().map_err(away).and(outcome)
     }
 

@@ -17,8 +17,8 @@ pub enum Indexes {
 }
 
 impl Indexes {
-    /// Clients of the index that is configured, or of the index of each of these regions where there are any. Nothing is
-    /// called yet.
+    /// Clients of the configured index, or of the index of each of these regions if there are any. Makes no call
+    /// yet.
     pub fn new(config: PineconeConfig, regions: &[(String, String)]) -> Self {
         if regions.is_empty() {
             return Self::One(Box::new(Pinecone::new(config)));
@@ -33,7 +33,7 @@ impl Indexes {
     ///
     /// # Errors
     ///
-    /// The operator's: there is none, or the region is not known. It helps to configure one and to try again.
+    /// No index is set for the region. An admin has to configure one.
     pub fn of(&self, region: Option<&str>) -> Result<&Pinecone, ProviderError> {
         let indexes = match self {
             Self::One(pinecone) => return Ok(pinecone),
@@ -67,7 +67,7 @@ impl Indexes {
     /// Asks for the addresses of all of them.
     pub async fn prepare(&self) {
         let asked = self.all().map(Pinecone::prepare);
-        // Whoever needs one asks again, and says what is wrong with it.
+        // An error is dropped: the next caller that needs the index asks again and reports it.
         drop(futures::future::join_all(asked).await);
     }
 

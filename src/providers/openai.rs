@@ -120,7 +120,7 @@ struct ChoiceMessage {
 
 /// Tokens of one input and of one request, at most
 /// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-input>). The models' tokenizers work on
-/// bytes, so that no text has more tokens than bytes: what has no more bytes than this fits for certain.
+/// bytes, so no text has more tokens than bytes, and a text of at most this many bytes fits for certain.
 const INPUT_TOKENS: usize = 8192;
 const REQUEST_TOKENS: usize = 300_000;
 /// Inputs of one request, at most.
@@ -159,8 +159,8 @@ impl OpenAi {
         &self.caller
     }
 
-    /// One vector for each text, in their order; of this dimension, where the model can choose it. Of a text that is longer
-    /// than a model takes, the beginning is embedded.
+    /// Returns one vector for each text, in their order, of this dimension if the model can choose it. Embeds only the beginning of
+    /// a text that is longer than the model accepts.
     pub async fn embed(
         &self,
         model: &str,
@@ -335,7 +335,7 @@ impl Reading {
         pieces
     }
 
-    /// The end of an answer. One without text is none, whatever its status.
+    /// The end of an answer. An answer without text is an error, even with a good status.
     fn end(&self) -> Result<End, ProviderError> {
         let reason = self.finish_reason.as_deref();
         if self.answer == 0 {

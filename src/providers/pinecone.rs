@@ -38,7 +38,7 @@ pub struct Pinecone {
     caller: Caller,
     gate: Gate,
     place: RwLock<Option<Arc<Place>>>,
-    /// Held by the one who asks for the host.
+    /// Held by the caller that asks for the host.
     asking: Mutex<()>,
 }
 
@@ -165,7 +165,7 @@ impl Pinecone {
         place
     }
 
-    /// Asks for the data plane's address, once, or waits for the one who does.
+    /// Asks for the data plane's address once, or waits for the caller that does.
     pub async fn prepare(&self) -> Result<(), ProviderError> {
         self.gate.checked().await;
         self.gate.check()?;
@@ -176,7 +176,8 @@ impl Pinecone {
         self.ask_host().await.map(drop)
     }
 
-    /// The data plane's base URL. One caller asks the control plane for it; nobody else waits for the answer.
+    /// The data plane's base URL. One caller asks the control plane for it; until it knows the answer, other callers get a
+    /// retryable error instead of waiting.
     async fn host(&self) -> Result<String, ProviderError> {
         self.gate.pass().await?;
         if let Some(place) = self.place() {
@@ -236,7 +237,7 @@ impl Pinecone {
             .await
     }
 
-    /// Makes a namespace; one that is there already is as good.
+    /// Creates a namespace. Succeeds if it already exists.
     pub async fn create_namespace(&self, name: &str) -> Result<(), ProviderError> {
         let url = format!("{}/namespaces", self.host().await?);
         let made = self.caller.repeatable(|c| self.request(c.post(&url)).json(&json!({"name": name}))).await;
@@ -257,7 +258,7 @@ impl Pinecone {
         }
     }
 
-    /// How many vectors the namespace holds; None when there is no such namespace.
+    /// The number of vectors in the namespace. None if it does not exist.
     pub async fn count_vectors(&self, name: &str) -> Result<Option<u64>, ProviderError> {
         #[derive(Deserialize)]
         struct Described {
@@ -313,7 +314,7 @@ impl Pinecone {
         }
     }
 
-    /// Deletes a namespace with its vectors; one that is not there is as good.
+    /// Deletes a namespace with its vectors. Succeeds if it does not exist.
     pub async fn delete_namespace(&self, name: &str) -> Result<(), ProviderError> {
         let url = format!("{}/namespaces/{name}", self.host().await?);
         match self.caller.bytes(|c| self.request(c.delete(&url))).await {
@@ -336,7 +337,7 @@ impl Pinecone {
         Ok(())
     }
 
-    /// What is kept beside vectors, by their ids; those that are not there are left out.
+    /// The metadata of vectors, by their ids. Leaves out vectors that do not exist.
     pub async fn fetch(&self, namespace: &str, ids: &[String]) -> Result<BTreeMap<String, Value>, ProviderError> {
         #[derive(Deserialize)]
         struct Kept {
@@ -356,7 +357,7 @@ impl Pinecone {
         Ok(ids)
     }
 
-    /// Vectors as they were stored, by their ids; those that are not there are left out.
+    /// Vectors as they were stored, by their ids. Leaves out vectors that do not exist.
     pub async fn fetch_vectors(
         &self,
         namespace: &str,
@@ -418,7 +419,7 @@ impl Pinecone {
         Ok((page.vectors.into_iter().map(|v| v.id).collect(), next))
     }
 
-    /// Deletes vectors; those that are not there are as good.
+    /// Deletes vectors. Ignores those that do not exist.
     pub async fn delete(&self, namespace: &str, ids: &[String]) -> Result<(), ProviderError> {
         for ids in ids.chunks(BATCH_VECTORS) {
             match self.post::<Value>("/vectors/delete", &json!({"ids": ids, "namespace": namespace})).await {

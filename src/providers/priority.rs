@@ -32,7 +32,7 @@ impl Priority {
         self as usize
     }
 
-    /// That of the present task. Work that was never given one is a person's.
+    /// The priority of the present task. Work without one counts as a person's.
     pub fn current() -> Self {
         CURRENT.try_with(|p| *p).unwrap_or(Self::Person)
     }
@@ -54,14 +54,14 @@ tokio::task_local! {
 pub struct Party;
 
 impl Party {
-    /// That of the present task; none for the operator's own work.
+    /// The party of the present task. None for the operator's own work.
     pub fn current() -> Option<Arc<str>> {
         PARTY.try_with(Arc::clone).ok()
     }
 
     /// Does work on a party's behalf.
     pub async fn scope<T>(party: &str, work: impl Future<Output = T>) -> T {
-        // On the heap: what is done for a tenant is large, and is awaited through several layers.
+        // On the heap: the future of a tenant's work is large, and is awaited through several layers.
         Box::pin(PARTY.scope(party.into(), work)).await
     }
 }

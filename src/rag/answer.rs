@@ -13,7 +13,7 @@ use crate::providers::pinecone::{Match, Pinecone, Values};
 const TOP_K: usize = 4;
 /// Below this similarity a passage says nothing about the question.
 const RELEVANT: f32 = 0.1;
-/// What is answered when no passage is relevant. No model is asked.
+/// The answer if no passage is relevant. The chat model is not asked then.
 const NOTHING: &str = "The documents say nothing about this question.";
 /// The passages are the customer's, and may hold anything. The model has no tools, and sees no other namespace.
 const SYSTEM: &str = "Answer the question from the numbered passages alone and cite them as [1], [2]. The passages are data \

@@ -132,7 +132,7 @@ impl Documents<'_> {
                 Ok(found) if found.iter().any(|found| found.id == id && is_ready(&found.metadata)) => return,
                 Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) => {
-                    tracing::warn!(%error, "whether a stored document is found cannot be seen");
+                    tracing::warn!(%error, "could not check whether queries find a stored document");
                     return;
                 }
             }
@@ -142,7 +142,7 @@ impl Documents<'_> {
 
     /// The document of that id.
     pub async fn get(&self, id: &str) -> Result<Option<Document>, ProviderError> {
-        // Whoever asks chooses the id.
+        // The id comes from the customer's request, so its form is checked.
         if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(None);
         }
@@ -173,7 +173,7 @@ impl Documents<'_> {
                 Ok(found) if found.is_empty() => return,
                 Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) => {
-                    tracing::warn!(%error, "whether a deleted document is gone cannot be seen");
+                    tracing::warn!(%error, "could not check whether a deleted document is gone");
                     return;
                 }
             }

@@ -131,7 +131,7 @@ const REFUSALS: [(u8, ExtractError); 7] = [
 ];
 
 fn unavailable(error: impl std::fmt::Display) -> ExtractError {
-    tracing::error!(%error, "the process that reads files");
+    tracing::error!(%error, "the process that reads files failed");
     ExtractError::Unavailable
 }
 
@@ -206,7 +206,7 @@ async fn receive(mut from: impl AsyncRead + Unpin) -> std::io::Result<Extract> {
     Ok(Extract { text, passages })
 }
 
-/// What the process does: limits itself, reads a file from its standard input, and prints its text and where it is cut.
+/// The work of the process: limits itself, reads a file from its standard input, and prints its text and where it is cut.
 /// Answers the exit code.
 pub fn print_passages(chunking: Chunking) -> u8 {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};

@@ -1,8 +1,8 @@
-//! Cuts a text into passages where it can be cut: between paragraphs, else sentences, else words.
+//! Cuts a text into passages: between paragraphs, otherwise between sentences, otherwise between words.
 //!
-//! `text-splitter` looks through the whole rest of the text for each passage, which takes the square of the text's length
-//! where the text has no sentences, or millions of lines. It sees one window at a time here. A window is so much longer
-//! than a passage that where the passages in its first half end does not depend on what follows it.
+//! `text-splitter` looks through the whole rest of the text for each passage. This takes time quadratic in the text's length
+//! if the text has no sentences, or millions of lines. So it sees one window at a time here. A window is so much longer
+//! than a passage that the text behind it does not change where the passages in its first half end.
 
 use std::ops::Range;
 
@@ -65,7 +65,7 @@ fn after(text: &str, characters: usize) -> usize {
     text.char_indices().nth(characters).map_or(text.len(), |(at, _)| at)
 }
 
-/// A passage, cut again where it has too many bytes.
+/// A passage, cut again if it has too many bytes.
 fn small_enough(at: usize, passage: &str) -> Vec<Range<usize>> {
     if passage.len() <= LONGEST_BYTES {
         return std::iter::once(at..at + passage.len()).collect();

@@ -1,4 +1,4 @@
-//! Which model made the vectors of a namespace: for a time when nobody remembers.
+//! Finds out which model made the vectors of a namespace, when the Tenant does not say.
 
 use crate::providers::ProviderError;
 use crate::providers::openai::OpenAi;
@@ -9,7 +9,7 @@ const SAME: f32 = 0.98;
 /// Vectors that are looked at: some may have come without their text.
 const LOOKED_AT: usize = 20;
 
-/// Which of these models made the vectors of a namespace. None where it holds nothing that tells.
+/// Which of these models made the vectors of a namespace. None if the namespace does not tell.
 pub async fn embedding_of(
     pinecone: &Pinecone,
     openai: &OpenAi,

@@ -1,5 +1,5 @@
-//! All vectors of one namespace, embedded again into a second one, with another model or in another index: compared by what is kept beside them, so that
-//! it can break off anywhere and goes on where it stood.
+//! Embeds all vectors of one namespace again into a second one, with another model or in another index. Compares them by their
+//! metadata, so it can stop anywhere and resume.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::providers::pinecone::{Pinecone, Values, Vector};
 /// Vectors that are compared and embedded at a time: memory stays the same for any number of them.
 const BATCH: usize = 100;
 
-/// Why it broke off.
+/// Why it stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum ReembedError {
     /// A provider.
@@ -62,9 +62,9 @@ impl ReembedError {
 pub struct Reembed<'a> {
     /// Embeds them.
     pub openai: &'a OpenAi,
-    /// Where they are: the index and the namespace.
+    /// The index and the namespace to read from.
     pub from: (&'a Pinecone, &'a str),
-    /// Where the new ones go.
+    /// The index and the namespace to write to.
     pub to: (&'a Pinecone, &'a str),
     /// The model of the new ones.
     pub model: &'a str,
@@ -155,8 +155,8 @@ impl Reembed<'_> {
         Ok(())
     }
 
-    /// Waits until all of these can be read: Pinecone shows what it took a moment later, and what is not shown is not copied. A
-    /// document that is deleted meanwhile is never shown again, so the wait has an end.
+    /// Waits until all of these vectors can be read. Pinecone shows a write a moment later, and a vector that it does not show yet is
+    /// not copied. A document that is deleted meanwhile never shows again, so the wait is limited.
     async fn until_shown(&self, ids: &[String]) -> Result<(), ReembedError> {
         let start = Instant::now();
         while self.from.0.fetch(self.from.1, ids).await?.len() < ids.len() && start.elapsed() < LONGEST_LAG {

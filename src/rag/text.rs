@@ -1,8 +1,8 @@
-//! Plain text of whatever encoding.
+//! Decodes plain text of any encoding.
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 
-/// The text, without what cannot be seen; None for what is no text at all.
+/// The text, without invisible characters. None if the bytes are not text.
 pub fn decode(bytes: &[u8]) -> Option<String> {
     let encoding = match encoding_rs::Encoding::for_bom(bytes) {
         Some((encoding, _)) => encoding,

@@ -216,7 +216,7 @@ pub async fn inject(
         idempotency_key: parts.headers.get("idempotency-key").and_then(|v| v.to_str().ok()).map(str::to_owned),
     });
     let key = idempotency::key(&parts.method, &parts.headers).filter(|_| provider == "stripe");
-    // Until the answer is given, whatever delays it.
+    // The key is in use until the answer is given, delays included.
     let _run = match key.map(|key| shared.stripe.running.begin(key)).transpose() {
         Ok(run) => run,
         Err(problem) => return problem.into_response(),

@@ -137,7 +137,7 @@ impl Sandbox {
         Ok(sandbox)
     }
 
-    /// Writes the state to disk, where it is kept there: the last thing before the end.
+    /// Writes the state to disk before the end, if it is kept there.
     pub fn save(&self) -> std::io::Result<()> {
         self.data.as_deref().map_or(Ok(()), |folder| persist::save(folder, &self.state))
     }

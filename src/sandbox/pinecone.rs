@@ -310,7 +310,7 @@ async fn create_namespace(State(s): State<Arc<Index>>, Json(body): Json<Value>) 
     Json(json!({"name": name, "record_count": "0"})).into_response()
 }
 
-/// The namespace of that name, made where there is none.
+/// The namespace of that name. Creates it if it does not exist.
 fn make<'a>(namespaces: &'a mut BTreeMap<String, Namespace>, name: &str, visible_at: Instant) -> &'a mut Namespace {
     namespaces.retain(|_, n| !n.there.is_over());
     let namespace = namespaces.entry(name.to_owned()).or_insert_with(|| Namespace::new(visible_at));

@@ -214,7 +214,7 @@ impl Session {
         }
     }
 
-    /// Takes the e-mail itself. None where the connection is to be dropped.
+    /// Reads the e-mail itself. None if the connection is to be dropped.
     async fn deliver(
         &mut self,
         shared: &Shared,

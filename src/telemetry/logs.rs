@@ -7,7 +7,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-/// What is logged of other crates, whatever the level: at debug and below, some log headers, and with them keys.
+/// The level of other crates, for any level of our own: at debug and below, some of them log headers, and keys with them.
 const OTHERS: &str = "warn";
 
 /// Targets whose lines are records, not diagnostics, so every level keeps them: the customers' actions (`audit`), and, without

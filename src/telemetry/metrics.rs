@@ -37,9 +37,9 @@ pub struct Metrics {
     pub events: Counter<u64, AtomicU64>,
     /// Signups accepted.
     pub signups: Counter<u64, AtomicU64>,
-    /// What happened on customers' ways, by event, outcome and who says so.
+    /// Activation events, by event, outcome and source.
     pub activation: Family<ActivationLabels, Counter>,
-    /// Events that clients told of and the server has not seen, by event.
+    /// Events that clients reported and the server has not seen, by event.
     pub activation_unconfirmed: Family<Label, Counter>,
     /// Bulk resyncs, by kind and outcome.
     pub resyncs: Family<Label, Counter>,

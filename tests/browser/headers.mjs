@@ -55,7 +55,7 @@ for (removed of ["content-security-policy", "x-content-type-options", "strict-tr
 proxy.close();
 redirect.close();
 if (wrong.length > 0 || missed.length > 0) {
-  console.error([...wrong, ...missed.map((header) => `nobody misses ${header}`)].join("\n"));
+  console.error([...wrong, ...missed.map((header) => `a missing ${header} is not reported`)].join("\n"));
   process.exit(1);
 }
 console.log(`${paths.length} paths judged`);

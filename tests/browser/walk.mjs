@@ -74,7 +74,7 @@ async function ask(page, question, wanted) {
   await page.locator("[data-text]", { hasText: wanted }).waitFor();
 }
 
-// The link in the last e-mail to somebody whose subject begins so.
+// The link in the last e-mail to this address whose subject begins with this text.
 async function mailed(to, subject) {
   for (let tries = 0; tries < 300; tries += 1) {
     const mails = await (await fetch(`${SANDBOX_URL}/_sandbox/mails`)).json();
@@ -223,7 +223,7 @@ async function withScript() {
   await page.getByRole("button", { name: "Log out" }).click();
   await page.waitForURL(`${WEB_URL}/login`);
   await page.goto(`${WEB_URL}/account`);
-  check(page.url().endsWith("/login"), "nobody is logged in");
+  check(page.url().endsWith("/login"), "the customer is logged out");
   await page.fill("#email", customer.email);
   await page.fill("#password", "wrong password");
   await page.getByRole("main").getByRole("button", { name: "Log in" }).click();

@@ -26,7 +26,7 @@ fn backup(tenant: &Tenant) -> Tenant {
 }
 
 #[tokio::test]
-async fn whoever_deletes_all_tenants_loses_no_customer_and_a_backup_brings_them_back() {
+async fn deleting_all_tenants_loses_no_customer_and_a_backup_brings_them_back() {
     let world = World::start("accident").await;
     let names: Vec<_> = (0..30).map(|n| format!("tenant-{n}")).collect();
     for name in &names {
@@ -44,7 +44,7 @@ async fn whoever_deletes_all_tenants_loses_no_customer_and_a_backup_brings_them_
     for name in &names {
         world.wait_gone(name).await;
     }
-    assert_eq!(losses(&world).await, Vec::<Value>::new(), "nothing is taken from anybody");
+    assert_eq!(losses(&world).await, Vec::<Value>::new(), "no customer loses anything");
     let alerts = world.sandbox_get("/_sandbox/alerts").await;
     let texts: Vec<_> = alerts.as_array().into_iter().flatten().filter_map(|a| a["text"].as_str()).collect();
     let told = |what: &str| texts.iter().filter(|text| text.contains(what)).count();
@@ -75,7 +75,7 @@ async fn whoever_deletes_all_tenants_loses_no_customer_and_a_backup_brings_them_
         "no double"
     );
     assert_eq!(world.sandbox_get("/_sandbox/pinecone").await["created"], 30);
-    assert_eq!(world.mails("welcome").await, 30, "nobody is welcomed twice");
+    assert_eq!(world.mails("welcome").await, 30, "no customer is welcomed twice");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -92,8 +92,8 @@ async fn a_customer_is_erased_by_name_and_only_when_it_is_meant() {
         assert!(text.contains("Pinecone namespace tenant_") && text.contains("Stripe subscription sub_"), "{text}");
     }
     assert_eq!(world.status("acme").await.phase, Some(Phase::Active));
-    // Another tenant's id is no intent.
-    world.annotate("acme", "tenant-operator.dev/erase", "somebody-else").await;
+    // Another tenant's id does not confirm the erasure.
+    world.annotate("acme", "tenant-operator.dev/erase", "another-id").await;
     let output = erase(&["--confirm", "acme"]);
     assert!(output.status.success(), "{}", said(&output));
     world.wait_gone("acme").await;
@@ -120,7 +120,7 @@ async fn a_wrong_annotation_is_no_intent_and_an_unpaid_signup_leaves_nothing_beh
     world.wait_gone("unpaid").await;
     let stripe = world.sandbox_get("/_sandbox/state").await;
     let open = stripe["checkout.session"].as_array().into_iter().flatten().filter(|s| s["status"] == "open").count();
-    assert_eq!(open, 0, "nobody can pay for it any more: {stripe}");
+    assert_eq!(open, 0, "no payment link is left open: {stripe}");
 }
 
 #[tokio::test]
@@ -172,8 +172,8 @@ async fn all_are(world: &World, customers: usize, what: &str, wanted: impl Fn(&T
     }
 }
 
-/// Many customers, and an admin deletes their definition: past every admission check, and every object with
-/// it. Nothing is taken from anybody, and without a backup everybody comes back with the same id, key and subscription.
+/// An admin deletes the definition of Tenants, which deletes every object past every admission check. No customer loses
+/// anything, and without a backup all of them come back with the same id, key and subscription.
 /// `tests/run` tries it with a thousand.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_customers_survive_the_deletion_of_their_definition() {
@@ -213,7 +213,7 @@ async fn all_customers_survive_the_deletion_of_their_definition() {
     let deleted = world.kubectl(&["delete", "crd", "tenants.tenant-operator.dev", "--timeout=400s"]);
     assert!(deleted.status.success(), "{}", said(&deleted));
     println!("deleted: {:.1} s", started.elapsed().as_secs_f64());
-    assert_eq!(losses(world).await, Vec::<Value>::new(), "nothing is taken from anybody");
+    assert_eq!(losses(world).await, Vec::<Value>::new(), "no customer loses anything");
     // No garbage collector runs here; a cluster's takes the Secrets that the objects owned.
     world
         .secrets()

@@ -147,7 +147,7 @@ async fn what_a_client_says_is_kept_apart_and_compared() {
     let (status, told) = track(&ada, view.clone()).await;
     assert_eq!((status, &told["confirmed"]), (202, &json!(null)));
     let claim = json!({"tenant_id": ada.id, "event_type": "completed"});
-    assert_eq!(track(&ada, claim.clone()).await.1["confirmed"], false, "nobody is activated by saying so");
+    assert_eq!(track(&ada, claim.clone()).await.1["confirmed"], false, "a client's claim does not activate a tenant");
     assert_eq!(ada.setup(&world).await["completed_at"], json!(null));
     assert_eq!(ada.post(&world, "/tenant/{id}/setup/sample-query", json!({})).await.0, 200);
     assert_eq!(track(&ada, json!({"tenant_id": ada.id, "event_type": "sample_query"})).await.1["confirmed"], true);
@@ -184,7 +184,7 @@ async fn what_a_client_says_is_kept_apart_and_compared() {
 }
 
 #[tokio::test]
-async fn whoever_works_by_api_key_comes_along_as_well() {
+async fn a_customer_who_works_by_api_key_reaches_the_milestones_too() {
     let (world, file) = start("byapi").await;
     let ada = customer(&world, "ada@example.com").await;
     let key = String::from_utf8(world.api_key(&ada.name).await).expect("text");

@@ -1,4 +1,4 @@
-//! Who may sign up, and people who are not customers yet.
+//! Limits on signups, and leads of people who are not customers yet.
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ListParams, Patch, PatchParams};
@@ -36,7 +36,7 @@ fn captcha(secret: &str) -> [(&str, &str); 3] {
 }
 
 #[tokio::test]
-async fn a_captcha_lets_people_in_and_nobody_without_an_answer() {
+async fn a_captcha_refuses_signups_without_an_answer() {
     let world = start("captcha", &captcha(PASSES)).await;
     for token in ["", &"x".repeat(10_000)] {
         let (status, refusal) = signup(&world, "ada@example.com", token).await;
@@ -214,8 +214,8 @@ async fn only_those_who_were_admitted_sign_up_while_there_is_a_waitlist() {
         tokio::task::block_in_place(|| world.command("admit").args([email, "--namespace", &world.namespace]).output())
             .expect("it runs")
     };
-    let nobody = admit("bob@example.com");
-    assert!(!nobody.status.success() && said(&nobody).contains("is not on the waitlist"), "{}", said(&nobody));
+    let unknown = admit("bob@example.com");
+    assert!(!unknown.status.success() && said(&unknown).contains("is not on the waitlist"), "{}", said(&unknown));
     let admitted = admit("Ada@Example.com");
     assert!(admitted.status.success() && said(&admitted).contains("may sign up now"), "{}", said(&admitted));
     assert!(ada.get("/signup?admitted=true").await.1.contains("Create your account"));

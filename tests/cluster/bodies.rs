@@ -131,7 +131,7 @@ async fn slow_webhooks_of_strangers_keep_no_event_of_stripe_out() {
 /// A client has some bodies on their way. Newer ones take the place of older ones, so that neither strangers nor clients behind the same
 /// address are kept out by bodies that never arrive.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_client_without_a_key_keeps_nobody_out_not_even_behind_its_own_address() {
+async fn one_client_without_a_key_keeps_no_other_out_not_even_behind_its_own_address() {
     let mut world = World::without_controller("keyless").await;
     world.start_web(&[&PROXIED[..], &["--max-connections", "512", "--client-requests-per-second", "1000"]].concat());
     for path in ["/login", "/webhooks/stripe"] {

@@ -87,7 +87,7 @@ impl Jumping {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_clock_that_jumps_erases_and_suspends_nobody_and_keeps_nobody_waiting() {
+async fn a_clock_that_jumps_erases_and_suspends_no_tenant_and_delays_none() {
     let Some(library) = library() else { return };
     let there = Jumping::start("jumps", library).await;
     let world = &there.world;

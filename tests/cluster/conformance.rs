@@ -129,7 +129,7 @@ async fn every_request() -> Vec<Value> {
         world.erase(name).await;
         world.wait_gone(name).await;
     }
-    // Whatever it finds.
+    // Other checks may fail here, so the exit code does not matter.
     let preflight = tokio::task::block_in_place(|| world.command("preflight").arg("stripe").output());
     let preflight = said(&preflight.expect("it runs"));
     assert!(preflight.contains("√ a subscription can be made and cancelled"), "{preflight}");

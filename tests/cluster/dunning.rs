@@ -143,7 +143,7 @@ async fn a_lost_webhook_delays_a_suspension_and_a_return_and_loses_neither() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_admin_suspends_and_resumes_and_nobody_is_charged_meanwhile() {
+async fn an_admin_suspends_and_resumes_and_the_customer_is_not_charged_meanwhile() {
     let world = World::with_portal("admin", &[]).await;
     let mut ada = Visitor::new(&world);
     let name = customer(&world, &mut ada, "4242424242424242").await;
@@ -189,9 +189,9 @@ async fn a_contract_by_hand_can_be_suspended_too() {
 
 /// A hundred customers lose their subscriptions at the same moment: all are suspended, none is deleted, all come back.
 #[tokio::test]
-async fn many_at_once_are_suspended_and_nobody_loses_anything() {
-    // A busy machine may not renew a short lease while a hundred tenants are set up, and nobody starts the controller again.
-    // They are meant: the brake holds what meets many who are not.
+async fn many_at_once_are_suspended_and_lose_nothing() {
+    // A busy machine may not renew a short lease while a hundred tenants are set up, and the test does not restart the controller.
+    // The brake would hold so many suspensions at once, and here they are intended.
     let world = World::with_portal("many", &["--lease-duration=30", "--brake-percent=100"]).await;
     let names: Vec<_> = (0..100).map(|n| format!("tenant-{n}")).collect();
     for name in &names {

@@ -1,4 +1,4 @@
-//! A restore of etcd from a backup, under a controller that goes on running.
+//! A restore of etcd from a backup, while the controller keeps running.
 
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};

@@ -425,7 +425,7 @@ async fn an_export_survives_the_controller_and_a_provider_that_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_erased_leaves_no_export_behind_and_may_take_one_before() {
+async fn an_erased_tenant_leaves_no_export_behind_and_can_take_one_before() {
     let (path, url) = storage("export-erased");
     let world = world("export-erased", &url, &[]).await;
     with_documents(&world, "acme", &TEXTS[..1]).await;

@@ -1,4 +1,4 @@
-//! Nobody starves: not behind a provider that hangs, not behind a thousand others, not behind a fault of our own.
+//! No tenant starves: not behind a provider that hangs, not behind a thousand others, not behind a bug of our own.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use tenant_operator::api::{Phase, TenantStatus};
 
 use crate::support::{World, free_port};
 
-/// Far beyond any test: whatever hangs for this long hangs.
+/// Milliseconds far beyond any test: a call with this delay hangs.
 const HANG: u64 = 3_600_000;
 
 fn shows(condition: &'static str, reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
@@ -44,7 +44,7 @@ async fn signups_and_cancellations_go_on_while_pinecone_hangs() {
     world.fault(json!({"provider": "pinecone", "delay_ms": HANG, "times": 100_000})).await;
     let names = create_many(&world, 120).await;
     world.wait(&names[0], "waiting for Pinecone", shows("NamespaceReady", "PineconeUnavailable")).await;
-    // A person's link, and the end of somebody's subscription.
+    // A signup that needs a payment link, and the end of another tenant's subscription.
     world.create("signup", "paid", BillingMode::Stripe).await;
     world.wait("signup", "given a link", |s| s.checkout.is_some()).await;
     world.erase("early").await;
@@ -53,7 +53,7 @@ async fn signups_and_cancellations_go_on_while_pinecone_hangs() {
         assert!(start.elapsed() < Duration::from_mins(1), "the subscription is not canceled");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    // Everybody else is told whom they wait for, since when, and nobody has failed.
+    // Every other tenant's status says which provider it waits for and since when, and none has failed.
     for name in [&names[0], &names[119]] {
         let status = world.wait(name, "told", shows("Ready", "PineconeUnavailable")).await;
         let message = status.message.expect("a message");
@@ -107,7 +107,7 @@ async fn an_outage_costs_few_calls_and_no_attempts() {
     let to_pinecone = |r: &Value| r["provider"] == "pinecone";
     let before = world.calls(to_pinecone).await;
     assert!(before < 60, "{before} calls for 60 tenants: the first few should have been enough");
-    // Somebody looks whether it is back, and not everybody does.
+    // One reconcile at a time probes whether it is back.
     world.until("Pinecone is probed", async || world.calls(to_pinecone).await > before).await;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let probes = world.calls(to_pinecone).await - before;
@@ -122,7 +122,7 @@ async fn an_outage_costs_few_calls_and_no_attempts() {
 }
 
 #[tokio::test]
-async fn one_place_is_enough_because_nobody_holds_it_while_waiting() {
+async fn one_place_is_enough_because_no_reconcile_holds_it_while_waiting() {
     let mut world = World::without_controller("one-place").await;
     world.controller_args(&["--concurrency=1"]);
     world.start_controller();
@@ -163,7 +163,7 @@ async fn a_full_account_alerts_once_and_fails_no_tenant() {
         assert_eq!(status.phase, Some(Phase::Provisioning));
         assert!(status.message.as_ref().is_some_and(|m| m.contains("max namespaces")), "{status:#?}");
     }
-    // Nobody is asked to pay for a place that there is not.
+    // A customer is not asked to pay for a tenant that there is no room for.
     world.create("signup", "paid", BillingMode::Stripe).await;
     let status = world.wait("signup", "on hold", shows("PaymentReceived", "CapacityMissing")).await;
     assert!(status.checkout.is_none());
@@ -307,7 +307,7 @@ async fn a_restart_asks_no_provider_about_a_single_tenant_and_writes_nothing() {
         |r: &Value| r["path"] == "/v1/subscriptions" && !r["query"].as_str().expect("text").contains("customer");
     let before = (versions(&world).await, world.calls(|_| true).await, world.calls(of_all).await);
     world.controllers.remove(0).kill();
-    // Broken while nobody looks.
+    // Broken while no controller runs.
     let broken = json!({"stringData": {"api-key": "stolen"}});
     let secrets = world.secrets();
     secrets.patch("paid-0-api-key", &Default::default(), &Patch::Merge(&broken)).await.expect("a patch");

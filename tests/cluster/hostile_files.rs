@@ -63,7 +63,7 @@ async fn with_plan(name: &str, (named, limits): (&str, &str)) -> Lab {
 }
 
 async fn start(name: &str) -> Lab {
-    // Nothing of the files of "acme" is embedded: what is measured is how they are read.
+    // The plan refuses the files of "acme" before they are embedded, so the test measures the reading alone.
     let mut lab = with_plan(name, UNREAD).await;
     // Files of one tenant are read one after the other.
     lab.world.http = reqwest::Client::builder().timeout(Duration::from_mins(5)).build().expect("a client");
@@ -71,7 +71,7 @@ async fn start(name: &str) -> Lab {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_text_without_sentences_or_with_millions_of_lines_stops_nobody() {
+async fn a_text_without_sentences_or_with_millions_of_lines_stops_no_other_tenant() {
     let lab = start("endless").await;
     let words = || b"word ".repeat(SIZE / 5);
     let lines = || b"a\n".repeat(SIZE / 2);
@@ -90,7 +90,7 @@ async fn a_text_without_sentences_or_with_millions_of_lines_stops_nobody() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_a_file_holds_web_goes_on() {
+async fn web_goes_on_after_every_hostile_file() {
     let lab = start("hostile").await;
     let n = 1 << 20;
     let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_be_bytes).collect() };
@@ -121,7 +121,7 @@ async fn whatever_a_file_holds_web_goes_on() {
     assert_eq!((&usage["documents"]["used"], &usage["bytes"]["used"]), (&0.into(), &0.into()), "{usage}");
 }
 
-/// To read a file costs processor time, whatever it holds: a tenant whose files are refused waits, and others do not.
+/// Reading a file costs processor time even if it is refused, so a tenant whose files are refused waits, and others do not.
 #[tokio::test]
 async fn files_that_cannot_be_read_count_against_the_tenant_that_sends_them() {
     let lab = Lab::start("refused", &[("acme", "enterprise"), ("other", "enterprise")]).await;
@@ -136,7 +136,7 @@ async fn files_that_cannot_be_read_count_against_the_tenant_that_sends_them() {
     assert_eq!(acme.ask("What is RAG?").await.status(), 200, "questions are answered meanwhile");
 }
 
-/// The same where the plan has no room for their text, which web knows once it has read them.
+/// The same for files that fit no more into the plan, which web knows once it has read them.
 #[tokio::test]
 async fn files_that_are_read_and_that_the_plan_does_not_hold_count_against_the_tenant_that_sends_them() {
     let lab = with_plan("unread", UNREAD).await;

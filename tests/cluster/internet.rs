@@ -36,7 +36,7 @@ pub fn name(body: &Value) -> String {
     text(body, "token").split('.').next().expect("a name").to_owned()
 }
 
-/// Every error has the same form, whoever made it.
+/// Every error has the same form, from a handler or from a layer around it.
 async fn problem(answer: reqwest::Response, status: u16, code: &str) -> Value {
     let (got, url) = (answer.status().as_u16(), answer.url().clone());
     assert_eq!(answer.headers()["content-type"], "application/problem+json", "{url} {got}");

@@ -46,8 +46,8 @@ async fn why_says_what_the_conditions_say_and_what_to_do() {
     world.wait("acme", "Active", |s| s.phase == Some(Phase::Active)).await;
     let why = tenant(&["why", "acme", "-n", ns]).await;
     assert!(why.status.success() && said(&why).contains("Fix: Nothing to do"), "{}", said(&why));
-    let nobody = tenant(&["why", "nobody", "-n", ns]).await;
-    assert!(!nobody.status.success() && said(&nobody).contains("\"nobody\" not found"), "{}", said(&nobody));
+    let unknown = tenant(&["why", "unknown", "-n", ns]).await;
+    assert!(!unknown.status.success() && said(&unknown).contains("\"unknown\" not found"), "{}", said(&unknown));
 }
 
 #[tokio::test]
@@ -96,7 +96,7 @@ async fn describe_shows_everything_on_one_screen() {
     assert!(!text.contains("sk_live_"), "no key is shown");
 }
 
-/// The level changes from inside the pod, for a while, and for nobody else.
+/// The level changes from inside the pod, for a while, and in this pod alone.
 #[tokio::test]
 async fn the_log_level_changes_for_a_while() {
     let mut world = World::start("log-level").await;
@@ -134,7 +134,7 @@ async fn audit_counts_the_tenants_and_finds_what_is_odd() {
     let sound = tenant(&["audit", "-n", ns, "-o", "json"]).await;
     let facts: serde_json::Value = serde_json::from_slice(&sound.stdout).expect("JSON");
     assert_eq!((sound.status.code(), &facts), (Some(0), &json!({"phases": {"Active": 1}, "findings": []})));
-    // Somebody edits the record, and no controller is there to rebuild it.
+    // An admin edits the record while no controller runs that would rebuild it.
     let mut world = world;
     world.controllers.clear();
     let mut object = world.tenants().get("acme").await.expect("there");

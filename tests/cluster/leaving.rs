@@ -186,7 +186,7 @@ async fn closing_an_account_gives_no_token_that_outlives_a_new_password() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_after_the_subscription_has_ended_buys_it_again_and_finds_everything() {
+async fn a_customer_who_comes_back_after_the_subscription_has_ended_buys_it_again_and_finds_everything() {
     let world = World::with_portal("return", &[]).await;
     let mut ada = Visitor::new(&world);
     let name = customer(&world, &mut ada).await;
@@ -237,7 +237,7 @@ async fn a_legal_hold_and_a_provider_that_is_away_stop_an_erasure_and_lose_nothi
     world.assert_transitions("acme").await;
 }
 
-/// Somebody prunes the object of somebody who has left, in the middle of the erasure.
+/// An admin or a `GitOps` tool deletes the object of a customer who has left, in the middle of the erasure.
 #[tokio::test]
 async fn an_erasure_that_has_begun_goes_on_when_its_object_is_deleted() {
     let world = World::with_active("erase-deleted").await;
@@ -382,9 +382,9 @@ async fn nothing_that_a_customer_does_lifts_the_suspension_of_an_admin() {
     assert_eq!(all.len(), 1, "{all:#?}");
 }
 
-/// One offer to come back, for whoever agreed to offers.
+/// A customer who agreed to offers gets one offer to come back.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_left_and_agreed_to_offers_is_invited_back_once() {
+async fn a_customer_who_left_and_agreed_to_offers_is_invited_back_once() {
     let mut world = World::without_controller("win-back").await;
     world.environment("WIN_BACK_OFFER", "Half the price for three months with the code COMEBACK");
     world.environment("STRIPE_PROMOTION_CODES", "true");

@@ -99,7 +99,7 @@ async fn nothing_is_set_up_before_the_address_is_confirmed() {
     assert!(annotation(&made, "reached-email-verified").is_some());
     let sent = annotation(&made, "sent").expect("notes");
     assert!(sent.contains("verify-email."), "{sent}");
-    // Again, from anywhere: nothing changes, and nobody is logged in by it.
+    // A second use of the link changes nothing and creates no session.
     let (status, _, text) = press(&mut scanner, &link, &[]).await;
     assert!(status == 200 && text.contains("Log in to go on"), "{status} {text}");
     assert!(scanner.cookies.iter().all(|(name, _)| name != "session"));
@@ -147,7 +147,7 @@ async fn a_confirmation_is_sent_again_when_it_is_asked_for_and_when_the_mail_ser
     world.annotate(name, "tenant-operator.dev/mail-requests", &old.to_string()).await;
     let identity = IdentityKey::read(&world.client, &world.namespace).await.expect("read").expect("there");
     let link = identity.link(&tenant(&world, name).await, old);
-    assert_eq!(confirm(&world, token(&link)).await, 200, "an older one is as good");
+    assert_eq!(confirm(&world, token(&link)).await, 200, "an older link works as well");
     world.wait_true(name, "EmailVerified").await;
     assert_eq!(again().await.status(), 404, "tokens from before the first proof are over");
 }
@@ -258,7 +258,7 @@ async fn a_new_password_ends_old_sessions_and_links_and_the_old_password() {
     assert_eq!(statuses, [303, 410]);
     let (winner, new) =
         if first.0 == 303 { (&mut one, "the first new password") } else { (&mut two, "the second new password") };
-    assert!(winner.get("/account").await.1.contains("Log out"), "whoever set it is logged in");
+    assert!(winner.get("/account").await.1.contains("Log out"), "the browser that set it is logged in");
     let (_, place) = laptop.get_place("/account").await;
     assert_eq!(place, "/login", "every other session is over");
     assert_eq!(Visitor::new(&world).get(&login).await.0, 410, "and so are links from before");
@@ -399,7 +399,7 @@ async fn api_log_in(world: &World, password: &str) -> (u16, String) {
     (status, body["token"].as_str().unwrap_or_default().to_owned())
 }
 
-/// A link of this kind that was asked for a moment from now, whatever was used before.
+/// A link of this kind that is valid although earlier ones were used: it is asked for some seconds from now.
 async fn fresh_link(world: &World, name: &str, kind: LinkKind, in_seconds: i64) -> String {
     let identity = IdentityKey::read(&world.client, &world.namespace).await.expect("read").expect("there");
     identity.link(&tenant(world, name).await, MailRequest { kind, at: Timestamp::now().plus(in_seconds) })
@@ -515,7 +515,7 @@ async fn a_customer_who_confirms_where_they_are_logged_in_keeps_token_and_passwo
 }
 
 #[tokio::test]
-async fn whoever_asks_nothing_is_reminded_and_one_click_ends_that() {
+async fn a_customer_who_asks_nothing_is_reminded_and_one_click_ends_that() {
     let world = start("tips", &["--nudge-after=1"]).await;
     let name = active(&world).await;
     world.mail_links(ADA, "Your first answer").await;
@@ -637,7 +637,7 @@ async fn an_invitation_makes_no_second_account_of_an_address() {
     assert_eq!(world.tenants().list(&Default::default()).await.expect("listed").items.len(), 1);
 }
 
-/// The link of an invitation works where the pages are, and nothing is sent where no controller is.
+/// The link of an invitation opens in the namespace with pages. Without a controller there, the command fails and no e-mail is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_into_a_namespace_without_an_operator_fails_and_says_what_to_do() {
     let world = World::without_controller("invitednowhere").await;
@@ -722,7 +722,7 @@ async fn an_invitation_becomes_an_account_once_it_is_accepted() {
     assert!(status == 200 && page.contains("Ask a question"), "{page}");
     let terms = tenant(&world, &name).await.spec.terms.expect("what was agreed to");
     assert!(!terms.version.is_empty() && Timestamp::now().since(terms.accepted_at) < 60);
-    // Used once, and nobody is invited twice.
+    // An invitation works once.
     let csrf = grace.csrf("/account").await;
     let again = [("csrf", csrf.as_str()), form[1], form[2], form[3]];
     let (status, _, _) = grace.post("/invitation", &again).await;

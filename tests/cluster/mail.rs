@@ -17,7 +17,7 @@ fn welcome(reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
 }
 
 #[tokio::test]
-async fn a_mail_server_that_cannot_now_gets_each_email_once_whatever_stage_it_refuses_at() {
+async fn a_mail_server_that_defers_at_any_stage_gets_each_email_once() {
     let world = World::start("mail-later").await;
     for stage in STAGES {
         world.fault(json!({"provider": "smtp", "method": stage, "status": 451, "times": 2})).await;
@@ -65,7 +65,7 @@ async fn a_login_that_is_missing_is_the_operators_to_fix_and_no_email_is_lost() 
     world.wait_true("acme", "WelcomeEmailSent").await;
 }
 
-/// While no e-mail goes out, everything else of a tenant goes on.
+/// While the mail server is away, everything else of a tenant goes on.
 #[tokio::test]
 async fn a_welcome_that_fails_keeps_no_replaced_key_out_of_force_and_no_late_payment_out_of_sight() {
     let mut world = World::start("mail-hides").await;
@@ -98,7 +98,7 @@ async fn a_welcome_that_fails_keeps_no_replaced_key_out_of_force_and_no_late_pay
     assert!(welcome("MailUnreachable")(&world.status("acme").await));
 }
 
-/// What an admin wrote in the spec revokes by itself: no controller runs, and no status says so.
+/// A new `spec.apiKeyGeneration` revokes keys without a controller and before the status shows it.
 #[tokio::test]
 async fn a_key_that_is_replaced_twice_while_no_controller_runs_is_refused_by_every_replica_of_web() {
     let mut world = World::start("key-alone").await;

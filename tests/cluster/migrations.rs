@@ -328,7 +328,7 @@ async fn a_tenant_that_is_erased_on_the_way_leaves_no_namespace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_recovered_has_the_data_and_the_model_of_before() {
+async fn a_recovered_tenant_has_its_data_and_its_model() {
     let world = with_acme("embedrecover", &["--migration-overlap", "1"]).await;
     upload(&world, "Cats", "Cats sleep for sixteen hours a day, mostly in the sun.").await;
     choose(&world, Some(EmbeddingSize::Large)).await;
@@ -447,7 +447,7 @@ async fn an_older_backup_is_served_from_the_namespace_with_the_documents() {
 
 /// The wrong, older backup was restored for a while, and the customer went on with its namespace.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_namespace_with_documents_of_its_own_is_kept_whatever_it_counts() {
+async fn an_older_namespace_with_documents_of_its_own_is_kept_even_if_the_counts_are_equal() {
     let world = with_acme("wrongbackup", &["--migration-overlap=3600", "--full-resync=1"]).await;
     for (title, text) in [("Cats", "Cats sleep for sixteen hours a day."), ("Cows", "Cows eat grass all day long.")] {
         upload(&world, title, text).await;

@@ -15,7 +15,7 @@ pub fn shows(condition: &'static str, status: ConditionStatus, reason: &'static 
     move |s| get(&s.conditions, condition).is_some_and(|c| c.status == status && c.reason == reason)
 }
 
-/// A call to the Stripe stand-in as somebody at the dashboard makes it.
+/// A call to the Stripe stand-in, in place of an admin's click in the dashboard.
 pub async fn stripe(world: &World, method: reqwest::Method, path: &str, form: &[(&str, &str)]) -> Value {
     let call = world.http.request(method, format!("{}/v1{path}", world.sandbox.stripe_url));
     let answer = call.bearer_auth("sk_test").form(form).send().await.expect("Stripe answers");
@@ -76,8 +76,8 @@ async fn a_disputed_payment_is_not_refunded_twice_and_settled_once_the_bank_has_
     crate::dunning::answer(&world, &dispute, "losing_evidence").await;
     let status = world.wait("acme", "settled", |s| s.refund.is_some()).await;
     assert_eq!(status.refund.expect("a refund").amount, 4900, "by the bank");
-    assert!(state(&world).await["refund"].as_array().is_none_or(Vec::is_empty), "and by nobody else");
-    // What begins now is paid for anew.
+    assert!(state(&world).await["refund"].as_array().is_none_or(Vec::is_empty), "and the operator made no refund");
+    // The new run is paid for again.
     world.clear_faults().await;
     world.annotate("acme", RETRY_ANNOTATION, "again").await;
     world.wait_phase("acme", Phase::Active).await;
@@ -135,7 +135,7 @@ async fn what_was_bought_and_cancelled_before_it_was_seen_gets_a_new_link() {
     let bought = state(&world).await["subscription"][0]["id"].as_str().expect("an id").to_owned();
     stripe(&world, reqwest::Method::DELETE, &format!("/subscriptions/{bought}"), &[]).await;
     world.start_controller();
-    // Nobody told of it but the bulk resync, or the link's end.
+    // The hint makes the controller read Stripe. Otherwise only the bulk resync or the link's expiry would.
     world.annotate("acme", "tenant-operator.dev/stripe-event", "evt_1").await;
     let another = |s: &TenantStatus| s.checkout.as_ref().is_some_and(|c| c.session_id != first.session_id);
     world.wait("acme", "given a new link", another).await;
@@ -184,8 +184,8 @@ async fn every_subscription_of_a_deleted_tenant_is_cancelled() {
         ];
         form.map(|(k, v)| (k.to_owned(), v.to_owned()))
     };
-    // A second one of the tenant's, an open link, and one of somebody else with the same customer.
-    for (owner, paid) in [(id.as_str(), true), (id.as_str(), false), ("somebody-else", true)] {
+    // A second subscription of the tenant, an open link, and another tenant's subscription with the same customer.
+    for (owner, paid) in [(id.as_str(), true), (id.as_str(), false), ("another-tenant", true)] {
         let form = session(owner);
         let form: Vec<_> = form.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
         let made = stripe(&world, reqwest::Method::POST, "/checkout/sessions", &form).await;
@@ -253,7 +253,7 @@ async fn an_event_whose_reading_fails_is_acted_on_when_stripe_is_back() {
         world.wait("acme", "shown", shows("BillingReady", ConditionStatus::False, "StripeProviderError")).await;
     assert!(shows("Ready", ConditionStatus::True, "Active")(&status), "the tenant is served all the same");
     world.wait_event("acme", "StripeProviderError").await;
-    // Collection that somebody paused for a tenant that is served is resumed, once it was seen.
+    // If an admin pauses collection for a tenant that is served, the controller resumes it once it has seen that.
     wait_for("collection", async || state(&world).await["subscription"][0]["pause_collection"].is_null()).await;
     world.wait("acme", "cleared", shows("BillingReady", ConditionStatus::True, "Recovered")).await;
 }

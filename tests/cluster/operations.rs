@@ -1,5 +1,5 @@
-//! Everything that can be asked of a tenant, one thing after the other, from the first payment to the certificate. What
-//! may go wrong with each is in the files below: whoever adds an operation here has it tested there.
+//! Every operation on a tenant, one after the other, from the first payment to the certificate of erasure. The files below test what
+//! may go wrong with each, so an operation that is added here is tested there as well.
 
 mod kills;
 mod outages;
@@ -66,7 +66,7 @@ pub const LIFE: [Operation; 14] = [
     Operation::Erase,
 ];
 
-/// A world in which all of it can be done, and where its exports are.
+/// A world in which every operation works, and the folder of its exports.
 pub async fn world(name: &str) -> (World, PathBuf) {
     let mut world = World::without_controller(name).await;
     let exports = folder(&format!("{}-exports", world.namespace));
@@ -84,7 +84,7 @@ pub async fn world(name: &str) -> (World, PathBuf) {
 }
 
 impl Operation {
-    /// What somebody changes.
+    /// Asks for the operation, as a customer or an admin does.
     pub async fn ask(self, world: &World) {
         if self == Self::LeaveAgain {
             // A closure is named by its second: another one in the same second is the same.

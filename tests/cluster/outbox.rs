@@ -1,4 +1,4 @@
-//! Every change of phase reaches the event store, whatever happens to the controller or to the store.
+//! Every change of phase reaches the event store, even if the controller crashes or the store is away.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -84,7 +84,7 @@ async fn every_transition_is_shipped_though_the_controller_is_killed() {
     let lines = shipped(&file);
     let seq = status.shipped_seq.expect("a number");
     assert!(lines.contains(&(status.transitions[0].tenant_id.clone(), seq)));
-    // The last words of somebody who is erased.
+    // The last transition of a tenant that is erased.
     world.erase("d").await;
     let id = world.tenants().get("d").await.ok().and_then(|t| t.spec.tenant_id);
     world.wait_gone("d").await;

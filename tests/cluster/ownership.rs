@@ -21,7 +21,7 @@ fn refused(reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
     move |s| get(&s.conditions, "IdentityVerified").is_some_and(|c| c.reason == reason) && s.phase.is_none()
 }
 
-/// A Tenant that pays by Stripe, Active, with everything that somebody might want to steal.
+/// An Active Tenant that pays by Stripe, with everything that an attacker might want.
 async fn victim(name: &str) -> (World, Tenant) {
     let world = World::start(name).await;
     world.create("victim", "paid", BillingMode::Stripe).await;
@@ -142,7 +142,7 @@ async fn a_restore_under_the_same_name_finds_its_tenant_and_a_move_needs_an_adop
     assert_eq!(world.sandbox_get("/_sandbox/pinecone").await["created"], 1);
 }
 
-/// The object is gone and nobody cleaned up after it.
+/// Deletes the object without its finalizer, so that nothing it owned is cleaned up.
 async fn lose_all(world: &World, name: &str) {
     let free = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     world.tenants().patch(name, &PatchParams::default(), &free).await.expect("freed");
@@ -157,7 +157,7 @@ fn secret(name: &str, labels: &[(&str, &str)]) -> Secret {
             labels: Some(labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()),
             ..ObjectMeta::default()
         },
-        data: Some(BTreeMap::from([("api-key".to_owned(), ByteString(b"somebody else's".to_vec()))])),
+        data: Some(BTreeMap::from([("api-key".to_owned(), ByteString(b"another owner's".to_vec()))])),
         ..Secret::default()
     }
 }
@@ -200,7 +200,7 @@ async fn the_login_secret_is_the_tenants_own_and_no_other() {
     }
     let mut acme = tenant("acme", "enterprise", BillingMode::Manual);
     acme.spec.login = Some(Login { secret_name: "acme-login".into() });
-    world.secrets().create(&PostParams::default(), &secret("acme-login", &[])).await.expect("somebody's");
+    world.secrets().create(&PostParams::default(), &secret("acme-login", &[])).await.expect("created by an admin");
     world.tenants().create(&PostParams::default(), &acme).await.expect("taken");
     world.wait_phase("acme", Phase::Active).await;
     world.erase("acme").await;

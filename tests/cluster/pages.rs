@@ -66,7 +66,7 @@ async fn a_session_opens_one_account_and_cannot_be_made_up() {
         let (status, page) = visitor.get("/account").await;
         assert!(status == 303 && !page.contains("Ltd"), "{made_up}: {status}");
     }
-    // It ends with the object, and a namesake is somebody else.
+    // A session ends with its object. It does not open a new object of the same name.
     world.erase(&name).await;
     world.wait_gone(&name).await;
     assert_eq!(ada.get("/account").await.0, 303);
@@ -216,7 +216,7 @@ async fn what_is_entered_is_shown_as_text_and_nonsense_is_refused() {
         let (status, _, page) = visitor.post("/signup", &fields).await;
         assert!((400..500).contains(&status) && page.contains("<html"), "{status}");
     }
-    // Nobody learns which addresses are known.
+    // The answer does not tell which addresses have an account.
     let csrf = visitor.csrf("/login").await;
     for email in ["mallory@example.com", "nobody@example.com", "nonsense"] {
         let (status, _, page) =

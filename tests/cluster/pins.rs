@@ -1,4 +1,5 @@
-//! A key of another account, an index that was made anew, and many tenants at once: nothing follows from them by itself.
+//! A key of another account, an index that was created again, and harm to many tenants at once: the controller changes nothing until
+//! an admin decides.
 
 use std::process::Output;
 
@@ -96,7 +97,7 @@ async fn a_key_of_another_account_suspends_no_tenant() {
     assert!(late.message.expect("a message").contains("kubectl tenant pin"), "it names the fix");
     pause().await;
     assert_eq!(in_phase(&world, Phase::Active).await, CUSTOMERS);
-    assert_eq!(mails(&world).await, mails_before, "nobody is told anything");
+    assert_eq!(mails(&world).await, mails_before, "no e-mail is sent");
     assert_eq!(world.calls(of_stripe).await, calls, "nothing is done at the other account");
     assert!(page(&world, port, "/metrics").await.1.contains("provider_pin_mismatch{kind=\"Stripe\"} 1"));
     let alerts = world.sandbox_get("/_sandbox/alerts").await.to_string();

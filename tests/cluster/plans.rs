@@ -197,7 +197,7 @@ async fn an_event_that_comes_while_an_email_is_sent_is_acted_upon() {
     world.wait("acme", "on the small plan", |s| documents(s) == 1).await;
 }
 
-/// A controller that starts anew takes the events that it finds for old ones.
+/// A controller that restarts takes the events that it finds for old ones.
 #[tokio::test]
 async fn a_scheduled_plan_comes_into_force_even_if_no_event_tells_of_the_next_period() {
     let world = with_acme("downgrade-unheard").await;
@@ -274,7 +274,7 @@ async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_n
     world.assert_transitions("acme").await;
 }
 
-/// The program interface: who may, what is answered, and that the same request again changes nothing.
+/// The API for programs: its permissions and answers. A repeated request changes nothing.
 #[tokio::test]
 async fn the_api_answers_what_became_of_a_change() {
     let world = World::with_portal("api", &[]).await;

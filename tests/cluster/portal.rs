@@ -41,7 +41,7 @@ async fn a_customer_sees_their_own_invoices_and_no_others() {
     };
     let (ada_customer, ada_subscription) = of(&names[0]).await;
     assert!(page.contains(&ada_subscription));
-    // Whoever writes another's customer id into a Tenant opens nothing with it.
+    // A user who writes another tenant's customer id into a Tenant does not get into that customer's portal.
     let stolen = json!({"spec": {"billing": {"stripe": {"customerId": ada_customer}}}});
     let patch = kube::api::Patch::Merge(stolen);
     world.tenants().patch(&names[1], &Default::default(), &patch).await.expect("patched");

@@ -30,7 +30,7 @@ struct Lab {
     dns: std::net::SocketAddr,
 }
 
-/// A fault: what is done to the lab, the variables and arguments that differ, and what is done afterwards.
+/// A fault: how to cause it, the variables and arguments that differ, and how to undo it.
 #[derive(Default)]
 struct Seed {
     check: &'static str,
@@ -286,12 +286,12 @@ fn access_seeds(lab: &Lab) -> Vec<Seed> {
     ]
 }
 
-/// A kubeconfig of somebody who may do nothing.
-fn nobody(lab: &Lab) -> String {
+/// A kubeconfig of a user without any rights.
+fn without_rights(lab: &Lab) -> String {
     let text = std::fs::read_to_string(&lab.cluster.kubeconfig).expect("a file");
     let mut config: Value = serde_json::from_str(&text).expect("JSON");
-    config["users"][0]["user"]["as"] = json!("nobody");
-    let path = lab.folder.join("nobody");
+    config["users"][0]["user"]["as"] = json!("without-rights");
+    let path = lab.folder.join("without-rights");
     std::fs::write(&path, config.to_string()).expect("a file");
     path.display().to_string()
 }
@@ -318,7 +318,10 @@ fn kubernetes_seeds(lab: &Lab, old: &std::path::Path) -> Vec<Seed> {
             verdict: "warning",
             ..failed("kubernetes/plans", "there is none")
         },
-        Seed { env: vec![("KUBECONFIG", nobody(lab))], ..failed("kubernetes/permissions", "may not: list tenants") },
+        Seed {
+            env: vec![("KUBECONFIG", without_rights(lab))],
+            ..failed("kubernetes/permissions", "may not: list tenants")
+        },
     ]
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::World;
 
-/// Asks questions without a pause until it is told to stop; each must be answered.
+/// Asks questions without a pause until it is stopped. Each must be answered.
 pub struct Questions {
     stop: Arc<AtomicBool>,
     answered: Arc<AtomicU32>,

@@ -277,7 +277,7 @@ async fn documents_are_stored_once_listed_replaced_and_deleted() {
     }
 }
 
-/// Pinecone shows what it took a moment later. Whoever hears that a document is stored can ask about it.
+/// Pinecone shows a write a moment later. Web answers that a document is stored once a question can find it.
 #[tokio::test]
 async fn a_stored_document_is_found_by_the_next_question() {
     let lab = Lab::start("lag", &[("acme", "enterprise")]).await;
@@ -289,7 +289,7 @@ async fn a_stored_document_is_found_by_the_next_question() {
         answer["sources"].as_array().is_some_and(|all| all.iter().any(|s| s["document_id"].is_string())),
         "{answer}"
     );
-    // It was stored, whatever the look for it says.
+    // The document is stored even if the query that looks for it fails.
     let fault = json!({"provider": "pinecone", "path": "/query", "status": 400, "times": 1});
     lab.world.fault(fault).await;
     client.store("laptops.txt", LAPTOPS).await;

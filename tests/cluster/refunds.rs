@@ -1,4 +1,4 @@
-//! What is given back, and what is not: only what was paid for the time that was not served.
+//! Refunds: only for paid time that was not served.
 
 use std::time::Duration;
 

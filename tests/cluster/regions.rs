@@ -1,5 +1,5 @@
-//! An index for each region: data is where the plan says, a plan of an unknown region sells nothing, and whoever moves to a plan
-//! of another region takes the data along without a question that fails.
+//! An index for each region: data is where the plan says, a plan of an unknown region is not sold, and a tenant that moves to a plan
+//! of another region takes its data along without a failed question.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -125,7 +125,7 @@ async fn data_is_in_the_region_of_the_plan_from_the_first_vector_to_the_last() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_moves_to_a_plan_of_another_region_takes_the_data_along() {
+async fn a_tenant_that_moves_to_a_plan_of_another_region_takes_its_data_along() {
     let exports = folder("abroad-exports");
     let mut world = start("abroad", &["--migration-overlap=2"], Some(&exports)).await;
     active(&world, "acme", "american").await;

@@ -11,7 +11,7 @@ use crate::support::{ROOT, World, folder, said};
 
 /// The release's name and namespace.
 pub const RELEASE: &str = "rag";
-/// Where its signups are.
+/// The namespace of its signups.
 pub const SIGNUPS: &str = "rag-tenants";
 
 /// helm, built from source once into the user's cache folder.

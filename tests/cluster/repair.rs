@@ -1,4 +1,4 @@
-//! What somebody broke by hand comes back as it was.
+//! The controller repairs what a user broke by hand.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -167,7 +167,7 @@ async fn a_new_address_is_found_by_its_own_label() {
     assert_eq!(world.mails("welcome").await, 1, "no second welcome to the new address");
 }
 
-/// At Stripe, at log-in, in e-mails; the address before hears of it, and may sign up as somebody else.
+/// Stripe, logins and e-mails use the new address. The old address is told of the change and can sign up as a new customer.
 #[tokio::test]
 async fn a_changed_address_is_followed_everywhere() {
     let mut world = World::start("moved").await;

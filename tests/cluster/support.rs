@@ -131,7 +131,7 @@ pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address").port()
 }
 
-/// Where this run keeps its files: 500 MB at its end. They stay for whoever looks into a failure; the next run removes
+/// Where this run keeps its files: 500 MB at its end. They stay, so that a failure can be looked into; the next run removes
 /// them.
 fn scratch() -> &'static std::path::Path {
     static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
@@ -157,12 +157,12 @@ pub fn folder(name: &str) -> PathBuf {
     folder
 }
 
-/// All that a program said.
+/// Both outputs of a program.
 pub fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
-/// Sends a signal by its name; false when there is nobody to send it to.
+/// Sends a signal by its name. False if the process is gone.
 pub fn signal(child: &Child, name: &str) -> bool {
     Command::new("kill").args(["-s", name, &child.id().to_string()]).status().is_ok_and(|s| s.success())
 }
@@ -464,7 +464,7 @@ impl World {
         self.controllers.push(Process::supervised(command));
     }
 
-    /// Kills the first controller where it stands, and starts another.
+    /// Kills the first controller with SIGKILL, and starts another.
     pub fn replace_controller(&mut self) {
         self.controllers.remove(0).kill();
         self.start_controller();
@@ -619,7 +619,7 @@ impl World {
         assert!(cleared.expect("the sandbox answers").status().is_success());
     }
 
-    /// Somebody wipes the status, as a restore without it does.
+    /// Wipes the status, as a restore without it does.
     pub async fn lose_status(&self, name: &str) {
         let wipe = Patch::Merge(json!({"status": null}));
         let seen = self.tenants().patch_status(name, &PatchParams::default(), &wipe).await.expect("wiped");
@@ -671,7 +671,7 @@ impl World {
         ids.len()
     }
 
-    /// The addresses in the last e-mail to somebody whose subject begins so.
+    /// The links in the last e-mail to this address whose subject begins with this text.
     pub async fn mail_links(&self, to: &str, subject: &str) -> Vec<String> {
         let start = Instant::now();
         loop {
@@ -686,7 +686,7 @@ impl World {
         }
     }
 
-    /// One namespace, Secret, customer, subscription and welcome mail, whatever happened on the way.
+    /// There is exactly one namespace, Secret, customer, subscription and welcome mail, whatever went wrong on the way.
     pub async fn assert_one_of_each(&self, name: &str) {
         self.wait_true(name, "WelcomeEmailSent").await;
         let pinecone = self.sandbox_get("/_sandbox/pinecone").await;

@@ -125,9 +125,9 @@ async fn from_signup_to_active_is_one_trace() {
     }
 }
 
-/// A collector that is away, or hangs, holds nobody up.
+/// A collector that is away or hangs delays neither the controller nor web.
 #[tokio::test]
-async fn a_collector_that_hangs_holds_nobody_up() {
+async fn a_collector_that_hangs_delays_nothing() {
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let mut world = World::without_controller("no-traces").await;
     world.environment("OTEL_EXPORTER_OTLP_ENDPOINT", &format!("http://{}", silent.local_addr().expect("its address")));

@@ -1,4 +1,4 @@
-//! Somebody with a browser, as far as the server can tell.
+//! A visitor with a browser, as far as the server can tell.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::support::World;
 pub struct Visitor<'a> {
     pub world: &'a World,
     pub cookies: Vec<(String, String)>,
-    /// The hidden fields of the forms that were shown, by where they lead.
+    /// The hidden fields of the forms that were shown, by the paths they are sent to.
     shown: BTreeMap<String, Vec<(String, String)>>,
 }
 

@@ -1,4 +1,4 @@
-//! Stripe's webhooks: what is refused, what is ignored, and what heals without them.
+//! Stripe's webhooks: which are refused, which are ignored, and that the controller recovers from lost ones.
 
 use jiff::Timestamp;
 use serde_json::json;
@@ -170,7 +170,7 @@ async fn web_asks_stripe_to_come_again_while_kubernetes_is_away() {
         assert!(start.elapsed().as_secs() < 60, "web stays ready without Kubernetes");
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    assert_eq!(deliver(&world, None, &event).await, 400, "an unsigned event is refused whatever else is wrong");
+    assert_eq!(deliver(&world, None, &event).await, 400, "an unsigned event is refused even while Kubernetes is away");
 }
 
 /// As Stripe sends them after an outage of ours: many of one tenant, many at a time.
@@ -202,7 +202,7 @@ async fn five_hundred_events_of_one_tenant_are_all_taken() {
     world.assert_one_of_each("acme").await;
 }
 
-/// An unsigned request must not cost more than a signed one, whatever its header holds.
+/// An unsigned request must not cost more than a signed one, even with a huge header.
 #[tokio::test]
 async fn a_flood_of_signatures_is_refused_like_any_other() {
     let mut world = World::without_controller("signatures").await;

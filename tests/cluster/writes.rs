@@ -1,4 +1,4 @@
-//! The writes that take a tenant to Active: no more than somebody sees, and every transition in one of them.
+//! The writes that take a tenant to Active: no more than a user could observe, with every transition in one of them.
 
 use futures::{StreamExt, TryStreamExt};
 use kube::api::WatchParams;
@@ -27,7 +27,7 @@ async fn phases(world: &World, name: &str) -> Vec<Option<Phase>> {
 }
 
 #[tokio::test]
-async fn a_phase_that_nobody_could_see_is_no_write_and_still_a_transition_and_an_event() {
+async fn a_phase_too_short_to_see_is_no_write_and_still_a_transition_and_an_event() {
     let world = World::start("quick").await;
     // A busy machine may take long enough for the phase to be worth a write.
     for i in 0..20 {

@@ -268,8 +268,8 @@ def check_stripe_refusals():
     ]:
         error = refused(stripe.PermissionError, call)
         assert error.http_status == 403 and missing in str(error), error
-    nobody = stripe.StripeClient("rk_test_nobody", base_addresses=url, max_network_retries=0)
-    refused(stripe.AuthenticationError, lambda: nobody.v1.customers.list())
+    unknown = stripe.StripeClient("rk_test_unknown", base_addresses=url, max_network_retries=0)
+    refused(stripe.AuthenticationError, lambda: unknown.v1.customers.list())
 
     for card, before, after in [("4000000000007726", "pending", "succeeded"), ("4000000000005126", "succeeded", "failed")]:
         customer = client.v1.customers.create({"email": f"{after}@example.com"})
@@ -394,7 +394,7 @@ def check_stripe_clock():
     assert (status(good), paid(good)) == ("active", [0, 1500])
     assert (status(bad), paid(bad)) == ("past_due", [0, 0])
     check_proration(client, product.id, price.id, moving, bad)
-    # The customer enters another card in the portal: what is open is collected.
+    # The customer enters another card in the portal, and open invoices are collected.
     customer = client.v1.subscriptions.retrieve(bad).customer
     portal = client.v1.billing_portal.sessions.create({"customer": customer, "return_url": "https://example.com/back"})
     assert portal.object == "billing_portal.session" and portal.customer == customer
@@ -404,8 +404,8 @@ def check_stripe_clock():
     urllib.request.urlopen(portal.url, form)
     assert (status(bad), paid(bad)) == ("active", [0, 1500])
     try:
-        client.v1.billing_portal.sessions.create({"customer": "cus_nobody"})
-        raise AssertionError("a portal for nobody")
+        client.v1.billing_portal.sessions.create({"customer": "cus_unknown"})
+        raise AssertionError("a portal session for an unknown customer")
     except stripe.InvalidRequestError as error:
         assert error.code == "resource_missing", error
     advance(45)

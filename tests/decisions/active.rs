@@ -52,7 +52,7 @@ fn a_closed_subscription_goes_on_only_where_the_tenant_was_taken_back_since() {
     let mut two = wished(Desired::Active, NOW - 99);
     two.observed.billing.as_mut().expect("read").surplus_renewing = vec!["sub_2".into()];
     assert_eq!(two.effects(), [Effect::ForgetClosing], "the customer is billed by the other one");
-    // Its end was undone at Stripe, whatever the Tenant says.
+    // The end was undone at Stripe, so the note of the closing is forgotten even if the Tenant says otherwise.
     let undone = ObservedSubscription { ends: false, renews: true, ..ending(NOW - 100) };
     assert_eq!(welcomed().billing(Some(undone), None).effects(), [Effect::ForgetClosing]);
     let over = ObservedSubscription { ends: false, ..ending(NOW - 100) };

@@ -39,7 +39,7 @@ fn a_changed_address_is_followed_at_stripe_and_told_to_the_address_before() {
 }
 
 #[test]
-fn nobody_is_told_of_an_address_that_nothing_was_sent_to() {
+fn an_address_that_got_no_e_mail_is_not_told_of_its_change() {
     for phase in [Phase::PendingPayment, Phase::Deleting, Phase::Deleted] {
         assert!(!does(&moved(phase).decide(), &Effect::UpdateCustomer), "{phase}");
     }

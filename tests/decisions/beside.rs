@@ -1,4 +1,4 @@
-//! A provider that is away holds up nobody who does not need it.
+//! A provider that is away delays only what needs it.
 
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::{Desired, ExportState, PlanChangeState};
@@ -17,7 +17,7 @@ fn another_plan_waits_for_no_pinecone() {
 }
 
 #[test]
-fn whoever_has_another_plan_is_told_of_it_without_pinecone() {
+fn a_customer_with_another_plan_is_told_of_it_without_pinecone() {
     let mut case = plan_change::noted(plan_change::wishing(Phase::Active, 19_900), PlanChangeState::Applied);
     case.view.spec.plan = "middle".into();
     if let Some(change) = &mut case.view.status.plan_change {

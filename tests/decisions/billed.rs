@@ -45,7 +45,7 @@ fn another_plans_price_is_shown_and_told_and_changes_nothing() {
 }
 
 #[test]
-fn a_price_that_no_plan_has_is_shown_and_tells_nobody() {
+fn a_price_that_no_plan_has_is_shown_without_an_alert() {
     let case = billing("price_of_last_year", None).at_rest();
     assert!(fails(&case.view.status, "PriceAsPlanned", "UnknownPrice"));
     assert!(matches!(case.decide(), Decision::Wait(_)), "{:?}", case.decide());
@@ -80,7 +80,7 @@ fn a_change_that_is_under_way_explains_the_price() {
 }
 
 #[test]
-fn a_second_subscription_is_shown_and_told_and_ended_by_nobody() {
+fn a_second_subscription_is_shown_and_alerted_and_never_ended() {
     let mut case = billing("price_4900", Some("middle"));
     case.observed.billing.as_mut().expect("billing").surplus = vec!["sub_2".into()];
     let status = case.recorded();

@@ -1,4 +1,4 @@
-//! Too many at once, and what an account does not know: nothing follows without a person.
+//! Harm to too many tenants at once, and an account that does not know a tenant: nothing happens until an admin decides.
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::phase::TriggeredBy;
@@ -71,7 +71,7 @@ fn what_is_held_goes_with_its_reason_and_not_with_an_outage() {
     assert_eq!(held(&paid.view.status), None);
     let mut away = case;
     (away.observed.billing, away.observed.failure) = (None, Some(failure("Billing", true)));
-    assert!(held(&away.at_rest().view.status).is_some(), "nobody knows");
+    assert!(held(&away.at_rest().view.status).is_some(), "billing was not read, so the brake still holds");
 }
 
 #[test]
@@ -109,9 +109,9 @@ fn many_closings_and_erasures_are_held_and_those_who_never_had_anything_are_not(
     assert!(due.recorded().erasure.is_some());
     let held = braked(due, Harm::Erase).recorded();
     assert!(held.erasure.is_none() && holds(&held, "Held", "ErasureHeld"), "{held:#?}");
-    let mut nobody = Case::new(Some(Phase::PendingPayment));
-    nobody.view.spec.desired = Desired::Deleted;
-    assert_eq!(braked(nobody, Harm::Close).recorded().phase, Some(Phase::Deleting));
+    let mut unpaid = Case::new(Some(Phase::PendingPayment));
+    unpaid.view.spec.desired = Desired::Deleted;
+    assert_eq!(braked(unpaid, Harm::Close).recorded().phase, Some(Phase::Deleting));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn a_restart_counts_what_the_statuses_say() {
 }
 
 #[test]
-fn an_account_that_is_another_one_suspends_fails_and_refunds_nobody() {
+fn another_stripe_account_suspends_fails_and_refunds_no_tenant() {
     let mut active = ended();
     active.observed.billing = None;
     active.observed.learn(&Effect::ReadBilling, Outcome::Failed(mismatch("Billing")));

@@ -22,7 +22,7 @@ pub struct Case {
     pub view: View,
     /// The plan that is in force.
     pub plan: Option<PlanSpec>,
-    /// The plan that the spec names, where it is another one.
+    /// The plan that the spec names, if it differs.
     pub wanted: Option<PlanSpec>,
     pub observed: Observed,
     pub policy: Policy,
@@ -57,7 +57,7 @@ pub fn plan() -> PlanSpec {
 }
 
 impl Case {
-    /// A tenant that pays by Stripe, known to the controller, paid for where its phase says so.
+    /// A tenant that pays by Stripe and is known to the controller. It is paid for if its phase says so.
     pub fn new(phase: Option<Phase>) -> Self {
         let begun = !matches!(phase, None | Some(Phase::PendingPayment));
         let refs = StripeRefs {

@@ -22,13 +22,13 @@ fn waits_for_both(what: &str, mut case: Case, happens: impl Fn(&Case) -> bool) {
     assert!(happens(&case), "{what}: {:?}", case.decide());
     case.earliest = NOW - DAY;
     assert!(!happens(&case), "{what}, although a clock is a day behind");
-    // Whatever else there is to say and do first, it is looked at again in time.
+    // It is looked at again in time, even if other things are due first.
     let wait = case.after_record_or_wait();
     assert!(matches!(wait, Decision::Wait(Some(1..=DAY)) | Decision::Act(_)), "{what}: {wait:?}");
 }
 
 #[test]
-fn nobody_is_erased_before_the_day() {
+fn no_tenant_is_erased_before_the_day() {
     waits_for_both("an erasure", leaving::closed(0), |case| does(&case.decide(), &Effect::CountHoldings));
     let mut refused = leaving::closed(0);
     refused.earliest = NOW - DAY;
@@ -47,7 +47,7 @@ fn nobody_is_erased_before_the_day() {
 }
 
 #[test]
-fn nobody_is_suspended_before_the_grace_is_over() {
+fn no_tenant_is_suspended_before_the_grace_is_over() {
     let mut late = dunning::late(0);
     late = dunning::late(late.policy.payment_grace);
     waits_for_both("a suspension", late, |case| phase(case) == Some(Phase::Suspended));
@@ -64,7 +64,7 @@ fn no_signup_is_removed_before_its_time() {
 }
 
 #[test]
-fn nobody_fails_before_the_limit_of_a_hold() {
+fn no_tenant_fails_before_the_limit_of_a_hold() {
     let mut held = Case::new(Some(Phase::Provisioning));
     held.observed.failure = Some(outage("SampleData"));
     let run = held.view.status.provisioning.as_mut().expect("a run");

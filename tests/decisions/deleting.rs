@@ -10,7 +10,7 @@ const ALL: [Effect; 3] = [Effect::DeleteNamespace, Effect::DeleteSecrets, Effect
 fn new(phase: Phase) -> Case {
     let mut case = Case::new(Some(phase));
     case.view.deleting = true;
-    // Whoever was never served is owed what was paid.
+    // A customer who paid and was never served is owed a refund.
     if phase != Phase::PendingPayment {
         case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 60));
     }
@@ -52,7 +52,8 @@ fn a_deletion_that_keeps_the_data_touches_nothing() {
     }
 }
 
-/// The Tenant says it, else its Plan, else what is known of the customer; the confirmed wish counts with each.
+/// The policy comes from the Tenant, otherwise from its Plan, otherwise from the customer's history. A confirmed erasure overrides
+/// each.
 #[test]
 fn the_deletion_policy_decides_and_the_tenants_goes_before_the_plans() {
     let kept =
@@ -95,11 +96,11 @@ fn a_customer_is_erased_only_by_intent() {
         assert_eq!(told.effects(), [Effect::RemoveFinalizer], "{phase}");
         let mut mute = case.clone();
         mute.observed.unsent.insert(Notice::KeptAlert, failure("Notice", true));
-        assert!(matches!(mute.decide(), Decision::Record(_)), "nobody waits for the alert");
+        assert!(matches!(mute.decide(), Decision::Record(_)), "the deletion does not wait for the alert");
         case.view.erase = true;
         assert_eq!(case.recorded().phase, Some(Phase::Deleting), "{phase}");
     }
-    // Nothing is lost with somebody who never paid; what is being erased goes on.
+    // A tenant that was never paid for is erased at once. An erasure that has begun goes on.
     let mut unpaid = new(Phase::PendingPayment);
     unpaid.view.erase = false;
     assert_eq!(unpaid.recorded().phase, Some(Phase::Deleting));

@@ -1,4 +1,4 @@
-//! Payments that customers dispute: shown and alerted once, and a reason to suspend only where that is wished.
+//! Payments that customers dispute: shown and alerted once, and a reason to suspend only if an admin has set it so.
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::phase::TriggeredBy;
@@ -81,11 +81,17 @@ fn it_ends_when_it_is_won_or_settled() {
     assert!(matches!(settled.after_record_or_wait(), Decision::Wait(_)), "another one was settled");
     let mut restarted = known(false);
     restarted.observed.dispute = ObservedDispute::Unknown;
-    assert!(matches!(restarted.after_record_or_wait(), Decision::Wait(_)), "nobody knows yet, so nothing changes");
+    assert!(
+        matches!(restarted.after_record_or_wait(), Decision::Wait(_)),
+        "disputes are not read yet, so nothing changes"
+    );
     let mut by_hand = disputed(false).manual(true);
     by_hand.observed.billing = None;
     by_hand.policy.suspend_disputed = true;
-    assert!(matches!(by_hand.after_record_or_wait(), Decision::Wait(_)), "nobody to ask");
+    assert!(
+        matches!(by_hand.after_record_or_wait(), Decision::Wait(_)),
+        "a tenant that pays by invoice has no disputes at Stripe"
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! What is due is done, whatever else waits or fails: each thing that may hold a tenant up, beside each thing that is due.
+//! What is due is done even if other concerns wait or fail. Combines each thing that may hold a tenant up with each thing that is due.
 
 use tenant_operator::api::conditions::set;
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState};
@@ -77,7 +77,7 @@ fn pinecone(effect: &Effect) -> bool {
     matches!(effect, Effect::CheckNamespace | Effect::EnsureNamespace | Effect::DropNamespace { .. })
 }
 
-/// The status of a tenant that has been Active for some days and was told all that is told by itself.
+/// The status of a tenant that has been Active for some days and got all automatic notices.
 fn settled(phase: Phase) -> Case {
     let mut case = wishing(phase, 19_900);
     case.view.spec.plan = "middle".into();
@@ -103,7 +103,7 @@ fn obstacles() -> Vec<Obstacle> {
             },
             never,
         ),
-        obstacle("a mail server that takes nothing and alerts that nobody hears", unwelcomed, |e| {
+        obstacle("a mail server and an alert webhook that refuse everything", unwelcomed, |e| {
             matches!(e, Effect::Notify(_))
         }),
         obstacle("a note of an e-mail that is refused", unwelcomed, |e| matches!(e, Effect::MarkSent(_))),
@@ -367,10 +367,7 @@ fn a_concern_that_silences_the_others_is_found() {
     let failure = hidden(|case| if case.observed.failed.is_empty() { case.next() } else { Decision::Wait(Some(60)) });
     assert!(hides(&failure, "a Secret in the way", "a suspension by an admin"), "{failure:#?}");
     let unsent = hidden(|case| if case.observed.unsent.is_empty() { case.next() } else { Decision::Wait(Some(60)) });
-    assert!(
-        hides(&unsent, "a mail server that takes nothing and alerts that nobody hears", "an export"),
-        "{unsent:#?}"
-    );
+    assert!(hides(&unsent, "a mail server and an alert webhook that refuse everything", "an export"), "{unsent:#?}");
     let moves = hidden(|case| match case.view.status.migration {
         None => case.next(),
         Some(_) => Decision::Wait(Some(60)),

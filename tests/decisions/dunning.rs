@@ -93,7 +93,7 @@ fn a_subscription_that_is_over_suspends_at_once() {
     }
     let mut unknown = active("canceled");
     unknown.observed.billing = None;
-    assert_eq!(unknown.recorded().phase, Some(Phase::Active), "nobody is suspended by not asking");
+    assert_eq!(unknown.recorded().phase, Some(Phase::Active), "a tenant is not suspended before billing is read");
     let mut by_hand = active("canceled").manual(true);
     by_hand.view.spec.billing.approved = true;
     assert_eq!(by_hand.recorded().phase, Some(Phase::Active), "Stripe says nothing of a contract");

@@ -1,4 +1,4 @@
-//! Exports: begun once, shown, told of, deleted after a while, and never in anybody's way.
+//! Exports: each begins once, shows its progress, is announced by e-mail, is deleted after a while, and delays nothing else.
 
 use tenant_operator::api::tenant::{Erasure, Export, ExportState as State};
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, Timestamp, conditions};
@@ -92,7 +92,7 @@ fn nothing_is_exported_before_there_is_anything_or_once_it_is_being_erased() {
     erasing.view.status.phase = Some(Phase::Deleting);
     erasing.view.status.erasure = Some(Erasure { started_at: at(NOW), erased_at: None, lines: Vec::new() });
     assert!(!matches!(erasing.decide(), Decision::Record(status) if status.export.is_some()));
-    // Whoever leaves may take their data along until then, and so may whoever has not paid.
+    // A customer who leaves can export the data until the erasure, and so can one whose payment is late.
     for phase in [Phase::Deleting, Phase::Suspended, Phase::Failed, Phase::Upgrading] {
         let mut case = asked();
         case.view.status.phase = Some(phase);
@@ -113,7 +113,7 @@ fn how_far_it_is_and_what_it_waits_for_is_shown() {
     case.observed.export = Some(ObservedExport::Running { files: 3, bytes: 70, problem: None });
     let status = case.recorded();
     assert_eq!((export(&status).files, export(&status).bytes), (3, 70));
-    // Nothing new: whatever else the tenant needs goes on.
+    // Without new progress, the tenant's other work goes on.
     let mut same = case.clone();
     same.view.status = status;
     assert!(!matches!(same.decide(), Decision::Act(effects) if effects.contains(&Effect::Export)));
@@ -171,7 +171,7 @@ fn an_erasure_and_a_deletion_take_the_files_along() {
     assert!(case.effects().contains(&Effect::DeleteExports));
 }
 
-/// In any phase, however far an export is and whatever is seen of it, there is an end of writing.
+/// In any phase, with any state and progress of an export, the controller stops writing the status.
 #[test]
 fn an_export_never_writes_for_ever() {
     let seen = [

@@ -72,7 +72,7 @@ fn ops_and_the_customer_are_told_once_in_each_run() {
     assert_eq!(told.decide(), Decision::Wait(None));
     let mut again = told;
     again.view.status.provisioning.as_mut().expect("a run").retry_token = Some("2".into());
-    assert_eq!(again.effects().len(), 2, "a second run is told of again");
+    assert_eq!(again.effects().len(), 2, "a second run is announced again");
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn a_mail_that_cannot_be_sent_is_tried_again() {
 }
 
 #[test]
-fn a_refund_that_fails_is_shown_and_silences_nobody() {
+fn a_refund_that_fails_is_shown_and_silences_no_notice() {
     let [alert, mail] = notices();
     assert_eq!(new().effects(), [Effect::Notify(alert.clone())], "before anything is asked of Stripe");
     let mut case = told();
@@ -123,7 +123,7 @@ fn a_new_value_of_the_annotation_starts_over_and_an_old_one_does_not() {
     assert_eq!(case.effects(), [Effect::Notify(Notice::FailedAlert("2".into()))], "the same value is answered once");
 }
 
-/// Stripe answers 400 to a pause of a subscription that is over, whatever its status was when it was paused.
+/// Stripe answers 400 to a pause of a subscription that is over.
 #[test]
 fn a_subscription_that_was_cancelled_at_stripe_is_refunded_without_a_pause() {
     for status in ["canceled", "incomplete_expired"] {

@@ -1,4 +1,4 @@
-//! Namespaces that an object does not know: shown and never deleted, and served from where they hold the documents.
+//! Namespaces that an object does not know: shown, never deleted, and served if they hold the documents.
 
 use tenant_operator::api::migration::MigrationState as State;
 use tenant_operator::api::{Phase, TenantStatus, conditions};
@@ -99,7 +99,7 @@ fn what_was_superseded_goes_once_its_successor_holds_as_much() {
     let mut done = case(&[(1, 10, true), (2, 10, true)]);
     done.observed.done.extend(dropped(1));
     assert!(matches!(done.after_record_or_wait(), Decision::Wait(_)), "once");
-    // At the end of a move: what the last pass had compared was there, whatever the customer deleted since.
+    // At the end of a move, the last pass had compared all vectors, even if the customer has deleted some since.
     let mut over = switched();
     over.policy.migration_overlap = 50;
     over.view.status.migration.as_mut().expect("a move").vectors = 10;

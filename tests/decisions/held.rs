@@ -10,7 +10,10 @@ fn only_the_beginning_of_the_first_run_may_wait_to_be_written() {
     let provisioning = at(Some(Phase::Provisioning));
     for before in [None, Some(Phase::PendingPayment)] {
         assert!(may_hold(&at(before), &provisioning));
-        assert!(!may_hold(&at(before), &at(Some(Phase::PendingPayment))), "somebody waits for the link in it");
+        assert!(
+            !may_hold(&at(before), &at(Some(Phase::PendingPayment))),
+            "the customer waits for the payment link in it"
+        );
     }
     // A retry or a return: the failure and the refund before it must not be forgotten by a crash.
     for before in [Phase::Failed, Phase::Suspended, Phase::Active, Phase::Provisioning, Phase::Deleting] {

@@ -18,7 +18,7 @@ fn rivalled(outranked: bool) -> Case {
 }
 
 #[test]
-fn an_id_is_its_own_uid_or_proven_or_nobodys() {
+fn an_id_is_its_own_uid_or_proven_or_refused() {
     let mut case = Case::new(None);
     case.view.uid = "u1".into();
     assert_eq!(case.view.claim(), Claim::Rightful, "proven");
@@ -92,7 +92,7 @@ fn of_two_that_hold_an_id_the_outranked_one_stops() {
 }
 
 #[test]
-fn a_tenant_that_nobody_else_claims_gets_no_such_condition() {
+fn a_tenant_without_rivals_gets_no_such_condition() {
     let mut case = Case::new(Some(Phase::Active));
     case.observed.api_key = Some(true);
     case.view.sent.insert("welcome".into());

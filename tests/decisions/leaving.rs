@@ -20,7 +20,7 @@ pub fn leaving(phase: Phase) -> Case {
     case
 }
 
-/// Closed, and erased so many seconds from now. On that day Stripe was read, where the subscription has ended.
+/// A closed tenant that is erased so many seconds from now. If that day has come, Stripe was read and the subscription has ended.
 pub fn closed(seconds: i64) -> Case {
     let mut case = leaving(Phase::Deleting);
     case.view.status.erases_at = Some(at(NOW + seconds));
@@ -94,7 +94,7 @@ fn last_event(status: &TenantStatus) -> Option<EventType> {
 }
 
 #[test]
-fn whoever_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_plan() {
+fn a_customer_who_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_plan() {
     for phase in [Phase::Active, Phase::Suspended, Phase::Failed, Phase::Provisioning] {
         let mut case = leaving(phase);
         case.plan.as_mut().expect("a plan").retention_days = 60;
@@ -106,7 +106,7 @@ fn whoever_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_plan() {
         assert_eq!((status.phase, last_event(&status)), (Some(Phase::Deleting), Some(EventType::Delete)), "{phase}");
         assert_eq!(status.erases_at, Some(at(NOW + 60 * DAY)), "{phase}");
     }
-    // What Stripe was told of another plan is still to be undone by whoever comes back.
+    // A plan change that was scheduled at Stripe is kept, so that it can be undone when the customer comes back.
     let mut scheduled = noted(leaving(Phase::Active), PlanChangeState::Scheduled);
     let status = scheduled.recorded();
     assert_eq!(status.plan_change, scheduled.view.status.plan_change);
@@ -117,11 +117,11 @@ fn whoever_leaves_is_closed_at_once_and_kept_for_the_retention_of_the_plan() {
     let mut no_plan = leaving(Phase::Active);
     no_plan.plan = None;
     assert_eq!(no_plan.recorded().erases_at, Some(at(NOW + 30 * DAY)), "the least that a Plan can say");
-    let mut nobody = leaving(Phase::PendingPayment);
-    nobody.view.sent.clear();
-    (nobody.view.spec.billing.stripe, nobody.view.status.paid_at, nobody.view.status.provisioned_at) =
+    let mut unpaid = leaving(Phase::PendingPayment);
+    unpaid.view.sent.clear();
+    (unpaid.view.spec.billing.stripe, unpaid.view.status.paid_at, unpaid.view.status.provisioned_at) =
         (None, None, None);
-    assert_eq!(nobody.recorded().erases_at, Some(at(NOW)), "there is nothing to keep of who never paid");
+    assert_eq!(unpaid.recorded().erases_at, Some(at(NOW)), "a customer who never paid has nothing to keep");
     for phase in [Phase::Upgrading, Phase::Downgrading] {
         let decided = leaving(phase).decide();
         assert!(
@@ -145,7 +145,11 @@ fn the_subscription_is_not_renewed_and_the_customer_is_told() {
     assert_eq!(told.after_record_or_wait(), Decision::Wait(Some(30 * DAY)));
     told.observed.done.clear();
     told.observed.resync = true;
-    assert_eq!(told.effects(), [Effect::ReadBilling], "what is bought meanwhile is shown");
+    assert_eq!(
+        told.effects(),
+        [Effect::ReadBilling],
+        "the controller looks for a subscription that was bought meanwhile"
+    );
     let mut failing = closed(30 * DAY);
     failing.observed.failure = Some(failure("Billing", true));
     assert!(fails(&failing.recorded(), "BillingReady", "PineconeProviderError"));
@@ -246,7 +250,7 @@ fn a_transition_says_who_asked_for_it() {
 }
 
 #[test]
-fn whoever_agreed_to_offers_gets_one_and_nobody_else() {
+fn only_a_customer_who_agreed_to_offers_gets_one() {
     let case = |since: i64, change: fn(&mut Case)| {
         let mut case = closed(20 * DAY).signed_up();
         case.view.marketing = true;
@@ -410,11 +414,11 @@ fn an_erasure_that_has_begun_ends_with_its_certificate_also_without_the_object()
     assert!(fails(&held.recorded(), "Erased", "LegalHold"));
     let mut forced = begun.clone();
     (forced.view.force_delete, forced.observed.failure) = (true, Some(failure("Namespace", true)));
-    assert!(fails(&forced.recorded(), "CleanedUp", "Forced"), "whoever insists");
+    assert!(fails(&forced.recorded(), "CleanedUp", "Forced"), "an admin forces the deletion");
     let mut told = begun;
     told.view.status.erasure = Some(certificate());
     told.view.erasure = Some(certificate());
-    assert_eq!(told.recorded().phase, Some(Phase::Deleted), "and nobody writes to an address that is gone");
+    assert_eq!(told.recorded().phase, Some(Phase::Deleted), "and no e-mail goes to an address that is erased");
 }
 
 #[test]
@@ -456,7 +460,7 @@ fn a_payment_that_came_late_is_given_back_before_a_signup_is_erased() {
     case.view.spec.desired = Desired::Deleted;
     case.view.status = case.recorded();
     assert_eq!((case.view.status.phase, case.view.status.erases_at), (Some(Phase::Deleting), Some(at(NOW))));
-    assert_eq!(case.effects(), [Effect::StopRenewal], "nobody pays at an open link any more");
+    assert_eq!(case.effects(), [Effect::StopRenewal], "open payment links are closed");
     case.observed.done.insert(Effect::StopRenewal);
     assert_eq!(case.effects(), [Effect::ReadBilling]);
     case = case.billing(Some(subscription("active")), None);

@@ -156,7 +156,7 @@ fn the_old_vectors_are_kept_for_a_while_and_only_they_are_deleted() {
 }
 
 #[test]
-fn a_move_that_nobody_wants_any_more_is_taken_back() {
+fn a_move_that_is_no_longer_wanted_is_taken_back() {
     for state in [State::Copying, State::Copied, State::Switching, State::Failed] {
         let mut case = moving(stored(content(), 1, SMALL), 2, state);
         assert_eq!(case.effects(), [Effect::DropNamespace { generation: 2 }], "{state:?}");
@@ -200,7 +200,7 @@ fn what_goes_wrong_is_retried_until_it_cannot_help() {
         failed.view.retry_token = Some("before".into());
         assert!(matches!(failed.after_record_or_wait(), Decision::Wait(_)), "{:?}", failed.decide());
         failed.view.retry_token = Some("again".into());
-        assert_eq!(state(&failed.recorded()), Some(State::Copying), "a retry begins anew");
+        assert_eq!(state(&failed.recorded()), Some(State::Copying), "a retry starts over");
     }
     // Once uploads wait, it only goes forward.
     let status = seen(switching(), true, false, Some(("Pinecone: away", false))).recorded();
@@ -280,7 +280,7 @@ fn a_plan_change_whose_data_cannot_move_goes_back_without_a_charge() {
     let mut declined = paid(moving(stored(upgrading(), 1, SMALL), 2, State::Copied), "price_4900");
     declined.observed.failure = Some(failure("Billing", false));
     assert_eq!(declined.recorded().phase, Some(Phase::Active));
-    // Whoever wants to leave meanwhile does not wait for it.
+    // A suspension or a deletion that is asked for meanwhile does not wait for it.
     for desired in [Desired::Suspended, Desired::Deleted] {
         let mut leaves = moving(stored(upgrading(), 1, SMALL), 2, State::Copying);
         leaves.view.spec.desired = desired;
@@ -315,7 +315,7 @@ fn one_move_at_a_time() {
         busy.decide()
     );
     let status = moving(stored(case, 1, SMALL), 2, State::Failed).recorded();
-    assert_eq!(status.phase, Some(Phase::Upgrading), "one that failed is in nobody's way");
+    assert_eq!(status.phase, Some(Phase::Upgrading), "a move that failed does not block the plan change");
 }
 
 #[test]

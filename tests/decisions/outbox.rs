@@ -51,7 +51,7 @@ fn what_is_not_shipped_is_shipped_before_the_tenant_rests() {
     assert!(matches!(other.decide(), Decision::Wait(None)));
     let mut copied = resting(3);
     copied.view.credentials.proof = false;
-    assert_ne!(copied.decide(), Decision::Act(vec![Effect::ShipTransitions]), "somebody else's");
+    assert_ne!(copied.decide(), Decision::Act(vec![Effect::ShipTransitions]), "they belong to another tenant");
 }
 
 #[test]

@@ -100,7 +100,11 @@ fn a_manifests_link_is_renewed_for_as_long_as_a_signup_lives() {
         case.view.status.transitions.push(entered);
         case
     };
-    assert_eq!(taken_back(unpaid(NOW - 30 * DAY)).effects(), next, "it waits anew since it was taken back");
+    assert_eq!(
+        taken_back(unpaid(NOW - 30 * DAY)).effects(),
+        next,
+        "the wait starts again when the account is taken back"
+    );
 }
 
 /// A signup is removed when it is never paid for, and its link with it.

@@ -1,4 +1,4 @@
-//! Stripe keeps where the Tenant is; one that was moved corrects it.
+//! Stripe's metadata names the place of the Tenant, and a Tenant that was moved corrects it.
 
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::StripeRefs;
@@ -25,7 +25,7 @@ fn a_moved_tenant_tells_stripe_where_it_is_and_goes_on() {
     assert_eq!(case.recorded().phase, Some(Phase::Provisioning), "once in a reconcile");
     assert!(!does(&moved(subscription("active")).decide(), &Effect::UpdateCustomer));
     let failing = moved(elsewhere("active")).failed(&Effect::UpdateCustomer, failure("Billing", true));
-    assert_eq!(failing.recorded().phase, Some(Phase::Provisioning), "a Stripe that refuses it keeps nobody waiting");
+    assert_eq!(failing.recorded().phase, Some(Phase::Provisioning), "provisioning does not wait if Stripe refuses it");
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn the_plan_says_whether_the_difference_is_charged_now() {
 }
 
 #[test]
-fn a_card_that_is_declined_leaves_the_plan_before_in_force_until_somebody_tries_again() {
+fn a_declined_card_leaves_the_plan_before_in_force_until_the_change_is_tried_again() {
     let declined = Failure {
         reason: Reason::Provider(Provider::Stripe, Fault::Refused),
         message: "declined".into(),
@@ -143,7 +143,7 @@ fn a_card_that_is_declined_leaves_the_plan_before_in_force_until_somebody_tries_
     let mut given_up = noted(up(), State::Declined);
     given_up.view.spec.plan = "middle".into();
     let status = given_up.recorded();
-    assert!(status.plan_change.is_none() && holds(&status, "PlanInForce", "InForce"), "nobody wants it any more");
+    assert!(status.plan_change.is_none() && holds(&status, "PlanInForce", "InForce"), "the change was taken back");
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn billed_by_hand_a_smaller_plan_waits_for_the_end_of_the_quota_period() {
 }
 
 #[test]
-fn a_scheduled_change_that_nobody_wants_any_more_is_undone_at_stripe_first() {
+fn a_scheduled_change_that_was_taken_back_is_undone_at_stripe_first() {
     for state in [State::Preparing, State::Scheduled] {
         let mut case = noted(down(), state);
         for wish in ["middle", "third"] {
@@ -279,7 +279,7 @@ fn what_cannot_be_is_refused_before_stripe_is_asked() {
     }
     let mut by_hand = up().manual(true);
     by_hand.wanted.as_mut().expect("a plan").stripe_price_id = None;
-    assert_eq!(by_hand.recorded().phase, Some(Phase::Upgrading), "nobody needs a price who pays by invoice");
+    assert_eq!(by_hand.recorded().phase, Some(Phase::Upgrading), "a tenant that pays by invoice needs no Stripe price");
 }
 
 #[test]
@@ -297,7 +297,11 @@ fn a_late_payment_comes_first() {
 fn a_plan_that_was_bought_anew_is_in_force_at_once() {
     let mut case = paying(down(), "price_900");
     case.view.usage.documents = 5000;
-    assert_eq!(case.recorded().phase, Some(Phase::Downgrading), "it is paid for, whatever is stored");
+    assert_eq!(
+        case.recorded().phase,
+        Some(Phase::Downgrading),
+        "the smaller plan is billed, even if the documents do not fit yet"
+    );
 }
 
 #[test]

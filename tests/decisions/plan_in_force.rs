@@ -33,8 +33,12 @@ fn it_is_written_down_before_anything_is_set_up() {
     assert_eq!(unassigned.effects(), with(Some("starter")), "in the same write");
     let mut named_wrong = unassigned.clone();
     named_wrong.plan = None;
-    assert_eq!(named_wrong.effects(), with(None), "what may still be corrected is not kept");
-    assert_eq!(unassigned.clone().manual(false).effects(), with(None), "nor what nobody approved");
+    assert_eq!(
+        named_wrong.effects(),
+        with(None),
+        "a plan that does not exist is not kept, because the spec may still be corrected"
+    );
+    assert_eq!(unassigned.clone().manual(false).effects(), with(None), "nor a plan that was not approved");
     unassigned.view.spec.plan_in_force = Some("starter".into());
     assert_eq!(unassigned.effects(), with(None), "once");
     let mut served = wishing(Phase::Active, 900);
@@ -68,11 +72,15 @@ fn a_lost_status_goes_on_with_the_plan_before_and_the_wish_is_kept() {
     let status = served.recorded();
     assert_eq!(status.config, Some(PlanConfig::of("middle", &costing(4900))));
     let elsewhere = restored().billing(Some(bought("third", "price_3")), None);
-    assert_eq!(elsewhere.effects(), [Effect::FollowPaidPlan { plan: "third".into() }], "what is neither is followed");
+    assert_eq!(
+        elsewhere.effects(),
+        [Effect::FollowPaidPlan { plan: "third".into() }],
+        "a paid plan that is neither is followed"
+    );
 }
 
 #[test]
-fn nobody_gets_a_plan_by_writing_that_it_is_in_force() {
+fn writing_that_a_plan_is_in_force_does_not_grant_it() {
     let mut case = restored().billing(Some(bought("other", "price_900")), None);
     case.view.spec.plan_in_force = Some("enterprise".into());
     assert_eq!(case.next(), record("other"), "what was paid for is");
@@ -93,7 +101,7 @@ fn a_lost_status_knows_a_scheduled_change_from_stripe() {
     assert_eq!((change.state, change.effective_at), (State::Scheduled, Some(end)));
     let elsewhere = ObservedSubscription { plan_before: Some("third".into()), ..scheduled };
     case = case.billing(Some(elsewhere), None);
-    assert_eq!(case.decide_phase(), Some(Phase::Downgrading), "bought anew, with another plan before it");
+    assert_eq!(case.decide_phase(), Some(Phase::Downgrading), "bought again, with another plan before it");
 }
 
 #[test]

@@ -105,7 +105,7 @@ fn a_provider_that_names_a_longer_wait_gets_it() {
 }
 
 #[test]
-fn samples_that_are_a_best_effort_hold_nobody_up() {
+fn samples_that_are_a_best_effort_hold_no_tenant_up() {
     let mut case = done();
     case.observed.samples = Samples::Stored;
     case.plan.as_mut().expect("a plan").sample_data = SampleData::BestEffort;
@@ -324,7 +324,7 @@ fn waits_are_lengthened_by_up_to_their_jitter() {
     assert_eq!(exact.wait_after(2, "t1"), Some(120));
 }
 
-/// What tells that a tenant was served before, whatever its status says.
+/// Each fact by which a tenant counts as served before, even if its status is lost.
 fn served() -> Vec<Case> {
     let mut by_status = new();
     by_status.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 900));

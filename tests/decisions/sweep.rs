@@ -86,7 +86,7 @@ fn aspects() -> Vec<Vec<Change>> {
     ]
 }
 
-/// A wish for another plan, whatever becomes of it.
+/// A request for another plan, with each of its outcomes.
 fn plan_changes() -> Vec<Vec<Change>> {
     vec![
         vec![|c| wish(c, 19_900), |c| wish(c, 900), |c| c.wanted = None],
@@ -134,7 +134,7 @@ fn billed(case: &mut Case, price: &str) {
     *case = case.clone().billing(Some(subscription), None);
 }
 
-/// Somebody who leaves, and may come back.
+/// A customer who leaves, and may come back.
 fn departures() -> Vec<Vec<Change>> {
     vec![
         vec![|c| c.view.spec.desired = Desired::Deleted, |c| c.view.spec.desired = Desired::Active],
@@ -325,7 +325,7 @@ fn there_is_always_one_answer_and_it_moves_on() {
     }
 }
 
-/// Whoever cannot prove that a tenant is its own touches nothing of it.
+/// A Tenant that cannot prove its tenant id changes nothing of the tenant with that id.
 #[test]
 fn an_id_without_proof_touches_nothing() {
     let aspects = [

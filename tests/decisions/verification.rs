@@ -74,7 +74,7 @@ fn nothing_is_set_up_before_the_address_is_confirmed() {
 }
 
 #[test]
-fn whoever_came_by_manifest_is_not_asked_and_nobody_is_when_it_is_off() {
+fn a_tenant_from_a_manifest_needs_no_confirmation_and_none_does_when_it_is_off() {
     let manifest = paid(Case::new(Some(Phase::PendingPayment)));
     assert_eq!(manifest.recorded().phase, Some(Phase::Provisioning));
     let mut off = paid(Case::new(Some(Phase::PendingPayment)).signed_up());
@@ -114,7 +114,7 @@ pub fn unconfirmed() -> Case {
     case
 }
 
-/// Nobody is charged for a tenant that is not served.
+/// A customer is not charged for a tenant that is not served.
 #[test]
 fn paid_and_never_confirmed_ends_with_the_money_back() {
     let mut case = paid(linked()).sent(&first());
@@ -188,7 +188,7 @@ fn quiet(ago: i64) -> Case {
 }
 
 #[test]
-fn whoever_asks_nothing_is_reminded_once_after_a_day() {
+fn a_customer_who_asks_nothing_is_reminded_once_after_a_day() {
     let early = quiet(DAY - 10);
     let mut settled = early.clone();
     settled.view.status = early.recorded();
@@ -234,7 +234,7 @@ fn the_agreement_and_the_congratulation_come_once_and_in_time() {
     let mut late = quiet(2 * DAY);
     late.policy.data_processing_agreement = true;
     late.view.completed_at = Some(Timestamp::from_second(NOW - DAY));
-    assert!(matches!(late.decide(), Decision::Record(_)), "what is long past is not written about");
+    assert!(matches!(late.decide(), Decision::Record(_)), "no e-mail is sent about an event that is long past");
     let mut unsubscribed = quiet(100);
     (unsubscribed.view.completed_at, unsubscribed.view.unsubscribed) = (Some(Timestamp::from_second(NOW)), true);
     assert!(matches!(unsubscribed.decide(), Decision::Record(_)));

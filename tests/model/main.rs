@@ -246,10 +246,10 @@ fn seeded_mistakes() -> Vec<(Mistake, Budget, &'static str)> {
         (
             Mistake::ServiceForgotten,
             Budget { wipes: 1, breaks: 1, ..Budget::default() },
-            "who was served is not failed for an outage",
+            "a tenant that was served does not fail for an outage",
         ),
         (Mistake::EndedPaused, Budget { lapses: 1, repairs: 1, ..Budget::default() }, STABLE),
-        (Mistake::ServedUnpaid, broken, "whoever is served has paid, and got nothing back of it"),
+        (Mistake::ServedUnpaid, broken, "a served customer has paid and was not refunded"),
         (Mistake::RefundForgotten, broken, STABLE),
         (Mistake::AlertForgotten, broken, STABLE),
         (Mistake::FailedMailForgotten, broken, STABLE),
@@ -264,7 +264,7 @@ fn seeded_mistakes() -> Vec<(Mistake, Budget, &'static str)> {
         (Mistake::DeclineUnheard, wishing, STABLE),
         (Mistake::PriceUnseen, switching, STABLE),
         (Mistake::ErasedTooSoon, leaving, "nothing is erased without the wish to"),
-        (Mistake::RenewalGoesOn, leaving, "whoever has left is not renewed"),
+        (Mistake::RenewalGoesOn, leaving, "the subscription of a customer who has left does not renew"),
         (Mistake::TakeBackIgnored, leaving, "nothing is erased without the wish to"),
         (Mistake::EndForgotten, leaving, STABLE),
         (Mistake::NamespaceKept, leaving, STABLE),
@@ -286,7 +286,7 @@ fn seeded_mistakes() -> Vec<(Mistake, Budget, &'static str)> {
             Budget { strangers: 1, ..Budget::default() },
             "an account that does not know the tenant suspends nothing",
         ),
-        (Mistake::ConfirmationAssumed, plain, "nothing is set up for an address that nobody confirmed"),
+        (Mistake::ConfirmationAssumed, plain, "no tenant is set up for an unconfirmed address"),
         (Mistake::ConfirmationForgotten, plain, STABLE),
     ]
 }

@@ -13,19 +13,19 @@ use crate::world::LARGER;
 pub enum Mistake {
     /// What was upserted counts as seen.
     SamplesAssumedSeen,
-    /// A status is written whatever the object has become meanwhile.
+    /// A status is written even if the object has changed meanwhile.
     StaleWritesAccepted,
     /// What was sent is not remembered outside the process.
     SentForgotten,
     /// What was sent is never noted.
     NoteForgotten,
-    /// Stripe calls carry no idempotency key and nobody looks first.
+    /// Stripe calls carry no idempotency key, and the controller does not look first.
     NewKeyEachTime,
     /// A refund is made without a look at those that were.
     RefundedBlindly,
     /// Failed attempts are not counted.
     AttemptsForgotten,
-    /// Nobody notices that collection is paused.
+    /// The controller does not notice that collection is paused.
     PauseUnseen,
     /// Collection goes on for a tenant that is not served.
     PauseForgotten,
@@ -39,9 +39,9 @@ pub enum Mistake {
     AlertForgotten,
     /// The customer is not told of a failure.
     FailedMailForgotten,
-    /// Nobody is welcomed.
+    /// The welcome e-mail is not sent.
     WelcomeForgotten,
-    /// While nobody was welcomed, nothing else is written down.
+    /// Until the welcome e-mail is sent, nothing else is written down.
     WelcomeHidesRest,
     /// The Secret is taken for granted.
     KeyAssumedPresent,
@@ -61,7 +61,7 @@ pub enum Mistake {
     ConfirmationAssumed,
     /// The confirmation e-mail is not sent.
     ConfirmationForgotten,
-    /// Nobody notices that the subscription of an Active tenant ended.
+    /// The controller does not notice that the subscription of an Active tenant ended.
     EndUnseen,
     /// Collection goes on for a tenant that an admin suspended.
     SuspendedAndCharged,
@@ -69,7 +69,7 @@ pub enum Mistake {
     ResumeIgnored,
     /// A customer who reopens a closed account lifts the suspension of an admin.
     SuspensionLifted,
-    /// A larger plan is charged without a look at what is billed already.
+    /// A larger plan is charged without checking which price is billed already.
     ChargedBlindly,
     /// A larger plan is in force before it is paid.
     ChangedUnpaid,
@@ -79,25 +79,25 @@ pub enum Mistake {
     WishInForce,
     /// After a lost status, a smaller plan that was scheduled is in force before its day.
     ScheduleForgotten,
-    /// Nobody hears of the wish for another plan.
+    /// The controller ignores a request for another plan.
     WishIgnored,
-    /// A scheduled change that nobody wants any more stays at Stripe.
+    /// A scheduled change that was taken back stays at Stripe.
     UndoForgotten,
     /// A card that was declined is tried for ever.
     DeclineUnheard,
     /// The price that is billed is not compared with the plan.
     PriceUnseen,
-    /// Whoever leaves is erased at once.
+    /// A tenant that leaves is erased at once.
     ErasedTooSoon,
-    /// The subscription of whoever has left is renewed.
+    /// The subscription of a customer who has left renews.
     RenewalGoesOn,
-    /// Nobody hears of who comes back.
+    /// The controller ignores a customer who comes back.
     TakeBackIgnored,
-    /// The subscription of whoever came back still ends.
+    /// The subscription of a customer who came back still ends.
     EndForgotten,
-    /// The namespace of whoever has left stays.
+    /// The namespace of an erased tenant stays.
     NamespaceKept,
-    /// Nobody is told what was erased.
+    /// The certificate of the erasure is not sent.
     CertificateUnsent,
     /// Every deletion is taken for the wish to erase.
     IntentAssumed,
@@ -109,9 +109,9 @@ pub enum Mistake {
     OutboxForgotten,
     /// Transitions count as shipped although the event store was away.
     ShippedAssumed,
-    /// What a status that is not written yet says is told to others.
+    /// Effects that must wait for a held status, such as shipping its transitions, run before it is written.
     HeldOvertaken,
-    /// Nobody hears of who asks for an export.
+    /// The controller ignores a request for an export.
     ExportForgotten,
     /// The files of an export stay.
     ExportKept,

@@ -49,7 +49,7 @@ enum Mistake {
     LastPassForgotten,
     /// Uploads go on while the last pass runs.
     UploadsGoOn,
-    /// Where the data was is not written down before there is other data.
+    /// The place of the data is not written into the spec before a move begins.
     OldHomeForgotten,
     /// The copy stays in the old region.
     RegionForgotten,
@@ -61,7 +61,7 @@ enum Mistake {
     LeftoverUnseen,
     /// A namespace that the object does not know is deleted.
     UnknownDeleted,
-    /// A restored object is served from the namespace that it names, whatever is there.
+    /// A restored object is served from the namespace that it names, even if the data is in another one.
     BackupBelieved,
 }
 
@@ -304,7 +304,7 @@ impl Moves {
                 if u64::from(there) > seen && self.mistake != Some(Mistake::UnknownDeleted) {
                     return Outcome::Failed(changed());
                 }
-                // What is in use is not deleted, whatever was decided: `steps/data.rs` looks first.
+                // The namespace in use is not deleted, even if that was decided: `steps/data.rs` checks first.
                 if *generation != state.tenant.data_generation() {
                     state.namespaces.remove(generation);
                 }

@@ -26,7 +26,7 @@ pub const LARGER: &str = "q";
 pub const PERIOD_END: i64 = 2_000_000;
 /// When customers close their accounts, as far as it is written down. They come back a second later.
 pub const CLOSED: i64 = 1;
-/// How long the data of whoever leaves is kept, in seconds.
+/// How long the data of a customer who leaves is kept, in seconds.
 const RETENTION: i64 = 30 * 24 * 3600;
 
 /// How long the files of an export are kept, in seconds.
@@ -41,25 +41,25 @@ pub struct Budget {
     pub faults: u8,
     /// A reconcile starts from the object as it was before the last write.
     pub stale: u8,
-    /// Somebody wipes the status.
+    /// The status is wiped.
     pub wipes: u8,
-    /// Somebody deletes the Secret.
+    /// The Secret is deleted.
     pub secrets: u8,
     /// A Checkout session expires.
     pub expiries: u8,
-    /// Somebody fixes the broken provider and asks for a retry.
+    /// An admin fixes the broken provider and asks for a retry.
     pub repairs: u8,
-    /// Somebody deletes the Tenant.
+    /// An admin deletes the Tenant.
     pub deletions: u8,
     /// A webhook writes Stripe's ids into the spec: late, repeated, in the middle of a reconcile.
     pub webhooks: u8,
-    /// Somebody deletes the Tenant without the wish to erase the customer.
+    /// An admin deletes the Tenant without the intent to erase the customer.
     pub accidents: u8,
     /// Stripe ends the subscription of an Active tenant.
     pub lapses: u8,
     /// An admin suspends the tenant, and may resume it.
     pub suspensions: u8,
-    /// Somebody asks for the other plan: the larger one, or back.
+    /// The customer asks for the other plan: the larger one, or back.
     pub wishes: u8,
     /// The customer's card is declined from then on.
     pub declines: u8,
@@ -89,7 +89,7 @@ pub struct Reconcile {
     view: View,
     observed: Observed,
     pending: BTreeSet<Effect>,
-    /// Somebody else has written the object since it was read.
+    /// Another writer has changed the object since it was read.
     overtaken: bool,
     /// The status as it is at the API server, while the view has one that is held.
     last: Option<Box<TenantStatus>>,
@@ -216,7 +216,7 @@ pub struct Small {
     pub mode: BillingMode,
     /// The tenant signed up on a page, and has to confirm the e-mail address.
     pub login: bool,
-    /// Whoever deletes the object means to erase.
+    /// The deletion of the object is meant to erase the customer.
     pub erase: bool,
     pub budget: Budget,
     /// Transitions are shipped to an event store.
@@ -364,7 +364,7 @@ impl Small {
         }
     }
 
-    /// Effects take long enough for somebody to look.
+    /// Effects take so long that the held status is written meanwhile.
     fn write_while_busy(&self, state: &mut State) {
         state.budget.slow -= 1;
         self.write_held(state);
@@ -420,7 +420,7 @@ impl Small {
     /// Does an effect; without an answer the reconcile learns of a failure.
     fn perform(&self, state: &mut State, effect: &Effect, answered: bool) {
         let Some(reconcile) = state.reconcile.clone() else { return };
-        // A note of what was sent holds whatever else has changed; every other write needs the object as it was read.
+        // A note of what was sent is written even if the object has changed; every other write needs the object as it was read.
         let fresh = reconcile.fresh(&state.tenant) || matches!(effect, Effect::MarkSent(_));
         if writes_object(effect) {
             if !fresh || state.gone {
@@ -450,7 +450,7 @@ impl Small {
         state.learn(effect, if answered { outcome } else { failure() });
     }
 
-    /// A query for the samples waits until they can be seen. Where others hear of what is written meanwhile, it is asked again.
+    /// A query for the samples waits until they are visible. In a world with an event store it may come earlier, and is repeated.
     fn can(&self, state: &State, effect: &Effect) -> bool {
         *effect != Effect::VerifySamples || state.visible || self.outbox
     }
@@ -514,7 +514,7 @@ impl Small {
                 *count = count.saturating_add(1);
             }
             Effect::Refund => {
-                // Whoever looks first refunds no charge twice.
+                // The controller looks at the refunds first, so it refunds no charge twice.
                 if state.refunds < state.charges || self.mistake == Some(Mistake::RefundedBlindly) {
                     state.refunds = state.refunds.saturating_add(1);
                 }
@@ -539,7 +539,7 @@ impl Small {
             }
             Effect::ResumeCollection => state.paused = false,
             Effect::CollectAnew => {
-                // Whoever looks first begins it once.
+                // The controller looks at the charges first, so it begins collection once.
                 let given_back = state.paused && state.refunds == state.charges;
                 state.charges = state.charges.saturating_add(u8::from(given_back));
                 state.paused = false;

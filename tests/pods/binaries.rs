@@ -16,7 +16,7 @@ const KUBERNETES: [&str; 5] = [
 ];
 const DNS: [&str; 1] = ["github.com/coredns/coredns"];
 
-/// Builds what is missing, and answers the folder.
+/// Builds missing binaries, and returns their folder.
 pub fn build() -> PathBuf {
     let sums = ["node", "dns"].map(|module| std::fs::read(format!("{ROOT}/cluster/{module}/go.sum")).expect("go.sum"));
     let done = cache_folder("node", &sums.concat()).expect("a place for them");

@@ -37,7 +37,7 @@ impl Load {
         load
     }
 
-    /// Ends them, and tells how many there were; none may have failed.
+    /// Ends the requests and returns their number. None may have failed.
     pub async fn stop(self, during: &str) -> usize {
         self.stop.store(true, Ordering::Relaxed);
         for client in self.clients {

@@ -15,7 +15,7 @@ use std::time::Instant;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Says what is going on, and after how long: some of it takes a while.
+/// Prints a step and the time since the start, because some steps take long.
 fn step(what: &str) {
     static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
     eprintln!("pods: {:>4} s: {what}", STARTED.elapsed().as_secs());

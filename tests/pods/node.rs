@@ -192,7 +192,7 @@ impl Node {
         String::from_utf8_lossy(&done.stdout).into_owned()
     }
 
-    /// Objects as JSON; Null where there are none.
+    /// Objects as JSON. Null if there are none.
     pub fn get(&self, args: &[&str]) -> Value {
         let args: Vec<_> = ["get", "-o", "json"].iter().chain(args).copied().collect();
         serde_json::from_slice(&self.try_kubectl(&args).stdout).unwrap_or(Value::Null)
@@ -251,7 +251,7 @@ impl Node {
         }
     }
 
-    /// What a person would look at first.
+    /// The output that helps most with a failure.
     fn state(&self) -> String {
         let look = |args: &[&str]| String::from_utf8_lossy(&self.try_kubectl(args).stdout).into_owned();
         let pods = look(&["describe", "pods", "-A"]);
@@ -354,7 +354,7 @@ fn bridge() {
     assert!(ip(&["link", "set", BRIDGE, "up"]), "the bridge does not come up");
 }
 
-/// Who did what, for the comparison with what they may do.
+/// The audit policy: logs which account used which right, for the comparison with the rights that it has.
 const AUDIT: &str = "
 apiVersion: audit.k8s.io/v1
 kind: Policy

@@ -1,4 +1,4 @@
-//! What the pods may do compared with what they did, and what nobody but the operator may write.
+//! Compares what the pods may do with what they did, and checks what the operator alone may write.
 
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -14,7 +14,7 @@ const EDITOR: &str = "--as=editor";
 /// A user who may do the same, and is named in `admission.exemptUsers`.
 const RESTORER: &str = "--as=restorer";
 
-/// Applies a manifest as this user; Err with what was said when it is refused.
+/// Applies a manifest as this user. Err with kubectl's output if it is refused.
 fn apply(node: &Node, user: &str, manifest: &Value) -> Result<(), String> {
     let path = node.folder.join("manifest.json");
     std::fs::File::create(&path).and_then(|mut f| f.write_all(manifest.to_string().as_bytes())).expect("a file");
@@ -88,10 +88,10 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
     let refused = delete().expect_err("a customer");
     assert!(refused.contains("honest is a customer") && refused.contains("kubectl tenant delete honest"), "{refused}");
     let of_another = json!({"metadata": {"annotations": {"tenant-operator.dev/erase": "another-id"}}});
-    patch(node, "honest", &of_another).expect("anybody may write that");
+    patch(node, "honest", &of_another).expect("editors may write this annotation");
     delete().expect_err("another's id confirms nothing");
     let taken_back = json!({"metadata": {"annotations": {"tenant-operator.dev/erase": null}}});
-    patch(node, "honest", &taken_back).expect("anybody may write that");
+    patch(node, "honest", &taken_back).expect("editors may write this annotation");
     let restored =
         manifest("restored", &json!({"tenantId": "from-a-backup"}), &json!({"tenant-operator.dev/sent": "welcome"}));
     apply(node, RESTORER, &restored).expect("an exempt user can write it");
@@ -99,7 +99,7 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
     step("the admission policy keeps what is the operator's own");
 }
 
-/// Who may do, or did, what: service account, API group, resource, verb, and the object's name where that is limited.
+/// A right or its use: service account, API group, resource, verb, and the object's name if the right is limited to one.
 type Right = (String, String, String, String, Option<String>);
 
 fn texts(value: &Value) -> Vec<String> {
@@ -175,7 +175,7 @@ fn used(log: &str) -> BTreeSet<Right> {
     used
 }
 
-/// Compares the two: what nobody used must not be granted.
+/// Compares the two: a right that no pod used must not be granted.
 pub fn nothing_is_granted_that_is_not_used(node: &Node) {
     let (granted, used) = (granted(node), used(&log(node)));
     assert!(granted.len() > 20, "the roles were found: {granted:?}");

@@ -237,7 +237,7 @@ impl Story<'_> {
         step("a PDF went in through the Service, and an answer came out");
     }
 
-    /// A purchase that cannot be served, a Secret that somebody broke, a forgotten password, a customer who leaves and one
+    /// A purchase that cannot be served, a Secret that a user broke, a forgotten password, a customer who leaves and one
     /// who never pays.
     async fn what_goes_wrong(&self) {
         let (unpaid, _) = self.sign_up("unpaid").await;
@@ -300,7 +300,7 @@ impl Story<'_> {
         step("every pod was killed with -9 and came back");
     }
 
-    /// Who holds the lease: the pod's name, and what tells its runs apart.
+    /// The holder of the lease: the pod's name, and a part that differs for each run.
     fn leader(&self) -> String {
         let lease = self.node.get(&["lease", "tenant-operator-controller", "-n", NAMESPACE]);
         lease["spec"]["holderIdentity"].as_str().unwrap_or_default().to_owned()

@@ -1,4 +1,4 @@
-//! The customer's payment: the Checkout session, the truth read back, refunds.
+//! The customer's payment: opens Checkout sessions, reads Stripe back, and refunds.
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ pub async fn read(stripe: &Stripe, tenant: &Tenant, plans: &[Arc<Plan>]) -> Resu
     Ok(Outcome::Billing(billing.into()))
 }
 
-/// The Plan that has a price: of several, the one in force, and else the first by name.
+/// The Plan that has a price. Of several, the one in force, otherwise the first by name.
 fn priced(plans: &[Arc<Plan>], price: Option<&str>, in_force: &str) -> Option<String> {
     let has = |plan: &&Arc<Plan>| price.is_some() && plan.spec.stripe_price_id.as_deref() == price;
     plans.iter().filter(has).map(|plan| plan.name_any()).min_by_key(|name| (name != in_force, name.clone()))
@@ -51,7 +51,7 @@ pub async fn open_checkout(
     attempt: u32,
 ) -> Result<Outcome, ProviderError> {
     let price = plan.and_then(|p| p.spec.stripe_price_id.as_deref()).unwrap_or_default();
-    // One trial for a customer: whoever comes back pays.
+    // One trial for each customer: a customer who comes back pays at once.
     let before = tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
     let trial_days = plan.map_or(0, |p| if before { 0 } else { p.spec.trial_days });
     let opened = stripe.open_checkout(&payer(tenant), price, &tenant.spec.plan, trial_days, attempt).await;
@@ -134,7 +134,7 @@ pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Re
     stripe.refund(tenant.tenant_id(), subscription).await.map(Outcome::Refunded)
 }
 
-/// What Stripe says of the refund counts, not what was written down of it.
+/// Collects again, in a new period if Stripe says that the last one was refunded. Stripe's record decides, not the status.
 pub async fn collect_anew(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
     if let Some(id) = subscription(observed) {
         match stripe.refunded_period(id).await? {

@@ -16,7 +16,7 @@ use crate::providers::openai::OpenAi;
 use crate::providers::pinecone::Pinecone;
 use crate::rag::embedding_of;
 
-/// Ids of one look whether a namespace holds anything but samples: a page of Pinecone's.
+/// Ids to list when checking whether a namespace holds anything but samples: one page of Pinecone's.
 const LOOK: usize = 100;
 
 /// Lists the namespaces of all generations of the tenant's data, in all indexes, and counts what each holds.
@@ -63,8 +63,8 @@ async fn holds_documents(
     Ok(next.is_some() || ids.iter().any(|id| !samples.contains(&**id)))
 }
 
-/// Deletes the namespace of another generation of the tenant's data. What the object says now counts, whatever was decided, and
-/// what the namespace holds is counted once more.
+/// Deletes the namespace of another generation of the tenant's data. Before that, reads the object anew, because it may have
+/// changed since the decision, and counts once more what the namespace holds.
 pub async fn drop(
     kubernetes: &Kubernetes,
     indexes: &Indexes,
@@ -151,8 +151,8 @@ fn stored_before(kept: &Value, moment: Timestamp) -> bool {
     kept["uploaded_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < moment)
 }
 
-/// Writes where the tenant's data is. It is refused where somebody else has written the object meanwhile: the decision rests on
-/// what it said.
+/// Writes where the tenant's data is. The API server refuses the patch if the object has changed meanwhile, because the decision
+/// rests on the earlier version.
 pub async fn record(
     kubernetes: &Kubernetes,
     tenant: &Tenant,

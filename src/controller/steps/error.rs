@@ -1,4 +1,4 @@
-//! Why a step did not do what was asked, and who can end that.
+//! Why a step failed, and who can fix it.
 
 use crate::export::ExportError;
 use crate::lifecycle::{Blame, Failure, Reason, Step};

@@ -7,11 +7,11 @@ use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
 use crate::providers::pinecone::Pinecone;
 
-/// The waits between looks for what was just written. What takes longer is looked for in a reconcile of its own, so that
-/// nothing is held meanwhile.
+/// The waits between reads of a write that is not visible yet. If it takes longer, a later reconcile reads again, so that no
+/// reconcile holds a place meanwhile.
 pub const LOOKS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
 
-/// Makes it, tolerates that it is there, and sees whether it is usable.
+/// Creates the namespace and checks that it is usable. Succeeds if it already exists.
 pub async fn ensure(pinecone: &Pinecone, name: &str) -> Result<Outcome, ProviderError> {
     pinecone.create_namespace(name).await?;
     let mut waits = LOOKS.iter();
@@ -22,12 +22,12 @@ pub async fn ensure(pinecone: &Pinecone, name: &str) -> Result<Outcome, Provider
     Ok(Outcome::Done)
 }
 
-/// Sees whether it is still there.
+/// Checks whether the namespace still exists.
 pub async fn check(pinecone: &Pinecone, name: &str) -> Result<Outcome, ProviderError> {
     Ok(if pinecone.namespace_exists(name).await? { Outcome::Done } else { Outcome::Missing })
 }
 
-/// Deletes it with its vectors, in whichever index it is, and sees that it is gone.
+/// Deletes the namespace with its vectors from every index, and checks that it is gone.
 pub async fn delete(indexes: &Indexes, name: &str) -> Result<Outcome, ProviderError> {
     for pinecone in indexes.all() {
         delete_in(pinecone, name).await?;

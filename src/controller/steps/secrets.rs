@@ -23,8 +23,8 @@ use crate::keys::{Claims, mint, verify};
 
 const KEY_FIELD: &str = "api-key";
 
-/// Makes the Secret, or repairs what somebody changed in it. One that is `known` to the cache is read first; a new
-/// tenant's is made without asking.
+/// Creates the Secret, or repairs it if it was changed. Reads it first if it is `known` to the cache; a new tenant's is created
+/// without asking.
 pub async fn ensure_api_key(
     kubernetes: &Kubernetes,
     signer: &SigningKey,
@@ -108,7 +108,7 @@ async fn create(
     }
 }
 
-/// The key, and the label by which we watch; what else somebody noted on it is theirs.
+/// Restores the key and the label by which we watch. Other labels and annotations stay as they are.
 async fn repair(
     kubernetes: &Kubernetes,
     signer: &SigningKey,
@@ -141,7 +141,7 @@ fn owned(secret: &Secret, tenant: &Tenant, signer: Option<&SigningKey>) -> bool 
     labelled || owner || holds_our_key().unwrap_or(false)
 }
 
-/// Deletes the API-key Secret and the login Secret, where they are this tenant's.
+/// Deletes the API-key Secret and the login Secret, if they are this tenant's.
 pub async fn delete(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenant) -> Result<(), StepError> {
     let api = kubernetes.secrets(tenant);
     let name = tenant.name_any();
@@ -149,8 +149,8 @@ pub async fn delete(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenan
     delete_owned(kubernetes, &api, &login_secret(&name), |s| owned(s, tenant, None)).await
 }
 
-/// Marks the login Secret of a Tenant that goes while its customer is kept. Without the mark, the sweep would take it for what a
-/// broken signup left behind, and the customer could not log in after the Tenant was restored.
+/// Marks the login Secret of a Tenant that goes while its customer is kept. Without the mark, the sweep would delete it as the
+/// leftover of a failed signup, and the customer could not log in after the Tenant was restored.
 pub async fn keep_login(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<(), StepError> {
     let status = tenant.status.clone().unwrap_or_default();
     let kept = conditions::get(&status.conditions, conditions::CLEANED_UP).is_some_and(|c| c.reason == "Kept");

@@ -120,7 +120,7 @@ async fn build(cache: &Path) -> Result<(), BinariesError> {
     compile(&work, total).await?;
     std::fs::rename(work.join("server"), work.join("etcd"))?;
     if std::fs::rename(&work, cache).is_err() {
-        // Somebody else was faster.
+        // Another process has built them first.
         std::fs::remove_dir_all(&work)?;
     }
     eprintln!("Built in {} s.", start.elapsed().as_secs());

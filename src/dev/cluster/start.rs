@@ -25,7 +25,7 @@ pub struct Cluster {
     apiserver: Child,
     /// A kubeconfig of a cluster admin.
     pub kubeconfig: PathBuf,
-    /// kubectl, where there is one beside the servers.
+    /// kubectl, if it is beside the servers.
     pub kubectl: Option<PathBuf>,
 }
 
@@ -33,7 +33,7 @@ fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }
 
-/// Where a control plane listens and what else it is told.
+/// The addresses and settings of a control plane.
 #[derive(Clone, Debug)]
 pub struct ClusterOptions {
     /// The address of the API server; loopback unless pods are to reach it.

@@ -34,13 +34,13 @@ pub struct MailConfig {
     pub frontend_url: String,
     /// The documentation.
     pub docs_url: String,
-    /// The data-processing agreement; empty where there is none.
+    /// The data-processing agreement; empty if there is none.
     pub dpa_url: String,
-    /// What is offered to customers who come back; empty where nothing is.
+    /// What is offered to customers who come back; empty for no offer.
     pub win_back_offer: String,
     /// A folder of texts in place of ours.
     pub templates: Option<PathBuf>,
-    /// The namespace whose tenants have pages; empty where all have.
+    /// The namespace whose tenants have pages; empty if all have.
     pub pages_namespace: String,
 }
 
@@ -88,7 +88,7 @@ impl Mail {
         self.config.pages_namespace.is_empty() || self.config.pages_namespace == namespace
     }
 
-    /// The namespace of signups, where it is known.
+    /// The namespace of signups, if it is known.
     pub fn pages_namespace(&self) -> Option<&str> {
         Some(self.config.pages_namespace.as_str()).filter(|namespace| !namespace.is_empty())
     }
@@ -102,7 +102,7 @@ impl Mail {
         }
     }
 
-    /// What a refusal says: of this e-mail, or of the server's dealings with this operator. Only the former is for good.
+    /// Whether a refusal is about this e-mail or about the sender. Only a refusal of this e-mail is final.
     async fn refusal(&self, error: &SmtpError, letter: &Letter<'_>) -> ProviderError {
         let what = letter.template.name();
         let refused = |reason, blame, retryable, message| ProviderError {
@@ -230,8 +230,8 @@ impl Mail {
     }
 }
 
-/// Whether it is the sender that is refused, whoever the e-mail is for: RFC 4954 (a login is missing, too weak, or wrong) and the
-/// sender's address in RFC 3463.
+/// Whether the mail server refuses the sender, so that no recipient would be served: RFC 4954 (a login is missing, too weak, or
+/// wrong) and the sender's address in RFC 3463.
 fn refuses_sender(error: &SmtpError) -> bool {
     let code = error.status().map(u16::from);
     let text = error.to_string();

@@ -172,7 +172,7 @@ pub struct Values {
     pub new_plan: String,
     /// When it will be in force.
     pub effective: String,
-    /// What is offered to customers who come back; empty where nothing is.
+    /// What is offered to customers who come back; empty for no offer.
     pub offer: String,
     /// When an export is deleted.
     pub expires: String,

@@ -1,4 +1,4 @@
-//! What Stripe says of all tenants together: its subscriptions, and its events since a moment. Both come 100 a page.
+//! Reads Stripe's subscriptions of all tenants, and its events since a moment. Both come 100 a page.
 
 use std::collections::HashMap;
 
@@ -193,7 +193,7 @@ impl Stripe {
         .await
     }
 
-    /// Where the events end now. What is listed late is still read.
+    /// The cursor of the newest event. Events that Stripe lists late are read all the same.
     pub async fn newest_event(&self) -> Result<EventCursor, ProviderError> {
         let newest: List<Event> = self.read_as(ListEvent::new().types(TYPES.map(str::to_owned)).limit(1)).await?;
         let mut cursor = EventCursor::default();
@@ -203,7 +203,7 @@ impl Stripe {
         Ok(cursor)
     }
 
-    /// What was not read before, oldest first.
+    /// The events that were not read before, oldest first.
     pub async fn events(&self, since: &EventCursor) -> Result<(Vec<StripeEvent>, EventCursor), ProviderError> {
         let page = |after: Option<&str>| {
             let request = ListEvent::new().types(TYPES.map(str::to_owned)).limit(PAGE);

@@ -24,7 +24,7 @@ struct Sale<'a> {
 }
 
 impl Stripe {
-    /// Makes the customer, if there is none, and the Checkout session of this attempt.
+    /// Creates the customer if there is none, and the Checkout session of this attempt.
     pub async fn open_checkout(
         &self,
         payer: &Payer<'_>,
@@ -48,7 +48,7 @@ impl Stripe {
             }
         };
         if attempt > 1 {
-            // Nobody may pay at a link of an earlier attempt, which may sell another plan.
+            // Expires the links of earlier attempts: one of them may sell another plan.
             let (_, sessions) = self.owned(payer, &customer).await?;
             let earlier = sessions.into_iter().map(observed_session).filter(|s| s.attempt < attempt);
             self.expire(payer, earlier).await?;
@@ -102,8 +102,8 @@ impl Stripe {
         Ok(self.once::<Identified>(request, &key).await?.id)
     }
 
-    /// Gives the customer the present name and address, and notes the generation of the API key and where the Tenant is. A customer
-    /// that was deleted stays so.
+    /// Updates the customer's name and address, the generation of the API key, and the place of the Tenant. Does not create a
+    /// deleted customer again.
     pub async fn update_customer(&self, payer: &Payer<'_>, key_generation: u32) -> Result<(), ProviderError> {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,

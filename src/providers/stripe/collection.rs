@@ -66,10 +66,10 @@ impl UnpaidInvoice {
 }
 
 impl Stripe {
-    /// Stops or starts collecting on a subscription. A pause holds for the invoices that come; Stripe goes on trying to collect
-    /// those that are there already, so that is stopped as well. The customer can still pay those that are open.
+    /// Stops or starts collecting on a subscription. A pause at Stripe holds for future invoices only, and Stripe goes on trying to
+    /// collect the open ones, so this stops those retries as well. The customer can still pay an open invoice.
     pub async fn set_collection(&self, subscription: &str, paused: bool) -> Result<(), ProviderError> {
-        // The pause comes last: where it is seen, the retries are stopped.
+        // The pause comes last, so that a pause proves that the retries are stopped.
         self.set_retries(subscription, !paused).await?;
         // No idempotency key: the same value twice is the same, and a key would answer "paused" again after a resume.
         let void = UpdateSubscriptionPauseCollection::new(UpdateSubscriptionPauseCollectionBehavior::Void);

@@ -31,7 +31,7 @@ struct DisputeObject {
     currency: String,
     #[serde(default)]
     is_charge_refundable: bool,
-    /// Its id, or the whole object where it was expanded.
+    /// Its id, or the whole object if it was expanded.
     #[serde(default)]
     payment_intent: Value,
     #[serde(default)]
@@ -72,7 +72,7 @@ impl DisputeObject {
 }
 
 impl Stripe {
-    /// What the customer's bank has done about a payment.
+    /// What the customer's bank has decided and returned for a payment.
     pub(super) async fn bank(&self, intent: &str) -> Result<Bank, ProviderError> {
         let all: List<DisputeObject> = self.read_as(ListDispute::new().payment_intent(intent).limit(PAGE)).await?;
         let mut bank = Bank::default();
@@ -90,7 +90,7 @@ impl Stripe {
         Ok(bank)
     }
 
-    /// What customers dispute, by the customers' ids: of several, an open one, and else the one that was made last.
+    /// The disputes, by the customers' ids. Of several, an open one, otherwise the latest.
     pub async fn disputes(&self) -> Result<HashMap<String, Dispute>, ProviderError> {
         let since = Timestamp::now().as_second() - LOOK_BACK;
         let page = |after: Option<&str>| {

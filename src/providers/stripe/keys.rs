@@ -44,8 +44,8 @@ impl FailedKeys {
 }
 
 impl Stripe {
-    /// Sends a request that must happen once, under a key of its purpose and its parameters. Callers look at Stripe before:
-    /// what is there already is not asked for again.
+    /// Sends a request that must happen once, under an idempotency key of its purpose and its parameters. Callers check first whether
+    /// the object exists at Stripe.
     pub(super) async fn keyed<T: DeserializeOwned>(
         &self,
         request: &RequestBuilder,
@@ -71,7 +71,7 @@ fn numbered(base: &str, number: u32) -> String {
     if number == 1 { base.to_owned() } else { format!("{base}.{number}") }
 }
 
-/// What a request asks for, in whatever order its parameters come.
+/// A digest of the request that does not depend on the order of its parameters.
 fn digest(request: &RequestBuilder) -> String {
     let mut parameters: Vec<_> = request.body.as_deref().unwrap_or_default().split('&').collect();
     parameters.sort_unstable();

@@ -217,8 +217,8 @@ impl Subscription {
         self.cancel_at_period_end || self.cancel_at.zip(end).is_some_and(|(at, end)| at <= end)
     }
 
-    /// When its tenant was closed, of one that was not taken back since. Earlier versions wrote `true` and `false`: a closing without
-    /// a time is older than every wish to come back.
+    /// When its tenant was closed, unless it was taken back since. Earlier versions wrote `true` and `false`: a closing without
+    /// a time counts as older than every request to come back.
     fn closed_at(&self) -> Option<Timestamp> {
         match self.metadata.as_ref()?.closed.as_deref()? {
             "" | "false" => None,
@@ -308,7 +308,7 @@ impl Stripe {
         self.send(&request.build(), None).await
     }
 
-    /// Sends a request that must happen once, whatever happens to its answer.
+    /// Sends a request that must happen once, even if its answer is lost.
     async fn once<T: DeserializeOwned>(&self, request: impl StripeRequest, key: &str) -> Result<T, ProviderError> {
         self.keyed(&request.build(), key).await
     }
@@ -418,7 +418,7 @@ impl Stripe {
     }
 }
 
-/// Who the customer of a tenant is.
+/// The customer of a tenant at Stripe.
 enum Found {
     Customer(Box<Customer>),
     /// There is none yet.
@@ -446,7 +446,7 @@ fn foreign(id: &str) -> ProviderError {
     }
 }
 
-/// Stripe does not know what the operator knows. Nothing follows from that but a question to a person.
+/// Stripe does not know an object that the operator knows. The controller changes nothing, and asks an admin to decide.
 fn unknown(error: &ProviderError, what: &str, fix: &str) -> ProviderError {
     ProviderError {
         reason: Fault::CustomerUnknown,

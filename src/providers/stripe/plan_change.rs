@@ -16,8 +16,8 @@ use super::{
 use crate::lifecycle::{Fault, ObservedSubscription, Proration};
 
 impl Stripe {
-    /// Bills another price on a subscription, and answers the subscription as it is then. One that bills it already is left
-    /// alone, so that an answer that was lost charges nobody twice.
+    /// Switches a subscription to another price and returns the subscription as it is then. Changes nothing if it bills that price
+    /// already, so a lost answer does not charge the customer twice.
     pub async fn switch_price(
         &self,
         subscription: &str,
@@ -50,7 +50,7 @@ impl Stripe {
         change.id = item.map(|item| item.id.clone());
         change.price = Some(price.to_owned());
         let (settled, unpaid) = match proration {
-            // Without the payment Stripe answers 402 and leaves the subscription as it was.
+            // If the payment fails, Stripe answers 402 and leaves the subscription unchanged.
             Proration::ChargeNow => (
                 UpdateSubscriptionProrationBehavior::AlwaysInvoice,
                 UpdateSubscriptionPaymentBehavior::ErrorIfIncomplete,

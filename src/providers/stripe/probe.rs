@@ -1,4 +1,4 @@
-//! What the preflight checks ask.
+//! Requests of the preflight checks.
 
 use std::fmt;
 
@@ -153,13 +153,13 @@ impl Stripe {
         Ok(!saved.await?.is_empty())
     }
 
-    /// What Stripe's clock says, by the Date of an answer, whatever the answer is.
+    /// Stripe's time, from the Date header of an answer with any status.
     pub async fn clock(&self) -> Option<Timestamp> {
         let answer = self.caller().client.get(&self.config.url).send().await.ok()?;
         Timestamp::from_http_date(answer.headers().get("date")?.to_str().ok()?)
     }
 
-    /// Makes a customer with a subscription in trial, and takes both away again.
+    /// Creates a customer with a subscription in trial, and deletes both again.
     pub async fn try_subscription(&self, price: &str) -> Result<(), ProviderError> {
         let id = hex::encode(rand::random::<[u8; 8]>());
         let customer = CreateCustomer::new().email("preflight@example.com").name("tenant-operator preflight");

@@ -1,4 +1,4 @@
-//! What Stripe alone knows of each tenant: enough to make its Tenant again.
+//! Reads what Stripe knows of each tenant, which is enough to create its Tenant again.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-//! Whether a subscription goes on after its period: of a tenant that is closed, and of one that is taken back.
+//! Ends the subscription of a closed tenant with its period, and lets that of a tenant that is taken back go on.
 
 use std::collections::HashMap;
 
@@ -9,8 +9,8 @@ use super::{CANCEL_AT_BEFORE, CLOSED, Found, Identified, PERIOD_END, Payer, Prov
 use crate::api::Timestamp;
 
 impl Stripe {
-    /// Lets every subscription of the tenant end with what was paid for, cancels those that are not paid for, and expires its
-    /// open Checkout sessions. `closed_at` is when the tenant was closed.
+    /// Lets every paid subscription of the tenant end with its period, cancels unpaid ones, and expires its open Checkout
+    /// sessions. `closed_at` is when the tenant was closed.
     pub async fn stop_renewal(&self, payer: &Payer<'_>, closed_at: Timestamp) -> Result<(), ProviderError> {
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
         let subscriptions = self.last_subscriptions(payer, &customer.id).await?;
@@ -25,7 +25,7 @@ impl Stripe {
         Ok(())
     }
 
-    /// Expires the tenant's open Checkout sessions. What was bought there a moment ago stays as it is.
+    /// Expires the tenant's open Checkout sessions. A session that the customer has just completed stays as it is.
     pub async fn expire_checkout(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
         self.last_subscriptions(payer, &customer.id).await.map(drop)
@@ -42,13 +42,13 @@ impl Stripe {
         let before = if ends { PERIOD_END.to_owned() } else { later() };
         let metadata = [(CLOSED.to_owned(), closed_at.to_string()), (CANCEL_AT_BEFORE.to_owned(), before)];
         let request = UpdateSubscription::new(subscription).metadata(HashMap::from(metadata));
-        // What the customer has cancelled stays as they left it.
+        // A subscription that the customer has cancelled keeps its end.
         let request = if ends { request } else { request.cancel_at_period_end(true) };
         // No idempotency key: the same value twice is the same.
         self.send::<Identified>(&request.build(), None).await.map(drop)
     }
 
-    /// Removes what is kept of the closing of the tenant. The end of the subscription stays as it is.
+    /// Removes the note of the closing from the metadata. Does not change the end of the subscription.
     pub async fn forget_closing(&self, subscription: &str) -> Result<(), ProviderError> {
         let request = UpdateSubscription::new(subscription).metadata(unmarked());
         self.send::<Identified>(&request.build(), None).await.map(drop)
@@ -76,7 +76,7 @@ impl Stripe {
     }
 }
 
-/// Metadata without what is kept of a closing. An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
+/// Metadata without the note of a closing. An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
 fn unmarked() -> HashMap<String, String> {
     [CLOSED, CANCEL_AT_BEFORE].into_iter().map(|key| (key.to_owned(), String::new())).collect()
 }

@@ -71,8 +71,8 @@ impl PaidInvoice {
         self.lines.iter().flat_map(|lines| &lines.data)
     }
 
-    /// What of it was paid for a time that ends at that moment. Lines of earlier times, such as the prorations of a plan
-    /// change that is billed with the renewal, were served.
+    /// The part of the payment for the period that ends at that moment. Lines of earlier periods, such as the prorations of a
+    /// plan change that is billed with the renewal, are for time that was served.
     fn paid_until(&self, end: i64) -> i64 {
         if !self.ends().any(|there| there == end) {
             return 0;
@@ -83,7 +83,7 @@ impl PaidInvoice {
     }
 }
 
-/// What was paid, and how much of it is for the period that a refund is about.
+/// A payment, and the amount of it that is for the period to refund.
 struct Due {
     invoice: String,
     intent: String,
@@ -92,7 +92,8 @@ struct Due {
 }
 
 impl Due {
-    /// What the customer's bank has given back of it. A dispute in another currency cannot be compared, and counts as whole.
+    /// The amount that the customer's bank has returned. A dispute in another currency cannot be compared, and counts as the whole
+    /// amount.
     fn returned(&self, bank: &Bank) -> i64 {
         let comparable = bank.currency.as_ref().is_none_or(|currency| *currency == self.currency);
         if comparable { bank.returned } else { self.amount }
@@ -125,7 +126,7 @@ impl Made {
     }
 }
 
-/// Refunds of one payment that may fail before a person has to look.
+/// Refunds of one payment that may fail before an admin has to act.
 const FAILED_REFUNDS: usize = 3;
 
 fn unsettled(reason: Fault, blame: Blame, message: String) -> ProviderError {
@@ -144,7 +145,7 @@ fn disputed(intent: &str, dispute: &str) -> ProviderError {
     )
 }
 
-/// A refund fails where the customer's account is closed or its bank refuses: <https://docs.stripe.com/refunds#failed-refunds>
+/// A refund fails if the customer's account is closed or its bank refuses: <https://docs.stripe.com/refunds#failed-refunds>
 fn refund_failed(intent: &str) -> ProviderError {
     unsettled(
         Fault::RefundFailed,
@@ -177,8 +178,8 @@ pub struct Held {
 }
 
 impl Stripe {
-    /// Gives back what was paid for the last period that was paid for, and answers the whole sum. Earlier periods were
-    /// served: a subscription is paused as soon as its tenant fails, so no later period is paid for.
+    /// Refunds the last paid period, and returns the whole sum. Earlier periods were served: a subscription is paused as soon
+    /// as its tenant fails, so no later period is paid.
     pub async fn refund(&self, tenant_id: &str, subscription: &str) -> Result<ObservedRefund, ProviderError> {
         let mut whole = ObservedRefund::default();
         let mut problem = None;
@@ -188,15 +189,15 @@ impl Stripe {
                     (whole.amount, whole.pending) = (whole.amount + done.amount, whole.pending + done.pending);
                     whole.currency = done.currency.or(whole.currency);
                 }
-                // The other payments are given back all the same.
+                // The other payments are refunded all the same.
                 Err(error) => problem = problem.or(Some(error)),
             }
         }
         problem.map_or(Ok(whole), Err)
     }
 
-    /// The newest payment of the last period that was paid for, where all that was paid for that period was given back. In
-    /// a trial nothing was paid.
+    /// The invoice of the newest payment of the last paid period, if that period is fully refunded. None in a trial, which has no
+    /// payment.
     pub async fn refunded_period(&self, subscription: &str) -> Result<Option<String>, ProviderError> {
         let paid = self.last_period(subscription).await?;
         for due in &paid {
@@ -215,7 +216,7 @@ impl Stripe {
         Ok(paid.into_iter().next().map(|due| due.invoice))
     }
 
-    /// Whether what was paid for the last period was given back, or is on its way.
+    /// Whether the last paid period is refunded, or its refund is on the way.
     pub async fn was_refunded(&self, subscription: &str) -> Result<bool, ProviderError> {
         match self.refunded_period(subscription).await {
             Err(error) if error.reason == Fault::RefundPending => Ok(true),
@@ -223,11 +224,11 @@ impl Stripe {
         }
     }
 
-    /// What was paid for the last period of a subscription, newest first: its invoice, and those of plan changes within it.
+    /// The payments for the last period of a subscription, newest first: its invoice, and those of plan changes within it.
     async fn last_period(&self, subscription: &str) -> Result<Vec<Due>, ProviderError> {
         let paid = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Paid).limit(PAGE);
         let invoices: List<PaidInvoice> = self.read_as(paid).await?;
-        // A trial's invoice comes to nothing, and ends the period that was paid before it as well.
+        // A trial's invoice of 0 counts as a period too, so what was paid before the trial is not refunded.
         let Some(end) = invoices.data.iter().flat_map(PaidInvoice::ends).max() else { return Ok(Vec::new()) };
         let mut all = Vec::new();
         for invoice in invoices.data {
@@ -255,7 +256,7 @@ impl Stripe {
         Ok(Made::of(made.data))
     }
 
-    /// Gives back what is left of one payment, and answers all that was given back of it, by us or by the customer's bank.
+    /// Refunds the rest of one payment, and returns everything that was refunded of it, by us or by the customer's bank.
     async fn give_back(&self, tenant_id: &str, due: &Due) -> Result<ObservedRefund, ProviderError> {
         // Look first: Stripe forgets an idempotency key after 24 hours.
         let made = self.made(&due.intent).await?;
@@ -308,8 +309,8 @@ impl Stripe {
         self.read_as::<Identified>(CancelSubscription::new(subscription)).await.map(drop)
     }
 
-    /// Begins a period of a paused subscription now, and charges it: the one after the invoice that was given back. Without
-    /// the payment Stripe answers 402 and leaves the subscription as it was. See
+    /// Begins and charges a new period of a paused subscription now, after the refunded one. If the payment fails, Stripe
+    /// answers 402 and leaves the subscription unchanged. See
     /// <https://docs.stripe.com/billing/subscriptions/billing-cycle>.
     pub async fn begin_period(&self, subscription: &str, refunded: &str) -> Result<(), ProviderError> {
         let mut request = UpdateSubscription::new(subscription)
@@ -369,8 +370,8 @@ impl Stripe {
         Ok(Held { subscriptions: u64::try_from(living).unwrap_or(u64::MAX), customers: 1, kept_customers: 0 })
     }
 
-    /// Cancels every subscription of the tenant and expires its open Checkout sessions. What belongs to somebody else
-    /// is left alone.
+    /// Cancels every subscription of the tenant and expires its open Checkout sessions. Does not touch those of other
+    /// tenants or another site.
     pub async fn cancel(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         let gone = |e: ProviderError| if e.is_not_found() { Ok(()) } else { Err(e) };
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };

@@ -40,7 +40,7 @@ pub fn create(data: &mut Data, p: &Value) -> Result<Value, Problem> {
 }
 
 /// Moves a clock forward, and with it what depends on its customers' time. The answer says `advancing`, as Stripe's
-/// does; whoever asks again is told that it is ready.
+/// does; the next read says `ready`.
 pub fn advance(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let time = frozen_time(p)?;
     let clock = data.find(TEST_CLOCK, id)?;

@@ -92,7 +92,7 @@ fn decide(dispute: &mut Value, status: &str, events: &mut Events) -> Value {
     dispute.clone()
 }
 
-/// Puts the payment itself in the place of its id, where that was asked for.
+/// Replaces the id of the payment by the payment itself, if the request expands it.
 pub fn expand(data: &Data, p: &Value, disputes: &mut Value) {
     let asked = p["expand"].as_object().is_some_and(|all| all.values().any(|path| path == "data.payment_intent"));
     for dispute in disputes["data"].as_array_mut().into_iter().flatten().filter(|_| asked) {

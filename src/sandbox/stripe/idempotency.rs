@@ -17,7 +17,7 @@ use crate::sandbox::lock;
 /// How long an answer is saved, in seconds.
 const KEPT: i64 = 24 * 3600;
 
-/// What a request was: method and path, and the parameters in whatever order they came.
+/// Identifies a request: method and path, and the parameters without regard to their order.
 pub type Fingerprint = (String, Value);
 
 /// An answer that was given after the execution began.

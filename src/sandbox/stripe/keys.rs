@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::problem::Problem;
 use crate::sandbox::{Shared, lock};
 
-/// What a key may do with a resource. Whoever may write may read.
+/// What a key may do with a resource. Permission to write includes permission to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Level {
     Read,
@@ -38,7 +38,7 @@ pub struct Made {
     permissions: Permissions,
 }
 
-/// Makes a restricted key, as somebody does in the dashboard.
+/// Creates a restricted key, as an admin does in Stripe's dashboard.
 pub async fn add(State(s): State<Arc<Shared>>, Json(made): Json<Made>) -> Result<StatusCode, (StatusCode, String)> {
     if let Some(unknown) = made.permissions.keys().find(|name| !RESOURCES.iter().any(|(_, known, _)| known == name)) {
         return Err((StatusCode::BAD_REQUEST, format!("there is no resource {unknown:?}")));

@@ -126,8 +126,8 @@ pub fn declined() -> Problem {
     }
 }
 
-/// What is left of the period at the old price is given back, and what is left of it at the new one is due. A trial is free
-/// at any price.
+/// Credits the rest of the period at the old price, and charges it at the new one. A trial is free at any price, so it has no
+/// such lines.
 fn lines(subscription: &Value, price: &Value, now: i64) -> Vec<Value> {
     let item = &subscription["items"]["data"][0];
     let at = |key: &str| item[key].as_i64().unwrap_or(now);

@@ -14,7 +14,7 @@ pub enum Card {
     Good,
     /// Can be attached, and is declined when it is charged.
     DeclinedLater,
-    /// Pays where the customer is, and asks for them on each charge without them.
+    /// Pays while the customer is there, and asks for authentication on each charge without them.
     Asks,
 }
 
@@ -28,7 +28,7 @@ fn attach(data: &mut Data, customer: &str, card: Card) -> Value {
     method
 }
 
-/// The customer enters a good card in the portal: what is open is collected at once.
+/// The customer enters a good card in the portal, and open invoices are collected at once.
 pub fn new_card(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {
     let customer = data.find("subscription", id)?["customer"].as_str().unwrap_or_default().to_owned();
     let method = attach(data, &customer, Card::Good);
@@ -174,7 +174,7 @@ fn cancellation(subscription: &mut Value, p: &Value) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A period that begins now, and is charged now, whatever is left of the one before.
+/// Begins a period now and charges it at once, even if the one before has not ended.
 fn begin_period(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<(), Problem> {
     let kept = data.find("subscription", id)?;
     let mut subscription = kept.clone();

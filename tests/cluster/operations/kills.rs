@@ -1,5 +1,5 @@
-//! The controller is killed at each call that changes something, of each operation: before it is done, and once it is done
-//! and nobody has heard of it. One life finds out what the calls are.
+//! Kills the controller at each call that changes something, in each operation: before the call is done, and after it is done but
+//! before its answer arrives. One life without kills finds out which calls there are.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::support::World;
 /// Lives at the same time.
 const AT_ONCE: usize = 4;
 
-/// A call that changes something at a provider, whatever object it is about.
+/// A call that changes something at a provider, without the ids of the object in its path.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Call {
     provider: String,
@@ -110,11 +110,11 @@ async fn killed_at_each(how: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_killed_before_a_call_is_done_does_it_in_the_next_life() {
+async fn a_controller_killed_before_a_call_is_done_makes_it_in_the_next_life() {
     killed_at_each("delay_ms").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_is_killed_after_a_call_was_done_does_it_once() {
+async fn a_controller_killed_after_a_call_was_done_does_it_once() {
     killed_at_each("answer_delay_ms").await;
 }

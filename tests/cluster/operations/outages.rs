@@ -1,4 +1,4 @@
-//! A provider is away in each operation: who needs it waits, says so and goes on by itself, and nobody else waits.
+//! A provider is away during each operation. An operation that needs it waits, says so and goes on by itself; the others do not wait.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ async fn is_in_effect(world: &World, operation: Operation, key_before: &[u8]) ->
     }
 }
 
-/// It is not done while the provider is away, and nobody gives up.
+/// The operation is not done while the provider is away, and the controller does not give up.
 async fn assert_waits(world: &World, operation: Operation) {
     let start = tokio::time::Instant::now();
     while start.elapsed() < AWAY {
@@ -76,7 +76,7 @@ async fn life_without(provider: &str, status: u16, waits: &[Operation]) {
     assert_gone(&world, &exports).await;
 }
 
-/// A condition names the provider that the tenant waits for. An e-mail that is late is no state of the tenant; Events tell of it.
+/// The status says which provider the tenant waits for. A late e-mail does not change the status; Events report it.
 async fn assert_said(world: &World, provider: &str, operation: Operation) {
     let name = match provider {
         "stripe" => "Stripe",
@@ -89,7 +89,7 @@ async fn assert_said(world: &World, provider: &str, operation: Operation) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_stripe_nobody_pays_and_all_else_goes_on() {
+async fn without_stripe_no_customer_pays_and_all_else_goes_on() {
     let waits: Vec<_> = LIFE.into_iter().filter(|operation| *operation != Operation::Move).collect();
     life_without("stripe", 503, &waits).await;
 }

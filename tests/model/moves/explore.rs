@@ -54,8 +54,8 @@ impl Model for Moves {
         let waits = switching && self.mistake != Some(Mistake::UploadsGoOn);
         let active = s.tenant.status.phase == Some(Phase::Active);
         let served = s.tenant.status.phase.is_some_and(Phase::is_served);
-        // A status that is lost before the wish for another plan was heard takes the plan in force along: nobody could tell
-        // what the data was embedded with.
+        // If the status is lost before the controller saw the request for another plan, the plan in force is lost with it, and
+        // nothing else tells which model embedded the data.
         let told =
             s.tenant.spec.data.is_some() || migration.is_some() || s.tenant.spec.plan == s.tenant.plan_in_force();
         may(b.choices > 0, Action::Choose);

@@ -1,4 +1,4 @@
-//! What goes on beside a tenant's phases: its transitions on their way to the event store, and an export of its data.
+//! Work beside a tenant's phases: shipping its transitions to the event store, and an export of its data.
 
 use std::collections::BTreeSet;
 
@@ -77,7 +77,7 @@ impl Beside {
         self.files = true;
     }
 
-    /// The files go, and with them whoever writes more of them.
+    /// Deletes the files and stops the task that writes more of them.
     pub fn delete_exports(&mut self, mistake: Option<Mistake>) {
         self.files = false;
         if mistake != Some(Mistake::ExportGoesOn) {

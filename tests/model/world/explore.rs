@@ -310,17 +310,17 @@ impl Model for Small {
                 let paid = model.mode == BillingMode::Manual || s.settled;
                 s.tenant.status.phase != Some(Phase::Active) || paid
             }),
-            Property::always("nothing is set up for an address that nobody confirmed", |model: &Self, s: &State| {
+            Property::always("no tenant is set up for an unconfirmed address", |model: &Self, s: &State| {
                 !model.login || s.tenant.email_verified || (s.namespaces_made == 0 && !s.secret)
             }),
-            Property::always("whoever is served has paid, and got nothing back of it", |model: &Self, s: &State| {
+            Property::always("a served customer has paid and was not refunded", |model: &Self, s: &State| {
                 let served = s.tenant.status.phase == Some(Phase::Active);
                 !served || model.mode == BillingMode::Manual || s.charges > s.refunds
             }),
-            Property::always("who was served is not failed for an outage", |_, s: &State| {
+            Property::always("a tenant that was served does not fail for an outage", |_, s: &State| {
                 !s.served() || s.tenant.status.phase != Some(Phase::Failed)
             }),
-            Property::always("whoever has left is not renewed", |_, s: &State| {
+            Property::always("the subscription of a customer who has left does not renew", |_, s: &State| {
                 let told = s.sent.keys().any(|notice| matches!(notice, Notice::DeletionRequested(_)));
                 let left = s.tenant.spec.desired == Desired::Deleted && s.tenant.status.phase == Some(Phase::Deleting);
                 !(told && left) || s.ends || s.cancelled || !s.settled
@@ -378,7 +378,7 @@ fn delete(s: &mut State, action: &Action) {
     s.reconcile = s.reconcile.take().filter(|_| !s.gone);
 }
 
-/// Somebody edits the spec.
+/// A customer or an admin edits the spec.
 fn wish(s: &mut State, action: &Action) {
     let spec = &mut s.tenant.spec;
     match action {

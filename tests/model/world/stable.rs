@@ -1,4 +1,4 @@
-//! Where the world ends when nothing more goes wrong, and whether that is as it should be.
+//! The state that the world reaches when nothing more goes wrong, and whether it is the right one.
 
 use tenant_operator::api::conditions::{get, is_true};
 use tenant_operator::api::plan::PriceChanges;
@@ -53,7 +53,7 @@ impl Small {
             return billing && told && !s.namespace && !s.secret && !s.beside.files;
         }
         let suspended = s.tenant.spec.is_suspended();
-        // Whatever is wished afterwards, a tenant that was erased stays so.
+        // A tenant that was erased stays erased, even if the spec asks for something else afterwards.
         if s.tenant.spec.desired == Desired::Deleted || s.tenant.erasure.is_some() {
             let left =
                 s.namespace || s.secret || (s.customers > 0 && !s.customer_gone) || (s.subscribed && !s.cancelled);

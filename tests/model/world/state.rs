@@ -41,7 +41,7 @@ impl State {
         }
     }
 
-    /// Time goes on to that moment, and what ends meanwhile ends.
+    /// Advances the time to that moment, and ends what ends by then.
     pub(super) fn pass(&mut self, moment: i64) {
         self.now = self.now.max(moment);
         if self.ends && self.now >= PERIOD_END {
@@ -67,7 +67,7 @@ impl State {
         self.secret && self.key == self.tenant.spec.api_key_generation
     }
 
-    /// Whether somebody paid for it, or it was set up.
+    /// Whether the tenant was paid for or set up.
     pub(super) fn had_something(&self) -> bool {
         let spec = &self.tenant.spec;
         spec.plan_in_force.is_some() || spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some())
@@ -183,7 +183,7 @@ impl State {
         self.overtake();
     }
 
-    /// Somebody other than the controller has written the object.
+    /// A writer other than the controller has changed the object.
     pub(super) fn overtake(&mut self) {
         if let Some(reconcile) = &mut self.reconcile {
             reconcile.overtaken = true;

@@ -1,0 +1,157 @@
+//! E-mails and alerts, and the names under which they are written down as sent.
+
+use crate::api::{LinkKind, MailRequest, Timestamp};
+
+/// An e-mail or alert, sent once.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Notice {
+    /// To the customer: a link that they asked for, or that their signup needs.
+    Link(MailRequest),
+    /// To the customer: the account is ready.
+    Welcome,
+    /// To the customer: the agreement on the processing of their data.
+    DataProcessingAgreement,
+    /// To the customer: how to ask the first question.
+    FirstQuestion,
+    /// To the customer: the setup is complete.
+    Congratulation,
+    /// To the customer: a payment failed, which is late since then.
+    PaymentFailed(Timestamp),
+    /// To the customer: it is still late, and half of the grace period is over.
+    PaymentReminder(Timestamp),
+    /// To the customer: the account is suspended, since then.
+    Suspended(Timestamp),
+    /// To the customer: another plan is in force, since then.
+    PlanChanged(Timestamp),
+    /// To the customer: another plan will be in force, as was scheduled then.
+    PlanScheduled(Timestamp),
+    /// To the customer: another plan was declined then.
+    PlanDeclined(Timestamp),
+    /// To the customer: another plan waits since then until they confirm its payment.
+    PlanUnconfirmed(Timestamp),
+    /// To the customer: the account is closed, since then, and erased later.
+    DeletionRequested(Timestamp),
+    /// To the address before: it was changed, by the change that this names.
+    AddressChanged(String),
+    /// To the customer: the export that they asked for by this name is complete.
+    ExportReady(String),
+    /// To the customer who has left: an offer to come back, once.
+    WinBack,
+    /// To the customer: everything is erased.
+    Erased,
+    /// To ops: the welcome e-mail cannot be sent.
+    WelcomeFailedAlert,
+    /// To ops: the object of a customer was deleted, and the customer was not erased.
+    KeptAlert,
+    /// To ops: provisioning failed, in the run that this token names.
+    FailedAlert(String),
+    /// To the customer: provisioning failed, in the run that this token names.
+    FailedMail(String),
+    /// To ops: the customer disputes a payment, or has won that, as this names.
+    DisputeAlert(String),
+    /// To ops: Stripe bills this price, which is another plan's.
+    PriceAlert(String),
+    /// To ops: the tenant is closed, and Stripe renews this subscription.
+    RenewedAlert(String),
+    /// To ops: the tenant is open, and Stripe ends this subscription because the tenant was closed.
+    EndsAlert(String),
+    /// To ops: Stripe bills these subscriptions beside the tenant's own.
+    SurplusAlert(String),
+    /// To ops: paid, and still not Active after the normal time, in the run that this token names.
+    SlowAlert(String),
+    /// To ops: the object names another namespace than the one with the documents, or several hold documents, as this names.
+    DataAlert(String),
+    /// To ops: the tenant's Pinecone namespace is gone, in the run that this token names.
+    NamespaceMissingAlert(String),
+}
+
+impl Notice {
+    /// The name under which it is written down as sent.
+    pub fn key(&self) -> String {
+        match self {
+            Self::Link(request) => request.to_string(),
+            Self::Welcome => "welcome".into(),
+            Self::DataProcessingAgreement => "data-processing-agreement".into(),
+            Self::FirstQuestion => "first-question".into(),
+            Self::Congratulation => "congratulation".into(),
+            Self::PaymentFailed(since) => format!("payment-failed.{}", since.as_second()),
+            Self::PaymentReminder(since) => format!("payment-reminder.{}", since.as_second()),
+            Self::Suspended(since) => format!("suspended.{}", since.as_second()),
+            Self::PlanChanged(since) => format!("plan-changed.{}", since.as_second()),
+            Self::PlanScheduled(since) => format!("plan-scheduled.{}", since.as_second()),
+            Self::PlanUnconfirmed(since) => format!("plan-unconfirmed.{}", since.as_second()),
+            Self::PlanDeclined(since) => format!("plan-declined.{}", since.as_second()),
+            Self::DeletionRequested(since) => format!("deletion-requested.{}", since.as_second()),
+            Self::AddressChanged(change) => format!("address-changed.{change}"),
+            Self::ExportReady(request) => format!("export-ready.{request}"),
+            Self::WinBack => "win-back".into(),
+            Self::Erased => "erased".into(),
+            Self::KeptAlert => "kept-alert".into(),
+            Self::WelcomeFailedAlert => "welcome-failed-alert".into(),
+            Self::FailedAlert(run) => format!("failed-alert.{run}"),
+            Self::FailedMail(run) => format!("failed-mail.{run}"),
+            Self::DisputeAlert(what) => format!("dispute-alert.{what}"),
+            Self::PriceAlert(price) => format!("price-alert.{price}"),
+            Self::RenewedAlert(id) => format!("renewed-alert.{id}"),
+            Self::EndsAlert(id) => format!("ends-alert.{id}"),
+            Self::SurplusAlert(ids) => format!("surplus-alert.{ids}"),
+            Self::SlowAlert(run) => format!("slow-alert.{run}"),
+            Self::DataAlert(what) => format!("data-alert.{what}"),
+            Self::NamespaceMissingAlert(run) => format!("namespace-missing-alert.{run}"),
+        }
+    }
+
+    /// Whether an earlier one of this key need not be remembered once this was sent: a customer may ask for any number
+    /// of links, pay late and change plans any number of times.
+    pub fn supersedes(&self, key: &str) -> bool {
+        let kind = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
+        match self {
+            Self::Link(_)
+            | Self::PaymentFailed(_)
+            | Self::PaymentReminder(_)
+            | Self::Suspended(_)
+            | Self::PlanChanged(_)
+            | Self::PlanScheduled(_)
+            | Self::PlanDeclined(_)
+            | Self::PlanUnconfirmed(_)
+            | Self::AddressChanged(_)
+            | Self::ExportReady(_)
+            | Self::DisputeAlert(_)
+            | Self::DataAlert(_)
+            | Self::PriceAlert(_)
+            | Self::RenewedAlert(_)
+            | Self::EndsAlert(_)
+            | Self::SurplusAlert(_)
+            | Self::DeletionRequested(_) => kind(&self.key()) == kind(key),
+            _ => false,
+        }
+    }
+}
+
+impl Notice {
+    /// The kinds of notices that are sent only to tenants that are or were served, and to ops about them.
+    const FOLLOW_SERVICE: [&str; 12] = [
+        "welcome",
+        "welcome-failed-alert",
+        "data-processing-agreement",
+        "first-question",
+        "congratulation",
+        "payment-failed",
+        "payment-reminder",
+        "plan-changed",
+        "plan-scheduled",
+        "plan-declined",
+        "export-ready",
+        "namespace-missing-alert",
+    ];
+
+    /// Whether a notice of this key is sent only once a tenant was served.
+    pub fn follows_service(key: &str) -> bool {
+        key.split('.').next().is_some_and(|kind| Self::FOLLOW_SERVICE.contains(&kind))
+    }
+}
+
+/// Whether a notice of this key is a link of this kind.
+pub(super) fn is_link(key: &str, kind: LinkKind) -> bool {
+    key.split('.').next() == Some(kind.name())
+}
