@@ -5,82 +5,22 @@ use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What each part of `src/` may use; `cli` puts all of them together.
-const ARROWS: [(&str, &[&str]); 20] = [
-    ("api", &[]),
-    ("clock", &["api"]),
-    ("email", &[]),
-    ("watches", &[]),
-    ("keys", &["api"]),
-    ("telemetry", &[]),
-    ("sandbox", &[]),
-    ("lifecycle", &["api"]),
-    ("operator_keys", &["api", "email"]),
-    ("events", &["api", "telemetry"]),
-    ("links", &["api", "operator_keys"]),
-    ("providers", &["api", "lifecycle"]),
-    ("pins", &["lifecycle", "providers"]),
-    ("rag", &["api", "providers"]),
-    ("export", &["api", "providers", "rag"]),
-    (
-        "controller",
-        &[
-            "api",
-            "clock",
-            "events",
-            "export",
-            "keys",
-            "lifecycle",
-            "operator_keys",
-            "pins",
-            "providers",
-            "rag",
-            "telemetry",
-            "watches",
-        ],
-    ),
-    (
-        "web",
-        &[
-            "api",
-            "clock",
-            "email",
-            "events",
-            "export",
-            "keys",
-            "lifecycle",
-            "links",
-            "operator_keys",
-            "pins",
-            "providers",
-            "rag",
-            "telemetry",
-            "watches",
-        ],
-    ),
-    ("preflight", &["api", "pins", "providers"]),
-    ("dev", &["api", "controller", "operator_keys", "pins", "sandbox", "web"]),
-    (
-        "cli",
-        &[
-            "api",
-            "controller",
-            "dev",
-            "email",
-            "events",
-            "export",
-            "lifecycle",
-            "operator_keys",
-            "pins",
-            "preflight",
-            "providers",
-            "rag",
-            "sandbox",
-            "telemetry",
-            "web",
-        ],
-    ),
-];
+/// What each part of `src/` may use, as the table in docs/architecture.md says.
+fn arrows() -> BTreeMap<String, BTreeSet<String>> {
+    let page = std::fs::read_to_string(format!("{ROOT}/docs/architecture.md")).expect("the page");
+    let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+    let rows = page.lines().filter(|line| line.starts_with("| `src/"));
+    rows.map(|row| {
+        let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
+        let [part, _, uses] = cells[..] else { panic!("a row of three cells: {row}") };
+        let part = quoted(part).into_iter().next().expect("a part");
+        let name = part.trim_start_matches("src/").trim_end_matches('/').trim_end_matches(".rs").to_owned();
+        let uses = quoted(uses);
+        assert_eq!(uses.is_empty(), cells[2] == "nothing", "what it uses, or `nothing`: {row}");
+        (name, uses.into_iter().collect())
+    })
+    .collect()
+}
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -134,7 +74,7 @@ fn names_after(code: &str, prefix: &str) -> BTreeSet<String> {
 #[test]
 fn parts_use_only_what_is_below_them() {
     let src = Path::new(ROOT).join("src");
-    let arrows: BTreeMap<_, _> = ARROWS.into_iter().collect();
+    let arrows = arrows();
     let mut seen = BTreeSet::new();
     for path in sources(&src) {
         let relative = path.strip_prefix(&src).expect("below src");
@@ -142,15 +82,19 @@ fn parts_use_only_what_is_below_them() {
         if matches!(first.as_str(), "lib" | "main" | "bin") {
             continue;
         }
-        let allowed = arrows.get(first.as_str()).unwrap_or_else(|| panic!("{first} has no arrows in this test"));
+        let allowed = arrows.get(&first).unwrap_or_else(|| panic!("docs/architecture.md has no row for src/{first}"));
         for used in names_after(&code(&path), "crate::") {
-            if used != first && arrows.contains_key(used.as_str()) {
-                assert!(allowed.contains(&used.as_str()), "{} uses {used}", relative.display());
+            if used != first && arrows.contains_key(&used) {
+                assert!(
+                    allowed.contains(&used),
+                    "{} uses {used}, which docs/architecture.md does not say",
+                    relative.display()
+                );
                 seen.insert((first.clone(), used));
             }
         }
     }
-    let drawn = ARROWS.iter().flat_map(|(from, to)| to.iter().map(|to| ((*from).to_owned(), (*to).to_owned())));
+    let drawn = arrows.iter().flat_map(|(from, to)| to.iter().map(|to| (from.clone(), to.clone())));
     let idle: Vec<_> = drawn.filter(|arrow| !seen.contains(arrow)).collect();
     assert!(idle.is_empty(), "arrows that nothing uses: {idle:?}");
 }
