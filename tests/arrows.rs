@@ -59,7 +59,7 @@ const ARROWS: [(&str, &[&str]); 20] = [
         ],
     ),
     ("preflight", &["api", "pins", "providers"]),
-    ("dev", &["api", "controller", "operator_keys", "pins", "sandbox", "web"]),
+    ("dev", &["api", "controller", "operator_keys", "pins", "providers", "sandbox", "web"]),
     (
         "cli",
         &[

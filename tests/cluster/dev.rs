@@ -126,6 +126,13 @@ fn every_example_of_the_readme_and_the_docs_works() {
                      STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY";
     let missing = dev.shell(&format!("for name in {variables}; do printenv $name > /dev/null || echo $name; done"));
     assert_eq!(String::from_utf8_lossy(&missing.stdout), "", "not in the env file");
+    // The warning is about the admission policies, which come with the chart.
+    let preflight = dev.shell("tenant-operator preflight");
+    assert!(
+        preflight.status.code() == Some(2) && said(&preflight).contains(" 0 failed, 1 warnings"),
+        "{}",
+        said(&preflight)
+    );
     let mut pages: Vec<_> = std::fs::read_dir(format!("{ROOT}/docs"))
         .expect("docs")
         .map(|entry| PathBuf::from("docs").join(entry.expect("an entry").file_name()))
