@@ -65,7 +65,7 @@ impl Program {
         let more = match self {
             Self::KubectlTenant => {
                 let commands = OPERATOR.commands.join(", ");
-                format!("`tenant-operator --help` also lists those that run the operator: {commands}.")
+                format!("`tenant-operator --help` also lists those that run the operator:\n{commands}.")
             }
             Self::TenantOperator if cfg!(feature = "sandbox") => {
                 "All but the last group are also called as `kubectl tenant COMMAND`.\n\
