@@ -82,15 +82,15 @@ impl Program {
         let command = Cli::command().bin_name(self.name());
         let (header, literal) = (*command.get_styles().get_header(), *command.get_styles().get_literal());
         let width = self.groups().flat_map(|group| group.commands).map(|name| name.len()).max().unwrap_or_default();
-        let mut lists = String::new();
-        for group in self.groups() {
-            lists += &format!("{header}{}:{header:#}\n", group.title);
-            for found in group.commands.iter().filter_map(|name| command.find_subcommand(name)) {
-                let (name, about) = (found.get_name(), found.get_about().map(ToString::to_string).unwrap_or_default());
-                lists += &format!("  {literal}{name:width$}{literal:#}  {about}\n");
-            }
-            lists.push('\n');
-        }
+        let list = |group: &Group| {
+            let found = group.commands.iter().filter_map(|name| command.find_subcommand(name));
+            let line = |found: &Command| {
+                let about = found.get_about().map(ToString::to_string).unwrap_or_default();
+                format!("  {literal}{:width$}{literal:#}  {about}\n", found.get_name())
+            };
+            format!("{header}{}:{header:#}\n{}\n", group.title, found.map(line).collect::<Vec<_>>().concat())
+        };
+        let lists = self.groups().map(list).collect::<Vec<_>>().concat();
         command.help_template(format!(
             "{{about-with-newline}}\n{{usage-heading}} {{usage}}\n\n{lists}{header}Options:{header:#}\n{{options}}\n\n{}",
             self.hint()

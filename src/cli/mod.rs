@@ -208,7 +208,7 @@ enum Command {
     /// Run local stand-ins for Stripe, Pinecone, `OpenAI` and a mail server.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Args),
-    /// Run everything on this machine: a control plane, the sandbox, the controller and web.
+    /// Run everything on this machine: control plane, sandbox, controller and web.
     #[cfg(feature = "sandbox")]
     Dev(Box<dev::Args>),
 }
