@@ -16,7 +16,8 @@ demo: prerequisites
 check: prerequisites
 	./tests/check
 
-test: prerequisites
+# Installs what is missing, or says how.
+test:
 	./tests/run
 
 bench: prerequisites
@@ -35,6 +36,7 @@ lint:
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
 	tests/deny
+	tests/typos
 
 # crds/, docs/crds.md and charts/tenant-operator/files follow the Rust types; a test fails when they drift.
 generate:

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use tenant_operator::cli::{self, Program};
+
 fn main() -> ExitCode {
-    tenant_operator::cli::main()
+    cli::main(Program::TenantOperator)
 }

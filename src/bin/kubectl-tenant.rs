@@ -1,7 +1,9 @@
-//! `kubectl tenant`: the same command under the name by which kubectl finds plugins.
+//! `kubectl tenant`: the same commands under the name by which kubectl finds plugins.
 
 use std::process::ExitCode;
 
+use tenant_operator::cli::{self, Program};
+
 fn main() -> ExitCode {
-    tenant_operator::cli::main()
+    cli::main(Program::KubectlTenant)
 }

@@ -9,11 +9,11 @@ use super::{KubeArgs, TenantArgs};
 use crate::api::{KEEP_DATA_ANNOTATION, PROOF_ANNOTATION, Tenant};
 use crate::operator_keys::IdentityKey;
 
-/// Lets a Tenant that was moved to another name or namespace keep its tenant id, and with it its data, its API key and
-/// its subscription.
+/// Prove that a moved, renamed or restored Tenant owns its tenant id.
 ///
-/// This needs read access to the operator's identity key, so it is for the operator of the service. Delete the old object
-/// first, with the annotation `tenant-operator.dev/keep-data=true`: an id that another object holds is refused.
+/// With the id, the Tenant keeps its data, its API key and its subscription. Needs read access to the operator's identity key.
+/// Delete the old object first, with the annotation `tenant-operator.dev/keep-data=true`: an id that another object holds is
+/// refused.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -136,6 +136,7 @@ fn settings(sandbox: &Sandbox, web_url: &str, folder: &Path) -> anyhow::Result<d
             ("OPENAI_BASE_URL", p.rag.openai_base_url.clone().into()),
             ("OPENAI_API_KEY", p.rag.openai_api_key.clone()),
             ("SMTP_URL", p.smtp_url.clone()),
+            ("FRONTEND_URL", p.frontend_url.clone().into()),
         ],
     })
 }

@@ -14,10 +14,11 @@ use crate::api::{Tenant, Timestamp, conditions};
 /// How often it looks.
 const EACH: Duration = Duration::from_millis(500);
 
-/// Exports everything that belongs to a tenant: profile, consent, documents with their passages and vectors, usage, invoices
-/// and history. Prints the folder in the export storage once it is complete.
+/// Export everything that belongs to a tenant.
 ///
-/// The export is written by the controller and goes on if this command ends. It takes the place of the one before.
+/// That is the profile, consent, documents with their passages and vectors, usage, invoices and history. The controller writes
+/// the export, and goes on if this command ends; the command prints the folder in the export storage once it is complete. A new
+/// export replaces the one before.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -10,12 +10,12 @@ use super::{KubeArgs, TenantArgs};
 use crate::api::{Tenant, USAGE_ANNOTATION, Usage};
 use crate::export::{Import, Plan, Store};
 
-/// Brings the documents of an export into a tenant, with their passages and vectors as they are: nothing is embedded again.
+/// Import the documents of an export into a tenant.
 ///
-/// Every file is checked against the manifest before the first vector is stored. Documents that are there already are left
-/// as they are, so it can be run again where it broke off. Prints what it would do; --apply does it. It counts the documents
-/// in an annotation that the chart's admission policy keeps for the operator: the account that runs it must
-/// be named in `admission.exemptUsers` or `admission.exemptGroups`.
+/// Passages and vectors are stored as they are: nothing is embedded again. Every file is checked against the manifest before the
+/// first vector is stored. Documents that the tenant already has stay as they are, so run the command again if it broke off. It
+/// prints what it would do; --apply does it. It counts the documents in an annotation that the chart's admission policy keeps for
+/// the operator: name the account that runs it in `admission.exemptUsers` or `admission.exemptGroups`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

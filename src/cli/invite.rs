@@ -18,10 +18,11 @@ use crate::web::accounts;
 /// How long the controller may take to see a new Tenant.
 const SEEN_WITHIN: Duration = Duration::from_secs(15);
 
-/// Prepares an account for a customer, and sends them an e-mail with a link to choose a password. The account is set up once they do.
+/// Prepare an account for a customer of the sales team, and invite the customer to it.
 ///
-/// With --manual you bill the customer yourself; otherwise they pay by Stripe after that. The link is valid for a week; run the
-/// command again to send another one. Needs the key of the operator (Secret tenant-operator-identity) and, with the chart's
+/// Sends the customer an e-mail with a link to choose a password; the account is set up after that. With --manual you bill the
+/// customer yourself; otherwise the customer pays by Stripe once the password is chosen. The link is valid for a week; run the
+/// command again to send another one. Needs the operator's identity key (Secret tenant-operator-identity) and, with the chart's
 /// admission policy, an account that is named in `admission.exemptUsers` or `admission.exemptGroups`.
 #[derive(clap::Args)]
 pub struct Args {

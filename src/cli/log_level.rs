@@ -2,6 +2,8 @@
 
 use anyhow::{Context, bail};
 
+/// Print or change the log level of a running controller or web pod.
+///
 /// Run it in the pod: `kubectl exec deploy/tenant-operator-controller -- /tenant-operator log-level debug`
 #[derive(clap::Args)]
 pub struct Args {

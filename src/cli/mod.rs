@@ -9,6 +9,7 @@ mod data;
 mod describe;
 mod erase;
 mod export;
+mod groups;
 mod history;
 mod import;
 mod invite;
@@ -37,9 +38,11 @@ mod dev;
 #[cfg(feature = "sandbox")]
 mod sandbox;
 
+pub use groups::Program;
+
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use futures::Future;
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -49,8 +52,6 @@ use crate::api::Tenant;
 use crate::api::tenant::Chunking;
 
 /// Manages the customers of a multi-tenant RAG service as Tenant resources in Kubernetes.
-///
-/// Try `tenant-operator dev` first: it starts everything on this machine and touches no cluster.
 #[derive(Parser)]
 #[command(name = "tenant-operator", version, max_term_width = 100)]
 struct Cli {
@@ -131,39 +132,37 @@ impl ScopeArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the controller, which provisions and maintains Tenants.
+    /// Run the controller, which provisions tenants and keeps them as declared.
     Controller(Box<controller::Args>),
-    /// Run the web pod: signups, Stripe webhooks, progress.
+    /// Serve signups, Stripe's webhooks, the customers' pages and the tenant API.
     Web(Box<web::Args>),
-    /// Print the `CustomResourceDefinitions` as YAML, or write them to a folder.
+    /// Print the custom resource definitions as YAML, or write them to a folder.
     Crds(crds::Args),
-    /// Check the cluster, the providers and their keys before customers come.
     Preflight(Box<preflight::Args>),
-    /// Count tenants by phase, and find those that are stuck or whose record has gaps.
+    /// Count tenants by phase, and find stuck tenants and inconsistent records.
     Audit(audit::Args),
-    /// Print all possible phase changes.
+    /// Print every transition between phases.
     Lifecycle(lifecycle::Args),
-    /// List tenants and what each waits for.
+    /// List tenants and what each one waits for.
     List(list::Args),
-    /// List people who wrote to the sales team or joined the waitlist.
+    /// List the messages to the sales team and the people on the waitlist.
     Leads(leads::Args),
-    /// Prepare an account for a customer of the sales team, and invite them to it.
     Invite(invite::Args),
-    /// Let a person on the waitlist sign up. The controller tells them by e-mail.
+    /// Let a person on the waitlist sign up.
+    ///
+    /// The controller tells the person by e-mail.
     Admit(leads::AdmitArgs),
     /// Show a tenant's state, billing, conditions, transitions and Events.
     Describe(describe::Args),
-    /// Print every change of phase of a tenant.
+    /// Print the transitions of a tenant.
     History(history::Args),
-    /// Explain why a tenant is not Ready, and what to do.
     Why(why::Args),
-    /// Print the operator's log lines about a tenant.
+    /// Print what the operator's pods log about a tenant.
     Logs(logs::Args),
-    /// Print or change what a running controller or web pod logs.
     LogLevel(log_level::Args),
-    /// Print the URL that matters now: the payment link, or where the customer logs in.
+    /// Print a tenant's payment link, or where the customer logs in.
     Open(open::Args),
-    /// Print the completions of a shell, such as `source <(kubectl tenant completions bash)`.
+    /// Print shell completions, such as for `source <(kubectl tenant completions bash)`.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
@@ -180,40 +179,36 @@ enum Command {
     /// Print a page of the documentation.
     #[command(hide = true)]
     Manual(manual::Args),
-    /// Retry a Failed tenant, a missing Pinecone namespace, a declined or unconfirmed change of plan, or a failed move of documents.
+    /// Retry provisioning, a change of plan or a move of documents that failed.
+    ///
+    /// Retries a Failed tenant, recreates a missing Pinecone namespace, and repeats a declined or unconfirmed change of plan and a
+    /// failed move of documents.
     Retry(retry::Args),
-    /// Close a tenant and erase its data after the retention of its plan.
+    /// Close a tenant. Its data is erased after the retention of its plan.
     Delete(TenantArgs),
-    /// Reopen a closed tenant, as long as its data is not erased.
+    /// Reopen a closed tenant whose data is not erased yet.
     Reactivate(TenantArgs),
     /// Erase a tenant at once, with its namespace, Secrets and subscription.
     Erase(erase::Args),
-    /// Choose which Pinecone namespace holds a tenant's documents, and find namespaces that belong to no Tenant.
+    /// Choose a tenant's Pinecone namespace, and find namespaces without a Tenant.
     Data(Box<data::Args>),
-    /// Export everything that belongs to a tenant.
     Export(export::Args),
-    /// Import the documents of an export into a tenant.
     Import(Box<import::Args>),
-    /// Stop serving and charging a tenant. Its data is kept, and only `resume` ends the suspension.
+    /// Stop serving and charging a tenant until you resume it. Its data is kept.
     Suspend(suspend::SuspendArgs),
-    /// Confirm a suspension, failure, closing or erasure that the brake holds, for one tenant or for all.
+    /// Confirm a suspension, failure, closing or erasure that the brake holds.
     Confirm(confirm::Args),
-    /// Show or change the Stripe account and the Pinecone indexes that the tenants are in.
     Pin(pin::Args),
     /// End an admin's suspension of a tenant.
     Resume(TenantArgs),
-    /// List the subscriptions that Stripe bills for a tenant, or end a surplus one.
     Subscriptions(Box<subscriptions::Args>),
-    /// Recreate lost Tenants from Stripe and Pinecone.
     Recover(Box<recover::Args>),
-    /// Move customers to another namespace, with their data, password, API key and subscription.
     Move(relocate::Args),
-    /// Prove that a moved, renamed or restored Tenant owns its tenant id.
     Adopt(adopt::Args),
-    /// Run local stand-ins of Stripe, Pinecone, `OpenAI` and an SMTP server.
+    /// Run local stand-ins for Stripe, Pinecone, `OpenAI` and a mail server.
     #[cfg(feature = "sandbox")]
     Sandbox(sandbox::Args),
-    /// Run everything on this machine: a private control plane, the sandbox, the controller and the web pod.
+    /// Run everything on this machine: control plane, sandbox, controller and web.
     #[cfg(feature = "sandbox")]
     Dev(Box<dev::Args>),
 }
@@ -267,8 +262,8 @@ pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static 
 }
 
 /// Runs the command. Exit code 0: done; 1: failed; 2: called wrongly, or warnings of `preflight`.
-pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+pub fn main(program: Program) -> ExitCode {
+    let cli = Cli::from_arg_matches(&program.command().get_matches()).unwrap_or_else(|error| error.exit());
     if let Command::ReadFile { max_characters, overlap_characters } = cli.command {
         return ExitCode::from(crate::rag::print_passages(Chunking { max_characters, overlap_characters }));
     }

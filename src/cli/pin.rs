@@ -10,10 +10,10 @@ use crate::controller::LEASE;
 use crate::pins::{IndexPin, Pins};
 use crate::providers::stripe::Identity;
 
-/// Shows the Stripe account and the Pinecone indexes that the tenants are in, or changes them.
+/// Show or change the Stripe account and the Pinecone indexes that hold the tenants.
 ///
-/// The controller writes them down at its first start, and does nothing at another account or index. Change them only when the
-/// customers and documents were moved there, or when there are none.
+/// The controller records them at its first start, and does nothing at another account or index. Change them only after you moved
+/// the customers and documents there, or while there are none.
 #[derive(clap::Args)]
 pub struct Args {
     /// Namespace of the operator.

@@ -29,6 +29,8 @@ enum Output {
     Json,
 }
 
+/// Check the cluster, the providers and their keys before customers sign up.
+///
 /// Exit codes: 0 when all is well, 1 when a check failed, 2 when there are warnings.
 #[derive(clap::Args, Clone)]
 pub struct Args {

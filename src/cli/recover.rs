@@ -28,12 +28,12 @@ use crate::rag::embedding_of;
 /// Tenants that are made at the same time.
 const AT_ONCE: usize = 16;
 
-/// Makes Tenants again that are lost, as after the deletion of their definition without a backup: with the same
-/// ids, keys, customers and subscriptions, from Stripe's metadata and Pinecone's namespaces alone.
+/// Recreate lost Tenants from Stripe and Pinecone.
 ///
-/// A backup is better: it also knows what Stripe never knew, such as the history. Needs the
-/// keys of the operator (Secrets tenant-operator-identity and tenant-operator-signing); without the second, customers get
-/// new API keys. Prints what it would do; --apply does it.
+/// Use it when the Tenants are gone and there is no backup, such as after their definition was deleted. They get the same ids,
+/// keys, customers and subscriptions, from Stripe's metadata and Pinecone's namespaces alone. A backup is better: it also holds
+/// what Stripe never knew, such as the history. Needs the operator's keys (Secrets tenant-operator-identity and
+/// tenant-operator-signing); without the second, customers get new API keys. Prints what it would do; --apply does it.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -9,7 +9,7 @@ use crate::api::Tenant;
 use crate::controller::payer;
 use crate::lifecycle::ObservedSubscription;
 
-/// Lists the subscriptions that Stripe bills for a tenant, and ends one that is too many.
+/// List the subscriptions that Stripe bills for a tenant, or cancel a surplus one.
 ///
 /// A tenant has one subscription. A second one appears when a customer pays two links, or when a subscription is made in
 /// Stripe's dashboard with the tenant's metadata. The controller shows it in the condition `SingleSubscription` and ends

@@ -8,6 +8,8 @@ use super::{KubeArgs, TenantArgs};
 use crate::api::{ConditionStatus, Tenant, Timestamp, conditions};
 use crate::lifecycle::advice;
 
+/// Explain why a tenant is not Ready, and how to fix it.
+///
 /// Exit codes: 0 when the tenant is Ready, 1 when it is not.
 #[derive(clap::Args)]
 pub struct Args {

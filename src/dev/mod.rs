@@ -4,6 +4,7 @@
 mod apply;
 pub mod cluster;
 mod demo;
+mod endpoint;
 mod table;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -117,12 +118,11 @@ async fn serve(
     settings: impl FnOnce(&Sandbox, &str) -> anyhow::Result<Settings>,
     stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
 ) -> anyhow::Result<()> {
-    let secret = format!("whsec_{}", hex::encode(rand::random::<[u8; 12]>()));
     let sandbox = Sandbox::start(SandboxConfig {
         advertise: None,
         listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
         ports: [0; 5],
-        webhook_secret: secret.clone(),
+        webhook_secret: format!("whsec_{}", hex::encode(rand::random::<[u8; 12]>())),
         webhook_url: None,
         latency_ms: 0,
         data: None,
@@ -131,6 +131,7 @@ async fn serve(
     // Stripe sends customers back to web, so its address is known first.
     let addr = web_address(config.web_port)?;
     let settings = settings(&sandbox, &format!("http://{addr}"))?;
+    let secret = endpoint::register(&sandbox.stripe_url, &format!("http://{addr}/webhooks/stripe")).await?;
     apply::namespace(&client, OPERATOR_NAMESPACE).await?;
     // The controller's to make, but web starts first.
     IdentityKey::load(&client, OPERATOR_NAMESPACE).await?;
@@ -146,7 +147,6 @@ async fn serve(
         sandbox: sandbox.url.clone(),
     };
     sandbox.show_templates(serde_json::json!(settings.providers.mail.previews()));
-    sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", urls.web));
     let env = environment(&urls, &sandbox, cluster.map(|c| c.kubeconfig.as_path()), &secret, &settings.env);
     let (finish, finished) = tokio::sync::watch::channel(false);
     let done = || {
@@ -193,7 +193,7 @@ async fn web(
     addr: SocketAddr,
     client: &Client,
     (folder, upload_limit): (&Path, Duration),
-    secret: &str,
+    secret: &SecretString,
     providers: WebProviders,
 ) -> anyhow::Result<Web> {
     let web = WebConfig {
@@ -202,7 +202,7 @@ async fn web(
         operator_namespace: OPERATOR_NAMESPACE.into(),
         served_namespaces: Vec::new(),
         requests_per_second: NonZeroU32::MIN.saturating_add(99),
-        webhook_secrets: vec![secret.into()],
+        webhook_secrets: vec![secret.clone()],
         upload_limit,
         checkout_wait: Duration::from_secs(10),
         terms_version: "2026-01".into(),
@@ -238,7 +238,7 @@ fn environment(
     urls: &Urls,
     sandbox: &Sandbox,
     kubeconfig: Option<&Path>,
-    secret: &str,
+    secret: &SecretString,
     providers: &[(&'static str, SecretString)],
 ) -> Vec<(&'static str, String)> {
     let mut env = vec![
@@ -248,7 +248,7 @@ fn environment(
         ("SMTP_ADDR", sandbox.smtp_addr.to_string()),
         ("MAILBOX_URL", format!("{}/mailbox", sandbox.url)),
         ("ADMIN_TOKEN", hex::encode(rand::random::<[u8; 16]>())),
-        ("STRIPE_WEBHOOK_SECRET", secret.to_owned()),
+        ("STRIPE_WEBHOOK_SECRET", secret.expose_secret().to_owned()),
         // For `kubectl tenant adopt` and others that need the operator's keys.
         ("POD_NAMESPACE", OPERATOR_NAMESPACE.to_owned()),
     ];

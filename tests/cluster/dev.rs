@@ -67,6 +67,72 @@ fn a_live_key_or_a_missing_tool_is_named_in_one_line() {
     }
 }
 
+/// A machine without the packages that the tests need, for `tests/install`: stand-ins of the programs that it calls.
+struct Bare {
+    folder: PathBuf,
+    user: u32,
+    sudo: bool,
+    apt: Option<&'static str>,
+}
+
+impl Bare {
+    /// What `tests/install` prints, and the calls of apt-get.
+    fn install(&self, variables: &[(&str, &str)]) -> (Output, String) {
+        use std::os::unix::fs::PermissionsExt;
+        let _ = std::fs::remove_dir_all(&self.folder);
+        std::fs::create_dir_all(&self.folder).expect("a folder");
+        let log = self.folder.join("log");
+        let program = |name: &str, script: &str| {
+            let path = self.folder.join(name);
+            std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).expect("a program");
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        };
+        program("id", &format!("echo {}", self.user));
+        for name in ["env", "ls", "true"] {
+            program(name, &format!("exec /bin/{name} \"$@\""));
+        }
+        if self.sudo {
+            program("sudo", "[ $1 = -n ] && shift && echo sudo: \"$@\" && exec \"$@\"");
+        }
+        if let Some(ends) = self.apt {
+            program("apt-get", &format!("echo \"$@\" >> {}; {ends}", log.display()));
+        }
+        let mut command = Command::new(format!("{ROOT}/tests/install"));
+        command.env_clear().env("PATH", &self.folder).envs(variables.iter().copied());
+        let output = command.output().expect("it runs");
+        (output, std::fs::read_to_string(log).unwrap_or_default())
+    }
+}
+
+#[test]
+fn what_the_tests_need_is_installed_where_it_can_be_and_named_elsewhere() {
+    let bare = |user, sudo, apt| Bare { folder: folder("bare"), user, sudo, apt };
+    let (root, by_sudo) = (bare(0, false, Some("true")), bare(1000, true, Some("true")));
+    for machine in [&root, &by_sudo] {
+        let (output, calls) = machine.install(&[]);
+        assert!(output.status.success(), "{}", said(&output));
+        assert!(calls.contains("-qq update\n") && calls.contains("install --yes"), "{calls}");
+        for package in ["build-essential", "chromium", "prometheus", "nodejs", "python3-venv"] {
+            assert!(calls.contains(&format!(" {package}")), "{package}: {calls}");
+            assert!(said(&output).lines().any(|line| line.starts_with("Installing") && line.contains(package)));
+        }
+        assert_eq!(said(&output).contains("sudo: "), machine.sudo);
+    }
+    let forbidden = root.install(&[("INSTALL", "no")]);
+    for (output, calls) in [forbidden, bare(1000, false, Some("true")).install(&[]), bare(0, false, None).install(&[])]
+    {
+        let line = said(&output);
+        assert!(output.status.success() && calls.is_empty(), "{line}{calls}");
+        assert!(
+            line.lines().count() == 1 && line.contains("sudo apt-get install") && line.contains(" chromium"),
+            "{line}"
+        );
+    }
+    let broken = bare(0, false, Some("exit 100"));
+    assert!(broken.install(&[]).0.status.success(), "the tests that need nothing more still run");
+    assert!(!broken.install(&[("CI", "true")]).0.status.success(), "a package that is missing fails CI");
+}
+
 /// A running `dev`, and the shell that its `env` file makes.
 pub struct Dev {
     child: Child,
@@ -126,6 +192,13 @@ fn every_example_of_the_readme_and_the_docs_works() {
                      STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY";
     let missing = dev.shell(&format!("for name in {variables}; do printenv $name > /dev/null || echo $name; done"));
     assert_eq!(String::from_utf8_lossy(&missing.stdout), "", "not in the env file");
+    // The warning is about the admission policies, which come with the chart.
+    let preflight = dev.shell("tenant-operator preflight");
+    assert!(
+        preflight.status.code() == Some(2) && said(&preflight).contains(" 0 failed, 1 warnings"),
+        "{}",
+        said(&preflight)
+    );
     let mut pages: Vec<_> = std::fs::read_dir(format!("{ROOT}/docs"))
         .expect("docs")
         .map(|entry| PathBuf::from("docs").join(entry.expect("an entry").file_name()))
