@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::StreamExt;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::App;
+use super::extract::SignupToken;
 use super::problem::{Problem, ProblemBody};
 use super::reader::End;
 use crate::api::tenant::{Export, ExportState};
@@ -65,10 +66,8 @@ pub struct ExportAnswer {
 )]
 pub async fn ask(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<ExportAnswer>), Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     let (tenant, new) = app.ask_export(&tenant).await?;
     let status = if new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(app.export_of(&tenant))))
@@ -80,13 +79,8 @@ pub async fn ask(
     params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
     responses((status = 200, body = ExportAnswer), (status = 404, body = ProblemBody))
 )]
-pub async fn show(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<ExportAnswer>, Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
-    Ok(Json(app.export_of(&tenant)))
+pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<ExportAnswer> {
+    Json(app.export_of(&tenant))
 }
 
 /// Downloads an export as a tar file.

@@ -192,7 +192,7 @@ pub struct Confirmed {
 )]
 pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     if wants_page(&headers) {
-        return Ok(pages::links::verify_submit(&app, &headers, &body).await);
+        return Ok(pages::links::verify_submit(&app, &headers, &body).await.into_response());
     }
     let malformed = |e| Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("send {{\"token\": ...}}: {e}"));
     let Confirmation { token } = serde_json::from_slice(&body).map_err(malformed)?;

@@ -10,6 +10,7 @@ mod customer;
 mod deadline;
 mod directory;
 mod export;
+mod extract;
 mod guards;
 mod headers;
 mod hints;

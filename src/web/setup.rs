@@ -15,6 +15,7 @@ use super::App;
 use super::api::{documents, query};
 use super::customer::sentence;
 use super::directory::Served;
+use super::extract::{SignupToken, Then};
 use super::milestones::reached;
 use super::problem::{Problem, ProblemBody};
 use crate::api::{Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Timestamp, reached_at, time_to_activate};
@@ -109,14 +110,12 @@ impl Setup {
 }
 
 impl App {
-    /// The tenant of the token, when it is ready to be used.
-    async fn ready(&self, headers: &HeaderMap, id: &str) -> Result<(Tenant, Served), Problem> {
-        let tenant = self.by_token(headers, id).await?;
-        let Some(served) = self.served(&tenant) else {
+    /// What is served of a tenant that must be ready to be used.
+    fn ready(&self, tenant: Tenant) -> Result<Served, Problem> {
+        self.served(&tenant).ok_or_else(|| {
             let status = tenant.status.unwrap_or_default();
-            return Err(Problem::new(StatusCode::CONFLICT, "not_ready", sentence(&status)));
-        };
-        Ok((tenant, served))
+            Problem::new(StatusCode::CONFLICT, "not_ready", sentence(&status))
+        })
     }
 
     /// What is served of a tenant: nothing unless it is in service and proven to be who it says it is.
@@ -132,12 +131,8 @@ impl App {
     security(("signup_token" = [])),
     responses((status = 200, body = Setup), (status = 404, body = ProblemBody))
 )]
-pub async fn show(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<Setup>, Problem> {
-    Ok(Json(Setup::of(&app, &app.by_token(&headers, &id).await?)))
+pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<Setup> {
+    Json(Setup::of(&app, &tenant))
 }
 
 /// Completes the setup, once its steps are done.
@@ -180,11 +175,8 @@ fn yes() -> bool {
 )]
 pub async fn skip(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(body): Json<Skip>,
+    Then(Json(body), SignupToken(tenant)): Then<Json<Skip>, SignupToken>,
 ) -> Result<Json<Setup>, Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     let changed = app.set_skipped(&tenant, body.skipped).await?;
     Ok(Json(Setup::of(&app, changed.as_ref().unwrap_or(&tenant))))
 }
@@ -222,13 +214,10 @@ pub struct Question {
 )]
 pub async fn sample_query(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(body): Json<Question>,
+    Then(Json(body), SignupToken(tenant)): Then<Json<Question>, SignupToken>,
 ) -> Result<Json<Answer>, Problem> {
-    let (_, served) = app.ready(&headers, &id).await?;
+    let served = Arc::new(app.ready(tenant)?);
     let question = body.question.unwrap_or_else(|| sample_question(&served));
-    let served = Arc::new(served);
     let (answer, basis) = query::ask(&app, &served, &question).await?;
     app.asked(&served, basis).await;
     Ok(Json(answer))
@@ -253,11 +242,11 @@ pub fn sample_question(served: &Served) -> String {
 )]
 pub async fn upload_document(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    SignupToken(tenant): SignupToken,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (_, served) = app.ready(&headers, &id).await?;
+    let served = app.ready(tenant)?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&served.uid).await?;
     let file = place.deadline.arrived(request, |request| documents::file(&headers, request)).await?;

@@ -187,7 +187,7 @@ pub async fn signup(
     body: Bytes,
 ) -> Result<Response, Problem> {
     if wants_page(&headers) {
-        return Ok(pages::signup::submit(&app, &headers, client, &body).await);
+        return Ok(pages::signup::submit(&app, &headers, client, &body).await.into_response());
     }
     let form = parse(&headers, &body)?;
     let (tenant, generation, new) = enroll(&app, client, &headers, form).await?;

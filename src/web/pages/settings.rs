@@ -2,26 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use kube::{Api, ResourceExt};
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::PageResult;
 use crate::api::migration::{EmbeddingSize, MigrationState};
 use crate::api::plan::Models;
 use crate::api::tenant::Chunking;
 use crate::api::{Plan, Tenant};
 use crate::web::App;
+use crate::web::extract::{CsrfForm, Customer, Then};
 use crate::web::problem::Problem;
 
 #[derive(Deserialize, Default)]
 pub struct SettingsForm {
-    #[serde(default)]
-    csrf: String,
     /// `auto` or `custom`.
     #[serde(default)]
     chunking: String,
@@ -50,7 +48,6 @@ impl SettingsForm {
         let chosen = tenant.spec.settings.chunking;
         let Chunking { max_characters, overlap_characters } = chosen.unwrap_or_default();
         Self {
-            csrf: String::new(),
             chunking: if chosen.is_some() { "custom" } else { "auto" }.into(),
             max_characters: max_characters.to_string(),
             overlap_characters: overlap_characters.to_string(),
@@ -118,11 +115,8 @@ fn must_wait(tenant: &Tenant) -> bool {
 }
 
 /// `GET /settings/advanced`
-pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match app.customer(&headers).await {
-        Ok(tenant) => page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", false).await,
-        Err(other) => other,
-    }
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap, Customer(tenant): Customer) -> PageResult {
+    page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", false).await
 }
 
 async fn page(
@@ -133,22 +127,22 @@ async fn page(
     form: &SettingsForm,
     error: &str,
     saved: bool,
-) -> Response {
+) -> PageResult {
     let models = models(app, tenant).await;
     let values = context! {
         custom => form.chunking == "custom", max_characters => form.max_characters,
         overlap_characters => form.overlap_characters, error, saved, seen => seen(tenant),
         large => form.embedding == "large", embedding => embeddings(tenant, models.as_ref()),
     };
-    app.show(status, "settings.html", headers, values)
+    app.page(status, "settings.html", headers, values)
 }
 
 /// `POST /settings/advanced`
-pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<SettingsForm>) -> Response {
-    let tenant = match app.own_customer(&headers, &form.csrf).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
+pub async fn save(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Then(CsrfForm(form), Customer(tenant)): Then<CsrfForm<SettingsForm>, Customer>,
+) -> PageResult {
     let chosen = match form.chosen() {
         Ok(chosen) => chosen,
         Err(error) => return page(&app, &headers, StatusCode::BAD_REQUEST, &tenant, &form, error, false).await,
@@ -182,6 +176,6 @@ pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): F
             let now = SettingsForm::of(&tenant);
             page(&app, &headers, problem.status(), &tenant, &now, problem.detail(), false).await
         }
-        Err(problem) => app.sorry(&headers, problem),
+        Err(problem) => Err(problem.into()),
     }
 }
