@@ -166,7 +166,7 @@ impl App {
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
         let export = export.filter(|_| state(tenant, self.now()) == "ready").ok_or_else(over)?;
         let store = export.path.as_deref().and_then(|folder| self.exports.holding(folder)).ok_or_else(over)?;
-        // One a tenant: somebody who reads slowly keeps nobody else from theirs.
+        // One a tenant: a customer who reads slowly does not keep others from their downloads.
         let own = self.downloading.try_take(&tenant.uid().unwrap_or_default());
         let (Some(own), Ok(place)) = (own, self.downloads.clone().try_acquire_owned()) else {
             return Err(Problem::too_many(Duration::from_secs(30)));
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_than_one_export_an_hour() {
+    fn a_customer_gets_one_export_an_hour() {
         let asks = |export| wanted(&tenant(export), NOW).is_some();
         assert!(!asks(None), "one was asked for and has not begun");
         assert!(!asks(Some((ExportState::Running, 99_000))));

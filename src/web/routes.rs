@@ -35,7 +35,7 @@ use crate::telemetry::{METRICS_TYPE, log_level};
 const BODY_LIMIT: usize = 64 << 10;
 /// The longest time until an answer begins.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// How long an answer about Kubernetes stands; anybody may ask.
+/// How long an answer about Kubernetes stands: anyone may send a readiness request.
 const READY_FOR: Duration = Duration::from_secs(1);
 /// Changes of accounts that are finished where their clients hang up, at the same time.
 pub const FINISHING: u32 = 256;
@@ -151,6 +151,7 @@ pub fn public(app: Arc<App>) -> Router {
         )
         .layer(middleware::from_fn_with_state(app.clone(), guards::limit))
         .layer(middleware::from_fn_with_state(app.clone(), linger::linger))
+        .layer(middleware::from_fn(guards::find))
         .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
         .layer(cors(&app.config.frontend_url))
@@ -170,7 +171,7 @@ async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     }
     let (mut parts, body) = request.into_parts();
     let sender = if guards::takes_key(&parts) {
-        match app.by_api_key(&parts.headers).await {
+        match app.by_api_key(&mut parts).await {
             Ok(tenant) => Sender::Tenant(tenant.uid.clone()),
             Err(problem) => {
                 app.lingers.short(&parts.headers, body);

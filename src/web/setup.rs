@@ -22,7 +22,7 @@ use crate::api::{Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Times
 use crate::events::Variant;
 use crate::rag::{Answer, Document};
 
-/// The steps: the milestone that completes each, its title, and what it is good for.
+/// The steps: the milestone that completes each, its title, and its purpose.
 const STEPS: [(&str, &str, &str); 3] = [
     (
         "sample-query",
@@ -40,7 +40,7 @@ const STEPS: [(&str, &str, &str); 3] = [
         "The answer comes from your document alone. Where it does not say, the answer says so.",
     ),
 ];
-/// Whoever is at it for longer than this is offered a call, in seconds.
+/// How long a customer works at the setup before a call is offered, in seconds.
 const PATIENCE: i64 = 600;
 
 /// How far the setup is.
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_long_is_offered_a_call_and_nobody_else() {
+    fn a_call_is_offered_only_to_a_customer_whose_setup_takes_long() {
         let call = |reached: &[(&str, i64)], now: i64, url: &str| {
             Setup::at(&tenant(reached), Timestamp::from_second(now), url).call_url
         };
@@ -278,7 +278,7 @@ mod tests {
         assert_eq!(call(&[("first-login", 1000)], 1601, url).as_deref(), Some(url));
         assert_eq!(call(&[("first-login", 1000)], 1600, url), None, "ten minutes are not over");
         assert_eq!(call(&[("first-login", 1000), ("completed", 1500)], 1601, url), None);
-        assert_eq!(call(&[("first-login", 1000)], 1601, ""), None, "there is nobody to call");
+        assert_eq!(call(&[("first-login", 1000)], 1601, ""), None, "no calls are offered");
         assert_eq!(call(&[], 9999, url), None);
     }
 
