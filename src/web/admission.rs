@@ -1,4 +1,5 @@
-//! Who may sign up: people rather than programs, with an address that lasts, and while it is open to everybody.
+//! Who may sign up: people rather than programs, with a lasting e-mail address, and only those admitted from the waitlist where there
+//! is one.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -14,11 +15,11 @@ use crate::providers::captcha::Captcha;
 /// The settings.
 #[derive(Debug, Default)]
 pub struct Admission {
-    /// Whether a person fills in the form; not asked when absent.
+    /// Checks that a person fills in the form. Absent where no captcha is used.
     pub captcha: Option<Captcha>,
     /// Domains of throw-away addresses.
     pub disposable: Domains,
-    /// Whether one needs to be admitted from the waitlist.
+    /// Only people admitted from the waitlist may sign up.
     pub waitlist: bool,
 }
 
@@ -62,7 +63,7 @@ impl Domains {
 }
 
 impl App {
-    /// Whether a person fills in the form.
+    /// Refuses a form whose captcha was not solved.
     pub async fn admit_person(&self, answer: &str, client: IpAddr) -> Result<(), Problem> {
         let Some(captcha) = &self.admission.captcha else { return Ok(()) };
         match captcha.passed(answer, client).await {
@@ -78,7 +79,7 @@ impl App {
         }
     }
 
-    /// Whether it is open to all, or this address was admitted.
+    /// Refuses an address that was not admitted, where there is a waitlist.
     pub async fn admit_address(&self, email: &str) -> Result<(), Problem> {
         if !self.admission.waitlist || self.is_admitted(LeadKind::Waitlist, email).await? {
             return Ok(());

@@ -119,7 +119,7 @@ fn can_retry(status: &TenantStatus) -> bool {
     }
 }
 
-/// Waiting that nobody need worry about.
+/// Whether a condition that is False is an ordinary wait, and no delay.
 fn ordinary(reason: &str) -> bool {
     matches!(
         reason,

@@ -163,7 +163,7 @@ impl Known {
         self.by_id.insert(served.id.clone(), served.into());
     }
 
-    /// Its object is gone. Whoever was served is served on, unless the deletion was meant to erase the customer.
+    /// The tenant's object is gone. A tenant that was served is served on, unless the deletion was meant to erase the customer.
     fn lose(&mut self, uid: &str, erased: bool) {
         let there = self.ids.get(uid).and_then(|id| self.by_id.get(id));
         match there {
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_loses_the_object_by_accident_is_served_on_until_another_takes_its_place() {
+    fn a_tenant_whose_object_is_lost_is_served_until_another_object_takes_its_place() {
         let mut known = Known::default();
         known.put(served("a", "id"));
         known.lose("a", false);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::{Extension, Json};
 use futures::StreamExt;
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::App;
+use super::extract::SignupToken;
 use super::problem::{Problem, ProblemBody};
 use super::reader::End;
 use crate::api::tenant::{Export, ExportState};
@@ -65,10 +66,8 @@ pub struct ExportAnswer {
 )]
 pub async fn ask(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<ExportAnswer>), Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     let (tenant, new) = app.ask_export(&tenant).await?;
     let status = if new { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(app.export_of(&tenant))))
@@ -80,13 +79,8 @@ pub async fn ask(
     params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
     responses((status = 200, body = ExportAnswer), (status = 404, body = ProblemBody))
 )]
-pub async fn show(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<ExportAnswer>, Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
-    Ok(Json(app.export_of(&tenant)))
+pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<ExportAnswer> {
+    Json(app.export_of(&tenant))
 }
 
 /// Downloads an export as a tar file.
@@ -172,7 +166,7 @@ impl App {
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
         let export = export.filter(|_| state(tenant, self.now()) == "ready").ok_or_else(over)?;
         let store = export.path.as_deref().and_then(|folder| self.exports.holding(folder)).ok_or_else(over)?;
-        // One a tenant: somebody who reads slowly keeps nobody else from theirs.
+        // One a tenant: a customer who reads slowly does not keep others from their downloads.
         let own = self.downloading.try_take(&tenant.uid().unwrap_or_default());
         let (Some(own), Ok(place)) = (own, self.downloads.clone().try_acquire_owned()) else {
             return Err(Problem::too_many(Duration::from_secs(30)));
@@ -257,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_more_than_one_export_an_hour() {
+    fn a_customer_gets_one_export_an_hour() {
         let asks = |export| wanted(&tenant(export), NOW).is_some();
         assert!(!asks(None), "one was asked for and has not begun");
         assert!(!asks(Some((ExportState::Running, 99_000))));

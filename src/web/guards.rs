@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::{ConnectInfo, FromRequestParts, MatchedPath, Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, Method};
+use axum::http::{Extensions, HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_client_ip::{ClientIp, ClientIpSource};
@@ -236,30 +236,46 @@ pub fn table() -> Vec<[String; 4]> {
     GUARDS.iter().map(row).collect()
 }
 
-fn guard(method: &Method, path: Option<&MatchedPath>) -> Option<&'static Guard> {
-    let method = if method == Method::HEAD { "GET" } else { method.as_str() };
-    GUARDS.iter().find(|guard| guard.0 == method && path.is_some_and(|path| path.as_str() == guard.1))
+/// What the table says of a request. A path that does not exist, or that the table does not have yet, is open to anyone.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    caller: Caller,
+    cost: Option<Cost>,
 }
 
-fn caller(method: &Method, path: Option<&MatchedPath>) -> Caller {
-    // A path that does not exist, or that the table does not have yet.
-    guard(method, path).map_or(Caller::Anyone, |guard| guard.2)
+impl Found {
+    fn of(method: &Method, path: Option<&MatchedPath>) -> Self {
+        let method = if method == Method::HEAD { "GET" } else { method.as_str() };
+        let guard = GUARDS.iter().find(|guard| guard.0 == method && path.is_some_and(|path| path.as_str() == guard.1));
+        guard.map_or(Self { caller: Caller::Anyone, cost: None }, |guard| Self { caller: guard.2, cost: Some(guard.3) })
+    }
+
+    /// What [`find`] has put into the request's extensions.
+    fn in_request(extensions: &Extensions) -> Self {
+        extensions.get().copied().unwrap_or(Self { caller: Caller::Anyone, cost: None })
+    }
+}
+
+/// Looks a request up in the table, once for all that ask: the outermost layer of those that do.
+pub async fn find(mut request: Request, next: Next) -> Response {
+    let found = Found::of(request.method(), request.extensions().get());
+    request.extensions_mut().insert(found);
+    next.run(request).await
 }
 
 /// Whether the request comes with an API key, or should.
 pub fn takes_key(request: &Parts) -> bool {
-    caller(&request.method, request.extensions.get()) == Caller::Key
+    Found::in_request(&request.extensions).caller == Caller::Key
 }
 
 /// Whether the request changes an account, for a caller whose changes are limited.
 pub fn changes_account(request: &Request) -> bool {
-    let guard = guard(request.method(), request.extensions().get());
-    guard.is_some_and(|guard| matches!(guard.3, Cost::Change | Cost::Once))
+    matches!(Found::in_request(request.extensions()).cost, Some(Cost::Change | Cost::Once))
 }
 
 /// Whether the request brings a file.
 pub fn is_upload(request: &Request) -> bool {
-    guard(request.method(), request.extensions().get()).is_some_and(|guard| guard.3 == Cost::Upload)
+    Found::in_request(request.extensions()).cost == Some(Cost::Upload)
 }
 
 /// Headers that proxies set.
@@ -275,7 +291,7 @@ pub async fn client(parts: &mut Parts) -> Option<IpAddr> {
 
 /// Lets a client through, unless it calls too often.
 pub async fn limit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let caller = caller(request.method(), request.extensions().get());
+    let caller = Found::in_request(request.extensions()).caller;
     if caller == Caller::Cluster {
         return next.run(request).await;
     }

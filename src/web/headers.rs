@@ -1,5 +1,4 @@
-//! The security headers that every answer carries, whoever asks: an error and an API's answer can be opened in a browser as
-//! well as a page. What pages allow beyond this is in `pages/mod.rs`.
+//! The security headers that every answer carries: a browser can open an error or an API's answer just as it opens a page. What pages allow beyond this is in `pages/mod.rs`.
 
 use std::sync::Arc;
 

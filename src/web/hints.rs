@@ -71,8 +71,8 @@ impl Hints {
         Self { client, lines: Mutex::default() }
     }
 
-    /// Tells the tenant, together with whoever else has something to tell it. Goes on to the end even if the one who
-    /// asked hangs up.
+    /// Writes a hint on the tenant, in one write with all other hints that wait for it. Goes on to the end even if the client hangs
+    /// up.
     pub async fn tell(self: &Arc<Self>, target: Target, hint: Hint) -> Told {
         let hints = self.clone();
         tokio::spawn(async move { hints.in_turn(target, hint).await }).await.unwrap_or(Told::Unavailable)
@@ -95,7 +95,7 @@ impl Hints {
             }
         };
         let mut lines = lock(&self.lines);
-        // The map's and this one: nobody else has anything to tell.
+        // Two references, the map's and this one: no other hint waits.
         if Arc::strong_count(&line) == 2 {
             lines.remove(&target);
         }

@@ -19,7 +19,7 @@ use crate::api::{
 };
 use crate::email;
 
-/// Why somebody writes.
+/// Why a person writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LeadKind {
     /// To buy a plan that is sold by people.
@@ -133,7 +133,7 @@ impl App {
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "leads_full", detail))
     }
 
-    /// It is kept whether the team can be told now or not.
+    /// Tells the team of a lead. A lead that the team cannot be told of is kept all the same.
     async fn tell_team(&self, kind: LeadKind, lead: &Lead, email: &str) {
         let company = lead.company.trim();
         let text = match kind {

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::customer::sentence;
+use super::extract::{SignupToken, Then};
 use super::pages::account::seen;
 use super::problem::{Problem, ProblemBody};
 use super::tokens::Generation;
@@ -75,11 +76,8 @@ impl Left {
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(leave): Json<Leave>,
+    Then(Json(leave), SignupToken(tenant)): Then<Json<Leave>, SignupToken>,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     let (left, generation) = app.leave(&tenant, &leave, None).await?;
     let token = generation.map(|generation| app.token_of(&left, generation));
     Ok((StatusCode::ACCEPTED, Json(Left::of(&left, token))))
@@ -94,10 +92,8 @@ pub async fn delete(
 )]
 pub async fn reactivate(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     Ok((StatusCode::ACCEPTED, Json(Left::of(&app.come_back(&tenant, None).await?, None))))
 }
 

@@ -1,4 +1,4 @@
-//! How often somebody may ask: a client by its address, a tenant by its uid.
+//! How often a caller may send requests: clients are counted by their address, tenants by their uid.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -15,7 +15,7 @@ use governor::{Quota, RateLimiter};
 /// How often quiet addresses are forgotten.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// Requests by whoever sends them.
+/// Limits requests by their sender.
 #[derive(Debug)]
 pub struct Limit<K: Clone + Eq + Hash> {
     limiter: RateLimiter<K, HashMapStateStore<K>, DefaultClock>,
@@ -45,14 +45,13 @@ impl<K: Clone + Eq + Hash> Limit<K> {
         Self { limiter: RateLimiter::hashmap(quota), clock: DefaultClock::default(), swept: Mutex::new(Instant::now()) }
     }
 
-    /// Takes one of somebody's requests; the wait where there is none left.
-    pub fn take(&self, whose: &K) -> Result<(), Duration> {
+    /// Takes one of a sender's requests. Fails with the wait until the next one where none is left.
+    pub fn take(&self, sender: &K) -> Result<(), Duration> {
         self.sweep();
-        self.limiter.check_key(whose).map_err(|until| until.wait_time_from(self.clock.now()))
+        self.limiter.check_key(sender).map_err(|until| until.wait_time_from(self.clock.now()))
     }
 
-    /// Forgets those who have been quiet, or many of them would fill the memory. Not at each request, or many of
-    /// them would cost the time.
+    /// Forgets senders that have been quiet, so that they do not fill the memory. Not at each request: it takes time.
     fn sweep(&self) {
         let mut swept = self.swept.lock().unwrap_or_else(PoisonError::into_inner);
         if self.limiter.len() > 1000 && swept.elapsed() >= SWEEP {
@@ -119,9 +118,9 @@ pub fn site(client: IpAddr) -> IpAddr {
     }
 }
 
-/// Requests after which it is no accident.
+/// Requests in a row from one private address, after which that address must be a proxy's.
 const SUSPICIOUS: u64 = 100;
-/// How often that is said.
+/// How often web logs this.
 const SAY_AGAIN: Duration = Duration::from_hours(1);
 
 /// Whether web sees its clients' addresses, or those of a proxy that it was not told of.

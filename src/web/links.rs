@@ -23,7 +23,7 @@ use crate::api::{
 use crate::events::Event;
 use crate::links::OpenedLink;
 
-/// The least time between two e-mails of one kind to one customer, in seconds: nobody can fill a stranger's mailbox.
+/// The least time between two e-mails of one kind to one customer, in seconds, so that a stranger cannot fill the mailbox.
 pub const SPACING: i64 = 120;
 
 /// The answer to a link that is not good any more, or never was.
@@ -33,11 +33,11 @@ fn dead() -> Problem {
     Problem::new(StatusCode::GONE, "link_expired", detail)
 }
 
-/// The longest time between two e-mails to an address that nobody has confirmed, in seconds: about five a day.
+/// The longest time between two e-mails to an unconfirmed address, in seconds: about five a day.
 const LONGEST_SPACING: i64 = 5 * 3600;
 
-/// How long after the last e-mail of a kind the next one is sent. To an address that nobody has confirmed, each wait is as long
-/// as all before it: a stranger who signed up with it fills no mailbox.
+/// How long after the last e-mail of a kind the next one is sent. To an unconfirmed address, each wait is as long as
+/// all before it: a stranger who signed up with it fills no mailbox.
 fn spacing(tenant: &Tenant, last: Timestamp) -> i64 {
     let label = tenant.labels().get(EMAIL_LABEL);
     if label.is_some() && tenant.annotations().get(VERIFIED_ANNOTATION) == label {
@@ -192,7 +192,7 @@ pub struct Confirmed {
 )]
 pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     if wants_page(&headers) {
-        return Ok(pages::links::verify_submit(&app, &headers, &body).await);
+        return Ok(pages::links::verify_submit(&app, &headers, &body).await.into_response());
     }
     let malformed = |e| Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("send {{\"token\": ...}}: {e}"));
     let Confirmation { token } = serde_json::from_slice(&body).map_err(malformed)?;
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_nobody_has_confirmed_gets_few_e_mails_a_day() {
+    fn an_unconfirmed_address_gets_few_e_mails_a_day() {
         let mails = |confirmed: bool| {
             let mut tenant = tenant();
             let created = "1970-01-01T00:00:00Z".parse().map(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time);

@@ -10,6 +10,7 @@ mod customer;
 mod deadline;
 mod directory;
 mod export;
+mod extract;
 mod guards;
 mod headers;
 mod hints;
@@ -21,6 +22,7 @@ mod links;
 mod milestones;
 mod names;
 mod openapi;
+mod optimistic;
 mod pages;
 mod password;
 mod payment_link;
@@ -52,7 +54,7 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -85,6 +87,9 @@ pub fn api_document() -> utoipa::openapi::OpenApi {
 /// Changes of a Tenant that its customer may ask for in a minute: each is a write to etcd.
 const CHANGES_PER_MINUTE: NonZeroU32 = NonZeroU32::new(30).expect("not zero");
 
+/// Names web as the writer of the fields that it sets.
+const FIELD_MANAGER: &str = "tenant-operator-web";
+
 /// What web may still write after its last request.
 const LAST_WRITES: Duration = Duration::from_secs(2);
 
@@ -113,7 +118,7 @@ pub struct WebConfig {
     pub terms_version: String,
     /// How the pages look.
     pub brand: Brand,
-    /// Where whoever takes long with the setup books a call; empty where nobody is to be called.
+    /// Where a customer whose setup takes long books a call. Empty where no calls are offered.
     pub call_url: String,
     /// The file that events are appended to; the log when absent.
     pub events_file: Option<PathBuf>,
@@ -129,7 +134,7 @@ pub struct WebConfig {
     pub leads_per_day: NonZeroU32,
     /// Leads that exist at once.
     pub leads_limit: NonZeroU32,
-    /// How long requests are still taken after the end was asked for, so that nobody is sent to a closed door.
+    /// How long web still takes requests after it was told to stop: load balancers send requests until they notice.
     pub shutdown_delay: Duration,
     /// What a client gets.
     pub connections: ConnectionLimits,
@@ -168,7 +173,7 @@ pub struct App {
     clients: limits::Limit<IpAddr>,
     /// Whether web sees its clients' addresses.
     sight: limits::Sight,
-    /// New leads, whoever sends them.
+    /// New leads, from all clients together.
     leads: limits::Limit<()>,
     /// Requests to the tenant API, by the tenants' uids.
     requests: limits::Limit<String>,
@@ -243,17 +248,25 @@ impl App {
 
     /// Changes a Tenant of the signup namespace.
     async fn patch_tenant(&self, name: &str, change: Value) -> Result<Tenant, kube::Error> {
-        let params = PatchParams { field_manager: Some("tenant-operator-web".into()), ..PatchParams::default() };
+        let params = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
         self.tenants().patch(name, &params, &Patch::Merge(change)).await
     }
 
-    /// Changes a Tenant as it is at this moment: `change` answers the patch for what it sees, and sees it again where
-    /// somebody else wrote meanwhile. None when it leaves the Tenant as it is.
+    /// Changes a Tenant that its customer asks to be changed: see [`optimistic::change`]. Each change counts against the tenant's limit.
     async fn change_tenant(
         &self,
         tenant: &Tenant,
         change: impl Fn(&Tenant) -> Result<Option<Value>, Problem>,
     ) -> Result<Option<Tenant>, Problem> {
+        self.change_tenant_unless(tenant, change).await
+    }
+
+    /// As `change_tenant`, where `change` may refuse for a reason of its own.
+    async fn change_tenant_unless<E: From<Problem>>(
+        &self,
+        tenant: &Tenant,
+        change: impl Fn(&Tenant) -> Result<Option<Value>, E>,
+    ) -> Result<Option<Tenant>, E> {
         let counted = |seen: &Tenant| {
             let patch = change(seen)?;
             if patch.is_some() {
@@ -261,7 +274,7 @@ impl App {
             }
             Ok(patch)
         };
-        self.change_by_link(tenant, counted).await
+        optimistic::change(&self.tenants(), tenant, FIELD_MANAGER, counted).await
     }
 
     /// As `change_tenant`, beside the limit of the tenant's changes: a link of an e-mail works once, and a stranger with a token
@@ -271,22 +284,7 @@ impl App {
         tenant: &Tenant,
         change: impl Fn(&Tenant) -> Result<Option<Value>, Problem>,
     ) -> Result<Option<Tenant>, Problem> {
-        let name = tenant.name_any();
-        let mut tenant = tenant.clone();
-        for _ in 0..5 {
-            let Some(mut patch) = change(&tenant)? else { return Ok(None) };
-            patch["metadata"]["uid"] = json!(tenant.uid());
-            patch["metadata"]["resourceVersion"] = json!(tenant.resource_version());
-            match self.patch_tenant(&name, patch).await {
-                Err(kube::Error::Api(e)) if e.code == 409 => {
-                    let there = self.tenants().get_opt(&name).await?;
-                    // A namesake is somebody else.
-                    tenant = there.filter(|t| t.uid() == tenant.uid()).ok_or_else(Problem::not_found)?;
-                }
-                patched => return Ok(Some(patched?)),
-            }
-        }
-        Err(Problem::unavailable())
+        optimistic::change(&self.tenants(), tenant, FIELD_MANAGER, change).await
     }
 
     fn secrets(&self) -> Api<Secret> {

@@ -16,10 +16,11 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
-use super::App;
 use super::limits::network;
+use super::optimistic::change;
 use super::problem::Problem;
 use super::tokens::Generation;
+use super::{App, FIELD_MANAGER};
 use crate::api::{COMPONENT_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, TENANT_LABEL, Tenant, Timestamp, login_secret};
 
 /// Passwords hashed at the same time: each takes 19 MiB and a core.
@@ -259,22 +260,14 @@ fn tries(secret: &Secret, now: i64) -> (u32, i64) {
     noted.filter(|(_, start)| (0..WINDOW).contains(&(now - start))).unwrap_or((0, now))
 }
 
-/// Counts a wrong password. Two replicas that count at once do not lose one.
+/// Counts a wrong password. Two replicas that count at the same time lose none.
 async fn note_try(api: &Api<Secret>, name: &str) -> Result<(), Problem> {
-    for _ in 0..5 {
-        let secret = api.get(name).await?;
-        let now = Timestamp::now().as_second();
-        let (count, start) = tries(&secret, now);
-        let change = json!({"metadata": {
-            "resourceVersion": secret.resource_version(),
-            "annotations": {TRIES_ANNOTATION: format!("{}@{start}", count.saturating_add(1))},
-        }});
-        match api.patch(name, &PatchParams::default(), &Patch::Merge(change)).await {
-            Err(kube::Error::Api(e)) if e.code == 409 => {}
-            other => return other.map(drop).map_err(Into::into),
-        }
-    }
-    Err(Problem::too_many(Duration::from_secs(1)))
+    let counted = |secret: &Secret| {
+        let (count, start) = tries(secret, Timestamp::now().as_second());
+        let tries = format!("{}@{start}", count.saturating_add(1));
+        Ok::<_, Problem>(Some(json!({"metadata": {"annotations": {TRIES_ANNOTATION: tries}}})))
+    };
+    change(api, &api.get(name).await?, FIELD_MANAGER, counted).await.map(drop)
 }
 
 #[cfg(test)]

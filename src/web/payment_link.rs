@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::customer::sentence;
+use super::extract::SignupToken;
 use super::problem::{Problem, ProblemBody};
 use crate::api::{PAYMENT_LINK_ANNOTATION, Phase, Tenant};
 use crate::lifecycle::link_on_request;
@@ -34,10 +35,8 @@ pub struct PaymentLink {
 )]
 pub async fn make(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<PaymentLink>), Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     let checkout_url = app.payment_link(&tenant).await?;
     let status = if checkout_url.is_some() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(PaymentLink { checkout_url })))

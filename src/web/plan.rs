@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::extract::{Path, State};
-use axum::http::{HeaderMap, StatusCode};
+use axum::extract::State;
+use axum::http::StatusCode;
 use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use super::App;
 use super::customer::{confirm_url, effective_at, sentence};
+use super::extract::{SignupToken, Then};
 use super::pages::pricing;
 use super::problem::{Problem, ProblemBody};
 use crate::api::plan::{Downgrades, PlanSpec};
@@ -61,11 +62,8 @@ pub struct PlanAnswer {
 )]
 pub async fn change(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(request): Json<PlanRequest>,
+    Then(Json(request), SignupToken(tenant)): Then<Json<PlanRequest>, SignupToken>,
 ) -> Result<(StatusCode, Json<PlanAnswer>), Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     let answer = app.change_plan(&tenant, &request.plan, Shown::From(request.from.as_deref())).await?;
     let status = if answer.state == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(answer)))

@@ -20,7 +20,7 @@ pub const WRONG_PASSWORD: &str = "E-mail address or password is wrong. After 10 
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
 /// A refusal: what is wrong and how to fix it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
     code: &'static str,

@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 
 use super::api::{documents, jwks, query, usage};
 use super::bodies::Sender;
-use super::pages::wants_page;
+use super::pages::{PageError, Sorry, wants_page};
 use super::problem::Problem;
 use super::{
     App, export, guards, headers, leaving, linger, links, openapi, pages, payment_link, plan, problem, setup, signup,
@@ -35,7 +35,7 @@ use crate::telemetry::{METRICS_TYPE, log_level};
 const BODY_LIMIT: usize = 64 << 10;
 /// The longest time until an answer begins.
 const ANSWER_LIMIT: Duration = Duration::from_mins(1);
-/// How long an answer about Kubernetes stands; anybody may ask.
+/// How long an answer about Kubernetes stands: anyone may send a readiness request.
 const READY_FOR: Duration = Duration::from_secs(1);
 /// Changes of accounts that are finished where their clients hang up, at the same time.
 pub const FINISHING: u32 = 256;
@@ -151,6 +151,7 @@ pub fn public(app: Arc<App>) -> Router {
         )
         .layer(middleware::from_fn_with_state(app.clone(), guards::limit))
         .layer(middleware::from_fn_with_state(app.clone(), linger::linger))
+        .layer(middleware::from_fn(guards::find))
         .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
         .layer(cors(&app.config.frontend_url))
@@ -170,7 +171,7 @@ async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     }
     let (mut parts, body) = request.into_parts();
     let sender = if guards::takes_key(&parts) {
-        match app.by_api_key(&parts.headers).await {
+        match app.by_api_key(&mut parts).await {
             Ok(tenant) => Sender::Tenant(tenant.uid.clone()),
             Err(problem) => {
                 app.lingers.short(&parts.headers, body);
@@ -183,8 +184,8 @@ async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     match app.bodies.request(sender, body, BODY_LIMIT).await {
         Ok(body) => next.run(Request::from_parts(parts, body.into())).await,
         Err(problem) if !wants_page(&parts.headers) => problem.into_response(),
-        Err(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => app.sorry(&parts.headers, problem),
-        Err(problem) => app.refused(&parts.headers, &problem),
+        Err(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => PageError::from(problem).into_response(),
+        Err(problem) => Sorry::of_framework(problem).into_response(),
     }
 }
 
@@ -217,13 +218,18 @@ pub async fn finished(finishing: &Semaphore) {
     drop(finishing.acquire_many(FINISHING).await);
 }
 
-/// Gives the framework's own refusals (wrong method, body too large, not JSON, no such path) the form of all others: a page
-/// for a browser, a problem for a program.
+/// Renders the pages that say what went wrong, and gives the framework's own refusals (wrong method, body too large, not JSON, no
+/// such path) the form of all others: a page for a browser, a problem for a program.
 async fn shape(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let asked = request.headers().clone();
-    let response = next.run(request).await;
+    let mut response = next.run(request).await;
+    if let Some(sorry) = response.extensions_mut().remove::<Sorry>() {
+        return problem::keep_headers(&response, app.sorry(&asked, sorry));
+    }
     match problem::framework(&response) {
-        Some(problem) if wants_page(&asked) => problem::keep_headers(&response, app.refused(&asked, &problem)),
+        Some(problem) if wants_page(&asked) => {
+            problem::keep_headers(&response, app.sorry(&asked, Sorry::of_framework(problem)))
+        }
         Some(problem) => problem::keep_headers(&response, problem.into_response()),
         None => response,
     }

@@ -56,7 +56,7 @@ pub async fn serve(
     let mut stop = std::pin::pin!(stop);
     loop {
         let accept = async {
-            // Whoever comes when all places are taken waits in the kernel's queue.
+            // While all places are taken, new connections wait in the kernel's queue.
             let place = places.clone().acquire_owned().await;
             (listener.accept().await, place)
         };

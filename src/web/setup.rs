@@ -15,13 +15,14 @@ use super::App;
 use super::api::{documents, query};
 use super::customer::sentence;
 use super::directory::Served;
+use super::extract::{SignupToken, Then};
 use super::milestones::reached;
 use super::problem::{Problem, ProblemBody};
 use crate::api::{Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Timestamp, reached_at, time_to_activate};
 use crate::events::Variant;
 use crate::rag::{Answer, Document};
 
-/// The steps: the milestone that completes each, its title, and what it is good for.
+/// The steps: the milestone that completes each, its title, and its purpose.
 const STEPS: [(&str, &str, &str); 3] = [
     (
         "sample-query",
@@ -39,7 +40,7 @@ const STEPS: [(&str, &str, &str); 3] = [
         "The answer comes from your document alone. Where it does not say, the answer says so.",
     ),
 ];
-/// Whoever is at it for longer than this is offered a call, in seconds.
+/// How long a customer works at the setup before a call is offered, in seconds.
 const PATIENCE: i64 = 600;
 
 /// How far the setup is.
@@ -109,14 +110,12 @@ impl Setup {
 }
 
 impl App {
-    /// The tenant of the token, when it is ready to be used.
-    async fn ready(&self, headers: &HeaderMap, id: &str) -> Result<(Tenant, Served), Problem> {
-        let tenant = self.by_token(headers, id).await?;
-        let Some(served) = self.served(&tenant) else {
+    /// What is served of a tenant that must be ready to be used.
+    fn ready(&self, tenant: Tenant) -> Result<Served, Problem> {
+        self.served(&tenant).ok_or_else(|| {
             let status = tenant.status.unwrap_or_default();
-            return Err(Problem::new(StatusCode::CONFLICT, "not_ready", sentence(&status)));
-        };
-        Ok((tenant, served))
+            Problem::new(StatusCode::CONFLICT, "not_ready", sentence(&status))
+        })
     }
 
     /// What is served of a tenant: nothing unless it is in service and proven to be who it says it is.
@@ -132,12 +131,8 @@ impl App {
     security(("signup_token" = [])),
     responses((status = 200, body = Setup), (status = 404, body = ProblemBody))
 )]
-pub async fn show(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<Setup>, Problem> {
-    Ok(Json(Setup::of(&app, &app.by_token(&headers, &id).await?)))
+pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<Setup> {
+    Json(Setup::of(&app, &tenant))
 }
 
 /// Completes the setup, once its steps are done.
@@ -180,11 +175,8 @@ fn yes() -> bool {
 )]
 pub async fn skip(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(body): Json<Skip>,
+    Then(Json(body), SignupToken(tenant)): Then<Json<Skip>, SignupToken>,
 ) -> Result<Json<Setup>, Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     let changed = app.set_skipped(&tenant, body.skipped).await?;
     Ok(Json(Setup::of(&app, changed.as_ref().unwrap_or(&tenant))))
 }
@@ -222,13 +214,10 @@ pub struct Question {
 )]
 pub async fn sample_query(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-    Json(body): Json<Question>,
+    Then(Json(body), SignupToken(tenant)): Then<Json<Question>, SignupToken>,
 ) -> Result<Json<Answer>, Problem> {
-    let (_, served) = app.ready(&headers, &id).await?;
+    let served = Arc::new(app.ready(tenant)?);
     let question = body.question.unwrap_or_else(|| sample_question(&served));
-    let served = Arc::new(served);
     let (answer, basis) = query::ask(&app, &served, &question).await?;
     app.asked(&served, basis).await;
     Ok(Json(answer))
@@ -253,11 +242,11 @@ pub fn sample_question(served: &Served) -> String {
 )]
 pub async fn upload_document(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
+    SignupToken(tenant): SignupToken,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let (_, served) = app.ready(&headers, &id).await?;
+    let served = app.ready(tenant)?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&served.uid).await?;
     let file = place.deadline.arrived(request, |request| documents::file(&headers, request)).await?;
@@ -281,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_takes_long_is_offered_a_call_and_nobody_else() {
+    fn a_call_is_offered_only_to_a_customer_whose_setup_takes_long() {
         let call = |reached: &[(&str, i64)], now: i64, url: &str| {
             Setup::at(&tenant(reached), Timestamp::from_second(now), url).call_url
         };
@@ -289,7 +278,7 @@ mod tests {
         assert_eq!(call(&[("first-login", 1000)], 1601, url).as_deref(), Some(url));
         assert_eq!(call(&[("first-login", 1000)], 1600, url), None, "ten minutes are not over");
         assert_eq!(call(&[("first-login", 1000), ("completed", 1500)], 1601, url), None);
-        assert_eq!(call(&[("first-login", 1000)], 1601, ""), None, "there is nobody to call");
+        assert_eq!(call(&[("first-login", 1000)], 1601, ""), None, "no calls are offered");
         assert_eq!(call(&[], 9999, url), None);
     }
 

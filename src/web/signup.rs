@@ -187,7 +187,7 @@ pub async fn signup(
     body: Bytes,
 ) -> Result<Response, Problem> {
     if wants_page(&headers) {
-        return Ok(pages::signup::submit(&app, &headers, client, &body).await);
+        return Ok(pages::signup::submit(&app, &headers, client, &body).await.into_response());
     }
     let form = parse(&headers, &body)?;
     let (tenant, generation, new) = enroll(&app, client, &headers, form).await?;
@@ -218,7 +218,7 @@ pub async fn enroll(
         return Err(taken());
     }
     if accounts::other(&app.tenants(), &hash, &name).await?.is_some() {
-        // As slow as a wrong password, so that nobody learns which of the two it was.
+        // As slow as a wrong password, so that the time of the answer does not tell which of the two it was.
         app.passwords.pretend(form.password).await?;
         return Err(taken());
     }
@@ -288,8 +288,8 @@ async fn for_sale(app: &App, name: &str) -> Result<(), Problem> {
     }
 }
 
-/// Whoever first makes the Secret sets the password; everybody after must know it. A Secret whose Tenant was never made
-/// is swept by the controller, so that it does not lock the address for ever.
+/// The first signup with an address creates the login Secret and sets the password; later signups must send the same password. The
+/// controller deletes a Secret whose Tenant was never created, so that it does not lock the address for ever.
 async fn keep_password(app: &App, tenant: &str, password: String) -> Result<(), Problem> {
     let (api, name) = (app.secrets(), login_secret(tenant));
     let verify = async |there: Secret, password| {
@@ -353,7 +353,7 @@ async fn create(
     let hash = app.identity.email_hash(&tenant.spec.admin_email);
     tenant.labels_mut().insert(EMAIL_LABEL.into(), hash);
     tenant.annotations_mut().insert(SIGNUP_ANNOTATION.into(), audit.to_string());
-    let params = PostParams { field_manager: Some("tenant-operator-web".into()), ..PostParams::default() };
+    let params = PostParams { field_manager: Some(super::FIELD_MANAGER.into()), ..PostParams::default() };
     match app.tenants().create(&params, &tenant).await {
         Ok(made) => Ok((made, true)),
         Err(kube::Error::Api(e)) if e.code == 409 => Ok((app.tenants().get(name).await?, false)),

@@ -19,6 +19,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::App;
 use super::changes::Change;
 use super::customer::Progress;
+use super::extract::SignupToken;
 use super::links::SPACING;
 use super::problem::{Problem, ProblemBody};
 use super::tokens::{Pass, TICKET_LIFE};
@@ -39,12 +40,8 @@ const LOG_OUTS: usize = 64;
     security(("signup_token" = [])),
     responses((status = 200, body = Progress), (status = 404, body = ProblemBody))
 )]
-pub async fn show(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<Progress>, Problem> {
-    Ok(Json(Progress::of(&app.by_token(&headers, &id).await?)))
+pub async fn show(SignupToken(tenant): SignupToken) -> Json<Progress> {
+    Json(Progress::of(&tenant))
 }
 
 /// A ticket.
@@ -63,13 +60,8 @@ pub struct Ticket {
     security(("signup_token" = [])),
     responses((status = 200, body = Ticket), (status = 404, body = ProblemBody))
 )]
-pub async fn ticket(
-    State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
-) -> Result<Json<Ticket>, Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
-    Ok(Json(Ticket { ticket: app.ticket(&tenant), expires_in: TICKET_LIFE }))
+pub async fn ticket(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<Ticket> {
+    Json(Ticket { ticket: app.ticket(&tenant), expires_in: TICKET_LIFE })
 }
 
 #[derive(Deserialize, IntoParams)]
@@ -107,10 +99,8 @@ pub async fn events(
 )]
 pub async fn verification_email(
     State(app): State<Arc<App>>,
-    Path(id): Path<String>,
-    headers: HeaderMap,
+    SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<Requested>), Problem> {
-    let tenant = app.by_token(&headers, &id).await?;
     if !Progress::of(&tenant).awaits_confirmation() {
         let detail = "The e-mail address of this account needs no confirmation.";
         return Err(Problem::new(StatusCode::CONFLICT, "not_needed", detail));

@@ -1,11 +1,11 @@
-//! One at a time, by name: whatever must not happen twice at once in this replica.
+//! Turns by name: work that this replica must not do twice at the same time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::OwnedMutexGuard;
 
-/// Names that nobody waits for are forgotten when there are so many.
+/// Names without a waiting request are forgotten when there are so many.
 const KEPT: usize = 1000;
 
 /// Whose turn it is.

@@ -16,6 +16,7 @@ use crate::providers::Party;
 use crate::providers::pinecone::Pinecone;
 use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
+use crate::web::api::keys::Admitted;
 use crate::web::api::usage::QUOTA_EXCEEDED;
 use crate::web::bodies::{self, Unread};
 use crate::web::deadline::Deadline;
@@ -77,10 +78,10 @@ impl File {
 pub async fn store_document(
     State(app): State<Arc<App>>,
     Query(upload): Query<Upload>,
+    Admitted(tenant): Admitted,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
-    let tenant = app.admitted(&headers).await?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&tenant.uid).await?;
     app.index(&tenant).await?;
@@ -92,7 +93,7 @@ pub async fn store_document(
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }
 
-/// Stores a file; true when it is new. It goes on to its end even if the client hangs up: half a document helps nobody.
+/// Stores a file; true when it is new. The work goes on to its end even if the client hangs up, so that no half-stored document stays.
 pub async fn stored(
     app: &Arc<App>,
     tenant: &Served,
@@ -342,9 +343,8 @@ pub struct PageQuery {
 pub async fn list_documents(
     State(app): State<Arc<App>>,
     Query(page): Query<PageQuery>,
-    headers: HeaderMap,
+    Admitted(tenant): Admitted,
 ) -> Result<Json<Page>, Problem> {
-    let tenant = app.admitted(&headers).await?;
     list(&app, &tenant, page.after.as_deref()).await.map(Json)
 }
 
@@ -358,9 +358,8 @@ pub async fn list_documents(
 pub async fn get_document(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    Admitted(tenant): Admitted,
 ) -> Result<Json<Document>, Problem> {
-    let tenant = app.admitted(&headers).await?;
     let shelf = Shelf::of(&app, &tenant).await?;
     Party::scope(&tenant.uid, shelf.documents().get(&id)).await?.map(Json).ok_or_else(no_document)
 }
@@ -375,9 +374,8 @@ pub async fn get_document(
 pub async fn delete_document(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
+    Admitted(tenant): Admitted,
 ) -> Result<StatusCode, Problem> {
-    let tenant = app.admitted(&headers).await?;
     if remove(&app, &tenant, &id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_document()) }
 }
 

@@ -3,7 +3,9 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
 use ed25519_dalek::VerifyingKey;
 use kube::Client;
 use tokio::sync::Mutex;
@@ -24,11 +26,11 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How long Kubernetes may take to tell it.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
-/// The public half of the signing key, read when it is needed first. Whoever sends a wrong key holds nobody else up.
+/// The public half of the signing key, read when it is needed first. A client that sends a wrong key delays no other client.
 #[derive(Default)]
 pub struct KeyRing {
     known: RwLock<Option<(Instant, VerifyingKey)>>,
-    /// Held by the one who reads it again, with the time of the last attempt.
+    /// Held by the request that reads it again, with the time of the last attempt.
     reading: Mutex<Option<Instant>>,
 }
 
@@ -48,7 +50,7 @@ impl KeyRing {
             return Ok(Some(claims));
         }
         let mut reading = self.reading.lock().await;
-        // Somebody may have read it meanwhile, or just before.
+        // Another request may have read it meanwhile, or just before.
         let now = self.known();
         if now.map(|(at, _)| at) != before.map(|(at, _)| at) || reading.is_some_and(|at| at.elapsed() < READ_AGAIN) {
             return Ok(by(now));
@@ -68,24 +70,38 @@ fn unauthorized() -> Problem {
     Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
 }
 
-impl App {
-    /// The tenant whose API key the request carries, with one of its requests of this second taken.
-    pub async fn admitted(&self, headers: &HeaderMap) -> Result<Arc<Served>, Problem> {
-        let tenant = self.by_api_key(headers).await?;
-        self.requests.take(&tenant.uid).map_err(Problem::too_many)?;
-        Ok(tenant)
-    }
+/// The tenant whose API key the request carries, with one of its requests of this second taken.
+pub struct Admitted(pub Arc<Served>);
 
+impl FromRequestParts<Arc<App>> for Admitted {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
+        let tenant = app.by_api_key(parts).await?;
+        app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+        Ok(Self(tenant))
+    }
+}
+
+/// The claims of a request's key, whose signature is good: a request is asked for its tenant before and after its body has
+/// arrived, and its key is verified once. Whether the tenant may still use the key is asked each time.
+#[derive(Clone)]
+struct Verified(Claims);
+
+impl App {
     /// The tenant whose API key the request carries, if it is served.
-    pub async fn by_api_key(&self, headers: &HeaderMap) -> Result<Arc<Served>, Problem> {
-        let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-        let key = header.and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(unauthorized)?;
-        let claims = self.api_keys.claims(&self.client, &self.config.operator_namespace, key.trim()).await?;
-        let claims = claims.ok_or_else(unauthorized)?;
+    pub async fn by_api_key(&self, request: &mut Parts) -> Result<Arc<Served>, Problem> {
+        if request.extensions.get::<Verified>().is_none() {
+            let header = request.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
+            let key = header.and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(unauthorized)?;
+            let claims = self.api_keys.claims(&self.client, &self.config.operator_namespace, key.trim()).await?;
+            request.extensions.insert(Verified(claims.ok_or_else(unauthorized)?));
+        }
+        let Verified(claims) = request.extensions.get().ok_or_else(unauthorized)?;
         // The key is real. What changed a moment ago, such as a tenant that became Active, may not be known here yet.
         let mut tries = 0;
         loop {
-            match self.admit(&claims) {
+            match self.admit(claims) {
                 Err(_) if tries < TRIES => {
                     tries += 1;
                     tokio::time::sleep(TRY_AGAIN).await;
@@ -98,7 +114,7 @@ impl App {
     /// The tenant of these claims, as far as it is known.
     fn admit(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
         let Some(tenant) = self.directory.get(&claims.sub) else {
-            // Right after a start, not everybody is known yet.
+            // Right after a start, web does not know all tenants yet.
             return Err(if self.directory.is_complete() { unauthorized() } else { Problem::unavailable() });
         };
         if !tenant.keys.admit(&claims.kid, self.now()) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::keys::Admitted;
 use super::usage::Taken;
 use crate::providers::openai::Tokens;
 use crate::providers::pinecone::Pinecone;
@@ -20,6 +21,7 @@ use crate::providers::{Party, ProviderError};
 use crate::rag::{self, Answer, Asked, Basis, Chunk};
 use crate::web::App;
 use crate::web::directory::Served;
+use crate::web::extract::Then;
 use crate::web::problem::{Problem, ProblemBody};
 
 /// The longest question, in characters.
@@ -44,10 +46,8 @@ pub struct Query {
 )]
 pub async fn query(
     State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    Json(query): Json<Query>,
+    Then(Json(query), Admitted(tenant)): Then<Json<Query>, Admitted>,
 ) -> Result<Response, Problem> {
-    let tenant = app.admitted(&headers).await?;
     if query.stream {
         return ask_stream(&app, &tenant, &query.question).await;
     }

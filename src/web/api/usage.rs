@@ -1,5 +1,5 @@
-//! What a tenant has used of its plan, the same for all replicas: an annotation of the Tenant, changed by whoever holds its
-//! latest version.
+//! What a tenant has used of its plan, the same for all replicas: an annotation of the Tenant. A replica changes the annotation only
+//! with the latest version of the object.
 //!
 //! A write for each query would be too many, so a replica takes a block of queries at once and counts it down by itself. It
 //! gives back what is left when it ends in order; when it is killed, one in 500 of the plan is lost at most.
@@ -10,18 +10,19 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::StatusCode;
 use futures::{StreamExt, stream};
-use kube::api::{Patch, PatchParams};
-use kube::{Api, ResourceExt};
+use kube::Api;
 use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
+use super::keys::Admitted;
 use crate::api::plan::Limits;
 use crate::api::{Tenant, Timestamp, USAGE_ANNOTATION, Usage};
 use crate::web::App;
 use crate::web::directory::Served;
+use crate::web::optimistic::patch;
 use crate::web::problem::{Problem, ProblemBody};
 use crate::web::turns::Turns;
 
@@ -146,7 +147,7 @@ impl App {
             return Ok(taken);
         }
         let _turn = self.ledger.writing.take(&tenant.uid).await;
-        // Somebody may have taken a block meanwhile.
+        // Another request may have taken a block meanwhile.
         if let Some(taken) = self.ledger.from_block(&tenant.uid, start) {
             return Ok(taken);
         }
@@ -215,7 +216,7 @@ impl App {
         given.buffer_unordered(GIVEN_BACK).collect::<()>().await;
     }
 
-    /// Changes what is written on the Tenant, unless somebody else changed it first; then again.
+    /// Changes the usage that is written on the Tenant. Reads it again and retries where another writer changed the object first.
     async fn change_usage<T>(
         &self,
         tenant: &Served,
@@ -231,19 +232,16 @@ impl App {
                 object => object?,
             };
             let Some(object) = object else {
-                // Nobody can write down what a tenant without an object uses. Its customer is not to suffer from that.
-                // One that was erased is no longer in the directory.
+                // Without an object there is no place for the usage. The customer is served all the same, unless the account was
+                // erased: the directory no longer has it then.
                 self.directory.get(&tenant.id).ok_or_else(Problem::not_found)?;
                 return change(&mut Usage { period: period(tenant, self.now()).0.as_second(), ..Usage::default() });
             };
             let mut used = read(&object, period(tenant, self.now()).0.as_second());
             let answer = change(&mut used)?;
             let text = serde_json::to_string(&used).map_err(|e| Problem::internal("usage", &e))?;
-            let patch = json!({"metadata": {
-                "uid": tenant.uid, "resourceVersion": object.resource_version(), "annotations": {USAGE_ANNOTATION: text},
-            }});
-            let params = PatchParams { field_manager: Some("tenant-operator-usage".into()), ..PatchParams::default() };
-            match api.patch(&tenant.name, &params, &Patch::Merge(patch)).await {
+            let change = json!({"metadata": {"annotations": {USAGE_ANNOTATION: text}}});
+            match patch(&api, &object, "tenant-operator-usage", change).await {
                 Ok(_) => return Ok(answer),
                 Err(kube::Error::Api(e)) if is_passing(e.code) => tokio::time::sleep(wait_after(attempt)).await,
                 Err(e) => return Err(e.into()),
@@ -253,8 +251,8 @@ impl App {
     }
 }
 
-/// What the API server answers for a moment only: somebody else has written the object, it or its definition went after it
-/// was read, or its storage begins anew, as after the definition came back.
+/// Whether the API server's answer passes: another writer changed the object, the object or its definition was deleted after it was
+/// read, or its storage begins anew because the definition came back.
 const fn is_passing(code: u16) -> bool {
     matches!(code, 404 | 405 | 409 | 429 | 503)
 }
@@ -327,8 +325,7 @@ impl UsageAnswer {
     responses((status = 200, body = UsageAnswer), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 429, body = ProblemBody))
 )]
-pub async fn show_usage(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<UsageAnswer>, Problem> {
-    let tenant = app.admitted(&headers).await?;
+pub async fn show_usage(State(app): State<Arc<App>>, Admitted(tenant): Admitted) -> Result<Json<UsageAnswer>, Problem> {
     let api: Api<Tenant> = Api::namespaced(app.client.clone(), &tenant.namespace);
     let object = api.get_opt(&tenant.name).await?.ok_or_else(Problem::not_found)?;
     Ok(Json(of(&app, &tenant, &object)))
@@ -355,6 +352,8 @@ pub fn of(app: &App, tenant: &Served, object: &Tenant) -> UsageAnswer {
 
 #[cfg(test)]
 mod tests {
+    use kube::ResourceExt;
+
     use super::*;
 
     #[test]

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::IntoResponse;
 use kube::ResourceExt;
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::{PageResult, go};
 use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, Timestamp, api_key_secret};
 use crate::providers::Party;
 use crate::providers::stripe::Payer;
@@ -19,6 +19,7 @@ use crate::web::App;
 use crate::web::api::{documents, query, usage};
 use crate::web::customer::Progress;
 use crate::web::directory::Served;
+use crate::web::extract::{ActiveCustomer, Button, CsrfForm, Customer, Then};
 use crate::web::milestones::reached;
 use crate::web::problem::Problem;
 use crate::web::setup::{Setup, sample_question};
@@ -40,73 +41,34 @@ pub struct Shown {
     pub sent: Option<String>,
 }
 
-/// Somebody who is logged in.
-pub struct Customer {
-    pub tenant: Tenant,
-    pub served: Arc<Served>,
+/// The page.
+pub async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, shown: Shown) -> PageResult {
+    let served = app.served(tenant);
+    let active = served.is_some();
+    let (documents, documents_away) = match &served {
+        Some(served) => documents_of(app, served).await,
+        None => (Vec::new(), false),
+    };
+    let usage = served.as_ref().map(|served| usage::of(app, served, tenant));
+    let sample = served.as_ref().map(sample_question).unwrap_or_default();
+    let question = shown.question.unwrap_or(sample);
+    let values = context! {
+        export => app.offers_export(tenant).then(|| app.export_of(tenant)), progress => Progress::of(tenant), setup => Setup::of(app, tenant), active, usage, documents, documents_away, question,
+        answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
+        sent => shown.sent.unwrap_or_default(), billing => app.portal.is_some() && pays_by_stripe(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until), generation => tenant.spec.api_key_generation,
+        seen => seen(tenant),
+    };
+    app.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
 }
 
-impl App {
-    /// Whose session it is, or the answer to a request without one.
-    pub async fn customer(&self, headers: &HeaderMap) -> Result<Tenant, Response> {
-        match self.by_session(headers).await {
-            Ok(Some(tenant)) => Ok(tenant),
-            Ok(None) => Err(super::go("/login")),
-            Err(problem) => Err(self.sorry(headers, problem)),
+/// The first page of documents; none, and true, when they cannot be read now.
+async fn documents_of(app: &App, served: &Served) -> (Vec<Document>, bool) {
+    match documents::first_page(app, served).await {
+        Ok(mut documents) => {
+            documents.sort_by_key(|d| std::cmp::Reverse(d.uploaded_at));
+            (documents, false)
         }
-    }
-
-    /// A customer whose form this is.
-    pub async fn own_customer(&self, headers: &HeaderMap, csrf: &str) -> Result<Tenant, Response> {
-        if !self.is_own_form(headers, csrf) {
-            return Err(self.stale(headers));
-        }
-        self.customer(headers).await
-    }
-
-    /// The same, whose account is ready.
-    pub async fn active_customer(&self, headers: &HeaderMap, csrf: &str) -> Result<Customer, Response> {
-        let tenant = self.own_customer(headers, csrf).await?;
-        match self.served(&tenant) {
-            Some(served) => Ok(Customer { tenant, served: Arc::new(served) }),
-            None => Err(super::go("/account")),
-        }
-    }
-
-    /// The page.
-    pub async fn account(&self, headers: &HeaderMap, tenant: &Tenant, shown: Shown) -> Response {
-        let page = self.account_page(headers, tenant, shown).await;
-        page.unwrap_or_else(|problem| self.sorry(headers, problem))
-    }
-
-    async fn account_page(&self, headers: &HeaderMap, tenant: &Tenant, shown: Shown) -> Result<Response, Problem> {
-        let served = self.served(tenant);
-        let active = served.is_some();
-        let (documents, documents_away) = match &served {
-            Some(served) => self.documents_of(served).await,
-            None => (Vec::new(), false),
-        };
-        let usage = served.as_ref().map(|served| usage::of(self, served, tenant));
-        let sample = served.as_ref().map(sample_question).unwrap_or_default();
-        let question = shown.question.unwrap_or(sample);
-        let values = context! {
-            export => self.offers_export(tenant).then(|| self.export_of(tenant)), progress => Progress::of(tenant), setup => Setup::of(self, tenant), active, usage, documents, documents_away, question,
-            answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
-            sent => shown.sent.unwrap_or_default(), billing => self.portal.is_some() && customer(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until), generation => tenant.spec.api_key_generation,
-            seen => seen(tenant),
-        };
-        self.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
-    }
-
-    /// The first page of documents; none, and true, when they cannot be read now.
-    async fn documents_of(&self, served: &Served) -> (Vec<Document>, bool) {
-        match documents::first_page(self, served).await {
-            Ok(mut documents) => {
-                documents.sort_by_key(|d| std::cmp::Reverse(d.uploaded_at));
-                (documents, false)
-            }
-            Err(_) => (Vec::new(), true),
-        }
+        Err(_) => (Vec::new(), true),
     }
 }
 
@@ -117,45 +79,38 @@ pub struct Arrival {
 }
 
 /// Shows the page.
-pub async fn show(State(app): State<Arc<App>>, Query(arrival): Query<Arrival>, headers: HeaderMap) -> Response {
-    match app.customer(&headers).await {
-        Ok(tenant) => {
-            // A customer who has only signed up has no account to use yet.
-            if app.served(&tenant).is_some() {
-                reached(&app, &tenant, "first-login").await;
-            }
-            app.account(&headers, &tenant, Shown { sent: arrival.sent, ..Shown::default() }).await
-        }
-        Err(other) => other,
+pub async fn show(
+    State(app): State<Arc<App>>,
+    Query(arrival): Query<Arrival>,
+    headers: HeaderMap,
+    Customer(tenant): Customer,
+) -> PageResult {
+    // A customer who has only signed up has no account to use yet.
+    if app.served(&tenant).is_some() {
+        reached(&app, &tenant, "first-login").await;
     }
+    page(&app, &headers, &tenant, Shown { sent: arrival.sent, ..Shown::default() }).await
 }
 
 /// Makes a payment link, which the page then shows: a form may not lead to another site.
-pub async fn pay(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    let tenant = match app.own_customer(&headers, &form.csrf).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
-    match app.payment_link(&tenant).await {
-        Ok(_) => super::go("/account"),
-        Err(problem) => app.sorry(&headers, problem),
-    }
+pub async fn pay(
+    State(app): State<Arc<App>>,
+    Then(_, Customer(tenant)): Then<CsrfForm<Button>, Customer>,
+) -> PageResult {
+    app.payment_link(&tenant).await?;
+    Ok(go("/account"))
 }
 
 /// Starts over where it failed, or hurries what takes too long: at most every few minutes.
-pub async fn retry(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    let tenant = match app.own_customer(&headers, &form.csrf).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
-    match app.change_tenant(&tenant, |tenant| Ok(retried(tenant, app.now().as_second()))).await {
-        Ok(Some(_)) => {
-            tracing::info!(target: "audit", event = "retry_by_customer", tenant = tenant.name_any());
-            super::go("/account")
-        }
-        Ok(None) => super::go("/account"),
-        Err(problem) => app.sorry(&headers, problem),
+pub async fn retry(
+    State(app): State<Arc<App>>,
+    Then(_, Customer(tenant)): Then<CsrfForm<Button>, Customer>,
+) -> PageResult {
+    let asked = app.change_tenant(&tenant, |tenant| Ok(retried(tenant, app.now().as_second()))).await?;
+    if asked.is_some() {
+        tracing::info!(target: "audit", event = "retry_by_customer", tenant = tenant.name_any());
     }
+    Ok(go("/account"))
 }
 
 /// The change that asks for a retry; None where there is nothing to retry, or it was just asked for.
@@ -168,34 +123,27 @@ fn retried(tenant: &Tenant, now: i64) -> Option<Value> {
 }
 
 /// Progress as it changes, for the script of the page.
-pub async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    let Some(session) = app.session(&headers) else { return Problem::not_found().into_response() };
-    match app.visited(&session).await {
-        Ok(Some(tenant)) => crate::web::tenant::stream_of(&app, &tenant, session)
-            .await
-            .map_or_else(IntoResponse::into_response, IntoResponse::into_response),
-        Ok(None) => Problem::not_found().into_response(),
-        Err(problem) => problem.into_response(),
-    }
+pub async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
+    let session = app.session(&headers).ok_or_else(Problem::not_found)?;
+    let tenant = app.visited(&session).await?.ok_or_else(Problem::not_found)?;
+    crate::web::tenant::stream_of(&app, &tenant, session).await
 }
 
 #[derive(Deserialize)]
 pub struct Ask {
     #[serde(default)]
-    csrf: String,
-    #[serde(default)]
     question: String,
 }
 
 /// Answers a question: on the page, or piece by piece for its script.
-pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Ask>) -> Response {
-    let customer = match app.active_customer(&headers, &form.csrf).await {
-        Ok(customer) => customer,
-        Err(other) => return other,
-    };
-    let Customer { tenant, served } = customer;
+pub async fn ask(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Then(CsrfForm(form), customer): Then<CsrfForm<Ask>, ActiveCustomer>,
+) -> PageResult {
+    let ActiveCustomer { tenant, served } = customer;
     if headers.get(header::ACCEPT).is_some_and(|accept| accept == "text/event-stream") {
-        return query::ask_stream(&app, &served, &form.question).await.unwrap_or_else(IntoResponse::into_response);
+        return Ok(query::ask_stream(&app, &served, &form.question).await.unwrap_or_else(Problem::into_response));
     }
     let mut shown = Shown { question: Some(form.question.clone()), ..Shown::default() };
     match query::ask(&app, &served, &form.question).await {
@@ -210,20 +158,7 @@ pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Fo
         }
     }
     let tenant = app.tenants().get_opt(&served.name).await.ok().flatten().unwrap_or(tenant);
-    app.account(&headers, &tenant, shown).await
-}
-
-#[derive(Deserialize)]
-pub struct Confirm {
-    #[serde(default)]
-    csrf: String,
-}
-
-impl Confirm {
-    /// The form's token.
-    pub fn csrf(&self) -> &str {
-        &self.csrf
-    }
+    page(&app, &headers, &tenant, shown).await
 }
 
 /// Which end of the account a page shows: when it was asked for. A form to take the account back carries it, so that one
@@ -239,8 +174,6 @@ fn key_before_until(served: &Served) -> Option<String> {
 
 #[derive(Deserialize)]
 pub struct ReplaceKey {
-    #[serde(default)]
-    csrf: String,
     /// The generation of the key that the page showed.
     #[serde(default)]
     generation: u32,
@@ -248,74 +181,57 @@ pub struct ReplaceKey {
 
 /// Replaces the API key that the page showed. The one before stays good for a while. A second click on the same page, or in
 /// another window, changes nothing: a key that is replaced twice is refused at once.
-pub async fn replace_key(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<ReplaceKey>) -> Response {
-    let tenant = match app.active_customer(&headers, &form.csrf).await {
-        Ok(customer) => customer.tenant,
-        Err(other) => return other,
-    };
+pub async fn replace_key(
+    State(app): State<Arc<App>>,
+    Then(CsrfForm(form), ActiveCustomer { tenant, .. }): Then<CsrfForm<ReplaceKey>, ActiveCustomer>,
+) -> PageResult {
     let next = form.generation.saturating_add(1);
     let replaced = |tenant: &Tenant| {
         let same = tenant.spec.api_key_generation == form.generation;
         Ok(same.then(|| json!({"spec": {"apiKeyGeneration": next}})))
     };
-    match app.change_tenant(&tenant, replaced).await {
-        Ok(Some(_)) => {
-            tracing::info!(target: "audit", event = "api_key_replaced", tenant = tenant.name_any(), generation = next);
-            let made = |t: &Tenant| t.status.as_ref()?.api_key_generation.filter(|there| *there >= next);
-            app.wait_until(&tenant, made).await;
-            super::go("/account#key")
-        }
-        Ok(None) => super::go("/account#key"),
-        Err(problem) => app.sorry(&headers, problem),
+    if app.change_tenant(&tenant, replaced).await?.is_some() {
+        tracing::info!(target: "audit", event = "api_key_replaced", tenant = tenant.name_any(), generation = next);
+        let made = |t: &Tenant| t.status.as_ref()?.api_key_generation.filter(|there| *there >= next);
+        app.wait_until(&tenant, made).await;
     }
+    Ok(go("/account#key"))
 }
 
 /// On to Stripe's customer portal, where invoices and cards are. A form's target may not be another site, so the page
 /// has a link to it.
-pub async fn billing(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    let tenant = match app.own_customer(&headers, &form.csrf).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
-    match portal(&app, &tenant).await {
-        Ok(url) => {
-            tracing::info!(target: "audit", event = "portal_opened", tenant = tenant.place().name);
-            let values = context! { url };
-            app.show(StatusCode::OK, "billing.html", &headers, values)
-        }
-        Err(problem) => app.sorry(&headers, problem),
-    }
+pub async fn billing(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Then(_, Customer(tenant)): Then<CsrfForm<Button>, Customer>,
+) -> PageResult {
+    let url = portal(&app, &tenant).await?;
+    tracing::info!(target: "audit", event = "portal_opened", tenant = tenant.place().name);
+    app.page(StatusCode::OK, "billing.html", &headers, context! { url })
 }
 
 #[derive(Deserialize)]
 pub struct SetupForm {
-    #[serde(default)]
-    csrf: String,
     /// `skip` or `resume`, or `complete`.
     #[serde(default)]
     action: String,
 }
 
 /// Puts the setup aside, comes back to it, or completes it.
-pub async fn setup(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<SetupForm>) -> Response {
-    let tenant = match app.active_customer(&headers, &form.csrf).await {
-        Ok(customer) => customer.tenant,
-        Err(other) => return other,
-    };
-    if form.action == "complete" {
-        if Setup::of(&app, &tenant).next_step.is_none() {
-            reached(&app, &tenant, "completed").await;
-        }
-        return super::go("/account#setup");
+pub async fn setup(
+    State(app): State<Arc<App>>,
+    Then(CsrfForm(form), ActiveCustomer { tenant, .. }): Then<CsrfForm<SetupForm>, ActiveCustomer>,
+) -> PageResult {
+    if form.action != "complete" {
+        app.set_skipped(&tenant, form.action == "skip").await?;
+    } else if Setup::of(&app, &tenant).next_step.is_none() {
+        reached(&app, &tenant, "completed").await;
     }
-    match app.set_skipped(&tenant, form.action == "skip").await {
-        Ok(_) => super::go("/account#setup"),
-        Err(problem) => app.sorry(&headers, problem),
-    }
+    Ok(go("/account#setup"))
 }
 
 /// Whether the tenant is one of Stripe's customers.
-fn customer(tenant: &Tenant) -> bool {
+fn pays_by_stripe(tenant: &Tenant) -> bool {
     tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.customer_id.is_some())
 }
 
@@ -340,19 +256,14 @@ async fn portal(app: &App, tenant: &Tenant) -> Result<String, Problem> {
 }
 
 /// Shows the API key.
-pub async fn key(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    let tenant = match app.active_customer(&headers, &form.csrf).await {
-        Ok(customer) => customer.tenant,
-        Err(other) => return other,
-    };
+pub async fn key(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Then(_, ActiveCustomer { tenant, .. }): Then<CsrfForm<Button>, ActiveCustomer>,
+) -> PageResult {
     let secret = app.secrets().get_opt(&api_key_secret(tenant.place().name)).await;
     let key = secret.ok().flatten().and_then(|secret| secret.data?.remove("api-key"));
-    let shown = match key.and_then(|key| String::from_utf8(key.0).ok()) {
-        Some(key) => {
-            tracing::info!(target: "audit", event = "api_key_shown", tenant = tenant.place().name);
-            Shown { api_key: Some(key), ..Shown::default() }
-        }
-        None => return app.sorry(&headers, Problem::unavailable()),
-    };
-    app.account(&headers, &tenant, shown).await
+    let key = key.and_then(|key| String::from_utf8(key.0).ok()).ok_or_else(Problem::unavailable)?;
+    tracing::info!(target: "audit", event = "api_key_shown", tenant = tenant.place().name);
+    page(&app, &headers, &tenant, Shown { api_key: Some(key), ..Shown::default() }).await
 }

@@ -2,55 +2,43 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 
-use super::account::{Confirm, Customer, Shown};
+use super::account::{self, Shown};
+use super::{PageResult, go};
 use crate::web::App;
 use crate::web::api::documents::{self, File};
+use crate::web::extract::{ActiveCustomer, Button, CsrfForm, Then};
 use crate::web::places::Place;
 use crate::web::problem::Problem;
 
 /// The policy that a customer can try with one click.
 const POLICY: &[u8] = include_bytes!("assets/policy.pdf");
 
-/// Stores a file from the page's form.
-pub async fn upload(State(app): State<Arc<App>>, headers: HeaderMap, request: Request) -> Response {
-    // Before the body is read: it is large.
-    let tenant = match app.customer(&headers).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
-    // A signup that is not paid for takes no place of those who upload.
-    let Some(served) = app.served(&tenant) else { return super::go("/account") };
-    let place = match app.uploads.take(&served.uid).await {
-        Ok(place) => place,
-        Err(problem) => return app.sorry(&headers, problem),
-    };
-    let (csrf, file) = match place.deadline.arrived(request, form).await {
-        Ok(form) => form,
-        Err(problem) => return app.sorry(&headers, problem),
-    };
-    match app.active_customer(&headers, &csrf).await {
-        Ok(customer) => store(&app, &headers, customer, file, place).await,
-        Err(other) => other,
-    }
+/// Stores a file from the page's form. The customer is checked before the body is read, because it is large: a signup that is not
+/// paid for takes no place of those who upload.
+pub async fn upload(
+    State(app): State<Arc<App>>,
+    ActiveCustomer { served, .. }: ActiveCustomer,
+    headers: HeaderMap,
+    request: Request,
+) -> PageResult {
+    let place = app.uploads.take(&served.uid).await?;
+    let (csrf, file) = place.deadline.arrived(request, form).await?;
+    app.check_form(&headers, &csrf)?;
+    let customer = ActiveCustomer::of(&app, &headers).await?;
+    store(&app, &headers, customer, file, place).await
 }
 
 /// Stores the policy that comes with the product.
-pub async fn policy(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    let customer = match app.active_customer(&headers, form.csrf()).await {
-        Ok(customer) => customer,
-        Err(other) => return other,
-    };
-    match app.uploads.take(&customer.served.uid).await {
-        Ok(place) => {
-            store(&app, &headers, customer, File::new("Travel and vacation policy.pdf", POLICY.to_vec()), place).await
-        }
-        Err(problem) => app.sorry(&headers, problem),
-    }
+pub async fn policy(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Then(_, customer): Then<CsrfForm<Button>, ActiveCustomer>,
+) -> PageResult {
+    let place = app.uploads.take(&customer.served.uid).await?;
+    store(&app, &headers, customer, File::new("Travel and vacation policy.pdf", POLICY.to_vec()), place).await
 }
 
 async fn form(request: Request) -> Result<(String, File), Problem> {
@@ -67,17 +55,22 @@ async fn form(request: Request) -> Result<(String, File), Problem> {
     Ok((csrf, file))
 }
 
-async fn store(app: &Arc<App>, headers: &HeaderMap, customer: Customer, file: File, place: Place) -> Response {
-    let Customer { tenant, served } = customer;
+async fn store(
+    app: &Arc<App>,
+    headers: &HeaderMap,
+    ActiveCustomer { tenant, served }: ActiveCustomer,
+    file: File,
+    place: Place,
+) -> PageResult {
     match documents::stored(app, &served, file, None, place).await {
-        Ok(_) => super::go("/account#documents"),
+        Ok(_) => Ok(go("/account#documents")),
         Err(problem) => {
             let shown = Shown {
                 status: Some(problem.status()),
                 document_error: Some(problem.detail().to_owned()),
                 ..Shown::default()
             };
-            app.account(headers, &tenant, shown).await
+            account::page(app, headers, &tenant, shown).await
         }
     }
 }
@@ -86,15 +79,8 @@ async fn store(app: &Arc<App>, headers: &HeaderMap, customer: Customer, file: Fi
 pub async fn delete(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
-    headers: HeaderMap,
-    Form(form): Form<Confirm>,
-) -> Response {
-    let served = match app.active_customer(&headers, form.csrf()).await {
-        Ok(customer) => customer.served,
-        Err(other) => return other,
-    };
-    match documents::remove(&app, &served, &id).await {
-        Ok(_) => super::go("/account#documents"),
-        Err(problem) => app.sorry(&headers, problem),
-    }
+    Then(_, customer): Then<CsrfForm<Button>, ActiveCustomer>,
+) -> PageResult {
+    documents::remove(&app, &customer.served, &id).await?;
+    Ok(go("/account#documents"))
 }

@@ -2,34 +2,28 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::State;
-use axum::http::HeaderMap;
-use axum::response::Response;
-use axum::{Extension, Form};
 
-use super::account::Confirm;
+use super::{PageResult, go};
 use crate::web::App;
+use crate::web::extract::{Button, CsrfForm, Customer, Then};
 use crate::web::reader::End;
 
 /// Asks for one.
-pub async fn ask(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    let tenant = match app.own_customer(&headers, form.csrf()).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
-    match app.ask_export(&tenant).await {
-        Ok(_) => super::go("/account#export"),
-        Err(problem) => app.sorry(&headers, problem),
-    }
+pub async fn ask(
+    State(app): State<Arc<App>>,
+    Then(_, Customer(tenant)): Then<CsrfForm<Button>, Customer>,
+) -> PageResult {
+    app.ask_export(&tenant).await?;
+    Ok(go("/account#export"))
 }
 
 /// Downloads it.
-pub async fn download(State(app): State<Arc<App>>, Extension(end): Extension<End>, headers: HeaderMap) -> Response {
-    match app.customer(&headers).await {
-        Ok(tenant) => match app.send_export(&tenant, &end).await {
-            Ok(sent) => sent,
-            Err(problem) => app.sorry(&headers, problem),
-        },
-        Err(other) => other,
-    }
+pub async fn download(
+    State(app): State<Arc<App>>,
+    Extension(end): Extension<End>,
+    Customer(tenant): Customer,
+) -> PageResult {
+    Ok(app.send_export(&tenant, &end).await?)
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use axum_client_ip::ClientIp;
 use minijinja::context;
 use serde::Deserialize;
 
+use super::PageResult;
 use crate::web::App;
+use crate::web::extract::CsrfForm;
 use crate::web::leads::{Lead, LeadKind};
 use crate::web::limits::network;
 use crate::web::problem::Problem;
@@ -24,13 +24,13 @@ pub struct Asked {
 }
 
 /// `GET /sales`
-pub async fn sales(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap) -> Response {
+pub async fn sales(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap) -> PageResult {
     let values = BTreeMap::from([("plan".to_owned(), asked.plan)]);
     form(&app, &headers, LeadKind::Sales, StatusCode::OK, &values, &BTreeMap::new())
 }
 
 /// `GET /waitlist`
-pub async fn waitlist(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn waitlist(State(app): State<Arc<App>>, headers: HeaderMap) -> PageResult {
     form(&app, &headers, LeadKind::Waitlist, StatusCode::OK, &BTreeMap::new(), &BTreeMap::new())
 }
 
@@ -39,8 +39,8 @@ pub async fn ask_sales(
     State(app): State<Arc<App>>,
     ClientIp(client): ClientIp,
     headers: HeaderMap,
-    Form(values): Form<BTreeMap<String, String>>,
-) -> Response {
+    CsrfForm(values): CsrfForm<BTreeMap<String, String>>,
+) -> PageResult {
     submit(&app, client, &headers, LeadKind::Sales, &values).await
 }
 
@@ -49,8 +49,8 @@ pub async fn join_waitlist(
     State(app): State<Arc<App>>,
     ClientIp(client): ClientIp,
     headers: HeaderMap,
-    Form(values): Form<BTreeMap<String, String>>,
-) -> Response {
+    CsrfForm(values): CsrfForm<BTreeMap<String, String>>,
+) -> PageResult {
     submit(&app, client, &headers, LeadKind::Waitlist, &values).await
 }
 
@@ -62,10 +62,9 @@ pub fn form(
     status: StatusCode,
     values: &BTreeMap<String, String>,
     errors: &BTreeMap<&'static str, String>,
-) -> Response {
+) -> PageResult {
     let page = context! { kind => kind.name(), values, errors, captcha => app.captcha_values() };
-    let page = app.page(status, "lead.html", headers, page).map(|page| app.allow_captcha(page));
-    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+    app.page(status, "lead.html", headers, page).map(|page| app.allow_captcha(page))
 }
 
 async fn submit(
@@ -74,11 +73,8 @@ async fn submit(
     headers: &HeaderMap,
     kind: LeadKind,
     values: &BTreeMap<String, String>,
-) -> Response {
+) -> PageResult {
     let value = |name: &str| values.get(name).cloned().unwrap_or_default();
-    if !app.is_own_form(headers, &value("csrf")) {
-        return app.stale(headers);
-    }
     let lead = Lead { email: value("email"), company: value("company_name"), text: value("text"), plan: value("plan") };
     let kept = async {
         app.signups.take(&network(client)).map_err(Problem::too_many)?;
@@ -88,11 +84,11 @@ async fn submit(
     match kept.await {
         Ok(()) if kind == LeadKind::Sales => {
             let text = format!("Thank you. Our team writes to you {}.", app.config.brand.sales_reply);
-            app.message_page(StatusCode::OK, headers, "We got your message", &text)
+            app.message(StatusCode::OK, headers, "We got your message", &text)
         }
         Ok(()) => {
             let text = "Thank you. We write to you as soon as it is your turn.";
-            app.message_page(StatusCode::OK, headers, "You are on the waitlist", text)
+            app.message(StatusCode::OK, headers, "You are on the waitlist", text)
         }
         Err(problem) if problem.status() == StatusCode::BAD_REQUEST => {
             let mut errors = problem.fields().clone();
@@ -101,6 +97,6 @@ async fn submit(
             }
             form(app, headers, kind, problem.status(), values, &errors)
         }
-        Err(problem) => app.sorry(headers, problem),
+        Err(problem) => Err(problem.into()),
     }
 }

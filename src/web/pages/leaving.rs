@@ -2,25 +2,23 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use kube::ResourceExt;
 use minijinja::{Value, context};
 use serde::Deserialize;
 
 use super::account::seen;
 use super::pricing::for_sale;
+use super::{PageResult, go};
 use crate::api::Tenant;
 use crate::web::App;
+use crate::web::extract::{CsrfForm, Customer, Then};
 use crate::web::leaving::{Leave, REASONS};
 use crate::web::problem::Problem;
 
 #[derive(Deserialize, Default)]
 pub struct CloseForm {
-    #[serde(default)]
-    csrf: String,
     /// What the page showed: see [`seen`].
     #[serde(default)]
     seen: String,
@@ -31,18 +29,18 @@ pub struct CloseForm {
 }
 
 /// Asks whether it is meant.
-pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match app.customer(&headers).await {
-        Ok(tenant) => page(&app, &headers, &tenant, &CloseForm::default(), None).await,
-        Err(other) => other,
-    }
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap, Customer(tenant): Customer) -> PageResult {
+    page(&app, &headers, &tenant, &CloseForm::default(), None).await
 }
 
-async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, form: &CloseForm, problem: Option<Problem>) -> Response {
-    let plans = match for_sale(app).await {
-        Ok(plans) => plans,
-        Err(problem) => return app.sorry(headers, problem),
-    };
+async fn page(
+    app: &App,
+    headers: &HeaderMap,
+    tenant: &Tenant,
+    form: &CloseForm,
+    problem: Option<Problem>,
+) -> PageResult {
+    let plans = for_sale(app).await?;
     let plan = plans.iter().find(|plan| plan.name_any() == tenant.plan_in_force());
     let days = plan.map(|plan| plan.spec.retention_days);
     let reasons: Vec<Value> = REASONS.iter().map(|(name, text)| context! { name, text }).collect();
@@ -50,28 +48,28 @@ async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, form: &CloseForm,
     let error = problem.as_ref().map(Problem::detail).unwrap_or_default();
     let values =
         context! { days, reasons, error, seen => seen(tenant), reason => form.reason, comment => form.comment };
-    app.show(status, "close.html", headers, values)
+    app.page(status, "close.html", headers, values)
 }
 
 /// Closes it.
-pub async fn close(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<CloseForm>) -> Response {
-    let tenant = match app.own_customer(&headers, &form.csrf).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
+pub async fn close(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Then(CsrfForm(form), Customer(tenant)): Then<CsrfForm<CloseForm>, Customer>,
+) -> PageResult {
     // Again in the write: another click may close or reopen the account meanwhile.
     if form.seen != seen(&tenant) {
-        return super::go("/account");
+        return Ok(go("/account"));
     }
     let leave = Leave { reason: form.reason.clone(), comment: form.comment.trim().to_owned() };
     match app.leave(&tenant, &leave, Some(&form.seen)).await {
         // Sessions from before the end of the account are over; the browser that closed it may take it back.
         Ok((left, generation)) => {
-            let mut response = super::go("/account");
+            let mut response = go("/account");
             if let Some(generation) = generation {
                 app.log_in_of(&left, generation, response.headers_mut());
             }
-            response
+            Ok(response)
         }
         Err(problem) => page(&app, &headers, &tenant, &form, Some(problem)).await,
     }
@@ -79,24 +77,18 @@ pub async fn close(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): 
 
 #[derive(Deserialize)]
 pub struct TakeBack {
-    #[serde(default)]
-    csrf: String,
     /// What the page showed: see [`seen`].
     #[serde(default)]
     seen: String,
 }
 
 /// Takes it back.
-pub async fn reactivate(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<TakeBack>) -> Response {
-    let tenant = match app.own_customer(&headers, &form.csrf).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
-    if form.seen != seen(&tenant) {
-        return super::go("/account");
+pub async fn reactivate(
+    State(app): State<Arc<App>>,
+    Then(CsrfForm(form), Customer(tenant)): Then<CsrfForm<TakeBack>, Customer>,
+) -> PageResult {
+    if form.seen == seen(&tenant) {
+        app.come_back(&tenant, Some(&form.seen)).await?;
     }
-    match app.come_back(&tenant, Some(&form.seen)).await {
-        Ok(_) => super::go("/account"),
-        Err(problem) => app.sorry(&headers, problem),
-    }
+    Ok(go("/account"))
 }

@@ -6,18 +6,17 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use axum_client_ip::ClientIp;
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::account::Confirm;
+use super::{PageResult, go};
 use crate::api::{LinkKind, Tenant, UNSUBSCRIBED_ANNOTATION};
 use crate::web::App;
+use crate::web::extract::{Button, CsrfForm, Customer, Then};
 use crate::web::limits::network;
 use crate::web::problem::Problem;
 
@@ -37,17 +36,12 @@ impl Token {
 #[derive(Deserialize)]
 pub struct TokenForm {
     #[serde(default)]
-    csrf: String,
-    #[serde(default)]
     token: String,
 }
 
 /// `GET /verify-email`: confirms at once where the same customer is logged in, and else asks for a click.
-pub async fn verify(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
-    let tenant = match app.by_link(LinkKind::VerifyEmail, &query.token).await {
-        Ok(tenant) => tenant,
-        Err(problem) => return app.sorry(&headers, problem),
-    };
+pub async fn verify(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> PageResult {
+    let tenant = app.by_link(LinkKind::VerifyEmail, &query.token).await?;
     if app.session(&headers).is_some_and(|session| app.opens(&session, &tenant)) {
         return confirmed(&app, &headers, &query.token).await;
     }
@@ -56,42 +50,32 @@ pub async fn verify(State(app): State<Arc<App>>, Query(query): Query<Token>, hea
 }
 
 /// Confirms the address.
-pub async fn verify_submit(app: &App, headers: &HeaderMap, body: &[u8]) -> Response {
+pub async fn verify_submit(app: &App, headers: &HeaderMap, body: &[u8]) -> PageResult {
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
-    if !app.is_own_form(headers, field("csrf")) {
-        return app.stale(headers);
-    }
+    app.check_form(headers, field("csrf"))?;
     confirmed(app, headers, field("token")).await
 }
 
-async fn confirmed(app: &App, headers: &HeaderMap, token: &str) -> Response {
-    match app.confirm(token, app.session(headers).as_ref()).await {
-        Ok((tenant, true)) => {
-            let mut response = super::go("/account");
-            app.log_in(&tenant, response.headers_mut());
-            response
-        }
-        // A link in an e-mail that is good for a day is no way to log in.
-        Ok(_) => {
-            let text = "Thank you. Your e-mail address is confirmed. Log in to go on.";
-            app.message_page(StatusCode::OK, headers, "Address confirmed", text)
-        }
-        Err(problem) => app.sorry(headers, problem),
+async fn confirmed(app: &App, headers: &HeaderMap, token: &str) -> PageResult {
+    let (tenant, own) = app.confirm(token, app.session(headers).as_ref()).await?;
+    if own {
+        let mut response = go("/account");
+        app.log_in(&tenant, response.headers_mut());
+        return Ok(response);
     }
+    // A link in an e-mail that is good for a day is no way to log in.
+    let text = "Thank you. Your e-mail address is confirmed. Log in to go on.";
+    app.message(StatusCode::OK, headers, "Address confirmed", text)
 }
 
 /// Sends the confirmation e-mail again.
-pub async fn resend(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<Confirm>) -> Response {
-    let tenant = match app.own_customer(&headers, form.csrf()).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
-    match app.request_link(&tenant, LinkKind::VerifyEmail).await {
-        Ok(true) => super::go("/account?sent=now"),
-        Ok(false) => super::go("/account?sent=before"),
-        Err(problem) => app.sorry(&headers, problem),
-    }
+pub async fn resend(
+    State(app): State<Arc<App>>,
+    Then(_, Customer(tenant)): Then<CsrfForm<Button>, Customer>,
+) -> PageResult {
+    let sent = app.request_link(&tenant, LinkKind::VerifyEmail).await?;
+    Ok(go(if sent { "/account?sent=now" } else { "/account?sent=before" }))
 }
 
 /// What one asks for with an e-mail address.
@@ -121,24 +105,22 @@ const RESET: Ask = Ask {
 #[derive(Deserialize)]
 pub struct AskForm {
     #[serde(default)]
-    csrf: String,
-    #[serde(default)]
     email: String,
 }
 
 /// `GET /login/mail`
-pub async fn ask_login(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn ask_login(State(app): State<Arc<App>>, headers: HeaderMap) -> PageResult {
     ask(&app, &headers, &LOGIN)
 }
 
 /// `GET /password/forgot`
-pub async fn ask_reset(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+pub async fn ask_reset(State(app): State<Arc<App>>, headers: HeaderMap) -> PageResult {
     ask(&app, &headers, &RESET)
 }
 
-fn ask(app: &App, headers: &HeaderMap, ask: &Ask) -> Response {
+fn ask(app: &App, headers: &HeaderMap, ask: &Ask) -> PageResult {
     let Ask { title, text, button, action, .. } = ask;
-    app.show(StatusCode::OK, "ask.html", headers, context! { title, text, button, action })
+    app.page(StatusCode::OK, "ask.html", headers, context! { title, text, button, action })
 }
 
 /// `POST /login/mail`
@@ -146,9 +128,9 @@ pub async fn send_login(
     State(app): State<Arc<App>>,
     ClientIp(client): ClientIp,
     headers: HeaderMap,
-    Form(form): Form<AskForm>,
-) -> Response {
-    send(app, client, &headers, &form, &LOGIN).await
+    CsrfForm(form): CsrfForm<AskForm>,
+) -> PageResult {
+    send(&app, client, &headers, &form, &LOGIN).await
 }
 
 /// `POST /password/forgot`
@@ -156,21 +138,14 @@ pub async fn send_reset(
     State(app): State<Arc<App>>,
     ClientIp(client): ClientIp,
     headers: HeaderMap,
-    Form(form): Form<AskForm>,
-) -> Response {
-    send(app, client, &headers, &form, &RESET).await
+    CsrfForm(form): CsrfForm<AskForm>,
+) -> PageResult {
+    send(&app, client, &headers, &form, &RESET).await
 }
 
 /// The same answer, as quickly, whether the address is known or not.
-async fn send(app: Arc<App>, client: IpAddr, headers: &HeaderMap, form: &AskForm, ask: &Ask) -> Response {
-    if !app.is_own_form(headers, &form.csrf) {
-        return app.stale(headers);
-    }
-    let tenant = match known(&app, client, &form.email).await {
-        Ok(tenant) => tenant,
-        Err(problem) => return app.sorry(headers, problem),
-    };
-    if let Some(tenant) = tenant {
+async fn send(app: &Arc<App>, client: IpAddr, headers: &HeaderMap, form: &AskForm, ask: &Ask) -> PageResult {
+    if let Some(tenant) = known(app, client, &form.email).await? {
         // A customer who has no password yet is invited to set the first one.
         let kind = if tenant.spec.login.is_some() { ask.kind } else { LinkKind::Invitation };
         let app = app.clone();
@@ -181,7 +156,7 @@ async fn send(app: Arc<App>, client: IpAddr, headers: &HeaderMap, form: &AskForm
         });
     }
     let text = "If there is an account for this address, an e-mail is on its way. It may take a minute; please look into your spam folder too.";
-    app.message_page(StatusCode::OK, headers, "Check your mail", text)
+    app.message(StatusCode::OK, headers, "Check your mail", text)
 }
 
 async fn known(app: &App, client: IpAddr, email: &str) -> Result<Option<Tenant>, Problem> {
@@ -191,35 +166,24 @@ async fn known(app: &App, client: IpAddr, email: &str) -> Result<Option<Tenant>,
 }
 
 /// `GET /login/link`
-pub async fn login(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
-    if let Err(problem) = app.by_link(LinkKind::LoginLink, &query.token).await {
-        return app.sorry(&headers, problem);
-    }
+pub async fn login(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> PageResult {
+    app.by_link(LinkKind::LoginLink, &query.token).await?;
     let text = "Click to log in. The link works once. If your password was set before you confirmed your address, it stops working; \
                 you can set a new one at any time.";
     app.confirm_page(&headers, "Log in", text, "Log in", "/login/link", &query.token)
 }
 
 /// `POST /login/link`
-pub async fn login_submit(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<TokenForm>) -> Response {
-    if !app.is_own_form(&headers, &form.csrf) {
-        return app.stale(&headers);
-    }
-    match app.use_link(LinkKind::LoginLink, &form.token).await {
-        Ok(tenant) => {
-            let mut response = super::go("/account");
-            app.log_in(&tenant, response.headers_mut());
-            response
-        }
-        Err(problem) => app.sorry(&headers, problem),
-    }
+pub async fn login_submit(State(app): State<Arc<App>>, CsrfForm(form): CsrfForm<TokenForm>) -> PageResult {
+    let tenant = app.use_link(LinkKind::LoginLink, &form.token).await?;
+    let mut response = go("/account");
+    app.log_in(&tenant, response.headers_mut());
+    Ok(response)
 }
 
 /// `GET /unsubscribe`
-pub async fn unsubscribe(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
-    if app.identity.open_unsubscribe_link(&query.token).is_none() {
-        return app.sorry(&headers, Problem::not_found());
-    }
+pub async fn unsubscribe(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> PageResult {
+    app.identity.open_unsubscribe_link(&query.token).ok_or_else(Problem::not_found)?;
     let text = "You will get no more tips by e-mail. What your account needs, such as payment notices, still comes.";
     let action = format!("/unsubscribe?token={}", query.token);
     app.confirm_page(&headers, "Unsubscribe from tips", text, "Unsubscribe", &action, &query.token)
@@ -231,15 +195,13 @@ pub async fn unsubscribe_submit(
     State(app): State<Arc<App>>,
     Query(query): Query<Token>,
     headers: HeaderMap,
-) -> Response {
-    let Some((name, uid)) = app.identity.open_unsubscribe_link(&query.token) else {
-        return app.sorry(&headers, Problem::not_found());
-    };
+) -> PageResult {
+    let (name, uid) = app.identity.open_unsubscribe_link(&query.token).ok_or_else(Problem::not_found)?;
     let change = json!({"metadata": {"uid": uid, "annotations": {UNSUBSCRIBED_ANNOTATION: "true"}}});
     match app.patch_tenant(name, change).await {
-        Ok(_) => app.message_page(StatusCode::OK, &headers, "Unsubscribed", "You will get no more tips by e-mail."),
-        // Gone, or a namesake: nobody is left to write to.
-        Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => app.sorry(&headers, Problem::not_found()),
-        Err(error) => app.sorry(&headers, error.into()),
+        Ok(_) => app.message(StatusCode::OK, &headers, "Unsubscribed", "You will get no more tips by e-mail."),
+        // The customer is gone, or the name is another customer's now.
+        Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => Err(Problem::not_found().into()),
+        Err(error) => Err(error.into()),
     }
 }

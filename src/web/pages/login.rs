@@ -2,21 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use axum_client_ip::ClientIp;
 use minijinja::context;
 use serde::Deserialize;
 
+use super::{PageResult, go};
 use crate::web::App;
+use crate::web::extract::{Button, CsrfForm};
 use crate::web::problem::WRONG_PASSWORD;
 
 #[derive(Deserialize)]
 pub struct LoginForm {
-    #[serde(default)]
-    csrf: String,
     #[serde(default)]
     email: String,
     #[serde(default)]
@@ -24,12 +22,12 @@ pub struct LoginForm {
 }
 
 /// The form.
-pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    form(&app, &headers, StatusCode::OK, "", "")
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> PageResult {
+    page(&app, &headers, StatusCode::OK, "", "")
 }
 
-fn form(app: &App, headers: &HeaderMap, status: StatusCode, email: &str, error: &str) -> Response {
-    app.show(status, "login.html", headers, context! { email, error })
+fn page(app: &App, headers: &HeaderMap, status: StatusCode, email: &str, error: &str) -> PageResult {
+    app.page(status, "login.html", headers, context! { email, error })
 }
 
 /// Logs in.
@@ -37,38 +35,23 @@ pub async fn submit(
     State(app): State<Arc<App>>,
     ClientIp(client): ClientIp,
     headers: HeaderMap,
-    Form(form_data): Form<LoginForm>,
-) -> Response {
-    if !app.is_own_form(&headers, &form_data.csrf) {
-        return app.stale(&headers);
-    }
-    match app.by_password(client, &form_data.email, form_data.password.clone()).await {
-        Ok(Some((tenant, generation))) => {
-            tracing::info!(target: "audit", event = "logged_in", tenant = tenant.place().name);
-            let mut response = super::go("/account");
-            app.log_in_of(&tenant, generation, response.headers_mut());
-            response
-        }
-        Ok(None) => form(&app, &headers, StatusCode::UNAUTHORIZED, &form_data.email, WRONG_PASSWORD),
-        Err(problem) => app.sorry(&headers, problem),
-    }
-}
-
-#[derive(Deserialize)]
-pub struct LogoutForm {
-    #[serde(default)]
-    csrf: String,
+    CsrfForm(form): CsrfForm<LoginForm>,
+) -> PageResult {
+    let Some((tenant, generation)) = app.by_password(client, &form.email, form.password).await? else {
+        return page(&app, &headers, StatusCode::UNAUTHORIZED, &form.email, WRONG_PASSWORD);
+    };
+    tracing::info!(target: "audit", event = "logged_in", tenant = tenant.place().name);
+    let mut response = go("/account");
+    app.log_in_of(&tenant, generation, response.headers_mut());
+    Ok(response)
 }
 
 /// Logs out.
-pub async fn leave(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<LogoutForm>) -> Response {
-    if !app.is_own_form(&headers, &form.csrf) {
-        return app.stale(&headers);
-    }
+pub async fn leave(State(app): State<Arc<App>>, headers: HeaderMap, _: CsrfForm<Button>) -> PageResult {
     if let Some(session) = app.session(&headers) {
         app.streams.end(&session);
     }
-    let mut response = super::go("/login");
+    let mut response = go("/login");
     app.log_out(response.headers_mut());
-    response
+    Ok(response)
 }

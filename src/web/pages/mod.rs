@@ -5,6 +5,7 @@ pub mod api;
 pub mod assets;
 mod captcha;
 pub mod documents;
+mod error;
 pub mod export;
 pub mod leads;
 pub mod leaving;
@@ -23,6 +24,8 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use super::App;
 use super::problem::Problem;
+
+pub use error::{PageError, PageResult, Sorry};
 
 /// How the pages look.
 #[derive(Clone, Debug)]
@@ -111,8 +114,8 @@ const HEADERS: [(HeaderName, &str); 5] = [
 ];
 
 impl App {
-    /// A page. Who opens it first gets a visitor's cookie, from which the token of its forms is made.
-    fn page(&self, status: StatusCode, name: &str, headers: &HeaderMap, values: Value) -> Result<Response, Problem> {
+    /// A page. A visitor's first page sets the cookie from which the token of all their forms is made.
+    fn page(&self, status: StatusCode, name: &str, headers: &HeaderMap, values: Value) -> PageResult {
         let visitor = self.visitor(headers);
         let signed_in = self.session(headers).is_some();
         let values = context! { csrf => self.csrf(headers, &visitor), signed_in, ..values };
@@ -126,19 +129,9 @@ impl App {
         Ok(response)
     }
 
-    /// That page, or that it cannot be shown.
-    fn show(&self, status: StatusCode, name: &str, headers: &HeaderMap, values: Value) -> Response {
-        self.page(status, name, headers, values).unwrap_or_else(|problem| self.sorry(headers, problem))
-    }
-
     /// A page that says one thing.
-    fn message(&self, status: StatusCode, headers: &HeaderMap, title: &str, text: &str) -> Result<Response, Problem> {
+    fn message(&self, status: StatusCode, headers: &HeaderMap, title: &str, text: &str) -> PageResult {
         self.page(status, "message.html", headers, context! { title, text })
-    }
-
-    /// That page, whatever happens.
-    fn message_page(&self, status: StatusCode, headers: &HeaderMap, title: &str, text: &str) -> Response {
-        self.message(status, headers, title, text).unwrap_or_else(|problem| self.sorry(headers, problem))
     }
 
     /// A page with one button, which sends a link's token.
@@ -150,42 +143,8 @@ impl App {
         button: &str,
         action: &str,
         token: &str,
-    ) -> Response {
-        self.show(StatusCode::OK, "confirm.html", headers, context! { title, text, button, action, token })
-    }
-
-    /// A page that was open for long, or another site's form.
-    fn stale(&self, headers: &HeaderMap) -> Response {
-        let text = "This page was open for too long. Go back, reload it, and try again.";
-        self.message_page(StatusCode::FORBIDDEN, headers, "Please try again", text)
-    }
-
-    /// What went wrong, as a page.
-    pub fn sorry(&self, headers: &HeaderMap, problem: Problem) -> Response {
-        let title = match problem.status() {
-            StatusCode::TOO_MANY_REQUESTS => "Please wait a moment",
-            StatusCode::NOT_FOUND => "Not found",
-            StatusCode::GONE => "This link is no longer valid",
-            status if status.is_server_error() => "This did not work",
-            _ => "That is not possible",
-        };
-        let page = self.message(problem.status(), headers, title, problem.detail());
-        page.unwrap_or_else(|_| problem.into_response())
-    }
-}
-
-impl App {
-    /// What the framework refused of a browser, as a page.
-    pub fn refused(&self, headers: &HeaderMap, problem: &Problem) -> Response {
-        let (title, text) = match problem.status() {
-            StatusCode::NOT_FOUND => ("Not found", "There is nothing at this address. Please check the link."),
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                ("That is not possible", "What you sent is too large. Shorten it, then try again.")
-            }
-            status if status.is_server_error() => ("This did not work", problem.detail()),
-            _ => ("That is not possible", "The form could not be read. Go back, reload the page, and try again."),
-        };
-        self.message_page(problem.status(), headers, title, text)
+    ) -> PageResult {
+        self.page(StatusCode::OK, "confirm.html", headers, context! { title, text, button, action, token })
     }
 }
 
@@ -194,7 +153,7 @@ pub fn wants_page(headers: &HeaderMap) -> bool {
     headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).is_some_and(|accept| accept.contains("text/html"))
 }
 
-/// On to another page.
+/// Sends the browser to another page.
 fn go(to: &str) -> Response {
     Redirect::to(to).into_response()
 }

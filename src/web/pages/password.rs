@@ -2,37 +2,35 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use kube::ResourceExt;
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::json;
 
 use super::links::Token;
+use super::{PageResult, go};
 use crate::api::tenant::{Login, Terms};
 use crate::api::{LinkKind, Tenant, login_secret};
 use crate::web::App;
+use crate::web::extract::CsrfForm;
 use crate::web::password::acceptable;
 use crate::web::problem::Problem;
 
 /// `GET /password/new`
-pub async fn show(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
+pub async fn show(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> PageResult {
     ask(&app, LinkKind::PasswordReset, &query, &headers).await
 }
 
 /// `GET /invitation`
-pub async fn invitation(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> Response {
+pub async fn invitation(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> PageResult {
     ask(&app, LinkKind::Invitation, &query, &headers).await
 }
 
-async fn ask(app: &App, kind: LinkKind, query: &Token, headers: &HeaderMap) -> Response {
-    match app.by_link(kind, query.token()).await {
-        Ok(tenant) => form(app, kind, headers, StatusCode::OK, (query.token(), &tenant.spec.company_name), ""),
-        Err(problem) => app.sorry(headers, problem),
-    }
+async fn ask(app: &App, kind: LinkKind, query: &Token, headers: &HeaderMap) -> PageResult {
+    let tenant = app.by_link(kind, query.token()).await?;
+    form(app, kind, headers, StatusCode::OK, (query.token(), &tenant.spec.company_name), "")
 }
 
 fn form(
@@ -42,15 +40,13 @@ fn form(
     status: StatusCode,
     (token, company): (&str, &str),
     error: &str,
-) -> Response {
+) -> PageResult {
     let invited = kind == LinkKind::Invitation;
-    app.show(status, "password.html", headers, context! { token, company, error, invited, action => kind.page() })
+    app.page(status, "password.html", headers, context! { token, company, error, invited, action => kind.page() })
 }
 
 #[derive(Deserialize)]
 pub struct PasswordForm {
-    #[serde(default)]
-    csrf: String,
     #[serde(default)]
     token: String,
     #[serde(default)]
@@ -61,19 +57,24 @@ pub struct PasswordForm {
 }
 
 /// `POST /password/new`: the link is used up first, so that of two who have it one sets the password.
-pub async fn submit(State(app): State<Arc<App>>, headers: HeaderMap, Form(data): Form<PasswordForm>) -> Response {
+pub async fn submit(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    CsrfForm(data): CsrfForm<PasswordForm>,
+) -> PageResult {
     take(&app, LinkKind::PasswordReset, &headers, &data).await
 }
 
 /// `POST /invitation`
-pub async fn accept(State(app): State<Arc<App>>, headers: HeaderMap, Form(data): Form<PasswordForm>) -> Response {
+pub async fn accept(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    CsrfForm(data): CsrfForm<PasswordForm>,
+) -> PageResult {
     take(&app, LinkKind::Invitation, &headers, &data).await
 }
 
-async fn take(app: &App, kind: LinkKind, headers: &HeaderMap, data: &PasswordForm) -> Response {
-    if !app.is_own_form(headers, &data.csrf) {
-        return app.stale(headers);
-    }
+async fn take(app: &App, kind: LinkKind, headers: &HeaderMap, data: &PasswordForm) -> PageResult {
     if !acceptable(&data.password) {
         let error = "Must have 8 to 256 characters.";
         return form(app, kind, headers, StatusCode::BAD_REQUEST, (&data.token, ""), error);
@@ -82,15 +83,11 @@ async fn take(app: &App, kind: LinkKind, headers: &HeaderMap, data: &PasswordFor
         let error = "Accept the terms to go on.";
         return form(app, kind, headers, StatusCode::BAD_REQUEST, (&data.token, ""), error);
     }
-    match set(app, kind, data).await {
-        Ok(tenant) => {
-            tracing::info!(target: "audit", event = "password_changed", tenant = tenant.name_any());
-            let mut response = super::go("/account");
-            app.log_in(&tenant, response.headers_mut());
-            response
-        }
-        Err(problem) => app.sorry(headers, problem),
-    }
+    let tenant = set(app, kind, data).await?;
+    tracing::info!(target: "audit", event = "password_changed", tenant = tenant.name_any());
+    let mut response = go("/account");
+    app.log_in(&tenant, response.headers_mut());
+    Ok(response)
 }
 
 async fn set(app: &App, kind: LinkKind, data: &PasswordForm) -> Result<Tenant, Problem> {

@@ -2,27 +2,25 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use kube::ResourceExt;
 use minijinja::{Value, context};
 use serde::Deserialize;
 
 use super::pricing::{for_sale, offer};
+use super::{PageResult, go};
 use crate::api::plan::{Downgrades, Upgrades};
 use crate::api::{Plan, Tenant};
 use crate::lifecycle::is_smaller;
 use crate::web::App;
 use crate::web::customer::effective_at;
+use crate::web::extract::{ActiveCustomer, CsrfForm, Customer, Then};
 use crate::web::plan::{Shown, by_card, seen};
 use crate::web::problem::Problem;
 
 #[derive(Deserialize)]
 pub struct PlanForm {
-    #[serde(default)]
-    csrf: String,
     #[serde(default)]
     plan: String,
     /// The plan in force and the one that was asked for, as the page showed them.
@@ -31,21 +29,18 @@ pub struct PlanForm {
 }
 
 /// Shows them.
-pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match app.customer(&headers).await {
-        Ok(tenant) => page(&app, &headers, &tenant, None).await,
-        Err(other) => other,
-    }
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap, Customer(tenant): Customer) -> PageResult {
+    page(&app, &headers, &tenant, None).await
 }
 
 /// Asks for one.
-pub async fn change(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<PlanForm>) -> Response {
-    let tenant = match app.active_customer(&headers, &form.csrf).await {
-        Ok(customer) => customer.tenant,
-        Err(other) => return other,
-    };
+pub async fn change(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Then(CsrfForm(form), ActiveCustomer { tenant, .. }): Then<CsrfForm<PlanForm>, ActiveCustomer>,
+) -> PageResult {
     match app.change_plan(&tenant, &form.plan, Shown::Page(&form.seen)).await {
-        Ok(_) => super::go("/account#plan"),
+        Ok(_) => Ok(go("/account#plan")),
         Err(problem) => {
             // The page shows what made the change impossible.
             let now = app.tenants().get_opt(&tenant.name_any()).await.ok().flatten().unwrap_or(tenant);
@@ -54,21 +49,14 @@ pub async fn change(State(app): State<Arc<App>>, headers: HeaderMap, Form(form):
     }
 }
 
-async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, problem: Option<Problem>) -> Response {
-    let plans = match for_sale(app).await {
-        Ok(plans) => plans,
-        Err(problem) => return app.sorry(headers, problem),
-    };
+async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, problem: Option<Problem>) -> PageResult {
+    let plans = for_sale(app).await?;
     let current = plans.iter().find(|plan| plan.name_any() == tenant.plan_in_force());
     let offers: Vec<Value> = plans.iter().map(|plan| choice(plan, current, tenant)).collect();
     let status = problem.as_ref().map_or(StatusCode::OK, Problem::status);
     let error = problem.as_ref().map(Problem::detail).unwrap_or_default();
-    app.show(
-        status,
-        "plan.html",
-        headers,
-        context! { plans => offers, error, seen => seen(tenant), by_card => by_card(tenant) },
-    )
+    let values = context! { plans => offers, error, seen => seen(tenant), by_card => by_card(tenant) };
+    app.page(status, "plan.html", headers, values)
 }
 
 /// A plan, and what a change to it means.

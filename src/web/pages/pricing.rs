@@ -5,28 +5,21 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 use minijinja::{Value, context};
 use tokio::sync::Mutex;
 
+use super::PageResult;
 use crate::api::Plan;
 use crate::api::plan::Money;
 use crate::web::App;
 use crate::web::problem::Problem;
 
 /// Shows the Plans, the cheapest first.
-pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match page(&app, &headers).await {
-        Ok(page) => page,
-        Err(problem) => app.sorry(&headers, problem),
-    }
-}
-
-async fn page(app: &App, headers: &HeaderMap) -> Result<Response, Problem> {
-    let plans: Vec<Value> = for_sale(app).await?.iter().map(offer).collect();
-    app.page(StatusCode::OK, "pricing.html", headers, context! { plans })
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> PageResult {
+    let plans: Vec<Value> = for_sale(&app).await?.iter().map(offer).collect();
+    app.page(StatusCode::OK, "pricing.html", &headers, context! { plans })
 }
 
 /// How long the Plans are shown as they were read.

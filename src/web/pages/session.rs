@@ -5,6 +5,7 @@
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
+use super::PageError;
 use crate::api::Tenant;
 use crate::web::App;
 use crate::web::problem::Problem;
@@ -100,11 +101,12 @@ impl App {
         self.session(headers).map(|session| session.uid).unwrap_or_default()
     }
 
-    /// Whether a form comes from a page of ours.
-    pub fn is_own_form(&self, headers: &HeaderMap, token: &str) -> bool {
+    /// Refuses a form that does not come from a page of ours.
+    pub fn check_form(&self, headers: &HeaderMap, token: &str) -> Result<(), PageError> {
         let owner = self.form_owner(headers);
         let own = |visitor: &str| is_visitor(visitor) && self.identity.is_sealed("form", &[visitor, &owner], token);
-        cookies(headers, self.cookie_name(VISITOR_COOKIE)).any(own)
+        let is_own = cookies(headers, self.cookie_name(VISITOR_COOKIE)).any(own);
+        if is_own { Ok(()) } else { Err(PageError::Stale) }
     }
 }
 

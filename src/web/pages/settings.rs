@@ -2,26 +2,24 @@
 
 use std::sync::Arc;
 
-use axum::Form;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use kube::{Api, ResourceExt};
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::PageResult;
 use crate::api::migration::{EmbeddingSize, MigrationState};
 use crate::api::plan::Models;
 use crate::api::tenant::Chunking;
 use crate::api::{Plan, Tenant};
 use crate::web::App;
+use crate::web::extract::{CsrfForm, Customer, Then};
 use crate::web::problem::Problem;
 
 #[derive(Deserialize, Default)]
 pub struct SettingsForm {
-    #[serde(default)]
-    csrf: String,
     /// `auto` or `custom`.
     #[serde(default)]
     chunking: String,
@@ -37,9 +35,23 @@ pub struct SettingsForm {
     seen: String,
 }
 
-/// Refusals of a form that the page itself explains.
-const EMBEDDING: &str = "embedding_moves";
-const CHANGED: &str = "settings_changed";
+/// Why the settings were not changed.
+enum Refusal {
+    /// The documents move to another model, or have just moved. The page keeps what was entered.
+    Moving,
+    /// The form is of a page that showed other settings. The page shows those of now.
+    Changed,
+    Problem(Problem),
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Self {
+        Self::Problem(problem)
+    }
+}
+
+const MOVING: &str = "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
+const CHANGED: &str = "The settings have changed since this page was shown. Please look at them again.";
 
 fn seen(tenant: &Tenant) -> String {
     json!(tenant.spec.settings).to_string()
@@ -50,7 +62,6 @@ impl SettingsForm {
         let chosen = tenant.spec.settings.chunking;
         let Chunking { max_characters, overlap_characters } = chosen.unwrap_or_default();
         Self {
-            csrf: String::new(),
             chunking: if chosen.is_some() { "custom" } else { "auto" }.into(),
             max_characters: max_characters.to_string(),
             overlap_characters: overlap_characters.to_string(),
@@ -111,18 +122,15 @@ async fn models(app: &App, tenant: &Tenant) -> Option<Models> {
     Some(config.models.with_offer(plan.as_ref().map(|plan| &plan.spec.models)))
 }
 
-/// Whether a change of the embedding has to wait, so that nobody has all documents embedded again and again.
+/// Whether a change of the embedding has to wait: each change has all documents of the tenant embedded again.
 fn must_wait(tenant: &Tenant) -> bool {
     let migration = tenant.status.as_ref().and_then(|status| status.migration.as_deref());
     migration.is_some_and(|migration| migration.state != MigrationState::Failed)
 }
 
 /// `GET /settings/advanced`
-pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
-    match app.customer(&headers).await {
-        Ok(tenant) => page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", false).await,
-        Err(other) => other,
-    }
+pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap, Customer(tenant): Customer) -> PageResult {
+    page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", false).await
 }
 
 async fn page(
@@ -133,22 +141,22 @@ async fn page(
     form: &SettingsForm,
     error: &str,
     saved: bool,
-) -> Response {
+) -> PageResult {
     let models = models(app, tenant).await;
     let values = context! {
         custom => form.chunking == "custom", max_characters => form.max_characters,
         overlap_characters => form.overlap_characters, error, saved, seen => seen(tenant),
         large => form.embedding == "large", embedding => embeddings(tenant, models.as_ref()),
     };
-    app.show(status, "settings.html", headers, values)
+    app.page(status, "settings.html", headers, values)
 }
 
 /// `POST /settings/advanced`
-pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): Form<SettingsForm>) -> Response {
-    let tenant = match app.own_customer(&headers, &form.csrf).await {
-        Ok(tenant) => tenant,
-        Err(other) => return other,
-    };
+pub async fn save(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Then(CsrfForm(form), Customer(tenant)): Then<CsrfForm<SettingsForm>, Customer>,
+) -> PageResult {
     let chosen = match form.chosen() {
         Ok(chosen) => chosen,
         Err(error) => return page(&app, &headers, StatusCode::BAD_REQUEST, &tenant, &form, error, false).await,
@@ -157,31 +165,25 @@ pub async fn save(State(app): State<Arc<App>>, headers: HeaderMap, Form(form): F
         let (now, embedding) = (&tenant.spec.settings, form.embedding(tenant));
         // Of the very object that is written: of two forms that were sent at the same moment, one changes the settings.
         if embedding != now.embedding && must_wait(tenant) {
-            let detail =
-                "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
-            return Err(Problem::new(StatusCode::CONFLICT, EMBEDDING, detail));
+            return Err(Refusal::Moving);
         }
         if form.seen != seen(tenant) {
-            let detail = "The settings have changed since this page was shown. Please look at them again.";
-            return Err(Problem::new(StatusCode::CONFLICT, CHANGED, detail));
+            return Err(Refusal::Changed);
         }
         let changes = now.chunking != chosen || now.embedding != embedding;
         Ok(changes.then(|| json!({"spec": {"settings": {"chunking": chosen, "embedding": embedding}}})))
     };
-    match app.change_tenant(&tenant, set).await {
+    match app.change_tenant_unless(&tenant, set).await {
         Ok(changed) => {
             tracing::info!(target: "audit", event = "settings_changed", tenant = tenant.name_any());
             let tenant = changed.unwrap_or(tenant);
             page(&app, &headers, StatusCode::OK, &tenant, &SettingsForm::of(&tenant), "", true).await
         }
-        Err(problem) if problem.code() == EMBEDDING => {
-            page(&app, &headers, problem.status(), &tenant, &form, problem.detail(), false).await
-        }
-        Err(problem) if problem.code() == CHANGED => {
+        Err(Refusal::Moving) => page(&app, &headers, StatusCode::CONFLICT, &tenant, &form, MOVING, false).await,
+        Err(Refusal::Changed) => {
             let tenant = app.tenants().get_opt(&tenant.name_any()).await.ok().flatten().unwrap_or(tenant);
-            let now = SettingsForm::of(&tenant);
-            page(&app, &headers, problem.status(), &tenant, &now, problem.detail(), false).await
+            page(&app, &headers, StatusCode::CONFLICT, &tenant, &SettingsForm::of(&tenant), CHANGED, false).await
         }
-        Err(problem) => app.sorry(&headers, problem),
+        Err(Refusal::Problem(problem)) => Err(problem.into()),
     }
 }

@@ -6,13 +6,12 @@ use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
 use kube::ResourceExt;
 use minijinja::context;
 use serde::Deserialize;
 
-use super::leads;
 use super::pricing::{for_sale, offer};
+use super::{PageResult, go, leads};
 use crate::web::App;
 use crate::web::leads::LeadKind;
 use crate::web::problem::Problem;
@@ -30,7 +29,7 @@ pub struct Asked {
 }
 
 /// The form.
-pub async fn show(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap) -> Response {
+pub async fn show(State(app): State<Arc<App>>, Query(asked): Query<Asked>, headers: HeaderMap) -> PageResult {
     let values = BTreeMap::from([("plan".to_owned(), asked.plan)]);
     if app.admission.waitlist && !asked.admitted && !asked.cancelled {
         return leads::form(&app, &headers, LeadKind::Waitlist, StatusCode::OK, &values, &BTreeMap::new());
@@ -45,11 +44,8 @@ async fn form(
     values: &BTreeMap<String, String>,
     errors: &BTreeMap<&'static str, String>,
     cancelled: bool,
-) -> Response {
-    let plans = match for_sale(app).await {
-        Ok(plans) => plans,
-        Err(problem) => return app.sorry(headers, problem),
-    };
+) -> PageResult {
+    let plans = for_sale(app).await?;
     let plans: Vec<_> = plans.iter().filter(|plan| plan.spec.stripe_price_id.is_some()).collect();
     let known = values.get("plan").filter(|name| plans.iter().any(|plan| plan.name_any() == **name));
     let chosen = known.cloned().or_else(|| plans.first().map(|plan| plan.name_any())).unwrap_or_default();
@@ -58,33 +54,30 @@ async fn form(
         plans, chosen, errors, cancelled, captcha => app.captcha_values(),
         email => values.get("email"), company_name => values.get("company_name"),
     };
-    let page = app.page(status, "signup.html", headers, page).map(|page| app.allow_captcha(page));
-    page.unwrap_or_else(|problem| app.sorry(headers, problem))
+    app.page(status, "signup.html", headers, page).map(|page| app.allow_captcha(page))
 }
 
 /// A form from a browser: the errors come back beside the fields, and what was entered stays, but for the password.
-pub async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8]) -> Response {
+pub async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8]) -> PageResult {
     let mut values: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
     let token = values.remove("csrf").unwrap_or_default();
-    if !app.is_own_form(headers, &token) {
-        return app.stale(headers);
-    }
+    app.check_form(headers, &token)?;
     let filled = SignupForm::of_page(&values, app.captcha_answer(&values));
     match enroll(app, client, headers, filled).await {
         Ok((tenant, generation, _)) => {
-            let mut response = super::go("/account");
+            let mut response = go("/account");
             app.log_in_of(&tenant, generation, response.headers_mut());
-            response
+            Ok(response)
         }
         Err(problem) => refused(app, headers, &values, problem).await,
     }
 }
 
-async fn refused(app: &App, headers: &HeaderMap, values: &BTreeMap<String, String>, problem: Problem) -> Response {
+async fn refused(app: &App, headers: &HeaderMap, values: &BTreeMap<String, String>, problem: Problem) -> PageResult {
     let mut errors = problem.fields().clone();
     if errors.is_empty() {
         if problem.status() != StatusCode::BAD_REQUEST {
-            return app.sorry(headers, problem);
+            return Err(problem.into());
         }
         errors.insert(if problem.code() == "captcha" { "captcha" } else { "email" }, problem.detail().to_owned());
     }
