@@ -18,7 +18,8 @@ pub async fn register(stripe_url: &str, url: &str) -> anyhow::Result<SecretStrin
     let mut form = vec![("url".to_owned(), url)];
     form.extend(EVENTS.iter().enumerate().map(|(i, event)| (format!("enabled_events[{i}]"), *event)));
     let request = reqwest::Client::new().post(format!("{stripe_url}/v1/webhook_endpoints"));
-    let answer = request.bearer_auth("sk_test_sandbox").form(&form).send().await.and_then(|a| a.error_for_status());
+    let answer =
+        request.bearer_auth("sk_test_sandbox").form(&form).send().await.and_then(reqwest::Response::error_for_status);
     let registered: Registered = answer.context("registering the webhook endpoint")?.json().await?;
     Ok(registered.secret.into())
 }
