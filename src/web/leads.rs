@@ -14,8 +14,7 @@ use super::App;
 use super::names::is_visible;
 use super::problem::Problem;
 use crate::api::{
-    ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_COUNT, LEAD_COUNT_MAP, LEAD_LABEL, Timestamp,
-    lead_secret,
+    ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_COUNT, LEAD_COUNT_MAP, LEAD_LABEL, lead_secret,
 };
 use crate::email;
 
@@ -84,7 +83,7 @@ impl App {
             ("company".to_owned(), text(&lead.company)),
             ("text".to_owned(), text(&lead.text)),
             ("plan".to_owned(), text(&lead.plan)),
-            ("at".to_owned(), text(&Timestamp::now().to_string())),
+            ("at".to_owned(), text(&self.now().to_string())),
         ]);
         let labels = [(COMPONENT_LABEL, LEAD_COMPONENT), (LEAD_LABEL, kind.name())];
         let secret = Secret {

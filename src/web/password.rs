@@ -116,9 +116,14 @@ impl Passwords {
 
     /// Whether it is the password, and not too many wrong ones were tried lately, at all replicas together. The answer to one try
     /// too many is the one to a wrong password, after the same work: another one says that the address is known.
-    pub async fn verify(&self, api: &Api<Secret>, secret: &Secret, password: String) -> Result<bool, Problem> {
-        let now = Timestamp::now().as_second();
-        let (tries, _) = tries(secret, now);
+    pub async fn verify(
+        &self,
+        api: &Api<Secret>,
+        secret: &Secret,
+        password: String,
+        now: Timestamp,
+    ) -> Result<bool, Problem> {
+        let (tries, _) = tries(secret, now.as_second());
         let fits = self.matches(secret, password).await?;
         if tries >= TRIES {
             return Ok(false);
@@ -127,7 +132,7 @@ impl Passwords {
             // Beside the answer, which takes no longer than the one for an unknown address.
             let (api, name) = (api.clone(), secret.name_any());
             tokio::spawn(async move {
-                if let Err(problem) = note_try(&api, &name).await {
+                if let Err(problem) = note_try(&api, &name, now).await {
                     tracing::error!(problem = problem.detail(), secret = name, "a wrong password was not counted");
                 }
             });
@@ -183,7 +188,7 @@ impl App {
             self.passwords.pretend(password).await?;
             return Ok(None);
         };
-        let right = self.passwords.verify(&secrets, &secret, password).await?;
+        let right = self.passwords.verify(&secrets, &secret, password, self.now()).await?;
         Ok(tenant.filter(|_| right).map(|(generation, tenant)| (tenant, generation)))
     }
 
@@ -261,9 +266,9 @@ fn tries(secret: &Secret, now: i64) -> (u32, i64) {
 }
 
 /// Counts a wrong password. Two replicas that count at the same time lose none.
-async fn note_try(api: &Api<Secret>, name: &str) -> Result<(), Problem> {
+async fn note_try(api: &Api<Secret>, name: &str, now: Timestamp) -> Result<(), Problem> {
     let counted = |secret: &Secret| {
-        let (count, start) = tries(secret, Timestamp::now().as_second());
+        let (count, start) = tries(secret, now.as_second());
         let tries = format!("{}@{start}", count.saturating_add(1));
         Ok::<_, Problem>(Some(json!({"metadata": {"annotations": {TRIES_ANNOTATION: tries}}})))
     };

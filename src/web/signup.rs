@@ -293,7 +293,7 @@ async fn for_sale(app: &App, name: &str) -> Result<(), Problem> {
 async fn keep_password(app: &App, tenant: &str, password: String) -> Result<(), Problem> {
     let (api, name) = (app.secrets(), login_secret(tenant));
     let verify = async |there: Secret, password| {
-        let right = app.passwords.verify(&api, &there, password).await?;
+        let right = app.passwords.verify(&api, &there, password, app.now()).await?;
         if right { Ok(()) } else { Err(taken()) }
     };
     if let Some(there) = api.get_opt(&name).await? {

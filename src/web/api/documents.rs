@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use crate::api::Timestamp;
 use crate::api::plan::Models;
 use crate::providers::Party;
 use crate::providers::pinecone::Pinecone;
@@ -261,7 +260,7 @@ async fn store(
         bytes,
         passages: passages.len(),
         state: DocumentState::Processing,
-        uploaded_at: Timestamp::now(),
+        uploaded_at: app.now(),
     };
     drop(file.bytes);
     let text = i64::try_from(passages.iter().map(|passage| passage.len()).sum::<usize>()).unwrap_or(i64::MAX);

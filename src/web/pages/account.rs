@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{PageResult, go};
-use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, Timestamp, api_key_secret};
+use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, api_key_secret};
 use crate::providers::Party;
 use crate::providers::stripe::Payer;
 use crate::rag::Document;
@@ -55,7 +55,7 @@ pub async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, shown: Shown)
     let values = context! {
         export => app.offers_export(tenant).then(|| app.export_of(tenant)), progress => Progress::of(tenant), setup => Setup::of(app, tenant), active, usage, documents, documents_away, question,
         answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
-        sent => shown.sent.unwrap_or_default(), billing => app.portal.is_some() && pays_by_stripe(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(key_before_until), generation => tenant.spec.api_key_generation,
+        sent => shown.sent.unwrap_or_default(), billing => app.portal.is_some() && pays_by_stripe(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(|served| key_before_until(app, served)), generation => tenant.spec.api_key_generation,
         seen => seen(tenant),
     };
     app.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
@@ -168,8 +168,8 @@ pub fn seen(tenant: &Tenant) -> String {
 }
 
 /// Until when the key before is good, if there is one and it is.
-fn key_before_until(served: &Served) -> Option<String> {
-    served.keys.before_until().filter(|until| *until > Timestamp::now()).map(|until| until.to_string())
+fn key_before_until(app: &App, served: &Served) -> Option<String> {
+    served.keys.before_until().filter(|until| *until > app.now()).map(|until| until.to_string())
 }
 
 #[derive(Deserialize)]
