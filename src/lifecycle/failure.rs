@@ -124,7 +124,7 @@ pub enum Fault {
 }
 
 /// Why an effect failed, as the one word that conditions, metrics and alerts show.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
 pub enum Reason {
     /// A provider did not do it. The word is made of both, such as `PineconeQuotaExceeded`.
     Provider(Provider, Fault),
@@ -167,14 +167,9 @@ impl fmt::Display for Reason {
                 write!(f, "{}{fault}", provider.replace(' ', ""))
             }
             Self::Kubernetes(word) => write!(f, "Kubernetes{word}"),
-            Self::ExportStorage => f.write_str("ExportStorage"),
-            Self::DataChanged => f.write_str("DataChanged"),
-            Self::EmbeddingModelUnknown => f.write_str("EmbeddingModelUnknown"),
-            Self::SecretConflict => f.write_str("SecretConflict"),
-            Self::Timeout => f.write_str("Timeout"),
-            Self::StillWritten => f.write_str("StillWritten"),
-            Self::OutboxNotWritten => f.write_str("OutboxNotWritten"),
             Self::Held(harm) => f.write_str(harm.reason()),
+            // The others are words by their names.
+            word => f.write_str(word.into()),
         }
     }
 }

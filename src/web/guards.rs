@@ -244,15 +244,17 @@ struct Found {
 }
 
 impl Found {
+    const OPEN: Self = Self { caller: Caller::Anyone, cost: None };
+
     fn of(method: &Method, path: Option<&MatchedPath>) -> Self {
         let method = if method == Method::HEAD { "GET" } else { method.as_str() };
         let guard = GUARDS.iter().find(|guard| guard.0 == method && path.is_some_and(|path| path.as_str() == guard.1));
-        guard.map_or(Self { caller: Caller::Anyone, cost: None }, |guard| Self { caller: guard.2, cost: Some(guard.3) })
+        guard.map_or(Self::OPEN, |guard| Self { caller: guard.2, cost: Some(guard.3) })
     }
 
     /// What [`find`] has put into the request's extensions.
     fn in_request(extensions: &Extensions) -> Self {
-        extensions.get().copied().unwrap_or(Self { caller: Caller::Anyone, cost: None })
+        extensions.get().copied().unwrap_or(Self::OPEN)
     }
 }
 

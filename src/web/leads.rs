@@ -132,7 +132,7 @@ impl App {
         Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "leads_full", detail))
     }
 
-    /// Tells the team of a lead. A lead that the team cannot be told of is kept all the same.
+    /// Posts an alert about a lead. If the alert fails, the lead is kept.
     async fn tell_team(&self, kind: LeadKind, lead: &Lead, email: &str) {
         let company = lead.company.trim();
         let text = match kind {

@@ -289,7 +289,7 @@ async fn for_sale(app: &App, name: &str) -> Result<(), Problem> {
 }
 
 /// The first signup with an address creates the login Secret and sets the password; later signups must send the same password. The
-/// controller deletes a Secret whose Tenant was never created, so that it does not lock the address for ever.
+/// controller deletes a Secret whose Tenant was never created, so that the address can sign up again.
 async fn keep_password(app: &App, tenant: &str, password: String) -> Result<(), Problem> {
     let (api, name) = (app.secrets(), login_secret(tenant));
     let verify = async |there: Secret, password| {

@@ -20,7 +20,7 @@ use crate::support::{WEBHOOK_SECRET, World};
 const PROXIED: [&str; 2] = ["--client-ip", "RightmostXForwardedFor"];
 
 /// A connection on which a request begins.
-async fn begin(web: &str, head: &str, body: &[u8]) -> TcpStream {
+pub async fn begin(web: &str, head: &str, body: &[u8]) -> TcpStream {
     let mut stream = TcpStream::connect(web.trim_start_matches("http://")).await.expect("connected");
     stream.set_nodelay(true).expect("a socket");
     let head = format!("{head}\r\nHost: x\r\n\r\n");

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
+use crate::bodies::begin;
 use crate::conformance::{must, python, target};
 use crate::support::{ROOT, World};
 
@@ -112,6 +113,15 @@ impl Client<'_> {
         let answer = request.body(body).send().await.expect("it answers");
         let status = answer.status();
         (status, answer.json().await.expect("JSON"))
+    }
+
+    /// A connection on which the headers of an upload were sent, and none of its 100,000 bytes.
+    async fn begin_upload(&self, path: &str) -> TcpStream {
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nAuthorization: Bearer {}\r\nContent-Type: text/plain\r\nContent-Length: 100000",
+            self.key
+        );
+        begin(&self.lab.world.web, &head, b"").await
     }
 
     pub async fn store(&self, name: &str, text: &str) -> Value {
@@ -422,14 +432,7 @@ async fn an_upload_ends_at_its_limit_however_slow_the_client_or_a_provider_is() 
     let acme = lab.client("acme").await;
 
     // A client that sends a byte now and then.
-    let address = lab.world.web.strip_prefix("http://").expect("an address").to_owned();
-    let mut stream = TcpStream::connect(&address).await.expect("connected");
-    let head = format!(
-        "POST /v1/documents?title=slow HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: text/plain\r\n\
-         Content-Length: 100000\r\n\r\n",
-        acme.key
-    );
-    stream.write_all(head.as_bytes()).await.expect("sent");
+    let stream = acme.begin_upload("/v1/documents?title=slow").await;
     let begun = Instant::now();
     let (mut answers, mut sends) = stream.into_split();
     let trickle = tokio::spawn(async move {
@@ -470,17 +473,9 @@ async fn an_upload_ends_at_its_limit_however_slow_the_client_or_a_provider_is() 
 async fn an_upload_that_waited_for_its_place_ends_its_connection() {
     let lab = Lab::start("rag-waits", &[("acme", "enterprise")]).await;
     let acme = lab.client("acme").await;
-    let address = lab.world.web.strip_prefix("http://").expect("an address").to_owned();
     let mut holders = Vec::new();
     for _ in 0..2 {
-        let mut stream = TcpStream::connect(&address).await.expect("connected");
-        let head = format!(
-            "POST /v1/documents HTTP/1.1\r\nHost: {address}\r\nAuthorization: Bearer {}\r\nContent-Type: text/plain\r\n\
-             Content-Length: 100000\r\n\r\n",
-            acme.key
-        );
-        stream.write_all(head.as_bytes()).await.expect("sent");
-        holders.push(stream);
+        holders.push(acme.begin_upload("/v1/documents").await);
     }
     let upload = async |file: Vec<u8>| {
         let request = lab.world.http.post(lab.url("/v1/documents")).bearer_auth(&acme.key);

@@ -22,7 +22,7 @@ fn waits_for_both(what: &str, mut case: Case, happens: impl Fn(&Case) -> bool) {
     assert!(happens(&case), "{what}: {:?}", case.decide());
     case.earliest = NOW - DAY;
     assert!(!happens(&case), "{what}, although a clock is a day behind");
-    // It is looked at again in time, even if other things are due first.
+    // The controller looks at the tenant again in time, even if other things are due first.
     let wait = case.after_record_or_wait();
     assert!(matches!(wait, Decision::Wait(Some(1..=DAY)) | Decision::Act(_)), "{what}: {wait:?}");
 }

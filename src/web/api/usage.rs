@@ -240,8 +240,8 @@ impl App {
             let mut used = read(&object, period(tenant, self.now()).0.as_second());
             let answer = change(&mut used)?;
             let text = serde_json::to_string(&used).map_err(|e| Problem::internal("usage", &e))?;
-            let change = json!({"metadata": {"annotations": {USAGE_ANNOTATION: text}}});
-            match patch(&api, &object, "tenant-operator-usage", change).await {
+            let annotated = json!({"metadata": {"annotations": {USAGE_ANNOTATION: text}}});
+            match patch(&api, &object, "tenant-operator-usage", annotated).await {
                 Ok(_) => return Ok(answer),
                 Err(kube::Error::Api(e)) if is_passing(e.code) => tokio::time::sleep(wait_after(attempt)).await,
                 Err(e) => return Err(e.into()),

@@ -1,4 +1,5 @@
-//! A provider is away during each operation. An operation that needs it waits, says so and goes on by itself; the others do not wait.
+//! One provider is away during each operation. An operation that needs the provider waits, names it, and resumes when it is back. The other
+//! operations do not wait.
 
 use std::time::Duration;
 
