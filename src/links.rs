@@ -5,6 +5,9 @@
 use crate::api::{EMAIL_LABEL, LinkKind, MailRequest, Tenant, Timestamp};
 use crate::operator_keys::IdentityKey;
 
+/// The least time between two e-mails of one kind to one customer, in seconds, so that a stranger cannot fill the mailbox.
+pub const SPACING: i64 = 120;
+
 /// What a link opens, once its seal is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenedLink {

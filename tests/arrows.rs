@@ -99,6 +99,19 @@ fn parts_use_only_what_is_below_them() {
     assert!(idle.is_empty(), "arrows that nothing uses: {idle:?}");
 }
 
+/// Which of the names are left when all that use nothing else of what is left are taken away: those in circles.
+fn in_circles(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
+    let mut left: BTreeSet<String> = uses.keys().cloned().collect();
+    loop {
+        let done: Vec<_> =
+            left.iter().filter(|name| uses[*name].iter().all(|u| u == *name || !left.contains(u))).cloned().collect();
+        if done.is_empty() {
+            return left;
+        }
+        left.retain(|name| !done.contains(name));
+    }
+}
+
 /// Modules of one folder that use each other, directly or by a third, are one thing in several files.
 #[test]
 fn no_files_of_a_folder_use_each_other_in_circles() {
@@ -114,20 +127,44 @@ fn no_files_of_a_folder_use_each_other_in_circles() {
             .filter(|path| names.contains(&stem(path)))
             .map(|path| (stem(path), names_after(&code(path), "super::").intersection(&names).cloned().collect()))
             .collect();
-        // Takes away what uses nothing that is left, until nothing is left or all of it is in circles.
-        let mut left = uses.clone();
-        loop {
-            let done: Vec<_> = left
-                .iter()
-                .filter(|(name, used)| used.iter().all(|u| u == *name || !left.contains_key(u)))
-                .map(|(name, _)| name.clone())
-                .collect();
-            if done.is_empty() {
-                break;
-            }
-            left.retain(|name, _| !done.contains(name));
-        }
+        let left = in_circles(&uses);
         assert!(left.is_empty(), "circles in {}: {left:?}", folder.display());
+    }
+}
+
+/// A part's folders are layers. What a part has beside its folders, such as `web/routes.rs`, may use all of them.
+#[test]
+fn no_folders_of_a_part_use_each_other_in_circles() {
+    for part in ["lifecycle", "web"] {
+        let root = Path::new(ROOT).join("src").join(part);
+        let folders: BTreeSet<String> = std::fs::read_dir(&root)
+            .expect("a part")
+            .flatten()
+            .filter(|entry| entry.path().is_dir())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        assert!(folders.len() > 1, "{part} has folders");
+        let uses: BTreeMap<_, BTreeSet<_>> = folders
+            .iter()
+            .map(|folder| {
+                let used = sources(&root.join(folder))
+                    .iter()
+                    .flat_map(|path| {
+                        let code = code(path);
+                        let mut used = names_after(&code, &format!("crate::{part}::"));
+                        used.extend(names_after(&code, "super::super::"));
+                        // Of the folder's own `mod.rs`, one step up is the part.
+                        if path.file_stem().is_some_and(|stem| stem == "mod") {
+                            used.extend(names_after(&code, "super::"));
+                        }
+                        used
+                    })
+                    .collect::<BTreeSet<_>>();
+                (folder.clone(), used.intersection(&folders).cloned().collect())
+            })
+            .collect();
+        let left = in_circles(&uses);
+        assert!(left.is_empty(), "circles between the folders of {part}: {left:?}, of {uses:?}");
     }
 }
 

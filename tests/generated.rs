@@ -161,9 +161,9 @@ fn every_route_says_who_may_call_it_and_how_often() {
     routes.extend(api.map(str::to_owned));
     assert!(routes.len() > 60, "{routes:?}");
     let missing: Vec<_> = routes.difference(&listed).collect();
-    assert!(missing.is_empty(), "no entry in src/web/guards.rs: {missing:?}");
+    assert!(missing.is_empty(), "no entry in src/web/serving/guards.rs: {missing:?}");
     let idle: Vec<_> = listed.difference(&routes).collect();
-    assert!(idle.is_empty(), "entries of src/web/guards.rs without a route: {idle:?}");
+    assert!(idle.is_empty(), "entries of src/web/serving/guards.rs without a route: {idle:?}");
 }
 
 /// What only the cluster asks for: probes, and what tells of the operator itself.

@@ -1,35 +1,15 @@
 //! The controller: watch, observe, decide, act, record.
 
-mod act;
-mod brake;
-mod cache;
-mod caches;
-mod claims;
 mod context;
-mod disputes;
 mod events;
-mod export_work;
-mod exports;
 mod health;
-mod incidents;
 mod kubernetes;
-mod lead_config;
-mod leads;
 mod lease;
-mod memory;
-mod migrations;
-mod orphans;
-mod own_moves;
-mod packed;
-mod pins;
-mod plans;
 pub mod queue;
 mod reconcile;
-mod record;
-mod resync;
 mod steps;
+mod sweeps;
 mod tasks;
-mod urgency;
 mod watch;
 
 use std::sync::Arc;
@@ -52,15 +32,15 @@ use crate::providers::mail::Mail;
 use crate::providers::openai::OpenAi;
 use crate::providers::stripe::Stripe;
 
-pub use brake::BrakeConfig;
 use context::Context;
-pub use lead_config::LeadConfig;
 pub use lease::{LEASE, LeaseConfig};
+pub use reconcile::brake::BrakeConfig;
 pub use steps::billing::payer;
+pub use sweeps::lead_config::LeadConfig;
 
 /// The metrics' text.
 fn measured(context: &Context) -> String {
-    pins::measure(context);
+    sweeps::pins::measure(context);
     context.brake.measure(&context.metrics);
     context.metrics_text()
 }
@@ -163,11 +143,11 @@ pub async fn run(
         context::Keys { identity: IdentityKey::load(&client, ns).await?, signer: signing_key(&client, ns).await? };
     publish_verifying_key(&client, ns, &keys.signer.verifying_key()).await?;
     let scopes = config.scopes();
-    let (tenants, of_tenants) = cache::cache(&scopes);
-    let (plans, of_plans) = cache::cache(&[None]);
-    let (secrets, of_secrets) = cache::cache(&scopes);
+    let (tenants, of_tenants) = watch::cache::cache(&scopes);
+    let (plans, of_plans) = watch::cache::cache(&[None]);
+    let (secrets, of_secrets) = watch::cache::cache(&scopes);
     let lease = lease::Lease::new(client.clone(), ns, config.lease.clone());
-    pins::guard(&providers);
+    sweeps::pins::guard(&providers);
     let policy = Policy { regions: providers.indexes.regions(), ..config.policy.clone() };
     let parts = context::Parts {
         concurrency: config.concurrency.into(),
@@ -176,21 +156,21 @@ pub async fn run(
         clock,
         activation: EventLog::open(config.events_file.as_deref()).await?,
         transitions: EventLog::open(config.transitions_file.as_deref()).await?,
-        exports: exports::Exports::new(config.exports),
+        exports: tasks::exports::Exports::new(config.exports),
         keeper: Keeper { client: client.clone(), namespace: ns.clone(), pins: true },
         brake: config.brake,
         leads: config.leads,
     };
-    let caches = caches::Caches::new(tenants, plans, secrets);
+    let caches = watch::caches::Caches::new(tenants, plans, secrets);
     let context = Arc::new(Context::new(client.clone(), providers, policy, caches, parts));
     if let Some(addr) = config.listen {
         let shown = context.clone();
-        let (metrics, refusals) = (shown.clone(), move || pins::refusals(&shown));
+        let (metrics, refusals) = (shown.clone(), move || sweeps::pins::refusals(&shown));
         health::serve(addr, health.clone(), move || measured(&metrics), refusals, config.more_routes.clone()).await?;
     }
     // Runs before the lease is taken, so that a replica with a key of another account is not ready and a rollout stops there.
     let mut checks = JoinSet::new();
-    checks.spawn(pins::keep(context.clone()));
+    checks.spawn(sweeps::pins::keep(context.clone()));
     tracing::info!("waiting for the lease");
     let stop = stop.shared();
     tokio::select! {
@@ -203,10 +183,10 @@ pub async fn run(
     let fillers = watch::Fillers { tenants: of_tenants, plans: of_plans, secrets: of_secrets };
     let mut background = JoinSet::new();
     watch::start(&mut background, &context, &scopes, fillers);
-    background.spawn(plans::protect(context.clone(), scopes.clone()));
-    background.spawn(resync::run(context.clone(), scopes.clone()));
-    background.spawn(orphans::sweep(context.clone()));
-    background.spawn(leads::sweep(context.clone(), scopes.clone()));
+    background.spawn(sweeps::plans::protect(context.clone(), scopes.clone()));
+    background.spawn(sweeps::resync::run(context.clone(), scopes.clone()));
+    background.spawn(sweeps::orphans::sweep(context.clone()));
+    background.spawn(sweeps::leads::sweep(context.clone(), scopes.clone()));
     let outcome = tokio::select! {
         () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),
@@ -270,7 +250,7 @@ async fn work(
 ) {
     let mut running = JoinSet::new();
     // The first reconciles would all ask for it. An outage must not hold them up.
-    drop(tokio::time::timeout(Duration::from_secs(3), pins::checked(context)).await);
+    drop(tokio::time::timeout(Duration::from_secs(3), sweeps::pins::checked(context)).await);
     if !context.caches.filled().await {
         return;
     }

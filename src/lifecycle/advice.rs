@@ -1,8 +1,8 @@
 //! What an admin can do about a tenant, by its phase and the reason of its condition Ready. `kubectl tenant why` and the table in
 //! docs/operations.md show it.
 
-use super::dunning::{ENDED, MISSING};
-use super::payment_link::ON_REQUEST;
+use super::concerns::dunning::{ENDED, MISSING};
+use super::concerns::payment_link::ON_REQUEST;
 use crate::api::Phase;
 
 /// One fix: of a phase (any when absent), of reasons that begin so, and what to do.

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use super::concerns::notices;
 use super::status::Draft;
-use super::{Decision, Input, Observed, View, notices};
+use super::{Decision, Input, Observed, View};
 use crate::api::conditions::{self, HELD, READY};
 use crate::api::phase::TriggeredBy;
 use crate::api::tenant::Desired;

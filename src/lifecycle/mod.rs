@@ -1,63 +1,41 @@
 //! What should happen next to a tenant. Pure: no I/O and no clock of its own, so that the function that production
-//! runs is the one that `tests/model` explores.
+//! runs is the one that `tests/model` explores. `phases/` has what a tenant needs by its phase, `concerns/` what it needs beside that.
 
-mod active;
-mod address;
 mod advice;
 mod agenda;
 mod audit;
-mod billed;
 mod brake;
-mod courtesies;
-mod deleting;
-mod dispute;
-mod dunning;
+mod concerns;
 mod effect;
-mod export;
-mod failed;
 mod failure;
-mod generations;
-mod held;
-mod identity;
-mod key_generation;
-mod leaving;
-mod migration;
 mod notice;
-mod notices;
+mod object_deletion;
 mod observed;
 mod outbox;
-mod payment_link;
-mod pending_payment;
-mod place;
-mod plan_change;
+mod phases;
 mod policy;
-mod provisioning;
-mod renewal;
-mod requested;
 mod status;
-mod suspended;
 mod transitions;
-mod verification;
 mod view;
 
 pub use advice::advice;
 pub use audit::{Finding, audit};
-pub use billed::{bills_another, shows_price, shows_surplus};
 pub use brake::{Harm, harm, held, met};
-pub use dispute::reason as dispute_reason;
+pub use concerns::billed::{bills_another, shows_price, shows_surplus};
+pub use concerns::dispute::reason as dispute_reason;
+pub use concerns::held::{may_hold, may_precede};
+pub use concerns::payment_link::link_on_request;
+pub use concerns::plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
 pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
-pub use held::{may_hold, may_precede};
 pub use notice::Notice;
 pub use observed::{
     Dispute, Found, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,
     ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState, UnconfirmedPrice,
 };
 pub use outbox::shipped;
-pub use payment_link::link_on_request;
-pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
+pub use phases::suspended::{SuspendedFor, suspended_for};
 pub use policy::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
-pub use suspended::{SuspendedFor, suspended_for};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View, chosen_generation};
 
@@ -66,7 +44,7 @@ use notice::is_link;
 
 use crate::api::phase::TriggeredBy;
 use crate::api::tenant::{BillingMode, Provisioning, WishedBy};
-use crate::api::{Phase, PlanSpec, SampleData, TenantStatus, Timestamp};
+use crate::api::{PlanSpec, SampleData, TenantStatus, Timestamp};
 
 /// All that a decision rests on.
 #[derive(Clone, Copy, Debug)]
@@ -105,13 +83,13 @@ pub fn decide(input: &Input) -> Decision {
 }
 
 fn next(input: &Input) -> Decision {
-    if let Some(decision) = identity::decide(input) {
+    if let Some(decision) = concerns::identity::decide(input) {
         return decision;
     }
     if input.tenant.deleting {
-        return agenda::first_due(input, &[|input| Some(deleting::decide(input))]);
+        return agenda::first_due(input, &[|input| Some(object_deletion::decide(input))]);
     }
-    if let Some(decision) = leaving::begin(input) {
+    if let Some(decision) = phases::deleting::begin(input) {
         return decision;
     }
     agenda::first_due(input, &CONCERNS)
@@ -119,31 +97,15 @@ fn next(input: &Input) -> Decision {
 
 /// The most urgent first. What a provider that is away may hold up comes after what the phase has to do.
 const CONCERNS: [Concern; 8] = [
-    notices::note,
-    requested::decide,
-    place::follow,
-    |input| Some(in_phase(input)),
-    address::follow,
-    key_generation::note,
-    export::follow,
-    |input| Some(Decision::Wait(export::wait(input))),
+    concerns::notices::note,
+    concerns::requested::decide,
+    concerns::place::follow,
+    |input| Some(phases::decide(input)),
+    concerns::address::follow,
+    concerns::key_generation::note,
+    concerns::export::follow,
+    |input| Some(Decision::Wait(concerns::export::wait(input))),
 ];
-
-fn in_phase(input: &Input) -> Decision {
-    match input.tenant.status.phase {
-        None | Some(Phase::PendingPayment) => pending_payment::decide(input),
-        Some(Phase::Provisioning) => provisioning::decide(input),
-        Some(Phase::Failed) => failed::decide(input),
-        Some(Phase::Active) => active::decide(input),
-        Some(Phase::Suspended) => suspended::decide(input),
-        // A tenant is served while its plan changes, which may take hours.
-        Some(Phase::Upgrading | Phase::Downgrading) => {
-            agenda::first_due(input, &[active::key, |input| Some(plan_change::run(input)), active::tell])
-        }
-        Some(Phase::Deleting) => leaving::decide(input),
-        Some(Phase::Deleted) => Decision::Wait(None),
-    }
-}
 
 impl Input<'_> {
     /// Who asks for something: the customer on the pages, or an admin who writes manifests.

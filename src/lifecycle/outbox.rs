@@ -1,7 +1,8 @@
 //! The transitions in the status are an outbox: each is shipped before the tenant rests and before its object goes, and none
 //! leaves the status before that.
 
-use super::{Claim, Decision, Effect, Input, Observed, notices};
+use super::concerns::notices;
+use super::{Claim, Decision, Effect, Input, Observed};
 use crate::api::TenantStatus;
 use crate::api::phase::Transition;
 

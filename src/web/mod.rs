@@ -1,45 +1,11 @@
 //! The web pod: signups, Stripe's webhooks, and what a customer sees. Replicas share nothing but Kubernetes.
 
-pub mod accounts;
-mod admission;
 mod api;
-mod arrivals;
-mod bodies;
-mod changes;
 mod customer;
-mod deadline;
-mod directory;
-mod export;
-mod extract;
-mod guards;
-mod headers;
-mod hints;
-mod leads;
-mod leaving;
-mod limits;
-mod linger;
-mod links;
-mod milestones;
-mod names;
-mod openapi;
-mod optimistic;
 mod pages;
-mod password;
-mod payment_link;
-mod places;
-mod plan;
-mod problem;
-mod reader;
+mod public;
 mod routes;
-mod serve;
-mod setup;
-mod shares;
-mod signature;
-mod signup;
-mod tenant;
-mod tokens;
-mod track;
-mod turns;
+mod serving;
 mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
@@ -71,13 +37,18 @@ use crate::providers::openai::OpenAi;
 use crate::providers::stripe::Stripe;
 use crate::telemetry::Metrics;
 
-use problem::Problem;
+use customer::{export, tenant, track};
+use public::password;
+use serving::problem::Problem;
+use serving::{bodies, directory, limits, linger, offers, optimistic, places, serve, turns};
+use webhooks::hints;
 
-pub use admission::{Admission, Domains};
-pub use guards::table as guard_table;
-pub use limits::parse_source;
 pub use pages::Brand;
-pub use serve::ConnectionLimits;
+pub use public::accounts;
+pub use public::admission::{Admission, Domains};
+pub use serving::guards::table as guard_table;
+pub use serving::limits::parse_source;
+pub use serving::serve::ConnectionLimits;
 
 /// What the API says of itself, for its reference.
 pub fn api_document() -> utoipa::openapi::OpenApi {
@@ -206,7 +177,7 @@ pub struct App {
     hints: Arc<hints::Hints>,
     readiness: routes::Readiness,
     pages: pages::Pages,
-    offers: pages::pricing::Offers,
+    offers: offers::Offers,
     metrics: Metrics,
     clock: Arc<Clock>,
     events: EventLog,
@@ -369,7 +340,7 @@ impl Web {
             streams: tenant::Streams::default(),
             readiness: routes::Readiness::default(),
             pages: pages::Pages::new(&config.brand)?,
-            offers: pages::pricing::Offers::default(),
+            offers: offers::Offers::default(),
             metrics: Metrics::default(),
             clock,
             events,

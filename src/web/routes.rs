@@ -21,14 +21,13 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{documents, jwks, query, usage};
-use super::bodies::Sender;
+use super::api::{documents, jwks, openapi, query, usage};
+use super::customer::{export, leaving, payment_link, plan, setup, tenant, track};
 use super::pages::{PageError, Sorry, wants_page};
-use super::problem::Problem;
-use super::{
-    App, export, guards, headers, leaving, linger, links, openapi, pages, payment_link, plan, problem, setup, signup,
-    tenant, tokens, track, webhooks,
-};
+use super::serving::bodies::{self, Sender};
+use super::serving::problem::Problem;
+use super::serving::{guards, headers, linger, problem, tokens};
+use super::{App, pages, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -44,8 +43,8 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The API, and what it says of itself.
 fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(openapi::Doc::openapi())
-        .routes(routes!(signup::signup))
-        .routes(routes!(links::verify_email))
+        .routes(routes!(pages::signup::signup))
+        .routes(routes!(pages::links::verify_email))
         .routes(routes!(tokens::log_in))
         .routes(routes!(tenant::verification_email))
         .routes(routes!(tenant::show))
@@ -147,7 +146,7 @@ pub fn public(app: Arc<App>) -> Router {
             uploads
                 .route("/account/documents", post(pages::documents::upload))
                 .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, app.config.upload_limit))
-                .layer(DefaultBodyLimit::max(documents::LARGEST + documents::FORM)),
+                .layer(DefaultBodyLimit::max(bodies::LARGEST_FILE + bodies::FORM)),
         )
         .layer(middleware::from_fn_with_state(app.clone(), guards::limit))
         .layer(middleware::from_fn_with_state(app.clone(), linger::linger))

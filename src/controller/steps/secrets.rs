@@ -18,7 +18,7 @@ use crate::api::{
 };
 use crate::controller::Key;
 use crate::controller::kubernetes::Kubernetes;
-use crate::controller::memory::{ApiKey, Memory};
+use crate::controller::reconcile::memory::{ApiKey, Memory};
 use crate::keys::{Claims, mint, verify};
 
 const KEY_FIELD: &str = "api-key";

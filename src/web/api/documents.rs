@@ -10,24 +10,20 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
+use super::keys::Admitted;
+use super::usage::QUOTA_EXCEEDED;
 use crate::api::plan::Models;
 use crate::providers::Party;
 use crate::providers::pinecone::Pinecone;
 use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
-use crate::web::api::keys::Admitted;
-use crate::web::api::usage::QUOTA_EXCEEDED;
-use crate::web::bodies::{self, Unread};
-use crate::web::deadline::Deadline;
-use crate::web::directory::Served;
-use crate::web::names::is_hidden;
-use crate::web::places::Place;
-use crate::web::problem::{Problem, ProblemBody};
+use crate::web::serving::bodies::{self, LARGEST_FILE, Unread};
+use crate::web::serving::deadline::Deadline;
+use crate::web::serving::directory::Served;
+use crate::web::serving::names::is_hidden;
+use crate::web::serving::places::Place;
+use crate::web::serving::problem::{Problem, ProblemBody};
 
-/// The largest file.
-pub const LARGEST: usize = 10 << 20;
-/// What surrounds a file in a form.
-pub const FORM: usize = 64 << 10;
 /// The longest title, in characters.
 const LONGEST_TITLE: usize = 200;
 
@@ -139,7 +135,7 @@ pub async fn file(headers: &HeaderMap, request: Request) -> Result<File, Problem
     if kind.starts_with("multipart/form-data") {
         return in_form(request).await;
     }
-    let whole = bodies::whole(request.into_body(), LARGEST).await;
+    let whole = bodies::whole(request.into_body(), LARGEST_FILE).await;
     let bytes = whole.map_err(|why| if why == Unread::Large { too_large() } else { why.into() })?;
     Ok(File::new("", bytes))
 }
@@ -169,7 +165,7 @@ pub async fn field(field: Field<'_>) -> Result<File, Problem> {
     let bytes = field.bytes().await;
     let bytes =
         bytes.map_err(|e| if e.status() == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { malformed() })?;
-    if bytes.len() > LARGEST { Err(too_large()) } else { Ok(File::new(&name, bytes.into())) }
+    if bytes.len() > LARGEST_FILE { Err(too_large()) } else { Ok(File::new(&name, bytes.into())) }
 }
 
 /// A name that can be shown: the last part of a path, without what cannot be seen.

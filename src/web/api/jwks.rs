@@ -12,7 +12,7 @@ use tokio::sync::Mutex;
 
 use crate::operator_keys::verifying_key_set;
 use crate::web::App;
-use crate::web::problem::Problem;
+use crate::web::serving::problem::Problem;
 
 /// How long an answer of the API server stands; also one that there is no key yet, or that it does not answer.
 const STANDS: Duration = Duration::from_secs(10);

@@ -14,8 +14,8 @@ use crate::api::Phase;
 use crate::keys::{Claims, verify};
 use crate::operator_keys::verifying_key;
 use crate::web::App;
-use crate::web::directory::Served;
-use crate::web::problem::Problem;
+use crate::web::serving::directory::Served;
+use crate::web::serving::problem::Problem;
 
 /// A key that does not verify makes us read the public key again, at most this often: it may have been replaced.
 const READ_AGAIN: Duration = Duration::from_secs(30);

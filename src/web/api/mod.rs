@@ -4,5 +4,6 @@ pub mod documents;
 pub mod jwks;
 pub mod keys;
 pub mod moves;
+pub mod openapi;
 pub mod query;
 pub mod usage;

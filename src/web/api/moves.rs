@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use crate::providers::pinecone::Pinecone;
 use crate::rag::{Document, Documents, Reembed, ReembedError};
 use crate::web::App;
-use crate::web::directory::Served;
-use crate::web::problem::Problem;
+use crate::web::serving::directory::Served;
+use crate::web::serving::problem::Problem;
 
 /// How long an upload waits for a switch.
 const LONGEST_SWITCH: Duration = Duration::from_mins(1);

@@ -20,9 +20,9 @@ use crate::providers::pinecone::Pinecone;
 use crate::providers::{Party, ProviderError};
 use crate::rag::{self, Answer, Asked, Basis, Chunk};
 use crate::web::App;
-use crate::web::directory::Served;
-use crate::web::extract::Then;
-use crate::web::problem::{Problem, ProblemBody};
+use crate::web::serving::directory::Served;
+use crate::web::serving::extract::Then;
+use crate::web::serving::problem::{Problem, ProblemBody};
 
 /// The longest question, in characters.
 const LONGEST: usize = 2000;

@@ -21,10 +21,10 @@ use super::keys::Admitted;
 use crate::api::plan::Limits;
 use crate::api::{Tenant, Timestamp, USAGE_ANNOTATION, Usage};
 use crate::web::App;
-use crate::web::directory::Served;
-use crate::web::optimistic::patch;
-use crate::web::problem::{Problem, ProblemBody};
-use crate::web::turns::Turns;
+use crate::web::serving::directory::Served;
+use crate::web::serving::optimistic::patch;
+use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::turns::Turns;
 
 /// Writes that are tried before the tenant has to.
 const TRIES: u32 = 12;

@@ -10,6 +10,7 @@ use minijinja::context;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::extract::{ActiveCustomer, Button, CsrfForm, Customer};
 use super::{PageResult, go};
 use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, api_key_secret};
 use crate::providers::Party;
@@ -17,12 +18,13 @@ use crate::providers::stripe::Payer;
 use crate::rag::Document;
 use crate::web::App;
 use crate::web::api::{documents, query, usage};
-use crate::web::customer::Progress;
-use crate::web::directory::Served;
-use crate::web::extract::{ActiveCustomer, Button, CsrfForm, Customer, Then};
-use crate::web::milestones::reached;
-use crate::web::problem::Problem;
-use crate::web::setup::{Setup, sample_question};
+use crate::web::customer::leaving::seen;
+use crate::web::customer::milestones::reached;
+use crate::web::customer::progress::Progress;
+use crate::web::customer::setup::{Setup, sample_question};
+use crate::web::serving::directory::Served;
+use crate::web::serving::extract::Then;
+use crate::web::serving::problem::Problem;
 
 /// The least time between two retries that a customer asks for, in seconds.
 const RETRY_SPACING: i64 = 300;
@@ -126,7 +128,7 @@ fn retried(tenant: &Tenant, now: i64) -> Option<Value> {
 pub async fn events(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<impl IntoResponse, Problem> {
     let session = app.session(&headers).ok_or_else(Problem::not_found)?;
     let tenant = app.visited(&session).await?.ok_or_else(Problem::not_found)?;
-    crate::web::tenant::stream_of(&app, &tenant, session).await
+    crate::web::customer::tenant::stream_of(&app, &tenant, session).await
 }
 
 #[derive(Deserialize)]
@@ -159,12 +161,6 @@ pub async fn ask(
     }
     let tenant = app.tenants().get_opt(&served.name).await.ok().flatten().unwrap_or(tenant);
     page(&app, &headers, &tenant, shown).await
-}
-
-/// Which end of the account a page shows: when it was asked for. A form to take the account back carries it, so that one
-/// from an earlier page does not undo a later end, and the form that closes an account likewise.
-pub fn seen(tenant: &Tenant) -> String {
-    tenant.spec.wish.as_ref().map(|wish| wish.at.to_string()).unwrap_or_default()
 }
 
 /// Until when the key before is good, if there is one and it is.

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::Brand;
 use crate::web::App;
-use crate::web::problem::Problem;
+use crate::web::serving::problem::Problem;
 
 const STYLE: &str = include_str!("assets/style.css");
 const SCRIPT: &str = include_str!("assets/pages.js");

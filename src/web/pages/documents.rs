@@ -6,12 +6,13 @@ use axum::extract::{FromRequest, Multipart, Path, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 
 use super::account::{self, Shown};
+use super::extract::{ActiveCustomer, Button, CsrfForm};
 use super::{PageResult, go};
 use crate::web::App;
 use crate::web::api::documents::{self, File};
-use crate::web::extract::{ActiveCustomer, Button, CsrfForm, Then};
-use crate::web::places::Place;
-use crate::web::problem::Problem;
+use crate::web::serving::extract::Then;
+use crate::web::serving::places::Place;
+use crate::web::serving::problem::Problem;
 
 /// The policy that a customer can try with one click.
 const POLICY: &[u8] = include_bytes!("assets/policy.pdf");

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::go;
 use crate::web::App;
-use crate::web::problem::Problem;
+use crate::web::serving::problem::Problem;
 
 /// A page, or why there is none.
 pub type PageResult = Result<Response, PageError>;

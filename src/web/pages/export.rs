@@ -5,10 +5,11 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 
+use super::extract::{Button, CsrfForm, Customer};
 use super::{PageResult, go};
 use crate::web::App;
-use crate::web::extract::{Button, CsrfForm, Customer, Then};
-use crate::web::reader::End;
+use crate::web::serving::extract::Then;
+use crate::web::serving::reader::End;
 
 /// Asks for one.
 pub async fn ask(

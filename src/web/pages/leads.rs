@@ -11,11 +11,12 @@ use minijinja::context;
 use serde::Deserialize;
 
 use super::PageResult;
+use super::extract::CsrfForm;
 use crate::web::App;
-use crate::web::extract::CsrfForm;
-use crate::web::leads::{Lead, LeadKind};
-use crate::web::limits::network;
-use crate::web::problem::Problem;
+
+use crate::web::public::leads::{Lead, LeadKind};
+use crate::web::serving::limits::network;
+use crate::web::serving::problem::Problem;
 
 #[derive(Deserialize)]
 pub struct Asked {

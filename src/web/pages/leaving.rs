@@ -8,14 +8,14 @@ use kube::ResourceExt;
 use minijinja::{Value, context};
 use serde::Deserialize;
 
-use super::account::seen;
-use super::pricing::for_sale;
+use super::extract::{CsrfForm, Customer};
 use super::{PageResult, go};
 use crate::api::Tenant;
 use crate::web::App;
-use crate::web::extract::{CsrfForm, Customer, Then};
-use crate::web::leaving::{Leave, REASONS};
-use crate::web::problem::Problem;
+use crate::web::customer::leaving::{Leave, REASONS, seen};
+use crate::web::serving::extract::Then;
+use crate::web::serving::offers::for_sale;
+use crate::web::serving::problem::Problem;
 
 #[derive(Deserialize, Default)]
 pub struct CloseForm {

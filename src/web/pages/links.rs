@@ -6,19 +6,24 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::Json;
+use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use axum_client_ip::ClientIp;
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{PageResult, go};
+use super::extract::{Button, CsrfForm, Customer};
+use super::{PageResult, go, wants_page};
 use crate::api::{LinkKind, Tenant, UNSUBSCRIBED_ANNOTATION};
 use crate::web::App;
-use crate::web::extract::{Button, CsrfForm, Customer, Then};
-use crate::web::limits::network;
-use crate::web::problem::Problem;
+use crate::web::public::links::{Confirmation, Confirmed};
+use crate::web::serving::extract::Then;
+use crate::web::serving::limits::network;
+use crate::web::serving::problem::{Problem, ProblemBody};
 
 #[derive(Deserialize)]
 pub struct Token {
@@ -49,8 +54,30 @@ pub async fn verify(State(app): State<Arc<App>>, Query(query): Query<Token>, hea
     app.confirm_page(&headers, "Confirm your e-mail address", text, "Confirm my address", "/verify-email", &query.token)
 }
 
+/// Confirms the e-mail address of a signup with the token of the link that was sent to it. The first time, earlier tokens and
+/// sessions of the account end; a request with the account's token as `Authorization: Bearer` is answered a new one.
+#[utoipa::path(
+    post, path = "/verify-email", tag = "account", request_body = Confirmation,
+    responses((status = 200, body = Confirmed), (status = 410, body = ProblemBody, description = "Expired, or not ours"))
+)]
+pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
+    if wants_page(&headers) {
+        return Ok(verify_submit(&app, &headers, &body).await.into_response());
+    }
+    let malformed = |e| Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("send {{\"token\": ...}}: {e}"));
+    let Confirmation { token } = serde_json::from_slice(&body).map_err(malformed)?;
+    let bearer = app.bearer(&headers);
+    let (tenant, own) = app.confirm(&token, bearer.as_ref()).await?;
+    let confirmed = Confirmed {
+        tenant_id: tenant.tenant_id().into(),
+        message: "The e-mail address is confirmed.",
+        token: own.then(|| app.token(&tenant)),
+    };
+    Ok(Json(confirmed).into_response())
+}
+
 /// Confirms the address.
-pub async fn verify_submit(app: &App, headers: &HeaderMap, body: &[u8]) -> PageResult {
+async fn verify_submit(app: &App, headers: &HeaderMap, body: &[u8]) -> PageResult {
     let form: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
     let field = |name: &str| form.get(name).map(String::as_str).unwrap_or_default();
     app.check_form(headers, field("csrf"))?;

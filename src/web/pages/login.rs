@@ -8,10 +8,11 @@ use axum_client_ip::ClientIp;
 use minijinja::context;
 use serde::Deserialize;
 
+use super::extract::{Button, CsrfForm};
 use super::{PageResult, go};
 use crate::web::App;
-use crate::web::extract::{Button, CsrfForm};
-use crate::web::problem::WRONG_PASSWORD;
+
+use crate::web::serving::problem::WRONG_PASSWORD;
 
 #[derive(Deserialize)]
 pub struct LoginForm {

@@ -7,6 +7,7 @@ mod captcha;
 pub mod documents;
 mod error;
 pub mod export;
+mod extract;
 pub mod leads;
 pub mod leaving;
 pub mod links;
@@ -23,7 +24,7 @@ use axum::response::{Html, IntoResponse, Redirect, Response};
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 
 use super::App;
-use super::problem::Problem;
+use super::serving::problem::Problem;
 
 pub use error::{PageError, PageResult, Sorry};
 
@@ -104,7 +105,7 @@ fn day(time: &str) -> String {
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; \
                       form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What pages carry beside the headers of every answer (`web/headers.rs`).
+/// What pages carry beside the headers of every answer (`web/serving/headers.rs`).
 const HEADERS: [(HeaderName, &str); 5] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::REFERRER_POLICY, "same-origin"),

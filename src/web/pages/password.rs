@@ -9,14 +9,15 @@ use minijinja::context;
 use serde::Deserialize;
 use serde_json::json;
 
+use super::extract::CsrfForm;
 use super::links::Token;
 use super::{PageResult, go};
 use crate::api::tenant::{Login, Terms};
 use crate::api::{LinkKind, Tenant, login_secret};
 use crate::web::App;
-use crate::web::extract::CsrfForm;
-use crate::web::password::acceptable;
-use crate::web::problem::Problem;
+
+use crate::web::public::password::acceptable;
+use crate::web::serving::problem::Problem;
 
 /// `GET /password/new`
 pub async fn show(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> PageResult {

@@ -8,16 +8,18 @@ use kube::ResourceExt;
 use minijinja::{Value, context};
 use serde::Deserialize;
 
-use super::pricing::{for_sale, offer};
+use super::extract::{ActiveCustomer, CsrfForm, Customer};
+use super::pricing::offer;
 use super::{PageResult, go};
 use crate::api::plan::{Downgrades, Upgrades};
 use crate::api::{Plan, Tenant};
 use crate::lifecycle::is_smaller;
 use crate::web::App;
-use crate::web::customer::effective_at;
-use crate::web::extract::{ActiveCustomer, CsrfForm, Customer, Then};
-use crate::web::plan::{Shown, by_card, seen};
-use crate::web::problem::Problem;
+use crate::web::customer::plan::{Shown, by_card, seen};
+use crate::web::customer::progress::effective_at;
+use crate::web::serving::extract::Then;
+use crate::web::serving::offers::for_sale;
+use crate::web::serving::problem::Problem;
 
 #[derive(Deserialize)]
 pub struct PlanForm {

@@ -8,8 +8,8 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use super::PageError;
 use crate::api::Tenant;
 use crate::web::App;
-use crate::web::problem::Problem;
-use crate::web::tokens::{Generation, Pass};
+use crate::web::serving::problem::Problem;
+use crate::web::serving::tokens::{Generation, Pass};
 
 /// How long a session lasts, in seconds.
 const SESSION: i64 = 12 * 3600;

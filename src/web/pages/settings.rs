@@ -10,13 +10,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::PageResult;
+use super::extract::{CsrfForm, Customer};
 use crate::api::migration::{EmbeddingSize, MigrationState};
 use crate::api::plan::Models;
 use crate::api::tenant::Chunking;
 use crate::api::{Plan, Tenant};
 use crate::web::App;
-use crate::web::extract::{CsrfForm, Customer, Then};
-use crate::web::problem::Problem;
+use crate::web::serving::extract::Then;
+use crate::web::serving::problem::Problem;
 
 #[derive(Deserialize, Default)]
 pub struct SettingsForm {

@@ -1,21 +1,25 @@
-//! `GET /signup`, and what a browser sends from it.
+//! `/signup`: the form, and the answer to it, a page for a browser and JSON for a program.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum_client_ip::ClientIp;
 use kube::ResourceExt;
 use minijinja::context;
 use serde::Deserialize;
 
-use super::pricing::{for_sale, offer};
-use super::{PageResult, go, leads};
+use super::pricing::offer;
+use super::{PageResult, go, leads, wants_page};
 use crate::web::App;
-use crate::web::leads::LeadKind;
-use crate::web::problem::Problem;
-use crate::web::signup::{SignupForm, enroll};
+use crate::web::public::leads::LeadKind;
+use crate::web::public::signup::{SignupAnswer, SignupForm, answer, enroll, parse};
+use crate::web::serving::offers::for_sale;
+use crate::web::serving::problem::{Problem, ProblemBody};
 
 #[derive(Deserialize)]
 pub struct Asked {
@@ -57,8 +61,34 @@ async fn form(
     app.page(status, "signup.html", headers, page).map(|page| app.allow_captcha(page))
 }
 
+/// Makes or resumes a signup: JSON or an HTML form.
+#[utoipa::path(
+    post, path = "/signup", tag = "account", request_body = SignupForm,
+    responses(
+        (status = 201, body = SignupAnswer, description = "Made; pay at checkout_url"),
+        (status = 200, body = SignupAnswer, description = "Resumed by the same address and password"),
+        (status = 202, body = SignupAnswer, description = "Kept; the payment link follows at progress_url"),
+        (status = 400, body = ProblemBody),
+        (status = 429, body = ProblemBody),
+        (status = 503, body = ProblemBody),
+    )
+)]
+pub async fn signup(
+    State(app): State<Arc<App>>,
+    ClientIp(client): ClientIp,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    if wants_page(&headers) {
+        return Ok(submit(&app, &headers, client, &body).await.into_response());
+    }
+    let form = parse(&headers, &body)?;
+    let (tenant, generation, new) = enroll(&app, client, &headers, form).await?;
+    answer(&app, &tenant, generation, new).await
+}
+
 /// A form from a browser: the errors come back beside the fields, and what was entered stays, but for the password.
-pub async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8]) -> PageResult {
+async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8]) -> PageResult {
     let mut values: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
     let token = values.remove("csrf").unwrap_or_default();
     app.check_form(headers, &token)?;

@@ -1,0 +1,80 @@
+//! A payment that the customer disputes at their bank. The controller shows it and alerts ops, and if the admin has set it so,
+//! suspends the tenant until the dispute is over.
+
+use super::dunning;
+use crate::api::conditions::{self, PAYMENT_DISPUTED};
+use crate::api::phase::TriggeredBy;
+use crate::api::plan::Money;
+use crate::api::{ACCEPT_DISPUTE_ANNOTATION, ConditionStatus};
+use crate::lifecycle::status::Draft;
+use crate::lifecycle::{Decision, Dispute, Input, Notice, ObservedDispute};
+
+/// The reason of a suspension because of a dispute.
+pub const DISPUTED: &str = "PaymentDisputed";
+/// The message that people read.
+pub const MESSAGE: &str = "A payment is disputed, and disputed tenants are not served";
+
+/// The reason in the condition.
+pub fn reason(dispute: &Dispute) -> &'static str {
+    if dispute.lost { "Lost" } else { "Open" }
+}
+
+/// The dispute that counts, as far as it is known.
+fn counts<'a>(input: &Input<'a>) -> Option<&'a Dispute> {
+    input.observed.dispute.counting(input.tenant.accepted_dispute.as_ref())
+}
+
+/// What is to be shown of it.
+pub fn show(input: &Input) -> Option<Decision> {
+    if !input.by_stripe() || input.observed.dispute == ObservedDispute::Unknown {
+        return None;
+    }
+    let mut draft = Draft::new(input);
+    let Some(dispute) = counts(input) else {
+        let shown = conditions::is_true(&draft.status.conditions, PAYMENT_DISPUTED);
+        if shown {
+            draft.condition(PAYMENT_DISPUTED, ConditionStatus::False, "Over", "No payment is disputed any more");
+        }
+        return shown.then(|| draft.changed()).flatten();
+    };
+    draft.condition(PAYMENT_DISPUTED, ConditionStatus::True, reason(dispute), &message(dispute));
+    draft.changed()
+}
+
+/// The alert to ops.
+pub fn alert(input: &Input) -> Option<Notice> {
+    let dispute = counts(input).filter(|_| input.by_stripe())?;
+    Some(Notice::DisputeAlert(format!("{}.{}", dispute.id, reason(dispute).to_lowercase())))
+}
+
+fn message(dispute: &Dispute) -> String {
+    let id = &dispute.id;
+    let money = Money { amount: dispute.amount, currency: dispute.currency.clone() };
+    let what = format!("a payment of {money} ({id}, {})", dispute.cause);
+    if dispute.lost {
+        return format!(
+            "The customer disputed {what}, and the bank gave it back to them. Settle it with the customer, then set the annotation \
+             {ACCEPT_DISPUTE_ANNOTATION}={id}"
+        );
+    }
+    let until = dispute.due_by.map(|at| format!(" by {at}")).unwrap_or_default();
+    format!("The customer disputes {what}. Answer it in Stripe's dashboard{until}")
+}
+
+/// Whether a dispute suspends the tenant. Before disputes are read, the condition that was shown last counts.
+pub fn suspends(input: &Input) -> bool {
+    let shown = || conditions::is_true(&input.tenant.status.conditions, PAYMENT_DISPUTED);
+    let disputed = match &input.observed.dispute {
+        ObservedDispute::Unknown => shown(),
+        ObservedDispute::None | ObservedDispute::Disputed(_) => counts(input).is_some(),
+    };
+    input.policy.suspend_disputed && input.by_stripe() && disputed
+}
+
+/// Of an Active tenant.
+pub fn decide(input: &Input) -> Option<Decision> {
+    if let Some(decision) = show(input) {
+        return Some(decision);
+    }
+    suspends(input).then(|| dunning::suspend(input, TriggeredBy::System, DISPUTED, MESSAGE)).flatten()
+}

@@ -1,0 +1,143 @@
+//! Provisioning failed for good: refunds the payment, tells ops and the customer, and lets them start over.
+
+use super::provisioning;
+use crate::api::conditions::REFUNDED;
+use crate::api::phase::TriggeredBy;
+use crate::api::plan::Money;
+use crate::api::tenant::Refund;
+use crate::api::{ConditionStatus, Phase};
+use crate::lifecycle::concerns::{billed, notices, verification};
+use crate::lifecycle::status::Draft;
+use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedRefund};
+
+pub fn decide(input: &Input) -> Decision {
+    if let Some(decision) = provisioning::start_over(input, "A retry was requested") {
+        return decision;
+    }
+    if verification::came_late(input) {
+        return provisioning::begin_again(input, TriggeredBy::User, "The customer confirmed the e-mail address");
+    }
+    let run = input.tenant.run();
+    let both = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
+    // Ops hear of the failure first, without waiting for Stripe. The customer hears of it once the refund is settled or was tried.
+    let first = if settled(input) { &both[..] } else { &both[..1] };
+    let next = notices::tell(input, first)
+        .or_else(|| refund(input))
+        .or_else(|| surplus(input))
+        .or_else(|| notices::tell(input, &both));
+    if let Some(decision) = next {
+        return decision;
+    }
+    if let Some(decision) = Draft::new(input).changed() {
+        return decision;
+    }
+    if input.observed.failure.is_some() {
+        Decision::Wait(Some(input.backoff()))
+    } else if input.observed.refund.as_ref().is_some_and(|refund| refund.pending > 0) {
+        Decision::Wait(Some(input.policy.resync))
+    } else if notices::any_unsent(input, &both) {
+        Decision::Wait(Some(input.notice_wait()))
+    } else {
+        Decision::Wait(None)
+    }
+}
+
+/// Other subscriptions of the tenant: not collected, shown and told to ops. Their refund is for a person to decide.
+fn surplus(input: &Input) -> Option<Decision> {
+    if !input.by_stripe() || input.observed.failure.is_some() {
+        return None;
+    }
+    let Some(billing) = &input.observed.billing else {
+        return input.observed.resync.then(|| Decision::Act(vec![Effect::ReadBilling]));
+    };
+    if !billing.surplus_collected.is_empty() {
+        return Some(Decision::Act(vec![Effect::PauseCollection]));
+    }
+    let alert: Vec<_> = billed::surplus_alert(billing).into_iter().collect();
+    billed::surplus(input, billing).or_else(|| notices::tell(input, &alert))
+}
+
+/// Whether there is nothing left to refund.
+fn settled(input: &Input) -> bool {
+    !input.by_stripe() || (input.tenant.status.refund.is_some() && !doubted(input))
+}
+
+/// A refund that succeeded can fail later (<https://docs.stripe.com/refunds#failed-refunds>): an event at Stripe is a reason
+/// to look again.
+fn doubted(input: &Input) -> bool {
+    let paid_back = input.tenant.status.refund.as_ref().is_some_and(|refund| refund.amount > 0);
+    paid_back && input.observed.resync
+}
+
+/// Whether a tenant is owed what was paid for it: it failed and nothing is settled, or it was never served at all.
+pub fn is_owed(input: &Input) -> bool {
+    let status = &input.tenant.status;
+    let failed = status.phase == Some(Phase::Failed);
+    input.by_stripe() && status.refund.is_none() && (failed || !input.tenant.served_before())
+}
+
+/// Whether the money goes back, or what became of it is to be looked at again.
+pub fn concerns_refund(input: &Input) -> bool {
+    is_owed(input) || (input.by_stripe() && doubted(input))
+}
+
+/// Refunds what is owed before the tenant goes. Closes the open payment links first, so that no payment arrives after the check.
+/// None if nothing is owed any more.
+pub fn give_back(input: &Input) -> Option<Decision> {
+    if !concerns_refund(input) || input.observed.failure.is_some() {
+        return None;
+    }
+    if !input.observed.done.contains(&Effect::StopRenewal) {
+        return Some(Decision::Act(vec![Effect::StopRenewal]));
+    }
+    let nothing = input.observed.refund.as_ref().is_some_and(|refund| refund.amount == 0 && refund.pending == 0);
+    if nothing {
+        return None;
+    }
+    let pending = input.observed.refund.as_ref().is_some_and(|refund| refund.pending > 0);
+    refund(input).or_else(|| pending.then_some(Decision::Wait(Some(input.policy.resync))))
+}
+
+/// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is settled, or
+/// failed in this reconcile.
+fn refund(input: &Input) -> Option<Decision> {
+    if settled(input) {
+        return None;
+    }
+    let observed = input.observed;
+    let mut draft = Draft::new(input);
+    if let Some(failure) = &observed.failure {
+        let message = format!("The refund is not settled yet: {}. Retrying", failure.message);
+        draft.condition(REFUNDED, ConditionStatus::False, &failure.reason.to_string(), &message);
+        // One that was settled is in doubt until Stripe has said otherwise.
+        draft.status.refund = None;
+        return draft.changed();
+    }
+    let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
+    // Stripe refuses to pause a subscription that is over, and collects nothing on it.
+    let own = billing.subscription.as_ref().is_some_and(|s| !s.paused && !s.over());
+    if own || !billing.surplus_collected.is_empty() {
+        return Some(Decision::Act(vec![Effect::PauseCollection]));
+    }
+    let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
+    let ObservedRefund { amount, pending, currency } = refund.clone();
+    if pending > 0 {
+        draft.status.refund = None;
+        let message = format!(
+            "Stripe has accepted the refund and not completed it: {}. The controller looks again every {} s",
+            Money { amount: pending, currency: currency.unwrap_or_default() },
+            input.policy.resync
+        );
+        draft.condition(REFUNDED, ConditionStatus::False, "Pending", &message);
+        return draft.changed();
+    }
+    let (reason, message) = if amount == 0 {
+        ("NothingPaid", "Nothing had been paid, so there is nothing to refund; collection is paused")
+    } else {
+        ("Refunded", "The payment was refunded; collection is paused")
+    };
+    let known = draft.status.refund.as_ref().filter(|refund| refund.amount == amount).map(|refund| refund.at);
+    draft.status.refund = Some(Refund { amount, currency, at: known.unwrap_or(input.now) });
+    draft.condition(REFUNDED, ConditionStatus::True, reason, message);
+    draft.changed()
+}

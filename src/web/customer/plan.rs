@@ -1,0 +1,246 @@
+//! `POST /tenant/{id}/plan`: the customer moves to another plan. What is refused here changes nothing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use kube::ResourceExt;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::progress::{confirm_url, effective_at, sentence};
+use crate::api::plan::{Downgrades, PlanSpec};
+use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as Stage};
+use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
+use crate::lifecycle::{Credentials, Regions, View, excess, impossible, is_smaller};
+use crate::web::App;
+use crate::web::serving::extract::{SignupToken, Then};
+use crate::web::serving::offers;
+use crate::web::serving::problem::{Problem, ProblemBody};
+
+/// The least time between two changes of a tenant, in seconds: each may be charged.
+const SPACING: i64 = 10;
+
+/// The plan to move to.
+#[derive(Deserialize, ToSchema)]
+pub struct PlanRequest {
+    /// The plan's name, as on `/pricing`.
+    plan: String,
+    /// The plan that is in force, as the customer was shown it. Where another one is, the change is refused with 409.
+    #[serde(default)]
+    from: Option<String>,
+}
+
+/// Where a change stands.
+#[derive(Serialize, ToSchema)]
+pub struct PlanAnswer {
+    /// The plan that is in force.
+    plan: String,
+    /// The plan that was asked for.
+    requested: String,
+    /// `applied`, `scheduled`, `running`, or `unconfirmed` while the customer's bank asks them to confirm the payment.
+    state: &'static str,
+    /// Where to confirm it. The plan changes once it is confirmed.
+    confirm_url: Option<String>,
+    /// When a scheduled change takes effect.
+    #[schema(value_type = Option<String>)]
+    effective_at: Option<Timestamp>,
+}
+
+/// Moves to another plan: up at once, and charged for the rest of the period; down at its end. The same request again
+/// changes nothing.
+#[utoipa::path(
+    post, path = "/tenant/{id}/plan", tag = "account", request_body = PlanRequest,
+    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
+    responses((status = 200, body = PlanAnswer), (status = 202, description = "It is running", body = PlanAnswer),
+        (status = 400, body = ProblemBody), (status = 402, description = "The payment was declined", body = ProblemBody),
+        (status = 404, body = ProblemBody), (status = 409, description = "Another change is running, or the plan does not fit", body = ProblemBody),
+        (status = 429, body = ProblemBody))
+)]
+pub async fn change(
+    State(app): State<Arc<App>>,
+    Then(Json(request), SignupToken(tenant)): Then<Json<PlanRequest>, SignupToken>,
+) -> Result<(StatusCode, Json<PlanAnswer>), Problem> {
+    let answer = app.change_plan(&tenant, &request.plan, Shown::From(request.from.as_deref())).await?;
+    let status = if answer.state == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
+    Ok((status, Json(answer)))
+}
+
+fn conflict(code: &'static str, detail: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::CONFLICT, code, detail)
+}
+
+/// What the customer was shown when they chose the plan. It is compared with the very object that is written: of two clicks at the
+/// same moment, one changes the plan.
+#[derive(Clone, Copy, Debug)]
+pub enum Shown<'a> {
+    /// The plan in force, if the client names it.
+    From(Option<&'a str>),
+    /// What the page showed: see [`seen`].
+    Page(&'a str),
+}
+
+/// The plan in force and the one that was asked for, as a page shows them.
+pub fn seen(tenant: &Tenant) -> String {
+    format!("{} {}", tenant.plan_in_force(), tenant.spec.plan)
+}
+
+impl Shown<'_> {
+    fn check(self, tenant: &Tenant, name: &str) -> Result<(), Problem> {
+        if tenant.spec.plan == name {
+            return Ok(());
+        }
+        let detail = match self {
+            Self::From(Some(from)) if from != tenant.plan_in_force() => {
+                format!("The plan in force is {}, not the one in `from`.", tenant.plan_in_force())
+            }
+            Self::Page(page) if page != seen(tenant) => {
+                "Your plan has changed since this page was shown. Please look at it again.".into()
+            }
+            Self::From(_) | Self::Page(_) => return Ok(()),
+        };
+        Err(conflict("plan_changed", detail))
+    }
+}
+
+impl App {
+    /// Asks for another plan, and waits a little for what becomes of it.
+    pub async fn change_plan(&self, tenant: &Tenant, name: &str, shown: Shown<'_>) -> Result<PlanAnswer, Problem> {
+        let plans = offers::for_sale(self).await?;
+        let find = |name: &str| plans.iter().find(|plan| plan.name_any() == name);
+        let wanted = find(name).ok_or_else(|| {
+            Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
+        })?;
+        let asked = |tenant: &Tenant| {
+            shown.check(tenant, name)?;
+            let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
+            ask(tenant, (current, wanted), &self.indexes.regions(), self.now())
+        };
+        let Some(changed) = self.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
+            return answer(tenant, name);
+        };
+        let from = tenant.spec.plan.as_str();
+        tracing::info!(target: "audit", event = "plan_change_asked", tenant = tenant.name_any(), from, to = name);
+        let generation = changed.metadata.generation;
+        let settled = |t: &Tenant| {
+            let status = t.status.as_ref()?;
+            let known = status.observed_generation >= generation && status.phase == Some(Phase::Active);
+            let change = status.plan_change.as_ref().filter(|c| &*c.plan == name);
+            let still = change.is_some_and(|c| matches!(c.state, Stage::Running | Stage::Preparing));
+            let retried = change.is_none_or(|c| c.state != Stage::Declined || c.retry_token.as_ref() == token(t));
+            (known && !still && retried && (change.is_some() || t.plan_in_force() == name)).then(|| t.clone())
+        };
+        let seen = self.wait_until(tenant, settled).await;
+        answer(seen.as_ref().unwrap_or(&changed), name)
+    }
+}
+
+fn token(tenant: &Tenant) -> Option<&String> {
+    tenant.annotations().get(RETRY_ANNOTATION)
+}
+
+/// The API server refuses a change while another one runs.
+fn running_meanwhile(problem: Problem) -> Problem {
+    if problem.code() == "refused" {
+        return conflict("change_running", "Another change of this account is running. Please try again in a minute.");
+    }
+    problem
+}
+
+/// The patch that asks for a plan, None where it is asked for already, or why it cannot be had.
+fn ask(
+    tenant: &Tenant,
+    (current, wanted): (Option<&PlanSpec>, &Plan),
+    regions: &Regions,
+    now: Timestamp,
+) -> Result<Option<Value>, Problem> {
+    let (name, status) = (wanted.name_any(), tenant.status.clone().unwrap_or_default());
+    let change = status.plan_change.as_ref();
+    let same = tenant.spec.plan == name;
+    match status.phase {
+        Some(Phase::Active) => {}
+        Some(Phase::Upgrading | Phase::Downgrading) if same => return Ok(None),
+        Some(Phase::Upgrading | Phase::Downgrading) => {
+            let since = change.map(|c| c.since.to_string()).unwrap_or_default();
+            let detail =
+                format!("A change to the plan {} is running since {since}. Wait until it is done.", tenant.spec.plan);
+            return Err(conflict("change_running", detail));
+        }
+        _ => return Err(conflict("not_ready", sentence(&status))),
+    }
+    if same {
+        return declined_before(tenant, change, now);
+    }
+    // Undoing what is only scheduled costs nothing.
+    let undone = tenant.plan_in_force() == name;
+    if change.is_some_and(|c| c.state == Stage::Applied && now.since(c.since) < SPACING) && !undone {
+        return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
+    }
+    if !undone {
+        fits(tenant, current, wanted, regions)?;
+    }
+    Ok(Some(json!({"spec": {"plan": name}})))
+}
+
+/// The same plan again: after a card that was declined, this tries again.
+fn declined_before(tenant: &Tenant, change: Option<&PlanChange>, now: Timestamp) -> Result<Option<Value>, Problem> {
+    let Some(declined) = change.filter(|c| c.state == Stage::Declined && *c.plan == *tenant.spec.plan) else {
+        return Ok(None);
+    };
+    if now.since(declined.since) < SPACING {
+        return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
+    }
+    Ok(Some(json!({"metadata": {"annotations": {RETRY_ANNOTATION: format!("{CUSTOMER_REQUEST}{}", now.as_second())}}})))
+}
+
+/// What the controller would find in the way, in a customer's words.
+fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Regions) -> Result<(), Problem> {
+    let mut view = View::of(tenant, Credentials::default());
+    view.spec.plan = wanted.name_any();
+    let title = wanted.title();
+    if impossible(&view, current, Some(&wanted.spec), regions).is_some() {
+        let detail = format!("You cannot change to {title} by yourself. Please write to us, and we do it for you.");
+        return Err(conflict("plan_not_available", detail));
+    }
+    let limits = view.status.config.as_ref().map(|config| &config.limits);
+    let later = is_smaller(&wanted.spec, current, limits) && wanted.spec.downgrades == Downgrades::AtPeriodEnd;
+    let Some((what, used, limit)) = excess(&view, &wanted.spec).filter(|_| !later) else { return Ok(()) };
+    let detail =
+        format!("Your account has {used} {what}, and {title} holds {limit}. Delete {} of them first.", used - limit);
+    Err(conflict("usage_exceeds_plan", detail))
+}
+
+/// Where the change to that plan stands.
+fn answer(tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
+    let status = tenant.status.clone().unwrap_or_default();
+    let change = status.plan_change.as_ref().filter(|c| &*c.plan == name);
+    let state = match change.map(|c| c.state) {
+        Some(Stage::Declined) => {
+            let detail = "The payment was declined, and nothing was changed. Enter another card, then try again.";
+            return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail));
+        }
+        Some(Stage::Blocked) => {
+            let detail = "This change is not possible now. Your account stays as it is. Please write to us.";
+            return Err(conflict("plan_not_available", detail));
+        }
+        Some(Stage::Scheduled) => "scheduled",
+        Some(Stage::Unconfirmed) => "unconfirmed",
+        Some(Stage::Applied) | None if tenant.plan_in_force() == name => "applied",
+        Some(Stage::Preparing | Stage::Running | Stage::Applied) | None => "running",
+    };
+    Ok(PlanAnswer {
+        plan: tenant.plan_in_force().into(),
+        requested: name.into(),
+        state,
+        effective_at: effective_at(&status).filter(|_| state == "scheduled"),
+        confirm_url: confirm_url(&status).filter(|_| state == "unconfirmed"),
+    })
+}
+
+/// Whether the customer pays by card, and so may change plans alone.
+pub fn by_card(tenant: &Tenant) -> bool {
+    tenant.spec.billing.mode == BillingMode::Stripe
+}
