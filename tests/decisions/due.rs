@@ -2,7 +2,7 @@
 
 use tenant_operator::api::conditions::set;
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState};
-use tenant_operator::api::tenant::{Desired, PlanChangeState, PlanConfig, Quota};
+use tenant_operator::api::tenant::{Desired, PlanChangeState, PlanConfig, Quota, StripeRefs};
 use tenant_operator::api::{Condition, ConditionStatus, LinkKind, MailRequest, Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
     Decision, Dispute, Effect, Notice, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,
@@ -14,53 +14,53 @@ use crate::migration::{LARGE, moving, seen};
 use crate::plan_change::{noted, wishing};
 
 /// What a tenant may wait for.
-struct Obstacle {
-    name: &'static str,
-    arrange: fn(&mut Case),
+pub struct Obstacle {
+    pub name: &'static str,
+    pub arrange: fn(&mut Case),
     /// The effects that fail, however often they are tried.
-    fails: fn(&Effect) -> bool,
+    pub fails: fn(&Effect) -> bool,
 }
 
 /// What is to be done now.
-struct Due {
-    name: &'static str,
-    arrange: fn(&mut Case),
-    done: fn(&Seen) -> bool,
+pub struct Due {
+    pub name: &'static str,
+    pub arrange: fn(&mut Case),
+    pub done: fn(&Seen) -> bool,
 }
 
 /// What happened until the tenant came to rest.
 #[derive(Default)]
-struct Seen {
+pub struct Seen {
     effects: Vec<Effect>,
     written: Vec<TenantStatus>,
 }
 
 impl Seen {
-    fn did(&self, effect: &Effect) -> bool {
+    pub fn did(&self, effect: &Effect) -> bool {
         self.effects.contains(effect)
     }
 
-    fn told(&self, kind: &str) -> bool {
+    pub fn told(&self, kind: &str) -> bool {
         let key = |e: &Effect| matches!(e, Effect::Notify(n) if n.key().split('.').next() == Some(kind));
         self.effects.iter().any(key)
     }
 
-    fn wrote(&self, wanted: impl Fn(&TenantStatus) -> bool) -> bool {
+    pub fn wrote(&self, wanted: impl Fn(&TenantStatus) -> bool) -> bool {
         self.written.iter().any(wanted)
     }
 }
 
-fn nothing(_: &mut Case) {}
+pub fn nothing(_: &mut Case) {}
 
 fn unwelcomed(case: &mut Case) {
     case.view.sent.remove("welcome");
 }
 
-fn never(_: &Effect) -> bool {
+pub fn never(_: &Effect) -> bool {
     false
 }
 
-fn stripe(effect: &Effect) -> bool {
+pub fn stripe(effect: &Effect) -> bool {
     matches!(
         effect,
         Effect::ReadBilling
@@ -73,7 +73,7 @@ fn stripe(effect: &Effect) -> bool {
     )
 }
 
-fn pinecone(effect: &Effect) -> bool {
+pub fn pinecone(effect: &Effect) -> bool {
     matches!(effect, Effect::CheckNamespace | Effect::EnsureNamespace | Effect::DropNamespace { .. })
 }
 
@@ -286,12 +286,13 @@ fn same(obstacle: &str, due: &str) -> bool {
     }
 }
 
-/// Runs to rest, with what fails failing each time.
-fn run(mut case: Case, obstacle: &Obstacle, next: fn(&Case) -> Decision) -> Seen {
+/// Runs to rest, or until it has seen enough, with what fails failing each time.
+pub fn run(mut case: Case, obstacle: &Obstacle, next: fn(&Case) -> Decision, enough: impl Fn(&Seen) -> bool) -> Seen {
     let mut seen = Seen::default();
     for _ in 0..60 {
         match next(&case) {
             Decision::Wait(_) => return seen,
+            _ if enough(&seen) => return seen,
             Decision::Record(status) => {
                 case.observed.recorded(&case.view.status, &status);
                 case.view.status = (*status).clone();
@@ -309,6 +310,13 @@ fn run(mut case: Case, obstacle: &Obstacle, next: fn(&Case) -> Decision) -> Seen
                     }
                     match &effect {
                         Effect::RecordPlan { plan } => case.view.spec.plan_in_force = Some(plan.clone()),
+                        Effect::StoreStripeIds { customer, subscription } => {
+                            case.view.spec.billing.stripe = Some(StripeRefs {
+                                customer_id: Some(customer.clone()),
+                                subscription_id: subscription.clone(),
+                                checkout_attempt: None,
+                            });
+                        }
                         Effect::SwitchPrice { .. } => {
                             let after = ObservedSubscription {
                                 price: Some("price_19900".into()),
@@ -346,7 +354,7 @@ fn hidden(next: fn(&Case) -> Decision) -> Vec<String> {
             let mut case = settled(Phase::Active).at_rest();
             (obstacle.arrange)(&mut case);
             (due.arrange)(&mut case);
-            if !(due.done)(&run(case, &obstacle, next)) {
+            if !(due.done)(&run(case, &obstacle, next, |_| false)) {
                 hidden.push(format!("{} hides {}", obstacle.name, due.name));
             }
         }
@@ -382,7 +390,7 @@ fn a_key_is_replaced_in_the_middle_of_a_change_of_plan() {
         let mut case = noted(settled(Phase::Upgrading), PlanChangeState::Running);
         case.view.spec.plan = "other".into();
         (case.view.spec.api_key_generation, case.observed.api_key) = (2, Some(false));
-        let seen = run(case, &Obstacle { name, arrange: nothing, fails: failing }, Case::next);
+        let seen = run(case, &Obstacle { name, arrange: nothing, fails: failing }, Case::next, |_| false);
         assert!(seen.wrote(|status| status.api_key_generation == Some(2)), "{name}");
     }
 }

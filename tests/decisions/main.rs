@@ -10,6 +10,7 @@ mod clock;
 mod deleting;
 mod dispute;
 mod due;
+mod due_by_phase;
 mod dunning;
 mod export;
 mod failed;

@@ -14,7 +14,7 @@ pub fn timely(input: &Input, at: Timestamp) -> bool {
     (-AHEAD..TIMELY).contains(&input.now.since(at))
 }
 
-/// The next step for these notices. None if each was noted, or could not be sent in this reconcile.
+/// The next step for these notices. None if each was noted, or could not be sent or noted in this reconcile.
 pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {
     let observed = input.observed;
     let open = || notices.iter().filter(|n| !input.tenant.noted(n));
@@ -24,7 +24,9 @@ pub fn tell(input: &Input, notices: &[Notice]) -> Option<Decision> {
         return Some(Decision::Act(untried));
     }
     let sent: Vec<_> = open().filter(|n| observed.sent.contains(*n)).cloned().collect();
-    (!sent.is_empty()).then(|| Decision::Act(vec![Effect::MarkSent(sent)]))
+    // A note that was refused holds up nothing that comes after the notice. [`note`] writes it later.
+    let note = Effect::MarkSent(sent.clone());
+    (!sent.is_empty() && !observed.failed.contains_key(&note)).then(|| Decision::Act(vec![note]))
 }
 
 /// What was sent is noted before anything else is done: a write that is refused meanwhile would send it again.
