@@ -139,7 +139,7 @@ async fn events_of_a_client_are_small_and_not_too_many() {
 }
 
 #[tokio::test]
-async fn what_a_client_says_is_kept_apart_and_compared() {
+async fn milestones_that_a_client_claims_are_kept_apart_and_compared() {
     let (world, file) = start("claims").await;
     let (ada, eve) = (customer(&world, "ada@example.com").await, customer(&world, "eve@example.com").await);
     let track = async |who: &Customer, body: Value| who.post(&world, "/activation/track", body).await;

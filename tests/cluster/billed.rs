@@ -126,7 +126,7 @@ async fn a_second_subscription_is_shown_and_ended_and_refunded_by_name() {
 
 /// Closed, suspended, cancelled in the portal, and as it was: what Stripe knows of each decides.
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_recovered_is_renewed_and_charged_only_if_they_were_before() {
+async fn a_recovered_tenant_is_renewed_and_charged_only_if_it_was_before() {
     let world = World::start("recover-wishes").await;
     let names = ["closed", "suspended", "cancelled", "served"];
     for name in names {

@@ -105,7 +105,7 @@ impl Bare {
 }
 
 #[test]
-fn what_the_tests_need_is_installed_where_it_can_be_and_named_elsewhere() {
+fn missing_tools_are_installed_where_possible_and_named_elsewhere() {
     let bare = |user, sudo, apt| Bare { folder: folder("bare"), user, sudo, apt };
     let (root, by_sudo) = (bare(0, false, Some("true")), bare(1000, true, Some("true")));
     for machine in [&root, &by_sudo] {

@@ -447,7 +447,7 @@ async fn an_erased_tenant_leaves_no_export_behind_and_can_take_one_before() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_storage_everybody_is_told_so() {
+async fn without_storage_every_command_says_so() {
     let world = World::with_active("export-none").await;
     let output = run(world.command("export").args(["acme", "--namespace", &world.namespace]));
     assert_eq!(output.status.code(), Some(1));

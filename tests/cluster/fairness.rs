@@ -138,7 +138,7 @@ async fn one_place_is_enough_because_no_reconcile_holds_it_while_waiting() {
 }
 
 #[tokio::test]
-async fn what_was_written_and_never_shows_is_a_failed_attempt() {
+async fn samples_that_never_become_visible_fail_the_attempt() {
     let mut world = World::without_controller("invisible").await;
     world.controller_args(&["--attempt-limit=2", "--retry-waits=1"]);
     world.start_controller();
@@ -251,7 +251,7 @@ impl Refusal {
 }
 
 #[tokio::test]
-async fn what_kubernetes_refuses_is_shown_and_tried_again_in_provisioning_and_deletion() {
+async fn a_refusal_of_kubernetes_is_shown_and_tried_again_in_provisioning_and_deletion() {
     let mut world = World::without_controller("refused").await;
     world.controller_args(&["--hold-retry=1"]);
     world.start_controller();

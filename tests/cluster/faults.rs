@@ -85,7 +85,7 @@ async fn a_provider_that_never_answers_is_given_up_for_the_attempt() {
 }
 
 #[tokio::test]
-async fn what_was_paid_is_refunded_once_and_a_retry_starts_over() {
+async fn a_payment_is_refunded_once_and_a_retry_starts_over() {
     let world = World::start("refund").await;
     world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 500, "times": 1000})).await;
     world.create("acme", "paid", BillingMode::Stripe).await;

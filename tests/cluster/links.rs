@@ -270,7 +270,7 @@ async fn a_new_password_ends_old_sessions_and_links_and_the_old_password() {
 
 /// A stranger who knows the address, or has a token, asks for links: the customer's own changes stay possible.
 #[tokio::test]
-async fn what_a_stranger_can_ask_for_takes_nothing_from_the_customers_changes() {
+async fn links_that_a_stranger_asks_for_use_up_none_of_the_customers_changes() {
     let world = start_with("spent", &[], &["--signups-per-minute", "1000"]).await;
     let name = active(&world).await;
     let mut ada = Visitor::new(&world);

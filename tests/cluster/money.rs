@@ -126,7 +126,7 @@ async fn an_address_edited_before_the_payment_makes_no_second_customer() {
 }
 
 #[tokio::test]
-async fn what_was_bought_and_cancelled_before_it_was_seen_gets_a_new_link() {
+async fn a_purchase_cancelled_before_it_was_seen_gets_a_new_link() {
     let mut world = World::start("cancelled").await;
     world.create("acme", "paid", BillingMode::Stripe).await;
     let first = world.wait("acme", "given a link", |s| s.checkout.is_some()).await.checkout.expect("a link");

@@ -19,7 +19,7 @@ use crate::support::{Size, World, folder, plan_of_size};
 
 const LARGE: &str = "text-embedding-3-large";
 
-/// The plans, as `support.rs` knows them: both let the customer choose the embedding model.
+/// The plans, as `support` knows them: both let the customer choose the embedding model.
 const PLANS: [Size; 2] = [
     ("life-small", 1000, 10, "models: {embeddingLarge: text-embedding-3-large}"),
     ("life-large", 9000, 100, "models: {embeddingLarge: text-embedding-3-large}"),

@@ -189,7 +189,7 @@ async fn a_form_from_before_a_change_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_entered_is_shown_as_text_and_nonsense_is_refused() {
+async fn input_is_shown_as_text_and_nonsense_is_refused() {
     let world = start("markup").await;
     let mut visitor = Visitor::new(&world);
     let hostile = "<script>alert(1)</script>\"'><b>";

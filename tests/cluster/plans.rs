@@ -210,7 +210,7 @@ async fn a_scheduled_plan_comes_into_force_even_if_no_event_tells_of_the_next_pe
 }
 
 #[tokio::test]
-async fn what_does_not_fit_is_refused_with_numbers_and_goes_on_once_it_does() {
+async fn a_plan_too_small_for_the_documents_is_refused_with_numbers_until_they_fit() {
     let world = with_acme("unfit").await;
     let key = String::from_utf8(world.api_key("acme").await).expect("text");
     let documents_url = format!("{}/v1/documents", world.web);

@@ -147,7 +147,7 @@ async fn a_subscription_cancelled_at_stripe_blocks_neither_the_refund_nor_the_cl
 }
 
 #[tokio::test]
-async fn what_a_failed_tenant_is_owed_comes_before_its_erasure() {
+async fn a_failed_tenant_is_refunded_before_its_erasure() {
     let world = World::start("erased-owed").await;
     fails_for_good(&world).await;
     world

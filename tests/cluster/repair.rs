@@ -86,7 +86,7 @@ async fn an_edited_secret_is_repaired_and_a_new_generation_gives_a_new_key() {
 }
 
 #[tokio::test]
-async fn what_is_broken_in_the_middle_of_a_reconcile_is_not_overlooked() {
+async fn damage_in_the_middle_of_a_reconcile_is_repaired() {
     let mut world = World::without_controller("meanwhile").await;
     // So that no resync heals it.
     world.controller_args(&["--resync=600"]);

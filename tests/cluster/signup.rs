@@ -204,7 +204,7 @@ async fn a_signup_resumed_with_another_plan_buys_that_plan() {
 }
 
 #[tokio::test]
-async fn what_was_paid_for_counts_even_if_the_plan_was_changed_meanwhile() {
+async fn the_plan_that_was_paid_for_counts_even_if_the_spec_changed_meanwhile() {
     let mut world = World::start("paid-plan").await;
     world.create("acme", "paid", tenant_operator::api::tenant::BillingMode::Stripe).await;
     world.wait("acme", "given a link", |s| s.checkout.is_some()).await;

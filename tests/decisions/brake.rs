@@ -64,7 +64,7 @@ fn a_suspension_is_held_shown_and_confirmed_once() {
 }
 
 #[test]
-fn what_is_held_goes_with_its_reason_and_not_with_an_outage() {
+fn a_hold_ends_with_its_reason_and_not_with_an_outage() {
     let case = braked(ended(), Harm::Suspend).at_rest();
     let mut paid = case.clone().billing(Some(subscription("active")), None);
     paid = paid.at_rest();
@@ -85,7 +85,7 @@ fn a_failure_that_is_held_goes_on_trying() {
 }
 
 #[test]
-fn what_an_admin_asks_for_by_name_is_never_held() {
+fn a_request_of_an_admin_by_name_is_never_held() {
     let mut case = ended();
     case.observed.held.extend(Harm::ALL);
     case.view.spec.desired = Desired::Suspended;

@@ -167,7 +167,7 @@ fn force_says_what_is_left_behind_and_lets_go() {
 }
 
 #[test]
-fn what_is_still_there_is_named_each_by_its_own_name() {
+fn the_message_names_each_thing_that_is_still_there() {
     let left = |done: &[Effect]| {
         let mut case = new(Phase::Deleting);
         case.observed.done.extend(done.iter().cloned());
@@ -226,7 +226,7 @@ fn everything_is_deleted_once_more_when_no_upload_can_be_under_way() {
 
 /// A payment may arrive at the last moment, so the payment links are closed before the look.
 #[test]
-fn what_a_tenant_is_owed_that_was_never_served_goes_before_the_rest() {
+fn a_tenant_that_was_never_served_is_refunded_before_the_rest_is_deleted() {
     let mut never_served = Case::new(Some(Phase::Deleting));
     never_served.view.deleting = true;
     let mut failed = new(Phase::Failed);

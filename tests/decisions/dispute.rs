@@ -95,7 +95,7 @@ fn it_ends_when_it_is_won_or_settled() {
 }
 
 #[test]
-fn where_that_is_wished_the_tenant_is_suspended_uncharged_and_back_when_it_is_over() {
+fn with_suspend_disputed_the_tenant_is_suspended_uncharged_until_the_dispute_is_over() {
     let mut case = disputed(false);
     case.policy.suspend_disputed = true;
     assert_eq!(case.recorded().phase, Some(Phase::Active), "ops are told first");

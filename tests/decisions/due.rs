@@ -363,7 +363,7 @@ fn hidden(next: fn(&Case) -> Decision) -> Vec<String> {
 }
 
 #[test]
-fn what_is_due_is_done_whatever_else_waits_or_fails() {
+fn no_concern_that_waits_or_fails_hides_another_that_is_due() {
     let hidden = hidden(Case::next);
     assert!(hidden.is_empty(), "{hidden:#?}");
 }

@@ -116,7 +116,7 @@ fn the_customer_is_told_once_of_each_suspension() {
 }
 
 #[test]
-fn whose_subscription_is_over_gets_a_new_link_and_no_second_trial() {
+fn a_tenant_whose_subscription_is_over_gets_a_new_link_and_no_second_trial() {
     let case = suspended("canceled");
     assert_eq!(case.effects(), [Effect::NextCheckout { attempt: 2 }]);
     let mut next = case.clone();

@@ -40,7 +40,7 @@ fn collection_is_paused_and_then_the_money_given_back() {
 
 /// Found by the model: the reconcile that paused collection goes on with a retry that was asked for meanwhile.
 #[test]
-fn what_this_pass_paused_it_resumes_for_a_retry_that_came_meanwhile() {
+fn collection_paused_by_this_pass_is_resumed_for_a_retry_that_came_meanwhile() {
     let mut case = told().billing(Some(subscription("active")), None);
     case.observed.learn(&Effect::PauseCollection, Outcome::Done);
     case.view.retry_token = Some("2".into());

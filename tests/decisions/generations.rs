@@ -91,7 +91,7 @@ fn a_restored_object_is_served_from_the_generation_with_the_documents() {
 }
 
 #[test]
-fn what_was_superseded_goes_once_its_successor_holds_as_much() {
+fn a_superseded_generation_goes_once_its_successor_holds_as_much() {
     let case = |all: &[(u32, u64, bool)]| beside(stored(content(), 2, SMALL), 1, all);
     assert_eq!(case(&[(1, 10, true), (2, 10, true)]).effects(), dropped(1));
     assert_eq!(case(&[(1, 3, false), (2, 0, false)]).effects(), dropped(1), "it holds no documents");

@@ -288,7 +288,7 @@ fn only_a_customer_who_agreed_to_offers_gets_one() {
 }
 
 #[test]
-fn what_is_there_is_counted_before_and_after() {
+fn the_certificate_counts_before_and_after() {
     let mut case = closed(0);
     assert_eq!(case.effects(), [Effect::CountHoldings]);
     case.observed.holdings = Some(THERE);

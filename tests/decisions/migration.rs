@@ -94,7 +94,7 @@ pub fn switched() -> Case {
 }
 
 #[test]
-fn what_there_is_is_written_down_first_and_then_copied_switched_and_cleaned_up() {
+fn a_move_is_recorded_first_and_then_copied_switched_and_cleaned_up() {
     assert_eq!(large().effects(), [record(1, SMALL)]);
     let begun = stored(large(), 1, SMALL).recorded();
     let migration = begun.migration.as_deref().expect("begun");
@@ -177,7 +177,7 @@ fn a_move_that_is_no_longer_wanted_is_taken_back() {
 }
 
 #[test]
-fn what_goes_wrong_is_retried_until_it_cannot_help() {
+fn a_failed_copy_is_retried_until_that_cannot_help() {
     let away = seen(copying(), false, false, Some(("Pinecone: away", true)));
     let status = away.recorded();
     assert_eq!(state(&status), Some(State::Copying));

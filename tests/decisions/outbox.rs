@@ -33,7 +33,7 @@ fn resting(count: i64) -> Case {
 }
 
 #[test]
-fn what_is_not_shipped_is_shipped_before_the_tenant_rests() {
+fn unshipped_transitions_are_shipped_before_the_tenant_rests() {
     let mut case = resting(3);
     assert_eq!(case.effects(), [Effect::ShipTransitions]);
     case.observed.shipped = 2;
@@ -81,7 +81,7 @@ fn an_object_goes_after_its_transitions() {
 }
 
 #[test]
-fn none_leaves_the_status_before_it_is_shipped() {
+fn no_transition_leaves_the_status_before_it_is_shipped() {
     // A suspension adds one.
     let kept = |count: i64, shipped: i64, status: Option<i64>, outbox: bool| {
         let mut case = resting(count);

@@ -75,7 +75,7 @@ fn a_link_is_made_once_for_each_time_that_it_is_asked_for() {
 }
 
 #[test]
-fn what_changes_at_stripe_is_read_without_a_link() {
+fn changes_at_stripe_are_read_without_a_link() {
     let mut case = later(&ended(NOW - 30 * DAY));
     case.observed.resync = true;
     assert_eq!(case.effects(), [Effect::ReadBilling]);

@@ -53,7 +53,7 @@ fn no_link_is_made_while_there_is_no_room_for_a_tenant() {
 }
 
 #[test]
-fn what_came_to_nothing_gets_a_new_link() {
+fn a_subscription_that_came_to_nothing_gets_a_new_link() {
     for status in ["canceled", "incomplete_expired"] {
         let case = waiting().billing(Some(subscription(status)), Some(session(SessionState::Complete, 1)));
         assert_eq!(case.effects(), [Effect::NextCheckout { attempt: 2 }], "{status}");

@@ -29,7 +29,7 @@ fn a_moved_tenant_tells_stripe_where_it_is_and_goes_on() {
 }
 
 #[test]
-fn in_every_phase_in_which_stripe_is_read() {
+fn a_move_is_told_to_stripe_in_every_phase_that_reads_it() {
     for phase in [Phase::Active, Phase::Suspended, Phase::Upgrading, Phase::Failed, Phase::Provisioning] {
         let case = Case::new(Some(phase)).billing(Some(elsewhere("active")), None);
         assert!(does(&case.decide(), &Effect::UpdateCustomer), "{phase}");

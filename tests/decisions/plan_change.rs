@@ -260,7 +260,7 @@ fn a_plan_that_the_documents_do_not_fit_is_refused_with_numbers_unless_it_is_for
 }
 
 #[test]
-fn what_cannot_be_is_refused_before_stripe_is_asked() {
+fn an_impossible_change_is_refused_before_stripe_is_asked() {
     type Change = fn(&mut Case);
     let cases: [(&str, Change); 4] = [
         ("PlanNotFound", |c| c.wanted = None),

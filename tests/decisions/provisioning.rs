@@ -16,7 +16,7 @@ fn done() -> Case {
 }
 
 #[test]
-fn what_does_not_need_each_other_is_made_side_by_side() {
+fn independent_steps_run_side_by_side() {
     let mut case = Case::new(Some(Phase::Provisioning));
     assert_eq!(case.effects(), [Effect::EnsureApiKey, Effect::ReadBilling, Effect::EnsureNamespace]);
     case.observed.namespace = true;
@@ -228,7 +228,7 @@ fn slow_is_said_of_a_tenant_on_hold_too() {
 }
 
 #[test]
-fn what_is_not_visible_yet_is_looked_for_again_until_the_attempts_limit() {
+fn samples_that_are_not_visible_yet_are_looked_for_until_the_attempts_limit() {
     let mut case = new();
     (case.observed.api_key, case.observed.namespace) = (Some(true), true);
     case.observed.learn(&Effect::VerifySamples, Outcome::NotYet);

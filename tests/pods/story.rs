@@ -53,7 +53,7 @@ pub async fn run(node: &Node) {
     story.tested().await;
     story.first_customer().await;
     rights::only_the_operator_writes_what_is_its_own(node);
-    story.what_goes_wrong().await;
+    story.mishaps().await;
     story.every_pod_is_killed().await;
     story.handed_over();
     story.upgraded_under_load().await;
@@ -239,7 +239,7 @@ impl Story<'_> {
 
     /// A purchase that cannot be served, a Secret that a user broke, a forgotten password, a customer who leaves and one
     /// who never pays.
-    async fn what_goes_wrong(&self) {
+    async fn mishaps(&self) {
         let (unpaid, _) = self.sign_up("unpaid").await;
         let fault = json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 400});
         let faults = format!("{}/_sandbox/faults", self.providers.url);

@@ -1,0 +1,117 @@
+//! The controllers and replicas of web of a world: their arguments and environment, their start and end.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use super::{BINARY, Process, WEBHOOK_SECRET, World, control_plane, folder, providers};
+
+impl World {
+    /// Arguments of the form `--name=value` for the controllers that start from now on.
+    pub fn controller_args(&mut self, args: &[&str]) {
+        for arg in args {
+            let name = arg.split('=').next().unwrap_or_default();
+            self.args.retain(|old| old.split('=').next() != Some(name));
+            self.args.push((*arg).to_owned());
+        }
+    }
+
+    /// One of the product's commands, with the settings of this world.
+    pub fn command(&self, subcommand: &str) -> Command {
+        let s = &self.sandbox;
+        let mut command = Command::new(BINARY);
+        command
+            .arg(subcommand)
+            .arg("--kubeconfig")
+            .arg(&self.kubeconfig)
+            .env("POD_NAMESPACE", &self.namespace)
+            // One namespace for each world; `rights` tests them apart, as the chart has them.
+            .env("SHARED_SIGNUP_NAMESPACE", "true")
+            .envs(providers(s))
+            .env("STRIPE_RATE", "500")
+            .env("STRIPE_WEBHOOK_SECRET", format!("whsec_old,{WEBHOOK_SECRET}"))
+            .env("ALERT_WEBHOOK_URL", format!("{}/_sandbox/alerts", s.url))
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// A variable for the processes that start from now on.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
+    pub fn start_controller(&mut self) {
+        let mut command = self.command("controller");
+        if !self.args.iter().any(|arg| arg.starts_with("--listen=")) {
+            command.arg("--listen=127.0.0.1:0");
+        }
+        command.args(["--namespace", &self.namespace]).args(&self.args);
+        self.controllers.push(Process::supervised(command));
+    }
+
+    /// Kills the first controller with SIGKILL, and starts another.
+    pub fn replace_controller(&mut self) {
+        self.controllers.remove(0).kill();
+        self.start_controller();
+    }
+
+    /// Starts a replica of web, points `web` to it and sends the sandbox's webhooks to it.
+    pub fn start_web(&mut self, args: &[&str]) {
+        self.start_web_logging(args, Stdio::inherit());
+    }
+
+    /// The same, with its log in another place.
+    pub fn start_web_logging(&mut self, args: &[&str], log: Stdio) {
+        let mut command = self.command("web");
+        command.stderr(log);
+        command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", &self.namespace]);
+        if !args.contains(&"--signups-per-minute") {
+            command.args(["--signups-per-minute", "10000"]);
+        }
+        let mut child = command.args(args).stdout(Stdio::piped()).spawn().expect("web starts");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let mut said = |what: &str| {
+            let line = lines.next().expect("web says where it listens").expect("text");
+            line.strip_prefix(what).unwrap_or_else(|| panic!("{line}")).to_owned()
+        };
+        self.web = said("listening on ");
+        self.web_metrics = said("metrics on ");
+        self.sandbox.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
+        self.web_processes.push(Process::of(child));
+    }
+
+    /// The first replica of web.
+    pub fn first_web(&mut self) -> &mut Process {
+        &mut self.web_processes[0]
+    }
+
+    /// One that has ended.
+    pub fn forget_first_web(&mut self) {
+        self.web_processes.remove(0);
+    }
+
+    /// The processes that start from now on reach Kubernetes through a proxy, until it is dropped.
+    pub async fn proxy_kubernetes(&mut self) -> tokio::task::JoinHandle<()> {
+        let text = std::fs::read_to_string(&control_plane().kubeconfig).expect("a kubeconfig");
+        let mut config: Value = serde_json::from_str(&text).expect("JSON");
+        let server = &mut config["clusters"][0]["cluster"]["server"];
+        let upstream = server.as_str().and_then(|s| s.strip_prefix("https://")).expect("an address").to_owned();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        *server = json!(format!("https://{}", listener.local_addr().expect("an address")));
+        self.kubeconfig = folder(&format!("{}.kubeconfig", self.namespace));
+        std::fs::write(&self.kubeconfig, config.to_string()).expect("written");
+        tokio::spawn(async move {
+            // Dropped with this task, and with it every connection.
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((mut near, _)) = listener.accept().await {
+                let upstream = upstream.clone();
+                connections.spawn(async move {
+                    let mut far = tokio::net::TcpStream::connect(upstream).await?;
+                    tokio::io::copy_bidirectional(&mut near, &mut far).await
+                });
+            }
+        })
+    }
+}
