@@ -3,7 +3,7 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
-use ed25519_dalek::{Signature, Signer, SigningKey, Verifier, VerifyingKey};
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use serde::{Deserialize, Serialize};
 
 use crate::api::Timestamp;
@@ -46,7 +46,8 @@ pub fn verify(verifier: &VerifyingKey, key: &str) -> Option<Claims> {
         return None;
     }
     let signature = Signature::from_slice(&BASE64.decode(signature).ok()?).ok()?;
-    verifier.verify(signed.as_bytes(), &signature).ok()?;
+    // Strict: it refuses the weak public keys and points that fit more than one message.
+    verifier.verify_strict(signed.as_bytes(), &signature).ok()?;
     serde_json::from_slice(&BASE64.decode(payload).ok()?).ok()
 }
 

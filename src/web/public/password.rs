@@ -6,8 +6,8 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use argon2::Argon2;
-use argon2::password_hash::rand_core::OsRng;
-use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
+use argon2::password_hash::phc::PasswordHash;
+use argon2::password_hash::{PasswordHasher, PasswordVerifier, generate_salt};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
@@ -61,8 +61,7 @@ pub fn acceptable(password: &str) -> bool {
 /// The hash of no password, compared where there is none: the work is the same, so that the time of an answer does not tell which
 /// addresses are known.
 static NONE: LazyLock<String> = LazyLock::new(|| {
-    let [password, salt] = [SaltString::generate(&mut OsRng), SaltString::generate(&mut OsRng)];
-    let hash = Argon2::default().hash_password(password.as_str().as_bytes(), &salt);
+    let hash = Argon2::default().hash_password(&generate_salt());
     hash.map(|hash| hash.to_string()).expect("argon2 takes every password and salt of this length")
 });
 
@@ -96,10 +95,7 @@ impl Default for Passwords {
 impl Passwords {
     /// The hash to store.
     pub async fn hash(&self, password: String) -> Result<String, Problem> {
-        let hash = move || {
-            let salt = SaltString::generate(&mut OsRng);
-            Argon2::default().hash_password(prepared(&password).as_bytes(), &salt).map(|h| h.to_string())
-        };
+        let hash = move || Argon2::default().hash_password(prepared(&password).as_bytes()).map(|h| h.to_string());
         self.run(hash).await?.map_err(|e| Problem::internal("argon2", &e))
     }
 
@@ -301,8 +297,7 @@ mod tests {
 
     #[test]
     fn a_password_is_compared_with_as_much_work_where_there_is_no_hash() {
-        let salt = SaltString::generate(&mut OsRng);
-        let stored = Argon2::default().hash_password(b"another password", &salt).expect("hashed");
+        let stored = Argon2::default().hash_password(b"another password").expect("hashed");
         let none = PasswordHash::new(&NONE).expect("a hash");
         assert_eq!((none.algorithm, none.version), (stored.algorithm, stored.version));
         assert_eq!(none.params.to_string(), stored.params.to_string());
@@ -315,8 +310,7 @@ mod tests {
     async fn a_hash_from_before_stays_valid() {
         let passwords = Passwords::default();
         let typed = "pa\u{df}wo\u{308}rter";
-        let salt = SaltString::generate(&mut OsRng);
-        let old = Argon2::default().hash_password(typed.as_bytes(), &salt).expect("hashed").to_string();
+        let old = Argon2::default().hash_password(typed.as_bytes()).expect("hashed").to_string();
         let secret = |hash: String| Secret {
             data: Some([(PASSWORD_HASH.to_owned(), ByteString(hash.into_bytes()))].into()),
             ..Secret::default()
@@ -327,5 +321,13 @@ mod tests {
             assert!(passwords.matches(&secret(new.clone()), typed.into()).await.expect("compared"));
         }
         assert!(!passwords.matches(&secret(new), "passw\u{f6}rter".into()).await.expect("compared"));
+    }
+
+    /// Written by argon2 0.5, which stored the hashes of customers before.
+    #[test]
+    fn a_hash_of_the_library_before_stays_valid() {
+        let old = "$argon2id$v=19$m=19456,t=2,p=1$c2l4dGVlbiBieXRlcyBvaw$ZcAhZ6KWCd/rnfssRzpge8DhCNH2IpijgoGVgIMlHdE";
+        assert!(fits(old, "pa\u{df}w\u{f6}rter"));
+        assert!(!fits(old, "passw\u{f6}rter"));
     }
 }

@@ -1,7 +1,7 @@
 //! Stripe's signature scheme v1: HMAC-SHA256 of `timestamp.body`, with several signatures while a secret rotates
 //! (<https://docs.stripe.com/webhooks#verify-manually>).
 
-use hmac::{Hmac, Mac};
+use hmac::{Hmac, KeyInit, Mac};
 use secrecy::{ExposeSecret, SecretString};
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
