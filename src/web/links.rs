@@ -169,6 +169,7 @@ fn is_good(link: &OpenedLink, tenant: &Tenant) -> bool {
 #[derive(Deserialize, ToSchema)]
 pub struct Confirmation {
     /// As it stands in the link.
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     token: String,
 }
 
@@ -176,11 +177,14 @@ pub struct Confirmation {
 #[derive(Serialize, ToSchema)]
 pub struct Confirmed {
     /// The tenant's id.
+    #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     tenant_id: String,
     /// In words.
+    #[schema(example = "The e-mail address is confirmed.")]
     message: &'static str,
     /// A new token, where the request carried a token of the same account: those from before the first proof are over.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     token: Option<String>,
 }
 
@@ -188,7 +192,7 @@ pub struct Confirmed {
 /// sessions of the account end; a request with the account's token as `Authorization: Bearer` is answered a new one.
 #[utoipa::path(
     post, path = "/verify-email", tag = "account", request_body = Confirmation,
-    responses((status = 200, body = Confirmed), (status = 410, body = ProblemBody, description = "Expired, or not ours"))
+    responses((status = 200, body = Confirmed), (status = 400, body = ProblemBody), (status = 410, body = ProblemBody, description = "The link is no longer valid", example = json!(dead().body())))
 )]
 pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     if wants_page(&headers) {

@@ -52,16 +52,21 @@ pub struct SignupForm {
     #[schema(example = "Analytical Engines Ltd")]
     company_name: String,
     /// 8 to 256 characters.
+    #[schema(example = "correct horse battery staple")]
     password: String,
     /// The name of a plan; starter when absent.
+    #[schema(example = "starter")]
     plan: Option<String>,
     /// Whether the terms are accepted.
     #[serde(deserialize_with = "yes")]
+    #[schema(example = true)]
     accept_terms: bool,
     /// Whether news of the product are wanted; no e-mail of the service depends on it.
     #[serde(deserialize_with = "yes")]
+    #[schema(example = false)]
     marketing_opt_in: bool,
     /// What the captcha answered, where one is asked for.
+    #[schema(example = "")]
     captcha_token: String,
 }
 
@@ -90,18 +95,25 @@ fn is_yes(text: &str) -> bool {
 #[derive(Serialize, ToSchema)]
 pub struct SignupAnswer {
     /// The tenant's id.
+    #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     tenant_id: String,
     /// Always `pending_payment`.
+    #[schema(example = "pending_payment")]
     status: &'static str,
     /// Where to pay; absent while the link is being made.
+    #[schema(example = "https://checkout.stripe.com/c/pay/cs_live_a1B2c3")]
     checkout_url: Option<String>,
     /// Opens this account: its progress, its setup and its end. `POST /tenant/token` answers another one.
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     token: String,
     /// Seconds until the token ends.
+    #[schema(example = 86400)]
     expires_in: i64,
     /// Where the progress is.
+    #[schema(example = "/tenant/0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     progress_url: String,
     /// What to do next.
+    #[schema(example = "Please complete your payment.")]
     message: &'static str,
 }
 
@@ -170,14 +182,12 @@ fn taken() -> Problem {
 
 /// Makes or resumes a signup: JSON or an HTML form.
 #[utoipa::path(
-    post, path = "/signup", tag = "account", request_body = SignupForm,
+    post, path = "/signup", operation_id = "sign_up", tag = "account", request_body = SignupForm,
     responses(
-        (status = 201, body = SignupAnswer, description = "Made; pay at checkout_url"),
-        (status = 200, body = SignupAnswer, description = "Resumed by the same address and password"),
-        (status = 202, body = SignupAnswer, description = "Kept; the payment link follows at progress_url"),
+        (status = 201, body = SignupAnswer, description = "The account is made. Pay at `checkout_url`"),
+        (status = 200, body = SignupAnswer, description = "The signup of the same address and password goes on"),
+        (status = 202, body = SignupAnswer, description = "The account is made. The payment link follows at `progress_url`"),
         (status = 400, body = ProblemBody),
-        (status = 429, body = ProblemBody),
-        (status = 503, body = ProblemBody),
     )
 )]
 pub async fn signup(
