@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::provider_args::{ExportArgs, ProviderArgs};
 use super::{KubeArgs, stop_signal};
 use crate::controller::{BrakeConfig, ControllerConfig, LeadConfig, LeaseConfig, run as run_controller};
-use crate::lifecycle::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
+use crate::lifecycle::{EmailVerification, Policy, RETRY_WAITS, Regions, UPLOAD_LIMIT};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -41,7 +41,7 @@ pub struct WorkArgs {
     #[arg(long, default_value = "64")]
     pub concurrency: u16,
     /// Seconds to wait before each retry of provisioning, comma-separated; one retry per entry.
-    #[arg(long, value_delimiter = ',', default_value = "60,120,240", overrides_with = "retry_waits")]
+    #[arg(long, env = "RETRY_WAITS", value_delimiter = ',', default_values_t = RETRY_WAITS, overrides_with = "retry_waits")]
     pub retry_waits: Vec<i64>,
     /// Lengthen each of these waits by up to this percentage, so that tenants do not all retry at once.
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(0..=100))]

@@ -56,7 +56,7 @@ pub use observed::{
 pub use outbox::shipped;
 pub use payment_link::link_on_request;
 pub use plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
-pub use policy::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
+pub use policy::{EmailVerification, Policy, RETRY_WAITS, Regions, UPLOAD_LIMIT};
 pub use suspended::{SuspendedFor, suspended_for};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View, chosen_generation};
