@@ -1,6 +1,6 @@
 //! Fails if a generated file differs from the code, or if lists that must name the same things differ.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -52,6 +52,29 @@ fn the_chart_is_of_the_same_version() {
     assert!(
         chart.contains(&format!("\nversion: {version}\n")) && chart.contains(&format!("\nappVersion: {version}\n"))
     );
+}
+
+/// A setting of the chart starts with the default of the argument that it sets.
+#[test]
+fn the_chart_starts_with_the_defaults_of_the_code() {
+    let column =
+        |row: &str, column: usize| row.split('|').nth(column).unwrap_or_default().trim().replace(['`', '"'], "");
+    let values = read("docs/values.md");
+    let values: BTreeMap<_, _> =
+        values.lines().map(|row| (column(row, 1), column(row, row.split('|').count() - 2))).collect();
+    let commands = read("docs/cli.md");
+    let template = read("charts/tenant-operator/templates/_helpers.tpl");
+    let mut compared = 0;
+    for entry in template.split("- name: ").skip(1) {
+        let Some((name, rest)) = entry.split_once("\n  value: {{ .Values.") else { continue };
+        let Some((value, _)) = rest.split_once(" | quote }}\n") else { continue };
+        let arguments = commands.lines().filter(|row| row.starts_with("| `--") && column(row, 2) == name);
+        for default in arguments.map(|row| column(row, 3)).filter(|default| !default.is_empty()) {
+            assert_eq!(values.get(value), Some(&default), "{value} of the chart, and the default of {name}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 15, "{compared}");
 }
 
 /// The words after a marker, to the end of their line.

@@ -41,7 +41,7 @@ pub struct WorkArgs {
     #[arg(long, default_value = "64")]
     pub concurrency: u16,
     /// How long to wait before each retry of provisioning, comma-separated; one retry per entry.
-    #[arg(long, value_delimiter = ',', default_value = "1m,2m,4m", overrides_with = "retry_waits", value_parser = span::seconds)]
+    #[arg(long, env = "RETRY_WAITS", value_delimiter = ',', default_value = "1m,2m,4m", overrides_with = "retry_waits", value_parser = span::seconds)]
     pub retry_waits: Vec<i64>,
     /// Lengthen each of these waits by up to this percentage, so that tenants do not all retry at once.
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(0..=100))]

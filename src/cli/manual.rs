@@ -101,21 +101,20 @@ fn metrics() -> Result<String, std::fmt::Error> {
 
 fn http() -> Result<String, std::fmt::Error> {
     let mut page = format!(
-        "# HTTP API\n\n{MADE} Web serves the whole description at `/openapi.json` and shows it at `/docs`. Errors are \
+        "# HTTP API\n\n{MADE} Web serves the whole description, with bodies and examples, at `/openapi.json` and shows it at `/docs`. Errors are \
          `application/problem+json` (RFC 9457): `type` never changes, `detail` says what is wrong and what to do.\n"
     );
     for (path, item) in api_document().paths.paths {
         let operations = [("GET", item.get), ("POST", item.post), ("PUT", item.put), ("DELETE", item.delete)];
         for (method, operation) in operations.into_iter().filter_map(|(method, o)| Some((method, o?))) {
-            let text = operation.summary.or(operation.description).unwrap_or_default();
+            let text = operation.description.or(operation.summary).unwrap_or_default();
             writeln!(page, "\n## {method} {path}\n\n{}\n\n| status | meaning |\n| --- | --- |", line(&text))?;
             for (status, response) in operation.responses.responses {
                 let meaning = match response {
                     utoipa::openapi::RefOr::T(response) => response.description,
                     utoipa::openapi::RefOr::Ref(_) => String::new(),
                 };
-                let meaning = if meaning.is_empty() { meaning_of(&status).into() } else { cell(&meaning) };
-                writeln!(page, "| {status} | {meaning} |")?;
+                writeln!(page, "| {status} | {} |", cell(&meaning))?;
             }
         }
     }
@@ -129,23 +128,6 @@ fn http() -> Result<String, std::fmt::Error> {
         writeln!(page, "| `{route}` | {caller} | {protection} | {limit} |")?;
     }
     Ok(page)
-}
-
-/// What a status means where the handler says no more.
-fn meaning_of(status: &str) -> &'static str {
-    match status {
-        "400" => "Something is wrong with the request; `fields` names what",
-        "401" => "The token or key is missing or wrong",
-        "404" => "There is no such account, or the token is not its own",
-        "408" => "The file took too long to arrive",
-        "413" => "The file is larger than 10 MB, or was not stored within the limit",
-        "429" => "Too many; `Retry-After` says when to try again",
-        "409" => "Not in this state; `detail` says what to wait for",
-        "502" => "A provider did not answer",
-        "200" => "Done",
-        "503" => "Not possible now; try again",
-        _ => "",
-    }
 }
 
 fn line(text: &str) -> String {

@@ -36,7 +36,7 @@ pub use observed::{
 };
 pub use outbox::shipped;
 pub use phases::suspended::{SuspendedFor, suspended_for};
-pub use policy::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
+pub use policy::{EmailVerification, Policy, RETRY_WAITS, Regions, UPLOAD_LIMIT};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View, chosen_generation};
 

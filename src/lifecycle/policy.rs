@@ -44,6 +44,9 @@ impl Regions {
     }
 }
 
+/// The waits before each retry of provisioning, in seconds, unless the settings say otherwise.
+pub const RETRY_WAITS: [i64; 3] = [60, 120, 240];
+
 /// How soon a card that was declined is charged again, in seconds: each attempt is a charge of its own at the customer's bank.
 pub const CARD_RETRY: i64 = 24 * 3600;
 
@@ -114,7 +117,7 @@ pub struct Policy {
 impl Default for Policy {
     fn default() -> Self {
         Self {
-            retry_waits: vec![60, 120, 240],
+            retry_waits: RETRY_WAITS.into(),
             jitter_percent: 10,
             attempt_limit: 300,
             signup_ttl: 7 * 24 * 3600,

@@ -53,12 +53,15 @@ struct Embedding {
 pub struct Tokens {
     /// Tokens of the question and its passages.
     #[serde(default)]
+    #[schema(example = 412)]
     pub prompt_tokens: u64,
     /// Tokens of the answer.
     #[serde(default)]
+    #[schema(example = 18)]
     pub completion_tokens: u64,
     /// Whether the numbers are estimated from the texts' lengths, because the provider's answer names none.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    #[schema(example = false)]
     pub estimated: bool,
 }
 

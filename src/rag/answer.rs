@@ -24,6 +24,7 @@ const SYSTEM: &str = "Answer the question from the numbered passages alone and c
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Answer {
     /// The answer.
+    #[schema(example = "Every employee has thirty days of vacation a year. [1]")]
     pub answer: String,
     /// The passages, nearest first, numbered from 1 as the answer cites them.
     pub sources: Vec<Source>,
@@ -31,6 +32,7 @@ pub struct Answer {
     pub usage: Tokens,
     /// Whether the answer stops in the middle, because it reached the limit of its length.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(example = false)]
     pub truncated: bool,
 }
 
@@ -68,17 +70,23 @@ impl Basis {
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub struct Source {
     /// Its number in the answer.
+    #[schema(example = 1)]
     pub number: usize,
     /// The passage's id.
+    #[schema(example = "d/9f86d081884c7d659a2feaa0c55ad015")]
     pub id: String,
     /// The id of its document; absent for a sample.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015")]
     pub document_id: Option<String>,
     /// The document's name.
+    #[schema(example = "Vacation policy")]
     pub title: String,
     /// The passage.
+    #[schema(example = "Every employee has thirty days of vacation a year.")]
     pub text: String,
     /// Cosine similarity to the question.
+    #[schema(example = 0.83)]
     pub score: f32,
 }
 

@@ -34,6 +34,7 @@ const STUCK: i64 = 15 * 60;
 /// How far a document is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(example = "ready")]
 pub enum State {
     /// Its passages are being stored.
     Processing,
@@ -47,19 +48,24 @@ pub enum State {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Document {
     /// Its id, which follows from its content.
+    #[schema(example = "9f86d081884c7d659a2feaa0c55ad015")]
     pub id: String,
     /// Its name.
+    #[schema(example = "Vacation policy")]
     pub title: String,
     /// `application/pdf` or `text/plain`.
+    #[schema(example = "application/pdf")]
     pub media_type: String,
     /// The size of the file in bytes.
+    #[schema(example = 48213)]
     pub bytes: i64,
     /// Passages that it was cut into.
+    #[schema(example = 14)]
     pub passages: usize,
     /// How far it is.
     pub state: State,
     /// When it was uploaded.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime, example = "2026-12-09T17:31:36Z")]
     pub uploaded_at: Timestamp,
 }
 
@@ -69,6 +75,7 @@ pub struct Page {
     /// The documents.
     pub documents: Vec<Document>,
     /// Where the next page begins, if there is one.
+    #[schema(example = "eyJza2lwIjoxMDB9")]
     pub next: Option<String>,
 }
 

@@ -11,7 +11,7 @@ mod webhooks;
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum_client_ip::ClientIpSource;
@@ -52,7 +52,7 @@ pub use serving::serve::ConnectionLimits;
 
 /// What the API says of itself, for its reference.
 pub fn api_document() -> utoipa::openapi::OpenApi {
-    routes::all().get_openapi().clone()
+    openapi::complete(routes::all().into_openapi())
 }
 
 /// Changes of a Tenant that its customer may ask for in a minute: each is a write to etcd.
@@ -183,7 +183,7 @@ pub struct App {
     events: EventLog,
     /// Turns true when the end was asked for.
     stopping: watch::Receiver<bool>,
-    openapi: OnceLock<utoipa::openapi::OpenApi>,
+    openapi: utoipa::openapi::OpenApi,
     exports: Stores,
     /// Room for downloads of exports.
     downloads: Arc<Semaphore>,
@@ -345,7 +345,7 @@ impl Web {
             clock,
             events,
             stopping: stop,
-            openapi: OnceLock::new(),
+            openapi: api_document(),
             client,
             config,
             identity,

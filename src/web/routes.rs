@@ -60,12 +60,12 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(export::ask, export::show))
         .routes(routes!(export::download))
         .routes(routes!(track::track))
-        .routes(routes!(webhooks::stripe))
         .routes(routes!(tenant::events))
         .routes(routes!(query::query))
         .routes(routes!(documents::list_documents))
         .routes(routes!(documents::get_document, documents::delete_document))
         .routes(routes!(usage::show_usage))
+        .routes(routes!(webhooks::stripe))
 }
 
 /// Its calls that take longer than others.
@@ -121,11 +121,7 @@ pub fn all() -> OpenApiRouter<Arc<App>> {
 
 /// Everything that the internet reaches.
 pub fn public(app: Arc<App>) -> Router {
-    let (documented, mut doc) = documented().split_for_parts();
-    let (uploads, more) = uploads().split_for_parts();
-    doc.merge(more);
-    // Set once, by the only caller.
-    let _ = app.openapi.set(doc);
+    let (documented, uploads) = (Router::from(documented()), Router::from(uploads()));
     let plain = Router::new()
         .route("/openapi.json", get(openapi::json))
         .route("/docs", get(pages::api::show))

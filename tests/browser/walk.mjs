@@ -48,6 +48,8 @@ async function judge(page, name) {
   check(!wrong.length, `${name}: ${JSON.stringify(wrong.map((m) => `${m.line}: ${m.ruleId}: ${m.message}`))}`);
   for (const colorScheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme });
+    // The API's reference follows by a script.
+    if (await page.locator("#reference").count()) await page.locator(colorScheme === "dark" ? "html.dark-mode" : "html:not(.dark-mode)").waitFor();
     // Through the debugger's channel: the page's own policy allows no script of others.
     const { violations } = await page.evaluate(`${axe}; axe.run()`);
     const serious = violations.filter((v) => ["serious", "critical"].includes(v.impact));
@@ -99,6 +101,7 @@ async function withScript() {
   await page.goto(`${WEB_URL}/sales`);
   await judge(page, "sales");
   await page.goto(`${WEB_URL}/docs`);
+  await page.locator(".opblock").first().waitFor();
   await judge(page, "api");
   await page.goto(`${WEB_URL}/pricing`);
   await page.getByRole("link", { name: "Start your trial of Starter" }).click();

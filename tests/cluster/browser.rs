@@ -32,10 +32,16 @@ fn scripts() -> &'static Path {
     SCRIPTS.get_or_init(install)
 }
 
+fn screenshots() -> PathBuf {
+    let shots = target().join("screenshots");
+    std::fs::create_dir_all(&shots).expect("a folder");
+    shots
+}
+
 fn install() -> PathBuf {
     let folder = target().join("browser");
     std::fs::create_dir_all(&folder).expect("a folder");
-    for file in ["package.json", "package-lock.json", "walk.mjs", "headers.mjs"] {
+    for file in ["package.json", "package-lock.json", "walk.mjs", "headers.mjs", "reference.mjs"] {
         std::fs::copy(format!("{ROOT}/tests/browser/{file}"), folder.join(file)).expect("copied");
     }
     must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder));
@@ -49,8 +55,7 @@ fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
         eprintln!("Pages not tested in a browser: node, npm or chromium is missing (apt-get install chromium).");
         return;
     };
-    let (folder, shots) = (scripts(), target().join("screenshots"));
-    std::fs::create_dir_all(&shots).expect("a folder");
+    let (folder, shots) = (scripts(), screenshots());
     let dev = Dev::start("walk");
     let address = |name: &str| said(&dev.shell(&format!("printf %s \"${name}\""))).trim().to_owned();
     let walked = must(
@@ -65,6 +70,28 @@ fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
     );
     assert!(walked.contains(" pages judged"), "{walked}");
     dev.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_reference_shows_bodies_and_examples_and_asks_no_other_host() {
+    let Some(chromium) = chromium().filter(|_| has("node") && has("npm")) else {
+        assert!(std::env::var("CI").is_err(), "node, npm and chromium are needed for the test of the reference");
+        eprintln!(
+            "The API's reference not tested in a browser: node, npm or chromium is missing (apt-get install chromium)."
+        );
+        return;
+    };
+    let mut world = World::start("reference").await;
+    world.start_web(&[]);
+    let shown = must(
+        Command::new("node")
+            .arg("reference.mjs")
+            .current_dir(scripts())
+            .env("WEB_URL", &world.web)
+            .env("OUT", screenshots())
+            .env("CHROMIUM", chromium),
+    );
+    assert!(shown.contains("operations and"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -209,6 +209,8 @@ alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiK
   value: {{ .Values.stripe.promotionCodes | quote }}
 - name: SUSPEND_DISPUTED
   value: {{ .Values.suspendDisputed | quote }}
+- name: RETRY_WAITS
+  value: {{ .Values.retryWaits | quote }}
 - name: BRAKE_PERCENT
   value: {{ .Values.brake.percent | quote }}
 - name: BRAKE_AT_LEAST

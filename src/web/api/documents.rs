@@ -31,6 +31,7 @@ const LONGEST_TITLE: usize = 200;
 #[derive(Deserialize, IntoParams)]
 pub struct Upload {
     /// The document's name; the file's name when absent.
+    #[param(example = "Vacation policy")]
     title: Option<String>,
     /// The id of a document that this one takes the place of. It is deleted once this one is ready.
     replace: Option<String>,
@@ -64,11 +65,11 @@ impl File {
     request_body(content = FileForm, content_type = "multipart/form-data"),
     responses((status = 201, body = Document, description = "Stored; questions find it"),
         (status = 200, body = Document, description = "This content is stored already"),
-        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody),
+        (status = 400, body = ProblemBody),
         (status = 403, body = ProblemBody, description = "The plan holds no more"),
-        (status = 408, body = ProblemBody), (status = 409, body = ProblemBody), (status = 413, body = ProblemBody),
+        (status = 408, body = ProblemBody), (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
-        (status = 429, body = ProblemBody), (status = 502, body = ProblemBody))
+        (status = 415, body = ProblemBody), (status = 502, body = ProblemBody))
 )]
 pub async fn store_document(
     State(app): State<Arc<App>>,
@@ -332,8 +333,7 @@ pub struct PageQuery {
 /// Lists the tenant's documents, 100 a page.
 #[utoipa::path(
     get, path = "/v1/documents", tag = "tenant API", params(PageQuery), security(("api_key" = [])),
-    responses((status = 200, body = Page), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
-        (status = 502, body = ProblemBody))
+    responses((status = 200, body = Page), (status = 502, body = ProblemBody))
 )]
 pub async fn list_documents(
     State(app): State<Arc<App>>,
@@ -346,9 +346,10 @@ pub async fn list_documents(
 /// One document.
 #[utoipa::path(
     get, path = "/v1/documents/{id}", tag = "tenant API", security(("api_key" = [])),
-    params(("id" = String, Path, description = "The document's id")),
-    responses((status = 200, body = Document), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
-        (status = 409, body = ProblemBody), (status = 502, body = ProblemBody))
+    params(("id" = String, Path, description = "The document's id", example = "9f86d081884c7d659a2feaa0c55ad015")),
+    responses((status = 200, body = Document),
+        (status = 404, description = "There is no document with this id", body = ProblemBody, example = json!(no_document().body())),
+        (status = 502, body = ProblemBody))
 )]
 pub async fn get_document(
     State(app): State<Arc<App>>,
@@ -362,9 +363,10 @@ pub async fn get_document(
 /// Deletes a document and all its passages.
 #[utoipa::path(
     delete, path = "/v1/documents/{id}", tag = "tenant API", security(("api_key" = [])),
-    params(("id" = String, Path, description = "The document's id")),
-    responses((status = 204, description = "Gone"), (status = 401, body = ProblemBody), (status = 404, body = ProblemBody),
-        (status = 409, body = ProblemBody), (status = 502, body = ProblemBody))
+    params(("id" = String, Path, description = "The document's id", example = "9f86d081884c7d659a2feaa0c55ad015")),
+    responses((status = 204, description = "It is deleted"),
+        (status = 404, description = "There is no document with this id", body = ProblemBody, example = json!(no_document().body())),
+        (status = 502, body = ProblemBody))
 )]
 pub async fn delete_document(
     State(app): State<Arc<App>>,

@@ -31,9 +31,11 @@ const LONGEST: usize = 2000;
 #[derive(Deserialize, ToSchema)]
 pub struct Query {
     /// The question: 1 to 2,000 characters.
+    #[schema(example = "How many days of vacation are there?")]
     question: String,
     /// Answer piece by piece, as server-sent events: `sources`, then `text` as often as it takes, then `done`; or `error`.
     #[serde(default)]
+    #[schema(example = false)]
     stream: bool,
 }
 
@@ -41,8 +43,7 @@ pub struct Query {
 #[utoipa::path(
     post, path = "/v1/query", tag = "tenant API", request_body = Query, security(("api_key" = [])),
     responses((status = 200, body = Answer, description = "The answer; with `stream`, server-sent events"),
-        (status = 400, body = ProblemBody), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
-        (status = 429, body = ProblemBody), (status = 502, body = ProblemBody))
+        (status = 400, body = ProblemBody), (status = 502, body = ProblemBody))
 )]
 pub async fn query(
     State(app): State<Arc<App>>,

@@ -23,7 +23,7 @@ use crate::api::{Tenant, Timestamp, USAGE_ANNOTATION, Usage};
 use crate::web::App;
 use crate::web::serving::directory::Served;
 use crate::web::serving::optimistic::patch;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::Problem;
 use crate::web::serving::turns::Turns;
 
 /// Writes that are tried before the tenant has to.
@@ -283,8 +283,10 @@ fn block(used: &mut Usage, limit: i64) -> Option<i64> {
 #[derive(Serialize, ToSchema)]
 struct Limited {
     /// What is used.
+    #[schema(example = 120)]
     used: i64,
     /// What the plan allows.
+    #[schema(example = 10000)]
     limit: i64,
 }
 
@@ -292,12 +294,13 @@ struct Limited {
 #[derive(Serialize, ToSchema)]
 pub struct UsageAnswer {
     /// The plan.
+    #[schema(example = "starter")]
     plan: String,
     /// When the period began.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime, example = "2026-12-01T00:00:00Z")]
     period_start: Timestamp,
     /// When it ends, and queries are counted anew.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, format = DateTime, example = "2027-01-01T00:00:00Z")]
     period_end: Timestamp,
     /// Queries of the period. Replicas take them in blocks, so this can be ahead by one in 500.
     queries: Limited,
@@ -322,8 +325,7 @@ impl UsageAnswer {
 /// What the tenant has used of its plan.
 #[utoipa::path(
     get, path = "/v1/usage", tag = "tenant API", security(("api_key" = [])),
-    responses((status = 200, body = UsageAnswer), (status = 401, body = ProblemBody), (status = 409, body = ProblemBody),
-        (status = 429, body = ProblemBody))
+    responses((status = 200, body = UsageAnswer))
 )]
 pub async fn show_usage(State(app): State<Arc<App>>, Admitted(tenant): Admitted) -> Result<Json<UsageAnswer>, Problem> {
     let api: Api<Tenant> = Api::namespaced(app.client.clone(), &tenant.namespace);

@@ -37,31 +37,36 @@ const PURPOSE: &str = "export";
 #[derive(Serialize, ToSchema)]
 pub struct ExportAnswer {
     /// `none`, `waiting`, `running`, `ready`, `failed` or `expired`.
+    #[schema(example = "ready")]
     pub state: &'static str,
     /// When it began.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-09T17:31:36Z")]
     started_at: Option<Timestamp>,
     /// When it was complete.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-09T17:33:02Z")]
     finished_at: Option<Timestamp>,
     /// When it is deleted.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-16T17:33:02Z")]
     pub expires_at: Option<Timestamp>,
     /// Files that are written.
+    #[schema(example = 12)]
     files: u64,
     /// Their size in bytes.
+    #[schema(example = 483120)]
     pub bytes: u64,
     /// Where to download it as a tar file, for an hour and without a token: who has the link has the data.
+    #[schema(example = "https://example.com/exports/analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     download_url: Option<String>,
 }
 
 /// Asks for an export of everything that belongs to the account: profile, consent, documents with passages and vectors,
 /// usage, invoices and history. One that runs, or was made within the last hour, is answered instead.
 #[utoipa::path(
-    post, path = "/tenant/{id}/export", tag = "account",
-    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
-    responses((status = 202, body = ExportAnswer), (status = 200, description = "There is one already", body = ExportAnswer),
-        (status = 404, body = ProblemBody), (status = 409, description = "There is nothing to export yet, or no longer", body = ProblemBody),
+    post, path = "/tenant/{id}/export", operation_id = "make_export", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
+    responses((status = 202, body = ExportAnswer, description = "It begins"),
+        (status = 200, description = "There is one already", body = ExportAnswer),
+        (status = 409, description = "There is nothing to export yet, or no longer", body = ProblemBody),
         (status = 501, description = "This service has no storage for exports", body = ProblemBody))
 )]
 pub async fn ask(
@@ -75,9 +80,9 @@ pub async fn ask(
 
 /// How far the export is that was asked for last, and where it can be downloaded.
 #[utoipa::path(
-    get, path = "/tenant/{id}/export", tag = "account",
-    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
-    responses((status = 200, body = ExportAnswer), (status = 404, body = ProblemBody))
+    get, path = "/tenant/{id}/export", operation_id = "get_export", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
+    responses((status = 200, body = ExportAnswer))
 )]
 pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<ExportAnswer> {
     Json(app.export_of(&tenant))
@@ -85,11 +90,10 @@ pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken)
 
 /// Downloads an export as a tar file.
 #[utoipa::path(
-    get, path = "/exports/{link}", tag = "account",
+    get, path = "/exports/{link}", operation_id = "download_export", tag = "account",
     params(("link" = String, Path, description = "The end of `download_url`")),
     responses((status = 200, content_type = "application/x-tar", description = "The export"),
-        (status = 404, description = "The link is over, or the export is", body = ProblemBody),
-        (status = 429, body = ProblemBody))
+        (status = 404, description = "The link has expired, or the export is deleted", body = ProblemBody, example = json!(over().body())))
 )]
 pub async fn download(
     State(app): State<Arc<App>>,

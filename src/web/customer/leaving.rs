@@ -37,8 +37,10 @@ pub const REASONS: [(&str, &str); 6] = [
 #[serde(default)]
 pub struct Leave {
     /// One of too-expensive, missing-feature, answers, other-service, not-needed, other.
+    #[schema(example = "not-needed")]
     pub reason: String,
     /// In the customer's own words, 500 characters at most.
+    #[schema(example = "The project has ended.")]
     pub comment: String,
 }
 
@@ -46,16 +48,18 @@ pub struct Leave {
 #[derive(Serialize, ToSchema)]
 pub struct Left {
     /// Where the account stands.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "Deleting")]
     phase: Option<Phase>,
     /// When its data is erased. Until then it can be taken back.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2027-01-08T17:31:36Z")]
     erases_at: Option<Timestamp>,
     /// In words.
+    #[schema(example = "Your account is closed.")]
     message: &'static str,
     /// A new token for `/reactivate`: those from before the end of the account are over. Only the request that closes the account
     /// is answered one.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     token: Option<String>,
 }
 
@@ -69,9 +73,9 @@ impl Left {
 /// Closes the account. Its data is kept for the retention of its plan, and erased then. The answer carries a new token, unless the
 /// account was closed already, or a new password or the first proof of the address ended the tokens meanwhile.
 #[utoipa::path(
-    post, path = "/tenant/{id}/delete", tag = "account", request_body = Leave,
-    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
-    responses((status = 202, body = Left), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody))
+    post, path = "/tenant/{id}/delete", operation_id = "close_account", tag = "account", request_body = Leave,
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
+    responses((status = 202, body = Left, description = "The account is closed"), (status = 400, body = ProblemBody))
 )]
 pub async fn delete(
     State(app): State<Arc<App>>,
@@ -84,16 +88,21 @@ pub async fn delete(
 
 /// Takes a closed account back, until its data is erased.
 #[utoipa::path(
-    post, path = "/tenant/{id}/reactivate", tag = "account",
-    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
-    responses((status = 202, body = Left), (status = 404, body = ProblemBody),
-        (status = 410, description = "The erasure has begun", body = ProblemBody))
+    post, path = "/tenant/{id}/reactivate", operation_id = "reactivate_account", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
+    responses((status = 202, body = Left, description = "The account is taken back"),
+        (status = 410, description = "The erasure has begun", body = ProblemBody, example = json!(erased().body())))
 )]
 pub async fn reactivate(
     State(app): State<Arc<App>>,
     SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<Left>), Problem> {
     Ok((StatusCode::ACCEPTED, Json(Left::of(&app.come_back(&tenant, None).await?, None))))
+}
+
+fn erased() -> Problem {
+    let detail = "The data of this account is erased. You are welcome to sign up again.";
+    Problem::new(StatusCode::GONE, "erased", detail)
 }
 
 fn check(leave: &Leave) -> Result<(), Problem> {
@@ -175,8 +184,7 @@ impl App {
             }
             let status = t.status.clone().unwrap_or_default();
             if status.erasure.is_some() || status.phase == Some(Phase::Deleted) {
-                let detail = "The data of this account is erased. You are welcome to sign up again.";
-                return Err(Problem::new(StatusCode::GONE, "erased", detail));
+                return Err(erased());
             }
             // An admin's suspension, in `spec.suspension`, stays.
             let wish = Wish::of_customer(Desired::Active, self.now());

@@ -21,17 +21,17 @@ use crate::web::serving::problem::{Problem, ProblemBody};
 #[derive(Serialize, ToSchema)]
 pub struct PaymentLink {
     /// Where to pay. Absent while it is being made: `GET /tenant/{id}` shows it a moment later.
+    #[schema(example = "https://checkout.stripe.com/c/pay/cs_live_a1B2c3")]
     checkout_url: Option<String>,
 }
 
 /// Makes a payment link, or answers the one that is open.
 #[utoipa::path(
-    post, path = "/tenant/{id}/payment-link", tag = "account",
-    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
+    post, path = "/tenant/{id}/payment-link", operation_id = "make_payment_link", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
     responses((status = 200, body = PaymentLink, description = "Pay at checkout_url"),
-        (status = 202, body = PaymentLink, description = "It is being made"), (status = 404, body = ProblemBody),
-        (status = 409, body = ProblemBody, description = "This account has nothing to pay at a link"),
-        (status = 429, body = ProblemBody))
+        (status = 202, body = PaymentLink, description = "It is being made"),
+        (status = 409, body = ProblemBody, description = "This account has nothing to pay at a link"))
 )]
 pub async fn make(
     State(app): State<Arc<App>>,

@@ -28,9 +28,11 @@ const SPACING: i64 = 10;
 #[derive(Deserialize, ToSchema)]
 pub struct PlanRequest {
     /// The plan's name, as on `/pricing`.
+    #[schema(example = "team")]
     plan: String,
     /// The plan that is in force, as the customer was shown it. Where another one is, the change is refused with 409.
     #[serde(default)]
+    #[schema(example = "starter")]
     from: Option<String>,
 }
 
@@ -38,27 +40,30 @@ pub struct PlanRequest {
 #[derive(Serialize, ToSchema)]
 pub struct PlanAnswer {
     /// The plan that is in force.
+    #[schema(example = "starter")]
     plan: String,
     /// The plan that was asked for.
+    #[schema(example = "team")]
     requested: String,
     /// `applied`, `scheduled`, `running`, or `unconfirmed` while the customer's bank asks them to confirm the payment.
+    #[schema(example = "running")]
     state: &'static str,
     /// Where to confirm it. The plan changes once it is confirmed.
+    #[schema(example = "https://invoice.stripe.com/i/acct_1a2B/live_c3D4")]
     confirm_url: Option<String>,
     /// When a scheduled change takes effect.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-09T17:31:36Z")]
     effective_at: Option<Timestamp>,
 }
 
 /// Moves to another plan: up at once, and charged for the rest of the period; down at its end. The same request again
 /// changes nothing.
 #[utoipa::path(
-    post, path = "/tenant/{id}/plan", tag = "account", request_body = PlanRequest,
-    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
+    post, path = "/tenant/{id}/plan", operation_id = "change_plan", tag = "account", request_body = PlanRequest,
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
     responses((status = 200, body = PlanAnswer), (status = 202, description = "It is running", body = PlanAnswer),
-        (status = 400, body = ProblemBody), (status = 402, description = "The payment was declined", body = ProblemBody),
-        (status = 404, body = ProblemBody), (status = 409, description = "Another change is running, or the plan does not fit", body = ProblemBody),
-        (status = 429, body = ProblemBody))
+        (status = 400, body = ProblemBody), (status = 402, description = "The payment was declined", body = ProblemBody, example = json!(declined().body())),
+        (status = 409, description = "Another change is running, or the plan does not fit", body = ProblemBody))
 )]
 pub async fn change(
     State(app): State<Arc<App>>,
@@ -67,6 +72,11 @@ pub async fn change(
     let answer = app.change_plan(&tenant, &request.plan, Shown::From(request.from.as_deref())).await?;
     let status = if answer.state == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(answer)))
+}
+
+fn declined() -> Problem {
+    let detail = "The payment was declined, and nothing was changed. Enter another card, then try again.";
+    Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail)
 }
 
 fn conflict(code: &'static str, detail: impl Into<String>) -> Problem {
@@ -219,8 +229,7 @@ fn answer(tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
     let change = status.plan_change.as_ref().filter(|c| &*c.plan == name);
     let state = match change.map(|c| c.state) {
         Some(Stage::Declined) => {
-            let detail = "The payment was declined, and nothing was changed. Enter another card, then try again.";
-            return Err(Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail));
+            return Err(declined());
         }
         Some(Stage::Blocked) => {
             let detail = "This change is not possible now. Your account stays as it is. Please write to us.";

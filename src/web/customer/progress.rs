@@ -15,43 +15,54 @@ use crate::lifecycle::{SuspendedFor, link_on_request, suspended_for};
 #[derive(Serialize, ToSchema)]
 pub struct Progress {
     /// The tenant's id.
+    #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     tenant_id: String,
     /// The company.
+    #[schema(example = "Analytical Engines Ltd")]
     company_name: String,
     /// The plan.
+    #[schema(example = "starter")]
     plan: String,
     /// Where the account stands.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "Active")]
     phase: Option<Phase>,
     /// What is going on, in one sentence.
+    #[schema(example = "Your account is ready.")]
     message: &'static str,
     /// Where to pay, while that is open.
+    #[schema(example = json!(null))]
     checkout_url: Option<String>,
     /// Whether the account waits for a payment and has no open link: `POST /tenant/{id}/payment-link` makes one.
+    #[schema(example = false)]
     link_on_request: bool,
     /// The plan that is asked for, where it is not the one in force.
+    #[schema(example = "team")]
     requested_plan: Option<String>,
     /// When it takes effect, where that is scheduled.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-09T17:31:36Z")]
     plan_changes_at: Option<Timestamp>,
     /// Where to confirm the payment of the plan that is asked for, while the customer's bank asks for that.
+    #[schema(example = json!(null))]
     confirm_url: Option<String>,
     /// When the data of an account that was closed is erased.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = json!(null))]
     erases_at: Option<Timestamp>,
     /// When the trial ends.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-23T17:31:36Z")]
     trial_ends_at: Option<Timestamp>,
     /// Attempts that failed.
+    #[schema(example = 0)]
     attempts: u32,
     /// When the next attempt begins.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = json!(null))]
     next_retry_at: Option<Timestamp>,
     /// The steps.
     steps: Vec<Step>,
     /// The e-mail address, while it waits to be confirmed.
+    #[schema(example = json!(null))]
     address_to_confirm: Option<String>,
     /// Whether the customer may ask to try again now.
+    #[schema(example = false)]
     pub can_retry: bool,
 }
 
@@ -59,10 +70,13 @@ pub struct Progress {
 #[derive(Serialize, ToSchema)]
 struct Step {
     /// Names the step.
+    #[schema(example = "NamespaceReady")]
     name: &'static str,
     /// done, waiting or delayed.
+    #[schema(example = "done")]
     status: &'static str,
     /// In words.
+    #[schema(example = "Your storage is ready")]
     message: &'static str,
 }
 

@@ -49,20 +49,25 @@ pub struct Setup {
     /// The steps, in their order.
     pub steps: Vec<SetupStep>,
     /// How much of it is done.
+    #[schema(example = 33)]
     pub completion_percentage: usize,
     /// The name of the next step; absent when all are done.
+    #[schema(example = "first-document")]
     pub next_step: Option<&'static str>,
     /// When it was completed.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-09T17:31:36Z")]
     pub completed_at: Option<Timestamp>,
     /// Seconds from the ready account to the completed setup.
+    #[schema(example = 240)]
     pub time_to_activate: Option<i64>,
     /// Whether the customer put it aside.
+    #[schema(example = false)]
     pub skipped: bool,
     /// `simple` or `detailed`: how the pages guide this customer.
-    #[schema(value_type = String)]
+    #[schema(value_type = String, example = "detailed")]
     pub variant: Variant,
     /// Where customers whose setup takes long book a call.
+    #[schema(example = "https://example.com/book-a-call")]
     pub call_url: Option<String>,
 }
 
@@ -70,12 +75,18 @@ pub struct Setup {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SetupStep {
     /// Names the step.
+    #[schema(example = "sample-query")]
     name: &'static str,
     /// In words.
+    #[schema(example = "Ask a first question")]
     title: &'static str,
     /// What it is good for.
+    #[schema(
+        example = "Your account holds sample documents. Ask about them, and see how an answer names its sources."
+    )]
     explanation: &'static str,
     /// Whether it is done.
+    #[schema(example = true)]
     done: bool,
 }
 
@@ -127,9 +138,10 @@ impl App {
 
 /// How far the setup is.
 #[utoipa::path(
-    get, path = "/tenant/{id}/setup", tag = "setup", params(("id" = String, Path, description = "The tenant's id")),
+    get, path = "/tenant/{id}/setup", operation_id = "get_setup", tag = "setup",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")),
     security(("signup_token" = [])),
-    responses((status = 200, body = Setup), (status = 404, body = ProblemBody))
+    responses((status = 200, body = Setup))
 )]
 pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<Setup> {
     Json(Setup::of(&app, &tenant))
@@ -137,9 +149,11 @@ pub async fn show(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken)
 
 /// Completes the setup, once its steps are done.
 #[utoipa::path(
-    post, path = "/tenant/{id}/setup/complete", tag = "setup", params(("id" = String, Path, description = "The tenant's id")),
+    post, path = "/tenant/{id}/setup/complete", operation_id = "complete_setup", tag = "setup",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")),
     security(("signup_token" = [])),
-    responses((status = 200, body = Setup), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody))
+    responses((status = 200, body = Setup),
+        (status = 400, body = ProblemBody, description = "A step is left", example = json!(incomplete().body())))
 )]
 pub async fn complete(
     State(app): State<Arc<App>>,
@@ -148,10 +162,14 @@ pub async fn complete(
 ) -> Result<Json<Setup>, Problem> {
     let tenant = app.by_token(&headers, &id).await?;
     if Setup::of(&app, &tenant).next_step.is_some() {
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "incomplete", "complete all setup steps first"));
+        return Err(incomplete());
     }
     reached(&app, &tenant, "completed").await;
     Ok(Json(Setup::of(&app, &app.by_token(&headers, &id).await?)))
+}
+
+fn incomplete() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "incomplete", "complete all setup steps first")
 }
 
 /// Whether to put the setup aside.
@@ -159,6 +177,7 @@ pub async fn complete(
 pub struct Skip {
     /// False to come back to it.
     #[serde(default = "yes")]
+    #[schema(example = true)]
     skipped: bool,
 }
 
@@ -168,10 +187,10 @@ fn yes() -> bool {
 
 /// Puts the setup aside, or comes back to it. What was done stays done.
 #[utoipa::path(
-    post, path = "/tenant/{id}/setup/skip", tag = "setup", request_body = Skip,
-    params(("id" = String, Path, description = "The tenant's id")),
+    post, path = "/tenant/{id}/setup/skip", operation_id = "skip_setup", tag = "setup", request_body = Skip,
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")),
     security(("signup_token" = [])),
-    responses((status = 200, body = Setup), (status = 404, body = ProblemBody))
+    responses((status = 200, body = Setup))
 )]
 pub async fn skip(
     State(app): State<Arc<App>>,
@@ -201,16 +220,16 @@ impl App {
 #[derive(Deserialize, ToSchema)]
 pub struct Question {
     /// The plan's sample question when absent.
+    #[schema(example = "What is RAG?")]
     question: Option<String>,
 }
 
 /// Answers a question from the tenant's own documents.
 #[utoipa::path(
     post, path = "/tenant/{id}/setup/sample-query", tag = "setup", request_body = Question,
-    params(("id" = String, Path, description = "The tenant's id")),
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")),
     security(("signup_token" = [])),
-    responses((status = 200, body = Answer), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody),
-        (status = 502, body = ProblemBody))
+    responses((status = 200, body = Answer), (status = 409, body = ProblemBody), (status = 502, body = ProblemBody))
 )]
 pub async fn sample_query(
     State(app): State<Arc<App>>,
@@ -231,14 +250,14 @@ pub fn sample_question(served: &Served) -> String {
 /// Stores a document: as the field `file` of a form, or as the body itself.
 #[utoipa::path(
     post, path = "/tenant/{id}/setup/upload-document", tag = "setup",
-    params(("id" = String, Path, description = "The tenant's id")), security(("signup_token" = [])),
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
     request_body(content = documents::FileForm, content_type = "multipart/form-data"),
     responses((status = 201, body = Document), (status = 200, body = Document, description = "This content is stored already"),
         (status = 400, body = ProblemBody), (status = 403, body = ProblemBody, description = "The plan holds no more"),
-        (status = 404, body = ProblemBody), (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
+        (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
-        (status = 429, body = ProblemBody), (status = 502, body = ProblemBody))
+        (status = 415, body = ProblemBody), (status = 502, body = ProblemBody))
 )]
 pub async fn upload_document(
     State(app): State<Arc<App>>,

@@ -36,9 +36,9 @@ const LOG_OUTS: usize = 64;
 
 /// How far an account is, now.
 #[utoipa::path(
-    get, path = "/tenant/{id}", tag = "account", params(("id" = String, Path, description = "The tenant's id")),
+    get, path = "/tenant/{id}", operation_id = "get_account", tag = "account", params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")),
     security(("signup_token" = [])),
-    responses((status = 200, body = Progress), (status = 404, body = ProblemBody))
+    responses((status = 200, body = Progress))
 )]
 pub async fn show(SignupToken(tenant): SignupToken) -> Json<Progress> {
     Json(Progress::of(&tenant))
@@ -48,17 +48,19 @@ pub async fn show(SignupToken(tenant): SignupToken) -> Json<Progress> {
 #[derive(Serialize, ToSchema)]
 pub struct Ticket {
     /// To be sent as `?ticket=`.
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     ticket: String,
     /// Seconds until it can no longer open a stream.
+    #[schema(example = 60)]
     expires_in: i64,
 }
 
 /// A short-lived ticket for the event stream, for a browser's `EventSource`, which sends no headers.
 #[utoipa::path(
-    post, path = "/tenant/{id}/events/ticket", tag = "account",
-    params(("id" = String, Path, description = "The tenant's id")),
+    post, path = "/tenant/{id}/events/ticket", operation_id = "make_ticket", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")),
     security(("signup_token" = [])),
-    responses((status = 200, body = Ticket), (status = 404, body = ProblemBody))
+    responses((status = 200, body = Ticket))
 )]
 pub async fn ticket(State(app): State<Arc<App>>, SignupToken(tenant): SignupToken) -> Json<Ticket> {
     Json(Ticket { ticket: app.ticket(&tenant), expires_in: TICKET_LIFE })
@@ -72,10 +74,11 @@ pub struct EventsQuery {
 
 /// How far an account is, as it changes: server-sent events named `tenant`, and `deleted` at the end.
 #[utoipa::path(
-    get, path = "/tenant/{id}/events", tag = "account",
-    params(("id" = String, Path, description = "The tenant's id"), EventsQuery),
+    get, path = "/tenant/{id}/events", operation_id = "follow_account", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10"), EventsQuery),
     security(("signup_token" = []), ()),
-    responses((status = 200, content_type = "text/event-stream", body = String), (status = 404, body = ProblemBody), (status = 429, body = ProblemBody))
+    responses((status = 200, content_type = "text/event-stream", body = String, description = "The stream",
+        example = "event: tenant\ndata: {\"phase\": \"Active\", \"message\": \"Your account is ready.\"}\n\n"))
 )]
 pub async fn events(
     State(app): State<Arc<App>>,
@@ -91,19 +94,18 @@ pub async fn events(
 
 /// Sends the confirmation e-mail again.
 #[utoipa::path(
-    post, path = "/tenant/{id}/verification-email", tag = "account",
-    params(("id" = String, Path, description = "The tenant's id")),
+    post, path = "/tenant/{id}/verification-email", operation_id = "send_verification_email", tag = "account",
+    params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")),
     security(("signup_token" = [])),
-    responses((status = 202, body = Requested), (status = 404, body = ProblemBody), (status = 409, body = ProblemBody),
-        (status = 429, body = ProblemBody))
+    responses((status = 202, body = Requested, description = "The e-mail is on its way"),
+        (status = 409, body = ProblemBody, description = "The address needs no confirmation", example = json!(not_needed().body())))
 )]
 pub async fn verification_email(
     State(app): State<Arc<App>>,
     SignupToken(tenant): SignupToken,
 ) -> Result<(StatusCode, Json<Requested>), Problem> {
     if !Progress::of(&tenant).awaits_confirmation() {
-        let detail = "The e-mail address of this account needs no confirmation.";
-        return Err(Problem::new(StatusCode::CONFLICT, "not_needed", detail));
+        return Err(not_needed());
     }
     if !app.request_link(&tenant, LinkKind::VerifyEmail).await? {
         return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
@@ -111,10 +113,16 @@ pub async fn verification_email(
     Ok((StatusCode::ACCEPTED, Json(Requested { message: "The e-mail is on its way." })))
 }
 
+fn not_needed() -> Problem {
+    let detail = "The e-mail address of this account needs no confirmation.";
+    Problem::new(StatusCode::CONFLICT, "not_needed", detail)
+}
+
 /// Something that was asked for.
 #[derive(Serialize, ToSchema)]
 pub struct Requested {
     /// In words.
+    #[schema(example = "The e-mail is on its way.")]
     message: &'static str,
 }
 

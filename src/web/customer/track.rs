@@ -42,6 +42,7 @@ pub const CLAIMS_PER_MINUTE: NonZeroU32 = NonZeroU32::new(60).expect("not zero")
 #[serde(deny_unknown_fields)]
 pub struct Claim {
     /// The tenant's id.
+    #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     tenant_id: String,
     /// What happened: a milestone such as `sample_query` (or another name of it, such as `first_query_executed`), or `page_view`,
     /// `setup_opened`, `call_opened`.
@@ -49,7 +50,7 @@ pub struct Claim {
     event_type: String,
     /// What else is known: 20 texts, numbers and truths at most, 2048 bytes as JSON in all.
     #[serde(default)]
-    #[schema(value_type = Object)]
+    #[schema(value_type = Object, example = json!({"page": "/account"}))]
     metadata: Map<String, Value>,
 }
 
@@ -57,14 +58,14 @@ pub struct Claim {
 #[derive(Serialize, ToSchema)]
 pub struct Tracked {
     /// Whether the server saw it too; null for what only a client can know.
+    #[schema(example = true)]
     confirmed: Option<bool>,
 }
 
 /// Takes an event of a page or an app, 60 a minute for each tenant.
 #[utoipa::path(
     post, path = "/activation/track", tag = "setup", request_body = Claim, security(("signup_token" = [])),
-    responses((status = 202, body = Tracked), (status = 400, body = ProblemBody), (status = 404, body = ProblemBody),
-        (status = 429, body = ProblemBody))
+    responses((status = 202, body = Tracked, description = "The event is kept"), (status = 400, body = ProblemBody))
 )]
 pub async fn track(
     State(app): State<Arc<App>>,

@@ -1,4 +1,4 @@
-//! `GET /docs`: the API's reference for people.
+//! `GET /docs`: the API's reference for people. Swagger UI shows `/openapi.json` there.
 
 use std::sync::Arc;
 
@@ -11,5 +11,6 @@ use crate::web::App;
 
 /// `GET /docs`
 pub async fn show(State(app): State<Arc<App>>, headers: HeaderMap) -> PageResult {
-    app.page(StatusCode::OK, "api.html", &headers, context! { doc => app.api_document() })
+    let assets = app.pages.assets.reference();
+    app.page(StatusCode::OK, "api.html", &headers, context! { assets })
 }

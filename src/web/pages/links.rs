@@ -20,7 +20,7 @@ use super::extract::{Button, CsrfForm, Customer};
 use super::{PageResult, go, wants_page};
 use crate::api::{LinkKind, Tenant, UNSUBSCRIBED_ANNOTATION};
 use crate::web::App;
-use crate::web::public::links::{Confirmation, Confirmed};
+use crate::web::public::links::{Confirmation, Confirmed, dead};
 use crate::web::serving::extract::Then;
 use crate::web::serving::limits::network;
 use crate::web::serving::problem::{Problem, ProblemBody};
@@ -58,7 +58,7 @@ pub async fn verify(State(app): State<Arc<App>>, Query(query): Query<Token>, hea
 /// sessions of the account end; a request with the account's token as `Authorization: Bearer` is answered a new one.
 #[utoipa::path(
     post, path = "/verify-email", tag = "account", request_body = Confirmation,
-    responses((status = 200, body = Confirmed), (status = 410, body = ProblemBody, description = "Expired, or not ours"))
+    responses((status = 200, body = Confirmed), (status = 400, body = ProblemBody), (status = 410, body = ProblemBody, description = "The link is no longer valid", example = json!(dead().body())))
 )]
 pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body: Bytes) -> Result<Response, Problem> {
     if wants_page(&headers) {

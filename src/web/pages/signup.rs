@@ -63,14 +63,12 @@ async fn form(
 
 /// Makes or resumes a signup: JSON or an HTML form.
 #[utoipa::path(
-    post, path = "/signup", tag = "account", request_body = SignupForm,
+    post, path = "/signup", operation_id = "sign_up", tag = "account", request_body = SignupForm,
     responses(
-        (status = 201, body = SignupAnswer, description = "Made; pay at checkout_url"),
-        (status = 200, body = SignupAnswer, description = "Resumed by the same address and password"),
-        (status = 202, body = SignupAnswer, description = "Kept; the payment link follows at progress_url"),
+        (status = 201, body = SignupAnswer, description = "The account is made. Pay at `checkout_url`"),
+        (status = 200, body = SignupAnswer, description = "The signup of the same address and password goes on"),
+        (status = 202, body = SignupAnswer, description = "The account is made. The payment link follows at `progress_url`"),
         (status = 400, body = ProblemBody),
-        (status = 429, body = ProblemBody),
-        (status = 503, body = ProblemBody),
     )
 )]
 pub async fn signup(

@@ -17,7 +17,7 @@ use crate::web::serving::problem::Problem;
 use crate::web::serving::tokens::{Pass, ending};
 
 /// The answer to a link that is not good any more, or never was.
-fn dead() -> Problem {
+pub fn dead() -> Problem {
     let detail =
         "This link is no longer valid: it was used, it is too old, or it is not complete. Please ask for a new one.";
     Problem::new(StatusCode::GONE, "link_expired", detail)
@@ -159,6 +159,7 @@ fn is_good(link: &OpenedLink, tenant: &Tenant) -> bool {
 #[derive(Deserialize, ToSchema)]
 pub struct Confirmation {
     /// As it stands in the link.
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     pub token: String,
 }
 
@@ -166,11 +167,14 @@ pub struct Confirmation {
 #[derive(Serialize, ToSchema)]
 pub struct Confirmed {
     /// The tenant's id.
+    #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     pub tenant_id: String,
     /// In words.
+    #[schema(example = "The e-mail address is confirmed.")]
     pub message: &'static str,
     /// A new token, where the request carried a token of the same account: those from before the first proof are over.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     pub token: Option<String>,
 }
 

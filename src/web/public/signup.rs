@@ -47,16 +47,21 @@ pub struct SignupForm {
     #[schema(example = "Analytical Engines Ltd")]
     company_name: String,
     /// 8 to 256 characters.
+    #[schema(example = "correct horse battery staple")]
     password: String,
     /// The name of a plan; starter when absent.
+    #[schema(example = "starter")]
     plan: Option<String>,
     /// Whether the terms are accepted.
     #[serde(deserialize_with = "yes")]
+    #[schema(example = true)]
     accept_terms: bool,
     /// Whether news of the product are wanted; no e-mail of the service depends on it.
     #[serde(deserialize_with = "yes")]
+    #[schema(example = false)]
     marketing_opt_in: bool,
     /// What the captcha answered, where one is asked for.
+    #[schema(example = "")]
     captcha_token: String,
 }
 
@@ -85,18 +90,25 @@ fn is_yes(text: &str) -> bool {
 #[derive(Serialize, ToSchema)]
 pub struct SignupAnswer {
     /// The tenant's id.
+    #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     tenant_id: String,
     /// Always `pending_payment`.
+    #[schema(example = "pending_payment")]
     status: &'static str,
     /// Where to pay; absent while the link is being made.
+    #[schema(example = "https://checkout.stripe.com/c/pay/cs_live_a1B2c3")]
     checkout_url: Option<String>,
     /// Opens this account: its progress, its setup and its end. `POST /tenant/token` answers another one.
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     token: String,
     /// Seconds until the token ends.
+    #[schema(example = 86400)]
     expires_in: i64,
     /// Where the progress is.
+    #[schema(example = "/tenant/0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     progress_url: String,
     /// What to do next.
+    #[schema(example = "Please complete your payment.")]
     message: &'static str,
 }
 

@@ -109,6 +109,18 @@ impl Problem {
         let detail = "Something went wrong on our side. Please try again.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
+
+    /// What a client reads.
+    pub fn body(self) -> ProblemBody {
+        ProblemBody {
+            type_: format!("https://tenant-operator.dev/problems/{}", self.code),
+            title: self.status.canonical_reason().unwrap_or("Error").into(),
+            status: self.status.as_u16(),
+            code: self.code.into(),
+            detail: self.detail,
+            fields: self.fields,
+        }
+    }
 }
 
 impl From<kube::Error> for Problem {
@@ -134,18 +146,11 @@ impl From<ProviderError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = ProblemBody {
-            type_: format!("https://tenant-operator.dev/problems/{}", self.code),
-            title: self.status.canonical_reason().unwrap_or("Error").into(),
-            status: self.status.as_u16(),
-            code: self.code.into(),
-            detail: self.detail,
-            fields: self.fields,
-        };
-        let mut response = (self.status, Json(body)).into_response();
+        let (status, retry_after) = (self.status, self.retry_after);
+        let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(wait) = self.retry_after {
+        if let Some(wait) = retry_after {
             headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
         }
         response

@@ -164,8 +164,10 @@ impl App {
 #[derive(Deserialize, ToSchema)]
 pub struct Credentials {
     /// The e-mail address.
+    #[schema(example = "ada@example.com")]
     email: String,
     /// The password.
+    #[schema(example = "correct horse battery staple")]
     password: String,
 }
 
@@ -173,27 +175,31 @@ pub struct Credentials {
 #[derive(Serialize, ToSchema)]
 pub struct TokenAnswer {
     /// The tenant's id.
+    #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     tenant_id: String,
     /// Opens `/tenant/{id}` and what is below it. It ends with a new password, another address, and the account.
+    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
     token: String,
     /// Seconds until it ends.
+    #[schema(example = 86400)]
     expires_in: i64,
+}
+
+fn wrong_password() -> Problem {
+    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", WRONG_PASSWORD)
 }
 
 /// Logs in with e-mail address and password, and answers a new token.
 #[utoipa::path(
-    post, path = "/tenant/token", tag = "account", request_body = Credentials,
-    responses((status = 200, body = TokenAnswer), (status = 401, body = ProblemBody), (status = 429, body = ProblemBody))
+    post, path = "/tenant/token", tag = "account", operation_id = "log_in", request_body = Credentials,
+    responses((status = 200, body = TokenAnswer), (status = 401, body = ProblemBody, description = "The e-mail address or the password is wrong", example = json!(wrong_password().body())))
 )]
 pub async fn log_in(
     State(app): State<Arc<App>>,
     ClientIp(client): ClientIp,
     Json(Credentials { email, password }): Json<Credentials>,
 ) -> Result<Json<TokenAnswer>, Problem> {
-    let (tenant, generation) = app
-        .by_password(client, &email, password)
-        .await?
-        .ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", WRONG_PASSWORD))?;
+    let (tenant, generation) = app.by_password(client, &email, password).await?.ok_or_else(wrong_password)?;
     tracing::info!(target: "audit", event = "token_issued", tenant = tenant.place().name);
     let token = app.token_of(&tenant, generation);
     Ok(Json(TokenAnswer { tenant_id: tenant.tenant_id().into(), token, expires_in: TOKEN_LIFE }))

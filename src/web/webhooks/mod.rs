@@ -26,10 +26,12 @@ const LARGEST: usize = 512 << 10;
 
 /// Takes a signed event from Stripe.
 #[utoipa::path(
-    post, path = "/webhooks/stripe", tag = "webhooks",
-    request_body(content = String, content_type = "application/json", description = "The event"),
-    params(("Stripe-Signature" = String, Header, description = "Stripe's signature of the body")),
-    responses((status = 200, description = "Taken, or of no use here"), (status = 400, body = ProblemBody),
+    post, path = "/webhooks/stripe", operation_id = "stripe_webhook", tag = "webhooks",
+    request_body(content = Object, content_type = "application/json", description = "The event",
+        example = json!({"id": "evt_1a2B3c", "type": "checkout.session.completed", "data": {"object": {"id": "cs_live_a1B2c3"}}})),
+    params(("Stripe-Signature" = String, Header, description = "Stripe's signature of the body",
+        example = "t=1764403200,v1=5257a869e7ecebeda32affa62cdca3fa51cad7e77a0e56ff536d0ce8e108d8bd")),
+    responses((status = 200, description = "Taken, or of no use here"), (status = 400, body = ProblemBody, description = "The signature is missing, wrong or too old"),
         (status = 408, body = ProblemBody, description = "The event took too long to arrive"),
         (status = 413, body = ProblemBody, description = "The event is larger than 512 kB"),
         (status = 503, body = ProblemBody, description = "Send it again"))
