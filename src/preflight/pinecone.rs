@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use kube::ResourceExt;
 
 use super::{Check, Outcome, Problem, Target, pinned};
-use crate::pins::{Finding, IndexPin};
+use crate::pins::Finding;
 use crate::providers::ProviderError;
-use crate::providers::pinecone::{IndexDescription, Pinecone, Values, Vector};
+use crate::providers::models::Embedder;
+use crate::providers::vector_store::{IndexIdentity, Values, Vector, VectorStore};
 
 /// Waits for what was written to become visible.
 const LOOKS: [Duration; 5] = [
@@ -90,7 +91,7 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// Checks each index. The first problem is the result.
-async fn each(target: &Target, look: for<'a> fn(&'a Target, &'a Pinecone) -> BoxFuture<'a, Outcome>) -> Outcome {
+async fn each(target: &Target, look: for<'a> fn(&'a Target, &'a dyn VectorStore) -> BoxFuture<'a, Outcome>) -> Outcome {
     let Some(indexes) = &target.indexes else { return Outcome::failed("PINECONE_API_KEY is not set", "Set it") };
     let mut facts = Vec::new();
     for (region, pinecone) in indexes.each() {
@@ -129,8 +130,8 @@ async fn same(target: &Target) -> Outcome {
     };
     let mut found = BTreeMap::new();
     for (region, pinecone) in indexes.each() {
-        match pinecone.describe().await {
-            Ok(there) => drop(found.insert(region.map(str::to_owned), IndexPin::from(&there))),
+        match pinecone.identity().await {
+            Ok(there) => drop(found.insert(region.map(str::to_owned), there)),
             Err(error) => return Outcome::of(target, &error, KEY),
         }
     }
@@ -139,9 +140,9 @@ async fn same(target: &Target) -> Outcome {
     pinned(another.or(all.first()).cloned().unwrap_or(Finding::New))
 }
 
-async fn index(target: &Target, pinecone: &Pinecone) -> Outcome {
-    match pinecone.describe().await {
-        Ok(index) => Outcome::Ok(format!("{} at {}", index.name, index.host)),
+async fn index(target: &Target, pinecone: &dyn VectorStore) -> Outcome {
+    match pinecone.identity().await {
+        Ok(index) => Outcome::Ok(format!("{} at {}", index.index, index.host)),
         Err(error) if error.is_not_found() => {
             Outcome::failed(error.to_string(), "Create the index, or correct PINECONE_INDEX or PINECONE_REGIONS")
         }
@@ -149,16 +150,16 @@ async fn index(target: &Target, pinecone: &Pinecone) -> Outcome {
     }
 }
 
-async fn dimension(target: &Target, pinecone: &Pinecone) -> Outcome {
+async fn dimension(target: &Target, pinecone: &dyn VectorStore) -> Outcome {
     let Some(openai) = &target.openai else {
         return Outcome::Skipped("needs OPENAI_API_KEY, to learn the models' dimensions".into());
     };
-    let index = match pinecone.describe().await {
+    let index = match pinecone.identity().await {
         Ok(index) => index,
         Err(error) => return Outcome::of(target, &error, KEY),
     };
     for model in target.embedding_models().await {
-        let IndexDescription { name, dimension, .. } = &index;
+        let IndexIdentity { index: name, dimension, .. } = &index;
         let makes = match openai.embed(&model, Some(*dimension), &["preflight"]).await {
             Ok(vectors) => match vectors.first().map_or(0, Vec::len) {
                 made if made as u64 == *dimension => continue,
@@ -177,8 +178,8 @@ async fn dimension(target: &Target, pinecone: &Pinecone) -> Outcome {
     Outcome::Ok(index.dimension.to_string())
 }
 
-async fn capacity(target: &Target, pinecone: &Pinecone) -> Outcome {
-    let used = match pinecone.namespaces().await {
+async fn capacity(target: &Target, pinecone: &dyn VectorStore) -> Outcome {
+    let used = match pinecone.namespaces("").await {
         Ok(all) => all.len() as u64,
         Err(error) => return Outcome::of(target, &error, KEY),
     };
@@ -199,7 +200,7 @@ fn name() -> String {
     format!("preflight-{}", hex::encode(rand::random::<[u8; 6]>()))
 }
 
-async fn namespace(target: &Target, pinecone: &Pinecone) -> Outcome {
+async fn namespace(target: &Target, pinecone: &dyn VectorStore) -> Outcome {
     let name = name();
     let made = async {
         pinecone.create_namespace(&name).await?;
@@ -211,7 +212,7 @@ async fn namespace(target: &Target, pinecone: &Pinecone) -> Outcome {
     }
 }
 
-async fn isolation(target: &Target, pinecone: &Pinecone) -> Outcome {
+async fn isolation(target: &Target, pinecone: &dyn VectorStore) -> Outcome {
     let (own, other) = (name(), name());
     let outcome = match look(pinecone, &own, &other).await {
         Ok(Seen { own: true, other: false }) => Outcome::Ok(String::new()),
@@ -236,8 +237,8 @@ struct Seen {
     other: bool,
 }
 
-async fn look(pinecone: &Pinecone, own: &str, other: &str) -> Result<Seen, ProviderError> {
-    let dimension = usize::try_from(pinecone.describe().await?.dimension).unwrap_or(0);
+async fn look(pinecone: &dyn VectorStore, own: &str, other: &str) -> Result<Seen, ProviderError> {
+    let dimension = usize::try_from(pinecone.identity().await?.dimension).unwrap_or(0);
     let mut numbers = vec![0.0; dimension];
     if let Some(first) = numbers.first_mut() {
         *first = 1.0;
