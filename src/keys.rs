@@ -17,7 +17,7 @@ const HEADER: &str = r#"{"alg":"EdDSA","typ":"JWT"}"#;
 pub struct Claims {
     /// The tenant's id.
     pub sub: String,
-    /// The tenant's Pinecone namespace.
+    /// The namespace of the tenant's data.
     pub ns: String,
     /// The plan that the key was made for.
     pub plan: String,

@@ -1,27 +1,25 @@
-//! Which Stripe account and which Pinecone indexes the tenants are in, recorded at the first start. A key of another
+//! Which Stripe account and which indexes the tenants are in, recorded at the first start. A key of another
 //! account or mode knows none of the customers, and an index that was created again holds none of the documents. Acting on their
 //! answers would suspend all tenants and lose their documents.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::lifecycle::{Blame, Fault, Provider};
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
-use crate::providers::pinecone::{IndexDescription, Pinecone};
 use crate::providers::stripe::{Identity, Stripe};
+use crate::providers::vector_store::IndexIdentity;
 
 /// The `ConfigMap` in the operator's namespace.
 pub const PINS: &str = "tenant-operator-pins";
 const STRIPE: &str = "stripe";
-const PINECONE: &str = "pinecone";
+const INDEX: &str = "pinecone";
 
 /// How often the pins are read while all is as they say, and while it is not.
 const CALM: Duration = Duration::from_secs(30);
@@ -30,29 +28,6 @@ const EAGER: Duration = Duration::from_secs(2);
 /// How often a check looks again at once because the pins were written in between. At the first start the check of Stripe and
 /// that of the indexes pin at the same time.
 const AGAIN: usize = 5;
-
-/// A Pinecone index.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IndexPin {
-    /// Its name.
-    pub index: String,
-    /// The host of its data plane: another one once the index is made anew.
-    pub host: String,
-    /// The length of its vectors.
-    pub dimension: u64,
-}
-
-impl From<&IndexDescription> for IndexPin {
-    fn from(there: &IndexDescription) -> Self {
-        Self { index: there.name.clone(), host: there.host.clone(), dimension: there.dimension }
-    }
-}
-
-impl fmt::Display for IndexPin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "index {} at {} with {} dimensions", self.index, self.host, self.dimension)
-    }
-}
 
 /// A region with an index of its own. None if one index holds the data of all regions.
 pub type Region = Option<String>;
@@ -63,7 +38,7 @@ pub struct Pins {
     /// The account and the mode of Stripe.
     pub stripe: Option<Identity>,
     /// The index of each region.
-    pub indexes: BTreeMap<Region, IndexPin>,
+    pub indexes: BTreeMap<Region, IndexIdentity>,
     namespace: String,
     version: Option<String>,
 }
@@ -113,7 +88,7 @@ pub enum Finding {
 }
 
 fn key(region: Option<&str>) -> String {
-    region.map_or_else(|| PINECONE.to_owned(), |region| format!("{PINECONE}.{region}"))
+    region.map_or_else(|| INDEX.to_owned(), |region| format!("{INDEX}.{region}"))
 }
 
 fn api(client: &Client, namespace: &str) -> Api<ConfigMap> {
@@ -136,7 +111,7 @@ impl Pins {
         for (entry, value) in map.data.unwrap_or_default() {
             let read = if entry == STRIPE {
                 serde_json::from_str(&value).map(|account| pins.stripe = Some(account))
-            } else if let Some(rest) = entry.strip_prefix(PINECONE) {
+            } else if let Some(rest) = entry.strip_prefix(INDEX) {
                 let region = rest.strip_prefix('.').map(str::to_owned);
                 serde_json::from_str(&value).map(|index| drop(pins.indexes.insert(region, index)))
             } else {
@@ -164,7 +139,7 @@ impl Pins {
         client: &Client,
         namespace: &str,
         region: Option<&str>,
-        index: &IndexPin,
+        index: &IndexIdentity,
     ) -> Result<(), PinError> {
         self.write(client, namespace, &key(region), json!(index).to_string()).await
     }
@@ -210,7 +185,7 @@ impl Pins {
 
     /// Whether these are the indexes that the tenants' documents are in. If regions are added or removed, the index that holds the
     /// documents stays in use.
-    pub fn compare_index(&self, region: Option<&str>, found: &BTreeMap<Region, IndexPin>) -> Finding {
+    pub fn compare_index(&self, region: Option<&str>, found: &BTreeMap<Region, IndexIdentity>) -> Finding {
         let region = region.map(str::to_owned);
         let Some(here) = found.get(&region) else { return Finding::New };
         let pinned = match (self.indexes.get(&region), self.indexes.get(&None)) {
@@ -301,33 +276,34 @@ impl Keeper {
     pub async fn check_indexes(&self, indexes: &Indexes) -> bool {
         let mut found = BTreeMap::new();
         let mut changed = false;
-        for (region, pinecone) in indexes.each() {
-            match pinecone.describe().await {
-                Ok(there) => drop(found.insert(region.map(str::to_owned), IndexPin::from(&there))),
+        for (region, index) in indexes.each() {
+            match index.identity().await {
+                Ok(there) => drop(found.insert(region.map(str::to_owned), there)),
                 Err(error) => {
-                    changed |=
-                        self.failed(pinecone.gate().is_open(), error.into(), |error| pinecone.gate().unchecked(error));
+                    changed |= self.failed(index.gate().is_open(), error.into(), |error| index.gate().unchecked(error));
                 }
             }
         }
-        for (region, pinecone) in indexes.each() {
+        for (region, index) in indexes.each() {
             changed |= match self.compare_index(region, &found).await {
                 Ok(None) => false,
                 Ok(Some(Finding::Another { what, fix })) => {
-                    pinecone.gate().close(refused(Provider::Pinecone, Fault::IndexMismatch, &what, &fix))
+                    index.gate().close(refused(Provider::VectorStore, Fault::IndexMismatch, &what, &fix))
                 }
-                Ok(Some(Finding::Same | Finding::New)) => admit(pinecone, found.get(&region.map(str::to_owned))),
-                Err(error) => self.failed(pinecone.gate().is_open(), error, |error| pinecone.gate().unchecked(error)),
+                Ok(Some(Finding::Same | Finding::New)) => {
+                    found.get(&region.map(str::to_owned)).is_some_and(|there| index.admit(there))
+                }
+                Err(error) => self.failed(index.gate().is_open(), error, |error| index.gate().unchecked(error)),
             };
         }
         changed
     }
 
-    /// None if Pinecone did not describe the index.
+    /// None if the store did not say which index it is.
     async fn compare_index(
         &self,
         region: Option<&str>,
-        found: &BTreeMap<Region, IndexPin>,
+        found: &BTreeMap<Region, IndexIdentity>,
     ) -> Result<Option<Finding>, CheckError> {
         let Some(here) = found.get(&region.map(str::to_owned)) else { return Ok(None) };
         let mut again = 0;
@@ -341,7 +317,7 @@ impl Keeper {
                 Err(error) if error.is_conflict() && again < AGAIN => again += 1,
                 Err(error) => return Err(error.into()),
                 Ok(()) => {
-                    tracing::info!(region, index = %here, "Pinecone's index is pinned");
+                    tracing::info!(region, index = %here, "{}'s index is pinned", Provider::VectorStore);
                     return Ok(Some(finding));
                 }
             }
@@ -388,10 +364,6 @@ impl Keeper {
     }
 }
 
-fn admit(pinecone: &Pinecone, index: Option<&IndexPin>) -> bool {
-    index.is_some_and(|index| pinecone.admit(&index.host, index.dimension))
-}
-
 #[derive(Debug, thiserror::Error)]
 enum CheckError {
     #[error(transparent)]
@@ -408,11 +380,11 @@ mod tests {
         Identity { account: account.into(), livemode }
     }
 
-    fn index(name: &str, host: &str) -> IndexPin {
-        IndexPin { index: name.into(), host: host.into(), dimension: 1536 }
+    fn index(name: &str, host: &str) -> IndexIdentity {
+        IndexIdentity { index: name.into(), host: host.into(), dimension: 1536 }
     }
 
-    fn of(all: &[(Option<&str>, IndexPin)]) -> BTreeMap<Region, IndexPin> {
+    fn of(all: &[(Option<&str>, IndexIdentity)]) -> BTreeMap<Region, IndexIdentity> {
         all.iter().map(|(region, index)| (region.map(str::to_owned), index.clone())).collect()
     }
 
@@ -434,9 +406,9 @@ mod tests {
     #[test]
     fn an_index_of_another_name_host_or_dimension_is_refused() {
         let pins = Pins { indexes: of(&[(None, index("rag", "a"))]), ..Pins::default() };
-        let found = |there: IndexPin| pins.compare_index(None, &of(&[(None, there)]));
+        let found = |there: IndexIdentity| pins.compare_index(None, &of(&[(None, there)]));
         assert_eq!(found(index("rag", "a")), Finding::Same);
-        let anew = [index("rag", "b"), index("other", "a"), IndexPin { dimension: 3072, ..index("rag", "a") }];
+        let anew = [index("rag", "b"), index("other", "a"), IndexIdentity { dimension: 3072, ..index("rag", "a") }];
         for there in anew {
             assert!(matches!(found(there.clone()), Finding::Another { .. }), "{there}");
         }

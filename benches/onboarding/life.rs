@@ -9,7 +9,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::{Billing, BillingMode, ExportState};
-use tenant_operator::api::{Phase, Tenant, TenantStatus, pinecone_namespace};
+use tenant_operator::api::{Phase, Tenant, TenantStatus, data_namespace};
 use tenant_operator::dev::cluster::Cluster;
 
 use crate::lab::{Controller, IN_FLIGHT, Providers, active, namespace, quantile, tenant, until, welcomed};
@@ -131,7 +131,7 @@ async fn vectors(api: &Api<Tenant>, controller: &Controller) -> anyhow::Result<(
     api.create(&PostParams::default(), &tenant(name)).await?;
     wait(api, name, active).await?;
     let id = api.get(name).await?.tenant_id().to_owned();
-    fill(controller, &pinecone_namespace(&id)).await?;
+    fill(controller, &data_namespace(&id, 1)).await?;
     let before = controller.resident_mb()?;
     let start = Instant::now();
     wish(api, name, json!({"exportRequest": "bench"})).await?;

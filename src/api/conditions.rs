@@ -15,7 +15,7 @@ pub const STALLED: &str = "Stalled";
 pub const PAYMENT_RECEIVED: &str = "PaymentReceived";
 /// The customer proved to read the e-mail address of the signup.
 pub const EMAIL_VERIFIED: &str = "EmailVerified";
-/// The Pinecone namespace is usable.
+/// The namespace of the tenant's data is usable.
 pub const NAMESPACE_READY: &str = "NamespaceReady";
 /// The API-key Secret is there.
 pub const API_KEY_READY: &str = "ApiKeyReady";
@@ -49,7 +49,7 @@ pub const RENEWAL_STOPPED: &str = "RenewalStopped";
 pub const ERASED: &str = "Erased";
 /// All documents are embedded with the model that was asked for last; set once another one was.
 pub const DATA_MIGRATED: &str = "DataMigrated";
-/// One Pinecone namespace holds the tenant's documents; set once another one did.
+/// One namespace holds the tenant's documents; set once another one did.
 pub const DATA_IN_ONE_PLACE: &str = "DataInOnePlace";
 /// The export that was asked for last is complete.
 pub const EXPORT_READY: &str = "ExportReady";

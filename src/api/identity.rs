@@ -44,11 +44,6 @@ pub fn signed_up(email_hash: &str) -> String {
     format!("{SIGNED_UP}{email_hash}")
 }
 
-/// The Pinecone namespace of the tenant with this id.
-pub fn pinecone_namespace(tenant_id: &str) -> String {
-    format!("tenant_{tenant_id}")
-}
-
 /// The Secret with the API key of the Tenant of that name.
 pub fn api_key_secret(tenant: &str) -> String {
     format!("{tenant}-api-key")
@@ -67,14 +62,14 @@ pub fn login_secret(tenant: &str) -> String {
 /// Where the password hash is in that Secret.
 pub const PASSWORD_HASH: &str = "password-hash";
 
-/// The Pinecone namespace of one generation of a tenant's data. A tenant id has no dot, so that no other tenant's
+/// The namespace of one generation of a tenant's data. A tenant id has no dot, so that no other tenant's
 /// namespace can have that name.
 pub fn data_namespace(tenant_id: &str, generation: u32) -> String {
-    let first = pinecone_namespace(tenant_id);
+    let first = format!("tenant_{tenant_id}");
     if generation <= 1 { first } else { format!("{first}.{generation}") }
 }
 
-/// The tenant id of a Pinecone namespace, and the generation of its data.
+/// The tenant id of a namespace, and the generation of its data.
 pub fn data_of(namespace: &str) -> Option<(&str, u32)> {
     let rest = namespace.strip_prefix("tenant_")?;
     match rest.split_once('.') {
@@ -101,12 +96,12 @@ impl Tenant {
         self.spec.data_generation()
     }
 
-    /// The Pinecone namespace that the tenant's questions are answered from.
+    /// The namespace that the tenant's questions are answered from.
     pub fn data_namespace(&self) -> String {
         data_namespace(self.tenant_id(), self.data_generation())
     }
 
-    /// The names of all Pinecone namespaces that the tenant can have.
+    /// The names of all namespaces that the tenant can have.
     pub fn data_namespaces(&self) -> Vec<String> {
         generations(self.data_generation()).map(|generation| data_namespace(self.tenant_id(), generation)).collect()
     }

@@ -18,7 +18,7 @@ pub use conditions::{Condition, ConditionStatus};
 pub use definitions::{CRD_REVISION, CRD_REVISION_ANNOTATION, definitions};
 pub use identity::{
     PASSWORD_HASH, Place, SIGNED_UP, api_key_secret, data_namespace, data_of, embedding, lead_secret, login_secret,
-    pinecone_namespace, region, signed_up,
+    region, signed_up,
 };
 pub use mail_request::{LinkKind, MailRequest, mail_requests};
 pub use migration::Data;
@@ -33,7 +33,7 @@ pub use usage::Usage;
 pub const GROUP: &str = "tenant-operator.dev";
 /// Keeps a deleted Tenant until its resources at the providers are gone.
 pub const FINALIZER: &str = "tenant-operator.dev/cleanup";
-/// A new value starts provisioning over, of a Failed tenant or of one whose Pinecone namespace is gone.
+/// A new value starts provisioning over, of a Failed tenant or of one whose namespace is gone.
 pub const RETRY_ANNOTATION: &str = "tenant-operator.dev/retry";
 /// How the value of such an annotation, and of `spec.exportRequest`, begins where the customer asked for it.
 pub const CUSTOMER_REQUEST: &str = "customer-";

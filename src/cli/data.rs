@@ -1,4 +1,4 @@
-//! `kubectl tenant data`: where tenants' documents are at Pinecone.
+//! `kubectl tenant data`: where tenants' documents are.
 
 use std::collections::{BTreeMap, HashSet};
 use std::num::NonZeroU32;
@@ -19,7 +19,7 @@ use crate::api::{CHOOSE_DATA_ANNOTATION, Phase, conditions, data_of};
 use crate::providers::CallLimits;
 use crate::providers::indexes::Indexes;
 
-/// Calls a second to Pinecone: this command is in no hurry.
+/// Calls a second to the vector store: this command is in no hurry.
 const RATE: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Timeout of one call.
 const TIMEOUT: Duration = Duration::from_secs(20);
@@ -120,19 +120,19 @@ async fn unowned(client: Client, args: UnownedArgs) -> anyhow::Result<()> {
         args.confirm.as_ref() == Some(name),
         "nothing was deleted: to delete {name} with its {vectors} vectors, add --confirm {name}"
     );
-    for pinecone in indexes.all() {
-        pinecone.delete_namespace(name).await?;
+    for index in indexes.all() {
+        index.delete_namespace(name).await?;
     }
     println!("{name} is deleted, with {vectors} vectors.");
     Ok(())
 }
 
-/// The namespaces of tenants without a Tenant, and how many vectors each holds. Pinecone is read first: a Tenant that is made
+/// The namespaces of tenants without a Tenant, and how many vectors each holds. The vector store is read first: a Tenant that is made
 /// meanwhile is then known.
 async fn find(client: Client, indexes: &Indexes) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
-    for pinecone in indexes.all() {
-        for (name, vectors) in pinecone.namespaces_with("tenant_").await? {
+    for index in indexes.all() {
+        for (name, vectors) in index.namespaces("tenant_").await? {
             *all.entry(name).or_default() += vectors;
         }
     }

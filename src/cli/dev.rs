@@ -115,10 +115,12 @@ fn settings(sandbox: &Sandbox, web_url: &str, folder: &Path) -> anyhow::Result<d
     let parsed = Settings::try_parse_from(args)?;
     let p = &parsed.providers;
     let portal = PortalArgs { stripe_portal_key: p.stripe_secret_key.clone(), stripe_url: p.stripe_url.clone() };
+    let models = p.rag.models();
     Ok(dev::Settings {
         providers: p.build()?,
         web: WebProviders {
-            openai: p.rag.openai(),
+            embedder: models.clone(),
+            chat: models,
             indexes: p.rag.indexes(),
             portal: portal.stripe(&p.frontend_url),
             admission: Admission::default(),

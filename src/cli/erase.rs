@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{KubeArgs, TenantArgs};
 use crate::api::{ERASE_ANNOTATION, Tenant};
+use crate::lifecycle::Provider;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,7 +41,9 @@ fn what(tenant: &Tenant) -> String {
     let status = tenant.status.clone().unwrap_or_default();
     let lines = [
         Some(format!("{} ({}), {}", tenant.name_any(), tenant.spec.company_name, tenant.spec.admin_email)),
-        status.namespace.map(|_| format!("  Pinecone namespace {}, with all documents", tenant.data_namespace())),
+        status
+            .namespace
+            .map(|_| format!("  {} namespace {}, with all documents", Provider::VectorStore, tenant.data_namespace())),
         status.api_key_secret.map(|name| format!("  Secret {name}")),
         stripe.subscription_id.map(|id| format!("  Stripe subscription {id}, cancelled at once")),
     ];

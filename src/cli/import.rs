@@ -35,9 +35,9 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let tenant = api.get(&args.tenant.name).await?;
     let from = open(&args.from)?;
     let indexes = args.providers.indexes();
-    let pinecone = indexes.of(tenant.region())?;
+    let index = indexes.of(tenant.region())?;
     let namespace = tenant.data_namespace();
-    let import = Import { from: &from, pinecone, namespace: &namespace };
+    let import = Import { from: &from, index, namespace: &namespace };
     eprintln!("Checking the export ...");
     let plan = import.plan().await?;
     fits(&tenant, &plan)?;

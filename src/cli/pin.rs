@@ -1,4 +1,4 @@
-//! `kubectl tenant pin`: which Stripe account and which Pinecone indexes the tenants are in, and another one on purpose.
+//! `kubectl tenant pin`: which Stripe account and which indexes the tenants are in, and another one on purpose.
 
 use anyhow::{bail, ensure};
 use comfy_table::{Table, presets};
@@ -7,8 +7,10 @@ use kube::{Api, Client};
 
 use super::KubeArgs;
 use crate::controller::LEASE;
-use crate::pins::{IndexPin, Pins};
+use crate::lifecycle::Provider;
+use crate::pins::Pins;
 use crate::providers::stripe::Identity;
+use crate::providers::vector_store::IndexIdentity;
 
 /// Show or change the Stripe account and the Pinecone indexes that hold the tenants.
 ///
@@ -50,7 +52,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let account = args.stripe_account.clone().zip(args.livemode);
     let account = account.map(|(account, livemode)| Identity { account, livemode });
     let index = args.pinecone_index.clone().zip(args.pinecone_host.clone()).zip(args.dimension);
-    let index = index.map(|((index, host), dimension)| IndexPin { index, host, dimension });
+    let index = index.map(|((index, host), dimension)| IndexIdentity { index, host, dimension });
     if account.is_none() && index.is_none() {
         show(&pins);
         return unreadable.into_iter().next().map_or(Ok(()), |error| Err(error.into()));
@@ -61,7 +63,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         println!("Stripe: {} becomes {account}", stripe_before.map_or_else(none, ToString::to_string));
     }
     if let Some(index) = &index {
-        println!("Pinecone: {} becomes {index}", index_before.map_or_else(none, ToString::to_string));
+        let before = index_before.map_or_else(none, ToString::to_string);
+        println!("{}: {before} becomes {index}", Provider::VectorStore);
     }
     if !args.yes {
         bail!("nothing was changed: to change it, add --yes");
@@ -93,10 +96,8 @@ fn show(pins: &Pins) {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["PROVIDER", "REGION", "PINNED"]);
     table.add_rows(pins.stripe.iter().map(|account| ["Stripe".to_owned(), String::new(), account.to_string()]));
-    table.add_rows(
-        pins.indexes
-            .iter()
-            .map(|(region, index)| ["Pinecone".to_owned(), region.clone().unwrap_or_default(), index.to_string()]),
-    );
+    table.add_rows(pins.indexes.iter().map(|(region, index)| {
+        [Provider::VectorStore.to_string(), region.clone().unwrap_or_default(), index.to_string()]
+    }));
     println!("{table}");
 }

@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
@@ -15,8 +16,9 @@ use crate::providers::captcha::{Captcha, CaptchaConfig, CaptchaKind};
 use crate::providers::indexes::Indexes;
 use crate::providers::mail::{Mail, MailConfig};
 use crate::providers::openai::{OpenAi, OpenAiConfig};
-use crate::providers::pinecone::PineconeConfig;
+use crate::providers::pinecone::{Pinecone, PineconeConfig};
 use crate::providers::stripe::{Stripe, StripeConfig};
+use crate::providers::vector_store::VectorStore;
 use crate::web::{Admission, Domains};
 
 /// How long a customer waits for the portal at most.
@@ -49,7 +51,13 @@ impl IndexArgs {
     pub fn open(&self, api_key: SecretString, calls: CallLimits) -> Indexes {
         let url = self.pinecone_url.trim_end_matches('/').into();
         let config = PineconeConfig { url, api_key, index: self.pinecone_index.clone(), calls };
-        Indexes::new(config, &self.pinecone_regions)
+        let index = |name: &str| -> Box<dyn VectorStore> {
+            Box::new(Pinecone::new(PineconeConfig { index: name.to_owned(), ..config.clone() }))
+        };
+        match &self.pinecone_regions[..] {
+            [] => Indexes::One(index(&self.pinecone_index)),
+            regions => Indexes::Each(regions.iter().map(|(region, name)| (region.clone(), index(name))).collect()),
+        }
     }
 }
 
@@ -115,12 +123,12 @@ impl RagArgs {
         self.index.open(self.pinecone_api_key.clone(), self.calls(self.pinecone_rate))
     }
 
-    pub fn openai(&self) -> OpenAi {
-        OpenAi::new(OpenAiConfig {
+    pub fn models(&self) -> Arc<OpenAi> {
+        Arc::new(OpenAi::new(OpenAiConfig {
             url: self.openai_base_url.trim_end_matches('/').into(),
             api_key: self.openai_api_key.clone(),
             calls: self.calls(self.openai_rate),
-        })
+        }))
     }
 }
 
@@ -299,7 +307,7 @@ impl ProviderArgs {
                 promotion_codes: self.promotion_codes,
             }),
             indexes: self.rag.indexes(),
-            openai: self.rag.openai(),
+            embedder: self.rag.models(),
             mail: Mail::new(MailConfig {
                 smtp_url: self.smtp_url.clone(),
                 from: self.from_email.clone(),

@@ -1,4 +1,4 @@
-//! `tenant-operator recover`: makes lost Tenants again from what Stripe and Pinecone hold.
+//! `tenant-operator recover`: makes lost Tenants again from what Stripe and the vector store hold.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -17,7 +17,7 @@ use crate::api::{
     VERIFIED_ANNOTATION, data_namespace, data_of, login_secret,
 };
 use crate::controller::Providers;
-use crate::lifecycle::ObservedSubscription;
+use crate::lifecycle::{ObservedSubscription, Provider};
 use crate::operator_keys::IdentityKey;
 use crate::pins::{Finding, Pins};
 use crate::providers::ProviderError;
@@ -61,7 +61,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     if let Finding::Another { what, fix } = pins.compare_stripe(&providers.stripe.identity().await?) {
         anyhow::bail!("{what}. {fix}");
     }
-    eprintln!("Reading Stripe and Pinecone ...");
+    eprintln!("Reading Stripe and {} ...", Provider::VectorStore);
     let (known, namespaces) = tokio::try_join!(providers.stripe.tenants(), namespaces(&providers.indexes))?;
     let lost: Vec<_> = known.iter().filter(|k| !there.contains(&k.tenant_id)).collect();
     let refunded = refunded(&providers, &lost).await?;
@@ -180,7 +180,7 @@ fn generation(namespaces: &Namespaces, tenant_id: &str) -> Option<u32> {
     own.max_by_key(|((_, generation), vectors)| (*vectors, *generation)).map(|((_, generation), _)| generation)
 }
 
-/// A namespace, as Pinecone lists it.
+/// A namespace, as the vector store lists it.
 #[derive(Default)]
 struct There {
     /// The region of its index, where each region has one.
@@ -193,8 +193,8 @@ type Namespaces = HashMap<String, There>;
 
 async fn namespaces(indexes: &Indexes) -> Result<Namespaces, ProviderError> {
     let mut all = HashMap::new();
-    for (region, pinecone) in indexes.each() {
-        for (name, vectors) in pinecone.namespaces_with("").await? {
+    for (region, index) in indexes.each() {
+        for (name, vectors) in index.namespaces("").await? {
             let there: &mut There = all.entry(name).or_default();
             if there.region.is_none() || vectors > there.vectors {
                 *there = There { region: region.map(str::to_owned), vectors };
@@ -228,8 +228,8 @@ impl Finder<'_> {
             [] | [_] if generation == 1 && region.is_none() => return Ok(None),
             [only] if generation == 1 => Some(only.clone()),
             models => {
-                let (pinecone, openai) = (self.providers.indexes.of(region)?, &self.providers.openai);
-                let model = embedding_of(pinecone, openai, &namespace, models).await;
+                let (index, embedder) = (self.providers.indexes.of(region)?, &*self.providers.embedder);
+                let model = embedding_of(index, embedder, &namespace, models).await;
                 model.with_context(|| format!("what the vectors in {namespace} were embedded with is not known"))?
             }
         };

@@ -9,6 +9,7 @@ use super::{KubeArgs, TenantArgs};
 use crate::api::migration::MigrationState;
 use crate::api::tenant::PlanChangeState;
 use crate::api::{Phase, RETRY_ANNOTATION, Tenant, Timestamp, conditions};
+use crate::lifecycle::Provider;
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -30,8 +31,9 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     if status.phase != Some(Phase::Failed) && !missing && !declined && !unmoved {
         let phase = status.phase.map_or_else(|| "without a phase".into(), |p| p.to_string());
         bail!(
-            "tenant {name} is {phase}: nothing to retry. `retry` works for a Failed tenant, a missing Pinecone namespace, a change of plan \
-             that was declined or is not confirmed, and a move of documents that failed"
+            "tenant {name} is {phase}: nothing to retry. `retry` works for a Failed tenant, a missing {} namespace, a change of plan \
+             that was declined or is not confirmed, and a move of documents that failed",
+            Provider::VectorStore
         );
     }
     let change = json!({"metadata": {"annotations": {RETRY_ANNOTATION: Timestamp::now().as_second().to_string()}}});

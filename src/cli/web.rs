@@ -183,8 +183,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     if config.webhook_secrets.is_empty() {
         tracing::warn!("STRIPE_WEBHOOK_SECRET is not set: every webhook is refused");
     }
+    let models = args.rag.models();
     let providers = WebProviders {
-        openai: args.rag.openai(),
+        embedder: models.clone(),
+        chat: models,
         indexes: args.rag.indexes(),
         portal: args.portal.stripe(&config.frontend_url),
         admission: args.admission.build()?,

@@ -28,7 +28,7 @@ use crate::lifecycle::{Credentials, ObservedMigration, Policy, View};
 use crate::operator_keys::IdentityKey;
 use crate::pins::Keeper;
 use crate::providers::Priority;
-use crate::providers::pinecone::Pinecone;
+use crate::providers::vector_store::VectorStore;
 use crate::telemetry::{Metrics, ProviderLabels};
 
 /// A Secret that we made this recently may not be in the cache yet.
@@ -148,9 +148,9 @@ impl Context {
         for (name, waiting) in Priority::NAMES.iter().zip(self.queue.waiting()) {
             metrics.queue_depth.get_or_create(&(*name).into()).set(i64::try_from(waiting).unwrap_or(i64::MAX));
         }
-        let Providers { stripe, indexes, openai, .. } = &self.providers;
-        let indexes: Vec<_> = indexes.all().map(Pinecone::caller).collect();
-        for callers in [&[stripe.caller()][..], &indexes, &[openai.caller()]] {
+        let Providers { stripe, indexes, embedder, .. } = &self.providers;
+        let indexes: Vec<_> = indexes.all().map(VectorStore::caller).collect();
+        for callers in [&[stripe.caller()][..], &indexes, &[embedder.caller()]] {
             let Some(provider) = callers.first().map(|caller| caller.provider()) else { continue };
             for (outcome, which) in [("ok", 0), ("failed", 1)] {
                 let count: u64 = callers.iter().map(|caller| caller.calls()[which]).sum();

@@ -29,7 +29,7 @@ use crate::providers::Priority;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
 use crate::providers::mail::Mail;
-use crate::providers::openai::OpenAi;
+use crate::providers::models::Embedder;
 use crate::providers::stripe::Stripe;
 
 use context::Context;
@@ -51,7 +51,7 @@ fn measured(context: &Context) -> String {
 pub struct Providers {
     pub stripe: Stripe,
     pub indexes: Indexes,
-    pub openai: OpenAi,
+    pub embedder: Arc<dyn Embedder>,
     pub mail: Mail,
     pub alerts: Arc<Alerts>,
 }

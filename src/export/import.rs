@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::format::{DOCUMENTS, FORMAT, OTHERS};
 use super::{Document, ExportError, FileEntry, MANIFEST, Manifest, Store};
-use crate::providers::pinecone::{Pinecone, Vector};
+use crate::providers::vector_store::{Vector, VectorStore};
 use crate::rag::{self, is_passage};
 
 /// Vectors that are stored at a time.
@@ -36,7 +36,7 @@ pub struct Import<'a> {
     /// The folder of the export.
     pub from: &'a Store,
     /// Takes the vectors.
-    pub pinecone: &'a Pinecone,
+    pub index: &'a dyn VectorStore,
     /// The namespace to store them in.
     pub namespace: &'a str,
 }
@@ -89,7 +89,7 @@ impl Import<'_> {
         };
         self.store(&document.file, keep_head).await?;
         let head = head.ok_or_else(|| ExportError::Damaged(format!("{} has no first passage", document.file)))?;
-        Ok(self.pinecone.upsert(self.namespace, &[head]).await?)
+        Ok(self.index.upsert(self.namespace, &[head]).await?)
     }
 
     /// Stores the vectors that belong to no document, and answers how many there are.
@@ -116,11 +116,11 @@ impl Import<'_> {
             batch.push(vector);
             count += 1;
             if batch.len() == BATCH {
-                self.pinecone.upsert(self.namespace, &batch).await?;
+                self.index.upsert(self.namespace, &batch).await?;
                 batch.clear();
             }
         }
-        self.pinecone.upsert(self.namespace, &batch).await?;
+        self.index.upsert(self.namespace, &batch).await?;
         Ok(count)
     }
 
@@ -152,7 +152,7 @@ impl Import<'_> {
     async fn present(&self) -> Result<BTreeSet<String>, ExportError> {
         let (mut there, mut after) = (BTreeSet::new(), None);
         loop {
-            let page = rag::page(self.pinecone, self.namespace, after.as_deref()).await?;
+            let page = rag::page(self.index, self.namespace, after.as_deref()).await?;
             let ready = page.documents.into_iter().filter(|d| d.state == rag::State::Ready);
             there.extend(ready.map(|document| document.id));
             after = page.next;

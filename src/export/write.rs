@@ -14,8 +14,8 @@ use tokio::io::AsyncWriteExt;
 use super::format::{DOCUMENTS, FORMAT, OTHERS, PROGRESS, Written, document_file};
 use super::{Document, ExportError, FileEntry, MANIFEST, Manifest, Store, records};
 use crate::api::Tenant;
-use crate::providers::pinecone::{Pinecone, Vector};
 use crate::providers::stripe::{Payer, Stripe};
+use crate::providers::vector_store::{Vector, VectorStore};
 use crate::rag::{self, is_passage, passage_id};
 
 /// Vectors that are held in memory at a time.
@@ -29,7 +29,7 @@ pub struct Source<'a> {
     /// The tenant.
     pub tenant: &'a Tenant,
     /// Holds the documents.
-    pub pinecone: &'a Pinecone,
+    pub index: &'a dyn VectorStore,
     /// Holds the invoices, of a customer who pays by Stripe.
     pub stripe: Option<(&'a Stripe, Payer<'a>)>,
 }
@@ -141,7 +141,7 @@ impl Export<'_> {
         let mut list = File::create(self.store, self.path(DOCUMENTS));
         let mut after = None;
         loop {
-            let page = rag::page(self.source.pinecone, &namespace, after.as_deref()).await?;
+            let page = rag::page(self.source.index, &namespace, after.as_deref()).await?;
             for document in page.documents {
                 let file = document_file(&document.id);
                 let there = run.written.get(&file).filter(|written| written.of == document.uploaded_at).cloned();
@@ -190,7 +190,7 @@ impl Export<'_> {
         let mut to = File::create(self.store, self.path(OTHERS));
         let mut after = None;
         loop {
-            let (ids, next) = self.source.pinecone.list(&namespace, "", BATCH, after.as_deref()).await?;
+            let (ids, next) = self.source.index.list(&namespace, "", BATCH, after.as_deref()).await?;
             let ids: Vec<_> = ids.into_iter().filter(|id| !is_passage(id)).collect();
             run.vectors += self.copy(&namespace, &ids, &mut to).await?;
             after = next;
@@ -206,7 +206,7 @@ impl Export<'_> {
     async fn copy(&self, namespace: &str, ids: &[String], to: &mut File) -> Result<u64, ExportError> {
         let mut count = 0;
         for ids in ids.chunks(BATCH) {
-            let mut vectors: BTreeMap<String, Vector> = self.source.pinecone.fetch_vectors(namespace, ids).await?;
+            let mut vectors: BTreeMap<String, Vector> = self.source.index.fetch(namespace, ids).await?;
             for vector in ids.iter().filter_map(|id| vectors.remove(id)) {
                 to.line(&vector).await?;
                 count += 1;

@@ -41,9 +41,9 @@ pub enum Effect {
         /// The plan.
         plan: String,
     },
-    /// Make the Pinecone namespace and see that it is usable.
+    /// Make the namespace and see that it is usable.
     EnsureNamespace,
-    /// See whether the Pinecone namespace is still there.
+    /// See whether the namespace is still there.
     CheckNamespace,
     /// Make the API-key Secret.
     EnsureApiKey,
@@ -129,7 +129,7 @@ pub enum Effect {
     ShipTransitions,
     /// Take everything personal out of the object, and write down what was erased.
     EraseIdentity,
-    /// Delete the Pinecone namespace and see that it is gone.
+    /// Delete the namespace and see that it is gone.
     DeleteNamespace,
     /// Delete the tenant's Secrets.
     DeleteSecrets,
@@ -201,8 +201,8 @@ impl Effect {
     /// The provider whose incidents are over once the effect succeeds: the incidents could not last while it did.
     pub fn proves(&self) -> Option<Provider> {
         match self {
-            Self::EnsureNamespace => Some(Provider::Pinecone),
-            Self::StoreSamples => Some(Provider::OpenAi),
+            Self::EnsureNamespace => Some(Provider::VectorStore),
+            Self::StoreSamples => Some(Provider::Models),
             Self::ReadBilling | Self::OpenCheckout { .. } => Some(Provider::Stripe),
             Self::EnsureApiKey | Self::AssignIdentity { .. } => Some(Provider::Kubernetes),
             _ => None,

@@ -42,10 +42,11 @@ pub enum Provider {
     /// Payments.
     Stripe,
     /// Vectors.
-    Pinecone,
+    #[strum(to_string = "Pinecone")]
+    VectorStore,
     /// Embeddings and answers.
     #[strum(to_string = "OpenAI")]
-    OpenAi,
+    Models,
     /// The mail server.
     Mail,
     /// The service that tells people from programs.
@@ -212,8 +213,8 @@ mod tests {
     #[test]
     fn a_reason_is_one_word() {
         for (reason, word) in [
-            (Reason::Provider(Provider::Pinecone, Fault::QuotaExceeded), "PineconeQuotaExceeded"),
-            (Reason::Provider(Provider::OpenAi, Fault::Unauthorized), "OpenAIUnauthorized"),
+            (Reason::Provider(Provider::VectorStore, Fault::QuotaExceeded), "PineconeQuotaExceeded"),
+            (Reason::Provider(Provider::Models, Fault::Unauthorized), "OpenAIUnauthorized"),
             (Reason::Provider(Provider::AlertWebhook, Fault::Timeout), "AlertwebhookTimeout"),
             (Reason::Kubernetes("Forbidden".into()), "KubernetesForbidden"),
             (Reason::Held(Harm::Erase), "ErasureHeld"),

@@ -61,7 +61,7 @@ pub enum Notice {
     SlowAlert(String),
     /// To ops: the object names another namespace than the one with the documents, or several hold documents, as this names.
     DataAlert(String),
-    /// To ops: the tenant's Pinecone namespace is gone, in the run that this token names.
+    /// To ops: the tenant's namespace is gone, in the run that this token names.
     NamespaceMissingAlert(String),
 }
 

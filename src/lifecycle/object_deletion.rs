@@ -4,7 +4,7 @@
 use super::concerns::{erasure, notices};
 use super::phases::{deleting, failed};
 use super::status::{Draft, Summary};
-use super::{Decision, Effect, Input, Notice};
+use super::{Decision, Effect, Input, Notice, Provider};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::DeletionPolicy;
@@ -58,7 +58,7 @@ pub fn decide(input: &Input) -> Decision {
         return decision;
     }
     let mut wanted = vec![
-        (Effect::DeleteNamespace, format!("the Pinecone namespace {}", input.tenant.pinecone_namespace())),
+        (Effect::DeleteNamespace, format!("the {} namespace {}", Provider::VectorStore, input.tenant.data_namespace())),
         (Effect::DeleteSecrets, format!("the Secret {}", input.tenant.api_key_secret())),
     ];
     // An explicit wish to erase covers the customer at Stripe. A signup that expired only loses its subscription.

@@ -186,7 +186,7 @@ pub enum Samples {
     /// Not known.
     #[default]
     Unknown,
-    /// Accepted by Pinecone.
+    /// Accepted by the vector store.
     Stored,
     /// Seen by a query.
     Seen,
@@ -216,7 +216,7 @@ pub struct ObservedMigration {
     pub last: bool,
 }
 
-/// The namespace of one generation of a tenant's data, as Pinecone has it.
+/// The namespace of one generation of a tenant's data, as the vector store has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Found {
     /// The generation.
@@ -241,7 +241,7 @@ pub struct MigrationError {
 /// What each provider holds of a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Holdings {
-    /// Its Pinecone namespace: 1, or 0 when there is none.
+    /// Its namespace: 1, or 0 when there is none.
     pub namespaces: u64,
     /// The vectors in it.
     pub vectors: u64,

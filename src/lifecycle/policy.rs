@@ -84,7 +84,7 @@ pub struct Policy {
     pub suspend_disputed: bool,
     /// How often the controller looks for changes at Stripe that no webhook reported.
     pub resync: i64,
-    /// How often everything at Stripe and Pinecone is compared.
+    /// How often everything at Stripe and the vector store is compared.
     pub full_resync: i64,
     /// Paid and not Active after this long is slow.
     pub slow_after: i64,

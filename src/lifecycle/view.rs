@@ -189,8 +189,8 @@ impl View {
         api::tenant::plan_in_force(&self.spec, Some(&self.status))
     }
 
-    /// The tenant's Pinecone namespace.
-    pub fn pinecone_namespace(&self) -> String {
+    /// The namespace of the tenant's data.
+    pub fn data_namespace(&self) -> String {
         api::data_namespace(self.tenant_id(), self.data_generation())
     }
 

@@ -3,6 +3,7 @@
 use futures::FutureExt;
 
 use super::{Check, CheckOutcome, Target};
+use crate::providers::models::{ChatModel, Embedder};
 
 const KEY: &str = "Correct OPENAI_API_KEY and OPENAI_BASE_URL";
 

@@ -8,9 +8,10 @@ use futures::future::BoxFuture;
 use kube::ResourceExt;
 
 use super::{Check, CheckOutcome, Defect, Target, pinned};
-use crate::pins::{Finding, IndexPin};
+use crate::pins::Finding;
 use crate::providers::ProviderError;
-use crate::providers::pinecone::{IndexDescription, Pinecone, Values, Vector};
+use crate::providers::models::Embedder;
+use crate::providers::vector_store::{IndexIdentity, Values, Vector, VectorStore};
 
 /// Waits for what was written to become visible.
 const LOOKS: [Duration; 5] = [
@@ -92,7 +93,7 @@ pub const CHECKS: &[Check] = &[
 /// Checks each index. The first problem is the result.
 async fn each(
     target: &Target,
-    look: for<'a> fn(&'a Target, &'a Pinecone) -> BoxFuture<'a, CheckOutcome>,
+    look: for<'a> fn(&'a Target, &'a dyn VectorStore) -> BoxFuture<'a, CheckOutcome>,
 ) -> CheckOutcome {
     let Some(indexes) = &target.indexes else { return CheckOutcome::failed("PINECONE_API_KEY is not set", "Set it") };
     let mut facts = Vec::new();
@@ -132,8 +133,8 @@ async fn same(target: &Target) -> CheckOutcome {
     };
     let mut found = BTreeMap::new();
     for (region, pinecone) in indexes.each() {
-        match pinecone.describe().await {
-            Ok(there) => drop(found.insert(region.map(str::to_owned), IndexPin::from(&there))),
+        match pinecone.identity().await {
+            Ok(there) => drop(found.insert(region.map(str::to_owned), there)),
             Err(error) => return CheckOutcome::of(target, &error, KEY),
         }
     }
@@ -142,9 +143,9 @@ async fn same(target: &Target) -> CheckOutcome {
     pinned(another.or(all.first()).cloned().unwrap_or(Finding::New))
 }
 
-async fn index(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
-    match pinecone.describe().await {
-        Ok(index) => CheckOutcome::Ok(format!("{} at {}", index.name, index.host)),
+async fn index(target: &Target, pinecone: &dyn VectorStore) -> CheckOutcome {
+    match pinecone.identity().await {
+        Ok(index) => CheckOutcome::Ok(format!("{} at {}", index.index, index.host)),
         Err(error) if error.is_not_found() => {
             CheckOutcome::failed(error.to_string(), "Create the index, or correct PINECONE_INDEX or PINECONE_REGIONS")
         }
@@ -152,16 +153,16 @@ async fn index(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
     }
 }
 
-async fn dimension(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
+async fn dimension(target: &Target, pinecone: &dyn VectorStore) -> CheckOutcome {
     let Some(openai) = &target.openai else {
         return CheckOutcome::Skipped("needs OPENAI_API_KEY, to learn the models' dimensions".into());
     };
-    let index = match pinecone.describe().await {
+    let index = match pinecone.identity().await {
         Ok(index) => index,
         Err(error) => return CheckOutcome::of(target, &error, KEY),
     };
     for model in target.embedding_models().await {
-        let IndexDescription { name, dimension, .. } = &index;
+        let IndexIdentity { index: name, dimension, .. } = &index;
         let makes = match openai.embed(&model, Some(*dimension), &["preflight"]).await {
             Ok(vectors) => match vectors.first().map_or(0, Vec::len) {
                 made if made as u64 == *dimension => continue,
@@ -180,8 +181,8 @@ async fn dimension(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
     CheckOutcome::Ok(index.dimension.to_string())
 }
 
-async fn capacity(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
-    let used = match pinecone.namespaces().await {
+async fn capacity(target: &Target, pinecone: &dyn VectorStore) -> CheckOutcome {
+    let used = match pinecone.namespaces("").await {
         Ok(all) => all.len() as u64,
         Err(error) => return CheckOutcome::of(target, &error, KEY),
     };
@@ -202,7 +203,7 @@ fn name() -> String {
     format!("preflight-{}", hex::encode(rand::random::<[u8; 6]>()))
 }
 
-async fn namespace(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
+async fn namespace(target: &Target, pinecone: &dyn VectorStore) -> CheckOutcome {
     let name = name();
     let made = async {
         pinecone.create_namespace(&name).await?;
@@ -214,7 +215,7 @@ async fn namespace(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
     }
 }
 
-async fn isolation(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
+async fn isolation(target: &Target, pinecone: &dyn VectorStore) -> CheckOutcome {
     let (own, other) = (name(), name());
     let outcome = match look(pinecone, &own, &other).await {
         Ok(Seen { own: true, other: false }) => CheckOutcome::Ok(String::new()),
@@ -239,8 +240,8 @@ struct Seen {
     other: bool,
 }
 
-async fn look(pinecone: &Pinecone, own: &str, other: &str) -> Result<Seen, ProviderError> {
-    let dimension = usize::try_from(pinecone.describe().await?.dimension).unwrap_or(0);
+async fn look(pinecone: &dyn VectorStore, own: &str, other: &str) -> Result<Seen, ProviderError> {
+    let dimension = usize::try_from(pinecone.identity().await?.dimension).unwrap_or(0);
     let mut numbers = vec![0.0; dimension];
     if let Some(first) = numbers.first_mut() {
         *first = 1.0;

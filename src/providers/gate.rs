@@ -108,7 +108,7 @@ mod tests {
 
     fn error(blame: Blame) -> ProviderError {
         ProviderError {
-            provider: Provider::Pinecone,
+            provider: Provider::VectorStore,
             status: Some(500),
             reason: Fault::ProviderError,
             message: "answered 500".into(),
@@ -120,7 +120,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_guarded_gate_lets_nothing_through_until_it_was_checked() {
-        let gate = Gate::new(Provider::Pinecone);
+        let gate = Gate::new(Provider::VectorStore);
         assert!(gate.check().is_ok(), "without a guard every call passes");
         gate.guard();
         assert_eq!(gate.check().expect_err("unchecked").blame, Blame::Outage);

@@ -457,7 +457,7 @@ mod tests {
     fn caller() -> Caller {
         let per_second = NonZeroU32::MIN.saturating_add(99);
         crate::cli::install_crypto();
-        Caller::new(Provider::Pinecone, CallLimits { per_second, timeout: Duration::from_secs(10), retries: 0 })
+        Caller::new(Provider::VectorStore, CallLimits { per_second, timeout: Duration::from_secs(10), retries: 0 })
     }
 
     /// A server that counts its requests and answers each with `head`, and then with `body` again and again, for as long

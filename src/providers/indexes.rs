@@ -1,47 +1,35 @@
-//! Pinecone's indexes: one that holds the data of all tenants, or one for each region. Which one a tenant's data is in
-//! follows from its region; a namespace's name is the same nowhere else, so that it can be deleted everywhere.
+//! The indexes of the vector store: one that holds the data of all tenants, or one for each region. Which one a tenant's data is
+//! in follows from its region; a namespace's name is the same nowhere else, so that it can be deleted everywhere.
 
 use std::collections::BTreeMap;
 
 use super::ProviderError;
-use super::pinecone::{Pinecone, PineconeConfig};
+use super::vector_store::VectorStore;
 use crate::lifecycle::{Blame, Fault, Provider, Regions};
 
 /// A client for each index.
 #[derive(Debug)]
 pub enum Indexes {
     /// One index for everything.
-    One(Box<Pinecone>),
+    One(Box<dyn VectorStore>),
     /// The indexes by region.
-    Each(BTreeMap<String, Pinecone>),
+    Each(BTreeMap<String, Box<dyn VectorStore>>),
 }
 
 impl Indexes {
-    /// Clients of the configured index, or of the index of each of these regions if there are any. Makes no call
-    /// yet.
-    pub fn new(config: PineconeConfig, regions: &[(String, String)]) -> Self {
-        if regions.is_empty() {
-            return Self::One(Box::new(Pinecone::new(config)));
-        }
-        let client = |(region, index): &(String, String)| {
-            (region.clone(), Pinecone::new(PineconeConfig { index: index.clone(), ..config.clone() }))
-        };
-        Self::Each(regions.iter().map(client).collect())
-    }
-
     /// The index of a region.
     ///
     /// # Errors
     ///
     /// No index is set for the region. An admin has to configure one.
-    pub fn of(&self, region: Option<&str>) -> Result<&Pinecone, ProviderError> {
+    pub fn of(&self, region: Option<&str>) -> Result<&dyn VectorStore, ProviderError> {
         let indexes = match self {
-            Self::One(pinecone) => return Ok(pinecone),
+            Self::One(index) => return Ok(&**index),
             Self::Each(indexes) => indexes,
         };
         let region = region.unwrap_or_default();
-        indexes.get(region).ok_or_else(|| ProviderError {
-            provider: Provider::Pinecone,
+        indexes.get(region).map(|index| &**index).ok_or_else(|| ProviderError {
+            provider: Provider::VectorStore,
             status: None,
             reason: Fault::RegionUnsupported,
             message: format!("has no index for region {region:?}: name one in PINECONE_REGIONS"),
@@ -52,28 +40,28 @@ impl Indexes {
     }
 
     /// All of them, with their regions.
-    pub fn each(&self) -> Vec<(Option<&str>, &Pinecone)> {
+    pub fn each(&self) -> Vec<(Option<&str>, &dyn VectorStore)> {
         match self {
-            Self::One(pinecone) => vec![(None, pinecone)],
-            Self::Each(indexes) => indexes.iter().map(|(region, pinecone)| (Some(&**region), pinecone)).collect(),
+            Self::One(index) => vec![(None, &**index)],
+            Self::Each(indexes) => indexes.iter().map(|(region, index)| (Some(&**region), &**index)).collect(),
         }
     }
 
     /// All of them.
-    pub fn all(&self) -> impl Iterator<Item = &Pinecone> + Send + '_ {
-        self.each().into_iter().map(|(_, pinecone)| pinecone)
+    pub fn all(&self) -> impl Iterator<Item = &dyn VectorStore> + Send + '_ {
+        self.each().into_iter().map(|(_, index)| index)
     }
 
     /// Asks for the addresses of all of them.
     pub async fn prepare(&self) {
-        let asked = self.all().map(Pinecone::prepare);
+        let asked = self.all().map(VectorStore::prepare);
         // An error is dropped: the next caller that needs the index asks again and reports it.
         drop(futures::future::join_all(asked).await);
     }
 
     /// Returns when one that was away is back.
     pub async fn back(&self) {
-        let callers = self.all().map(|pinecone| Box::pin(pinecone.caller().back()));
+        let callers = self.all().map(|index| Box::pin(index.caller().back()));
         futures::future::select_all(callers).await;
     }
 
@@ -92,22 +80,22 @@ mod tests {
 
     use super::*;
     use crate::providers::CallLimits;
+    use crate::providers::pinecone::{Pinecone, PineconeConfig};
 
-    fn indexes(regions: &[(&str, &str)]) -> Indexes {
+    fn index() -> Box<dyn VectorStore> {
         // The first one wins, whichever test it is.
         drop(rustls::crypto::ring::default_provider().install_default());
         let calls = CallLimits { per_second: std::num::NonZeroU32::MIN, timeout: Duration::from_secs(1), retries: 0 };
         let config =
             PineconeConfig { url: "http://127.0.0.1:1".into(), api_key: "x".into(), index: "all".into(), calls };
-        let regions: Vec<_> = regions.iter().map(|(r, i)| ((*r).to_owned(), (*i).to_owned())).collect();
-        Indexes::new(config, &regions)
+        Box::new(Pinecone::new(config))
     }
 
     #[test]
     fn one_index_holds_all_regions_unless_each_has_its_own() {
-        let one = indexes(&[]);
+        let one = Indexes::One(index());
         assert!(one.of(None).is_ok() && one.of(Some("mars-1")).is_ok() && one.regions().is_empty());
-        let each = indexes(&[("us", "rag-us"), ("eu", "rag-eu")]);
+        let each = Indexes::Each(["us", "eu"].map(|region| (region.into(), index())).into());
         assert_eq!(each.all().count(), 2);
         assert!(
             each.of(Some("eu")).is_ok()

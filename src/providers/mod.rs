@@ -8,12 +8,14 @@ pub mod gate;
 pub mod http;
 pub mod indexes;
 pub mod mail;
+pub mod models;
 pub mod openai;
 pub mod pinecone;
 pub mod priority;
 pub mod rate;
 mod retry_after;
 pub mod stripe;
+pub mod vector_store;
 
 pub use http::{CallLimits, Caller, ProviderError};
 pub use priority::{Party, Priority};

@@ -3,18 +3,19 @@
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};
 
+use async_trait::async_trait;
 use axum::body::Bytes;
 use eventsource_stream::Eventsource;
 use futures::{Stream, StreamExt};
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
-use utoipa::ToSchema;
 
+use super::models::{ChatModel, Embedder, End, Piece, Pieces, Tokens};
 use super::{CallLimits, Caller, ProviderError};
 use crate::lifecycle::{Blame, Fault, Provider};
 
-const PROVIDER: Provider = Provider::OpenAi;
+const PROVIDER: Provider = Provider::Models;
 /// Models whose vectors can be made shorter; others refuse the field
 /// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-dimensions>).
 const ANY_DIMENSION: &str = "text-embedding-3-";
@@ -48,50 +49,6 @@ struct Embedding {
     index: usize,
     embedding: Vec<f32>,
 }
-/// What a chat cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct Tokens {
-    /// Tokens of the question and its passages.
-    #[serde(default)]
-    #[schema(example = 412)]
-    pub prompt_tokens: u64,
-    /// Tokens of the answer.
-    #[serde(default)]
-    #[schema(example = 18)]
-    pub completion_tokens: u64,
-    /// Whether the numbers are estimated from the texts' lengths, because the provider's answer names none.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    #[schema(example = false)]
-    pub estimated: bool,
-}
-
-impl Tokens {
-    /// Estimates from the lengths of the texts: 4 bytes a token, as `OpenAI`'s documentation says of English text
-    /// (<https://platform.openai.com/docs/concepts#tokens>).
-    fn estimate(prompt: usize, answer: usize) -> Self {
-        let tokens = |bytes: usize| u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX);
-        Self { prompt_tokens: tokens(prompt), completion_tokens: tokens(answer), estimated: true }
-    }
-}
-
-/// How an answer ended, and what it cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct End {
-    /// What it cost.
-    pub tokens: Tokens,
-    /// Whether the answer stops in the middle, because it reached the limit of its length.
-    pub truncated: bool,
-}
-
-/// A piece of an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Piece {
-    /// More of its text.
-    Text(String),
-    /// The last piece.
-    End(End),
-}
-
 #[derive(Deserialize)]
 struct Delta {
     #[serde(default)]
@@ -157,27 +114,6 @@ impl OpenAi {
         Self { config, caller, reasoning: RwLock::default() }
     }
 
-    /// The provider's calls, which show whether it is away.
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// Returns one vector for each text, in their order, of this dimension if the model can choose it. Embeds only the beginning of
-    /// a text that is longer than the model accepts.
-    pub async fn embed(
-        &self,
-        model: &str,
-        dimension: Option<u64>,
-        texts: &[&str],
-    ) -> Result<Vec<Vec<f32>>, ProviderError> {
-        let texts: Vec<_> = texts.iter().map(|text| beginning(text)).collect();
-        let mut vectors = Vec::with_capacity(texts.len());
-        for batch in batches(&texts) {
-            vectors.extend(self.embed_batch(model, dimension, batch).await?);
-        }
-        Ok(vectors)
-    }
-
     async fn embed_batch(
         &self,
         model: &str,
@@ -221,14 +157,6 @@ impl OpenAi {
         refused && self.reasoning.write().unwrap_or_else(PoisonError::into_inner).insert(model.to_owned())
     }
 
-    /// The model's answer to a system message and a user message.
-    pub async fn chat(&self, model: &str, system: &str, user: &str) -> Result<(String, End), ProviderError> {
-        match self.complete(model, system, user).await {
-            Err(error) if self.learns_to_reason(model, &error) => self.complete(model, system, user).await,
-            answer => answer,
-        }
-    }
-
     async fn complete(&self, model: &str, system: &str, user: &str) -> Result<(String, End), ProviderError> {
         let url = format!("{}/chat/completions", self.config.url);
         let body = self.chat_body(model, system, user);
@@ -244,28 +172,6 @@ impl OpenAi {
         Ok((text, reading.end()?))
     }
 
-    /// The same answer, piece by piece as the model writes it. The last piece is its end or an error.
-    pub async fn chat_stream(
-        &self,
-        model: &str,
-        system: &str,
-        user: &str,
-    ) -> Result<impl Stream<Item = Result<Piece, ProviderError>> + use<>, ProviderError> {
-        let bytes = match self.open_chat(model, system, user).await {
-            Err(error) if self.learns_to_reason(model, &error) => self.open_chat(model, system, user).await,
-            opened => opened,
-        }?;
-        let events = bytes.eventsource().map(Some).chain(futures::stream::iter([None]));
-        let pieces = events.scan(Some(Reading::new(system.len() + user.len())), |reading, event| {
-            std::future::ready(reading.take().map(|mut open| {
-                let (pieces, ended) = open.take(event);
-                *reading = (!ended).then_some(open);
-                pieces
-            }))
-        });
-        Ok(pieces.flat_map(futures::stream::iter))
-    }
-
     async fn open_chat(
         &self,
         model: &str,
@@ -279,6 +185,48 @@ impl OpenAi {
         self.caller
             .open(self.caller.client.post(&url).bearer_auth(self.config.api_key.expose_secret()).json(&body))
             .await
+    }
+}
+
+#[async_trait]
+impl Embedder for OpenAi {
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    async fn embed(&self, model: &str, dimension: Option<u64>, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError> {
+        let texts: Vec<_> = texts.iter().map(|text| beginning(text)).collect();
+        let mut vectors = Vec::with_capacity(texts.len());
+        for batch in batches(&texts) {
+            vectors.extend(self.embed_batch(model, dimension, batch).await?);
+        }
+        Ok(vectors)
+    }
+}
+
+#[async_trait]
+impl ChatModel for OpenAi {
+    async fn chat(&self, model: &str, system: &str, user: &str) -> Result<(String, End), ProviderError> {
+        match self.complete(model, system, user).await {
+            Err(error) if self.learns_to_reason(model, &error) => self.complete(model, system, user).await,
+            answer => answer,
+        }
+    }
+
+    async fn chat_stream(&self, model: &str, system: &str, user: &str) -> Result<Pieces, ProviderError> {
+        let bytes = match self.open_chat(model, system, user).await {
+            Err(error) if self.learns_to_reason(model, &error) => self.open_chat(model, system, user).await,
+            opened => opened,
+        }?;
+        let events = bytes.eventsource().map(Some).chain(futures::stream::iter([None]));
+        let pieces = events.scan(Some(Reading::new(system.len() + user.len())), |reading, event| {
+            std::future::ready(reading.take().map(|mut open| {
+                let (pieces, ended) = open.take(event);
+                *reading = (!ended).then_some(open);
+                pieces
+            }))
+        });
+        Ok(pieces.flat_map(futures::stream::iter).boxed())
     }
 }
 

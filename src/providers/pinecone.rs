@@ -1,21 +1,22 @@
 //! Pinecone, API version 2026-04: namespaces and vectors of one serverless index.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use reqwest::RequestBuilder;
 use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Serialize, Serializer};
-use serde_json::value::{RawValue, to_raw_value};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::Mutex;
 
 use super::gate::Gate;
+use super::vector_store::{IndexIdentity, Match, Metadata, Values, Vector, VectorStore};
 use super::{CallLimits, Caller, ProviderError};
 use crate::lifecycle::{Blame, Fault, Provider};
 
-const PROVIDER: Provider = Provider::Pinecone;
+const PROVIDER: Provider = Provider::VectorStore;
 const API_VERSION: &str = "2026-04";
 
 /// Where Pinecone is and which index is ours.
@@ -31,7 +32,8 @@ pub struct PineconeConfig {
     pub calls: CallLimits,
 }
 
-/// A client of one index.
+/// A client of one index. Pinecone shows what it took a moment later
+/// (<https://docs.pinecone.io/guides/index-data/check-data-freshness>).
 #[derive(Debug)]
 pub struct Pinecone {
     config: PineconeConfig,
@@ -58,65 +60,40 @@ impl Place {
     }
 }
 
-/// A vector.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Vector {
-    /// Its id in the namespace.
-    pub id: String,
-    /// Its values.
-    pub values: Values,
-    /// What is kept beside it.
-    #[serde(default)]
-    pub metadata: BTreeMap<String, Value>,
-}
-
-/// The values of a vector as JSON: encoded once, sent for every tenant that has the document.
-#[derive(Clone, Debug)]
-pub struct Values(Arc<RawValue>);
-
-impl Values {
-    /// Encodes them.
-    pub fn encode(values: &[f32]) -> Result<Self, ProviderError> {
-        Ok(Self(to_raw_value(values).map_err(|e| ProviderError::garbage(PROVIDER, e))?.into()))
-    }
-}
-
-impl<'de> Deserialize<'de> for Values {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Box::<RawValue>::deserialize(deserializer).map(|raw| Self(raw.into()))
-    }
-}
-
-impl Serialize for Values {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0.serialize(serializer)
-    }
-}
-
-/// A vector that a query found.
-#[derive(Clone, Debug, Deserialize)]
-pub struct Match {
-    /// Its id.
-    pub id: String,
-    /// Cosine similarity.
-    #[serde(default)]
-    pub score: f32,
-    /// What is kept beside it.
-    #[serde(default)]
-    pub metadata: HashMap<String, Value>,
-}
-
 /// An index, as the control plane describes it.
-#[derive(Clone, Debug, Deserialize)]
-pub struct IndexDescription {
-    /// Its name.
+#[derive(Deserialize)]
+struct Described {
     #[serde(default)]
-    pub name: String,
-    /// The host of its data plane.
-    pub host: String,
-    /// The length of its vectors.
+    name: String,
+    host: String,
     #[serde(default)]
-    pub dimension: u64,
+    dimension: u64,
+}
+
+/// A vector, as a read shows it.
+#[derive(Deserialize)]
+struct Kept {
+    values: Values,
+    metadata: Option<Metadata>,
+}
+
+/// A namespace. Its name is absent where it was asked for by its name.
+#[derive(Deserialize)]
+struct Namespace {
+    #[serde(default)]
+    name: String,
+    #[serde(default)]
+    record_count: Value,
+}
+
+#[derive(Deserialize)]
+struct Pagination {
+    next: Option<String>,
+}
+
+/// Where the next page begins, if there is one.
+fn next(pagination: Option<Pagination>) -> Option<String> {
+    pagination?.next.filter(|next| !next.is_empty())
 }
 
 #[derive(Deserialize)]
@@ -136,25 +113,6 @@ impl Pinecone {
         request.header("Api-Key", self.config.api_key.expose_secret()).header("X-Pinecone-Api-Version", API_VERSION)
     }
 
-    /// The provider's calls, which show whether it is away.
-    pub fn caller(&self) -> &Caller {
-        &self.caller
-    }
-
-    /// Lets calls to the data plane through, or not.
-    pub fn gate(&self) -> &Gate {
-        &self.gate
-    }
-
-    /// Lets calls to the data plane at this host through. True when it did not before.
-    pub fn admit(&self, host: &str, dimension: u64) -> bool {
-        let place = Place::new(host, dimension);
-        if self.place().is_none_or(|there| *there != place) {
-            self.set_place(place);
-        }
-        self.gate.open()
-    }
-
     fn place(&self) -> Option<Arc<Place>> {
         self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -163,17 +121,6 @@ impl Pinecone {
         let place = Arc::new(place);
         *self.place.write().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
         place
-    }
-
-    /// Asks for the data plane's address once, or waits for the caller that does.
-    pub async fn prepare(&self) -> Result<(), ProviderError> {
-        self.gate.checked().await;
-        self.gate.check()?;
-        if self.place().is_some() {
-            return Ok(());
-        }
-        let _asking = self.asking.lock().await;
-        self.ask_host().await.map(drop)
     }
 
     /// The data plane's base URL. One caller asks the control plane for it; until it knows the answer, other callers get a
@@ -202,25 +149,8 @@ impl Pinecone {
         if let Some(place) = self.place() {
             return Ok(place);
         }
-        let there = self.describe().await?;
+        let there = self.identity().await?;
         Ok(self.set_place(Place::new(&there.host, there.dimension)))
-    }
-
-    /// What the control plane says of the index.
-    pub async fn describe(&self) -> Result<IndexDescription, ProviderError> {
-        let url = format!("{}/indexes/{}", self.config.url, self.config.index);
-        self.caller.json(|c| self.request(c.get(&url))).await.map_err(|e: ProviderError| {
-            if !e.is_not_found() {
-                return e;
-            }
-            let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
-            ProviderError { reason: Fault::IndexMissing, message, blame: Blame::Operator, ..e }
-        })
-    }
-
-    /// The length of the index's vectors, once it is known.
-    pub fn dimension(&self) -> Option<u64> {
-        self.place().map(|place| place.dimension).filter(|dimension| *dimension > 0)
     }
 
     async fn post<T: serde::de::DeserializeOwned>(
@@ -236,9 +166,56 @@ impl Pinecone {
             })
             .await
     }
+}
 
-    /// Creates a namespace. Succeeds if it already exists.
-    pub async fn create_namespace(&self, name: &str) -> Result<(), ProviderError> {
+#[async_trait]
+impl VectorStore for Pinecone {
+    fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// What the control plane says of the index.
+    async fn identity(&self) -> Result<IndexIdentity, ProviderError> {
+        let url = format!("{}/indexes/{}", self.config.url, self.config.index);
+        let described = self.caller.json(|c| self.request(c.get(&url))).await;
+        let Described { name, host, dimension } = described.map_err(|e: ProviderError| {
+            if !e.is_not_found() {
+                return e;
+            }
+            let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
+            ProviderError { reason: Fault::IndexMissing, message, blame: Blame::Operator, ..e }
+        })?;
+        Ok(IndexIdentity { index: name, host, dimension })
+    }
+
+    fn admit(&self, index: &IndexIdentity) -> bool {
+        let place = Place::new(&index.host, index.dimension);
+        if self.place().is_none_or(|there| *there != place) {
+            self.set_place(place);
+        }
+        self.gate.open()
+    }
+
+    /// Asks for the data plane's address once, or waits for the caller that does.
+    async fn prepare(&self) -> Result<(), ProviderError> {
+        self.gate.checked().await;
+        self.gate.check()?;
+        if self.place().is_some() {
+            return Ok(());
+        }
+        let _asking = self.asking.lock().await;
+        self.ask_host().await.map(drop)
+    }
+
+    fn dimension(&self) -> Option<u64> {
+        self.place().map(|place| place.dimension).filter(|dimension| *dimension > 0)
+    }
+
+    async fn create_namespace(&self, name: &str) -> Result<(), ProviderError> {
         let url = format!("{}/namespaces", self.host().await?);
         let made = self.caller.repeatable(|c| self.request(c.post(&url)).json(&json!({"name": name}))).await;
         match made {
@@ -248,53 +225,12 @@ impl Pinecone {
         }
     }
 
-    /// Whether the namespace is there.
-    pub async fn namespace_exists(&self, name: &str) -> Result<bool, ProviderError> {
-        let url = format!("{}/namespaces/{name}", self.host().await?);
-        match self.caller.bytes(|c| self.request(c.get(&url))).await {
-            Ok(_) => Ok(true),
-            Err(e) if e.is_not_found() => Ok(false),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The number of vectors in the namespace. None if it does not exist.
-    pub async fn count_vectors(&self, name: &str) -> Result<Option<u64>, ProviderError> {
-        #[derive(Deserialize)]
-        struct Described {
-            #[serde(default)]
-            record_count: Value,
-        }
-        let url = format!("{}/namespaces/{name}", self.host().await?);
-        match self.caller.json::<Described>(|c| self.request(c.get(&url))).await {
-            Ok(described) => Ok(Some(count(&described.record_count))),
-            Err(e) if e.is_not_found() => Ok(None),
-            Err(e) => Err(e),
-        }
-    }
-
-    /// The names of all namespaces, read page by page.
-    pub async fn namespaces(&self) -> Result<HashSet<String>, ProviderError> {
-        Ok(self.namespaces_with("").await?.into_keys().collect())
-    }
-
-    /// The namespaces whose names begin with `prefix`, and how many vectors each holds, read page by page.
-    pub async fn namespaces_with(&self, prefix: &str) -> Result<BTreeMap<String, u64>, ProviderError> {
+    async fn namespaces(&self, prefix: &str) -> Result<BTreeMap<String, u64>, ProviderError> {
         #[derive(Deserialize)]
         struct Page {
             #[serde(default)]
-            namespaces: Vec<Named>,
-            pagination: Option<Next>,
-        }
-        #[derive(Deserialize)]
-        struct Named {
-            name: String,
-            #[serde(default)]
-            record_count: Value,
-        }
-        #[derive(Deserialize)]
-        struct Next {
-            next: Option<String>,
+            namespaces: Vec<Namespace>,
+            pagination: Option<Pagination>,
         }
         let url = format!("{}/namespaces", self.host().await?);
         let mut all = BTreeMap::new();
@@ -305,8 +241,8 @@ impl Pinecone {
             let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
             let page: Page = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
             let known = all.len();
-            all.extend(page.namespaces.into_iter().map(|n| (n.name, count(&n.record_count))));
-            token = page.pagination.and_then(|p| p.next).filter(|next| !next.is_empty());
+            all.extend(page.namespaces.into_iter().map(|n| (n.name, number(&n.record_count))));
+            token = next(page.pagination);
             // A page that brings nothing new would go on for ever.
             if token.is_none() || all.len() == known {
                 return Ok(all);
@@ -314,8 +250,16 @@ impl Pinecone {
         }
     }
 
-    /// Deletes a namespace with its vectors. Succeeds if it does not exist.
-    pub async fn delete_namespace(&self, name: &str) -> Result<(), ProviderError> {
+    async fn count(&self, namespace: &str) -> Result<Option<u64>, ProviderError> {
+        let url = format!("{}/namespaces/{namespace}", self.host().await?);
+        match self.caller.json::<Namespace>(|c| self.request(c.get(&url))).await {
+            Ok(there) => Ok(Some(number(&there.record_count))),
+            Err(e) if e.is_not_found() => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    async fn delete_namespace(&self, name: &str) -> Result<(), ProviderError> {
         let url = format!("{}/namespaces/{name}", self.host().await?);
         match self.caller.bytes(|c| self.request(c.delete(&url))).await {
             Ok(_) => Ok(()),
@@ -324,8 +268,7 @@ impl Pinecone {
         }
     }
 
-    /// Stores vectors, in as many calls as Pinecone's limits ask for; the same id again replaces.
-    pub async fn upsert(&self, namespace: &str, vectors: &[Vector]) -> Result<(), ProviderError> {
+    async fn upsert(&self, namespace: &str, vectors: &[Vector]) -> Result<(), ProviderError> {
         #[derive(Serialize)]
         struct Body<'a> {
             vectors: &'a [Vector],
@@ -337,58 +280,26 @@ impl Pinecone {
         Ok(())
     }
 
-    /// The metadata of vectors, by their ids. Leaves out vectors that do not exist.
-    pub async fn fetch(&self, namespace: &str, ids: &[String]) -> Result<BTreeMap<String, Value>, ProviderError> {
+    async fn fetch(&self, namespace: &str, ids: &[String]) -> Result<BTreeMap<String, Vector>, ProviderError> {
         #[derive(Deserialize)]
-        struct Kept {
+        struct Fetched {
             #[serde(default)]
-            metadata: Value,
-        }
-        let fetched: BTreeMap<String, Kept> = self.fetch_as(namespace, ids).await?;
-        Ok(fetched.into_iter().map(|(id, kept)| (id, kept.metadata)).collect())
-    }
-
-    /// Those of these ids that a namespace does not hold.
-    pub async fn missing(&self, namespace: &str, mut ids: Vec<String>) -> Result<Vec<String>, ProviderError> {
-        if !ids.is_empty() {
-            let there = self.fetch(namespace, &ids).await?;
-            ids.retain(|id| !there.contains_key(id));
-        }
-        Ok(ids)
-    }
-
-    /// Vectors as they were stored, by their ids. Leaves out vectors that do not exist.
-    pub async fn fetch_vectors(
-        &self,
-        namespace: &str,
-        ids: &[String],
-    ) -> Result<BTreeMap<String, Vector>, ProviderError> {
-        self.fetch_as(namespace, ids).await
-    }
-
-    async fn fetch_as<T: serde::de::DeserializeOwned>(
-        &self,
-        namespace: &str,
-        ids: &[String],
-    ) -> Result<BTreeMap<String, T>, ProviderError> {
-        #[derive(Deserialize)]
-        struct Fetched<T> {
-            #[serde(default = "BTreeMap::new")]
-            vectors: BTreeMap<String, T>,
+            vectors: BTreeMap<String, Kept>,
         }
         let url = format!("{}/vectors/fetch", self.host().await?);
         let mut all = BTreeMap::new();
         for ids in ids.chunks(FETCH_IDS) {
             let mut query: Vec<_> = ids.iter().map(|id| ("ids", id.as_str())).collect();
             query.push(("namespace", namespace));
-            let fetched: Fetched<T> = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
-            all.extend(fetched.vectors);
+            let fetched: Fetched = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
+            all.extend(fetched.vectors.into_iter().map(|(id, Kept { values, metadata })| {
+                (id.clone(), Vector { id, values, metadata: metadata.unwrap_or_default() })
+            }));
         }
         Ok(all)
     }
 
-    /// A page of at most `limit` (100) ids that begin with `prefix`, and where the next page begins.
-    pub async fn list(
+    async fn list(
         &self,
         namespace: &str,
         prefix: &str,
@@ -399,15 +310,11 @@ impl Pinecone {
         struct Page {
             #[serde(default)]
             vectors: Vec<Listed>,
-            pagination: Option<Next>,
+            pagination: Option<Pagination>,
         }
         #[derive(Deserialize)]
         struct Listed {
             id: String,
-        }
-        #[derive(Deserialize)]
-        struct Next {
-            next: Option<String>,
         }
         let url = format!("{}/vectors/list", self.host().await?);
         let limit = limit.clamp(1, 100).to_string();
@@ -415,12 +322,10 @@ impl Pinecone {
         query.extend(Some(("prefix", prefix)).filter(|_| !prefix.is_empty()));
         query.extend(after.map(|token| ("paginationToken", token)));
         let page: Page = self.caller.json(|c| self.request(c.get(&url)).query(&query)).await?;
-        let next = page.pagination.and_then(|p| p.next).filter(|next| !next.is_empty());
-        Ok((page.vectors.into_iter().map(|v| v.id).collect(), next))
+        Ok((page.vectors.into_iter().map(|v| v.id).collect(), next(page.pagination)))
     }
 
-    /// Deletes vectors. Ignores those that do not exist.
-    pub async fn delete(&self, namespace: &str, ids: &[String]) -> Result<(), ProviderError> {
+    async fn delete(&self, namespace: &str, ids: &[String]) -> Result<(), ProviderError> {
         for ids in ids.chunks(BATCH_VECTORS) {
             match self.post::<Value>("/vectors/delete", &json!({"ids": ids, "namespace": namespace})).await {
                 Ok(_) => {}
@@ -431,8 +336,7 @@ impl Pinecone {
         Ok(())
     }
 
-    /// The `top_k` nearest vectors of a namespace.
-    pub async fn query(&self, namespace: &str, vector: &Values, top_k: usize) -> Result<Vec<Match>, ProviderError> {
+    async fn query(&self, namespace: &str, vector: &Values, top_k: usize) -> Result<Vec<Match>, ProviderError> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Query<'a> {
@@ -449,7 +353,7 @@ impl Pinecone {
 }
 
 /// A 64-bit number, which JSON made from protobuf writes as text.
-fn count(record_count: &Value) -> u64 {
+fn number(record_count: &Value) -> u64 {
     record_count.as_u64().or_else(|| record_count.as_str()?.parse().ok()).unwrap_or(0)
 }
 
@@ -465,7 +369,7 @@ const BATCH_BYTES: usize = 1_900_000;
 fn at_most(vector: &Vector) -> usize {
     let metadata: usize = vector.metadata.iter().map(|(key, v)| key.len() + v.as_str().map_or(64, str::len)).sum();
     // A character can become six (\u0000).
-    200 + vector.values.0.get().len() + (vector.id.len() + metadata) * 6
+    200 + vector.values.json().len() + (vector.id.len() + metadata) * 6
 }
 
 /// The vectors, cut by count and by their size in JSON.

@@ -6,8 +6,8 @@ use utoipa::ToSchema;
 
 use crate::api::plan::Models;
 use crate::providers::ProviderError;
-use crate::providers::openai::{End, OpenAi, Piece, Tokens};
-use crate::providers::pinecone::{Match, Pinecone, Values};
+use crate::providers::models::{ChatModel, Embedder, End, Piece, Tokens};
+use crate::providers::vector_store::{Match, Values, VectorStore};
 
 /// Passages that an answer may rest on.
 const TOP_K: usize = 4;
@@ -128,10 +128,12 @@ impl Chunk {
 /// What an answer is made with, for one tenant.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
-    /// Embeds and answers.
-    pub openai: &'a OpenAi,
+    /// Embeds the question.
+    pub embedder: &'a dyn Embedder,
+    /// Answers it.
+    pub chat: &'a dyn ChatModel,
     /// Searches.
-    pub pinecone: &'a Pinecone,
+    pub index: &'a dyn VectorStore,
     /// The tenant's models.
     pub models: &'a Models,
     /// The tenant's own namespace, and no other.
@@ -143,9 +145,9 @@ pub struct Asked<'a> {
 impl Asked<'_> {
     /// The relevant passages, nearest first.
     async fn sources(self) -> Result<Vec<Source>, ProviderError> {
-        let vectors = self.openai.embed(&self.models.embedding, self.pinecone.dimension(), &[self.question]).await?;
+        let vectors = self.embedder.embed(&self.models.embedding, self.index.dimension(), &[self.question]).await?;
         let vector = Values::encode(vectors.first().map(Vec::as_slice).unwrap_or_default())?;
-        let found = self.pinecone.query(self.namespace, &vector, TOP_K).await?;
+        let found = self.index.query(self.namespace, &vector, TOP_K).await?;
         let relevant = found.into_iter().filter(|m| m.score >= RELEVANT);
         Ok(relevant.enumerate().map(|(i, found)| Source::of(i + 1, found)).collect())
     }
@@ -168,7 +170,7 @@ pub async fn answer(asked: Asked<'_>) -> Result<Answer, ProviderError> {
         return Ok(Answer { answer: NOTHING.into(), sources, usage: Tokens::default(), truncated: false });
     }
     let (answer, End { tokens, truncated }) =
-        asked.openai.chat(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
+        asked.chat.chat(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
     Ok(Answer { answer, sources, usage: tokens, truncated })
 }
 
@@ -180,7 +182,7 @@ pub async fn stream(
     let rest = if sources.is_empty() {
         stream::iter([Ok(Chunk::Text(NOTHING.into())), Ok(Chunk::Done(End::default()))]).left_stream()
     } else {
-        let pieces = asked.openai.chat_stream(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
+        let pieces = asked.chat.chat_stream(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
         let chunk = |piece| match piece {
             Piece::Text(text) => Chunk::Text(text),
             Piece::End(end) => Chunk::Done(end),

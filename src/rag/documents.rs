@@ -1,10 +1,10 @@
-//! A tenant's documents in its Pinecone namespace.
+//! A tenant's documents in its namespace of the vector store.
 //!
 //! The vector `d/<id>` is a document's head: its first passage, and in its metadata all that is known of the document. The
 //! other passages are `c/<id>/<number>`. The head is written first, as `processing`, and again at the end, as `ready`: what a
 //! crash leaves behind is listed, can be deleted, and is completed by uploading the same content again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 use crate::api::Timestamp;
 use crate::api::plan::Models;
 use crate::providers::ProviderError;
-use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::{Pinecone, Values, Vector};
+use crate::providers::models::Embedder;
+use crate::providers::vector_store::{Metadata, Values, Vector, VectorStore};
 
 /// Passages that are embedded and stored at a time: memory stays the same for a document of any length.
 const BATCH: usize = 96;
@@ -96,9 +96,9 @@ pub fn passage_id(id: &str, number: usize) -> String {
 /// The documents of one tenant.
 pub struct Documents<'a> {
     /// Stores them.
-    pub pinecone: &'a Pinecone,
+    pub index: &'a dyn VectorStore,
     /// Embeds them.
-    pub openai: &'a OpenAi,
+    pub embedder: &'a dyn Embedder,
     /// The tenant's own namespace.
     pub namespace: &'a str,
     /// Its models.
@@ -111,30 +111,29 @@ impl Documents<'_> {
         let mut head = None;
         for (at, batch) in passages.chunks(BATCH).enumerate() {
             let first = at * BATCH;
-            let vectors = self.openai.embed(&self.models.embedding, self.pinecone.dimension(), batch).await?;
+            let vectors = self.embedder.embed(&self.models.embedding, self.index.dimension(), batch).await?;
             let mut stored = Vec::with_capacity(batch.len());
             for (i, (values, passage)) in vectors.iter().zip(batch).enumerate() {
                 let values = Values::encode(values)?;
                 head.get_or_insert_with(|| (*passage, values.clone()));
                 stored.push(vector(document, first + i, passage, values));
             }
-            self.pinecone.upsert(self.namespace, &stored).await?;
+            self.index.upsert(self.namespace, &stored).await?;
         }
         let ready = Document { state: State::Ready, ..document.clone() };
         if let Some((passage, values)) = head {
-            self.pinecone.upsert(self.namespace, &[vector(&ready, 0, passage, values.clone())]).await?;
+            self.index.upsert(self.namespace, &[vector(&ready, 0, passage, values.clone())]).await?;
             self.until_found(&head_id(&document.id), &values).await;
         }
         Ok(ready)
     }
 
-    /// Waits until a query finds a head that is `ready`: Pinecone shows what it took a moment later
-    /// (<https://docs.pinecone.io/guides/index-data/check-data-freshness>). It was taken, so neither a long moment nor a query
-    /// that fails is an error.
+    /// Waits until a query finds a head that is `ready`: the store shows what it took a moment later. It was taken, so neither a
+    /// long moment nor a query that fails is an error.
     async fn until_found(&self, id: &str, values: &Values) {
         let start = Instant::now();
         while start.elapsed() < LONGEST_LAG {
-            match self.pinecone.query(self.namespace, values, NEAREST).await {
+            match self.index.query(self.namespace, values, NEAREST).await {
                 // An older version of the head is served meanwhile: it is found, and is not the one that was stored.
                 Ok(found) if found.iter().any(|found| found.id == id && is_ready(&found.metadata)) => return,
                 Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
@@ -153,20 +152,20 @@ impl Documents<'_> {
         if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(None);
         }
-        let found = self.pinecone.fetch(self.namespace, &[head_id(id)]).await?;
-        Ok(found.into_iter().find_map(|(id, metadata)| document(&id, &metadata, Timestamp::now())))
+        let found = self.index.fetch(self.namespace, &[head_id(id)]).await?;
+        Ok(found.values().find_map(|head| document(head, Timestamp::now())))
     }
 
     /// A page of documents, in the order of their ids.
     pub async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
-        page(self.pinecone, self.namespace, after).await
+        page(self.index, self.namespace, after).await
     }
 
     /// Deletes a document: the head last, so that a deletion that breaks off can be repeated.
     pub async fn delete(&self, document: &Document) -> Result<(), ProviderError> {
         let passages: Vec<_> = (1..document.passages).map(|n| passage_id(&document.id, n)).collect();
-        self.pinecone.delete(self.namespace, &passages).await?;
-        self.pinecone.delete(self.namespace, &[head_id(&document.id)]).await?;
+        self.index.delete(self.namespace, &passages).await?;
+        self.index.delete(self.namespace, &[head_id(&document.id)]).await?;
         self.until_gone(&head_id(&document.id)).await;
         Ok(())
     }
@@ -176,7 +175,7 @@ impl Documents<'_> {
     async fn until_gone(&self, id: &str) {
         let start = Instant::now();
         while start.elapsed() < LONGEST_LAG {
-            match self.pinecone.fetch(self.namespace, &[id.to_owned()]).await {
+            match self.index.fetch(self.namespace, &[id.to_owned()]).await {
                 Ok(found) if found.is_empty() => return,
                 Ok(_) => tokio::time::sleep(LOOK_AGAIN).await,
                 Err(error) => {
@@ -189,16 +188,16 @@ impl Documents<'_> {
     }
 }
 
-fn is_ready(metadata: &HashMap<String, Value>) -> bool {
+fn is_ready(metadata: &Metadata) -> bool {
     metadata.get("state").and_then(Value::as_str) == Some("ready")
 }
 
 /// A page of the documents in a namespace, in the order of their ids.
-pub async fn page(pinecone: &Pinecone, namespace: &str, after: Option<&str>) -> Result<Page, ProviderError> {
-    let (ids, next) = pinecone.list(namespace, "d/", PAGE, after).await?;
+pub async fn page(index: &dyn VectorStore, namespace: &str, after: Option<&str>) -> Result<Page, ProviderError> {
+    let (ids, next) = index.list(namespace, "d/", PAGE, after).await?;
     let now = Timestamp::now();
-    let found = if ids.is_empty() { BTreeMap::new() } else { pinecone.fetch(namespace, &ids).await? };
-    Ok(Page { documents: found.iter().filter_map(|(id, metadata)| document(id, metadata, now)).collect(), next })
+    let found = if ids.is_empty() { BTreeMap::new() } else { index.fetch(namespace, &ids).await? };
+    Ok(Page { documents: found.values().filter_map(|head| document(head, now)).collect(), next })
 }
 
 /// Whether a vector of this id is part of that document.
@@ -232,19 +231,19 @@ fn vector(document: &Document, number: usize, passage: &str, values: Values) -> 
     Vector { id: passage_id(&document.id, number), values, metadata }
 }
 
-/// Reads a head. Pinecone keeps numbers as floating point.
-fn document(id: &str, metadata: &Value, now: Timestamp) -> Option<Document> {
+/// Reads a head. A store may keep numbers as floating point.
+fn document(head: &Vector, now: Timestamp) -> Option<Document> {
     #[allow(clippy::cast_possible_truncation)]
-    let whole = |name: &str| metadata[name].as_f64().map(|n| n as i64);
-    let text = |name: &str| metadata[name].as_str().map(str::to_owned);
-    let uploaded_at: Timestamp = serde_json::from_value(metadata["uploaded_at"].clone()).ok()?;
-    let state = match metadata["state"].as_str() {
+    let whole = |name: &str| head.metadata.get(name)?.as_f64().map(|n| n as i64);
+    let text = |name: &str| head.text(name).map(str::to_owned);
+    let uploaded_at: Timestamp = head.text("uploaded_at")?.parse().ok()?;
+    let state = match head.text("state") {
         Some("ready") => State::Ready,
         _ if now.since(uploaded_at) > STUCK => State::Failed,
         _ => State::Processing,
     };
     Some(Document {
-        id: id.strip_prefix("d/")?.to_owned(),
+        id: head.id.strip_prefix("d/")?.to_owned(),
         title: text("title")?,
         media_type: text("media_type")?,
         bytes: whole("bytes")?,
@@ -271,15 +270,14 @@ mod tests {
             uploaded_at: Timestamp::from_second(now.as_second()),
         };
         let values = Values::encode(&[0.5]).expect("JSON");
-        let head = vector(&written, 0, "text", values.clone());
-        let mut metadata = json!(head.metadata);
-        metadata["bytes"] = json!(4.0);
-        assert_eq!(document(&head.id, &metadata, now), Some(written.clone()));
+        let mut head = vector(&written, 0, "text", values.clone());
+        head.metadata.insert("bytes".into(), json!(4.0));
+        assert_eq!(document(&head, now), Some(written.clone()));
         let other = vector(&written, 2, "more", values);
-        assert!(other.id.starts_with("c/") && document(&other.id, &json!(other.metadata), now).is_none());
+        assert!(other.id.starts_with("c/") && document(&other, now).is_none());
 
-        metadata["state"] = json!("processing");
-        assert_eq!(document(&head.id, &metadata, now).expect("a head").state, State::Processing);
-        assert_eq!(document(&head.id, &metadata, now.plus(STUCK + 1)).expect("a head").state, State::Failed);
+        head.metadata.insert("state".into(), json!("processing"));
+        assert_eq!(document(&head, now).expect("a head").state, State::Processing);
+        assert_eq!(document(&head, now.plus(STUCK + 1)).expect("a head").state, State::Failed);
     }
 }

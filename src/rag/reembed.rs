@@ -1,15 +1,12 @@
 //! Embeds all vectors of one namespace again into a second one, with another model or in another index. Compares them by their
 //! metadata, so it can stop anywhere and resume.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
-
-use serde_json::Value;
 
 use super::documents::{Document, LONGEST_LAG, LOOK_AGAIN, passage_id};
 use crate::providers::ProviderError;
-use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::{Pinecone, Values, Vector};
+use crate::providers::models::Embedder;
+use crate::providers::vector_store::{Values, Vector, VectorStore};
 
 /// Vectors that are compared and embedded at a time: memory stays the same for any number of them.
 const BATCH: usize = 100;
@@ -61,11 +58,11 @@ impl ReembedError {
 /// What to embed, and where to.
 pub struct Reembed<'a> {
     /// Embeds them.
-    pub openai: &'a OpenAi,
+    pub embedder: &'a dyn Embedder,
     /// The index and the namespace to read from.
-    pub from: (&'a Pinecone, &'a str),
+    pub from: (&'a dyn VectorStore, &'a str),
     /// The index and the namespace to write to.
-    pub to: (&'a Pinecone, &'a str),
+    pub to: (&'a dyn VectorStore, &'a str),
     /// The model of the new ones.
     pub model: &'a str,
     /// Told of every batch how many vectors were compared so far; false ends it.
@@ -80,8 +77,6 @@ pub struct Pass {
     /// Those that were missing, different, or too many.
     pub changed: u64,
 }
-
-type Kept = BTreeMap<String, Value>;
 
 impl Reembed<'_> {
     /// Makes the second namespace like the first one, as that is when each of its pages is read.
@@ -116,7 +111,7 @@ impl Reembed<'_> {
         }
     }
 
-    /// Refuses a second namespace that holds what the first one does not. Pinecone shows what it took a moment later, so what is
+    /// Refuses a second namespace that holds what the first one does not. The store shows what it took a moment later, so what is
     /// missing is looked for once more.
     pub async fn refuse_target_ahead(&self) -> Result<(), ReembedError> {
         let mut only = self.only_there().await?;
@@ -155,7 +150,7 @@ impl Reembed<'_> {
         Ok(())
     }
 
-    /// Waits until all of these vectors can be read. Pinecone shows a write a moment later, and a vector that it does not show yet is
+    /// Waits until all of these vectors can be read. The store shows a write a moment later, and a vector that it does not show yet is
     /// not copied. A document that is deleted meanwhile never shows again, so the wait is limited.
     async fn until_shown(&self, ids: &[String]) -> Result<(), ReembedError> {
         let start = Instant::now();
@@ -177,16 +172,16 @@ impl Reembed<'_> {
         let ((source, from), (target, to)) = (self.from, self.to);
         let there = target.fetch(to, ids).await?;
         let here = source.fetch(from, ids).await?;
-        let differ: Vec<_> = here.into_iter().filter(|(id, kept)| there.get(id) != Some(kept)).collect();
+        let same = |kept: &Vector| there.get(&kept.id).is_some_and(|copy| copy.metadata == kept.metadata);
+        let differ: Vec<_> = here.into_values().filter(|kept| !same(kept)).collect();
         if differ.is_empty() {
             return Ok(0);
         }
-        let texts: Result<Vec<_>, _> = differ.iter().map(|(id, kept)| text(id, kept)).collect();
-        let values = self.openai.embed(self.model, target.dimension(), &texts?).await?;
+        let texts: Result<Vec<_>, _> = differ.iter().map(text).collect();
+        let values = self.embedder.embed(self.model, target.dimension(), &texts?).await?;
         let mut vectors = Vec::with_capacity(differ.len());
-        for ((id, kept), values) in differ.iter().zip(&values) {
-            let metadata: Kept = kept.as_object().into_iter().flatten().map(|(k, v)| (k.clone(), v.clone())).collect();
-            vectors.push(Vector { id: id.clone(), values: Values::encode(values)?, metadata });
+        for (kept, values) in differ.into_iter().zip(&values) {
+            vectors.push(Vector { values: Values::encode(values)?, ..kept });
         }
         target.upsert(to, &vectors).await?;
         Ok(vectors.len() as u64)
@@ -202,6 +197,6 @@ impl Reembed<'_> {
     }
 }
 
-fn text<'a>(id: &str, kept: &'a Value) -> Result<&'a str, ReembedError> {
-    kept["text"].as_str().filter(|text| !text.is_empty()).ok_or_else(|| ReembedError::NoText(id.to_owned()))
+fn text(kept: &Vector) -> Result<&str, ReembedError> {
+    kept.text("text").filter(|text| !text.is_empty()).ok_or_else(|| ReembedError::NoText(kept.id.clone()))
 }

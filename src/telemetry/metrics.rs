@@ -81,7 +81,7 @@ pub struct Metrics {
     pub other_prices: Gauge,
     /// Tenants for which Stripe bills more than one subscription.
     pub surplus_subscriptions: Gauge,
-    /// Namespaces of tenants at Pinecone that belong to no Tenant.
+    /// Namespaces of tenants at the vector store that belong to no Tenant.
     pub unowned_namespaces: Gauge,
     /// Payments that customers dispute and that can still be answered.
     pub open_disputes: Gauge,

@@ -33,7 +33,7 @@ use crate::operator_keys::{IDENTITY_SECRET, IdentityKey};
 use crate::pins::Keeper;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
-use crate::providers::openai::OpenAi;
+use crate::providers::models::{ChatModel, Embedder};
 use crate::providers::stripe::Stripe;
 use crate::telemetry::Metrics;
 
@@ -114,8 +114,10 @@ pub struct WebConfig {
 /// Whom web calls.
 #[derive(Debug)]
 pub struct WebProviders {
-    /// Embeds and answers.
-    pub openai: OpenAi,
+    /// Embeds questions and documents.
+    pub embedder: Arc<dyn Embedder>,
+    /// Answers.
+    pub chat: Arc<dyn ChatModel>,
     /// Hold the documents.
     pub indexes: Indexes,
     /// Opens the customer portal, with a restricted key; None where it is not offered.
@@ -133,7 +135,8 @@ pub struct App {
     client: Client,
     config: WebConfig,
     identity: IdentityKey,
-    openai: OpenAi,
+    embedder: Arc<dyn Embedder>,
+    chat: Arc<dyn ChatModel>,
     indexes: Indexes,
     portal: Option<Stripe>,
     admission: Admission,
@@ -306,7 +309,7 @@ impl Web {
         let operator = &config.operator_namespace;
         let identity = IdentityKey::wait(&client, operator).await?.ok_or_else(|| WebError::NoKey(operator.clone()))?;
         let events = EventLog::open(config.events_file.as_deref()).await.map_err(WebError::Events)?;
-        let WebProviders { openai, indexes, portal, admission, alerts, exports } = providers;
+        let WebProviders { embedder, chat, indexes, portal, admission, alerts, exports } = providers;
         let (stopping, stop) = watch::channel(false);
         let mut followed = config.served_namespaces.clone();
         if !followed.is_empty() && !followed.contains(&config.namespace) {
@@ -349,7 +352,8 @@ impl Web {
             client,
             config,
             identity,
-            openai,
+            embedder,
+            chat,
             indexes,
             portal,
             admission,
@@ -360,7 +364,7 @@ impl Web {
         };
         let app = Arc::new(app);
         // The controller pins; web looks only.
-        app.indexes.all().for_each(|pinecone| pinecone.gate().guard());
+        app.indexes.all().for_each(|index| index.gate().guard());
         let keeper =
             Keeper { client: app.client.clone(), namespace: app.config.operator_namespace.clone(), pins: false };
         let checked = app.clone();

@@ -347,7 +347,7 @@ pub fn session(state: SessionState, attempt: u32) -> ObservedSession {
 pub fn failure(step: &str, retryable: bool) -> Failure {
     Failure {
         step: step.parse().expect("a step"),
-        reason: Reason::Provider(Provider::Pinecone, Fault::ProviderError),
+        reason: Reason::Provider(Provider::VectorStore, Fault::ProviderError),
         message: "Pinecone: answered 500".into(),
         blame: Blame::Call,
         retryable,
@@ -358,7 +358,7 @@ pub fn failure(step: &str, retryable: bool) -> Failure {
 /// Something that only the operator of the service can fix.
 pub fn operator_fault(step: &str) -> Failure {
     Failure {
-        reason: Reason::Provider(Provider::Pinecone, Fault::QuotaExceeded),
+        reason: Reason::Provider(Provider::VectorStore, Fault::QuotaExceeded),
         blame: Blame::Operator,
         ..failure(step, false)
     }
@@ -367,7 +367,7 @@ pub fn operator_fault(step: &str) -> Failure {
 /// A provider that is known to be away, and back in some seconds at best.
 pub fn outage(step: &str) -> Failure {
     Failure {
-        reason: Reason::Provider(Provider::Pinecone, Fault::Unavailable),
+        reason: Reason::Provider(Provider::VectorStore, Fault::Unavailable),
         blame: Blame::Outage,
         retry_after: Some(5),
         ..failure(step, true)

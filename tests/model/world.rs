@@ -580,7 +580,7 @@ impl Small {
 fn injected() -> Failure {
     Failure {
         step: Step::SampleData,
-        reason: Reason::Provider(Provider::OpenAi, Fault::ProviderError),
+        reason: Reason::Provider(Provider::Models, Fault::ProviderError),
         message: "injected".into(),
         blame: Blame::Call,
         retryable: true,

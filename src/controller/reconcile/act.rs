@@ -97,8 +97,8 @@ async fn perform(
     let place = tenant.data_namespace();
     let embedding = tenant.embedding().map(|embedding| &**embedding);
     let samples = || {
-        let (openai, embeddings) = (&context.providers.openai, &context.embeddings);
-        indexes.of(region).map(|pinecone| Samples { openai, pinecone, embeddings, plan, embedding })
+        let (embedder, embeddings) = (&*context.providers.embedder, &context.embeddings);
+        indexes.of(region).map(|index| Samples { embedder, index, embeddings, plan, embedding })
     };
     let gone = || Acted { gone: true, ..Acted::from(Outcome::Done) };
     if !writers_stopped(context, tenant, effect).await {
@@ -171,8 +171,8 @@ async fn perform(
             data::find(indexes, &each(&plans), tenant).await?.into()
         }
         Effect::ServeFrom { generation } => {
-            let (plans, openai) = (context.caches.plans.all(), &context.providers.openai);
-            data::serve_from(kubernetes, indexes, openai, &each(&plans), tenant, *generation).await?.into()
+            let (plans, embedder) = (context.caches.plans.all(), &*context.providers.embedder);
+            data::serve_from(kubernetes, indexes, embedder, &each(&plans), tenant, *generation).await?.into()
         }
         Effect::ForgetChoice => data::forget_choice(kubernetes, tenant).await?.into(),
         Effect::StoreSamples => samples()?.store(&place).await?.into(),

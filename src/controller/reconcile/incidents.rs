@@ -112,7 +112,7 @@ impl Incidents {
     /// Why no new tenant has room, when that is known.
     pub fn capacity_missing(&self) -> Option<String> {
         self.open()
-            .get(&Reason::Provider(Provider::Pinecone, Fault::QuotaExceeded))
+            .get(&Reason::Provider(Provider::VectorStore, Fault::QuotaExceeded))
             .map(|incident| incident.message.clone())
     }
 }

@@ -194,7 +194,7 @@ impl<'a> Reconcile<'a> {
         Ok(Some((Duration::from_mins(1), Priority::Repair)))
     }
 
-    /// A call to Pinecone or `OpenAI` may hang until the breaker opens. It takes no place that a signup's payment link needs.
+    /// A call to the vector store or the models may hang until the breaker opens. It takes no place that a signup's payment link needs.
     /// Without a place among the others, nothing of this reconcile is lost: what it held back is decided again.
     fn has_place_for(&self, effects: &[Effect]) -> bool {
         let stores = |effect: &Effect| {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 
 use kube::ResourceExt;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{StepError, namespace};
 use crate::api::migration::MigrationState;
@@ -12,20 +12,20 @@ use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Found, Observed, Outcome, chosen_generation};
 use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
-use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::Pinecone;
+use crate::providers::models::Embedder;
+use crate::providers::vector_store::{Vector, VectorStore};
 use crate::rag::embedding_of;
 
-/// Ids to list when checking whether a namespace holds anything but samples: one page of Pinecone's.
+/// Ids to list when checking whether a namespace holds anything but samples: one page.
 const LOOK: usize = 100;
 
 /// Lists the namespaces of all generations of the tenant's data, in all indexes, and counts what each holds.
 pub async fn find(indexes: &Indexes, plans: &[&Plan], tenant: &Tenant) -> Result<Outcome, ProviderError> {
     let samples = samples(plans);
     let mut all: BTreeMap<u32, Found> = BTreeMap::new();
-    for pinecone in indexes.all() {
-        for (name, generation, vectors) in generations(pinecone, tenant).await? {
-            let documents = holds_documents(pinecone, &name, vectors, &samples).await?;
+    for index in indexes.all() {
+        for (name, generation, vectors) in generations(index, tenant).await? {
+            let documents = holds_documents(index, &name, vectors, &samples).await?;
             let there = all.entry(generation).or_insert(Found { generation, vectors: 0, documents: false });
             (there.vectors, there.documents) = (there.vectors + vectors, there.documents || documents);
         }
@@ -39,9 +39,9 @@ fn samples<'a>(plans: &[&'a Plan]) -> HashSet<&'a str> {
 }
 
 /// The tenant's namespaces in an index: their names, generations and counts.
-async fn generations(pinecone: &Pinecone, tenant: &Tenant) -> Result<Vec<(String, u32, u64)>, ProviderError> {
+async fn generations(index: &dyn VectorStore, tenant: &Tenant) -> Result<Vec<(String, u32, u64)>, ProviderError> {
     let id = tenant.tenant_id();
-    let listed = pinecone.namespaces_with(&data_namespace(id, 1)).await?;
+    let listed = index.namespaces(&data_namespace(id, 1)).await?;
     let own = |(name, vectors): (String, u64)| {
         let generation = data_of(&name).filter(|(of, _)| *of == id)?.1;
         Some((name, generation, vectors))
@@ -51,7 +51,7 @@ async fn generations(pinecone: &Pinecone, tenant: &Tenant) -> Result<Vec<(String
 
 /// Whether a namespace holds anything but sample documents. Counts lag behind what was stored, so the ids decide.
 async fn holds_documents(
-    pinecone: &Pinecone,
+    index: &dyn VectorStore,
     name: &str,
     vectors: u64,
     samples: &HashSet<&str>,
@@ -59,7 +59,7 @@ async fn holds_documents(
     if vectors > samples.len() as u64 {
         return Ok(true);
     }
-    let (ids, next) = pinecone.list(name, "", LOOK, None).await?;
+    let (ids, next) = index.list(name, "", LOOK, None).await?;
     Ok(next.is_some() || ids.iter().any(|id| !samples.contains(&**id)))
 }
 
@@ -84,8 +84,8 @@ pub async fn drop(
     let name = data_namespace(tenant.tenant_id(), generation);
     let seen = observed.found.iter().flatten().find(|f| f.generation == generation).map_or(0, |f| f.vectors);
     let mut there = 0;
-    for pinecone in indexes.all() {
-        there += pinecone.count_vectors(&name).await?.unwrap_or(0);
+    for index in indexes.all() {
+        there += index.count(&name).await?.unwrap_or(0);
     }
     if there > seen {
         return Err(StepError::MoreData { name, seen, there });
@@ -123,17 +123,17 @@ async fn only_in(
     let mut only = 0;
     // The head of a document says when it was stored.
     let prefix = if since.is_some() { "d/" } else { "" };
-    for pinecone in indexes.all() {
-        if pinecone.count_vectors(name).await?.is_none() {
+    for index in indexes.all() {
+        if index.count(name).await?.is_none() {
             continue;
         }
         let mut after: Option<String> = None;
         loop {
-            let (ids, next) = pinecone.list(name, prefix, LOOK, after.as_deref()).await?;
+            let (ids, next) = index.list(name, prefix, LOOK, after.as_deref()).await?;
             let missing = here.missing(&in_use, ids).await?;
             only += match since {
                 Some(since) if !missing.is_empty() => {
-                    pinecone.fetch(name, &missing).await?.values().filter(|kept| !stored_before(kept, since)).count()
+                    index.fetch(name, &missing).await?.values().filter(|kept| !stored_before(kept, since)).count()
                 }
                 _ => missing.len(),
             } as u64;
@@ -147,8 +147,8 @@ async fn only_in(
 }
 
 /// Whether a document was stored before a moment. One that does not say when may have been stored later.
-fn stored_before(kept: &Value, moment: Timestamp) -> bool {
-    kept["uploaded_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < moment)
+fn stored_before(kept: &Vector, moment: Timestamp) -> bool {
+    kept.text("uploaded_at").and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < moment)
 }
 
 /// Writes where the tenant's data is. The API server refuses the patch if the object has changed meanwhile, because the decision
@@ -169,20 +169,20 @@ pub async fn record(
 pub async fn serve_from(
     kubernetes: &Kubernetes,
     indexes: &Indexes,
-    openai: &OpenAi,
+    embedder: &dyn Embedder,
     plans: &[&Plan],
     tenant: &Tenant,
     generation: u32,
 ) -> Result<Tenant, StepError> {
-    let mut best: Option<(u64, Option<&str>, &Pinecone)> = None;
-    for (region, pinecone) in indexes.each() {
-        let there = generations(pinecone, tenant).await?.into_iter().find(|(_, of, _)| *of == generation);
+    let mut best: Option<(u64, Option<&str>, &dyn VectorStore)> = None;
+    for (region, index) in indexes.each() {
+        let there = generations(index, tenant).await?.into_iter().find(|(_, of, _)| *of == generation);
         if let Some((_, _, vectors)) = there.filter(|(_, _, vectors)| best.is_none_or(|(most, ..)| *vectors > most)) {
-            best = Some((vectors, region, pinecone));
+            best = Some((vectors, region, index));
         }
     }
     let name = data_namespace(tenant.tenant_id(), generation);
-    let Some((_, region, pinecone)) = best else { return Err(StepError::NoSuchData(name)) };
+    let Some((_, region, index)) = best else { return Err(StepError::NoSuchData(name)) };
     let mut models: Vec<_> =
         plans.iter().flat_map(|plan| plan.spec.models.embeddings()).map(ToString::to_string).collect();
     models.sort();
@@ -190,7 +190,7 @@ pub async fn serve_from(
     let model = match &models[..] {
         [only] => only.clone(),
         models => {
-            let model = embedding_of(pinecone, openai, &name, models).await?;
+            let model = embedding_of(index, embedder, &name, models).await?;
             model.ok_or(StepError::UnknownModel(name))?
         }
     };
@@ -214,8 +214,8 @@ pub async fn delete_all(indexes: &Indexes, tenant: &Tenant) -> Result<Outcome, S
 /// The names of all namespaces that hold data of the tenant or may do so: a list may lag behind.
 pub async fn names(indexes: &Indexes, tenant: &Tenant) -> Result<Vec<String>, ProviderError> {
     let mut names: Vec<String> = tenant.data_namespaces();
-    for pinecone in indexes.all() {
-        names.extend(generations(pinecone, tenant).await?.into_iter().map(|(name, ..)| name));
+    for index in indexes.all() {
+        names.extend(generations(index, tenant).await?.into_iter().map(|(name, ..)| name));
     }
     names.sort();
     names.dedup();

@@ -36,8 +36,8 @@ pub async fn count(
 ) -> Result<Outcome, StepError> {
     let (mut namespaces, mut vectors) = (0, 0);
     for name in data::names(indexes, tenant).await? {
-        for pinecone in indexes.all() {
-            if let Some(count) = pinecone.count_vectors(&name).await? {
+        for index in indexes.all() {
+            if let Some(count) = index.count(&name).await? {
                 (namespaces, vectors) = (namespaces + 1, vectors + count);
             }
         }

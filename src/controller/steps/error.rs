@@ -1,7 +1,7 @@
 //! Why a step failed, and who can fix it.
 
 use crate::export::ExportError;
-use crate::lifecycle::{Blame, Failure, Reason, Step};
+use crate::lifecycle::{Blame, Failure, Provider, Reason, Step};
 use crate::providers::ProviderError;
 
 /// Why a step failed.
@@ -30,7 +30,7 @@ pub enum StepError {
         there: u64,
     },
     /// The namespace that is to be served from is gone.
-    #[error("Pinecone has no namespace {0}")]
+    #[error("{store} has no namespace {0}", store = Provider::VectorStore)]
     NoSuchData(String),
     /// No model of any Plan made the vectors of the namespace.
     #[error(

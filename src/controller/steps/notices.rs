@@ -9,7 +9,7 @@ use crate::api::{
     VERIFIED_ANNOTATION, conditions, time_to_activate,
 };
 use crate::controller::kubernetes::Kubernetes;
-use crate::lifecycle::{Notice, Outcome, SuspendedFor, suspended_for};
+use crate::lifecycle::{Notice, Outcome, Provider, SuspendedFor, suspended_for};
 use crate::operator_keys::IdentityKey;
 use crate::providers::ProviderError;
 use crate::providers::alerts::Alerts;
@@ -129,7 +129,9 @@ fn alert_text(tenant: &Tenant, notice: &Notice) -> String {
         Notice::DataAlert(_) => {
             quoted(conditions::DATA_IN_ONE_PLACE, "Another Pinecone namespace than the object names holds documents")
         }
-        Notice::NamespaceMissingAlert(_) => format!("The Pinecone namespace of tenant {who} no longer exists"),
+        Notice::NamespaceMissingAlert(_) => {
+            format!("The {} namespace of tenant {who} no longer exists", Provider::VectorStore)
+        }
         _ => format!("Tenant {who}: {what}"),
     }
 }
@@ -207,10 +209,10 @@ fn certificate(status: &TenantStatus) -> String {
     let line = |l: &ErasureLine| format!("{}: {} {}, {} left", l.provider, l.before, l.what, l.after.unwrap_or(0));
     let mut lines: Vec<_> = erasure.lines.iter().map(line).collect();
     lines.push(format!("Erased at {}", erasure.erased_at.unwrap_or(erasure.started_at)));
-    lines.push(
-        "Pinecone may keep deleted data for up to 90 days in its backups; Stripe keeps invoices as the law requires"
-            .into(),
-    );
+    lines.push(format!(
+        "{} may keep deleted data for up to 90 days in its backups; Stripe keeps invoices as the law requires",
+        Provider::VectorStore
+    ));
     lines.join("\n")
 }
 

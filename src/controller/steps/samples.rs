@@ -9,8 +9,8 @@ use super::namespace::LOOKS;
 use crate::api::{Plan, SampleDocument};
 use crate::lifecycle::{Outcome, Provider};
 use crate::providers::ProviderError;
-use crate::providers::openai::OpenAi;
-use crate::providers::pinecone::{Pinecone, Values, Vector};
+use crate::providers::models::Embedder;
+use crate::providers::vector_store::{Values, Vector, VectorStore};
 
 /// Texts whose embeddings are kept.
 const KEPT: usize = 2_000;
@@ -24,7 +24,7 @@ type ModelAndText = (String, String);
 impl Embeddings {
     async fn of(
         &self,
-        (openai, dimension): (&OpenAi, Option<u64>),
+        (embedder, dimension): (&dyn Embedder, Option<u64>),
         model: &str,
         documents: &[SampleDocument],
     ) -> Result<Vec<Values>, ProviderError> {
@@ -34,7 +34,7 @@ impl Embeddings {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             documents.iter().map(|d| d.text.as_str()).filter(|t| !kept.contains_key(&key(t))).collect()
         };
-        let fresh = if missing.is_empty() { Vec::new() } else { openai.embed(model, dimension, &missing).await? };
+        let fresh = if missing.is_empty() { Vec::new() } else { embedder.embed(model, dimension, &missing).await? };
         let fresh = fresh.iter().map(|v| Values::encode(v)).collect::<Result<Vec<_>, _>>()?;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() + fresh.len() > KEPT {
@@ -44,15 +44,15 @@ impl Embeddings {
         let found = documents.iter().map(|d| fresh.get(&key(&d.text)).or_else(|| kept.get(&key(&d.text))).cloned());
         let found: Option<Vec<_>> = found.collect();
         kept.extend(fresh);
-        found.ok_or_else(|| ProviderError::garbage(Provider::OpenAi, "an embedding is missing"))
+        found.ok_or_else(|| ProviderError::garbage(Provider::Models, "an embedding is missing"))
     }
 }
 
 /// What the samples of a plan need.
 #[derive(Clone, Copy)]
 pub struct Samples<'a> {
-    pub openai: &'a OpenAi,
-    pub pinecone: &'a Pinecone,
+    pub embedder: &'a dyn Embedder,
+    pub index: &'a dyn VectorStore,
     pub embeddings: &'a Embeddings,
     pub plan: Option<&'a Plan>,
     /// What the tenant's data is embedded with, where that is known.
@@ -64,7 +64,7 @@ impl Samples<'_> {
         let Some(plan) = self.plan else { return Ok(Vec::new()) };
         let documents = &plan.spec.sample_documents;
         let model = self.embedding.unwrap_or(&plan.spec.models.embedding);
-        let vectors = self.embeddings.of((self.openai, self.pinecone.dimension()), model, documents).await?;
+        let vectors = self.embeddings.of((self.embedder, self.index.dimension()), model, documents).await?;
         Ok(documents.iter().cloned().zip(vectors).collect())
     }
 
@@ -81,7 +81,7 @@ impl Samples<'_> {
                 Vector { id: document.id, values, metadata }
             })
             .collect();
-        self.pinecone.upsert(namespace, &vectors).await?;
+        self.index.upsert(namespace, &vectors).await?;
         Ok(Outcome::Done)
     }
 
@@ -94,7 +94,7 @@ impl Samples<'_> {
             // One query sees all of them in a new namespace; among other documents each is asked for by its own vector.
             for (document, vector) in &vectors {
                 if unseen.contains(document.id.as_str()) {
-                    for found in self.pinecone.query(namespace, vector, vectors.len()).await? {
+                    for found in self.index.query(namespace, vector, vectors.len()).await? {
                         unseen.remove(found.id.as_str());
                     }
                 }

@@ -14,7 +14,7 @@ use kube::{Api, Resource, ResourceExt};
 use super::StepError;
 use crate::api::{
     COMPONENT_LABEL, KEPT_ANNOTATION, LOGIN_COMPONENT, TENANT_LABEL, Tenant, Timestamp, api_key_secret, conditions,
-    login_secret, pinecone_namespace,
+    data_namespace, login_secret,
 };
 use crate::controller::Key;
 use crate::controller::kubernetes::Kubernetes;
@@ -202,7 +202,7 @@ async fn delete_owned(
 fn secret(signer: &SigningKey, tenant: &Tenant) -> Secret {
     let claims = Claims {
         sub: tenant.tenant_id().into(),
-        ns: pinecone_namespace(tenant.tenant_id()),
+        ns: data_namespace(tenant.tenant_id(), 1),
         plan: tenant.plan_in_force().to_owned(),
         kid: tenant.spec.api_key_generation.to_string(),
     };

@@ -18,7 +18,7 @@ pub fn guard(providers: &Providers) {
 }
 
 fn gates(providers: &Providers) -> impl Iterator<Item = &Gate> {
-    let indexes = providers.indexes.each().into_iter().map(|(_, pinecone)| pinecone.gate());
+    let indexes = providers.indexes.each().into_iter().map(|(_, index)| index.gate());
     std::iter::once(providers.stripe.gate()).chain(indexes)
 }
 
@@ -61,7 +61,7 @@ fn changed(context: &Arc<Context>) {
 /// Sets the metric.
 pub fn measure(context: &Context) {
     let refused = refused(context);
-    for provider in [Provider::Stripe, Provider::Pinecone] {
+    for provider in [Provider::Stripe, Provider::VectorStore] {
         let is_refused = refused.iter().any(|error| error.provider == provider);
         context.metrics.pin_mismatch.get_or_create_owned(&<&str>::from(provider).into()).set(is_refused.into());
     }

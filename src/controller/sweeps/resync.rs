@@ -1,4 +1,4 @@
-//! The bulk resync: reads the state of all tenants at Stripe and Pinecone page by page, and reconciles only tenants that differ. Ten
+//! The bulk resync: reads the state of all tenants at Stripe and the vector store page by page, and reconciles only tenants that differ. Ten
 //! thousand tenants cost some hundred calls.
 
 use std::collections::{HashMap, HashSet};
@@ -14,17 +14,17 @@ use crate::api::{ConditionStatus, Phase, Tenant, TenantStatus, Timestamp, condit
 use crate::controller::Key;
 use crate::controller::context::Context;
 use crate::controller::watch::Scope;
-use crate::lifecycle::{ObservedSubscription, bills_another, next_period_begun, shows_price, shows_surplus};
+use crate::lifecycle::{ObservedSubscription, Provider, bills_another, next_period_begun, shows_price, shows_surplus};
 use crate::providers::stripe::{EventCursor, OwnedSubscription, StripeEvent};
 use crate::providers::{Priority, ProviderError};
 
 /// Tenants that are compared in a row.
 const IN_A_ROW: usize = 64;
 
-/// Compares forever. Stripe and Pinecone are independent: during an outage of one, the other is still compared.
+/// Compares forever. Stripe and the vector store are independent: during an outage of one, the other is still compared.
 pub async fn run(context: Arc<Context>, scopes: Vec<Scope>) {
     if context.caches.filled().await {
-        let both = futures::future::join(stripe(&context, &scopes), pinecone(&context));
+        let both = futures::future::join(stripe(&context, &scopes), vector_store(&context));
         Priority::Resync.scope(both).await;
     }
 }
@@ -52,7 +52,7 @@ async fn stripe(context: &Context, scopes: &[Scope]) {
 }
 
 /// All namespaces each `full_resync`, or each `resync` until it works.
-async fn pinecone(context: &Context) {
+async fn vector_store(context: &Context) {
     loop {
         let done = note(context, "namespaces", &namespaces(context).await);
         pause(if done { context.policy.full_resync } else { context.policy.resync }).await;
@@ -161,15 +161,15 @@ async fn namespaces(context: &Context) -> Result<(), ProviderError> {
     // An index that was created again since is empty, which proves nothing about the tenants.
     context.keeper.check_indexes(&context.providers.indexes).await;
     let mut namespaces = HashSet::new();
-    for pinecone in context.providers.indexes.all() {
-        namespaces.extend(pinecone.namespaces().await?);
+    for index in context.providers.indexes.all() {
+        namespaces.extend(index.namespaces("").await?.into_keys());
     }
     let generations = generations(&namespaces);
     let unowned: Vec<_> = generations.keys().filter(|id| !is_owned(context, id)).collect();
     context.metrics.unowned_namespaces.set(i64::try_from(unowned.len()).unwrap_or(i64::MAX));
     if let Some(one) = unowned.first() {
-        let count = unowned.len();
-        tracing::warn!(count, one = %one, "namespaces at Pinecone belong to no Tenant: `kubectl tenant data unowned` lists them");
+        let (count, store) = (unowned.len(), Provider::VectorStore);
+        tracing::warn!(count, one = %one, "namespaces at {store} belong to no Tenant: `kubectl tenant data unowned` lists them");
     }
     hint_all(context, "namespaces", namespaces.len(), |tenant| {
         let leftover = left_behind(tenant, &generations);
@@ -380,8 +380,8 @@ fn left_behind(tenant: &Tenant, generations: &HashMap<&str, Vec<u32>>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::data_namespace;
     use crate::api::tenant::{Desired, PlanChangeState};
-    use crate::api::{data_namespace, pinecone_namespace};
 
     fn tenant(phase: Option<Phase>) -> Tenant {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.cd", "tenantId": "t"});
@@ -555,7 +555,7 @@ mod tests {
 
     #[test]
     fn a_namespace_that_is_gone_or_back_is_seen_once() {
-        let there: HashSet<_> = [pinecone_namespace("t")].into();
+        let there: HashSet<_> = [data_namespace("t", 1)].into();
         let mut active = tenant(Some(Phase::Active));
         assert_eq!(namespace_differs(&active, &there, NOW), None);
         assert_eq!(namespace_differs(&active, &HashSet::new(), NOW), Some(Priority::Repair));

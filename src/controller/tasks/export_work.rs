@@ -72,8 +72,8 @@ async fn run(context: &Arc<Context>, store: &Store, tenant: &Tenant, request: &s
     };
     let by_stripe = tenant.spec.billing.mode == BillingMode::Stripe;
     let stripe = by_stripe.then(|| (&context.providers.stripe, payer(tenant)));
-    let pinecone = context.providers.indexes.of(tenant.region())?;
-    let source = Source { tenant, pinecone, stripe };
+    let index = context.providers.indexes.of(tenant.region())?;
+    let source = Source { tenant, index, stripe };
     let manifest = Export { store, source, request, on_file: &on_file }.run().await?;
     context.exports.delete_elsewhere(tenant, store).await?;
     Ok((manifest.files.len() as u64, manifest.bytes()))

@@ -14,7 +14,7 @@ use crate::lifecycle::{MigrationError, ObservedMigration};
 use crate::providers::Priority;
 use crate::rag::{Reembed, ReembedError};
 
-/// Pinecone shows what it took a moment later (<https://docs.pinecone.io/guides/index-data/check-data-freshness>).
+/// The store shows what it took a moment later.
 const SETTLE: Duration = Duration::from_secs(2);
 /// So many last passes in a row find nothing to do before the switch: one alone may read what was there before a write.
 const CLEAN_PASSES: u32 = 2;
@@ -99,15 +99,20 @@ impl Task {
     async fn run(&self) -> Result<u64, ReembedError> {
         let id = self.tenant.tenant_id();
         let (from, to) = (self.tenant.data_namespace(), data_namespace(id, self.to.generation));
-        let Providers { indexes, openai, .. } = &self.context.providers;
+        let Providers { indexes, embedder, .. } = &self.context.providers;
         let here = indexes.of(self.tenant.region())?;
         let there = self.to.region.as_deref().map_or(Ok(here), |region| indexes.of(Some(region)))?;
         let on_batch = |vectors| {
             self.progress(vectors);
             self.is_wanted() && self.context.migrations.may_go_on(&self.uid, &self.to.name())
         };
-        let reembed =
-            Reembed { openai, from: (here, &from), to: (there, &to), model: &self.to.embedding, on_batch: &on_batch };
+        let reembed = Reembed {
+            embedder: &**embedder,
+            from: (here, &from),
+            to: (there, &to),
+            model: &self.to.embedding,
+            on_batch: &on_batch,
+        };
         self.until_wanted().await?;
         // A task of a move that this process has not begun may be that of an object from a backup.
         if !self.context.own_moves.contains(&self.uid, self.to.generation) {

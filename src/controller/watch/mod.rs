@@ -192,7 +192,7 @@ async fn when_back(context: Arc<Context>) {
     loop {
         tokio::select! {
             () = providers.indexes.back() => {}
-            () = providers.openai.caller().back() => {}
+            () = providers.embedder.caller().back() => {}
             () = providers.stripe.caller().back() => {}
         }
         for tenant in context.caches.each_tenant().filter(|tenant| waits_for_provider(tenant)) {

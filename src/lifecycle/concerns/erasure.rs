@@ -7,7 +7,7 @@ use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{Erasure, ErasureLine};
 use crate::api::{ConditionStatus, LEGAL_HOLD_ANNOTATION, Phase, Timestamp};
 use crate::lifecycle::status::{Draft, Summary};
-use crate::lifecycle::{Decision, Effect, Holdings, Input, Notice};
+use crate::lifecycle::{Decision, Effect, Holdings, Input, Notice, Provider};
 
 /// An address that refuses mail delays the end of the erasure by a day at most.
 const CERTIFICATE_LIMIT: i64 = 24 * 3600;
@@ -75,9 +75,10 @@ fn lines(holdings: &Holdings) -> Vec<ErasureLine> {
         after: None,
     };
     let exports = (holdings.exports > 0).then(|| line("Export storage", "files", holdings.exports));
+    let store = Provider::VectorStore.into();
     let always = [
-        line("Pinecone", "namespaces", holdings.namespaces),
-        line("Pinecone", "vectors", holdings.vectors),
+        line(store, "namespaces", holdings.namespaces),
+        line(store, "vectors", holdings.vectors),
         line("Kubernetes", "Secrets", holdings.secrets),
         line("Stripe", "subscriptions", holdings.subscriptions),
         line("Stripe", "customers", holdings.customers),

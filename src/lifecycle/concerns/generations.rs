@@ -1,4 +1,4 @@
-//! The namespaces that Pinecone holds for a tenant, compared with the one that its object names. A restored backup may name an
+//! The namespaces that the vector store holds for a tenant, compared with the one that its object names. A restored backup may name an
 //! older generation than the one with the customer's documents, so a namespace that the object does not know is shown and
 //! never deleted, and questions are answered from the namespace that holds the documents.
 
@@ -6,7 +6,7 @@ use super::notices;
 use crate::api::conditions::{self, DATA_IN_ONE_PLACE};
 use crate::api::{ConditionStatus, data_namespace};
 use crate::lifecycle::status::Draft;
-use crate::lifecycle::{Decision, Effect, Found, Input, Notice};
+use crate::lifecycle::{Decision, Effect, Found, Input, Notice, Provider};
 
 /// The next step for the namespaces of other generations.
 pub enum Look {
@@ -63,7 +63,7 @@ pub fn settle(input: &Input) -> Look {
             return Look::Clear;
         }
         let mut draft = Draft::new(input);
-        draft.status.namespace = Some(input.tenant.pinecone_namespace());
+        draft.status.namespace = Some(input.tenant.data_namespace());
         draft.recovered(DATA_IN_ONE_PLACE, "One Pinecone namespace holds the documents");
         return draft.changed().map_or(Look::Clear, Look::Next);
     };
@@ -75,7 +75,7 @@ pub fn settle(input: &Input) -> Look {
         "More than one Pinecone namespace holds documents: {}. Questions are answered from {}. Nothing is deleted, and no \
          documents are moved, until you choose one with `kubectl tenant data choose {name} --generation N`, which deletes the others",
         counts(input, found),
-        input.tenant.pinecone_namespace(),
+        input.tenant.data_namespace(),
     );
     Look::of(show(input, found, "TwoGenerations", &message))
 }
@@ -156,7 +156,8 @@ fn holds_its_own(input: &Input, generation: u32) -> bool {
 fn choose(input: &Input, found: &[Found], chosen: u32) -> Option<Decision> {
     if !found.iter().any(|f| f.generation == chosen) {
         let message = format!(
-            "Generation {chosen} was chosen, and Pinecone has no such namespace: there are {}. Choose one of these",
+            "Generation {chosen} was chosen, and {} has no such namespace: there are {}. Choose one of these",
+            Provider::VectorStore,
             counts(input, found)
         );
         return show(input, found, "NoSuchGeneration", &message);
@@ -169,7 +170,7 @@ fn choose(input: &Input, found: &[Found], chosen: u32) -> Option<Decision> {
     }
     let mut draft = Draft::new(input);
     draft.status.migration = None;
-    draft.status.namespace = Some(input.tenant.pinecone_namespace());
+    draft.status.namespace = Some(input.tenant.data_namespace());
     draft.recovered(DATA_IN_ONE_PLACE, "One Pinecone namespace holds the documents");
     Some(draft.changed().unwrap_or(Decision::Act(vec![Effect::ForgetChoice])))
 }
@@ -181,7 +182,7 @@ fn serve(input: &Input, best: &Found) -> Decision {
     let message = format!(
         "The object names the Pinecone namespace {}, which holds no documents, as after the restore of an older backup: {}. Questions are \
          answered from {name}",
-        input.tenant.pinecone_namespace(),
+        input.tenant.data_namespace(),
         counts(input, found),
     );
     let serve = Decision::Act(vec![Effect::ServeFrom { generation: best.generation }]);

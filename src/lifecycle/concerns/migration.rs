@@ -346,7 +346,7 @@ fn note(input: &Input, migration: Migration, status: ConditionStatus, reason: &s
     let mut draft = Draft::new(input);
     draft.condition(DATA_MIGRATED, status, reason, message);
     draft.status.migration = Some(Box::new(migration));
-    draft.status.namespace = Some(input.tenant.pinecone_namespace());
+    draft.status.namespace = Some(input.tenant.data_namespace());
     draft.changed()
 }
 

@@ -9,7 +9,7 @@ use crate::lifecycle::concerns::dispute;
 use crate::lifecycle::concerns::plan_change;
 use crate::lifecycle::concerns::{billed, courtesies, dunning, migration, notices, renewal};
 use crate::lifecycle::status::{Draft, Summary};
-use crate::lifecycle::{Decision, Effect, Failure, Input, Notice};
+use crate::lifecycle::{Decision, Effect, Failure, Input, Notice, Provider};
 
 /// The most urgent first: what ends or begins the service, then what the status says, then what customers and ops are told.
 /// So a mail server that hangs delays only e-mails.
@@ -22,7 +22,7 @@ const CONCERNS: [Concern; 13] = [
     plan_change::decide,
     billed::decide,
     renewal::show,
-    // After the concerns that need Stripe alone, so that an outage of Pinecone delays no payment and no plan.
+    // After the concerns that need Stripe alone, so that an outage of the vector store delays no payment and no plan.
     namespace,
     migration::follow,
     facts,
@@ -36,8 +36,8 @@ pub fn decide(input: &Input) -> Decision {
 
 /// An admin decided that an empty namespace is better than none.
 fn start_over(input: &Input) -> Option<Decision> {
-    let reason = "A retry was requested to recreate the Pinecone namespace";
-    namespace_missing(input).then(|| provisioning::start_over(input, reason)).flatten()
+    let reason = format!("A retry was requested to recreate the {} namespace", Provider::VectorStore);
+    namespace_missing(input).then(|| provisioning::start_over(input, &reason)).flatten()
 }
 
 /// The key that the spec asks for is in its Secret, and the status says so at once: web refuses the one before by it.
@@ -155,7 +155,7 @@ fn facts(input: &Input) -> Option<Decision> {
         (quota.period_start, quota.period_end) = quota.period_at(input.now);
     }
     if observed.namespace {
-        draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "The Pinecone namespace is usable");
+        provisioning::show_namespace(&mut draft);
     }
     follow_plan(input, &mut draft);
     if let Some(billing) = &observed.billing {
@@ -177,9 +177,10 @@ fn summarize(input: &Input, draft: &mut Draft) {
     if namespace_missing(input) {
         // A namespace that vanished took the customer's documents along. An empty one in its place would hide it.
         let message = format!(
-            "The Pinecone namespace {} no longer exists, and the customer's documents with it. Restore it from a backup, or \
+            "The {} namespace {} no longer exists, and the customer's documents with it. Restore it from a backup, or \
              run `kubectl tenant retry {}` to create an empty one with the sample documents.",
-            input.tenant.pinecone_namespace(),
+            Provider::VectorStore,
+            input.tenant.data_namespace(),
             input.tenant.name
         );
         draft.condition(NAMESPACE_READY, ConditionStatus::False, "NamespaceMissing", &message);

@@ -12,7 +12,7 @@ use crate::lifecycle::concerns::{generations, notices, renewal, verification};
 use crate::lifecycle::observed::{ObservedSubscription, Samples};
 use crate::lifecycle::policy::CARD_RETRY;
 use crate::lifecycle::status::{Draft, Summary};
-use crate::lifecycle::{Blame, Decision, Effect, Failure, Input, Notice, Reason, Step};
+use crate::lifecycle::{Blame, Decision, Effect, Failure, Input, Notice, Provider, Reason, Step};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
@@ -132,7 +132,11 @@ fn poll(input: &Input) -> Decision {
         &Failure {
             step,
             reason: Reason::Timeout,
-            message: format!("Pinecone did not show what was written within {} s", input.policy.attempt_limit),
+            message: format!(
+                "{} did not show what was written within {} s",
+                Provider::VectorStore,
+                input.policy.attempt_limit
+            ),
             blame: Blame::Call,
             retryable: true,
             retry_after: None,
@@ -146,10 +150,16 @@ fn ended(input: &Input) -> bool {
     input.by_stripe() && subscription.is_some_and(ObservedSubscription::over)
 }
 
+/// The namespace is there.
+pub fn show_namespace(draft: &mut Draft) {
+    let message = format!("The {} namespace is usable", Provider::VectorStore);
+    draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", &message);
+}
+
 fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) -> Decision {
     let mut draft = Draft::new(input);
-    let namespace = input.tenant.pinecone_namespace();
-    draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "The Pinecone namespace is usable");
+    let namespace = input.tenant.data_namespace();
+    show_namespace(&mut draft);
     draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "The API key is in its Secret");
     match (plan.sample_data, sample_failure) {
         (SampleData::None, _) => {

@@ -296,7 +296,7 @@ pub fn sample() -> Values {
         offer: "Come back within this month and pay half for three months".into(),
         expires: "2 December 2026".into(),
         erases: "25 December 2026".into(),
-        certificate: "Pinecone: namespace with 12 vectors erased, 0 left".into(),
+        certificate: "Vectors: namespace with 12 vectors erased, 0 left".into(),
         sample_question: "What is RAG?".into(),
         path: "/account".into(),
         valid_for: "24 hours".into(),

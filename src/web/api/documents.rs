@@ -14,7 +14,7 @@ use super::keys::Admitted;
 use super::usage::QUOTA_EXCEEDED;
 use crate::api::plan::Models;
 use crate::providers::Party;
-use crate::providers::pinecone::Pinecone;
+use crate::providers::vector_store::VectorStore;
 use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
 use crate::web::serving::bodies::{self, LARGEST_FILE, Unread};
@@ -192,18 +192,18 @@ impl From<ExtractError> for Problem {
 struct Shelf<'a> {
     app: &'a App,
     tenant: &'a Served,
-    pinecone: &'a Pinecone,
+    index: &'a dyn VectorStore,
     models: Models,
 }
 
 impl<'a> Shelf<'a> {
     async fn of(app: &'a App, tenant: &'a Served) -> Result<Self, Problem> {
-        Ok(Self { app, tenant, pinecone: app.index(tenant).await?, models: tenant.models() })
+        Ok(Self { app, tenant, index: app.index(tenant).await?, models: tenant.models() })
     }
 
     fn documents(&self) -> Documents<'_> {
-        let Self { app, tenant, pinecone, models } = self;
-        Documents { pinecone, openai: &app.openai, namespace: &tenant.data, models }
+        let Self { app, tenant, index, models } = self;
+        Documents { index: *index, embedder: &*app.embedder, namespace: &tenant.data, models }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::providers::pinecone::Pinecone;
+use crate::providers::vector_store::VectorStore;
 use crate::rag::{Document, Documents, Reembed, ReembedError};
 use crate::web::App;
 use crate::web::serving::directory::Served;
@@ -28,10 +28,10 @@ impl From<ReembedError> for Problem {
 
 impl App {
     /// The index that a tenant's data is in, ready to be asked.
-    pub async fn index(&self, tenant: &Served) -> Result<&Pinecone, Problem> {
-        let pinecone = self.indexes.of(tenant.region.as_deref())?;
-        pinecone.prepare().await?;
-        Ok(pinecone)
+    pub async fn index(&self, tenant: &Served) -> Result<&dyn VectorStore, Problem> {
+        let index = self.indexes.of(tenant.region.as_deref())?;
+        index.prepare().await?;
+        Ok(index)
     }
 
     /// The tenant as the API server tells it now, which this replica may not know yet. As it was where its object is gone.
@@ -66,7 +66,7 @@ impl App {
         let models = now.models();
         let on_batch = |_| true;
         let reembed = Reembed {
-            openai: &self.openai,
+            embedder: &*self.embedder,
             from: (self.index(tenant).await?, &tenant.data),
             to: (self.index(&now).await?, &now.data),
             model: &models.embedding,
@@ -82,9 +82,9 @@ impl App {
         let moving = now.moving.as_ref().map(|moving| (&moving.to, &moving.region));
         for (namespace, region) in [Some((&now.data, &now.region)), moving].into_iter().flatten() {
             if *namespace != tenant.data {
-                let pinecone = self.indexes.of(region.as_deref())?;
-                pinecone.prepare().await?;
-                let documents = Documents { pinecone, openai: &self.openai, namespace, models: &models };
+                let index = self.indexes.of(region.as_deref())?;
+                index.prepare().await?;
+                let documents = Documents { index, embedder: &*self.embedder, namespace, models: &models };
                 documents.delete(document).await?;
             }
         }

@@ -15,8 +15,8 @@ use utoipa::ToSchema;
 
 use super::keys::Admitted;
 use super::usage::Taken;
-use crate::providers::openai::Tokens;
-use crate::providers::pinecone::Pinecone;
+use crate::providers::models::Tokens;
+use crate::providers::vector_store::VectorStore;
 use crate::providers::{Party, ProviderError};
 use crate::rag::{self, Answer, Asked, Basis, Chunk};
 use crate::web::App;
@@ -71,9 +71,9 @@ pub async fn ask(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<(An
 }
 
 async fn answer_of(app: &App, tenant: &Served, text: &str) -> Result<(Answer, Basis), Problem> {
-    let (question, pinecone, taken) = begin(app, tenant, text).await?;
+    let (question, index, taken) = begin(app, tenant, text).await?;
     let models = tenant.models();
-    let answer = rag::answer(asked(app, pinecone, (&tenant.data, &models), question)).await;
+    let answer = rag::answer(asked(app, index, (&tenant.data, &models), question)).await;
     let basis = answer.as_ref().ok().map(Answer::basis);
     settle(app, taken, basis);
     let answer = answer?;
@@ -102,9 +102,9 @@ async fn open_stream(
     tenant: &Arc<Served>,
     text: &str,
 ) -> Result<(impl Stream<Item = Result<Chunk, ProviderError>> + use<>, Open), Problem> {
-    let (question, pinecone, taken) = begin(app, tenant, text).await?;
+    let (question, index, taken) = begin(app, tenant, text).await?;
     let models = tenant.models();
-    match rag::stream(asked(app, pinecone, (&tenant.data, &models), question)).await {
+    match rag::stream(asked(app, index, (&tenant.data, &models), question)).await {
         Ok(chunks) => Ok((chunks, Open { app: app.clone(), tenant: tenant.clone(), taken: Some(taken), basis: None })),
         Err(error) => {
             settle(app, taken, None);
@@ -155,10 +155,14 @@ impl Open {
     }
 }
 
-async fn begin<'a>(app: &'a App, tenant: &Served, text: &'a str) -> Result<(&'a str, &'a Pinecone, Taken), Problem> {
+async fn begin<'a>(
+    app: &'a App,
+    tenant: &Served,
+    text: &'a str,
+) -> Result<(&'a str, &'a dyn VectorStore, Taken), Problem> {
     let question = question(text)?;
-    let pinecone = app.index(tenant).await?;
-    Ok((question, pinecone, app.take_query(tenant).await?.sent()))
+    let index = app.index(tenant).await?;
+    Ok((question, index, app.take_query(tenant).await?.sent()))
 }
 
 /// Counts a question, against the plan only if its answer rests on something. None when it failed.
@@ -186,11 +190,11 @@ fn question(text: &str) -> Result<&str, Problem> {
 
 fn asked<'a>(
     app: &'a App,
-    pinecone: &'a Pinecone,
+    index: &'a dyn VectorStore,
     (namespace, models): (&'a str, &'a crate::api::plan::Models),
     question: &'a str,
 ) -> Asked<'a> {
-    Asked { openai: &app.openai, pinecone, models, namespace, question }
+    Asked { embedder: &*app.embedder, chat: &*app.chat, index, models, namespace, question }
 }
 
 /// The last event of a stream that came to its end.

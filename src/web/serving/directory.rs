@@ -23,7 +23,7 @@ use crate::watches;
 /// A move of a tenant's data that is under way.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moving {
-    /// The new Pinecone namespace.
+    /// The new namespace.
     pub to: String,
     /// The region of its index.
     pub region: Option<String>,
@@ -56,7 +56,7 @@ pub struct Served {
     pub phase: Option<Phase>,
     /// What it may use, once it was Active.
     pub config: Option<PlanConfig>,
-    /// The Pinecone namespace that its questions are answered from.
+    /// The namespace that its questions are answered from.
     pub data: String,
     /// The region of the index that it is in.
     pub region: Option<String>,

@@ -94,7 +94,7 @@ enum Cost {
     Question,
     /// It reads, embeds and stores a file.
     Upload,
-    /// It reads or deletes at Pinecone.
+    /// It reads or deletes documents.
     Documents,
     /// It asks Stripe for a link.
     Portal,
