@@ -17,6 +17,7 @@ use axum::http::StatusCode;
 use axum::response::Html;
 use axum::routing::{get, post};
 use axum::{Json, Router, middleware};
+use minijinja::value::Serde;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
@@ -224,7 +225,7 @@ async fn mailbox_page(State(s): State<Arc<Shared>>) -> Html<String> {
     let page = env.render_named_str(
         "mailbox.html",
         template,
-        minijinja::context! { mails => s.mailbox.shown(), templates => false },
+        minijinja::context! { mails => Serde(s.mailbox.shown()), templates => false },
     );
     Html(page.unwrap_or_else(|e| e.to_string()))
 }
@@ -234,7 +235,11 @@ async fn templates_page(State(s): State<Arc<Shared>>) -> Html<String> {
     let template = include_str!("mailbox.html");
     let mails = lock(&s.previews).clone();
     let env = minijinja::Environment::new();
-    let page = env.render_named_str("mailbox.html", template, minijinja::context! { mails, templates => true });
+    let page = env.render_named_str(
+        "mailbox.html",
+        template,
+        minijinja::context! { mails => Serde(mails), templates => true },
+    );
     Html(page.unwrap_or_else(|e| e.to_string()))
 }
 

@@ -37,6 +37,7 @@ use crate::providers::models::{ChatModel, Embedder};
 use crate::providers::stripe::Stripe;
 use crate::telemetry::Metrics;
 
+use api::openapi;
 use customer::{export, tenant, track};
 use public::password;
 use serving::problem::Problem;

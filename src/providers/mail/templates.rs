@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde::Serialize;
 
@@ -248,7 +249,7 @@ impl Templates {
     pub fn render(&self, template: Template, values: &Values) -> Result<Rendered, minijinja::Error> {
         let part = |ending: &str, subject: &str| {
             let template = self.0.get_template(&format!("{}.{ending}", template.name()))?;
-            template.render(context! { subject, ..minijinja::Value::from_serialize(values) })
+            template.render(context! { subject, ..Serde(values) })
         };
         // A header is one line.
         let subject = part("subject", "")?.split_whitespace().collect::<Vec<_>>().join(" ");

@@ -6,6 +6,7 @@ use axum::Form;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use minijinja::value::Serde;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -103,6 +104,10 @@ fn back(session: &Value) -> Response {
 fn render(session: &Value, error: Option<&str>, challenge: bool) -> Html<String> {
     let template = include_str!("checkout.html");
     let env = minijinja::Environment::new();
-    let page = env.render_named_str("checkout.html", template, minijinja::context! { session, error, challenge });
+    let page = env.render_named_str(
+        "checkout.html",
+        template,
+        minijinja::context! { session => Serde(session), error, challenge },
+    );
     Html(page.unwrap_or_else(|e| e.to_string()))
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::Form;
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Redirect, Response};
+use minijinja::value::Serde;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -58,7 +59,8 @@ pub async fn page(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id) -> 
     };
     let (all, invoices) = (theirs("subscription"), theirs("invoice"));
     let env = minijinja::Environment::new();
-    let values = minijinja::context! { session, subscriptions => all, invoices };
+    let values =
+        minijinja::context! { session => Serde(session), subscriptions => Serde(all), invoices => Serde(invoices) };
     let page = env.render_named_str("portal.html", include_str!("portal.html"), values);
     Html(page.unwrap_or_else(|e| e.to_string())).into_response()
 }

@@ -190,8 +190,8 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::api_document;
     use super::*;
+    use crate::web::api_document;
 
     /// Whether the document is valid, and its examples fit, is for tests/browser/reference.mjs.
     #[test]

@@ -52,7 +52,7 @@ pub struct ExportAnswer {
     #[schema(example = 12)]
     files: u64,
     /// Their size in bytes.
-    #[schema(example = 483120)]
+    #[schema(example = 483_120)]
     pub bytes: u64,
     /// Where to download it as a tar file, for an hour and without a token: who has the link has the data.
     #[schema(example = "https://example.com/exports/analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]

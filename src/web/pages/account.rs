@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::IntoResponse;
 use kube::ResourceExt;
 use minijinja::context;
+use minijinja::value::Serde;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -55,7 +56,7 @@ pub async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, shown: Shown)
     let sample = served.as_ref().map(sample_question).unwrap_or_default();
     let question = shown.question.unwrap_or(sample);
     let values = context! {
-        export => app.offers_export(tenant).then(|| app.export_of(tenant)), progress => Progress::of(tenant), setup => Setup::of(app, tenant), active, usage, documents, documents_away, question,
+        export => Serde(app.offers_export(tenant).then(|| app.export_of(tenant))), progress => Serde(Progress::of(tenant)), setup => Serde(Setup::of(app, tenant)), active, usage => Serde(usage), documents => Serde(documents), documents_away, question,
         answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
         sent => shown.sent.unwrap_or_default(), billing => app.portal.is_some() && pays_by_stripe(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(|served| key_before_until(app, served)), generation => tenant.spec.api_key_generation,
         seen => seen(tenant),
@@ -150,7 +151,7 @@ pub async fn ask(
     let mut shown = Shown { question: Some(form.question.clone()), ..Shown::default() };
     match query::ask(&app, &served, &form.question).await {
         Ok((answer, basis)) => {
-            shown.answer = Some(minijinja::Value::from_serialize(&answer));
+            shown.answer = Some(minijinja::Value::from(Serde(&answer)));
             app.asked(&served, basis).await;
         }
         // The page keeps the question and says so.

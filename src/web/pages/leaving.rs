@@ -43,11 +43,11 @@ async fn page(
     let plans = for_sale(app).await?;
     let plan = plans.iter().find(|plan| plan.name_any() == tenant.plan_in_force());
     let days = plan.map(|plan| plan.spec.retention_days);
-    let reasons: Vec<Value> = REASONS.iter().map(|(name, text)| context! { name, text }).collect();
+    let reasons: Vec<Value> = REASONS.iter().map(|&(name, text)| context! { name, text }).collect();
     let status = problem.as_ref().map_or(StatusCode::OK, Problem::status);
     let error = problem.as_ref().map(Problem::detail).unwrap_or_default();
     let values =
-        context! { days, reasons, error, seen => seen(tenant), reason => form.reason, comment => form.comment };
+        context! { days, reasons, error, seen => seen(tenant), reason => &*form.reason, comment => &*form.comment };
     app.page(status, "close.html", headers, values)
 }
 

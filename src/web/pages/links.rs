@@ -146,7 +146,7 @@ pub async fn ask_reset(State(app): State<Arc<App>>, headers: HeaderMap) -> PageR
 }
 
 fn ask(app: &App, headers: &HeaderMap, ask: &Ask) -> PageResult {
-    let Ask { title, text, button, action, .. } = ask;
+    let &Ask { title, text, button, action, .. } = ask;
     app.page(StatusCode::OK, "ask.html", headers, context! { title, text, button, action })
 }
 

@@ -6,6 +6,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use kube::{Api, ResourceExt};
 use minijinja::context;
+use minijinja::value::Serde;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -145,9 +146,9 @@ async fn page(
 ) -> PageResult {
     let models = models(app, tenant).await;
     let values = context! {
-        custom => form.chunking == "custom", max_characters => form.max_characters,
-        overlap_characters => form.overlap_characters, error, saved, seen => seen(tenant),
-        large => form.embedding == "large", embedding => embeddings(tenant, models.as_ref()),
+        custom => form.chunking == "custom", max_characters => &*form.max_characters,
+        overlap_characters => &*form.overlap_characters, error, saved, seen => seen(tenant),
+        large => form.embedding == "large", embedding => Serde(embeddings(tenant, models.as_ref())),
     };
     app.page(status, "settings.html", headers, values)
 }
