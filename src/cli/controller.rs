@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::provider_args::{ExportArgs, ProviderArgs};
-use super::{KubeArgs, stop_signal};
+use super::{KubeArgs, span, stop_signal};
 use crate::controller::{BrakeConfig, ControllerConfig, LeadConfig, LeaseConfig, run as run_controller};
-use crate::lifecycle::{EmailVerification, Policy, Regions, UPLOAD_LIMIT};
+use crate::lifecycle::{EmailVerification, Policy, Regions};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -40,90 +40,90 @@ pub struct WorkArgs {
     /// Maximum number of concurrent reconciles. A quarter is reserved for signups, payments and deletions.
     #[arg(long, default_value = "64")]
     pub concurrency: u16,
-    /// Seconds to wait before each retry of provisioning, comma-separated; one retry per entry.
-    #[arg(long, value_delimiter = ',', default_value = "60,120,240", overrides_with = "retry_waits")]
+    /// How long to wait before each retry of provisioning, comma-separated; one retry per entry.
+    #[arg(long, value_delimiter = ',', default_value = "1m,2m,4m", overrides_with = "retry_waits", value_parser = span::seconds)]
     pub retry_waits: Vec<i64>,
     /// Lengthen each of these waits by up to this percentage, so that tenants do not all retry at once.
     #[arg(long, default_value = "10", value_parser = clap::value_parser!(u32).range(0..=100))]
     pub retry_jitter_percent: u32,
-    /// Timeout of one provisioning attempt in seconds.
-    #[arg(long, default_value = "300")]
+    /// Timeout of one provisioning attempt.
+    #[arg(long, default_value = "5m", value_parser = span::seconds)]
     pub attempt_limit: i64,
-    /// Delete unpaid signups after this many seconds. The payment link of a Tenant from a manifest is renewed for as long;
+    /// Delete unpaid signups after this time. The payment link of a Tenant from a manifest is renewed for as long;
     /// after that, a new one is created on request.
-    #[arg(long, default_value = "604800")]
+    #[arg(long, default_value = "7d", value_parser = span::seconds)]
     pub signup_ttl: i64,
-    /// Renew the payment link of a tenant whose subscription has ended for this many seconds after the suspension. After
-    /// that, a new one is created when the customer or `kubectl tenant open` asks for it.
-    #[arg(long, default_value = "86400")]
+    /// Renew the payment link of a tenant whose subscription has ended for this long after the suspension. After that, a
+    /// new one is created when the customer or `kubectl tenant open` asks for it.
+    #[arg(long, default_value = "1d", value_parser = span::seconds)]
     pub link_renewal: i64,
     /// When a customer who signs up must confirm the e-mail address: before anything is set up, before there is a payment
     /// link, or never. Tenants from manifests need no confirmation.
     #[arg(long, env = "EMAIL_VERIFICATION", default_value = "beforeProvisioning")]
     pub email_verification: Verification,
-    /// Fail and refund a tenant that is paid for, and whose e-mail address is not confirmed after this many seconds.
-    #[arg(long, default_value = "604800")]
+    /// Fail and refund a tenant that is paid for, and whose e-mail address is not confirmed after this time.
+    #[arg(long, default_value = "7d", value_parser = span::seconds)]
     pub verification_limit: i64,
-    /// Remind a customer who has asked no question this many seconds after the start; 0 for never.
-    #[arg(long, env = "NUDGE_AFTER", default_value = "86400")]
+    /// Remind a customer who has asked no question this long after the start; 0 for never.
+    #[arg(long, env = "NUDGE_AFTER", default_value = "1d", value_parser = span::seconds)]
     pub nudge_after: i64,
-    /// Invite a customer who closed the account and agreed to offers back, once, after this many seconds; 0 for never.
-    #[arg(long, env = "WIN_BACK_AFTER", default_value = "604800")]
+    /// Invite a customer who closed the account and agreed to offers back, once, after this time; 0 for never.
+    #[arg(long, env = "WIN_BACK_AFTER", default_value = "7d", value_parser = span::seconds)]
     pub win_back_after: i64,
-    /// Suspend a tenant whose payment has been late for this many seconds.
-    #[arg(long, env = "PAYMENT_GRACE", default_value = "604800")]
+    /// Suspend a tenant whose payment has been late for this long.
+    #[arg(long, env = "PAYMENT_GRACE", default_value = "7d", value_parser = span::seconds)]
     pub payment_grace: i64,
     /// Suspend a tenant whose customer disputes a payment at their bank, until the dispute is won or accepted. Without it, the
     /// dispute is shown and alerted.
     #[arg(long, env = "SUSPEND_DISPUTED", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     pub suspend_disputed: bool,
-    /// Interval in seconds at which Stripe events are checked for missed webhooks.
-    #[arg(long, default_value = "600")]
+    /// Interval at which Stripe events are checked for missed webhooks.
+    #[arg(long, default_value = "10m", value_parser = span::seconds)]
     pub resync: i64,
-    /// Interval in seconds at which all tenants are compared with Stripe and Pinecone.
-    #[arg(long, default_value = "3600")]
+    /// Interval at which all tenants are compared with Stripe and Pinecone.
+    #[arg(long, default_value = "1h", value_parser = span::seconds)]
     pub full_resync: i64,
-    /// Seconds before a failed e-mail, alert or cleanup is retried; the wait doubles with each failure in a row.
-    #[arg(long, default_value = "30")]
+    /// How long to wait before a failed e-mail, alert or cleanup is retried; the wait doubles with each failure in a row.
+    #[arg(long, default_value = "30s", value_parser = span::seconds)]
     pub notice_retry: i64,
-    /// Delete login Secrets without a Tenant after this many seconds.
-    #[arg(long, default_value = "3600")]
+    /// Delete login Secrets without a Tenant after this time.
+    #[arg(long, default_value = "1h", value_parser = span::seconds)]
     pub orphan_ttl: i64,
-    /// Delete messages to the sales team and entries of the waitlist this many seconds after they were last written, or the
+    /// Delete messages to the sales team and entries of the waitlist this long after they were last written, or the
     /// writer was admitted.
-    #[arg(long, env = "LEAD_TTL", default_value = "7776000", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(long, env = "LEAD_TTL", default_value = "90d", value_parser = span::some_seconds)]
     pub lead_ttl: i64,
-    /// Seconds before a tenant on hold is retried. Tenants are on hold while they wait for you to fix something.
-    #[arg(long, default_value = "30")]
+    /// How long to wait before a tenant on hold is retried. Tenants are on hold while they wait for you to fix something.
+    #[arg(long, default_value = "30s", value_parser = span::seconds)]
     pub hold_retry: i64,
-    /// Fail and refund a tenant that has been on hold for this many seconds. One that was served before waits without a limit.
-    #[arg(long, default_value = "3600")]
+    /// Fail and refund a tenant that has been on hold for this long. One that was served before waits without a limit.
+    #[arg(long, default_value = "1h", value_parser = span::seconds)]
     pub hold_limit: i64,
-    /// Show a tenant as slow, and alert, when it is not Active this many seconds after its payment.
-    #[arg(long, default_value = "300")]
+    /// Show a tenant as slow, and alert, when it is not Active this long after its payment.
+    #[arg(long, default_value = "5m", value_parser = span::seconds)]
     pub slow_after: i64,
-    /// While the controller is overloaded, delay welcome e-mails by up to this many seconds.
-    #[arg(long, default_value = "20")]
+    /// While the controller is overloaded, delay welcome e-mails by up to this time.
+    #[arg(long, default_value = "20s", value_parser = span::seconds)]
     pub welcome_hold: i64,
-    /// Seconds after which uploads that began before a tenant was closed have ended: web's --upload-limit. Then an erasure
+    /// Time after which uploads that began before a tenant was closed have ended: web's --upload-limit. Then an erasure
     /// deletes the data once more.
-    #[arg(long, env = "UPLOAD_LIMIT", default_value_t = UPLOAD_LIMIT)]
+    #[arg(long, env = "UPLOAD_LIMIT", default_value = "5m", value_parser = span::seconds)]
     pub upload_limit: i64,
     #[command(flatten)]
     pub exports: ExportArgs,
-    /// Delete the files of an export after this many seconds.
-    #[arg(long, env = "EXPORTS_KEPT", default_value = "604800", value_parser = clap::value_parser!(i64).range(1..))]
+    /// Delete the files of an export after this time.
+    #[arg(long, env = "EXPORTS_KEPT", default_value = "7d", value_parser = span::some_seconds)]
     pub exports_kept: i64,
-    /// Fail an export that is not complete after this many seconds. Until then it is retried.
-    #[arg(long, default_value = "86400")]
+    /// Fail an export that is not complete after this time. Until then it is retried.
+    #[arg(long, default_value = "1d", value_parser = span::seconds)]
     pub export_limit: i64,
-    /// Keep the old vectors of a tenant whose documents were embedded with another model for this many seconds. Until then, no
-    /// other such move of the tenant begins.
-    #[arg(long, env = "MIGRATION_OVERLAP", default_value = "3600", value_parser = clap::value_parser!(i64).range(1..))]
+    /// Keep the old vectors of a tenant whose documents were embedded with another model for this long. Until then, no other
+    /// such move of the tenant begins.
+    #[arg(long, env = "MIGRATION_OVERLAP", default_value = "1h", value_parser = span::some_seconds)]
     pub migration_overlap: i64,
-    /// Give up on embedding a tenant's documents with another model when it is not complete after this many seconds. Until
-    /// then it is retried.
-    #[arg(long, default_value = "86400")]
+    /// Give up on embedding a tenant's documents with another model when it is not complete after this time. Until then
+    /// it is retried.
+    #[arg(long, default_value = "1d", value_parser = span::seconds)]
     pub migration_limit: i64,
     /// File to append activation events to, one line of JSON each. Default: the log, under the target activation.
     #[arg(long, env = "EVENTS_FILE", default_value = "")]
@@ -139,13 +139,13 @@ pub struct WorkArgs {
     /// Hold nothing until this many tenants are affected.
     #[arg(long, env = "BRAKE_AT_LEAST", default_value = "10")]
     pub brake_at_least: u32,
-    /// Seconds within which they are counted.
-    #[arg(long, env = "BRAKE_WINDOW", default_value = "3600", value_parser = clap::value_parser!(i64).range(1..))]
+    /// Time within which they are counted.
+    #[arg(long, env = "BRAKE_WINDOW", default_value = "1h", value_parser = span::some_seconds)]
     pub brake_window: i64,
-    /// Seconds after the leader's last renewal until another replica may take over. A leader that ends in order gives up
+    /// Time after the leader's last renewal until another replica may take over. A leader that ends in order gives up
     /// its lease at once.
-    #[arg(long, default_value = "12")]
-    pub lease_duration: u64,
+    #[arg(long, default_value = "12s", value_parser = span::duration)]
+    pub lease_duration: Duration,
 }
 
 impl WorkArgs {
@@ -207,7 +207,7 @@ impl WorkArgs {
             leads: LeadConfig { ttl: self.lead_ttl, operator_namespace: self.operator_namespace.clone() },
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
-                duration: Duration::from_secs(self.lease_duration.max(1)),
+                duration: self.lease_duration.max(Duration::from_secs(1)),
             },
         })
     }

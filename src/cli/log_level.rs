@@ -2,6 +2,8 @@
 
 use anyhow::{Context, bail};
 
+use super::span;
+
 /// Print or change the log level of a running controller or web pod.
 ///
 /// Run it in the pod: `kubectl exec deploy/tenant-operator-controller -- /tenant-operator log-level debug`
@@ -9,12 +11,17 @@ use anyhow::{Context, bail};
 pub struct Args {
     /// error, warn, info, debug or trace. Without it, the present filter is printed.
     level: Option<tracing::Level>,
-    /// Seconds until the previous level returns.
-    #[arg(long, default_value = "600", value_parser = clap::value_parser!(u64).range(1..=86400))]
-    seconds: u64,
+    /// How long it holds; then the previous level returns. A day at most.
+    #[arg(long = "for", alias = "seconds", default_value = "10m", value_parser = within_a_day)]
+    seconds: i64,
     /// Where the process serves its metrics: port 8081 for the controller, 8082 for web.
     #[arg(long, default_value = "http://127.0.0.1:8081")]
     url: url::Url,
+}
+
+fn within_a_day(text: &str) -> Result<i64, String> {
+    let seconds = span::some_seconds(text).map_err(|why| why.to_string())?;
+    if seconds <= 24 * 3600 { Ok(seconds) } else { Err("must be at most 1d".into()) }
 }
 
 pub async fn run(args: Args) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, ResourceExt};
 
-use super::{KubeArgs, TenantArgs};
+use super::{KubeArgs, TenantArgs, span};
 use crate::api::Tenant;
 
 /// The pods of every release of the chart.
@@ -18,8 +18,8 @@ pub struct Args {
     /// Namespace of the operator's pods. Default: all namespaces.
     #[arg(long)]
     operator_namespace: Option<String>,
-    /// Look back this many seconds.
-    #[arg(long, default_value = "86400")]
+    /// Look back this far.
+    #[arg(long, default_value = "1d", value_parser = span::seconds)]
     since: i64,
 }
 

@@ -28,6 +28,7 @@ mod recover;
 mod reference;
 mod relocate;
 mod retry;
+mod span;
 mod subscriptions;
 mod suspend;
 mod web;

@@ -12,8 +12,8 @@ use clap::{Parser, ValueEnum};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, OnceCell};
 
-use super::KubeArgs;
 use super::provider_args::IndexArgs;
+use super::{KubeArgs, span};
 use crate::preflight::{Check, Report, Target, checks, reference, run as run_checks};
 use crate::providers::CallLimits;
 use crate::providers::mail::{Mail, MailConfig};
@@ -108,9 +108,9 @@ pub struct Args {
     /// URL at which customers reach the service.
     #[arg(long, env = "FRONTEND_URL", default_value = "http://localhost:8080")]
     frontend_url: String,
-    /// Timeout of one call to a provider in milliseconds.
-    #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value = "10000")]
-    provider_timeout_ms: u64,
+    /// Timeout of one call to a provider. A plain number is milliseconds.
+    #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value = "10s", value_parser = span::duration_or_millis)]
+    provider_timeout_ms: Duration,
 }
 
 const STRIPE: &str = "https://api.stripe.com";
@@ -118,8 +118,7 @@ const PER_SECOND: NonZeroU32 = NonZeroU32::new(20).unwrap();
 
 impl Args {
     async fn target(self, kube: &KubeArgs) -> Target {
-        let calls =
-            CallLimits { per_second: PER_SECOND, timeout: Duration::from_millis(self.provider_timeout_ms), retries: 1 };
+        let calls = CallLimits { per_second: PER_SECOND, timeout: self.provider_timeout_ms, retries: 1 };
         let url = |url: &str| url.trim_end_matches('/').to_owned();
         let set = |secret: Option<SecretString>| secret.filter(|s| !s.expose_secret().is_empty());
         let stripe = set(self.stripe_secret_key).map(|key| {

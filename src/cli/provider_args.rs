@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::span;
 use crate::controller::Providers;
 use crate::export::Stores;
 use crate::providers::CallLimits;
@@ -72,9 +73,9 @@ pub struct RagArgs {
     /// Maximum calls per second to `OpenAI`.
     #[arg(long, env = "OPENAI_RATE", default_value = "50")]
     pub openai_rate: NonZeroU32,
-    /// Timeout of one call to a provider in milliseconds.
-    #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value = "20000")]
-    pub provider_timeout_ms: u64,
+    /// Timeout of one call to a provider. A plain number is milliseconds.
+    #[arg(long, env = "PROVIDER_TIMEOUT_MS", default_value = "20s", value_parser = span::duration_or_millis)]
+    pub provider_timeout_ms: Duration,
     /// Quick retries of one call to a provider, a fraction of a second apart.
     #[arg(long, env = "PROVIDER_RETRIES", default_value = "2")]
     pub provider_retries: usize,
@@ -107,8 +108,7 @@ fn by_region(text: &str, wanted: &str) -> Result<ByRegion, String> {
 
 impl RagArgs {
     fn calls(&self, per_second: NonZeroU32) -> CallLimits {
-        let timeout = Duration::from_millis(self.provider_timeout_ms);
-        CallLimits { per_second, timeout, retries: self.provider_retries }
+        CallLimits { per_second, timeout: self.provider_timeout_ms, retries: self.provider_retries }
     }
 
     pub fn indexes(&self) -> Indexes {

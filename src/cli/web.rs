@@ -8,13 +8,14 @@ use axum_client_ip::ClientIpSource;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::provider_args::{AdmissionArgs, ExportArgs, PortalArgs, RagArgs};
-use super::{KubeArgs, stop_signal};
-use crate::lifecycle::UPLOAD_LIMIT;
+use super::{KubeArgs, span, stop_signal};
 use crate::providers::alerts::Alerts;
 use crate::web::{Brand, ConnectionLimits, Web, WebConfig, WebProviders, parse_source};
 
 /// How long requests may go on at the end; Kubernetes kills after 30 seconds by default.
 const DRAIN: Duration = Duration::from_secs(7);
+/// Of a connection; a shorter one would close those that work.
+const SHORTEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -60,13 +61,13 @@ pub struct Args {
         overrides_with = "stripe_webhook_secret"
     )]
     stripe_webhook_secret: Vec<SecretString>,
-    /// Seconds that an upload may take. Must not exceed the controller's --upload-limit, after which an erasure deletes the data
+    /// How long an upload may take: no longer than the controller's --upload-limit, after which an erasure deletes the data
     /// once more.
-    #[arg(long, env = "UPLOAD_LIMIT", default_value_t = UPLOAD_LIMIT.unsigned_abs(), value_parser = clap::value_parser!(u64).range(1..))]
-    upload_limit: u64,
-    /// Milliseconds that a signup waits for its payment link.
-    #[arg(long, default_value = "5000")]
-    checkout_wait_ms: u64,
+    #[arg(long, env = "UPLOAD_LIMIT", default_value = "5m", value_parser = span::some_seconds)]
+    upload_limit: i64,
+    /// How long a signup waits for its payment link. A plain number is milliseconds.
+    #[arg(long, default_value = "5s", value_parser = span::duration_or_millis)]
+    checkout_wait_ms: Duration,
     /// URL of the frontend, whose pages may call this API from a browser.
     #[arg(long, env = "FRONTEND_URL", default_value = "http://localhost:8080")]
     frontend_url: String,
@@ -93,21 +94,21 @@ pub struct Args {
     /// Maximum number of open connections from one address (one /56 for IPv6), while --client-ip is `ConnectInfo`.
     #[arg(long, default_value = "1024")]
     max_connections_per_client: usize,
-    /// Seconds that a client may read nothing of an answer before its connection is closed.
-    #[arg(long, default_value = "60")]
-    write_timeout: u64,
+    /// How long a client may read nothing of an answer before its connection is closed.
+    #[arg(long, default_value = "1m", value_parser = span::duration)]
+    write_timeout: Duration,
     /// Requests per second from one client address (one /64 for IPv6) to the pages and to what needs no API key; twice as many at
     /// once.
     #[arg(long, env = "CLIENT_REQUESTS_PER_SECOND", default_value = "100")]
     client_requests_per_second: NonZeroU32,
-    /// Seconds to wait for the headers of a request. Idle connections are closed after the same time, which must be longer
-    /// than a load balancer in front of web keeps its own open: with most it is 60, and requests on a connection that is just
+    /// How long to wait for the headers of a request. Idle connections are closed after the same time, which must be longer
+    /// than a load balancer in front of web keeps its own open: with most it is 60s, and requests on a connection that is just
     /// being closed fail.
-    #[arg(long, default_value = "75")]
-    header_timeout: u64,
-    /// Seconds between SIGTERM and the last new connection, so that load balancers can take this replica out.
-    #[arg(long, default_value = "2")]
-    shutdown_delay: u64,
+    #[arg(long, default_value = "75s", value_parser = span::duration)]
+    header_timeout: Duration,
+    /// Time between SIGTERM and the last new connection, so that load balancers can take this replica out.
+    #[arg(long, default_value = "2s", value_parser = span::duration)]
+    shutdown_delay: Duration,
     /// Version of the terms that signups accept.
     #[arg(long, env = "TERMS_VERSION", default_value = "2026-01")]
     terms_version: String,
@@ -149,8 +150,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         served_namespaces: args.served_namespaces.into_iter().filter(|n| !n.is_empty()).collect(),
         requests_per_second: args.requests_per_second,
         webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.expose_secret().is_empty()).collect(),
-        upload_limit: Duration::from_secs(args.upload_limit),
-        checkout_wait: Duration::from_millis(args.checkout_wait_ms),
+        upload_limit: Duration::from_secs(args.upload_limit.unsigned_abs()),
+        checkout_wait: args.checkout_wait_ms,
         terms_version: args.terms_version,
         brand: Brand {
             sales_reply: args.sales_reply,
@@ -168,14 +169,14 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         signups_per_minute: args.signups_per_minute,
         leads_per_day: args.leads_per_day,
         leads_limit: args.leads_limit,
-        shutdown_delay: Duration::from_secs(args.shutdown_delay),
+        shutdown_delay: args.shutdown_delay,
         connections: ConnectionLimits {
             connections: args.max_connections.max(1),
             // Behind a proxy, all connections are the proxy's.
             per_client: (args.client_ip == ClientIpSource::ConnectInfo)
                 .then_some(args.max_connections_per_client.max(1)),
-            write_timeout: Duration::from_secs(args.write_timeout.max(1)),
-            header_timeout: Duration::from_secs(args.header_timeout.max(1)),
+            write_timeout: args.write_timeout.max(SHORTEST_TIMEOUT),
+            header_timeout: args.header_timeout.max(SHORTEST_TIMEOUT),
             drain: DRAIN,
         },
     };

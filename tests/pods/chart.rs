@@ -70,6 +70,7 @@ pub fn wrong_input_is_refused(node: &Node, values: &str) {
     for (set, says) in [
         ("web.replica=3", "additional properties 'replica' not allowed"),
         ("controller.replicas=two", "got string, want integer"),
+        ("uploadLimit=soon", "does not match pattern"),
         ("image.pullPolicy=Sometimes", "value must be one of"),
         ("controller.podLabels.round=2", "got number, want string"),
         ("frontendUrl=", "frontendUrl is not set: set it to the URL"),

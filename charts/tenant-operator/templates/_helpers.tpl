@@ -2,6 +2,11 @@
 {{- default .Release.Name .Values.nameOverride | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
 
+{{/* A duration as the program reads it; large numbers are floats to helm. */}}
+{{- define "to.duration" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ int64 . }}{{ end -}}
+{{- end -}}
+
 {{- define "to.selector" -}}
 app.kubernetes.io/name: {{ .root.Chart.Name }}
 app.kubernetes.io/instance: {{ .root.Release.Name }}
@@ -209,20 +214,20 @@ alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiK
 - name: BRAKE_AT_LEAST
   value: {{ .Values.brake.atLeast | quote }}
 - name: BRAKE_WINDOW
-  value: {{ .Values.brake.window | quote }}
+  value: {{ include "to.duration" .Values.brake.window | quote }}
 - name: UPLOAD_LIMIT
-  value: {{ .Values.uploadLimit | quote }}
+  value: {{ include "to.duration" .Values.uploadLimit | quote }}
 - name: LEAD_TTL
-  value: {{ mul (int64 .Values.leads.keepDays) 86400 | quote }}
+  value: {{ printf "%dd" (int64 .Values.leads.keepDays) | quote }}
 - name: WIN_BACK_AFTER
-  value: {{ mul (int64 .Values.winBack.afterDays) 86400 | quote }}
+  value: {{ printf "%dd" (int64 .Values.winBack.afterDays) | quote }}
 {{- with .Values.winBack.offer }}
 - name: WIN_BACK_OFFER
   value: {{ . | quote }}
 {{- end }}
 {{- if or .Values.exports.url .Values.exports.regions }}
 - name: EXPORTS_KEPT
-  value: {{ mul (int64 .Values.exports.keepDays) 86400 | quote }}
+  value: {{ printf "%dd" (int64 .Values.exports.keepDays) | quote }}
 {{- end }}
 - name: DPA_URL
   value: {{ .Values.dpaUrl | quote }}
@@ -317,7 +322,7 @@ volumeMounts:
 - name: CLIENT_IP_SOURCE
   value: {{ .Values.web.clientIp | quote }}
 - name: UPLOAD_LIMIT
-  value: {{ .Values.uploadLimit | quote }}
+  value: {{ include "to.duration" .Values.uploadLimit | quote }}
 - name: LEADS_PER_DAY
   value: {{ int64 .Values.leads.perDay | quote }}
 - name: LEADS_LIMIT
