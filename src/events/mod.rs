@@ -9,6 +9,7 @@ mod file;
 use serde::Serialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
+use strum::IntoStaticStr;
 
 use crate::api::phase::Transition;
 use crate::api::{Phase, SIGNED_UP, SIGNUP_ANNOTATION, Tenant, Timestamp};
@@ -18,8 +19,9 @@ pub use definitions::{DEFINITIONS, Definition, page as definitions_page};
 pub use file::EventLog;
 
 /// Who reported the event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Source {
     /// The server, which saw it.
     Server,
@@ -28,9 +30,10 @@ pub enum Source {
 }
 
 /// How far it came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+#[strum(serialize_all = "snake_case")]
+pub enum EventOutcome {
     /// The customer tried.
     Attempt,
     /// It was done.
@@ -40,8 +43,9 @@ pub enum Outcome {
 }
 
 /// How a tenant came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Origin {
     /// The customer signed up on the pages or by the API.
     Signup,
@@ -62,14 +66,6 @@ impl Origin {
             Self::Invitation
         } else {
             Self::Manifest
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Signup => "signup",
-            Self::Invitation => "invitation",
-            Self::Manifest => "manifest",
         }
     }
 }
@@ -120,7 +116,7 @@ pub struct Event {
     /// What happened, such as `sample_query`.
     pub event_type: String,
     /// How far it came.
-    pub outcome: Outcome,
+    pub outcome: EventOutcome,
     /// Who reported it.
     pub source: Source,
     /// How the tenant came to be.
@@ -138,7 +134,7 @@ impl Event {
     pub fn milestone(tenant: &Tenant, name: &str) -> Self {
         let subject = Subject::from(tenant);
         let id = format!("{}/{}", subject.uid, words(name));
-        Self { id, ..Self::new(subject, name, Outcome::Success, Source::Server) }
+        Self { id, ..Self::new(subject, name, EventOutcome::Success, Source::Server) }
     }
 
     /// The milestone that a transition is, if it is one.
@@ -153,26 +149,26 @@ impl Event {
 
     /// Something that a customer tried.
     pub fn attempt<'a>(subject: impl Into<Subject<'a>>, name: &str) -> Self {
-        Self::new(subject.into(), name, Outcome::Attempt, Source::Server)
+        Self::new(subject.into(), name, EventOutcome::Attempt, Source::Server)
     }
 
     /// Something that came to nothing, for this reason.
     pub fn failure<'a>(subject: impl Into<Subject<'a>>, name: &str, reason: &str) -> Self {
         let metadata = [("reason".to_owned(), Value::from(reason))].into_iter().collect();
-        Self { metadata, ..Self::new(subject.into(), name, Outcome::Failure, Source::Server) }
+        Self { metadata, ..Self::new(subject.into(), name, EventOutcome::Failure, Source::Server) }
     }
 
     /// Something that happened, with what is known of it.
     pub fn of(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
-        Self { metadata, ..Self::new(tenant.into(), name, Outcome::Success, Source::Server) }
+        Self { metadata, ..Self::new(tenant.into(), name, EventOutcome::Success, Source::Server) }
     }
 
     /// Something that a client says.
     pub fn claim(tenant: &Tenant, name: &str, metadata: Map<String, Value>) -> Self {
-        Self { metadata, ..Self::new(tenant.into(), name, Outcome::Success, Source::Client) }
+        Self { metadata, ..Self::new(tenant.into(), name, EventOutcome::Success, Source::Client) }
     }
 
-    fn new(subject: Subject<'_>, name: &str, outcome: Outcome, source: Source) -> Self {
+    fn new(subject: Subject<'_>, name: &str, outcome: EventOutcome, source: Source) -> Self {
         let Subject { uid, tenant_id, origin } = subject;
         Self {
             id: format!("{uid}/{}", hex::encode(rand::random::<[u8; 8]>())),
@@ -215,16 +211,9 @@ impl EventLog {
 fn count(metrics: &Metrics, event: &Event) {
     let labels = ActivationLabels {
         event: event.event_type.clone(),
-        outcome: match event.outcome {
-            Outcome::Attempt => "attempt",
-            Outcome::Success => "success",
-            Outcome::Failure => "failure",
-        },
-        origin: event.origin.name(),
-        source: match event.source {
-            Source::Server => "server",
-            Source::Client => "client",
-        },
+        outcome: event.outcome.into(),
+        origin: event.origin.into(),
+        source: event.source.into(),
     };
     metrics.activation.get_or_create(&labels).inc();
 }

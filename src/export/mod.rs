@@ -17,7 +17,7 @@ pub use format::{Document, FileEntry, MANIFEST, Manifest};
 pub use import::{Import, Plan};
 pub use store::Store;
 pub use stores::Stores;
-pub use write::{Export, Progress, Source};
+pub use write::{Export, ExportSize, Source};
 
 use crate::providers::ProviderError;
 

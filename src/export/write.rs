@@ -34,9 +34,9 @@ pub struct Source<'a> {
     pub stripe: Option<(&'a Stripe, Payer<'a>)>,
 }
 
-/// How far it is.
+/// How much of an export is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
+pub struct ExportSize {
     /// Files that are written.
     pub files: u64,
     /// Their size in bytes.
@@ -52,7 +52,7 @@ pub struct Export<'a> {
     /// Its name.
     pub request: &'a str,
     /// Hears of every file; false ends it.
-    pub on_file: &'a (dyn Fn(Progress) -> bool + Sync),
+    pub on_file: &'a (dyn Fn(ExportSize) -> bool + Sync),
 }
 
 /// What a run has written.
@@ -225,7 +225,7 @@ impl Export<'_> {
 
     fn tell(&self, run: &Run) -> Result<(), ExportError> {
         let bytes = run.files.iter().map(|file| file.bytes).sum();
-        let go_on = (self.on_file)(Progress { files: run.files.len() as u64, bytes });
+        let go_on = (self.on_file)(ExportSize { files: run.files.len() as u64, bytes });
         if go_on { Ok(()) } else { Err(ExportError::Stopped) }
     }
 }

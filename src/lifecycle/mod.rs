@@ -30,8 +30,9 @@ pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
 pub use notice::Notice;
 pub use observed::{
-    Dispute, Found, Holdings, Observed, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,
-    ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Problem, Samples, SessionState, UnconfirmedPrice,
+    Dispute, Found, Holdings, MigrationError, Observed, ObservedBilling, ObservedDispute, ObservedExport,
+    ObservedMigration, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Samples, SessionState,
+    UnconfirmedPrice,
 };
 pub use outbox::shipped;
 pub use phases::suspended::{SuspendedFor, suspended_for};

@@ -209,7 +209,7 @@ pub struct ObservedMigration {
     /// Vectors that were compared, and copied where they differed.
     pub vectors: u64,
     /// What went wrong last.
-    pub problem: Option<Problem>,
+    pub problem: Option<MigrationError>,
     /// Whether it is done.
     pub done: bool,
     /// Whether it went on until nothing changed any more.
@@ -229,7 +229,7 @@ pub struct Found {
 
 /// What went wrong in work that goes on by itself.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Problem {
+pub struct MigrationError {
     /// A sentence without its end.
     pub message: String,
     /// Whether trying again can help.

@@ -5,7 +5,7 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
-use super::{Check, Outcome, Target};
+use super::{Check, CheckOutcome, Target};
 use crate::api::GROUP;
 
 /// The chart notes here who is exempt from a policy.
@@ -34,30 +34,34 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-fn signup_namespace(target: &Target) -> Outcome {
+fn signup_namespace(target: &Target) -> CheckOutcome {
     let own = &target.operator_namespace;
     match &target.signup_namespace {
-        None => Outcome::Skipped("TENANT_NAMESPACE is web's".into()),
-        Some(namespace) if namespace != own => Outcome::Ok(namespace.clone()),
+        None => CheckOutcome::Skipped("TENANT_NAMESPACE is web's".into()),
+        Some(namespace) if namespace != own => CheckOutcome::Ok(namespace.clone()),
         Some(_) => {
             let reason = format!("signups are in {own}, the operator's own namespace: web may read every key there");
             let fix = "Move the customers to another namespace (docs/operations.md), and set signupNamespace to it";
-            if target.shared_signup_namespace { Outcome::warning(reason, fix) } else { Outcome::failed(reason, fix) }
+            if target.shared_signup_namespace {
+                CheckOutcome::warning(reason, fix)
+            } else {
+                CheckOutcome::failed(reason, fix)
+            }
         }
     }
 }
 
-async fn admission(target: &Target) -> Outcome {
-    let Ok(client) = &target.kubernetes else { return Outcome::Skipped(String::new()) };
+async fn admission(target: &Target) -> CheckOutcome {
+    let Ok(client) = &target.kubernetes else { return CheckOutcome::Skipped(String::new()) };
     let api: Api<ValidatingAdmissionPolicy> = Api::all(client.clone());
     let params = ListParams::default().labels("app.kubernetes.io/name=tenant-operator");
     let policies = match api.list(&params).await {
         Ok(policies) => policies.items,
         Err(kube::Error::Api(e)) if e.code == 403 => {
-            return Outcome::Skipped("this account may not list admission policies".into());
+            return CheckOutcome::Skipped("this account may not list admission policies".into());
         }
         Err(error) => {
-            return Outcome::failed(
+            return CheckOutcome::failed(
                 format!("the admission policies cannot be read: {error}"),
                 "Check that the cluster can be reached",
             );
@@ -72,11 +76,15 @@ async fn admission(target: &Target) -> Outcome {
     exempt.sort();
     exempt.dedup();
     if exempt.is_empty() {
-        return Outcome::warning(
+        return CheckOutcome::warning(
             format!("the release in namespace {} has none", target.operator_namespace),
             "Set admission.enabled=true in the chart's values",
         );
     }
     let named: Vec<&str> = exempt.into_iter().map(String::as_str).filter(|names| !names.is_empty()).collect();
-    Outcome::Ok(if named.is_empty() { "exempt: no account".into() } else { format!("exempt: {}", named.join(", ")) })
+    CheckOutcome::Ok(if named.is_empty() {
+        "exempt: no account".into()
+    } else {
+        format!("exempt: {}", named.join(", "))
+    })
 }

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use super::{Check, Outcome, Target};
+use super::{Check, CheckOutcome, Target};
 use crate::api::Timestamp;
 
 /// Seconds of difference that go unnoticed.
@@ -20,19 +20,19 @@ pub const CHECKS: &[Check] = &[Check {
     run: |target| skew(target).boxed(),
 }];
 
-async fn skew(target: &Target) -> Outcome {
+async fn skew(target: &Target) -> CheckOutcome {
     let Some((stripe, _)) = &target.stripe else {
-        return Outcome::Skipped("compared with Stripe's, whose key is not set".into());
+        return CheckOutcome::Skipped("compared with Stripe's, whose key is not set".into());
     };
-    let Some(theirs) = stripe.clock().await else { return Outcome::Skipped("Stripe says no time".into()) };
+    let Some(theirs) = stripe.clock().await else { return CheckOutcome::Skipped("Stripe says no time".into()) };
     let off = Timestamp::now().since(theirs);
     let reason = format!("it is {} s {} Stripe's", off.abs(), if off > 0 { "ahead of" } else { "behind" });
     let fix = "Start a time service such as chrony on the nodes";
     if off.abs() <= FINE {
-        Outcome::Ok(format!("{off} s from Stripe's"))
+        CheckOutcome::Ok(format!("{off} s from Stripe's"))
     } else if off.abs() <= WRONG {
-        Outcome::warning(reason, fix)
+        CheckOutcome::warning(reason, fix)
     } else {
-        Outcome::failed(reason, fix)
+        CheckOutcome::failed(reason, fix)
     }
 }

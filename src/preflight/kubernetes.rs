@@ -7,7 +7,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::{Check, Outcome, Target};
+use super::{Check, CheckOutcome, Target};
 use crate::api::{CRD_REVISION, CRD_REVISION_ANNOTATION, GROUP, Plan};
 
 /// The oldest minor version of Kubernetes 1.
@@ -54,12 +54,12 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-fn client(target: &Target) -> Result<&Client, Outcome> {
+fn client(target: &Target) -> Result<&Client, CheckOutcome> {
     let fix = "Name a kubeconfig with --kubeconfig or KUBECONFIG, and check that its cluster can be reached";
-    target.kubernetes.as_ref().map_err(|why| Outcome::failed(why.clone(), fix))
+    target.kubernetes.as_ref().map_err(|why| CheckOutcome::failed(why.clone(), fix))
 }
 
-async fn version(target: &Target) -> Outcome {
+async fn version(target: &Target) -> CheckOutcome {
     let client = match client(target) {
         Ok(client) => client,
         Err(outcome) => return outcome,
@@ -67,7 +67,7 @@ async fn version(target: &Target) -> Outcome {
     let said = match client.apiserver_version().await {
         Ok(said) => said,
         Err(error) => {
-            return Outcome::failed(
+            return CheckOutcome::failed(
                 format!("the API server does not answer: {error}"),
                 "Check that the cluster can be reached",
             );
@@ -75,25 +75,25 @@ async fn version(target: &Target) -> Outcome {
     };
     let number = |text: &str| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or(0);
     if (number(&said.major), number(&said.minor)) >= (1, OLDEST) {
-        Outcome::Ok(said.git_version)
+        CheckOutcome::Ok(said.git_version)
     } else {
-        Outcome::failed(format!("it is {}", said.git_version), "Upgrade the cluster to 1.33 or later")
+        CheckOutcome::failed(format!("it is {}", said.git_version), "Upgrade the cluster to 1.33 or later")
     }
 }
 
-async fn crds(target: &Target) -> Outcome {
-    let Ok(client) = client(target) else { return Outcome::Skipped(String::new()) };
+async fn crds(target: &Target) -> CheckOutcome {
+    let Ok(client) = client(target) else { return CheckOutcome::Skipped(String::new()) };
     let api: Api<CustomResourceDefinition> = Api::all(client.clone());
     for kind in ["tenants", "plans"] {
         let name = format!("{kind}.{GROUP}");
         let there = match api.get_opt(&name).await {
             Ok(Some(there)) => there,
-            Ok(None) => return Outcome::failed(format!("{name} is not installed"), UPGRADE),
+            Ok(None) => return CheckOutcome::failed(format!("{name} is not installed"), UPGRADE),
             Err(kube::Error::Api(e)) if e.code == 403 => {
-                return Outcome::Skipped("this account may not read definitions".into());
+                return CheckOutcome::Skipped("this account may not read definitions".into());
             }
             Err(error) => {
-                return Outcome::failed(
+                return CheckOutcome::failed(
                     format!("{name} cannot be read: {error}"),
                     "Check that the cluster can be reached",
                 );
@@ -101,30 +101,30 @@ async fn crds(target: &Target) -> Outcome {
         };
         let revision = there.annotations().get(CRD_REVISION_ANNOTATION).and_then(|r| r.parse().ok()).unwrap_or(0u32);
         if revision < CRD_REVISION {
-            return Outcome::failed(
+            return CheckOutcome::failed(
                 format!("{name} is of revision {revision}; this version needs {CRD_REVISION}"),
                 UPGRADE,
             );
         }
         if revision > CRD_REVISION {
-            return Outcome::warning(
+            return CheckOutcome::warning(
                 format!("{name} is of revision {revision}, newer than this version's {CRD_REVISION}"),
                 "Upgrade the operator to the version that the definitions came with",
             );
         }
     }
-    Outcome::Ok(format!("revision {CRD_REVISION}"))
+    CheckOutcome::Ok(format!("revision {CRD_REVISION}"))
 }
 
-async fn plans(target: &Target) -> Outcome {
-    let Ok(client) = client(target) else { return Outcome::Skipped(String::new()) };
+async fn plans(target: &Target) -> CheckOutcome {
+    let Ok(client) = client(target) else { return CheckOutcome::Skipped(String::new()) };
     match Api::<Plan>::all(client.clone()).list(&ListParams::default().limit(1)).await {
         Ok(list) if list.items.is_empty() => {
-            Outcome::warning("there is none", "Apply your Plans; examples/plans.yaml shows three")
+            CheckOutcome::warning("there is none", "Apply your Plans; examples/plans.yaml shows three")
         }
-        Ok(_) => Outcome::Ok(String::new()),
+        Ok(_) => CheckOutcome::Ok(String::new()),
         Err(error) => {
-            Outcome::failed(format!("Plans cannot be read: {error}"), "Give this account the right to list Plans")
+            CheckOutcome::failed(format!("Plans cannot be read: {error}"), "Give this account the right to list Plans")
         }
     }
 }
@@ -149,11 +149,11 @@ const IN_CLUSTER: [(&str, &str, &str); 3] =
     [(GROUP, "plans", "list"), (GROUP, "plans", "watch"), (GROUP, "plans", "patch")];
 const OWN: [(&str, &str, &str); 2] = [("coordination.k8s.io", "leases", "create"), ("", "secrets", "create")];
 
-async fn permissions(target: &Target) -> Outcome {
+async fn permissions(target: &Target) -> CheckOutcome {
     if !target.permissions {
-        return Outcome::Skipped("runs in the controller's pod, or with --permissions".into());
+        return CheckOutcome::Skipped("runs in the controller's pod, or with --permissions".into());
     }
-    let Ok(client) = client(target) else { return Outcome::Skipped(String::new()) };
+    let Ok(client) = client(target) else { return CheckOutcome::Skipped(String::new()) };
     let scopes: Vec<Option<String>> =
         if target.namespaces.is_empty() { vec![None] } else { target.namespaces.iter().cloned().map(Some).collect() };
     let mut asked = Vec::new();
@@ -166,9 +166,9 @@ async fn permissions(target: &Target) -> Outcome {
     let answers = join_all(asked.into_iter().map(|(right, scope)| allowed(client, right, scope))).await;
     let missing: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
     if missing.is_empty() {
-        return Outcome::Ok(format!("{count} rights"));
+        return CheckOutcome::Ok(format!("{count} rights"));
     }
-    Outcome::failed(
+    CheckOutcome::failed(
         format!("this account may not: {}", missing.join(", ")),
         "Run `helm upgrade`, which brings the roles of this version, or add the rights to the account's role",
     )

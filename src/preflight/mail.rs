@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use super::{Check, Outcome, Target};
+use super::{Check, CheckOutcome, Target};
 use crate::lifecycle::Fault;
 
 pub const CHECKS: &[Check] = &[
@@ -26,29 +26,29 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-async fn smtp(target: &Target) -> Outcome {
+async fn smtp(target: &Target) -> CheckOutcome {
     match &target.mail {
-        None => Outcome::failed(
+        None => CheckOutcome::failed(
             "SMTP_URL is not set",
             "Set it to your mail server, such as smtps://user:password@smtp.example.com",
         ),
-        Some(Err(why)) => Outcome::failed(why.clone(), "Correct SMTP_URL or FROM_EMAIL"),
+        Some(Err(why)) => CheckOutcome::failed(why.clone(), "Correct SMTP_URL or FROM_EMAIL"),
         Some(Ok(mail)) => match mail.check().await {
-            Ok(()) => Outcome::Ok(String::new()),
+            Ok(()) => CheckOutcome::Ok(String::new()),
             Err(error) if error.reason == Fault::Refused => {
-                Outcome::failed(error.message, "Correct the user and password in SMTP_URL")
+                CheckOutcome::failed(error.message, "Correct the user and password in SMTP_URL")
             }
-            Err(error) => Outcome::of(target, &error, "Check the host and port in SMTP_URL"),
+            Err(error) => CheckOutcome::of(target, &error, "Check the host and port in SMTP_URL"),
         },
     }
 }
 
-async fn test_mail(target: &Target) -> Outcome {
-    let Some(to) = &target.test_mail else { return Outcome::Skipped("asked for with --test-mail ADDRESS".into()) };
-    let Some(Ok(mail)) = &target.mail else { return Outcome::Skipped(String::new()) };
+async fn test_mail(target: &Target) -> CheckOutcome {
+    let Some(to) = &target.test_mail else { return CheckOutcome::Skipped("asked for with --test-mail ADDRESS".into()) };
+    let Some(Ok(mail)) = &target.mail else { return CheckOutcome::Skipped(String::new()) };
     match mail.send_test(to).await {
-        Ok(()) => Outcome::Ok(format!("sent to {to}")),
-        Err(error) => Outcome::failed(
+        Ok(()) => CheckOutcome::Ok(format!("sent to {to}")),
+        Err(error) => CheckOutcome::failed(
             error.message,
             "Check that the mail server may send as FROM_EMAIL, and that the address is right",
         ),

@@ -82,30 +82,30 @@ pub struct Target {
 }
 
 /// What a check found.
-pub enum Outcome {
+pub enum CheckOutcome {
     /// All is well; a detail worth showing.
     Ok(String),
     /// Works, and will not always.
-    Warning(Problem),
+    Warning(Defect),
     /// Does not work.
-    Failed(Problem),
+    Failed(Defect),
     /// Could not be looked at, and why.
     Skipped(String),
 }
 
 /// What is wrong, and what to do.
-pub struct Problem {
+pub struct Defect {
     reason: String,
     fix: String,
 }
 
-impl Outcome {
+impl CheckOutcome {
     fn failed(reason: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Failed(Problem { reason: reason.into(), fix: fix.into() })
+        Self::Failed(Defect { reason: reason.into(), fix: fix.into() })
     }
 
     fn warning(reason: impl Into<String>, fix: impl Into<String>) -> Self {
-        Self::Warning(Problem { reason: reason.into(), fix: fix.into() })
+        Self::Warning(Defect { reason: reason.into(), fix: fix.into() })
     }
 
     /// A call that failed: an outage may be over by itself, anything else needs the fix.
@@ -136,7 +136,7 @@ pub struct Check {
     needs: Option<&'static str>,
     /// Whether it writes something at a provider, and takes it away again.
     writes: bool,
-    run: for<'a> fn(&'a Target) -> BoxFuture<'a, Outcome>,
+    run: for<'a> fn(&'a Target) -> BoxFuture<'a, CheckOutcome>,
 }
 
 /// All checks, by area.
@@ -176,12 +176,12 @@ async fn area(target: &Target, checks: &'static [Check]) -> Vec<Finding> {
     for check in checks {
         let blocked = check.needs.filter(|needs| !matches!(verdicts.get(needs), Some(Verdict::Ok | Verdict::Warning)));
         let outcome = match blocked {
-            Some(needs) => Outcome::Skipped(format!("{needs} did not pass")),
-            None if check.writes && !target.writes => Outcome::Skipped("it writes at the provider".into()),
+            Some(needs) => CheckOutcome::Skipped(format!("{needs} did not pass")),
+            None if check.writes && !target.writes => CheckOutcome::Skipped("it writes at the provider".into()),
             None => (check.run)(target).await,
         };
         let outcome = match outcome {
-            Outcome::Failed(problem) if target.startup && !check.blocks_start => Outcome::Warning(problem),
+            CheckOutcome::Failed(problem) if target.startup && !check.blocks_start => CheckOutcome::Warning(problem),
             other => other,
         };
         let finding = Finding::of(check, outcome);
@@ -192,20 +192,20 @@ async fn area(target: &Target, checks: &'static [Check]) -> Vec<Finding> {
 }
 
 /// What a comparison with the pins says.
-fn pinned(finding: PinFinding) -> Outcome {
+fn pinned(finding: PinFinding) -> CheckOutcome {
     match finding {
-        PinFinding::Same => Outcome::Ok(String::new()),
-        PinFinding::New => Outcome::Ok("not pinned yet: the controller does that when it starts".into()),
-        PinFinding::Another { what, fix } => Outcome::failed(what, fix),
+        PinFinding::Same => CheckOutcome::Ok(String::new()),
+        PinFinding::New => CheckOutcome::Ok("not pinned yet: the controller does that when it starts".into()),
+        PinFinding::Another { what, fix } => CheckOutcome::failed(what, fix),
     }
 }
 
 impl Target {
     /// What is pinned, or why that is not known.
-    async fn pins(&self) -> Result<Pins, Outcome> {
-        let Ok(client) = &self.kubernetes else { return Err(Outcome::Skipped("needs the cluster".into())) };
+    async fn pins(&self) -> Result<Pins, CheckOutcome> {
+        let Ok(client) = &self.kubernetes else { return Err(CheckOutcome::Skipped("needs the cluster".into())) };
         Pins::read(client, &self.operator_namespace).await.map_err(|error| {
-            Outcome::failed(
+            CheckOutcome::failed(
                 error.to_string(),
                 "Let this account read ConfigMap tenant-operator-pins in the operator's namespace (--operator-namespace)",
             )

@@ -2,7 +2,7 @@
 
 use futures::FutureExt;
 
-use super::{Check, Outcome, Target};
+use super::{Check, CheckOutcome, Target};
 
 const KEY: &str = "Correct OPENAI_API_KEY and OPENAI_BASE_URL";
 
@@ -27,33 +27,33 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-async fn embedding(target: &Target) -> Outcome {
-    let Some(openai) = &target.openai else { return Outcome::failed("OPENAI_API_KEY is not set", "Set it") };
+async fn embedding(target: &Target) -> CheckOutcome {
+    let Some(openai) = &target.openai else { return CheckOutcome::failed("OPENAI_API_KEY is not set", "Set it") };
     let models = target.embedding_models().await;
     for model in &models {
         if let Err(error) = openai.embed(model, None, &["preflight"]).await {
             return refused(target, model, &error);
         }
     }
-    Outcome::Ok(models.join(", "))
+    CheckOutcome::Ok(models.join(", "))
 }
 
-async fn chat(target: &Target) -> Outcome {
-    let Some(openai) = &target.openai else { return Outcome::Skipped("OPENAI_API_KEY is not set".into()) };
+async fn chat(target: &Target) -> CheckOutcome {
+    let Some(openai) = &target.openai else { return CheckOutcome::Skipped("OPENAI_API_KEY is not set".into()) };
     let models = target.models(|models| vec![models.chat.to_string()]).await;
     for model in &models {
         if let Err(error) = openai.chat(model, "Answer with one word.", "Ready?").await {
             return refused(target, model, &error);
         }
     }
-    Outcome::Ok(models.join(", "))
+    CheckOutcome::Ok(models.join(", "))
 }
 
-fn refused(target: &Target, model: &str, error: &crate::providers::ProviderError) -> Outcome {
+fn refused(target: &Target, model: &str, error: &crate::providers::ProviderError) -> CheckOutcome {
     let fix = if error.status == Some(401) {
         KEY.to_owned()
     } else {
         format!("Name a model in the Plans that this key may use, instead of {model}")
     };
-    Outcome::of(target, error, &fix)
+    CheckOutcome::of(target, error, &fix)
 }

@@ -7,7 +7,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use kube::ResourceExt;
 
-use super::{Check, Outcome, Problem, Target, pinned};
+use super::{Check, CheckOutcome, Defect, Target, pinned};
 use crate::pins::{Finding, IndexPin};
 use crate::providers::ProviderError;
 use crate::providers::pinecone::{IndexDescription, Pinecone, Values, Vector};
@@ -90,39 +90,42 @@ pub const CHECKS: &[Check] = &[
 ];
 
 /// Checks each index. The first problem is the result.
-async fn each(target: &Target, look: for<'a> fn(&'a Target, &'a Pinecone) -> BoxFuture<'a, Outcome>) -> Outcome {
-    let Some(indexes) = &target.indexes else { return Outcome::failed("PINECONE_API_KEY is not set", "Set it") };
+async fn each(
+    target: &Target,
+    look: for<'a> fn(&'a Target, &'a Pinecone) -> BoxFuture<'a, CheckOutcome>,
+) -> CheckOutcome {
+    let Some(indexes) = &target.indexes else { return CheckOutcome::failed("PINECONE_API_KEY is not set", "Set it") };
     let mut facts = Vec::new();
     for (region, pinecone) in indexes.each() {
         let named = |text: String| match region {
             Some(region) if !text.is_empty() => format!("{region}: {text}"),
             _ => text,
         };
-        let of_region = |Problem { reason, fix }: Problem| Problem { reason: named(reason), fix };
+        let of_region = |Defect { reason, fix }: Defect| Defect { reason: named(reason), fix };
         match look(target, pinecone).await {
-            Outcome::Ok(fact) => facts.push(named(fact)),
-            Outcome::Warning(problem) => return Outcome::Warning(of_region(problem)),
-            Outcome::Failed(problem) => return Outcome::Failed(of_region(problem)),
-            skipped @ Outcome::Skipped(_) => return skipped,
+            CheckOutcome::Ok(fact) => facts.push(named(fact)),
+            CheckOutcome::Warning(problem) => return CheckOutcome::Warning(of_region(problem)),
+            CheckOutcome::Failed(problem) => return CheckOutcome::Failed(of_region(problem)),
+            skipped @ CheckOutcome::Skipped(_) => return skipped,
         }
     }
     facts.retain(|fact| !fact.is_empty());
-    Outcome::Ok(facts.join(", "))
+    CheckOutcome::Ok(facts.join(", "))
 }
 
-async fn regions(target: &Target) -> Outcome {
-    let Some(indexes) = &target.indexes else { return Outcome::Skipped("needs PINECONE_API_KEY".into()) };
+async fn regions(target: &Target) -> CheckOutcome {
+    let Some(indexes) = &target.indexes else { return CheckOutcome::Skipped("needs PINECONE_API_KEY".into()) };
     let regions = indexes.regions();
     let unsupported =
         target.plans().await.iter().find_map(|plan| regions.unsupported(&plan.name_any(), &plan.spec.region));
     match unsupported {
-        Some(why) => Outcome::failed(why, "Name an index for the region in PINECONE_REGIONS, or delete the Plan"),
-        None => Outcome::Ok(String::new()),
+        Some(why) => CheckOutcome::failed(why, "Name an index for the region in PINECONE_REGIONS, or delete the Plan"),
+        None => CheckOutcome::Ok(String::new()),
     }
 }
 
-async fn same(target: &Target) -> Outcome {
-    let Some(indexes) = &target.indexes else { return Outcome::Skipped("needs PINECONE_API_KEY".into()) };
+async fn same(target: &Target) -> CheckOutcome {
+    let Some(indexes) = &target.indexes else { return CheckOutcome::Skipped("needs PINECONE_API_KEY".into()) };
     let pins = match target.pins().await {
         Ok(pins) => pins,
         Err(outcome) => return outcome,
@@ -131,7 +134,7 @@ async fn same(target: &Target) -> Outcome {
     for (region, pinecone) in indexes.each() {
         match pinecone.describe().await {
             Ok(there) => drop(found.insert(region.map(str::to_owned), IndexPin::from(&there))),
-            Err(error) => return Outcome::of(target, &error, KEY),
+            Err(error) => return CheckOutcome::of(target, &error, KEY),
         }
     }
     let all: Vec<_> = indexes.each().into_iter().map(|(region, _)| pins.compare_index(region, &found)).collect();
@@ -139,23 +142,23 @@ async fn same(target: &Target) -> Outcome {
     pinned(another.or(all.first()).cloned().unwrap_or(Finding::New))
 }
 
-async fn index(target: &Target, pinecone: &Pinecone) -> Outcome {
+async fn index(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
     match pinecone.describe().await {
-        Ok(index) => Outcome::Ok(format!("{} at {}", index.name, index.host)),
+        Ok(index) => CheckOutcome::Ok(format!("{} at {}", index.name, index.host)),
         Err(error) if error.is_not_found() => {
-            Outcome::failed(error.to_string(), "Create the index, or correct PINECONE_INDEX or PINECONE_REGIONS")
+            CheckOutcome::failed(error.to_string(), "Create the index, or correct PINECONE_INDEX or PINECONE_REGIONS")
         }
-        Err(error) => Outcome::of(target, &error, KEY),
+        Err(error) => CheckOutcome::of(target, &error, KEY),
     }
 }
 
-async fn dimension(target: &Target, pinecone: &Pinecone) -> Outcome {
+async fn dimension(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
     let Some(openai) = &target.openai else {
-        return Outcome::Skipped("needs OPENAI_API_KEY, to learn the models' dimensions".into());
+        return CheckOutcome::Skipped("needs OPENAI_API_KEY, to learn the models' dimensions".into());
     };
     let index = match pinecone.describe().await {
         Ok(index) => index,
-        Err(error) => return Outcome::of(target, &error, KEY),
+        Err(error) => return CheckOutcome::of(target, &error, KEY),
     };
     for model in target.embedding_models().await {
         let IndexDescription { name, dimension, .. } = &index;
@@ -169,28 +172,28 @@ async fn dimension(target: &Target, pinecone: &Pinecone) -> Outcome {
             // A model that does not answer is reported by the check of OpenAI.
             Err(_) => continue,
         };
-        return Outcome::failed(
+        return CheckOutcome::failed(
             format!("{model} makes {makes}, the index {name} takes {dimension}"),
             "Name another embedding model in the Plan, or create an index of that dimension",
         );
     }
-    Outcome::Ok(index.dimension.to_string())
+    CheckOutcome::Ok(index.dimension.to_string())
 }
 
-async fn capacity(target: &Target, pinecone: &Pinecone) -> Outcome {
+async fn capacity(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
     let used = match pinecone.namespaces().await {
         Ok(all) => all.len() as u64,
-        Err(error) => return Outcome::of(target, &error, KEY),
+        Err(error) => return CheckOutcome::of(target, &error, KEY),
     };
     let limit = target.namespace_limit;
     let reason = format!("{used} of {limit} namespaces are in use");
     let fix = "Upgrade Pinecone's plan, or set --pinecone-namespace-limit to what yours allows";
     if used >= limit {
-        Outcome::failed(reason, fix)
+        CheckOutcome::failed(reason, fix)
     } else if used * 10 >= limit * 9 {
-        Outcome::warning(reason, fix)
+        CheckOutcome::warning(reason, fix)
     } else {
-        Outcome::Ok(reason)
+        CheckOutcome::Ok(reason)
     }
 }
 
@@ -199,31 +202,31 @@ fn name() -> String {
     format!("preflight-{}", hex::encode(rand::random::<[u8; 6]>()))
 }
 
-async fn namespace(target: &Target, pinecone: &Pinecone) -> Outcome {
+async fn namespace(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
     let name = name();
     let made = async {
         pinecone.create_namespace(&name).await?;
         pinecone.delete_namespace(&name).await
     };
     match made.await {
-        Ok(()) => Outcome::Ok(String::new()),
-        Err(error) => Outcome::of(target, &error, "Give the key the right to write, and make room for namespaces"),
+        Ok(()) => CheckOutcome::Ok(String::new()),
+        Err(error) => CheckOutcome::of(target, &error, "Give the key the right to write, and make room for namespaces"),
     }
 }
 
-async fn isolation(target: &Target, pinecone: &Pinecone) -> Outcome {
+async fn isolation(target: &Target, pinecone: &Pinecone) -> CheckOutcome {
     let (own, other) = (name(), name());
     let outcome = match look(pinecone, &own, &other).await {
-        Ok(Seen { own: true, other: false }) => Outcome::Ok(String::new()),
-        Ok(Seen { other: true, .. }) => Outcome::failed(
+        Ok(Seen { own: true, other: false }) => CheckOutcome::Ok(String::new()),
+        Ok(Seen { other: true, .. }) => CheckOutcome::failed(
             "a vector of one namespace was found from another",
             "Do not take customers: ask Pinecone's support, and check what is behind PINECONE_URL",
         ),
-        Ok(Seen { own: false, .. }) => Outcome::failed(
+        Ok(Seen { own: false, .. }) => CheckOutcome::failed(
             "a vector was stored, and a query did not find it within 10 seconds",
             "Check Pinecone's status page: new tenants wait until their sample documents are found",
         ),
-        Err(error) => Outcome::of(target, &error, "Give the key the right to write and query"),
+        Err(error) => CheckOutcome::of(target, &error, "Give the key the right to write and query"),
     };
     for name in [own, other] {
         drop(pinecone.delete_namespace(&name).await);

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use serde::Serialize;
 
-use super::{Check, Outcome, checks};
+use super::{Check, CheckOutcome, checks};
 
 const DOCS: &str = "https://tenant-operator.dev/docs/preflight/#";
 
@@ -45,12 +45,12 @@ pub struct Report {
 }
 
 impl Finding {
-    pub(super) fn of(check: &Check, outcome: Outcome) -> Self {
+    pub(super) fn of(check: &Check, outcome: CheckOutcome) -> Self {
         let (verdict, reason, fix) = match outcome {
-            Outcome::Ok(detail) => (Verdict::Ok, detail, None),
-            Outcome::Warning(problem) => (Verdict::Warning, problem.reason, Some(problem.fix)),
-            Outcome::Failed(problem) => (Verdict::Failed, problem.reason, Some(problem.fix)),
-            Outcome::Skipped(why) => (Verdict::Skipped, why, None),
+            CheckOutcome::Ok(detail) => (Verdict::Ok, detail, None),
+            CheckOutcome::Warning(problem) => (Verdict::Warning, problem.reason, Some(problem.fix)),
+            CheckOutcome::Failed(problem) => (Verdict::Failed, problem.reason, Some(problem.fix)),
+            CheckOutcome::Skipped(why) => (Verdict::Skipped, why, None),
         };
         let docs = format!("{DOCS}{}", anchor(check.name));
         Self { check: check.name, title: check.title, verdict, reason, fix, docs }

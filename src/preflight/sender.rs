@@ -4,7 +4,7 @@
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::{Check, Outcome, Target};
+use super::{Check, CheckOutcome, Target};
 use crate::providers::dns::{Dns, DnsError};
 
 pub const CHECKS: &[Check] = &[
@@ -42,23 +42,25 @@ pub const CHECKS: &[Check] = &[
 const RESERVED: [&str; 9] =
     ["example.com", "example.net", "example.org", "example", "test", "invalid", "localhost", "local", "internal"];
 
-type Look = for<'a> fn(&'a Dns, &'a str, &'a [String]) -> BoxFuture<'a, Result<Outcome, DnsError>>;
+type Look = for<'a> fn(&'a Dns, &'a str, &'a [String]) -> BoxFuture<'a, Result<CheckOutcome, DnsError>>;
 
-async fn with_domain(target: &Target, look: Look) -> Outcome {
+async fn with_domain(target: &Target, look: Look) -> CheckOutcome {
     let Some(domain) = target.from_email.rsplit_once('@').map(|(_, domain)| domain.trim_end_matches('>')) else {
-        return Outcome::Skipped("FROM_EMAIL is not an e-mail address".into());
+        return CheckOutcome::Skipped("FROM_EMAIL is not an e-mail address".into());
     };
     let domain = domain.to_lowercase();
     let within = |of: &str| domain == of || domain.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'));
     if target.dns_server.is_none() && RESERVED.into_iter().any(within) {
-        return Outcome::Skipped(format!("{domain} is reserved for examples: set FROM_EMAIL to an address of yours"));
+        return CheckOutcome::Skipped(format!(
+            "{domain} is reserved for examples: set FROM_EMAIL to an address of yours"
+        ));
     }
     let found = match Dns::new(target.dns_server) {
         Ok(dns) => look(&dns, &domain, &target.dkim_selectors).await,
         Err(error) => Err(error),
     };
     found.unwrap_or_else(|error| {
-        Outcome::warning(error.to_string(), "Check this pod's name servers, or name one with --dns-server")
+        CheckOutcome::warning(error.to_string(), "Check this pod's name servers, or name one with --dns-server")
     })
 }
 
@@ -74,28 +76,28 @@ fn tag<'a>(record: &'a str, name: &str) -> Option<&'a str> {
     record.split(';').filter_map(|part| part.split_once('=')).find(|(key, _)| key.trim() == name).map(|(_, v)| v.trim())
 }
 
-async fn spf(dns: &Dns, domain: &str) -> Result<Outcome, DnsError> {
+async fn spf(dns: &Dns, domain: &str) -> Result<CheckOutcome, DnsError> {
     let records = dns.txt(domain).await?;
     Ok(match of_version(&records, "v=spf1")[..] {
-        [] => Outcome::warning(
+        [] => CheckOutcome::warning(
             format!("{domain} has no SPF record"),
             format!("Publish a TXT record at {domain} as your mail provider says, such as v=spf1 include:... ~all"),
         ),
-        [record] if record.split_whitespace().any(|term| term == "+all" || term == "all") => Outcome::failed(
+        [record] if record.split_whitespace().any(|term| term == "+all" || term == "all") => CheckOutcome::failed(
             format!("the SPF record of {domain} lets every server send as you: {record}"),
             "End it with ~all or -all",
         ),
-        [record] => Outcome::Ok(format!("{domain}: {record}")),
-        ref several => Outcome::failed(
+        [record] => CheckOutcome::Ok(format!("{domain}: {record}")),
+        ref several => CheckOutcome::failed(
             format!("{domain} has {} SPF records, so receivers accept none of them", several.len()),
             "Merge them into one: RFC 7208, section 4.5",
         ),
     })
 }
 
-async fn dkim(dns: &Dns, domain: &str, selectors: &[String]) -> Result<Outcome, DnsError> {
+async fn dkim(dns: &Dns, domain: &str, selectors: &[String]) -> Result<CheckOutcome, DnsError> {
     if selectors.is_empty() {
-        return Ok(Outcome::Skipped("name your mail provider's selectors with --dkim-selectors".into()));
+        return Ok(CheckOutcome::Skipped("name your mail provider's selectors with --dkim-selectors".into()));
     }
     for selector in selectors {
         let name = format!("{selector}._domainkey.{domain}");
@@ -105,10 +107,10 @@ async fn dkim(dns: &Dns, domain: &str, selectors: &[String]) -> Result<Outcome, 
             None => {
                 let fix =
                     "Publish the record that your mail provider shows for this selector, or correct --dkim-selectors";
-                return Ok(Outcome::warning(format!("{name} has no DKIM key"), fix));
+                return Ok(CheckOutcome::warning(format!("{name} has no DKIM key"), fix));
             }
             Some("") => {
-                return Ok(Outcome::failed(
+                return Ok(CheckOutcome::failed(
                     format!("the DKIM key at {name} was revoked"),
                     "Let your mail provider sign with another selector, and name that one",
                 ));
@@ -116,34 +118,34 @@ async fn dkim(dns: &Dns, domain: &str, selectors: &[String]) -> Result<Outcome, 
             Some(_) => {}
         }
     }
-    Ok(Outcome::Ok(selectors.join(", ")))
+    Ok(CheckOutcome::Ok(selectors.join(", ")))
 }
 
 /// Looks at the domain itself and, as receivers do, at those above it.
-async fn dmarc(dns: &Dns, domain: &str) -> Result<Outcome, DnsError> {
+async fn dmarc(dns: &Dns, domain: &str) -> Result<CheckOutcome, DnsError> {
     let mut at = domain;
     while at.contains('.') {
         let records = dns.txt(&format!("_dmarc.{at}")).await?;
         match of_version(&records, "v=DMARC1")[..] {
             [] => at = at.split_once('.').map_or("", |(_, above)| above),
             [record] if matches!(tag(record, "p"), Some("none" | "quarantine" | "reject")) => {
-                return Ok(Outcome::Ok(format!("_dmarc.{at}: {record}")));
+                return Ok(CheckOutcome::Ok(format!("_dmarc.{at}: {record}")));
             }
             [record] => {
-                return Ok(Outcome::failed(
+                return Ok(CheckOutcome::failed(
                     format!("the DMARC record at _dmarc.{at} has no valid policy: {record}"),
                     "Give it p=none, p=quarantine or p=reject",
                 ));
             }
             ref several => {
-                return Ok(Outcome::failed(
+                return Ok(CheckOutcome::failed(
                     format!("_dmarc.{at} has {} DMARC records, so receivers ignore them", several.len()),
                     "Leave one",
                 ));
             }
         }
     }
-    Ok(Outcome::warning(
+    Ok(CheckOutcome::warning(
         format!("_dmarc.{domain} has no DMARC record"),
         format!("Publish a TXT record at _dmarc.{domain}, to begin with: v=DMARC1; p=none; rua=mailto:..."),
     ))

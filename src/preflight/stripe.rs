@@ -4,7 +4,7 @@ use futures::FutureExt;
 use kube::ResourceExt;
 use secrecy::ExposeSecret;
 
-use super::{Check, Outcome, Target, pinned};
+use super::{Check, CheckOutcome, Target, pinned};
 use crate::providers::stripe::{EVENTS, Stripe};
 
 const KEY: &str = "Correct STRIPE_SECRET_KEY";
@@ -94,9 +94,9 @@ pub const CHECKS: &[Check] = &[
     },
 ];
 
-fn stripe(target: &Target) -> Result<(&Stripe, &str), Outcome> {
+fn stripe(target: &Target) -> Result<(&Stripe, &str), CheckOutcome> {
     let missing =
-        || Outcome::failed("STRIPE_SECRET_KEY is not set", "Set it to a secret or restricted key of Stripe's");
+        || CheckOutcome::failed("STRIPE_SECRET_KEY is not set", "Set it to a secret or restricted key of Stripe's");
     target.stripe.as_ref().map(|(stripe, key)| (stripe, key.expose_secret())).ok_or_else(missing)
 }
 
@@ -104,36 +104,36 @@ fn live(key: &str) -> bool {
     key.starts_with("sk_live_") || key.starts_with("rk_live_")
 }
 
-async fn key(target: &Target) -> Outcome {
+async fn key(target: &Target) -> CheckOutcome {
     let (stripe, _) = match stripe(target) {
         Ok(both) => both,
         Err(outcome) => return outcome,
     };
     match stripe.identity().await {
-        Ok(account) => Outcome::Ok(account.to_string()),
-        Err(error) => Outcome::of(target, &error, KEY),
+        Ok(account) => CheckOutcome::Ok(account.to_string()),
+        Err(error) => CheckOutcome::of(target, &error, KEY),
     }
 }
 
-async fn account(target: &Target) -> Outcome {
-    let Ok((stripe, _)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+async fn account(target: &Target) -> CheckOutcome {
+    let Ok((stripe, _)) = stripe(target) else { return CheckOutcome::Skipped(String::new()) };
     let pins = match target.pins().await {
         Ok(pins) => pins,
         Err(outcome) => return outcome,
     };
     match stripe.identity().await {
         Ok(found) => pinned(pins.compare_stripe(&found)),
-        Err(error) => Outcome::of(target, &error, KEY),
+        Err(error) => CheckOutcome::of(target, &error, KEY),
     }
 }
 
-fn mode(target: &Target) -> Outcome {
-    let Ok((_, key)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+fn mode(target: &Target) -> CheckOutcome {
+    let Ok((_, key)) = stripe(target) else { return CheckOutcome::Skipped(String::new()) };
     if !live(key) {
-        return Outcome::Ok("test key".into());
+        return CheckOutcome::Ok("test key".into());
     }
     if !target.real_stripe {
-        return Outcome::warning(
+        return CheckOutcome::warning(
             "a live key is sent to something that is not Stripe",
             "Use a test key, or leave STRIPE_URL unset",
         );
@@ -141,27 +141,27 @@ fn mode(target: &Target) -> Outcome {
     if !target.frontend_url.starts_with("https://") {
         let reason =
             format!("a live key, and FRONTEND_URL is {:?}: this looks like a test set-up", target.frontend_url);
-        return Outcome::warning(reason, "Use a test key, or set FRONTEND_URL to your https:// address");
+        return CheckOutcome::warning(reason, "Use a test key, or set FRONTEND_URL to your https:// address");
     }
-    Outcome::Ok("live key".into())
+    CheckOutcome::Ok("live key".into())
 }
 
-async fn charges(target: &Target) -> Outcome {
-    let Ok((stripe, _)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+async fn charges(target: &Target) -> CheckOutcome {
+    let Ok((stripe, _)) = stripe(target) else { return CheckOutcome::Skipped(String::new()) };
     match stripe.account().await {
-        Ok(account) if account.charges_enabled => Outcome::Ok(String::new()),
-        Ok(account) => Outcome::failed(
+        Ok(account) if account.charges_enabled => CheckOutcome::Ok(String::new()),
+        Ok(account) => CheckOutcome::failed(
             format!("{} may not charge yet", account.id),
             "Complete the account's verification in Stripe's dashboard",
         ),
         // A restricted key need not read the account.
-        Err(error) if error.status == Some(403) => Outcome::Skipped("the key may not read the account".into()),
-        Err(error) => Outcome::of(target, &error, KEY),
+        Err(error) if error.status == Some(403) => CheckOutcome::Skipped("the key may not read the account".into()),
+        Err(error) => CheckOutcome::of(target, &error, KEY),
     }
 }
 
-async fn prices(target: &Target) -> Outcome {
-    let Ok((stripe, _)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+async fn prices(target: &Target) -> CheckOutcome {
+    let Ok((stripe, _)) = stripe(target) else { return CheckOutcome::Skipped(String::new()) };
     let mut count = 0;
     for plan in target.plans().await {
         let (name, shown) = (plan.name_any(), &plan.spec.monthly_price);
@@ -170,94 +170,97 @@ async fn prices(target: &Target) -> Outcome {
             Ok(price) => price,
             Err(error) if error.is_not_found() => {
                 let fix = format!("Create the price in Stripe, or correct spec.stripePriceId of Plan {name}");
-                return Outcome::failed(format!("Plan {name}: Stripe has no price {id}"), fix);
+                return CheckOutcome::failed(format!("Plan {name}: Stripe has no price {id}"), fix);
             }
-            Err(error) => return Outcome::of(target, &error, KEY),
+            Err(error) => return CheckOutcome::of(target, &error, KEY),
         };
         if !price.active || !price.recurring() {
             let what = if price.active { "is not recurring" } else { "is not active" };
             let fix = format!("Activate it, or name another in spec.stripePriceId of Plan {name}");
-            return Outcome::failed(format!("Plan {name}: price {id} {what}"), fix);
+            return CheckOutcome::failed(format!("Plan {name}: price {id} {what}"), fix);
         }
         if price.unit_amount != Some(shown.amount) || price.currency != shown.currency {
             let charged = price.unit_amount.map_or("a variable amount".into(), |a| format!("{a} {}", price.currency));
             let reason = format!("Plan {name} shows {} {}, Stripe charges {charged}", shown.amount, shown.currency);
-            return Outcome::warning(reason, format!("Correct spec.monthlyPrice of Plan {name}"));
+            return CheckOutcome::warning(reason, format!("Correct spec.monthlyPrice of Plan {name}"));
         }
         count += 1;
     }
-    Outcome::Ok(format!("{count} prices"))
+    CheckOutcome::Ok(format!("{count} prices"))
 }
 
-async fn webhook(target: &Target) -> Outcome {
-    let Ok((stripe, _)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+async fn webhook(target: &Target) -> CheckOutcome {
+    let Ok((stripe, _)) = stripe(target) else { return CheckOutcome::Skipped(String::new()) };
     let url = format!("{}/webhooks/stripe", target.frontend_url.trim_end_matches('/'));
     let endpoints = match stripe.webhook_endpoints().await {
         Ok(all) => all,
-        Err(error) => return Outcome::of(target, &error, KEY),
+        Err(error) => return CheckOutcome::of(target, &error, KEY),
     };
     let ours: Vec<_> = endpoints.iter().filter(|e| e.url.ends_with("/webhooks/stripe")).collect();
     let Some(endpoint) = ours.iter().find(|e| e.url == url).or(ours.first()) else {
         let fix = format!("Add the endpoint {url} in Stripe's dashboard, for the events {}", EVENTS.join(", "));
-        return Outcome::failed("no endpoint ends with /webhooks/stripe", fix);
+        return CheckOutcome::failed("no endpoint ends with /webhooks/stripe", fix);
     };
     if endpoint.status != "enabled" {
-        return Outcome::failed(format!("{} is {}", endpoint.url, endpoint.status), "Enable it in Stripe's dashboard");
+        return CheckOutcome::failed(
+            format!("{} is {}", endpoint.url, endpoint.status),
+            "Enable it in Stripe's dashboard",
+        );
     }
     let gets = |event: &str| endpoint.enabled_events.iter().any(|e| e == "*" || e == event);
     let missing: Vec<_> = EVENTS.iter().copied().filter(|event| !gets(event)).collect();
     if !missing.is_empty() {
-        return Outcome::failed(
+        return CheckOutcome::failed(
             format!("{} does not get {}", endpoint.url, missing.join(", ")),
             "Add these events to it",
         );
     }
     if endpoint.url != url {
         let fix = "Correct FRONTEND_URL or the endpoint, unless another host leads to the same web";
-        return Outcome::warning(format!("the endpoint is {}, not {url}", endpoint.url), fix);
+        return CheckOutcome::warning(format!("the endpoint is {}, not {url}", endpoint.url), fix);
     }
-    Outcome::Ok(endpoint.url.clone())
+    CheckOutcome::Ok(endpoint.url.clone())
 }
 
-fn webhook_secret(target: &Target) -> Outcome {
+fn webhook_secret(target: &Target) -> CheckOutcome {
     let Some(secrets) = &target.webhook_secrets else {
-        return Outcome::Skipped("STRIPE_WEBHOOK_SECRET is web's".into());
+        return CheckOutcome::Skipped("STRIPE_WEBHOOK_SECRET is web's".into());
     };
     match secrets.iter().position(|s| !s.expose_secret().starts_with("whsec_")) {
-        None => Outcome::Ok(format!("{} of them", secrets.len())),
-        Some(i) => Outcome::failed(
+        None => CheckOutcome::Ok(format!("{} of them", secrets.len())),
+        Some(i) => CheckOutcome::failed(
             format!("number {} of STRIPE_WEBHOOK_SECRET does not start with whsec_", i + 1),
             "Copy the endpoint's signing secret from Stripe's dashboard; it is not the API key",
         ),
     }
 }
 
-async fn portal(target: &Target) -> Outcome {
-    let Ok((stripe, key)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+async fn portal(target: &Target) -> CheckOutcome {
+    let Ok((stripe, key)) = stripe(target) else { return CheckOutcome::Skipped(String::new()) };
     let mode = if live(key) { "" } else { "test/" };
     match stripe.portal_is_set_up().await {
-        Ok(true) => Outcome::Ok(String::new()),
-        Ok(false) => Outcome::warning(
+        Ok(true) => CheckOutcome::Ok(String::new()),
+        Ok(false) => CheckOutcome::warning(
             "the portal's settings were never saved in this mode",
             format!("Save them at https://dashboard.stripe.com/{mode}settings/billing/portal"),
         ),
         Err(error) if error.status == Some(403) => {
-            Outcome::Skipped("the key may not read the portal's configurations".into())
+            CheckOutcome::Skipped("the key may not read the portal's configurations".into())
         }
-        Err(error) => Outcome::of(target, &error, KEY),
+        Err(error) => CheckOutcome::of(target, &error, KEY),
     }
 }
 
-async fn subscription(target: &Target) -> Outcome {
-    let Ok((stripe, key)) = stripe(target) else { return Outcome::Skipped(String::new()) };
+async fn subscription(target: &Target) -> CheckOutcome {
+    let Ok((stripe, key)) = stripe(target) else { return CheckOutcome::Skipped(String::new()) };
     if live(key) {
-        return Outcome::Skipped("not with a live key".into());
+        return CheckOutcome::Skipped("not with a live key".into());
     }
     let Some(price) = target.plans().await.iter().find_map(|p| p.spec.stripe_price_id.clone()) else {
-        return Outcome::Skipped("no Plan has a Stripe price".into());
+        return CheckOutcome::Skipped("no Plan has a Stripe price".into());
     };
     match stripe.try_subscription(&price).await {
-        Ok(()) => Outcome::Ok(String::new()),
-        Err(error) => Outcome::of(target, &error, "Give the key the right to write customers and subscriptions"),
+        Ok(()) => CheckOutcome::Ok(String::new()),
+        Err(error) => CheckOutcome::of(target, &error, "Give the key the right to write customers and subscriptions"),
     }
 }

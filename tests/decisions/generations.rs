@@ -2,7 +2,7 @@
 
 use tenant_operator::api::migration::MigrationState as State;
 use tenant_operator::api::{Phase, TenantStatus, conditions};
-use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedMigration, Outcome, Problem};
+use tenant_operator::lifecycle::{Decision, Effect, MigrationError, Notice, ObservedMigration, Outcome};
 
 use crate::case::{Case, fails, holds};
 use crate::migration::{LARGE, SMALL, content, found, large, moving, stored, switched};
@@ -145,7 +145,7 @@ fn a_person_chooses_and_the_others_go() {
 fn ahead(wanted: Case, state: State) -> Case {
     let mut case = found(moving(stored(wanted, 1, SMALL), 2, state), &[(1, 10, true), (2, 10, true)]);
     let last = state == State::Switching;
-    let problem = Some(Problem { message: "Namespace t.2 is ahead".into(), retryable: false, ahead: true });
+    let problem = Some(MigrationError { message: "Namespace t.2 is ahead".into(), retryable: false, ahead: true });
     case.observed.migration = Some(ObservedMigration { vectors: 0, problem, done: false, last });
     case
 }

@@ -4,7 +4,7 @@
 use tenant_operator::api::migration::{Data, EmbeddingSize, Migration, MigrationState as State};
 use tenant_operator::api::tenant::{Desired, PlanChangeState, PlanConfig};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Found, Notice, ObservedMigration, Problem};
+use tenant_operator::lifecycle::{Decision, Effect, Found, MigrationError, Notice, ObservedMigration};
 
 use crate::case::{Case, NOW, condition, fails, failure, holds, plan};
 use crate::plan_change::{noted, wishing};
@@ -62,7 +62,8 @@ pub fn moving(case: Case, generation: u32, state: State) -> Case {
 }
 
 pub fn seen(mut case: Case, last: bool, done: bool, problem: Option<(&str, bool)>) -> Case {
-    let problem = problem.map(|(message, retryable)| Problem { message: message.into(), retryable, ahead: false });
+    let problem =
+        problem.map(|(message, retryable)| MigrationError { message: message.into(), retryable, ahead: false });
     case.observed.migration = Some(ObservedMigration { vectors: 7, problem, done, last });
     case
 }

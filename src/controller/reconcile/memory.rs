@@ -36,7 +36,7 @@ pub struct Remembered {
     /// A generation of the tenant's data that is not in use and still has a namespace, as the bulk resync saw.
     pub leftover: Option<u32>,
     /// How far provisioning came, and since when it waits to see what it wrote.
-    pub progress: Option<Progress>,
+    pub progress: Option<ProvisioningProgress>,
 }
 
 /// The event in the annotation, if there was one.
@@ -45,7 +45,7 @@ pub struct LastEvent(pub Option<String>);
 
 /// How far provisioning came.
 #[derive(Clone)]
-pub struct Progress {
+pub struct ProvisioningProgress {
     pub namespace: bool,
     pub samples: Samples,
     pub since: Instant,

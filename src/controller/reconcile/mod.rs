@@ -27,7 +27,7 @@ use crate::lifecycle::{
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
 use act::Acted;
-use memory::{LastEvent, Progress, Remembered, Settled};
+use memory::{LastEvent, ProvisioningProgress, Remembered, Settled};
 
 /// Rounds of one reconcile, at most; a tenant needs about ten.
 const ROUNDS: usize = 40;
@@ -382,9 +382,9 @@ impl<'a> Reconcile<'a> {
     }
 
     /// Kept only while the tenant waits to see what it wrote: a new attempt begins anew.
-    fn progress(&self) -> Option<Progress> {
+    fn progress(&self) -> Option<ProvisioningProgress> {
         let pending = self.observed.pending && self.observed.failure.is_none();
-        pending.then(|| Progress {
+        pending.then(|| ProvisioningProgress {
             namespace: self.observed.namespace,
             samples: self.observed.samples,
             since: self.memory.progress.as_ref().map_or_else(Instant::now, |p| p.since),

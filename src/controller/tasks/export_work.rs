@@ -11,7 +11,7 @@ use crate::api::tenant::BillingMode;
 use crate::controller::Key;
 use crate::controller::context::Context;
 use crate::controller::steps::billing::payer;
-use crate::export::{Export, ExportError, Progress, Source, Store};
+use crate::export::{Export, ExportError, ExportSize, Source, Store};
 use crate::lifecycle::ObservedExport;
 use crate::providers::Priority;
 
@@ -66,7 +66,7 @@ async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: Stri
 
 /// One run, and what it wrote.
 async fn run(context: &Arc<Context>, store: &Store, tenant: &Tenant, request: &str) -> Result<(u64, u64), ExportError> {
-    let on_file = |Progress { files, bytes }: Progress| {
+    let on_file = |ExportSize { files, bytes }: ExportSize| {
         progress(context, tenant, request, ObservedExport::Running { files, bytes, problem: None });
         context.fence.holds() && context.exports.tasks.may_go_on(&tenant.uid().unwrap_or_default(), request)
     };

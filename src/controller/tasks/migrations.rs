@@ -10,7 +10,7 @@ use crate::api::migration::MigrationState;
 use crate::api::{Phase, Tenant, data_namespace};
 use crate::controller::context::Context;
 use crate::controller::{Key, Providers};
-use crate::lifecycle::{ObservedMigration, Problem};
+use crate::lifecycle::{MigrationError, ObservedMigration};
 use crate::providers::Priority;
 use crate::rag::{Reembed, ReembedError};
 
@@ -87,7 +87,7 @@ impl Task {
                 Err(error) => {
                     tracing::warn!(tenant = self.tenant.name_any(), %error, "copying the data failed; retrying");
                     let ahead = matches!(error, ReembedError::TargetAhead { .. });
-                    let problem = Problem { message: error.to_string(), retryable: error.retryable(), ahead };
+                    let problem = MigrationError { message: error.to_string(), retryable: error.retryable(), ahead };
                     self.show(false, |before| ObservedMigration { problem: Some(problem), ..before.clone() });
                 }
             }

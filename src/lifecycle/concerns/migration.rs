@@ -8,7 +8,7 @@ use crate::api::conditions::{DATA_MIGRATED, get};
 use crate::api::migration::{EmbeddingSize, Migration, MigrationState as State};
 use crate::api::plan::{Models, PlanSpec};
 use crate::lifecycle::status::Draft;
-use crate::lifecycle::{Decision, Effect, Input, ObservedMigration, Problem};
+use crate::lifecycle::{Decision, Effect, Input, MigrationError, ObservedMigration};
 
 /// How far a move is, for a change that waits for it.
 pub enum Advance {
@@ -204,7 +204,7 @@ fn copying(input: &Input, migration: &Migration) -> Advance {
     }
 }
 
-fn is_hopeless(input: &Input, migration: &Migration, problem: &Problem) -> bool {
+fn is_hopeless(input: &Input, migration: &Migration, problem: &MigrationError) -> bool {
     !problem.retryable || input.now.since(migration.started_at) >= input.policy.migration_limit
 }
 
