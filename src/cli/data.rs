@@ -110,12 +110,12 @@ async fn unowned(client: Client, args: UnownedArgs) -> anyhow::Result<()> {
     let found = find(client, &indexes).await?;
     let Some(name) = &args.delete else {
         let mut table = Table::new();
-        table.load_preset(presets::NOTHING).set_header(["NAMESPACE", "VECTORS"]);
+        table.load_preset(presets::NOTHING).set_header(["PINECONE NAMESPACE", "VECTORS"]);
         table.add_rows(found.iter().map(|(name, vectors)| [name.clone(), vectors.to_string()]));
         println!("{table}");
         return Ok(());
     };
-    let vectors = found.get(name).with_context(|| format!("{name} is not a namespace without a Tenant"))?;
+    let vectors = found.get(name).with_context(|| format!("{name} is not a Pinecone namespace without a Tenant"))?;
     ensure!(
         args.confirm.as_ref() == Some(name),
         "nothing was deleted: to delete {name} with its {vectors} vectors, add --confirm {name}"

@@ -189,9 +189,9 @@ enum Command {
     Delete(TenantArgs),
     /// Reopen a closed tenant whose data is not erased yet.
     Reactivate(TenantArgs),
-    /// Erase a tenant at once, with its namespace, Secrets and subscription.
+    /// Erase a tenant at once, with its Pinecone namespace, Secrets and subscription.
     Erase(erase::Args),
-    /// Choose a tenant's Pinecone namespace, and find namespaces without a Tenant.
+    /// Choose a tenant's Pinecone namespace, and find Pinecone namespaces without a Tenant.
     Data(Box<data::Args>),
     Export(export::Args),
     Import(Box<import::Args>),

@@ -16,7 +16,7 @@ use crate::api::{
 };
 use crate::operator_keys::IdentityKey;
 
-/// Move customers to another namespace.
+/// Move customers to another Kubernetes namespace.
 ///
 /// They keep their data, password, API key and subscription. Each Tenant is written to a file, deleted with the annotation
 /// `tenant-operator.dev/keep-data=true`, and created again in the other namespace. Run the command again after an interruption:
@@ -33,7 +33,7 @@ pub struct Args {
     /// Their namespace; otherwise the kubeconfig's.
     #[arg(long, short)]
     namespace: Option<String>,
-    /// The namespace to move them to.
+    /// The Kubernetes namespace to move them to.
     #[arg(long)]
     to: String,
     /// Folder of the files.

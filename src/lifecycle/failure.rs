@@ -179,7 +179,7 @@ impl fmt::Display for Reason {
 pub enum Blame {
     /// The call was made and failed: a failed attempt.
     Call,
-    /// Only the operator of the service can fix it: a refused key, a missing index, a full account, a Secret in the way.
+    /// Only an admin can fix it: a refused key, a missing index, a full account, a Secret in the way.
     Operator,
     /// No call was made: the provider is known to be away.
     Outage,

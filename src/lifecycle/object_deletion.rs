@@ -47,7 +47,11 @@ pub fn decide(input: &Input) -> Decision {
         let mut draft = Draft::new(input);
         draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");
         draft.status.checkout = None;
-        draft.summary(Summary::Reconciling, "Deleting", "Deleting the subscription, the namespace and the Secrets");
+        draft.summary(
+            Summary::Reconciling,
+            "Deleting",
+            "Deleting the subscription, the Pinecone namespace and the Secrets",
+        );
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
     if let Some(decision) = failed::give_back(input) {

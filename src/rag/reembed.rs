@@ -26,13 +26,13 @@ pub enum ReembedError {
     /// The namespace to copy from is gone, or holds nothing, while the other one holds something: as after the restore of an
     /// older object. A copy would empty the other one.
     #[error(
-        "Namespace {0} is to be copied and holds nothing, while the namespace of the copy does. Nothing was changed"
+        "Pinecone namespace {0} is to be copied and is empty, while the namespace of the copy is not. Nothing was changed"
     )]
     SourceEmpty(String),
     /// The namespace of the copy holds what the one to copy from does not: it was served from, and the object is older than that, as
     /// after the restore of etcd during a move. A copy would delete what is there alone.
     #[error(
-        "Namespace {to} holds {only} vectors that {from} does not, so it is no copy of it, as after the restore of an older object. \
+        "Pinecone namespace {to} holds {only} vectors that {from} does not, so it is no copy of it, as after the restore of an older object. \
          Nothing was changed. The condition DataInOnePlace names both, and `kubectl tenant data choose` chooses one"
     )]
     TargetAhead {

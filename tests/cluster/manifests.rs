@@ -54,7 +54,9 @@ async fn wait_explain_get_and_delete_work() {
     let waited = kubectl(&["wait", "-n", ns, "--for=condition=Ready", "tenant/acme", "--timeout=60s"]).await;
     assert!(waited.status.success(), "{}", said(&waited));
     let wide = said(&kubectl(&["get", "tn", "-n", ns, "-o", "wide"]).await);
-    for column in ["COMPANY", "PLAN", "PHASE", "READY", "AGE", "NAMESPACE", "REGION", "SUBSCRIPTION", "MESSAGE"] {
+    for column in
+        ["COMPANY", "PLAN", "PHASE", "READY", "AGE", "PINECONE NAMESPACE", "REGION", "SUBSCRIPTION", "MESSAGE"]
+    {
         assert!(wide.contains(column), "{wide}");
     }
     assert!(wide.contains("Active") && wide.contains("manual"), "{wide}");

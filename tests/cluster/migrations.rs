@@ -482,7 +482,9 @@ async fn two_namespaces_with_documents_wait_for_a_choice() {
     world.wait_phase("acme", Phase::Active).await;
     let status = world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
     assert!(conditions::is_true(&status.conditions, "Ready"), "served meanwhile");
-    world.until("ops are told", async || told(&world, "More than one namespace holds documents").await == 1).await;
+    world
+        .until("ops are told", async || told(&world, "More than one Pinecone namespace holds documents").await == 1)
+        .await;
     let before = namespaces(&world).await;
     assert_eq!(before.len(), 2);
     tokio::time::sleep(Duration::from_secs(3)).await;
@@ -532,7 +534,9 @@ async fn a_move_that_an_object_from_a_backup_resumes_deletes_no_document() {
     let status = world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
     let shown = conditions::get(&status.conditions, "DataInOnePlace").expect("there").message.clone();
     assert!(shown.contains("(generation 2)") && shown.contains("kubectl tenant data choose acme"), "{shown}");
-    world.until("the alert", async || told(&world, "More than one namespace holds documents").await == 1).await;
+    world
+        .until("the alert", async || told(&world, "More than one Pinecone namespace holds documents").await == 1)
+        .await;
     world.wait("acme", "the end of the move", |s| state(s) == Some(State::Failed)).await;
     // Neither the move nor the question holds up an upload.
     upload(&world, "Fish", "Fish sleep with open eyes, mostly at night.").await;

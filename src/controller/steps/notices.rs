@@ -127,7 +127,7 @@ fn alert_text(tenant: &Tenant, notice: &Notice) -> String {
         Notice::SurplusAlert(_) => quoted(conditions::SINGLE_SUBSCRIPTION, "Stripe bills more than one subscription"),
         Notice::SlowAlert(_) => format!("Tenant {who} has paid and is still not Active: {what}"),
         Notice::DataAlert(_) => {
-            quoted(conditions::DATA_IN_ONE_PLACE, "Another namespace than the object names holds documents")
+            quoted(conditions::DATA_IN_ONE_PLACE, "Another Pinecone namespace than the object names holds documents")
         }
         Notice::NamespaceMissingAlert(_) => format!("The Pinecone namespace of tenant {who} no longer exists"),
         _ => format!("Tenant {who}: {what}"),
@@ -220,14 +220,14 @@ pub async fn kept(alerts: &Alerts, tenant: &Tenant, count: usize) -> Result<Outc
     let namespace = tenant.data_namespace();
     let text = if count < 10 {
         format!(
-            "Tenant {who} was deleted without the annotation tenant-operator.dev/erase, so its namespace {namespace}, \
+            "Tenant {who} was deleted without the annotation tenant-operator.dev/erase, so its Pinecone namespace {namespace}, \
              subscription and Stripe customer are kept. To go on, apply it again from a backup with spec.tenantId and the annotation \
              tenant-operator.dev/identity-proof, or run `tenant-operator recover`"
         )
     } else {
         format!(
             "{count} Tenants were deleted within minutes, the last one {who}, without the annotation tenant-operator.dev/erase: this \
-             looks like an accident. Their namespaces, subscriptions and customers are kept, and web still serves \
+             looks like an accident. Their Pinecone namespaces, subscriptions and customers are kept, and web still serves \
              them. Stop what deletes them, then apply them again from a backup or run `tenant-operator recover`"
         )
     };

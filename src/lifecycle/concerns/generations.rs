@@ -64,7 +64,7 @@ pub fn settle(input: &Input) -> Look {
         }
         let mut draft = Draft::new(input);
         draft.status.namespace = Some(input.tenant.pinecone_namespace());
-        draft.recovered(DATA_IN_ONE_PLACE, "One namespace holds the documents");
+        draft.recovered(DATA_IN_ONE_PLACE, "One Pinecone namespace holds the documents");
         return draft.changed().map_or(Look::Clear, Look::Next);
     };
     if here.is_none_or(|here| !here.documents) {
@@ -72,8 +72,8 @@ pub fn settle(input: &Input) -> Look {
     }
     let name = &input.tenant.name;
     let message = format!(
-        "More than one namespace holds documents: {}. Questions are answered from {}. Nothing is deleted, and no documents are \
-         moved, until you choose one with `kubectl tenant data choose {name} --generation N`, which deletes the others",
+        "More than one Pinecone namespace holds documents: {}. Questions are answered from {}. Nothing is deleted, and no \
+         documents are moved, until you choose one with `kubectl tenant data choose {name} --generation N`, which deletes the others",
         counts(input, found),
         input.tenant.pinecone_namespace(),
     );
@@ -170,7 +170,7 @@ fn choose(input: &Input, found: &[Found], chosen: u32) -> Option<Decision> {
     let mut draft = Draft::new(input);
     draft.status.migration = None;
     draft.status.namespace = Some(input.tenant.pinecone_namespace());
-    draft.recovered(DATA_IN_ONE_PLACE, "One namespace holds the documents");
+    draft.recovered(DATA_IN_ONE_PLACE, "One Pinecone namespace holds the documents");
     Some(draft.changed().unwrap_or(Decision::Act(vec![Effect::ForgetChoice])))
 }
 
@@ -179,7 +179,7 @@ fn serve(input: &Input, best: &Found) -> Decision {
     let found = input.observed.found.as_deref().unwrap_or_default();
     let name = data_namespace(input.tenant.tenant_id(), best.generation);
     let message = format!(
-        "The object names namespace {}, which holds no documents, as after the restore of an older backup: {}. Questions are \
+        "The object names the Pinecone namespace {}, which holds no documents, as after the restore of an older backup: {}. Questions are \
          answered from {name}",
         input.tenant.pinecone_namespace(),
         counts(input, found),

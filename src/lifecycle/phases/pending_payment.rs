@@ -285,6 +285,10 @@ fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision
     draft.status.refund = None;
     let by = if subscription.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
     draft.enter(Phase::Provisioning, EventType::Provision, by, message);
-    draft.summary(Summary::Reconciling, "Provisioning", "Creating the namespace, the API key and the sample documents");
+    draft.summary(
+        Summary::Reconciling,
+        "Provisioning",
+        "Creating the Pinecone namespace, the API key and the sample documents",
+    );
     draft.changed().unwrap_or(Decision::Wait(None))
 }

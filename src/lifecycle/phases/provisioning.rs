@@ -254,7 +254,7 @@ fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
-/// Neither the customer's fault nor a failed attempt: a provider is away, or something only the operator of the service
+/// Neither the customer's fault nor a failed attempt: a provider is away, or something only an admin
 /// can fix. A new tenant waits for it with a limit, one that was served before without: an outage must not end a customer.
 fn hold(input: &Input, failure: &Failure) -> Decision {
     let mut draft = Draft::new(input);
@@ -274,7 +274,7 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
     let message = match failure.blame {
         Blame::Outage => format!("Waiting since {since}: {}", failure.message),
         Blame::Operator | Blame::Mismatch | Blame::Call => {
-            format!("On hold since {since}, until the operator of this service fixes it: {}", failure.message)
+            format!("On hold since {since}, until an admin fixes it: {}", failure.message)
         }
     };
     let message = if served { format!("{message}. {UNLIMITED}") } else { message };

@@ -13,7 +13,7 @@ use crate::web::serving::problem::Problem;
 
 const STYLE: &str = include_str!("assets/style.css");
 const SCRIPT: &str = include_str!("assets/pages.js");
-/// The colour in it that the operator may replace.
+/// The colour in it that the platform team may replace.
 const COLOR: &str = "#3653d8";
 
 /// The files, and their names.
