@@ -324,6 +324,8 @@ mod tests {
             let mail = templates.render(template, &sample()).expect("rendered");
             assert!(!mail.subject.is_empty() && mail.subject.len() < 78, "{}: {}", mail.name, mail.subject);
             assert!(mail.text.contains("Hello Analytical Engines Ltd") && mail.text.contains("Reply"), "{}", mail.text);
+            let (_, first) = mail.text.split_once(",\n\n").expect("a greeting");
+            assert!(first.starts_with(|c: char| c.is_ascii_uppercase()), "{}: {first}", mail.name);
             assert!(mail.html.contains(&format!("<title>{}</title>", mail.subject)), "{}", mail.html);
             assert!(!mail.html.contains("<script") && !mail.html.contains("src="), "nothing is loaded: {}", mail.html);
         }
