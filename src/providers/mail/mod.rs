@@ -10,6 +10,7 @@ use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
+use strum::IntoEnumIterator;
 
 use super::ProviderError;
 use crate::lifecycle::{Blame, Fault, Provider};
@@ -190,7 +191,7 @@ impl Mail {
     /// Every e-mail, with values to look at.
     pub fn previews(&self) -> Vec<Rendered> {
         let values = self.product(sample());
-        Template::ALL.iter().filter_map(|template| self.templates.render(*template, &values).ok()).collect()
+        Template::iter().filter_map(|template| self.templates.render(template, &values).ok()).collect()
     }
 
     fn product(&self, values: Values) -> Values {
