@@ -214,7 +214,7 @@ impl Pinecone {
                 return e;
             }
             let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
-            ProviderError { reason: Fault::IndexMissing, message, blame: Blame::Operator, ..e }
+            ProviderError { reason: Fault::IndexMissing, message, blame: Blame::Admin, ..e }
         })
     }
 

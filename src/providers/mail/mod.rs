@@ -139,7 +139,7 @@ impl Mail {
         };
         if server {
             let message = format!("the mail server refuses every e-mail: {error}. Correct SMTP_URL or FROM_EMAIL");
-            return refused(Fault::ServerRefused, Blame::Operator, true, message);
+            return refused(Fault::ServerRefused, Blame::Admin, true, message);
         }
         let message = format!("the mail server refused the {what} e-mail for good");
         refused(Fault::Refused, Blame::Call, false, message)
