@@ -3,10 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
+use strum::{EnumIter, EnumString, IntoStaticStr};
+
 use super::Timestamp;
 
 /// What kind of link a customer asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, EnumIter, EnumString, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum LinkKind {
     /// Confirms the e-mail address.
     VerifyEmail,
@@ -19,17 +22,9 @@ pub enum LinkKind {
 }
 
 impl LinkKind {
-    /// All kinds.
-    pub const ALL: [Self; 4] = [Self::VerifyEmail, Self::LoginLink, Self::PasswordReset, Self::Invitation];
-
     /// The name in annotations, Message-IDs and templates.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::VerifyEmail => "verify-email",
-            Self::LoginLink => "login-link",
-            Self::PasswordReset => "password-reset",
-            Self::Invitation => "invitation",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// How long such a link is good, in seconds.
@@ -90,7 +85,7 @@ impl FromStr for MailRequest {
 
     fn from_str(text: &str) -> Result<Self, NotARequest> {
         let (name, at) = text.split_once('.').ok_or(NotARequest)?;
-        let kind = LinkKind::ALL.into_iter().find(|kind| kind.name() == name).ok_or(NotARequest)?;
+        let kind = name.parse().map_err(|_| NotARequest)?;
         let at = at.parse().ok().filter(|at| (0..253_402_300_800).contains(at)).ok_or(NotARequest)?;
         Ok(Self { kind, at: Timestamp::from_second(at) })
     }
@@ -98,11 +93,13 @@ impl FromStr for MailRequest {
 
 #[cfg(test)]
 mod tests {
+    use strum::IntoEnumIterator;
+
     use super::*;
 
     #[test]
     fn a_request_is_read_as_it_was_written() {
-        for kind in LinkKind::ALL {
+        for kind in LinkKind::iter() {
             let request = MailRequest { kind, at: Timestamp::from_second(1_764_108_000) };
             assert_eq!(request.to_string().parse(), Ok(request));
             let at = |seconds: i64| request.at.plus(seconds);

@@ -2,11 +2,12 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::Display;
 
 use super::{Text, Timestamp};
 
 /// The tenant's phase.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Display, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 pub enum Phase {
     /// Waiting for the customer's payment, or for manual approval.
     PendingPayment,
@@ -32,12 +33,6 @@ impl Phase {
     /// Whether questions are answered.
     pub const fn is_served(self) -> bool {
         matches!(self, Self::Active | Self::Upgrading | Self::Downgrading)
-    }
-}
-
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{self:?}")
     }
 }
 

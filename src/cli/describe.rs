@@ -7,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::{KubeArgs, TenantArgs};
 use crate::api::tenant::{BillingMode, PlanConfig, Quota};
-use crate::api::{ConditionStatus, Tenant, TenantStatus, Timestamp};
+use crate::api::{Tenant, TenantStatus, Timestamp};
 
 /// Transitions shown; the status keeps more.
 const SHOWN: usize = 10;
@@ -50,14 +50,9 @@ fn text(tenant: &Tenant, events: &[Event]) -> String {
         .conditions
         .iter()
         .map(|c| {
-            let mark = match c.status {
-                ConditionStatus::True => "True",
-                ConditionStatus::False => "False",
-                ConditionStatus::Unknown => "Unknown",
-            };
             [
                 c.type_.to_string(),
-                mark.into(),
+                c.status.to_string(),
                 c.reason.to_string(),
                 c.last_transition_time.to_string(),
                 c.message.to_string(),

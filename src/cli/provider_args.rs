@@ -107,7 +107,7 @@ fn by_region(text: &str, wanted: &str) -> Result<ByRegion, String> {
         let pair = part.split_once('=').filter(|(region, its)| !region.is_empty() && !its.is_empty());
         let (region, its) = pair.ok_or_else(|| format!("{part:?} is not of the form {wanted}"))?;
         if all.iter().any(|(there, _)| there == region) {
-            return Err(format!("{region} is there twice"));
+            return Err(format!("region {region} is listed twice"));
         }
         all.push((region.into(), its.into()));
     }
@@ -213,13 +213,8 @@ pub struct AdmissionArgs {
 struct CaptchaChoice(Option<CaptchaKind>);
 
 fn parse_captcha(name: &str) -> Result<CaptchaChoice, String> {
-    Ok(CaptchaChoice(match name {
-        "" => None,
-        "turnstile" => Some(CaptchaKind::Turnstile),
-        "hcaptcha" => Some(CaptchaKind::HCaptcha),
-        "recaptcha" => Some(CaptchaKind::ReCaptcha),
-        _ => return Err("use turnstile, hcaptcha or recaptcha".into()),
-    }))
+    let kind = (!name.is_empty()).then(|| name.parse()).transpose();
+    Ok(CaptchaChoice(kind.map_err(|_| "use turnstile, hcaptcha or recaptcha")?))
 }
 
 impl AdmissionArgs {

@@ -85,7 +85,12 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     for error in &failed {
         eprintln!("{error:#}");
     }
-    anyhow::ensure!(failed.is_empty(), "{} of {} Tenants were not made; run it again", failed.len(), lost.len());
+    anyhow::ensure!(
+        failed.is_empty(),
+        "{} of {} Tenants could not be created; run the command again",
+        failed.len(),
+        lost.len()
+    );
     println!(
         "{} Tenants made. The controller takes each to Active; `kubectl tenant list` shows how far it is.",
         lost.len()
@@ -237,20 +242,22 @@ impl Finder<'_> {
     }
 }
 
-/// Makes one; one of that name that is there already is left as it is.
+/// Creates a Tenant. An existing one of that name stays as it is.
 async fn make(client: &Client, identity: &IdentityKey, known: &Known, finder: &Finder<'_>) -> anyhow::Result<()> {
     let data = finder.data(&known.tenant_id).await?;
     let tenant = tenant(identity, known, data.as_ref())?;
     if tenant.spec.login.is_some() {
         let secrets = Api::namespaced(client.clone(), &known.namespace);
         let made = login::make(&secrets, &known.name).await;
-        made.with_context(|| format!("the login of {}/{} was not made", known.namespace, known.name))?;
+        made.with_context(|| format!("the login Secret of {}/{} could not be created", known.namespace, known.name))?;
     }
     let api: Api<Tenant> = Api::namespaced(client.clone(), &known.namespace);
     match api.create(&PostParams::default(), &tenant).await {
         Ok(_) => Ok(()),
         Err(kube::Error::Api(e)) if e.code == 409 => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("{}/{} was not made", known.namespace, known.name)),
+        Err(error) => {
+            Err(error).with_context(|| format!("Tenant {}/{} could not be created", known.namespace, known.name))
+        }
     }
 }
 

@@ -43,15 +43,14 @@ pub fn duration_or_millis(text: &str) -> Result<Duration, SpanError> {
 
 fn parse(text: &str, unit: &'static str, plain: fn(i64) -> SignedDuration) -> Result<SignedDuration, SpanError> {
     let text = text.trim();
-    let duration = match text.parse() {
-        Ok(number) => plain(number),
-        Err(_) => {
-            let span: Span = text.parse().map_err(|_| SpanError::Unreadable(unit))?;
-            if span.get_years() != 0 || span.get_months() != 0 {
-                return Err(SpanError::NoFixedLength);
-            }
-            span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| SpanError::Unreadable(unit))?
+    let duration = if let Ok(number) = text.parse() {
+        plain(number)
+    } else {
+        let span: Span = text.parse().map_err(|_| SpanError::Unreadable(unit))?;
+        if span.get_years() != 0 || span.get_months() != 0 {
+            return Err(SpanError::NoFixedLength);
         }
+        span.to_duration(SpanRelativeTo::days_are_24_hours()).map_err(|_| SpanError::Unreadable(unit))?
     };
     if duration.is_negative() { Err(SpanError::Negative) } else { Ok(duration) }
 }

@@ -1,5 +1,7 @@
 //! Leader election by a Lease. The holder stops its work before another controller may take the lease: it works only for
 //! two thirds of the lease's duration after its last renewal.
+//!
+//! Our own, because kube has no leader election, and work asks the fence whether the lease is still safe.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};

@@ -181,7 +181,7 @@ pub enum Blame {
     /// The call was made and failed: a failed attempt.
     Call,
     /// Only an admin can fix it: a refused key, a missing index, a full account, a Secret in the way.
-    Operator,
+    Admin,
     /// No call was made: the provider is known to be away.
     Outage,
     /// What the provider says does not agree with what the operator knows: another account or index, a customer that Stripe

@@ -1,5 +1,7 @@
 //! A circuit breaker for each provider. Once a provider does not answer, calls fail at once instead of waiting for it
 //! one by one; a single probe finds out when it is back.
+//!
+//! Our own, because it must also count calls that hang at the same moment, and say since when the provider is away.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};

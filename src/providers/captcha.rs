@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use strum::EnumString;
 
 use super::{CallLimits, Caller, ProviderError};
 use crate::lifecycle::Provider;
 
 /// Whose widget it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumString)]
+#[strum(serialize_all = "lowercase")]
 pub enum CaptchaKind {
     /// Cloudflare's.
     Turnstile,

@@ -51,7 +51,7 @@ impl Gate {
 
     /// Answers every call with a failure of the check itself, which says nothing against the provider.
     pub fn unchecked(&self, error: ProviderError) -> bool {
-        let blame = if error.blame == Blame::Operator { Blame::Operator } else { Blame::Outage };
+        let blame = if error.blame == Blame::Admin { Blame::Admin } else { Blame::Outage };
         self.close(ProviderError { blame, retryable: true, retry_after: error.retry_after.or(Some(SOON)), ..error })
     }
 
@@ -132,8 +132,8 @@ mod tests {
             waits.blame == Blame::Outage && waits.retryable && gate.refusal().is_none(),
             "not counted as a failed attempt"
         );
-        assert!(gate.unchecked(error(Blame::Operator)));
-        assert_eq!(gate.check().expect_err("a refused key").blame, Blame::Operator);
+        assert!(gate.unchecked(error(Blame::Admin)));
+        assert_eq!(gate.check().expect_err("a refused key").blame, Blame::Admin);
         assert!(gate.close(error(Blame::Mismatch)) && !gate.close(error(Blame::Mismatch)), "told once");
         assert!(gate.refusal().is_some());
         assert!(gate.open() && !gate.open() && gate.check().is_ok());

@@ -388,7 +388,7 @@ impl Caller {
                 _ => format!("answered {status}{detail}"),
             },
             blame: match reason {
-                Fault::QuotaExceeded | Fault::Unauthorized | Fault::Redirected => Blame::Operator,
+                Fault::QuotaExceeded | Fault::Unauthorized | Fault::Redirected => Blame::Admin,
                 _ => Blame::Call,
             },
             retryable,
@@ -487,7 +487,7 @@ mod tests {
             let error = caller().bytes(|c| c.get(&url).header("api-key", "secret")).await.expect_err("a redirect");
             assert_eq!(
                 (error.reason, error.blame, error.retryable),
-                (Fault::Redirected, Blame::Operator, false),
+                (Fault::Redirected, Blame::Admin, false),
                 "{error}"
             );
             assert!(error.message.contains("set its URL"), "{error}");

@@ -33,7 +33,7 @@ impl Indexes {
             status: None,
             reason: Fault::RegionUnsupported,
             message: format!("has no index for region {region:?}: name one in PINECONE_REGIONS"),
-            blame: Blame::Operator,
+            blame: Blame::Admin,
             retryable: true,
             retry_after: None,
         })

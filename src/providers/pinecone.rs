@@ -187,7 +187,7 @@ impl VectorStore for Pinecone {
                 return e;
             }
             let message = format!("has no index named {}: create it, or correct PINECONE_INDEX", self.config.index);
-            ProviderError { reason: Fault::IndexMissing, message, blame: Blame::Operator, ..e }
+            ProviderError { reason: Fault::IndexMissing, message, blame: Blame::Admin, ..e }
         })?;
         Ok(IndexIdentity { index: name, host, dimension })
     }

@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::process::Stdio;
 use std::time::Duration;
 
+use strum::IntoStaticStr;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Semaphore;
@@ -56,7 +57,8 @@ impl Kind {
 }
 
 /// A file that gives no text. The messages are for the customer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ExtractError {
     /// It is neither a PDF nor plain text.
     #[error("This file is neither a PDF nor plain text. Save it as one of them and upload it again.")]
@@ -66,6 +68,7 @@ pub enum ExtractError {
     Encrypted,
     /// There is nothing in it.
     #[error("This file holds no text. If it is a scan, run it through text recognition (OCR) first.")]
+    #[strum(serialize = "no_text")]
     Empty,
     /// It is broken, or made to do harm.
     #[error("This PDF cannot be read. Open it, print it to a new PDF, and upload that.")]
@@ -88,17 +91,8 @@ pub enum ExtractError {
 
 impl ExtractError {
     /// Names the kind of error; it never changes.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::UnknownKind => "unknown_kind",
-            Self::Encrypted => "encrypted",
-            Self::Empty => "no_text",
-            Self::Unreadable => "unreadable",
-            Self::TooComplex => "too_complex",
-            Self::TooLong => "too_long",
-            Self::TooManyPassages => "too_many_passages",
-            Self::Unavailable => "unavailable",
-        }
+    pub fn code(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Web, the controller and their replicas need not tell one another which trace a tenant has: its id is the object's uid,
 //! which both are 16 random bytes. All spans hang under one whose id follows from the uid as well; it is sent once the tenant
-//! is Active or Failed.
+//! is Active or Failed. Spans are therefore made here and not by `tracing`, whose spans begin and end in one process.
 
 use std::borrow::Cow;
 use std::cell::Cell;

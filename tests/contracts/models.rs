@@ -111,7 +111,7 @@ async fn key(judged: &Judged<'_>) -> Verdict {
     for error in [embedded, answered, streamed] {
         let error = error.ok_or("a refused key is an error")?;
         let told = (error.provider, error.reason, error.blame, error.retryable);
-        let wanted = (Provider::Models, Fault::Unauthorized, Blame::Operator, false);
+        let wanted = (Provider::Models, Fault::Unauthorized, Blame::Admin, false);
         holds(&format!("a refused key is told as such: {error:?}"), told == wanted)?;
     }
     Ok(())

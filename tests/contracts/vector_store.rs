@@ -239,7 +239,7 @@ async fn full(judged: &Judged<'_>) -> Verdict {
     (judged.fill)(false).await;
     let Err(error) = more else { return Err("a full account made another namespace".into()) };
     let told = (error.provider, error.reason, error.blame, error.retryable);
-    let wanted = (Provider::VectorStore, Fault::QuotaExceeded, Blame::Operator, false);
+    let wanted = (Provider::VectorStore, Fault::QuotaExceeded, Blame::Admin, false);
     holds(&format!("a full account is told as such: {error:?}"), told == wanted)?;
     again.map_err(|e| format!("one that exists needs no room: {e}"))
 }

@@ -359,7 +359,7 @@ pub fn failure(step: &str, retryable: bool) -> Failure {
 pub fn operator_fault(step: &str) -> Failure {
     Failure {
         reason: Reason::Provider(Provider::VectorStore, Fault::QuotaExceeded),
-        blame: Blame::Operator,
+        blame: Blame::Admin,
         ..failure(step, false)
     }
 }

@@ -61,7 +61,7 @@ pub async fn run(
             let failure = error.failure(effect.step())?;
             context.metrics.step_failures.get_or_create(&failure.reason.to_string().as_str().into()).inc();
             tracing::info!(tenant = %tenant.name_any(), reason = %failure.reason, message = failure.message, "step failed");
-            if failure.blame == Blame::Operator && failure.reason != Reason::SecretConflict {
+            if failure.blame == Blame::Admin && failure.reason != Reason::SecretConflict {
                 context.incidents.raise(&failure).await;
             }
             Ok(Outcome::Failed(failure).into())

@@ -145,7 +145,7 @@ pub async fn ship(context: &Context, tenant: &Tenant, observed: &Observed) -> Ou
             step: Step::Outbox,
             reason: Reason::OutboxNotWritten,
             message: message.into(),
-            blame: Blame::Operator,
+            blame: Blame::Admin,
             retryable: true,
             retry_after: None,
         };

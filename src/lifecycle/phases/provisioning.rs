@@ -27,7 +27,7 @@ pub fn decide(input: &Input) -> Decision {
         return match failure.blame {
             _ if optional => complete(input, plan, Some(failure)),
             Blame::Call => failed_attempt(input, failure),
-            Blame::Operator | Blame::Outage | Blame::Mismatch => hold(input, failure),
+            Blame::Admin | Blame::Outage | Blame::Mismatch => hold(input, failure),
         };
     }
     if let Some(decision) = slow(input) {
@@ -283,7 +283,7 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
     }
     let message = match failure.blame {
         Blame::Outage => format!("Waiting since {since}: {}", failure.message),
-        Blame::Operator | Blame::Mismatch | Blame::Call => {
+        Blame::Admin | Blame::Mismatch | Blame::Call => {
             format!("On hold since {since}, until an admin fixes it: {}", failure.message)
         }
     };

@@ -10,6 +10,7 @@ use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::Error as SmtpError;
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use secrecy::{ExposeSecret, SecretString};
+use strum::IntoEnumIterator;
 
 use super::ProviderError;
 use crate::lifecycle::{Blame, Fault, Provider};
@@ -138,7 +139,7 @@ impl Mail {
         };
         if server {
             let message = format!("the mail server refuses every e-mail: {error}. Correct SMTP_URL or FROM_EMAIL");
-            return refused(Fault::ServerRefused, Blame::Operator, true, message);
+            return refused(Fault::ServerRefused, Blame::Admin, true, message);
         }
         let message = format!("the mail server refused the {what} e-mail for good");
         refused(Fault::Refused, Blame::Call, false, message)
@@ -190,7 +191,7 @@ impl Mail {
     /// Every e-mail, with values to look at.
     pub fn previews(&self) -> Vec<Rendered> {
         let values = self.product(sample());
-        Template::ALL.iter().filter_map(|template| self.templates.render(*template, &values).ok()).collect()
+        Template::iter().filter_map(|template| self.templates.render(template, &values).ok()).collect()
     }
 
     fn product(&self, values: Values) -> Values {

@@ -5,11 +5,13 @@ use std::path::Path;
 use minijinja::value::Serde;
 use minijinja::{Environment, UndefinedBehavior, context};
 use serde::Serialize;
+use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 
 use super::MailConfigError;
 
-/// The e-mails there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The e-mails there are, in the order of a tenant's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
+#[strum(serialize_all = "kebab-case")]
 pub enum Template {
     /// It is the turn of a person on the waitlist.
     Admitted,
@@ -97,58 +99,9 @@ const FILES: [[(&str, &str); 3]; 22] = [
 ];
 
 impl Template {
-    /// All of them, in the order of a tenant's life.
-    pub const ALL: [Self; 22] = [
-        Self::Admitted,
-        Self::VerifyEmail,
-        Self::LoginLink,
-        Self::PasswordReset,
-        Self::Invitation,
-        Self::Welcome,
-        Self::ProvisioningFailed,
-        Self::Unverified,
-        Self::PaymentFailed,
-        Self::Suspended,
-        Self::FirstQuestion,
-        Self::Congratulation,
-        Self::DataProcessingAgreement,
-        Self::PlanChanged,
-        Self::PlanScheduled,
-        Self::PlanDeclined,
-        Self::PlanUnconfirmed,
-        Self::DeletionRequested,
-        Self::WinBack,
-        Self::Erased,
-        Self::AddressChanged,
-        Self::ExportReady,
-    ];
-
     /// The name of its files.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Admitted => "admitted",
-            Self::VerifyEmail => "verify-email",
-            Self::LoginLink => "login-link",
-            Self::PasswordReset => "password-reset",
-            Self::Invitation => "invitation",
-            Self::Welcome => "welcome",
-            Self::ProvisioningFailed => "provisioning-failed",
-            Self::Unverified => "unverified",
-            Self::PaymentFailed => "payment-failed",
-            Self::Suspended => "suspended",
-            Self::FirstQuestion => "first-question",
-            Self::Congratulation => "congratulation",
-            Self::DataProcessingAgreement => "data-processing-agreement",
-            Self::PlanChanged => "plan-changed",
-            Self::PlanScheduled => "plan-scheduled",
-            Self::PlanDeclined => "plan-declined",
-            Self::PlanUnconfirmed => "plan-unconfirmed",
-            Self::DeletionRequested => "deletion-requested",
-            Self::WinBack => "win-back",
-            Self::Erased => "erased",
-            Self::AddressChanged => "address-changed",
-            Self::ExportReady => "export-ready",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
@@ -237,7 +190,7 @@ impl Templates {
             replace(&mut env, folder)?;
         }
         let templates = Self(env);
-        for template in Template::ALL {
+        for template in Template::iter() {
             for values in [Values::default(), sample()] {
                 templates.render(template, &values).map_err(|e| MailConfigError(e.to_string()))?;
             }
@@ -270,7 +223,7 @@ fn replace(env: &mut Environment<'static>, folder: &Path) -> Result<(), MailConf
         }
         let known = LAYOUTS.iter().chain(FILES.iter().flatten()).any(|(known, _)| *known == name);
         if !known {
-            let all: Vec<_> = Template::ALL.iter().map(|t| t.name()).collect();
+            let all: Vec<_> = Template::iter().map(Template::name).collect();
             return Err(bad(format!(
                 "{name:?} is not the name of a template. Use layout or one of {}, with the ending .subject, .txt or .html",
                 all.join(", ")
@@ -321,10 +274,12 @@ mod tests {
     #[test]
     fn every_template_says_something_in_all_its_parts() {
         let templates = Templates::read(None).expect("our own");
-        for template in Template::ALL {
+        for template in Template::iter() {
             let mail = templates.render(template, &sample()).expect("rendered");
             assert!(!mail.subject.is_empty() && mail.subject.len() < 78, "{}: {}", mail.name, mail.subject);
             assert!(mail.text.contains("Hello Analytical Engines Ltd") && mail.text.contains("Reply"), "{}", mail.text);
+            let (_, first) = mail.text.split_once(",\n\n").expect("a greeting");
+            assert!(first.starts_with(|c: char| c.is_ascii_uppercase()), "{}: {first}", mail.name);
             assert!(mail.html.contains(&format!("<title>{}</title>", mail.subject)), "{}", mail.html);
             assert!(!mail.html.contains("<script") && !mail.html.contains("src="), "nothing is loaded: {}", mail.html);
         }

@@ -118,7 +118,7 @@ impl Stripe {
             reason: Fault::NoMode,
             message: "the key begins with none of sk_live_, sk_test_, rk_live_ and rk_test_: correct STRIPE_SECRET_KEY"
                 .into(),
-            blame: Blame::Operator,
+            blame: Blame::Admin,
             retryable: true,
             retry_after: None,
         })?;

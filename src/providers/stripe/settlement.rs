@@ -161,7 +161,7 @@ fn refund_failed(intent: &str) -> ProviderError {
 fn refund_pending(intent: &str) -> ProviderError {
     unsettled(
         Fault::RefundPending,
-        Blame::Operator,
+        Blame::Admin,
         format!("the refund of the payment {intent} is not completed; the next period is charged once it is"),
     )
 }

@@ -1,4 +1,4 @@
-//! The captcha in forms: the only thing that a page loads from another host, where the operator asks for it.
+//! The captcha in forms: the only thing that a page loads from another host, where the platform team asks for it.
 
 use std::collections::BTreeMap;
 
@@ -8,19 +8,19 @@ use minijinja::{Value, context};
 
 use super::POLICY;
 use crate::providers::captcha::Widget;
-use crate::web::App;
+use crate::web::public::admission::Admission;
 
-impl App {
+impl Admission {
     /// What a page needs to show the captcha; none where it is not asked for.
     pub fn captcha_values(&self) -> Value {
-        let Some(captcha) = &self.admission.captcha else { return Value::from(()) };
+        let Some(captcha) = &self.captcha else { return Value::from(()) };
         let Widget { script, class, .. } = captcha.kind().widget();
         context! { script, class, site_key => captcha.site_key() }
     }
 
     /// Lets a page load the captcha from its provider, and nothing else from anywhere.
     pub fn allow_captcha(&self, mut page: Response) -> Response {
-        if let Some(captcha) = &self.admission.captcha {
+        if let Some(captcha) = &self.captcha {
             let sources = captcha.kind().widget().sources;
             let allow = |directive: &str| format!("{directive} 'self' {sources}");
             let policy = ["script-src", "style-src", "connect-src"]
@@ -35,7 +35,7 @@ impl App {
 
     /// What it added to a form.
     pub fn captcha_answer(&self, values: &BTreeMap<String, String>) -> String {
-        let field = self.admission.captcha.as_ref().map(|captcha| captcha.kind().widget().field);
+        let field = self.captcha.as_ref().map(|captcha| captcha.kind().widget().field);
         field.and_then(|field| values.get(field)).cloned().unwrap_or_default()
     }
 }

@@ -64,8 +64,8 @@ pub fn form(
     values: &BTreeMap<String, String>,
     errors: &BTreeMap<&'static str, String>,
 ) -> PageResult {
-    let page = context! { kind => kind.name(), values, errors, captcha => app.captcha_values() };
-    app.page(status, "lead.html", headers, page).map(|page| app.allow_captcha(page))
+    let page = context! { kind => kind.name(), values, errors, captcha => app.admission.captcha_values() };
+    app.page(status, "lead.html", headers, page).map(|page| app.admission.allow_captcha(page))
 }
 
 async fn submit(
@@ -79,7 +79,7 @@ async fn submit(
     let lead = Lead { email: value("email"), company: value("company_name"), text: value("text"), plan: value("plan") };
     let kept = async {
         app.signups.take(&network(client)).map_err(Problem::too_many)?;
-        app.admit_person(&app.captcha_answer(values), client).await?;
+        app.admit_person(&app.admission.captcha_answer(values), client).await?;
         app.keep_lead(kind, &lead).await
     };
     match kept.await {

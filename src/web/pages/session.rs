@@ -2,6 +2,8 @@
 //!
 //! A session says which Tenant it opens and until when, sealed with the operator's identity key, so that all replicas know
 //! it. The visitor's cookie is a random number; the token in each form follows from it, and no other site knows it.
+//!
+//! No cookie jar: jars keep one cookie of a name, and another application of the domain may have set one of the same name.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 

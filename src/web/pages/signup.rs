@@ -55,10 +55,10 @@ async fn form(
     let chosen = known.cloned().or_else(|| plans.first().map(|plan| plan.name_any())).unwrap_or_default();
     let plans: Vec<_> = plans.into_iter().map(offer).collect();
     let page = context! {
-        plans, chosen, errors, cancelled, captcha => app.captcha_values(),
+        plans, chosen, errors, cancelled, captcha => app.admission.captcha_values(),
         email => values.get("email"), company_name => values.get("company_name"),
     };
-    app.page(status, "signup.html", headers, page).map(|page| app.allow_captcha(page))
+    app.page(status, "signup.html", headers, page).map(|page| app.admission.allow_captcha(page))
 }
 
 /// Makes or resumes a signup: JSON or an HTML form.
@@ -90,7 +90,7 @@ async fn submit(app: &App, headers: &HeaderMap, client: IpAddr, body: &[u8]) -> 
     let mut values: BTreeMap<String, String> = url::form_urlencoded::parse(body).into_owned().collect();
     let token = values.remove("csrf").unwrap_or_default();
     app.check_form(headers, &token)?;
-    let filled = SignupForm::of_page(&values, app.captcha_answer(&values));
+    let filled = SignupForm::of_page(&values, app.admission.captcha_answer(&values));
     match enroll(app, client, headers, filled).await {
         Ok((tenant, generation, _)) => {
             let mut response = go("/account");

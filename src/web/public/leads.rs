@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, ResourceExt};
 use serde_json::json;
+use strum::IntoStaticStr;
 
 use crate::api::{
     ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_COUNT, LEAD_COUNT_MAP, LEAD_LABEL, lead_secret,
@@ -19,7 +20,8 @@ use crate::web::serving::names::is_visible;
 use crate::web::serving::problem::Problem;
 
 /// Why a person writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "lowercase")]
 pub enum LeadKind {
     /// To buy a plan that is sold by people.
     Sales,
@@ -29,11 +31,8 @@ pub enum LeadKind {
 
 impl LeadKind {
     /// The name in labels and names.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Sales => "sales",
-            Self::Waitlist => "waitlist",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
