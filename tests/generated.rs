@@ -60,8 +60,8 @@ fn the_chart_starts_with_the_defaults_of_the_code() {
     let column =
         |row: &str, column: usize| row.split('|').nth(column).unwrap_or_default().trim().replace(['`', '"'], "");
     let values = read("docs/values.md");
-    let values: BTreeMap<_, _> =
-        values.lines().map(|row| (column(row, 1), column(row, row.split('|').count() - 2))).collect();
+    let values = values.lines().filter(|row| row.starts_with("| `"));
+    let values: BTreeMap<_, _> = values.map(|row| (column(row, 1), column(row, row.split('|').count() - 2))).collect();
     let commands = read("docs/cli.md");
     let template = read("charts/tenant-operator/templates/_helpers.tpl");
     let mut compared = 0;

@@ -1,6 +1,6 @@
 // The API's document and its page. The document is valid OpenAPI, and each example fits its schema. The page shows an operation
 // with its body and its example, asks its own host for everything, and its policy has nothing to forbid. The browser reaches web
-// under a public name: Swagger UI asks a validator about documents of such hosts, unless it is told not to.
+// under a public name, and takes it for one with TLS: Swagger UI asks a validator about documents of such hosts, unless it is told not to.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { Validator } from "@seriousme/openapi-schema-validator";
@@ -39,7 +39,7 @@ const web = new URL(WEB_URL);
 const origin = `http://docs.example.com:${web.port}`;
 const browser = await chromium.launch({
   executablePath: CHROMIUM,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", `--host-resolver-rules=MAP docs.example.com ${web.hostname}`],
+  args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", `--host-resolver-rules=MAP docs.example.com ${web.hostname}`, `--unsafely-treat-insecure-origin-as-secure=${origin}`],
 });
 const page = await (await browser.newContext({ viewport: { width: 1440, height: 900 } })).newPage();
 const complaints = [];
