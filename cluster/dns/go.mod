@@ -2,6 +2,8 @@ module tenant-operator.dev/cluster/dns
 
 go 1.26.0
 
+toolchain go1.26.8
+
 tool github.com/coredns/coredns
 
 require (

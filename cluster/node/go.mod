@@ -2,6 +2,8 @@ module tenant-operator.dev/cluster/node
 
 go 1.26.0
 
+toolchain go1.26.8
+
 tool (
 	helm.sh/helm/v4/cmd/helm
 	k8s.io/kubernetes/cmd/kube-controller-manager

@@ -39,7 +39,8 @@ pub async fn python() -> PathBuf {
     let wanted = std::fs::read_to_string(&requirements).expect("the list of SDKs");
     if std::fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
         must(Command::new("python3").args(["-m", "venv"]).arg(&folder)).await;
-        must(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r", &requirements])).await;
+        let install = ["-m", "pip", "install", "--quiet", "--require-hashes", "-r", &requirements];
+        must(Command::new(&python).args(install)).await;
         std::fs::write(done, wanted).expect("noted");
     }
     python

@@ -465,7 +465,8 @@ async fn moto() -> PathBuf {
     if std::fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
         must(tokio::process::Command::new("python3").args(["-m", "venv"]).arg(&folder)).await;
         let pip = folder.join("bin/pip");
-        must(tokio::process::Command::new(pip).args(["install", "--quiet", "--requirement", &requirements])).await;
+        let install = ["install", "--quiet", "--require-hashes", "--requirement", &requirements];
+        must(tokio::process::Command::new(pip).args(install)).await;
         std::fs::write(done, wanted).expect("noted");
     }
     server

@@ -2,6 +2,8 @@ module tenant-operator.dev/tests/health
 
 go 1.26.0
 
+toolchain go1.26.8
+
 require (
 	github.com/yuin/gopher-lua v1.1.1
 	k8s.io/apimachinery v0.30.1

@@ -2,6 +2,8 @@ module tenant-operator.dev/judges/stripe-mock
 
 go 1.26.0
 
+toolchain go1.26.8
+
 tool github.com/stripe/stripe-mock
 
 require (
