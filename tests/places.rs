@@ -26,7 +26,7 @@ fn below(folder: &str) -> Vec<String> {
 
 /// The pages that people write, with their texts on one line.
 fn pages() -> Vec<(String, String)> {
-    let docs = below("docs").into_iter().filter(|path| path.ends_with(".md"));
+    let docs = below("docs").into_iter().filter(|path| path.rsplit('.').next() == Some("md"));
     let pages = docs.chain(["README.md".into(), "CONTRIBUTING.md".into()]);
     pages.map(|page| (page.clone(), read(&page).split_whitespace().collect::<Vec<_>>().join(" "))).collect()
 }
@@ -55,7 +55,7 @@ fn files_that_the_pages_name_exist() {
         for path in quoted(&text).filter(|path| !path.contains(['<', '*', ' ', '"', ':'])).flat_map(expanded) {
             let exists = if FOLDERS.iter().any(|folder| path.starts_with(folder)) {
                 Path::new(ROOT).join(&path).exists()
-            } else if path.ends_with(".rs") {
+            } else if path.rsplit('.').next() == Some("rs") {
                 code.iter().any(|file| file.ends_with(&format!("/{path}")))
             } else {
                 continue;

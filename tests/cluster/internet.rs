@@ -100,7 +100,7 @@ async fn the_api_describes_itself_and_metrics_have_a_door_of_their_own() {
     for name in loaded {
         let answer = get(format!("{}/assets/{name}", world.web)).await;
         let kind = answer.headers()["content-type"].to_str().expect("text").to_owned();
-        assert_eq!((answer.status().as_u16(), kind.contains("css")), (200, name.ends_with(".css")), "{name}");
+        assert_eq!((answer.status().as_u16(), kind.contains("css")), (200, name.contains(".css")), "{name}");
     }
     assert_eq!(get(format!("{}/metrics", world.web)).await.status(), 404);
     let metrics = get(world.web_metrics.clone()).await.text().await.expect("metrics");

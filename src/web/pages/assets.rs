@@ -23,6 +23,7 @@ const COLOR: &str = "#3653d8";
 /// A file that pages load.
 struct Asset {
     name: String,
+    kind: &'static str,
     content: Cow<'static, [u8]>,
     gzipped: bool,
 }
@@ -30,7 +31,13 @@ struct Asset {
 impl Asset {
     fn new(ending: &str, content: impl Into<Cow<'static, [u8]>>) -> Self {
         let content = content.into();
-        Self { name: format!("{}.{ending}", hex::encode(&Sha256::digest(&content)[..6])), content, gzipped: false }
+        let kind = if ending == "css" { "text/css; charset=utf-8" } else { "text/javascript; charset=utf-8" };
+        Self {
+            name: format!("{}.{ending}", hex::encode(&Sha256::digest(&content)[..6])),
+            kind,
+            content,
+            gzipped: false,
+        }
     }
 
     fn text(ending: &str, content: &'static str) -> Self {
@@ -113,8 +120,7 @@ impl Assets {
 
 /// `GET /assets/{name}`
 pub async fn asset(State(app): State<Arc<App>>, Path(wanted): Path<String>) -> Result<Response, Problem> {
-    let Asset { name, content, gzipped } = app.pages.assets.find(&wanted).ok_or_else(Problem::not_found)?;
-    let kind = if name.ends_with(".css") { "text/css; charset=utf-8" } else { "text/javascript; charset=utf-8" };
+    let Asset { kind, content, gzipped, .. } = app.pages.assets.find(&wanted).ok_or_else(Problem::not_found)?;
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
