@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::conformance::target;
 use crate::dev::Dev;
-use crate::support::{ROOT, World, folder, free_port, said};
+use crate::support::{ROOT, World, folder, free_port, said, target};
 
 /// Debian's chromium, or what the user names.
 fn chromium() -> Option<String> {

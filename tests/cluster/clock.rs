@@ -6,9 +6,7 @@ use serde_json::json;
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp, conditions};
 
-use crate::leaving::{closed, day_comes, desire, status_of_question};
-use crate::plans::forward;
-use crate::support::{World, folder, free_port};
+use crate::support::{World, closed, day_comes, desire, folder, forward, free_port, status_of_question};
 
 const DAY: i64 = 24 * 3600;
 

@@ -16,19 +16,7 @@ use tenant_operator::api::tenant::{BillingMode, PlanChangeState};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::{ROOT, WEBHOOK_SECRET, World, free_port, said};
-use crate::visitor::Visitor;
-
-pub fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
-}
-
-pub async fn must(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().await.expect("it runs");
-    let text = said(&output);
-    assert!(output.status.success(), "{command:?}: {text}");
-    text
-}
+use crate::support::{ROOT, Visitor, WEBHOOK_SECRET, World, free_port, must, said, target};
 
 /// Python with the SDKs, made once.
 pub async fn python() -> PathBuf {
