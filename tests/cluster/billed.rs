@@ -6,7 +6,6 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{ConditionStatus, Phase, Plan, TenantStatus};
 
-use crate::plans::with_acme;
 use crate::support::{World, billed, closed, desire, document_limit, forward, paid, said, stripe_objects, wish};
 
 /// A call to Stripe as an admin makes it in the dashboard.
@@ -50,7 +49,7 @@ async fn switch(world: &World, price: &str) {
 
 #[tokio::test]
 async fn a_price_that_was_switched_at_stripe_is_shown_alerted_and_followed_where_the_plan_says_so() {
-    let world = with_acme("switched").await;
+    let world = World::on_middle_plan("switched", &[]).await;
     // No event tells of it: the comparison of everything does.
     world.sandbox_post("/_sandbox/webhooks", json!({"lose": true, "list_after_ms": 3_600_000})).await;
     switch(&world, "price_large").await;
@@ -73,9 +72,7 @@ async fn a_tenant_follows_the_price_that_is_billed_where_its_plan_says_so() {
     world.start_controller();
     let follow = Patch::Merge(json!({"spec": {"priceChanges": "Follow"}}));
     kube::Api::<Plan>::all(world.client.clone()).patch("middle", &Default::default(), &follow).await.expect("patched");
-    world.create("acme", "middle", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "middle").await;
     switch(&world, "price_large").await;
     let status = world.wait("acme", "on the large plan", |s| document_limit(s) == 100).await;
     assert_eq!(status.phase, Some(Phase::Active));
@@ -124,9 +121,7 @@ async fn a_recovered_tenant_is_renewed_and_charged_only_if_it_was_before() {
     let world = World::start("recover-wishes").await;
     let names = ["closed", "suspended", "cancelled", "served"];
     for name in names {
-        world.create(name, "paid", BillingMode::Stripe).await;
-        world.pay(name).await;
-        world.wait_true(name, "WelcomeEmailSent").await;
+        world.create_paying(name, "paid").await;
     }
     desire(&world, "closed", Desired::Deleted).await.expect("patched");
     world.wait("closed", "closed", closed).await;

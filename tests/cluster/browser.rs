@@ -25,7 +25,7 @@ fn must(command: &mut Command) -> String {
     text
 }
 
-/// Where the scripts are, beside what they need from npm: installed once, by the test that comes first.
+/// Where the scripts are, beside what they need from npm: installed by the test that comes first, and again when the list changes.
 fn scripts() -> &'static Path {
     static SCRIPTS: OnceLock<PathBuf> = OnceLock::new();
     SCRIPTS.get_or_init(install)
@@ -37,7 +37,11 @@ fn install() -> PathBuf {
     for file in ["package.json", "package-lock.json", "walk.mjs", "headers.mjs"] {
         std::fs::copy(format!("{ROOT}/tests/browser/{file}"), folder.join(file)).expect("copied");
     }
-    must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder));
+    let (wanted, done) = (std::fs::read(folder.join("package-lock.json")).expect("the list"), folder.join("installed"));
+    if std::fs::read(&done).ok().as_ref() != Some(&wanted) {
+        must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder));
+        std::fs::write(done, wanted).expect("noted");
+    }
     folder
 }
 

@@ -90,9 +90,7 @@ async fn a_clock_that_jumps_erases_and_suspends_no_tenant_and_delays_none() {
     let there = Jumping::start("jumps", library).await;
     let world = &there.world;
     for name in ["leaver", "late"] {
-        world.create(name, "paid", BillingMode::Stripe).await;
-        world.pay(name).await;
-        world.wait_true(name, "WelcomeEmailSent").await;
+        world.create_paying(name, "paid").await;
     }
     // One has 30 days to come back, the other 7 to pay.
     desire(world, "leaver", Desired::Deleted).await.expect("patched");

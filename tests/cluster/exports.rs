@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use tenant_operator::api::tenant::{BillingMode, Desired, ExportState};
 use tenant_operator::api::{Phase, TenantStatus, conditions};
 
-use crate::support::{ROOT, Visitor, World, files, folder, free_port, must, said, target};
+use crate::support::{Process, Visitor, World, files, folder, free_port, python, said};
 
 const TEXTS: [(&str, &str); 3] = [
     ("Cats", "Cats sleep for sixteen hours a day, mostly in the sun."),
@@ -37,9 +37,7 @@ fn storage(name: &str) -> (PathBuf, String) {
 
 /// An Active tenant on the middle plan with these documents.
 async fn with_documents(world: &World, name: &str, texts: &[(&str, &str)]) {
-    world.create(name, "middle", BillingMode::Stripe).await;
-    world.pay(name).await;
-    world.wait_true(name, "WelcomeEmailSent").await;
+    world.create_paying(name, "middle").await;
     for (title, text) in texts {
         upload(world, name, title, text).await;
     }
@@ -436,36 +434,13 @@ async fn without_storage_every_command_says_so() {
     assert!(said(&output).contains("Use file:///a/folder or s3://bucket/folder"), "{}", said(&output));
 }
 
-/// Python with moto, which speaks S3 as AWS does, made once.
-async fn moto() -> PathBuf {
-    let folder = target().join("moto");
-    let (server, done) = (folder.join("bin/moto_server"), folder.join("installed"));
-    let requirements = format!("{ROOT}/tests/s3/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).expect("the list");
-    if std::fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
-        must(tokio::process::Command::new("python3").args(["-m", "venv"]).arg(&folder)).await;
-        let pip = folder.join("bin/pip");
-        must(tokio::process::Command::new(pip).args(["install", "--quiet", "--requirement", &requirements])).await;
-        std::fs::write(done, wanted).expect("noted");
-    }
-    server
-}
-
-struct Server(std::process::Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_s3_bucket_is_as_good_as_a_folder() {
+    // moto speaks S3 as AWS does.
     let port = free_port();
-    let mut command = Command::new(moto().await);
+    let mut command = Command::new(python("s3").await.join("moto_server"));
     command.args(["--host", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-    let _server = Server(command.spawn().expect("moto starts"));
+    let _server = Process::from(command.spawn().expect("moto starts"));
     let endpoint = format!("http://127.0.0.1:{port}");
     let mut world = World::without_controller("export-s3").await;
     let made =

@@ -33,9 +33,7 @@ async fn signups_and_cancellations_go_on_while_pinecone_hangs() {
     // Without a breaker, every place would be taken until long after the test's limit.
     world.controller_args(&["--provider-timeout-ms=8000", "--attempt-limit=300", "--retry-waits=600"]);
     world.start_controller();
-    world.create("early", "paid", BillingMode::Stripe).await;
-    world.pay("early").await;
-    world.wait_true("early", "WelcomeEmailSent").await;
+    world.create_paying("early", "paid").await;
     world.fault(json!({"provider": "pinecone", "delay_ms": HANG, "times": 100_000})).await;
     let names = create_many(&world, 120).await;
     world.wait(&names[0], "waiting for Pinecone", shows("NamespaceReady", "PineconeUnavailable")).await;

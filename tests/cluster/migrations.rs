@@ -47,9 +47,7 @@ async fn with_acme(name: &str, args: &[&str]) -> World {
     for (id, amount) in [("price_twin", 1000), ("price_exact", 9000)] {
         world.sandbox.add_price(id, amount, "usd");
     }
-    world.create("acme", "twin", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "twin").await;
     world
 }
 

@@ -229,9 +229,7 @@ async fn an_event_whose_reading_fails_is_acted_on_when_stripe_is_back() {
     world.controller_args(&["--resync=600", "--full-resync=600"]);
     world.start_controller();
     world.start_web(&[]);
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "paid").await;
     world.fault(json!({"provider": "stripe", "method": "GET", "status": 500, "times": 6})).await;
     let id = stripe_state(&world).await["subscription"][0]["id"].as_str().expect("an id").to_owned();
     stripe(&world, reqwest::Method::POST, &format!("/subscriptions/{id}"), &[("pause_collection[behavior]", "void")])

@@ -23,9 +23,7 @@ fn refused(reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
 /// An Active Tenant that pays by Stripe, with everything that an attacker might want.
 async fn victim(name: &str) -> (World, Tenant) {
     let world = World::start(name).await;
-    world.create("victim", "paid", BillingMode::Stripe).await;
-    world.pay("victim").await;
-    world.wait_true("victim", "WelcomeEmailSent").await;
+    world.create_paying("victim", "paid").await;
     let victim = world.tenants().get("victim").await.expect("the tenant");
     (world, victim)
 }

@@ -192,9 +192,7 @@ async fn an_index_that_was_made_anew_is_left_alone_until_it_is_pinned() {
     let port = free_port();
     world.controller_args(&[&format!("--listen=127.0.0.1:{port}"), "--full-resync=1"]);
     world.start_controller();
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "paid").await;
     let made = world.sandbox_get("/_sandbox/pinecone").await["created"].clone();
     world.sandbox_post("/_sandbox/indexes", json!({"index": "multi-tenant-rag"})).await;
     // While it runs, and after a restart.

@@ -5,7 +5,6 @@ use serde_json::json;
 use tenant_operator::api::tenant::{BillingMode, PlanChangeState as State};
 use tenant_operator::api::{Phase, TenantStatus};
 
-use crate::plans::with_acme;
 use crate::support::{World, billed, document_limit, forward, paid, plan_change, said, tenant, wish};
 
 fn is_scheduled(status: &TenantStatus) -> bool {
@@ -14,7 +13,7 @@ fn is_scheduled(status: &TenantStatus) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_scheduled_plan_and_a_replaced_key_survive_a_lost_status_and_a_lost_object() {
-    let world = with_acme("downgrade-lost").await;
+    let world = World::on_middle_plan("downgrade-lost", &[]).await;
     wish(&world, "acme", "small").await.expect("patched");
     let before = world.wait("acme", "scheduled", is_scheduled).await.plan_change.expect("a change");
     world.lose_status("acme").await;
@@ -49,7 +48,7 @@ async fn a_scheduled_plan_and_a_replaced_key_survive_a_lost_status_and_a_lost_ob
 
 #[tokio::test]
 async fn a_larger_plan_that_is_not_paid_yet_is_not_in_force_after_a_lost_status() {
-    let world = with_acme("upgrade-lost").await;
+    let world = World::on_middle_plan("upgrade-lost", &[]).await;
     let rule =
         json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "status": 503, "times": 100_000});
     world.fault(rule).await;

@@ -2,7 +2,7 @@
 
 use kube::api::Patch;
 use serde_json::{Value, json};
-use tenant_operator::api::tenant::{BillingMode, PlanChangeState as State};
+use tenant_operator::api::tenant::PlanChangeState as State;
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, conditions};
 
 use crate::support::{
@@ -11,23 +11,9 @@ use crate::support::{
 
 const DAY: i64 = 24 * 3600;
 
-/// An Active tenant "acme" on the middle plan.
-pub async fn with_acme(name: &str) -> World {
-    acme_with(name, &[]).await
-}
-
-/// The same, with arguments for the controller.
-pub async fn acme_with(name: &str, args: &[&str]) -> World {
-    let world = World::with_portal(name, args).await;
-    world.create("acme", "middle", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
-    world
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_larger_plan_is_charged_once_and_every_question_is_answered_meanwhile() {
-    let world = with_acme("upgrade").await;
+    let world = World::on_middle_plan("upgrade", &[]).await;
     let key = world.api_key("acme").await;
     let questions = Questions::begin(&world, "acme").await;
     questions.more(&world, 5).await;
@@ -127,7 +113,7 @@ async fn a_card_that_asks_for_the_customer_moves_to_a_larger_plan_once_they_conf
 
 #[tokio::test]
 async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_back_until_then() {
-    let world = with_acme("downgrade").await;
+    let world = World::on_middle_plan("downgrade", &[]).await;
     wish(&world, "acme", "small").await.expect("patched");
     let status = world.wait("acme", "scheduled", |s| plan_change(s) == Some(State::Scheduled)).await;
     assert_eq!((status.phase, document_limit(&status)), (Some(Phase::Active), 10), "what was paid for");
@@ -155,7 +141,7 @@ async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_ba
 /// What a write answers may hold an event that is newer than what was read before the write.
 #[tokio::test]
 async fn an_event_that_comes_while_an_email_is_sent_is_acted_upon() {
-    let world = acme_with("event-meanwhile", &["--resync=3600", "--full-resync=3600"]).await;
+    let world = World::on_middle_plan("event-meanwhile", &["--resync=3600", "--full-resync=3600"]).await;
     world.fault(json!({"provider": "smtp", "delay_ms": 3000})).await;
     wish(&world, "acme", "small").await.expect("patched");
     world.wait("acme", "scheduled", |s| plan_change(s) == Some(State::Scheduled)).await;
@@ -166,7 +152,7 @@ async fn an_event_that_comes_while_an_email_is_sent_is_acted_upon() {
 /// A controller that restarts takes the events that it finds for old ones.
 #[tokio::test]
 async fn a_scheduled_plan_comes_into_force_even_if_no_event_tells_of_the_next_period() {
-    let world = with_acme("downgrade-unheard").await;
+    let world = World::on_middle_plan("downgrade-unheard", &[]).await;
     wish(&world, "acme", "small").await.expect("patched");
     world.wait("acme", "scheduled", |s| plan_change(s) == Some(State::Scheduled)).await;
     world.sandbox_post("/_sandbox/webhooks", json!({"lose": true})).await;
@@ -177,7 +163,7 @@ async fn a_scheduled_plan_comes_into_force_even_if_no_event_tells_of_the_next_pe
 
 #[tokio::test]
 async fn a_plan_too_small_for_the_documents_is_refused_with_numbers_until_they_fit() {
-    let world = with_acme("unfit").await;
+    let world = World::on_middle_plan("unfit", &[]).await;
     let key = world.api_key("acme").await;
     let documents_url = format!("{}/v1/documents", world.web);
     let mut ids = Vec::new();
@@ -211,7 +197,7 @@ async fn a_plan_too_small_for_the_documents_is_refused_with_numbers_until_they_f
 
 #[tokio::test]
 async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_no_customer_pays_twice() {
-    let mut world = with_acme("hang").await;
+    let mut world = World::on_middle_plan("hang", &[]).await;
     world
         .fault(
             json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "status": 503, "times": 1_000}),
@@ -279,7 +265,7 @@ async fn the_api_answers_what_became_of_a_change() {
 /// `operations/kills.rs` kills at every call that changes something.
 #[tokio::test]
 async fn killed_while_the_price_is_read() {
-    let mut world = with_acme("kill-price-read").await;
+    let mut world = World::on_middle_plan("kill-price-read", &[]).await;
     for (size, holds) in [("large", 100), ("middle", 100)] {
         world
             .fault(json!({"provider": "stripe", "method": "GET", "path": "/v1/subscriptions/", "delay_ms": 2500}))

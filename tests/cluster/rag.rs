@@ -13,8 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::conformance::python;
-use crate::support::{Lab, ROOT, must, plan_with, target};
+use crate::support::{Lab, ROOT, must, plan_with, python, target};
 
 const HOLIDAYS: &str =
     "Holiday policy. Every employee has thirty days of vacation a year. Unused days expire in March.";
@@ -382,7 +381,7 @@ async fn pdfs() -> &'static PathBuf {
     static MADE: OnceCell<PathBuf> = OnceCell::const_new();
     MADE.get_or_init(|| async {
         let folder = target().join("pdfs");
-        let python = python().await;
+        let python = python("conformance").await.join("python");
         must(Command::new(python).arg(format!("{ROOT}/tests/fixtures/pdfs.py")).arg(&folder)).await;
         folder
     })

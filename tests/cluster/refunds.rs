@@ -39,9 +39,7 @@ async fn old_customer(name: &str, args: &[&str]) -> World {
     let mut world = World::without_controller(name).await;
     world.controller_args(args);
     world.start_controller();
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "paid").await;
     for _ in 0..3 {
         forward(&world, MONTH).await;
     }

@@ -65,9 +65,7 @@ async fn start(name: &str, args: &[&str], exports: Option<&Path>) -> World {
 }
 
 async fn active(world: &World, name: &str, plan: &str) {
-    world.create(name, plan, BillingMode::Stripe).await;
-    world.pay(name).await;
-    world.wait_true(name, "WelcomeEmailSent").await;
+    world.create_paying(name, plan).await;
 }
 
 /// The namespaces of the American and of the European index.

@@ -107,9 +107,7 @@ async fn a_key_that_is_replaced_while_an_email_is_sent_is_there_before_the_statu
 #[tokio::test]
 async fn a_wiped_status_is_rebuilt_without_doing_anything_twice() {
     let world = World::start("wiped").await;
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "paid").await;
     let before = world.tenants().get("acme").await.expect("the tenant");
     world.lose_status("acme").await;
     let after = world.wait_true("acme", "WelcomeEmailSent").await;

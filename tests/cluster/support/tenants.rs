@@ -23,6 +23,13 @@ impl World {
         self.tenants().create(&PostParams::default(), &tenant).await.expect("the tenant is taken")
     }
 
+    /// Creates a tenant that pays by Stripe, pays, and waits until it is Active and welcomed.
+    pub async fn create_paying(&self, name: &str, plan: &str) {
+        self.create(name, plan, BillingMode::Stripe).await;
+        self.pay(name).await;
+        self.wait_true(name, "WelcomeEmailSent").await;
+    }
+
     pub async fn status(&self, name: &str) -> TenantStatus {
         self.tenants().get(name).await.expect("the tenant is there").status.unwrap_or_default()
     }
