@@ -62,16 +62,15 @@ fn run(world: &World, subcommand: &str, args: &[&str]) -> Output {
     tokio::task::block_in_place(|| world.command(subcommand).args(args).output()).expect("it runs")
 }
 
-/// Time for three comparisons with the providers, which a controller that waits for a pin does not make.
 async fn pause() {
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    tokio::time::sleep(std::time::Duration::from_secs(8)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_of_another_account_suspends_no_tenant() {
     let mut world = World::without_controller("account").await;
     let port = free_port();
-    world.controller_args(&[&format!("--listen=127.0.0.1:{port}"), "--full-resync=1"]);
+    world.controller_args(&[&format!("--listen=127.0.0.1:{port}")]);
     world.start_controller();
     customers(&world).await;
     assert!(said(&run(&world, "pin", &[])).contains("acct_sandbox (test mode)"));
@@ -190,7 +189,7 @@ async fn many_unpaid_subscriptions_at_once_wait_for_a_person() {
 async fn an_index_that_was_made_anew_is_left_alone_until_it_is_pinned() {
     let mut world = World::without_controller("index").await;
     let port = free_port();
-    world.controller_args(&[&format!("--listen=127.0.0.1:{port}"), "--full-resync=1"]);
+    world.controller_args(&[&format!("--listen=127.0.0.1:{port}")]);
     world.start_controller();
     world.create_paying("acme", "paid").await;
     let made = world.sandbox_get("/_sandbox/pinecone").await["created"].clone();
