@@ -211,7 +211,7 @@ async fn all_customers_survive_the_deletion_of_their_definition() {
         .delete_collection(&Default::default(), &kube::api::ListParams::default().labels("tenant-operator.dev/tenant"))
         .await
         .expect("deleted");
-    let applied = world.kubectl(&["apply", "--server-side", "-f", &format!("{}/crds", ROOT)]);
+    let applied = world.kubectl(&["apply", "--server-side", "-f", &format!("{ROOT}/crds")]);
     assert!(applied.status.success(), "{}", said(&applied));
     let recover = |args: &[&str]| {
         let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();
