@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::PostParams;
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use tenant_operator::api::tenant::{Billing, BillingMode};
+use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant};
 use tenant_operator::dev::cluster::Cluster;
 
@@ -178,9 +178,7 @@ async fn signups(api: &Api<Tenant>, prefix: &str, count: usize) -> anyhow::Resul
     let mut times = Vec::new();
     for i in 0..count {
         let name = format!("{prefix}{i}");
-        let mut paying = tenant(&name);
-        paying.spec.plan = "starter".into();
-        paying.spec.billing = Billing { mode: BillingMode::Stripe, approved: false, stripe: None };
+        let paying = crate::tenant::tenant(&name, "starter", BillingMode::Stripe);
         let start = Instant::now();
         api.create(&PostParams::default(), &paying).await?;
         while api.get(&name).await?.status.is_none_or(|s| s.checkout.is_none()) {

@@ -12,8 +12,8 @@ use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 use tenant_operator::api::conditions::{WELCOME_EMAIL_SENT, is_true};
-use tenant_operator::api::tenant::{Billing, BillingMode};
-use tenant_operator::api::{Phase, Tenant, TenantSpec, TenantStatus};
+use tenant_operator::api::tenant::BillingMode;
+use tenant_operator::api::{Phase, Tenant, TenantStatus};
 use tenant_operator::dev::cluster::Cluster;
 
 /// Requests of the bare client at the same time.
@@ -23,28 +23,9 @@ const SINGLES: usize = 40;
 /// What `tenant-operator sandbox` prints at its start.
 const SANDBOX_LINES: usize = 5;
 
+/// A Tenant that is billed by hand.
 pub fn tenant(name: &str) -> Tenant {
-    Tenant::new(
-        name,
-        TenantSpec {
-            export_request: None,
-            wish: None,
-            suspension: None,
-            plan_in_force: None,
-            data: None,
-            deletion_policy: None,
-            company_name: "Analytical Engines".into(),
-            admin_email: format!("{name}@example.com"),
-            plan: "enterprise".into(),
-            billing: Billing { mode: BillingMode::Manual, approved: true, stripe: None },
-            tenant_id: None,
-            login: None,
-            terms: None,
-            desired: Default::default(),
-            settings: Default::default(),
-            api_key_generation: 1,
-        },
-    )
+    crate::tenant::tenant(name, "enterprise", BillingMode::Manual)
 }
 
 /// A process that ends with the scope.

@@ -8,7 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use tenant_operator::api::tenant::{Billing, BillingMode, ExportState};
+use tenant_operator::api::tenant::{BillingMode, ExportState};
 use tenant_operator::api::{Phase, Tenant, TenantStatus, data_namespace};
 use tenant_operator::dev::cluster::Cluster;
 
@@ -51,9 +51,7 @@ async fn customers(api: &Api<Tenant>, count: usize) -> anyhow::Result<()> {
     let one = |name: String| {
         let http = http.clone();
         async move {
-            let mut object = tenant(&name);
-            object.spec.plan = "starter".into();
-            object.spec.billing = Billing { mode: BillingMode::Stripe, ..Billing::default() };
+            let object = crate::tenant::tenant(&name, "starter", BillingMode::Stripe);
             api.create(&PostParams::default(), &object).await?;
             let url = loop {
                 if let Some(link) = api.get(&name).await?.status.and_then(|s| s.checkout) {

@@ -10,6 +10,8 @@ mod neighbours;
 mod operate;
 mod peer;
 mod speed;
+#[path = "../../tests/cluster/support/tenant.rs"]
+mod tenant;
 mod web;
 
 use kube::Client;

@@ -7,22 +7,13 @@ use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant, TenantStatus};
 
-use crate::questions::Questions;
-use crate::support::{LIMIT, World, said};
+use crate::support::{LIMIT, Questions, ROOT, World, backup, said};
 
 /// Calls that take something from a customer.
 async fn losses(world: &World) -> Vec<Value> {
     let log = world.sandbox_get("/_sandbox/requests").await;
     let loss = |r: &&Value| r["method"] == "DELETE" || r["path"].as_str().is_some_and(|p| p.ends_with("/cancel"));
     log.as_array().into_iter().flatten().filter(loss).cloned().collect()
-}
-
-/// As a backup has it: without what the API server fills in.
-fn backup(tenant: &Tenant) -> Tenant {
-    let mut kept = tenant.clone();
-    (kept.metadata.uid, kept.metadata.resource_version, kept.metadata.creation_timestamp) = (None, None, None);
-    (kept.metadata.deletion_timestamp, kept.metadata.generation, kept.status) = (None, None, None);
-    kept
 }
 
 #[tokio::test]
@@ -220,7 +211,7 @@ async fn all_customers_survive_the_deletion_of_their_definition() {
         .delete_collection(&Default::default(), &kube::api::ListParams::default().labels("tenant-operator.dev/tenant"))
         .await
         .expect("deleted");
-    let applied = world.kubectl(&["apply", "--server-side", "-f", &format!("{}/crds", crate::support::ROOT)]);
+    let applied = world.kubectl(&["apply", "--server-side", "-f", &format!("{ROOT}/crds")]);
     assert!(applied.status.success(), "{}", said(&applied));
     let recover = |args: &[&str]| {
         let args: Vec<_> = args.iter().map(|arg| (*arg).to_owned()).collect();

@@ -3,8 +3,7 @@
 use serde_json::{Value, json};
 use tenant_operator::api::Phase;
 
-use crate::support::{World, folder};
-use crate::visitor::{PASSWORD, Visitor};
+use crate::support::{PASSWORD, Visitor, World, folder};
 
 struct Customer {
     id: String,
@@ -187,7 +186,7 @@ async fn milestones_that_a_client_claims_are_kept_apart_and_compared() {
 async fn a_customer_who_works_by_api_key_reaches_the_milestones_too() {
     let (world, file) = start("byapi").await;
     let ada = customer(&world, "ada@example.com").await;
-    let key = String::from_utf8(world.api_key(&ada.name).await).expect("text");
+    let key = world.api_key(&ada.name).await;
     let call = |path: &str| world.http.post(format!("{}{path}", world.web)).bearer_auth(&key);
     let ask = async |question: &str| {
         let answer = call("/v1/query").json(&json!({"question": question})).send().await;
@@ -237,7 +236,7 @@ const BROKEN_STREAM: &str = "data: {\"choices\":[{\"delta\":{\"content\":\"RAG m
 async fn an_answer_that_found_nothing_or_broke_off_is_neither_a_first_query_nor_counted() {
     let (world, file) = start("in-vain").await;
     let ada = customer(&world, "ada@example.com").await;
-    let key = String::from_utf8(world.api_key(&ada.name).await).expect("text");
+    let key = world.api_key(&ada.name).await;
     let ask = async |question: &str, stream: bool| {
         let call = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(&key);
         let answer = call.json(&json!({"question": question, "stream": stream})).send().await.expect("it answers");
@@ -316,7 +315,7 @@ async fn a_chat_model_that_reasons_is_asked_without_a_temperature_and_never_answ
     tenant_operator::dev::apply_yaml(&world.client, plan).await.expect("the plan applies");
     world.create("acme", "reasoning", tenant_operator::api::tenant::BillingMode::Manual).await;
     world.wait_phase("acme", Phase::Active).await;
-    let key = String::from_utf8(world.api_key("acme").await).expect("text");
+    let key = world.api_key("acme").await;
     let ask = async |stream: bool| {
         let call = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(&key);
         let answer =

@@ -5,8 +5,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::support::{World, folder, said};
-use crate::visitor::{PASSWORD, Visitor};
+use crate::support::{PASSWORD, Visitor, World, folder, said};
 
 const PASSES: &str = "1x0000000000000000000000000000000AA";
 

@@ -6,9 +6,7 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{ConditionStatus, Phase, Plan, TenantStatus};
 
-use crate::leaving::{closed, desire};
-use crate::plans::{billed, documents, forward, paid, stripe, with_acme};
-use crate::support::{World, said};
+use crate::support::{World, billed, closed, desire, document_limit, forward, paid, said, stripe_objects, wish};
 
 /// A call to Stripe as an admin makes it in the dashboard.
 async fn at_stripe(world: &World, path: &str, form: &[(&str, &str)]) -> Value {
@@ -30,7 +28,7 @@ async fn beside(world: &World, first: &Value) -> Value {
 }
 
 async fn subscription(world: &World) -> Value {
-    stripe(world, "subscription").await[0].clone()
+    stripe_objects(world, "subscription").await[0].clone()
 }
 
 fn id(object: &Value) -> &str {
@@ -39,11 +37,6 @@ fn id(object: &Value) -> &str {
 
 fn fails(status: &TenantStatus, condition: &str, reason: &str) -> bool {
     get(&status.conditions, condition).is_some_and(|c| c.status == ConditionStatus::False && &*c.reason == reason)
-}
-
-async fn alerts(world: &World, text: &str) -> usize {
-    let all = world.sandbox_get("/_sandbox/alerts").await;
-    all.as_array().into_iter().flatten().filter(|a| a["text"].as_str().is_some_and(|t| t.contains(text))).count()
 }
 
 /// Switches the price as the customer portal does.
@@ -56,21 +49,21 @@ async fn switch(world: &World, price: &str) {
 
 #[tokio::test]
 async fn a_price_that_was_switched_at_stripe_is_shown_alerted_and_followed_where_the_plan_says_so() {
-    let world = with_acme("switched").await;
+    let world = World::on_middle_plan("switched", &[]).await;
     // No event tells of it: the comparison of everything does.
     world.sandbox_post("/_sandbox/webhooks", json!({"lose": true, "list_after_ms": 3_600_000})).await;
     switch(&world, "price_large").await;
     let status = world.wait("acme", "shown", |s| fails(s, "PriceAsPlanned", "PriceOfAnotherPlan")).await;
-    assert_eq!((status.phase, documents(&status)), (Some(Phase::Active), 10), "served by the plan it has");
-    world.until("ops are told", async || alerts(&world, "Set spec.plan to large").await == 1).await;
+    assert_eq!((status.phase, document_limit(&status)), (Some(Phase::Active), 10), "served by the plan it has");
+    world.until("ops are told", async || world.alerts("Set spec.plan to large").await == 1).await;
     world.wait_event("acme", "PriceOfAnotherPlan").await;
     let charged = paid(&world).await;
     // The admin decides for the plan that is billed.
-    crate::plans::wish(&world, "acme", "large").await.expect("patched");
-    let status = world.wait("acme", "on the large plan", |s| documents(s) == 100).await;
+    wish(&world, "acme", "large").await.expect("patched");
+    let status = world.wait("acme", "on the large plan", |s| document_limit(s) == 100).await;
     assert_eq!((status.phase, paid(&world).await), (Some(Phase::Active), charged), "nothing is charged again");
     world.wait_true("acme", "PriceAsPlanned").await;
-    assert_eq!(alerts(&world, "Set spec.plan to").await, 1, "once");
+    assert_eq!(world.alerts("Set spec.plan to").await, 1, "once");
 }
 
 #[tokio::test]
@@ -79,11 +72,9 @@ async fn a_tenant_follows_the_price_that_is_billed_where_its_plan_says_so() {
     world.start_controller();
     let follow = Patch::Merge(json!({"spec": {"priceChanges": "Follow"}}));
     kube::Api::<Plan>::all(world.client.clone()).patch("middle", &Default::default(), &follow).await.expect("patched");
-    world.create("acme", "middle", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "middle").await;
     switch(&world, "price_large").await;
-    let status = world.wait("acme", "on the large plan", |s| documents(s) == 100).await;
+    let status = world.wait("acme", "on the large plan", |s| document_limit(s) == 100).await;
     assert_eq!(status.phase, Some(Phase::Active));
     assert_eq!(world.tenants().get("acme").await.expect("there").spec.plan, "large");
     assert_eq!((billed(&world).await, paid(&world).await.len()), (19_900, 2), "charged once, by the switch");
@@ -91,7 +82,7 @@ async fn a_tenant_follows_the_price_that_is_billed_where_its_plan_says_so() {
     assert_eq!(subscription(&world).await["metadata"]["plan"], "large");
     world.lose_status("acme").await;
     let status = world.wait("acme", "on the large plan", |s| s.phase == Some(Phase::Active)).await;
-    assert_eq!(documents(&status), 100);
+    assert_eq!(document_limit(&status), 100);
     assert_eq!(world.tenants().get("acme").await.expect("there").spec.plan, "large");
     world.assert_transitions("acme").await;
 }
@@ -104,7 +95,7 @@ async fn a_second_subscription_is_shown_and_ended_and_refunded_by_name() {
     // Its trial ends, and both are charged.
     forward(&world, 2).await;
     world.wait("acme", "shown", |s| fails(s, "SingleSubscription", "SurplusSubscription")).await;
-    world.until("ops are told", async || alerts(&world, "more than one subscription").await == 1).await;
+    world.until("ops are told", async || world.alerts("more than one subscription").await == 1).await;
     assert_eq!(paid(&world).await, [4900, 0, 4900]);
     let run = |args: &[&str]| {
         let all: Vec<_> = ["acme", "--namespace", &world.namespace].into_iter().chain(args.iter().copied()).collect();
@@ -119,9 +110,9 @@ async fn a_second_subscription_is_shown_and_ended_and_refunded_by_name() {
     world.wait_true("acme", "SingleSubscription").await;
     let last = run(&["--end", id(&first), "--confirm", "acme"]);
     assert!(!last.status.success() && said(&last).contains("the only subscription"), "{}", said(&last));
-    let all = stripe(&world, "subscription").await;
+    let all = stripe_objects(&world, "subscription").await;
     let statuses: Vec<_> = all.iter().map(|s| s["status"].as_str().unwrap_or_default()).collect();
-    assert_eq!((statuses, stripe(&world, "refund").await.len()), (vec!["active", "canceled"], 1));
+    assert_eq!((statuses, stripe_objects(&world, "refund").await.len()), (vec!["active", "canceled"], 1));
 }
 
 /// Closed, suspended, cancelled in the portal, and as it was: what Stripe knows of each decides.
@@ -130,9 +121,7 @@ async fn a_recovered_tenant_is_renewed_and_charged_only_if_it_was_before() {
     let world = World::start("recover-wishes").await;
     let names = ["closed", "suspended", "cancelled", "served"];
     for name in names {
-        world.create(name, "paid", BillingMode::Stripe).await;
-        world.pay(name).await;
-        world.wait_true(name, "WelcomeEmailSent").await;
+        world.create_paying(name, "paid").await;
     }
     desire(&world, "closed", Desired::Deleted).await.expect("patched");
     world.wait("closed", "closed", closed).await;
@@ -144,7 +133,7 @@ async fn a_recovered_tenant_is_renewed_and_charged_only_if_it_was_before() {
     };
     let cancelled = of("cancelled").await;
     at_stripe(&world, &format!("/subscriptions/{cancelled}"), &[("cancel_at", "min_period_end")]).await;
-    let before = stripe(&world, "subscription").await;
+    let before = stripe_objects(&world, "subscription").await;
     for name in names {
         world.annotate(name, "tenant-operator.dev/keep-data", "true").await;
         world.tenants().delete(name, &Default::default()).await.expect("asked for");
@@ -160,7 +149,7 @@ async fn a_recovered_tenant_is_renewed_and_charged_only_if_it_was_before() {
     let terms = |all: &[Value]| -> Vec<_> {
         all.iter().map(|s| [s["cancel_at"].clone(), s["pause_collection"].clone(), s["status"].clone()]).collect()
     };
-    assert_eq!(terms(&stripe(&world, "subscription").await), terms(&before), "as they were");
+    assert_eq!(terms(&stripe_objects(&world, "subscription").await), terms(&before), "as they were");
     let calls = world.calls(|r| {
         let body = r["body"].as_str().unwrap_or_default();
         body.contains("cancel_at_period_end=false") || body.ends_with("pause_collection=")
@@ -236,7 +225,7 @@ async fn events_are_read_while_the_list_of_subscriptions_fails() {
 #[tokio::test]
 async fn a_late_invoice_is_not_collected_while_the_tenant_is_suspended_and_collected_afterwards() {
     let world = World::with_active("late-and-suspended").await;
-    let method = stripe(&world, "payment_method").await[0].clone();
+    let method = stripe_objects(&world, "payment_method").await[0].clone();
     world.sandbox_post("/_sandbox/decline", json!({"payment_method": id(&method)})).await;
     forward(&world, 31).await;
     world.wait("acme", "late", |s| fails(s, "PaymentReceived", "PaymentPastDue")).await;
@@ -249,7 +238,7 @@ async fn a_late_invoice_is_not_collected_while_the_tenant_is_suspended_and_colle
     desire(&world, "acme", Desired::Active).await.expect("patched");
     world
         .until("collection goes on", async || {
-            let open = stripe(&world, "invoice").await;
+            let open = stripe_objects(&world, "invoice").await;
             open.iter().any(|invoice| invoice["auto_advance"] == true || invoice["amount_paid"] == 4900)
                 && subscription(&world).await["pause_collection"].is_null()
         })
@@ -264,7 +253,7 @@ async fn a_draft_of_a_period_without_service_is_not_collected_once_the_tenant_is
     let world = World::with_active("draft-elapsed").await;
     world.sandbox_post("/_sandbox/drafts", json!({"seconds": 3600})).await;
     forward(&world, 30).await;
-    let drafts = async || stripe(&world, "invoice").await.iter().filter(|i| i["status"] == "draft").count();
+    let drafts = async || stripe_objects(&world, "invoice").await.iter().filter(|i| i["status"] == "draft").count();
     world.until("the renewal is a draft", async || drafts().await == 1).await;
     desire(&world, "acme", Desired::Suspended).await.expect("patched");
     world.wait_true("acme", "CollectionPaused").await;
@@ -286,7 +275,7 @@ async fn a_draft_from_before_a_suspension_is_not_collected_before_the_tenant_is_
     forward(&world, 30).await;
     world
         .until("the renewal is a draft", async || {
-            stripe(&world, "invoice").await.iter().any(|i| i["status"] == "draft" && i["auto_advance"] == true)
+            stripe_objects(&world, "invoice").await.iter().any(|i| i["status"] == "draft" && i["auto_advance"] == true)
         })
         .await;
     desire(&world, "acme", Desired::Suspended).await.expect("patched");
@@ -308,13 +297,13 @@ async fn no_subscription_of_a_suspended_tenant_is_collected_and_one_is_when_it_i
     world.wait_true("acme", "CollectionPaused").await;
     beside(&world, &first).await;
     let paused = async || {
-        let all = stripe(&world, "subscription").await;
+        let all = stripe_objects(&world, "subscription").await;
         all.iter().map(|s| !s["pause_collection"].is_null()).collect::<Vec<_>>()
     };
     world.until("both are paused", async || paused().await == [true, true]).await;
     let status = world.wait("acme", "shown", |s| fails(s, "SingleSubscription", "SurplusSubscription")).await;
     assert_eq!(status.phase, Some(Phase::Suspended));
-    world.until("ops are told", async || alerts(&world, "more than one subscription").await == 1).await;
+    world.until("ops are told", async || world.alerts("more than one subscription").await == 1).await;
     desire(&world, "acme", Desired::Active).await.expect("patched");
     world.wait_phase("acme", Phase::Active).await;
     world.until("one is collected", async || paused().await == [false, true]).await;

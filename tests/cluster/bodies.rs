@@ -9,24 +9,12 @@ use serde_json::json;
 use tenant_operator::api::tenant::Desired;
 use tenant_operator::sandbox::stripe::webhooks::sign;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use crate::internet::{name, signed_up, text};
-use crate::rag::Lab;
-use crate::support::{WEBHOOK_SECRET, World};
+use crate::support::{Lab, WEBHOOK_SECRET, World, begin, folder, name, signed_up, text};
 
 /// Web behind a proxy that says who the client is.
 const PROXIED: [&str; 2] = ["--client-ip", "RightmostXForwardedFor"];
-
-/// A connection on which a request begins.
-pub async fn begin(web: &str, head: &str, body: &[u8]) -> TcpStream {
-    let mut stream = TcpStream::connect(web.trim_start_matches("http://")).await.expect("connected");
-    stream.set_nodelay(true).expect("a socket");
-    let head = format!("{head}\r\nHost: x\r\n\r\n");
-    stream.write_all(&[head.as_bytes(), body].concat()).await.expect("sent");
-    stream
-}
 
 /// The memory of a process that is resident, in kB.
 fn resident(process: u32) -> u64 {
@@ -223,7 +211,7 @@ async fn a_large_upload_that_is_refused_by_its_headers_gets_its_answer() {
 async fn a_change_whose_client_hangs_up_is_audited_if_it_is_done() {
     const CUSTOMERS: u64 = 30;
     let mut world = World::without_controller("hungup").await;
-    let file = crate::support::folder("hungup.log");
+    let file = folder("hungup.log");
     let log = std::fs::File::create(&file).expect("a file");
     world.start_web_logging(&["--checkout-wait-ms", "50", "--signups-per-minute", "100"], log.into());
     let mut names = Vec::new();

@@ -4,9 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::conformance::target;
 use crate::dev::Dev;
-use crate::support::{ROOT, World, folder, free_port, said};
+use crate::support::{ROOT, World, folder, free_port, said, target};
 
 /// Debian's chromium, or what the user names.
 fn chromium() -> Option<String> {
@@ -26,7 +25,7 @@ fn must(command: &mut Command) -> String {
     text
 }
 
-/// Where the scripts are, beside what they need from npm: installed once, by the test that comes first.
+/// Where the scripts are, beside what they need from npm: installed by the test that comes first, and again when the list changes.
 fn scripts() -> &'static Path {
     static SCRIPTS: OnceLock<PathBuf> = OnceLock::new();
     SCRIPTS.get_or_init(install)
@@ -44,7 +43,11 @@ fn install() -> PathBuf {
     for file in ["package.json", "package-lock.json", "walk.mjs", "headers.mjs", "reference.mjs"] {
         std::fs::copy(format!("{ROOT}/tests/browser/{file}"), folder.join(file)).expect("copied");
     }
-    must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder));
+    let (wanted, done) = (std::fs::read(folder.join("package-lock.json")).expect("the list"), folder.join("installed"));
+    if std::fs::read(&done).ok().as_ref() != Some(&wanted) {
+        must(Command::new("npm").args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&folder));
+        std::fs::write(done, wanted).expect("noted");
+    }
     folder
 }
 

@@ -6,9 +6,7 @@ use serde_json::json;
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp, conditions};
 
-use crate::leaving::{closed, day_comes, desire, status_of_question};
-use crate::plans::forward;
-use crate::support::{World, folder, free_port};
+use crate::support::{World, closed, day_comes, desire, folder, forward, free_port, status_of_question};
 
 const DAY: i64 = 24 * 3600;
 
@@ -92,9 +90,7 @@ async fn a_clock_that_jumps_erases_and_suspends_no_tenant_and_delays_none() {
     let there = Jumping::start("jumps", library).await;
     let world = &there.world;
     for name in ["leaver", "late"] {
-        world.create(name, "paid", BillingMode::Stripe).await;
-        world.pay(name).await;
-        world.wait_true(name, "WelcomeEmailSent").await;
+        world.create_paying(name, "paid").await;
     }
     // One has 30 days to come back, the other 7 to pay.
     desire(world, "leaver", Desired::Deleted).await.expect("patched");

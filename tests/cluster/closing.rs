@@ -7,12 +7,10 @@ use serde_json::{Value, json};
 use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus};
 
-use crate::leaving::{closed, day_comes, desire};
-use crate::money::{shows, state, stripe};
-use crate::support::World;
+use crate::support::{World, closed, day_comes, desire, said, shows, stripe, stripe_state};
 
 async fn subscriptions(world: &World) -> Vec<Value> {
-    state(world).await["subscription"].as_array().cloned().unwrap_or_default()
+    stripe_state(world).await["subscription"].as_array().cloned().unwrap_or_default()
 }
 
 fn id(object: &Value) -> String {
@@ -118,7 +116,7 @@ async fn a_customer_who_pays_for_something_else_is_kept_unnamed_and_the_erasure_
     let erasure = world.wait_phase("acme", Phase::Deleted).await.erasure.expect("a certificate");
     let kept: Vec<_> = erasure.lines.iter().filter(|line| line.after != Some(0)).map(|line| &*line.what).collect();
     assert_eq!(kept, ["customers kept, because subscriptions that are not this tenant's bill them"]);
-    let state = state(&world).await;
+    let state = stripe_state(&world).await;
     assert_eq!((&state["customer"][0]["deleted"], &state["customer"][0]["metadata"]), (&Value::Null, &json!({})));
     let living = subscriptions(&world).await.into_iter().filter(|s| s["status"] != "canceled").map(|s| id(&s));
     assert_eq!(living.collect::<Vec<_>>(), [id(&other)]);
@@ -148,7 +146,7 @@ async fn a_tenant_that_is_restored_from_before_its_closing_is_shown_and_not_rene
     let mut reactivate = world.command("reactivate");
     reactivate.args(["acme", "--namespace", &world.namespace]);
     let output = tokio::task::block_in_place(|| reactivate.output()).expect("it runs");
-    assert!(output.status.success(), "{}", crate::support::said(&output));
+    assert!(output.status.success(), "{}", said(&output));
     world.until("an admin keeps the customer", async || !all_end(&world).await).await;
     world.wait("acme", "agreed", |s| !contradicted(s)).await;
 }

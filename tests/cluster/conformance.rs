@@ -16,35 +16,7 @@ use tenant_operator::api::tenant::{BillingMode, PlanChangeState};
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::{ROOT, WEBHOOK_SECRET, World, free_port, said};
-use crate::visitor::Visitor;
-
-pub fn target() -> PathBuf {
-    Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
-}
-
-pub async fn must(command: &mut Command) -> String {
-    let output = command.stdin(Stdio::null()).output().await.expect("it runs");
-    let text = said(&output);
-    assert!(output.status.success(), "{command:?}: {text}");
-    text
-}
-
-/// Python with the SDKs, made once.
-pub async fn python() -> PathBuf {
-    let folder = target().join("conformance");
-    let python = folder.join("bin/python");
-    let done = folder.join("installed");
-    let requirements = format!("{ROOT}/tests/conformance/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).expect("the list of SDKs");
-    if std::fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
-        must(Command::new("python3").args(["-m", "venv"]).arg(&folder)).await;
-        let install = ["-m", "pip", "install", "--quiet", "--require-hashes", "-r", &requirements];
-        must(Command::new(&python).args(install)).await;
-        std::fs::write(done, wanted).expect("noted");
-    }
-    python
-}
+use crate::support::{ROOT, Visitor, WEBHOOK_SECRET, World, free_port, must, python, said, target};
 
 type Deliveries = Arc<Mutex<Vec<String>>>;
 
@@ -55,7 +27,7 @@ async fn receive(State(got): State<Deliveries>, headers: HeaderMap, body: String
 
 #[tokio::test]
 async fn the_official_sdks_drive_the_sandbox() {
-    let python = python().await;
+    let python = python("conformance").await.join("python");
     let world = World::start("sdks").await;
     let got = Deliveries::default();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -104,9 +76,7 @@ async fn every_request() -> Vec<Value> {
         let patch = kube::api::Patch::Merge(json!({"spec": {"desired": desired}}));
         world.tenants().patch("leaver", &Default::default(), &patch).await.expect("patched");
     };
-    world.create("leaver", "paid", BillingMode::Stripe).await;
-    world.pay("leaver").await;
-    world.wait_true("leaver", "WelcomeEmailSent").await;
+    world.create_paying("leaver", "paid").await;
     desire("Deleted").await;
     world.wait_true("leaver", "RenewalStopped").await;
     desire("Active").await;

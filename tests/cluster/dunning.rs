@@ -1,13 +1,14 @@
 //! Payments that stop, on the sandbox's clock: late, lost, paid after all; cancelled and bought again; suspended by an admin.
 
+use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, TenantStatus};
 
-use crate::support::{World, free_port, said};
-use crate::visitor::Visitor;
+use crate::support::{Visitor, World, answer_dispute, disputes, forward, free_port, portal, said};
 
-const DAY: i64 = 24 * 3600;
+/// Customers who do something at the same time.
+const AT_ONCE: usize = 8;
 
 /// A customer who signed up, paid with this card, and is Active.
 async fn customer(world: &World, visitor: &mut Visitor<'_>, card: &str) -> String {
@@ -19,32 +20,11 @@ async fn customer(world: &World, visitor: &mut Visitor<'_>, card: &str) -> Strin
     name
 }
 
-async fn forward(world: &World, days: i64) {
-    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": days * DAY})).await;
-}
-
 /// What a question with the API key is answered.
-async fn ask(world: &World, key: &[u8]) -> (u16, Value) {
-    let key = String::from_utf8(key.to_vec()).expect("text");
+async fn ask(world: &World, key: &str) -> (u16, Value) {
     let request = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(key);
     let answer = request.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers");
     (answer.status().as_u16(), answer.json().await.expect("JSON"))
-}
-
-/// What the customer does in the portal.
-pub async fn portal(world: &World, customer: &mut Visitor<'_>, action: &str) {
-    let csrf = customer.csrf("/account").await;
-    let (_, _, page) = customer.post("/account/billing", &[("csrf", &csrf)]).await;
-    let rest = page.split("id=\"portal\" href=\"").nth(1).unwrap_or_else(|| panic!("{page}"));
-    let url = rest.split('"').next().expect("a link").replace("&#x2f;", "/");
-    let shown = world.http.get(&url).send().await.expect("it answers").text().await.expect("text");
-    let subscription = shown
-        .split("name=\"subscription\" value=\"")
-        .nth(1)
-        .and_then(|rest| rest.split('"').next())
-        .expect("a subscription");
-    let form = [("subscription", subscription), ("action", action)];
-    assert_eq!(world.http.post(&url).form(&form).send().await.expect("it answers").status(), 303);
 }
 
 fn reason(status: &TenantStatus) -> &str {
@@ -194,12 +174,10 @@ async fn many_at_once_are_suspended_and_lose_nothing() {
     // The brake would hold so many suspensions at once, and here they are intended.
     let world = World::with_portal("many", &["--lease-duration=30", "--brake-percent=100"]).await;
     let names: Vec<_> = (0..100).map(|n| format!("tenant-{n}")).collect();
-    for name in &names {
-        world.create(name, "paid", BillingMode::Stripe).await;
-    }
-    for name in &names {
-        world.pay(name).await;
-    }
+    stream::iter(&names)
+        .for_each_concurrent(AT_ONCE, async |name| drop(world.create(name, "paid", BillingMode::Stripe).await))
+        .await;
+    stream::iter(&names).for_each_concurrent(AT_ONCE, async |name| world.pay(name).await).await;
     for name in &names {
         world.wait_phase(name, Phase::Active).await;
     }
@@ -215,9 +193,7 @@ async fn many_at_once_are_suspended_and_lose_nothing() {
         world.wait(name, "suspended with a link", |s| s.phase == Some(Phase::Suspended) && s.checkout.is_some()).await;
     }
     assert_eq!(namespaces(&world).await, 100);
-    for name in &names {
-        world.pay(name).await;
-    }
+    stream::iter(&names).for_each_concurrent(AT_ONCE, async |name| world.pay(name).await).await;
     for name in &names {
         world.wait_phase(name, Phase::Active).await;
         assert!(world.secrets().get_opt(&format!("{name}-api-key")).await.expect("read").is_some());
@@ -228,19 +204,6 @@ async fn many_at_once_are_suspended_and_lose_nothing() {
         (&json!(100), Some(100)),
         "nothing was made or deleted"
     );
-}
-
-pub async fn disputes(world: &World) -> Vec<String> {
-    let all = world.sandbox_get("/_sandbox/state").await["dispute"].clone();
-    all.as_array().into_iter().flatten().map(|d| d["id"].as_str().expect("an id").to_owned()).collect()
-}
-
-/// What the operator of the service answers in Stripe's dashboard.
-pub async fn answer(world: &World, dispute: &str, evidence: &str) {
-    let url = format!("{}/v1/disputes/{dispute}", world.sandbox.stripe_url);
-    let form = [("evidence[uncategorized_text]", evidence), ("submit", "true")];
-    let answer = world.http.post(url).bearer_auth("sk_test").form(&form).send().await.expect("it answers");
-    assert_eq!(answer.status(), 200);
 }
 
 /// A tenant that paid with a card whose payments are disputed.
@@ -273,7 +236,7 @@ async fn a_disputed_payment_is_told_to_ops_and_the_tenant_is_served_on() {
     let key = world.api_key("acme").await;
     assert_eq!(ask(&world, &key).await.0, 200);
     let id = disputes(&world).await.remove(0);
-    answer(&world, &id, "losing_evidence").await;
+    answer_dispute(&world, &id, "losing_evidence").await;
     world.wait("acme", "told that it is lost", |s| disputed(s) == (true, "Lost".into())).await;
     world.until("ops are told", async || dispute_alerts(&world).await == 2).await;
     world.annotate("acme", "tenant-operator.dev/accept-dispute", &id).await;
@@ -300,10 +263,10 @@ async fn a_disputed_tenant_is_suspended_where_that_is_wished_and_back_when_the_d
     world.until("keys are refused", async || ask(&world, &key).await.0 == 402).await;
     // A restarted controller does not know of the dispute at first.
     world.replace_controller();
-    tokio::time::sleep(std::time::Duration::from_secs(4)).await;
+    world.wait_for_reads("/v1/disputes", 2).await;
     assert_eq!(world.status("acme").await.phase, Some(Phase::Suspended));
     let id = disputes(&world).await.remove(0);
-    answer(&world, &id, "winning_evidence").await;
+    answer_dispute(&world, &id, "winning_evidence").await;
     world.wait_phase("acme", Phase::Active).await;
     world.until("keys are taken", async || ask(&world, &key).await.0 == 200).await;
     assert_eq!(open().await, Some(0));

@@ -159,7 +159,7 @@ async fn a_restore_of_etcd_under_a_running_controller_leaves_no_tenant_unseen() 
     let made = world.create("new", "enterprise", BillingMode::Manual).await;
     world.wait_phase("new", Phase::Active).await;
     world.wait_secret("new-api-key", |_| true).await;
-    let key = String::from_utf8(world.api_key("new").await).expect("text");
+    let key = world.api_key("new").await;
     let usage = || world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(&key).send();
     world.until("web knows the new tenant", async || usage().await.is_ok_and(|answer| answer.status() == 200)).await;
     let made = version(&made).expect("a version");

@@ -10,9 +10,7 @@ use sha2::{Digest, Sha256};
 use tenant_operator::api::tenant::{BillingMode, Desired, ExportState};
 use tenant_operator::api::{Phase, TenantStatus, conditions};
 
-use crate::conformance::{must, target};
-use crate::support::{ROOT, World, folder, free_port, said};
-use crate::visitor::Visitor;
+use crate::support::{Process, Visitor, World, files, folder, free_port, python, said};
 
 const TEXTS: [(&str, &str); 3] = [
     ("Cats", "Cats sleep for sixteen hours a day, mostly in the sun."),
@@ -39,9 +37,7 @@ fn storage(name: &str) -> (PathBuf, String) {
 
 /// An Active tenant on the middle plan with these documents.
 async fn with_documents(world: &World, name: &str, texts: &[(&str, &str)]) {
-    world.create(name, "middle", BillingMode::Stripe).await;
-    world.pay(name).await;
-    world.wait_true(name, "WelcomeEmailSent").await;
+    world.create_paying(name, "middle").await;
     for (title, text) in texts {
         upload(world, name, title, text).await;
     }
@@ -54,7 +50,7 @@ fn long_report() -> String {
 }
 
 async fn upload(world: &World, name: &str, title: &str, text: &str) {
-    let key = String::from_utf8(world.api_key(name).await).expect("text");
+    let key = world.api_key(name).await;
     let url = format!("{}/v1/documents?title={title}", world.web);
     world
         .until("the document is taken", async || {
@@ -79,24 +75,6 @@ fn export(world: &World, name: &str, request: &str) -> String {
 fn import(world: &World, name: &str, from: &str, apply: bool) -> Output {
     let args = [name, "--from", from, "--namespace", &world.namespace];
     run(world.command("import").args(args).args(apply.then_some("--apply")))
-}
-
-/// All files of a folder by their paths in it.
-pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    fn collect(at: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
-        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
-            let path = entry.path();
-            if path.is_dir() {
-                collect(&path, root, found);
-            } else {
-                let name = path.strip_prefix(root).expect("inside").display().to_string();
-                found.insert(name, std::fs::read(&path).expect("a file"));
-            }
-        }
-    }
-    let mut found = BTreeMap::new();
-    collect(folder, folder, &mut found);
-    found
 }
 
 fn local(url: &str) -> PathBuf {
@@ -125,7 +103,7 @@ fn state(status: &TenantStatus) -> Option<ExportState> {
 }
 
 async fn ask(world: &World, name: &str, question: &str) -> Value {
-    let key = String::from_utf8(world.api_key(name).await).expect("text");
+    let key = world.api_key(name).await;
     let request = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(key);
     request.json(&json!({"question": question})).send().await.expect("it answers").json().await.expect("JSON")
 }
@@ -357,7 +335,7 @@ async fn an_import_restores_the_documents_and_takes_nothing_that_was_changed() {
     assert_eq!(used(&world, "fresh").await, used(&world, "acme").await);
     let answer = ask(&world, "fresh", "What do dogs do every morning?").await;
     assert!(answer["answer"].as_str().is_some_and(|a| a.contains("postman")), "{answer}");
-    let key = String::from_utf8(world.api_key("fresh").await).expect("text");
+    let key = world.api_key("fresh").await;
     let list = world.http.get(format!("{}/v1/documents", world.web)).bearer_auth(key).send().await.expect("it answers");
     let list: Value = list.json().await.expect("JSON");
     assert_eq!(list["documents"].as_array().map(Vec::len), Some(3), "{list}");
@@ -456,37 +434,13 @@ async fn without_storage_every_command_says_so() {
     assert!(said(&output).contains("Use file:///a/folder or s3://bucket/folder"), "{}", said(&output));
 }
 
-/// Python with moto, which speaks S3 as AWS does, made once.
-async fn moto() -> PathBuf {
-    let folder = target().join("moto");
-    let (server, done) = (folder.join("bin/moto_server"), folder.join("installed"));
-    let requirements = format!("{ROOT}/tests/s3/requirements.txt");
-    let wanted = std::fs::read_to_string(&requirements).expect("the list");
-    if std::fs::read_to_string(&done).ok().as_ref() != Some(&wanted) {
-        must(tokio::process::Command::new("python3").args(["-m", "venv"]).arg(&folder)).await;
-        let pip = folder.join("bin/pip");
-        let install = ["install", "--quiet", "--require-hashes", "--requirement", &requirements];
-        must(tokio::process::Command::new(pip).args(install)).await;
-        std::fs::write(done, wanted).expect("noted");
-    }
-    server
-}
-
-struct Server(std::process::Child);
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_s3_bucket_is_as_good_as_a_folder() {
+    // moto speaks S3 as AWS does.
     let port = free_port();
-    let mut command = Command::new(moto().await);
+    let mut command = Command::new(python("s3").await.join("moto_server"));
     command.args(["--host", "127.0.0.1", "--port", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-    let _server = Server(command.spawn().expect("moto starts"));
+    let _server = Process::from(command.spawn().expect("moto starts"));
     let endpoint = format!("http://127.0.0.1:{port}");
     let mut world = World::without_controller("export-s3").await;
     let made =

@@ -10,7 +10,7 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, TenantStatus};
 
-use crate::support::{World, free_port};
+use crate::support::{World, create_plan_with_samples, free_port};
 
 /// Milliseconds far beyond any test: a call with this delay hangs.
 const HANG: u64 = 3_600_000;
@@ -27,20 +27,13 @@ async fn create_many(world: &World, count: usize) -> Vec<String> {
     names
 }
 
-async fn alerts(world: &World, text: &str) -> usize {
-    let alerts = world.sandbox_get("/_sandbox/alerts").await;
-    alerts.as_array().expect("a list").iter().filter(|a| a.to_string().contains(text)).count()
-}
-
 #[tokio::test]
 async fn signups_and_cancellations_go_on_while_pinecone_hangs() {
     let mut world = World::without_controller("hang").await;
     // Without a breaker, every place would be taken until long after the test's limit.
     world.controller_args(&["--provider-timeout-ms=8000", "--attempt-limit=300", "--retry-waits=600"]);
     world.start_controller();
-    world.create("early", "paid", BillingMode::Stripe).await;
-    world.pay("early").await;
-    world.wait_true("early", "WelcomeEmailSent").await;
+    world.create_paying("early", "paid").await;
     world.fault(json!({"provider": "pinecone", "delay_ms": HANG, "times": 100_000})).await;
     let names = create_many(&world, 120).await;
     world.wait(&names[0], "waiting for Pinecone", shows("NamespaceReady", "PineconeUnavailable")).await;
@@ -168,7 +161,7 @@ async fn a_full_account_alerts_once_and_fails_no_tenant() {
     let status = world.wait("signup", "on hold", shows("PaymentReceived", "CapacityMissing")).await;
     assert!(status.checkout.is_none());
     tokio::time::sleep(Duration::from_secs(3)).await;
-    assert_eq!(alerts(&world, "max namespaces").await, 1, "once, for three tenants and many tries");
+    assert_eq!(world.alerts("max namespaces").await, 1, "once, for three tenants and many tries");
     world.sandbox_post("/_sandbox/pinecone", json!({"max_namespaces": 100})).await;
     for name in ["second", "third"] {
         world.wait_phase(name, Phase::Active).await;
@@ -187,11 +180,11 @@ async fn a_missing_index_or_a_refused_key_holds_the_tenant_and_says_what_to_fix(
     assert!(status.message.is_some_and(|m| m.contains("create it, or correct PINECONE_INDEX")));
     world.wait_phase("acme", Phase::Active).await;
     world.fault(json!({"provider": "openai", "status": 401, "times": 2})).await;
-    crate::repair::create_plan_with_samples(&world, "other-samples").await;
+    create_plan_with_samples(&world, "other-samples").await;
     world.create("beta", "other-samples", BillingMode::Manual).await;
     world.wait("beta", "on hold", shows("SampleDataReady", "OpenAIUnauthorized")).await;
     world.wait_phase("beta", Phase::Active).await;
-    assert_eq!(alerts(&world, "OpenAI").await, 1);
+    assert_eq!(world.alerts("OpenAI").await, 1);
 }
 
 /// Lets the API server itself refuse an operation on Secrets of the tenants' namespace.

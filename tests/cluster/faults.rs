@@ -5,7 +5,7 @@ use tenant_operator::api::conditions::{get, is_true};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, RETRY_ANNOTATION, TenantStatus};
 
-use crate::support::World;
+use crate::support::{World, control_plane};
 
 #[tokio::test]
 async fn a_manual_tenant_is_active_only_after_its_samples_were_seen() {
@@ -166,7 +166,7 @@ async fn a_trial_has_nothing_to_refund_and_says_so() {
     let retry = || {
         let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"));
         command.args(["retry", "acme", "--namespace", &world.namespace]);
-        command.arg("--kubeconfig").arg(&crate::support::control_plane().kubeconfig);
+        command.arg("--kubeconfig").arg(&control_plane().kubeconfig);
         command
     };
     assert!(retry().status().await.expect("it runs").success());

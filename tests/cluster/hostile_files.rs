@@ -9,7 +9,7 @@ use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::dev::apply_yaml;
 
-use crate::rag::{Lab, plan_with};
+use crate::support::{Lab, plan_with};
 
 /// A plan that embeds next to nothing: each file is read, and refused once its text is known.
 const UNREAD: (&str, &str) = ("unread", "documents: 100, queriesPerMonth: 100, embeddedBytesPerMonth: 10");

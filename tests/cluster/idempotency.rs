@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, RETRY_ANNOTATION};
 
-use crate::money::{shows, state};
-use crate::support::World;
+use crate::support::{World, shows, stripe_state};
 
 const POSTS: [&str; 2] = ["/v1/customers", "/v1/checkout/sessions"];
 
@@ -19,7 +18,7 @@ async fn breaks(world: &World, path: &str, execution: &str, times: u32) {
 }
 
 async fn count(world: &World, kind: &str) -> usize {
-    state(world).await[kind].as_array().map_or(0, Vec::len)
+    stripe_state(world).await[kind].as_array().map_or(0, Vec::len)
 }
 
 #[tokio::test]
@@ -99,7 +98,7 @@ async fn a_period_whose_answer_is_lost_is_charged_once() {
     world.fault(lost).await;
     world.annotate("acme", RETRY_ANNOTATION, "again").await;
     world.wait_phase("acme", Phase::Active).await;
-    let invoices = state(&world).await["invoice"].as_array().expect("some").clone();
+    let invoices = stripe_state(&world).await["invoice"].as_array().expect("some").clone();
     let paid: Vec<_> = invoices.iter().filter_map(|i| i["amount_paid"].as_i64()).collect();
     assert_eq!(paid, [4900, 4900], "the first was given back");
 }
@@ -120,7 +119,7 @@ async fn no_post_without_a_key_is_sent_again() {
     assert_eq!(posts().await, before + 1, "the next reconcile looks before it acts");
     world
         .until("the customer has the new address", async || {
-            state(&world).await["customer"][0]["email"] == "grace@example.com"
+            stripe_state(&world).await["customer"][0]["email"] == "grace@example.com"
         })
         .await;
     let all = world.sandbox_get("/_sandbox/requests").await;

@@ -11,30 +11,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::{COMPONENT_LABEL, LOGIN_COMPONENT, SIGNUP_ANNOTATION, TENANT_LABEL};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{World, folder};
-
-fn form(email: &str) -> Value {
-    json!({"email": email, "company_name": "Analytical Engines", "password": "difference-engine", "plan": "starter",
-        "accept_terms": true})
-}
-
-async fn sign_up(world: &World, form: &Value) -> reqwest::Response {
-    world.http.post(format!("{}/signup", world.web)).json(form).send().await.expect("web answers")
-}
-
-pub async fn signed_up(world: &World, email: &str) -> Value {
-    let answer = sign_up(world, &form(email)).await;
-    assert!(answer.status().is_success(), "{}", answer.status());
-    answer.json().await.expect("JSON")
-}
-
-pub fn text<'a>(body: &'a Value, key: &str) -> &'a str {
-    body[key].as_str().unwrap_or_else(|| panic!("{key} in {body}"))
-}
-
-pub fn name(body: &Value) -> String {
-    text(body, "token").split('.').next().expect("a name").to_owned()
-}
+use crate::support::{PASSWORD, Visitor, World, folder, name, sign_up, signed_up, signup_form, text};
 
 /// Every error has the same form, from a handler or from a layer around it.
 async fn problem(answer: reqwest::Response, status: u16, code: &str) -> Value {
@@ -69,7 +46,7 @@ async fn every_error_is_a_problem_document() {
     let asked = world.http.post(url("/tenant/x/setup/sample-query")).bearer_auth("a.b.c");
     problem(send(asked.header("content-type", "text/plain").body("{}")).await, 415, "media_type").await;
     problem(send(world.http.post(url("/webhooks/stripe")).body("{}")).await, 400, "webhook").await;
-    let body = problem(sign_up(&world, &form("nobody")).await, 400, "invalid").await;
+    let body = problem(sign_up(&world, &signup_form("nobody")).await, 400, "invalid").await;
     assert!(body["fields"]["email"].is_string());
 }
 
@@ -120,7 +97,7 @@ async fn a_client_has_so_many_signups_and_its_proxy_says_who_it_is() {
     ]);
     let from = async |client: &str, i: u32| {
         let request = world.http.post(format!("{}/signup", world.web)).header("x-forwarded-for", client);
-        request.json(&form(&format!("ada{i}@example.com"))).send().await.expect("web answers")
+        request.json(&signup_form(&format!("ada{i}@example.com"))).send().await.expect("web answers")
     };
     for i in 0..3 {
         assert_eq!(from("192.0.2.1", i).await.status(), 202);
@@ -142,9 +119,9 @@ async fn passwords_cannot_be_guessed_at_any_number_of_replicas() {
     world.start_web(&["--checkout-wait-ms", "50"]);
     let first = world.web.clone();
     world.start_web(&["--checkout-wait-ms", "50"]);
-    assert_eq!(sign_up(&world, &form("ada@example.com")).await.status(), 202);
+    assert_eq!(sign_up(&world, &signup_form("ada@example.com")).await.status(), 202);
     let guess = async |web: &str, password: &str| {
-        let mut form = form("ada@example.com");
+        let mut form = signup_form("ada@example.com");
         form["password"] = json!(password);
         world.http.post(format!("{web}/signup")).json(&form).send().await.expect("web answers")
     };
@@ -172,7 +149,7 @@ async fn passwords_cannot_be_guessed_at_any_number_of_replicas() {
         assert_eq!(token_for("ada@example.com").await, token_for("unknown@example.com").await);
     }
     // Others are not held up by it.
-    assert_eq!(sign_up(&world, &form("grace@example.com")).await.status(), 202);
+    assert_eq!(sign_up(&world, &signup_form("grace@example.com")).await.status(), 202);
 }
 
 #[tokio::test]
@@ -182,7 +159,8 @@ async fn more_signups_than_passwords_can_be_hashed_are_turned_away_and_hold_noth
     let world = &world;
     // Half of the clients hang up at once; what they asked for must not keep its place.
     let burst = futures::stream::iter(0..80).map(async |i: u32| {
-        let request = world.http.post(format!("{}/signup", world.web)).json(&form(&format!("ada{i}@example.com")));
+        let request =
+            world.http.post(format!("{}/signup", world.web)).json(&signup_form(&format!("ada{i}@example.com")));
         let limit = if i.is_multiple_of(2) { Duration::from_millis(20) } else { Duration::from_secs(50) };
         request.timeout(limit).send().await.ok().map(|r| r.status().as_u16())
     });
@@ -190,7 +168,7 @@ async fn more_signups_than_passwords_can_be_hashed_are_turned_away_and_hold_noth
     assert!(codes.iter().flatten().all(|c| matches!(c, 202 | 429)), "{codes:?}");
     assert!(codes.contains(&Some(429)) && codes.contains(&Some(202)), "{codes:?}");
     let start = Instant::now();
-    while sign_up(world, &form("later@example.com")).await.status() != 202 {
+    while sign_up(world, &signup_form("later@example.com")).await.status() != 202 {
         assert!(start.elapsed() < Duration::from_mins(1), "places are lost");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
@@ -235,7 +213,7 @@ async fn a_log_in_leaves_an_audit_line_in_the_log_of_web() {
     let log = std::fs::File::create(&file).expect("a file");
     world.start_web_logging(&["--checkout-wait-ms", "50"], log.into());
     let name = name(&signed_up(&world, "ada@example.com").await);
-    let mut ada = crate::visitor::Visitor::new(&world);
+    let mut ada = Visitor::new(&world);
     assert_eq!(ada.log_in("ada@example.com", "difference-engine").await, 303);
     let credentials = json!({"email": "ada@example.com", "password": "difference-engine"});
     let answer = world.http.post(format!("{}/tenant/token", world.web)).json(&credentials).send().await;
@@ -304,9 +282,9 @@ async fn read_until(answer: reqwest::Response, wanted: &str) -> String {
 async fn a_stream_ends_with_the_log_out_and_with_a_new_password() {
     let mut world = World::without_controller("streamend").await;
     world.start_web(&["--checkout-wait-ms", "50"]);
-    let mut ada = crate::visitor::Visitor::new(&world);
+    let mut ada = Visitor::new(&world);
     let acme = ada.sign_up("ada@example.com", "Ada Ltd").await;
-    let open = async |visitor: &crate::visitor::Visitor<'_>| {
+    let open = async |visitor: &Visitor<'_>| {
         let stream = visitor.request(reqwest::Method::GET, "/account/events").send().await.expect("web answers");
         assert_eq!(stream.status(), 200);
         stream
@@ -314,8 +292,8 @@ async fn a_stream_ends_with_the_log_out_and_with_a_new_password() {
     let ended = async |stream: reqwest::Response| {
         tokio::time::timeout(Duration::from_secs(10), read_until(stream, "no such text: read to the end")).await
     };
-    let mut other = crate::visitor::Visitor::new(&world);
-    assert_eq!(other.log_in("ada@example.com", crate::visitor::PASSWORD).await, 303);
+    let mut other = Visitor::new(&world);
+    assert_eq!(other.log_in("ada@example.com", PASSWORD).await, 303);
     // Web notes the log-in a moment later, and each change is shown.
     let version = async || world.tenants().get(&acme).await.expect("there").metadata.resource_version;
     let mut noted = version().await;
@@ -454,7 +432,11 @@ async fn sigterm_turns_away_ends_streams_and_loses_no_request() {
     world.controllers.remove(0).kill();
     let (http, web) = (world.http.clone(), world.web.clone());
     let waiting = tokio::spawn(async move {
-        http.post(format!("{web}/signup")).json(&form("grace@example.com")).send().await.map(|r| r.status().as_u16())
+        http.post(format!("{web}/signup"))
+            .json(&signup_form("grace@example.com"))
+            .send()
+            .await
+            .map(|r| r.status().as_u16())
     });
     let start = Instant::now();
     while world.tenants().list(&Default::default()).await.expect("a list").items.len() < 2 {

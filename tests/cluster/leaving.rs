@@ -1,12 +1,10 @@
 //! Customers who leave: closed, taken back, erased with a certificate, and nothing left of them anywhere.
 
-use kube::api::Patch;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, TenantStatus, conditions};
 
-use crate::support::{World, said};
-use crate::visitor::Visitor;
+use crate::support::{PASSWORD, Visitor, World, closed, day_comes, desire, said, status_of_question};
 
 const DAY: i64 = 24 * 3600;
 
@@ -17,24 +15,6 @@ async fn customer(world: &World, visitor: &mut Visitor<'_>) -> String {
     name
 }
 
-pub async fn desire(world: &World, name: &str, desired: Desired) -> Result<(), kube::Error> {
-    let patch = Patch::Merge(json!({"spec": {"desired": desired}}));
-    world.tenants().patch(name, &Default::default(), &patch).await.map(drop)
-}
-
-/// Lets the day of the erasure come: a retention of weeks is nothing that a test can wait for.
-pub async fn day_comes(world: &World, name: &str) {
-    let yesterday = tenant_operator::api::Timestamp::now().plus(-DAY);
-    let patch = Patch::Merge(json!({"status": {"erasesAt": yesterday}}));
-    world.tenants().patch_status(name, &Default::default(), &patch).await.expect("patched");
-}
-
-pub async fn status_of_question(world: &World, key: &[u8]) -> u16 {
-    let key = String::from_utf8(key.to_vec()).expect("text");
-    let request = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(key);
-    request.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers").status().as_u16()
-}
-
 /// All that any provider holds, as text.
 async fn everything(world: &World) -> String {
     let (stripe, pinecone) =
@@ -43,10 +23,6 @@ async fn everything(world: &World) -> String {
     let secrets = world.secrets().list(&Default::default()).await.expect("listed");
     let living: Vec<_> = stripe["customer"].as_array().into_iter().flatten().filter(|c| c["deleted"] != true).collect();
     format!("{}\n{living:?}\n{}\n{}", json!(pinecone["namespaces"]), json!(tenants), json!(secrets))
-}
-
-pub fn closed(status: &TenantStatus) -> bool {
-    status.phase == Some(Phase::Deleting) && conditions::is_true(&status.conditions, "RenewalStopped")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,7 +103,7 @@ async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certific
     assert_eq!(second, format!("{name}-2"));
     world.pay(&second).await;
     world.wait_phase(&second, Phase::Active).await;
-    assert_eq!(again.log_in("ada@example.com", crate::visitor::PASSWORD).await, 303);
+    assert_eq!(again.log_in("ada@example.com", PASSWORD).await, 303);
     // The record can be deleted like any object.
     world.tenants().delete(&name, &Default::default()).await.expect("deleted");
     world.wait_gone(&name).await;
@@ -136,7 +112,7 @@ async fn a_customer_leaves_comes_back_leaves_again_and_is_erased_with_a_certific
 
 /// A signup by the API, where nothing but web runs: tenant id and token.
 async fn signed_up(world: &World) -> (String, String) {
-    let form = json!({"email": "ada@example.com", "company_name": "Acme", "password": crate::visitor::PASSWORD,
+    let form = json!({"email": "ada@example.com", "company_name": "Acme", "password": PASSWORD,
         "plan": "paid", "accept_terms": true});
     let answer = world.http.post(format!("{}/signup", world.web)).json(&form).send().await.expect("it answers");
     let signup: Value = answer.json().await.expect("JSON");
@@ -377,7 +353,7 @@ async fn nothing_that_a_customer_does_lifts_the_suspension_of_an_admin() {
     day_comes(&world, &name).await;
     world.wait_phase(&name, Phase::Deleted).await;
     assert_eq!(Visitor::new(&world).try_sign_up("ada@example.com").await, 400);
-    assert_eq!(Visitor::new(&world).log_in("ada@example.com", crate::visitor::PASSWORD).await, 401);
+    assert_eq!(Visitor::new(&world).log_in("ada@example.com", PASSWORD).await, 401);
     let all = world.tenants().list(&Default::default()).await.expect("listed").items;
     assert_eq!(all.len(), 1, "{all:#?}");
 }

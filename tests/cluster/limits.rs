@@ -8,9 +8,7 @@ use serde_json::json;
 use tenant_operator::api::Phase;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::internet::{name, signed_up, text};
-use crate::rag::Lab;
-use crate::support::World;
+use crate::support::{Lab, World, name, signed_up, text};
 
 /// What the API server says of itself: the sum of a metric's samples that have these labels.
 fn counted(world: &World, metric: &str, labels: &[&str]) -> f64 {

@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::{LinkKind, MailRequest, Phase, Tenant, Timestamp};
 use tenant_operator::operator_keys::IdentityKey;
 
-use crate::support::{World, said};
-use crate::visitor::{PASSWORD, Visitor};
+use crate::support::{PASSWORD, Visitor, World, said};
 
 const ADA: &str = "ada@example.com";
 const FRONTEND: &str = "http://localhost:8080";
@@ -429,7 +428,7 @@ async fn a_stranger_who_signed_up_with_the_address_of_another_person_keeps_no_wa
     assert_eq!(status, 200);
     assert_eq!(call(&world, Method::POST, &format!("{show}/setup/sample-query"), &second).await, 200);
     assert_eq!(eve.log_in(ADA, PASSWORD).await, 303);
-    let key = String::from_utf8(world.api_key(name).await).expect("text");
+    let key = world.api_key(name).await;
     let usage = async || {
         let usage = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(&key).send().await;
         usage.expect("web answers").status().as_u16()

@@ -6,7 +6,7 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus};
 
-use crate::support::World;
+use crate::support::{Process, World};
 
 const STAGES: [&str; 6] = ["CONNECT", "EHLO", "MAIL", "RCPT", "DATA", "BODY"];
 
@@ -79,8 +79,7 @@ async fn a_welcome_that_fails_keeps_no_replaced_key_out_of_force_and_no_late_pay
     let paid = world.http.post(link).form(&[("card", "4000000000000341")]).send().await.expect("the page answers");
     assert_eq!(paid.status(), 303);
     world.wait("acme", "not welcomed", welcome("MailUnreachable")).await;
-    let usage = async |key: &[u8]| {
-        let key = String::from_utf8_lossy(key).into_owned();
+    let usage = async |key: &str| {
         let asked = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(key).send().await;
         asked.expect("it answers").status().as_u16()
     };
@@ -110,7 +109,7 @@ async fn a_key_that_is_replaced_twice_while_no_controller_runs_is_refused_by_eve
     let replicas = [first, world.web.clone()];
     world.create("acme", "enterprise", BillingMode::Manual).await;
     world.wait_phase("acme", Phase::Active).await;
-    let leaked = String::from_utf8(world.api_key("acme").await).expect("text");
+    let leaked = world.api_key("acme").await;
     let usage = async |web: &str| {
         let asked = world.http.get(format!("{web}/v1/usage")).bearer_auth(&leaked).send().await;
         asked.expect("it answers").status().as_u16()
@@ -118,7 +117,7 @@ async fn a_key_that_is_replaced_twice_while_no_controller_runs_is_refused_by_eve
     for web in &replicas {
         world.until("web knows the tenant", async || usage(web).await == 200).await;
     }
-    world.controllers.drain(..).for_each(crate::support::Process::kill);
+    world.controllers.drain(..).for_each(Process::kill);
     let replace = async |generation: u32| {
         let raise = Patch::Merge(json!({"spec": {"apiKeyGeneration": generation}}));
         world.tenants().patch("acme", &PatchParams::default(), &raise).await.expect("patched");

@@ -1,19 +1,10 @@
 //! What a platform engineer does with kubectl.
 
-use std::process::Output;
-
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
 use tokio::process::Command;
 
-use crate::support::{BINARY, ROOT, World, control_plane, folder, said};
-
-pub async fn kubectl(args: &[&str]) -> Output {
-    let plane = control_plane();
-    let mut command = Command::new(&plane.kubectl);
-    command.arg("--kubeconfig").arg(&plane.kubeconfig).args(args).current_dir(ROOT);
-    command.output().await.expect("kubectl runs")
-}
+use crate::support::{BINARY, ROOT, World, folder, kubectl, said};
 
 #[tokio::test]
 async fn crds_and_examples_apply_twice_either_way() {

@@ -11,9 +11,9 @@ use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, Tenant, TenantStatus, conditions};
 use tenant_operator::dev::apply_yaml;
 
-use crate::questions::Questions;
-use crate::support::{World, said};
-use crate::visitor::{PASSWORD, Visitor};
+use crate::support::{
+    PASSWORD, Questions, Visitor, World, backup, document_titles, found, reason, report, said, upload,
+};
 
 const LARGE: &str = "text-embedding-3-large";
 
@@ -47,76 +47,24 @@ async fn with_acme(name: &str, args: &[&str]) -> World {
     for (id, amount) in [("price_twin", 1000), ("price_exact", 9000)] {
         world.sandbox.add_price(id, amount, "usd");
     }
-    world.create("acme", "twin", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "twin").await;
     world
-}
-
-async fn key(world: &World) -> String {
-    String::from_utf8(world.api_key("acme").await).expect("text")
-}
-
-/// Stores a text, and answers its id.
-pub async fn upload(world: &World, title: &str, text: &str) -> String {
-    let key = key(world).await;
-    let url = format!("{}/v1/documents?title={title}", world.web);
-    let mut id = String::new();
-    for _ in 0..50 {
-        let request = world.http.post(&url).bearer_auth(&key).header("content-type", "text/plain");
-        let answer = request.body(text.to_owned()).send().await.expect("an answer");
-        let (status, body) = (answer.status(), answer.json::<Value>().await.expect("JSON"));
-        if status.is_success() {
-            body["id"].as_str().expect("an id").clone_into(&mut id);
-            return id;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    panic!("{title} is not taken");
 }
 
 async fn delete(world: &World, id: &str) {
     let url = format!("{}/v1/documents/{id}", world.web);
-    let answer = world.http.delete(&url).bearer_auth(key(world).await).send().await.expect("an answer");
+    let answer = world.http.delete(&url).bearer_auth(world.api_key("acme").await).send().await.expect("an answer");
     assert_eq!(answer.status(), 204);
 }
 
 /// The id of a document.
 async fn id_of(world: &World, title: &str) -> String {
     let url = format!("{}/v1/documents", world.web);
-    let answer = world.http.get(&url).bearer_auth(key(world).await).send().await.expect("an answer");
+    let answer = world.http.get(&url).bearer_auth(world.api_key("acme").await).send().await.expect("an answer");
     let body: Value = answer.json().await.expect("JSON");
     let all = body["documents"].as_array().expect("documents").clone();
     let one = all.iter().find(|document| document["title"] == title).expect("there");
     one["id"].as_str().expect("an id").to_owned()
-}
-
-pub async fn documents(world: &World) -> BTreeSet<String> {
-    let url = format!("{}/v1/documents", world.web);
-    let answer = world.http.get(&url).bearer_auth(key(world).await).send().await.expect("an answer");
-    let body: Value = answer.json().await.expect("JSON");
-    let all = body["documents"].as_array().expect("documents");
-    all.iter().map(|document| document["title"].as_str().expect("a title").to_owned()).collect()
-}
-
-/// The titles of the passages that answer a question.
-pub async fn found(world: &World, question: &str) -> Vec<String> {
-    let url = format!("{}/v1/query", world.web);
-    let key = key(world).await;
-    let body = loop {
-        let asked = world.http.post(&url).bearer_auth(&key).json(&json!({"question": question}));
-        let answer = asked.send().await.expect("an answer");
-        match answer.status().as_u16() {
-            429 => tokio::time::sleep(Duration::from_millis(200)).await,
-            status => {
-                let body: Value = answer.json().await.expect("JSON");
-                assert_eq!(status, 200, "{body}");
-                break body;
-            }
-        }
-    };
-    let sources = body["sources"].as_array().cloned().unwrap_or_default();
-    sources.iter().map(|source| source["title"].as_str().expect("a title").to_owned()).collect()
 }
 
 async fn choose(world: &World, size: Option<EmbeddingSize>) {
@@ -135,17 +83,8 @@ fn state(status: &TenantStatus) -> Option<State> {
     status.migration.as_ref().map(|migration| migration.state)
 }
 
-pub fn reason(status: &TenantStatus, type_: &str) -> String {
-    conditions::get(&status.conditions, type_).map(|c| c.reason.to_string()).unwrap_or_default()
-}
-
 async fn slow_embeddings(world: &World, delay_ms: u64) {
     world.fault(json!({"provider": "openai", "path": "/v1/embeddings", "delay_ms": delay_ms, "times": 100_000})).await;
-}
-
-pub fn report(sentences: usize) -> String {
-    let sentences: Vec<_> = (0..sentences).map(|n| format!("Sentence number {n} of a long report on cats.")).collect();
-    sentences.join(" ")
 }
 
 /// The namespace of a generation of the tenant's data.
@@ -187,7 +126,7 @@ async fn no_question_fails_and_no_document_is_lost_or_comes_back() {
     let data = tenant.spec.data.as_ref().expect("written down");
     assert_eq!((data.generation, &*data.embedding), (2, LARGE));
     assert_eq!(status.namespace, Some(namespace(&world, 2).await));
-    assert_eq!(documents(&world).await, expected);
+    assert_eq!(document_titles(&world).await, expected);
     questions.more(&world, 3).await;
     questions.end().await;
     for title in expected.iter().filter(|title| title.starts_with("Note")) {
@@ -199,7 +138,7 @@ async fn no_question_fails_and_no_document_is_lost_or_comes_back() {
     // And back, which is a third namespace.
     choose(&world, None).await;
     world.wait("acme", "to move back", |s| s.namespace.as_deref().is_some_and(|n| n.ends_with(".3"))).await;
-    assert_eq!(documents(&world).await, expected);
+    assert_eq!(document_titles(&world).await, expected);
 }
 
 /// A replica of web that was frozen answers what came meanwhile from what it knew.
@@ -210,7 +149,7 @@ async fn a_replica_that_slept_through_the_switch_loses_nothing_and_brings_nothin
     for n in 0..8 {
         old.push(upload(&world, &format!("Old{n}"), &format!("Old number {n} speaks of lagoon{n}.")).await);
     }
-    let key = key(&world).await;
+    let key = world.api_key("acme").await;
     choose(&world, Some(EmbeddingSize::Large)).await;
     world.wait("acme", "to move", |s| s.migration.is_some()).await;
     world.first_web().signal("STOP");
@@ -230,7 +169,7 @@ async fn a_replica_that_slept_through_the_switch_loses_nothing_and_brings_nothin
         let answer = answer.await.expect("it ends").expect("an answer");
         assert!(answer.status().is_success(), "{}", answer.status());
     }
-    assert_eq!(documents(&world).await, (0..8).map(|n| format!("New{n}")).collect());
+    assert_eq!(document_titles(&world).await, (0..8).map(|n| format!("New{n}")).collect());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -395,14 +334,6 @@ async fn vectors_of_a_move_that_a_lost_status_forgot_are_deleted() {
     assert_eq!(world.status("acme").await.namespace, Some(new));
 }
 
-/// The object as a backup has it, without its status.
-async fn backup(world: &World) -> Tenant {
-    let mut kept = world.tenants().get("acme").await.expect("there");
-    (kept.metadata.uid, kept.metadata.resource_version, kept.metadata.creation_timestamp) = (None, None, None);
-    (kept.metadata.deletion_timestamp, kept.metadata.generation, kept.status) = (None, None, None);
-    kept
-}
-
 /// Deletes the object as an accident does, and restores it.
 async fn restore(world: &World, backup: &Tenant) {
     world.tenants().delete("acme", &Default::default()).await.expect("deleted");
@@ -412,17 +343,11 @@ async fn restore(world: &World, backup: &Tenant) {
     world.tenants().create(&Default::default(), backup).await.expect("restored");
 }
 
-async fn told(world: &World, what: &str) -> usize {
-    let alerts = world.sandbox_get("/_sandbox/alerts").await;
-    let texts = alerts.as_array().into_iter().flatten().filter_map(|alert| alert["text"].as_str());
-    texts.filter(|text| text.contains(what)).count()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_older_backup_is_served_from_the_namespace_with_the_documents() {
     let world = with_acme("olderbackup", &["--migration-overlap=1", "--full-resync=1"]).await;
     upload(&world, "Cats", "Cats sleep for sixteen hours a day, mostly in the sun.").await;
-    let older = backup(&world).await;
+    let older = backup(&world.tenants().get("acme").await.expect("there"));
     choose(&world, Some(EmbeddingSize::Large)).await;
     world.wait("acme", "moved", |s| reason(s, "DataMigrated") == "Migrated" && s.migration.is_none()).await;
     let second = namespace(&world, 2).await;
@@ -430,12 +355,12 @@ async fn an_older_backup_is_served_from_the_namespace_with_the_documents() {
     assert!(older.spec.data.is_none(), "the backup knows nothing of the move");
     restore(&world, &older).await;
     world.wait_phase("acme", Phase::Active).await;
-    assert_eq!(told(&world, "holds no documents").await, 1);
+    assert_eq!(world.alerts("holds no documents").await, 1);
     // Wherever they are embedded by now, as the restored object asks for: no document is lost, and questions find them.
     let most = async || namespaces(&world).await.values().copied().max();
     for _ in 0..20 {
         assert_eq!(most().await, Some(held));
-        assert_eq!(documents(&world).await, BTreeSet::from(["Cats".to_owned()]));
+        assert_eq!(document_titles(&world).await, BTreeSet::from(["Cats".to_owned()]));
         tokio::time::sleep(Duration::from_millis(300)).await;
     }
     world
@@ -452,10 +377,10 @@ async fn an_older_namespace_with_documents_of_its_own_is_kept_even_if_the_counts
     for (title, text) in [("Cats", "Cats sleep for sixteen hours a day."), ("Cows", "Cows eat grass all day long.")] {
         upload(&world, title, text).await;
     }
-    let older = backup(&world).await;
+    let older = backup(&world.tenants().get("acme").await.expect("there"));
     choose(&world, Some(EmbeddingSize::Large)).await;
     world.wait("acme", "moved", |s| state(s) == Some(State::Switched)).await;
-    let newer = backup(&world).await;
+    let newer = backup(&world.tenants().get("acme").await.expect("there"));
     restore(&world, &older).await;
     world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
     // As many as in the other namespace.
@@ -474,7 +399,7 @@ async fn an_older_namespace_with_documents_of_its_own_is_kept_even_if_the_counts
 async fn two_namespaces_with_documents_wait_for_a_choice() {
     let world = with_acme("twoplaces", &["--migration-overlap=3600", "--full-resync=1"]).await;
     upload(&world, "Cats", "Cats sleep for sixteen hours a day, mostly in the sun.").await;
-    let older = backup(&world).await;
+    let older = backup(&world.tenants().get("acme").await.expect("there"));
     choose(&world, Some(EmbeddingSize::Large)).await;
     world.wait("acme", "moved", |s| state(s) == Some(State::Switched)).await;
     upload(&world, "Dogs", "Dogs need two walks a day, whatever the weather.").await;
@@ -483,7 +408,7 @@ async fn two_namespaces_with_documents_wait_for_a_choice() {
     let status = world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
     assert!(conditions::is_true(&status.conditions, "Ready"), "served meanwhile");
     world
-        .until("ops are told", async || told(&world, "More than one Pinecone namespace holds documents").await == 1)
+        .until("ops are told", async || world.alerts("More than one Pinecone namespace holds documents").await == 1)
         .await;
     let before = namespaces(&world).await;
     assert_eq!(before.len(), 2);
@@ -496,7 +421,7 @@ async fn two_namespaces_with_documents_wait_for_a_choice() {
     assert!(sure.status.success(), "{}", said(&sure));
     world.wait("acme", "the end", |s| reason(s, "DataInOnePlace") == "Recovered").await;
     let both = BTreeSet::from(["Cats".to_owned(), "Dogs".to_owned()]);
-    world.until("both are served", async || documents(&world).await == both).await;
+    world.until("both are served", async || document_titles(&world).await == both).await;
     assert!(!namespaces(&world).await.contains_key(&namespace(&world, 1).await), "the other one is gone");
 }
 
@@ -535,7 +460,7 @@ async fn a_move_that_an_object_from_a_backup_resumes_deletes_no_document() {
     let shown = conditions::get(&status.conditions, "DataInOnePlace").expect("there").message.clone();
     assert!(shown.contains("(generation 2)") && shown.contains("kubectl tenant data choose acme"), "{shown}");
     world
-        .until("the alert", async || told(&world, "More than one Pinecone namespace holds documents").await == 1)
+        .until("the alert", async || world.alerts("More than one Pinecone namespace holds documents").await == 1)
         .await;
     world.wait("acme", "the end of the move", |s| state(s) == Some(State::Failed)).await;
     // Neither the move nor the question holds up an upload.
@@ -548,7 +473,7 @@ async fn a_move_that_an_object_from_a_backup_resumes_deletes_no_document() {
     assert!(sure.status.success(), "{}", said(&sure));
     world.wait("acme", "the end", |s| reason(s, "DataInOnePlace") == "Recovered").await;
     let there = BTreeSet::from(["Cats".to_owned(), "Dogs".to_owned()]);
-    world.until("the copy is served", async || documents(&world).await == there).await;
+    world.until("the copy is served", async || document_titles(&world).await == there).await;
     let first = namespace(&world, 1).await;
     world.until("the other one goes", async || !namespaces(&world).await.contains_key(&first)).await;
 }
@@ -568,7 +493,7 @@ async fn while_pinecone_lags_no_document_is_lost_and_none_is_counted_twice() {
     upload(&world, "Cats", text).await;
     let cats = BTreeSet::from(["Cats".to_owned()]);
     tokio::time::sleep(Duration::from_millis(2500)).await;
-    assert_eq!(documents(&world).await, cats);
+    assert_eq!(document_titles(&world).await, cats);
     let first = namespace(&world, 1).await;
     assert_eq!(namespaces(&world).await[&first], 2, "a sample and a passage");
     choose(&world, Some(EmbeddingSize::Large)).await;
@@ -578,7 +503,7 @@ async fn while_pinecone_lags_no_document_is_lost_and_none_is_counted_twice() {
     delete(&world, &dogs).await;
     world.wait("acme", "moved", |s| reason(s, "DataMigrated") == "Migrated" && s.migration.is_none()).await;
     lag(&world, 0).await;
-    assert_eq!(documents(&world).await, BTreeSet::from(["Birds".to_owned(), "Cats".to_owned()]));
+    assert_eq!(document_titles(&world).await, BTreeSet::from(["Birds".to_owned(), "Cats".to_owned()]));
     assert_eq!(namespaces(&world).await, BTreeMap::from([(namespace(&world, 2).await, 3)]));
     let used = world.tenants().get("acme").await.expect("there");
     let usage = used.metadata.annotations.expect("annotations")["tenant-operator.dev/usage"].clone();
@@ -592,7 +517,7 @@ async fn a_month_whose_units_are_used_up_is_an_incident_and_not_a_failed_attempt
     world.sandbox_post("/_sandbox/pinecone", json!({"month_used_up": true})).await;
     world.create("acme", "paid", BillingMode::Stripe).await;
     world.pay("acme").await;
-    world.until("ops are told", async || told(&world, "unit limit for the current month").await == 1).await;
+    world.until("ops are told", async || world.alerts("unit limit for the current month").await == 1).await;
     // The alert may be sent before the status that is held back is written.
     let status = world.wait_phase("acme", Phase::Provisioning).await;
     assert_eq!(status.provisioning.map(|p| p.attempts), Some(0));

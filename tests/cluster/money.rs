@@ -9,23 +9,7 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, Plan, RETRY_ANNOTATION, TenantStatus};
 
-use crate::support::World;
-
-pub fn shows(condition: &'static str, status: ConditionStatus, reason: &'static str) -> impl Fn(&TenantStatus) -> bool {
-    move |s| get(&s.conditions, condition).is_some_and(|c| c.status == status && c.reason == reason)
-}
-
-/// A call to the Stripe stand-in, in place of an admin's click in the dashboard.
-pub async fn stripe(world: &World, method: reqwest::Method, path: &str, form: &[(&str, &str)]) -> Value {
-    let call = world.http.request(method, format!("{}/v1{path}", world.sandbox.stripe_url));
-    let answer = call.bearer_auth("sk_test").form(form).send().await.expect("Stripe answers");
-    assert!(answer.status().is_success(), "{path}: {}", answer.status());
-    answer.json().await.expect("JSON")
-}
-
-pub async fn state(world: &World) -> Value {
-    world.sandbox_get("/_sandbox/state").await
-}
+use crate::support::{World, answer_dispute, create_plan, disputes, shows, stripe, stripe_state};
 
 async fn wait_for(what: &str, holds: impl AsyncFn() -> bool) {
     let start = Instant::now();
@@ -70,18 +54,21 @@ async fn a_disputed_payment_is_not_refunded_twice_and_settled_once_the_bank_has_
     assert_eq!(answer.status(), 303);
     let status =
         world.wait("acme", "disputed", shows("Refunded", ConditionStatus::False, "StripePaymentDisputed")).await;
-    let dispute = crate::dunning::disputes(&world).await.remove(0);
+    let dispute = disputes(&world).await.remove(0);
     let message = get(&status.conditions, "Refunded").expect("a condition").message.to_string();
     assert!(message.contains(&dispute) && message.contains("accept the dispute"), "{message}");
-    crate::dunning::answer(&world, &dispute, "losing_evidence").await;
+    answer_dispute(&world, &dispute, "losing_evidence").await;
     let status = world.wait("acme", "settled", |s| s.refund.is_some()).await;
     assert_eq!(status.refund.expect("a refund").amount, 4900, "by the bank");
-    assert!(state(&world).await["refund"].as_array().is_none_or(Vec::is_empty), "and the operator made no refund");
+    assert!(
+        stripe_state(&world).await["refund"].as_array().is_none_or(Vec::is_empty),
+        "and the operator made no refund"
+    );
     // The new run is paid for again.
     world.clear_faults().await;
     world.annotate("acme", RETRY_ANNOTATION, "again").await;
     world.wait_phase("acme", Phase::Active).await;
-    let invoices = state(&world).await["invoice"].as_array().expect("some").clone();
+    let invoices = stripe_state(&world).await["invoice"].as_array().expect("some").clone();
     assert_eq!(invoices.iter().filter_map(|i| i["amount_paid"].as_i64()).collect::<Vec<_>>(), [4900, 4900]);
 }
 
@@ -92,15 +79,15 @@ async fn a_partial_refund_is_completed_and_a_retry_that_works_leaves_nothing_beh
     world.fault(json!({"provider": "stripe", "path": "/v1/refunds", "status": 500, "times": 3})).await;
     world.create("acme", "paid", BillingMode::Stripe).await;
     world.pay("acme").await;
-    wait_for("the payment", async || state(&world).await["payment_intent"].is_array()).await;
-    let intent = state(&world).await["payment_intent"][0]["id"].as_str().expect("an id").to_owned();
+    wait_for("the payment", async || stripe_state(&world).await["payment_intent"].is_array()).await;
+    let intent = stripe_state(&world).await["payment_intent"][0]["id"].as_str().expect("an id").to_owned();
     world.clear_faults().await;
     world.fault(json!({"provider": "pinecone", "path": "/vectors/upsert", "status": 400, "times": 1000})).await;
     stripe(&world, reqwest::Method::POST, "/refunds", &[("payment_intent", &intent), ("amount", "900")]).await;
     // Whichever of the two was first, in the end all of it is back, once.
     let status = world.wait("acme", "refunded", |s| s.refund.is_some()).await;
     assert_eq!(status.refund.expect("a refund").amount, 4900);
-    let refunds = state(&world).await["refund"].as_array().expect("some").clone();
+    let refunds = stripe_state(&world).await["refund"].as_array().expect("some").clone();
     assert_eq!(refunds.iter().filter_map(|r| r["amount"].as_i64()).sum::<i64>(), 4900, "{refunds:?}");
 
     world.clear_faults().await;
@@ -132,7 +119,7 @@ async fn a_purchase_cancelled_before_it_was_seen_gets_a_new_link() {
     let first = world.wait("acme", "given a link", |s| s.checkout.is_some()).await.checkout.expect("a link");
     world.controllers.remove(0).kill();
     world.pay("acme").await;
-    let bought = state(&world).await["subscription"][0]["id"].as_str().expect("an id").to_owned();
+    let bought = stripe_state(&world).await["subscription"][0]["id"].as_str().expect("an id").to_owned();
     stripe(&world, reqwest::Method::DELETE, &format!("/subscriptions/{bought}"), &[]).await;
     world.start_controller();
     // The hint makes the controller read Stripe. Otherwise only the bulk resync or the link's expiry would.
@@ -146,7 +133,7 @@ async fn a_purchase_cancelled_before_it_was_seen_gets_a_new_link() {
 #[tokio::test]
 async fn a_customer_deleted_at_stripe_holds_up_no_deletion_and_a_new_one_can_pay() {
     let world = World::with_active("customer-gone").await;
-    let customer = state(&world).await["customer"][0]["id"].as_str().expect("an id").to_owned();
+    let customer = stripe_state(&world).await["customer"][0]["id"].as_str().expect("an id").to_owned();
     stripe(&world, reqwest::Method::DELETE, &format!("/customers/{customer}"), &[]).await;
     world
         .wait("acme", "canceled", |s| s.subscription.as_deref() == Some("canceled") || s.phase == Some(Phase::Active))
@@ -172,7 +159,7 @@ async fn a_customer_deleted_at_stripe_holds_up_no_deletion_and_a_new_one_can_pay
 async fn every_subscription_of_a_deleted_tenant_is_cancelled() {
     let world = World::with_active("several").await;
     let tenant = world.tenants().get("acme").await.expect("the tenant");
-    let (id, customer) = (tenant.tenant_id().to_owned(), state(&world).await["customer"][0]["id"].clone());
+    let (id, customer) = (tenant.tenant_id().to_owned(), stripe_state(&world).await["customer"][0]["id"].clone());
     let customer = customer.as_str().expect("an id");
     let session = |tenant_id: &str| {
         let form = [
@@ -198,7 +185,7 @@ async fn every_subscription_of_a_deleted_tenant_is_cancelled() {
     }
     world.erase("acme").await;
     world.wait_gone("acme").await;
-    let state = state(&world).await;
+    let state = stripe_state(&world).await;
     for subscription in state["subscription"].as_array().expect("three") {
         let wanted = if subscription["metadata"]["tenant_id"] == id.as_str() { "canceled" } else { "active" };
         assert_eq!(subscription["status"], wanted, "{subscription}");
@@ -242,11 +229,9 @@ async fn an_event_whose_reading_fails_is_acted_on_when_stripe_is_back() {
     world.controller_args(&["--resync=600", "--full-resync=600"]);
     world.start_controller();
     world.start_web(&[]);
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "paid").await;
     world.fault(json!({"provider": "stripe", "method": "GET", "status": 500, "times": 6})).await;
-    let id = state(&world).await["subscription"][0]["id"].as_str().expect("an id").to_owned();
+    let id = stripe_state(&world).await["subscription"][0]["id"].as_str().expect("an id").to_owned();
     stripe(&world, reqwest::Method::POST, &format!("/subscriptions/{id}"), &[("pause_collection[behavior]", "void")])
         .await;
     let status =
@@ -254,7 +239,7 @@ async fn an_event_whose_reading_fails_is_acted_on_when_stripe_is_back() {
     assert!(shows("Ready", ConditionStatus::True, "Active")(&status), "the tenant is served all the same");
     world.wait_event("acme", "StripeProviderError").await;
     // If an admin pauses collection for a tenant that is served, the controller resumes it once it has seen that.
-    wait_for("collection", async || state(&world).await["subscription"][0]["pause_collection"].is_null()).await;
+    wait_for("collection", async || stripe_state(&world).await["subscription"][0]["pause_collection"].is_null()).await;
     world.wait("acme", "cleared", shows("BillingReady", ConditionStatus::True, "Recovered")).await;
 }
 
@@ -266,7 +251,7 @@ async fn edited_limits_reach_the_plans_tenants_and_models_do_not() {
         let edit = Patch::Merge(json!({"spec": spec}));
         plans.patch("edited-plan", &PatchParams::default(), &edit).await.expect("edited");
     };
-    crate::repair::create_plan(&plans, "edited-plan").await;
+    create_plan(&plans, "edited-plan").await;
     world.create("acme", "edited-plan", BillingMode::Manual).await;
     world.wait_true("acme", "WelcomeEmailSent").await;
     edit(json!({"limits": {"documents": 7, "queriesPerMonth": 8}, "features": ["sso"], "models": {"chat": "other"}}))

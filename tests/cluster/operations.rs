@@ -12,10 +12,9 @@ use tenant_operator::api::tenant::{BillingMode, ExportState, PlanChangeState as 
 use tenant_operator::api::{Phase, Tenant, conditions};
 use tenant_operator::dev::apply_yaml;
 
-use crate::exports::files;
-use crate::leaving::{closed, day_comes};
-use crate::plans::{documents, paid, state, stripe};
-use crate::support::{Size, World, folder, plan_of_size};
+use crate::support::{
+    Size, World, closed, day_comes, document_limit, files, folder, paid, plan_change, plan_of_size, stripe_objects,
+};
 
 const LARGE: &str = "text-embedding-3-large";
 
@@ -111,23 +110,24 @@ impl Operation {
     pub async fn is_done(self, world: &World) -> bool {
         let tenant = world.tenants().get("acme").await.expect("there");
         let status = tenant.status.clone().unwrap_or_default();
-        let subscription = stripe(world, "subscription").await.into_iter().next().unwrap_or_default();
+        let subscription = stripe_objects(world, "subscription").await.into_iter().next().unwrap_or_default();
         let price = subscription["items"]["data"][0]["price"]["unit_amount"].as_i64();
         let told = async |key: &str, times: usize| world.mails(key).await >= times;
-        let (phase, change) = (status.phase, state(&status));
+        let (phase, change) = (status.phase, plan_change(&status));
         match self {
             Self::Begin => conditions::is_true(&status.conditions, "WelcomeEmailSent"),
             Self::Upgrade => {
-                let applied = (phase, change, documents(&status)) == (Some(Phase::Active), Some(State::Applied), 100);
+                let applied =
+                    (phase, change, document_limit(&status)) == (Some(Phase::Active), Some(State::Applied), 100);
                 applied && price == Some(9000) && told("plan-changed", 1).await
             }
             Self::Downgrade => {
                 change == Some(State::Scheduled) && price == Some(1000) && told("plan-scheduled", 1).await
             }
-            Self::Stay => change != Some(State::Scheduled) && documents(&status) == 100 && price == Some(9000),
+            Self::Stay => change != Some(State::Scheduled) && document_limit(&status) == 100 && price == Some(9000),
             Self::Move => is_moved(world, &tenant).await,
             Self::Address => {
-                let email = stripe(world, "customer").await[0]["email"].clone();
+                let email = stripe_objects(world, "customer").await[0]["email"].clone();
                 email == "grace@example.com" && told("address-changed", 1).await
             }
             Self::NewKey => status.key_generation_at_stripe == Some(2),
@@ -159,7 +159,8 @@ async fn is_moved(world: &World, tenant: &Tenant) -> bool {
 /// After the whole life: everything was made once and charged once, and nothing is left.
 pub async fn assert_gone(world: &World, exports: &Path) {
     world.assert_transitions("acme").await;
-    let (customers, subscriptions) = (stripe(world, "customer").await, stripe(world, "subscription").await);
+    let (customers, subscriptions) =
+        (stripe_objects(world, "customer").await, stripe_objects(world, "subscription").await);
     assert!(customers.len() == 1 && customers[0]["deleted"] == true, "{customers:?}");
     assert!(subscriptions.len() == 1 && subscriptions[0]["status"] == "canceled", "{subscriptions:?}");
     assert_eq!(paid(world).await, [1000, 8000], "the first period, and the larger plan for the whole of it");

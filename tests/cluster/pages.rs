@@ -3,8 +3,7 @@
 use serde_json::json;
 use tenant_operator::api::Phase;
 
-use crate::support::World;
-use crate::visitor::{PASSWORD, Visitor};
+use crate::support::{PASSWORD, Visitor, World, status_of_question};
 
 async fn start(name: &str) -> World {
     let mut world = World::start(name).await;
@@ -119,7 +118,7 @@ async fn a_key_is_replaced_once_for_each_page_that_showed_it() {
     assert_eq!(ada.post("/account/key/replace", &[fields[0], ("generation", "")]).await.0, 422);
     let tenant = world.tenants().get(&name).await.expect("there");
     assert_eq!(tenant.spec.api_key_generation, 2);
-    world.until("the key before is good", async || crate::leaving::status_of_question(&world, &key).await == 200).await;
+    world.until("the key before is good", async || status_of_question(&world, &key).await == 200).await;
     // From a page that shows the new one, it is replaced again.
     let csrf = ada.csrf("/account").await;
     assert_eq!(ada.post("/account/key/replace", &[("csrf", &csrf)]).await.0, 303);

@@ -5,8 +5,7 @@ use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, TenantStatus};
 use tenant_operator::lifecycle::link_on_request;
 
-use crate::support::{World, said};
-use crate::visitor::Visitor;
+use crate::support::{Visitor, World, said};
 
 async fn sessions(world: &World) -> Vec<Value> {
     let stripe = world.sandbox_get("/_sandbox/state").await;
@@ -34,15 +33,14 @@ async fn open(world: &World, name: &str) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_admin_gets_a_link_for_a_tenant_that_was_not_paid_for_in_time() {
     let mut world = World::without_controller("link-admin").await;
-    world.controller_args(&["--signup-ttl=0", "--link-renewal=0"]);
+    world.controller_args(&["--signup-ttl=0", "--link-renewal=0", "--full-resync=1"]);
     world.start_controller();
     world.create("acme", "paid", BillingMode::Stripe).await;
     let first = world.wait("acme", "given a link", |s| s.checkout.is_some()).await.checkout.expect("a link").url;
     assert_eq!(open(&world, "acme").await, first, "while it is open, it is the one");
     expire(&world).await;
     world.wait("acme", "without a link", link_on_request).await;
-    // The whole comparison runs three times.
-    tokio::time::sleep(std::time::Duration::from_secs(9)).await;
+    world.wait_for_reads("/v1/subscriptions", 3).await;
     assert_eq!(sessions(&world).await.len(), 1, "the controller makes no link without a request");
     assert!(link_on_request(&world.status("acme").await));
     let second = open(&world, "acme").await;

@@ -7,11 +7,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
-use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, TenantStatus};
 
-use crate::support::{World, free_port, said};
+use crate::support::{World, free_port, reason, said};
 
 const CUSTOMERS: usize = 30;
 
@@ -30,10 +29,6 @@ async fn customers(world: &World) {
     for n in 0..CUSTOMERS {
         world.wait_true(&name(n), "WelcomeEmailSent").await;
     }
-}
-
-fn reason(status: &TenantStatus, type_: &str) -> String {
-    get(&status.conditions, type_).map(|c| c.reason.to_string()).unwrap_or_default()
 }
 
 async fn statuses(world: &World) -> Vec<TenantStatus> {
@@ -153,7 +148,7 @@ async fn a_key_of_another_account_suspends_no_tenant() {
 async fn many_unpaid_subscriptions_at_once_wait_for_a_person() {
     let mut world = World::without_controller("brake").await;
     let port = free_port();
-    world.controller_args(&[&format!("--listen=127.0.0.1:{port}")]);
+    world.controller_args(&[&format!("--listen=127.0.0.1:{port}"), "--full-resync=1"]);
     world.start_controller();
     customers(&world).await;
     let stripe = world.sandbox_get("/_sandbox/state").await;
@@ -173,7 +168,7 @@ async fn many_unpaid_subscriptions_at_once_wait_for_a_person() {
     assert_eq!(told, 1, "one alert however many wait: {alerts}");
     // A restart begins no new count.
     world.replace_controller();
-    pause().await;
+    world.wait_for_reads("/v1/subscriptions", 2).await;
     assert_eq!((in_phase(&world, Phase::Suspended).await, held(&world).await), (10, CUSTOMERS - 10));
 
     let namespace = world.namespace.clone();
@@ -196,9 +191,7 @@ async fn an_index_that_was_made_anew_is_left_alone_until_it_is_pinned() {
     let port = free_port();
     world.controller_args(&[&format!("--listen=127.0.0.1:{port}")]);
     world.start_controller();
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "paid").await;
     let made = world.sandbox_get("/_sandbox/pinecone").await["created"].clone();
     world.sandbox_post("/_sandbox/indexes", json!({"index": "multi-tenant-rag"})).await;
     // While it runs, and after a restart.

@@ -2,77 +2,26 @@
 
 use kube::api::Patch;
 use serde_json::{Value, json};
-use tenant_operator::api::tenant::{BillingMode, PlanChangeState as State};
+use tenant_operator::api::tenant::PlanChangeState as State;
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, conditions};
 
-use crate::questions::Questions;
-use crate::support::World;
-use crate::visitor::Visitor;
+use crate::support::{
+    Questions, Visitor, World, billed, document_limit, forward, paid, plan_change, portal, stripe_objects, wish,
+};
 
 const DAY: i64 = 24 * 3600;
 
-/// An Active tenant "acme" on the middle plan.
-pub async fn with_acme(name: &str) -> World {
-    acme_with(name, &[]).await
-}
-
-/// The same, with arguments for the controller.
-pub async fn acme_with(name: &str, args: &[&str]) -> World {
-    let world = World::with_portal(name, args).await;
-    world.create("acme", "middle", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
-    world
-}
-
-pub async fn wish(world: &World, name: &str, size: &str) -> Result<(), kube::Error> {
-    let patch = Patch::Merge(json!({"spec": {"plan": size}}));
-    world.tenants().patch(name, &Default::default(), &patch).await.map(drop)
-}
-
-pub fn state(status: &TenantStatus) -> Option<State> {
-    status.plan_change.as_ref().map(|change| change.state)
-}
-
-pub fn documents(status: &TenantStatus) -> i64 {
-    status.config.as_ref().map_or(0, |config| config.limits.documents)
-}
-
-pub async fn stripe(world: &World, kind: &str) -> Vec<Value> {
-    world.sandbox_get("/_sandbox/state").await[kind].as_array().cloned().unwrap_or_default()
-}
-
-/// What was paid, in cents, an entry for each invoice.
-pub async fn paid(world: &World) -> Vec<i64> {
-    stripe(world, "invoice").await.iter().filter_map(|i| i["amount_paid"].as_i64()).collect()
-}
-
-/// The price that Stripe bills now.
-pub async fn billed(world: &World) -> i64 {
-    let all = stripe(world, "subscription").await;
-    assert_eq!(
-        (all.len(), stripe(world, "customer").await.len()),
-        (1, 1),
-        "one customer with one subscription: {all:?}"
-    );
-    all[0]["items"]["data"][0]["price"]["unit_amount"].as_i64().expect("a price")
-}
-
-pub async fn forward(world: &World, days: i64) {
-    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": days * DAY})).await;
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_larger_plan_is_charged_once_and_every_question_is_answered_meanwhile() {
-    let world = with_acme("upgrade").await;
+    let world = World::on_middle_plan("upgrade", &[]).await;
     let key = world.api_key("acme").await;
     let questions = Questions::begin(&world, "acme").await;
     questions.more(&world, 5).await;
     forward(&world, 15).await;
     world.fault(json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "delay_ms": 500})).await;
     wish(&world, "acme", "large").await.expect("patched");
-    let status = world.wait("acme", "on the large plan", |s| documents(s) == 100).await;
-    assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Applied)));
+    let status = world.wait("acme", "on the large plan", |s| document_limit(s) == 100).await;
+    assert_eq!((status.phase, plan_change(&status)), (Some(Phase::Active), Some(State::Applied)));
     assert!(conditions::is_true(&status.conditions, "PlanInForce"));
     world.until("the customer is told", async || world.mails("plan-changed").await == 1).await;
     questions.more(&world, 5).await;
@@ -80,9 +29,9 @@ async fn a_larger_plan_is_charged_once_and_every_question_is_answered_meanwhile(
     // Half of the period is left: half of the difference is due, and never more.
     assert_eq!(paid(&world).await, [4900, 7500]);
     assert_eq!(billed(&world).await, 19_900);
-    let subscriptions = stripe(&world, "subscription").await;
+    let subscriptions = stripe_objects(&world, "subscription").await;
     assert_eq!(subscriptions[0]["metadata"]["plan"], "large", "a lost status finds its plan there");
-    let answer = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(String::from_utf8(key).expect("text"));
+    let answer = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(key);
     let answer = answer.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers");
     assert_eq!(answer.status(), 200, "the key from before is good");
     world.assert_transitions("acme").await;
@@ -98,14 +47,17 @@ async fn a_card_that_is_declined_leaves_everything_as_it_was_and_another_one_hel
     world.pay(&name).await;
     world.wait_true(&name, "WelcomeEmailSent").await;
     // The card goes bad.
-    let method = stripe(&world, "payment_method").await[0]["id"].as_str().expect("an id").to_owned();
+    let method = stripe_objects(&world, "payment_method").await[0]["id"].as_str().expect("an id").to_owned();
     world.sandbox_post("/_sandbox/decline", json!({"payment_method": method})).await;
     let csrf = ada.csrf("/account/plan").await;
     let (status, _, page) = ada.post("/account/plan", &[("csrf", &csrf), ("plan", "large")]).await;
     assert_eq!(status, 402, "{page}");
     assert!(page.contains("declined"), "{page}");
     let after = world.status(&name).await;
-    assert_eq!((after.phase, state(&after), documents(&after)), (Some(Phase::Active), Some(State::Declined), 10));
+    assert_eq!(
+        (after.phase, plan_change(&after), document_limit(&after)),
+        (Some(Phase::Active), Some(State::Declined), 10)
+    );
     let condition = conditions::get(&after.conditions, "PlanInForce").expect("a condition");
     assert_eq!((condition.status, &*condition.reason), (ConditionStatus::False, "PaymentDeclined"));
     world.wait_event(&name, "PaymentDeclined").await;
@@ -127,8 +79,8 @@ async fn a_card_that_is_declined_leaves_everything_as_it_was_and_another_one_hel
         assert!(started.elapsed().as_secs() < 60, "too soon for ever");
         tokio::time::sleep(std::time::Duration::from_millis(500)).await;
     }
-    let status = world.wait(&name, "on the large plan", |s| documents(s) == 100).await;
-    assert_eq!(state(&status), Some(State::Applied));
+    let status = world.wait(&name, "on the large plan", |s| document_limit(s) == 100).await;
+    assert_eq!(plan_change(&status), Some(State::Applied));
     assert_eq!(billed(&world).await, 19_900);
 }
 
@@ -145,26 +97,26 @@ async fn a_card_that_asks_for_the_customer_moves_to_a_larger_plan_once_they_conf
     let csrf = ada.csrf("/account/plan").await;
     let (status, place, page) = ada.post("/account/plan", &[("csrf", &csrf), ("plan", "large")]).await;
     assert_eq!((status, &*place), (303, "/account#plan"), "{page}");
-    let waiting = world.wait(&name, "unconfirmed", |s| state(s) == Some(State::Unconfirmed)).await;
-    assert_eq!((waiting.phase, documents(&waiting)), (Some(Phase::Active), 10));
+    let waiting = world.wait(&name, "unconfirmed", |s| plan_change(s) == Some(State::Unconfirmed)).await;
+    assert_eq!((waiting.phase, document_limit(&waiting)), (Some(Phase::Active), 10));
     assert_eq!((billed(&world).await, paid(&world).await), (4900, vec![4900, 0]), "nothing is charged yet");
     world.until("the customer is told", async || world.mails("plan-unconfirmed").await == 1).await;
     let url = waiting.plan_change.and_then(|c| c.confirm_url).expect("a page");
     let (_, page) = ada.get("/account").await;
     assert!(page.contains("id=\"confirm\"") && page.contains("Confirm the payment"), "{page}");
     assert_eq!(world.http.post(url).send().await.expect("it answers").status(), 200);
-    let status = world.wait(&name, "on the large plan", |s| documents(s) == 100).await;
-    assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Applied)));
+    let status = world.wait(&name, "on the large plan", |s| document_limit(s) == 100).await;
+    assert_eq!((status.phase, plan_change(&status)), (Some(Phase::Active), Some(State::Applied)));
     assert_eq!((billed(&world).await, paid(&world).await.len()), (19_900, 2), "charged once");
     world.assert_transitions(&name).await;
 }
 
 #[tokio::test]
 async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_back_until_then() {
-    let world = with_acme("downgrade").await;
+    let world = World::on_middle_plan("downgrade", &[]).await;
     wish(&world, "acme", "small").await.expect("patched");
-    let status = world.wait("acme", "scheduled", |s| state(s) == Some(State::Scheduled)).await;
-    assert_eq!((status.phase, documents(&status)), (Some(Phase::Active), 10), "what was paid for");
+    let status = world.wait("acme", "scheduled", |s| plan_change(s) == Some(State::Scheduled)).await;
+    assert_eq!((status.phase, document_limit(&status)), (Some(Phase::Active), 10), "what was paid for");
     let at = status.plan_change.and_then(|c| c.effective_at).expect("a day");
     let left = at.since(tenant_operator::api::Timestamp::now());
     assert!((29 * DAY..=30 * DAY).contains(&left), "{left}");
@@ -175,11 +127,11 @@ async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_ba
     world.wait("acme", "as before", |s| s.plan_change.is_none()).await;
     assert_eq!(billed(&world).await, 4900);
     wish(&world, "acme", "small").await.expect("patched");
-    world.wait("acme", "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    world.wait("acme", "scheduled", |s| plan_change(s) == Some(State::Scheduled)).await;
     assert_eq!(paid(&world).await, [4900], "nothing was charged for any of it");
     forward(&world, 31).await;
-    let status = world.wait("acme", "on the small plan", |s| documents(s) == 1).await;
-    assert_eq!(state(&status), Some(State::Applied));
+    let status = world.wait("acme", "on the small plan", |s| document_limit(s) == 1).await;
+    assert_eq!(plan_change(&status), Some(State::Applied));
     assert_eq!(paid(&world).await, [4900, 900]);
     world.assert_transitions("acme").await;
     let events: Vec<_> = status.transitions.iter().map(|t| format!("{:?}", t.event_type)).collect();
@@ -189,30 +141,30 @@ async fn a_smaller_plan_is_in_force_at_the_end_of_the_period_and_can_be_taken_ba
 /// What a write answers may hold an event that is newer than what was read before the write.
 #[tokio::test]
 async fn an_event_that_comes_while_an_email_is_sent_is_acted_upon() {
-    let world = acme_with("event-meanwhile", &["--resync=3600", "--full-resync=3600"]).await;
+    let world = World::on_middle_plan("event-meanwhile", &["--resync=3600", "--full-resync=3600"]).await;
     world.fault(json!({"provider": "smtp", "delay_ms": 3000})).await;
     wish(&world, "acme", "small").await.expect("patched");
-    world.wait("acme", "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    world.wait("acme", "scheduled", |s| plan_change(s) == Some(State::Scheduled)).await;
     forward(&world, 31).await;
-    world.wait("acme", "on the small plan", |s| documents(s) == 1).await;
+    world.wait("acme", "on the small plan", |s| document_limit(s) == 1).await;
 }
 
 /// A controller that restarts takes the events that it finds for old ones.
 #[tokio::test]
 async fn a_scheduled_plan_comes_into_force_even_if_no_event_tells_of_the_next_period() {
-    let world = with_acme("downgrade-unheard").await;
+    let world = World::on_middle_plan("downgrade-unheard", &[]).await;
     wish(&world, "acme", "small").await.expect("patched");
-    world.wait("acme", "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    world.wait("acme", "scheduled", |s| plan_change(s) == Some(State::Scheduled)).await;
     world.sandbox_post("/_sandbox/webhooks", json!({"lose": true})).await;
     forward(&world, 31).await;
-    world.wait("acme", "on the small plan", |s| documents(s) == 1).await;
+    world.wait("acme", "on the small plan", |s| document_limit(s) == 1).await;
     assert_eq!(paid(&world).await, [4900, 900]);
 }
 
 #[tokio::test]
 async fn a_plan_too_small_for_the_documents_is_refused_with_numbers_until_they_fit() {
-    let world = with_acme("unfit").await;
-    let key = String::from_utf8(world.api_key("acme").await).expect("text");
+    let world = World::on_middle_plan("unfit", &[]).await;
+    let key = world.api_key("acme").await;
     let documents_url = format!("{}/v1/documents", world.web);
     let mut ids = Vec::new();
     for text in ["Cats sleep for sixteen hours.", "Dogs bark at the postman.", "Fish swim in the pond."] {
@@ -221,7 +173,7 @@ async fn a_plan_too_small_for_the_documents_is_refused_with_numbers_until_they_f
         ids.push(answer["id"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned());
     }
     wish(&world, "acme", "tiny").await.expect("patched");
-    let blocked = |s: &TenantStatus| state(s) == Some(State::Blocked);
+    let blocked = |s: &TenantStatus| plan_change(s) == Some(State::Blocked);
     let status = world.wait("acme", "blocked", blocked).await;
     let condition = conditions::get(&status.conditions, "PlanInForce").expect("a condition");
     assert_eq!(&*condition.reason, "UsageExceedsPlan");
@@ -230,13 +182,13 @@ async fn a_plan_too_small_for_the_documents_is_refused_with_numbers_until_they_f
         "{}",
         condition.message
     );
-    assert_eq!((documents(&status), billed(&world).await), (10, 4900));
+    assert_eq!((document_limit(&status), billed(&world).await), (10, 4900));
     for id in &ids[..2] {
         let gone = world.http.delete(format!("{documents_url}/{id}")).bearer_auth(&key).send().await;
         assert!(gone.expect("it answers").status().is_success());
     }
-    let status = world.wait("acme", "on the tiny plan", |s| documents(s) == 1).await;
-    assert_eq!(state(&status), Some(State::Applied));
+    let status = world.wait("acme", "on the tiny plan", |s| document_limit(s) == 1).await;
+    assert_eq!(plan_change(&status), Some(State::Applied));
     // What was paid too much is credited to the next invoice.
     forward(&world, 31).await;
     world.until("the next period is billed", async || paid(&world).await.len() == 2).await;
@@ -245,7 +197,7 @@ async fn a_plan_too_small_for_the_documents_is_refused_with_numbers_until_they_f
 
 #[tokio::test]
 async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_no_customer_pays_twice() {
-    let mut world = with_acme("hang").await;
+    let mut world = World::on_middle_plan("hang", &[]).await;
     world
         .fault(
             json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "status": 503, "times": 1_000}),
@@ -254,7 +206,7 @@ async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_n
     wish(&world, "acme", "large").await.expect("patched");
     let status = world.wait_phase("acme", Phase::Upgrading).await;
     assert!(conditions::is_true(&status.conditions, "Ready"), "served meanwhile");
-    assert_eq!(documents(&status), 10, "by the plan before");
+    assert_eq!(document_limit(&status), 10, "by the plan before");
     // Ten times a second: refused, with what is running and since when.
     for size in ["small", "middle", "tiny", "small", "middle"].into_iter().cycle().take(20) {
         let refused = wish(&world, "acme", size).await.expect_err("refused").to_string();
@@ -269,7 +221,7 @@ async fn a_second_change_is_refused_by_the_api_server_while_stripe_is_away_and_n
     world.fault(json!({"provider": "stripe", "method": "POST", "path": "/v1/subscriptions", "drop_after_effect": true, "times": 3})).await;
     world.until("Stripe has it", async || billed(&world).await == 19_900).await;
     world.replace_controller();
-    world.wait("acme", "on the large plan", |s| s.phase == Some(Phase::Active) && documents(s) == 100).await;
+    world.wait("acme", "on the large plan", |s| s.phase == Some(Phase::Active) && document_limit(s) == 100).await;
     assert_eq!(paid(&world).await.len(), 2, "{:?}", paid(&world).await);
     world.assert_transitions("acme").await;
 }
@@ -313,19 +265,19 @@ async fn the_api_answers_what_became_of_a_change() {
 /// `operations/kills.rs` kills at every call that changes something.
 #[tokio::test]
 async fn killed_while_the_price_is_read() {
-    let mut world = with_acme("kill-price-read").await;
+    let mut world = World::on_middle_plan("kill-price-read", &[]).await;
     for (size, holds) in [("large", 100), ("middle", 100)] {
         world
             .fault(json!({"provider": "stripe", "method": "GET", "path": "/v1/subscriptions/", "delay_ms": 2500}))
             .await;
         wish(&world, "acme", size).await.expect("patched");
-        let running = |s: &TenantStatus| matches!(state(s), Some(State::Running | State::Preparing));
+        let running = |s: &TenantStatus| matches!(plan_change(s), Some(State::Running | State::Preparing));
         world.wait("acme", "changing", running).await;
         tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         world.replace_controller();
-        let settled = |s: &TenantStatus| matches!(state(s), Some(State::Applied | State::Scheduled));
+        let settled = |s: &TenantStatus| matches!(plan_change(s), Some(State::Applied | State::Scheduled));
         let status = world.wait("acme", "settled", |s| s.phase == Some(Phase::Active) && settled(s)).await;
-        assert_eq!(documents(&status), holds);
+        assert_eq!(document_limit(&status), holds);
         world.clear_faults().await;
     }
     assert_eq!((paid(&world).await.len(), billed(&world).await), (2, 4900));
@@ -341,7 +293,7 @@ async fn a_whole_life_from_the_signup_to_the_certificate() {
     world.pay(&name).await;
     world.wait_true(&name, "WelcomeEmailSent").await;
     // Documents of their own.
-    let key = String::from_utf8(world.api_key(&name).await).expect("text");
+    let key = world.api_key(&name).await;
     for text in ["Cats sleep for sixteen hours.", "Dogs bark at the postman."] {
         let url = format!("{}/v1/documents", world.web);
         let stored =
@@ -355,22 +307,22 @@ async fn a_whole_life_from_the_signup_to_the_certificate() {
     };
     // Up, a smaller plan that does not fit, and one for later.
     wish(&world, &name, "large").await.expect("patched");
-    world.wait(&name, "on the large plan", |s| documents(s) == 100).await;
+    world.wait(&name, "on the large plan", |s| document_limit(s) == 100).await;
     wish(&world, &name, "tiny").await.expect("patched");
-    let status = world.wait(&name, "blocked", |s| state(s) == Some(State::Blocked)).await;
+    let status = world.wait(&name, "blocked", |s| plan_change(s) == Some(State::Blocked)).await;
     assert_eq!(&*conditions::get(&status.conditions, "PlanInForce").expect("there").reason, "UsageExceedsPlan");
     wish(&world, &name, "small").await.expect("patched");
-    world.wait(&name, "scheduled", |s| state(s) == Some(State::Scheduled)).await;
+    world.wait(&name, "scheduled", |s| plan_change(s) == Some(State::Scheduled)).await;
     forward(&world, 15).await;
-    world.wait(&name, "on the small plan", |s| documents(s) == 1).await;
+    world.wait(&name, "on the small plan", |s| document_limit(s) == 1).await;
     assert!(ask().await.1.contains("sixteen"), "what is beyond the plan still answers");
     // A payment fails, the grace is over, another card.
-    let method = stripe(&world, "payment_method").await[0]["id"].as_str().expect("an id").to_owned();
+    let method = stripe_objects(&world, "payment_method").await[0]["id"].as_str().expect("an id").to_owned();
     world.sandbox_post("/_sandbox/decline", json!({"payment_method": method})).await;
     forward(&world, 31).await;
     world.wait_phase(&name, Phase::Suspended).await;
     world.until("questions are refused", async || ask().await.0 == 402).await;
-    crate::dunning::portal(&world, &mut ada, "card").await;
+    portal(&world, &mut ada, "card").await;
     world.wait_phase(&name, Phase::Active).await;
     // Away, back on the last day, and away for good.
     let desire = async |desired: &str| {
@@ -393,9 +345,9 @@ async fn a_whole_life_from_the_signup_to_the_certificate() {
     // Every provider says that nothing is left.
     let pinecone = world.sandbox_get("/_sandbox/pinecone").await;
     assert_eq!(pinecone["namespaces"], json!({}), "{pinecone}");
-    let customers = stripe(&world, "customer").await;
+    let customers = stripe_objects(&world, "customer").await;
     assert!(customers.len() == 1 && customers[0]["deleted"] == true, "{customers:?}");
-    assert!(stripe(&world, "subscription").await.iter().all(|s| s["status"] == "canceled"));
+    assert!(stripe_objects(&world, "subscription").await.iter().all(|s| s["status"] == "canceled"));
     let secrets = world.secrets().list(&Default::default()).await.expect("listed");
     assert!(!secrets.items.iter().any(|s| s.metadata.name.as_deref().unwrap_or_default().starts_with(&name)));
     assert!(!json!(world.tenants().get(&name).await.expect("the record")).to_string().contains("ada@example.com"));

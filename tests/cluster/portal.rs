@@ -3,8 +3,7 @@
 use serde_json::json;
 use tenant_operator::api::Phase;
 
-use crate::support::World;
-use crate::visitor::Visitor;
+use crate::support::{Visitor, World};
 
 async fn start(name: &str) -> World {
     let mut world = World::start(name).await;

@@ -10,135 +10,14 @@ use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::dev::apply_yaml;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::process::Command;
 use tokio::sync::OnceCell;
 
-use crate::bodies::begin;
-use crate::conformance::{must, python, target};
-use crate::support::{ROOT, World};
-
-/// A Plan without a price, with these limits.
-pub fn plan_with(name: &str, limits: &str) -> String {
-    format!(
-        "apiVersion: tenant-operator.dev/v1alpha1
-kind: Plan
-metadata: {{name: {name}}}
-spec:
-  monthlyPrice: {{amount: 0}}
-  limits: {{{limits}}}
-  sampleDocuments: [{{id: sample_1, text: RAG means retrieval-augmented generation.}}]
-"
-    )
-}
+use crate::support::{Lab, ROOT, must, plan_with, python, target};
 
 const HOLIDAYS: &str =
     "Holiday policy. Every employee has thirty days of vacation a year. Unused days expire in March.";
 const LAPTOPS: &str = "Laptop policy. Laptops are replaced after four years. The helpdesk orders the new one.";
-
-/// Tenants with keys, and web.
-pub struct Lab {
-    pub world: World,
-}
-
-pub struct Client<'a> {
-    lab: &'a Lab,
-    pub key: String,
-}
-
-impl Lab {
-    pub async fn start(name: &str, tenants: &[(&str, &str)]) -> Self {
-        let mut world = World::start(name).await;
-        let namespace = world.namespace.clone();
-        world.environment("WATCH_NAMESPACE", &namespace);
-        world.start_web(&["--requests-per-second", "1000"]);
-        for (tenant, plan) in tenants {
-            if *plan == "few" {
-                let small = plan_with("few", "documents: 3, queriesPerMonth: 7, bytes: 100000");
-                apply_yaml(&world.client, &small).await.expect("the plan applies");
-            }
-            world.create(tenant, plan, BillingMode::Manual).await;
-        }
-        for (tenant, _) in tenants {
-            world.wait_phase(tenant, Phase::Active).await;
-        }
-        Self { world }
-    }
-
-    async fn key(&self, tenant: &str) -> String {
-        let secret = self.world.secrets().get(&format!("{tenant}-api-key")).await.expect("the Secret");
-        String::from_utf8(secret.data.expect("data")["api-key"].0.clone()).expect("text")
-    }
-
-    /// A client whose key web knows.
-    pub async fn client(&self, tenant: &str) -> Client<'_> {
-        let client = Client { lab: self, key: self.key(tenant).await };
-        self.world.until("web knows the tenant", async || client.get("/v1/usage").await.status() == 200).await;
-        client
-    }
-
-    pub fn url(&self, path: &str) -> String {
-        format!("{}{path}", self.world.web)
-    }
-}
-
-impl Client<'_> {
-    pub async fn get(&self, path: &str) -> Response {
-        self.lab.world.http.get(self.lab.url(path)).bearer_auth(&self.key).send().await.expect("it answers")
-    }
-
-    pub async fn ask(&self, question: &str) -> Response {
-        let body = json!({"question": question});
-        let request = self.lab.world.http.post(self.lab.url("/v1/query")).bearer_auth(&self.key);
-        request.json(&body).send().await.expect("it answers")
-    }
-
-    async fn answer(&self, question: &str) -> Value {
-        let answer = self.ask(question).await;
-        let status = answer.status();
-        let answer: Value = answer.json().await.expect("JSON");
-        assert_eq!(status, 200, "{answer}");
-        answer
-    }
-
-    pub async fn upload(&self, path: &str, name: &str, bytes: impl Into<Vec<u8>>) -> (StatusCode, Value) {
-        let boundary = "0123456789abcdef";
-        let mut body =
-            format!("--{boundary}\r\nContent-Disposition: form-data; name=\"file\"; filename=\"{name}\"\r\n\r\n")
-                .into_bytes();
-        body.extend(bytes.into());
-        body.extend(format!("\r\n--{boundary}--\r\n").into_bytes());
-        let request = self.lab.world.http.post(self.lab.url(path)).bearer_auth(&self.key);
-        let request = request.header("content-type", format!("multipart/form-data; boundary={boundary}"));
-        let answer = request.body(body).send().await.expect("it answers");
-        let status = answer.status();
-        (status, answer.json().await.expect("JSON"))
-    }
-
-    /// A connection on which the headers of an upload were sent, and none of its 100,000 bytes.
-    async fn begin_upload(&self, path: &str) -> TcpStream {
-        let head = format!(
-            "POST {path} HTTP/1.1\r\nAuthorization: Bearer {}\r\nContent-Type: text/plain\r\nContent-Length: 100000",
-            self.key
-        );
-        begin(&self.lab.world.web, &head, b"").await
-    }
-
-    pub async fn store(&self, name: &str, text: &str) -> Value {
-        let (status, document) = self.upload("/v1/documents", name, text).await;
-        assert_eq!(status, 201, "{document}");
-        document
-    }
-
-    pub async fn delete(&self, id: &str) -> StatusCode {
-        let request = self.lab.world.http.delete(self.lab.url(&format!("/v1/documents/{id}")));
-        request.bearer_auth(&self.key).send().await.expect("it answers").status()
-    }
-
-    pub async fn usage(&self) -> Value {
-        self.get("/v1/usage").await.json().await.expect("JSON")
-    }
-}
 
 async fn problem(response: Response) -> (u16, String) {
     let status = response.status().as_u16();
@@ -187,13 +66,13 @@ async fn keys_are_checked_and_a_replaced_one_is_good_for_a_while() {
     let lab = Lab::start("rag-keys", &[("acme", "enterprise"), ("other", "enterprise")]).await;
     let acme = lab.client("acme").await;
     let (head, tail) = acme.key.rsplit_once('.').expect("three parts");
-    let other = lab.key("other").await;
+    let other = lab.world.api_key("other").await;
     let (_, foreign) = other.rsplit_once('.').expect("three parts");
     assert_ne!(tail, foreign);
     for wrong in
         ["", "sk_live_", "nonsense", &format!("{head}.{foreign}"), &"x".repeat(5000), &format!("{}x", acme.key)]
     {
-        let client = Client { lab: &lab, key: wrong.into() };
+        let client = lab.client_with(wrong);
         assert_eq!(problem(client.get("/v1/usage").await).await, (401, "unauthorized".into()), "{wrong}");
     }
     let none = lab.world.http.get(lab.url("/v1/usage")).send().await.expect("it answers");
@@ -313,11 +192,11 @@ async fn a_plan_is_not_exceeded_and_a_question_that_fails_costs_nothing() {
     let second = lab.world.web.clone();
     let acme = lab.client("acme").await;
     let ask = async |web: &str| {
-        let request = acme.lab.world.http.post(format!("{web}/v1/query")).bearer_auth(&acme.key);
+        let request = lab.world.http.post(format!("{web}/v1/query")).bearer_auth(&acme.key);
         request.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers").status().as_u16()
     };
-    acme.lab.world.until("the first replica knows it", async || ask(&first).await == 200).await;
-    acme.lab.world.fault(json!({"provider": "openai", "status": 400, "times": 3})).await;
+    lab.world.until("the first replica knows it", async || ask(&first).await == 200).await;
+    lab.world.fault(json!({"provider": "openai", "status": 400, "times": 3})).await;
     for _ in 0..3 {
         assert_eq!(ask(&second).await, 502);
     }
@@ -502,7 +381,7 @@ async fn pdfs() -> &'static PathBuf {
     static MADE: OnceCell<PathBuf> = OnceCell::const_new();
     MADE.get_or_init(|| async {
         let folder = target().join("pdfs");
-        let python = python().await;
+        let python = python("conformance").await.join("python");
         must(Command::new(python).arg(format!("{ROOT}/tests/fixtures/pdfs.py")).arg(&folder)).await;
         folder
     })

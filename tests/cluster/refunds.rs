@@ -9,8 +9,7 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, RETRY_ANNOTATION, TenantStatus};
 
-use crate::money::{shows, state, stripe};
-use crate::support::World;
+use crate::support::{World, answer_dispute, closed, desire, disputes, paid, said, shows, stripe, stripe_state};
 
 const MONTH: i64 = 30 * 24 * 3600;
 
@@ -27,13 +26,8 @@ async fn pay_with(world: &World, name: &str, card: &str) {
 
 /// The amounts of all refunds that did not fail.
 async fn refunds(world: &World) -> Vec<i64> {
-    let all = state(world).await["refund"].as_array().cloned().unwrap_or_default();
+    let all = stripe_state(world).await["refund"].as_array().cloned().unwrap_or_default();
     all.iter().filter(|r| r["status"] != "failed").filter_map(|r| r["amount"].as_i64()).collect()
-}
-
-async fn paid(world: &World) -> Vec<i64> {
-    let all = state(world).await["invoice"].as_array().cloned().unwrap_or_default();
-    all.iter().filter_map(|i| i["amount_paid"].as_i64()).collect()
 }
 
 async fn forward(world: &World, seconds: i64) {
@@ -45,9 +39,7 @@ async fn old_customer(name: &str, args: &[&str]) -> World {
     let mut world = World::without_controller(name).await;
     world.controller_args(args);
     world.start_controller();
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "paid").await;
     for _ in 0..3 {
         forward(&world, MONTH).await;
     }
@@ -66,7 +58,7 @@ async fn waits_and_keeps_the_money(world: &World) -> TenantStatus {
         tokio::time::sleep(Duration::from_millis(200)).await;
         assert_eq!(world.status("acme").await.phase, Some(Phase::Provisioning));
     }
-    let state = state(world).await;
+    let state = stripe_state(world).await;
     assert!(state["refund"].as_array().is_none_or(Vec::is_empty), "{}", state["refund"]);
     assert!(state["subscription"][0]["pause_collection"].is_null(), "{}", state["subscription"]);
     assert_eq!(world.mails("failed-mail").await, 0);
@@ -135,7 +127,7 @@ async fn a_subscription_cancelled_at_stripe_blocks_neither_the_refund_nor_the_cl
     world.create("acme", "paid", BillingMode::Stripe).await;
     world.pay("acme").await;
     world.wait_phase("acme", Phase::Failed).await;
-    let id = state(&world).await["subscription"][0]["id"].as_str().expect("an id").to_owned();
+    let id = stripe_state(&world).await["subscription"][0]["id"].as_str().expect("an id").to_owned();
     stripe(&world, Method::POST, &format!("/subscriptions/{id}"), &[("pause_collection", "")]).await;
     stripe(&world, Method::DELETE, &format!("/subscriptions/{id}"), &[]).await;
     let close = Patch::Merge(json!({"spec": {"desired": "Deleted"}}));
@@ -162,7 +154,7 @@ async fn a_failed_tenant_is_refunded_before_its_erasure() {
     world.clear_faults().await;
     world.wait_gone("acme").await;
     assert_eq!(refunds(&world).await, [4900]);
-    assert_eq!(state(&world).await["subscription"][0]["status"], "canceled");
+    assert_eq!(stripe_state(&world).await["subscription"][0]["status"], "canceled");
 }
 
 /// The customer closes the signup while the payment is under way, and the webhook has not come.
@@ -204,9 +196,9 @@ async fn a_refund_that_fails_later_is_made_again_and_then_shown_to_people() {
     pay_with(&world, "acme", "4000000000005126").await;
     world.wait("acme", "refunded", shows("Refunded", ConditionStatus::True, "Refunded")).await;
     for attempt in 1..=3 {
-        assert_eq!(state(&world).await["refund"].as_array().map(Vec::len), Some(attempt));
+        assert_eq!(stripe_state(&world).await["refund"].as_array().map(Vec::len), Some(attempt));
         forward(&world, 13 * 3600).await;
-        let more = async || state(&world).await["refund"].as_array().is_some_and(|all| all.len() > attempt);
+        let more = async || stripe_state(&world).await["refund"].as_array().is_some_and(|all| all.len() > attempt);
         if attempt < 3 {
             world.until("another refund", more).await;
         }
@@ -227,12 +219,12 @@ async fn of_a_payment_that_the_bank_has_given_back_in_part_the_rest_is_refunded(
     world.create("acme", "paid", BillingMode::Stripe).await;
     world.pay("acme").await;
     world.wait_phase("acme", Phase::Failed).await;
-    let customer = state(&world).await["customer"][0]["id"].clone();
+    let customer = stripe_state(&world).await["customer"][0]["id"].clone();
     world.sandbox_post("/_sandbox/disputes", json!({"customer": customer, "amount": 1500})).await;
     world.clear_faults().await;
     world.wait("acme", "disputed", shows("Refunded", ConditionStatus::False, "StripePaymentDisputed")).await;
-    let dispute = crate::dunning::disputes(&world).await.remove(0);
-    crate::dunning::answer(&world, &dispute, "losing_evidence").await;
+    let dispute = disputes(&world).await.remove(0);
+    answer_dispute(&world, &dispute, "losing_evidence").await;
     let status = world.wait("acme", "settled", |s| s.refund.is_some()).await;
     assert_eq!(status.refund.map(|refund| refund.amount), Some(4900), "by the bank and by us");
     assert_eq!(refunds(&world).await, [3400]);
@@ -285,7 +277,7 @@ async fn the_documented_restricted_key_is_enough() {
     world.wait_gone("acme").await;
 
     let preflight = world.command("preflight").arg("stripe").output().expect("it runs");
-    let said = crate::support::said(&preflight);
+    let said = said(&preflight);
     assert!(!said.contains("permission"), "{said}");
     let refused = world.sandbox_get("/_sandbox/requests").await;
     let refused = refused.as_array().expect("a list").iter().filter(|r| r["provider"] == "stripe").count();
@@ -302,19 +294,19 @@ async fn a_refund_that_fails_after_the_closing_or_unseen_is_made_again() {
         pay_with(&world, name, "4000000000005126").await;
         world.wait(name, "refunded", shows("Refunded", ConditionStatus::True, "Refunded")).await;
     }
-    crate::leaving::desire(&world, "closed", tenant_operator::api::tenant::Desired::Deleted).await.expect("patched");
-    world.wait("closed", "closed", crate::leaving::closed).await;
-    assert_eq!(state(&world).await["refund"].as_array().map(Vec::len), Some(2));
+    desire(&world, "closed", tenant_operator::api::tenant::Desired::Deleted).await.expect("patched");
+    world.wait("closed", "closed", closed).await;
+    assert_eq!(stripe_state(&world).await["refund"].as_array().map(Vec::len), Some(2));
     world.controllers.remove(0).kill();
     forward(&world, 13 * 3600).await;
     forward(&world, 3600).await;
-    let id = state(&world).await["subscription"][1]["id"].as_str().expect("an id").to_owned();
+    let id = stripe_state(&world).await["subscription"][1]["id"].as_str().expect("an id").to_owned();
     stripe(&world, Method::POST, &format!("/subscriptions/{id}"), &[("metadata[touched]", "1")]).await;
     world.start_controller();
     world.until("both are made again", async || refunds(&world).await.len() == 2).await;
-    let all = state(&world).await["refund"].as_array().map_or(0, Vec::len);
+    let all = stripe_state(&world).await["refund"].as_array().map_or(0, Vec::len);
     assert_eq!(all, 4);
     // An event tells of the next failure, of a closed account too.
     forward(&world, 13 * 3600).await;
-    world.until("once more", async || state(&world).await["refund"].as_array().map_or(0, Vec::len) == 6).await;
+    world.until("once more", async || stripe_state(&world).await["refund"].as_array().map_or(0, Vec::len) == 6).await;
 }

@@ -11,9 +11,7 @@ use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Plan, conditions, data_namespace};
 use tenant_operator::dev::apply_yaml;
 
-use crate::migrations::{documents, found, reason, report, upload};
-use crate::questions::Questions;
-use crate::support::{World, folder, said};
+use crate::support::{Questions, World, document_titles, folder, found, reason, report, said, upload};
 
 const EU: &str = "multi-tenant-rag-eu";
 const REGIONS: &str = "us-east-1=multi-tenant-rag,eu-central-1=multi-tenant-rag-eu";
@@ -67,9 +65,7 @@ async fn start(name: &str, args: &[&str], exports: Option<&Path>) -> World {
 }
 
 async fn active(world: &World, name: &str, plan: &str) {
-    world.create(name, plan, BillingMode::Stripe).await;
-    world.pay(name).await;
-    world.wait_true(name, "WelcomeEmailSent").await;
+    world.create_paying(name, plan).await;
 }
 
 /// The namespaces of the American and of the European index.
@@ -116,7 +112,7 @@ async fn data_is_in_the_region_of_the_plan_from_the_first_vector_to_the_last() {
     let after = world.tenants().get("acme").await.expect("there");
     assert_eq!(after.tenant_id(), before.tenant_id());
     assert_eq!(after.spec.data.as_ref().and_then(|data| data.region.as_deref()), Some("eu-central-1"));
-    assert_eq!(documents(&world).await, BTreeSet::from(["Cats".to_owned()]));
+    assert_eq!(document_titles(&world).await, BTreeSet::from(["Cats".to_owned()]));
     world.erase("acme").await;
     world.wait_gone("acme").await;
     assert_eq!(namespaces(&world).await, [BTreeSet::new(), BTreeSet::new()]);
@@ -150,7 +146,7 @@ async fn a_tenant_that_moves_to_a_plan_of_another_region_takes_its_data_along() 
     assert_eq!((status.phase, status.region.as_deref()), (Some(Phase::Active), Some("eu-central-1")));
     questions.more(&world, 2).await;
     questions.end().await;
-    assert_eq!(documents(&world).await, BTreeSet::from(["Meanwhile".to_owned(), "Report".to_owned()]));
+    assert_eq!(document_titles(&world).await, BTreeSet::from(["Meanwhile".to_owned(), "Report".to_owned()]));
     let answer = found(&world, "How often do geysers erupt?").await;
     assert_eq!(answer.first().map(String::as_str), Some("Meanwhile"));
     // The export from before is where it was, and with the next one it goes.

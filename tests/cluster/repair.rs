@@ -2,34 +2,12 @@
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
-use kube::api::{Patch, PatchParams, PostParams};
+use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{EMAIL_LABEL, Phase, Plan, TENANT_LABEL, TenantStatus};
 
-use crate::support::World;
-use crate::visitor::Visitor;
-
-/// A plan without sample documents.
-pub async fn create_plan(plans: &Api<Plan>, name: &str) {
-    let plan: Plan = serde_json::from_value(json!({
-        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": name},
-        "spec": {"monthlyPrice": {"amount": 1}, "sampleData": "None"},
-    }))
-    .expect("a plan");
-    plans.create(&PostParams::default(), &plan).await.expect("the plan is taken");
-}
-
-/// A plan whose sample documents no other plan has, so that they must be embedded.
-pub async fn create_plan_with_samples(world: &World, name: &str) {
-    let plan: Plan = serde_json::from_value(json!({
-        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": name},
-        "spec": {"monthlyPrice": {"amount": 1},
-            "sampleDocuments": [{"id": "s", "text": format!("{name} in {}", world.namespace)}]},
-    }))
-    .expect("a plan");
-    Api::all(world.client.clone()).create(&PostParams::default(), &plan).await.expect("the plan is taken");
-}
+use crate::support::{PASSWORD, Visitor, World, create_plan, document_limit, wish};
 
 /// Deletes a plan past the finalizer that protects it while tenants use it.
 async fn force_delete_plan(plans: &Api<Plan>, name: &str) {
@@ -51,7 +29,7 @@ async fn a_deleted_secret_comes_back_with_the_same_key() {
     world.create("acme", "enterprise", BillingMode::Manual).await;
     world.wait_true("acme", "WelcomeEmailSent").await;
     let key = world.api_key("acme").await;
-    assert!(key.starts_with(b"sk_live_"));
+    assert!(key.starts_with("sk_live_"));
     world.secrets().delete("acme-api-key", &Default::default()).await.expect("deleted");
     while world.secrets().get_opt("acme-api-key").await.expect("the API answers").is_none() {
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
@@ -75,7 +53,10 @@ async fn an_edited_secret_is_repaired_and_a_new_generation_gives_a_new_key() {
             let data = secret.data.as_ref().expect("data");
             let namespace = String::from_utf8_lossy(&data["namespace"].0).into_owned();
             let labelled = secret.metadata.labels.as_ref().is_some_and(|l| l.contains_key(TENANT_LABEL));
-            data["api-key"].0 == key && namespace.starts_with("tenant_") && namespace != "tenant_other" && labelled
+            data["api-key"].0 == key.as_bytes()
+                && namespace.starts_with("tenant_")
+                && namespace != "tenant_other"
+                && labelled
         };
         world.wait_secret("acme-api-key", right).await;
     }
@@ -101,7 +82,9 @@ async fn damage_in_the_middle_of_a_reconcile_is_repaired() {
     let edit = Patch::Merge(json!({"stringData": {"api-key": "sk_live_forged"}}));
     world.secrets().patch("acme-api-key", &PatchParams::default(), &edit).await.expect("edited");
     force_delete_plan(&plans, "fleeting").await;
-    world.wait_secret("acme-api-key", |secret| secret.data.as_ref().is_some_and(|d| d["api-key"].0 == key)).await;
+    world
+        .wait_secret("acme-api-key", |secret| secret.data.as_ref().is_some_and(|d| d["api-key"].0 == key.as_bytes()))
+        .await;
     world.wait("acme", "without a plan", without_plan).await;
 }
 
@@ -113,8 +96,8 @@ async fn a_key_that_is_replaced_while_an_email_is_sent_is_there_before_the_statu
     world.wait_true("acme", "WelcomeEmailSent").await;
     let before = world.api_key("acme").await;
     world.fault(json!({"provider": "smtp", "delay_ms": 3000})).await;
-    crate::plans::wish(&world, "acme", "large").await.expect("patched");
-    world.wait("acme", "on the large plan", |s| crate::plans::documents(s) == 100).await;
+    wish(&world, "acme", "large").await.expect("patched");
+    world.wait("acme", "on the large plan", |s| document_limit(s) == 100).await;
     let raise = Patch::Merge(json!({"spec": {"apiKeyGeneration": 2}}));
     world.tenants().patch("acme", &PatchParams::default(), &raise).await.expect("patched");
     world.wait("acme", "of the second generation", |s| s.api_key_generation == Some(2)).await;
@@ -124,9 +107,7 @@ async fn a_key_that_is_replaced_while_an_email_is_sent_is_there_before_the_statu
 #[tokio::test]
 async fn a_wiped_status_is_rebuilt_without_doing_anything_twice() {
     let world = World::start("wiped").await;
-    world.create("acme", "paid", BillingMode::Stripe).await;
-    world.pay("acme").await;
-    world.wait_true("acme", "WelcomeEmailSent").await;
+    world.create_paying("acme", "paid").await;
     let before = world.tenants().get("acme").await.expect("the tenant");
     world.lose_status("acme").await;
     let after = world.wait_true("acme", "WelcomeEmailSent").await;
@@ -182,7 +163,7 @@ async fn a_changed_address_is_followed_everywhere() {
     world.mail_links("ada@example.com", "The e-mail address of your").await;
     let stripe = world.sandbox_get("/_sandbox/state").await;
     assert_eq!(stripe["customer"][0]["email"], "grace@example.com", "{stripe}");
-    let log_in = async |email: &str| Visitor::new(&world).log_in(email, crate::visitor::PASSWORD).await;
+    let log_in = async |email: &str| Visitor::new(&world).log_in(email, PASSWORD).await;
     assert_eq!((log_in("grace@example.com").await, log_in("ada@example.com").await), (303, 401));
     let mut other = Visitor::new(&world);
     assert_eq!(other.sign_up("ada@example.com", "Another").await, format!("{name}-2"));

@@ -10,8 +10,7 @@ use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant};
 
 use crate::release::{RELEASE, SIGNUPS, install, kubeconfig, run, stolen};
-use crate::support::{World, folder, said, tenant};
-use crate::visitor::{PASSWORD, Visitor};
+use crate::support::{PASSWORD, Visitor, World, folder, said, tenant};
 
 async fn client(path: &std::path::Path) -> Client {
     let config = Kubeconfig::read_from(path).expect("a kubeconfig");
@@ -76,7 +75,9 @@ async fn a_stolen_token_reads_no_key_writes_no_foreign_secret_and_makes_no_other
     let key = world.api_key(&name).await;
     world.secrets().delete(&format!("{name}-api-key"), &DeleteParams::default()).await.expect("deleted");
     world
-        .wait_secret(&format!("{name}-api-key"), |secret| secret.data.as_ref().is_some_and(|d| d["api-key"].0 == key))
+        .wait_secret(&format!("{name}-api-key"), |secret| {
+            secret.data.as_ref().is_some_and(|d| d["api-key"].0 == key.as_bytes())
+        })
         .await;
 
     let unlabelled = Patch::Merge(json!({"metadata": {"labels": {"tenant-operator.dev/tenant": null}}}));
@@ -449,9 +450,9 @@ async fn customers_move_to_another_namespace_with_password_key_and_subscription(
         let mut later = Visitor::new(&world);
         assert_eq!(later.log_in(email, PASSWORD).await, 303, "{email}");
         // Web has just started, and answers 503 until it has seen the Plan and the status.
-        let key = String::from_utf8(before[i].2.clone()).expect("text");
+        let key = &before[i].2;
         let usage = async || {
-            let usage = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(&key).send().await;
+            let usage = world.http.get(format!("{}/v1/usage", world.web)).bearer_auth(key).send().await;
             usage.expect("web answers").status() == 200
         };
         world.until("the key works", usage).await;

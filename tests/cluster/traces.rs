@@ -9,8 +9,7 @@ use tenant_operator::api::Phase;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use crate::conformance::{must, target};
-use crate::support::{ROOT, World, free_port};
+use crate::support::{ROOT, World, free_port, must, target};
 
 /// A collector that prints every span it is sent.
 struct Collector {

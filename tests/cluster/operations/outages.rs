@@ -7,8 +7,7 @@ use serde_json::json;
 use tenant_operator::api::Phase;
 
 use super::{LIFE, Operation, assert_gone, world};
-use crate::questions::Questions;
-use crate::support::World;
+use crate::support::{Questions, World};
 
 /// Several attempts, with the waits of a second that these controllers have.
 const AWAY: Duration = Duration::from_secs(5);
@@ -20,7 +19,7 @@ fn is_served(operation: Operation) -> bool {
 }
 
 /// What must not wait for any provider: a key that leaked, a customer who is to be stopped, one who has left.
-async fn is_in_effect(world: &World, operation: Operation, key_before: &[u8]) -> bool {
+async fn is_in_effect(world: &World, operation: Operation, key_before: &str) -> bool {
     let phase = world.status("acme").await.phase;
     match operation {
         Operation::NewKey => world.api_key("acme").await != key_before,

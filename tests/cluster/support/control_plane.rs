@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use kube::Client;
@@ -11,7 +11,7 @@ use tenant_operator::dev::{apply_crds, apply_yaml};
 use tokio::sync::OnceCell;
 
 use super::plans::{PAID_PLAN, PLANS, SIZES};
-use super::{BINARY, folder, install_crypto, plan_of_size};
+use super::{BINARY, ROOT, folder, install_crypto, plan_of_size};
 
 /// The control plane. It ends with the test process, which holds its standard input.
 pub struct ControlPlane {
@@ -80,4 +80,12 @@ pub async fn client() -> Client {
     let client = plane.client().await;
     DEFINED.get_or_init(|| define(&client)).await;
     client
+}
+
+/// Runs kubectl in the checkout.
+pub async fn kubectl(args: &[&str]) -> Output {
+    let plane = control_plane();
+    let mut command = tokio::process::Command::new(&plane.kubectl);
+    command.arg("--kubeconfig").arg(&plane.kubeconfig).args(args).current_dir(ROOT);
+    command.output().await.expect("kubectl runs")
 }

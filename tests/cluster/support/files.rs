@@ -1,5 +1,6 @@
 //! The checkout, and where a run keeps its files.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -30,4 +31,27 @@ pub fn folder(name: &str) -> PathBuf {
     let folder = scratch().join(name);
     drop(std::fs::remove_dir_all(&folder));
     folder
+}
+
+/// All files of a folder by their paths in it.
+pub fn files(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    fn collect(at: &Path, root: &Path, found: &mut BTreeMap<String, Vec<u8>>) {
+        for entry in std::fs::read_dir(at).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                collect(&path, root, found);
+            } else {
+                let name = path.strip_prefix(root).expect("inside").display().to_string();
+                found.insert(name, std::fs::read(&path).expect("a file"));
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    collect(folder, folder, &mut found);
+    found
+}
+
+/// A folder that outlives the run, for what is installed once.
+pub fn target() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).to_path_buf()
 }

@@ -1,9 +1,11 @@
 //! The product's program, and processes that end with their test.
 
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use tokio::process::Command as AsyncCommand;
 
 use super::LIMIT;
 
@@ -118,4 +120,12 @@ impl Drop for Process {
         let _ = child.kill();
         let _ = child.wait();
     }
+}
+
+/// Runs a program that must succeed, and answers what it said.
+pub async fn must(command: &mut AsyncCommand) -> String {
+    let output = command.stdin(Stdio::null()).output().await.expect("it runs");
+    let text = said(&output);
+    assert!(output.status.success(), "{command:?}: {text}");
+    text
 }

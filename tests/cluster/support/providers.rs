@@ -72,6 +72,12 @@ impl World {
         assert!(cleared.expect("the sandbox answers").status().is_success());
     }
 
+    /// How many alerts to ops hold this text.
+    pub async fn alerts(&self, text: &str) -> usize {
+        let all = self.sandbox_get("/_sandbox/alerts").await;
+        all.as_array().into_iter().flatten().filter(|a| a["text"].as_str().is_some_and(|t| t.contains(text))).count()
+    }
+
     /// How many mails whose Message-ID names this template were sent to the tenant: under one id, however often.
     pub async fn mails(&self, key: &str) -> usize {
         let mails = self.sandbox_get("/_sandbox/mails").await;

@@ -1,37 +1,13 @@
-//! Tenants: what one is made from, and what is done to it and read of it.
+//! Tenants: what is done to them, and what is read of them.
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use tenant_operator::api::tenant::{Billing, BillingMode};
-use tenant_operator::api::{Tenant, TenantSpec, TenantStatus};
+use tenant_operator::api::tenant::{BillingMode, Desired, PlanChangeState};
+use tenant_operator::api::{Phase, Tenant, TenantStatus, conditions};
 
-use super::World;
-
-pub fn tenant(name: &str, plan: &str, mode: BillingMode) -> Tenant {
-    Tenant::new(
-        name,
-        TenantSpec {
-            export_request: None,
-            wish: None,
-            suspension: None,
-            plan_in_force: None,
-            data: None,
-            deletion_policy: None,
-            company_name: "Analytical Engines".into(),
-            admin_email: format!("{name}@example.com"),
-            plan: plan.into(),
-            billing: Billing { mode, approved: mode == BillingMode::Manual, stripe: None },
-            tenant_id: None,
-            login: None,
-            terms: None,
-            desired: Default::default(),
-            settings: Default::default(),
-            api_key_generation: 1,
-        },
-    )
-}
+use super::{World, tenant};
 
 impl World {
     pub fn tenants(&self) -> Api<Tenant> {
@@ -45,6 +21,13 @@ impl World {
     pub async fn create(&self, name: &str, plan: &str, mode: BillingMode) -> Tenant {
         let tenant = tenant(name, plan, mode);
         self.tenants().create(&PostParams::default(), &tenant).await.expect("the tenant is taken")
+    }
+
+    /// Creates a tenant that pays by Stripe, pays, and waits until it is Active and welcomed.
+    pub async fn create_paying(&self, name: &str, plan: &str) {
+        self.create(name, plan, BillingMode::Stripe).await;
+        self.pay(name).await;
+        self.wait_true(name, "WelcomeEmailSent").await;
     }
 
     pub async fn status(&self, name: &str) -> TenantStatus {
@@ -77,9 +60,9 @@ impl World {
         assert_eq!(answer.status(), 303);
     }
 
-    pub async fn api_key(&self, name: &str) -> Vec<u8> {
+    pub async fn api_key(&self, name: &str) -> String {
         let secret = self.secrets().get(&format!("{name}-api-key")).await.expect("the Secret is there");
-        secret.data.expect("data")["api-key"].0.clone()
+        String::from_utf8(secret.data.expect("data")["api-key"].0.clone()).expect("text")
     }
 
     /// There is exactly one namespace, Secret, customer, subscription and welcome mail, whatever went wrong on the way.
@@ -106,4 +89,37 @@ impl World {
             (before, seq) = (Some(t.to_state), t.seq);
         }
     }
+}
+
+/// Asks for another plan.
+pub async fn wish(world: &World, name: &str, size: &str) -> Result<(), kube::Error> {
+    let patch = Patch::Merge(json!({"spec": {"plan": size}}));
+    world.tenants().patch(name, &Default::default(), &patch).await.map(drop)
+}
+
+pub async fn desire(world: &World, name: &str, desired: Desired) -> Result<(), kube::Error> {
+    let patch = Patch::Merge(json!({"spec": {"desired": desired}}));
+    world.tenants().patch(name, &Default::default(), &patch).await.map(drop)
+}
+
+pub fn closed(status: &TenantStatus) -> bool {
+    status.phase == Some(Phase::Deleting) && conditions::is_true(&status.conditions, "RenewalStopped")
+}
+
+/// How far a change of plan is.
+pub fn plan_change(status: &TenantStatus) -> Option<PlanChangeState> {
+    status.plan_change.as_ref().map(|change| change.state)
+}
+
+/// The documents that the plan in force allows.
+pub fn document_limit(status: &TenantStatus) -> i64 {
+    status.config.as_ref().map_or(0, |config| config.limits.documents)
+}
+
+/// As a backup has it: without what the API server fills in.
+pub fn backup(tenant: &Tenant) -> Tenant {
+    let mut kept = tenant.clone();
+    (kept.metadata.uid, kept.metadata.resource_version, kept.metadata.creation_timestamp) = (None, None, None);
+    (kept.metadata.deletion_timestamp, kept.metadata.generation, kept.status) = (None, None, None);
+    kept
 }

@@ -6,6 +6,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
 use kube::Api;
 use kube::api::ListParams;
+use serde_json::Value;
 use tenant_operator::api::{Phase, TenantStatus};
 
 use super::World;
@@ -50,6 +51,14 @@ impl World {
             assert!(start.elapsed() < LIMIT, "{name} is still there: {:#?}", self.status(name).await);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// Waits until the controller has read a whole list at Stripe so often once more, and has acted on what it read.
+    pub async fn wait_for_reads(&self, path: &str, times: usize) {
+        let of_all = |r: &Value| r["path"] == path && !r["query"].as_str().is_some_and(|q| q.contains("customer"));
+        let before = self.calls(of_all).await;
+        // The next read begins once the last one is compared.
+        self.until("all is read again", async || self.calls(of_all).await > before + times).await;
     }
 
     /// Waits for an Event about the tenant.

@@ -8,7 +8,6 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::operator_keys::IdentityKey;
 use tenant_operator::sandbox::Sandbox;
 
@@ -43,9 +42,7 @@ impl World {
     /// With an Active tenant "acme" that pays by Stripe.
     pub async fn with_active(name: &str) -> Self {
         let world = Self::start(name).await;
-        world.create("acme", "paid", BillingMode::Stripe).await;
-        world.pay("acme").await;
-        world.wait_true("acme", "WelcomeEmailSent").await;
+        world.create_paying("acme", "paid").await;
         world
     }
 
@@ -61,6 +58,13 @@ impl World {
         world.start_controller();
         world.environment("STRIPE_PORTAL_KEY", "rk_test_portal");
         world.start_web(&[]);
+        world
+    }
+
+    /// With a portal, and an Active tenant "acme" on the plan "middle".
+    pub async fn on_middle_plan(name: &str, args: &[&str]) -> Self {
+        let world = Self::with_portal(name, args).await;
+        world.create_paying("acme", "middle").await;
         world
     }
 

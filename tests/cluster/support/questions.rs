@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use serde_json::json;
 
-use crate::support::World;
+use super::World;
 
 /// Asks questions without a pause until it is stopped. Each must be answered.
 pub struct Questions {
@@ -16,7 +16,7 @@ pub struct Questions {
 
 impl Questions {
     pub async fn begin(world: &World, name: &str) -> Self {
-        let key = String::from_utf8(world.api_key(name).await).expect("text");
+        let key = world.api_key(name).await;
         let (stop, answered) = (Arc::new(AtomicBool::default()), Arc::new(AtomicU32::default()));
         let (http, url) = (world.http.clone(), format!("{}/v1/query", world.web));
         let (stopped, counted) = (stop.clone(), answered.clone());
@@ -47,4 +47,9 @@ impl Questions {
         let failures = self.task.await.expect("it ends");
         assert!(failures.is_empty(), "{} questions failed: {}", failures.len(), failures[0]);
     }
+}
+
+pub async fn status_of_question(world: &World, key: &str) -> u16 {
+    let request = world.http.post(format!("{}/v1/query", world.web)).bearer_auth(key);
+    request.json(&json!({"question": "What is RAG?"})).send().await.expect("it answers").status().as_u16()
 }

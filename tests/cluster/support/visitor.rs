@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use reqwest::Response;
 
-use crate::support::World;
+use super::World;
 
 /// A visitor: keeps cookies as a browser does, and nothing else.
 pub struct Visitor<'a> {
