@@ -16,12 +16,14 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::{Billing, BillingMode};
 use tenant_operator::api::{Phase, Tenant, TenantSpec, TenantStatus};
-use tenant_operator::dev::{apply_crds, apply_yaml};
 use tenant_operator::operator_keys::IdentityKey;
-use tenant_operator::sandbox::{Sandbox, SandboxConfig};
+use tenant_operator_dev::{apply_crds, apply_yaml};
+use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 use tokio::sync::OnceCell;
 
 pub use tenant_operator::cli::install_crypto;
+
+use crate::programs::program;
 
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tenant-operator");
@@ -77,8 +79,8 @@ pub fn control_plane() -> &'static ControlPlane {
 
 impl ControlPlane {
     fn start(folder: &std::path::Path) -> Self {
-        let mut child = Command::new(BINARY)
-            .args(["dev", "--cluster-only", "--folder"])
+        let mut child = Command::new(program("tenant-operator-dev"))
+            .args(["--cluster-only", "--folder"])
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
