@@ -7,11 +7,14 @@ CARGO ?= cargo
 
 .PHONY: dev demo check test bench docs fmt lint generate prerequisites
 
+# `tenant-operator-dev` starts the `tenant-operator` beside it.
 dev: prerequisites
-	$(CARGO) run --quiet -- dev
+	$(CARGO) build --quiet --workspace --bins
+	$(CARGO) run --quiet --package tenant-operator-dev
 
 demo: prerequisites
-	$(CARGO) run --quiet -- dev --demo
+	$(CARGO) build --quiet --workspace --bins
+	$(CARGO) run --quiet --package tenant-operator-dev -- --demo
 
 check: prerequisites
 	./tests/check
@@ -29,12 +32,11 @@ docs:
 	tests/docs
 
 fmt:
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 lint:
-	$(CARGO) fmt --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
-	$(CARGO) clippy --locked --no-default-features --lib --bins -- -D warnings
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	tests/deny
 	tests/typos
 
@@ -44,6 +46,7 @@ generate:
 	$(CARGO) run --quiet -- crds --reference > docs/crds.md
 	$(CARGO) run --quiet -- crds --chart charts/tenant-operator/files
 	$(CARGO) run --quiet -- preflight --reference > docs/preflight.md
+	$(CARGO) run --quiet --package tenant-operator-dev -- --reference > docs/dev.md
 	for page in cli metrics http lifecycle milestones; do $(CARGO) run --quiet -- manual $$page > docs/$$page.md; done
 	charts/generate
 

@@ -5,8 +5,6 @@ pub mod api;
 pub mod cli;
 mod clock;
 pub mod controller;
-#[cfg(feature = "sandbox")]
-pub mod dev;
 pub mod email;
 pub mod events;
 pub mod export;
@@ -18,8 +16,6 @@ pub mod pins;
 pub mod preflight;
 pub mod providers;
 pub mod rag;
-#[cfg(feature = "sandbox")]
-pub mod sandbox;
 pub mod telemetry;
 mod watches;
 pub mod web;

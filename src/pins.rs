@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
@@ -153,15 +153,6 @@ impl Pins {
             let metadata = ObjectMeta { name: Some(PINS.into()), ..ObjectMeta::default() };
             let data = Some(BTreeMap::from([(key.to_owned(), value)]));
             api.create(&PostParams::default(), &ConfigMap { metadata, data, ..ConfigMap::default() }).await?;
-        }
-        Ok(())
-    }
-
-    /// Forgets all pins if an index is on this machine: the sandbox of an earlier run is gone, and with it its address.
-    pub async fn forget_sandbox(client: &Client, namespace: &str) -> Result<(), PinError> {
-        let pins = Self::read(client, namespace).await?;
-        if pins.indexes.values().any(|index| index.host.starts_with("http://127.0.0.1:")) {
-            api(client, namespace).delete(PINS, &DeleteParams::default()).await?;
         }
         Ok(())
     }

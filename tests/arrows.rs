@@ -5,11 +5,15 @@ use std::path::{Path, PathBuf};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// What each part of `src/` may use, as the table in docs/architecture.md says.
+/// The crates beside the product's, each in a folder of its own.
+const CRATES: [&str; 2] = ["sandbox", "dev"];
+
+/// What each part of `src/` and each other crate may use, as the table in docs/architecture.md says.
 fn arrows() -> BTreeMap<String, BTreeSet<String>> {
     let page = std::fs::read_to_string(format!("{ROOT}/docs/architecture.md")).expect("the page");
     let quoted = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
-    let rows = page.lines().filter(|line| line.starts_with("| `src/"));
+    let is_crate = |line: &str| CRATES.iter().any(|name| line.starts_with(&format!("| `{name}/` |")));
+    let rows = page.lines().filter(|line| line.starts_with("| `src/") || is_crate(line));
     rows.map(|row| {
         let cells: Vec<_> = row.trim_matches('|').split('|').map(str::trim).collect();
         let [part, _, uses] = cells[..] else { panic!("a row of three cells: {row}") };
@@ -94,6 +98,22 @@ fn parts_use_only_what_is_below_them() {
             }
         }
     }
+    for name in CRATES {
+        let allowed = arrows.get(name).unwrap_or_else(|| panic!("docs/architecture.md has no row for {name}/"));
+        for path in sources(&Path::new(ROOT).join(name).join("src")) {
+            let code = code(&path);
+            let others = CRATES.into_iter().filter(|other| code.contains(&format!("tenant_operator_{other}::")));
+            let used = names_after(&code, "tenant_operator::").into_iter().chain(others.map(str::to_owned));
+            for used in used.filter(|used| used != name) {
+                assert!(
+                    allowed.contains(&used),
+                    "{} uses {used}, which docs/architecture.md does not say",
+                    path.display()
+                );
+                seen.insert((name.to_owned(), used));
+            }
+        }
+    }
     let drawn = arrows.iter().flat_map(|(from, to)| to.iter().map(|to| (from.clone(), to.clone())));
     let idle: Vec<_> = drawn.filter(|arrow| !seen.contains(arrow)).collect();
     assert!(idle.is_empty(), "arrows that nothing uses: {idle:?}");
@@ -112,11 +132,28 @@ fn in_circles(uses: &BTreeMap<String, BTreeSet<String>>) -> BTreeSet<String> {
     }
 }
 
+/// What is tested is what is shipped: nothing in the product knows its stand-ins. Only the tests may depend on them.
+#[test]
+fn the_product_uses_neither_the_sandbox_nor_dev() {
+    let manifest =
+        |folder: &str| std::fs::read_to_string(Path::new(ROOT).join(folder).join("Cargo.toml")).expect("a file");
+    let root = manifest("");
+    let (product, tests) = root.split_once("[dev-dependencies]").expect("what the tests depend on");
+    for name in CRATES {
+        let package = format!("tenant-operator-{name} ");
+        assert!(!product.contains(&package) && tests.contains(&package), "{package}");
+        for path in sources(&Path::new(ROOT).join("src")) {
+            assert!(!code(&path).contains(&format!("tenant_operator_{name}")), "{} uses {name}", path.display());
+        }
+    }
+    assert!(!manifest("sandbox").contains("tenant-operator ="), "the sandbox depends on the product");
+}
+
 /// Modules of one folder that use each other, directly or by a third, are one thing in several files.
 #[test]
 fn no_files_of_a_folder_use_each_other_in_circles() {
     let mut by_folder: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
-    for path in sources(&Path::new(ROOT).join("src")) {
+    for path in ["src", "sandbox/src", "dev/src"].iter().flat_map(|root| sources(&Path::new(ROOT).join(root))) {
         by_folder.entry(path.parent().expect("a folder").to_owned()).or_default().push(path);
     }
     for (folder, files) in by_folder {
@@ -125,7 +162,13 @@ fn no_files_of_a_folder_use_each_other_in_circles() {
         let uses: BTreeMap<_, BTreeSet<_>> = files
             .iter()
             .filter(|path| names.contains(&stem(path)))
-            .map(|path| (stem(path), names_after(&code(path), "super::").intersection(&names).cloned().collect()))
+            .map(|path| {
+                // In the files at the root of a crate, both mean the same.
+                let (code, at_root) = (code(path), folder.ends_with("src"));
+                let mut used = names_after(&code, "super::");
+                used.extend(at_root.then(|| names_after(&code, "crate::")).into_iter().flatten());
+                (stem(path), used.intersection(&names).cloned().collect())
+            })
             .collect();
         let left = in_circles(&uses);
         assert!(left.is_empty(), "circles in {}: {left:?}", folder.display());

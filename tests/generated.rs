@@ -30,6 +30,8 @@ fn references_are_those_of_the_code() {
     ] {
         assert!(printed(args) == read(path), "{path} has drifted: run `make generate`");
     }
+    let programs = tenant_operator_dev::cli::page().expect("it is written");
+    assert!(programs == read("docs/dev.md"), "docs/dev.md has drifted: run `make generate`");
     let check = Command::new(format!("{ROOT}/charts/generate")).arg("--check").output().expect("python3 runs");
     assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
 }

@@ -10,7 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant};
-use tenant_operator::dev::cluster::Cluster;
+use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{
     Controller, Cpu, IN_FLIGHT, Providers, active, create_all, namespace, quantile, tenant, until, welcomed,

@@ -14,13 +14,15 @@ use kube::{Api, Client, ResourceExt};
 use tenant_operator::api::conditions::{WELCOME_EMAIL_SENT, is_true};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant, TenantStatus};
-use tenant_operator::dev::cluster::Cluster;
+use tenant_operator_dev::cluster::Cluster;
+
+use crate::programs::program;
 
 /// Requests of the bare client at the same time.
 pub const IN_FLIGHT: usize = 32;
 /// Tenants that come one by one.
 const SINGLES: usize = 40;
-/// What `tenant-operator sandbox` prints at its start.
+/// What `tenant-operator-sandbox` prints at its start.
 const SANDBOX_LINES: usize = 5;
 
 /// A Tenant that is billed by hand.
@@ -47,8 +49,8 @@ pub struct Providers {
 
 impl Providers {
     pub fn start(latency_ms: u64) -> anyhow::Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_tenant-operator"))
-            .args(["sandbox", "--latency-ms", &latency_ms.to_string()])
+        let mut child = Command::new(program("tenant-operator-sandbox"))
+            .args(["--latency-ms", &latency_ms.to_string()])
             .stdout(Stdio::piped())
             .spawn()?;
         let out = child.stdout.take().context("piped")?;

@@ -10,7 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::{BillingMode, ExportState};
 use tenant_operator::api::{Phase, Tenant, TenantStatus, data_namespace};
-use tenant_operator::dev::cluster::Cluster;
+use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, IN_FLIGHT, Providers, active, namespace, quantile, tenant, until, welcomed};
 

@@ -9,6 +9,8 @@ mod life;
 mod neighbours;
 mod operate;
 mod peer;
+#[path = "../../tests/cluster/programs.rs"]
+mod programs;
 mod speed;
 #[path = "../../tests/cluster/support/tenant.rs"]
 mod tenant;
@@ -16,8 +18,8 @@ mod web;
 
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use tenant_operator::dev::cluster::{Binaries, Cluster};
-use tenant_operator::dev::{apply_crds, apply_yaml};
+use tenant_operator_dev::cluster::{Binaries, Cluster};
+use tenant_operator_dev::{apply_crds, apply_yaml};
 use tokio::signal::unix::{SignalKind, signal};
 
 #[tokio::main]

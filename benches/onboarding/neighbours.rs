@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::PostParams;
 use reqwest::StatusCode;
 use serde_json::json;
-use tenant_operator::dev::cluster::Cluster;
+use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, active, namespace, quantile, tenant, until};
 use crate::web::{accepted, key, start};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use kube::Client;
-use tenant_operator::dev::cluster::Cluster;
+use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, Providers, namespace, quantile};
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use kube::Client;
 use kube::api::PostParams;
-use tenant_operator::dev::cluster::Cluster;
+use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, Cpu, Providers, active, create_all, namespace, quantile, single, tenant, until};
 

@@ -10,7 +10,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tenant_operator::api::{Phase, Tenant, TenantStatus};
-use tenant_operator::dev::cluster::Cluster;
+use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{self, Controller, Cpu, IN_FLIGHT, active, create_all, namespace, quantile, tenant, until, welcomed};
 

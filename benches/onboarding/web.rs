@@ -12,7 +12,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use reqwest::StatusCode;
 use serde_json::json;
-use tenant_operator::dev::cluster::Cluster;
+use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, Process, active, namespace, quantile, tenant, until};
 

@@ -149,11 +149,7 @@ pub struct WorkArgs {
 }
 
 impl WorkArgs {
-    pub fn config(
-        &self,
-        listen: Option<SocketAddr>,
-        data_processing_agreement: bool,
-    ) -> anyhow::Result<ControllerConfig> {
+    pub fn config(&self, listen: SocketAddr, data_processing_agreement: bool) -> anyhow::Result<ControllerConfig> {
         let exports = self.exports.open()?;
         let host = std::env::var("POD_NAME").unwrap_or_else(|_| "local".into());
         Ok(ControllerConfig {
@@ -218,7 +214,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let client = kube.client().await?;
     let config = ControllerConfig {
         more_routes: super::preflight::routes(kube)?,
-        ..args.work.config(Some(args.listen), !args.providers.dpa_url.is_empty())?
+        ..args.work.config(args.listen, !args.providers.dpa_url.is_empty())?
     };
     Ok(run_controller(client, config, args.providers.build()?, stop_signal()).await?)
 }

@@ -28,19 +28,7 @@ const TENANTS: [Group; 6] = [
 ];
 
 /// For people and manifests that install the operator and run it.
-const OPERATOR: Group = Group {
-    title: "Run the operator",
-    commands: &[
-        "controller",
-        "web",
-        "crds",
-        "lifecycle",
-        #[cfg(feature = "sandbox")]
-        "sandbox",
-        #[cfg(feature = "sandbox")]
-        "dev",
-    ],
-};
+const OPERATOR: Group = Group { title: "Run the operator", commands: &["controller", "web", "crds", "lifecycle"] };
 
 /// All groups, in the order in which they are listed.
 pub(super) fn all() -> impl Iterator<Item = &'static Group> {
@@ -66,11 +54,6 @@ impl Program {
             Self::KubectlTenant => {
                 let commands = OPERATOR.commands.join(", ");
                 format!("`tenant-operator --help` also lists those that run the operator:\n{commands}.")
-            }
-            Self::TenantOperator if cfg!(feature = "sandbox") => {
-                "All but the last group are also called as `kubectl tenant COMMAND`.\n\
-                 Try `tenant-operator dev` first: it starts everything on this machine and touches no cluster."
-                    .into()
             }
             Self::TenantOperator => "All but the last group are also called as `kubectl tenant COMMAND`.".into(),
         };

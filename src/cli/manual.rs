@@ -62,6 +62,13 @@ fn commands() -> Result<String, std::fmt::Error> {
     Ok(page)
 }
 
+/// What a program is for and its arguments, as Markdown.
+pub fn reference(command: &clap::Command) -> Result<String, std::fmt::Error> {
+    let mut text = String::new();
+    describe(&mut text, command)?;
+    Ok(text)
+}
+
 fn describe(page: &mut String, command: &clap::Command) -> std::fmt::Result {
     let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
     writeln!(page, "\n### {}\n\n{}\n", command.get_name(), line(&about))?;

@@ -34,12 +34,8 @@ mod suspend;
 mod web;
 mod why;
 
-#[cfg(feature = "sandbox")]
-mod dev;
-#[cfg(feature = "sandbox")]
-mod sandbox;
-
 pub use groups::Program;
+pub use manual::reference;
 
 use std::process::ExitCode;
 
@@ -177,6 +173,9 @@ enum Command {
         /// How many characters two neighbours share.
         overlap_characters: u32,
     },
+    /// Print every e-mail with example values, as JSON.
+    #[command(hide = true)]
+    MailPreviews(Box<provider_args::ProviderArgs>),
     /// Print a page of the documentation.
     #[command(hide = true)]
     Manual(manual::Args),
@@ -206,21 +205,9 @@ enum Command {
     Recover(Box<recover::Args>),
     Move(relocate::Args),
     Adopt(adopt::Args),
-    /// Run local stand-ins for Stripe, Pinecone, `OpenAI` and a mail server.
-    #[cfg(feature = "sandbox")]
-    Sandbox(sandbox::Args),
-    /// Run everything on this machine: control plane, sandbox, controller and web.
-    #[cfg(feature = "sandbox")]
-    Dev(Box<dev::Args>),
 }
 
 impl KubeArgs {
-    /// Whether the user named a cluster: `dev` then uses that one, and no other ever.
-    #[cfg(feature = "sandbox")]
-    fn named(&self) -> bool {
-        self.kubeconfig.is_some() || self.context.is_some()
-    }
-
     /// A client, by the usual rules of kubectl.
     pub(crate) async fn client(&self) -> anyhow::Result<Client> {
         let options = KubeConfigOptions { context: self.context.clone(), ..KubeConfigOptions::default() };
@@ -241,7 +228,7 @@ pub fn install_crypto() {
 }
 
 /// Ends on Ctrl-C or SIGTERM.
-pub(crate) fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static {
+pub fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static {
     let (sender, receiver) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {
         let terminated = async {
@@ -269,7 +256,7 @@ pub fn main(program: Program) -> ExitCode {
         return ExitCode::from(crate::rag::print_passages(Chunking { max_characters, overlap_characters }));
     }
     install_crypto();
-    crate::telemetry::init_logs(log_file(&cli.command));
+    crate::telemetry::init_logs(None);
     let runtime = match runtime(&cli.command).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -299,7 +286,7 @@ fn runtime(command: &Command) -> tokio::runtime::Builder {
 
 /// An error and its causes in one line. Causes that their error names already are left out, and of what the API server
 /// refused only its sentence is shown.
-fn describe(error: &anyhow::Error) -> String {
+pub fn describe(error: &anyhow::Error) -> String {
     if let Some(kube::Error::Api(status)) = error.chain().find_map(|cause| cause.downcast_ref::<kube::Error>()) {
         return format!("Kubernetes: {}", status.message);
     }
@@ -312,16 +299,6 @@ fn describe(error: &anyhow::Error) -> String {
         }
     }
     line
-}
-
-/// `dev` shows its table on the terminal, so its logs go to a file.
-fn log_file(command: &Command) -> Option<std::fs::File> {
-    #[cfg(feature = "sandbox")]
-    if let Command::Dev(args) = command {
-        return args.log_file();
-    }
-    let _ = command;
-    None
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -350,6 +327,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         // Done before there was a runtime: it must have no threads.
         Command::ReadFile { .. } => Ok(()),
+        Command::MailPreviews(args) => {
+            println!("{}", serde_json::json!(args.build()?.mail.previews()));
+            Ok(())
+        }
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
         Command::Erase(args) => erase::run(&cli.kube, args).await,
@@ -364,10 +345,6 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Recover(args) => recover::run(&cli.kube, *args).await,
         Command::Move(args) => relocate::run(&cli.kube, args).await,
         Command::Adopt(args) => adopt::run(&cli.kube, args).await,
-        #[cfg(feature = "sandbox")]
-        Command::Sandbox(args) => sandbox::run(args).await,
-        #[cfg(feature = "sandbox")]
-        Command::Dev(args) => Box::pin(dev::run(&cli.kube, *args)).await,
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -91,7 +91,7 @@ pub struct ControllerConfig {
     /// Tenants worked on at the same time.
     pub concurrency: u16,
     /// Where health and metrics are served.
-    pub listen: Option<std::net::SocketAddr>,
+    pub listen: std::net::SocketAddr,
     /// What else is served there.
     pub more_routes: axum::Router,
     /// How many tenants may be suspended, failed, closed or erased within a while.
@@ -163,11 +163,10 @@ pub async fn run(
     };
     let caches = watch::caches::Caches::new(tenants, plans, secrets);
     let context = Arc::new(Context::new(client.clone(), providers, policy, caches, parts));
-    if let Some(addr) = config.listen {
-        let shown = context.clone();
-        let (metrics, refusals) = (shown.clone(), move || sweeps::pins::refusals(&shown));
-        health::serve(addr, health.clone(), move || measured(&metrics), refusals, config.more_routes.clone()).await?;
-    }
+    let shown = context.clone();
+    let (metrics, refusals) = (shown.clone(), move || sweeps::pins::refusals(&shown));
+    health::serve(config.listen, health.clone(), move || measured(&metrics), refusals, config.more_routes.clone())
+        .await?;
     // Runs before the lease is taken, so that a replica with a key of another account is not ready and a rollout stops there.
     let mut checks = JoinSet::new();
     checks.spawn(sweeps::pins::keep(context.clone()));

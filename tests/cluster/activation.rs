@@ -312,7 +312,7 @@ async fn a_chat_model_that_reasons_is_asked_without_a_temperature_and_never_answ
     let plan = "apiVersion: tenant-operator.dev/v1alpha1\nkind: Plan\nmetadata: {name: reasoning}\nspec:\n  \
                 stripePriceId: price_paid\n  monthlyPrice: {amount: 4900}\n  trialDays: 0\n  models: {chat: o4-mini}\n  \
                 sampleDocuments: [{id: sample_1, text: RAG means retrieval-augmented generation.}]\n";
-    tenant_operator::dev::apply_yaml(&world.client, plan).await.expect("the plan applies");
+    tenant_operator_dev::apply_yaml(&world.client, plan).await.expect("the plan applies");
     world.create("acme", "reasoning", tenant_operator::api::tenant::BillingMode::Manual).await;
     world.wait_phase("acme", Phase::Active).await;
     let key = world.api_key("acme").await;

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use kube::api::ListParams;
 use serde_json::json;
 use tenant_operator::api::tenant::Desired;
-use tenant_operator::sandbox::stripe::webhooks::sign;
+use tenant_operator_sandbox::stripe::webhooks::sign;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::programs::program;
 use crate::support::{BINARY, ROOT, control_plane, folder, said, signal};
 
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// `dev` in a folder of its own, with no provider's real key in sight.
 fn dev(folder: &Path) -> Command {
-    let mut command = Command::new(BINARY);
-    command.args(["dev", "--web-port", "0", "--folder"]).arg(folder).stdin(Stdio::null());
+    let mut command = Command::new(program("tenant-operator-dev"));
+    command.args(["--web-port", "0", "--folder"]).arg(folder).stdin(Stdio::null());
     for name in ["STRIPE_SECRET_KEY", "PINECONE_API_KEY", "OPENAI_API_KEY", "OPENAI_BASE_URL", "SMTP_URL", "KUBECONFIG"]
     {
         command.env_remove(name);
@@ -65,6 +66,38 @@ fn a_live_key_or_a_missing_tool_is_named_in_one_line() {
         let errors: Vec<_> = said.lines().filter(|line| line.starts_with("error: ")).collect();
         assert!(errors.len() == 1 && errors[0].contains(wanted), "{wanted:?} is missing: {said}");
     }
+}
+
+/// The numbers of the processes whose command line holds both.
+fn numbers(folder: &Path, part: &str) -> Vec<String> {
+    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
+    let line = |path: PathBuf| std::fs::read_to_string(path.join("cmdline")).unwrap_or_default();
+    let here = folder.to_str().expect("a path");
+    let found = processes.filter(|p| {
+        let line = line(p.path());
+        line.contains(here) && line.split('\0').nth(1) == Some(part)
+    });
+    found.map(|p| p.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn a_part_that_ends_by_itself_is_named_with_its_last_lines() {
+    let folder = folder("ended");
+    let child = dev(&folder).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+    let start = Instant::now();
+    while !folder.join("env").is_file() {
+        assert!(start.elapsed() < LIMIT, "dev wrote no env file");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let web = numbers(&folder, "web");
+    assert_eq!(web.len(), 1, "{web:?}");
+    assert!(Command::new("kill").args(["-s", "KILL", &web[0]]).status().expect("kill runs").success());
+    let output = child.wait_with_output().expect("it ends");
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("error: web ended with signal: 9"), "{said}");
+    assert!(said.contains("listening on http://"), "no line of its log: {said}");
+    assert_eq!(left_running(&folder), Vec::<String>::new());
 }
 
 /// A machine without the packages that the tests need, for `tests/install`: stand-ins of the programs that it calls.
@@ -188,6 +221,13 @@ fn examples(page: &Path) -> Vec<(String, String)> {
 #[test]
 fn every_example_of_the_readme_and_the_docs_works() {
     let dev = Dev::start("dev");
+    // The shell's variables are those of its sandbox, which a second start does not take for real providers.
+    let second = dev.shell(&format!(
+        "{} --demo --web-port 0 --folder {}",
+        program("tenant-operator-dev").display(),
+        folder("second").display()
+    ));
+    assert!(second.status.success(), "{}", said(&second));
     let variables = "KUBECONFIG WEB_URL SANDBOX_URL PINECONE_URL STRIPE_URL OPENAI_URL SMTP_ADDR MAILBOX_URL ADMIN_TOKEN \
                      STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY";
     let missing = dev.shell(&format!("for name in {variables}; do printenv $name > /dev/null || echo $name; done"));

@@ -7,7 +7,7 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::dev::apply_yaml;
+use tenant_operator_dev::apply_yaml;
 
 use crate::support::{Lab, plan_with};
 

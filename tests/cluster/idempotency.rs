@@ -76,10 +76,10 @@ async fn a_price_that_is_corrected_can_be_bought_at_once() {
              sampleDocuments: [{{id: sample_1, text: RAG means retrieval-augmented generation.}}]\n"
         )
     };
-    tenant_operator::dev::apply_yaml(&world.client, &plan("price_wrong")).await.expect("applied");
+    tenant_operator_dev::apply_yaml(&world.client, &plan("price_wrong")).await.expect("applied");
     world.create("acme", "corrected-price", BillingMode::Stripe).await;
     world.until("it was refused", async || world.calls(|r| r["path"] == "/v1/checkout/sessions").await > 2).await;
-    tenant_operator::dev::apply_yaml(&world.client, &plan("price_paid")).await.expect("applied");
+    tenant_operator_dev::apply_yaml(&world.client, &plan("price_paid")).await.expect("applied");
     world.pay("acme").await;
     world.wait_phase("acme", Phase::Active).await;
     world.assert_one_of_each("acme").await;

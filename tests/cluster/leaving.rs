@@ -283,7 +283,7 @@ async fn a_signup_that_never_paid_goes_at_once_and_a_contract_by_hand_after_its_
     // Deleting the object in the meantime erases nothing.
     day_comes(&world, "contract").await;
     world.wait_phase("contract", Phase::Deleted).await;
-    let too_short = tenant_operator::dev::apply_yaml(
+    let too_short = tenant_operator_dev::apply_yaml(
         &world.client,
         "apiVersion: tenant-operator.dev/v1alpha1\nkind: Plan\nmetadata: {name: too-short}\nspec: {monthlyPrice: {amount: 1}, sampleData: None, retentionDays: 7}\n",
     );

@@ -38,6 +38,7 @@ mod plan_in_force;
 mod plans;
 mod portal;
 mod preflight;
+mod programs;
 mod rag;
 mod refunds;
 mod regions;

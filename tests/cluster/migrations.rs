@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState as State};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{ConditionStatus, Phase, Tenant, TenantStatus, conditions};
-use tenant_operator::dev::apply_yaml;
+use tenant_operator_dev::apply_yaml;
 
 use crate::support::{
     PASSWORD, Questions, Visitor, World, backup, document_titles, found, reason, report, said, upload,

@@ -10,7 +10,7 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::{BillingMode, ExportState, PlanChangeState as State};
 use tenant_operator::api::{Phase, Tenant, conditions};
-use tenant_operator::dev::apply_yaml;
+use tenant_operator_dev::apply_yaml;
 
 use crate::support::{
     Size, World, closed, day_comes, document_limit, files, folder, paid, plan_change, plan_of_size, stripe_objects,

@@ -7,10 +7,10 @@ use std::path::PathBuf;
 use std::process::Output;
 
 use serde_json::{Value, json};
-use tenant_operator::dev::cluster::{Binaries, Cluster};
 use tenant_operator::preflight::checks;
 use tenant_operator::providers::stripe::EVENTS;
-use tenant_operator::sandbox::{Sandbox, SandboxConfig};
+use tenant_operator_dev::cluster::{Binaries, Cluster};
+use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 use tokio::process::Command;
 
 use crate::support::{BINARY, ROOT, folder, free_port, providers, said};

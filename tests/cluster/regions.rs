@@ -9,7 +9,7 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Plan, conditions, data_namespace};
-use tenant_operator::dev::apply_yaml;
+use tenant_operator_dev::apply_yaml;
 
 use crate::support::{Questions, World, document_titles, folder, found, reason, report, said, upload};
 

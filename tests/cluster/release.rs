@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use serde_json::{Value, json};
-use tenant_operator::dev::cluster::{cache_folder, linker_flags};
+use tenant_operator_dev::cluster::{cache_folder, linker_flags};
 
 use crate::support::{ROOT, World, folder, said};
 

@@ -7,7 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{BINARY, folder, install_crypto, signal};
+use crate::programs::program;
+use crate::support::{folder, install_crypto, signal};
 
 struct Sandbox {
     child: Child,
@@ -16,9 +17,8 @@ struct Sandbox {
 
 impl Sandbox {
     fn start(data: &Path) -> Self {
-        let mut command = Command::new(BINARY);
-        let mut child =
-            command.args(["sandbox", "--data"]).arg(data).stdout(Stdio::piped()).spawn().expect("it starts");
+        let mut command = Command::new(program("tenant-operator-sandbox"));
+        let mut child = command.arg("--data").arg(data).stdout(Stdio::piped()).spawn().expect("it starts");
         let lines = BufReader::new(child.stdout.take().expect("piped")).lines().take(5).map_while(Result::ok);
         let pair = |line: String| line.split_once('=').map(|(k, v)| (k.to_owned(), v.to_owned()));
         let urls: HashMap<_, _> = lines.filter_map(pair).collect();
@@ -66,7 +66,7 @@ fn a_state_that_cannot_be_read_is_named_and_left_alone() {
     let data = folder("broken");
     std::fs::create_dir_all(&data).expect("made");
     std::fs::write(data.join("sandbox.json"), "{").expect("written");
-    let output = Command::new(BINARY).args(["sandbox", "--data"]).arg(&data).output().expect("it runs");
+    let output = Command::new(program("tenant-operator-sandbox")).arg("--data").arg(&data).output().expect("it runs");
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("sandbox.json cannot be read"), "{said}");

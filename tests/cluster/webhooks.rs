@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tenant_operator::api::tenant::{BillingMode, Checkout};
 use tenant_operator::api::{Phase, Tenant, TenantStatus};
-use tenant_operator::sandbox::stripe::webhooks::sign;
+use tenant_operator_sandbox::stripe::webhooks::sign;
 
 use crate::support::{WEBHOOK_SECRET, World};
 

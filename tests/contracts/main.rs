@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tenant_operator::providers::CallLimits;
-use tenant_operator::sandbox::{Sandbox, SandboxConfig};
+use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 
 /// How long what was written may take until reads show it.
 const LONGEST_LAG: Duration = Duration::from_secs(3);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tenant_operator::dev::cluster::{cache_folder, linker_flags};
+use tenant_operator_dev::cluster::{cache_folder, linker_flags};
 
 use crate::{ROOT, step};
 

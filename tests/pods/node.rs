@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tenant_operator::dev::cluster::{Binaries, Cluster, ClusterOptions};
+use tenant_operator_dev::cluster::{Binaries, Cluster, ClusterOptions};
 
 use crate::ROOT;
 

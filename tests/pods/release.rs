@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use tenant_operator::sandbox::{Sandbox, SandboxConfig};
+use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 
 use crate::node::Node;
 use crate::{ROOT, step};

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use tenant_operator::providers::stripe::EVENTS;
-use tenant_operator::sandbox::Sandbox;
+use tenant_operator_sandbox::Sandbox;
 
 use crate::load::Load;
 use crate::node::Node;

@@ -1,4 +1,4 @@
-//! An API server with etcd, as `dev --cluster-only` starts them, and a client of it.
+//! An API server with etcd, as `tenant-operator-dev --cluster-only` starts them, and a client of it.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -7,11 +7,12 @@ use std::sync::OnceLock;
 
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use tenant_operator::dev::{apply_crds, apply_yaml};
+use tenant_operator_dev::{apply_crds, apply_yaml};
 use tokio::sync::OnceCell;
 
 use super::plans::{PAID_PLAN, PLANS, SIZES};
-use super::{BINARY, ROOT, folder, install_crypto, plan_of_size};
+use super::{ROOT, folder, install_crypto, plan_of_size};
+use crate::programs::program;
 
 /// The control plane. It ends with the test process, which holds its standard input.
 pub struct ControlPlane {
@@ -28,8 +29,8 @@ pub fn control_plane() -> &'static ControlPlane {
 
 impl ControlPlane {
     pub fn start(folder: &Path) -> Self {
-        let mut child = Command::new(BINARY)
-            .args(["dev", "--cluster-only", "--folder"])
+        let mut child = Command::new(program("tenant-operator-dev"))
+            .args(["--cluster-only", "--folder"])
             .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

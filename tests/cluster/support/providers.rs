@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tenant_operator::sandbox::{Sandbox, SandboxConfig};
+use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 
 use super::plans::SIZES;
 use super::{LIMIT, World};

@@ -4,7 +4,7 @@ use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 use tenant_operator::api::Phase;
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::dev::apply_yaml;
+use tenant_operator_dev::apply_yaml;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
 use tenant_operator::operator_keys::IdentityKey;
-use tenant_operator::sandbox::Sandbox;
+use tenant_operator_sandbox::Sandbox;
 
 use super::control_plane::{ControlPlane, client, control_plane, define};
 use super::{Process, folder, install_crypto, providers};

@@ -13,7 +13,7 @@ use sha2::Sha256;
 
 use super::Data;
 use super::problem::Events;
-use crate::sandbox::{Shared, lock};
+use crate::{Shared, lock};
 
 /// Deliveries of one event, at most.
 const TRIES: u32 = 12;

@@ -7,11 +7,10 @@ use comfy_table::{ContentArrangement, Table, presets};
 use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
-
-use crate::api::conditions::{
+use tenant_operator::api::conditions::{
     API_KEY_READY, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, is_true,
 };
-use crate::api::{Phase, Tenant};
+use tenant_operator::api::{Phase, Tenant};
 
 const STEPS: [(&str, &str); 5] = [
     ("paid", PAYMENT_RECEIVED),

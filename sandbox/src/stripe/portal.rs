@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::fields::text;
 use super::problem::Problem;
 use super::{Data, Id, clock, subscriptions, webhooks};
-use crate::sandbox::{Shared, lock};
+use crate::{Shared, lock};
 
 /// Portal links are good for a few minutes only.
 const LIFE: i64 = 300;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::invoices::{settle, stands, subscription_of};
 use super::problem::{Events, Problem};
 use super::{Data, Id, clock, proration, webhooks};
-use crate::sandbox::{Shared, lock};
+use crate::{Shared, lock};
 
 /// Voids an open invoice. A change that waits for its payment is dropped with it.
 pub fn void(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {

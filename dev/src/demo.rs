@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use tenant_operator::api::conditions::{WELCOME_EMAIL_SENT, is_true};
+use tenant_operator::api::{Phase, Tenant, api_key_secret};
 
-use super::{Urls, table};
-use crate::api::conditions::{WELCOME_EMAIL_SENT, is_true};
-use crate::api::{Phase, Tenant, api_key_secret};
+use crate::{Urls, table};
 
 const EMAIL: &str = "ada@analytical-engines.example";
 /// A person pays at real Stripe; the sandbox's page takes a moment.

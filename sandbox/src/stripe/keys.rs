@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::problem::Problem;
-use crate::sandbox::{Shared, lock};
+use crate::{Shared, lock};
 
 /// What a key may do with a resource. Permission to write includes permission to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

@@ -1,7 +1,9 @@
-//! Local servers that speak the providers' wire protocols, for `make dev`, `make demo` and the tests. The vendors'
-//! official SDKs drive them in the conformance tests, `tests/conformance`. Nothing here is a model or a payment.
+//! Local servers that speak the wire protocols of Stripe, Pinecone, `OpenAI` and SMTP, for `make dev`, `make demo`, the tests
+//! and everything else that is tried against these providers. The vendors' official SDKs drive them in the conformance tests,
+//! `tests/conformance`. Nothing here is a model or a payment.
 
 mod captcha;
+pub mod cli;
 mod faults;
 mod openai;
 mod persist;

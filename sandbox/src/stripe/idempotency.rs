@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::problem::Problem;
-use crate::sandbox::lock;
+use crate::lock;
 
 /// How long an answer is saved, in seconds.
 const KEPT: i64 = 24 * 3600;

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::subscriptions::Card;
 use super::{Id, clock, disputes, refunds, sessions, webhooks};
-use crate::sandbox::{Shared, lock};
+use crate::{Shared, lock};
 
 /// A card whose payments are disputed.
 const DISPUTED: &str = "4000000000000259";

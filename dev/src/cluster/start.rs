@@ -3,15 +3,14 @@
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::Context as _;
 use serde_json::json;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use super::Binaries;
+use crate::process::Process;
 
 /// The Service `kubernetes`, the first of the range.
 const SERVICE_IP: &str = "10.96.0.1";
@@ -21,8 +20,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// A running control plane.
 #[derive(Debug)]
 pub struct Cluster {
-    etcd: Child,
-    apiserver: Child,
+    etcd: Process,
+    apiserver: Process,
     /// A kubeconfig of a cluster admin.
     pub kubeconfig: PathBuf,
     /// kubectl, if it is beside the servers.
@@ -62,11 +61,9 @@ impl Cluster {
         std::fs::create_dir_all(folder)?;
         let (client, peer, port) = (free_port()?, free_port()?, free_port()?);
         let etcd_url = format!("http://127.0.0.1:{client}");
-        let etcd = spawn(
-            &binaries.etcd,
-            folder,
+        let etcd = Process::start(
             "etcd",
-            &[
+            Command::new(&binaries.etcd).args([
                 format!("--data-dir={}", folder.join("etcd").display()),
                 format!("--listen-client-urls={etcd_url}"),
                 format!("--advertise-client-urls={etcd_url}"),
@@ -76,23 +73,18 @@ impl Cluster {
                 // The data is as private and short-lived as the cluster.
                 "--unsafe-no-fsync".into(),
                 "--log-level=error".into(),
-            ],
+            ]),
+            folder,
         )?;
         let files = Files::write(folder, options.address, port)?;
         let mut args = files.apiserver_args(&etcd_url, options.address, port);
         args.extend(options.apiserver_args.iter().cloned());
-        let apiserver = spawn(&binaries.apiserver, folder, "kube-apiserver", &args)?;
+        let apiserver = Process::start("kube-apiserver", Command::new(&binaries.apiserver).args(args), folder)?;
         let mut cluster =
             Self { etcd, apiserver, kubeconfig: files.kubeconfig.clone(), kubectl: binaries.kubectl.clone() };
         if let Err(error) = cluster.wait_ready(&files, options.address, port).await {
             cluster.stop().await;
-            let log = std::fs::read_to_string(folder.join("kube-apiserver.log")).unwrap_or_default();
-            let tail: Vec<_> = log.lines().rev().take(5).collect();
-            bail!(
-                "{error}; the last lines of {}:\n{}",
-                folder.join("kube-apiserver.log").display(),
-                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
-            );
+            return Err(error);
         }
         Ok(cluster)
     }
@@ -102,35 +94,19 @@ impl Cluster {
             .tls_certs_only([reqwest::Certificate::from_pem(files.cert.as_bytes())?])
             .timeout(Duration::from_secs(5))
             .build()?;
-        let start = Instant::now();
-        while start.elapsed() < START_LIMIT {
-            if let Some(status) = self.apiserver.try_wait()? {
-                bail!("kube-apiserver ended with {status}");
-            }
-            let answer = http.get(format!("https://{address}:{port}/readyz")).bearer_auth(&files.token).send().await;
-            if answer.is_ok_and(|a| a.status().is_success()) {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        bail!("kube-apiserver was not ready after {} s", START_LIMIT.as_secs())
+        let ready = || http.get(format!("https://{address}:{port}/readyz")).bearer_auth(&files.token);
+        self.apiserver.ready(ready, START_LIMIT).await
     }
 
     /// The process ids of etcd and kube-apiserver; 0 for one that has ended.
     pub fn pids(&self) -> (u32, u32) {
-        (self.etcd.id().unwrap_or(0), self.apiserver.id().unwrap_or(0))
+        (self.etcd.id(), self.apiserver.id())
     }
 
-    /// Stops the apiserver, then etcd, and waits for both: a late shutdown would keep the ports.
+    /// Stops the apiserver, then etcd, and waits for both.
     pub async fn stop(mut self) {
-        for child in [&mut self.apiserver, &mut self.etcd] {
-            if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw) {
-                let _ = kill_process(pid, Signal::TERM);
-            }
-            if tokio::time::timeout(STOP_LIMIT, child.wait()).await.is_err() {
-                drop(child.kill().await);
-            }
-        }
+        self.apiserver.stop(STOP_LIMIT).await;
+        self.etcd.stop(STOP_LIMIT).await;
     }
 }
 
@@ -197,18 +173,4 @@ fn private(path: &Path, text: &str) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
     file.write_all(text.as_bytes())
-}
-
-/// In a process group of its own, so that Ctrl-C reaches us alone and the order of stopping is ours.
-fn spawn(program: &Path, folder: &Path, name: &str, args: &[String]) -> anyhow::Result<Child> {
-    let log = File::create(folder.join(format!("{name}.log")))?;
-    Command::new(program)
-        .args(args)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .with_context(|| format!("starting {}", program.display()))
 }

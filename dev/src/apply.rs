@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, ResourceExt};
 use serde::de::DeserializeOwned;
-
-use crate::api::{Plan, Tenant, definitions};
-use crate::sandbox::Sandbox;
+use tenant_operator::api::{Plan, Tenant, definitions};
+use tenant_operator::pins::{PINS, Pins};
+use tenant_operator_sandbox::Sandbox;
 
 const PLANS: &str = include_str!("../../examples/plans.yaml");
 const TENANTS: &str = include_str!("../../examples/tenants.yaml");
@@ -75,6 +75,16 @@ pub async fn tenants(client: &Client) -> anyhow::Result<()> {
     for tenant in documents::<Tenant>(TENANTS)? {
         let api: Api<Tenant> = Api::namespaced(client.clone(), &tenant.namespace().unwrap_or_else(|| "default".into()));
         api.patch(&tenant.name_any(), &PatchParams::apply(MANAGER).force(), &Patch::Apply(&tenant)).await?;
+    }
+    Ok(())
+}
+
+/// Forgets all pins if an index is on this machine: the sandbox of an earlier run is gone, and with it its address.
+pub async fn forget_pins(client: &Client, namespace: &str) -> anyhow::Result<()> {
+    let pins = Pins::read(client, namespace).await?;
+    if pins.indexes.values().any(|index| index.host.starts_with("http://127.0.0.1:")) {
+        let api: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        api.delete(PINS, &DeleteParams::default()).await?;
     }
     Ok(())
 }

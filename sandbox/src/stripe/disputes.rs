@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::problem::{Events, Problem};
 use super::{Data, webhooks};
-use crate::sandbox::{Shared, lock};
+use crate::{Shared, lock};
 
 /// How long an answer may take, in seconds.
 const ANSWER: i64 = 9 * 24 * 3600;

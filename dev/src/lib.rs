@@ -1,0 +1,28 @@
+//! Everything on one machine: a private control plane, the sandbox in place of the providers, `tenant-operator controller` and
+//! `tenant-operator web` as they are shipped, and a table of their progress. The tests use the control plane.
+
+mod access;
+mod apply;
+pub mod cli;
+pub mod cluster;
+mod demo;
+mod endpoint;
+mod env_file;
+mod operator;
+mod process;
+mod providers;
+mod run;
+mod table;
+
+pub use apply::{apply_crds, apply_yaml};
+
+/// Where the operator's own keys are, apart from the customers in `default`.
+pub(crate) const OPERATOR_NAMESPACE: &str = "tenant-operator";
+
+/// Where a user looks.
+#[derive(Clone, Debug)]
+pub(crate) struct Urls {
+    pub web: String,
+    pub metrics: String,
+    pub sandbox: String,
+}

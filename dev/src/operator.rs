@@ -1,0 +1,136 @@
+//! The controller and web, as they are shipped: the program beside this one.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use futures::future::join;
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::OPERATOR_NAMESPACE;
+use crate::access::Access;
+use crate::process::{Process, answers};
+use crate::providers::Providers;
+
+const START_LIMIT: Duration = Duration::from_mins(1);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// The running controller and web.
+pub struct Operator {
+    controller: Process,
+    web: Process,
+}
+
+/// Where the controller and web listen.
+#[derive(Clone, Copy)]
+pub struct Addresses {
+    /// The controller's health and metrics.
+    controller: SocketAddr,
+    /// Web's pages and API.
+    pub web: SocketAddr,
+    /// Web's metrics.
+    pub metrics: SocketAddr,
+}
+
+impl Addresses {
+    /// The requested port for web, or any that is free.
+    pub fn choose(web_port: u16) -> std::io::Result<Self> {
+        let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
+        // Bound at the same time, so that they differ.
+        let (web, controller, metrics) = (bind(web_port).or_else(|_| bind(0))?, bind(0)?, bind(0)?);
+        Ok(Self { controller: controller.local_addr()?, web: web.local_addr()?, metrics: metrics.local_addr()? })
+    }
+}
+
+/// What the controller and web have in common.
+pub struct Setup<'a> {
+    /// The program `tenant-operator`.
+    pub program: PathBuf,
+    pub access: &'a Access,
+    pub providers: &'a Providers,
+    /// For logs and events.
+    pub folder: &'a Path,
+}
+
+/// The shipped program, which is built into the folder of this one.
+pub fn program() -> anyhow::Result<PathBuf> {
+    let program = std::env::current_exe()?.with_file_name("tenant-operator");
+    anyhow::ensure!(
+        program.is_file(),
+        "{} is missing: run `cargo build --workspace`, or `make dev`, which does",
+        program.display()
+    );
+    Ok(program)
+}
+
+impl Setup<'_> {
+    fn command(&self, subcommand: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(subcommand).args(self.access.args()).env("POD_NAMESPACE", OPERATOR_NAMESPACE);
+        self.providers.tell(&mut command);
+        command
+    }
+
+    /// Starts the controller and web. `webhook_secret` is that of web's endpoint at Stripe.
+    pub fn start(&self, at: Addresses, webhook_secret: &str) -> anyhow::Result<Operator> {
+        let mut controller = self.command("controller");
+        controller.env("CONTROLLER_LISTEN", at.controller.to_string());
+        let mut web = self.command("web");
+        web.args(["--checkout-wait-ms", "10000", "--shutdown-delay", "0"])
+            .env("WEB_LISTEN", at.web.to_string())
+            .env("WEB_METRICS_LISTEN", at.metrics.to_string())
+            .env("TENANT_NAMESPACE", "default")
+            .env("STRIPE_WEBHOOK_SECRET", webhook_secret)
+            .env("EVENTS_FILE", self.folder.join("events.jsonl"))
+            // One person and one address stand for many.
+            .env("REQUESTS_PER_SECOND", "100")
+            .env("CLIENT_REQUESTS_PER_SECOND", u32::MAX.to_string())
+            .env("SIGNUPS_PER_MINUTE", "1000");
+        Ok(Operator {
+            controller: Process::start("controller", &mut controller, self.folder)?,
+            web: Process::start("web", &mut web, self.folder)?,
+        })
+    }
+
+    /// Every e-mail with example values, as the controller would send it.
+    pub async fn mail_previews(&self) -> anyhow::Result<Value> {
+        let output = self.command("mail-previews").output().await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "the e-mails cannot be shown: {}", said.trim());
+        serde_json::from_slice(&output.stdout).context("reading the e-mails")
+    }
+}
+
+/// Waits until the controller and web are ready.
+pub async fn ready(at: Addresses) -> anyhow::Result<()> {
+    let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
+    let ready = |address: SocketAddr| {
+        let http = http.clone();
+        answers(move || http.get(format!("http://{address}/readyz")))
+    };
+    let both = join(ready(at.controller), ready(at.web));
+    tokio::time::timeout(START_LIMIT, both).await.map(drop).with_context(|| {
+        format!(
+            "the controller and web were not ready after {} s: controller.log and web.log say why",
+            START_LIMIT.as_secs()
+        )
+    })
+}
+
+impl Operator {
+    /// Waits until the controller or web ends by itself.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        tokio::select! {
+            error = self.controller.ended() => error,
+            error = self.web.ended() => error,
+        }
+    }
+
+    /// Stops web, which customers use, and then the controller.
+    pub async fn stop(mut self) {
+        self.web.stop(STOP_LIMIT).await;
+        self.controller.stop(STOP_LIMIT).await;
+    }
+}
