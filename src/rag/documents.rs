@@ -140,19 +140,19 @@ impl Documents<'_> {
         tracing::warn!(id, "a stored document is not found by queries yet");
     }
 
-    /// The document of that id.
-    pub async fn get(&self, id: &str) -> Result<Option<Document>, ProviderError> {
+    /// The document of that id, as it is now.
+    pub async fn get(&self, id: &str, now: Timestamp) -> Result<Option<Document>, ProviderError> {
         // The id comes from the customer's request, so its form is checked.
         if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(None);
         }
         let found = self.pinecone.fetch(self.namespace, &[head_id(id)]).await?;
-        Ok(found.into_iter().find_map(|(id, metadata)| document(&id, &metadata, Timestamp::now())))
+        Ok(found.into_iter().find_map(|(id, metadata)| document(&id, &metadata, now)))
     }
 
     /// A page of documents, in the order of their ids.
-    pub async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
-        page(self.pinecone, self.namespace, after).await
+    pub async fn list(&self, after: Option<&str>, now: Timestamp) -> Result<Page, ProviderError> {
+        page(self.pinecone, self.namespace, after, now).await
     }
 
     /// Deletes a document: the head last, so that a deletion that breaks off can be repeated.
@@ -187,9 +187,13 @@ fn is_ready(metadata: &HashMap<String, Value>) -> bool {
 }
 
 /// A page of the documents in a namespace, in the order of their ids.
-pub async fn page(pinecone: &Pinecone, namespace: &str, after: Option<&str>) -> Result<Page, ProviderError> {
+pub async fn page(
+    pinecone: &Pinecone,
+    namespace: &str,
+    after: Option<&str>,
+    now: Timestamp,
+) -> Result<Page, ProviderError> {
     let (ids, next) = pinecone.list(namespace, "d/", PAGE, after).await?;
-    let now = Timestamp::now();
     let found = if ids.is_empty() { BTreeMap::new() } else { pinecone.fetch(namespace, &ids).await? };
     Ok(Page { documents: found.iter().filter_map(|(id, metadata)| document(id, metadata, now)).collect(), next })
 }

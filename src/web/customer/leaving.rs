@@ -16,7 +16,7 @@ use crate::api::{Phase, SESSIONS_ANNOTATION, Tenant, Timestamp};
 use crate::events::Event;
 use crate::web::App;
 use crate::web::serving::extract::{SignupToken, Then};
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 use crate::web::serving::tokens::Generation;
 
 /// The longest comment, in characters.
@@ -176,7 +176,7 @@ impl App {
             let status = t.status.clone().unwrap_or_default();
             if status.erasure.is_some() || status.phase == Some(Phase::Deleted) {
                 let detail = "The data of this account is erased. You are welcome to sign up again.";
-                return Err(Problem::new(StatusCode::GONE, "erased", detail));
+                return Err(Problem::new(StatusCode::GONE, Code::Erased, detail));
             }
             // An admin's suspension, in `spec.suspension`, stays.
             let wish = Wish::of_customer(Desired::Active, self.now());

@@ -22,7 +22,7 @@ use crate::links::SPACING;
 use crate::web::App;
 use crate::web::serving::changes::Change;
 use crate::web::serving::extract::SignupToken;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 use crate::web::serving::tokens::{Pass, TICKET_LIFE};
 
 /// A stream ends after this long; the client connects again.
@@ -103,7 +103,7 @@ pub async fn verification_email(
 ) -> Result<(StatusCode, Json<Requested>), Problem> {
     if !Progress::of(&tenant).awaits_confirmation() {
         let detail = "The e-mail address of this account needs no confirmation.";
-        return Err(Problem::new(StatusCode::CONFLICT, "not_needed", detail));
+        return Err(Problem::new(StatusCode::CONFLICT, Code::NotNeeded, detail));
     }
     if !app.request_link(&tenant, LinkKind::VerifyEmail).await? {
         return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
@@ -246,7 +246,7 @@ impl Streams {
         let count = all.entry(uid.to_owned()).or_default();
         if *count >= STREAMS {
             let detail = "Too many windows show this account's progress. Please close some.";
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail));
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyStreams, detail));
         }
         *count += 1;
         Ok(OpenStream { streams: self.clone(), uid: uid.to_owned() })

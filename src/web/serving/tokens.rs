@@ -12,7 +12,7 @@ use axum_client_ip::ClientIp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::problem::{Problem, ProblemBody, WRONG_PASSWORD};
+use super::problem::{Code, Problem, ProblemBody, WRONG_PASSWORD};
 use crate::api::tenant::Desired;
 use crate::api::{Phase, SESSIONS_ANNOTATION, Tenant, Timestamp};
 use crate::links::parts;
@@ -193,7 +193,7 @@ pub async fn log_in(
     let (tenant, generation) = app
         .by_password(client, &email, password)
         .await?
-        .ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", WRONG_PASSWORD))?;
+        .ok_or_else(|| Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, WRONG_PASSWORD))?;
     tracing::info!(target: "audit", event = "token_issued", tenant = tenant.place().name);
     let token = app.token_of(&tenant, generation);
     Ok(Json(TokenAnswer { tenant_id: tenant.tenant_id().into(), token, expires_in: TOKEN_LIFE }))
