@@ -1,6 +1,6 @@
-//! The status of a Tenant as a version before revision 8 of the CustomResourceDefinitions wrote it last: these facts were in its
-//! conditions alone. Whatever reads a Tenant gets them as fields, so that an upgrade begins no grace period anew and ends no
-//! suspension. The first status that this version writes has the fields.
+//! The status of a Tenant as a version before revision 8 of the definitions (`crds/`) wrote it last: these facts were in its conditions
+//! alone. Whatever reads a Tenant gets them as fields, so that an upgrade begins no grace period anew and ends no suspension. The first
+//! status that this version writes has the fields.
 //!
 //! This file may go with the version that no longer upgrades from one before revision 8.
 
@@ -9,6 +9,7 @@ use super::{Condition, ConditionStatus, Phase, TenantStatus, Timestamp, conditio
 
 impl TenantStatus {
     /// Adds the facts that are missing, as the conditions tell them. Adds none to a status that this version wrote.
+    #[must_use]
     pub fn with_facts_of_conditions(mut self) -> Self {
         let told = std::mem::take(&mut self.conditions);
         let shown = |type_| conditions::get(&told, type_);
