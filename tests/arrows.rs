@@ -226,3 +226,41 @@ fn the_architecture_names_every_folder() {
         }
     }
 }
+
+/// Where conditions are read, and why. Everywhere else decisions rest on the fields of the status, so that a word that people read can
+/// change without changing what happens.
+const READ_CONDITIONS: [(&str, &str); 6] = [
+    ("api/tenant.rs", "`kubectl get` prints whether a tenant is Ready"),
+    ("api/earlier.rs", "the facts that an earlier version kept in them"),
+    ("lifecycle/status.rs", "what is shown is compared with what is to be shown"),
+    ("lifecycle/brake.rs", "a status that is about to be written loses the condition of what happens with it"),
+    ("controller/reconcile/record.rs", "Events tell which conditions turned bad"),
+    ("controller/steps/notices.rs", "alerts quote their messages"),
+];
+/// Shown to customers as the steps of their account; by whether they hold, and never by their reason.
+const SHOWS_STEPS: &str = "web/customer/progress.rs";
+
+#[test]
+fn conditions_are_shown_and_not_read_back() {
+    let src = Path::new(ROOT).join("src");
+    let mut read = BTreeMap::new();
+    for part in ["api", "lifecycle", "controller", "web"] {
+        for path in sources(&src.join(part)) {
+            let relative = path.strip_prefix(&src).expect("below src").to_string_lossy().into_owned();
+            let code = code(&path);
+            // The field, however it is reached; the module is named with `conditions::`.
+            let fields = code.matches(".conditions").count();
+            let calls = ["conditions::get(", "conditions::is_true(", "get(&status.conditions", "is_true(&"];
+            if fields > 0 || calls.iter().any(|call| code.contains(call)) {
+                read.insert(relative, code);
+            }
+        }
+    }
+    let allowed = |file: &str| file == SHOWS_STEPS || READ_CONDITIONS.iter().any(|(known, _)| *known == file);
+    let others: Vec<_> = read.keys().filter(|file| !allowed(file)).collect();
+    assert!(others.is_empty(), "read conditions, which a field of the status should tell: {others:?}");
+    for (file, why) in READ_CONDITIONS {
+        assert!(read.contains_key(file), "{file} no longer reads conditions ({why})");
+    }
+    assert!(!read[SHOWS_STEPS].contains("reason"), "{SHOWS_STEPS} reads the reason of a condition");
+}

@@ -88,6 +88,13 @@ pub struct Condition {
     pub observed_generation: Option<i64>,
 }
 
+impl Condition {
+    /// Whether another one has the same status and reason. The message may differ.
+    pub fn says_what(&self, other: &Self) -> bool {
+        (self.status, &self.reason) == (other.status, &other.reason)
+    }
+}
+
 /// Sets a condition in place; `lastTransitionTime` moves only when the status does.
 pub fn set(list: &mut Vec<Condition>, mut new: Condition) {
     match list.iter_mut().find(|c| c.type_ == new.type_) {

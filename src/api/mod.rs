@@ -2,6 +2,8 @@
 
 pub mod conditions;
 mod definitions;
+mod earlier;
+pub mod facts;
 pub mod identity;
 mod mail_request;
 pub mod migration;

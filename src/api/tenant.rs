@@ -7,8 +7,9 @@ use std::fmt;
 
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::facts::{Awaiting, DisputeState, Held, SuspendedFor};
 use super::migration::{Data, EmbeddingSize, Migration};
 use super::phase::{Phase, Transition};
 use super::plan::{DeletionPolicy, Limits, Models, PlanSpec};
@@ -325,7 +326,8 @@ pub struct Terms {
 
 /// The observed state. If it is lost, the controller rebuilds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
+// Reading and writing are below.
+#[serde(rename_all = "camelCase", default, remote = "Self")]
 pub struct TenantStatus {
     /// The tenant's phase.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -342,18 +344,54 @@ pub struct TenantStatus {
     /// The payment link, while it is open.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checkout: Option<Checkout>,
+    /// What the tenant waits for before it is set up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub awaiting: Option<Awaiting>,
+    /// Whether the customer has confirmed the e-mail address. Not there where no confirmation is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email_confirmed: Option<bool>,
     /// The status of the subscription at Stripe, such as `trialing`; `manual` with billing mode Manual.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription: Option<Text>,
     /// When the trial ends and the first charge is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial_ends_at: Option<Timestamp>,
+    /// Since when a payment is late. The grace period begins then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment_late_since: Option<Timestamp>,
+    /// Why the tenant is suspended, and so what brings it back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suspended_for: Option<SuspendedFor>,
+    /// Since when nothing is charged for a tenant that is suspended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collection_paused_since: Option<Timestamp>,
+    /// When the renewal of the subscription of a closed tenant was stopped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub renewal_stopped_at: Option<Timestamp>,
+    /// The dispute of a payment, while there is one that counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dispute: Option<DisputeState>,
+    /// The price that Stripe bills instead of that of the plan in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other_price: Option<Text>,
+    /// Since when Stripe bills a second subscription.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub surplus_since: Option<Timestamp>,
+    /// Since when Stripe does not answer for the tenant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub billing_failing_since: Option<Timestamp>,
     /// The tenant's Pinecone namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
     /// The region where the tenant's data is kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<Text>,
+    /// Since when the namespace no longer exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub namespace_missing_since: Option<Timestamp>,
+    /// Since when another namespace holds documents of the tenant too, or instead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data_unclear_since: Option<Timestamp>,
     /// The Secret in the Tenant's namespace that holds the API key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_secret: Option<String>,
@@ -383,6 +421,9 @@ pub struct TenantStatus {
     /// The attempts to provision, and the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,
+    /// Since when provisioning takes longer than normal.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_since: Option<Timestamp>,
     /// When the payment was first seen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub paid_at: Option<Timestamp>,
@@ -395,12 +436,18 @@ pub struct TenantStatus {
     /// When the customer's card is charged again, after it was declined at the end of a suspension.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collect_after: Option<Timestamp>,
+    /// The change that the brake holds until an admin confirms it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
     /// When the data of a tenant that leaves is erased. Until then it can be taken back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erases_at: Option<Timestamp>,
     /// What was erased, once that has begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erasure: Option<Erasure>,
+    /// Whether the object goes and its customer is kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub customer_kept: bool,
     /// The export that was asked for last.
     // Few tenants have one, and ten thousand are held in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -414,6 +461,19 @@ pub struct TenantStatus {
     /// Every change of phase, oldest first. The last 50 are kept, and all that are not shipped yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
+}
+
+impl Serialize for TenantStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for TenantStatus {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // An earlier version kept some facts in the conditions alone.
+        Self::deserialize(deserializer).map(Self::with_facts_of_conditions)
+    }
 }
 
 /// The payment link.

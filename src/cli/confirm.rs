@@ -35,9 +35,8 @@ impl Held {
     fn of(tenant: &Tenant) -> Option<Self> {
         let status = tenant.status.as_ref()?;
         let shown = |type_: &str| conditions::get(&status.conditions, type_);
-        if let Some((_, token)) = held(status) {
-            let why = shown(conditions::HELD).map(|c| c.reason.to_string()).unwrap_or_default();
-            return Some(Self { why, annotation: CONFIRM_ANNOTATION, value: token });
+        if let Some((harm, token)) = held(status) {
+            return Some(Self { why: harm.reason().into(), annotation: CONFIRM_ANNOTATION, value: token });
         }
         let unknown = shown(conditions::BILLING_READY).or(shown(conditions::PAYMENT_RECEIVED));
         let customer = tenant.spec.billing.stripe.as_ref()?.customer_id.clone()?;

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{KubeArgs, TenantArgs};
 use crate::api::migration::MigrationState;
 use crate::api::tenant::PlanChangeState;
-use crate::api::{Phase, RETRY_ANNOTATION, Tenant, Timestamp, conditions};
+use crate::api::{Phase, RETRY_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::Provider;
 
 #[derive(clap::Args)]
@@ -21,8 +21,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let TenantArgs { name, .. } = &args.tenant;
     let api: Api<Tenant> = args.tenant.api(kube.client().await?);
     let status = api.get(name).await?.status.unwrap_or_default();
-    let namespace = conditions::get(&status.conditions, conditions::NAMESPACE_READY);
-    let missing = namespace.is_some_and(|c| c.reason == "NamespaceMissing");
+    let missing = status.namespace_missing_since.is_some();
     let declined = status
         .plan_change
         .as_ref()

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::format::{DOCUMENTS, FORMAT, OTHERS};
 use super::{Document, ExportError, FileEntry, MANIFEST, Manifest, Store};
+use crate::api::Timestamp;
 use crate::providers::vector_store::{Vector, VectorStore};
 use crate::rag::{self, is_passage};
 
@@ -152,7 +153,7 @@ impl Import<'_> {
     async fn present(&self) -> Result<BTreeSet<String>, ExportError> {
         let (mut there, mut after) = (BTreeSet::new(), None);
         loop {
-            let page = rag::page(self.index, self.namespace, after.as_deref()).await?;
+            let page = rag::page(self.index, self.namespace, after.as_deref(), Timestamp::now()).await?;
             let ready = page.documents.into_iter().filter(|d| d.state == rag::State::Ready);
             there.extend(ready.map(|document| document.id));
             after = page.next;

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 
 use super::format::{DOCUMENTS, FORMAT, OTHERS, PROGRESS, Written, document_file};
 use super::{Document, ExportError, FileEntry, MANIFEST, Manifest, Store, records};
-use crate::api::Tenant;
+use crate::api::{Tenant, Timestamp};
 use crate::providers::stripe::{Payer, Stripe};
 use crate::providers::vector_store::{Vector, VectorStore};
 use crate::rag::{self, is_passage, passage_id};
@@ -32,6 +32,8 @@ pub struct Source<'a> {
     pub index: &'a dyn VectorStore,
     /// Holds the invoices, of a customer who pays by Stripe.
     pub stripe: Option<(&'a Stripe, Payer<'a>)>,
+    /// When it is read.
+    pub now: Timestamp,
 }
 
 /// How much of an export is written.
@@ -141,7 +143,7 @@ impl Export<'_> {
         let mut list = File::create(self.store, self.path(DOCUMENTS));
         let mut after = None;
         loop {
-            let page = rag::page(self.source.index, &namespace, after.as_deref()).await?;
+            let page = rag::page(self.source.index, &namespace, after.as_deref(), self.source.now).await?;
             for document in page.documents {
                 let file = document_file(&document.id);
                 let there = run.written.get(&file).filter(|written| written.of == document.uploaded_at).cloned();

@@ -2,8 +2,8 @@
 //! docs/operations.md show it.
 
 use super::concerns::dunning::{ENDED, MISSING};
-use super::concerns::payment_link::ON_REQUEST;
 use crate::api::Phase;
+use crate::api::facts::Awaited;
 
 /// One fix: of a phase (any when absent), of reasons that begin so, and what to do.
 const FIXES: [(Option<Phase>, &str, &str); 27] = [
@@ -11,7 +11,7 @@ const FIXES: [(Option<Phase>, &str, &str); 27] = [
     (None, "AwaitingPayment", "Nothing: the customer pays at status.checkout.url (`kubectl tenant open`)"),
     (
         None,
-        ON_REQUEST,
+        Awaited::LinkRequest.reason(),
         "Nothing: the customer gets a payment link on the account page. `kubectl tenant open` prints one to send to the customer",
     ),
     (None, "PaymentProcessing", "Nothing: the customer's bank takes its time"),

@@ -7,23 +7,13 @@ use std::collections::BTreeSet;
 use super::concerns::notices;
 use super::status::Draft;
 use super::{Decision, Input, Observed, View};
-use crate::api::conditions::{self, HELD, READY};
+use crate::api::conditions::HELD;
+use crate::api::facts::{Held, SuspendedFor};
 use crate::api::phase::TriggeredBy;
 use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
 
-/// A harmful change that must not happen to many tenants at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Harm {
-    /// The controller suspends it.
-    Suspend,
-    /// The controller gives up on it and refunds it.
-    Fail,
-    /// It is closed, and erased after its retention.
-    Close,
-    /// Its data is erased.
-    Erase,
-}
+pub use crate::api::facts::Harm;
 
 impl Harm {
     /// All of them.
@@ -110,9 +100,8 @@ pub fn met(status: &TenantStatus) -> Vec<(Harm, Timestamp)> {
 
 /// The harm that is held for a tenant, and the value of the annotation that confirms it. The value holds for this time only.
 pub fn held(status: &TenantStatus) -> Option<(Harm, String)> {
-    let shown = conditions::get(&status.conditions, HELD).filter(|c| c.status == ConditionStatus::True)?;
-    let harm = Harm::ALL.into_iter().find(|harm| harm.reason() == &*shown.reason)?;
-    Some((harm, format!("{}.{}", harm.reason(), shown.last_transition_time.as_second())))
+    let Held { harm, since } = status.held?;
+    Some((harm, format!("{}.{}", harm.reason(), since.as_second())))
 }
 
 /// The decision of one concern: None while it is held and shown, so that it holds up no other.
@@ -147,6 +136,7 @@ pub fn apply(input: &Input, decision: Decision) -> Decision {
                 return hold(input, harm, &after);
             }
             if harm(input.tenant, &after).is_some() {
+                after.held = None;
                 after.conditions.retain(|c| c.type_ != HELD);
             }
             Decision::Record(after)
@@ -157,6 +147,7 @@ pub fn apply(input: &Input, decision: Decision) -> Decision {
         // The reason for the harm is gone, unless a failure kept the controller from checking it.
         Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() => {
             let mut draft = Draft::new(input);
+            draft.status.held = None;
             draft.forget(HELD);
             draft.changed().unwrap_or(Decision::Wait(wait))
         }
@@ -168,8 +159,19 @@ fn is_confirmed(input: &Input, harm: Harm, shown: Option<&(Harm, String)>) -> bo
     shown.is_some_and(|(held, token)| *held == harm && input.tenant.confirmed.as_ref() == Some(token))
 }
 
+/// The reason of the change, as the tenant would show it.
+fn why(harm: Harm, after: &TenantStatus) -> &str {
+    match harm {
+        Harm::Suspend => after.suspended_for.map_or("", SuspendedFor::reason),
+        Harm::Fail => after.provisioning.as_ref().and_then(|run| run.reason.as_deref()).unwrap_or_default(),
+        Harm::Close => "Closed",
+        Harm::Erase if after.erasure.is_some() => "Erasing",
+        Harm::Erase => "Deleting",
+    }
+}
+
 fn hold(input: &Input, harm: Harm, after: &TenantStatus) -> Decision {
-    let why = conditions::get(&after.conditions, READY).map_or("", |ready| &*ready.reason);
+    let why = why(harm, after);
     let message = format!(
         "The tenant would be {} ({why}). This is held because too many tenants would be {} within a short time. Check that the \
          accounts, keys and clocks are right; then confirm it with `kubectl tenant confirm {}`, or for all with \
@@ -179,6 +181,8 @@ fn hold(input: &Input, harm: Harm, after: &TenantStatus) -> Decision {
         input.tenant.name
     );
     let mut draft = Draft::new(input);
+    let since = draft.status.held.map_or(input.now, |held| held.since);
+    draft.status.held = Some(Held { harm, since });
     draft.condition(HELD, ConditionStatus::True, harm.reason(), &message);
     // Provisioning goes on trying; what the others wait for is found by the comparison.
     let again = if harm == Harm::Fail { input.policy.hold_retry } else { input.policy.resync };

@@ -206,6 +206,13 @@ pub struct Failure {
     pub retry_after: Option<i64>,
 }
 
+impl Failure {
+    /// One that trying again may end, at any time.
+    pub fn new(step: Step, reason: Reason, message: impl Into<String>, blame: Blame) -> Self {
+        Self { step, reason, message: message.into(), blame, retryable: true, retry_after: None }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

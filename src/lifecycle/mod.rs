@@ -22,10 +22,11 @@ pub use advice::advice;
 pub use audit::{Finding, audit};
 pub use brake::{Harm, harm, held, met};
 pub use concerns::billed::{bills_another, shows_price, shows_surplus};
-pub use concerns::dispute::reason as dispute_reason;
+pub use concerns::dispute::state as dispute_state;
 pub use concerns::held::{may_hold, may_precede};
 pub use concerns::payment_link::link_on_request;
 pub use concerns::plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
+pub use concerns::verification::failed_unconfirmed;
 pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
 pub use notice::Notice;
@@ -35,7 +36,7 @@ pub use observed::{
     UnconfirmedPrice,
 };
 pub use outbox::shipped;
-pub use phases::suspended::{SuspendedFor, suspended_for};
+pub use phases::suspended::suspended_for;
 pub use policy::{EmailVerification, Policy, RETRY_WAITS, Regions, UPLOAD_LIMIT};
 pub use transitions::{Arrow, TRANSITIONS, is_known};
 pub use view::{Claim, Credentials, View, chosen_generation};

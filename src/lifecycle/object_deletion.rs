@@ -17,6 +17,7 @@ pub fn decide(input: &Input) -> Decision {
     if input.tenant.keep_data {
         let mut draft = Draft::new(input);
         let message = "The object is deleted; the tenant's data, Secrets and subscription are kept";
+        draft.status.customer_kept = true;
         draft.condition(CLEANED_UP, ConditionStatus::False, "Kept", message);
         return draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
     }
@@ -93,8 +94,8 @@ pub fn decide(input: &Input) -> Decision {
          {FORCE_DELETE_ANNOTATION}=true",
         failure.message
     );
-    draft.condition(CLEANED_UP, ConditionStatus::False, &failure.reason.to_string(), &message);
-    draft.summary(Summary::Reconciling, &failure.reason.to_string(), &message);
+    draft.condition(CLEANED_UP, ConditionStatus::False, &failure.reason, &message);
+    draft.summary(Summary::Reconciling, &failure.reason, &message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
@@ -134,6 +135,7 @@ fn keep(input: &Input) -> Decision {
          Tenant again from a backup to go on, or erase it with `kubectl tenant erase`"
     );
     let mut draft = Draft::new(input);
+    draft.status.customer_kept = true;
     draft.condition(CLEANED_UP, ConditionStatus::False, "Kept", &message);
     draft.status.message = Some(message.into());
     draft.changed().unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]))

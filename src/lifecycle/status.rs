@@ -1,9 +1,14 @@
-//! Builds a status: conditions, transitions, and the summary that people read first.
+//! Builds a status: facts, transitions, and the conditions and the summary that people read. Decisions rest on the facts. What the
+//! conditions say is compared here alone, with what they are to say next.
+
+use std::fmt::Display;
 
 use super::{Decision, Failure, Input, ObservedSubscription, Step, is_known, outbox};
 use crate::api::conditions::{
-    self, API_KEY_READY, BILLING_READY, DATA_MIGRATED, NAMESPACE_READY, READY, RECONCILING, SAMPLE_DATA_READY, STALLED,
+    self, API_KEY_READY, BILLING_READY, DATA_MIGRATED, NAMESPACE_READY, PAYMENT_RECEIVED, READY, RECONCILING,
+    SAMPLE_DATA_READY, STALLED,
 };
+use crate::api::facts::{Awaited, Awaiting, SuspendedFor};
 use crate::api::phase::{EventType, Transition, TriggeredBy};
 use crate::api::{Condition, ConditionStatus, Phase, TenantStatus};
 
@@ -22,13 +27,14 @@ impl<'a> Draft<'a> {
         Self { input, status }
     }
 
-    pub fn condition(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) {
+    /// Sets a condition. The reason is a word, or the reason of a failure.
+    pub fn condition(&mut self, type_: &str, status: ConditionStatus, reason: impl Display + Copy, message: &str) {
         conditions::set(
             &mut self.status.conditions,
             Condition {
                 type_: type_.into(),
                 status,
-                reason: reason.into(),
+                reason: reason.to_string().into(),
                 message: message.into(),
                 last_transition_time: self.input.now,
                 observed_generation: self.input.tenant.generation,
@@ -36,11 +42,74 @@ impl<'a> Draft<'a> {
         );
     }
 
+    /// Sets a condition unless it says so already. Returns whether it did: what changes beside it is no reason to write.
+    pub fn show(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) -> bool {
+        let shown = conditions::get(&self.status.conditions, type_);
+        if shown.is_some_and(|c| c.status == status && c.reason == reason && c.message == message) {
+            return false;
+        }
+        self.condition(type_, status, reason, message);
+        true
+    }
+
+    /// Like `show`, of a condition that was set before. Does nothing if it never was.
+    pub fn correct(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) -> bool {
+        conditions::get(&self.status.conditions, type_).is_some() && self.show(type_, status, reason, message)
+    }
+
     /// The condition of a step that failed.
     pub fn failure(&mut self, failure: &Failure) {
-        if let Some(type_) = condition_of(failure.step) {
-            self.condition(type_, ConditionStatus::False, &failure.reason.to_string(), &failure.message);
+        match failure.step {
+            Step::Billing => self.billing_failed(failure, &failure.message),
+            step => {
+                if let Some(type_) = condition_of(step) {
+                    self.condition(type_, ConditionStatus::False, &failure.reason, &failure.message);
+                }
+            }
         }
+    }
+
+    /// Stripe does not answer for the tenant, or refuses.
+    pub fn billing_failed(&mut self, failure: &Failure, message: &str) {
+        self.status.billing_failing_since.get_or_insert(self.input.now);
+        self.condition(BILLING_READY, ConditionStatus::False, &failure.reason, message);
+    }
+
+    /// Stripe answers for the tenant.
+    pub fn billing_answers(&mut self) {
+        self.status.billing_failing_since = None;
+        self.recovered(BILLING_READY, "Stripe answers");
+    }
+
+    /// The namespace of the tenant's data is usable.
+    pub fn namespace_usable(&mut self) {
+        self.status.namespace_missing_since = None;
+        self.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", "The Pinecone namespace is usable");
+    }
+
+    /// The tenant waits for this before it is set up.
+    pub fn awaits(&mut self, what: Awaited, message: &str) {
+        let before = self.status.awaiting.filter(|before| before.what == what);
+        self.status.awaiting = Some(before.unwrap_or(Awaiting { what, since: self.input.now }));
+        // A payment that has arrived is shown as such.
+        if what != Awaited::ConfirmationOfPaid {
+            self.condition(PAYMENT_RECEIVED, ConditionStatus::False, what.reason(), message);
+        }
+        self.summary(Summary::Waiting, what.reason(), message);
+    }
+
+    /// Something else is shown than that the customer can ask for a payment link. Once that is over, Stripe is asked again.
+    pub fn ask_again(&mut self) {
+        if let Some(awaiting) = self.status.awaiting.as_mut().filter(|a| a.what == Awaited::LinkRequest) {
+            awaiting.what = Awaited::Payment;
+        }
+    }
+
+    /// The tenant is not served, for this reason.
+    pub fn suspended(&mut self, why: SuspendedFor, message: &str) {
+        self.status.suspended_for = Some(why);
+        self.ask_again();
+        self.summary(Summary::Waiting, why.reason(), message);
     }
 
     /// Sets a condition that was not True to True again. Does nothing if it was never set.
@@ -67,9 +136,16 @@ impl<'a> Draft<'a> {
         self.status.trial_ends_at = subscription.trial_ends_at;
     }
 
-    /// Removes a condition that no longer applies.
-    pub fn forget(&mut self, type_: &str) {
+    /// Removes a condition unless it is True. Returns whether it did.
+    pub fn withdraw(&mut self, type_: &str) -> bool {
+        !conditions::is_true(&self.status.conditions, type_) && self.forget(type_)
+    }
+
+    /// Removes a condition that no longer applies. Returns whether it was there.
+    pub fn forget(&mut self, type_: &str) -> bool {
+        let before = self.status.conditions.len();
         self.status.conditions.retain(|c| c.type_ != type_);
+        self.status.conditions.len() < before
     }
 
     /// Changes the phase and writes the transition down, in the same status. The same phase again changes nothing.
@@ -100,10 +176,13 @@ impl<'a> Draft<'a> {
         });
         outbox::trim(self.input, &mut self.status.transitions);
         self.status.phase = Some(phase);
+        if phase != Phase::Suspended {
+            self.status.suspended_for = None;
+        }
     }
 
     /// Ready, Reconciling and Stalled in the kstatus way, and the message.
-    pub fn summary(&mut self, summary: Summary, reason: &str, message: &str) {
+    pub fn summary(&mut self, summary: Summary, reason: impl Display + Copy, message: &str) {
         let flag = |b| if b { ConditionStatus::True } else { ConditionStatus::False };
         let served = matches!(summary, Summary::Ready | Summary::Changing);
         self.condition(READY, flag(served), reason, message);
@@ -133,10 +212,10 @@ fn condition_of(step: Step) -> Option<&'static str> {
         Step::Namespace => NAMESPACE_READY,
         Step::ApiKey => API_KEY_READY,
         Step::SampleData => SAMPLE_DATA_READY,
-        Step::Billing => BILLING_READY,
         Step::Data => DATA_MIGRATED,
-        // Identity and notices have conditions of their own.
-        Step::Identity
+        // Billing, identity and notices have conditions of their own.
+        Step::Billing
+        | Step::Identity
         | Step::Notice
         | Step::Export
         | Step::Outbox

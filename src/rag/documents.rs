@@ -146,19 +146,19 @@ impl Documents<'_> {
         tracing::warn!(id, "a stored document is not found by queries yet");
     }
 
-    /// The document of that id.
-    pub async fn get(&self, id: &str) -> Result<Option<Document>, ProviderError> {
+    /// The document of that id, as it is now.
+    pub async fn get(&self, id: &str, now: Timestamp) -> Result<Option<Document>, ProviderError> {
         // The id comes from the customer's request, so its form is checked.
         if id.len() != 32 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Ok(None);
         }
         let found = self.index.fetch(self.namespace, &[head_id(id)]).await?;
-        Ok(found.values().find_map(|head| document(head, Timestamp::now())))
+        Ok(found.values().find_map(|head| document(head, now)))
     }
 
     /// A page of documents, in the order of their ids.
-    pub async fn list(&self, after: Option<&str>) -> Result<Page, ProviderError> {
-        page(self.index, self.namespace, after).await
+    pub async fn list(&self, after: Option<&str>, now: Timestamp) -> Result<Page, ProviderError> {
+        page(self.index, self.namespace, after, now).await
     }
 
     /// Deletes a document: the head last, so that a deletion that breaks off can be repeated.
@@ -193,9 +193,13 @@ fn is_ready(metadata: &Metadata) -> bool {
 }
 
 /// A page of the documents in a namespace, in the order of their ids.
-pub async fn page(index: &dyn VectorStore, namespace: &str, after: Option<&str>) -> Result<Page, ProviderError> {
+pub async fn page(
+    index: &dyn VectorStore,
+    namespace: &str,
+    after: Option<&str>,
+    now: Timestamp,
+) -> Result<Page, ProviderError> {
     let (ids, next) = index.list(namespace, "d/", PAGE, after).await?;
-    let now = Timestamp::now();
     let found = if ids.is_empty() { BTreeMap::new() } else { index.fetch(namespace, &ids).await? };
     Ok(Page { documents: found.values().filter_map(|head| document(head, now)).collect(), next })
 }

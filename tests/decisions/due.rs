@@ -204,6 +204,7 @@ fn dues() -> Vec<Due> {
                     last_transition_time: Timestamp::from_second(NOW - 60),
                     observed_generation: Some(1),
                 };
+                c.view.status.payment_late_since = Some(late.last_transition_time);
                 set(&mut c.view.status.conditions, late);
                 let paid = ObservedSubscription { price: Some("price_4900".into()), ..subscription("active") };
                 *c = c.clone().billing(Some(paid), None);

@@ -24,6 +24,7 @@ pub fn late(ago: i64) -> Case {
     for condition in &mut case.view.status.conditions {
         condition.last_transition_time = since;
     }
+    *case.view.status.payment_late_since.as_mut().expect("it is late") = since;
     case.sent(&Notice::PaymentFailed(since))
 }
 

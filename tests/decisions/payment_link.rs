@@ -1,10 +1,9 @@
 //! An expired payment link is replaced for a while, and then when one is asked for.
 
+use tenant_operator::api::facts::SuspendedFor;
 use tenant_operator::api::tenant::StripeRefs;
 use tenant_operator::api::{Phase, Timestamp};
-use tenant_operator::lifecycle::{
-    Decision, Effect, Notice, SessionState, SuspendedFor, link_on_request, suspended_for,
-};
+use tenant_operator::lifecycle::{Decision, Effect, Notice, SessionState, link_on_request, suspended_for};
 
 use crate::case::{Case, NOW, fails, session, subscription};
 

@@ -103,14 +103,20 @@ fn before_the_payment_there_is_no_link_until_the_address_is_confirmed() {
     assert_eq!(other.effects(), [Effect::OpenCheckout { attempt: 1 }]);
 }
 
+/// What it waits for, it has waited for since then.
+fn waits_since(case: &mut Case, since: Timestamp) {
+    case.view.status.awaiting.as_mut().expect("it waits").since = since;
+    for condition in &mut case.view.status.conditions {
+        condition.last_transition_time = since;
+    }
+}
+
 /// Paid, and not confirmed within the limit.
 pub fn unconfirmed() -> Case {
     let mut case = paid(linked()).sent(&first());
     case.view.status = case.recorded();
     let paid_at = Timestamp::from_second(NOW - case.policy.verification_limit);
-    for condition in &mut case.view.status.conditions {
-        condition.last_transition_time = paid_at;
-    }
+    waits_since(&mut case, paid_at);
     case
 }
 
@@ -120,9 +126,7 @@ fn paid_and_never_confirmed_ends_with_the_money_back() {
     let mut case = paid(linked()).sent(&first());
     case.view.status = case.recorded();
     let limit = case.policy.verification_limit;
-    for condition in &mut case.view.status.conditions {
-        condition.last_transition_time = Timestamp::from_second(NOW - limit + 1);
-    }
+    waits_since(&mut case, Timestamp::from_second(NOW - limit + 1));
     assert_eq!(case.decide(), Decision::Wait(Some(1)));
     let mut case = unconfirmed();
     let status = case.recorded();

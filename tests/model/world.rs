@@ -336,6 +336,8 @@ impl Small {
                 true
             }
             Decision::Record(status) => {
+                // Every fact that a condition shows is in its field.
+                assert_eq!((*status).clone().with_facts_of_conditions(), *status);
                 if reconcile.last.is_none() && may_hold(&reconcile.view.status, &status) {
                     state.hold(*status);
                 } else {

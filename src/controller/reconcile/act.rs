@@ -225,13 +225,5 @@ fn still_written(effect: &Effect) -> Acted {
 
 /// A retryable failure: the effect timed out, or a task is still writing. A later reconcile tries it again.
 fn again(effect: &Effect, reason: Reason, message: &str) -> Acted {
-    let failure = Failure {
-        step: effect.step(),
-        reason,
-        message: message.into(),
-        blame: Blame::Call,
-        retryable: true,
-        retry_after: None,
-    };
-    Outcome::Failed(failure).into()
+    Outcome::Failed(Failure::new(effect.step(), reason, message, Blame::Call)).into()
 }

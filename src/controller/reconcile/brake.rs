@@ -122,24 +122,19 @@ impl Brake {
     pub fn incident(&self, status: &TenantStatus) -> Option<Failure> {
         let (harm, _) = held(status)?;
         let BrakeConfig { percent, at_least, window } = self.config;
-        Some(Failure {
-            step: Step::Brake,
-            reason: Reason::Held(harm),
-            message: format!(
-                "{}: more than {at_least} tenants, or {percent} percent of all, within {window} s. `kubectl tenant confirm --all` \
-                 lists them",
-                harm.reason(),
-            ),
-            blame: Blame::Mismatch,
-            retryable: true,
-            retry_after: None,
-        })
+        let message = format!(
+            "{}: more than {at_least} tenants, or {percent} percent of all, within {window} s. `kubectl tenant confirm --all` lists \
+             them",
+            harm.reason(),
+        );
+        Some(Failure::new(Step::Brake, Reason::Held(harm), message, Blame::Mismatch))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::facts::Held;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second)
@@ -150,12 +145,7 @@ mod tests {
     }
 
     fn shown(harm: Harm) -> TenantStatus {
-        let condition = serde_json::json!({"type": "Held", "status": "True", "reason": harm.reason(), "message": "",
-            "lastTransitionTime": at(1)});
-        TenantStatus {
-            conditions: vec![serde_json::from_value(condition).expect("a condition")],
-            ..TenantStatus::default()
-        }
+        TenantStatus { held: Some(Held { harm, since: at(1) }), ..TenantStatus::default() }
     }
 
     #[test]

@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
-use crate::api::conditions::{self, PAYMENT_DISPUTED};
 use crate::api::{ACCEPT_DISPUTE_ANNOTATION, Phase, Tenant};
-use crate::lifecycle::{Dispute, ObservedDispute, dispute_reason};
+use crate::lifecycle::{Dispute, ObservedDispute, dispute_state};
 use crate::providers::Priority;
 
 /// By the customers' ids; None before Stripe was asked.
@@ -38,9 +37,7 @@ impl Disputes {
         if observed == ObservedDispute::Unknown {
             return None;
         }
-        let wanted = observed.counting(accepted).map(dispute_reason);
-        let shown = conditions::get(&status.conditions, PAYMENT_DISPUTED);
-        let shown = shown.filter(|c| c.status == conditions::ConditionStatus::True).map(|c| &*c.reason);
-        (shown != wanted).then_some(Priority::Repair)
+        let wanted = observed.counting(accepted).map(dispute_state);
+        (status.dispute != wanted).then_some(Priority::Repair)
     }
 }

@@ -7,6 +7,7 @@ use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, CLEANED_UP, HELD, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND,
     PLAN_IN_FORCE, PRICE_AS_PLANNED, REFUNDED, SINGLE_SUBSCRIPTION, SLOW, WELCOME_EMAIL_SENT,
 };
+use crate::api::tenant::PlanChangeState;
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::controller::context::Context;
 use crate::controller::kubernetes::FIELD_MANAGER;
@@ -109,17 +110,22 @@ const TOLD: [(&str, ConditionStatus); 13] = [
 ];
 
 /// Whether the condition is worth a warning.
-fn told(condition: &Condition) -> bool {
-    let bad = TOLD.iter().any(|(type_, bad)| condition.type_ == *type_ && condition.status == *bad);
+fn told(condition: &Condition, status: &TenantStatus, claimed_elsewhere: bool) -> bool {
+    use PlanChangeState::{Preparing, Running, Scheduled};
     // A plan change that makes progress is no reason to warn.
-    let ordinary = matches!(&*condition.reason, "Preparing" | "Scheduled" | "Running");
-    (bad && !ordinary) || (condition.type_ == IDENTITY_VERIFIED && condition.reason == "ClaimedElsewhere")
+    let progress = status.plan_change.as_ref().is_some_and(|c| matches!(c.state, Preparing | Scheduled | Running));
+    if condition.type_ == PLAN_IN_FORCE && progress {
+        return false;
+    }
+    let bad = TOLD.iter().any(|(type_, bad)| condition.type_ == *type_ && condition.status == *bad);
+    bad || (condition.type_ == IDENTITY_VERIFIED && claimed_elsewhere)
 }
 
 fn tell_conditions(context: &Context, old: Option<&TenantStatus>, tenant: &Tenant, new: &TenantStatus) {
-    for condition in new.conditions.iter().filter(|c| told(c)) {
+    let claimed_elsewhere = !context.claims.rivals(tenant).named.is_empty();
+    for condition in new.conditions.iter().filter(|c| told(c, new, claimed_elsewhere)) {
         let before = old.and_then(|s| conditions::get(&s.conditions, &condition.type_));
-        if before.is_none_or(|before| (before.status, &before.reason) != (condition.status, &condition.reason)) {
+        if before.is_none_or(|before| !before.says_what(condition)) {
             context.events.warn(tenant, &condition.reason, condition.message.to_string());
         }
     }
@@ -141,14 +147,7 @@ pub async fn ship(context: &Context, tenant: &Tenant, observed: &Observed) -> Ou
         None
     };
     if let Some(message) = failed {
-        let failure = Failure {
-            step: Step::Outbox,
-            reason: Reason::OutboxNotWritten,
-            message: message.into(),
-            blame: Blame::Admin,
-            retryable: true,
-            retry_after: None,
-        };
+        let failure = Failure::new(Step::Outbox, Reason::OutboxNotWritten, message, Blame::Admin);
         context.metrics.step_failures.get_or_create(&failure.reason.to_string().as_str().into()).inc();
         context.incidents.raise(&failure).await;
         return Outcome::Failed(failure);

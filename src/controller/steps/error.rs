@@ -51,57 +51,30 @@ impl StepError {
     /// the reconcile instead.
     pub fn failure(self, step: Step) -> Result<Failure, kube::Error> {
         let message = self.to_string();
-        match self {
-            Self::Provider(error) => Ok(Failure {
-                step,
-                reason: Reason::Provider(error.provider, error.reason),
-                message: format!("{}: {}", error.provider, error.message),
-                blame: error.blame,
+        let of = |reason, message, blame| Failure::new(step, reason, message, blame);
+        Ok(match self {
+            Self::Provider(error) => Failure {
                 retryable: error.retryable,
                 retry_after: error.retry_after.map(|d| i64::try_from(d.as_millis().div_ceil(1000)).unwrap_or(i64::MAX)),
-            }),
-            Self::Export(error) => Ok(Failure {
-                step,
-                reason: Reason::ExportStorage,
-                message,
-                blame: Blame::Admin,
-                retryable: error.retryable(),
-                retry_after: None,
-            }),
-            Self::MoreData { .. } | Self::NoSuchData(_) => Ok(Failure {
-                step,
-                reason: Reason::DataChanged,
-                message,
-                blame: Blame::Call,
-                retryable: true,
-                retry_after: None,
-            }),
-            Self::UnknownModel(_) => Ok(Failure {
-                step,
-                reason: Reason::EmbeddingModelUnknown,
-                message,
-                blame: Blame::Admin,
-                retryable: true,
-                retry_after: None,
-            }),
-            Self::SecretConflict(..) => Ok(Failure {
-                step,
-                reason: Reason::SecretConflict,
-                message,
-                blame: Blame::Admin,
-                retryable: true,
-                retry_after: None,
-            }),
-            Self::Kube(kube::Error::Api(status)) if refused(status.code) => Ok(Failure {
-                step,
-                message: format!("Kubernetes refused it: {}", status.message),
-                reason: Reason::Kubernetes(if status.reason.is_empty() { "Refused".into() } else { status.reason }),
-                blame: Blame::Admin,
-                retryable: true,
-                retry_after: None,
-            }),
-            Self::Kube(error) => Err(error),
-        }
+                ..of(
+                    Reason::Provider(error.provider, error.reason),
+                    format!("{}: {}", error.provider, error.message),
+                    error.blame,
+                )
+            },
+            Self::Export(error) => {
+                Failure { retryable: error.retryable(), ..of(Reason::ExportStorage, message, Blame::Admin) }
+            }
+            Self::MoreData { .. } | Self::NoSuchData(_) => of(Reason::DataChanged, message, Blame::Call),
+            Self::UnknownModel(_) => of(Reason::EmbeddingModelUnknown, message, Blame::Admin),
+            Self::SecretConflict(..) => of(Reason::SecretConflict, message, Blame::Admin),
+            Self::Kube(kube::Error::Api(status)) if refused(status.code) => {
+                let word = if status.reason.is_empty() { "Refused".into() } else { status.reason };
+                let message = format!("Kubernetes refused it: {}", status.message);
+                of(Reason::Kubernetes(word), message, Blame::Admin)
+            }
+            Self::Kube(error) => return Err(error),
+        })
     }
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::api::facts::SuspendedFor;
 use crate::api::plan::Money;
 use crate::api::tenant::ErasureLine;
 use crate::api::{
@@ -9,7 +10,7 @@ use crate::api::{
     VERIFIED_ANNOTATION, conditions, time_to_activate,
 };
 use crate::controller::kubernetes::Kubernetes;
-use crate::lifecycle::{Notice, Outcome, Provider, SuspendedFor, suspended_for};
+use crate::lifecycle::{Notice, Outcome, Provider, failed_unconfirmed, suspended_for};
 use crate::operator_keys::IdentityKey;
 use crate::providers::ProviderError;
 use crate::providers::alerts::Alerts;
@@ -42,7 +43,7 @@ pub async fn send(
     let (template, values) = match notice {
         Notice::Link(request) => link(identity, tenant, *request),
         Notice::Welcome => (Template::Welcome, way_in(mail, identity, tenant)),
-        Notice::FailedMail(_) if unverified(&status) => {
+        Notice::FailedMail(_) if failed_unconfirmed(&status) => {
             (Template::Unverified, Values { refund: refunded(tenant), path: "/login".into(), ..Values::default() })
         }
         Notice::FailedMail(_) => {
@@ -170,11 +171,6 @@ fn is_named(tenant: &Tenant, notice: &Notice) -> bool {
     let served = tenant.status.as_ref().is_some_and(|status| status.provisioned_at.is_some());
     let invited = matches!(notice, Notice::Link(request) if request.kind == LinkKind::Invitation);
     confirmed || served || invited || tenant.spec.login.is_none()
-}
-
-/// Whether the tenant failed because its customer never confirmed the address.
-fn unverified(status: &TenantStatus) -> bool {
-    status.provisioning.as_ref().and_then(|p| p.reason.as_deref()) == Some("EmailNotVerified")
 }
 
 /// What the customer can do about a suspension.

@@ -13,8 +13,8 @@ use kube::{Api, Resource, ResourceExt};
 
 use super::StepError;
 use crate::api::{
-    COMPONENT_LABEL, KEPT_ANNOTATION, LOGIN_COMPONENT, TENANT_LABEL, Tenant, Timestamp, api_key_secret, conditions,
-    data_namespace, login_secret,
+    COMPONENT_LABEL, KEPT_ANNOTATION, LOGIN_COMPONENT, TENANT_LABEL, Tenant, Timestamp, api_key_secret, data_namespace,
+    login_secret,
 };
 use crate::controller::Key;
 use crate::controller::kubernetes::Kubernetes;
@@ -152,9 +152,7 @@ pub async fn delete(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenan
 /// Marks the login Secret of a Tenant that goes while its customer is kept. Without the mark, the sweep would delete it as the
 /// leftover of a failed signup, and the customer could not log in after the Tenant was restored.
 pub async fn keep_login(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<(), StepError> {
-    let status = tenant.status.clone().unwrap_or_default();
-    let kept = conditions::get(&status.conditions, conditions::CLEANED_UP).is_some_and(|c| c.reason == "Kept");
-    if !kept {
+    if !tenant.status.as_ref().is_some_and(|status| status.customer_kept) {
         return Ok(());
     }
     let api = kubernetes.secrets(tenant);

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 
 use crate::api::plan::{PlanSpec, PriceChanges};
 use crate::api::tenant::BillingMode;
-use crate::api::{ConditionStatus, Phase, Tenant, TenantStatus, Timestamp, conditions, data_of};
+use crate::api::{Phase, Tenant, TenantStatus, Timestamp, data_of};
 use crate::controller::Key;
 use crate::controller::context::Context;
 use crate::controller::watch::Scope;
@@ -258,8 +258,7 @@ fn subscription_differs(
                 status.subscription.as_deref() == Some(s.status.as_str()) && status.trial_ends_at == s.trial_ends_at;
             let due = status.plan_change.as_ref().is_some_and(|change| next_period_begun(change, s));
             // Such as one whom another account did not know: Stripe's word for the subscription is what it was.
-            let shown = conditions::get(&status.conditions, conditions::BILLING_READY);
-            let failing = shown.is_some_and(|billing| billing.status == ConditionStatus::False);
+            let failing = status.billing_failing_since.is_some();
             (!same || due || failing || s.paused || s.closed_at.is_some()).then_some(Priority::Resync)
         }
         // A customer who has paid waits.
@@ -345,8 +344,7 @@ fn namespace_differs(tenant: &Tenant, namespaces: &HashSet<String>, as_of: Times
     if status.provisioned_at.is_none_or(|at| at >= as_of) {
         return None;
     }
-    let shown = conditions::get(&status.conditions, conditions::NAMESPACE_READY);
-    let missing = shown.is_some_and(|c| c.reason == "NamespaceMissing");
+    let missing = status.namespace_missing_since.is_some();
     let there = namespaces.contains(&tenant.data_namespace());
     (there == missing).then_some(Priority::Repair)
 }
@@ -560,10 +558,7 @@ mod tests {
         assert_eq!(namespace_differs(&active, &there, NOW), None);
         assert_eq!(namespace_differs(&active, &HashSet::new(), NOW), Some(Priority::Repair));
         assert_eq!(namespace_differs(&active, &HashSet::new(), Timestamp::from_second(50)), None);
-        let condition = serde_json::json!({"type": "NamespaceReady", "status": "False", "reason": "NamespaceMissing",
-            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
-        let status = active.status.as_mut().expect("a status");
-        status.conditions.push(serde_json::from_value(condition).expect("a condition"));
+        active.status.as_mut().expect("a status").namespace_missing_since = Some(NOW);
         assert_eq!(namespace_differs(&active, &HashSet::new(), NOW), None, "it is shown already");
         assert_eq!(namespace_differs(&active, &there, NOW), Some(Priority::Repair));
         assert_eq!(namespace_differs(&tenant(Some(Phase::Failed)), &HashSet::new(), NOW), None);

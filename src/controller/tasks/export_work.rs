@@ -73,7 +73,7 @@ async fn run(context: &Arc<Context>, store: &Store, tenant: &Tenant, request: &s
     let by_stripe = tenant.spec.billing.mode == BillingMode::Stripe;
     let stripe = by_stripe.then(|| (&context.providers.stripe, payer(tenant)));
     let index = context.providers.indexes.of(tenant.region())?;
-    let source = Source { tenant, index, stripe };
+    let source = Source { tenant, index, stripe, now: context.clock.read().now };
     let manifest = Export { store, source, request, on_file: &on_file }.run().await?;
     context.exports.delete_elsewhere(tenant, store).await?;
     Ok((manifest.files.len() as u64, manifest.bytes()))

@@ -1,7 +1,7 @@
 //! What Stripe bills, compared with what the tenant has: another price than that of the plan in force, or a second subscription.
 //! The controller shows both and alerts ops. The Plan says whether the plan follows the price; an admin ends a second subscription.
 
-use crate::api::conditions::{self, PRICE_AS_PLANNED, SINGLE_SUBSCRIPTION};
+use crate::api::conditions::{PRICE_AS_PLANNED, SINGLE_SUBSCRIPTION};
 use crate::api::plan::{PlanSpec, PriceChanges};
 use crate::api::tenant::PlanChangeState;
 use crate::api::{ConditionStatus, TenantStatus};
@@ -41,14 +41,12 @@ pub fn bills_another(status: &TenantStatus, plan: Option<&PlanSpec>, subscriptio
 
 /// Whether the status shows that this price is billed instead of the plan's. None when it shows that the two agree.
 pub fn shows_price(status: &TenantStatus, price: Option<&str>) -> Option<bool> {
-    let shown = conditions::get(&status.conditions, PRICE_AS_PLANNED)?;
-    let named = |price: &str| shown.message.split_whitespace().any(|word| word.trim_end_matches(',') == price);
-    (shown.status == ConditionStatus::False).then(|| price.is_some_and(named))
+    status.other_price.as_ref().map(|shown| price == Some(&**shown))
 }
 
 /// Whether the status shows a second subscription.
 pub fn shows_surplus(status: &TenantStatus) -> bool {
-    conditions::get(&status.conditions, SINGLE_SUBSCRIPTION).is_some_and(|c| c.status == ConditionStatus::False)
+    status.surplus_since.is_some()
 }
 
 fn other_price<'a>(input: &'a Input, billing: &'a ObservedBilling) -> Option<&'a ObservedSubscription> {
@@ -59,7 +57,7 @@ fn other_price<'a>(input: &'a Input, billing: &'a ObservedBilling) -> Option<&'a
 fn price(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
     let mut draft = Draft::new(input);
     let Some(subscription) = other_price(input, billing) else {
-        shows_price(&draft.status, None)?;
+        draft.status.other_price.take()?;
         draft.recovered(PRICE_AS_PLANNED, "Stripe bills the price of the plan in force");
         return draft.changed();
     };
@@ -67,6 +65,7 @@ fn price(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
         return Some(Decision::Act(vec![Effect::FollowPaidPlan { plan: plan.to_owned() }]));
     }
     let (reason, message) = difference(input, subscription);
+    draft.status.other_price = subscription.price.as_deref().map(Into::into);
     draft.condition(PRICE_AS_PLANNED, ConditionStatus::False, reason, &message);
     draft.changed()
 }
@@ -111,9 +110,7 @@ fn price_alert(subscription: &ObservedSubscription) -> Option<Notice> {
 pub fn surplus(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
     let mut draft = Draft::new(input);
     if billing.surplus.is_empty() {
-        if !shows_surplus(&draft.status) {
-            return None;
-        }
+        draft.status.surplus_since.take()?;
         draft.recovered(SINGLE_SUBSCRIPTION, "Stripe bills one subscription");
         return draft.changed();
     }
@@ -125,6 +122,7 @@ pub fn surplus(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
         billing.surplus.join(", "),
         billing.surplus[0],
     );
+    draft.status.surplus_since.get_or_insert(input.now);
     draft.condition(SINGLE_SUBSCRIPTION, ConditionStatus::False, "SurplusSubscription", &message);
     draft.changed()
 }

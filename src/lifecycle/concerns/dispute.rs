@@ -2,21 +2,20 @@
 //! suspends the tenant until the dispute is over.
 
 use super::dunning;
-use crate::api::conditions::{self, PAYMENT_DISPUTED};
+use crate::api::conditions::PAYMENT_DISPUTED;
+use crate::api::facts::{DisputeState, SuspendedFor};
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
 use crate::api::{ACCEPT_DISPUTE_ANNOTATION, ConditionStatus};
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Decision, Dispute, Input, Notice, ObservedDispute};
 
-/// The reason of a suspension because of a dispute.
-pub const DISPUTED: &str = "PaymentDisputed";
 /// The message that people read.
 pub const MESSAGE: &str = "A payment is disputed, and disputed tenants are not served";
 
-/// The reason in the condition.
-pub fn reason(dispute: &Dispute) -> &'static str {
-    if dispute.lost { "Lost" } else { "Open" }
+/// Where a dispute stands.
+pub fn state(dispute: &Dispute) -> DisputeState {
+    if dispute.lost { DisputeState::Lost } else { DisputeState::Open }
 }
 
 /// The dispute that counts, as far as it is known.
@@ -31,20 +30,19 @@ pub fn show(input: &Input) -> Option<Decision> {
     }
     let mut draft = Draft::new(input);
     let Some(dispute) = counts(input) else {
-        let shown = conditions::is_true(&draft.status.conditions, PAYMENT_DISPUTED);
-        if shown {
-            draft.condition(PAYMENT_DISPUTED, ConditionStatus::False, "Over", "No payment is disputed any more");
-        }
-        return shown.then(|| draft.changed()).flatten();
+        draft.status.dispute.take()?;
+        draft.condition(PAYMENT_DISPUTED, ConditionStatus::False, "Over", "No payment is disputed any more");
+        return draft.changed();
     };
-    draft.condition(PAYMENT_DISPUTED, ConditionStatus::True, reason(dispute), &message(dispute));
+    draft.status.dispute = Some(state(dispute));
+    draft.condition(PAYMENT_DISPUTED, ConditionStatus::True, state(dispute).reason(), &message(dispute));
     draft.changed()
 }
 
 /// The alert to ops.
 pub fn alert(input: &Input) -> Option<Notice> {
     let dispute = counts(input).filter(|_| input.by_stripe())?;
-    Some(Notice::DisputeAlert(format!("{}.{}", dispute.id, reason(dispute).to_lowercase())))
+    Some(Notice::DisputeAlert(format!("{}.{}", dispute.id, state(dispute).reason().to_lowercase())))
 }
 
 fn message(dispute: &Dispute) -> String {
@@ -61,11 +59,10 @@ fn message(dispute: &Dispute) -> String {
     format!("The customer disputes {what}. Answer it in Stripe's dashboard{until}")
 }
 
-/// Whether a dispute suspends the tenant. Before disputes are read, the condition that was shown last counts.
+/// Whether a dispute suspends the tenant. Before disputes are read, what was known last counts.
 pub fn suspends(input: &Input) -> bool {
-    let shown = || conditions::is_true(&input.tenant.status.conditions, PAYMENT_DISPUTED);
     let disputed = match &input.observed.dispute {
-        ObservedDispute::Unknown => shown(),
+        ObservedDispute::Unknown => input.tenant.status.dispute.is_some(),
         ObservedDispute::None | ObservedDispute::Disputed(_) => counts(input).is_some(),
     };
     input.policy.suspend_disputed && input.by_stripe() && disputed
@@ -76,5 +73,5 @@ pub fn decide(input: &Input) -> Option<Decision> {
     if let Some(decision) = show(input) {
         return Some(decision);
     }
-    suspends(input).then(|| dunning::suspend(input, TriggeredBy::System, DISPUTED, MESSAGE)).flatten()
+    suspends(input).then(|| dunning::suspend(input, TriggeredBy::System, SuspendedFor::Dispute, MESSAGE)).flatten()
 }

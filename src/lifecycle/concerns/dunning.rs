@@ -1,9 +1,10 @@
 //! Handles an Active tenant whose payments stop: a notice and a grace period while Stripe tries again, then the suspension. If the
 //! subscription has ended, the suspension comes at once. Data is kept.
 
-use crate::api::conditions::{self, PAYMENT_RECEIVED};
+use crate::api::conditions::PAYMENT_RECEIVED;
+use crate::api::facts::SuspendedFor;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
+use crate::api::{ConditionStatus, Phase};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedBilling, brake};
 
@@ -11,11 +12,11 @@ use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedBilling, brake};
 pub const PAST_DUE: &str = "PaymentPastDue";
 
 /// The reason of a suspension by an admin.
-pub const BY_ADMIN: &str = "SuspendedByAdmin";
+pub const BY_ADMIN: &str = SuspendedFor::Admin.reason();
 /// The reason of a suspension because there is no subscription any more.
-pub const ENDED: &str = "SubscriptionEnded";
+pub const ENDED: &str = SuspendedFor::End.reason();
 /// The reason of a suspension, and of a refused plan change, because a payment is late.
-pub const MISSING: &str = "PaymentMissing";
+pub const MISSING: &str = SuspendedFor::Payment.reason();
 
 /// How a tenant stands with its payments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,26 +51,31 @@ fn standing(input: &Input) -> Option<Standing> {
 /// The suspension.
 pub fn decide(input: &Input) -> Option<Decision> {
     if input.tenant.spec.is_suspended() {
-        return suspend(input, TriggeredBy::Admin, BY_ADMIN, &suspended_by(input));
+        return suspend(input, TriggeredBy::Admin, SuspendedFor::Admin, &suspended_by(input));
     }
     match standing(input) {
         Some(Standing::Ended) => {
-            return suspend(input, TriggeredBy::System, ENDED, "The subscription has ended");
+            return suspend(input, TriggeredBy::System, SuspendedFor::End, "The subscription has ended");
         }
         Some(Standing::Unpaid) => {
-            return suspend(input, TriggeredBy::System, MISSING, "The invoices were not paid");
+            return suspend(input, TriggeredBy::System, SuspendedFor::Payment, "The invoices were not paid");
         }
         Some(Standing::Good) => return None,
         Some(Standing::PastDue) | None => {}
     }
-    let since = past_due_since(&input.tenant.status)?;
+    let since = input.tenant.status.payment_late_since?;
     if input.until(since.plus(input.policy.payment_grace)) > 0 {
         return None;
     }
     match standing(input) {
         // What Stripe says now counts, not what was last written down.
         None => Some(Decision::Act(vec![Effect::ReadBilling])),
-        Some(_) => suspend(input, TriggeredBy::System, MISSING, "The payment did not arrive within the grace period"),
+        Some(_) => suspend(
+            input,
+            TriggeredBy::System,
+            SuspendedFor::Payment,
+            "The payment did not arrive within the grace period",
+        ),
     }
 }
 
@@ -83,18 +89,18 @@ pub fn suspended_by(input: &Input) -> String {
 }
 
 /// Ends the service.
-pub fn suspend(input: &Input, by: TriggeredBy, reason: &str, message: &str) -> Option<Decision> {
+pub fn suspend(input: &Input, by: TriggeredBy, why: SuspendedFor, message: &str) -> Option<Decision> {
     let mut draft = Draft::new(input);
     show(input, &mut draft);
     draft.enter(Phase::Suspended, EventType::Suspend, by, message);
-    draft.summary(Summary::Waiting, reason, message);
+    draft.suspended(why, message);
     draft.changed().and_then(|decision| brake::permit(input, decision))
 }
 
 /// The notices on the way to a suspension whose time has come.
 pub fn due(input: &Input) -> Vec<Notice> {
     let standing = standing(input);
-    let Some(since) = past_due_since(&input.tenant.status).filter(|_| standing != Some(Standing::Good)) else {
+    let Some(since) = input.tenant.status.payment_late_since.filter(|_| standing != Some(Standing::Good)) else {
         return Vec::new();
     };
     let half = since.plus(input.policy.payment_grace / 2);
@@ -105,27 +111,27 @@ pub fn due(input: &Input) -> Vec<Notice> {
     due
 }
 
-/// Since when a payment is late, as far as the status says so.
-pub fn past_due_since(status: &TenantStatus) -> Option<Timestamp> {
-    let condition = conditions::get(&status.conditions, PAYMENT_RECEIVED)?;
-    let late = condition.status == ConditionStatus::False && condition.reason == PAST_DUE;
-    late.then_some(condition.last_transition_time)
+/// A payment is late. The grace period begins, unless it has begun.
+pub fn note_late(input: &Input, draft: &mut Draft, message: &str) {
+    draft.status.payment_late_since.get_or_insert(input.now);
+    draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, PAST_DUE, message);
 }
 
-/// The condition, where Stripe was asked.
+/// How the tenant stands with its payments, where Stripe was asked.
 pub fn show(input: &Input, draft: &mut Draft) {
-    match standing(input) {
-        None => {}
-        Some(Standing::Good) => draft.recovered(PAYMENT_RECEIVED, "The subscription is paid"),
-        Some(Standing::PastDue) => {
-            let message = "A payment failed; Stripe tries again";
-            draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, PAST_DUE, message);
-        }
-        Some(Standing::Unpaid) => {
+    let Some(standing) = standing(input) else { return };
+    draft.status.awaiting = None;
+    if standing != Standing::PastDue {
+        draft.status.payment_late_since = None;
+    }
+    match standing {
+        Standing::Good => draft.recovered(PAYMENT_RECEIVED, "The subscription is paid"),
+        Standing::PastDue => note_late(input, draft, "A payment failed; Stripe tries again"),
+        Standing::Unpaid => {
             let message = "The invoices were not paid; the customer can pay them in Stripe's customer portal";
             draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, "Unpaid", message);
         }
-        Some(Standing::Ended) => {
+        Standing::Ended => {
             let message = "The subscription has ended";
             draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, ENDED, message);
         }
@@ -134,7 +140,7 @@ pub fn show(input: &Input, draft: &mut Draft) {
 
 /// What an Active tenant is ready for, and until when.
 pub fn summarize(input: &Input, draft: &mut Draft) {
-    let Some(since) = past_due_since(&draft.status) else {
+    let Some(since) = draft.status.payment_late_since else {
         return draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     };
     let end = since.plus(input.policy.payment_grace);
@@ -145,7 +151,7 @@ pub fn summarize(input: &Input, draft: &mut Draft) {
 
 /// Seconds until the next notice, or until the grace period is over.
 pub fn wait(input: &Input) -> Option<i64> {
-    let since = past_due_since(&input.tenant.status)?;
+    let since = input.tenant.status.payment_late_since?;
     let reminder = since.plus(input.policy.payment_grace / 2).since(input.now);
     let end = input.until(since.plus(input.policy.payment_grace));
     [reminder, end].into_iter().filter(|left| *left > 0).min()

@@ -3,7 +3,7 @@
 //! never deleted, and questions are answered from the namespace that holds the documents.
 
 use super::notices;
-use crate::api::conditions::{self, DATA_IN_ONE_PLACE};
+use crate::api::conditions::DATA_IN_ONE_PLACE;
 use crate::api::{ConditionStatus, data_namespace};
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Decision, Effect, Found, Input, Notice, Provider};
@@ -64,7 +64,7 @@ pub fn settle(input: &Input) -> Look {
         }
         let mut draft = Draft::new(input);
         draft.status.namespace = Some(input.tenant.data_namespace());
-        draft.recovered(DATA_IN_ONE_PLACE, "One Pinecone namespace holds the documents");
+        in_one_place(&mut draft);
         return draft.changed().map_or(Look::Clear, Look::Next);
     };
     if here.is_none_or(|here| !here.documents) {
@@ -93,10 +93,14 @@ pub fn drop(input: &Input, generation: u32) -> Look {
     }
 }
 
-/// Whether the condition asks for a choice.
+/// Whether more than one namespace, or another one, held the documents when they were counted last.
 pub fn is_unclear(input: &Input) -> bool {
-    let shown = conditions::get(&input.tenant.status.conditions, DATA_IN_ONE_PLACE);
-    shown.is_some_and(|condition| condition.status == ConditionStatus::False)
+    input.tenant.status.data_unclear_since.is_some()
+}
+
+fn in_one_place(draft: &mut Draft) {
+    draft.status.data_unclear_since = None;
+    draft.recovered(DATA_IN_ONE_PLACE, "One namespace holds the documents");
 }
 
 fn delete(generation: u32) -> Decision {
@@ -171,7 +175,7 @@ fn choose(input: &Input, found: &[Found], chosen: u32) -> Option<Decision> {
     let mut draft = Draft::new(input);
     draft.status.migration = None;
     draft.status.namespace = Some(input.tenant.data_namespace());
-    draft.recovered(DATA_IN_ONE_PLACE, "One Pinecone namespace holds the documents");
+    in_one_place(&mut draft);
     Some(draft.changed().unwrap_or(Decision::Act(vec![Effect::ForgetChoice])))
 }
 
@@ -192,6 +196,7 @@ fn serve(input: &Input, best: &Found) -> Decision {
 /// The condition first, since the alert quotes it.
 fn show(input: &Input, found: &[Found], reason: &str, message: &str) -> Option<Decision> {
     let mut draft = Draft::new(input);
+    draft.status.data_unclear_since.get_or_insert(input.now);
     draft.condition(DATA_IN_ONE_PLACE, ConditionStatus::False, reason, message);
     draft.changed().or_else(|| notices::tell(input, &[alert(input, found)]))
 }

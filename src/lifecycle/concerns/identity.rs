@@ -2,7 +2,7 @@
 //! that the tenant is its own.
 
 use crate::api::ConditionStatus;
-use crate::api::conditions::{self, CLEANED_UP, IDENTITY_VERIFIED};
+use crate::api::conditions::{CLEANED_UP, IDENTITY_VERIFIED};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::view::Claim;
 use crate::lifecycle::{Decision, Effect, Input};
@@ -24,8 +24,9 @@ fn assign(input: &Input) -> Decision {
         return Decision::Act(vec![Effect::AssignIdentity { plan: plan_to_record(input) }]);
     };
     let mut draft = Draft::new(input);
-    draft.condition(IDENTITY_VERIFIED, ConditionStatus::Unknown, &failure.reason.to_string(), &failure.message);
-    draft.summary(Summary::Reconciling, &failure.reason.to_string(), &failure.message);
+    draft.ask_again();
+    draft.condition(IDENTITY_VERIFIED, ConditionStatus::Unknown, &failure.reason, &failure.message);
+    draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
@@ -75,6 +76,7 @@ fn also(input: &Input) -> String {
 /// Shows the false claim and does nothing else. A deletion of the object deletes nothing of the tenant that it claimed.
 fn refuse(input: &Input, reason: &str, message: &str) -> Decision {
     let mut draft = Draft::new(input);
+    draft.ask_again();
     draft.condition(IDENTITY_VERIFIED, ConditionStatus::False, reason, message);
     draft.summary(Summary::Stalled, reason, message);
     if !input.tenant.deleting {
@@ -95,20 +97,12 @@ fn refuse(input: &Input, reason: &str, message: &str) -> Decision {
 /// The rightful object goes on, and shows who else claims its tenant.
 fn rivals(input: &Input) -> Option<Decision> {
     let mut draft = Draft::new(input);
-    if input.tenant.credentials.rivals.is_empty() {
-        let shown = conditions::get(&draft.status.conditions, IDENTITY_VERIFIED)?;
-        if shown.reason == "Issued" {
-            return None;
-        }
-        draft.condition(IDENTITY_VERIFIED, ConditionStatus::True, "Issued", "The tenant id was issued to this object");
+    let news = if input.tenant.credentials.rivals.is_empty() {
+        let message = "The tenant id was issued to this object";
+        draft.correct(IDENTITY_VERIFIED, ConditionStatus::True, "Issued", message)
     } else {
         let message = format!("The tenant belongs to this object.{} They are not served.", also(input));
-        draft.condition(IDENTITY_VERIFIED, ConditionStatus::True, "ClaimedElsewhere", &message);
-    }
-    let kept = conditions::get(&input.tenant.status.conditions, IDENTITY_VERIFIED);
-    let wanted = conditions::get(&draft.status.conditions, IDENTITY_VERIFIED);
-    if kept.map(|c| (&c.reason, &c.message)) == wanted.map(|c| (&c.reason, &c.message)) {
-        return None;
-    }
-    draft.changed()
+        draft.show(IDENTITY_VERIFIED, ConditionStatus::True, "ClaimedElsewhere", &message)
+    };
+    news.then(|| draft.changed()).flatten()
 }

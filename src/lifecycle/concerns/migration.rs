@@ -4,7 +4,7 @@
 
 use super::generations::{self, Look};
 use crate::api::ConditionStatus;
-use crate::api::conditions::{DATA_MIGRATED, get};
+use crate::api::conditions::DATA_MIGRATED;
 use crate::api::migration::{EmbeddingSize, Migration, MigrationState as State};
 use crate::api::plan::{Models, PlanSpec};
 use crate::lifecycle::status::Draft;
@@ -270,7 +270,9 @@ fn left(input: &Input, migration: &Migration) -> i64 {
 
 /// Ends a move that is no longer wanted. Uploads do not wait for it, even if its copy is kept until an admin chooses.
 fn discard(input: &Input, migration: &Migration) -> Option<Decision> {
-    let forgotten = forget(input, migration.generation, |draft| draft.forget(DATA_MIGRATED));
+    let forgotten = forget(input, migration.generation, |draft| {
+        draft.forget(DATA_MIGRATED);
+    });
     if forgotten.is_some() || migration.state == State::Failed {
         return forgotten;
     }
@@ -314,16 +316,13 @@ pub fn fail(input: &Input, why: &str) -> Option<Decision> {
 /// Shows an embedding choice that the plan does not offer.
 fn offered(input: &Input, models: &Models) -> Option<Decision> {
     let plan = input.tenant.plan_in_force();
-    let shown = get(&input.tenant.status.conditions, DATA_MIGRATED);
     let mut draft = Draft::new(input);
     if size(input) == EmbeddingSize::Large && models.embedding_large.is_none() {
         let message = format!(
             "Plan {plan} has no large embedding model. Set models.embeddingLarge on the Plan, or remove spec.settings.embedding"
         );
         draft.condition(DATA_MIGRATED, ConditionStatus::False, "NotInPlan", &message);
-    } else if shown.is_some_and(|c| c.status != ConditionStatus::True) {
-        draft.forget(DATA_MIGRATED);
-    } else {
+    } else if !draft.withdraw(DATA_MIGRATED) {
         return None;
     }
     draft.changed()

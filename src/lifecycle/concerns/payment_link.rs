@@ -1,17 +1,14 @@
 //! How long the controller replaces expired payment links. After that it creates one only on request; otherwise each customer who
 //! left would cost one Checkout session a day.
 
-use crate::api::conditions::{self, READY};
+use crate::api::facts::Awaited;
 use crate::api::{Phase, TenantStatus, Timestamp};
 use crate::lifecycle::{Decision, Input};
-
-/// The reason of a tenant that waits for its payment without an open link.
-pub const ON_REQUEST: &str = "LinkOnRequest";
 
 /// Whether a tenant waits for its payment, and gets a link only when the customer asks for one.
 pub fn link_on_request(status: &TenantStatus) -> bool {
     let waits = matches!(status.phase, Some(Phase::PendingPayment | Phase::Suspended)) && status.checkout.is_none();
-    waits && conditions::get(&status.conditions, READY).is_some_and(|ready| ready.reason == ON_REQUEST)
+    waits && status.awaiting.is_some_and(|awaiting| awaiting.what == Awaited::LinkRequest)
 }
 
 /// Waits until the shown link expires, or until the customer asks for a new one. None if Stripe has to be asked, because

@@ -3,7 +3,7 @@
 
 use super::dunning::{self, MISSING, Standing};
 use super::{migration, notices};
-use crate::api::conditions::{BILLING_READY, PLAN_IN_FORCE};
+use crate::api::conditions::PLAN_IN_FORCE;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{Downgrades, Limits, PlanSpec};
 use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as State};
@@ -387,7 +387,7 @@ pub fn declined<'a>(input: &'a Input<'a>, reason: &str, why: &str) -> Draft<'a> 
 }
 
 fn served_as_before(draft: &mut Draft, message: &str) {
-    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.billing_answers();
     draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, message);
     draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
 }

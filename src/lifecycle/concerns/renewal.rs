@@ -1,7 +1,7 @@
 //! An open Tenant whose subscription was ended by a closing. If the tenant was taken back since, the subscription goes on. If the
 //! Tenant knows nothing of the closing, as after a restore of an older object, the controller shows it.
 
-use crate::api::conditions::{self, RENEWAL_STOPPED};
+use crate::api::conditions::RENEWAL_STOPPED;
 use crate::api::{ConditionStatus, Timestamp};
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedSubscription};
@@ -31,9 +31,7 @@ pub fn show(input: &Input) -> Option<Decision> {
     input.observed.billing.as_ref().filter(|_| input.by_stripe())?;
     let mut draft = Draft::new(input);
     let Some((subscription, closed_at)) = contradicted(input) else {
-        let shown = conditions::get(&draft.status.conditions, RENEWAL_STOPPED).is_some();
-        draft.forget(RENEWAL_STOPPED);
-        return shown.then(|| draft.changed()).flatten();
+        return draft.forget(RENEWAL_STOPPED).then(|| draft.changed()).flatten();
     };
     let (id, name) = (&subscription.id, &input.tenant.name);
     let end = subscription.period_ends_at.map(|end| format!(" at {end}")).unwrap_or_default();

@@ -1,15 +1,15 @@
 //! Whether the customer confirmed the e-mail address of the signup. The controller provisions no tenant before that.
 
 use super::notices;
-use crate::api::conditions::{self, EMAIL_VERIFIED, PAYMENT_RECEIVED};
+use crate::api::conditions::EMAIL_VERIFIED;
+use crate::api::facts::Awaited;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::{ConditionStatus, LinkKind, MailRequest, Phase};
+use crate::api::{ConditionStatus, LinkKind, MailRequest, Phase, TenantStatus};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, EmailVerification, Input, Notice, Step, is_link};
 
 /// The step of a tenant that failed because the address was never confirmed.
 const STEP: Step = Step::EmailVerification;
-const REASON: &str = "AwaitingVerification";
 
 /// Whether the customer still has to confirm the address. A tenant from a manifest needs no confirmation, because its author
 /// vouches for it. A tenant that was served before is not failed and refunded for a confirmation that was never requested.
@@ -29,17 +29,18 @@ fn wanted(input: &Input) -> bool {
         && input.tenant.spec.login.is_some()
 }
 
-/// The condition.
+/// Whether the address is confirmed.
 pub fn show(input: &Input, draft: &mut Draft) {
     if !wanted(input) {
         return;
     }
+    draft.status.email_confirmed = Some(input.tenant.email_verified);
     if input.tenant.email_verified {
         let message = "The customer confirmed the e-mail address";
         draft.condition(EMAIL_VERIFIED, ConditionStatus::True, "Verified", message);
     } else {
         let message = "Waiting for the customer to open the link in the confirmation e-mail";
-        draft.condition(EMAIL_VERIFIED, ConditionStatus::False, REASON, message);
+        draft.condition(EMAIL_VERIFIED, ConditionStatus::False, Awaited::Confirmation.reason(), message);
     }
 }
 
@@ -63,25 +64,24 @@ pub fn send(input: &Input, decision: Decision) -> Decision {
 /// There is no payment link yet.
 pub fn await_before_payment(mut draft: Draft, wait: i64) -> Decision {
     let message = "Waiting for the customer to confirm the e-mail address; the payment link follows";
-    draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, REASON, message);
-    draft.summary(Summary::Waiting, REASON, message);
+    draft.awaits(Awaited::Confirmation, message);
     draft.changed().unwrap_or(Decision::Wait(Some(wait)))
 }
 
 /// The customer has paid, and the controller waits with the setup. The wait has a limit, because a customer is not charged for a
 /// tenant that is not served.
 pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
-    let paid = conditions::get(&draft.status.conditions, PAYMENT_RECEIVED).map(|c| c.last_transition_time);
-    let left = paid.map_or(0, |at| input.until(at)) + input.policy.verification_limit;
+    draft.awaits(Awaited::ConfirmationOfPaid, "Paid; waiting for the customer to confirm the e-mail address");
+    let since = draft.status.awaiting.map_or(input.now, |awaiting| awaiting.since);
+    let left = input.until(since.plus(input.policy.verification_limit));
     if left > 0 {
-        let message = "Paid; waiting for the customer to confirm the e-mail address";
-        draft.summary(Summary::Waiting, REASON, message);
         return draft.changed().unwrap_or(Decision::Wait(Some(left)));
     }
     let message = format!(
         "Provisioning failed at {STEP}: the customer paid and did not confirm the e-mail address within {} s",
         input.policy.verification_limit
     );
+    draft.status.awaiting = None;
     let mut run = input.fresh_run();
     // A run of its own, so that the notices of this failure do not suppress those of a later one.
     run.retry_token = run.retry_token.or_else(|| Some("email-not-verified".into()));
@@ -94,8 +94,12 @@ pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
+/// Whether the tenant failed because its customer never confirmed the address.
+pub fn failed_unconfirmed(status: &TenantStatus) -> bool {
+    status.provisioning.as_ref().and_then(|run| run.failed_step.as_deref()) == Some(STEP.into())
+}
+
 /// The customer confirmed the address after all.
 pub fn came_late(input: &Input) -> bool {
-    let failed_at = input.tenant.status.provisioning.as_ref().and_then(|p| p.failed_step.as_deref());
-    failed_at == Some(STEP.into()) && input.tenant.email_verified
+    failed_unconfirmed(&input.tenant.status) && input.tenant.email_verified
 }

@@ -2,7 +2,7 @@
 
 use super::provisioning;
 use crate::api::ConditionStatus;
-use crate::api::conditions::{self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
+use crate::api::conditions::{API_KEY_READY, NAMESPACE_READY, PLAN_FOUND, WELCOME_EMAIL_SENT};
 use crate::api::plan::LimitChanges;
 use crate::lifecycle::agenda::{Concern, first_due};
 use crate::lifecycle::concerns::dispute;
@@ -96,8 +96,7 @@ fn next(input: &Input) -> Decision {
 
 /// Whether the namespace was seen to be gone: now, or before and not found since.
 fn namespace_missing(input: &Input) -> bool {
-    let shown = conditions::get(&input.tenant.status.conditions, NAMESPACE_READY);
-    let before = shown.is_some_and(|c| c.reason == "NamespaceMissing");
+    let before = input.tenant.status.namespace_missing_since.is_some();
     input.observed.namespace_missing || (before && !input.observed.namespace)
 }
 
@@ -146,7 +145,7 @@ fn facts(input: &Input) -> Option<Decision> {
         let message = "The mail server accepted the welcome e-mail";
         draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::True, "Sent", message);
     } else if let Some(failure) = observed.unsent.get(&Notice::Welcome) {
-        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::False, &failure.reason.to_string(), &failure.message);
+        draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::False, &failure.reason, &failure.message);
     }
     if observed.api_key == Some(true) {
         show_key(&mut draft);
@@ -155,11 +154,11 @@ fn facts(input: &Input) -> Option<Decision> {
         (quota.period_start, quota.period_end) = quota.period_at(input.now);
     }
     if observed.namespace {
-        provisioning::show_namespace(&mut draft);
+        draft.namespace_usable();
     }
     follow_plan(input, &mut draft);
     if let Some(billing) = &observed.billing {
-        draft.recovered(BILLING_READY, "Stripe answers");
+        draft.billing_answers();
         if let Some(subscription) = &billing.subscription {
             draft.subscribed(subscription);
         }
@@ -183,12 +182,13 @@ fn summarize(input: &Input, draft: &mut Draft) {
             input.tenant.data_namespace(),
             input.tenant.name
         );
+        draft.status.namespace_missing_since.get_or_insert(input.now);
         draft.condition(NAMESPACE_READY, ConditionStatus::False, "NamespaceMissing", &message);
         return draft.summary(Summary::Stalled, "NamespaceMissing", &message);
     }
     let key = input.observed.failed.get(&Effect::EnsureApiKey).filter(|_| input.observed.api_key != Some(true));
     match key {
-        Some(Failure { reason, message, .. }) => draft.summary(Summary::Reconciling, &reason.to_string(), message),
+        Some(Failure { reason, message, .. }) => draft.summary(Summary::Reconciling, reason, message),
         None => dunning::summarize(input, draft),
     }
 }

@@ -3,7 +3,7 @@
 
 use crate::api::ConditionStatus;
 use crate::api::Phase;
-use crate::api::conditions::{BILLING_READY, PLAN_IN_FORCE};
+use crate::api::conditions::PLAN_IN_FORCE;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{PlanSpec, Upgrades};
 use crate::api::tenant::{Desired, PlanChangeState as State, PlanConfig, Quota};
@@ -64,7 +64,7 @@ fn waiting(input: &Input, failure: &Failure) -> Decision {
     let mut draft = Draft::new(input);
     draft.failure(failure);
     let message = format!("Waiting to move to {}: {}", input.tenant.spec.plan, failure.message);
-    draft.summary(Summary::Changing, &failure.reason.to_string(), &message);
+    draft.summary(Summary::Changing, &failure.reason, &message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
@@ -114,7 +114,7 @@ fn apply(input: &Input, wanted: &PlanSpec) -> Decision {
         documents_limit: 0,
     });
     (quota.queries_limit, quota.documents_limit) = (wanted.limits.queries_per_month, wanted.limits.documents);
-    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.billing_answers();
     if let Some(subscription) = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref()) {
         draft.subscribed(subscription);
     }

@@ -2,11 +2,12 @@
 //! after it (`concerns/erasure.rs`). `object_deletion.rs` is about Tenant objects that are deleted; this is about `spec.desired: Deleted`.
 
 use super::failed;
-use crate::api::conditions::{self, BILLING_READY, COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
+use crate::api::conditions::{COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
+use crate::api::facts::{Awaited, Awaiting, SuspendedFor};
 use crate::api::phase::EventType;
 use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, Phase, Timestamp};
-use crate::lifecycle::concerns::dunning::{self, BY_ADMIN, ENDED, Standing};
+use crate::lifecycle::concerns::dunning::{self, Standing};
 use crate::lifecycle::concerns::erasure::{self, since};
 use crate::lifecycle::concerns::{notices, renewal};
 use crate::lifecycle::status::{Draft, Summary};
@@ -40,6 +41,7 @@ pub fn begin(input: &Input) -> Option<Decision> {
     let mut draft = Draft::new(input);
     draft.status.checkout = None;
     draft.status.erases_at = Some(erases_at);
+    draft.status.renewal_stopped_at = None;
     draft.forget(RENEWAL_STOPPED);
     draft.enter(Phase::Deleting, EventType::Delete, input.wished_by(), &message);
     draft.summary(Summary::Waiting, "Closed", &message);
@@ -71,7 +73,7 @@ pub fn decide(input: &Input) -> Decision {
         draft.failure(failure);
         if status.erasure.is_some() {
             let message = format!("{}. Retrying", failure.message);
-            draft.condition(ERASED, ConditionStatus::False, &failure.reason.to_string(), &message);
+            draft.condition(ERASED, ConditionStatus::False, &failure.reason, &message);
         }
         return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
     }
@@ -103,7 +105,7 @@ pub fn decide(input: &Input) -> Decision {
     }
     let mut draft = Draft::new(input);
     draft.forget(ERASED);
-    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.billing_answers();
     draft.summary(Summary::Waiting, "Closed", &closed(input, erases_at));
     let again = notices::any_unsent(input, &told).then(|| input.notice_wait());
     let until = [Some(input.until(erases_at)), offered_in(input)].into_iter().flatten().min();
@@ -134,7 +136,7 @@ fn offered_at(input: &Input) -> Timestamp {
 
 /// Ends the subscription with its period and closes open payment links, so a customer who leaves is not charged again.
 fn stop_renewal(input: &Input) -> Option<Decision> {
-    let stopped = conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED);
+    let stopped = input.tenant.status.renewal_stopped_at.is_some();
     if !input.by_stripe() {
         return None;
     }
@@ -151,6 +153,7 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
         return Some(Decision::Act(vec![Effect::StopRenewal]));
     }
     let mut draft = Draft::new(input);
+    draft.status.renewal_stopped_at.get_or_insert(input.now);
     let message = "The subscription is not renewed";
     draft.condition(RENEWAL_STOPPED, ConditionStatus::True, "Stopped", message);
     draft.changed()
@@ -159,10 +162,8 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
 /// The subscription did not renew, and now one does: the customer came back at Stripe, or the object is older than their return,
 /// as after a restore. The wish to leave and the payments do not agree, so nothing is erased before a person has decided.
 fn renewed_meanwhile(input: &Input) -> Option<Decision> {
-    if !input.by_stripe() || !conditions::is_true(&input.tenant.status.conditions, RENEWAL_STOPPED) {
-        return None;
-    }
-    let billing = input.observed.billing.as_ref()?;
+    let billing = input.observed.billing.as_ref().filter(|_| input.by_stripe())?;
+    input.tenant.status.renewal_stopped_at?;
     let own = billing.subscription.as_ref().filter(|s| s.bills_again()).map(|s| &s.id);
     let (id, name) = (own.or(billing.surplus_renewing.first())?, &input.tenant.name);
     let message = format!(
@@ -193,6 +194,7 @@ fn take_back(input: &Input) -> Decision {
     }
     let mut draft = Draft::new(input);
     draft.status.erases_at = None;
+    draft.status.renewal_stopped_at = None;
     draft.forget(RENEWAL_STOPPED);
     draft.forget(ERASED);
     let by = tenant.spec.wisher().map(|wish| format!(" by {wish}")).unwrap_or_default();
@@ -200,17 +202,20 @@ fn take_back(input: &Input) -> Decision {
     let asked_by = input.wished_by();
     if !served {
         draft.enter(Phase::PendingPayment, EventType::Reactivate, asked_by, message);
-        draft.summary(Summary::Waiting, "AwaitingPayment", message);
+        draft.ask_again();
+        draft.status.awaiting.get_or_insert(Awaiting { what: Awaited::Payment, since: input.now });
+        draft.summary(Summary::Waiting, Awaited::Payment.reason(), message);
     } else if good && !suspended {
+        draft.status.collection_paused_since = None;
         draft.forget(COLLECTION_PAUSED);
         draft.enter(Phase::Active, EventType::Reactivate, asked_by, message);
         draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
     } else if suspended {
         draft.enter(Phase::Suspended, EventType::Reactivate, asked_by, message);
-        draft.summary(Summary::Waiting, BY_ADMIN, &dunning::suspended_by(input));
+        draft.suspended(SuspendedFor::Admin, &dunning::suspended_by(input));
     } else {
         draft.enter(Phase::Suspended, EventType::Reactivate, asked_by, message);
-        draft.summary(Summary::Waiting, ENDED, message);
+        draft.suspended(SuspendedFor::End, message);
     }
     draft.changed().unwrap_or(Decision::Wait(None))
 }

@@ -108,7 +108,7 @@ fn refund(input: &Input) -> Option<Decision> {
     let mut draft = Draft::new(input);
     if let Some(failure) = &observed.failure {
         let message = format!("The refund is not settled yet: {}. Retrying", failure.message);
-        draft.condition(REFUNDED, ConditionStatus::False, &failure.reason.to_string(), &message);
+        draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
         // One that was settled is in doubt until Stripe has said otherwise.
         draft.status.refund = None;
         return draft.changed();

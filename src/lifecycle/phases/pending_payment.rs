@@ -1,10 +1,11 @@
 //! Waits until the customer has paid, or an admin has approved the contract.
 
 use crate::api::conditions::{PAYMENT_RECEIVED, PLAN_FOUND};
+use crate::api::facts::{Awaited, SuspendedFor};
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::Checkout;
 use crate::api::{ConditionStatus, Phase};
-use crate::lifecycle::concerns::dunning::{self, BY_ADMIN, PAST_DUE};
+use crate::lifecycle::concerns::dunning::{self, BY_ADMIN};
 use crate::lifecycle::concerns::plan_change;
 use crate::lifecycle::concerns::{payment_link, verification};
 use crate::lifecycle::observed::{ObservedSession, ObservedSubscription, SessionState};
@@ -103,6 +104,7 @@ fn withhold(input: &Input, billing: &ObservedBilling) -> Decision {
     }
     let mut draft = begin_pending(input);
     draft.status.checkout = None;
+    draft.status.awaiting = None;
     let message = dunning::suspended_by(input);
     draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, BY_ADMIN, &message);
     draft.summary(Summary::Waiting, BY_ADMIN, &message);
@@ -150,8 +152,7 @@ fn open_checkout(input: &Input, attempt: u32) -> Decision {
     };
     let mut draft = begin_pending(input);
     let message = format!("New payment links are on hold: {why}");
-    draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, "CapacityMissing", &message);
-    draft.summary(Summary::Waiting, "CapacityMissing", &message);
+    draft.awaits(Awaited::Capacity, &message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.policy.hold_retry)))
 }
 
@@ -163,7 +164,7 @@ fn link(input: &Input, session: &ObservedSession) -> Decision {
         expires_at: session.expires_at,
     });
     let left = payment_link::wait(input, session.expires_at).max(1);
-    awaiting(draft, Some(left), "AwaitingPayment", "Waiting for the customer to pay at status.checkout.url")
+    awaiting(draft, Some(left), Awaited::Payment, "Waiting for the customer to pay at status.checkout.url")
 }
 
 /// Makes no new link until the customer or an admin asks for one.
@@ -174,17 +175,20 @@ fn on_request(input: &Input) -> Decision {
         "There is no open payment link. The customer gets one on the account page, and `kubectl tenant open {}` prints one",
         input.tenant.name
     );
-    awaiting(draft, None, payment_link::ON_REQUEST, &message)
+    awaiting(draft, None, Awaited::LinkRequest, &message)
 }
 
 fn processing(input: &Input) -> Decision {
     let mut draft = begin_pending(input);
     // The link is used up.
     draft.status.checkout = None;
+    if input.tenant.status.phase == Some(Phase::Suspended) {
+        draft.status.suspended_for = Some(SuspendedFor::Payment);
+    }
     awaiting(
         draft,
         Some(input.policy.resync),
-        "PaymentProcessing",
+        Awaited::Processing,
         "Checkout is complete; waiting for the payment to arrive",
     )
 }
@@ -201,6 +205,7 @@ fn expired(input: &Input) -> bool {
 fn begin_pending<'a>(input: &'a Input<'a>) -> Draft<'a> {
     let mut draft = Draft::new(input);
     if input.tenant.status.phase == Some(Phase::Suspended) {
+        draft.status.suspended_for = Some(SuspendedFor::End);
         return draft;
     }
     draft.enter(Phase::PendingPayment, EventType::Signup, input.asked_by(), "The Tenant was created");
@@ -211,9 +216,8 @@ fn begin_pending<'a>(input: &'a Input<'a>) -> Draft<'a> {
     draft
 }
 
-fn awaiting(mut draft: Draft, wait: Option<i64>, reason: &str, message: &str) -> Decision {
-    draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, reason, message);
-    draft.summary(Summary::Waiting, reason, message);
+fn awaiting(mut draft: Draft, wait: Option<i64>, what: Awaited, message: &str) -> Decision {
+    draft.awaits(what, message);
     draft.changed().unwrap_or(Decision::Wait(wait))
 }
 
@@ -221,14 +225,14 @@ fn await_approval(input: &Input) -> Decision {
     let mut draft = begin_pending(input);
     draft.status.subscription = Some("manual".into());
     let message = "Waiting for approval: set spec.billing.approved to true when the contract is signed";
-    draft.condition(PAYMENT_RECEIVED, ConditionStatus::False, "AwaitingApproval", message);
-    draft.summary(Summary::Waiting, "AwaitingApproval", message);
+    draft.awaits(Awaited::Approval, message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
 fn plan_missing(input: &Input) -> Decision {
     let message = format!("No Plan is named {:?}. `kubectl get plans` lists the existing ones", input.tenant.spec.plan);
     let mut draft = begin_pending(input);
+    draft.ask_again();
     draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
     draft.summary(Summary::Stalled, "PlanNotFound", &message);
     draft.changed().unwrap_or(Decision::Wait(None))
@@ -244,14 +248,16 @@ fn no_price(input: &Input) -> Decision {
 
 fn stalled(input: &Input, reason: &str, message: &str) -> Decision {
     let mut draft = begin_pending(input);
+    draft.ask_again();
     draft.summary(Summary::Stalled, reason, message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
 fn billing_failed(input: &Input, failure: &Failure) -> Decision {
     let mut draft = begin_pending(input);
-    draft.condition(PAYMENT_RECEIVED, ConditionStatus::Unknown, &failure.reason.to_string(), &failure.message);
-    draft.summary(Summary::Reconciling, &failure.reason.to_string(), &failure.message);
+    draft.status.awaiting = None;
+    draft.condition(PAYMENT_RECEIVED, ConditionStatus::Unknown, &failure.reason, &failure.message);
+    draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
@@ -262,23 +268,25 @@ fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision
         return decision;
     }
     let mut draft = begin_pending(input);
-    let (received, reason, message) = match subscription {
-        Some(s) if s.status == "trialing" => {
-            (ConditionStatus::True, "TrialStarted", "The trial has begun, with a payment method on file")
-        }
-        Some(s) if !s.served() => {
-            (ConditionStatus::False, PAST_DUE, "A payment is late, and the tenant was served before")
-        }
-        Some(_) => (ConditionStatus::True, "Paid", "The subscription is paid"),
-        None => (ConditionStatus::True, "Approved", "Manual billing is approved"),
+    let (reason, message) = match subscription {
+        Some(s) if s.status == "trialing" => ("TrialStarted", "The trial has begun, with a payment method on file"),
+        Some(s) if s.served() => ("Paid", "The subscription is paid"),
+        Some(_) => (dunning::PAST_DUE, "A payment is late, and the tenant was served before"),
+        None => ("Approved", "Manual billing is approved"),
     };
-    draft.condition(PAYMENT_RECEIVED, received, reason, message);
+    if subscription.is_some_and(|s| !s.served()) {
+        dunning::note_late(input, &mut draft, message);
+    } else {
+        draft.status.payment_late_since = None;
+        draft.condition(PAYMENT_RECEIVED, ConditionStatus::True, reason, message);
+    }
     draft.status.subscription = Some(subscription.map_or("manual".into(), |s| s.status.as_str().into()));
     draft.status.trial_ends_at = subscription.and_then(|s| s.trial_ends_at);
     draft.status.checkout = None;
     if verification::missing(input) {
         return verification::await_after_payment(input, draft);
     }
+    draft.status.awaiting = None;
     draft.status.paid_at = draft.status.paid_at.or(Some(input.now));
     draft.status.provisioning = Some(input.fresh_run());
     // What was given back when the account was closed says nothing of this run.

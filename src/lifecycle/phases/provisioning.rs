@@ -1,13 +1,11 @@
 //! Creates the tenant's parts, in parallel if they do not need each other.
 
-use crate::api::conditions::{
-    self, API_KEY_READY, BILLING_READY, NAMESPACE_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW,
-    WELCOME_EMAIL_SENT,
-};
+use crate::api::conditions::{API_KEY_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT};
+use crate::api::facts::SuspendedFor;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::{PlanConfig, Provisioning, Quota};
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
-use crate::lifecycle::concerns::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
+use crate::lifecycle::concerns::dunning::{self, Standing};
 use crate::lifecycle::concerns::{generations, notices, renewal, verification};
 use crate::lifecycle::observed::{ObservedSubscription, Samples};
 use crate::lifecycle::policy::CARD_RETRY;
@@ -127,21 +125,9 @@ fn poll(input: &Input) -> Decision {
         return Decision::Wait(Some(POLL));
     }
     let step = if input.observed.namespace { Step::SampleData } else { Step::Namespace };
-    failed_attempt(
-        input,
-        &Failure {
-            step,
-            reason: Reason::Timeout,
-            message: format!(
-                "{} did not show what was written within {} s",
-                Provider::VectorStore,
-                input.policy.attempt_limit
-            ),
-            blame: Blame::Call,
-            retryable: true,
-            retry_after: None,
-        },
-    )
+    let store = Provider::VectorStore;
+    let message = format!("{store} did not show what was written within {} s", input.policy.attempt_limit);
+    failed_attempt(input, &Failure::new(step, Reason::Timeout, message, Blame::Call))
 }
 
 /// Whether the subscription was cancelled at Stripe meanwhile. Without one the tenant is not served; the customer can subscribe again.
@@ -159,20 +145,20 @@ pub fn show_namespace(draft: &mut Draft) {
 fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) -> Decision {
     let mut draft = Draft::new(input);
     let namespace = input.tenant.data_namespace();
-    show_namespace(&mut draft);
+    draft.namespace_usable();
     draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "The API key is in its Secret");
     match (plan.sample_data, sample_failure) {
         (SampleData::None, _) => {
             draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "NotWanted", "The plan has no sample documents");
         }
-        (_, Some(f)) => draft.condition(SAMPLE_DATA_READY, ConditionStatus::False, &f.reason.to_string(), &f.message),
+        (_, Some(f)) => draft.condition(SAMPLE_DATA_READY, ConditionStatus::False, &f.reason, &f.message),
         _ => draft.condition(SAMPLE_DATA_READY, ConditionStatus::True, "Seen", "A query found the sample documents"),
     }
     draft.condition(PLAN_FOUND, ConditionStatus::True, "Found", "The plan exists");
     if !input.tenant.noted(&Notice::Welcome) {
         draft.condition(WELCOME_EMAIL_SENT, ConditionStatus::Unknown, "Pending", "The welcome e-mail is next");
     }
-    if conditions::is_true(&draft.status.conditions, SLOW) {
+    if draft.status.slow_since.take().is_some() {
         draft.condition(SLOW, ConditionStatus::False, "Active", "The tenant is Active");
     }
     draft.status.namespace = Some(namespace);
@@ -191,11 +177,11 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
     if let Some(p) = &mut draft.status.provisioning {
         (p.next_retry_at, p.held_since) = (None, None);
     }
-    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.billing_answers();
     if ended(input) {
         let message = "The subscription ended before all steps were complete";
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
-        draft.summary(Summary::Waiting, ENDED, message);
+        draft.suspended(SuspendedFor::End, message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
     // Such as one that was served before and lost its status: one that pays nothing is not served for a moment either.
@@ -208,7 +194,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
             draft.status.provisioned_at.get_or_insert(input.now);
         }
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
-        draft.summary(Summary::Waiting, MISSING, message);
+        draft.suspended(SuspendedFor::Payment, message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
     // A suspended tenant is not served for a moment. `provisionedAt` stays empty, so that the customer gets the money back when the
@@ -216,7 +202,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
     if input.tenant.spec.is_suspended() {
         let message = dunning::suspended_by(input);
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::Admin, &message);
-        draft.summary(Summary::Waiting, BY_ADMIN, &message);
+        draft.suspended(SuspendedFor::Admin, &message);
         return draft.changed().unwrap_or(Decision::Wait(None));
     }
     draft.status.provisioned_at.get_or_insert(input.now);
@@ -248,7 +234,7 @@ fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     draft.status.provisioning = Some(run);
     if unlimited {
         let message = format!("Attempt {attempts} failed at {}: {}. {UNLIMITED}", failure.step, failure.message);
-        draft.summary(Summary::Stalled, &failure.reason.to_string(), &message);
+        draft.summary(Summary::Stalled, &failure.reason, &message);
     } else if let Some(wait) = wait {
         let message =
             format!("Attempt {attempts} failed at {}: {}. Retrying in {wait} s", failure.step, failure.message);
@@ -289,7 +275,7 @@ fn hold(input: &Input, failure: &Failure) -> Decision {
     };
     let message = if served { format!("{message}. {UNLIMITED}") } else { message };
     let summary = if late { Summary::Stalled } else { Summary::Reconciling };
-    draft.summary(summary, &failure.reason.to_string(), &message);
+    draft.summary(summary, &failure.reason, &message);
     let wait = hold_wait(input, failure);
     let wait = until_slow(input).map_or(wait, |slow| slow.min(wait));
     draft.changed().or_else(|| slow(input)).unwrap_or(Decision::Wait(Some(wait)))
@@ -310,7 +296,7 @@ fn attempted(input: &Input, failure: &Failure) -> Provisioning {
 
 fn fail(draft: &mut Draft, failure: &Failure, message: &str) {
     draft.enter(Phase::Failed, EventType::Fail, TriggeredBy::System, message);
-    draft.summary(Summary::Stalled, &failure.reason.to_string(), message);
+    draft.summary(Summary::Stalled, &failure.reason, message);
 }
 
 fn plan_missing(input: &Input) -> Decision {
@@ -351,6 +337,7 @@ fn slow(input: &Input) -> Option<Decision> {
     } else {
         ("SlowProvisioning", "Paid, and not Active within the normal time")
     };
+    draft.status.slow_since.get_or_insert(input.now);
     draft.condition(SLOW, ConditionStatus::True, reason, message);
     draft.changed()
 }

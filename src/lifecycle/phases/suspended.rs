@@ -1,13 +1,14 @@
 //! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it back.
 
 use super::pending_payment;
-use crate::api::conditions::{BILLING_READY, COLLECTION_PAUSED, READY};
+use crate::api::conditions::COLLECTION_PAUSED;
+use crate::api::facts::SuspendedFor;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::tenant::WishedBy;
-use crate::api::{ConditionStatus, Phase, TenantStatus, conditions};
+use crate::api::{ConditionStatus, Phase, TenantStatus};
 use crate::lifecycle::agenda::first_due;
-use crate::lifecycle::concerns::dispute::{self, DISPUTED};
-use crate::lifecycle::concerns::dunning::{self, BY_ADMIN, ENDED, MISSING, Standing};
+use crate::lifecycle::concerns::dispute;
+use crate::lifecycle::concerns::dunning::{self, Standing};
 use crate::lifecycle::concerns::{billed, notices, payment_link, renewal};
 use crate::lifecycle::policy::CARD_RETRY;
 use crate::lifecycle::status::{Draft, Summary};
@@ -31,28 +32,9 @@ fn tell(input: &Input) -> Option<Decision> {
     notices::tell(input, &told).or_else(again)
 }
 
-/// Why a tenant is suspended, and so what brings it back.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SuspendedFor {
-    /// A payment is missing.
-    Payment,
-    /// The subscription has ended: another one is needed.
-    End,
-    /// The customer disputes a payment.
-    Dispute,
-    /// An admin suspended it.
-    Admin,
-}
-
-/// Why a tenant is suspended, from its status.
+/// Why a tenant is suspended.
 pub fn suspended_for(status: &TenantStatus) -> SuspendedFor {
-    match conditions::get(&status.conditions, READY).map(|ready| &*ready.reason) {
-        Some(BY_ADMIN) => SuspendedFor::Admin,
-        Some(DISPUTED) => SuspendedFor::Dispute,
-        // Of the customer who is given a link to subscribe again, too.
-        Some(ENDED | "AwaitingPayment" | payment_link::ON_REQUEST) => SuspendedFor::End,
-        _ => SuspendedFor::Payment,
-    }
+    status.suspended_for.unwrap_or(SuspendedFor::Payment)
 }
 
 /// When it was suspended.
@@ -67,7 +49,7 @@ fn come_back(input: &Input) -> Decision {
     }
     if let Some(failure) = input.observed.failure_besides(&Effect::DeleteExports) {
         let mut draft = Draft::new(input);
-        draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason.to_string(), &failure.message);
+        draft.billing_failed(failure, &failure.message);
         return draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())));
     }
     let held = held(input);
@@ -76,7 +58,7 @@ fn come_back(input: &Input) -> Decision {
     }
     let Some(billing) = &input.observed.billing else { return look(input, held.is_some()) };
     if let Some(held) = held {
-        return hold(input, billing, &held);
+        return hold(input, billing, held);
     }
     match Standing::of(billing) {
         // A tenant that was closed before it was served got its money back. Taken back, suspended and resumed, it pays for
@@ -91,11 +73,9 @@ fn come_back(input: &Input) -> Decision {
             Some(renew) => Decision::Act(vec![renew]),
             None => store(input, billing).unwrap_or_else(|| resume(input, who(input))),
         },
-        Standing::PastDue | Standing::Unpaid => await_payment(
-            input,
-            MISSING,
-            "Suspended until the customer pays the open invoices in Stripe's customer portal",
-        ),
+        Standing::PastDue | Standing::Unpaid => {
+            await_payment(input, "Suspended until the customer pays the open invoices in Stripe's customer portal")
+        }
         Standing::Ended => pending_payment::by_stripe(input, billing),
     }
 }
@@ -106,7 +86,7 @@ fn wait_for_card(input: &Input, failure: &Failure) -> Decision {
     let after = input.now.plus(CARD_RETRY);
     let message = format!("{}. The next attempt to charge the customer's card is at {after}", failure.message);
     draft.status.collect_after = Some(after);
-    draft.condition(BILLING_READY, ConditionStatus::False, &failure.reason.to_string(), &message);
+    draft.billing_failed(failure, &message);
     draft.changed().unwrap_or(Decision::Wait(Some(CARD_RETRY)))
 }
 
@@ -115,17 +95,17 @@ fn until_collection(input: &Input) -> Option<i64> {
     input.tenant.status.collect_after.map(|at| input.until(at)).filter(|left| *left > 0)
 }
 
-/// Why the tenant is not served even if it pays: a reason, and a sentence.
-fn held(input: &Input) -> Option<(&'static str, String)> {
+/// Why the tenant is not served even if it pays.
+fn held(input: &Input) -> Option<SuspendedFor> {
     if input.tenant.spec.is_suspended() {
-        return Some((BY_ADMIN, dunning::suspended_by(input)));
+        return Some(SuspendedFor::Admin);
     }
-    dispute::suspends(input).then_some((DISPUTED, dispute::MESSAGE.into()))
+    dispute::suspends(input).then_some(SuspendedFor::Dispute)
 }
 
 /// Stripe is asked when something changed there, when nothing is known, and when a payment link has expired or is asked for.
 fn look(input: &Input, held: bool) -> Decision {
-    let paused = conditions::is_true(&input.tenant.status.conditions, COLLECTION_PAUSED);
+    let paused = input.tenant.status.collection_paused_since.is_some();
     if held && paused && !input.observed.resync {
         return Decision::Wait(None);
     }
@@ -137,36 +117,34 @@ fn paused(billing: &ObservedBilling) -> bool {
 }
 
 /// Pauses collection: a customer is not charged for a tenant that is not served.
-fn hold(input: &Input, billing: &ObservedBilling, (reason, message): &(&str, String)) -> Decision {
+fn hold(input: &Input, billing: &ObservedBilling, why: SuspendedFor) -> Decision {
     let collected = Standing::of(billing) != Standing::Ended && !paused(billing);
     if collected || !billing.surplus_collected.is_empty() {
         return Decision::Act(vec![Effect::PauseCollection]);
     }
     let mut draft = Draft::new(input);
-    draft.recovered(BILLING_READY, "Stripe answers");
-    draft.condition(
-        COLLECTION_PAUSED,
-        ConditionStatus::True,
-        reason,
-        "Nothing is charged while the tenant is suspended",
-    );
-    draft.summary(Summary::Waiting, reason, message);
+    draft.billing_answers();
+    draft.status.collection_paused_since.get_or_insert(input.now);
+    let message = "Nothing is charged while the tenant is suspended";
+    draft.condition(COLLECTION_PAUSED, ConditionStatus::True, why.reason(), message);
+    let message = if why == SuspendedFor::Admin { dunning::suspended_by(input) } else { dispute::MESSAGE.into() };
+    draft.suspended(why, &message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
 fn stay(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
-    draft.summary(Summary::Waiting, BY_ADMIN, &dunning::suspended_by(input));
+    draft.suspended(SuspendedFor::Admin, &dunning::suspended_by(input));
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
-fn await_payment(input: &Input, reason: &str, message: &str) -> Decision {
+fn await_payment(input: &Input, message: &str) -> Decision {
     let mut draft = Draft::new(input);
     dunning::show(input, &mut draft);
-    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.billing_answers();
     draft.status.checkout = None;
     draft.status.subscription = status_of(input).or(draft.status.subscription.take());
-    draft.summary(Summary::Waiting, reason, message);
+    draft.suspended(SuspendedFor::Payment, message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
@@ -186,19 +164,19 @@ fn store(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
 
 /// Who brings it back: the admin who suspended it, the bank that decided a dispute, or the customer who paid.
 fn who(input: &Input) -> TriggeredBy {
-    let ready = conditions::get(&input.tenant.status.conditions, READY);
-    match ready.map(|c| &*c.reason) {
-        Some(BY_ADMIN) => TriggeredBy::Admin,
-        Some(DISPUTED) => TriggeredBy::System,
-        _ => TriggeredBy::User,
+    match suspended_for(&input.tenant.status) {
+        SuspendedFor::Admin => TriggeredBy::Admin,
+        SuspendedFor::Dispute => TriggeredBy::System,
+        SuspendedFor::Payment | SuspendedFor::End => TriggeredBy::User,
     }
 }
 
 fn resume(input: &Input, by: TriggeredBy) -> Decision {
     let mut draft = Draft::new(input);
     dunning::show(input, &mut draft);
-    draft.recovered(BILLING_READY, "Stripe answers");
+    draft.billing_answers();
     draft.status.checkout = None;
+    draft.status.collection_paused_since = None;
     draft.forget(COLLECTION_PAUSED);
     draft.status.collect_after = None;
     // One that was suspended on its way to service.

@@ -11,7 +11,6 @@ use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::keys::Admitted;
-use super::usage::QUOTA_EXCEEDED;
 use crate::api::plan::Models;
 use crate::providers::Party;
 use crate::providers::vector_store::VectorStore;
@@ -22,7 +21,7 @@ use crate::web::serving::deadline::Deadline;
 use crate::web::serving::directory::Served;
 use crate::web::serving::names::is_hidden;
 use crate::web::serving::places::Place;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 /// The longest title, in characters.
 const LONGEST_TITLE: usize = 200;
@@ -115,7 +114,7 @@ async fn stored_at(
 ) -> Result<(Document, bool), Problem> {
     if file.bytes.is_empty() {
         let detail = "Send a file as the field `file` of a form, or as the body.";
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "no_file", detail));
+        return Err(Problem::new(StatusCode::BAD_REQUEST, Code::NoFile, detail));
     }
     app.index(tenant).await?;
     let (app, tenant) = (app.clone(), tenant.clone());
@@ -143,11 +142,11 @@ pub async fn file(headers: &HeaderMap, request: Request) -> Result<File, Problem
 
 fn too_large() -> Problem {
     let detail = "The file is larger than 10 MB. Split it and upload the parts.";
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", detail)
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail)
 }
 
 fn malformed() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "malformed", "The form cannot be read.")
+    Problem::new(StatusCode::BAD_REQUEST, Code::Malformed, "The form cannot be read.")
 }
 
 async fn in_form(request: Request) -> Result<File, Problem> {
@@ -184,7 +183,7 @@ impl From<ExtractError> for Problem {
             ExtractError::UnknownKind => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self::new(status, error.code(), error.to_string())
+        Self::new(status, Code::Unreadable(error), error.to_string())
     }
 }
 
@@ -239,7 +238,7 @@ async fn store(
     let turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
     let shelf = Shelf::of(app, tenant).await?;
     let documents = shelf.documents();
-    let there = documents.get(&id).await?;
+    let there = documents.get(&id, app.now()).await?;
     if let Some(document) = there.as_ref().filter(|d| d.state == DocumentState::Ready) {
         return Ok((document.clone(), false));
     }
@@ -263,7 +262,7 @@ async fn store(
     let text = i64::try_from(passages.iter().map(|passage| passage.len()).sum::<usize>()).unwrap_or(i64::MAX);
     app.count_document(tenant, counts, text).await.inspect_err(|problem| {
         // It was read in vain.
-        if problem.code() == QUOTA_EXCEEDED {
+        if problem.is(Code::QuotaExceeded) {
             app.refusals.note(&tenant.uid);
         }
     })?;
@@ -296,7 +295,7 @@ pub async fn first_page(app: &App, tenant: &Served) -> Result<Vec<Document>, Pro
 
 async fn list(app: &App, tenant: &Served, after: Option<&str>) -> Result<Page, Problem> {
     let shelf = Shelf::of(app, tenant).await?;
-    Ok(Party::scope(&tenant.uid, shelf.documents().list(after)).await?)
+    Ok(Party::scope(&tenant.uid, shelf.documents().list(after, app.now())).await?)
 }
 
 /// Deletes a document; false when there is none.
@@ -312,7 +311,7 @@ pub async fn remove(app: &App, tenant: &Served, id: &str) -> Result<bool, Proble
 async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
     let shelf = Shelf::of(app, tenant).await?;
     let documents = shelf.documents();
-    let Some(document) = documents.get(id).await? else { return Ok(false) };
+    let Some(document) = documents.get(id, app.now()).await? else { return Ok(false) };
     documents.delete(&document).await?;
     app.delete_elsewhere(tenant, &document).await?;
     app.forget_document(tenant, document.bytes).await?;
@@ -320,7 +319,7 @@ async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Proble
 }
 
 fn no_document() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no_document", "There is no document with this id.")
+    Problem::new(StatusCode::NOT_FOUND, Code::NoDocument, "There is no document with this id.")
 }
 
 /// Which page.
@@ -357,7 +356,7 @@ pub async fn get_document(
     Admitted(tenant): Admitted,
 ) -> Result<Json<Document>, Problem> {
     let shelf = Shelf::of(&app, &tenant).await?;
-    Party::scope(&tenant.uid, shelf.documents().get(&id)).await?.map(Json).ok_or_else(no_document)
+    Party::scope(&tenant.uid, shelf.documents().get(&id, app.now())).await?.map(Json).ok_or_else(no_document)
 }
 
 /// Deletes a document and all its passages.

@@ -15,7 +15,7 @@ use crate::keys::{Claims, verify};
 use crate::operator_keys::verifying_key;
 use crate::web::App;
 use crate::web::serving::directory::Served;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 
 /// A key that does not verify makes us read the public key again, at most this often: it may have been replaced.
 const READ_AGAIN: Duration = Duration::from_secs(30);
@@ -67,7 +67,7 @@ impl KeyRing {
 
 fn unauthorized() -> Problem {
     let detail = "Send your API key as Authorization: Bearer sk_live_... It is missing, wrong, or was replaced.";
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail)
+    Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, detail)
 }
 
 /// The tenant whose API key the request carries, with one of its requests of this second taken.
@@ -124,9 +124,9 @@ impl App {
             Some(phase) if phase.is_served() => Ok(tenant),
             Some(Phase::Suspended) => Err(suspended(&self.config.frontend_url)),
             Some(Phase::Deleting | Phase::Deleted) => {
-                Err(Problem::new(StatusCode::GONE, "closed", "This account is closed."))
+                Err(Problem::new(StatusCode::GONE, Code::Closed, "This account is closed."))
             }
-            _ => Err(Problem::new(StatusCode::CONFLICT, "not_ready", "This account is not ready to be used.")),
+            _ => Err(Problem::new(StatusCode::CONFLICT, Code::NotReady, "This account is not ready to be used.")),
         }
     }
 }
@@ -134,5 +134,5 @@ impl App {
 fn suspended(frontend_url: &str) -> Problem {
     let account = format!("{}/account", frontend_url.trim_end_matches('/'));
     let detail = format!("This account is suspended; its documents are kept. See {account} for what to do.");
-    Problem::new(StatusCode::PAYMENT_REQUIRED, "suspended", detail)
+    Problem::new(StatusCode::PAYMENT_REQUIRED, Code::Suspended, detail)
 }

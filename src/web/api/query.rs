@@ -22,7 +22,7 @@ use crate::rag::{self, Answer, Asked, Basis, Chunk};
 use crate::web::App;
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::Then;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 /// The longest question, in characters.
 const LONGEST: usize = 2000;
@@ -183,7 +183,7 @@ fn question(text: &str) -> Result<&str, Problem> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > LONGEST {
         let detail = format!("question must have 1 to {LONGEST} characters");
-        return Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
+        return Err(Problem::new(StatusCode::BAD_REQUEST, Code::Invalid, detail));
     }
     Ok(text)
 }

@@ -23,7 +23,7 @@ use crate::api::{Tenant, Timestamp, USAGE_ANNOTATION, Usage};
 use crate::web::App;
 use crate::web::serving::directory::Served;
 use crate::web::serving::optimistic::patch;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 use crate::web::serving::turns::Turns;
 
 /// Writes that are tried before the tenant has to.
@@ -94,13 +94,10 @@ impl Ledger {
     }
 }
 
-/// The code of what the plan does not hold.
-pub const QUOTA_EXCEEDED: &str = "quota_exceeded";
-
 fn used_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
     let wait = Duration::from_secs(end.since(now).max(1).unsigned_abs());
     let detail = format!("Your plan's {limit} queries of this period are used up. Upgrade, or wait until {end}.");
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, QUOTA_EXCEEDED, detail).after(wait)
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::QuotaExceeded, detail).after(wait)
 }
 
 fn embedded_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
@@ -108,12 +105,12 @@ fn embedded_up(limit: i64, end: Timestamp, now: Timestamp) -> Problem {
     let detail = format!(
         "Your plan embeds {limit} bytes of text in a period, and this document has more than what is left. Upgrade, or wait until {end}."
     );
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, QUOTA_EXCEEDED, detail).after(wait)
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::QuotaExceeded, detail).after(wait)
 }
 
 fn full(what: &str, limit: i64) -> Problem {
     let detail = format!("Your plan holds {limit} {what}. Delete some, or upgrade.");
-    Problem::new(StatusCode::FORBIDDEN, QUOTA_EXCEEDED, detail)
+    Problem::new(StatusCode::FORBIDDEN, Code::QuotaExceeded, detail)
 }
 
 /// Whether the plan holds one more document: the bytes of its file, unless they are counted already, and those of its text.

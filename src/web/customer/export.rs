@@ -19,7 +19,7 @@ use crate::api::{CUSTOMER_REQUEST, Phase, Tenant, Timestamp};
 use crate::export::{Archive, ExportError};
 use crate::web::App;
 use crate::web::serving::extract::SignupToken;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 use crate::web::serving::reader::End;
 
 /// Downloads of this replica at the same time.
@@ -107,7 +107,7 @@ pub async fn download(
 
 fn over() -> Problem {
     let detail = "This download is not available any more. Ask for a new export.";
-    Problem::new(StatusCode::NOT_FOUND, "export_not_found", detail)
+    Problem::new(StatusCode::NOT_FOUND, Code::ExportNotFound, detail)
 }
 
 impl From<ExportError> for Problem {
@@ -132,11 +132,11 @@ impl App {
     pub async fn ask_export(&self, tenant: &Tenant) -> Result<(Tenant, bool), Problem> {
         if !self.has_export_storage(tenant) {
             let detail = "Exports cannot be made here by yourself. Please write to us.";
-            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, "no_exports", detail));
+            return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::NoExports, detail));
         }
         if !exportable(tenant) {
             let detail = "There is nothing to export: the account was not set up yet, or its data is erased.";
-            return Err(Problem::new(StatusCode::CONFLICT, "nothing_to_export", detail));
+            return Err(Problem::new(StatusCode::CONFLICT, Code::NothingToExport, detail));
         }
         let Some(changed) = self.change_tenant(tenant, |tenant| Ok(wanted(tenant, self.now()))).await? else {
             return Ok((tenant.clone(), false));

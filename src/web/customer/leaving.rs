@@ -16,7 +16,7 @@ use crate::api::{Phase, SESSIONS_ANNOTATION, Tenant, Timestamp};
 use crate::events::Event;
 use crate::web::App;
 use crate::web::serving::extract::{SignupToken, Then};
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 use crate::web::serving::tokens::Generation;
 
 /// The longest comment, in characters.
@@ -102,7 +102,7 @@ pub async fn reactivate(
 
 fn erased() -> Problem {
     let detail = "The data of this account is erased. You are welcome to sign up again.";
-    Problem::new(StatusCode::GONE, "erased", detail)
+    Problem::new(StatusCode::GONE, Code::Erased, detail)
 }
 
 fn check(leave: &Leave) -> Result<(), Problem> {

@@ -15,7 +15,7 @@ use crate::api::{PAYMENT_LINK_ANNOTATION, Phase, Tenant};
 use crate::lifecycle::link_on_request;
 use crate::web::App;
 use crate::web::serving::extract::SignupToken;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 /// A payment link.
 #[derive(Serialize, ToSchema)]
@@ -47,7 +47,7 @@ fn asked(tenant: &Tenant) -> Result<Option<Value>, Problem> {
     let status = tenant.status.clone().unwrap_or_default();
     if !link_on_request(&status) {
         let comes = status.checkout.is_some() || matches!(status.phase, None | Some(Phase::PendingPayment));
-        let nothing = || Problem::new(StatusCode::CONFLICT, "nothing_to_pay", sentence(&status));
+        let nothing = || Problem::new(StatusCode::CONFLICT, Code::NothingToPay, sentence(&status));
         return if comes { Ok(None) } else { Err(nothing()) };
     }
     let next = tenant.next_checkout().to_string();

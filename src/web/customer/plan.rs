@@ -19,7 +19,7 @@ use crate::lifecycle::{Credentials, Regions, View, excess, impossible, is_smalle
 use crate::web::App;
 use crate::web::serving::extract::{SignupToken, Then};
 use crate::web::serving::offers;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 /// The least time between two changes of a tenant, in seconds: each may be charged.
 const SPACING: i64 = 10;
@@ -76,10 +76,10 @@ pub async fn change(
 
 fn declined() -> Problem {
     let detail = "The payment was declined, and nothing was changed. Enter another card, then try again.";
-    Problem::new(StatusCode::PAYMENT_REQUIRED, "payment_declined", detail)
+    Problem::new(StatusCode::PAYMENT_REQUIRED, Code::PaymentDeclined, detail)
 }
 
-fn conflict(code: &'static str, detail: impl Into<String>) -> Problem {
+fn conflict(code: Code, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::CONFLICT, code, detail)
 }
 
@@ -112,7 +112,7 @@ impl Shown<'_> {
             }
             Self::From(_) | Self::Page(_) => return Ok(()),
         };
-        Err(conflict("plan_changed", detail))
+        Err(conflict(Code::PlanChanged, detail))
     }
 }
 
@@ -154,8 +154,11 @@ fn token(tenant: &Tenant) -> Option<&String> {
 
 /// The API server refuses a change while another one runs.
 fn running_meanwhile(problem: Problem) -> Problem {
-    if problem.code() == "refused" {
-        return conflict("change_running", "Another change of this account is running. Please try again in a minute.");
+    if problem.is(Code::Refused) {
+        return conflict(
+            Code::ChangeRunning,
+            "Another change of this account is running. Please try again in a minute.",
+        );
     }
     problem
 }
@@ -177,9 +180,9 @@ fn ask(
             let since = change.map(|c| c.since.to_string()).unwrap_or_default();
             let detail =
                 format!("A change to the plan {} is running since {since}. Wait until it is done.", tenant.spec.plan);
-            return Err(conflict("change_running", detail));
+            return Err(conflict(Code::ChangeRunning, detail));
         }
-        _ => return Err(conflict("not_ready", sentence(&status))),
+        _ => return Err(conflict(Code::NotReady, sentence(&status))),
     }
     if same {
         return declined_before(tenant, change, now);
@@ -213,14 +216,14 @@ fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Re
     let title = wanted.title();
     if impossible(&view, current, Some(&wanted.spec), regions).is_some() {
         let detail = format!("You cannot change to {title} by yourself. Please write to us, and we do it for you.");
-        return Err(conflict("plan_not_available", detail));
+        return Err(conflict(Code::PlanNotAvailable, detail));
     }
     let limits = view.status.config.as_ref().map(|config| &config.limits);
     let later = is_smaller(&wanted.spec, current, limits) && wanted.spec.downgrades == Downgrades::AtPeriodEnd;
     let Some((what, used, limit)) = excess(&view, &wanted.spec).filter(|_| !later) else { return Ok(()) };
     let detail =
         format!("Your account has {used} {what}, and {title} holds {limit}. Delete {} of them first.", used - limit);
-    Err(conflict("usage_exceeds_plan", detail))
+    Err(conflict(Code::UsageExceedsPlan, detail))
 }
 
 /// Where the change to that plan stands.
@@ -233,7 +236,7 @@ fn answer(tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
         }
         Some(Stage::Blocked) => {
             let detail = "This change is not possible now. Your account stays as it is. Please write to us.";
-            return Err(conflict("plan_not_available", detail));
+            return Err(conflict(Code::PlanNotAvailable, detail));
         }
         Some(Stage::Scheduled) => "scheduled",
         Some(Stage::Unconfirmed) => "unconfirmed",

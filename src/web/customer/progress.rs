@@ -4,12 +4,12 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::conditions::{
-    API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT, get,
-    is_true,
+    API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, get,
 };
+use crate::api::facts::{Awaited, SuspendedFor};
 use crate::api::tenant::PlanChangeState;
-use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
-use crate::lifecycle::{SuspendedFor, link_on_request, suspended_for};
+use crate::api::{ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
+use crate::lifecycle::{link_on_request, suspended_for};
 
 /// How far an account is.
 #[derive(Serialize, ToSchema)]
@@ -105,63 +105,55 @@ fn step(
     (type_, done, waiting, delayed): (&'static str, &'static str, &'static str, &'static str),
     status: &TenantStatus,
 ) -> Step {
-    let (state, message) = match get(&status.conditions, type_) {
-        Some(Condition { status: ConditionStatus::True, .. }) => ("done", done),
-        Some(Condition { status: ConditionStatus::False, reason, .. }) if !ordinary(reason) => ("delayed", delayed),
+    let (state, message) = match get(&status.conditions, type_).map(|condition| condition.status) {
+        Some(ConditionStatus::True) => ("done", done),
+        Some(ConditionStatus::False) if !ordinary(type_, status) => ("delayed", delayed),
         _ => ("waiting", waiting),
     };
     Step { name: type_, status: state, message }
 }
 
 fn steps(status: &TenantStatus) -> Vec<Step> {
-    let confirmed = get(&status.conditions, EMAIL_VERIFIED).map(|_| CONFIRMED);
+    let confirmed = status.email_confirmed.map(|_| CONFIRMED);
     confirmed.into_iter().chain(STEPS).map(|s| step(s, status)).collect()
 }
 
 /// Whether the account waits for the customer to confirm the address.
 fn unconfirmed(status: &TenantStatus) -> bool {
     let open = matches!(status.phase, Some(Phase::PendingPayment | Phase::Failed));
-    open && get(&status.conditions, EMAIL_VERIFIED).is_some_and(|c| c.status != ConditionStatus::True)
+    open && status.email_confirmed == Some(false)
 }
 
 /// Where it failed, or takes longer than is normal.
 fn can_retry(status: &TenantStatus) -> bool {
     match status.phase {
         Some(Phase::Failed) => !unconfirmed(status),
-        Some(Phase::Provisioning) => is_true(&status.conditions, SLOW),
+        Some(Phase::Provisioning) => status.slow_since.is_some(),
         _ => false,
     }
 }
 
-/// Whether a condition that is False is an ordinary wait, and no delay.
-fn ordinary(reason: &str) -> bool {
-    matches!(
-        reason,
-        "AwaitingPayment"
-            | "LinkOnRequest"
-            | "AwaitingVerification"
-            | "PaymentProcessing"
-            | "AwaitingApproval"
-            | "Pending"
-    )
+/// Whether a step that is not done is an ordinary wait, and no delay.
+fn ordinary(type_: &str, status: &TenantStatus) -> bool {
+    let for_payment = || status.awaiting.is_some_and(|awaiting| awaiting.what != Awaited::Capacity);
+    type_ == EMAIL_VERIFIED || (type_ == PAYMENT_RECEIVED && for_payment())
 }
 
 /// What is going on, in one sentence.
 pub fn sentence(status: &TenantStatus) -> &'static str {
-    let payment = get(&status.conditions, PAYMENT_RECEIVED).map(|c| &*c.reason);
-    match (status.phase, payment) {
+    match (status.phase, status.awaiting.map(|awaiting| awaiting.what)) {
         (None, _) => "Your account is being prepared.",
-        (Some(Phase::PendingPayment), Some("PaymentProcessing")) => "Your payment is being processed.",
-        (Some(Phase::PendingPayment), Some("AwaitingApproval")) => {
+        (Some(Phase::PendingPayment), Some(Awaited::Processing)) => "Your payment is being processed.",
+        (Some(Phase::PendingPayment), Some(Awaited::Approval)) => {
             "Your account waits for the approval of your contract."
         }
-        (Some(Phase::PendingPayment), Some("CapacityMissing")) => {
+        (Some(Phase::PendingPayment), Some(Awaited::Capacity)) => {
             "We are making room for new accounts. You can pay as soon as yours can be set up."
         }
-        (Some(Phase::PendingPayment), Some("AwaitingVerification")) => {
+        (Some(Phase::PendingPayment), Some(Awaited::Confirmation)) => {
             "Please confirm your e-mail address. You can pay right after."
         }
-        (Some(Phase::PendingPayment), Some("Paid" | "TrialStarted" | "Approved")) => {
+        (Some(Phase::PendingPayment), Some(Awaited::ConfirmationOfPaid)) => {
             "Please confirm your e-mail address. Your account is set up right after."
         }
         (Some(Phase::PendingPayment), _) if status.checkout.is_some() => "Please complete your payment.",

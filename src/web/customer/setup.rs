@@ -20,7 +20,7 @@ use crate::web::App;
 use crate::web::api::{documents, query};
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::{SignupToken, Then};
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 /// The steps: the milestone that completes each, its title, and its purpose.
 const STEPS: [(&str, &str, &str); 3] = [
@@ -125,7 +125,7 @@ impl App {
     fn ready(&self, tenant: Tenant) -> Result<Served, Problem> {
         self.served(&tenant).ok_or_else(|| {
             let status = tenant.status.unwrap_or_default();
-            Problem::new(StatusCode::CONFLICT, "not_ready", sentence(&status))
+            Problem::new(StatusCode::CONFLICT, Code::NotReady, sentence(&status))
         })
     }
 
@@ -169,7 +169,7 @@ pub async fn complete(
 }
 
 fn incomplete() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, "incomplete", "complete all setup steps first")
+    Problem::new(StatusCode::BAD_REQUEST, Code::Incomplete, "complete all setup steps first")
 }
 
 /// Whether to put the setup aside.

@@ -22,7 +22,7 @@ use crate::links::SPACING;
 use crate::web::App;
 use crate::web::serving::changes::Change;
 use crate::web::serving::extract::SignupToken;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 use crate::web::serving::tokens::{Pass, TICKET_LIFE};
 
 /// A stream ends after this long; the client connects again.
@@ -115,7 +115,7 @@ pub async fn verification_email(
 
 fn not_needed() -> Problem {
     let detail = "The e-mail address of this account needs no confirmation.";
-    Problem::new(StatusCode::CONFLICT, "not_needed", detail)
+    Problem::new(StatusCode::CONFLICT, Code::NotNeeded, detail)
 }
 
 /// Something that was asked for.
@@ -254,7 +254,7 @@ impl Streams {
         let count = all.entry(uid.to_owned()).or_default();
         if *count >= STREAMS {
             let detail = "Too many windows show this account's progress. Please close some.";
-            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_streams", detail));
+            return Err(Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyStreams, detail));
         }
         *count += 1;
         Ok(OpenStream { streams: self.clone(), uid: uid.to_owned() })

@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 use crate::api::{MILESTONES, Tenant, reached_at};
 use crate::events::Event;
 use crate::web::App;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 /// What only a client can know.
 const SEEN_BY_CLIENTS: [&str; 3] = ["page_view", "setup_opened", "call_opened"];
@@ -96,7 +96,7 @@ fn ours(event_type: &str) -> &str {
 }
 
 fn check(claim: &Claim) -> Result<(), Problem> {
-    let bad = |detail: String| Err(Problem::new(StatusCode::BAD_REQUEST, "invalid", detail));
+    let bad = |detail: String| Err(Problem::new(StatusCode::BAD_REQUEST, Code::Invalid, detail));
     let milestones = MILESTONES.map(|name| name.replace('-', "_"));
     let mut known = milestones.iter().map(String::as_str).chain(SEEN_BY_CLIENTS);
     if !known.any(|name| name == ours(&claim.event_type)) {

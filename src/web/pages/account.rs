@@ -25,7 +25,7 @@ use crate::web::customer::progress::Progress;
 use crate::web::customer::setup::{Setup, sample_question};
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::Then;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 
 /// The least time between two retries that a customer asks for, in seconds.
 const RETRY_SPACING: i64 = 300;
@@ -233,7 +233,7 @@ fn pays_by_stripe(tenant: &Tenant) -> bool {
 }
 
 async fn portal(app: &App, tenant: &Tenant) -> Result<String, Problem> {
-    let none = || Problem::new(StatusCode::CONFLICT, "no_billing", "There is nothing to pay for this account.");
+    let none = || Problem::new(StatusCode::CONFLICT, Code::NoBilling, "There is nothing to pay for this account.");
     let stripe = app.portal.as_ref().ok_or_else(none)?;
     let customer = tenant.spec.billing.stripe.as_ref().and_then(|s| s.customer_id.as_deref()).ok_or_else(none)?;
     let payer = Payer {

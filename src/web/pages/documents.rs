@@ -12,7 +12,7 @@ use crate::web::App;
 use crate::web::api::documents::{self, File};
 use crate::web::serving::extract::Then;
 use crate::web::serving::places::Place;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 
 /// The policy that a customer can try with one click.
 const POLICY: &[u8] = include_bytes!("assets/policy.pdf");
@@ -43,7 +43,8 @@ pub async fn policy(
 }
 
 async fn form(request: Request) -> Result<(String, File), Problem> {
-    let malformed = || Problem::new(StatusCode::BAD_REQUEST, "malformed", "The form cannot be read. Please try again.");
+    let malformed =
+        || Problem::new(StatusCode::BAD_REQUEST, Code::Malformed, "The form cannot be read. Please try again.");
     let mut form = Multipart::from_request(request, &()).await.map_err(|_| malformed())?;
     let (mut csrf, mut file) = (String::new(), File::new("", Vec::new()));
     while let Some(field) = form.next_field().await.map_err(|_| malformed())? {

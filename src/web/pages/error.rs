@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::go;
 use crate::web::App;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 
 /// A page, or why there is none.
 pub type PageResult = Result<Response, PageError>;
@@ -77,7 +77,7 @@ impl Sorry {
 
     fn stale() -> Self {
         let text = "This page was open for too long. Go back, reload it, and try again.";
-        let problem = Problem::new(StatusCode::FORBIDDEN, "stale", text);
+        let problem = Problem::new(StatusCode::FORBIDDEN, Code::Stale, text);
         Self { title: "Please try again", text: text.into(), problem }
     }
 

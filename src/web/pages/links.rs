@@ -23,7 +23,7 @@ use crate::web::App;
 use crate::web::public::links::{Confirmation, Confirmed, dead};
 use crate::web::serving::extract::Then;
 use crate::web::serving::limits::network;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 #[derive(Deserialize)]
 pub struct Token {
@@ -64,7 +64,7 @@ pub async fn verify_email(State(app): State<Arc<App>>, headers: HeaderMap, body:
     if wants_page(&headers) {
         return Ok(verify_submit(&app, &headers, &body).await.into_response());
     }
-    let malformed = |e| Problem::new(StatusCode::BAD_REQUEST, "malformed", format!("send {{\"token\": ...}}: {e}"));
+    let malformed = |e| Problem::new(StatusCode::BAD_REQUEST, Code::Malformed, format!("send {{\"token\": ...}}: {e}"));
     let Confirmation { token } = serde_json::from_slice(&body).map_err(malformed)?;
     let bearer = app.bearer(&headers);
     let (tenant, own) = app.confirm(&token, bearer.as_ref()).await?;

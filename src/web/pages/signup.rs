@@ -19,7 +19,7 @@ use crate::web::App;
 use crate::web::public::leads::LeadKind;
 use crate::web::public::signup::{SignupAnswer, SignupForm, answer, enroll, parse};
 use crate::web::serving::offers::for_sale;
-use crate::web::serving::problem::{Problem, ProblemBody};
+use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 #[derive(Deserialize)]
 pub struct Asked {
@@ -107,7 +107,7 @@ async fn refused(app: &App, headers: &HeaderMap, values: &BTreeMap<String, Strin
         if problem.status() != StatusCode::BAD_REQUEST {
             return Err(problem.into());
         }
-        errors.insert(if problem.code() == "captcha" { "captcha" } else { "email" }, problem.detail().to_owned());
+        errors.insert(if problem.is(Code::Captcha) { "captcha" } else { "email" }, problem.detail().to_owned());
     }
     form(app, headers, problem.status(), values, &errors, false).await
 }

@@ -10,7 +10,7 @@ use axum::http::StatusCode;
 use super::leads::LeadKind;
 use crate::providers::captcha::Captcha;
 use crate::web::App;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 
 /// The settings.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl App {
             Ok(true) => Ok(()),
             Ok(false) => {
                 let detail = "Please solve the captcha, and send the form again.";
-                Err(Problem::new(StatusCode::BAD_REQUEST, "captcha", detail))
+                Err(Problem::new(StatusCode::BAD_REQUEST, Code::Captcha, detail))
             }
             Err(error) => {
                 tracing::error!(%error, "the captcha cannot be verified");
@@ -86,7 +86,7 @@ impl App {
         }
         let detail =
             "We let new customers in step by step. Please join the waitlist; we write to you when it is your turn.";
-        Err(Problem::new(StatusCode::FORBIDDEN, "waitlist", detail))
+        Err(Problem::new(StatusCode::FORBIDDEN, Code::Waitlist, detail))
     }
 }
 

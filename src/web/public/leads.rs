@@ -17,7 +17,7 @@ use crate::api::{
 use crate::email;
 use crate::web::App;
 use crate::web::serving::names::is_visible;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 
 /// Why a person writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
@@ -128,7 +128,7 @@ impl App {
         }
         tracing::warn!(count, "the limit of leads is reached: delete old ones or raise LEADS_LIMIT");
         let detail = "We have more messages than we can answer at the moment. Please try again in a few days.";
-        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, "leads_full", detail))
+        Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::LeadsFull, detail))
     }
 
     /// Posts an alert about a lead. If the alert fails, the lead is kept.

@@ -13,14 +13,14 @@ use crate::api::{
 use crate::events::Event;
 use crate::links::{OpenedLink, SPACING};
 use crate::web::App;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 use crate::web::serving::tokens::{Pass, ending};
 
 /// The answer to a link that is not good any more, or never was.
 pub fn dead() -> Problem {
     let detail =
         "This link is no longer valid: it was used, it is too old, or it is not complete. Please ask for a new one.";
-    Problem::new(StatusCode::GONE, "link_expired", detail)
+    Problem::new(StatusCode::GONE, Code::LinkExpired, detail)
 }
 
 /// The longest time between two e-mails to an unconfirmed address, in seconds: about five a day.

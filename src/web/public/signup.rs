@@ -18,7 +18,7 @@ use utoipa::ToSchema;
 use super::accounts;
 use super::admission::Domains;
 use super::password::acceptable;
-use crate::api::conditions::{PAYMENT_RECEIVED, get};
+use crate::api::facts::Awaited;
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
     COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant,
@@ -32,7 +32,7 @@ use crate::web::App;
 use crate::web::customer::progress::Progress;
 use crate::web::serving::limits::network;
 use crate::web::serving::names::is_visible;
-use crate::web::serving::problem::Problem;
+use crate::web::serving::problem::{Code, Problem};
 use crate::web::serving::tokens::{Generation, TOKEN_LIFE};
 
 /// A signup.
@@ -128,7 +128,7 @@ fn yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 
 pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<SignupForm, Problem> {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let bad = |e: String| Problem::new(StatusCode::BAD_REQUEST, "malformed", e);
+    let bad = |e: String| Problem::new(StatusCode::BAD_REQUEST, Code::Malformed, e);
     if kind.starts_with("application/json") {
         serde_json::from_slice(body).map_err(|e| bad(format!("the body is not the JSON of a signup: {e}")))
     } else if kind.starts_with("application/x-www-form-urlencoded") {
@@ -136,7 +136,7 @@ pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<SignupForm, Problem> {
             url::form_urlencoded::parse(body).map(|(k, v)| (k.into_owned(), json!(v))).collect();
         serde_json::from_value(pairs.into()).map_err(|e| bad(format!("the form is not a signup: {e}")))
     } else {
-        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "media_type", "send application/json or a form"))
+        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::MediaType, "send application/json or a form"))
     }
 }
 
@@ -172,7 +172,7 @@ fn check(form: &SignupForm, disposable: &Domains) -> Result<String, Problem> {
 
 fn taken() -> Problem {
     let detail = "This e-mail address is already registered. Log in, or finish an open signup with the same password.";
-    Problem::new(StatusCode::BAD_REQUEST, "email_taken", detail)
+    Problem::new(StatusCode::BAD_REQUEST, Code::EmailTaken, detail)
 }
 
 /// Makes the account, or finds the open signup of the same address and password; true when it is new. The generation is that of the
@@ -396,6 +396,6 @@ fn next_step(tenant: &Tenant, generation: Option<i64>) -> Option<NextStep> {
     let status = tenant.status.as_ref().filter(|s| s.observed_generation >= generation)?;
     let confirm = Progress::of(tenant).awaits_confirmation();
     let link = status.checkout.as_ref().map(|checkout| checkout.url.clone());
-    let first = get(&status.conditions, PAYMENT_RECEIVED).is_some_and(|c| c.reason == "AwaitingVerification");
+    let first = status.awaiting.is_some_and(|awaiting| awaiting.what == Awaited::Confirmation);
     (link.is_some() || first).then_some(NextStep { link, confirm })
 }

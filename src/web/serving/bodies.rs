@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::arrivals::{Arrival, Arrivals};
 use super::limits::site;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::shares::{Share, Shares};
 
 /// The largest file of an upload.
@@ -53,9 +53,9 @@ pub enum Unread {
 impl From<Unread> for Problem {
     fn from(why: Unread) -> Self {
         match why {
-            Unread::Large => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_large", "The request is too large."),
-            Unread::Broken => Self::new(StatusCode::BAD_REQUEST, "malformed", "The body of the request broke off."),
-            Unread::Slow => Self::new(StatusCode::REQUEST_TIMEOUT, "slow", "The request took too long to arrive."),
+            Unread::Large => Self::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, "The request is too large."),
+            Unread::Broken => Self::new(StatusCode::BAD_REQUEST, Code::Malformed, "The body of the request broke off."),
+            Unread::Slow => Self::new(StatusCode::REQUEST_TIMEOUT, Code::Slow, "The request took too long to arrive."),
             Unread::GivenUp => Self::too_many(ARRIVAL),
         }
     }

@@ -14,7 +14,7 @@ use futures::{Future, TryStreamExt};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::bodies::in_large_pieces;
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 
 /// How long the body of an upload may take to arrive, at most.
 const ARRIVAL: Duration = Duration::from_mins(2);
@@ -54,7 +54,7 @@ impl Deadline {
     where
         F: Future<Output = Result<T, Problem>>,
     {
-        let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, "slow", "The file took too long to arrive.");
+        let slow = || Problem::new(StatusCode::REQUEST_TIMEOUT, Code::Slow, "The file took too long to arrive.");
         let (request, count) = counted(request);
         tokio::select! {
             read = timeout_at(self.arrival, read(request)) => read.map_err(|_| slow())?,
@@ -77,7 +77,7 @@ impl Deadline {
             "The file was not stored within {} seconds, and nothing of it is kept. Split it and upload the parts, or try again later.",
             self.limit.as_secs()
         );
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "takes_too_long", detail)
+        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TakesTooLong, detail)
     }
 }
 

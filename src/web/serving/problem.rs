@@ -8,9 +8,11 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
 use crate::providers::ProviderError;
+use crate::rag::ExtractError;
 
 /// The one answer to a wrong password, an unknown address, and an account that takes no more passwords for now.
 pub const WRONG_PASSWORD: &str = "E-mail address or password is wrong. After 10 wrong passwords, an account takes none for 15 \
@@ -19,11 +21,72 @@ pub const WRONG_PASSWORD: &str = "E-mail address or password is wrong. After 10 
 /// The content type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// The kind of a problem. Programs rest on its name, so a name never changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
+#[allow(missing_docs)] // The detail of each says what it means.
+pub enum Code {
+    Captcha,
+    ChangeRunning,
+    Closed,
+    EmailTaken,
+    Erased,
+    ExportNotFound,
+    Incomplete,
+    Internal,
+    Invalid,
+    LeadsFull,
+    LinkExpired,
+    Malformed,
+    MediaType,
+    MethodNotAllowed,
+    NoBilling,
+    NoDocument,
+    NoExports,
+    NoFile,
+    NoSuchPath,
+    NotFound,
+    NotNeeded,
+    NotReady,
+    NothingToExport,
+    NothingToPay,
+    PaymentDeclined,
+    PlanChanged,
+    PlanNotAvailable,
+    Provider,
+    QuotaExceeded,
+    Refused,
+    Slow,
+    Stale,
+    Suspended,
+    TakesTooLong,
+    TooLarge,
+    TooManyRequests,
+    TooManyStreams,
+    Unauthorized,
+    Unavailable,
+    /// A file gives no text.
+    Unreadable(ExtractError),
+    UsageExceedsPlan,
+    Waitlist,
+    Webhook,
+}
+
+impl Code {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Unreadable(error) => error.code(),
+            other => other.into(),
+        }
+    }
+}
+
 /// A refusal: what is wrong and how to fix it.
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
-    code: &'static str,
+    code: Code,
     detail: String,
     fields: BTreeMap<&'static str, String>,
     retry_after: Option<Duration>,
@@ -49,18 +112,18 @@ pub struct ProblemBody {
 }
 
 impl Problem {
-    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+    pub fn new(status: StatusCode, code: Code, detail: impl Into<String>) -> Self {
         Self { status, code, detail: detail.into(), fields: BTreeMap::new(), retry_after: None }
     }
 
     pub fn invalid(fields: BTreeMap<&'static str, String>) -> Self {
         let detail = fields.iter().map(|(name, why)| format!("{name} {why}")).collect::<Vec<_>>().join("; ");
-        Self { fields, ..Self::new(StatusCode::BAD_REQUEST, "invalid", detail) }
+        Self { fields, ..Self::new(StatusCode::BAD_REQUEST, Code::Invalid, detail) }
     }
 
     /// Not there, or not yours: the same answer.
     pub fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not_found", "There is no such account, or the token is not its own.")
+        Self::new(StatusCode::NOT_FOUND, Code::NotFound, "There is no such account, or the token is not its own.")
     }
 
     /// The HTTP status.
@@ -68,9 +131,14 @@ impl Problem {
         self.status
     }
 
-    /// The kind of error.
+    /// The name of the kind of error.
     pub fn code(&self) -> &'static str {
-        self.code
+        self.code.name()
+    }
+
+    /// Whether it is of this kind.
+    pub fn is(&self, code: Code) -> bool {
+        self.code == code
     }
 
     /// What is wrong, and what to do.
@@ -93,7 +161,7 @@ impl Problem {
         let detail = "The service cannot do this at the moment. Please try again in a minute.";
         Self {
             retry_after: Some(Duration::from_secs(10)),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable, detail)
         }
     }
 
@@ -101,22 +169,22 @@ impl Problem {
     pub fn too_many(wait: Duration) -> Self {
         let wait = wait.max(Duration::from_secs(1));
         let detail = format!("Too many requests. Please try again in {} seconds.", wait.as_secs_f64().ceil());
-        Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail) }
+        Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, Code::TooManyRequests, detail) }
     }
 
     pub fn internal(what: &str, error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "{what}");
         let detail = "Something went wrong on our side. Please try again.";
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, Code::Internal, detail)
     }
 
     /// What a client reads.
     pub fn body(self) -> ProblemBody {
         ProblemBody {
-            type_: format!("https://tenant-operator.dev/problems/{}", self.code),
+            type_: format!("https://tenant-operator.dev/problems/{}", self.code()),
             title: self.status.canonical_reason().unwrap_or("Error").into(),
             status: self.status.as_u16(),
-            code: self.code.into(),
+            code: self.code().into(),
             detail: self.detail,
             fields: self.fields,
         }
@@ -128,9 +196,11 @@ impl From<kube::Error> for Problem {
         // What the API server says is for the log; customers never see it.
         tracing::error!(%error, "Kubernetes");
         match error {
-            kube::Error::Api(e) if e.code == 422 || e.code == 400 => {
-                Self::new(StatusCode::BAD_REQUEST, "refused", "This was not accepted. Please check what you entered.")
-            }
+            kube::Error::Api(e) if e.code == 422 || e.code == 400 => Self::new(
+                StatusCode::BAD_REQUEST,
+                Code::Refused,
+                "This was not accepted. Please check what you entered.",
+            ),
             _ => Self::unavailable(),
         }
     }
@@ -140,7 +210,7 @@ impl From<ProviderError> for Problem {
     fn from(error: ProviderError) -> Self {
         tracing::warn!(%error, "provider");
         let detail = "The answer could not be found at the moment. Please try again.";
-        Self::new(StatusCode::BAD_GATEWAY, "provider", detail)
+        Self::new(StatusCode::BAD_GATEWAY, Code::Provider, detail)
     }
 }
 
@@ -166,16 +236,18 @@ pub fn framework(response: &Response<Body>) -> Option<Problem> {
         return None;
     }
     let (code, detail) = match status {
-        StatusCode::NOT_FOUND => ("no_such_path", "There is nothing at this path. /openapi.json lists what there is."),
-        StatusCode::METHOD_NOT_ALLOWED => ("method_not_allowed", "This path does not take this method."),
-        StatusCode::PAYLOAD_TOO_LARGE => ("too_large", "The request is too large."),
-        StatusCode::UNSUPPORTED_MEDIA_TYPE => ("media_type", "Send application/json."),
+        StatusCode::NOT_FOUND => {
+            (Code::NoSuchPath, "There is nothing at this path. /openapi.json lists what there is.")
+        }
+        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "This path does not take this method."),
+        StatusCode::PAYLOAD_TOO_LARGE => (Code::TooLarge, "The request is too large."),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => (Code::MediaType, "Send application/json."),
         StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-            ("malformed", "The body or the parameters are not what this path takes. /openapi.json describes them.")
+            (Code::Malformed, "The body or the parameters are not what this path takes. /openapi.json describes them.")
         }
         StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => return Some(Problem::unavailable()),
-        _ if status.is_client_error() => ("refused", "The request was refused."),
-        _ => ("internal", "Something went wrong on our side. Please try again."),
+        _ if status.is_client_error() => (Code::Refused, "The request was refused."),
+        _ => (Code::Internal, "Something went wrong on our side. Please try again."),
     };
     Some(Problem::new(status, code, detail))
 }

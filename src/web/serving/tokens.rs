@@ -12,7 +12,7 @@ use axum_client_ip::ClientIp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::problem::{Problem, ProblemBody, WRONG_PASSWORD};
+use super::problem::{Code, Problem, ProblemBody, WRONG_PASSWORD};
 use crate::api::tenant::Desired;
 use crate::api::{Phase, SESSIONS_ANNOTATION, Tenant, Timestamp};
 use crate::links::parts;
@@ -186,7 +186,7 @@ pub struct TokenAnswer {
 }
 
 fn wrong_password() -> Problem {
-    Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", WRONG_PASSWORD)
+    Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, WRONG_PASSWORD)
 }
 
 /// Logs in with e-mail address and password, and answers a new token.

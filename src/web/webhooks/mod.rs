@@ -13,7 +13,7 @@ use axum_client_ip::ClientIp;
 use serde_json::Value;
 
 use super::App;
-use super::serving::problem::{Problem, ProblemBody};
+use super::serving::problem::{Code, Problem, ProblemBody};
 use crate::api::Timestamp;
 use crate::telemetry::Span;
 use hints::{Hint, Target, Told};
@@ -43,7 +43,7 @@ pub async fn stripe(
     body: Body,
 ) -> Result<StatusCode, Problem> {
     let started = SystemTime::now();
-    let refuse = |why: &str| Problem::new(StatusCode::BAD_REQUEST, "webhook", why);
+    let refuse = |why: &str| Problem::new(StatusCode::BAD_REQUEST, Code::Webhook, why);
     let count = |what: &str| {
         app.metrics.webhooks.get_or_create(&what.into()).inc();
     };
