@@ -126,17 +126,14 @@ fn poll(input: &Input) -> Decision {
     if input.observed.attempt_age <= input.policy.attempt_limit {
         return Decision::Wait(Some(POLL));
     }
+    let store = Provider::VectorStore;
     let step = if input.observed.namespace { Step::SampleData } else { Step::Namespace };
     failed_attempt(
         input,
         &Failure {
             step,
             reason: Reason::Timeout,
-            message: format!(
-                "{} did not show what was written within {} s",
-                Provider::VectorStore,
-                input.policy.attempt_limit
-            ),
+            message: format!("{store} did not show what was written within {} s", input.policy.attempt_limit),
             blame: Blame::Call,
             retryable: true,
             retry_after: None,
