@@ -11,15 +11,15 @@ use crate::access::Access;
 use crate::cluster::{Binaries, Cluster};
 use crate::run;
 
-const HELP: &str = "\
-Without a key, each provider is the sandbox. With STRIPE_SECRET_KEY, PINECONE_API_KEY, OPENAI_API_KEY (or OPENAI_BASE_URL) or
-SMTP_URL, that provider is the real one. All other variables of `tenant-operator controller` and `web` are passed on.
-
-Once everything runs, `source .dev/env` gives another shell the KUBECONFIG, kubectl, `kubectl tenant` and the addresses.";
-
-/// Runs the operator on this machine: a private control plane, the sandbox, the controller and web. Touches no cluster.
+/// Runs the operator on this machine: a private control plane, the sandbox, the controller and web.
+///
+/// The sandbox stands in for each provider whose key is not set: `STRIPE_SECRET_KEY`, `PINECONE_API_KEY`, `OPENAI_API_KEY` (or
+/// `OPENAI_BASE_URL`), `SMTP_URL`. All other variables of `tenant-operator controller` and `web` are passed on. No cluster is
+/// touched but one that you name with --kubeconfig or --context.
+///
+/// Once everything runs, `source .dev/env` gives another shell kubectl, `kubectl tenant`, KUBECONFIG and all addresses.
 #[derive(Parser)]
-#[command(name = "tenant-operator-dev", version, max_term_width = 100, after_help = HELP)]
+#[command(name = "tenant-operator-dev", version, max_term_width = 100)]
 pub struct Cli {
     /// Do the main job once, start to finish, and exit.
     #[arg(long)]

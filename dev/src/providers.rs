@@ -84,6 +84,9 @@ impl Providers {
             (name, stands_in(name).or_else(|| users(name)).unwrap_or_else(|| real.to_owned()))
         };
         let mut shown = SHOWN.map(value).to_vec();
+        let openai =
+            shown.iter().find(|(name, _)| *name == "OPENAI_BASE_URL").map(|(_, url)| ("OPENAI_URL", url.clone()));
+        shown.extend(openai);
         let listed = SHOWN.iter().filter_map(|(name, _)| Some(format!("{name}={}", stands_in(name)?)));
         let listed = listed.collect::<Vec<_>>().join(" ");
         shown.push((SET_FOR_SANDBOX, listed));
@@ -109,6 +112,7 @@ mod tests {
     use super::*;
 
     async fn sandbox() -> Sandbox {
+        tenant_operator::cli::install_crypto();
         Sandbox::start(SandboxConfig {
             listen: IpAddr::V4(Ipv4Addr::LOCALHOST),
             advertise: None,

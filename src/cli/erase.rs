@@ -37,13 +37,11 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
 
 /// What is erased with a tenant.
 fn what(tenant: &Tenant) -> String {
-    let stripe = tenant.spec.billing.stripe.clone().unwrap_or_default();
+    let (stripe, store) = (tenant.spec.billing.stripe.clone().unwrap_or_default(), Provider::VectorStore);
     let status = tenant.status.clone().unwrap_or_default();
     let lines = [
         Some(format!("{} ({}), {}", tenant.name_any(), tenant.spec.company_name, tenant.spec.admin_email)),
-        status
-            .namespace
-            .map(|_| format!("  {} namespace {}, with all documents", Provider::VectorStore, tenant.data_namespace())),
+        status.namespace.map(|_| format!("  {store} namespace {}, with all documents", tenant.data_namespace())),
         status.api_key_secret.map(|name| format!("  Secret {name}")),
         stripe.subscription_id.map(|id| format!("  Stripe subscription {id}, cancelled at once")),
     ];

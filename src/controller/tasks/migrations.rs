@@ -100,19 +100,15 @@ impl Task {
         let id = self.tenant.tenant_id();
         let (from, to) = (self.tenant.data_namespace(), data_namespace(id, self.to.generation));
         let Providers { indexes, embedder, .. } = &self.context.providers;
+        let embedder = &**embedder;
         let here = indexes.of(self.tenant.region())?;
         let there = self.to.region.as_deref().map_or(Ok(here), |region| indexes.of(Some(region)))?;
         let on_batch = |vectors| {
             self.progress(vectors);
             self.is_wanted() && self.context.migrations.may_go_on(&self.uid, &self.to.name())
         };
-        let reembed = Reembed {
-            embedder: &**embedder,
-            from: (here, &from),
-            to: (there, &to),
-            model: &self.to.embedding,
-            on_batch: &on_batch,
-        };
+        let model = &self.to.embedding;
+        let reembed = Reembed { embedder, from: (here, &from), to: (there, &to), model, on_batch: &on_batch };
         self.until_wanted().await?;
         // A task of a move that this process has not begun may be that of an object from a backup.
         if !self.context.own_moves.contains(&self.uid, self.to.generation) {

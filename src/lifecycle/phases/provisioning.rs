@@ -136,12 +136,6 @@ fn ended(input: &Input) -> bool {
     input.by_stripe() && subscription.is_some_and(ObservedSubscription::over)
 }
 
-/// The namespace is there.
-pub fn show_namespace(draft: &mut Draft) {
-    let message = format!("The {} namespace is usable", Provider::VectorStore);
-    draft.condition(NAMESPACE_READY, ConditionStatus::True, "Usable", &message);
-}
-
 fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) -> Decision {
     let mut draft = Draft::new(input);
     let namespace = input.tenant.data_namespace();

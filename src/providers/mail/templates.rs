@@ -8,6 +8,7 @@ use serde::Serialize;
 use strum::{EnumIter, IntoEnumIterator, IntoStaticStr};
 
 use super::MailConfigError;
+use crate::lifecycle::Provider;
 
 /// The e-mails there are, in the order of a tenant's life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, EnumIter, IntoStaticStr)]
@@ -250,7 +251,7 @@ pub fn sample() -> Values {
         offer: "Come back within this month and pay half for three months".into(),
         expires: "2 December 2026".into(),
         erases: "25 December 2026".into(),
-        certificate: "Vectors: namespace with 12 vectors erased, 0 left".into(),
+        certificate: format!("{}: namespace with 12 vectors erased, 0 left", Provider::VectorStore),
         sample_question: "What is RAG?".into(),
         path: "/account".into(),
         valid_for: "24 hours".into(),

@@ -12,8 +12,9 @@ use utoipa::openapi::path::Operation;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{Content, Ref, RefOr};
 
+use crate::rag::ExtractError;
 use crate::web::App;
-use crate::web::serving::problem::{PROBLEM_JSON, Problem};
+use crate::web::serving::problem::{Code, PROBLEM_JSON, Problem};
 
 const API_KEY: &str = "api_key";
 const SIGNUP_TOKEN: &str = "signup_token";
@@ -115,33 +116,33 @@ fn error(status: &str) -> Option<(&'static str, Problem)> {
             "The key or token is missing or wrong",
             new(
                 StatusCode::UNAUTHORIZED,
-                "unauthorized",
+                Code::Unauthorized,
                 "Send your API key as Authorization: Bearer sk_live_... It is missing, wrong, or was replaced.",
             ),
         ),
         "402" => (
             "The account is suspended",
-            new(StatusCode::PAYMENT_REQUIRED, "suspended", "This account is suspended; its documents are kept."),
+            new(StatusCode::PAYMENT_REQUIRED, Code::Suspended, "This account is suspended; its documents are kept."),
         ),
         "403" => (
             "The plan does not allow this",
-            new(StatusCode::FORBIDDEN, "quota_exceeded", "Your plan holds 100 documents. Delete some, or upgrade."),
+            new(StatusCode::FORBIDDEN, Code::QuotaExceeded, "Your plan holds 100 documents. Delete some, or upgrade."),
         ),
         "404" => ("There is no such account, or the token is of another one", Problem::not_found()),
         "408" => (
             "The file took too long to arrive",
-            new(StatusCode::REQUEST_TIMEOUT, "slow", "The file took too long to arrive."),
+            new(StatusCode::REQUEST_TIMEOUT, Code::Slow, "The file took too long to arrive."),
         ),
         "409" => (
             "Not possible in this state. `detail` says what to wait for",
-            new(StatusCode::CONFLICT, "not_ready", "This account is not ready to be used."),
+            new(StatusCode::CONFLICT, Code::NotReady, "This account is not ready to be used."),
         ),
-        "410" => ("The account is closed", new(StatusCode::GONE, "closed", "This account is closed.")),
+        "410" => ("The account is closed", new(StatusCode::GONE, Code::Closed, "This account is closed.")),
         "413" => (
             "The file is larger than 10 MB, or was not stored within the limit",
             new(
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "too_large",
+                Code::TooLarge,
                 "The file is larger than 10 MB. Split it and upload the parts.",
             ),
         ),
@@ -149,7 +150,7 @@ fn error(status: &str) -> Option<(&'static str, Problem)> {
             "The file is neither a PDF nor plain text",
             new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "unknown_kind",
+                Code::Unreadable(ExtractError::UnknownKind),
                 "This file is neither a PDF nor plain text. Save it as one of them and upload it again.",
             ),
         ),
@@ -157,7 +158,7 @@ fn error(status: &str) -> Option<(&'static str, Problem)> {
             "The file gives no text. `code` says why",
             new(
                 StatusCode::UNPROCESSABLE_ENTITY,
-                "no_text",
+                Code::Unreadable(ExtractError::Empty),
                 "This file holds no text. If it is a scan, run it through text recognition (OCR) first.",
             ),
         ),
@@ -166,13 +167,17 @@ fn error(status: &str) -> Option<(&'static str, Problem)> {
             "This service does not offer it",
             new(
                 StatusCode::NOT_IMPLEMENTED,
-                "no_exports",
+                Code::NoExports,
                 "Exports cannot be made here by yourself. Please write to us.",
             ),
         ),
         "502" => (
             "A provider did not answer. Try again",
-            new(StatusCode::BAD_GATEWAY, "provider", "The answer could not be found at the moment. Please try again."),
+            new(
+                StatusCode::BAD_GATEWAY,
+                Code::Provider,
+                "The answer could not be found at the moment. Please try again.",
+            ),
         ),
         "503" => ("Not possible at the moment. Try again", Problem::unavailable()),
         _ => return None,
