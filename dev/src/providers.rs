@@ -50,10 +50,10 @@ impl Providers {
             .collect();
         let users = |name: &str| variables(name).filter(|value| !value.is_empty() && !unset.iter().any(|u| u == name));
         let mut set = Vec::new();
-        let mut stand_in = |for_lack_of: &[&str], given: &[(&'static str, &str)]| {
+        let mut stand_in = |for_lack_of: &[&str], values: &[(&'static str, &str)]| {
             let real = for_lack_of.iter().any(|name| users(name).is_some());
             if !real {
-                set.extend(given.iter().map(|(name, value)| (*name, (*value).to_owned())));
+                set.extend(values.iter().map(|(name, value)| (*name, (*value).to_owned())));
             }
             real
         };
@@ -79,15 +79,15 @@ impl Providers {
             let key = if real_stripe { users("STRIPE_SECRET_KEY") } else { None };
             set.push(("STRIPE_PORTAL_KEY", key.unwrap_or_else(|| SANDBOX_STRIPE_KEY.into())));
         }
-        let stands_in = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| value.clone());
+        let given = |name: &str| set.iter().find(|(set, _)| *set == name).map(|(_, value)| value.clone());
         let value = |(name, real): (&'static str, &str)| {
-            (name, stands_in(name).or_else(|| users(name)).unwrap_or_else(|| real.to_owned()))
+            (name, given(name).or_else(|| users(name)).unwrap_or_else(|| real.to_owned()))
         };
         let mut shown = SHOWN.map(value).to_vec();
         let openai =
             shown.iter().find(|(name, _)| *name == "OPENAI_BASE_URL").map(|(_, url)| ("OPENAI_URL", url.clone()));
         shown.extend(openai);
-        let listed = SHOWN.iter().filter_map(|(name, _)| Some(format!("{name}={}", stands_in(name)?)));
+        let listed = SHOWN.iter().filter_map(|(name, _)| Some(format!("{name}={}", given(name)?)));
         let listed = listed.collect::<Vec<_>>().join(" ");
         shown.push((SET_FOR_SANDBOX, listed));
         Self { real_stripe, set, unset, shown }

@@ -47,6 +47,7 @@ async fn judge(judged: &Judged<'_>, wanted: impl Fn(&str) -> bool) -> BTreeSet<&
     broken(verdicts)
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]
 fn said(error: ProviderError) -> String {
     error.to_string()
 }
