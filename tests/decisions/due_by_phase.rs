@@ -79,8 +79,10 @@ fn always() -> Due {
     Due { name: "a link to log in", arrange: login, done: |s| s.told("login-link") }
 }
 
-/// Each phase, and what is due there alone.
-fn phases() -> Vec<(&'static str, fn() -> Case, Vec<Due>)> {
+/// A phase, a tenant in it, and what is due there alone.
+type InPhase = (&'static str, fn() -> Case, Vec<Due>);
+
+fn phases() -> Vec<InPhase> {
     vec![
         (
             "Suspended",
@@ -139,7 +141,7 @@ fn phases() -> Vec<(&'static str, fn() -> Case, Vec<Due>)> {
             vec![Due {
                 name: "a payment that came",
                 arrange: |c| {
-                    *c = c.clone().billing(Some(subscription("active")), Some(session(SessionState::Complete, 1)))
+                    *c = c.clone().billing(Some(subscription("active")), Some(session(SessionState::Complete, 1)));
                 },
                 done: |s| s.wrote(in_phase(Phase::Provisioning)),
             }],
