@@ -44,12 +44,12 @@ fn expanded(path: &str) -> Vec<String> {
     }
 }
 
-const FOLDERS: [&str; 9] =
-    ["benches/", "charts/", "cluster/", "crds/", "docs/", "examples/", "image/", "src/", "tests/"];
+const FOLDERS: [&str; 11] =
+    ["benches/", "charts/", "cluster/", "crds/", "dev/", "docs/", "examples/", "image/", "sandbox/", "src/", "tests/"];
 
 #[test]
 fn files_that_the_pages_name_exist() {
-    let code: Vec<_> = ["src", "tests", "benches"].into_iter().flat_map(below).collect();
+    let code: Vec<_> = ["src", "sandbox", "dev", "tests", "benches"].into_iter().flat_map(below).collect();
     let mut named = 0;
     for (page, text) in pages() {
         for path in quoted(&text).filter(|path| !path.contains(['<', '*', ' ', '"', ':'])).flat_map(expanded) {
@@ -201,7 +201,7 @@ fn numbers_of_the_architecture_are_those_of_the_code() {
         ("its passages are fetched 50 at a time", 50.0, constant("pinecone.rs", "FETCH_IDS")),
         ("those of five minutes before it once more", 300.0, constant("bulk.rs", "OVERLAP")),
         ("and for a day after that", 86_400.0, constant("keys.rs", "OVERLAP")),
-        ("only when it lasts for half a second", 0.5, constant("reconcile.rs", "HELD")),
+        ("only when it lasts for half a second", 0.5, constant("reconcile/mod.rs", "HELD")),
         ("another replica takes it within half a second", 0.5, constant("lease.rs", "LOOK")),
         ("while the controller is overloaded they wait, 20 s at most", 20.0, setting("welcome_hold")),
         ("A login Secret whose Tenant was never made is deleted after an hour", 3600.0, setting("orphan_ttl")),
@@ -217,7 +217,9 @@ fn defaults_that_pages_name_are_those_of_the_arguments() {
     let reference = read("docs/cli.md");
     let default = |flag: &str| {
         let row = reference.lines().find(|row| row.starts_with(&format!("| `{flag}` |")))?;
-        row.split('|').nth(3)?.trim().trim_matches('`').parse::<f64>().ok()
+        let default = row.split('|').nth(3)?.trim().trim_matches('`');
+        let span: jiff::Span = default.parse().ok()?;
+        span.total((jiff::Unit::Second, jiff::SpanRelativeTo::days_are_24_hours())).ok()
     };
     let mut compared = 0;
     for (page, text) in pages() {
