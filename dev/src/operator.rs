@@ -82,7 +82,7 @@ impl Setup<'_> {
             .env("WEB_LISTEN", at.web.to_string())
             .env("WEB_METRICS_LISTEN", at.metrics.to_string())
             .env("TENANT_NAMESPACE", "default")
-            .env("STRIPE_WEBHOOK_SECRET", webhook_secret)
+            .env("STRIPE_WEBHOOK_SECRET", self.providers.webhook_secrets(webhook_secret))
             .env("EVENTS_FILE", self.folder.join("events.jsonl"))
             // One person and one address stand for many.
             .env("REQUESTS_PER_SECOND", "100")

@@ -28,6 +28,8 @@ const SET_FOR_SANDBOX: &str = "SET_FOR_SANDBOX";
 pub struct Providers {
     /// Whether payments go to the real Stripe.
     pub real_stripe: bool,
+    /// The secret of the user's own webhook endpoint at the real Stripe, such as that of `stripe listen`.
+    webhook_secret: Option<String>,
     /// What the sandbox stands in for.
     set: Vec<(&'static str, String)>,
     /// What an earlier run set for its sandbox.
@@ -40,6 +42,11 @@ pub struct Providers {
 pub type Variables<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 impl Providers {
+    /// The webhook secrets of web: that of the endpoint at the sandbox, and the user's.
+    pub fn webhook_secrets(&self, sandbox: &str) -> String {
+        [Some(sandbox), self.webhook_secret.as_deref()].into_iter().flatten().collect::<Vec<_>>().join(",")
+    }
+
     /// Looks at the user's variables. `folder` is for the exports.
     pub fn choose(variables: Variables, sandbox: &Sandbox, web_url: &str, folder: &Path) -> Self {
         let earlier = variables(SET_FOR_SANDBOX).unwrap_or_default();
@@ -90,7 +97,8 @@ impl Providers {
         let listed = SHOWN.iter().filter_map(|(name, _)| Some(format!("{name}={}", given(name)?)));
         let listed = listed.collect::<Vec<_>>().join(" ");
         shown.push((SET_FOR_SANDBOX, listed));
-        Self { real_stripe, set, unset, shown }
+        let webhook_secret = users("STRIPE_WEBHOOK_SECRET").filter(|_| real_stripe);
+        Self { real_stripe, webhook_secret, set, unset, shown }
     }
 
     /// The program gets the user's variables with these changes.
@@ -135,7 +143,11 @@ mod tests {
     #[tokio::test]
     async fn a_provider_is_real_when_its_key_is_set() {
         let sandbox = sandbox().await;
-        let user = HashMap::from([("STRIPE_SECRET_KEY", "sk_test_mine".to_owned()), ("SMTP_URL", String::new())]);
+        let user = HashMap::from([
+            ("STRIPE_SECRET_KEY", "sk_test_mine".to_owned()),
+            ("STRIPE_WEBHOOK_SECRET", "whsec_mine".to_owned()),
+            ("SMTP_URL", String::new()),
+        ]);
         let (shell, chosen) = shell(&user, &sandbox, "http://web");
         assert!(chosen.real_stripe);
         assert_eq!(shell["STRIPE_URL"], "https://api.stripe.com");
@@ -143,6 +155,7 @@ mod tests {
         assert_eq!(shell["PINECONE_URL"], sandbox.pinecone_url);
         assert_eq!(shell["SMTP_URL"], format!("smtp://{}", sandbox.smtp_addr));
         assert!(chosen.set.contains(&("STRIPE_PORTAL_KEY", "sk_test_mine".into())));
+        assert_eq!(chosen.webhook_secrets("whsec_sandbox"), "whsec_sandbox,whsec_mine");
     }
 
     #[tokio::test]
@@ -151,6 +164,7 @@ mod tests {
         let (mut user, _) = shell(&HashMap::new(), &first, "http://first");
         let (again, chosen) = shell(&user, &second, "http://second");
         assert!(!chosen.real_stripe);
+        assert_eq!(chosen.webhook_secrets("whsec_sandbox"), "whsec_sandbox");
         assert_eq!(again["STRIPE_URL"], second.stripe_url);
         assert_eq!(again["OPENAI_BASE_URL"], second.openai_url);
         assert_eq!(again["FRONTEND_URL"], "http://second");

@@ -144,8 +144,8 @@ pub struct WorkArgs {
     pub brake_window: i64,
     /// Time after the leader's last renewal until another replica may take over. A leader that ends in order gives up
     /// its lease at once.
-    #[arg(long, default_value = "12s", value_parser = span::duration)]
-    pub lease_duration: Duration,
+    #[arg(long, default_value = "12s", value_parser = span::some_seconds)]
+    pub lease_duration: i64,
 }
 
 impl WorkArgs {
@@ -203,7 +203,7 @@ impl WorkArgs {
             leads: LeadConfig { ttl: self.lead_ttl, operator_namespace: self.operator_namespace.clone() },
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
-                duration: self.lease_duration.max(Duration::from_secs(1)),
+                duration: Duration::from_secs(self.lease_duration.unsigned_abs()),
             },
         })
     }

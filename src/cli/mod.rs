@@ -44,6 +44,7 @@ use futures::Future;
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client};
+use tokio::signal::unix::SignalKind;
 
 use crate::api::Tenant;
 use crate::api::tenant::Chunking;
@@ -227,19 +228,18 @@ pub fn install_crypto() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Ends on Ctrl-C or SIGTERM.
+/// Ends on Ctrl-C, on SIGTERM, and when the terminal is closed.
 pub fn stop_signal() -> impl Future<Output = ()> + Send + Sync + 'static {
     let (sender, receiver) = tokio::sync::watch::channel(false);
     tokio::spawn(async move {
-        let terminated = async {
-            match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
-                Ok(mut signal) => drop(signal.recv().await),
-                Err(_) => std::future::pending().await,
-            }
+        let comes = async |kind| match tokio::signal::unix::signal(kind) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
         };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
-            () = terminated => {}
+            () = comes(SignalKind::terminate()) => {}
+            () = comes(SignalKind::hangup()) => {}
         }
         sender.send_replace(true);
     });

@@ -80,15 +80,32 @@ fn numbers(folder: &Path, part: &str) -> Vec<String> {
     found.map(|p| p.file_name().to_string_lossy().into_owned()).collect()
 }
 
-#[test]
-fn a_part_that_ends_by_itself_is_named_with_its_last_lines() {
-    let folder = folder("ended");
-    let child = dev(&folder).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
+/// `dev` once everything runs.
+fn running(folder: &Path) -> Child {
+    let child = dev(folder).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
     let start = Instant::now();
     while !folder.join("env").is_file() {
         assert!(start.elapsed() < LIMIT, "dev wrote no env file");
         std::thread::sleep(Duration::from_millis(100));
     }
+    child
+}
+
+#[test]
+fn a_terminal_that_is_closed_leaves_nothing_running() {
+    let folder = folder("hangup");
+    let child = running(&folder);
+    assert_eq!(numbers(&folder, "controller").len(), 1);
+    assert!(Command::new("kill").args(["-s", "HUP", &child.id().to_string()]).status().expect("kill runs").success());
+    let output = child.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{}", said(&output));
+    assert_eq!(left_running(&folder), Vec::<String>::new());
+}
+
+#[test]
+fn a_part_that_ends_by_itself_is_named_with_its_last_lines() {
+    let folder = folder("ended");
+    let child = running(&folder);
     let web = numbers(&folder, "web");
     assert_eq!(web.len(), 1, "{web:?}");
     assert!(Command::new("kill").args(["-s", "KILL", &web[0]]).status().expect("kill runs").success());
