@@ -48,7 +48,7 @@ pub fn verify(verifier: &VerifyingKey, key: &str) -> Option<Claims> {
         return None;
     }
     let signature = Signature::from_slice(&BASE64.decode(signature).ok()?).ok()?;
-    // Strict: it refuses the weak public keys and points that fit more than one message.
+    // Strict: refuses weak public keys, under which one signature can be valid for several messages.
     verifier.verify_strict(signed.as_bytes(), &signature).ok()?;
     serde_json::from_slice(&BASE64.decode(payload).ok()?).ok()
 }

@@ -55,7 +55,7 @@ pub struct ExportAnswer {
     #[schema(example = 483_120)]
     pub bytes: u64,
     /// Where to download it as a tar file, for an hour and without a token: who has the link has the data.
-    #[schema(example = "https://example.com/exports/analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
+    #[schema(example = "https://example.com/exports/analytical-engines.0b8f6f0e.1764403200.c2VhbA")]
     download_url: Option<String>,
 }
 

@@ -59,7 +59,7 @@ pub struct Left {
     /// A new token for `/reactivate`: those from before the end of the account are over. Only the request that closes the account
     /// is answered one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
+    #[schema(example = "analytical-engines.0b8f6f0e.1764403200.c2VhbA")]
     token: Option<String>,
 }
 

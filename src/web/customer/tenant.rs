@@ -48,7 +48,7 @@ pub async fn show(SignupToken(tenant): SignupToken) -> Json<Progress> {
 #[derive(Serialize, ToSchema)]
 pub struct Ticket {
     /// To be sent as `?ticket=`.
-    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
+    #[schema(example = "analytical-engines.0b8f6f0e.1764403200.c2VhbA")]
     ticket: String,
     /// Seconds until it can no longer open a stream.
     #[schema(example = 60)]

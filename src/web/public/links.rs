@@ -159,7 +159,7 @@ fn is_good(link: &OpenedLink, tenant: &Tenant) -> bool {
 #[derive(Deserialize, ToSchema)]
 pub struct Confirmation {
     /// As it stands in the link.
-    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
+    #[schema(example = "analytical-engines.0b8f6f0e.1764403200.c2VhbA")]
     pub token: String,
 }
 
@@ -174,7 +174,7 @@ pub struct Confirmed {
     pub message: &'static str,
     /// A new token, where the request carried a token of the same account: those from before the first proof are over.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
+    #[schema(example = "analytical-engines.0b8f6f0e.1764403200.c2VhbA")]
     pub token: Option<String>,
 }
 

@@ -99,7 +99,7 @@ pub struct SignupAnswer {
     #[schema(example = "https://checkout.stripe.com/c/pay/cs_live_a1B2c3")]
     checkout_url: Option<String>,
     /// Opens this account: its progress, its setup and its end. `POST /tenant/token` answers another one.
-    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
+    #[schema(example = "analytical-engines.0b8f6f0e.1764403200.c2VhbA")]
     token: String,
     /// Seconds until the token ends.
     #[schema(example = 86400)]

@@ -178,7 +178,7 @@ pub struct TokenAnswer {
     #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     tenant_id: String,
     /// Opens `/tenant/{id}` and what is below it. It ends with a new password, another address, and the account.
-    #[schema(example = "analytical-engines.0b8f6f0e.MTc2NDQwMzIwMA.c2VhbA")]
+    #[schema(example = "analytical-engines.0b8f6f0e.1764403200.c2VhbA")]
     token: String,
     /// Seconds until it ends.
     #[schema(example = 86400)]
