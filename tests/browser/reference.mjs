@@ -68,9 +68,15 @@ for (const text of ["How many days of vacation are there?", "Every employee has 
 }
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+// The colours fade into each other; what is judged is where they end.
+const settled = () => page.evaluate(async () => {
+  await new Promise((frame) => requestAnimationFrame(() => requestAnimationFrame(frame)));
+  await Promise.allSettled(document.getAnimations().filter((a) => a instanceof CSSTransition).map((a) => a.finished));
+});
 for (const colorScheme of ["light", "dark"]) {
   await page.emulateMedia({ colorScheme });
   await page.locator(colorScheme === "dark" ? "html.dark-mode" : "html:not(.dark-mode)").waitFor();
+  await settled();
   const { violations } = await page.evaluate(`${axe}; axe.run()`);
   const serious = violations.filter((v) => ["serious", "critical"].includes(v.impact));
   check(!serious.length, `${colorScheme}: ${JSON.stringify(serious.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))}`);

@@ -50,6 +50,11 @@ async function judge(page, name) {
     await page.emulateMedia({ colorScheme });
     // The API's reference follows by a script.
     if (await page.locator("#reference").count()) await page.locator(colorScheme === "dark" ? "html.dark-mode" : "html:not(.dark-mode)").waitFor();
+    // The colours fade into each other; what is judged is where they end.
+    await page.evaluate(async () => {
+      await new Promise((frame) => requestAnimationFrame(() => requestAnimationFrame(frame)));
+      await Promise.allSettled(document.getAnimations().filter((a) => a instanceof CSSTransition).map((a) => a.finished));
+    });
     // Through the debugger's channel: the page's own policy allows no script of others.
     const { violations } = await page.evaluate(`${axe}; axe.run()`);
     const serious = violations.filter((v) => ["serious", "critical"].includes(v.impact));
