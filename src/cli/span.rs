@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
     use crate::cli::Cli;
-    use crate::lifecycle::UPLOAD_LIMIT;
+    use crate::lifecycle::{RETRY_WAITS, UPLOAD_LIMIT};
 
     #[test]
     fn durations_are_read_as_people_write_them() {
@@ -123,16 +123,21 @@ mod tests {
         );
     }
 
-    /// Of controller and web, which must agree; their help shows it as text.
+    /// The help shows them as text, so they stand there once more. Controller and web must agree on the limit of uploads.
     #[test]
-    fn the_default_of_upload_limit_is_that_of_the_policy() {
+    fn defaults_that_help_shows_are_those_of_the_policy() {
         let mut cli = Cli::command();
         cli.build();
-        for part in ["controller", "web"] {
+        for (part, flag, wanted) in [
+            ("controller", "upload_limit", &[UPLOAD_LIMIT][..]),
+            ("web", "upload_limit", &[UPLOAD_LIMIT]),
+            ("controller", "retry_waits", &RETRY_WAITS),
+        ] {
             let command = cli.find_subcommand(part).expect("a command");
-            let flag = command.get_arguments().find(|a| a.get_id() == "upload_limit").expect("a flag");
+            let flag = command.get_arguments().find(|a| a.get_id() == flag).expect("a flag");
             let default = flag.get_default_values().first().and_then(|value| value.to_str()).expect("a default");
-            assert_eq!(seconds(default), Ok(UPLOAD_LIMIT), "{part}");
+            let default: Result<Vec<_>, _> = default.split(',').map(seconds).collect();
+            assert_eq!(default.as_deref(), Ok(wanted), "{part}: {}", flag.get_id());
         }
     }
 }
