@@ -9,6 +9,7 @@ pub mod email;
 pub mod events;
 pub mod export;
 pub mod keys;
+pub mod ledger;
 pub mod lifecycle;
 mod links;
 pub mod operator_keys;

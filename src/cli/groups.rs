@@ -28,7 +28,8 @@ const TENANTS: [Group; 6] = [
 ];
 
 /// For people and manifests that install the operator and run it.
-const OPERATOR: Group = Group { title: "Run the operator", commands: &["controller", "web", "crds", "lifecycle"] };
+const OPERATOR: Group =
+    Group { title: "Run the operator", commands: &["controller", "web", "ledger", "crds", "lifecycle"] };
 
 /// All groups, in the order in which they are listed.
 pub(super) fn all() -> impl Iterator<Item = &'static Group> {

@@ -85,6 +85,19 @@ pub struct Metrics {
     pub unowned_namespaces: Gauge,
     /// Payments that customers dispute and that can still be answered.
     pub open_disputes: Gauge,
+    /// Commands to the ledger, by action and outcome.
+    pub ledger_commands: Family<CommandLabels, Counter>,
+    /// Operations that are reserved, and neither settled nor voided.
+    pub ledger_pending: Gauge,
+}
+
+/// A command to the ledger and how it ended.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct CommandLabels {
+    /// reserve, checkpoint, settle, void or release.
+    pub action: &'static str,
+    /// done, refused or failed.
+    pub outcome: &'static str,
 }
 
 /// An event on a customer's way.
@@ -142,6 +155,8 @@ impl Default for Metrics {
             surplus_subscriptions: Gauge::default(),
             unowned_namespaces: Gauge::default(),
             open_disputes: Gauge::default(),
+            ledger_commands: Family::default(),
+            ledger_pending: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
@@ -217,6 +232,10 @@ impl Metrics {
         registry.register("pinecone_unowned_namespaces", unowned, self.unowned_namespaces.clone());
         let disputes = "Payments that customers dispute and that can still be answered";
         registry.register("stripe_open_disputes", disputes, self.open_disputes.clone());
+        let commands = "Commands to the ledger, by action and outcome";
+        registry.register("ledger_commands", commands, self.ledger_commands.clone());
+        let pending = "Operations in the ledger that are reserved, and neither settled nor voided";
+        registry.register("ledger_pending_operations", pending, self.ledger_pending.clone());
     }
 
     /// Name, type, labels and meaning of each metric there is.
@@ -234,6 +253,7 @@ impl Metrics {
         let event = ActivationLabels { event: String::new(), outcome: "", origin: "", source: "" };
         metrics.activation.get_or_create_owned(&event);
         metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider: "", outcome: "" });
+        metrics.ledger_commands.get_or_create_owned(&CommandLabels { action: "", outcome: "" });
         let text = metrics.encode();
         let of = |word: &str| -> Vec<(&str, &str)> {
             text.lines().filter_map(|line| line.strip_prefix(word)?.split_once(' ')).collect()

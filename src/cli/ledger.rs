@@ -1,0 +1,36 @@
+//! `tenant-operator ledger`
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use super::{KubeArgs, stop_signal};
+use crate::ledger::{Ledger, LedgerConfig, LedgerKey};
+
+/// Count what tenants use: reserve, settle and void, with exact limits.
+///
+/// One process owns the counting: a second one refuses to start in the same folder. The operator's other parts reach the ledger by
+/// HTTP with its key. The time is the API server's.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Address to listen on.
+    #[arg(long, env = "LEDGER_LISTEN", default_value = "127.0.0.1:8084")]
+    listen: SocketAddr,
+    /// Folder of the ledger's files, on a volume that outlives the pod. It is created if it is missing.
+    #[arg(long, env = "LEDGER_DATA", value_name = "FOLDER")]
+    data: PathBuf,
+    /// File with the key that clients must show: 32 bytes, or 64 hexadecimal digits (`openssl rand -hex 32`).
+    #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE")]
+    key_file: PathBuf,
+    /// Go by this machine's clock instead of the API server's. The ledger then needs no cluster.
+    #[arg(long, env = "LEDGER_OWN_CLOCK", value_parser = clap::builder::FalseyValueParser::new())]
+    own_clock: bool,
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    crate::telemetry::init_traces("ledger")?;
+    let client = if args.own_clock { None } else { Some(kube.client().await?) };
+    let config = LedgerConfig { listen: args.listen, folder: args.data, key: LedgerKey::read(&args.key_file)?, client };
+    let ledger = Ledger::bind(config).await?;
+    println!("listening on http://{}", ledger.addr()?);
+    Ok(ledger.serve(stop_signal()).await?)
+}

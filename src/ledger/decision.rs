@@ -1,0 +1,344 @@
+//! What a command comes to: pure, without a clock and without I/O. Each store reads the facts that a command rests on, asks
+//! [`decide`], and writes the changes in the same transaction, so that no other command comes between.
+//!
+//! The semantics are those of two-phase transfers (as in `TigerBeetle`): what may be used is reserved first, and posted or given
+//! back later. Whatever happens in between, `used + reserved` never exceeds a limit that was judged, except by what was served
+//! while the ledger was away or after a reservation had expired. Such lines say so by their kind.
+
+use super::account::{Account, Line, LineKind, Operation, Period, State};
+use super::units::{Amounts, LARGEST, Limits, Unit};
+use strum::IntoEnumIterator;
+
+/// What a client asks, for one operation of one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Command {
+    /// The operation's name. The same name again gets the same answer.
+    pub operation: String,
+    /// The tenant's id.
+    pub tenant: String,
+    /// What to do.
+    pub action: Action,
+}
+
+/// What to do with an operation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Action {
+    /// Sets amounts aside, all of them or none.
+    Reserve {
+        /// The period by the client's clock. A later one that the ledger knows wins: a closed period never opens again.
+        period: Period,
+        /// What is set aside.
+        amounts: Amounts,
+        /// What the tenant may use in all.
+        limits: Limits,
+        /// Seconds after which the operation expires if it is neither settled nor voided.
+        expires_after: u32,
+    },
+    /// Notes what would be counted if the client were never heard of again.
+    Checkpoint {
+        /// What was used so far.
+        amounts: Amounts,
+    },
+    /// Counts what was used and gives back the rest.
+    Settle {
+        /// The period of an operation that was never reserved, because the ledger was away.
+        period: Period,
+        /// What was used.
+        amounts: Amounts,
+    },
+    /// Gives back everything.
+    Void {
+        /// The period of an operation that was never reserved.
+        period: Period,
+    },
+    /// Ends an operation whose client was not heard of for too long: counts its last checkpoint. The ledger asks this itself.
+    Expire,
+    /// Takes away from levels: what was stored is gone.
+    Release {
+        /// The newest period by the client's clock.
+        period: Period,
+        /// What is gone.
+        amounts: Amounts,
+    },
+}
+
+/// What a command rests on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// The operation, if it is known.
+    pub operation: Option<Operation>,
+    /// The latest period of the tenant.
+    pub latest: Option<Period>,
+    /// The tenant's account: levels, and the flows of [`period_of`] this command.
+    pub account: Account,
+}
+
+/// The answer to a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The amounts are set aside, now or by the same command before.
+    Reserved {
+        /// The period that they are counted in.
+        period: Period,
+        /// What is left of each limit.
+        left: Limits,
+    },
+    /// The checkpoint is noted.
+    Checkpointed,
+    /// The operation is counted.
+    Settled {
+        /// What was counted in all.
+        posted: Amounts,
+        /// What was used beyond the reservation, and is not counted.
+        excess: Amounts,
+    },
+    /// Nothing is counted.
+    Voided,
+    /// It was pending, and its last checkpoint is counted.
+    Expired,
+    /// The levels are lower.
+    Released,
+    /// Nothing was changed.
+    Refused(Refusal),
+}
+
+/// Why a command changes nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A limit leaves too little.
+    #[error("the limit of {limit} {unit} leaves {left}, and {asked} are asked for")]
+    LimitReached {
+        /// The unit.
+        unit: Unit,
+        /// Its limit.
+        limit: i64,
+        /// What the limit leaves beside what is used and reserved.
+        left: i64,
+        /// What was asked for.
+        asked: i64,
+    },
+    /// Another command came before under this name.
+    #[error("the operation is known with other parameters: use a new name for another operation")]
+    OtherParameters,
+    /// The operation has ended in another way.
+    #[error("the operation has ended before: it is {}", <&str>::from(*.0))]
+    Ended(State),
+    /// There is no such operation.
+    #[error("no operation of this name is known: reserve it first")]
+    Unknown,
+    /// The account would hold more than can be counted.
+    #[error("the account would hold more than {LARGEST} {0}")]
+    TooMuch(Unit),
+}
+
+/// What a command changes. All of it is written in one transaction.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// The operation, as it is from now on.
+    pub operation: Option<Operation>,
+    /// The tenant's latest period, if it is another one from now on.
+    pub latest: Option<Period>,
+    /// The account, as it is from now on.
+    pub account: Option<Account>,
+    /// A new line.
+    pub line: Option<Line>,
+}
+
+/// The later of two periods. Periods of one tenant are told apart by their start.
+fn later(one: Period, other: Option<Period>) -> Period {
+    other.filter(|other| other.start >= one.start).unwrap_or(one)
+}
+
+/// The period whose flows a command needs. None where it needs no account.
+pub fn period_of(command: &Command, operation: Option<&Operation>, latest: Option<Period>) -> Option<Period> {
+    if let Some(operation) = operation {
+        return Some(operation.period);
+    }
+    match command.action {
+        Action::Reserve { period, .. } | Action::Release { period, .. } => Some(later(period, latest)),
+        // What was served without a reservation is counted when it was served.
+        Action::Settle { period, .. } | Action::Void { period } => Some(period),
+        Action::Checkpoint { .. } | Action::Expire => None,
+    }
+}
+
+/// What a command comes to.
+pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
+    let Some(operation) = &facts.operation else { return begin(command, facts) };
+    if operation.tenant != command.tenant {
+        return refuse(Refusal::OtherParameters);
+    }
+    match (&command.action, operation.state) {
+        (Action::Reserve { amounts, limits, .. }, state) => again(*amounts, limits, operation, state, &facts.account),
+        (Action::Checkpoint { amounts }, State::Pending) => {
+            let posted = operation.posted.at_least(amounts.at_most(operation.reserved));
+            (
+                Answer::Checkpointed,
+                Changes { operation: Some(Operation { posted, ..operation.clone() }), ..Changes::default() },
+            )
+        }
+        (Action::Settle { amounts, .. }, State::Pending) => {
+            let posted = amounts.at_most(operation.reserved);
+            let answer = Answer::Settled { posted, excess: amounts.minus(posted) };
+            (answer, end(operation, &facts.account, State::Settled, posted))
+        }
+        (Action::Settle { amounts, .. }, State::Settled) => {
+            let excess = amounts.minus(operation.posted).at_least(Amounts::ZERO);
+            (Answer::Settled { posted: operation.posted, excess }, Changes::default())
+        }
+        (Action::Settle { amounts, .. }, State::Expired) => late(operation, *amounts, &facts.account),
+        (Action::Void { .. }, State::Pending) => {
+            (Answer::Voided, end(operation, &facts.account, State::Voided, Amounts::ZERO))
+        }
+        (Action::Void { .. }, State::Voided) => (Answer::Voided, Changes::default()),
+        (Action::Expire, State::Pending) => {
+            (Answer::Expired, end(operation, &facts.account, State::Expired, operation.posted))
+        }
+        (Action::Release { amounts, .. }, State::Released) if *amounts == operation.reserved => {
+            (Answer::Released, Changes::default())
+        }
+        (Action::Release { .. }, _) => refuse(Refusal::OtherParameters),
+        (Action::Checkpoint { .. } | Action::Settle { .. } | Action::Void { .. } | Action::Expire, state) => {
+            refuse(Refusal::Ended(state))
+        }
+    }
+}
+
+fn refuse(refusal: Refusal) -> (Answer, Changes) {
+    (Answer::Refused(refusal), Changes::default())
+}
+
+/// A command for an operation that is not known yet.
+fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
+    let Some(period) = period_of(command, None, facts.latest) else { return refuse(Refusal::Unknown) };
+    let account = facts.account;
+    let expires_after = match command.action {
+        Action::Reserve { expires_after, .. } => expires_after,
+        _ => 0,
+    };
+    let new = |reserved, posted, state| Operation {
+        tenant: command.tenant.clone(),
+        period,
+        reserved,
+        posted,
+        state,
+        expires_after,
+    };
+    let latest = Some(period).filter(|_| later(period, facts.latest) == period && facts.latest != Some(period));
+    match &command.action {
+        Action::Reserve { amounts, limits, .. } => {
+            if let Some(refusal) = exceeds(&account, *amounts, limits) {
+                return refuse(refusal);
+            }
+            let account = Account { reserved: account.reserved.plus(*amounts), ..account };
+            let changes = Changes {
+                operation: Some(new(*amounts, Amounts::ZERO, State::Pending)),
+                latest,
+                account: Some(account),
+                line: None,
+            };
+            (Answer::Reserved { period, left: left(limits, &account) }, changes)
+        }
+        // It was served while the ledger was away. It counts, whatever the limit; only what cannot be counted is refused.
+        Action::Settle { amounts, .. } => {
+            if let Some(refusal) = exceeds(&account, *amounts, &Limits::default()) {
+                return refuse(refusal);
+            }
+            let changes = Changes {
+                operation: Some(new(*amounts, *amounts, State::Settled)),
+                latest,
+                account: Some(Account { used: account.used.plus(*amounts), ..account }),
+                line: line(LineKind::Unreserved, *amounts),
+            };
+            (Answer::Settled { posted: *amounts, excess: Amounts::ZERO }, changes)
+        }
+        // The reservation is on its way and late. Its name is taken, so that it sets nothing aside when it comes.
+        Action::Void { .. } => {
+            let operation = Some(new(Amounts::ZERO, Amounts::ZERO, State::Voided));
+            (Answer::Voided, Changes { operation, ..Changes::default() })
+        }
+        Action::Release { amounts, .. } => {
+            let gone = amounts.only(true).at_most(account.used);
+            let changes = Changes {
+                operation: Some(new(*amounts, Amounts::ZERO, State::Released)),
+                latest: None,
+                account: Some(Account { used: account.used.minus(gone), ..account }),
+                line: line(LineKind::Released, Amounts::ZERO.minus(gone)),
+            };
+            (Answer::Released, changes)
+        }
+        Action::Checkpoint { .. } | Action::Expire => refuse(Refusal::Unknown),
+    }
+}
+
+/// A reservation whose name is known.
+fn again(
+    amounts: Amounts,
+    limits: &Limits,
+    operation: &Operation,
+    state: State,
+    account: &Account,
+) -> (Answer, Changes) {
+    match state {
+        State::Voided => refuse(Refusal::Ended(state)),
+        State::Released => refuse(Refusal::OtherParameters),
+        _ if operation.reserved != amounts => refuse(Refusal::OtherParameters),
+        // One that has ended was reserved once, and the answer was lost.
+        State::Pending | State::Settled | State::Expired => {
+            (Answer::Reserved { period: operation.period, left: left(limits, account) }, Changes::default())
+        }
+    }
+}
+
+/// Ends a pending operation: its reservation is given back, and `posted` of it is counted.
+fn end(operation: &Operation, account: &Account, state: State, posted: Amounts) -> Changes {
+    let kind = if state == State::Expired { LineKind::Expired } else { LineKind::Settled };
+    Changes {
+        operation: Some(Operation { posted, state, ..operation.clone() }),
+        latest: None,
+        account: Some(Account {
+            used: account.used.plus(posted),
+            reserved: account.reserved.minus(operation.reserved),
+        }),
+        line: line(kind, posted),
+    }
+}
+
+/// A settlement after the expiry: the customer was served, so what the checkpoint did not say is counted, beyond the limit if need
+/// be. What was counted is not taken back.
+fn late(operation: &Operation, amounts: Amounts, account: &Account) -> (Answer, Changes) {
+    let within = amounts.at_most(operation.reserved);
+    let rest = within.minus(operation.posted).at_least(Amounts::ZERO);
+    let posted = operation.posted.plus(rest);
+    let changes = Changes {
+        operation: Some(Operation { posted, state: State::Settled, ..operation.clone() }),
+        latest: None,
+        account: Some(Account { used: account.used.plus(rest), ..*account }),
+        line: line(LineKind::Late, rest),
+    };
+    (Answer::Settled { posted, excess: amounts.minus(within) }, changes)
+}
+
+fn line(kind: LineKind, amounts: Amounts) -> Option<Line> {
+    (!amounts.is_zero()).then_some(Line { kind, amounts })
+}
+
+fn left(limits: &Limits, account: &Account) -> Limits {
+    limits.left(account.used.plus(account.reserved))
+}
+
+/// The first unit that leaves too little for the amounts.
+fn exceeds(account: &Account, amounts: Amounts, limits: &Limits) -> Option<Refusal> {
+    Unit::iter().filter(|unit| amounts[*unit] > 0).find_map(|unit| {
+        let asked = amounts[unit];
+        let taken = account.used[unit].saturating_add(account.reserved[unit]);
+        let limit = limits.of(unit);
+        match limit {
+            Some(limit) if taken.saturating_add(asked) > limit => {
+                Some(Refusal::LimitReached { unit, limit, left: (limit - taken).max(0), asked })
+            }
+            _ if taken.saturating_add(asked) > LARGEST => Some(Refusal::TooMuch(unit)),
+            _ => None,
+        }
+    })
+}

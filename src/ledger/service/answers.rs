@@ -1,0 +1,159 @@
+//! What the ledger answers: an outcome as JSON, or RFC 9457 problem details.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde_json::json;
+
+use crate::ledger::account::Period;
+use crate::ledger::decision::{Answer, Refusal};
+use crate::ledger::store::StoreError;
+use crate::ledger::units::{Amounts, Limits};
+
+/// When a client asks again that was told to.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// What became of a command that was not refused.
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Outcome {
+    Reserved {
+        period: Period,
+        /// What is left of each limit.
+        left: Limits,
+    },
+    Checkpointed,
+    Settled {
+        /// What was counted in all.
+        posted: Amounts,
+        /// What was used beyond the reservation.
+        #[serde(skip_serializing_if = "no_amounts")]
+        excess: Amounts,
+    },
+    Voided,
+    Released,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn no_amounts(amounts: &Amounts) -> bool {
+    amounts.is_zero()
+}
+
+/// The answer to a command, as a response.
+pub fn respond(answer: Answer) -> Result<Json<Outcome>, Problem> {
+    Ok(Json(match answer {
+        Answer::Reserved { period, left } => Outcome::Reserved { period, left },
+        Answer::Checkpointed => Outcome::Checkpointed,
+        Answer::Settled { posted, excess } => Outcome::Settled { posted, excess },
+        Answer::Voided => Outcome::Voided,
+        Answer::Released => Outcome::Released,
+        Answer::Refused(refusal) => return Err(Problem::Refused(refusal)),
+        // Only the ledger itself asks for it.
+        Answer::Expired => return Err(Problem::Malformed("an operation cannot be expired by a client".into())),
+    }))
+}
+
+/// Why a request was not done.
+#[derive(Debug)]
+pub enum Problem {
+    /// The request makes no sense.
+    Malformed(String),
+    /// The key is missing or wrong.
+    Unauthorized,
+    /// There is no such tenant.
+    UnknownTenant,
+    /// There is no such path, or not with this method.
+    Path(StatusCode),
+    /// The ledger's rules refuse it.
+    Refused(Refusal),
+    /// The store failed.
+    Store(StoreError),
+}
+
+impl Problem {
+    pub const fn unauthorized() -> Self {
+        Self::Unauthorized
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Unauthorized => "unauthorized",
+            Self::UnknownTenant => "unknown_tenant",
+            Self::Path(status) if *status == StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
+            Self::Path(_) => "no_such_path",
+            Self::Refused(Refusal::LimitReached { .. }) => "limit_reached",
+            Self::Refused(Refusal::OtherParameters) => "other_parameters",
+            Self::Refused(Refusal::Ended(_)) => "ended",
+            Self::Refused(Refusal::Unknown) => "unknown_operation",
+            Self::Refused(Refusal::TooMuch(_)) => "too_much",
+            Self::Store(_) => "ledger_unavailable",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Malformed(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::UnknownTenant | Self::Refused(Refusal::Unknown) => StatusCode::NOT_FOUND,
+            Self::Path(status) => *status,
+            Self::Refused(Refusal::TooMuch(_)) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Refused(_) => StatusCode::CONFLICT,
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn detail(&self) -> String {
+        match self {
+            Self::Malformed(why) => why.clone(),
+            Self::Unauthorized => "the request does not show the ledger's key".into(),
+            Self::UnknownTenant => "the ledger has counted nothing for this tenant".into(),
+            Self::Path(status) if *status == StatusCode::METHOD_NOT_ALLOWED => {
+                "this path does not take this method".into()
+            }
+            Self::Path(_) => "no such path".into(),
+            Self::Refused(refusal) => refusal.to_string(),
+            Self::Store(error) => error.to_string(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (status, code) = (self.status(), self.code());
+        let mut body = json!({
+            "type": format!("https://tenant-operator.dev/ledger/{code}"),
+            "title": status.canonical_reason(), "status": status.as_u16(), "code": code, "detail": self.detail(),
+        });
+        if let Self::Refused(Refusal::LimitReached { unit, limit, left, asked }) = self {
+            body["unit"] = unit.name().into();
+            for (name, number) in [("limit", limit), ("left", left), ("asked", asked)] {
+                body[name] = number.into();
+            }
+        }
+        let mut response = (status, Json(body)).into_response();
+        let problem = HeaderValue::from_static("application/problem+json");
+        response.headers_mut().insert(header::CONTENT_TYPE, problem);
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(header::RETRY_AFTER, AGAIN.as_secs().into());
+        }
+        response
+    }
+}
+
+pub async fn no_such_path() -> Problem {
+    Problem::Path(StatusCode::NOT_FOUND)
+}
+
+pub async fn method_not_allowed() -> Problem {
+    Problem::Path(StatusCode::METHOD_NOT_ALLOWED)
+}

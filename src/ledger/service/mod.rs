@@ -1,0 +1,135 @@
+//! The ledger's own HTTP API, for the operator's other parts: `docs/ledger.md` describes it.
+
+mod answers;
+mod body;
+mod key;
+mod operations;
+mod reports;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::DefaultBodyLimit;
+use axum::http::StatusCode;
+use axum::routing::{get, post, put};
+use axum::{Router, middleware};
+use futures::Future;
+use tokio::net::TcpListener;
+use tower_http::timeout::TimeoutLayer;
+
+use super::orphans::Orphans;
+use super::store::sqlite::Sqlite;
+use super::store::{Store, StoreError};
+use crate::clock::Clock;
+use crate::telemetry::{Metrics, log_level};
+
+pub use key::{KeyError, LedgerKey};
+
+/// The longest body: a command has some hundred bytes.
+const BODY: usize = 16 << 10;
+/// How long a request may take: a commit waits for the disk.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// How the ledger runs.
+pub struct LedgerConfig {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// The folder of the ledger's files.
+    pub folder: PathBuf,
+    /// What clients must show.
+    pub key: LedgerKey,
+    /// Follows the API server's time, if a cluster is known.
+    pub client: Option<kube::Client>,
+}
+
+/// Why the ledger does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// The files cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The address cannot be used.
+    #[error("cannot listen on {addr}: {error}")]
+    Listen {
+        /// The address.
+        addr: SocketAddr,
+        /// The reason.
+        error: std::io::Error,
+    },
+}
+
+/// What the handlers share.
+struct Shared {
+    store: Arc<dyn Store>,
+    orphans: Arc<Orphans>,
+    clock: Arc<Clock>,
+    key: LedgerKey,
+    metrics: Metrics,
+}
+
+/// A ledger that listens.
+pub struct Ledger {
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    client: Option<kube::Client>,
+}
+
+impl Ledger {
+    /// Opens the files and listens. Pending operations get their interval again.
+    pub async fn bind(config: LedgerConfig) -> Result<Self, LedgerError> {
+        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.folder)?);
+        let orphans = Arc::new(Orphans::default());
+        for pending in store.pending().await? {
+            orphans.expect(pending);
+        }
+        let clock = Arc::new(Clock::default());
+        let client = config.client.map(|client| clock.listen(client));
+        let addr = config.listen;
+        let listener = TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error })?;
+        let shared = Arc::new(Shared { store, orphans, clock, key: config.key, metrics: Metrics::default() });
+        Ok(Self { listener, shared, client })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop`. What waits is written before it ends.
+    pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+        let Self { listener, shared, client } = self;
+        if let Some(client) = client {
+            tokio::spawn(crate::clock::follow(client));
+        }
+        tokio::spawn(shared.orphans.clone().run(shared.store.clone(), shared.clock.clone()));
+        let service = routes(shared).into_make_service_with_connect_info::<SocketAddr>();
+        axum::serve(listener, service).with_graceful_shutdown(stop).await
+    }
+}
+
+fn routes(shared: Arc<Shared>) -> Router {
+    let behind_the_key = Router::new()
+        .route("/v1/operations/{operation}", put(operations::reserve))
+        .route("/v1/operations/{operation}/checkpoint", post(operations::checkpoint))
+        .route("/v1/operations/{operation}/settle", post(operations::settle))
+        .route("/v1/operations/{operation}/void", post(operations::void))
+        .route("/v1/operations/{operation}/release", post(operations::release))
+        .route("/v1/tenants/{tenant}/usage", get(reports::usage))
+        .route("/v1/tenants/{tenant}/periods", get(reports::periods))
+        .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
+        .route("/v1/days", get(reports::site_days))
+        .route_layer(middleware::from_fn_with_state(shared.clone(), key::check));
+    Router::new()
+        .merge(behind_the_key)
+        .route("/healthz", get(async || StatusCode::OK))
+        .route("/readyz", get(reports::ready))
+        .route("/metrics", get(reports::metrics))
+        .fallback(answers::no_such_path)
+        .method_not_allowed_fallback(answers::method_not_allowed)
+        .layer(DefaultBodyLimit::max(BODY))
+        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
+        .with_state(shared)
+        .merge(log_level::routes())
+}

@@ -1,0 +1,138 @@
+//! Commands: reserve, checkpoint, settle, void, release.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+
+use super::Shared;
+use super::answers::{Outcome, Problem, respond};
+use super::body::{Body, Name, SomePeriod, TenantId};
+use crate::ledger::decision::{Action, Answer, Command};
+use crate::ledger::store::Pending;
+use crate::ledger::units::{Amounts, Limits, Unit};
+use strum::IntoEnumIterator;
+
+/// The shortest and the longest time that an operation may be pending, in seconds.
+const PENDING: std::ops::RangeInclusive<u32> = 1..=24 * 3600;
+
+/// `PUT /v1/operations/{operation}`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserve {
+    tenant: TenantId,
+    period: SomePeriod,
+    amounts: Amounts,
+    limits: Limits,
+    /// Seconds after which the operation expires.
+    expires_after: u32,
+}
+
+/// What was used so far.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    tenant: TenantId,
+    amounts: Amounts,
+}
+
+/// What was used or is gone.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    tenant: TenantId,
+    period: SomePeriod,
+    amounts: Amounts,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Void {
+    tenant: TenantId,
+    period: SomePeriod,
+}
+
+type Responded = Result<Json<Outcome>, Problem>;
+
+/// Sets amounts aside, if the limits leave them.
+pub async fn reserve(
+    State(shared): State<Arc<Shared>>,
+    Name(operation): Name,
+    Body(asked): Body<Reserve>,
+) -> Responded {
+    let Reserve { tenant, period, amounts, limits, expires_after } = asked;
+    if amounts.is_zero() {
+        return Err(Problem::Malformed("amounts: name at least one unit with more than 0".into()));
+    }
+    if !PENDING.contains(&expires_after) {
+        let (least, most) = (PENDING.start(), PENDING.end());
+        return Err(Problem::Malformed(format!("expires_after is {expires_after}: use {least} to {most} seconds")));
+    }
+    let action = Action::Reserve { period: period.0, amounts, limits, expires_after };
+    shared.apply("reserve", Command { operation, tenant: tenant.0, action }).await
+}
+
+/// Notes what would be counted if the client were never heard of again.
+pub async fn checkpoint(
+    State(shared): State<Arc<Shared>>,
+    Name(operation): Name,
+    Body(asked): Body<Checkpoint>,
+) -> Responded {
+    let action = Action::Checkpoint { amounts: asked.amounts };
+    shared.apply("checkpoint", Command { operation, tenant: asked.tenant.0, action }).await
+}
+
+/// Counts what was used.
+pub async fn settle(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Counted>) -> Responded {
+    let action = Action::Settle { period: asked.period.0, amounts: asked.amounts };
+    shared.apply("settle", Command { operation, tenant: asked.tenant.0, action }).await
+}
+
+/// Gives back everything.
+pub async fn void(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Void>) -> Responded {
+    let action = Action::Void { period: asked.period.0 };
+    shared.apply("void", Command { operation, tenant: asked.tenant.0, action }).await
+}
+
+/// Takes away from levels.
+pub async fn release(
+    State(shared): State<Arc<Shared>>,
+    Name(operation): Name,
+    Body(asked): Body<Counted>,
+) -> Responded {
+    if let Some(flow) = Unit::iter().find(|unit| !unit.is_level() && asked.amounts[*unit] > 0) {
+        return Err(Problem::Malformed(format!(
+            "{flow} is used in a period and cannot be released: name documents or bytes"
+        )));
+    }
+    let action = Action::Release { period: asked.period.0, amounts: asked.amounts };
+    shared.apply("release", Command { operation, tenant: asked.tenant.0, action }).await
+}
+
+impl Shared {
+    async fn apply(&self, action: &'static str, command: Command) -> Responded {
+        let (operation, tenant) = (command.operation.clone(), command.tenant.clone());
+        let interval = match command.action {
+            Action::Reserve { expires_after, .. } => Some(expires_after),
+            _ => None,
+        };
+        let answer = self.store.apply(command, self.clock.read().now).await.inspect_err(|_| {
+            self.count(action, "failed");
+        })?;
+        match (&answer, interval) {
+            (Answer::Reserved { .. }, Some(expires_after)) => {
+                self.orphans.expect(Pending { operation, tenant, expires_after });
+            }
+            (Answer::Settled { .. } | Answer::Voided, _) => self.orphans.ended(&operation),
+            _ => {}
+        }
+        self.count(action, if matches!(answer, Answer::Refused(_)) { "refused" } else { "done" });
+        respond(answer)
+    }
+
+    fn count(&self, action: &'static str, outcome: &'static str) {
+        let labels = crate::telemetry::CommandLabels { action, outcome };
+        self.metrics.ledger_commands.get_or_create_owned(&labels).inc();
+    }
+}

@@ -1,0 +1,124 @@
+//! What was counted, and how the ledger is.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::IntoResponse;
+use serde::{Deserialize, Serialize};
+
+use super::Shared;
+use super::answers::Problem;
+use super::body::Name;
+use crate::api::Timestamp;
+use crate::ledger::account::{Account, Period};
+use crate::ledger::store::Day;
+use crate::ledger::units::Amounts;
+use crate::telemetry::METRICS_TYPE;
+
+/// Periods of one answer.
+const PERIODS: u32 = 36;
+/// Days of one answer: a little over a year.
+const DAYS: i64 = 400;
+
+/// What a tenant used in a period.
+#[derive(Serialize)]
+pub struct PeriodUsage {
+    period: Period,
+    used: Amounts,
+    reserved: Amounts,
+}
+
+impl From<(Period, Account)> for PeriodUsage {
+    fn from((period, Account { used, reserved }): (Period, Account)) -> Self {
+        Self { period, used, reserved }
+    }
+}
+
+/// `GET /v1/tenants/{tenant}/usage`: the latest period, and the levels.
+pub async fn usage(State(shared): State<Arc<Shared>>, Name(tenant): Name) -> Result<Json<PeriodUsage>, Problem> {
+    let usage = shared.store.usage(&tenant).await?.ok_or(Problem::UnknownTenant)?;
+    Ok(Json(usage.into()))
+}
+
+/// `GET /v1/tenants/{tenant}/periods`: the latest periods, the latest first.
+pub async fn periods(State(shared): State<Arc<Shared>>, Name(tenant): Name) -> Result<Json<Vec<PeriodUsage>>, Problem> {
+    let periods = shared.store.periods(&tenant, PERIODS).await?;
+    Ok(Json(periods.into_iter().map(PeriodUsage::from).collect()))
+}
+
+/// Days of UTC, both included: `?from=2026-12-01&to=2026-12-31`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Between {
+    from: jiff::civil::Date,
+    to: jiff::civil::Date,
+}
+
+impl Between {
+    fn days(&self) -> Result<(Day, Day), Problem> {
+        let (first, last) = (day_of(self.from)?, day_of(self.to)?);
+        if (0..DAYS).contains(&(last.0 - first.0)) {
+            Ok((first, last))
+        } else {
+            Err(Problem::Malformed(format!(
+                "from {} to {}: ask for 1 to {DAYS} days, the earlier one first",
+                self.from, self.to
+            )))
+        }
+    }
+}
+
+fn day_of(date: jiff::civil::Date) -> Result<Day, Problem> {
+    let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| Problem::Malformed(error.to_string()))?;
+    Ok(Day::of(Timestamp::from(midnight.timestamp())))
+}
+
+/// What was counted on a day.
+#[derive(Serialize)]
+pub struct DayUsage {
+    day: jiff::civil::Date,
+    counted: Amounts,
+}
+
+type Days = Result<Json<Vec<DayUsage>>, Problem>;
+
+/// `GET /v1/tenants/{tenant}/days`
+pub async fn tenant_days(State(shared): State<Arc<Shared>>, Name(tenant): Name, between: Asked) -> Days {
+    shared.days(Some(&tenant), between).await
+}
+
+/// `GET /v1/days`: of the whole site.
+pub async fn site_days(State(shared): State<Arc<Shared>>, between: Asked) -> Days {
+    shared.days(None, between).await
+}
+
+type Asked = Result<Query<Between>, axum::extract::rejection::QueryRejection>;
+
+impl Shared {
+    async fn days(&self, tenant: Option<&str>, asked: Asked) -> Days {
+        let Query(between) = asked.map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
+        let (first, last) = between.days()?;
+        let days = self.store.days(tenant, first, last).await?;
+        let usage = |(day, counted): (Day, Amounts)| {
+            let moment = jiff::Timestamp::from_second(day.0 * 24 * 3600).unwrap_or_default();
+            DayUsage { day: moment.to_zoned(jiff::tz::TimeZone::UTC).date(), counted }
+        };
+        Ok(Json(days.into_iter().map(usage).collect()))
+    }
+}
+
+/// `GET /readyz`: 200 while the ledger's file answers.
+pub async fn ready(State(shared): State<Arc<Shared>>) -> Result<StatusCode, Problem> {
+    shared.store.lines(i64::MAX - 1, 1).await?;
+    Ok(StatusCode::OK)
+}
+
+/// `GET /metrics`
+pub async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
+    let pending = i64::try_from(shared.orphans.count()).unwrap_or(i64::MAX);
+    shared.metrics.ledger_pending.set(pending);
+    shared.metrics.clock_skew.set(shared.clock.ahead());
+    ([("content-type", METRICS_TYPE)], shared.metrics.encode())
+}

@@ -1,0 +1,126 @@
+//! Where the ledger is kept. A store applies each command in one transaction and answers after the commit.
+
+pub mod sqlite;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use super::account::{Account, LineKind, Period};
+use super::decision::{Answer, Command};
+use super::units::Amounts;
+use crate::api::Timestamp;
+
+/// Keeps the ledger. `tests/ledger` judges each implementation by the same tests.
+#[async_trait]
+pub trait Store: std::fmt::Debug + Send + Sync {
+    /// Applies a command at this moment and returns its answer after the commit. If it fails, the command may have been applied or
+    /// not: repeat it under the same name.
+    async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError>;
+
+    /// What a tenant has used in its latest period, and its levels. None for a tenant that the ledger does not know.
+    async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError>;
+
+    /// What a tenant used in each of its periods, the latest first, at most `most` of them. The levels are zero.
+    async fn periods(&self, tenant: &str, most: u32) -> Result<Vec<(Period, Account)>, StoreError>;
+
+    /// What was counted on each day of UTC, in order, from the first day up to and with the last. Of the whole site without a tenant.
+    async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError>;
+
+    /// The lines after a sequence number, in order, at most `most` of them.
+    async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError>;
+
+    /// The pending operations.
+    async fn pending(&self) -> Result<Vec<Pending>, StoreError>;
+}
+
+/// A day of UTC, in days since 1970-01-01.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Day(pub i64);
+
+impl Day {
+    /// The day that a moment is in.
+    pub const fn of(moment: Timestamp) -> Self {
+        Self(moment.as_second().div_euclid(24 * 3600))
+    }
+}
+
+/// A line, with what it is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredLine {
+    /// Its number. A later line has a greater one, and no two are the same.
+    pub seq: i64,
+    /// The operation.
+    pub operation: String,
+    /// The tenant.
+    pub tenant: String,
+    /// The start of the period that its flows are counted in.
+    pub period_start: Timestamp,
+    /// When it was written.
+    pub at: Timestamp,
+    /// Why it was written.
+    pub kind: LineKind,
+    /// What it adds.
+    pub amounts: Amounts,
+}
+
+/// An operation that is neither settled nor voided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Its name.
+    pub operation: String,
+    /// Its tenant.
+    pub tenant: String,
+    /// Seconds that it has.
+    pub expires_after: u32,
+}
+
+/// Why a store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process uses the same files.
+    #[error("another ledger uses {0}: stop it first, or set another folder")]
+    InUse(std::path::PathBuf),
+    /// A later version of the operator wrote the files.
+    #[error(
+        "the ledger has schema {found}, and this version of tenant-operator knows {known}: install the version that wrote it, or a later one"
+    )]
+    Newer {
+        /// Of the files.
+        found: i64,
+        /// Of this program.
+        known: i64,
+    },
+    /// The file is something else.
+    #[error("{0} is not a ledger of tenant-operator: set another folder, or move the file away")]
+    NotALedger(std::path::PathBuf),
+    /// The file is damaged.
+    #[error("the ledger's file is damaged: stop the ledger, move the file away, and restore the last snapshot")]
+    Corrupt,
+    /// No space is left.
+    #[error("the ledger's volume is full: enlarge it")]
+    Full,
+    /// More commands wait than the ledger takes.
+    #[error("the ledger has more to do than it can keep up with: try again")]
+    Busy,
+    /// The ledger is ending.
+    #[error("the ledger is stopping")]
+    Stopping,
+    /// The file system refused.
+    #[error("cannot use {path}: {error}")]
+    Io {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// The reason.
+        error: std::io::Error,
+    },
+    /// The database failed in another way.
+    #[error("the ledger's database failed: {0}")]
+    Database(String),
+}
+
+impl StoreError {
+    /// Whether the same call can succeed a little later without a person's help.
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Busy | Self::Stopping | Self::Database(_))
+    }
+}

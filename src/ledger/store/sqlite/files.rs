@@ -1,0 +1,75 @@
+//! The files of a ledger: the database, and a lock that keeps a second ledger away.
+
+use std::fs::{File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::ledger::store::StoreError;
+
+/// How long a read waits while the write-ahead log is being reset.
+const BUSY: Duration = Duration::from_secs(5);
+/// Statements that stay prepared: those of one command, and those of the pages.
+const PREPARED: usize = 64;
+
+/// The database of a folder.
+pub fn database(folder: &Path) -> PathBuf {
+    folder.join("ledger.db")
+}
+
+/// Keeps a second ledger away from the same folder. Goes with the process, however it ends.
+#[derive(Debug)]
+pub struct Lock(#[allow(dead_code, reason = "held, not read")] File);
+
+impl Lock {
+    /// Makes the folder if it is missing, and takes the lock.
+    pub fn take(folder: &Path) -> Result<Self, StoreError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |error| StoreError::Io { path, error }
+        };
+        std::fs::create_dir_all(folder).map_err(failed(folder))?;
+        let path = folder.join("ledger.lock");
+        let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed(&path))?;
+        match file.try_lock() {
+            Ok(()) => Ok(Self(file)),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse(folder.to_owned())),
+            Err(TryLockError::Error(error)) => Err(failed(&path)(error)),
+        }
+    }
+}
+
+/// Opens the database to write, and makes it if it is missing.
+pub fn connect(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open(path)?;
+    let mode: String = connection
+        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
+        .map_err(|error| not_a_ledger(error, path))?;
+    if mode != "wal" {
+        return Err(StoreError::Database(format!(
+            "{} is on a file system without shared memory, which SQLite's write-ahead log needs: use a block volume",
+            path.display()
+        )));
+    }
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    Ok(connection)
+}
+
+/// Opens the database to read.
+pub fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(PREPARED);
+    Ok(connection)
+}
+
+fn not_a_ledger(error: rusqlite::Error, path: &Path) -> StoreError {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) {
+        StoreError::NotALedger(path.to_owned())
+    } else {
+        error.into()
+    }
+}

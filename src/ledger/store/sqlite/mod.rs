@@ -1,0 +1,95 @@
+//! The ledger in `SQLite`: one file, one writer, and many commands in one commit.
+//!
+//! `synchronous=FULL` in WAL mode syncs each commit before it returns (<https://www.sqlite.org/pragma.html#pragma_synchronous>). A sync
+//! takes a millisecond or more, so the writer takes all commands that wait into one transaction.
+
+mod files;
+mod rows;
+mod schema;
+mod writer;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use rusqlite::Connection;
+
+use super::{Day, Pending, Store, StoreError, StoredLine};
+use crate::api::Timestamp;
+use crate::ledger::account::{Account, Period};
+use crate::ledger::decision::{Answer, Command};
+use crate::ledger::units::Amounts;
+use writer::Writer;
+
+/// A ledger in a folder of its own.
+#[derive(Debug)]
+pub struct Sqlite {
+    writer: Writer,
+    /// Reads beside the writer. One is enough: reads are short, and those of pages that are not are rare.
+    reader: Arc<Mutex<Connection>>,
+    /// Held as long as the ledger is open.
+    _lock: files::Lock,
+}
+
+impl Sqlite {
+    /// Opens the ledger in a folder, or begins one. Fails if another process has it open.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        let lock = files::Lock::take(folder)?;
+        let path = files::database(folder);
+        let mut connection = files::connect(&path)?;
+        schema::migrate(&mut connection, &path)?;
+        let reader = files::connect_to_read(&path)?;
+        Ok(Self { writer: Writer::start(connection)?, reader: Arc::new(Mutex::new(reader)), _lock: lock })
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let reader = self.reader.clone();
+        let read = tokio::task::spawn_blocking(move || query(&reader.lock().unwrap_or_else(PoisonError::into_inner)));
+        Ok(read.await.map_err(|_| StoreError::Stopping)??)
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
+        self.writer.apply(command, now).await
+    }
+
+    async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {
+        let tenant = tenant.to_owned();
+        self.read(move |connection| rows::usage(connection, &tenant)).await
+    }
+
+    async fn periods(&self, tenant: &str, most: u32) -> Result<Vec<(Period, Account)>, StoreError> {
+        let tenant = tenant.to_owned();
+        self.read(move |connection| rows::periods(connection, &tenant, most)).await
+    }
+
+    async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError> {
+        let tenant = tenant.map(str::to_owned);
+        self.read(move |connection| rows::days(connection, tenant.as_deref(), first, last)).await
+    }
+
+    async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
+        self.read(move |connection| rows::lines(connection, after, most)).await
+    }
+
+    async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
+        self.read(rows::pending).await
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, DiskFull, NotADatabase};
+        match error.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => Self::Corrupt,
+            Some(DiskFull) => Self::Full,
+            Some(DatabaseBusy) => Self::Busy,
+            _ => Self::Database(error.to_string()),
+        }
+    }
+}

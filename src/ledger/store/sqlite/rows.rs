@@ -1,0 +1,258 @@
+//! Facts as rows, and back.
+
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
+use strum::{EnumCount, IntoEnumIterator};
+
+use super::schema::columns;
+use crate::api::Timestamp;
+use crate::ledger::account::{Account, LineKind, Operation, Period, State};
+use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
+use crate::ledger::store::{Day, Pending, StoredLine};
+use crate::ledger::units::{Amounts, Unit};
+
+/// The `period_start` of the row that holds a tenant's levels. No period begins then: the API refuses it.
+const LEVELS: i64 = 0;
+
+/// Reads the facts, decides, and writes the changes: all in the transaction that the connection is in.
+pub fn apply(connection: &Connection, command: &Command, now: Timestamp) -> rusqlite::Result<Answer> {
+    let operation = operation(connection, &command.operation)?;
+    let latest = latest(connection, &command.tenant)?;
+    let period = period_of(command, operation.as_ref(), latest);
+    let account = match period {
+        Some(period) => account(connection, &command.tenant, period)?,
+        None => Account::default(),
+    };
+    let (answer, changes) = decide(command, &Facts { operation, latest, account });
+    if let Some(period) = period {
+        write(connection, command, period, &changes, now)?;
+    }
+    Ok(answer)
+}
+
+fn write(
+    connection: &Connection,
+    command: &Command,
+    period: Period,
+    changes: &Changes,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let tenant = command.tenant.as_str();
+    if let Some(operation) = &changes.operation {
+        put_operation(connection, &command.operation, operation, now)?;
+    }
+    if let Some(latest) = changes.latest {
+        let sql = "INSERT OR REPLACE INTO tenant (id, period_start, period_end) VALUES (?, ?, ?)";
+        connection.prepare_cached(sql)?.execute(params![tenant, latest.start.as_second(), latest.end.as_second()])?;
+    }
+    if let Some(account) = changes.account {
+        put_account(connection, tenant, period, account)?;
+    }
+    if let Some(line) = &changes.line {
+        let fixed: [&dyn ToSql; 5] =
+            [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), &line.kind];
+        insert(
+            connection,
+            "INSERT INTO line (operation, tenant, period_start, at, kind",
+            &fixed,
+            &[("", line.amounts)],
+        )?;
+        let day = Day::of(now).0;
+        add(connection, "tenant_day (tenant, day", &[&tenant, &day], line.amounts)?;
+        add(connection, "site_day (day", &[&day], line.amounts)?;
+    }
+    Ok(())
+}
+
+/// Adds amounts to a row whose key is given, and makes the row if it is missing.
+fn add(connection: &Connection, table: &str, key: &[&dyn ToSql], amounts: Amounts) -> rusqlite::Result<()> {
+    let sums: Vec<_> = Unit::iter().map(|unit| format!("{unit} = {unit} + excluded.{unit}")).collect();
+    let names = table.split_once('(').map_or("", |(_, names)| names);
+    let sql = format!(
+        "INSERT INTO {table}, {}) VALUES ({}) ON CONFLICT ({names}) DO UPDATE SET {}",
+        columns(""),
+        marks(key.len() + Unit::COUNT),
+        sums.join(", ")
+    );
+    let values = amounts.each().map(|(_, amount)| amount).collect::<Vec<_>>();
+    let bound = key.iter().copied().chain(values.iter().map(|value| value as &dyn ToSql));
+    connection.prepare_cached(&sql)?.execute(params_from_iter(bound)).map(drop)
+}
+
+/// Inserts a row, or replaces it: some fixed columns, and sets of amounts by their prefixes.
+fn insert(
+    connection: &Connection,
+    begin: &str,
+    fixed: &[&dyn ToSql],
+    amounts: &[(&str, Amounts)],
+) -> rusqlite::Result<()> {
+    let sets: Vec<_> = amounts.iter().map(|(prefix, _)| columns(prefix)).collect();
+    let count = fixed.len() + amounts.len() * Unit::COUNT;
+    let sql = format!("{begin}, {}) VALUES ({})", sets.join(", "), marks(count));
+    let values: Vec<_> = amounts.iter().flat_map(|(_, amounts)| amounts.each()).map(|(_, amount)| amount).collect();
+    let bound = fixed.iter().copied().chain(values.iter().map(|value| value as &dyn ToSql));
+    connection.prepare_cached(&sql)?.execute(params_from_iter(bound)).map(drop)
+}
+
+fn marks(count: usize) -> String {
+    vec!["?"; count].join(", ")
+}
+
+/// The amounts in the columns from `first` on.
+fn amounts(row: &Row, first: usize) -> rusqlite::Result<Amounts> {
+    let mut result = Amounts::ZERO;
+    for (at, unit) in Unit::iter().enumerate() {
+        result[unit] = row.get(first + at)?;
+    }
+    Ok(result)
+}
+
+fn period(row: &Row, first: usize) -> rusqlite::Result<Period> {
+    let moment = |at: usize| row.get(at).map(Timestamp::from_second);
+    Ok(Period { start: moment(first)?, end: moment(first + 1)? })
+}
+
+fn operation(connection: &Connection, id: &str) -> rusqlite::Result<Option<Operation>> {
+    let sql = format!(
+        "SELECT tenant, period_start, period_end, state, expires_after, {}, {} FROM operation WHERE id = ?",
+        columns("reserved_"),
+        columns("posted_")
+    );
+    let read = |row: &Row| {
+        Ok(Operation {
+            tenant: row.get(0)?,
+            period: period(row, 1)?,
+            state: row.get(3)?,
+            expires_after: row.get(4)?,
+            reserved: amounts(row, 5)?,
+            posted: amounts(row, 5 + Unit::COUNT)?,
+        })
+    };
+    connection.prepare_cached(&sql)?.query_row([id], read).optional()
+}
+
+fn put_operation(connection: &Connection, id: &str, operation: &Operation, now: Timestamp) -> rusqlite::Result<()> {
+    let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
+    let fixed: [&dyn ToSql; 7] =
+        [&id, tenant, &period.start.as_second(), &period.end.as_second(), state, expires_after, &now.as_second()];
+    let begin = "INSERT OR REPLACE INTO operation (id, tenant, period_start, period_end, state, expires_after, at";
+    insert(connection, begin, &fixed, &[("reserved_", *reserved), ("posted_", *posted)])
+}
+
+fn latest(connection: &Connection, tenant: &str) -> rusqlite::Result<Option<Period>> {
+    let sql = "SELECT period_start, period_end FROM tenant WHERE id = ?";
+    connection.prepare_cached(sql)?.query_row([tenant], |row| period(row, 0)).optional()
+}
+
+/// Levels, and the flows of a period.
+fn account(connection: &Connection, tenant: &str, period: Period) -> rusqlite::Result<Account> {
+    let sql = format!(
+        "SELECT {}, {} FROM account WHERE tenant = ? AND period_start IN (?, {LEVELS})",
+        columns("used_"),
+        columns("reserved_")
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query_map(params![tenant, period.start.as_second()], |row| balance(row, 0))?;
+    // The units of the two rows are different ones.
+    rows.try_fold(Account::default(), |sum, row| {
+        let row = row?;
+        Ok(Account { used: sum.used.plus(row.used), reserved: sum.reserved.plus(row.reserved) })
+    })
+}
+
+fn balance(row: &Row, first: usize) -> rusqlite::Result<Account> {
+    Ok(Account { used: amounts(row, first)?, reserved: amounts(row, first + Unit::COUNT)? })
+}
+
+fn put_account(connection: &Connection, tenant: &str, period: Period, account: Account) -> rusqlite::Result<()> {
+    let begin = "INSERT OR REPLACE INTO account (tenant, period_start, period_end";
+    for (levels, start, end) in [(false, period.start.as_second(), period.end.as_second()), (true, LEVELS, LEVELS)] {
+        let (used, reserved) = (account.used.only(levels), account.reserved.only(levels));
+        insert(connection, begin, &[&tenant, &start, &end], &[("used_", used), ("reserved_", reserved)])?;
+    }
+    Ok(())
+}
+
+/// What a tenant has used in its latest period, and its levels.
+pub fn usage(connection: &Connection, tenant: &str) -> rusqlite::Result<Option<(Period, Account)>> {
+    let Some(period) = latest(connection, tenant)? else { return Ok(None) };
+    Ok(Some((period, account(connection, tenant, period)?)))
+}
+
+/// What a tenant used in its latest periods.
+pub fn periods(connection: &Connection, tenant: &str, most: u32) -> rusqlite::Result<Vec<(Period, Account)>> {
+    let sql = format!(
+        "SELECT period_start, period_end, {}, {} FROM account WHERE tenant = ? AND period_start <> {LEVELS}
+         ORDER BY period_start DESC LIMIT ?",
+        columns("used_"),
+        columns("reserved_")
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    statement.query_map(params![tenant, most], |row| Ok((period(row, 0)?, balance(row, 2)?)))?.collect()
+}
+
+/// What was counted on each day.
+pub fn days(
+    connection: &Connection,
+    tenant: Option<&str>,
+    first: Day,
+    last: Day,
+) -> rusqlite::Result<Vec<(Day, Amounts)>> {
+    let table = if tenant.is_some() { "tenant_day WHERE tenant = ? AND" } else { "site_day WHERE" };
+    let sql = format!("SELECT day, {} FROM {table} day BETWEEN ? AND ? ORDER BY day", columns(""));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let bounds: [&dyn ToSql; 2] = [&first.0, &last.0];
+    let bound = tenant.iter().map(|tenant| tenant as &dyn ToSql).chain(bounds);
+    statement.query_map(params_from_iter(bound), |row| Ok((Day(row.get(0)?), amounts(row, 1)?)))?.collect()
+}
+
+/// The lines after a sequence number.
+pub fn lines(connection: &Connection, after: i64, most: u32) -> rusqlite::Result<Vec<StoredLine>> {
+    let sql = format!(
+        "SELECT seq, operation, tenant, period_start, at, kind, {} FROM line WHERE seq > ? ORDER BY seq LIMIT ?",
+        columns("")
+    );
+    let read = |row: &Row| {
+        Ok(StoredLine {
+            seq: row.get(0)?,
+            operation: row.get(1)?,
+            tenant: row.get(2)?,
+            period_start: row.get(3).map(Timestamp::from_second)?,
+            at: row.get(4).map(Timestamp::from_second)?,
+            kind: row.get(5)?,
+            amounts: amounts(row, 6)?,
+        })
+    };
+    connection.prepare_cached(&sql)?.query_map(params![after, most], read)?.collect()
+}
+
+/// The pending operations.
+pub fn pending(connection: &Connection) -> rusqlite::Result<Vec<Pending>> {
+    let sql = "SELECT id, tenant, expires_after FROM operation INDEXED BY pending WHERE state = 'pending'";
+    let read = |row: &Row| Ok(Pending { operation: row.get(0)?, tenant: row.get(1)?, expires_after: row.get(2)? });
+    connection.prepare_cached(sql)?.query_map([], read)?.collect()
+}
+
+impl ToSql for State {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(<&'static str>::from(*self).into())
+    }
+}
+
+impl FromSql for State {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map_err(FromSqlError::other)
+    }
+}
+
+impl ToSql for LineKind {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(<&'static str>::from(*self).into())
+    }
+}
+
+impl FromSql for LineKind {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        value.as_str()?.parse().map_err(FromSqlError::other)
+    }
+}

@@ -1,0 +1,63 @@
+//! The tables. Each unit has a column, so that sums are the database's.
+
+use std::path::Path;
+
+use rusqlite::{Connection, TransactionBehavior};
+use strum::IntoEnumIterator;
+
+use crate::ledger::store::StoreError;
+use crate::ledger::units::Unit;
+
+/// Says that a file is a ledger: `TnOp` in ASCII.
+const APPLICATION: i64 = 0x546e_4f70;
+/// The schema that this version writes. A later one migrates from each before it.
+const VERSION: i64 = 1;
+
+/// The columns of all units: `used_queries, used_prompt_tokens, ...`.
+pub fn columns(prefix: &str) -> String {
+    Unit::iter().map(|unit| format!("{prefix}{unit}")).collect::<Vec<_>>().join(", ")
+}
+
+fn declared(prefix: &str) -> String {
+    Unit::iter().map(|unit| format!("{prefix}{unit} INTEGER NOT NULL")).collect::<Vec<_>>().join(", ")
+}
+
+fn tables() -> String {
+    let (used, reserved, posted, units) = (declared("used_"), declared("reserved_"), declared("posted_"), declared(""));
+    format!(
+        "CREATE TABLE tenant (id TEXT PRIMARY KEY, period_start INTEGER NOT NULL, period_end INTEGER NOT NULL)
+             STRICT, WITHOUT ROWID;
+         CREATE TABLE account (tenant TEXT NOT NULL, period_start INTEGER NOT NULL, period_end INTEGER NOT NULL,
+             {used}, {reserved}, PRIMARY KEY (tenant, period_start)) STRICT, WITHOUT ROWID;
+         CREATE TABLE operation (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, period_start INTEGER NOT NULL,
+             period_end INTEGER NOT NULL, state TEXT NOT NULL, expires_after INTEGER NOT NULL, at INTEGER NOT NULL,
+             {reserved}, {posted}) STRICT, WITHOUT ROWID;
+         CREATE INDEX pending ON operation (id) WHERE state = 'pending';
+         CREATE TABLE line (seq INTEGER PRIMARY KEY AUTOINCREMENT, operation TEXT NOT NULL, tenant TEXT NOT NULL,
+             period_start INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, {units}) STRICT;
+         CREATE TABLE tenant_day (tenant TEXT NOT NULL, day INTEGER NOT NULL, {units}, PRIMARY KEY (tenant, day))
+             STRICT, WITHOUT ROWID;
+         CREATE TABLE site_day (day INTEGER PRIMARY KEY, {units}) STRICT;"
+    )
+}
+
+/// Makes the tables of a new file. Refuses what a later version wrote, and what is no ledger.
+pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let (application, version) = (number("application_id")?, number("user_version")?);
+    let tables_there: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if application != APPLICATION && tables_there > 0 {
+        return Err(StoreError::NotALedger(path.to_owned()));
+    }
+    if version > VERSION {
+        return Err(StoreError::Newer { found: version, known: VERSION });
+    }
+    if version < VERSION {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute_batch(&tables())?;
+        transaction.pragma_update(None, "application_id", APPLICATION)?;
+        transaction.pragma_update(None, "user_version", VERSION)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
