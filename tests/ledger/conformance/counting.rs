@@ -129,13 +129,13 @@ pub async fn committed(place: &dyn Place) -> Verdict {
     for number in 1..=8 {
         let name = format!("q-{number}");
         granted("a question", acme.reserve(&name, queries(2), at_most(Unit::Queries, 100)).await?)?;
-        let found = after_a_crash(place).await?;
+        let (_left, found) = after_a_crash(place).await?;
         found.has("reserved, after a crash", queries(number - 1), queries(2)).await?;
         match number % 4 {
             0 => same("voided", acme.void(&name).await?, Answer::Voided)?,
             _ => same("settled", acme.settle(&name, queries(1)).await?, posted(queries(1), Amounts::ZERO))?,
         }
-        let found = after_a_crash(place).await?;
+        let (_left, found) = after_a_crash(place).await?;
         if number % 4 == 0 {
             same("again", found.void(&name).await?, Answer::Voided)?;
             // The sum of the questions goes on as if this one had been counted.
@@ -150,9 +150,11 @@ pub async fn committed(place: &dyn Place) -> Verdict {
     Ok(())
 }
 
-async fn after_a_crash(place: &dyn Place) -> Result<Client, String> {
+/// The ledger that a crash in this moment leaves, and where it is kept.
+async fn after_a_crash(place: &dyn Place) -> Result<(Box<dyn Place>, Client), String> {
     let left = place.left_by_a_crash().await;
-    Ok(Client::of(&left.open().await.map_err(said)?, "acme"))
+    let client = Client::of(&left.open().await.map_err(said)?, "acme");
+    Ok((left, client))
 }
 
 /// A ledger that is closed and opened again is the same. A command that was on its way is there as a whole or not at all.

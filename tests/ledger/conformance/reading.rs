@@ -229,15 +229,11 @@ pub async fn pending(place: &dyn Place) -> Verdict {
         expires_after,
     };
     let wanted = vec![listed("checked", 86_399), listed("left", 86_400)];
-    for round in ["at once", "opened again"] {
-        let store = if round == "at once" {
-            store.clone()
-        } else {
-            place.left_by_a_crash().await.open().await.map_err(said)?
-        };
+    let left = place.left_by_a_crash().await;
+    for (when, store) in [("at once", store.clone()), ("after a crash", left.open().await.map_err(said)?)] {
         let mut found = store.pending().await.map_err(said)?;
         found.sort_unstable_by(|a, b| a.operation.cmp(&b.operation));
-        same(round, found, wanted.clone())?;
+        same(when, found, wanted.clone())?;
     }
     acme.has("all", queries(2), queries(2)).await
 }

@@ -171,7 +171,7 @@ pub async fn periods(place: &dyn Place) -> Verdict {
     reading::agree(&acme.store, &["acme"]).await
 }
 
-/// Usage and the list of periods say the same of a period, whatever end a client gives it. A release begins no period.
+/// Usage and the list of periods say the same of each period, whatever end a client gives it, and whichever command begins it.
 pub async fn one_period(place: &dyn Place) -> Verdict {
     let store = place.open().await.map_err(said)?;
     let acme = Client::of(&store, "acme");
