@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::account::{Account, LineKind, Period};
-use super::decision::{Answer, Command};
+use super::decision::{Answer, Changes, Command};
 use super::units::Amounts;
 use crate::api::Timestamp;
 
@@ -43,18 +43,27 @@ impl Account {
     fn plus(self, other: Self) -> Self {
         Self { used: self.used.plus(other.used), reserved: self.reserved.plus(other.reserved) }
     }
+}
 
-    /// The rows that differ from those of the account before, with their `period_start` and `period_end`: that of the flows and that of
-    /// the levels.
-    fn rows(self, before: &Self, period: Period) -> impl Iterator<Item = (i64, i64, Self)> {
-        let only =
-            |account: &Self, levels| Self { used: account.used.only(levels), reserved: account.reserved.only(levels) };
-        let flows = (period.start.as_second(), period.end.as_second(), only(&self, false), only(before, false));
-        let levels = (LEVELS, LEVELS, only(&self, true), only(before, true));
-        [flows, levels]
-            .into_iter()
-            .filter(|(_, _, after, before)| after != before)
-            .map(|(start, end, after, _)| (start, end, after))
+/// A row of an account: its `period_start` and `period_end`, and what it holds.
+type AccountRow = (i64, i64, Account);
+
+impl Changes {
+    /// The rows of the account that are written: that of the flows, also if a period begins in which nothing is used yet, and that of the
+    /// levels.
+    fn rows(&self, before: &Account, period: Period) -> impl Iterator<Item = AccountRow> {
+        let only = |account: &Account, levels| Account {
+            used: account.used.only(levels),
+            reserved: account.reserved.only(levels),
+        };
+        let (begins, start, end) = (self.latest.is_some(), period.start.as_second(), period.end.as_second());
+        self.account.into_iter().flat_map(move |after| {
+            [(false, start, end), (true, LEVELS, LEVELS)].into_iter().filter_map(move |(levels, start, end)| {
+                let row = only(&after, levels);
+                let differs = row != only(before, levels) || (begins && !levels);
+                differs.then_some((start, end, row))
+            })
+        })
     }
 }
 

@@ -73,15 +73,13 @@ async fn write(
         let bound: [Bound; 3] = [&tenant, &latest.start.as_second(), &latest.end.as_second()];
         transaction.execute(&transaction.prepare_cached(sql).await?, &bound).await?;
     }
-    if let Some(after) = changes.account {
-        for (start, end, account) in after.rows(&before, period) {
-            let fixed: [Bound; 3] = [&tenant, &start, &end];
-            let into = "account (tenant, period_start, period_end";
-            let conflict =
-                format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {}", replaced(&["used_", "reserved_"]));
-            insert(transaction, into, &fixed, &[("used_", account.used), ("reserved_", account.reserved)], &conflict)
-                .await?;
-        }
+    for (start, end, account) in changes.rows(&before, period) {
+        let fixed: [Bound; 3] = [&tenant, &start, &end];
+        let into = "account (tenant, period_start, period_end";
+        let conflict =
+            format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {}", replaced(&["used_", "reserved_"]));
+        insert(transaction, into, &fixed, &[("used_", account.used), ("reserved_", account.reserved)], &conflict)
+            .await?;
     }
     if let Some(line) = &changes.line {
         put_line(transaction, command, period, line, now).await?;

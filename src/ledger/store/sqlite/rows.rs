@@ -42,9 +42,7 @@ fn write(
         let sql = "INSERT OR REPLACE INTO tenant (id, period_start, period_end) VALUES (?, ?, ?)";
         connection.prepare_cached(sql)?.execute(params![tenant, latest.start.as_second(), latest.end.as_second()])?;
     }
-    if let Some(after) = changes.account {
-        put_account(connection, tenant, period, (before, after))?;
-    }
+    put_account(connection, tenant, period, (&before, changes))?;
     if let Some(line) = &changes.line {
         let fixed: [&dyn ToSql; 5] =
             [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), &line.kind];
@@ -161,10 +159,10 @@ fn put_account(
     connection: &Connection,
     tenant: &str,
     period: Period,
-    (before, after): (Account, Account),
+    (before, changes): (&Account, &Changes),
 ) -> rusqlite::Result<()> {
     let begin = "INSERT OR REPLACE INTO account (tenant, period_start, period_end";
-    for (start, end, row) in after.rows(&before, period) {
+    for (start, end, row) in changes.rows(before, period) {
         insert(connection, begin, &[&tenant, &start, &end], &[("used_", row.used), ("reserved_", row.reserved)])?;
     }
     Ok(())
