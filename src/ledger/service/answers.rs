@@ -41,6 +41,8 @@ pub enum Problem {
     Path(StatusCode),
     /// The ledger's rules refuse it.
     Refused(Refusal),
+    /// It took too long: the disk is slow, or the body never came.
+    Late,
     /// The store failed.
     Store(StoreError),
 }
@@ -62,7 +64,7 @@ impl Problem {
             Self::Refused(Refusal::Ended(_)) => "ended",
             Self::Refused(Refusal::Unknown) => "unknown_operation",
             Self::Refused(Refusal::TooMuch(_)) => "too_much",
-            Self::Store(_) => "ledger_unavailable",
+            Self::Late | Self::Store(_) => "ledger_unavailable",
         }
     }
 
@@ -74,7 +76,7 @@ impl Problem {
             Self::Path(status) => *status,
             Self::Refused(Refusal::TooMuch(_)) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Refused(_) => StatusCode::CONFLICT,
-            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Late | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -88,6 +90,7 @@ impl Problem {
             }
             Self::Path(_) => "no such path".into(),
             Self::Refused(refusal) => refusal.to_string(),
+            Self::Late => "the request took too long: repeat it under the same name".into(),
             Self::Store(error) => error.to_string(),
         }
     }

@@ -11,14 +11,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Router, middleware};
-use futures::Future;
+use futures::{Future, FutureExt};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
-use tower_http::timeout::TimeoutLayer;
 
 use super::orphans::Orphans;
 use super::store::postgres::Postgres;
@@ -33,6 +34,8 @@ pub use key::{KeyError, LedgerKey};
 const BODY: usize = 16 << 10;
 /// How long a request may take: a commit waits for the disk.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+/// How long requests may go on after the end was asked for: well within the 30 seconds that the kubelet gives.
+const DRAIN: Duration = Duration::from_secs(3);
 
 /// Where the ledger is kept.
 #[derive(Debug)]
@@ -117,7 +120,7 @@ impl Ledger {
         self.listener.local_addr()
     }
 
-    /// Serves until `stop`. What waits is written before it ends.
+    /// Serves until `stop`. What waits is written before it ends. A client that sends a request slowly does not hold it up.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         let Self { listener, shared, client } = self;
         if let Some(client) = client {
@@ -125,8 +128,22 @@ impl Ledger {
         }
         tokio::spawn(shared.orphans.clone().run(shared.store.clone(), shared.clock.clone()));
         let service = routes(shared).into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, service).with_graceful_shutdown(stop).await
+        let stop = stop.boxed().shared();
+        let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone());
+        tokio::select! {
+            served = serving.into_future() => served,
+            () = stop.then(|()| tokio::time::sleep(DRAIN)) => {
+                tracing::warn!("some requests did not end in time");
+                Ok(())
+            }
+        }
     }
+}
+
+/// Ends a request that takes too long.
+async fn in_time(request: Request, next: Next) -> Response {
+    let answered = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await;
+    answered.unwrap_or_else(|_| answers::Problem::Late.into_response())
 }
 
 fn routes(shared: Arc<Shared>) -> Router {
@@ -149,7 +166,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .fallback(answers::no_such_path)
         .method_not_allowed_fallback(answers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY))
-        .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT))
+        .layer(middleware::from_fn(in_time))
         .with_state(shared)
         .merge(log_level::routes())
 }

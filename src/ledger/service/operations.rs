@@ -10,7 +10,7 @@ use super::Shared;
 use super::answers::{Problem, respond};
 use super::extract::{Body, Name};
 use crate::ledger::decision::{Action, Answer, Command};
-use crate::ledger::store::Pending;
+use crate::ledger::store::{Pending, StoreError};
 use crate::ledger::units::Unit;
 use crate::ledger::wire::{Checkpoint, Counted, Outcome, PENDING, Reserve, Void};
 
@@ -72,7 +72,13 @@ pub async fn release(
 }
 
 impl Shared {
-    async fn apply(&self, action: &'static str, command: Command) -> Responded {
+    /// A command is carried out to its end even if the client hangs up: what it has reserved must expire.
+    async fn apply(self: Arc<Self>, action: &'static str, command: Command) -> Responded {
+        let done = tokio::spawn(async move { self.carry_out(action, command).await });
+        done.await.map_err(|_| Problem::Store(StoreError::Stopping))?
+    }
+
+    async fn carry_out(&self, action: &'static str, command: Command) -> Responded {
         let (operation, tenant) = (command.operation.clone(), command.tenant.clone());
         let interval = match command.action {
             Action::Reserve { expires_after, .. } => Some(expires_after),
