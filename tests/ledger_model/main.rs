@@ -4,6 +4,7 @@
 mod again;
 mod books;
 mod expiring;
+mod explored;
 mod levels;
 mod periods;
 mod reserving;
