@@ -7,6 +7,8 @@ mod expiring;
 mod explored;
 mod levels;
 mod periods;
+mod plain;
+mod random;
 mod reserving;
 mod settling;
 mod voiding;
