@@ -157,7 +157,10 @@ pub fn period_of(command: &Command, operation: Option<&Operation>, latest: Optio
     match command.action {
         Action::Reserve { period, .. } | Action::Release { period, .. } => Some(later(period, latest)),
         // What was served without a reservation is counted when it was served.
-        Action::Settle { period, .. } | Action::Void { period } => Some(period),
+        // A start names a period, whatever end the client gives it.
+        Action::Settle { period, .. } | Action::Void { period } => {
+            Some(latest.filter(|latest| latest.start == period.start).unwrap_or(period))
+        }
         Action::Checkpoint { .. } | Action::Expire => None,
     }
 }
@@ -261,7 +264,7 @@ fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
             let gone = amounts.only(true).at_most(account.used);
             let changes = Changes {
                 operation: Some(new(*amounts, Amounts::ZERO, State::Released)),
-                latest: None,
+                latest,
                 account: Some(Account { used: account.used.minus(gone), ..account }),
                 line: line(LineKind::Released, Amounts::ZERO.minus(gone)),
             };

@@ -1,7 +1,7 @@
 //! The ledger's own HTTP API, for the operator's other parts: `docs/ledger.md` describes it.
 
 mod answers;
-mod body;
+mod extract;
 mod key;
 mod operations;
 mod reports;
@@ -16,10 +16,12 @@ use axum::http::StatusCode;
 use axum::routing::{get, post, put};
 use axum::{Router, middleware};
 use futures::Future;
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tower_http::timeout::TimeoutLayer;
 
 use super::orphans::Orphans;
+use super::store::postgres::Postgres;
 use super::store::sqlite::Sqlite;
 use super::store::{Store, StoreError};
 use crate::clock::Clock;
@@ -32,12 +34,30 @@ const BODY: usize = 16 << 10;
 /// How long a request may take: a commit waits for the disk.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
+/// Where the ledger is kept.
+#[derive(Debug)]
+pub enum LedgerPlace {
+    /// In `SQLite`, in this folder.
+    Folder(PathBuf),
+    /// In the Postgres database with this URL.
+    Postgres(SecretString),
+}
+
+impl LedgerPlace {
+    async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Folder(folder) => Arc::new(Sqlite::open(&folder)?),
+            Self::Postgres(url) => Arc::new(Postgres::connect(&url).await?),
+        })
+    }
+}
+
 /// How the ledger runs.
 pub struct LedgerConfig {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The folder of the ledger's files.
-    pub folder: PathBuf,
+    /// Where it is kept.
+    pub place: LedgerPlace,
     /// What clients must show.
     pub key: LedgerKey,
     /// Follows the API server's time, if a cluster is known.
@@ -79,7 +99,7 @@ pub struct Ledger {
 impl Ledger {
     /// Opens the files and listens. Pending operations get their interval again.
     pub async fn bind(config: LedgerConfig) -> Result<Self, LedgerError> {
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.folder)?);
+        let store = config.place.open().await?;
         let orphans = Arc::new(Orphans::default());
         for pending in store.pending().await? {
             orphans.expect(pending);

@@ -1,5 +1,7 @@
 //! Where the ledger is kept. A store applies each command in one transaction and answers after the commit.
 
+mod columns;
+pub mod postgres;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -31,6 +33,29 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// The pending operations.
     async fn pending(&self) -> Result<Vec<Pending>, StoreError>;
+}
+
+/// The `period_start` of the row that holds a tenant's levels. No period begins then: the API refuses it.
+const LEVELS: i64 = 0;
+
+impl Account {
+    /// The sum.
+    fn plus(self, other: Self) -> Self {
+        Self { used: self.used.plus(other.used), reserved: self.reserved.plus(other.reserved) }
+    }
+
+    /// The rows that differ from those of the account before, with their `period_start` and `period_end`: that of the flows and that of
+    /// the levels.
+    fn rows(self, before: &Self, period: Period) -> impl Iterator<Item = (i64, i64, Self)> {
+        let only =
+            |account: &Self, levels| Self { used: account.used.only(levels), reserved: account.reserved.only(levels) };
+        let flows = (period.start.as_second(), period.end.as_second(), only(&self, false), only(before, false));
+        let levels = (LEVELS, LEVELS, only(&self, true), only(before, true));
+        [flows, levels]
+            .into_iter()
+            .filter(|(_, _, after, before)| after != before)
+            .map(|(start, end, after, _)| (start, end, after))
+    }
 }
 
 /// A day of UTC, in days since 1970-01-01.
@@ -93,6 +118,9 @@ pub enum StoreError {
     /// The file is something else.
     #[error("{0} is not a ledger of tenant-operator: set another folder, or move the file away")]
     NotALedger(std::path::PathBuf),
+    /// The URL of the database cannot be used.
+    #[error("LEDGER_URL: {0}")]
+    Url(String),
     /// The file is damaged.
     #[error("the ledger's file is damaged: stop the ledger, move the file away, and restore the last snapshot")]
     Corrupt,

@@ -24,14 +24,16 @@ struct Job {
     reply: Reply,
 }
 
-/// The writer's queue.
+/// The writer's queue, and its thread.
 #[derive(Debug)]
 pub struct Writer {
-    jobs: mpsc::Sender<Job>,
+    /// None once the writer is to end.
+    jobs: Option<mpsc::Sender<Job>>,
+    thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Writer {
-    /// Starts the writer's thread. The thread ends when the queue is dropped and what waits is written.
+    /// Starts the writer's thread. It ends when this is dropped, once what waits is written.
     pub fn start(mut connection: Connection) -> Result<Self, StoreError> {
         let (jobs, mut waiting) = mpsc::channel(WAITING);
         let work = move || {
@@ -42,18 +44,30 @@ impl Writer {
             }
         };
         let failed = |error| StoreError::Io { path: "ledger-writer".into(), error };
-        thread::Builder::new().name("ledger-writer".into()).spawn(work).map_err(failed)?;
-        Ok(Self { jobs })
+        let thread = thread::Builder::new().name("ledger-writer".into()).spawn(work).map_err(failed)?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
     /// Applies a command, and returns after the commit.
     pub async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.try_send(Job { command, now, reply }).map_err(|refused| match refused {
+        let jobs = self.jobs.as_ref().ok_or(StoreError::Stopping)?;
+        jobs.try_send(Job { command, now, reply }).map_err(|refused| match refused {
             mpsc::error::TrySendError::Full(_) => StoreError::Busy,
             mpsc::error::TrySendError::Closed(_) => StoreError::Stopping,
         })?;
         answer.await.map_err(|_| StoreError::Stopping)?
+    }
+}
+
+/// Waits until the thread has ended, so that the files are free for the next ledger and nothing is written behind its back.
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been printed.
+            drop(thread.join());
+        }
     }
 }
 
