@@ -61,12 +61,12 @@ impl Plain {
         self.0.push(Entry { tenant, operation, period, event });
     }
 
-    /// The first period with the latest start in which something was set aside or counted; neither a void nor a release begins one.
+    /// The first period with the latest start in which something was set aside, counted or released. A void begins none.
     fn latest(&self, tenant: &str) -> Option<Period> {
-        let began = self
-            .0
-            .iter()
-            .filter(|entry| entry.tenant == tenant && matches!(entry.event, Event::Reserved(_) | Event::Counted(_)));
+        let began = self.0.iter().filter(|entry| {
+            let begins = matches!(entry.event, Event::Reserved(_) | Event::Counted(_) | Event::Gone(..));
+            entry.tenant == tenant && begins
+        });
         began.map(|entry| entry.period).reduce(|best, next| if next.start > best.start { next } else { best })
     }
 
