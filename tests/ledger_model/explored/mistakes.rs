@@ -64,9 +64,9 @@ impl Mistake {
                 }
             }
             (Self::SettledInLatest, Action::Settle { .. }, Some(State::Pending)) => {
-                let latest = facts.latest;
-                let operation = books.operations.get_mut(&command.operation);
-                operation.into_iter().for_each(|operation| operation.period = latest.unwrap_or(operation.period));
+                if let (Some(operation), Some(latest)) = (books.operations.get_mut(&command.operation), facts.latest) {
+                    operation.period = latest;
+                }
             }
             (Self::ReservedAnew, Action::Reserve { .. }, Some(State::Pending | State::Settled | State::Expired))
             | (Self::SettledAnew, Action::Settle { .. }, Some(State::Settled)) => {

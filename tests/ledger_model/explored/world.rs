@@ -305,6 +305,10 @@ impl State {
         })
     }
 
+    pub fn has_settled_late(&self) -> bool {
+        self.books.lines.values().flatten().any(|(_, line)| line.kind == LineKind::Late)
+    }
+
     /// What was refused counts nothing. What was voided neither counts nor is set aside.
     pub fn refused_and_voided_count_nothing(&self) -> bool {
         self.clients.iter().enumerate().all(|(client, known)| {
