@@ -98,13 +98,14 @@ fn a_release_takes_nothing_from_flows_nor_from_reservations() {
 }
 
 #[test]
-fn a_release_begins_no_period() {
+fn a_release_in_a_new_period_begins_it() {
     let mut books = Books::default();
     store(&mut books, "a", 1, 2);
     books.ask("gone", release(2, documents(1)));
-    assert_eq!(books.tenants[TENANT].latest, Some(period(1)));
+    assert_eq!(books.tenants[TENANT].latest, Some(period(2)));
     books.ask("late", release(1, documents(1)));
-    assert_eq!(level(&books, 1), 0);
+    assert_eq!((books.tenants[TENANT].latest, level(&books, 2)), (Some(period(2)), 0));
+    assert_eq!(books.lines["late"][0].0, period(2), "a closed period does not open for it");
 }
 
 #[test]

@@ -4,8 +4,11 @@
 mod again;
 mod books;
 mod expiring;
+mod explored;
 mod levels;
 mod periods;
+mod plain;
+mod random;
 mod reserving;
 mod settling;
 mod voiding;

@@ -79,5 +79,8 @@ fn periods_are_told_apart_by_their_start() {
     assert_eq!(books.ask("b", action), reserved(2), "it ends as it was first said to");
     let unreserved = Action::Settle { period: longer, amounts: some(1) };
     books.ask("c", unreserved);
+    assert_eq!(books.ask("d", Action::Void { period: longer }), Answer::Voided);
+    assert_eq!(books.ask("e", Action::Release { period: longer, amounts: some(0) }), Answer::Released);
     assert_eq!((latest(&books), books.taken(1)), (Some(period(1)), (1, 8)));
+    assert!(books.operations.values().all(|operation| operation.period == period(1)));
 }
