@@ -13,6 +13,8 @@ use crate::clock::Clock;
 
 /// How often the ledger looks for operations that expire.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it looks for pending operations of another replica, which may have died.
+const LOOK_AROUND: Duration = Duration::from_mins(1);
 
 /// When pending operations expire.
 #[derive(Debug, Default)]
@@ -46,6 +48,13 @@ impl Orphans {
         deadlines.by_operation.insert(pending.operation, (at, pending.tenant));
     }
 
+    /// Gives an operation its interval, unless it has one.
+    fn notice(&self, pending: Pending) {
+        if !self.deadlines().by_operation.contains_key(&pending.operation) {
+            self.expect(pending);
+        }
+    }
+
     /// It was settled or voided.
     pub fn ended(&self, operation: &str) {
         self.deadlines().forget(operation);
@@ -68,8 +77,16 @@ impl Orphans {
 
     /// Expires what is due, again and again.
     pub async fn run(self: Arc<Self>, store: Arc<dyn Store>, clock: Arc<Clock>) {
+        let mut looked_around = Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
+            if looked_around.elapsed() > LOOK_AROUND {
+                looked_around = Instant::now();
+                match store.pending().await {
+                    Ok(pending) => pending.into_iter().for_each(|pending| self.notice(pending)),
+                    Err(error) => tracing::warn!(%error, "the pending operations cannot be read"),
+                }
+            }
             for command in self.due(Instant::now()) {
                 let operation = command.operation.clone();
                 match store.apply(command, clock.read().now).await {
