@@ -5,6 +5,7 @@
 
 mod fleet;
 mod lab;
+mod ledger;
 mod life;
 mod neighbours;
 mod operate;
@@ -42,6 +43,9 @@ async fn main() -> anyhow::Result<()> {
         if only.is_empty() || only == "speed" {
             speed::single(&client, &cluster).await?;
             speed::many(&client, &cluster).await?;
+        }
+        if only.is_empty() || only == "ledger" {
+            ledger::run().await?;
         }
         if only.is_empty() || only == "operate" {
             operate::run(&client, &cluster).await?;

@@ -179,7 +179,7 @@ async fn answers(http: &reqwest::Client, url: &str, key: &str) -> anyhow::Result
     Ok(())
 }
 
-fn resident_mb(pid: u32) -> anyhow::Result<f64> {
+pub fn resident_mb(pid: u32) -> anyhow::Result<f64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find(|l| l.starts_with("VmRSS")).context("VmRSS")?;
     Ok(line.split_whitespace().nth(1).unwrap_or("0").parse::<f64>()? / 1024.0)

@@ -3,8 +3,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use anyhow::Context;
+use secrecy::SecretString;
+
 use super::{KubeArgs, stop_signal};
-use crate::ledger::{Ledger, LedgerConfig, LedgerKey};
+use crate::ledger::{Ledger, LedgerConfig, LedgerKey, LedgerPlace};
 
 /// Count what tenants use: reserve, settle and void, with exact limits.
 ///
@@ -15,9 +18,8 @@ pub struct Args {
     /// Address to listen on.
     #[arg(long, env = "LEDGER_LISTEN", default_value = "127.0.0.1:8084")]
     listen: SocketAddr,
-    /// Folder of the ledger's files, on a volume that outlives the pod. It is created if it is missing.
-    #[arg(long, env = "LEDGER_DATA", value_name = "FOLDER")]
-    data: PathBuf,
+    #[command(flatten)]
+    place: PlaceArgs,
     /// File with the key that clients must show: 32 bytes, or 64 hexadecimal digits (`openssl rand -hex 32`).
     #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE")]
     key_file: PathBuf,
@@ -26,10 +28,29 @@ pub struct Args {
     own_clock: bool,
 }
 
+/// Where the ledger is kept.
+#[derive(clap::Args)]
+#[group(required = true, multiple = false)]
+struct PlaceArgs {
+    /// Folder of the ledger's files, on a volume that outlives the pod. It is created if it is missing.
+    #[arg(long, env = "LEDGER_DATA", value_name = "FOLDER")]
+    data: Option<PathBuf>,
+    /// Postgres database to use instead: `postgres://user:password@host:5432/database?sslmode=require`
+    #[arg(long, env = "LEDGER_URL", hide_env_values = true, value_name = "URL")]
+    url: Option<SecretString>,
+}
+
+impl PlaceArgs {
+    fn place(self) -> Option<LedgerPlace> {
+        self.url.map(LedgerPlace::Postgres).or_else(|| self.data.map(LedgerPlace::Folder))
+    }
+}
+
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     crate::telemetry::init_traces("ledger")?;
     let client = if args.own_clock { None } else { Some(kube.client().await?) };
-    let config = LedgerConfig { listen: args.listen, folder: args.data, key: LedgerKey::read(&args.key_file)?, client };
+    let place = args.place.place().context("set --data or --url")?;
+    let config = LedgerConfig { listen: args.listen, place, key: LedgerKey::read(&args.key_file)?, client };
     let ledger = Ledger::bind(config).await?;
     println!("listening on http://{}", ledger.addr()?);
     Ok(ledger.serve(stop_signal()).await?)

@@ -308,10 +308,13 @@ fn end(operation: &Operation, account: &Account, state: State, posted: Amounts) 
 }
 
 /// A settlement after the expiry: the customer was served, so what the checkpoint did not say is counted, beyond the limit if need
-/// be. What was counted is not taken back.
+/// be; only what cannot be counted is refused. What was counted is not taken back.
 fn late(operation: &Operation, amounts: Amounts, account: &Account) -> (Answer, Changes) {
     let within = amounts.at_most(operation.reserved);
     let rest = within.minus(operation.posted).at_least(Amounts::ZERO);
+    if let Some(refusal) = exceeds(account, rest, &Limits::default()) {
+        return refuse(refusal);
+    }
     let posted = operation.posted.plus(rest);
     let changes = Changes {
         operation: Some(Operation { posted, state: State::Settled, ..operation.clone() }),

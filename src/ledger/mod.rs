@@ -7,10 +7,12 @@
 //! says in the same transaction.
 
 pub mod account;
+pub mod client;
 pub mod decision;
 mod orphans;
 mod service;
 pub mod store;
 pub mod units;
+pub mod wire;
 
-pub use service::{KeyError, Ledger, LedgerConfig, LedgerError, LedgerKey};
+pub use service::{KeyError, Ledger, LedgerConfig, LedgerError, LedgerKey, LedgerPlace};

@@ -5,42 +5,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use serde::Serialize;
 use serde_json::json;
 
-use crate::ledger::account::Period;
 use crate::ledger::decision::{Answer, Refusal};
 use crate::ledger::store::StoreError;
-use crate::ledger::units::{Amounts, Limits};
+use crate::ledger::wire::Outcome;
 
 /// When a client asks again that was told to.
 const AGAIN: Duration = Duration::from_secs(1);
-
-/// What became of a command that was not refused.
-#[derive(Serialize)]
-#[serde(tag = "state", rename_all = "snake_case")]
-pub enum Outcome {
-    Reserved {
-        period: Period,
-        /// What is left of each limit.
-        left: Limits,
-    },
-    Checkpointed,
-    Settled {
-        /// What was counted in all.
-        posted: Amounts,
-        /// What was used beyond the reservation.
-        #[serde(skip_serializing_if = "no_amounts")]
-        excess: Amounts,
-    },
-    Voided,
-    Released,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-fn no_amounts(amounts: &Amounts) -> bool {
-    amounts.is_zero()
-}
 
 /// The answer to a command, as a response.
 pub fn respond(answer: Answer) -> Result<Json<Outcome>, Problem> {

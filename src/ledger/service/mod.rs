@@ -1,7 +1,7 @@
 //! The ledger's own HTTP API, for the operator's other parts: `docs/ledger.md` describes it.
 
 mod answers;
-mod body;
+mod extract;
 mod key;
 mod operations;
 mod reports;
@@ -18,9 +18,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Router, middleware};
 use futures::{Future, FutureExt};
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 
 use super::orphans::Orphans;
+use super::store::postgres::Postgres;
 use super::store::sqlite::Sqlite;
 use super::store::{Store, StoreError};
 use crate::clock::Clock;
@@ -35,12 +37,30 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// How long requests may go on after the end was asked for: well within the 30 seconds that the kubelet gives.
 const DRAIN: Duration = Duration::from_secs(3);
 
+/// Where the ledger is kept.
+#[derive(Debug)]
+pub enum LedgerPlace {
+    /// In `SQLite`, in this folder.
+    Folder(PathBuf),
+    /// In the Postgres database with this URL.
+    Postgres(SecretString),
+}
+
+impl LedgerPlace {
+    async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(match self {
+            Self::Folder(folder) => Arc::new(Sqlite::open(&folder)?),
+            Self::Postgres(url) => Arc::new(Postgres::connect(&url).await?),
+        })
+    }
+}
+
 /// How the ledger runs.
 pub struct LedgerConfig {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// The folder of the ledger's files.
-    pub folder: PathBuf,
+    /// Where it is kept.
+    pub place: LedgerPlace,
     /// What clients must show.
     pub key: LedgerKey,
     /// Follows the API server's time, if a cluster is known.
@@ -82,7 +102,7 @@ pub struct Ledger {
 impl Ledger {
     /// Opens the files and listens. Pending operations get their interval again.
     pub async fn bind(config: LedgerConfig) -> Result<Self, LedgerError> {
-        let store: Arc<dyn Store> = Arc::new(Sqlite::open(&config.folder)?);
+        let store = config.place.open().await?;
         let orphans = Arc::new(Orphans::default());
         for pending in store.pending().await? {
             orphans.expect(pending);

@@ -4,54 +4,15 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-
-use super::Shared;
-use super::answers::{Outcome, Problem, respond};
-use super::body::{Body, Name, SomePeriod, TenantId};
-use crate::ledger::decision::{Action, Answer, Command};
-use crate::ledger::store::{Pending, StoreError};
-use crate::ledger::units::{Amounts, Limits, Unit};
 use strum::IntoEnumIterator;
 
-/// The shortest and the longest time that an operation may be pending, in seconds.
-const PENDING: std::ops::RangeInclusive<u32> = 1..=24 * 3600;
-
-/// `PUT /v1/operations/{operation}`
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reserve {
-    tenant: TenantId,
-    period: SomePeriod,
-    amounts: Amounts,
-    limits: Limits,
-    /// Seconds after which the operation expires.
-    expires_after: u32,
-}
-
-/// What was used so far.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Checkpoint {
-    tenant: TenantId,
-    amounts: Amounts,
-}
-
-/// What was used or is gone.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Counted {
-    tenant: TenantId,
-    period: SomePeriod,
-    amounts: Amounts,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Void {
-    tenant: TenantId,
-    period: SomePeriod,
-}
+use super::Shared;
+use super::answers::{Problem, respond};
+use super::extract::{Body, Name};
+use crate::ledger::decision::{Action, Answer, Command};
+use crate::ledger::store::{Pending, StoreError};
+use crate::ledger::units::Unit;
+use crate::ledger::wire::{Checkpoint, Counted, Outcome, PENDING, Reserve, Void};
 
 type Responded = Result<Json<Outcome>, Problem>;
 

@@ -10,25 +10,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Shared;
 use super::answers::Problem;
-use super::body::Name;
+use super::extract::Name;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::store::Day;
 use crate::ledger::units::Amounts;
+use crate::ledger::wire::PeriodUsage;
 use crate::telemetry::METRICS_TYPE;
 
 /// Periods of one answer.
 const PERIODS: u32 = 36;
 /// Days of one answer: a little over a year.
 const DAYS: i64 = 400;
-
-/// What a tenant used in a period.
-#[derive(Serialize)]
-pub struct PeriodUsage {
-    period: Period,
-    used: Amounts,
-    reserved: Amounts,
-}
 
 impl From<(Period, Account)> for PeriodUsage {
     fn from((period, Account { used, reserved }): (Period, Account)) -> Self {

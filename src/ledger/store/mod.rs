@@ -1,12 +1,14 @@
 //! Where the ledger is kept. A store applies each command in one transaction and answers after the commit.
 
+mod columns;
+pub mod postgres;
 pub mod sqlite;
 
 use async_trait::async_trait;
 use serde::Serialize;
 
 use super::account::{Account, LineKind, Period};
-use super::decision::{Answer, Command};
+use super::decision::{Answer, Changes, Command};
 use super::units::Amounts;
 use crate::api::Timestamp;
 
@@ -31,6 +33,38 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// The pending operations.
     async fn pending(&self) -> Result<Vec<Pending>, StoreError>;
+}
+
+/// The `period_start` of the row that holds a tenant's levels. No period begins then: the API refuses it.
+const LEVELS: i64 = 0;
+
+impl Account {
+    /// The sum.
+    fn plus(self, other: Self) -> Self {
+        Self { used: self.used.plus(other.used), reserved: self.reserved.plus(other.reserved) }
+    }
+}
+
+/// A row of an account: its `period_start` and `period_end`, and what it holds.
+type AccountRow = (i64, i64, Account);
+
+impl Changes {
+    /// The rows of the account that are written: that of the flows, also if a period begins in which nothing is used yet, and that of the
+    /// levels.
+    fn rows(&self, before: &Account, period: Period) -> impl Iterator<Item = AccountRow> {
+        let only = |account: &Account, levels| Account {
+            used: account.used.only(levels),
+            reserved: account.reserved.only(levels),
+        };
+        let (begins, start, end) = (self.latest.is_some(), period.start.as_second(), period.end.as_second());
+        self.account.into_iter().flat_map(move |after| {
+            [(false, start, end), (true, LEVELS, LEVELS)].into_iter().filter_map(move |(levels, start, end)| {
+                let row = only(&after, levels);
+                let differs = row != only(before, levels) || (begins && !levels);
+                differs.then_some((start, end, row))
+            })
+        })
+    }
 }
 
 /// A day of UTC, in days since 1970-01-01.
@@ -93,6 +127,9 @@ pub enum StoreError {
     /// The file is something else.
     #[error("{0} is not a ledger of tenant-operator: set another folder, or move the file away")]
     NotALedger(std::path::PathBuf),
+    /// The URL of the database cannot be used.
+    #[error("LEDGER_URL: {0}")]
+    Url(String),
     /// The file is damaged.
     #[error("the ledger's file is damaged: stop the ledger, move the file away, and restore the last snapshot")]
     Corrupt,

@@ -2,6 +2,7 @@
 //! [`the_ledger_in_sqlite_keeps_every_contract`].
 
 mod counting;
+mod postgres;
 pub mod reading;
 mod seeded;
 mod settling;

@@ -4,15 +4,12 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use strum::{EnumCount, IntoEnumIterator};
 
-use super::schema::columns;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
-use crate::ledger::store::{Day, Pending, StoredLine};
+use crate::ledger::store::columns::{columns, summed};
+use crate::ledger::store::{Day, LEVELS, Pending, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
-
-/// The `period_start` of the row that holds a tenant's levels. No period begins then: the API refuses it.
-const LEVELS: i64 = 0;
 
 /// Reads the facts, decides, and writes the changes: all in the transaction that the connection is in.
 pub fn apply(connection: &Connection, command: &Command, now: Timestamp) -> rusqlite::Result<Answer> {
@@ -25,7 +22,7 @@ pub fn apply(connection: &Connection, command: &Command, now: Timestamp) -> rusq
     };
     let (answer, changes) = decide(command, &Facts { operation, latest, account });
     if let Some(period) = period {
-        write(connection, command, period, &changes, now)?;
+        write(connection, command, (period, account), &changes, now)?;
     }
     Ok(answer)
 }
@@ -33,7 +30,7 @@ pub fn apply(connection: &Connection, command: &Command, now: Timestamp) -> rusq
 fn write(
     connection: &Connection,
     command: &Command,
-    period: Period,
+    (period, before): (Period, Account),
     changes: &Changes,
     now: Timestamp,
 ) -> rusqlite::Result<()> {
@@ -45,9 +42,7 @@ fn write(
         let sql = "INSERT OR REPLACE INTO tenant (id, period_start, period_end) VALUES (?, ?, ?)";
         connection.prepare_cached(sql)?.execute(params![tenant, latest.start.as_second(), latest.end.as_second()])?;
     }
-    if let Some(account) = changes.account {
-        put_account(connection, tenant, period, account)?;
-    }
+    put_account(connection, tenant, period, (&before, changes))?;
     if let Some(line) = &changes.line {
         let fixed: [&dyn ToSql; 5] =
             [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), &line.kind];
@@ -66,13 +61,12 @@ fn write(
 
 /// Adds amounts to a row whose key is given, and makes the row if it is missing.
 fn add(connection: &Connection, table: &str, key: &[&dyn ToSql], amounts: Amounts) -> rusqlite::Result<()> {
-    let sums: Vec<_> = Unit::iter().map(|unit| format!("{unit} = {unit} + excluded.{unit}")).collect();
-    let names = table.split_once('(').map_or("", |(_, names)| names);
+    let (name, names) = table.split_once(" (").unwrap_or((table, ""));
     let sql = format!(
         "INSERT INTO {table}, {}) VALUES ({}) ON CONFLICT ({names}) DO UPDATE SET {}",
         columns(""),
         marks(key.len() + Unit::COUNT),
-        sums.join(", ")
+        summed(name)
     );
     let values = amounts.each().map(|(_, amount)| amount).collect::<Vec<_>>();
     let bound = key.iter().copied().chain(values.iter().map(|value| value as &dyn ToSql));
@@ -154,21 +148,22 @@ fn account(connection: &Connection, tenant: &str, period: Period) -> rusqlite::R
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query_map(params![tenant, period.start.as_second()], |row| balance(row, 0))?;
     // The units of the two rows are different ones.
-    rows.try_fold(Account::default(), |sum, row| {
-        let row = row?;
-        Ok(Account { used: sum.used.plus(row.used), reserved: sum.reserved.plus(row.reserved) })
-    })
+    rows.try_fold(Account::default(), |sum, row| Ok(sum.plus(row?)))
 }
 
 fn balance(row: &Row, first: usize) -> rusqlite::Result<Account> {
     Ok(Account { used: amounts(row, first)?, reserved: amounts(row, first + Unit::COUNT)? })
 }
 
-fn put_account(connection: &Connection, tenant: &str, period: Period, account: Account) -> rusqlite::Result<()> {
+fn put_account(
+    connection: &Connection,
+    tenant: &str,
+    period: Period,
+    (before, changes): (&Account, &Changes),
+) -> rusqlite::Result<()> {
     let begin = "INSERT OR REPLACE INTO account (tenant, period_start, period_end";
-    for (levels, start, end) in [(false, period.start.as_second(), period.end.as_second()), (true, LEVELS, LEVELS)] {
-        let (used, reserved) = (account.used.only(levels), account.reserved.only(levels));
-        insert(connection, begin, &[&tenant, &start, &end], &[("used_", used), ("reserved_", reserved)])?;
+    for (start, end, row) in changes.rows(before, period) {
+        insert(connection, begin, &[&tenant, &start, &end], &[("used_", row.used), ("reserved_", row.reserved)])?;
     }
     Ok(())
 }

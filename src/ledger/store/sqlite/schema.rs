@@ -1,29 +1,20 @@
-//! The tables. Each unit has a column, so that sums are the database's.
+//! The tables in `SQLite`.
 
 use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
-use strum::IntoEnumIterator;
 
 use crate::ledger::store::StoreError;
-use crate::ledger::units::Unit;
+use crate::ledger::store::columns::declared;
 
 /// Says that a file is a ledger: `TnOp` in ASCII.
 const APPLICATION: i64 = 0x546e_4f70;
 /// The schema that this version writes. A later one migrates from each before it.
 const VERSION: i64 = 1;
 
-/// The columns of all units: `used_queries, used_prompt_tokens, ...`.
-pub fn columns(prefix: &str) -> String {
-    Unit::iter().map(|unit| format!("{prefix}{unit}")).collect::<Vec<_>>().join(", ")
-}
-
-fn declared(prefix: &str) -> String {
-    Unit::iter().map(|unit| format!("{prefix}{unit} INTEGER NOT NULL")).collect::<Vec<_>>().join(", ")
-}
-
 fn tables() -> String {
-    let (used, reserved, posted, units) = (declared("used_"), declared("reserved_"), declared("posted_"), declared(""));
+    let amounts = |prefix| declared(prefix, "INTEGER");
+    let (used, reserved, posted, units) = (amounts("used_"), amounts("reserved_"), amounts("posted_"), amounts(""));
     format!(
         "CREATE TABLE tenant (id TEXT PRIMARY KEY, period_start INTEGER NOT NULL, period_end INTEGER NOT NULL)
              STRICT, WITHOUT ROWID;

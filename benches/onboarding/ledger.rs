@@ -1,0 +1,119 @@
+//! What counting costs: a reservation and its settlement over loopback, each durable before its answer, beside a server that answers
+//! everything with 204 and keeps nothing.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::http::StatusCode;
+use futures::{StreamExt, TryStreamExt, stream};
+use reqwest::Url;
+use serde_json::{Value, json};
+use tenant_operator::ledger::LedgerKey;
+use tenant_operator::ledger::client::LedgerClient;
+use tenant_operator::ledger::wire::{Counted, Reserve};
+
+use crate::lab::{Process, quantile};
+use crate::programs::program;
+use crate::web::resident_mb;
+
+/// Operations of one measurement.
+const OPERATIONS: usize = 20_000;
+/// Tenants that they are spread over.
+const TENANTS: usize = 100;
+/// Operations at the same time.
+const IN_FLIGHT: [usize; 2] = [16, 256];
+
+pub async fn run() -> anyhow::Result<()> {
+    let folder = std::env::temp_dir().join(format!("tenant-operator-bench-ledger-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let outcome = measure(&folder).await;
+    drop(std::fs::remove_dir_all(&folder));
+    outcome
+}
+
+async fn measure(folder: &std::path::Path) -> anyhow::Result<()> {
+    let key_file = folder.join("key");
+    std::fs::write(&key_file, [7; 32])?;
+    let mut command = Command::new(program("tenant-operator"));
+    command.args(["ledger", "--own-clock", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data"));
+    let mut child = command.arg("--key-file").arg(&key_file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let out = child.stdout.take().context("piped")?;
+    let process = Process(child);
+    let line = BufReader::new(out).lines().next().context("the ledger ended")??;
+    let url: Url = line.trim_start_matches("listening on ").parse()?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let bare: Url = format!("http://{}", listener.local_addr()?).parse()?;
+    let nothing = Router::new().fallback(async || StatusCode::NO_CONTENT);
+    let bare_server = tokio::spawn(async move { axum::serve(listener, nothing).await });
+    let client = LedgerClient::new(url, &LedgerKey::read(&key_file)?, Duration::from_secs(10))?;
+    for in_flight in IN_FLIGHT {
+        let (mut counted, pace) = timed(in_flight, |n| pair(&client, in_flight, n)).await?;
+        let http = reqwest::Client::new();
+        let (mut idle, bare_pace) = timed(in_flight, |n| two_calls(&http, &bare, n)).await?;
+        println!(
+            "the ledger, {in_flight} in flight: reserve and settle p50 {:.2} ms, p99 {:.1} ms, {pace:.0} operations/s; \
+             a server that keeps nothing: p50 {:.2} ms, p99 {:.1} ms, {bare_pace:.0}/s; {:.2} of its pace",
+            quantile(&mut counted, 0.5) * 1000.0,
+            quantile(&mut counted, 0.99) * 1000.0,
+            quantile(&mut idle, 0.5) * 1000.0,
+            quantile(&mut idle, 0.99) * 1000.0,
+            pace / bare_pace
+        );
+    }
+    println!(
+        "memory of the ledger after {} operations: {:.0} MB",
+        OPERATIONS * IN_FLIGHT.len(),
+        resident_mb(process.0.id())?
+    );
+    bare_server.abort();
+    Ok(())
+}
+
+/// Runs the operations, so many at a time: seconds of each, and how many were done in a second.
+async fn timed<F: Future<Output = anyhow::Result<()>>>(
+    in_flight: usize,
+    operation: impl Fn(usize) -> F,
+) -> anyhow::Result<(Vec<f64>, f64)> {
+    let start = Instant::now();
+    let each = stream::iter(0..OPERATIONS).map(|n| {
+        let done = operation(n);
+        async move {
+            let start = Instant::now();
+            done.await?;
+            anyhow::Ok(start.elapsed().as_secs_f64())
+        }
+    });
+    let seconds: Vec<f64> = each.buffer_unordered(in_flight).try_collect().await?;
+    Ok((seconds, OPERATIONS as f64 / start.elapsed().as_secs_f64()))
+}
+
+fn body(n: usize) -> Value {
+    json!({"tenant": format!("tenant-{}", n % TENANTS), "amounts": {"queries": 1, "prompt_tokens": 800, "completion_tokens": 200},
+        "period": {"start": "2026-11-01T00:00:00Z", "end": "2026-12-01T00:00:00Z"}})
+}
+
+fn reservation(n: usize) -> Value {
+    let mut body = body(n);
+    body["limits"] = json!({"queries": 1_000_000});
+    body["expires_after"] = 120.into();
+    body
+}
+
+async fn pair(client: &LedgerClient, round: usize, n: usize) -> anyhow::Result<()> {
+    let operation = format!("bench-{round}-{n}");
+    let reserve: Reserve = serde_json::from_value(reservation(n))?;
+    client.reserve(&operation, &reserve).await?;
+    let used: Counted = serde_json::from_value(body(n))?;
+    client.settle(&operation, &used).await?;
+    Ok(())
+}
+
+async fn two_calls(http: &reqwest::Client, url: &Url, n: usize) -> anyhow::Result<()> {
+    for body in [reservation(n), body(n)] {
+        http.put(url.clone()).json(&body).send().await?.error_for_status()?.bytes().await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,165 @@
+//! A client of the ledger, for the operator's other parts.
+//!
+//! A call that got no answer is repeated under the same name until its time is over: the ledger applies it once, whichever of the
+//! attempts it saw.
+
+use std::time::{Duration, Instant};
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::LedgerKey;
+use super::units::Unit;
+use super::wire::{Checkpoint, Counted, Outcome, PeriodUsage, Reserve, Void};
+
+/// Of one attempt, until the ledger's connection is there.
+const CONNECT: Duration = Duration::from_secs(1);
+/// Of one attempt in all.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Between two attempts: a ledger that restarts is back within a second or two.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A ledger, and how long a call waits for it.
+#[derive(Clone, Debug)]
+pub struct LedgerClient {
+    http: reqwest::Client,
+    url: Url,
+    authorization: HeaderValue,
+    patience: Duration,
+}
+
+/// Why a call did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// A limit leaves too little.
+    #[error("{detail}")]
+    LimitReached {
+        /// The unit.
+        unit: Unit,
+        /// Its limit.
+        limit: i64,
+        /// What the limit leaves.
+        left: i64,
+        /// The reason in words.
+        detail: String,
+    },
+    /// The ledger refuses the call for another reason. A repetition does not help.
+    #[error("the ledger refuses: {detail} ({code})")]
+    Refused {
+        /// The kind of refusal.
+        code: String,
+        /// The reason in words.
+        detail: String,
+    },
+    /// The ledger could not be reached in time. The call may have been applied or not: repeat it under the same name.
+    #[error("the ledger cannot be reached: {0}")]
+    Unavailable(String),
+}
+
+/// The body of a refusal.
+#[derive(Deserialize)]
+struct Refusal {
+    code: String,
+    detail: String,
+    unit: Option<String>,
+    limit: Option<i64>,
+    left: Option<i64>,
+}
+
+impl From<Refusal> for CallError {
+    fn from(refusal: Refusal) -> Self {
+        let Refusal { code, detail, unit, limit, left } = refusal;
+        match (unit.and_then(|unit| unit.parse().ok()), limit, left) {
+            (Some(unit), Some(limit), Some(left)) => Self::LimitReached { unit, limit, left, detail },
+            _ => Self::Refused { code, detail },
+        }
+    }
+}
+
+impl LedgerClient {
+    /// A client whose calls wait so long for the ledger.
+    ///
+    /// # Panics
+    /// Never: the digits of a key are a valid header.
+    pub fn new(url: Url, key: &LedgerKey, patience: Duration) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder().connect_timeout(CONNECT).timeout(ATTEMPT).build()?;
+        let mut authorization = HeaderValue::try_from(key.authorization()).expect("hexadecimal digits");
+        authorization.set_sensitive(true);
+        Ok(Self { http, url, authorization, patience })
+    }
+
+    /// Sets amounts aside.
+    pub async fn reserve(&self, operation: &str, body: &Reserve) -> Result<Outcome, CallError> {
+        self.call(Method::PUT, &["operations", operation], Some(body)).await
+    }
+
+    /// Notes what was used so far.
+    pub async fn checkpoint(&self, operation: &str, body: &Checkpoint) -> Result<Outcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "checkpoint"], Some(body)).await
+    }
+
+    /// Counts what was used.
+    pub async fn settle(&self, operation: &str, body: &Counted) -> Result<Outcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
+    }
+
+    /// Gives back everything.
+    pub async fn void(&self, operation: &str, body: &Void) -> Result<Outcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "void"], Some(body)).await
+    }
+
+    /// Takes away from levels.
+    pub async fn release(&self, operation: &str, body: &Counted) -> Result<Outcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
+    }
+
+    /// What a tenant has used.
+    pub async fn usage(&self, tenant: &str) -> Result<PeriodUsage, CallError> {
+        self.call(Method::GET, &["tenants", tenant, "usage"], None::<&()>).await
+    }
+
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        body: Option<&impl Serialize>,
+    ) -> Result<T, CallError> {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1").extend(path);
+        }
+        let start = Instant::now();
+        loop {
+            let mut request = self.http.request(method.clone(), url.clone());
+            request = request.header(AUTHORIZATION, self.authorization.clone());
+            if let Some(body) = body {
+                request = request.json(body);
+            }
+            let error = match request.send().await {
+                Ok(response) if response.status().is_server_error() => {
+                    CallError::Unavailable(format!("it answered {}", response.status()))
+                }
+                Ok(response) => match answer(response).await {
+                    Err(error @ CallError::Unavailable(_)) => error,
+                    answered => return answered,
+                },
+                Err(error) => CallError::Unavailable(error.without_url().to_string()),
+            };
+            if start.elapsed() + PAUSE > self.patience {
+                return Err(error);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+}
+
+async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, CallError> {
+    let status = response.status();
+    let broken = |error: reqwest::Error| CallError::Unavailable(error.without_url().to_string());
+    if status == StatusCode::OK {
+        return response.json().await.map_err(broken);
+    }
+    Err(response.json::<Refusal>().await.map_err(broken)?.into())
+}

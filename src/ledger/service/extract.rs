@@ -1,0 +1,38 @@
+//! Bodies and names of requests, as far as they make sense.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Request};
+use axum::http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use super::answers::Problem;
+use crate::ledger::wire::name_of;
+
+/// A body of JSON. An error says what is wrong with it.
+pub struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let Json(body) = Json::<T>::from_request(request, state)
+            .await
+            .map_err(|rejection: JsonRejection| Problem::Malformed(rejection.body_text()))?;
+        Ok(Self(body))
+    }
+}
+
+/// The name in a path: of an operation or of a tenant.
+pub struct Name(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Name {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(name) = Path::<String>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
+        name_of(name).map(Self).map_err(Problem::Malformed)
+    }
+}

@@ -1,0 +1,49 @@
+//! Connections to Postgres, with TLS where the URL asks for it (`sslmode=require`).
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
+use secrecy::{ExposeSecret, SecretString};
+use tokio_postgres::Config;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use crate::ledger::store::StoreError;
+
+/// Connections of one ledger. More would wait for the same disk.
+const CONNECTIONS: usize = 16;
+/// How long a command waits for one of them, and for the server.
+const WAIT: Duration = Duration::from_secs(5);
+/// How long the server works on one statement: a lock that is held for longer is held by something that hangs.
+const STATEMENT: &str = "-c statement_timeout=5000 -c idle_in_transaction_session_timeout=10000";
+
+/// Connections that are made when they are needed.
+pub fn pool(url: &SecretString) -> Result<Pool, StoreError> {
+    // The error of a URL repeats nothing of it.
+    let mut config = Config::from_str(url.expose_secret())
+        .map_err(|error| StoreError::Url(format!("{error}: use postgres://user:password@host:5432/database")))?;
+    config.connect_timeout(WAIT).application_name("tenant-operator-ledger").keepalives_idle(Duration::from_secs(30));
+    let options = config.get_options().map_or_else(|| STATEMENT.to_owned(), |options| format!("{STATEMENT} {options}"));
+    config.options(options);
+    let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config, MakeRustlsConnect::new(tls()), settings);
+    Pool::builder(manager)
+        .max_size(CONNECTIONS)
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(WAIT))
+        .create_timeout(Some(WAIT))
+        .recycle_timeout(Some(WAIT))
+        .build()
+        .map_err(|error| StoreError::Url(error.to_string()))
+}
+
+/// TLS with the roots of the system, which `SSL_CERT_FILE` replaces.
+fn tls() -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    for error in &found.errors {
+        tracing::debug!(%error, "a root certificate cannot be read");
+    }
+    roots.add_parsable_certificates(found.certs);
+    rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth()
+}

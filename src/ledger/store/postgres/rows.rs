@@ -1,0 +1,294 @@
+//! Facts as rows, and back.
+
+use deadpool_postgres::{Client, GenericClient, Transaction};
+use strum::{EnumCount, IntoEnumIterator};
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::Interrupted;
+use super::schema::LINE_LOCK;
+use crate::api::Timestamp;
+use crate::ledger::account::{Account, Line, Operation, Period};
+use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
+use crate::ledger::store::columns::{columns, summed};
+use crate::ledger::store::{Day, LEVELS, Pending, StoreError, StoredLine};
+use crate::ledger::units::{Amounts, Unit};
+
+/// The rows that a day of the site is spread over, so that tenants do not wait for each other. They are summed where they are read.
+const PARTS: i64 = 16;
+
+type Bound<'a> = &'a (dyn ToSql + Sync);
+
+/// Locks the tenant, reads the facts, decides, and writes the changes: all in one transaction.
+pub async fn apply(client: &mut Client, command: &Command, now: Timestamp) -> Result<Answer, Interrupted> {
+    let transaction = client.transaction().await?;
+    let latest = lock(&transaction, &command.tenant).await?;
+    let operation = operation(&transaction, &command.operation).await?;
+    let period = period_of(command, operation.as_ref(), latest);
+    let account = match period {
+        Some(period) => account(&transaction, &command.tenant, period).await?,
+        None => Account::default(),
+    };
+    let (answer, changes) = decide(command, &Facts { operation, latest, account });
+    match period {
+        Some(period) if changes != Changes::default() => {
+            write(&transaction, command, (period, account), &changes, now).await?;
+            transaction.commit().await?;
+        }
+        _ => transaction.rollback().await?,
+    }
+    Ok(answer)
+}
+
+/// Locks the tenant's row, which is made if it is missing, and reads its latest period.
+async fn lock(transaction: &Transaction<'_>, tenant: &str) -> Result<Option<Period>, tokio_postgres::Error> {
+    let make = "INSERT INTO tenant (id, period_start, period_end) VALUES ($1, $2, $2) ON CONFLICT (id) DO NOTHING";
+    let sql = "SELECT period_start, period_end FROM tenant WHERE id = $1 FOR UPDATE";
+    let select = transaction.prepare_cached(sql).await?;
+    if let Some(row) = transaction.query_opt(&select, &[&tenant]).await? {
+        return Ok(known(&row));
+    }
+    transaction.execute(&transaction.prepare_cached(make).await?, &[&tenant, &LEVELS]).await?;
+    Ok(known(&transaction.query_one(&select, &[&tenant]).await?))
+}
+
+/// The period of a tenant's row. None for one that was made to be locked.
+fn known(row: &Row) -> Option<Period> {
+    Some(period(row, 0)).filter(|period| period.start.as_second() != LEVELS)
+}
+
+async fn write(
+    transaction: &Transaction<'_>,
+    command: &Command,
+    (period, before): (Period, Account),
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<(), Interrupted> {
+    let tenant = command.tenant.as_str();
+    if let Some(operation) = &changes.operation {
+        put_operation(transaction, &command.operation, operation, now).await?;
+    }
+    if let Some(latest) = changes.latest {
+        let sql = "UPDATE tenant SET period_start = $2, period_end = $3 WHERE id = $1";
+        let bound: [Bound; 3] = [&tenant, &latest.start.as_second(), &latest.end.as_second()];
+        transaction.execute(&transaction.prepare_cached(sql).await?, &bound).await?;
+    }
+    for (start, end, account) in changes.rows(&before, period) {
+        let fixed: [Bound; 3] = [&tenant, &start, &end];
+        let into = "account (tenant, period_start, period_end";
+        let conflict =
+            format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {}", replaced(&["used_", "reserved_"]));
+        insert(transaction, into, &fixed, &[("used_", account.used), ("reserved_", account.reserved)], &conflict)
+            .await?;
+    }
+    if let Some(line) = &changes.line {
+        put_line(transaction, command, period, line, now).await?;
+    }
+    Ok(())
+}
+
+async fn put_line(
+    transaction: &Transaction<'_>,
+    command: &Command,
+    period: Period,
+    Line { kind, amounts }: &Line,
+    now: Timestamp,
+) -> Result<(), tokio_postgres::Error> {
+    let (tenant, amounts) = (command.tenant.as_str(), [("", *amounts)]);
+    let shared = transaction.prepare_cached("SELECT pg_advisory_xact_lock_shared($1)").await?;
+    transaction.execute(&shared, &[&LINE_LOCK]).await?;
+    let kind: &'static str = (*kind).into();
+    let fixed: [Bound; 5] = [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), &kind];
+    insert(transaction, "line (operation, tenant, period_start, at, kind", &fixed, &amounts, "").await?;
+    let day = Day::of(now).0;
+    let conflict = format!("ON CONFLICT (tenant, day) DO UPDATE SET {}", summed("tenant_day"));
+    insert(transaction, "tenant_day (tenant, day", &[&tenant, &day], &amounts, &conflict).await?;
+    // Last, because other tenants use the same row: it is locked until the commit, which is next.
+    let part = tenant.bytes().map(i64::from).sum::<i64>() % PARTS;
+    let conflict = format!("ON CONFLICT (day, part) DO UPDATE SET {}", summed("site_day"));
+    insert(transaction, "site_day (day, part", &[&day, &part], &amounts, &conflict).await.map(drop)
+}
+
+/// Takes the values of the row that was to be inserted.
+fn replaced(prefixes: &[&str]) -> String {
+    let names = prefixes.iter().flat_map(|prefix| Unit::iter().map(move |unit| format!("{prefix}{unit}")));
+    names.map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Inserts a row: some fixed columns, and sets of amounts by their prefixes. Says how many rows are new or changed.
+async fn insert(
+    transaction: &Transaction<'_>,
+    into: &str,
+    fixed: &[Bound<'_>],
+    amounts: &[(&str, Amounts)],
+    conflict: &str,
+) -> Result<u64, tokio_postgres::Error> {
+    let sets: Vec<_> = amounts.iter().map(|(prefix, _)| columns(prefix)).collect();
+    let marks: Vec<_> = (1..=fixed.len() + amounts.len() * Unit::COUNT).map(|n| format!("${n}")).collect();
+    let sql = format!("INSERT INTO {into}, {}) VALUES ({}) {conflict}", sets.join(", "), marks.join(", "));
+    let values: Vec<_> = amounts.iter().flat_map(|(_, amounts)| amounts.each()).map(|(_, amount)| amount).collect();
+    let bound: Vec<Bound> = fixed.iter().copied().chain(values.iter().map(|value| value as Bound)).collect();
+    transaction.execute(&transaction.prepare_cached(&sql).await?, &bound).await
+}
+
+/// Writes an operation. One of another tenant that took the name at the same moment stays: then the command begins again and sees it.
+async fn put_operation(
+    transaction: &Transaction<'_>,
+    id: &str,
+    operation: &Operation,
+    now: Timestamp,
+) -> Result<(), Interrupted> {
+    let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
+    let state: &'static str = (*state).into();
+    let (start, end, at) = (period.start.as_second(), period.end.as_second(), now.as_second());
+    let fixed: [Bound; 7] = [&id, tenant, &start, &end, &state, &i64::from(*expires_after), &at];
+    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at";
+    let conflict = format!(
+        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, {} WHERE operation.tenant = excluded.tenant",
+        replaced(&["posted_"])
+    );
+    let amounts = [("reserved_", *reserved), ("posted_", *posted)];
+    match insert(transaction, into, &fixed, &amounts, &conflict).await? {
+        0 => Err(Interrupted::Again),
+        _ => Ok(()),
+    }
+}
+
+/// The amounts in the columns from `first` on.
+fn amounts(row: &Row, first: usize) -> Amounts {
+    Unit::iter().enumerate().fold(Amounts::ZERO, |all, (at, unit)| all.with(unit, row.get(first + at)))
+}
+
+fn period(row: &Row, first: usize) -> Period {
+    let moment = |at: usize| Timestamp::from_second(row.get(at));
+    Period { start: moment(first), end: moment(first + 1) }
+}
+
+fn balance(row: &Row, first: usize) -> Account {
+    Account { used: amounts(row, first), reserved: amounts(row, first + Unit::COUNT) }
+}
+
+async fn operation(client: &impl GenericClient, id: &str) -> Result<Option<Operation>, Interrupted> {
+    let sql = format!(
+        "SELECT tenant, period_start, period_end, state, expires_after, {}, {} FROM operation WHERE id = $1",
+        columns("reserved_"),
+        columns("posted_")
+    );
+    let Some(row) = client.query_opt(&client.prepare_cached(&sql).await?, &[&id]).await? else { return Ok(None) };
+    let state = row.get::<_, &str>(3).parse();
+    let expires_after = u32::try_from(row.get::<_, i64>(4));
+    let (Ok(state), Ok(expires_after)) = (state, expires_after) else {
+        return Err(Interrupted::Failed(StoreError::Corrupt));
+    };
+    Ok(Some(Operation {
+        tenant: row.get(0),
+        period: period(&row, 1),
+        state,
+        expires_after,
+        reserved: amounts(&row, 5),
+        posted: amounts(&row, 5 + Unit::COUNT),
+    }))
+}
+
+/// Levels, and the flows of a period.
+async fn account(client: &impl GenericClient, tenant: &str, period: Period) -> Result<Account, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT {}, {} FROM account WHERE tenant = $1 AND period_start IN ($2, $3)",
+        columns("used_"),
+        columns("reserved_")
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let rows = client.query(&statement, &[&tenant, &period.start.as_second(), &LEVELS]).await?;
+    // The units of the two rows are different ones.
+    Ok(rows.iter().map(|row| balance(row, 0)).fold(Account::default(), Account::plus))
+}
+
+/// What a tenant has used in its latest period, and its levels.
+pub async fn usage(
+    client: &impl GenericClient,
+    tenant: &str,
+) -> Result<Option<(Period, Account)>, tokio_postgres::Error> {
+    let sql = "SELECT period_start, period_end FROM tenant WHERE id = $1";
+    let row = client.query_opt(&client.prepare_cached(sql).await?, &[&tenant]).await?;
+    let Some(period) = row.as_ref().and_then(known) else { return Ok(None) };
+    Ok(Some((period, account(client, tenant, period).await?)))
+}
+
+/// What a tenant used in its latest periods.
+pub async fn periods(
+    client: &impl GenericClient,
+    tenant: &str,
+    most: u32,
+) -> Result<Vec<(Period, Account)>, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT period_start, period_end, {}, {} FROM account WHERE tenant = $1 AND period_start <> $2
+         ORDER BY period_start DESC LIMIT $3",
+        columns("used_"),
+        columns("reserved_")
+    );
+    let statement = client.prepare_cached(&sql).await?;
+    let rows = client.query(&statement, &[&tenant, &LEVELS, &i64::from(most)]).await?;
+    Ok(rows.iter().map(|row| (period(row, 0), balance(row, 2))).collect())
+}
+
+/// What was counted on each day.
+pub async fn days(
+    client: &impl GenericClient,
+    tenant: Option<&str>,
+    first: Day,
+    last: Day,
+) -> Result<Vec<(Day, Amounts)>, tokio_postgres::Error> {
+    let rows = if let Some(tenant) = tenant {
+        let sql = format!(
+            "SELECT day, {} FROM tenant_day WHERE tenant = $1 AND day BETWEEN $2 AND $3 ORDER BY day",
+            columns("")
+        );
+        client.query(&client.prepare_cached(&sql).await?, &[&tenant, &first.0, &last.0]).await?
+    } else {
+        let sums: Vec<_> = Unit::iter().map(|unit| format!("sum({unit})::BIGINT")).collect();
+        let sql = format!(
+            "SELECT day, {} FROM site_day WHERE day BETWEEN $1 AND $2 GROUP BY day ORDER BY day",
+            sums.join(", ")
+        );
+        client.query(&client.prepare_cached(&sql).await?, &[&first.0, &last.0]).await?
+    };
+    Ok(rows.iter().map(|row| (Day(row.get(0)), amounts(row, 1))).collect())
+}
+
+/// The lines after a sequence number. A number is taken before its commit, so the reader waits for the commits that are under way:
+/// otherwise it could pass over one that has a smaller number and comes later.
+pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
+    let transaction = client.transaction().await?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LINE_LOCK]).await?;
+    let last: Option<i64> = transaction.query_one("SELECT max(seq) FROM line", &[]).await?.get(0);
+    transaction.commit().await?;
+    let sql = format!(
+        "SELECT seq, operation, tenant, period_start, at, kind, {} FROM line WHERE seq > $1 AND seq <= $2
+         ORDER BY seq LIMIT $3",
+        columns("")
+    );
+    let rows = client.query(&sql, &[&after, &last.unwrap_or(0), &i64::from(most)]).await?;
+    let line = |row: &Row| {
+        Ok(StoredLine {
+            seq: row.get(0),
+            operation: row.get(1),
+            tenant: row.get(2),
+            period_start: Timestamp::from_second(row.get(3)),
+            at: Timestamp::from_second(row.get(4)),
+            kind: row.get::<_, &str>(5).parse().map_err(|_| StoreError::Corrupt)?,
+            amounts: amounts(row, 6),
+        })
+    };
+    rows.iter().map(line).collect()
+}
+
+/// The pending operations.
+pub async fn pending(client: &impl GenericClient) -> Result<Vec<Pending>, StoreError> {
+    let sql = "SELECT id, tenant, expires_after FROM operation WHERE state = 'pending'";
+    let rows = client.query(&client.prepare_cached(sql).await?, &[]).await?;
+    let read = |row: &Row| {
+        let expires_after = u32::try_from(row.get::<_, i64>(2)).map_err(|_| StoreError::Corrupt)?;
+        Ok(Pending { operation: row.get(0), tenant: row.get(1), expires_after })
+    };
+    rows.iter().map(read).collect()
+}

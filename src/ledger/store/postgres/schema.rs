@@ -1,0 +1,49 @@
+//! The tables in Postgres.
+
+use deadpool_postgres::Client;
+
+use crate::ledger::store::StoreError;
+use crate::ledger::store::columns::declared;
+
+/// The schema that this version writes. A later one migrates from each before it.
+const VERSION: i64 = 1;
+/// Replicas that start at the same moment migrate one after the other. `TnOp` in ASCII, and the first of our locks.
+pub const MIGRATION_LOCK: i64 = 0x546e_4f70_0001;
+/// Held by each transaction that writes a line, and taken by a reader for a moment: what it reads then has no gaps.
+pub const LINE_LOCK: i64 = 0x546e_4f70_0002;
+
+fn tables() -> String {
+    let amounts = |prefix| declared(prefix, "BIGINT");
+    let (used, reserved, posted, units) = (amounts("used_"), amounts("reserved_"), amounts("posted_"), amounts(""));
+    format!(
+        "CREATE TABLE tenant (id TEXT PRIMARY KEY, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL);
+         CREATE TABLE account (tenant TEXT NOT NULL, period_start BIGINT NOT NULL, period_end BIGINT NOT NULL,
+             {used}, {reserved}, PRIMARY KEY (tenant, period_start));
+         CREATE TABLE operation (id TEXT PRIMARY KEY, tenant TEXT NOT NULL, period_start BIGINT NOT NULL,
+             period_end BIGINT NOT NULL, state TEXT NOT NULL, expires_after BIGINT NOT NULL, at BIGINT NOT NULL,
+             {reserved}, {posted});
+         CREATE INDEX pending ON operation (id) WHERE state = 'pending';
+         CREATE TABLE line (seq BIGSERIAL PRIMARY KEY, operation TEXT NOT NULL, tenant TEXT NOT NULL,
+             period_start BIGINT NOT NULL, at BIGINT NOT NULL, kind TEXT NOT NULL, {units});
+         CREATE TABLE tenant_day (tenant TEXT NOT NULL, day BIGINT NOT NULL, {units}, PRIMARY KEY (tenant, day));
+         CREATE TABLE site_day (day BIGINT NOT NULL, part BIGINT NOT NULL, {units}, PRIMARY KEY (day, part));
+         CREATE TABLE ledger (version BIGINT NOT NULL);
+         INSERT INTO ledger VALUES ({VERSION});"
+    )
+}
+
+/// Makes the tables of a new database. Refuses what a later version wrote.
+pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
+    let transaction = client.transaction().await?;
+    transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
+    let there = transaction.query_one("SELECT to_regclass('ledger') IS NOT NULL", &[]).await?.get(0);
+    if there {
+        let found: i64 = transaction.query_one("SELECT max(version) FROM ledger", &[]).await?.get(0);
+        if found > VERSION {
+            return Err(StoreError::Newer { found, known: VERSION });
+        }
+    } else {
+        transaction.batch_execute(&tables()).await?;
+    }
+    Ok(transaction.commit().await?)
+}

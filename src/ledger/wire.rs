@@ -1,0 +1,156 @@
+//! What the ledger and its clients say to each other, as JSON. `docs/ledger.md` describes it for people.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use super::account::Period;
+use super::units::{Amounts, Limits};
+
+/// The longest name of an operation or a tenant.
+const LONGEST: usize = 128;
+
+/// The shortest and the longest time that an operation may be pending, in seconds.
+pub const PENDING: RangeInclusive<u32> = 1..=24 * 3600;
+
+/// A name, if it is one.
+pub fn name_of(name: String) -> Result<String, String> {
+    if (1..=LONGEST).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(name)
+    } else {
+        Err(format!("a name has 1 to {LONGEST} visible ASCII characters and no space"))
+    }
+}
+
+/// A tenant's id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TenantId(pub(super) String);
+
+impl TryFrom<String> for TenantId {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        name_of(name).map(Self).map_err(|why| format!("tenant: {why}"))
+    }
+}
+
+impl From<TenantId> for String {
+    fn from(tenant: TenantId) -> Self {
+        tenant.0
+    }
+}
+
+/// A period that begins after 1970 and ends after it began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Period", into = "Period")]
+pub struct SomePeriod(pub(super) Period);
+
+impl TryFrom<Period> for SomePeriod {
+    type Error = String;
+
+    fn try_from(period: Period) -> Result<Self, String> {
+        if period.start.as_second() > 0 && period.end > period.start {
+            Ok(Self(period))
+        } else {
+            Err(format!("period: {} to {} is no period: it must end after it begins", period.start, period.end))
+        }
+    }
+}
+
+impl From<SomePeriod> for Period {
+    fn from(period: SomePeriod) -> Self {
+        period.0
+    }
+}
+
+/// `PUT /v1/operations/{operation}`: sets amounts aside.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reserve {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The tenant's present period.
+    pub period: SomePeriod,
+    /// What is set aside.
+    pub amounts: Amounts,
+    /// What the tenant may use in all.
+    pub limits: Limits,
+    /// Seconds after which the operation expires.
+    pub expires_after: u32,
+}
+
+/// `POST /v1/operations/{operation}/checkpoint`: what was used so far.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Checkpoint {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// What was used so far.
+    pub amounts: Amounts,
+}
+
+/// `POST /v1/operations/{operation}/settle` and `/release`: what was used, or is gone.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Counted {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The tenant's period when it was served.
+    pub period: SomePeriod,
+    /// What was used, or is gone.
+    pub amounts: Amounts,
+}
+
+/// `POST /v1/operations/{operation}/void`: gives back everything.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Void {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The tenant's present period.
+    pub period: SomePeriod,
+}
+
+/// What became of a command that was not refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Outcome {
+    /// The amounts are set aside.
+    Reserved {
+        /// The period that they are counted in.
+        period: Period,
+        /// What is left of each limit.
+        left: Limits,
+    },
+    /// The checkpoint is noted.
+    Checkpointed,
+    /// The operation is counted.
+    Settled {
+        /// What was counted in all.
+        posted: Amounts,
+        /// What was used beyond the reservation.
+        #[serde(default, skip_serializing_if = "no_amounts")]
+        excess: Amounts,
+    },
+    /// Nothing is counted.
+    Voided,
+    /// The levels are lower.
+    Released,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn no_amounts(amounts: &Amounts) -> bool {
+    amounts.is_zero()
+}
+
+/// What a tenant used in a period.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PeriodUsage {
+    /// The period.
+    pub period: Period,
+    /// What was counted. In `/usage`, with the levels of the moment.
+    pub used: Amounts,
+    /// What pending operations may still add.
+    pub reserved: Amounts,
+}

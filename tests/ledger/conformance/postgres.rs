@@ -1,0 +1,157 @@
+//! The ledger in Postgres.
+
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use tenant_operator::ledger::store::postgres::Postgres;
+use tenant_operator::ledger::store::{Store, StoreError};
+
+use super::{Place, judge};
+use crate::support::{Folder, LIMIT, free_port};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A server of Postgres that ends with the test.
+struct Server {
+    child: Child,
+    port: u16,
+    programs: String,
+    _folder: Folder,
+}
+
+/// One of its programs. Postgres refuses to run as root.
+fn program(programs: &str, name: &str) -> Command {
+    let path = format!("{programs}/{name}");
+    if !rustix::process::geteuid().is_root() {
+        return Command::new(path);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=nobody", "--regid=nogroup", "--clear-groups", "--pdeathsig=KILL", &path]);
+    command
+}
+
+impl Server {
+    fn start() -> Self {
+        let found = Command::new(format!("{ROOT}/tests/postgres")).output().expect("it runs");
+        assert!(found.status.success(), "{}", String::from_utf8_lossy(&found.stderr));
+        let programs = String::from_utf8(found.stdout).expect("a path").trim().to_owned();
+        let folder = Folder::new("postgres");
+        if rustix::process::geteuid().is_root() {
+            let owned = Command::new("chown").arg("nobody").arg(folder.path()).status().expect("chown runs");
+            assert!(owned.success());
+        }
+        let data = folder.path().join("data");
+        let made = program(&programs, "initdb")
+            .args(["--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale", "--pgdata"])
+            .arg(&data)
+            .output()
+            .expect("initdb runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let port = free_port();
+        let child = program(&programs, "postgres")
+            .args(["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "max_connections=400"])
+            .args(["-p", &port.to_string(), "-D"])
+            .arg(&data)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("postgres starts");
+        let server = Self { child, port, programs, _folder: folder };
+        let start = Instant::now();
+        while !server.sql("SELECT 1") {
+            assert!(start.elapsed() < LIMIT, "postgres does not answer");
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
+        server
+    }
+
+    /// Whether the server did this, as its own client asks for it.
+    fn sql(&self, sql: &str) -> bool {
+        let mut psql = program(&self.programs, "psql");
+        psql.args(["--no-psqlrc", "--host=127.0.0.1", "--username=postgres", "--port", &self.port.to_string()]);
+        psql.args(["--command", sql]).output().expect("psql runs").status.success()
+    }
+
+    fn url(&self, database: &str) -> SecretString {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port).into()
+    }
+
+    /// A new database.
+    fn database(&self) -> Box<dyn Place> {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("ledger_{}", COUNT.fetch_add(1, Ordering::Relaxed));
+        assert!(self.sql(&format!("CREATE DATABASE {name}")));
+        Box::new(Database(self.url(&name)))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// A database of the server.
+#[derive(Clone)]
+struct Database(SecretString);
+
+#[async_trait]
+impl Place for Database {
+    async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
+        Ok(Arc::new(Postgres::connect(&self.0).await?))
+    }
+
+    /// The server holds what was committed, and another client of it sees nothing else.
+    async fn left_by_a_crash(&self) -> Box<dyn Place> {
+        Box::new(self.clone())
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_ledger_in_postgres_keeps_every_contract() {
+    let server = Server::start();
+    assert!(judge(&|| server.database(), |_| true).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_be_used_is_refused_with_the_reason_and_without_its_password() {
+    let server = Server::start();
+    let refused = async |url: &str| {
+        let said = Postgres::connect(&url.to_owned().into()).await.expect_err("no ledger").to_string();
+        assert!(!said.contains("hunter2"), "{said}");
+        said
+    };
+    let port = server.port;
+    for (url, wanted) in [
+        (format!("postgres://postgres:hunter2@127.0.0.1:{}/postgres", free_port()), "Connection refused"),
+        (format!("postgres://postgres:hunter2@127.0.0.1:{port}/nowhere"), "database \"nowhere\" does not exist"),
+        (
+            format!("postgres://postgres:hunter2@127.0.0.1:{port}/postgres?sslmode=require"),
+            "server does not support TLS",
+        ),
+        ("mysql://root:hunter2@127.0.0.1/x".to_owned(), "LEDGER_URL: invalid connection string: use postgres://"),
+    ] {
+        let said = refused(&url).await;
+        assert!(said.contains(wanted), "{url}: {said}");
+    }
+    // A later version has migrated it.
+    let database = server.database();
+    drop(database.open().await.expect("a ledger"));
+    drop(database.open().await.expect("the same ledger again"));
+    let name = "ledger_newer";
+    assert!(server.sql(&format!("CREATE DATABASE {name}")));
+    let url = server.url(name);
+    drop(Postgres::connect(&url).await.expect("a ledger"));
+    let mut psql = program(&server.programs, "psql");
+    psql.args(["--host=127.0.0.1", "--username=postgres", "--port", &port.to_string(), "--dbname", name]);
+    let raised = psql.args(["--command", "UPDATE ledger SET version = 99"]).output().expect("psql runs");
+    assert!(raised.status.success());
+    let said = Postgres::connect(&url).await.expect_err("a later schema").to_string();
+    assert!(said.contains("schema 99") && said.contains("knows 1"), "{said}");
+}

@@ -1,0 +1,31 @@
+//! The examples of docs/ledger.md, in one shell, as a reader runs them.
+
+use std::process::Command;
+
+use crate::support::{BINARY, Folder, free_port};
+
+#[test]
+fn the_examples_of_the_page_work_as_written() {
+    let page = include_str!("../../docs/ledger.md");
+    let examples: Vec<_> =
+        page.split("```sh ledger\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 3, "examples");
+    let folder = Folder::new("docs");
+    let port = free_port().to_string();
+    // The ledger in the background ends with the shell.
+    let script = format!("set -eu\ntrap 'kill $!' EXIT\n{}", examples.concat()).replace("8084", &port);
+    let programs = std::path::Path::new(BINARY).parent().expect("a folder").display().to_string();
+    let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
+    let mut shell = Command::new("bash");
+    let output = shell.args(["-c", &script]).current_dir(folder.path()).env("PATH", path).output().expect("bash runs");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    for wanted in [
+        r#"{"state":"reserved","period":{"start":"2026-11-01T00:00:00Z","end":"2026-12-01T00:00:00Z"},"left":{"queries":9999}}"#,
+        r#"{"state":"settled","posted":{"queries":1,"prompt_tokens":812,"completion_tokens":96}}"#,
+        r#""used":{"queries":1,"prompt_tokens":812,"completion_tokens":96},"reserved":{}"#,
+        r#""counted":{"queries":1,"prompt_tokens":812,"completion_tokens":96}"#,
+    ] {
+        assert!(said.contains(wanted), "{wanted} is missing: {said}");
+    }
+}
