@@ -4,7 +4,7 @@ use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, MAIN_DB, OpenFlags};
 
 use crate::ledger::store::StoreError;
 
@@ -40,12 +40,20 @@ impl Lock {
     }
 }
 
-/// Opens the database to write, and makes it if it is missing.
+/// Opens the database to write, and makes it if it is missing. Changes nothing of what is there.
 pub fn connect(path: &Path) -> Result<Connection, StoreError> {
     let connection = Connection::open(path)?;
-    let mode: String = connection
-        .pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))
-        .map_err(|error| not_a_ledger(error, path))?;
+    // SQLite opens a file that it may not write to read it alone, and each command would fail.
+    if connection.is_readonly(MAIN_DB)? {
+        let error = std::io::ErrorKind::PermissionDenied.into();
+        return Err(StoreError::Io { path: path.to_owned(), error });
+    }
+    Ok(connection)
+}
+
+/// Sets how a ledger is written.
+pub fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let mode: String = connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
     if mode != "wal" {
         return Err(StoreError::Database(format!(
             "{} is on a file system without shared memory, which SQLite's write-ahead log needs: use a block volume",
@@ -55,7 +63,7 @@ pub fn connect(path: &Path) -> Result<Connection, StoreError> {
     connection.pragma_update(None, "synchronous", "full")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
-    Ok(connection)
+    Ok(())
 }
 
 /// Opens the database to read.
@@ -64,12 +72,4 @@ pub fn connect_to_read(path: &Path) -> Result<Connection, StoreError> {
     connection.busy_timeout(BUSY)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
     Ok(connection)
-}
-
-fn not_a_ledger(error: rusqlite::Error, path: &Path) -> StoreError {
-    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::NotADatabase) {
-        StoreError::NotALedger(path.to_owned())
-    } else {
-        error.into()
-    }
 }

@@ -37,7 +37,9 @@ impl Sqlite {
         let lock = files::Lock::take(folder)?;
         let path = files::database(folder);
         let mut connection = files::connect(&path)?;
-        schema::migrate(&mut connection, &path)?;
+        let version = schema::version(&connection, &path)?;
+        files::prepare(&connection, &path)?;
+        schema::migrate(&mut connection, version)?;
         let reader = files::connect_to_read(&path)?;
         Ok(Self { writer: Writer::start(connection)?, reader: Arc::new(Mutex::new(reader)), _lock: lock })
     }
@@ -85,6 +87,11 @@ impl Store for Sqlite {
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> Self {
         use rusqlite::ErrorCode::{DatabaseBusy, DatabaseCorrupt, DiskFull, NotADatabase};
+        // The shared memory of the write-ahead log is a file as well, and it could not grow.
+        let no_room = |failed: &rusqlite::ffi::Error| failed.extended_code == rusqlite::ffi::SQLITE_IOERR_SHMSIZE;
+        if error.sqlite_error().is_some_and(no_room) {
+            return Self::Full;
+        }
         match error.sqlite_error_code() {
             Some(DatabaseCorrupt | NotADatabase) => Self::Corrupt,
             Some(DiskFull) => Self::Full,

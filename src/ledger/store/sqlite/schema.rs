@@ -32,17 +32,26 @@ fn tables() -> String {
     )
 }
 
-/// Makes the tables of a new file. Refuses what a later version wrote, and what is no ledger.
-pub fn migrate(connection: &mut Connection, path: &Path) -> Result<(), StoreError> {
+/// The schema of a file, 0 of a new one. Refuses what a later version wrote, and what is no ledger. Reads only: the file of another
+/// application stays as it is.
+pub fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let (application, version) = (number("application_id")?, number("user_version")?);
+    let application = number("application_id").map_err(|error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => StoreError::NotALedger(path.to_owned()),
+        _ => error.into(),
+    })?;
     let tables_there: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     if application != APPLICATION && tables_there > 0 {
         return Err(StoreError::NotALedger(path.to_owned()));
     }
-    if version > VERSION {
-        return Err(StoreError::Newer { found: version, known: VERSION });
+    match number("user_version")? {
+        found if found > VERSION => Err(StoreError::Newer { found, known: VERSION }),
+        found => Ok(found),
     }
+}
+
+/// Makes the tables of a new file.
+pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), StoreError> {
     if version < VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(&tables())?;
