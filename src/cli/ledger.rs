@@ -2,12 +2,17 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use secrecy::SecretString;
 
-use super::{KubeArgs, stop_signal};
+use super::{KubeArgs, span, stop_signal};
+use crate::ledger::snapshots::Snapshots;
 use crate::ledger::{Ledger, LedgerConfig, LedgerKey, LedgerPlace};
+
+/// Each snapshot copies the whole file.
+const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Count what tenants use: reserve, settle and void, with exact limits.
 ///
@@ -20,6 +25,13 @@ pub struct Args {
     listen: SocketAddr,
     #[command(flatten)]
     place: PlaceArgs,
+    /// Storage for snapshots of the folder, which a ledger with an empty folder begins with: `file:///a/folder`, or `s3://bucket/folder` with
+    /// the variables of the AWS tools, such as `AWS_ACCESS_KEY_ID`. Default: no snapshots.
+    #[arg(long, env = "LEDGER_SNAPSHOTS", value_name = "URL", requires = "data")]
+    snapshots: Option<String>,
+    /// How often a snapshot is taken.
+    #[arg(long, env = "LEDGER_SNAPSHOT_INTERVAL", default_value = "5m", value_parser = span::duration)]
+    snapshot_interval: Duration,
     /// File with the key that clients must show: 32 bytes, or 64 hexadecimal digits (`openssl rand -hex 32`).
     #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE")]
     key_file: PathBuf,
@@ -41,15 +53,17 @@ struct PlaceArgs {
 }
 
 impl PlaceArgs {
-    fn place(self) -> Option<LedgerPlace> {
-        self.url.map(LedgerPlace::Postgres).or_else(|| self.data.map(LedgerPlace::Folder))
+    fn place(self, snapshots: Option<Snapshots>) -> Option<LedgerPlace> {
+        self.url.map(LedgerPlace::Postgres).or_else(|| Some(LedgerPlace::Folder(self.data?, snapshots)))
     }
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     crate::telemetry::init_traces("ledger")?;
     let client = if args.own_clock { None } else { Some(kube.client().await?) };
-    let place = args.place.place().context("set --data or --url")?;
+    let open = |url: String| Snapshots::open(&url, args.snapshot_interval.max(SHORTEST_INTERVAL));
+    let snapshots = args.snapshots.filter(|url| !url.is_empty()).map(open).transpose()?;
+    let place = args.place.place(snapshots).context("set --data or --url")?;
     let config = LedgerConfig { listen: args.listen, place, key: LedgerKey::read(&args.key_file)?, client };
     let ledger = Ledger::bind(config).await?;
     println!("listening on http://{}", ledger.addr()?);

@@ -36,6 +36,9 @@ pub enum ExportError {
     /// The folder holds no export, or one that was changed after it was written.
     #[error("{0}")]
     Damaged(String),
+    /// A file of this machine cannot be read or written.
+    #[error("cannot use {}: {_1}", _0.display())]
+    File(std::path::PathBuf, std::io::Error),
     /// The export was told to stop.
     #[error("the export was stopped")]
     Stopped,
@@ -47,7 +50,7 @@ impl ExportError {
         match self {
             Self::Url(..) | Self::Damaged(_) | Self::Stopped => false,
             // An admin can fix keys and rights, and the export then goes on.
-            Self::Store(_) | Self::Provider(_) => true,
+            Self::Store(_) | Self::Provider(_) | Self::File(..) => true,
         }
     }
 }

@@ -6,12 +6,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::aws::AmazonS3Builder;
+use object_store::buffered::BufWriter;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{ObjectStore, ObjectStoreExt};
+use tokio::io::AsyncWriteExt;
 use url::Url;
 
 use super::ExportError;
+
+fn failed(local: &std::path::Path, error: std::io::Error) -> ExportError {
+    ExportError::File(local.to_owned(), error)
+}
 
 /// Where exports are kept.
 #[derive(Clone, Debug)]
@@ -98,6 +104,46 @@ impl Store {
         path: &Path,
     ) -> Result<impl futures::Stream<Item = Result<Bytes, object_store::Error>> + use<>, ExportError> {
         Ok(self.inner.get(path).await?.into_stream())
+    }
+
+    /// Writes a local file to a name in the folder that was opened.
+    pub async fn upload(&self, local: &std::path::Path, name: &str) -> Result<(), ExportError> {
+        let mut file = tokio::fs::File::open(local).await.map_err(|error| failed(local, error))?;
+        let mut writer = BufWriter::new(self.inner.clone(), self.file(name));
+        let copied = tokio::io::copy(&mut file, &mut writer).await;
+        if let Err(error) = copied {
+            writer.abort().await?;
+            return Err(failed(local, error));
+        }
+        writer.shutdown().await.map_err(|error| failed(local, error))
+    }
+
+    /// Reads a name of the folder that was opened into a local file, which is made.
+    pub async fn download(&self, name: &str, local: &std::path::Path) -> Result<(), ExportError> {
+        let mut file = tokio::fs::File::create(local).await.map_err(|error| failed(local, error))?;
+        let mut pieces = self.stream(&self.file(name)).await?;
+        while let Some(piece) = pieces.next().await {
+            file.write_all(&piece?).await.map_err(|error| failed(local, error))?;
+        }
+        file.sync_all().await.map_err(|error| failed(local, error))
+    }
+
+    /// The names in the folder that was opened, of files in folders that begin so.
+    pub async fn names(&self, begin: &str) -> Result<Vec<String>, ExportError> {
+        let found: Vec<_> = self.inner.list(Some(&self.prefix)).try_collect().await?;
+        let below = |path: &Path| {
+            let parts: Vec<_> = path.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_owned()).collect();
+            Some(parts.join("/"))
+        };
+        Ok(found.iter().filter_map(|found| below(&found.location)).filter(|name| name.starts_with(begin)).collect())
+    }
+
+    /// Deletes a name of the folder that was opened. Succeeds if it is not there.
+    pub async fn remove(&self, name: &str) -> Result<(), ExportError> {
+        match self.inner.delete(&self.file(name)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// How many files there are of a tenant.

@@ -11,6 +11,7 @@ pub mod client;
 pub mod decision;
 mod orphans;
 mod service;
+pub mod snapshots;
 pub mod store;
 pub mod units;
 pub mod wire;

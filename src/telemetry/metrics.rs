@@ -89,6 +89,8 @@ pub struct Metrics {
     pub ledger_commands: Family<CommandLabels, Counter>,
     /// Operations that are reserved, and neither settled nor voided.
     pub ledger_pending: Gauge,
+    /// When the last snapshot of the ledger was taken, in Unix seconds; 0 before the first.
+    pub ledger_snapshot: Gauge,
 }
 
 /// A command to the ledger and how it ended.
@@ -157,6 +159,7 @@ impl Default for Metrics {
             open_disputes: Gauge::default(),
             ledger_commands: Family::default(),
             ledger_pending: Gauge::default(),
+            ledger_snapshot: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
@@ -236,6 +239,8 @@ impl Metrics {
         registry.register("ledger_commands", commands, self.ledger_commands.clone());
         let pending = "Operations in the ledger that are reserved, and neither settled nor voided";
         registry.register("ledger_pending_operations", pending, self.ledger_pending.clone());
+        let snapshot = "When the last snapshot of the ledger was taken, in Unix seconds; 0 before the first";
+        registry.register("ledger_snapshot_timestamp_seconds", snapshot, self.ledger_snapshot.clone());
     }
 
     /// Name, type, labels and meaning of each metric there is.

@@ -6,4 +6,5 @@ mod docs;
 mod files;
 mod http;
 mod process;
+mod snapshots;
 mod support;

@@ -22,6 +22,7 @@ use secrecy::SecretString;
 use tokio::net::TcpListener;
 
 use super::orphans::Orphans;
+use super::snapshots::{SnapshotError, Snapshots};
 use super::store::postgres::Postgres;
 use super::store::sqlite::Sqlite;
 use super::store::{Store, StoreError};
@@ -40,18 +41,42 @@ const DRAIN: Duration = Duration::from_secs(3);
 /// Where the ledger is kept.
 #[derive(Debug)]
 pub enum LedgerPlace {
-    /// In `SQLite`, in this folder.
-    Folder(PathBuf),
+    /// In `SQLite`, in this folder, with snapshots elsewhere or without.
+    Folder(PathBuf, Option<Snapshots>),
     /// In the Postgres database with this URL.
     Postgres(SecretString),
 }
 
 impl LedgerPlace {
-    async fn open(self) -> Result<Arc<dyn Store>, StoreError> {
+    /// The store, and the snapshots that are taken of it.
+    async fn open(self) -> Result<(Arc<dyn Store>, Option<Regular>), LedgerError> {
         Ok(match self {
-            Self::Folder(folder) => Arc::new(Sqlite::open(&folder)?),
-            Self::Postgres(url) => Arc::new(Postgres::connect(&url).await?),
+            Self::Folder(folder, None) => (Arc::new(Sqlite::open(&folder)?), None),
+            Self::Folder(folder, Some(snapshots)) => {
+                let ledger = Arc::new(Sqlite::open_or_restore(&folder, &snapshots).await?);
+                (ledger.clone(), Some(Regular { ledger, snapshots }))
+            }
+            Self::Postgres(url) => (Arc::new(Postgres::connect(&url).await?), None),
         })
+    }
+}
+
+/// Snapshots that are taken again and again.
+struct Regular {
+    ledger: Arc<Sqlite>,
+    snapshots: Snapshots,
+}
+
+impl Regular {
+    async fn run(self, shared: Arc<Shared>) {
+        loop {
+            let now = shared.clock.read().now;
+            match self.snapshots.take(&self.ledger, now).await {
+                Ok(()) => drop(shared.metrics.ledger_snapshot.set(now.as_second())),
+                Err(error) => tracing::warn!(%error, "no snapshot was taken"),
+            }
+            tokio::time::sleep(self.snapshots.every()).await;
+        }
     }
 }
 
@@ -73,6 +98,9 @@ pub enum LedgerError {
     /// The files cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The snapshots cannot be used.
+    #[error(transparent)]
+    Snapshots(#[from] SnapshotError),
     /// The address cannot be used.
     #[error("cannot listen on {addr}: {error}")]
     Listen {
@@ -97,12 +125,13 @@ pub struct Ledger {
     listener: TcpListener,
     shared: Arc<Shared>,
     client: Option<kube::Client>,
+    snapshots: Option<Regular>,
 }
 
 impl Ledger {
     /// Opens the files and listens. Pending operations get their interval again.
     pub async fn bind(config: LedgerConfig) -> Result<Self, LedgerError> {
-        let store = config.place.open().await?;
+        let (store, snapshots) = config.place.open().await?;
         let orphans = Arc::new(Orphans::default());
         for pending in store.pending().await? {
             orphans.expect(pending);
@@ -112,7 +141,7 @@ impl Ledger {
         let addr = config.listen;
         let listener = TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error })?;
         let shared = Arc::new(Shared { store, orphans, clock, key: config.key, metrics: Metrics::default() });
-        Ok(Self { listener, shared, client })
+        Ok(Self { listener, shared, client, snapshots })
     }
 
     /// Where it listens.
@@ -122,9 +151,12 @@ impl Ledger {
 
     /// Serves until `stop`. What waits is written before it ends. A client that sends a request slowly does not hold it up.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
-        let Self { listener, shared, client } = self;
+        let Self { listener, shared, client, snapshots } = self;
         if let Some(client) = client {
             tokio::spawn(crate::clock::follow(client));
+        }
+        if let Some(snapshots) = snapshots {
+            tokio::spawn(snapshots.run(shared.clone()));
         }
         tokio::spawn(shared.orphans.clone().run(shared.store.clone(), shared.clock.clone()));
         let service = routes(shared).into_make_service_with_connect_info::<SocketAddr>();

@@ -3,12 +3,13 @@
 //! `synchronous=FULL` in WAL mode syncs each commit before it returns (<https://www.sqlite.org/pragma.html#pragma_synchronous>). A sync
 //! takes a millisecond or more, so the writer takes all commands that wait into one transaction.
 
+mod copy;
 mod files;
 mod rows;
 mod schema;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -18,8 +19,11 @@ use super::{Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
+use crate::ledger::snapshots::{SnapshotError, Snapshots};
 use crate::ledger::units::Amounts;
 use writer::Writer;
+
+pub use copy::{Unfinished, restore};
 
 /// A ledger in a folder of its own.
 #[derive(Debug)]
@@ -27,6 +31,7 @@ pub struct Sqlite {
     writer: Writer,
     /// Reads beside the writer. One is enough: reads are short, and those of pages that are not are rare.
     reader: Arc<Mutex<Connection>>,
+    folder: PathBuf,
     /// Held as long as the ledger is open.
     _lock: files::Lock,
 }
@@ -34,14 +39,41 @@ pub struct Sqlite {
 impl Sqlite {
     /// Opens the ledger in a folder, or begins one. Fails if another process has it open.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        Self::locked(files::Lock::take(folder)?, folder)
+    }
+
+    /// Opens the ledger in a folder. If there is none, begins with the latest snapshot, or anew where there is no snapshot either.
+    pub async fn open_or_restore(folder: &Path, snapshots: &Snapshots) -> Result<Self, SnapshotError> {
         let lock = files::Lock::take(folder)?;
+        let path = files::database(folder);
+        if !path.exists()
+            && let Some(taken) = snapshots.restore(folder, &path).await?
+        {
+            tracing::warn!(%taken, "the folder was empty: the ledger begins with the latest snapshot, and what was counted since then is lost");
+        }
+        Ok(Self::locked(lock, folder)?)
+    }
+
+    fn locked(lock: files::Lock, folder: &Path) -> Result<Self, StoreError> {
         let path = files::database(folder);
         let mut connection = files::connect(&path)?;
         let version = schema::version(&connection, &path)?;
         files::prepare(&connection, &path)?;
         schema::migrate(&mut connection, version)?;
         let reader = files::connect_to_read(&path)?;
-        Ok(Self { writer: Writer::start(connection)?, reader: Arc::new(Mutex::new(reader)), _lock: lock })
+        let folder = folder.to_owned();
+        Ok(Self { writer: Writer::start(connection)?, reader: Arc::new(Mutex::new(reader)), folder, _lock: lock })
+    }
+
+    /// A copy of the ledger as it is now, and the ledger's id.
+    pub async fn copy(&self) -> Result<(Unfinished, String), StoreError> {
+        let folder = self.folder.clone();
+        let copied = tokio::task::spawn_blocking(move || {
+            let copy = Unfinished::new(&folder, "snapshot.db");
+            let id = copy::take(&files::database(&folder), copy.path())?;
+            Ok((copy, id))
+        });
+        copied.await.map_err(|_| StoreError::Stopping)?
     }
 
     async fn read<T: Send + 'static>(

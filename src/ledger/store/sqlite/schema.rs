@@ -28,6 +28,7 @@ fn tables() -> String {
              period_start INTEGER NOT NULL, at INTEGER NOT NULL, kind TEXT NOT NULL, {units}) STRICT;
          CREATE TABLE tenant_day (tenant TEXT NOT NULL, day INTEGER NOT NULL, {units}, PRIMARY KEY (tenant, day))
              STRICT, WITHOUT ROWID;
+         CREATE TABLE ledger (id TEXT NOT NULL) STRICT;
          CREATE TABLE site_day (day INTEGER PRIMARY KEY, {units}) STRICT;"
     )
 }
@@ -55,9 +56,16 @@ pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), StoreErr
     if version < VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute_batch(&tables())?;
+        let id = hex::encode(rand::random::<[u8; 8]>());
+        transaction.execute("INSERT INTO ledger (id) VALUES (?)", [id])?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
         transaction.pragma_update(None, "user_version", VERSION)?;
         transaction.commit()?;
     }
     Ok(())
+}
+
+/// The ledger's own id, which its copies share.
+pub fn id(connection: &Connection) -> Result<String, StoreError> {
+    Ok(connection.query_row("SELECT id FROM ledger", [], |row| row.get(0))?)
 }
