@@ -278,6 +278,18 @@ async fn what_the_rules_refuse_has_a_code_and_the_numbers() {
         let (status, problem) = api.command(operation, action, body).await.expect("an answer");
         assert_eq!((status, problem["code"].as_str()), (wanted.0, Some(wanted.1)), "{operation} {action}: {problem}");
     }
+    // A client whose clock is ahead closes no period.
+    let ahead = json!({"start": "2999-01-01T00:00:00Z", "end": "2999-02-01T00:00:00Z"});
+    for (action, mut body) in [
+        ("reserve", reserve("acme", &one, &limits, 60)),
+        ("settle", counted("acme", &one)),
+        ("void", json!({"tenant": "acme"})),
+        ("release", counted("acme", &json!({"documents": 1}))),
+    ] {
+        body["period"] = ahead.clone();
+        let (status, problem) = api.command("early", action, body).await.expect("an answer");
+        assert_eq!((status, problem["code"].as_str()), (409, Some("period_ahead")), "{action}: {problem}");
+    }
     assert_eq!(
         api.must("a", "settle", counted("acme", &two)).await,
         json!({"state": "settled", "posted": one, "excess": one})
