@@ -13,6 +13,9 @@ use crate::clock::Clock;
 
 /// How often the ledger looks for operations that expire.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often it looks for pending operations that it does not await: another replica that reserved them is gone, or the answer of the
+/// database was lost.
+const MEET: Duration = Duration::from_mins(1);
 
 /// When pending operations expire.
 #[derive(Debug, Default)]
@@ -46,6 +49,13 @@ impl Orphans {
         deadlines.by_operation.insert(pending.operation, (at, pending.tenant));
     }
 
+    /// Gives an operation its interval from now on, unless it has one.
+    fn meet(&self, pending: Pending) {
+        if !self.deadlines().by_operation.contains_key(&pending.operation) {
+            self.expect(pending);
+        }
+    }
+
     /// It was settled or voided.
     pub fn ended(&self, operation: &str) {
         self.deadlines().forget(operation);
@@ -68,8 +78,16 @@ impl Orphans {
 
     /// Expires what is due, again and again.
     pub async fn run(self: Arc<Self>, store: Arc<dyn Store>, clock: Arc<Clock>) {
+        let mut met = Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
+            if met.elapsed() >= MEET {
+                met = Instant::now();
+                match store.pending().await {
+                    Ok(pending) => pending.into_iter().for_each(|pending| self.meet(pending)),
+                    Err(error) => tracing::warn!(%error, "pending operations were not listed"),
+                }
+            }
             for command in self.due(Instant::now()) {
                 let operation = command.operation.clone();
                 match store.apply(command, clock.read().now).await {
@@ -116,5 +134,9 @@ mod tests {
         // Reserved again, after a lost answer: the interval begins again, and the operation is there once.
         orphans.expect(pending("soon", 100));
         assert_eq!((due(61), orphans.count()), (vec!["late".to_owned()], 2));
+        // One that is met again keeps its interval, and one that was not awaited gets its own.
+        orphans.meet(pending("late", 1000));
+        orphans.meet(pending("missed", 30));
+        assert_eq!((due(61), orphans.count()), (vec!["missed".to_owned(), "late".to_owned()], 3));
     }
 }
