@@ -7,8 +7,7 @@ use crate::support::{BINARY, Folder, free_port};
 #[test]
 fn the_examples_of_the_page_work_as_written() {
     let page = include_str!("../../docs/ledger.md");
-    let examples: Vec<_> =
-        page.split("```sh ledger\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let examples: Vec<_> = page.split("```sh ledger\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(examples.len(), 3, "examples");
     let folder = Folder::new("docs");
     let port = free_port().to_string();
