@@ -13,9 +13,8 @@ use crate::clock::Clock;
 
 /// How often the ledger looks for operations that expire.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often it looks for pending operations that it does not await: another replica that reserved them is gone, or the answer of the
-/// database was lost.
-const MEET: Duration = Duration::from_mins(1);
+/// How often it looks for pending operations of another replica, which may have died.
+const LOOK_AROUND: Duration = Duration::from_mins(1);
 
 /// When pending operations expire.
 #[derive(Debug, Default)]
@@ -49,8 +48,8 @@ impl Orphans {
         deadlines.by_operation.insert(pending.operation, (at, pending.tenant));
     }
 
-    /// Gives an operation its interval from now on, unless it has one.
-    fn meet(&self, pending: Pending) {
+    /// Gives an operation its interval, unless it has one.
+    fn notice(&self, pending: Pending) {
         if !self.deadlines().by_operation.contains_key(&pending.operation) {
             self.expect(pending);
         }
@@ -78,14 +77,14 @@ impl Orphans {
 
     /// Expires what is due, again and again.
     pub async fn run(self: Arc<Self>, store: Arc<dyn Store>, clock: Arc<Clock>) {
-        let mut met = Instant::now();
+        let mut looked_around = Instant::now();
         loop {
             tokio::time::sleep(LOOK).await;
-            if met.elapsed() >= MEET {
-                met = Instant::now();
+            if looked_around.elapsed() > LOOK_AROUND {
+                looked_around = Instant::now();
                 match store.pending().await {
-                    Ok(pending) => pending.into_iter().for_each(|pending| self.meet(pending)),
-                    Err(error) => tracing::warn!(%error, "pending operations were not listed"),
+                    Ok(pending) => pending.into_iter().for_each(|pending| self.notice(pending)),
+                    Err(error) => tracing::warn!(%error, "the pending operations cannot be read"),
                 }
             }
             for command in self.due(Instant::now()) {
@@ -134,9 +133,9 @@ mod tests {
         // Reserved again, after a lost answer: the interval begins again, and the operation is there once.
         orphans.expect(pending("soon", 100));
         assert_eq!((due(61), orphans.count()), (vec!["late".to_owned()], 2));
-        // One that is met again keeps its interval, and one that was not awaited gets its own.
-        orphans.meet(pending("late", 1000));
-        orphans.meet(pending("missed", 30));
+        // One that is noticed again keeps its interval, and one that was not awaited gets its own.
+        orphans.notice(pending("late", 1000));
+        orphans.notice(pending("missed", 30));
         assert_eq!((due(61), orphans.count()), (vec!["missed".to_owned(), "late".to_owned()], 3));
     }
 }

@@ -242,6 +242,7 @@ mod tests {
             (r#"{"queries":1000000000000000}"#, "queries is 1000000000000000: use 0 to"),
             (r#"{"queries":1.5}"#, "invalid type: floating point `1.5`"),
             (r#"{"queries":1,"queries":1}"#, "queries is listed twice"),
+            ("5", "expected a map from units to whole numbers"),
             (r#"{"queries":18446744073709551615}"#, "invalid value: integer `18446744073709551615`"),
         ] {
             let said = serde_json::from_str::<Amounts>(text).map_err(|e| e.to_string()).expect_err(text);

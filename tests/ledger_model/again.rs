@@ -110,6 +110,9 @@ fn a_settlement_is_answered_again_and_counts_once() {
         assert_eq!(books.ask("a", settle(6)), settled(4, 2));
         assert_eq!(books.taken(1), (4, 0));
     }
+    books.ask("less", reserve(5, 10));
+    books.ask("less", settle(2));
+    assert_eq!(unmoved(&mut books, "less", settle(4)), settled(2, 2), "other amounts count nothing more, and are told");
     books.ask("unreserved", settle(5));
     assert_eq!(unmoved(&mut books, "unreserved", settle(5)), settled(5, 0));
     assert_eq!(

@@ -130,4 +130,10 @@ fn late_settlements_count_no_more_than_the_largest_amount() {
     assert_eq!(books.ask("a", settle(LARGEST)), settled(LARGEST, 0));
     assert_eq!(books.ask("b", settle(LARGEST)), Answer::Refused(Refusal::TooMuch(UNIT)));
     assert_eq!(books.taken(1), (LARGEST, 0));
+    // What the checkpoint has counted is not counted against it again.
+    let mut books = Books::default();
+    books.ask("c", all);
+    books.ask("c", checkpoint(LARGEST - 1));
+    books.ask("c", Action::Expire);
+    assert_eq!(books.ask("c", settle(LARGEST)), settled(LARGEST, 0));
 }

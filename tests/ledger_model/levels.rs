@@ -1,5 +1,6 @@
 //! Levels are what is stored at the moment: they outlive periods, and a release lowers them.
 
+use strum::IntoEnumIterator;
 use tenant_operator::ledger::account::{LineKind, State};
 use tenant_operator::ledger::decision::{Action, Answer, Refusal};
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
@@ -37,6 +38,17 @@ fn a_level_stays_when_a_period_ends() {
     assert_eq!(store(&mut books, "b", 2, 5), Answer::Refused(full));
     assert!(matches!(store(&mut books, "b", 2, 4), Answer::Reserved { .. }));
     assert_eq!((level(&books, 1), level(&books, 2)), (10, 10));
+}
+
+#[test]
+fn documents_and_bytes_outlive_a_period_and_all_else_starts_at_zero() {
+    let mut books = Books::default();
+    let all = Unit::iter().fold(Amounts::ZERO, |all, unit| all.with(unit, 1));
+    books.ask("a", Action::Settle { period: period(1), amounts: all });
+    let next = books.tenants[TENANT].account(period(2)).used;
+    assert_eq!(next, documents(1).with(Unit::Bytes, 1));
+    books.ask("gone", release(2, all));
+    assert_eq!(books.tenants[TENANT].account(period(2)).used, Amounts::ZERO);
 }
 
 #[test]

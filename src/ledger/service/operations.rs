@@ -84,16 +84,16 @@ impl Shared {
             Action::Reserve { expires_after, .. } => Some(expires_after),
             _ => None,
         };
-        let answer = self.store.apply(command, self.clock.read().now).await.inspect_err(|_| {
-            self.count(action, "failed");
-        })?;
+        let answer = self.store.apply(command, self.clock.read().now).await;
         match (&answer, interval) {
-            (Answer::Reserved { .. }, Some(expires_after)) => {
+            // Whether a commit whose answer was lost was done is not known. An operation that is not pending expires without a trace.
+            (Ok(Answer::Reserved { .. }) | Err(_), Some(expires_after)) => {
                 self.orphans.expect(Pending { operation, tenant, expires_after });
             }
-            (Answer::Settled { .. } | Answer::Voided, _) => self.orphans.ended(&operation),
+            (Ok(Answer::Settled { .. } | Answer::Voided), _) => self.orphans.ended(&operation),
             _ => {}
         }
+        let answer = answer.inspect_err(|_| self.count(action, "failed"))?;
         self.count(action, if matches!(answer, Answer::Refused(_)) { "refused" } else { "done" });
         respond(answer)
     }
