@@ -133,5 +133,9 @@ mod tests {
         // Reserved again, after a lost answer: the interval begins again, and the operation is there once.
         orphans.expect(pending("soon", 100));
         assert_eq!((due(61), orphans.count()), (vec!["late".to_owned()], 2));
+        // One that is noticed again keeps its interval, and one that was not awaited gets its own.
+        orphans.notice(pending("late", 1000));
+        orphans.notice(pending("missed", 30));
+        assert_eq!((due(61), orphans.count()), (vec!["missed".to_owned(), "late".to_owned()], 3));
     }
 }
