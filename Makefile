@@ -1,7 +1,7 @@
 # make dev    everything on this machine, with a live table; Ctrl-C leaves nothing running
 # make demo   the main job once, start to finish
-# make check  the tests that say most, in a few minutes
-# make test   everything that must hold
+# make check  the most important tests, in a few minutes
+# make test   all tests and checks
 # make bench  speed and memory, with ratios
 CARGO ?= cargo
 
@@ -19,7 +19,7 @@ demo: prerequisites
 check: prerequisites
 	./tests/check
 
-# Installs what is missing, or says how.
+# Installs what the tests need, or prints the command.
 test:
 	./tests/run
 
