@@ -39,7 +39,7 @@ pub async fn suspend(kube: &KubeArgs, args: SuspendArgs) -> anyhow::Result<()> {
         Some(said) => println!("{said}"),
         None => println!(
             "{name} will be suspended: not served, not charged, its data kept. `kubectl tenant resume {name}` ends it; \
-             nothing that the customer does ends it."
+             no action of the customer ends it."
         ),
     }
     Ok(())
@@ -128,7 +128,8 @@ pub async fn reactivate(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()>
     });
     let said = change.await?.unwrap_or_else(|| {
         format!(
-            "{name} is taken back. Where its subscription has ended, `kubectl tenant open` prints a link that sells it again. A tenant that an \
+            "{name} is taken back. If its subscription has ended, `kubectl tenant open` prints a link that sells it \
+             again. A tenant that an \
              admin suspended stays suspended until `kubectl tenant resume {name}`."
         )
     });
@@ -161,7 +162,7 @@ fn refuse_erased(tenant: &Tenant) -> anyhow::Result<()> {
     }
     let status = tenant.status.as_ref();
     if status.is_some_and(|status| status.erasure.is_some() || status.phase == Some(Phase::Deleted)) {
-        bail!("the erasure of {name} has begun, so it cannot be changed any more");
+        bail!("the erasure of {name} has begun, so it can no longer be changed");
     }
     Ok(())
 }
@@ -210,7 +211,7 @@ impl Desk {
                 patched => return Ok(patched.map(|_| None)?),
             }
         }
-        bail!("{} changes all the time; try again", self.name)
+        bail!("{} keeps changing; try again", self.name)
     }
 }
 

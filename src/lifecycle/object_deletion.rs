@@ -32,8 +32,7 @@ pub fn decide(input: &Input) -> Decision {
         return keep(input);
     }
     if let Some(why) = &input.tenant.legal_hold {
-        let message =
-            format!("Nothing is erased: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to go on with it");
+        let message = format!("Nothing is erased: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to continue");
         let mut draft = Draft::new(input);
         draft.condition(CLEANED_UP, ConditionStatus::False, "LegalHold", &message);
         draft.summary(Summary::Waiting, "LegalHold", &message);
@@ -131,8 +130,9 @@ fn keep(input: &Input) -> Decision {
     }
     let id = input.tenant.tenant_id();
     let message = format!(
-        "The object was deleted without the annotation {ERASE_ANNOTATION}={id}, so the customer's data and subscription are kept. Apply the \
-         Tenant again from a backup to go on, or erase it with `kubectl tenant erase`"
+        "The object was deleted without the annotation {ERASE_ANNOTATION}={id}, so the customer's data and \
+         subscription are kept. Apply the Tenant again from a backup to serve the customer, or erase it with `kubectl \
+         tenant erase`"
     );
     let mut draft = Draft::new(input);
     draft.status.customer_kept = true;

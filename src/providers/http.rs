@@ -383,7 +383,7 @@ impl Caller {
             reason,
             message: match reason {
                 Fault::Redirected => {
-                    format!("answered {status}, which is not followed: set its URL to the one that answers")
+                    format!("answered {status}, a redirect that is not followed: set its URL to the redirect's target")
                 }
                 _ => format!("answered {status}{detail}"),
             },

@@ -219,8 +219,8 @@ pub async fn kept(alerts: &Alerts, tenant: &Tenant, count: usize) -> Result<Outc
     let text = if count < 10 {
         format!(
             "Tenant {who} was deleted without the annotation tenant-operator.dev/erase, so its Pinecone namespace {namespace}, \
-             subscription and Stripe customer are kept. To go on, apply it again from a backup with spec.tenantId and the annotation \
-             tenant-operator.dev/identity-proof, or run `tenant-operator recover`"
+             subscription and Stripe customer are kept. To serve the customer again, apply the Tenant from a backup with \
+             spec.tenantId and the annotation tenant-operator.dev/identity-proof, or run `tenant-operator recover`"
         )
     } else {
         format!(

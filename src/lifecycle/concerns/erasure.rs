@@ -47,8 +47,7 @@ pub fn since(input: &Input) -> Timestamp {
 /// An admin's legal hold stops the erasure.
 pub fn on_hold(input: &Input) -> Option<Decision> {
     let why = input.tenant.legal_hold.as_ref()?;
-    let message =
-        format!("The erasure is on hold: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to go on with it");
+    let message = format!("The erasure is on hold: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to continue");
     let mut draft = Draft::new(input);
     draft.condition(ERASED, ConditionStatus::False, "LegalHold", &message);
     draft.summary(Summary::Waiting, "LegalHold", &message);

@@ -76,8 +76,8 @@ pub fn excess(tenant: &View, wanted: &PlanSpec) -> Option<(&'static str, i64, i6
 fn unfit(tenant: &View, wanted: &PlanSpec) -> Option<Obstacle> {
     let (what, used, limit) = excess(tenant, wanted)?;
     let message = format!(
-        "The tenant has {used} {what}, and plan {} holds {limit}. Remove {} of them, and the change goes on; until then it \
-         stays on {}",
+        "The tenant has {used} {what}, and plan {} holds {limit}. Remove {} of them, and the change continues; until \
+         then the tenant stays on {}",
         tenant.spec.plan,
         used - limit,
         tenant.plan_in_force()
@@ -189,8 +189,8 @@ fn moving(input: &Input, wanted: &PlanSpec) -> Option<Obstacle> {
     busy.then(|| Obstacle {
         reason: "DataMoving",
         message: format!(
-            "Plan {} embeds documents with {to}, and another move of the tenant's data is not over yet. The change goes \
-             on by itself afterwards; `status.migration` shows how far it is",
+            "Plan {} embeds documents with {to}, and another move of the tenant's data is not complete yet. The \
+             change continues afterwards; `status.migration` shows how far it is",
             input.tenant.spec.plan
         ),
     })

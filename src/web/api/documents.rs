@@ -65,7 +65,7 @@ impl File {
     responses((status = 201, body = Document, description = "Stored; questions find it"),
         (status = 200, body = Document, description = "This content is stored already"),
         (status = 400, body = ProblemBody),
-        (status = 403, body = ProblemBody, description = "The plan holds no more"),
+        (status = 403, body = ProblemBody, description = "The plan is full"),
         (status = 408, body = ProblemBody), (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
         (status = 415, body = ProblemBody), (status = 502, body = ProblemBody))

@@ -131,7 +131,7 @@ impl App {
     /// Asks for an export, unless there is one already. True for a new one.
     pub async fn ask_export(&self, tenant: &Tenant) -> Result<(Tenant, bool), Problem> {
         if !self.has_export_storage(tenant) {
-            let detail = "Exports cannot be made here by yourself. Please write to us.";
+            let detail = "You cannot make an export here. Please write to us.";
             return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::NoExports, detail));
         }
         if !exportable(tenant) {

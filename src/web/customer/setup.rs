@@ -37,7 +37,7 @@ const STEPS: [(&str, &str, &str); 3] = [
     (
         "own-query",
         "Ask a question about your document",
-        "The answer comes from your document alone. Where it does not say, the answer says so.",
+        "The answer comes from your document alone. If the document does not say, the answer says so.",
     ),
 ];
 /// How long a customer works at the setup before a call is offered, in seconds.
@@ -253,7 +253,7 @@ pub fn sample_question(served: &Served) -> String {
     params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
     request_body(content = documents::FileForm, content_type = "multipart/form-data"),
     responses((status = 201, body = Document), (status = 200, body = Document, description = "This content is stored already"),
-        (status = 400, body = ProblemBody), (status = 403, body = ProblemBody, description = "The plan holds no more"),
+        (status = 400, body = ProblemBody), (status = 403, body = ProblemBody, description = "The plan is full"),
         (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),

@@ -66,7 +66,7 @@ async fn form(
     post, path = "/signup", operation_id = "sign_up", tag = "account", request_body = SignupForm,
     responses(
         (status = 201, body = SignupAnswer, description = "The account is made. Pay at `checkout_url`"),
-        (status = 200, body = SignupAnswer, description = "The signup of the same address and password goes on"),
+        (status = 200, body = SignupAnswer, description = "The signup with the same address and password continues"),
         (status = 202, body = SignupAnswer, description = "The account is made. The payment link follows at `progress_url`"),
         (status = 400, body = ProblemBody),
     )

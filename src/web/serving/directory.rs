@@ -172,7 +172,7 @@ impl Known {
                 tracing::warn!(
                     tenant = orphan.name,
                     id = orphan.id,
-                    "the Tenant is gone, and its customer is served on"
+                    "the Tenant is gone, and its customer is still served"
                 );
                 self.by_id.insert(orphan.id.clone(), orphan.into());
             }
@@ -266,7 +266,7 @@ impl Directory {
                     known.lose(&tenant.uid().unwrap_or_default(), tenant.is_to_be_erased());
                     self.changes.lose(&tenant.uid().unwrap_or_default());
                 }
-                Err(error) => tracing::warn!(%error, "the watch of Tenants broke off; it goes on by itself"),
+                Err(error) => tracing::warn!(%error, "the watch of Tenants broke off; it resumes"),
             }
         }
     }
