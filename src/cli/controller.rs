@@ -143,7 +143,7 @@ pub struct WorkArgs {
     /// Time within which they are counted.
     #[arg(long, env = "BRAKE_WINDOW", default_value = "1h", value_parser = span::some_seconds)]
     pub brake_window: i64,
-    /// Time after the leader's last renewal until another replica may take over. A leader that shuts down in order
+    /// Time after the leader's last renewal until another replica may take over. A leader that shuts down cleanly
     /// gives up its lease at once.
     #[arg(long, default_value = "12s", value_parser = span::some_seconds)]
     pub lease_duration: i64,
