@@ -9,6 +9,7 @@ mod data;
 mod describe;
 mod erase;
 mod export;
+mod fitted;
 mod groups;
 mod history;
 mod import;
@@ -34,6 +35,7 @@ mod suspend;
 mod web;
 mod why;
 
+pub use fitted::fitted_table;
 pub use groups::Program;
 pub use manual::reference;
 
