@@ -201,7 +201,7 @@ fn numbers_of_the_architecture_are_those_of_the_code() {
         ("its passages are fetched 50 at a time", 50.0, constant("pinecone.rs", "FETCH_IDS")),
         ("those of five minutes before it once more", 300.0, constant("bulk.rs", "OVERLAP")),
         ("and for a day after that", 86_400.0, constant("keys.rs", "OVERLAP")),
-        ("only when it lasts for half a second", 0.5, constant("reconcile/mod.rs", "HELD")),
+        ("only when it lasts for half a second", 0.5, constant("reconcile/mod.rs", "DELAY")),
         ("another replica takes it within half a second", 0.5, constant("lease.rs", "LOOK")),
         ("while the controller is overloaded they wait, 20 s at most", 20.0, setting("welcome_hold")),
         ("A login Secret whose Tenant was never made is deleted after an hour", 3600.0, setting("orphan_ttl")),

@@ -8,6 +8,7 @@ mod brake;
 mod concerns;
 mod effect;
 mod failure;
+mod merged_write;
 mod notice;
 mod object_deletion;
 mod observed;
@@ -23,12 +24,12 @@ pub use audit::{Finding, audit};
 pub use brake::{Harm, harm, held, met};
 pub use concerns::billed::{bills_another, shows_price, shows_surplus};
 pub use concerns::dispute::state as dispute_state;
-pub use concerns::held::{may_hold, may_precede};
 pub use concerns::payment_link::link_on_request;
 pub use concerns::plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
 pub use concerns::verification::failed_unconfirmed;
 pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
+pub use merged_write::{may_merge, may_precede};
 pub use notice::Notice;
 pub use observed::{
     Dispute, Found, Holdings, MigrationError, Observed, ObservedBilling, ObservedDispute, ObservedExport,

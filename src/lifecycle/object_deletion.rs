@@ -124,7 +124,7 @@ fn said(input: &Input) -> Option<DeletionPolicy> {
     input.tenant.spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy))
 }
 
-/// Lets the object go, deletes nothing at the providers, and alerts ops. The object goes even if the alert fails.
+/// Lets the object go, deletes nothing at the providers, and alerts the platform team. The object goes even if the alert fails.
 fn keep(input: &Input) -> Decision {
     if let Some(decision) = notices::tell(input, &[Notice::KeptAlert]) {
         return decision;

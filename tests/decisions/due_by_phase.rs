@@ -132,7 +132,7 @@ fn phases() -> Vec<InPhase> {
                     },
                     done: |s| s.wrote(in_phase(Phase::Provisioning)),
                 },
-                Due { name: "what ops are told", arrange: nothing, done: |s| s.told("failed-alert") },
+                Due { name: "what the platform team is told", arrange: nothing, done: |s| s.told("failed-alert") },
             ],
         ),
         (

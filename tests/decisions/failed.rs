@@ -15,7 +15,7 @@ fn refunded() -> Case {
     case
 }
 
-/// Ops know.
+/// The platform team knows.
 fn told() -> Case {
     let [alert, _] = notices();
     new().sent(&alert)

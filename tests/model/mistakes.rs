@@ -35,7 +35,7 @@ pub enum Mistake {
     ServedUnpaid,
     /// Nothing is given back.
     RefundForgotten,
-    /// Ops are not told of a failure.
+    /// The platform team is not told of a failure.
     AlertForgotten,
     /// The customer is not told of a failure.
     FailedMailForgotten,

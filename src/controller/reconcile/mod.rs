@@ -22,7 +22,7 @@ use super::queue::urgency::priority;
 use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus};
 use crate::clock::Present;
 use crate::lifecycle::{
-    Decision, Effect, Harm, Input, Observed, Outcome, decide, harm, held as is_held, may_hold, may_precede,
+    Decision, Effect, Harm, Input, Observed, Outcome, decide, harm, held as is_held, may_merge, may_precede,
 };
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
@@ -39,8 +39,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(2);
 /// The wait after a write that was refused because the object had changed.
 const CONFLICT: Duration = Duration::from_millis(200);
-/// How long a status that may be held waits for the next one. A person who looks at a tenant sees no shorter phase.
-const HELD: Duration = Duration::from_millis(500);
+/// How long a status that may be merged with the next one waits for it. A person who looks at a tenant sees no shorter phase.
+const DELAY: Duration = Duration::from_millis(500);
 /// How soon a lagging cache of Secrets is looked at again, in seconds.
 const SECRET_CHECK: i64 = 15;
 
@@ -173,10 +173,10 @@ impl<'a> Reconcile<'a> {
             self.observed.overloaded = context.overloaded();
             self.observed.held = braked(context, &self.uid);
             match self.decide() {
-                Decision::Wait(_) if self.last.is_some() => self.write_held().await?,
+                Decision::Wait(_) if self.last.is_some() => self.write_delayed().await?,
                 Decision::Wait(wait) => return Ok(self.settle(wait)),
                 Decision::Record(status) => self.record(*status).await?,
-                Decision::Act(effects) if self.last.is_some() && !may_precede(&effects) => self.write_held().await?,
+                Decision::Act(effects) if self.last.is_some() && !may_precede(&effects) => self.write_delayed().await?,
                 Decision::Act(effects) if !self.has_place_for(&effects) => {
                     return Ok(Some((Duration::ZERO, Priority::Provisioning)));
                 }
@@ -217,10 +217,10 @@ impl<'a> Reconcile<'a> {
     async fn record(&mut self, status: TenantStatus) -> Result<(), ReconcileError> {
         let before = self.object.status.clone().unwrap_or_default();
         self.observed.recorded(&before, &status);
-        if self.last.is_none() && may_hold(&before, &status) {
+        if self.last.is_none() && may_merge(&before, &status) {
             let object = Tenant { status: Some(status), ..Tenant::clone(&self.object) };
             let last = std::mem::replace(&mut self.object, object.into());
-            self.last = Some((last, tokio::time::Instant::now() + HELD));
+            self.last = Some((last, tokio::time::Instant::now() + DELAY));
             return Ok(());
         }
         let last = self.last.as_ref().map(|(last, _)| &**last);
@@ -234,9 +234,9 @@ impl<'a> Reconcile<'a> {
         Ok(())
     }
 
-    async fn write_held(&mut self) -> Result<(), ReconcileError> {
+    async fn write_delayed(&mut self) -> Result<(), ReconcileError> {
         if let Some((last, _)) = &self.last {
-            let written = held(self.context, last, &self.object).await?;
+            let written = delayed(self.context, last, &self.object).await?;
             self.written(written);
         }
         Ok(())
@@ -323,7 +323,7 @@ impl<'a> Reconcile<'a> {
                 }
                 done
             }));
-            while_held(context, self.last.as_ref(), object, all).await?
+            while_delayed(context, self.last.as_ref(), object, all).await?
         };
         if let Some(written) = written {
             self.written(written);
@@ -410,13 +410,13 @@ fn braked(context: &Context, uid: &str) -> BTreeSet<Harm> {
     context.brake.held(uid, context.clock.read().now, tenants)
 }
 
-/// Writes a status that was held.
-async fn held(context: &Context, last: &Tenant, object: &Tenant) -> Result<Tenant, kube::Error> {
+/// Writes a status that was delayed.
+async fn delayed(context: &Context, last: &Tenant, object: &Tenant) -> Result<Tenant, kube::Error> {
     record::status(context, None, last, object.status.clone().unwrap_or_default()).await
 }
 
-/// Waits for effects. If they take so long that a user could look meanwhile, writes the status that is held.
-async fn while_held<T>(
+/// Waits for effects. If they take so long that a user could look meanwhile, writes the status that is delayed.
+async fn while_delayed<T>(
     context: &Context,
     last: Option<&(Arc<Tenant>, tokio::time::Instant)>,
     object: &Tenant,
@@ -427,6 +427,6 @@ async fn while_held<T>(
     if let Ok(done) = tokio::time::timeout_at(*until, &mut effects).await {
         return Ok((done, None));
     }
-    let (written, done) = tokio::join!(held(context, last, object), effects);
+    let (written, done) = tokio::join!(delayed(context, last, object), effects);
     Ok((done, Some(written?)))
 }

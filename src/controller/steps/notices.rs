@@ -1,4 +1,4 @@
-//! E-mails to the customer and alerts to ops.
+//! E-mails to the customer and alerts to the platform team.
 
 use serde_json::json;
 
@@ -212,7 +212,7 @@ fn certificate(status: &TenantStatus) -> String {
     lines.join("\n")
 }
 
-/// Tells ops of a customer whose object was deleted, the so many-th lately.
+/// Tells the platform team of a customer whose object was deleted, the so many-th lately.
 pub async fn kept(alerts: &Alerts, tenant: &Tenant, count: usize) -> Result<Outcome, ProviderError> {
     let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
     let namespace = tenant.data_namespace();

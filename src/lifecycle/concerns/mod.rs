@@ -9,7 +9,6 @@ pub mod dunning;
 pub mod erasure;
 pub mod export;
 pub mod generations;
-pub mod held;
 pub mod identity;
 pub mod key_generation;
 pub mod migration;

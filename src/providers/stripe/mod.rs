@@ -31,7 +31,7 @@ use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 pub use bulk::{EventCursor, OwnedSubscription, StripeEvent};
 pub use probe::{EVENTS, Identity};
 pub use recovery::Known;
-pub use settlement::Held;
+pub use settlement::Holdings;
 
 use super::gate::Gate;
 use super::{CallLimits, Caller, ProviderError};

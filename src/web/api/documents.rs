@@ -20,7 +20,7 @@ use crate::web::serving::bodies::{self, LARGEST_FILE, Unread};
 use crate::web::serving::deadline::Deadline;
 use crate::web::serving::directory::Served;
 use crate::web::serving::names::is_hidden;
-use crate::web::serving::places::Place;
+use crate::web::serving::places::UploadPlace;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 /// The longest title, in characters.
@@ -94,7 +94,7 @@ pub async fn stored(
     tenant: &Served,
     file: File,
     replace: Option<String>,
-    place: Place,
+    place: UploadPlace,
 ) -> Result<(Document, bool), Problem> {
     app.stores(tenant);
     let stored = stored_at(app, tenant, file, replace, place).await;
@@ -110,7 +110,7 @@ async fn stored_at(
     tenant: &Served,
     file: File,
     replace: Option<String>,
-    place: Place,
+    place: UploadPlace,
 ) -> Result<(Document, bool), Problem> {
     if file.bytes.is_empty() {
         let detail = "Send a file as the field `file` of a form, or as the body.";

@@ -11,7 +11,7 @@ use super::{PageResult, go};
 use crate::web::App;
 use crate::web::api::documents::{self, File};
 use crate::web::serving::extract::Then;
-use crate::web::serving::places::Place;
+use crate::web::serving::places::UploadPlace;
 use crate::web::serving::problem::{Code, Problem};
 
 /// The policy that a customer can try with one click.
@@ -62,7 +62,7 @@ async fn store(
     headers: &HeaderMap,
     ActiveCustomer { tenant, served }: ActiveCustomer,
     file: File,
-    place: Place,
+    place: UploadPlace,
 ) -> PageResult {
     match documents::stored(app, &served, file, None, place).await {
         Ok(_) => Ok(go("/account#documents")),
