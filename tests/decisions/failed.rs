@@ -1,5 +1,6 @@
 use tenant_operator::api::Phase;
-use tenant_operator::api::tenant::{Desired, Refund};
+use tenant_operator::api::status::Refund;
+use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Timestamp, TriggeredBy};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedRefund, Outcome, Samples};
 

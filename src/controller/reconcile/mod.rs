@@ -7,6 +7,7 @@ pub mod incidents;
 pub mod memory;
 pub mod own_moves;
 pub mod record;
+mod settle;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +19,6 @@ use tracing::Instrument;
 
 use super::Key;
 use super::context::{Context, version};
-use super::queue::urgency::priority;
 use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus};
 use crate::clock::Present;
 use crate::lifecycle::{
@@ -27,7 +27,7 @@ use crate::lifecycle::{
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
 use act::Acted;
-use memory::{LastEvent, ProvisioningProgress, Remembered, Settled};
+use memory::{LastEvent, Remembered, Settled};
 
 /// Rounds of one reconcile, at most; a tenant needs about ten.
 const ROUNDS: usize = 40;
@@ -41,8 +41,6 @@ const LONGEST_RETRY: Duration = Duration::from_mins(2);
 const CONFLICT: Duration = Duration::from_millis(200);
 /// How long a status that may be merged with the next one waits for it. A person who looks at a tenant sees no shorter phase.
 const DELAY: Duration = Duration::from_millis(500);
-/// How soon a lagging cache of Secrets is looked at again, in seconds.
-const SECRET_CHECK: i64 = 15;
 
 /// Why a reconcile ended early. Every kind is retried.
 #[derive(Debug, thiserror::Error)]
@@ -265,16 +263,6 @@ impl<'a> Reconcile<'a> {
         span
     }
 
-    /// Nothing has changed since nothing was to be done.
-    fn settled(&self) -> Option<Next> {
-        let now = Instant::now();
-        let (same, until) = self.memory.settled.as_ref()?;
-        if *same != self.seen || self.observed.resync || until.is_some_and(|until| until <= now) {
-            return None;
-        }
-        Some(until.map(|until| (until - now, Priority::Resync)))
-    }
-
     fn phase(&self) -> Option<Phase> {
         self.object.status.as_ref().and_then(|s| s.phase)
     }
@@ -339,64 +327,6 @@ impl<'a> Reconcile<'a> {
             self.observed.learn(effect, acted.outcome);
         }
         Ok(false)
-    }
-
-    /// Remembers that there is nothing to do for now.
-    fn settle(&self, wait: Option<i64>) -> Next {
-        let observed = &self.observed;
-        // Of plan and Secret as this reconcile saw them: what changed meanwhile is another one's.
-        let context = self.context;
-        let secret = context.caches.api_key_secret(&self.object).and(context.verified_secret(&self.uid));
-        let settled = Settled {
-            version: version(&self.object),
-            secret: secret.or(self.seen.secret.clone()),
-            ..self.seen.clone()
-        };
-        // While the Secret's cache lags, look again soon: it may have been deleted meanwhile.
-        let wait = if settled.secret.is_none() && self.active() {
-            Some(wait.unwrap_or(SECRET_CHECK).min(SECRET_CHECK))
-        } else {
-            wait
-        };
-        let wait = wait.map(|s| Duration::from_secs(s.max(1).unsigned_abs()));
-        // A hint is done with once everything was read back and nothing failed.
-        let failed = observed.failure.is_some() || !observed.failed.is_empty();
-        let acted_on = !failed && (!self.active() || observed.billing.is_some() || !self.by_stripe());
-        let progress = self.progress();
-        context.memory.remember(&self.uid, |m| {
-            m.saw(settled.version);
-            m.settled = Some((settled, wait.map(|w| Instant::now() + w)));
-            m.failures = if failed { m.failures + 1 } else { 0 };
-            m.progress = progress;
-            if acted_on {
-                m.hints_done = self.memory.hints;
-                m.leftover = None;
-                m.stripe_event = Some(self.event.clone());
-            }
-        });
-        wait.map(|wait| (wait, self.priority()))
-    }
-
-    fn by_stripe(&self) -> bool {
-        self.object.spec.billing.mode == crate::api::tenant::BillingMode::Stripe
-    }
-
-    /// Kept only while the tenant waits to see what it wrote: a new attempt begins anew.
-    fn progress(&self) -> Option<ProvisioningProgress> {
-        let pending = self.observed.pending && self.observed.failure.is_none();
-        pending.then(|| ProvisioningProgress {
-            namespace: self.observed.namespace,
-            samples: self.observed.samples,
-            since: self.memory.progress.as_ref().map_or_else(Instant::now, |p| p.since),
-        })
-    }
-
-    /// Of the next look, when nothing changes before.
-    fn priority(&self) -> Priority {
-        match priority(&self.object) {
-            Priority::Person | Priority::Repair => Priority::Repair,
-            other => other,
-        }
     }
 }
 

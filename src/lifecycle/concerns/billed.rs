@@ -4,7 +4,7 @@
 
 use crate::api::conditions::{PRICE_AS_PLANNED, SINGLE_SUBSCRIPTION};
 use crate::api::plan::{PlanSpec, PriceChanges};
-use crate::api::tenant::PlanChangeState;
+use crate::api::status::PlanChangeState;
 use crate::api::{ConditionStatus, TenantStatus};
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedBilling, ObservedSubscription};

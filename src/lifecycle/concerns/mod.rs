@@ -16,6 +16,7 @@ pub mod notices;
 pub mod payment_link;
 pub mod place;
 pub mod plan_change;
+pub mod plan_obstacles;
 pub mod renewal;
 pub mod requested;
 pub mod verification;

@@ -4,7 +4,7 @@ use super::provisioning;
 use crate::api::conditions::REFUNDED;
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
-use crate::api::tenant::Refund;
+use crate::api::status::Refund;
 use crate::api::{ConditionStatus, Phase};
 use crate::lifecycle::concerns::{billed, notices, verification};
 use crate::lifecycle::status::Draft;

@@ -15,9 +15,10 @@ use stripe_core::customer::{DeleteCustomer, UpdateCustomer};
 use stripe_core::refund::{CreateRefund, ListRefund};
 
 use super::disputes::Bank;
+use super::objects::{Identified, List, Subscription, observed_session};
 use super::{
-    Found, Identified, KEY_GENERATION, List, PAGE, PROVIDER, Payer, ProviderError, Stripe, Subscription, TENANT_ID,
-    TENANT_NAME, TENANT_NAMESPACE, observed_session, tenant,
+    Found, KEY_GENERATION, PAGE, PROVIDER, Payer, ProviderError, Stripe, TENANT_ID, TENANT_NAME, TENANT_NAMESPACE,
+    tenant,
 };
 use crate::lifecycle::{Blame, Fault, ObservedRefund};
 
