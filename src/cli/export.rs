@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{KubeArgs, TenantArgs};
-use crate::api::tenant::ExportState;
+use crate::api::status::ExportState;
 use crate::api::{Tenant, Timestamp, conditions};
 
 /// How often it looks.

@@ -1,5 +1,5 @@
 use tenant_operator::api::plan::DeletionPolicy::{Erase, Retain};
-use tenant_operator::api::tenant::Refund;
+use tenant_operator::api::status::Refund;
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedRefund};
 

@@ -98,7 +98,7 @@ fn it_ends_when_it_is_won_or_settled() {
 fn with_suspend_disputed_the_tenant_is_suspended_uncharged_until_the_dispute_is_over() {
     let mut case = disputed(false);
     case.policy.suspend_disputed = true;
-    assert_eq!(case.recorded().phase, Some(Phase::Active), "ops are told first");
+    assert_eq!(case.recorded().phase, Some(Phase::Active), "the platform team is told first");
     let case = suspended();
     let last = case.view.status.transitions.last().expect("there").clone();
     assert_eq!(

@@ -379,7 +379,8 @@ fn left_behind(tenant: &Tenant, generations: &HashMap<&str, Vec<u32>>) -> Option
 mod tests {
     use super::*;
     use crate::api::data_namespace;
-    use crate::api::tenant::{Desired, PlanChangeState};
+    use crate::api::status::PlanChangeState;
+    use crate::api::tenant::Desired;
 
     fn tenant(phase: Option<Phase>) -> Tenant {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.cd", "tenantId": "t"});

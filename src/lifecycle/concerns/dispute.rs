@@ -1,5 +1,5 @@
-//! A payment that the customer disputes at their bank. The controller shows it and alerts ops, and if the admin has set it so,
-//! suspends the tenant until the dispute is over.
+//! A payment that the customer disputes at their bank. The controller shows it and alerts the platform team, and if the admin
+//! has set it so, suspends the tenant until the dispute is over.
 
 use super::dunning;
 use crate::api::conditions::PAYMENT_DISPUTED;
@@ -39,7 +39,7 @@ pub fn show(input: &Input) -> Option<Decision> {
     draft.changed()
 }
 
-/// The alert to ops.
+/// The alert to the platform team.
 pub fn alert(input: &Input) -> Option<Notice> {
     let dispute = counts(input).filter(|_| input.by_stripe())?;
     Some(Notice::DisputeAlert(format!("{}.{}", dispute.id, state(dispute).reason().to_lowercase())))

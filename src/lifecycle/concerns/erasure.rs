@@ -4,7 +4,7 @@
 use super::notices;
 use crate::api::conditions::ERASED;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{Erasure, ErasureLine};
+use crate::api::status::{Erasure, ErasureLine};
 use crate::api::{ConditionStatus, LEGAL_HOLD_ANNOTATION, Phase, Timestamp};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Holdings, Input, Notice, Provider};

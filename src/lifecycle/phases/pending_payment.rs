@@ -3,12 +3,12 @@
 use crate::api::conditions::{PAYMENT_RECEIVED, PLAN_FOUND};
 use crate::api::facts::{Awaited, SuspendedFor};
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::Checkout;
+use crate::api::status::Checkout;
 use crate::api::{ConditionStatus, Phase};
 use crate::lifecycle::concerns::dunning::{self, BY_ADMIN};
 use crate::lifecycle::concerns::plan_change;
 use crate::lifecycle::concerns::{payment_link, verification};
-use crate::lifecycle::observed::{ObservedSession, ObservedSubscription, SessionState};
+use crate::lifecycle::observed_billing::{ObservedSession, ObservedSubscription, SessionState};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Failure, Input, ObservedBilling};
 

@@ -167,14 +167,7 @@ fn error(status: &str) -> Option<(&'static str, Problem)> {
             "This service does not offer it",
             new(StatusCode::NOT_IMPLEMENTED, Code::NoExports, "You cannot make an export here. Please write to us."),
         ),
-        "502" => (
-            "A provider did not answer. Try again",
-            new(
-                StatusCode::BAD_GATEWAY,
-                Code::Provider,
-                "The answer could not be found at the moment. Please try again.",
-            ),
-        ),
+        "502" => ("A provider did not answer. Try again", Problem::provider()),
         "503" => ("Not possible at the moment. Try again", Problem::unavailable()),
         _ => return None,
     })

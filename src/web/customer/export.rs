@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::api::tenant::{Export, ExportState};
+use crate::api::status::{Export, ExportState};
 use crate::api::{CUSTOMER_REQUEST, Phase, Tenant, Timestamp};
 use crate::export::{Archive, ExportError};
 use crate::web::App;
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(state(&tenant(Some((ExportState::Ready, 50_000))), NOW), "expired");
         let mut erased = tenant(Some((ExportState::Ready, 60_000)));
         let status = erased.status.as_mut().expect("a status");
-        status.erasure = Some(crate::api::tenant::Erasure { started_at: NOW, erased_at: None, lines: Vec::new() });
+        status.erasure = Some(crate::api::status::Erasure { started_at: NOW, erased_at: None, lines: Vec::new() });
         assert_eq!(state(&erased, NOW), "expired");
         assert!(!exportable(&erased));
     }

@@ -13,7 +13,8 @@ use utoipa::ToSchema;
 
 use super::progress::{confirm_url, effective_at, sentence};
 use crate::api::plan::{Downgrades, PlanSpec};
-use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as Stage};
+use crate::api::status::{PlanChange, PlanChangeState as Stage};
+use crate::api::tenant::BillingMode;
 use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::{Credentials, Regions, View, excess, impossible, is_smaller};
 use crate::web::App;

@@ -7,7 +7,7 @@ use crate::api::conditions::{
     API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, get,
 };
 use crate::api::facts::{Awaited, SuspendedFor};
-use crate::api::tenant::PlanChangeState;
+use crate::api::status::PlanChangeState;
 use crate::api::{ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
 use crate::lifecycle::{link_on_request, suspended_for};
 

@@ -17,7 +17,8 @@ use super::pricing::offer;
 use super::{PageResult, go, leads, wants_page};
 use crate::web::App;
 use crate::web::public::leads::LeadKind;
-use crate::web::public::signup::{SignupAnswer, SignupForm, answer, enroll, parse};
+use crate::web::public::signup::{SignupAnswer, answer, enroll};
+use crate::web::public::signup_form::{SignupForm, parse};
 use crate::web::serving::offers::for_sale;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
 

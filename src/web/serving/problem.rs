@@ -165,6 +165,17 @@ impl Problem {
         }
     }
 
+    /// A provider failed, in words that fit whatever was asked for.
+    pub fn provider() -> Self {
+        let detail = "The service could not do this at the moment. Please try again.";
+        Self::new(StatusCode::BAD_GATEWAY, Code::Provider, detail)
+    }
+
+    /// The same problem in other words.
+    pub fn told(self, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..self }
+    }
+
     /// Asked too often.
     pub fn too_many(wait: Duration) -> Self {
         let wait = wait.max(Duration::from_secs(1));
@@ -209,8 +220,7 @@ impl From<kube::Error> for Problem {
 impl From<ProviderError> for Problem {
     fn from(error: ProviderError) -> Self {
         tracing::warn!(%error, "provider");
-        let detail = "The answer could not be found at the moment. Please try again.";
-        Self::new(StatusCode::BAD_GATEWAY, Code::Provider, detail)
+        Self::provider()
     }
 }
 
