@@ -44,7 +44,9 @@ pub fn decide(input: &Input) -> Decision {
     if owed && let Some(decision) = failed::give_back(input) {
         return decision;
     }
-    if input.tenant.status.phase != Some(Phase::Deleting) {
+    // A refund that failed keeps the phase, because in Deleting nothing says any more that it is owed.
+    let refund_failed = owed && failed::is_owed(input) && input.observed.failure.is_some();
+    if input.tenant.status.phase != Some(Phase::Deleting) && !refund_failed {
         let mut draft = Draft::new(input);
         draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");
         draft.status.checkout = None;
