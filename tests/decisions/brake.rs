@@ -1,14 +1,16 @@
 //! Harm to too many tenants at once, and an account that does not know a tenant: nothing happens until an admin decides.
 
 use tenant_operator::api::conditions::get;
+use tenant_operator::api::facts::{Awaited, Awaiting};
 use tenant_operator::api::phase::TriggeredBy;
 use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Fault, Harm, Notice, Outcome, Provider, Reason, harm, held,
+    Blame, Decision, Effect, Failure, Fault, Harm, Notice, Outcome, Provider, Reason, harm, held, met,
 };
 
 use crate::case::{Case, NOW, does, fails, failure, holds, subscription};
+use crate::verification::unconfirmed;
 
 /// An Active tenant whose subscription has ended.
 fn ended() -> Case {
@@ -119,11 +121,10 @@ fn a_restart_counts_what_the_statuses_say() {
     let case = ended();
     let status = case.recorded();
     assert_eq!(harm(&case.view, &status), Some(Harm::Suspend));
-    let met = tenant_operator::lifecycle::met(&status);
-    assert_eq!(met, [(Harm::Suspend, Timestamp::from_second(NOW))]);
+    assert_eq!(met(&status), [(Harm::Suspend, Timestamp::from_second(NOW))]);
     let mut by_admin = status;
     by_admin.transitions.iter_mut().for_each(|t| t.triggered_by = TriggeredBy::Admin);
-    assert_eq!(tenant_operator::lifecycle::met(&by_admin), []);
+    assert_eq!(met(&by_admin), []);
 }
 
 #[test]
@@ -143,4 +144,25 @@ fn another_stripe_account_suspends_fails_and_refunds_no_tenant() {
     let mut failed = Case::new(Some(Phase::Failed));
     failed.observed.failure = Some(mismatch("Billing"));
     assert!(!does(&failed.decide(), &Effect::Refund));
+}
+
+/// A shorter limit, or a controller that was away for long, ends the wait of many at once.
+#[test]
+fn many_signups_that_are_paid_and_not_confirmed_are_held_before_they_fail() {
+    let case = unconfirmed();
+    let failed = case.recorded();
+    assert_eq!(harm(&case.view, &failed), Some(Harm::Fail));
+    assert_eq!(met(&failed), [(Harm::Fail, Timestamp::from_second(NOW))], "a restart still counts it");
+    let case = braked(case, Harm::Fail).at_rest();
+    assert_eq!(case.view.status.phase, Some(Phase::PendingPayment));
+    assert!(holds(&case.view.status, "Held", "FailureHeld"));
+    let mut confirmed = case;
+    confirmed.view.confirmed = held(&confirmed.view.status).map(|(_, token)| token);
+    let status = confirmed.recorded();
+    assert_eq!((status.phase, held(&status)), (Some(Phase::Failed), None));
+    let mut unpaid = Case::new(Some(Phase::PendingPayment));
+    unpaid.view.status.awaiting = Some(Awaiting { what: Awaited::Payment, since: Timestamp::from_second(NOW) });
+    assert_eq!(met(&unpaid.view.status), []);
+    unpaid.view.spec.desired = Desired::Deleted;
+    assert_eq!(braked(unpaid, Harm::Close).recorded().phase, Some(Phase::Deleting));
 }
