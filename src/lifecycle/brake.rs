@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 
 use super::concerns::verification::failed_unconfirmed;
-use super::concerns::notices;
+use super::concerns::{dispute, notices};
 use super::status::Draft;
 use super::{Decision, Input, Observed, View};
 use crate::api::conditions::HELD;
@@ -148,8 +148,8 @@ pub fn apply(input: &Input, decision: Decision) -> Decision {
         wait @ Decision::Wait(_) if shown.is_some() && is_due(input) => {
             notices::wait_at_most(wait, Some(input.policy.resync))
         }
-        // The reason for the harm is gone, unless a failure kept the controller from checking it.
-        Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() => {
+        // The reason for the harm is gone, unless a failure kept the controller from checking it, or disputes are not read yet.
+        Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() && !dispute::is_unread(input) => {
             let mut draft = Draft::new(input);
             draft.status.held = None;
             draft.forget(HELD);
