@@ -34,6 +34,7 @@ mod suspend;
 mod web;
 mod why;
 
+pub use confirm::Held;
 pub use groups::Program;
 pub use manual::reference;
 

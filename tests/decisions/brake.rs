@@ -4,7 +4,8 @@ use tenant_operator::api::conditions::get;
 use tenant_operator::api::facts::{Awaited, Awaiting};
 use tenant_operator::api::phase::TriggeredBy;
 use tenant_operator::api::tenant::Desired;
-use tenant_operator::api::{Phase, Timestamp};
+use tenant_operator::api::{CUSTOMER_GONE_ANNOTATION, Condition, ConditionStatus, Phase, Tenant, Timestamp};
+use tenant_operator::cli::Held;
 use tenant_operator::lifecycle::{
     Blame, Decision, Effect, Failure, Fault, Harm, Notice, Outcome, Provider, Reason, harm, held, met,
 };
@@ -165,4 +166,58 @@ fn many_signups_that_are_paid_and_not_confirmed_are_held_before_they_fail() {
     assert_eq!(met(&unpaid.view.status), []);
     unpaid.view.spec.desired = Desired::Deleted;
     assert_eq!(braked(unpaid, Harm::Close).recorded().phase, Some(Phase::Deleting));
+}
+
+/// The message of the controller names the command, so the command has to find what it confirms.
+#[test]
+fn a_customer_whom_stripe_does_not_know_can_be_confirmed_in_each_phase() {
+    let unknown = Failure {
+        reason: Reason::Provider(Provider::Stripe, Fault::CustomerUnknown),
+        blame: Blame::Mismatch,
+        ..failure("Billing", true)
+    };
+    let served = |phase| {
+        let mut case = Case::new(Some(phase)).sent(&Notice::FailedAlert("first".into())).sent(&Notice::Welcome);
+        case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 60));
+        (case.observed.api_key, case.observed.namespace) = (Some(true), true);
+        case
+    };
+    let deleted = |phase| {
+        let mut case = served(phase);
+        case.view.deleting = true;
+        case
+    };
+    let mut recovered = Case::new(Some(Phase::PendingPayment));
+    recovered.view.spec.billing.stripe.get_or_insert_default().customer_id = Some("cus_1".into());
+    recovered.view.status.conditions = vec![Condition {
+        type_: "BillingReady".into(),
+        status: ConditionStatus::True,
+        reason: "Recovered".into(),
+        message: "Stripe answers".into(),
+        last_transition_time: Timestamp::from_second(NOW - 60),
+        observed_generation: None,
+    }];
+    let mut closed = served(Phase::Deleting);
+    closed.view.spec.desired = Desired::Deleted;
+    closed.view.status.erases_at = Some(Timestamp::from_second(NOW + 60));
+    for (case, what) in vec![
+        (served(Phase::Failed), "a refund"),
+        (deleted(Phase::Failed), "a refund of an object that is deleted"),
+        (deleted(Phase::Deleting), "a cleanup"),
+        (recovered, "a payment, where Stripe answered before"),
+        (Case::new(Some(Phase::Provisioning)), "provisioning"),
+        (served(Phase::Active), "service"),
+        (served(Phase::Upgrading), "a change of plan"),
+        (served(Phase::Suspended).sent(&Notice::Suspended(Timestamp::from_second(NOW - 60))), "a suspension"),
+        (closed, "a closed account"),
+    ] {
+        let case = case.failed(&Effect::ReadBilling, unknown.clone()).at_rest();
+        let mut tenant = Tenant::new("acme", case.view.spec.clone());
+        tenant.status = Some(case.view.status);
+        let held = Held::of(&tenant).unwrap_or_else(|| panic!("{what}: {:#?}", tenant.status));
+        assert_eq!((held.annotation, &*held.value), (CUSTOMER_GONE_ANNOTATION, "cus_1"), "{what}");
+    }
+    let mut fine = Tenant::new("acme", served(Phase::Active).view.spec);
+    fine.status = Some(served(Phase::Active).at_rest().view.status);
+    assert_eq!(Held::of(&fine), None);
 }
