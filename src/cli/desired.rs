@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{KubeArgs, TenantArgs};
+use crate::api::facts::SuspendedFor;
 use crate::api::tenant::{Desired, Wish};
 use crate::api::{Phase, Tenant, Timestamp, conditions};
 
@@ -79,8 +80,7 @@ pub async fn resume(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
 
 /// Whether the status says that an admin suspended the tenant.
 fn by_admin(tenant: &Tenant) -> bool {
-    let ready = tenant.status.as_ref().and_then(|status| conditions::get(&status.conditions, conditions::READY));
-    ready.is_some_and(|ready| ready.reason == "SuspendedByAdmin")
+    tenant.status.as_ref().and_then(|status| status.suspended_for) == Some(SuspendedFor::Admin)
 }
 
 /// Closes a tenant, and has it erased after its retention.
@@ -220,4 +220,30 @@ async fn user(client: &Client) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await.ok()?;
     review.status?.user_info?.username
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words that people read may change, and Ready may say something else meanwhile.
+    #[test]
+    fn who_suspended_a_tenant_is_read_from_its_status_and_not_from_words() {
+        let suspended = |why: &str, ready: &str| -> Tenant {
+            serde_json::from_value(json!({
+                "metadata": {"name": "acme"},
+                "spec": {
+                    "companyName": "Acme", "adminEmail": "ada@example.com", "plan": "starter",
+                    "billing": {"mode": "Stripe"},
+                },
+                "status": {"phase": "Suspended", "suspendedFor": why, "conditions": [{
+                    "type": "Ready", "status": "False", "reason": ready, "message": "",
+                    "lastTransitionTime": Timestamp::from_second(1),
+                }]},
+            }))
+            .expect("a Tenant")
+        };
+        assert!(by_admin(&suspended("Admin", "StripeUnreachable")));
+        assert!(!by_admin(&suspended("Dispute", "SuspendedByAdmin")));
+    }
 }

@@ -36,6 +36,7 @@ mod subscriptions;
 mod web;
 mod why;
 
+pub use confirm::Held;
 pub use fitted::fitted_table;
 pub use groups::Program;
 pub use manual::reference;

@@ -39,7 +39,9 @@ pub fn decide(input: &Input) -> Decision {
     if owed && let Some(decision) = failed::give_back(input) {
         return decision;
     }
-    if input.tenant.status.phase != Some(Phase::Deleting) {
+    // A refund that failed keeps the phase, because in Deleting nothing says any more that it is owed.
+    let refund_failed = owed && failed::is_owed(input) && input.observed.failure.is_some();
+    if input.tenant.status.phase != Some(Phase::Deleting) && !refund_failed {
         return begin(input);
     }
     failed::give_back(input).unwrap_or_else(|| clean_up(input))

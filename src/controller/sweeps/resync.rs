@@ -151,7 +151,8 @@ async fn disputes(context: &Context) -> Result<(), ProviderError> {
     let open = disputes.values().filter(|dispute| !dispute.lost).count();
     context.metrics.open_disputes.set(i64::try_from(open).unwrap_or(i64::MAX));
     context.disputes.replace(disputes);
-    hint_all(context, "disputes", read, |tenant| context.disputes.differ(tenant)).await;
+    let suspend = context.policy.suspend_disputed;
+    hint_all(context, "disputes", read, |tenant| context.disputes.differ(tenant, suspend)).await;
     Ok(())
 }
 

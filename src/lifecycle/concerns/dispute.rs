@@ -59,7 +59,12 @@ fn message(dispute: &Dispute) -> String {
     format!("The customer disputes {what}. Answer it in Stripe's dashboard{until}")
 }
 
-/// Whether a dispute suspends the tenant. Before disputes are read, what was known last counts.
+/// Whether the status shows a dispute, and disputes are not read yet.
+pub fn is_unread(input: &Input) -> bool {
+    input.observed.dispute == ObservedDispute::Unknown && input.tenant.status.dispute.is_some()
+}
+
+/// Whether a dispute keeps the tenant from being served. Before disputes are read, what was known last counts.
 pub fn suspends(input: &Input) -> bool {
     let disputed = match &input.observed.dispute {
         ObservedDispute::Unknown => input.tenant.status.dispute.is_some(),
@@ -68,8 +73,11 @@ pub fn suspends(input: &Input) -> bool {
     input.policy.suspend_disputed && input.by_stripe() && disputed
 }
 
-/// Of an Active tenant.
+/// Of an Active tenant. What was known last keeps a tenant suspended and suspends none: the dispute may be over by now.
 pub fn decide(input: &Input) -> Option<Decision> {
+    if is_unread(input) {
+        return None;
+    }
     if let Some(decision) = show(input) {
         return Some(decision);
     }

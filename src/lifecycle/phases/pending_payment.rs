@@ -255,7 +255,8 @@ fn stalled(input: &Input, reason: &str, message: &str) -> Decision {
 
 fn billing_failed(input: &Input, failure: &Failure) -> Decision {
     let mut draft = begin_pending(input);
-    draft.status.awaiting = None;
+    // The limit of a confirmation runs on while Stripe does not answer.
+    draft.ask_again();
     draft.condition(PAYMENT_RECEIVED, ConditionStatus::Unknown, &failure.reason, &failure.message);
     draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
