@@ -8,7 +8,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
-use tenant_operator::api::tenant::{BillingMode, ExportState};
+use tenant_operator::api::status::ExportState;
+use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant, TenantStatus, data_namespace};
 use tenant_operator_dev::cluster::Cluster;
 

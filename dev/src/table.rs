@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::presets;
 use futures::TryStreamExt;
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -11,6 +11,7 @@ use tenant_operator::api::conditions::{
     API_KEY_READY, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, is_true,
 };
 use tenant_operator::api::{Phase, Tenant};
+use tenant_operator::cli::fitted_table;
 
 const STEPS: [(&str, &str); 5] = [
     ("paid", PAYMENT_RECEIVED),
@@ -63,8 +64,8 @@ fn row(tenant: &Tenant) -> [String; 4] {
 
 /// Draws over what was drawn before, and answers the number of lines.
 fn draw(rows: &BTreeMap<String, [String; 4]>, before: usize) -> std::io::Result<usize> {
-    let mut table = Table::new();
-    table.load_preset(presets::UTF8_HORIZONTAL_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = fitted_table();
+    table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["Company", "Phase", "Steps", "Message"]);
     for row in rows.values() {
         table.add_row(row);

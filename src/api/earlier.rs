@@ -55,8 +55,11 @@ fn suspended_for(ready: Option<&Condition>) -> SuspendedFor {
     match ready.map(|ready| &*ready.reason) {
         Some("SuspendedByAdmin") => SuspendedFor::Admin,
         Some("PaymentDisputed") => SuspendedFor::Dispute,
-        // A customer who is given a link to subscribe again, too.
-        Some("SubscriptionEnded" | "AwaitingPayment" | "LinkOnRequest") => SuspendedFor::End,
+        // A customer who is given a link to subscribe again, too, or who gets none because of the Plan or for lack of room.
+        Some(
+            "SubscriptionEnded" | "AwaitingPayment" | "LinkOnRequest" | "CapacityMissing" | "PlanNotFound"
+            | "PlanHasNoPrice",
+        ) => SuspendedFor::End,
         _ => SuspendedFor::Payment,
     }
 }
@@ -129,6 +132,9 @@ mod tests {
             ("SubscriptionEnded", SuspendedFor::End),
             ("AwaitingPayment", SuspendedFor::End),
             ("LinkOnRequest", SuspendedFor::End),
+            ("CapacityMissing", SuspendedFor::End),
+            ("PlanNotFound", SuspendedFor::End),
+            ("PlanHasNoPrice", SuspendedFor::End),
             ("PaymentMissing", SuspendedFor::Payment),
             ("PaymentProcessing", SuspendedFor::Payment),
         ] {

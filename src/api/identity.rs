@@ -1,7 +1,7 @@
 //! The names that follow from a tenant's identity, said in one place.
 
 use super::migration::{Data, Migration, MigrationState};
-use super::tenant::PlanConfig;
+use super::status::PlanConfig;
 use super::{Tenant, TenantSpec, Text};
 
 impl Tenant {

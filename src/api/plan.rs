@@ -256,7 +256,7 @@ pub enum DeletionPolicy {
     Erase,
 }
 
-fn default_question() -> Text {
+pub(super) fn default_question() -> Text {
     super::SAMPLE_QUESTION.into()
 }
 fn default_trial_days() -> u32 {

@@ -1,8 +1,9 @@
-//! What a tenant uses of its plan, as an annotation keeps it.
+//! What a tenant may use of its plan in a period, and what it uses, as an annotation keeps it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Tenant, USAGE_ANNOTATION};
+use super::{Tenant, Timestamp, USAGE_ANNOTATION};
 
 /// What a tenant uses of its plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -34,5 +35,47 @@ impl Usage {
     pub fn of(tenant: &Tenant) -> Self {
         let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(USAGE_ANNOTATION));
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}
+
+/// A quota period.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Quota {
+    /// When the period began.
+    pub period_start: Timestamp,
+    /// When it ends and counting starts again.
+    pub period_end: Timestamp,
+    /// Queries allowed per period.
+    pub queries_limit: i64,
+    /// Documents allowed.
+    pub documents_limit: i64,
+}
+
+impl Quota {
+    /// The length of a period in seconds: 30 days.
+    pub const PERIOD: i64 = 30 * 24 * 3600;
+
+    /// Begin and end of the period that a moment is in. Periods follow one another without a gap from the first one on.
+    pub fn period_at(&self, now: Timestamp) -> (Timestamp, Timestamp) {
+        let periods = now.since(self.period_start).div_euclid(Self::PERIOD).max(0);
+        let start = self.period_start.plus(periods * Self::PERIOD);
+        (start, start.plus(Self::PERIOD))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quota_periods_follow_one_another() {
+        let at = Timestamp::from_second;
+        let quota = Quota { period_start: at(1000), period_end: at(0), queries_limit: 1, documents_limit: 1 };
+        let period = |now: i64| quota.period_at(at(now)).0.as_second();
+        let second = 1000 + Quota::PERIOD;
+        assert_eq!([1000, second - 1, second, second + Quota::PERIOD - 1].map(period), [1000, 1000, second, second]);
+        assert_eq!(period(0), 1000, "a clock that runs behind");
+        assert_eq!(quota.period_at(at(second)).1.as_second(), second + Quota::PERIOD);
     }
 }

@@ -6,8 +6,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::{KubeArgs, ScopeArgs, in_namespace};
-use crate::api::{CONFIRM_ANNOTATION, CUSTOMER_GONE_ANNOTATION, Tenant, conditions};
-use crate::lifecycle::held;
+use crate::api::{CONFIRM_ANNOTATION, CUSTOMER_GONE_ANNOTATION, Condition, ConditionStatus, Tenant};
+use crate::lifecycle::{Fault, Provider, Reason, held};
 
 #[derive(clap::Args)]
 pub struct Args {
@@ -25,22 +25,28 @@ pub struct Args {
 }
 
 /// The held decision of a tenant, as a sentence, and the annotation that confirms it.
-struct Held {
-    why: String,
-    annotation: &'static str,
-    value: String,
+#[derive(Debug, PartialEq, Eq)]
+pub struct Held {
+    /// What is held.
+    pub why: String,
+    /// The annotation that confirms it.
+    pub annotation: &'static str,
+    /// The value of the annotation, which confirms nothing else.
+    pub value: String,
 }
 
 impl Held {
-    fn of(tenant: &Tenant) -> Option<Self> {
+    /// The decision that is held for a tenant, if one is.
+    pub fn of(tenant: &Tenant) -> Option<Self> {
         let status = tenant.status.as_ref()?;
-        let shown = |type_: &str| conditions::get(&status.conditions, type_);
         if let Some((harm, token)) = held(status) {
             return Some(Self { why: harm.reason().into(), annotation: CONFIRM_ANNOTATION, value: token });
         }
-        let unknown = shown(conditions::BILLING_READY).or(shown(conditions::PAYMENT_RECEIVED));
         let customer = tenant.spec.billing.stripe.as_ref()?.customer_id.clone()?;
-        unknown.filter(|c| &*c.reason == "StripeCustomerUnknown").map(|_| Self {
+        // Each phase shows it in the condition of what Stripe was asked for: a payment, a refund, the cleanup.
+        let unknown = Reason::Provider(Provider::Stripe, Fault::CustomerUnknown).to_string();
+        let asks = |c: &Condition| c.status != ConditionStatus::True && *c.reason == *unknown;
+        status.conditions.iter().any(asks).then(|| Self {
             why: format!("Stripe does not know customer {customer}"),
             annotation: CUSTOMER_GONE_ANNOTATION,
             value: customer,

@@ -132,8 +132,9 @@ pub struct WorkArgs {
     /// `tenant_id` and seq name it. Default: the log, under the target transition.
     #[arg(long, env = "TRANSITIONS_FILE", default_value = "")]
     pub transitions_file: String,
-    /// Hold further suspensions, failures, closings or erasures, each counted for itself, once they affect this percentage of
-    /// all tenants within --brake-window, until you confirm them with `kubectl tenant confirm`. 100 holds nothing.
+    /// Hold further suspensions, failures, closings or erasures, each counted separately, once they affect this
+    /// percentage of all tenants within --brake-window, until you confirm them with `kubectl tenant confirm`. 100 holds
+    /// nothing.
     #[arg(long, env = "BRAKE_PERCENT", default_value = "5", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub brake_percent: u8,
     /// Hold nothing until this many tenants are affected.
@@ -142,8 +143,8 @@ pub struct WorkArgs {
     /// Time within which they are counted.
     #[arg(long, env = "BRAKE_WINDOW", default_value = "1h", value_parser = span::some_seconds)]
     pub brake_window: i64,
-    /// Time after the leader's last renewal until another replica may take over. A leader that ends in order gives up
-    /// its lease at once.
+    /// Time after the leader's last renewal until another replica may take over. A leader that shuts down cleanly
+    /// gives up its lease at once.
     #[arg(long, default_value = "12s", value_parser = span::some_seconds)]
     pub lease_duration: i64,
 }

@@ -83,12 +83,12 @@ async fn choose(client: Client, args: ChooseArgs) -> anyhow::Result<()> {
     let tenant = api.get(&args.tenant.name).await?;
     let (name, generation) = (tenant.name_any(), args.generation);
     let status = tenant.status.clone().unwrap_or_default();
-    let shown = conditions::get(&status.conditions, conditions::DATA_IN_ONE_PLACE);
-    let Some(shown) = shown.filter(|condition| condition.status != crate::api::ConditionStatus::True) else {
+    if status.data_unclear_since.is_none() {
         bail!("{name} has one namespace, {}: there is nothing to choose", tenant.data_namespace());
-    };
+    }
     if args.confirm.as_deref() != Some(name.as_str()) {
-        println!("{}.", shown.message);
+        let shown = conditions::get(&status.conditions, conditions::DATA_IN_ONE_PLACE);
+        println!("{}.", shown.map(|condition| &*condition.message).unwrap_or_default());
         bail!(
             "nothing was changed: to answer from generation {generation} and to delete the others, add --confirm {name}"
         );

@@ -6,7 +6,9 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::{KubeArgs, TenantArgs};
-use crate::api::tenant::{BillingMode, PlanConfig, Quota};
+use crate::api::status::PlanConfig;
+use crate::api::tenant::BillingMode;
+use crate::api::usage::Quota;
 use crate::api::{Tenant, TenantStatus, Timestamp};
 
 /// Transitions shown; the status keeps more.

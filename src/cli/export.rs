@@ -8,7 +8,7 @@ use kube::api::{Patch, PatchParams};
 use serde_json::json;
 
 use super::{KubeArgs, TenantArgs};
-use crate::api::tenant::ExportState;
+use crate::api::status::ExportState;
 use crate::api::{Tenant, Timestamp, conditions};
 
 /// How often it looks.
@@ -16,9 +16,9 @@ const EACH: Duration = Duration::from_millis(500);
 
 /// Export everything that belongs to a tenant.
 ///
-/// That is the profile, consent, documents with their passages and vectors, usage, invoices and history. The controller writes
-/// the export, and goes on if this command ends; the command prints the folder in the export storage once it is complete. A new
-/// export replaces the one before.
+/// That is the profile, consent, documents with their passages and vectors, usage, invoices and history. The controller
+/// writes the export, and continues if this command ends; the command prints the folder in the export storage once it
+/// is complete. A new export replaces the one before.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -63,7 +63,7 @@ fn open(from: &str) -> anyhow::Result<Store> {
         return Ok(Store::open(from, None)?);
     }
     let path = std::fs::canonicalize(from).with_context(|| format!("{from} cannot be opened"))?;
-    let url = url::Url::from_file_path(&path).map_err(|()| anyhow::anyhow!("{from} is no folder"))?;
+    let url = url::Url::from_file_path(&path).map_err(|()| anyhow::anyhow!("{from} is not a folder"))?;
     Ok(Store::open(url.as_str(), None)?)
 }
 

@@ -1,13 +1,13 @@
 //! `kubectl tenant leads` and `kubectl tenant admit`: people who are not customers yet.
 
 use anyhow::{Context as _, bail};
-use comfy_table::{ContentArrangement, Table, presets};
+use comfy_table::presets;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{KubeArgs, in_namespace};
+use super::{KubeArgs, fitted_table, in_namespace};
 use crate::api::{
     ADMISSION_MAIL_ANNOTATION, ADMITTED_ANNOTATION, COMPONENT_LABEL, LEAD_COMPONENT, LEAD_LABEL, Timestamp,
 };
@@ -63,8 +63,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         println!("{}", serde_json::to_string_pretty(&leads)?);
         return Ok(());
     }
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = fitted_table();
+    table.load_preset(presets::NOTHING);
     table.set_header(["KIND", "E-MAIL", "COMPANY", "PLAN", "AT", "ADMITTED", "TEXT"]);
     for lead in &leads {
         let text = |name: &str| lead[name].as_str().unwrap_or_default().to_owned();

@@ -9,7 +9,7 @@ use super::span;
 /// Run it in the pod: `kubectl exec deploy/tenant-operator-controller -- /tenant-operator log-level debug`
 #[derive(clap::Args)]
 pub struct Args {
-    /// error, warn, info, debug or trace. Without it, the present filter is printed.
+    /// error, warn, info, debug or trace. Without it, the command prints the current filter.
     level: Option<tracing::Level>,
     /// How long it holds; then the previous level returns. A day at most.
     #[arg(long = "for", alias = "seconds", default_value = "10m", value_parser = within_a_day)]

@@ -95,8 +95,8 @@ fn describe(page: &mut String, command: &clap::Command) -> std::fmt::Result {
 
 fn metrics() -> Result<String, std::fmt::Error> {
     let mut page = format!(
-        "# Metrics\n\n{MADE} The controller serves those of its own at `/metrics` of its port 8081, web at port 8082, for Prometheus as \
-         OpenMetrics. [Operations](operations.md) tells which to watch, [runbooks](runbooks.md) what to do about an alert.\n\n\
+        "# Metrics\n\n{MADE} The controller serves its metrics at `/metrics` on port 8081, web its own on port 8082, for Prometheus as \
+         OpenMetrics. [Operations](operations.md) says which to watch, [runbooks](runbooks.md) what to do about an alert.\n\n\
          | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
     );
     for [name, kind, labels, help] in Metrics::described() {
@@ -126,10 +126,9 @@ fn http() -> Result<String, std::fmt::Error> {
         }
     }
     page.push_str(
-        "\n## Limits\n\nA client is an address, or a /64 of IPv6. It has 128 bodies on their way at the same time, and as many of webhooks; for these, a \
-         client is a /56 of IPv6, and a newer body takes the place of the oldest one. A request beyond a limit gets 429 with \
-         `Retry-After`. Limits of requests hold \
-         for each replica of web; those of a plan for all of them together.\n\n| route | who may call | what protects it | limit |\n| --- | --- | --- | --- |\n",
+        "\n## Limits\n\nA client is one address, or a /64 of IPv6. It may have 128 request bodies under way at a time, and 128 of webhooks; for \
+         these, a client is a /56 of IPv6, and a newer body replaces the oldest one. A request beyond a limit gets 429 with \
+         `Retry-After`. Limits of requests count for each replica of web, those of a plan for all replicas together.\n\n| route | who may call | what protects it | limit |\n| --- | --- | --- | --- |\n",
     );
     for [route, caller, protection, limit] in guard_table() {
         writeln!(page, "| `{route}` | {caller} | {protection} | {limit} |")?;

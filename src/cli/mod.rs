@@ -1,4 +1,5 @@
-//! The command line: one file per subcommand.
+//! The command line. A subcommand has a file of its own, or shares one with those that change the same thing: `desired.rs` has
+//! `suspend`, `resume`, `delete` and `reactivate`.
 
 mod adopt;
 mod audit;
@@ -7,8 +8,10 @@ mod controller;
 mod crds;
 mod data;
 mod describe;
+mod desired;
 mod erase;
 mod export;
+mod fitted;
 mod groups;
 mod history;
 mod import;
@@ -31,10 +34,11 @@ mod relocate;
 mod retry;
 mod span;
 mod subscriptions;
-mod suspend;
 mod web;
 mod why;
 
+pub use confirm::Held;
+pub use fitted::fitted_table;
 pub use groups::Program;
 pub use manual::reference;
 
@@ -198,7 +202,7 @@ enum Command {
     Export(export::Args),
     Import(Box<import::Args>),
     /// Stop serving and charging a tenant until you resume it. Its data is kept.
-    Suspend(suspend::SuspendArgs),
+    Suspend(desired::SuspendArgs),
     /// Confirm a suspension, failure, closing or erasure that the brake holds.
     Confirm(confirm::Args),
     Pin(pin::Args),
@@ -318,8 +322,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Describe(args) => describe::run(&cli.kube, args).await,
         Command::Audit(args) => return audit::run(&cli.kube, args).await,
         Command::History(args) => history::run(&cli.kube, args).await,
-        Command::Delete(args) => suspend::delete(&cli.kube, args).await,
-        Command::Reactivate(args) => suspend::reactivate(&cli.kube, args).await,
+        Command::Delete(args) => desired::delete(&cli.kube, args).await,
+        Command::Reactivate(args) => desired::reactivate(&cli.kube, args).await,
         Command::Why(args) => return why::run(&cli.kube, args).await,
         Command::Logs(args) => logs::run(&cli.kube, args).await,
         Command::LogLevel(args) => log_level::run(args).await,
@@ -339,8 +343,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Erase(args) => erase::run(&cli.kube, args).await,
         Command::Confirm(args) => confirm::run(&cli.kube, args).await,
         Command::Pin(args) => pin::run(&cli.kube, args).await,
-        Command::Suspend(args) => suspend::suspend(&cli.kube, args).await,
-        Command::Resume(args) => suspend::resume(&cli.kube, args).await,
+        Command::Suspend(args) => desired::suspend(&cli.kube, args).await,
+        Command::Resume(args) => desired::resume(&cli.kube, args).await,
         Command::Data(args) => data::run(&cli.kube, *args).await,
         Command::Subscriptions(args) => subscriptions::run(&cli.kube, *args).await,
         Command::Export(args) => export::run(&cli.kube, args).await,

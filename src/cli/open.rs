@@ -33,7 +33,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         (None | Some(Phase::PendingPayment | Phase::Suspended), Some(checkout)) => println!("{}", checkout.url),
         _ if link_on_request(&status) => println!("{}", made(&api, &tenant).await?),
         (None | Some(Phase::PendingPayment), None) => {
-            let why = status.message.as_deref().unwrap_or("no controller has looked at it yet").to_owned();
+            let why = status.message.as_deref().unwrap_or("no controller has handled it yet").to_owned();
             bail!("{} has no payment link: {why}", args.tenant.name);
         }
         _ => println!("{}", args.frontend_url),

@@ -69,7 +69,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let unclaimed = unclaimed(&namespaces, &known, &there);
     if !unclaimed.is_empty() {
         eprintln!(
-            "Without a subscription, so to be made by hand with spec.tenantId, then `tenant-operator adopt`: {}",
+            "These have no subscription: create them by hand with spec.tenantId, then run `tenant-operator adopt`: {}",
             unclaimed.iter().map(String::as_str).collect::<Vec<_>>().join(", ")
         );
     }
@@ -162,8 +162,9 @@ fn report(lost: &[&Known], namespaces: &Namespaces, refunded: &HashSet<String>) 
     }
     if lost.iter().any(|known| known.subscription.ends) {
         eprintln!(
-            "The customers of the Deleted ones closed their accounts. The retention of their data begins anew, and legal holds \
-             are not known to Stripe: set the annotation {LEGAL_HOLD_ANNOTATION} again. `kubectl tenant reactivate NAME` takes one \
+            "The customers of the Deleted ones closed their accounts. The retention of their data starts again, and \
+             Stripe does not know legal holds: set the annotation {LEGAL_HOLD_ANNOTATION} again. `kubectl tenant \
+             reactivate NAME` takes one \
              back; one whose collection is paused comes back suspended."
         );
     }
@@ -235,7 +236,7 @@ impl Finder<'_> {
             models => {
                 let (index, embedder) = (self.providers.indexes.of(region)?, &*self.providers.embedder);
                 let model = embedding_of(index, embedder, &namespace, models).await;
-                model.with_context(|| format!("what the vectors in {namespace} were embedded with is not known"))?
+                model.with_context(|| format!("the embedding model of the vectors in {namespace} is not known"))?
             }
         };
         Ok(model.map(|embedding| Data { generation, embedding: embedding.into(), region: region.map(Into::into) }))

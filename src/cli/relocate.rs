@@ -20,8 +20,9 @@ use crate::operator_keys::IdentityKey;
 ///
 /// They keep their data, password, API key and subscription. Each Tenant is written to a file, deleted with the annotation
 /// `tenant-operator.dev/keep-data=true`, and created again in the other namespace. Run the command again after an interruption:
-/// it goes on with the files. The controller must watch both namespaces and run. Needs the operator's identity key and, with the
-/// chart's admission policy, an account that is named in `admission.exemptUsers` or `admission.exemptGroups`.
+/// it continues with the files. The controller must watch both namespaces and run. Needs the operator's identity key
+/// and, with the chart's admission policy, an account that is named in `admission.exemptUsers` or
+/// `admission.exemptGroups`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Names of Tenants.
@@ -133,7 +134,7 @@ impl Mover {
                 let other = self.to_tenants.get(name).await?;
                 ensure!(
                     other.spec.tenant_id == tenant.spec.tenant_id && self.identity.has_proof(&other),
-                    "namespace {} has another Tenant of this name; {} holds the one that was to be moved",
+                    "namespace {} has another Tenant of this name; {} holds the Tenant to be moved",
                     self.to,
                     file.display()
                 );
@@ -166,7 +167,7 @@ impl Mover {
         while self.tenants.get_opt(&name).await?.is_some_and(|there| there.uid() == tenant.uid()) {
             ensure!(
                 start.elapsed() < LIMIT,
-                "the controller does not let it go: check that it runs, and run this again"
+                "the controller does not release it: check that it runs, then run this again"
             );
             tokio::time::sleep(LOOK_AGAIN).await;
         }

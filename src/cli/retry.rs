@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{KubeArgs, TenantArgs};
 use crate::api::migration::MigrationState;
-use crate::api::tenant::PlanChangeState;
+use crate::api::status::PlanChangeState;
 use crate::api::{Phase, RETRY_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::Provider;
 

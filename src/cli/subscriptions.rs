@@ -12,8 +12,8 @@ use crate::lifecycle::ObservedSubscription;
 /// List the subscriptions that Stripe bills for a tenant, or cancel a surplus one.
 ///
 /// A tenant has one subscription. A second one appears when a customer pays two links, or when a subscription is made in
-/// Stripe's dashboard with the tenant's metadata. The controller shows it in the condition `SingleSubscription` and ends
-/// none by itself.
+/// Stripe's dashboard with the tenant's metadata. The controller shows it in the condition `SingleSubscription` and
+/// never ends one itself.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -85,7 +85,7 @@ pub struct Args {
     /// once a minute.
     #[arg(long, env = "LEADS_LIMIT", default_value = "2000")]
     leads_limit: NonZeroU32,
-    /// When the sales team answers, as the pages promise it.
+    /// When the sales team answers, as shown on the pages.
     #[arg(long, env = "SALES_REPLY", default_value = "within two working days")]
     sales_reply: String,
     /// Maximum number of open connections.

@@ -30,7 +30,7 @@ fn explain(tenant: &Tenant, now: Timestamp) -> String {
     let name = tenant.name_any();
     let Some(status) = &tenant.status else {
         return format!(
-            "{name}: no controller has looked at it yet\n  Fix: Check that the controller runs and watches this namespace"
+            "{name}: no controller has handled it yet\n  Fix: Check that the controller runs and watches this namespace"
         );
     };
     let phase = status.phase.map_or_else(String::new, |p| p.to_string());

@@ -51,7 +51,7 @@ pub const DEFINITIONS: [Definition; 10] = [
 /// The page of definitions.
 pub fn page(made: &str) -> String {
     let mut page = format!(
-        "# Definitions of the milestones\n\n{made} These are the events that [onboarding](onboarding.md#events) writes down, and what each \
+        "# Definitions of the milestones\n\n{made} These are the events of [onboarding](onboarding.md#events), and what each \
          means. Pages, the setup's API and the tenant API count alike. Each event names its `origin`: `signup`, `invitation` or \
          `manifest`. A tenant that was applied as a manifest may never use the pages, so rates leave it out.\n\n\
          | event | success | attempt and failure |\n| --- | --- | --- |\n"
@@ -62,7 +62,7 @@ pub fn page(made: &str) -> String {
     page.push_str(
         "\nReasons of a failure are the `code` of the answer that the client got, or `nothing_found` (no passage is relevant to the \
          question) and `broken_off` (the stream ended with an error). A question that fails or finds nothing is not counted \
-         against the plan. A question whose client hangs up is: the providers were asked.\n",
+         against the plan. A question whose client hangs up is counted, because the providers were asked.\n",
     );
     page
 }

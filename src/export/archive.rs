@@ -88,7 +88,7 @@ fn header(path: &str, bytes: u64) -> Result<Bytes, ExportError> {
     header.set_mtime(0);
     header
         .set_path(format!("export/{path}"))
-        .map_err(|e| ExportError::Damaged(format!("a file of the export has a path that fits no archive: {e}")))?;
+        .map_err(|e| ExportError::Damaged(format!("a file of the export has a path that no archive can hold: {e}")))?;
     header.set_cksum();
     Ok(Bytes::copy_from_slice(header.as_bytes()))
 }

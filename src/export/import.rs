@@ -142,7 +142,7 @@ impl Import<'_> {
         }
         if bytes != file.bytes || hex::encode(sum.finalize()) != file.sha256 {
             return Err(ExportError::Damaged(format!(
-                "{} is not as it was written: its SHA-256 is another. Nothing was brought in",
+                "{} was changed: its SHA-256 is not the manifest's. Nothing was imported",
                 file.path
             )));
         }

@@ -14,7 +14,7 @@ const FIXES: [(Option<Phase>, &str, &str); 27] = [
         Awaited::LinkRequest.reason(),
         "Nothing: the customer gets a payment link on the account page. `kubectl tenant open` prints one to send to the customer",
     ),
-    (None, "PaymentProcessing", "Nothing: the customer's bank takes its time"),
+    (None, "PaymentProcessing", "Nothing: the customer's bank is still processing the payment"),
     (
         None,
         "AwaitingVerification",
@@ -36,17 +36,17 @@ const FIXES: [(Option<Phase>, &str, &str); 27] = [
         ENDED,
         "Nothing: the customer buys a new subscription at the link of `kubectl tenant open`, or on the account page. Data is kept",
     ),
-    (None, "SuspendedByAdmin", "Run `kubectl tenant resume` when the tenant is to be served again"),
+    (None, "SuspendedByAdmin", "Run `kubectl tenant resume` to serve the tenant again"),
     (None, "AwaitingApproval", "Set spec.billing.approved to true when the contract is signed"),
     (None, "PlanNotFound", "Create the Plan, or correct spec.plan"),
     (None, "RegionUnsupported", "Choose a Plan of another region, or name an index for this one in PINECONE_REGIONS"),
     (None, "PlanHasNoPrice", "Set stripePriceId in the Plan, or use billing mode Manual"),
-    (None, "CapacityMissing", "Upgrade Pinecone's plan; payment links follow by themselves"),
+    (None, "CapacityMissing", "Upgrade Pinecone's plan; the controller then makes the payment links"),
     (None, "TenantId", "This object claims a tenant that is not its own; see docs/operations.md, \"Move a tenant\""),
     (
         None,
         "Secret",
-        "Rename or delete the Secret that the message names, if it is not needed; the tenant goes on by itself",
+        "Rename or delete the Secret that the message names, if it is not needed; the tenant then continues",
     ),
     (
         Some(Phase::Active),
@@ -57,10 +57,10 @@ const FIXES: [(Option<Phase>, &str, &str); 27] = [
     (
         Some(Phase::Provisioning),
         "Retrying",
-        "Nothing, unless every attempt fails alike: then fix what the message names, before the last one",
+        "Nothing, unless every attempt fails the same way: then fix what the message names before the last attempt",
     ),
-    (Some(Phase::Upgrading), "", "Nothing: the change goes on by itself, and the tenant is served meanwhile"),
-    (Some(Phase::Downgrading), "", "Nothing: the change goes on by itself, and the tenant is served meanwhile"),
+    (Some(Phase::Upgrading), "", "Nothing: the change is running, and the tenant is served meanwhile"),
+    (Some(Phase::Downgrading), "", "Nothing: the change is running, and the tenant is served meanwhile"),
     (Some(Phase::Provisioning), "Provisioning", "Nothing: it is being provisioned"),
     (
         Some(Phase::Deleting),
@@ -70,12 +70,12 @@ const FIXES: [(Option<Phase>, &str, &str); 27] = [
     (
         Some(Phase::Deleting),
         "LegalHold",
-        "Remove the annotation tenant-operator.dev/legal-hold when the erasure may go on",
+        "Remove the annotation tenant-operator.dev/legal-hold to let the erasure continue",
     ),
     (
         Some(Phase::Deleted),
         "",
-        "Nothing: everything is erased, and this is the record. Delete the object when you need it no more",
+        "Nothing: everything is erased, and this is the record. Delete the object when you no longer need it",
     ),
     (
         Some(Phase::Deleting),
@@ -89,7 +89,7 @@ pub fn advice(phase: Option<Phase>, reason: &str) -> &'static str {
     FIXES
         .iter()
         .find(|(of, begins, _)| of.is_none_or(|of| Some(of) == phase) && reason.starts_with(begins))
-        .map_or("Fix what the message names; the tenant goes on by itself", |(_, _, fix)| fix)
+        .map_or("Fix what the message names; the tenant then continues", |(_, _, fix)| fix)
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
             find(
                 "UnknownTransition",
                 format!(
-                    "transition {} leads from {} to {}, which there is none of",
+                    "transition {} leads from {} to {}, which is not allowed",
                     t.seq,
                     name(t.from_state),
                     t.to_state
@@ -42,7 +42,7 @@ pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
                 find(
                     "MissingTransition",
                     format!(
-                        "transition {} begins in {} and the one before ended in {phase}",
+                        "transition {} begins in {}, but the one before ended in {phase}",
                         t.seq,
                         name(t.from_state)
                     ),
@@ -57,7 +57,11 @@ pub fn audit(tenant: &Tenant, now: Timestamp) -> Vec<Finding> {
     if status.phase != before.map(|(phase, _)| phase) {
         find(
             "MissingTransition",
-            format!("the phase is {} and the last transition led to {}", name(status.phase), name(before.map(|b| b.0))),
+            format!(
+                "the phase is {}, but the last transition led to {}",
+                name(status.phase),
+                name(before.map(|b| b.0))
+            ),
         );
     }
     if let Some(message) = stuck(tenant, status, now) {

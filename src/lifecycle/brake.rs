@@ -4,11 +4,12 @@
 
 use std::collections::BTreeSet;
 
-use super::concerns::notices;
+use super::concerns::verification::failed_unconfirmed;
+use super::concerns::{dispute, notices};
 use super::status::Draft;
 use super::{Decision, Input, Observed, View};
 use crate::api::conditions::HELD;
-use crate::api::facts::{Held, SuspendedFor};
+use crate::api::facts::{Awaited, Held, SuspendedFor};
 use crate::api::phase::TriggeredBy;
 use crate::api::tenant::Desired;
 use crate::api::{ConditionStatus, Phase, TenantStatus, Timestamp};
@@ -49,9 +50,10 @@ impl Harm {
     }
 }
 
-/// Whether there is something to lose: it was paid for or served.
+/// Whether there is something to lose: it was paid for or served. `paid_at` is written once the address is confirmed.
 fn is_customer(status: &TenantStatus) -> bool {
-    status.paid_at.is_some() || status.provisioned_at.is_some()
+    let paid_unconfirmed = status.awaiting.is_some_and(|awaiting| awaiting.what == Awaited::ConfirmationOfPaid);
+    status.paid_at.is_some() || status.provisioned_at.is_some() || paid_unconfirmed
 }
 
 /// What a status does to its tenant. What an admin asks for by name is no harm: a suspension, or the erasure of this tenant.
@@ -95,7 +97,9 @@ pub fn met(status: &TenantStatus) -> Vec<(Harm, Timestamp)> {
         Some((harm, t.timestamp))
     };
     let erased = status.erasure.as_ref().map(|erasure| (Harm::Erase, erasure.started_at));
-    if is_customer(status) { status.transitions.iter().filter_map(of).chain(erased).collect() } else { Vec::new() }
+    // A tenant that failed because its address was not confirmed was paid for, and no longer waits.
+    let counts = is_customer(status) || failed_unconfirmed(status);
+    if counts { status.transitions.iter().filter_map(of).chain(erased).collect() } else { Vec::new() }
 }
 
 /// The harm that is held for a tenant, and the value of the annotation that confirms it. The value holds for this time only.
@@ -144,8 +148,8 @@ pub fn apply(input: &Input, decision: Decision) -> Decision {
         wait @ Decision::Wait(_) if shown.is_some() && is_due(input) => {
             notices::wait_at_most(wait, Some(input.policy.resync))
         }
-        // The reason for the harm is gone, unless a failure kept the controller from checking it.
-        Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() => {
+        // The reason for the harm is gone, unless a failure kept the controller from checking it, or disputes are not read yet.
+        Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() && !dispute::is_unread(input) => {
             let mut draft = Draft::new(input);
             draft.status.held = None;
             draft.forget(HELD);

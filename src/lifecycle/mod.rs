@@ -8,9 +8,11 @@ mod brake;
 mod concerns;
 mod effect;
 mod failure;
+mod merged_write;
 mod notice;
 mod object_deletion;
 mod observed;
+mod observed_billing;
 mod outbox;
 mod phases;
 mod policy;
@@ -23,16 +25,17 @@ pub use audit::{Finding, audit};
 pub use brake::{Harm, harm, held, met};
 pub use concerns::billed::{bills_another, shows_price, shows_surplus};
 pub use concerns::dispute::state as dispute_state;
-pub use concerns::held::{may_hold, may_precede};
 pub use concerns::payment_link::link_on_request;
-pub use concerns::plan_change::{Obstacle, excess, impossible, is_smaller, next_period_begun};
+pub use concerns::plan_change::{is_smaller, next_period_begun};
+pub use concerns::plan_obstacles::{Obstacle, excess, impossible};
 pub use concerns::verification::failed_unconfirmed;
 pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
+pub use merged_write::{may_merge, may_precede};
 pub use notice::Notice;
-pub use observed::{
-    Dispute, Found, Holdings, MigrationError, Observed, ObservedBilling, ObservedDispute, ObservedExport,
-    ObservedMigration, ObservedRefund, ObservedSession, ObservedSubscription, Outcome, Samples, SessionState,
+pub use observed::{Found, Holdings, MigrationError, Observed, ObservedExport, ObservedMigration, Outcome, Samples};
+pub use observed_billing::{
+    Dispute, ObservedBilling, ObservedDispute, ObservedRefund, ObservedSession, ObservedSubscription, SessionState,
     UnconfirmedPrice,
 };
 pub use outbox::shipped;
@@ -45,7 +48,8 @@ use agenda::Concern;
 use notice::is_link;
 
 use crate::api::phase::TriggeredBy;
-use crate::api::tenant::{BillingMode, Provisioning, WishedBy};
+use crate::api::status::Provisioning;
+use crate::api::tenant::{BillingMode, WishedBy};
 use crate::api::{PlanSpec, SampleData, TenantStatus, Timestamp};
 
 /// All that a decision rests on.

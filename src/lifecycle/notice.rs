@@ -39,29 +39,30 @@ pub enum Notice {
     WinBack,
     /// To the customer: everything is erased.
     Erased,
-    /// To ops: the welcome e-mail cannot be sent.
+    /// To the platform team: the welcome e-mail cannot be sent.
     WelcomeFailedAlert,
-    /// To ops: the object of a customer was deleted, and the customer was not erased.
+    /// To the platform team: the object of a customer was deleted, and the customer was not erased.
     KeptAlert,
-    /// To ops: provisioning failed, in the run that this token names.
+    /// To the platform team: provisioning failed, in the run that this token names.
     FailedAlert(String),
     /// To the customer: provisioning failed, in the run that this token names.
     FailedMail(String),
-    /// To ops: the customer disputes a payment, or has won that, as this names.
+    /// To the platform team: the customer disputes a payment, or has won that, as this names.
     DisputeAlert(String),
-    /// To ops: Stripe bills this price, which is another plan's.
+    /// To the platform team: Stripe bills this price, which is another plan's.
     PriceAlert(String),
-    /// To ops: the tenant is closed, and Stripe renews this subscription.
+    /// To the platform team: the tenant is closed, and Stripe renews this subscription.
     RenewedAlert(String),
-    /// To ops: the tenant is open, and Stripe ends this subscription because the tenant was closed.
+    /// To the platform team: the tenant is open, and Stripe ends this subscription because the tenant was closed.
     EndsAlert(String),
-    /// To ops: Stripe bills these subscriptions beside the tenant's own.
+    /// To the platform team: Stripe bills these subscriptions beside the tenant's own.
     SurplusAlert(String),
-    /// To ops: paid, and still not Active after the normal time, in the run that this token names.
+    /// To the platform team: paid, and still not Active after the normal time, in the run that this token names.
     SlowAlert(String),
-    /// To ops: the object names another namespace than the one with the documents, or several hold documents, as this names.
+    /// To the platform team: the object names another namespace than the one with the documents, or several hold documents,
+    /// as this names.
     DataAlert(String),
-    /// To ops: the tenant's namespace is gone, in the run that this token names.
+    /// To the platform team: the tenant's namespace is gone, in the run that this token names.
     NamespaceMissingAlert(String),
 }
 
@@ -129,7 +130,7 @@ impl Notice {
 }
 
 impl Notice {
-    /// The kinds of notices that are sent only to tenants that are or were served, and to ops about them.
+    /// The kinds of notices that are sent only to tenants that are or were served, and to the platform team about them.
     const FOLLOW_SERVICE: [&str; 12] = [
         "welcome",
         "welcome-failed-alert",

@@ -32,32 +32,41 @@ pub fn decide(input: &Input) -> Decision {
         return keep(input);
     }
     if let Some(why) = &input.tenant.legal_hold {
-        let message =
-            format!("Nothing is erased: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to go on with it");
-        let mut draft = Draft::new(input);
-        draft.condition(CLEANED_UP, ConditionStatus::False, "LegalHold", &message);
-        draft.summary(Summary::Waiting, "LegalHold", &message);
-        return draft.changed().unwrap_or(Decision::Wait(None));
+        return hold(input, why);
     }
     // What a failed tenant is owed is known by its phase.
     let owed = input.tenant.status.phase == Some(Phase::Failed) && !input.tenant.force_delete;
     if owed && let Some(decision) = failed::give_back(input) {
         return decision;
     }
-    if input.tenant.status.phase != Some(Phase::Deleting) {
-        let mut draft = Draft::new(input);
-        draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");
-        draft.status.checkout = None;
-        draft.summary(
-            Summary::Reconciling,
-            "Deleting",
-            "Deleting the subscription, the Pinecone namespace and the Secrets",
-        );
-        return draft.changed().unwrap_or(Decision::Wait(None));
+    // A refund that failed keeps the phase, because in Deleting nothing says any more that it is owed.
+    let refund_failed = owed && failed::is_owed(input) && input.observed.failure.is_some();
+    if input.tenant.status.phase != Some(Phase::Deleting) && !refund_failed {
+        return begin(input);
     }
-    if let Some(decision) = failed::give_back(input) {
-        return decision;
-    }
+    failed::give_back(input).unwrap_or_else(|| clean_up(input))
+}
+
+/// A legal hold keeps everything.
+fn hold(input: &Input, why: &str) -> Decision {
+    let message = format!("Nothing is erased: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to continue");
+    let mut draft = Draft::new(input);
+    draft.condition(CLEANED_UP, ConditionStatus::False, "LegalHold", &message);
+    draft.summary(Summary::Waiting, "LegalHold", &message);
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+fn begin(input: &Input) -> Decision {
+    let mut draft = Draft::new(input);
+    draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");
+    draft.status.checkout = None;
+    let message = "Deleting the subscription, the Pinecone namespace and the Secrets";
+    draft.summary(Summary::Reconciling, "Deleting", message);
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// What is still to be deleted, each with its name in messages.
+fn remaining(input: &Input) -> Vec<(Effect, String)> {
     let mut wanted = vec![
         (Effect::DeleteNamespace, format!("the {} namespace {}", Provider::VectorStore, input.tenant.data_namespace())),
         (Effect::DeleteSecrets, format!("the Secret {}", input.tenant.api_key_secret())),
@@ -73,7 +82,12 @@ pub fn decide(input: &Input) -> Decision {
         wanted.push((Effect::DeleteExports, "the files of its exports".into()));
     }
     wanted.retain(|(effect, _)| !input.observed.done.contains(effect));
-    let (wanted, left): (Vec<_>, Vec<_>) = wanted.into_iter().unzip();
+    wanted
+}
+
+/// Deletes what remains, and lets the object go once nothing does.
+fn clean_up(input: &Input) -> Decision {
+    let (wanted, left): (Vec<_>, Vec<_>) = remaining(input).into_iter().unzip();
     let Some(failure) = &input.observed.failure else {
         if !wanted.is_empty() {
             return Decision::Act(wanted);
@@ -124,15 +138,16 @@ fn said(input: &Input) -> Option<DeletionPolicy> {
     input.tenant.spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy))
 }
 
-/// Lets the object go, deletes nothing at the providers, and alerts ops. The object goes even if the alert fails.
+/// Lets the object go, deletes nothing at the providers, and alerts the platform team. The object goes even if the alert fails.
 fn keep(input: &Input) -> Decision {
     if let Some(decision) = notices::tell(input, &[Notice::KeptAlert]) {
         return decision;
     }
     let id = input.tenant.tenant_id();
     let message = format!(
-        "The object was deleted without the annotation {ERASE_ANNOTATION}={id}, so the customer's data and subscription are kept. Apply the \
-         Tenant again from a backup to go on, or erase it with `kubectl tenant erase`"
+        "The object was deleted without the annotation {ERASE_ANNOTATION}={id}, so the customer's data and \
+         subscription are kept. Apply the Tenant again from a backup to serve the customer, or erase it with `kubectl \
+         tenant erase`"
     );
     let mut draft = Draft::new(input);
     draft.status.customer_kept = true;

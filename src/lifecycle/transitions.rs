@@ -23,12 +23,12 @@ const fn arrow(from: Phase, to: Phase, event: EventType, when: &'static str) -> 
 
 /// All of them, in the order of a tenant's life.
 pub const TRANSITIONS: [Arrow; 27] = [
-    Arrow { from: None, to: Phase::PendingPayment, event: EventType::Signup, when: "the Tenant was made" },
+    Arrow { from: None, to: Phase::PendingPayment, event: EventType::Signup, when: "the Tenant was created" },
     arrow(
         Phase::PendingPayment,
         Phase::Provisioning,
         EventType::Provision,
-        "paid or approved, and the e-mail address confirmed where that is asked for",
+        "paid or approved, and the e-mail address confirmed if that is required",
     ),
     arrow(Phase::PendingPayment, Phase::Failed, EventType::Fail, "paid, and the e-mail address never confirmed"),
     arrow(Phase::Provisioning, Phase::Active, EventType::Activate, "all steps are complete"),
@@ -36,13 +36,13 @@ pub const TRANSITIONS: [Arrow; 27] = [
         Phase::Provisioning,
         Phase::Failed,
         EventType::Fail,
-        "the attempts are used up, or it was on hold for too long, and it was never served before",
+        "the attempts are used up, or the tenant was on hold for too long, and it was never served",
     ),
     arrow(
         Phase::Provisioning,
         Phase::Suspended,
         EventType::Suspend,
-        "all steps are complete, and meanwhile the subscription ended or an admin suspended the tenant",
+        "all steps are complete, but meanwhile the subscription ended or an admin suspended the tenant",
     ),
     arrow(
         Phase::Failed,
@@ -62,7 +62,7 @@ pub const TRANSITIONS: [Arrow; 27] = [
         Phase::Active,
         Phase::Downgrading,
         EventType::Downgrade,
-        "spec.plan names a smaller plan, and its moment has come",
+        "spec.plan names a smaller plan, and its date has come",
     ),
     arrow(Phase::Downgrading, Phase::Active, EventType::Activate, CHANGED),
     arrow(
@@ -97,7 +97,7 @@ pub const TRANSITIONS: [Arrow; 27] = [
     arrow(Phase::Deleting, Phase::Deleted, EventType::Delete, "everything is erased"),
 ];
 
-const CHANGED: &str = "the plan is in force, or the one before stays";
+const CHANGED: &str = "the plan is in force, or the earlier one stays";
 const DELETED: &str = "spec.desired is Deleted, or the object is deleted to erase it";
 
 /// Whether there is such a change.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use kube::ResourceExt;
 
 use super::Notice;
-use crate::api::tenant::Erasure;
+use crate::api::status::Erasure;
 use crate::api::{
     self, ACCEPT_DISPUTE_ANNOTATION, CHOOSE_DATA_ANNOTATION, CONFIRM_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION,
     FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION,

@@ -16,8 +16,8 @@ pub const CHECKS: &[Check] = &[
         name: "access/signup-namespace",
         blocks_start: false,
         title: "signups have a namespace of their own",
-        about: "Web may read every Secret of the namespace of signups. In the operator's own, those are the signing key and the \
-                providers' keys.",
+        about: "Web may read every Secret of the namespace of signups. In the operator's own namespace, these include \
+            the signing key and the providers' keys.",
         needs: None,
         writes: false,
         run: |target| std::future::ready(signup_namespace(target)).boxed(),

@@ -14,7 +14,8 @@ pub const CHECKS: &[Check] = &[Check {
     name: "clock/skew",
     blocks_start: false,
     title: "the clock is right",
-    about: "The controller and web go by the API server's clock, and refuse Stripe's webhooks if that is off by more than five minutes.",
+    about: "The controller and web use the API server's clock, and refuse Stripe's webhooks if it is off by more than \
+        five minutes.",
     needs: None,
     writes: false,
     run: |target| skew(target).boxed(),

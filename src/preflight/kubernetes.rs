@@ -47,7 +47,7 @@ pub const CHECKS: &[Check] = &[
         name: "kubernetes/permissions",
         blocks_start: true,
         title: "this account may do what the controller does",
-        about: "Checked in the controller's pod, or with --permissions. A right that is missing shows later as steps that fail.",
+        about: "Checked in the controller's pod, or with --permissions. A missing right makes steps fail later.",
         needs: Some("kubernetes/version"),
         writes: false,
         run: |target| permissions(target).boxed(),

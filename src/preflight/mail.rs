@@ -19,7 +19,7 @@ pub const CHECKS: &[Check] = &[
         name: "mail/test-mail",
         blocks_start: false,
         title: "a test e-mail is accepted",
-        about: "With --test-mail ADDRESS only. Look at how it arrived: in the inbox, or as spam.",
+        about: "Runs with --test-mail ADDRESS only. Check whether it arrived in the inbox or as spam.",
         needs: Some("mail/smtp"),
         writes: true,
         run: |target| test_mail(target).boxed(),

@@ -111,8 +111,11 @@ impl CheckOutcome {
     /// A call that failed: an outage may be over by itself, anything else needs the fix.
     fn of(target: &Target, error: &ProviderError, fix: &str) -> Self {
         let outage = error.status.is_none_or(|status| status >= 500 || status == 429);
-        let fix =
-            if outage { "Check the provider's status page and this pod's way to it, then try again" } else { fix };
+        let fix = if outage {
+            "Check the provider's status page and this pod's connection to it, then try again"
+        } else {
+            fix
+        };
         if outage && target.startup {
             Self::warning(error.to_string(), fix)
         } else {

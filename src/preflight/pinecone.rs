@@ -36,8 +36,9 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "pinecone/pinned",
         blocks_start: false,
-        title: "each index is the one that the tenants' documents are in",
-        about: "An index that was made anew under its name is empty. Nothing is done at another index, and the controller is not ready. \
+        title: "each index is the pinned one, which holds the tenants' documents",
+        about: "An index that was deleted and made again is empty. The controller does nothing at another index, and \
+            is not ready. \
                 Before the first start, nothing is pinned yet.",
         needs: Some("pinecone/index"),
         writes: false,
@@ -65,7 +66,8 @@ pub const CHECKS: &[Check] = &[
         name: "pinecone/capacity",
         blocks_start: false,
         title: "there is room for more namespaces",
-        about: "An index holds 100, 1,000 or 100,000 namespaces by Pinecone's plan; --pinecone-namespace-limit says which.",
+        about: "Pinecone's plan allows 100, 1,000 or 100,000 namespaces in an index; --pinecone-namespace-limit says \
+            how many.",
         needs: Some("pinecone/index"),
         writes: false,
         run: |target| each(target, |target, pinecone| capacity(target, pinecone).boxed()).boxed(),

@@ -30,7 +30,7 @@ pub const CHECKS: &[Check] = &[
     Check {
         name: "mail/dmarc",
         blocks_start: false,
-        title: "DMARC says what becomes of forgeries",
+        title: "DMARC says what happens to forgeries",
         about: "Receivers of many e-mails ask for a DMARC record (RFC 7489) at _dmarc.DOMAIN or above.",
         needs: None,
         writes: false,

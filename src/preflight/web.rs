@@ -12,7 +12,8 @@ pub const CHECKS: &[Check] = &[Check {
     name: "web/ready",
     blocks_start: false,
     title: "web answers and is ready",
-    about: "With --web-url only, which `helm test` sets. Web is ready when it reaches the API server and is not shutting down.",
+    about: "Runs with --web-url only, which `helm test` sets. Web is ready when it reaches the API server and is not \
+        shutting down.",
     needs: None,
     writes: false,
     run: |target| ready(target).boxed(),

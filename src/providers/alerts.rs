@@ -1,4 +1,4 @@
-//! Alerts to ops by a Slack-compatible webhook.
+//! Alerts to the platform team by a Slack-compatible webhook.
 
 use std::num::NonZeroU32;
 use std::time::Duration;

@@ -1,5 +1,6 @@
 //! DNS, for what a sender's domain says of its e-mails.
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -16,22 +17,34 @@ pub struct Dns(TokioResolver);
 #[error("DNS: {0}")]
 pub struct DnsError(Box<hickory_resolver::net::NetError>);
 
+/// The name servers of `/etc/resolv.conf`, and whether they are asked with EDNS. A line that it cannot read is left out, as
+/// the system's own resolver does.
+fn system() -> io::Result<(Vec<NameServerConfig>, bool)> {
+    let (config, _) = resolv_conf::Config::parse_with_errors(&std::fs::read("/etc/resolv.conf")?);
+    let servers = config.nameservers;
+    if servers.is_empty() {
+        return Err(io::Error::other("/etc/resolv.conf names no server"));
+    }
+    Ok((servers.iter().map(|ip| NameServerConfig::udp_and_tcp(ip.into())).collect(), config.edns0))
+}
+
 impl Dns {
     /// Asks `server`, or the name servers of `/etc/resolv.conf`.
     pub fn new(server: Option<SocketAddr>) -> Result<Self, DnsError> {
         let fail = |e| DnsError(Box::new(e));
-        let mut builder = match server {
-            None => TokioResolver::builder_tokio().map_err(fail)?,
+        let (servers, edns0) = match server {
+            None => system().map_err(|e| fail(e.into()))?,
             Some(server) => {
                 let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()].map(|mut connection| {
                     connection.port = server.port();
                     connection
                 });
-                let servers = vec![NameServerConfig::new(server.ip(), true, connections.into())];
-                let config = ResolverConfig::from_name_servers(servers);
-                TokioResolver::builder_with_config(config, TokioRuntimeProvider::default())
+                (vec![NameServerConfig::new(server.ip(), true, connections.into())], true)
             }
         };
+        let config = ResolverConfig::from_name_servers(servers);
+        let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+        builder.options_mut().edns0 = edns0;
         builder.options_mut().timeout = Duration::from_secs(2);
         builder.options_mut().attempts = 1;
         Ok(Self(builder.build().map_err(fail)?))

@@ -1,4 +1,4 @@
-//! One HTTP call to a provider: rate limit, timeout, quick retries, and an error that knows whether a retry can help.
+//! One HTTP call to a provider: rate limit, timeout and quick retries.
 
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,10 +8,11 @@ use axum::body::Bytes;
 use backon::{BackoffBuilder, ExponentialBuilder};
 use futures::{Stream, StreamExt, TryStreamExt};
 use reqwest::redirect::Policy;
-use reqwest::{RequestBuilder, Response, StatusCode};
+use reqwest::{RequestBuilder, Response};
 use serde::de::DeserializeOwned;
 
-use super::breaker::{Away, Breaker};
+use super::breaker::Breaker;
+use super::error::ProviderError;
 use super::rate::Rate;
 use super::retry_after::retry_after;
 use crate::lifecycle::{Blame, Fault, Provider};
@@ -28,69 +29,6 @@ const STREAM_LIMIT: usize = 2 << 20;
 /// A call waits by itself for a `Retry-After` up to this long. A longer one is returned to the caller, which holds nothing
 /// while it waits.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
-
-/// Why a call to a provider failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{provider}: {message}")]
-pub struct ProviderError {
-    /// Which provider.
-    pub provider: Provider,
-    /// The HTTP status, when there was an answer.
-    pub status: Option<u16>,
-    /// One word for programs.
-    pub reason: Fault,
-    /// A sentence for people; it holds no secret.
-    pub message: String,
-    /// Who can fix this.
-    pub blame: Blame,
-    /// Whether trying again can help.
-    pub retryable: bool,
-    /// The wait that the provider asks for.
-    pub retry_after: Option<Duration>,
-}
-
-impl ProviderError {
-    /// An answer that is not of the protocol.
-    pub fn garbage(provider: Provider, what: impl std::fmt::Display) -> Self {
-        Self {
-            provider,
-            status: None,
-            reason: Fault::BadAnswer,
-            message: format!("answered something that is not of its protocol: {what}"),
-            blame: Blame::Call,
-            retryable: true,
-            retry_after: None,
-        }
-    }
-
-    /// The provider is known to be away, and was not called.
-    pub fn away(provider: Provider, away: Away) -> Self {
-        Self {
-            provider,
-            status: None,
-            reason: Fault::Unavailable,
-            message: format!("has not answered since {}", away.since),
-            blame: Blame::Outage,
-            retryable: true,
-            retry_after: Some(away.again),
-        }
-    }
-
-    /// Whether this is an earlier answer, which the provider saved under the idempotency key: that call has ended, and failed.
-    pub fn is_saved(&self) -> bool {
-        self.reason == Fault::SavedAnswer
-    }
-
-    /// Whether the provider said that it did not execute the call: too many calls, or another one under the same key.
-    fn not_begun(&self) -> bool {
-        matches!(self.status, Some(409 | 429))
-    }
-
-    /// Whether the provider said that the object does not exist.
-    pub fn is_not_found(&self) -> bool {
-        self.status == Some(404)
-    }
-}
 
 /// How a provider may be called.
 #[derive(Clone, Copy, Debug)]
@@ -245,14 +183,14 @@ impl Caller {
         let permit = self.breaker.enter().map_err(away)?;
         let request = request.timeout(LONGEST_STREAM).send();
         let opened = match tokio::time::timeout(self.timeout, request).await {
-            Ok(opened) => opened.map_err(|e| self.unreachable(&e)),
+            Ok(opened) => opened.map_err(|e| ProviderError::unreachable(self.provider, &e)),
             Err(_) => Err(self.silent()),
         };
         let response = match opened {
             Ok(response) if response.status().is_success() => response,
             Ok(response) => {
                 let (status, retry_after) = (response.status(), retry_after(response.headers()));
-                let error = self.refused(status, retry_after, &self.beginning(response).await);
+                let error = ProviderError::refused(self.provider, status, retry_after, &self.beginning(response).await);
                 self.calls.failed.fetch_add(1, Ordering::Relaxed);
                 if status.is_server_error() {
                     permit.failed();
@@ -327,11 +265,11 @@ impl Caller {
     }
 
     async fn once(&self, request: RequestBuilder) -> Result<Vec<u8>, ProviderError> {
-        let mut response = request.send().await.map_err(|e| self.unreachable(&e))?;
+        let mut response = request.send().await.map_err(|e| ProviderError::unreachable(self.provider, &e))?;
         let (status, retry_after) = (response.status(), retry_after(response.headers()));
         let saved = response.headers().get("idempotent-replayed").is_some_and(|replayed| replayed == "true");
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(|e| self.unreachable(&e))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| ProviderError::unreachable(self.provider, &e))? {
             if body.len() + chunk.len() > BODY_LIMIT {
                 return Err(ProviderError::garbage(self.provider, "an answer of more than 32 MiB"));
             }
@@ -340,60 +278,8 @@ impl Caller {
         if status.is_success() {
             return Ok(body);
         }
-        let error = self.refused(status, retry_after, &body);
+        let error = ProviderError::refused(self.provider, status, retry_after, &body);
         Err(if saved { ProviderError { reason: Fault::SavedAnswer, ..error } } else { error })
-    }
-
-    fn unreachable(&self, error: &reqwest::Error) -> ProviderError {
-        let (reason, what) = if error.is_timeout() {
-            (Fault::Timeout, "gave no answer in time")
-        } else {
-            (Fault::Unreachable, "cannot be reached")
-        };
-        ProviderError {
-            provider: self.provider,
-            status: None,
-            reason,
-            message: what.into(),
-            blame: Blame::Call,
-            retryable: true,
-            retry_after: None,
-        }
-    }
-
-    fn refused(&self, status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> ProviderError {
-        let detail = detail(body);
-        let (reason, retryable) = match status.as_u16() {
-            // Pinecone: 403 QUOTA_EXCEEDED, and 429 for the read and write units of a month; OpenAI: 429 insufficient_quota. None
-            // goes away by waiting for seconds.
-            403 | 429 if quota_exceeded(body) => (Fault::QuotaExceeded, false),
-            401 | 403 => (Fault::Unauthorized, false),
-            300..=399 => (Fault::Redirected, false),
-            408 => (Fault::Timeout, true),
-            404 => (Fault::NotFound, false),
-            409 => (Fault::Conflict, true),
-            402 if action_required(body) => (Fault::ActionRequired, false),
-            429 => (Fault::RateLimited, true),
-            500.. => (Fault::ProviderError, true),
-            _ => (Fault::Refused, false),
-        };
-        ProviderError {
-            provider: self.provider,
-            status: Some(status.as_u16()),
-            reason,
-            message: match reason {
-                Fault::Redirected => {
-                    format!("answered {status}, which is not followed: set its URL to the one that answers")
-                }
-                _ => format!("answered {status}{detail}"),
-            },
-            blame: match reason {
-                Fault::QuotaExceeded | Fault::Unauthorized | Fault::Redirected => Blame::Admin,
-                _ => Blame::Call,
-            },
-            retryable,
-            retry_after,
-        }
     }
 }
 
@@ -423,26 +309,6 @@ fn bounded(
 fn is_harmless(request: &RequestBuilder) -> bool {
     let request = request.try_clone().and_then(|request| request.build().ok());
     request.is_some_and(|r| r.method() != reqwest::Method::POST || r.headers().contains_key("idempotency-key"))
-}
-
-/// Stripe: the customer's bank asks for the customer. See <https://docs.stripe.com/error-codes>.
-fn action_required(body: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(body);
-    text.contains("subscription_payment_intent_requires_action") || text.contains("authentication_required")
-}
-
-fn quota_exceeded(body: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(body);
-    // "You've reached your read unit limit for the current month (...)": https://docs.pinecone.io/reference/api/database-limits
-    ["QUOTA_EXCEEDED", "insufficient_quota", "unit limit for the current month"].iter().any(|told| text.contains(told))
-}
-
-/// The message of an error answer, in the shapes of Stripe and `OpenAI` (`error.message`) and Pinecone (`message`).
-fn detail(body: &[u8]) -> String {
-    let json: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
-    let message = json["error"]["message"].as_str().or(json["message"].as_str()).unwrap_or_default();
-    let short: String = message.chars().take(400).collect();
-    if short.is_empty() { short } else { format!(": {short}") }
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ pub mod alerts;
 pub mod breaker;
 pub mod captcha;
 pub mod dns;
+mod error;
 pub mod gate;
 pub mod http;
 pub mod indexes;
@@ -17,5 +18,6 @@ mod retry_after;
 pub mod stripe;
 pub mod vector_store;
 
-pub use http::{CallLimits, Caller, ProviderError};
+pub use error::ProviderError;
+pub use http::{CallLimits, Caller};
 pub use priority::{Party, Priority};

@@ -39,21 +39,21 @@ pub struct Pinecone {
     config: PineconeConfig,
     caller: Caller,
     gate: Gate,
-    place: RwLock<Option<Arc<Place>>>,
+    data_plane: RwLock<Option<Arc<DataPlane>>>,
     /// Held by the caller that asks for the host.
     asking: Mutex<()>,
 }
 
 /// Where the data plane of the index is.
 #[derive(Debug, PartialEq, Eq)]
-struct Place {
+struct DataPlane {
     /// Its base URL.
     url: String,
     /// The length of its vectors.
     dimension: u64,
 }
 
-impl Place {
+impl DataPlane {
     fn new(host: &str, dimension: u64) -> Self {
         let url = if host.contains("://") { host.to_owned() } else { format!("https://{host}") };
         Self { url, dimension }
@@ -106,29 +106,29 @@ impl Pinecone {
     /// A client; nothing is called yet.
     pub fn new(config: PineconeConfig) -> Self {
         let caller = Caller::new(PROVIDER, config.calls);
-        Self { config, caller, gate: Gate::new(PROVIDER), place: RwLock::default(), asking: Mutex::default() }
+        Self { config, caller, gate: Gate::new(PROVIDER), data_plane: RwLock::default(), asking: Mutex::default() }
     }
 
     fn request(&self, request: RequestBuilder) -> RequestBuilder {
         request.header("Api-Key", self.config.api_key.expose_secret()).header("X-Pinecone-Api-Version", API_VERSION)
     }
 
-    fn place(&self) -> Option<Arc<Place>> {
-        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn data_plane(&self) -> Option<Arc<DataPlane>> {
+        self.data_plane.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_place(&self, place: Place) -> Arc<Place> {
-        let place = Arc::new(place);
-        *self.place.write().unwrap_or_else(PoisonError::into_inner) = Some(place.clone());
-        place
+    fn set_data_plane(&self, data_plane: DataPlane) -> Arc<DataPlane> {
+        let data_plane = Arc::new(data_plane);
+        *self.data_plane.write().unwrap_or_else(PoisonError::into_inner) = Some(data_plane.clone());
+        data_plane
     }
 
     /// The data plane's base URL. One caller asks the control plane for it; until it knows the answer, other callers get a
     /// retryable error instead of waiting.
     async fn host(&self) -> Result<String, ProviderError> {
         self.gate.pass().await?;
-        if let Some(place) = self.place() {
-            return Ok(place.url.clone());
+        if let Some(data_plane) = self.data_plane() {
+            return Ok(data_plane.url.clone());
         }
         let Ok(_asking) = self.asking.try_lock() else {
             return Err(ProviderError {
@@ -145,12 +145,12 @@ impl Pinecone {
     }
 
     /// To be called with the right to ask.
-    async fn ask_host(&self) -> Result<Arc<Place>, ProviderError> {
-        if let Some(place) = self.place() {
-            return Ok(place);
+    async fn ask_host(&self) -> Result<Arc<DataPlane>, ProviderError> {
+        if let Some(data_plane) = self.data_plane() {
+            return Ok(data_plane);
         }
         let there = self.identity().await?;
-        Ok(self.set_place(Place::new(&there.host, there.dimension)))
+        Ok(self.set_data_plane(DataPlane::new(&there.host, there.dimension)))
     }
 
     async fn post<T: serde::de::DeserializeOwned>(
@@ -193,9 +193,9 @@ impl VectorStore for Pinecone {
     }
 
     fn admit(&self, index: &IndexIdentity) -> bool {
-        let place = Place::new(&index.host, index.dimension);
-        if self.place().is_none_or(|there| *there != place) {
-            self.set_place(place);
+        let data_plane = DataPlane::new(&index.host, index.dimension);
+        if self.data_plane().is_none_or(|there| *there != data_plane) {
+            self.set_data_plane(data_plane);
         }
         self.gate.open()
     }
@@ -204,7 +204,7 @@ impl VectorStore for Pinecone {
     async fn prepare(&self) -> Result<(), ProviderError> {
         self.gate.checked().await;
         self.gate.check()?;
-        if self.place().is_some() {
+        if self.data_plane().is_some() {
             return Ok(());
         }
         let _asking = self.asking.lock().await;
@@ -212,7 +212,7 @@ impl VectorStore for Pinecone {
     }
 
     fn dimension(&self) -> Option<u64> {
-        self.place().map(|place| place.dimension).filter(|dimension| *dimension > 0)
+        self.data_plane().map(|data_plane| data_plane.dimension).filter(|dimension| *dimension > 0)
     }
 
     async fn create_namespace(&self, name: &str) -> Result<(), ProviderError> {

@@ -27,8 +27,8 @@ pub struct Rate {
     waiting: [AtomicUsize; Priority::COUNT],
 }
 
-/// A place in a line: the round in which it is served, and its number within all.
-type Place = (u64, u64);
+/// A turn in a line: the round in which it is served, and its number within all.
+type Turn = (u64, u64);
 
 /// A line in which parties take turns: start-time fair queueing, with calls of equal cost
 /// (<https://doi.org/10.1109/90.649569>). The next call of a party is served one round after its last one, and not before the
@@ -38,7 +38,7 @@ struct Line(Mutex<Queue>);
 
 #[derive(Debug, Default)]
 struct Queue {
-    waiting: BTreeMap<Place, Arc<Notify>>,
+    waiting: BTreeMap<Turn, Arc<Notify>>,
     /// The round of each party's last call, while it is not over.
     last: HashMap<Option<Arc<str>>, u64>,
     /// The present round.
@@ -58,23 +58,23 @@ impl Line {
         let round = queue.last.get(&party).map_or(queue.round, |last| (last + 1).max(queue.round));
         queue.last.insert(party, round);
         queue.count += 1;
-        let place = (round, queue.count);
+        let turn = (round, queue.count);
         let called = Arc::new(Notify::new());
-        queue.waiting.insert(place, called.clone());
-        Standing { line: self, place, called }
+        queue.waiting.insert(turn, called.clone());
+        Standing { line: self, turn, called }
     }
 }
 
 /// A call that stands in a line. Dropped, it leaves and the next one is called.
 struct Standing<'a> {
     line: &'a Line,
-    place: Place,
+    turn: Turn,
     called: Arc<Notify>,
 }
 
 impl Standing<'_> {
     fn is_first(&self) -> bool {
-        self.line.queue().waiting.first_key_value().is_some_and(|(first, _)| *first == self.place)
+        self.line.queue().waiting.first_key_value().is_some_and(|(first, _)| *first == self.turn)
     }
 
     /// Waits until no other call is before this one.
@@ -88,8 +88,8 @@ impl Standing<'_> {
 impl Drop for Standing<'_> {
     fn drop(&mut self) {
         let mut queue = self.line.queue();
-        queue.round = queue.round.max(self.place.0);
-        queue.waiting.remove(&self.place);
+        queue.round = queue.round.max(self.turn.0);
+        queue.waiting.remove(&self.turn);
         match queue.waiting.first_key_value() {
             Some((_, next)) => next.notify_one(),
             // All rounds are over.
@@ -202,7 +202,7 @@ mod tests {
         for task in flood {
             drop(task.await);
         }
-        // Those who gave up hold no place.
+        // Those who gave up hold no turn.
         tokio::time::timeout(Duration::from_secs(5), rate.turn()).await.expect("a turn");
         let queue = rate.lines[0].queue();
         assert!(queue.waiting.is_empty() && queue.last.is_empty());

@@ -29,7 +29,7 @@ pub struct Metrics {
     registry: Registry,
     /// Reconciles.
     pub reconciles: Counter<u64, AtomicU64>,
-    /// Writes to the Kubernetes API, Events apart, by kind.
+    /// Writes to the Kubernetes API, except Events, by kind.
     pub api_writes: Family<Label, Counter>,
     /// API-key Secrets read one by one.
     pub secret_reads: Counter<u64, AtomicU64>,
@@ -49,9 +49,9 @@ pub struct Metrics {
     pub provisioning_failures: Family<Label, Counter>,
     /// Seconds from payment to Active.
     pub provisioning_duration: Histogram,
-    /// Stripe events taken, by what was done with them.
+    /// Stripe events accepted, by what was done with them.
     pub webhooks: Family<Label, Counter>,
-    /// Seconds from an event at Stripe until it was taken.
+    /// Seconds from an event at Stripe until web accepted it.
     pub webhook_latency: Histogram,
     /// Questions to the tenant API, by outcome.
     pub queries: Family<Label, Counter>,
@@ -69,7 +69,7 @@ pub struct Metrics {
     pub queue_depth: Family<Label, Gauge>,
     /// Calls to providers, by provider and outcome.
     pub provider_calls: Family<ProviderLabels, Counter>,
-    /// 1 while a provider is known to be away and is not called.
+    /// 1 while a provider is down and is not called.
     pub breaker_open: Family<Label, Gauge>,
     /// 1 while calls to a provider are refused because it is not the account or index that the tenants are in.
     pub pin_mismatch: Family<Label, Gauge>,
@@ -165,19 +165,19 @@ impl Default for Metrics {
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
         registry.register(
             "kubernetes_writes",
-            "Writes to the Kubernetes API, Events apart",
+            "Writes to the Kubernetes API, except Events",
             metrics.api_writes.clone(),
         );
         registry.register("kubernetes_secret_reads", "API-key Secrets read one by one", metrics.secret_reads.clone());
         registry.register("kubernetes_events", "Events written", metrics.events.clone());
         registry.register(
             "activation_events",
-            "Events on customers' ways, by event, outcome and source",
+            "Activation events, by event, outcome and source",
             metrics.activation.clone(),
         );
         registry.register(
             "activation_unconfirmed",
-            "Events that clients told of and the server had not seen",
+            "Events that a client reported and the server had not seen",
             metrics.activation_unconfirmed.clone(),
         );
         registry.register("onboarding_signups", "Signups accepted", metrics.signups.clone());
@@ -195,7 +195,7 @@ impl Default for Metrics {
         );
         registry.register(
             "stripe_webhooks",
-            "Stripe events taken, by what was done with them",
+            "Stripe events accepted, by what was done with them",
             metrics.webhooks.clone(),
         );
         metrics.register_health(&mut registry);
@@ -206,7 +206,7 @@ impl Default for Metrics {
 impl Metrics {
     /// What tells how the operator itself is.
     fn register_health(&self, registry: &mut Registry) {
-        let latency = "Seconds from an event at Stripe until it was taken";
+        let latency = "Seconds from an event at Stripe until web accepted it";
         registry.register("stripe_webhook_latency_seconds", latency, self.webhook_latency.clone());
         registry.register("rag_queries", "Questions to the tenant API, by outcome", self.queries.clone());
         registry.register("rag_documents", "Documents stored through the tenant API", self.documents.clone());
@@ -219,9 +219,9 @@ impl Metrics {
         let depth = "Tenants that wait for a reconcile, by priority";
         registry.register("workqueue_depth", depth, self.queue_depth.clone());
         registry.register("provider_calls", "Calls to providers, by outcome", self.provider_calls.clone());
-        let open = "1 while a provider is known to be away and is not called";
+        let open = "1 while a provider is down and is not called";
         registry.register("provider_breaker_open", open, self.breaker_open.clone());
-        let pins = "1 while calls are refused because the account or index is not the one that the tenants are in";
+        let pins = "1 while calls are refused because the account or index is not the pinned one";
         registry.register("provider_pin_mismatch", pins, self.pin_mismatch.clone());
         let held = "Tenants whose suspension, failure, closing or erasure waits for a confirmation";
         registry.register("controller_held_tenants", held, self.held_tenants.clone());

@@ -55,7 +55,7 @@ async fn a_price_that_was_switched_at_stripe_is_shown_alerted_and_followed_where
     switch(&world, "price_large").await;
     let status = world.wait("acme", "shown", |s| fails(s, "PriceAsPlanned", "PriceOfAnotherPlan")).await;
     assert_eq!((status.phase, document_limit(&status)), (Some(Phase::Active), 10), "served by the plan it has");
-    world.until("ops are told", async || world.alerts("Set spec.plan to large").await == 1).await;
+    world.until("the platform team is told", async || world.alerts("Set spec.plan to large").await == 1).await;
     world.wait_event("acme", "PriceOfAnotherPlan").await;
     let charged = paid(&world).await;
     // The admin decides for the plan that is billed.
@@ -95,7 +95,7 @@ async fn a_second_subscription_is_shown_and_ended_and_refunded_by_name() {
     // Its trial ends, and both are charged.
     forward(&world, 2).await;
     world.wait("acme", "shown", |s| fails(s, "SingleSubscription", "SurplusSubscription")).await;
-    world.until("ops are told", async || world.alerts("more than one subscription").await == 1).await;
+    world.until("the platform team is told", async || world.alerts("more than one subscription").await == 1).await;
     assert_eq!(paid(&world).await, [4900, 0, 4900]);
     let run = |args: &[&str]| {
         let all: Vec<_> = ["acme", "--namespace", &world.namespace].into_iter().chain(args.iter().copied()).collect();
@@ -303,7 +303,7 @@ async fn no_subscription_of_a_suspended_tenant_is_collected_and_one_is_when_it_i
     world.until("both are paused", async || paused().await == [true, true]).await;
     let status = world.wait("acme", "shown", |s| fails(s, "SingleSubscription", "SurplusSubscription")).await;
     assert_eq!(status.phase, Some(Phase::Suspended));
-    world.until("ops are told", async || world.alerts("more than one subscription").await == 1).await;
+    world.until("the platform team is told", async || world.alerts("more than one subscription").await == 1).await;
     desire(&world, "acme", Desired::Active).await.expect("patched");
     world.wait_phase("acme", Phase::Active).await;
     world.until("one is collected", async || paused().await == [false, true]).await;

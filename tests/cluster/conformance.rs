@@ -12,7 +12,8 @@ use axum::http::HeaderMap;
 use axum::routing::post;
 use serde_json::{Value, json};
 use tenant_operator::api::Phase;
-use tenant_operator::api::tenant::{BillingMode, PlanChangeState};
+use tenant_operator::api::status::PlanChangeState;
+use tenant_operator::api::tenant::BillingMode;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -69,7 +70,7 @@ async fn every_request() -> Vec<Value> {
     for (plan, state) in [("pro", PlanChangeState::Applied), ("paid", PlanChangeState::Scheduled)] {
         let patch = kube::api::Patch::Merge(json!({"spec": {"plan": plan}}));
         world.tenants().patch("acme", &Default::default(), &patch).await.expect("patched");
-        let there = |c: &tenant_operator::api::tenant::PlanChange| &*c.plan == plan && c.state == state;
+        let there = |c: &tenant_operator::api::status::PlanChange| &*c.plan == plan && c.state == state;
         world.wait("acme", "on another plan", |s| s.plan_change.as_ref().is_some_and(there)).await;
     }
     let desire = async |desired: &str| {

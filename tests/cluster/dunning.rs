@@ -232,13 +232,13 @@ fn disputed(status: &TenantStatus) -> (bool, String) {
 async fn a_disputed_payment_is_told_to_ops_and_the_tenant_is_served_on() {
     let world = with_disputed("disputed", &[]).await;
     world.wait_true("acme", "WelcomeEmailSent").await;
-    world.until("ops are told", async || dispute_alerts(&world).await == 1).await;
+    world.until("the platform team is told", async || dispute_alerts(&world).await == 1).await;
     let key = world.api_key("acme").await;
     assert_eq!(ask(&world, &key).await.0, 200);
     let id = disputes(&world).await.remove(0);
     answer_dispute(&world, &id, "losing_evidence").await;
     world.wait("acme", "told that it is lost", |s| disputed(s) == (true, "Lost".into())).await;
-    world.until("ops are told", async || dispute_alerts(&world).await == 2).await;
+    world.until("the platform team is told", async || dispute_alerts(&world).await == 2).await;
     world.annotate("acme", "tenant-operator.dev/accept-dispute", &id).await;
     let status = world.wait("acme", "settled", |s| disputed(s) == (false, "Over".into())).await;
     assert_eq!(status.phase, Some(Phase::Active));

@@ -7,7 +7,8 @@ use std::process::{Command, Output, Stdio};
 use kube::api::Patch;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tenant_operator::api::tenant::{BillingMode, Desired, ExportState};
+use tenant_operator::api::status::ExportState;
+use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, TenantStatus, conditions};
 
 use crate::support::{Process, Visitor, World, files, folder, free_port, python, said};

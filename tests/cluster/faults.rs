@@ -190,7 +190,7 @@ async fn a_welcome_that_cannot_be_sent_alerts_and_never_fails_the_tenant() {
     assert!(is_true(&status.conditions, "Ready"), "{status:#?}");
     assert_eq!(get(&status.conditions, "WelcomeEmailSent").expect("there").reason, "MailUnreachable");
     let alerted = async || world.sandbox_get("/_sandbox/alerts").await.to_string().contains("welcome e-mail");
-    world.until("ops are told of the welcome", alerted).await;
+    world.until("the platform team is told of the welcome", alerted).await;
     world.clear_faults().await;
     world.wait_true("acme", "WelcomeEmailSent").await;
     let alerts = world.sandbox_get("/_sandbox/alerts").await;

@@ -100,7 +100,7 @@ async fn nothing_is_set_up_before_the_address_is_confirmed() {
     assert!(sent.contains("verify-email."), "{sent}");
     // A second use of the link changes nothing and creates no session.
     let (status, _, text) = press(&mut scanner, &link, &[]).await;
-    assert!(status == 200 && text.contains("Log in to go on"), "{status} {text}");
+    assert!(status == 200 && text.contains("Log in to continue"), "{status} {text}");
     assert!(scanner.cookies.iter().all(|(name, _)| name != "session"));
     assert_eq!(
         annotation(&tenant(&world, &name).await, "reached-email-verified"),

@@ -408,7 +408,9 @@ async fn two_namespaces_with_documents_wait_for_a_choice() {
     let status = world.wait("acme", "the question", |s| reason(s, "DataInOnePlace") == "TwoGenerations").await;
     assert!(conditions::is_true(&status.conditions, "Ready"), "served meanwhile");
     world
-        .until("ops are told", async || world.alerts("More than one Pinecone namespace holds documents").await == 1)
+        .until("the platform team is told", async || {
+            world.alerts("More than one Pinecone namespace holds documents").await == 1
+        })
         .await;
     let before = namespaces(&world).await;
     assert_eq!(before.len(), 2);
@@ -517,7 +519,9 @@ async fn a_month_whose_units_are_used_up_is_an_incident_and_not_a_failed_attempt
     world.sandbox_post("/_sandbox/pinecone", json!({"month_used_up": true})).await;
     world.create("acme", "paid", BillingMode::Stripe).await;
     world.pay("acme").await;
-    world.until("ops are told", async || world.alerts("unit limit for the current month").await == 1).await;
+    world
+        .until("the platform team is told", async || world.alerts("unit limit for the current month").await == 1)
+        .await;
     // The alert may be sent before the status that is held back is written.
     let status = world.wait_phase("acme", Phase::Provisioning).await;
     assert_eq!(status.provisioning.map(|p| p.attempts), Some(0));

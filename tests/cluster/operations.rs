@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use kube::api::Patch;
 use serde_json::{Value, json};
-use tenant_operator::api::tenant::{BillingMode, ExportState, PlanChangeState as State};
+use tenant_operator::api::status::{ExportState, PlanChangeState as State};
+use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant, conditions};
 use tenant_operator_dev::apply_yaml;
 

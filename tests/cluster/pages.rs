@@ -220,7 +220,7 @@ async fn input_is_shown_as_text_and_nonsense_is_refused() {
     for email in ["mallory@example.com", "nobody@example.com", "nonsense"] {
         let (status, _, page) =
             visitor.post("/login", &[("csrf", &csrf), ("email", email), ("password", "wrong password")]).await;
-        assert!(status == 401 && page.contains("E-mail address or password is wrong."), "{status}");
+        assert!(status == 401 && page.contains("The e-mail address or the password is wrong."), "{status}");
     }
 }
 

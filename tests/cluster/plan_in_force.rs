@@ -2,7 +2,8 @@
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
-use tenant_operator::api::tenant::{BillingMode, PlanChangeState as State};
+use tenant_operator::api::status::PlanChangeState as State;
+use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, TenantStatus};
 
 use crate::support::{World, billed, document_limit, forward, paid, plan_change, said, tenant, wish};

@@ -2,7 +2,7 @@
 
 use kube::api::Patch;
 use serde_json::{Value, json};
-use tenant_operator::api::tenant::PlanChangeState as State;
+use tenant_operator::api::status::PlanChangeState as State;
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, conditions};
 
 use crate::support::{

@@ -136,7 +136,7 @@ async fn stolen_from_web(world: &World, web: &Client) {
         signups.create(&PostParams::default(), &secret(name, kind, &labels)).await
     };
     let said = refusal("a service-account token", make("x-login", TOKEN, login("x")).await);
-    assert!(said.contains("of type Opaque alone"), "{said}");
+    assert!(said.contains("only Secrets of type Opaque"), "{said}");
     for (name, labels) in [
         ("x-login", json!({})),
         ("x-login", login("y")),
@@ -145,7 +145,7 @@ async fn stolen_from_web(world: &World, web: &Client) {
         ("tenant-operator-signing", json!({})),
     ] {
         let said = refusal(name, make(name, OPAQUE, labels).await);
-        assert!(said.contains("login Secrets and leads alone"), "{said}");
+        assert!(said.contains("only login Secrets and leads"), "{said}");
     }
     make("y-login", OPAQUE, login("y")).await.expect("a login Secret");
 
@@ -312,7 +312,7 @@ async fn users_who_write_tenants_approve_none_and_a_wildcard_exempts_no_account(
     }
     let message = Patch::Merge(json!({"status": {"phase": "Active", "message": "served"}}));
     let said = refusal("a status", author.patch_status("paying", &PatchParams::default(), &message).await);
-    assert!(said.contains("the status is written by the operator alone"), "{said}");
+    assert!(said.contains("only the operator writes the status"), "{said}");
     restorer.patch_status("paying", &PatchParams::default(), &message).await.expect("restored with its status");
 
     // A GitOps controller with verbs ["*"] approves what is in Git, and writes nothing that is the operator's own.

@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use serde_json::json;
-use tenant_operator::api::tenant::{BillingMode, Checkout};
+use tenant_operator::api::status::Checkout;
+use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant, TenantStatus};
 use tenant_operator_sandbox::stripe::webhooks::sign;
 

@@ -1,4 +1,5 @@
-use tenant_operator::api::tenant::{Desired, Quota, Wish};
+use tenant_operator::api::tenant::{Desired, Wish};
+use tenant_operator::api::usage::Quota;
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription};
 
@@ -194,7 +195,8 @@ fn a_namespace_that_is_gone_is_alerted_shown_and_remade_only_on_demand() {
 #[test]
 fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() {
     use tenant_operator::api::plan::LimitChanges;
-    use tenant_operator::api::tenant::{PlanConfig, Quota};
+    use tenant_operator::api::status::PlanConfig;
+    use tenant_operator::api::usage::Quota;
     let mut case = welcomed();
     let plan = case.plan.clone().expect("a plan");
     case.view.status.config = Some(PlanConfig {

@@ -1,7 +1,8 @@
 //! A provider that is away delays only what needs it.
 
 use tenant_operator::api::Phase;
-use tenant_operator::api::tenant::{Desired, ExportState, PlanChangeState};
+use tenant_operator::api::status::{ExportState, PlanChangeState};
+use tenant_operator::api::tenant::Desired;
 use tenant_operator::lifecycle::{Decision, Effect, Notice};
 
 use crate::case::{Case, NOW, does, failure, holds};

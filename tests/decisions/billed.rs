@@ -2,7 +2,8 @@
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::plan::PriceChanges;
-use tenant_operator::api::tenant::{Desired, PlanChangeState as State, Wish};
+use tenant_operator::api::status::PlanChangeState as State;
+use tenant_operator::api::tenant::{Desired, Wish};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription};
 

@@ -1,14 +1,17 @@
 //! Harm to too many tenants at once, and an account that does not know a tenant: nothing happens until an admin decides.
 
 use tenant_operator::api::conditions::get;
+use tenant_operator::api::facts::{Awaited, Awaiting};
 use tenant_operator::api::phase::TriggeredBy;
 use tenant_operator::api::tenant::Desired;
-use tenant_operator::api::{Phase, Timestamp};
+use tenant_operator::api::{CUSTOMER_GONE_ANNOTATION, Condition, ConditionStatus, Phase, Tenant, Timestamp};
+use tenant_operator::cli::Held;
 use tenant_operator::lifecycle::{
-    Blame, Decision, Effect, Failure, Fault, Harm, Notice, Outcome, Provider, Reason, harm, held,
+    Blame, Decision, Effect, Failure, Fault, Harm, Notice, Outcome, Provider, Reason, harm, held, met,
 };
 
 use crate::case::{Case, NOW, does, fails, failure, holds, subscription};
+use crate::verification::unconfirmed;
 
 /// An Active tenant whose subscription has ended.
 fn ended() -> Case {
@@ -119,11 +122,10 @@ fn a_restart_counts_what_the_statuses_say() {
     let case = ended();
     let status = case.recorded();
     assert_eq!(harm(&case.view, &status), Some(Harm::Suspend));
-    let met = tenant_operator::lifecycle::met(&status);
-    assert_eq!(met, [(Harm::Suspend, Timestamp::from_second(NOW))]);
+    assert_eq!(met(&status), [(Harm::Suspend, Timestamp::from_second(NOW))]);
     let mut by_admin = status;
     by_admin.transitions.iter_mut().for_each(|t| t.triggered_by = TriggeredBy::Admin);
-    assert_eq!(tenant_operator::lifecycle::met(&by_admin), []);
+    assert_eq!(met(&by_admin), []);
 }
 
 #[test]
@@ -143,4 +145,79 @@ fn another_stripe_account_suspends_fails_and_refunds_no_tenant() {
     let mut failed = Case::new(Some(Phase::Failed));
     failed.observed.failure = Some(mismatch("Billing"));
     assert!(!does(&failed.decide(), &Effect::Refund));
+}
+
+/// A shorter limit, or a controller that was away for long, ends the wait of many at once.
+#[test]
+fn many_signups_that_are_paid_and_not_confirmed_are_held_before_they_fail() {
+    let case = unconfirmed();
+    let failed = case.recorded();
+    assert_eq!(harm(&case.view, &failed), Some(Harm::Fail));
+    assert_eq!(met(&failed), [(Harm::Fail, Timestamp::from_second(NOW))], "a restart still counts it");
+    let case = braked(case, Harm::Fail).at_rest();
+    assert_eq!(case.view.status.phase, Some(Phase::PendingPayment));
+    assert!(holds(&case.view.status, "Held", "FailureHeld"));
+    let mut confirmed = case;
+    confirmed.view.confirmed = held(&confirmed.view.status).map(|(_, token)| token);
+    let status = confirmed.recorded();
+    assert_eq!((status.phase, held(&status)), (Some(Phase::Failed), None));
+    let mut unpaid = Case::new(Some(Phase::PendingPayment));
+    unpaid.view.status.awaiting = Some(Awaiting { what: Awaited::Payment, since: Timestamp::from_second(NOW) });
+    assert_eq!(met(&unpaid.view.status), []);
+    unpaid.view.spec.desired = Desired::Deleted;
+    assert_eq!(braked(unpaid, Harm::Close).recorded().phase, Some(Phase::Deleting));
+}
+
+/// The message of the controller names the command, so the command has to find what it confirms.
+#[test]
+fn a_customer_whom_stripe_does_not_know_can_be_confirmed_in_each_phase() {
+    let unknown = Failure {
+        reason: Reason::Provider(Provider::Stripe, Fault::CustomerUnknown),
+        blame: Blame::Mismatch,
+        ..failure("Billing", true)
+    };
+    let served = |phase| {
+        let mut case = Case::new(Some(phase)).sent(&Notice::FailedAlert("first".into())).sent(&Notice::Welcome);
+        case.view.status.provisioned_at = Some(Timestamp::from_second(NOW - 60));
+        (case.observed.api_key, case.observed.namespace) = (Some(true), true);
+        case
+    };
+    let deleted = |phase| {
+        let mut case = served(phase);
+        case.view.deleting = true;
+        case
+    };
+    let mut recovered = Case::new(Some(Phase::PendingPayment));
+    recovered.view.spec.billing.stripe.get_or_insert_default().customer_id = Some("cus_1".into());
+    recovered.view.status.conditions = vec![Condition {
+        type_: "BillingReady".into(),
+        status: ConditionStatus::True,
+        reason: "Recovered".into(),
+        message: "Stripe answers".into(),
+        last_transition_time: Timestamp::from_second(NOW - 60),
+        observed_generation: None,
+    }];
+    let mut closed = served(Phase::Deleting);
+    closed.view.spec.desired = Desired::Deleted;
+    closed.view.status.erases_at = Some(Timestamp::from_second(NOW + 60));
+    for (case, what) in vec![
+        (served(Phase::Failed), "a refund"),
+        (deleted(Phase::Failed), "a refund of an object that is deleted"),
+        (deleted(Phase::Deleting), "a cleanup"),
+        (recovered, "a payment, where Stripe answered before"),
+        (Case::new(Some(Phase::Provisioning)), "provisioning"),
+        (served(Phase::Active), "service"),
+        (served(Phase::Upgrading), "a change of plan"),
+        (served(Phase::Suspended).sent(&Notice::Suspended(Timestamp::from_second(NOW - 60))), "a suspension"),
+        (closed, "a closed account"),
+    ] {
+        let case = case.failed(&Effect::ReadBilling, unknown.clone()).at_rest();
+        let mut tenant = Tenant::new("acme", case.view.spec.clone());
+        tenant.status = Some(case.view.status);
+        let held = Held::of(&tenant).unwrap_or_else(|| panic!("{what}: {:#?}", tenant.status));
+        assert_eq!((held.annotation, &*held.value), (CUSTOMER_GONE_ANNOTATION, "cus_1"), "{what}");
+    }
+    let mut fine = Tenant::new("acme", served(Phase::Active).view.spec);
+    fine.status = Some(served(Phase::Active).at_rest().view.status);
+    assert_eq!(Held::of(&fine), None);
 }

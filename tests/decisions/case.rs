@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::plan::{LimitChanges, Limits, Models, Money};
-use tenant_operator::api::tenant::{Billing, BillingMode, Login, Provisioning, StripeRefs};
+use tenant_operator::api::status::Provisioning;
+use tenant_operator::api::tenant::{Billing, BillingMode, Login, StripeRefs};
 use tenant_operator::api::{
     ConditionStatus, Phase, PlanSpec, SampleData, SampleDocument, TenantSpec, TenantStatus, Timestamp,
 };

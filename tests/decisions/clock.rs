@@ -1,7 +1,7 @@
 //! What cannot be undone waits until its moment has come by the API server's clock and by the controller's.
 
 use tenant_operator::api::migration::MigrationState;
-use tenant_operator::api::tenant::{Export, ExportState, PlanChangeState};
+use tenant_operator::api::status::{Export, ExportState, PlanChangeState};
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, SessionState};
 

@@ -1,5 +1,5 @@
 use tenant_operator::api::plan::DeletionPolicy::{Erase, Retain};
-use tenant_operator::api::tenant::Refund;
+use tenant_operator::api::status::Refund;
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedRefund};
 
@@ -266,4 +266,26 @@ fn a_refund_that_fails_holds_the_deletion_up_until_it_is_forced() {
     assert!(matches!(case.clone().after_record(), Decision::Wait(Some(_))));
     case.view.force_delete = true;
     assert_eq!(case.after_record(), Decision::Act(vec![Effect::RemoveFinalizer]));
+}
+
+/// In Deleting, a tenant that was served before is not owed anything, and its customer is deleted at Stripe.
+#[test]
+fn a_refund_of_a_failed_tenant_that_was_served_goes_before_the_deletion_even_if_stripe_fails() {
+    for effect in [Effect::StopRenewal, Effect::Refund] {
+        let mut case = new(Phase::Failed);
+        case.view.status.refund = None;
+        case = case.failed(&effect, failure("Billing", true));
+        let status = case.recorded();
+        assert_eq!(status.phase, Some(Phase::Failed), "{effect:?}");
+        assert!(fails(&status, "CleanedUp", "PineconeProviderError"), "{effect:?}");
+        let wait = case.policy.notice_retry;
+        assert_eq!(case.clone().after_record(), Decision::Wait(Some(wait)), "{effect:?}");
+        let mut again = case.clone();
+        (again.view.status, again.observed) = (status, Default::default());
+        assert_eq!(again.effects(), [Effect::StopRenewal], "the next reconcile asks again");
+        case.view.force_delete = true;
+        assert_eq!(case.recorded().phase, Some(Phase::Deleting), "an admin gives up on it");
+    }
+    let settled = new(Phase::Failed).failed(&Effect::StopRenewal, failure("Billing", true));
+    assert_eq!(settled.recorded().phase, Some(Phase::Deleting), "nothing is owed any more");
 }

@@ -3,7 +3,9 @@
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::phase::TriggeredBy;
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
-use tenant_operator::lifecycle::{Decision, Dispute, Effect, Notice, ObservedDispute, ObservedSubscription};
+use tenant_operator::lifecycle::{
+    Decision, Dispute, Effect, Harm, Notice, ObservedDispute, ObservedSubscription, held,
+};
 
 use crate::case::{Case, NOW, fails, failure, holds, subscription};
 
@@ -98,7 +100,7 @@ fn it_ends_when_it_is_won_or_settled() {
 fn with_suspend_disputed_the_tenant_is_suspended_uncharged_until_the_dispute_is_over() {
     let mut case = disputed(false);
     case.policy.suspend_disputed = true;
-    assert_eq!(case.recorded().phase, Some(Phase::Active), "ops are told first");
+    assert_eq!(case.recorded().phase, Some(Phase::Active), "the platform team is told first");
     let case = suspended();
     let last = case.view.status.transitions.last().expect("there").clone();
     assert_eq!(
@@ -128,4 +130,23 @@ fn with_suspend_disputed_the_tenant_is_suspended_uncharged_until_the_dispute_is_
     let mut lenient = suspended().billing(Some(paused), None);
     lenient.policy.suspend_disputed = false;
     assert_eq!(lenient.effects(), [Effect::CollectAnew]);
+}
+
+/// The dispute may be over by now.
+#[test]
+fn a_dispute_that_was_known_before_a_restart_suspends_no_tenant_that_is_served() {
+    let mut case = known(false);
+    case.policy.suspend_disputed = true;
+    let mut restarted = case.clone();
+    restarted.observed.dispute = ObservedDispute::Unknown;
+    assert_eq!(restarted.at_rest().view.status.phase, Some(Phase::Active));
+    // What the brake held before the restart stays held until disputes are read.
+    case.observed.held.insert(Harm::Suspend);
+    let mut braked = case.at_rest();
+    assert!(holds(&braked.view.status, "Held", "SuspensionHeld"));
+    braked.observed.dispute = ObservedDispute::Unknown;
+    let mut braked = braked.at_rest();
+    assert!(holds(&braked.view.status, "Held", "SuspensionHeld"), "{:#?}", braked.view.status);
+    braked.observed.dispute = ObservedDispute::None;
+    assert_eq!(held(&braked.at_rest().view.status), None);
 }

@@ -2,7 +2,9 @@
 
 use tenant_operator::api::conditions::set;
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState};
-use tenant_operator::api::tenant::{Desired, PlanChangeState, PlanConfig, Quota, StripeRefs};
+use tenant_operator::api::status::{PlanChangeState, PlanConfig};
+use tenant_operator::api::tenant::{Desired, StripeRefs};
+use tenant_operator::api::usage::Quota;
 use tenant_operator::api::{Condition, ConditionStatus, LinkKind, MailRequest, Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
     Decision, Dispute, Effect, Notice, ObservedBilling, ObservedDispute, ObservedExport, ObservedMigration,

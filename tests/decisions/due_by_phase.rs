@@ -1,6 +1,7 @@
 //! What is due in the phases in which a tenant is not served, beside what may hold it up there. `due.rs` is about tenants that are served.
 
-use tenant_operator::api::tenant::{Desired, Refund};
+use tenant_operator::api::status::Refund;
+use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{LinkKind, MailRequest, Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, ObservedRefund, Outcome, SessionState};
 
@@ -132,7 +133,7 @@ fn phases() -> Vec<InPhase> {
                     },
                     done: |s| s.wrote(in_phase(Phase::Provisioning)),
                 },
-                Due { name: "what ops are told", arrange: nothing, done: |s| s.told("failed-alert") },
+                Due { name: "what the platform team is told", arrange: nothing, done: |s| s.told("failed-alert") },
             ],
         ),
         (

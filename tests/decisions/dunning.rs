@@ -2,7 +2,7 @@
 
 use tenant_operator::api::phase::{EventType, TriggeredBy};
 use tenant_operator::api::tenant::Desired;
-use tenant_operator::api::{Phase, Timestamp};
+use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedSubscription, SessionState};
 
 use crate::case::{Case, NOW, condition, fails, failure, holds, outage, session, subscription};
@@ -250,4 +250,31 @@ fn a_card_that_is_declined_when_a_suspension_ends_is_charged_again_a_day_later()
     assert_eq!((back.phase, back.collect_after), (Some(Phase::Active), None));
     let away = case.failed(&Effect::CollectAnew, failure("Billing", true)).recorded();
     assert_eq!(away.collect_after, None, "what may be tried again is");
+}
+
+/// A definition of an earlier build of the same revision prunes the fields: they are read back from the conditions.
+#[test]
+fn a_suspended_tenant_comes_to_rest_where_its_facts_are_pruned() {
+    let pruned = |status: &TenantStatus| {
+        let mut stored = serde_json::to_value(status).expect("JSON");
+        for field in ["suspendedFor", "awaiting"] {
+            stored.as_object_mut().expect("an object").remove(field);
+        }
+        serde_json::from_value::<TenantStatus>(stored).expect("a status")
+    };
+    let changes: [fn(&mut Case); 4] = [
+        |_| {},
+        |c| c.plan = None,
+        |c| c.plan.as_mut().expect("a plan").stripe_price_id = None,
+        |c| c.observed.capacity_missing = Some("Pinecone: the index is full".into()),
+    ];
+    for (number, change) in changes.into_iter().enumerate() {
+        let mut case = suspended("canceled");
+        change(&mut case);
+        let billing = case.observed.billing.as_mut().expect("read");
+        billing.session = (number == 0).then(|| session(SessionState::Open, 1));
+        let mut case = case.at_rest();
+        case.view.status = pruned(&case.view.status);
+        assert!(!matches!(case.decide(), Decision::Record(_)), "{number}: {:#?}", case.decide());
+    }
 }

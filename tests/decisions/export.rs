@@ -1,6 +1,6 @@
 //! Exports: each begins once, shows its progress, is announced by e-mail, is deleted after a while, and delays nothing else.
 
-use tenant_operator::api::tenant::{Erasure, Export, ExportState as State};
+use tenant_operator::api::status::{Erasure, Export, ExportState as State};
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, Timestamp, conditions};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedExport};
 

@@ -1,5 +1,6 @@
 use tenant_operator::api::Phase;
-use tenant_operator::api::tenant::{Desired, Refund};
+use tenant_operator::api::status::Refund;
+use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Timestamp, TriggeredBy};
 use tenant_operator::lifecycle::{Decision, Effect, Notice, ObservedRefund, Outcome, Samples};
 
@@ -15,7 +16,7 @@ fn refunded() -> Case {
     case
 }
 
-/// Ops know.
+/// The platform team knows.
 fn told() -> Case {
     let [alert, _] = notices();
     new().sent(&alert)

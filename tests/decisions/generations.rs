@@ -24,7 +24,7 @@ fn message(status: &TenantStatus) -> String {
     conditions::get(&status.conditions, DATA).map(|c| c.message.to_string()).unwrap_or_default()
 }
 
-/// The status is written, and then ops are told.
+/// The status is written, and then the platform team is told.
 fn told(case: &Case) -> (Case, Notice) {
     let mut case = case.clone();
     case.view.status = case.recorded();

@@ -1,5 +1,6 @@
 use tenant_operator::api::phase::{EventType, Transition, TriggeredBy};
-use tenant_operator::api::tenant::{Desired, Erasure, PlanChangeState, Refund, Wish};
+use tenant_operator::api::status::{Erasure, PlanChangeState, Refund};
+use tenant_operator::api::tenant::{Desired, Wish};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedRefund, ObservedSubscription, Outcome};
 

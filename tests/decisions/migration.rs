@@ -2,7 +2,8 @@
 //! fails.
 
 use tenant_operator::api::migration::{Data, EmbeddingSize, Migration, MigrationState as State};
-use tenant_operator::api::tenant::{Desired, PlanChangeState, PlanConfig};
+use tenant_operator::api::status::{PlanChangeState, PlanConfig};
+use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, Found, MigrationError, Notice, ObservedMigration};
 

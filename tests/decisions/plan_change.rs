@@ -1,6 +1,7 @@
 use tenant_operator::api::phase::EventType;
 use tenant_operator::api::plan::{Downgrades, Limits, Upgrades};
-use tenant_operator::api::tenant::{PlanChange, PlanChangeState as State, PlanConfig, Quota};
+use tenant_operator::api::status::{PlanChange, PlanChangeState as State, PlanConfig};
+use tenant_operator::api::usage::Quota;
 use tenant_operator::api::{Phase, PlanSpec, TenantStatus, Timestamp, Usage};
 use tenant_operator::lifecycle::{
     Decision, Effect, Failure, Fault, Notice, ObservedSubscription, Proration, Provider, Reason, UnconfirmedPrice,

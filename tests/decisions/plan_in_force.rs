@@ -1,6 +1,6 @@
 //! The plan in force outlives the status: it is in the spec before anything is set up by it, and before another one is.
 
-use tenant_operator::api::tenant::{PlanChangeState as State, PlanConfig};
+use tenant_operator::api::status::{PlanChangeState as State, PlanConfig};
 use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::lifecycle::{Decision, Effect, ObservedSubscription};
 

@@ -2,7 +2,7 @@
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::migration::{Data, MigrationState as State};
-use tenant_operator::api::tenant::PlanChangeState;
+use tenant_operator::api::status::PlanChangeState;
 use tenant_operator::api::{Phase, TenantStatus};
 use tenant_operator::lifecycle::{Effect, Notice, ObservedMigration, Regions};
 
@@ -106,7 +106,7 @@ fn a_move_that_leads_to_another_region_is_begun_anew() {
     assert_eq!(elsewhere.effects(), [Effect::DropNamespace { generation: 2 }]);
     // A lost status may leave a tenant on a plan whose region its data is not in.
     let mut content = Case::new(Some(Phase::Active)).manual(true).sent(&Notice::Welcome);
-    content.view.status.config = Some(tenant_operator::api::tenant::PlanConfig::of("starter", &plan()));
+    content.view.status.config = Some(tenant_operator::api::status::PlanConfig::of("starter", &plan()));
     content.observed.api_key = Some(true);
     let mut content = data(content, 2, Some(EU));
     assert!(content.recorded().migration.is_none(), "one index: a region is but a name");

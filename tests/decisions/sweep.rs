@@ -6,7 +6,8 @@ use std::sync::Mutex;
 use tenant_operator::api::migration::{Data, EmbeddingSize, MigrationState};
 use tenant_operator::api::phase::EventType;
 use tenant_operator::api::plan::Downgrades;
-use tenant_operator::api::tenant::{Desired, PlanChangeState as State};
+use tenant_operator::api::status::PlanChangeState as State;
+use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{LinkKind, MailRequest, Phase, Timestamp};
 use tenant_operator::lifecycle::{
     Claim, Decision, Effect, Holdings, Notice, ObservedRefund, ObservedSubscription, Samples, SessionState,

@@ -255,3 +255,19 @@ fn a_retry_hurries_an_attempt_that_is_still_to_come() {
     assert_eq!((run.attempts, run.next_retry_at, run.retry_token.as_deref()), (2, None, Some("customer-1")));
     assert!(matches!(case.after_record(), Decision::Act(_)), "and once only");
 }
+
+/// Otherwise each failure of Stripe would give the customer another week, paid for and not served.
+#[test]
+fn the_limit_of_a_confirmation_runs_on_while_stripe_does_not_answer() {
+    let mut case = paid(linked()).sent(&first());
+    case.view.status = case.recorded();
+    let limit = case.policy.verification_limit;
+    let since = Timestamp::from_second(NOW - limit + 100);
+    waits_since(&mut case, since);
+    let mut away = case.clone().failed(&Effect::ReadBilling, failure("Billing", true));
+    away.view.status = away.recorded();
+    assert_eq!(away.view.status.awaiting.map(|awaiting| awaiting.since), Some(since));
+    away.observed = case.observed;
+    away.view.status = away.recorded();
+    assert_eq!(away.decide(), Decision::Wait(Some(100)));
+}

@@ -1,6 +1,7 @@
 //! Mistakes that one could make in `decide` and around it: in what it sees, in what it answers, in how that is done.
 
-use tenant_operator::api::tenant::{Desired, Refund, StripeRefs};
+use tenant_operator::api::status::Refund;
+use tenant_operator::api::tenant::{Desired, StripeRefs};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
     Decision, Effect, Notice, Observed, ObservedSubscription, Samples, SessionState, View,
@@ -35,7 +36,7 @@ pub enum Mistake {
     ServedUnpaid,
     /// Nothing is given back.
     RefundForgotten,
-    /// Ops are not told of a failure.
+    /// The platform team is not told of a failure.
     AlertForgotten,
     /// The customer is not told of a failure.
     FailedMailForgotten,

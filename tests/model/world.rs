@@ -12,7 +12,7 @@ use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
     Blame, Decision, Effect, Failure, Fault, Found, Input, Notice, Observed, ObservedRefund, Outcome, Policy,
-    Proration, Provider, Reason, SessionState, Step, View, decide, may_hold, may_precede,
+    Proration, Provider, Reason, SessionState, Step, View, decide, may_merge, may_precede,
 };
 
 use self::beside::Beside;
@@ -338,7 +338,7 @@ impl Small {
             Decision::Record(status) => {
                 // Every fact that a condition shows is in its field.
                 assert_eq!((*status).clone().with_facts_of_conditions(), *status);
-                if reconcile.last.is_none() && may_hold(&reconcile.view.status, &status) {
+                if reconcile.last.is_none() && may_merge(&reconcile.view.status, &status) {
                     state.hold(*status);
                 } else {
                     self.record(state, *status);

@@ -7,6 +7,7 @@ pub mod incidents;
 pub mod memory;
 pub mod own_moves;
 pub mod record;
+mod settle;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,16 +19,15 @@ use tracing::Instrument;
 
 use super::Key;
 use super::context::{Context, version};
-use super::queue::urgency::priority;
 use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus};
 use crate::clock::Present;
 use crate::lifecycle::{
-    Decision, Effect, Harm, Input, Observed, Outcome, decide, harm, held as is_held, may_hold, may_precede,
+    Decision, Effect, Harm, Input, Observed, Outcome, decide, harm, held as is_held, may_merge, may_precede,
 };
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
 use act::Acted;
-use memory::{LastEvent, ProvisioningProgress, Remembered, Settled};
+use memory::{LastEvent, Remembered, Settled};
 
 /// Rounds of one reconcile, at most; a tenant needs about ten.
 const ROUNDS: usize = 40;
@@ -39,10 +39,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(2);
 /// The wait after a write that was refused because the object had changed.
 const CONFLICT: Duration = Duration::from_millis(200);
-/// How long a status that may be held waits for the next one. A person who looks at a tenant sees no shorter phase.
-const HELD: Duration = Duration::from_millis(500);
-/// How soon a lagging cache of Secrets is looked at again, in seconds.
-const SECRET_CHECK: i64 = 15;
+/// How long a status that may be merged with the next one waits for it. A person who looks at a tenant sees no shorter phase.
+const DELAY: Duration = Duration::from_millis(500);
 
 /// Why a reconcile ended early. Every kind is retried.
 #[derive(Debug, thiserror::Error)]
@@ -173,10 +171,10 @@ impl<'a> Reconcile<'a> {
             self.observed.overloaded = context.overloaded();
             self.observed.held = braked(context, &self.uid);
             match self.decide() {
-                Decision::Wait(_) if self.last.is_some() => self.write_held().await?,
+                Decision::Wait(_) if self.last.is_some() => self.write_delayed().await?,
                 Decision::Wait(wait) => return Ok(self.settle(wait)),
                 Decision::Record(status) => self.record(*status).await?,
-                Decision::Act(effects) if self.last.is_some() && !may_precede(&effects) => self.write_held().await?,
+                Decision::Act(effects) if self.last.is_some() && !may_precede(&effects) => self.write_delayed().await?,
                 Decision::Act(effects) if !self.has_place_for(&effects) => {
                     return Ok(Some((Duration::ZERO, Priority::Provisioning)));
                 }
@@ -217,10 +215,10 @@ impl<'a> Reconcile<'a> {
     async fn record(&mut self, status: TenantStatus) -> Result<(), ReconcileError> {
         let before = self.object.status.clone().unwrap_or_default();
         self.observed.recorded(&before, &status);
-        if self.last.is_none() && may_hold(&before, &status) {
+        if self.last.is_none() && may_merge(&before, &status) {
             let object = Tenant { status: Some(status), ..Tenant::clone(&self.object) };
             let last = std::mem::replace(&mut self.object, object.into());
-            self.last = Some((last, tokio::time::Instant::now() + HELD));
+            self.last = Some((last, tokio::time::Instant::now() + DELAY));
             return Ok(());
         }
         let last = self.last.as_ref().map(|(last, _)| &**last);
@@ -234,9 +232,9 @@ impl<'a> Reconcile<'a> {
         Ok(())
     }
 
-    async fn write_held(&mut self) -> Result<(), ReconcileError> {
+    async fn write_delayed(&mut self) -> Result<(), ReconcileError> {
         if let Some((last, _)) = &self.last {
-            let written = held(self.context, last, &self.object).await?;
+            let written = delayed(self.context, last, &self.object).await?;
             self.written(written);
         }
         Ok(())
@@ -263,16 +261,6 @@ impl<'a> Reconcile<'a> {
         span.set("tenant.name", self.object.name_any());
         span.set("tenant.phase", self.phase().map_or_else(String::new, |p| p.to_string()));
         span
-    }
-
-    /// Nothing has changed since nothing was to be done.
-    fn settled(&self) -> Option<Next> {
-        let now = Instant::now();
-        let (same, until) = self.memory.settled.as_ref()?;
-        if *same != self.seen || self.observed.resync || until.is_some_and(|until| until <= now) {
-            return None;
-        }
-        Some(until.map(|until| (until - now, Priority::Resync)))
     }
 
     fn phase(&self) -> Option<Phase> {
@@ -323,7 +311,7 @@ impl<'a> Reconcile<'a> {
                 }
                 done
             }));
-            while_held(context, self.last.as_ref(), object, all).await?
+            while_delayed(context, self.last.as_ref(), object, all).await?
         };
         if let Some(written) = written {
             self.written(written);
@@ -340,64 +328,6 @@ impl<'a> Reconcile<'a> {
         }
         Ok(false)
     }
-
-    /// Remembers that there is nothing to do for now.
-    fn settle(&self, wait: Option<i64>) -> Next {
-        let observed = &self.observed;
-        // Of plan and Secret as this reconcile saw them: what changed meanwhile is another one's.
-        let context = self.context;
-        let secret = context.caches.api_key_secret(&self.object).and(context.verified_secret(&self.uid));
-        let settled = Settled {
-            version: version(&self.object),
-            secret: secret.or(self.seen.secret.clone()),
-            ..self.seen.clone()
-        };
-        // While the Secret's cache lags, look again soon: it may have been deleted meanwhile.
-        let wait = if settled.secret.is_none() && self.active() {
-            Some(wait.unwrap_or(SECRET_CHECK).min(SECRET_CHECK))
-        } else {
-            wait
-        };
-        let wait = wait.map(|s| Duration::from_secs(s.max(1).unsigned_abs()));
-        // A hint is done with once everything was read back and nothing failed.
-        let failed = observed.failure.is_some() || !observed.failed.is_empty();
-        let acted_on = !failed && (!self.active() || observed.billing.is_some() || !self.by_stripe());
-        let progress = self.progress();
-        context.memory.remember(&self.uid, |m| {
-            m.saw(settled.version);
-            m.settled = Some((settled, wait.map(|w| Instant::now() + w)));
-            m.failures = if failed { m.failures + 1 } else { 0 };
-            m.progress = progress;
-            if acted_on {
-                m.hints_done = self.memory.hints;
-                m.leftover = None;
-                m.stripe_event = Some(self.event.clone());
-            }
-        });
-        wait.map(|wait| (wait, self.priority()))
-    }
-
-    fn by_stripe(&self) -> bool {
-        self.object.spec.billing.mode == crate::api::tenant::BillingMode::Stripe
-    }
-
-    /// Kept only while the tenant waits to see what it wrote: a new attempt begins anew.
-    fn progress(&self) -> Option<ProvisioningProgress> {
-        let pending = self.observed.pending && self.observed.failure.is_none();
-        pending.then(|| ProvisioningProgress {
-            namespace: self.observed.namespace,
-            samples: self.observed.samples,
-            since: self.memory.progress.as_ref().map_or_else(Instant::now, |p| p.since),
-        })
-    }
-
-    /// Of the next look, when nothing changes before.
-    fn priority(&self) -> Priority {
-        match priority(&self.object) {
-            Priority::Person | Priority::Repair => Priority::Repair,
-            other => other,
-        }
-    }
 }
 
 /// What must not happen to this tenant now.
@@ -410,13 +340,13 @@ fn braked(context: &Context, uid: &str) -> BTreeSet<Harm> {
     context.brake.held(uid, context.clock.read().now, tenants)
 }
 
-/// Writes a status that was held.
-async fn held(context: &Context, last: &Tenant, object: &Tenant) -> Result<Tenant, kube::Error> {
+/// Writes a status that was delayed.
+async fn delayed(context: &Context, last: &Tenant, object: &Tenant) -> Result<Tenant, kube::Error> {
     record::status(context, None, last, object.status.clone().unwrap_or_default()).await
 }
 
-/// Waits for effects. If they take so long that a user could look meanwhile, writes the status that is held.
-async fn while_held<T>(
+/// Waits for effects. If they take so long that a user could look meanwhile, writes the status that is delayed.
+async fn while_delayed<T>(
     context: &Context,
     last: Option<&(Arc<Tenant>, tokio::time::Instant)>,
     object: &Tenant,
@@ -427,6 +357,6 @@ async fn while_held<T>(
     if let Ok(done) = tokio::time::timeout_at(*until, &mut effects).await {
         return Ok((done, None));
     }
-    let (written, done) = tokio::join!(held(context, last, object), effects);
+    let (written, done) = tokio::join!(delayed(context, last, object), effects);
     Ok((done, Some(written?)))
 }

@@ -7,7 +7,7 @@ use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, CLEANED_UP, HELD, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND,
     PLAN_IN_FORCE, PRICE_AS_PLANNED, REFUNDED, SINGLE_SUBSCRIPTION, SLOW, WELCOME_EMAIL_SENT,
 };
-use crate::api::tenant::PlanChangeState;
+use crate::api::status::PlanChangeState;
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::controller::context::Context;
 use crate::controller::kubernetes::FIELD_MANAGER;

@@ -11,7 +11,7 @@ use crate::controller::kubernetes::Kubernetes;
 use crate::controller::tasks::exports::Exports;
 use crate::lifecycle::{Holdings, Outcome};
 use crate::providers::indexes::Indexes;
-use crate::providers::stripe::{Held, Stripe};
+use crate::providers::stripe::{self, Stripe};
 
 /// In place of the customer's address. The domain can never exist: <https://www.rfc-editor.org/rfc/rfc6761#section-6.4>
 const NOBODY: &str = "erased@erased.invalid";
@@ -44,7 +44,7 @@ pub async fn count(
     }
     let at_stripe = match tenant.spec.billing.mode {
         BillingMode::Stripe => stripe.count(&billing::payer(tenant)).await?,
-        BillingMode::Manual => Held::default(),
+        BillingMode::Manual => stripe::Holdings::default(),
     };
     Ok(Outcome::Holdings(Holdings {
         namespaces,

@@ -34,8 +34,8 @@ pub enum StepError {
     NoSuchData(String),
     /// No model of any Plan made the vectors of the namespace.
     #[error(
-        "no embedding model of any Plan made the vectors in namespace {0}. Apply the Plan that names their model; the tenant goes \
-         on by itself"
+        "no embedding model of any Plan made the vectors in namespace {0}. Apply the Plan that names their model; the \
+         tenant then continues"
     )]
     UnknownModel(String),
     /// A Secret of that name does not belong to the tenant.

@@ -1,10 +1,10 @@
-//! E-mails to the customer and alerts to ops.
+//! E-mails to the customer and alerts to the platform team.
 
 use serde_json::json;
 
 use crate::api::facts::SuspendedFor;
 use crate::api::plan::Money;
-use crate::api::tenant::ErasureLine;
+use crate::api::status::ErasureLine;
 use crate::api::{
     EMAIL_LABEL, LinkKind, MailRequest, Plan, SAMPLE_QUESTION, SENT_ANNOTATION, Tenant, TenantStatus, Timestamp,
     VERIFIED_ANNOTATION, conditions, time_to_activate,
@@ -33,14 +33,31 @@ pub struct Plans<'a> {
 }
 
 pub async fn send(
-    Senders { mail, alerts, identity }: Senders<'_>,
+    senders: Senders<'_>,
     tenant: &Tenant,
-    Plans { in_force: plan, wanted }: Plans<'_>,
+    plans: Plans<'_>,
     notice: &Notice,
 ) -> Result<Outcome, ProviderError> {
+    let Senders { mail, alerts, .. } = senders;
+    if *notice == Notice::KeptAlert {
+        return kept(alerts, tenant, 1).await;
+    }
+    let Some((template, own)) = letter(senders, tenant, notice) else {
+        return alert(alerts, &alert_text(tenant, notice)).await;
+    };
+    let values = about(tenant, plans, notice, own);
+    let changed = matches!(notice, Notice::AddressChanged(_));
+    let before = tenant.status.as_ref().and_then(|status| status.admin_email.as_ref()).filter(|_| changed);
+    let to = before.unwrap_or(&tenant.spec.admin_email);
+    mail.send(&Letter { template, to, key: &notice.key(), values }).await?;
+    Ok(Outcome::Done)
+}
+
+/// The template of an e-mail, and what it alone says. None of an alert.
+fn letter(Senders { mail, identity, .. }: Senders<'_>, tenant: &Tenant, notice: &Notice) -> Option<(Template, Values)> {
     let status = tenant.status.clone().unwrap_or_default();
     let account = || Values { path: "/account".into(), ..Values::default() };
-    let (template, values) = match notice {
+    Some(match notice {
         Notice::Link(request) => link(identity, tenant, *request),
         Notice::Welcome => (Template::Welcome, way_in(mail, identity, tenant)),
         Notice::FailedMail(_) if failed_unconfirmed(&status) => {
@@ -71,8 +88,8 @@ pub async fn send(
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),
         Notice::WinBack => (Template::WinBack, Values { unsubscribe: identity.unsubscribe_link(tenant), ..account() }),
         Notice::Erased => (Template::Erased, Values { certificate: certificate(&status), ..Values::default() }),
-        Notice::KeptAlert => return kept(alerts, tenant, 1).await,
-        Notice::FailedAlert(_)
+        Notice::KeptAlert
+        | Notice::FailedAlert(_)
         | Notice::WelcomeFailedAlert
         | Notice::DisputeAlert(_)
         | Notice::PriceAlert(_)
@@ -81,13 +98,18 @@ pub async fn send(
         | Notice::SurplusAlert(_)
         | Notice::SlowAlert(_)
         | Notice::DataAlert(_)
-        | Notice::NamespaceMissingAlert(_) => return alert(alerts, &alert_text(tenant, notice)).await,
-    };
+        | Notice::NamespaceMissingAlert(_) => return None,
+    })
+}
+
+/// What e-mails say about a tenant, beside what is their own.
+fn about(tenant: &Tenant, Plans { in_force: plan, wanted }: Plans<'_>, notice: &Notice, own: Values) -> Values {
+    let status = tenant.status.clone().unwrap_or_default();
     let day = |at: Timestamp| at.to_string().chars().take(10).collect();
     let terms = tenant.spec.terms.as_ref();
     let title = |plan: Option<&Plan>, name: &str| plan.map_or_else(|| name.to_owned(), Plan::title);
     let effective_at = status.plan_change.as_ref().and_then(|change| change.effective_at);
-    let values = Values {
+    Values {
         company: if is_named(tenant, notice) { tenant.spec.company_name.clone() } else { String::new() },
         tenant_id: tenant.tenant_id().into(),
         plan: title(plan, tenant.plan_in_force()),
@@ -99,12 +121,8 @@ pub async fn send(
         trial_ends: status.trial_ends_at.map(day).unwrap_or_default(),
         terms_version: terms.map(|t| t.version.clone()).unwrap_or_default(),
         terms_accepted: terms.map(|t| day(t.accepted_at)).unwrap_or_default(),
-        ..values
-    };
-    let before = status.admin_email.as_ref().filter(|_| matches!(notice, Notice::AddressChanged(_)));
-    let to = before.unwrap_or(&tenant.spec.admin_email);
-    mail.send(&Letter { template, to, key: &notice.key(), values }).await?;
-    Ok(Outcome::Done)
+        ..own
+    }
 }
 
 /// The text of an alert. Most alerts quote the condition, which gives the details and the fix.
@@ -212,15 +230,15 @@ fn certificate(status: &TenantStatus) -> String {
     lines.join("\n")
 }
 
-/// Tells ops of a customer whose object was deleted, the so many-th lately.
+/// Tells the platform team of a customer whose object was deleted, the so many-th lately.
 pub async fn kept(alerts: &Alerts, tenant: &Tenant, count: usize) -> Result<Outcome, ProviderError> {
     let who = format!("{} ({})", tenant.place(), tenant.spec.company_name);
     let namespace = tenant.data_namespace();
     let text = if count < 10 {
         format!(
             "Tenant {who} was deleted without the annotation tenant-operator.dev/erase, so its Pinecone namespace {namespace}, \
-             subscription and Stripe customer are kept. To go on, apply it again from a backup with spec.tenantId and the annotation \
-             tenant-operator.dev/identity-proof, or run `tenant-operator recover`"
+             subscription and Stripe customer are kept. To serve the customer again, apply the Tenant from a backup with \
+             spec.tenantId and the annotation tenant-operator.dev/identity-proof, or run `tenant-operator recover`"
         )
     } else {
         format!(

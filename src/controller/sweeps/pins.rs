@@ -1,5 +1,5 @@
-//! The accounts and indexes that the tenants are in. The controller checks them before it calls a provider, and alerts ops if the
-//! keys belong to others.
+//! The accounts and indexes that the tenants are in. The controller checks them before it calls a provider, and alerts the platform
+//! team if the keys belong to others.
 
 use std::sync::Arc;
 
@@ -42,7 +42,7 @@ pub fn refusals(context: &Context) -> Vec<String> {
     refused(context).iter().map(ToString::to_string).collect()
 }
 
-/// Alerts ops, and lets tenants that wait try again.
+/// Alerts the platform team, and lets tenants that wait try again.
 fn changed(context: &Arc<Context>) {
     for error in refused(context) {
         tracing::error!(%error, "calls are refused");

@@ -151,7 +151,8 @@ async fn disputes(context: &Context) -> Result<(), ProviderError> {
     let open = disputes.values().filter(|dispute| !dispute.lost).count();
     context.metrics.open_disputes.set(i64::try_from(open).unwrap_or(i64::MAX));
     context.disputes.replace(disputes);
-    hint_all(context, "disputes", read, |tenant| context.disputes.differ(tenant)).await;
+    let suspend = context.policy.suspend_disputed;
+    hint_all(context, "disputes", read, |tenant| context.disputes.differ(tenant, suspend)).await;
     Ok(())
 }
 
@@ -379,7 +380,8 @@ fn left_behind(tenant: &Tenant, generations: &HashMap<&str, Vec<u32>>) -> Option
 mod tests {
     use super::*;
     use crate::api::data_namespace;
-    use crate::api::tenant::{Desired, PlanChangeState};
+    use crate::api::status::PlanChangeState;
+    use crate::api::tenant::Desired;
 
     fn tenant(phase: Option<Phase>) -> Tenant {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.cd", "tenantId": "t"});

@@ -1,9 +1,10 @@
 //! What Stripe bills, compared with what the tenant has: another price than that of the plan in force, or a second subscription.
-//! The controller shows both and alerts ops. The Plan says whether the plan follows the price; an admin ends a second subscription.
+//! The controller shows both and alerts the platform team. The Plan says whether the plan follows the price; an admin ends a second
+//! subscription.
 
 use crate::api::conditions::{PRICE_AS_PLANNED, SINGLE_SUBSCRIPTION};
 use crate::api::plan::{PlanSpec, PriceChanges};
-use crate::api::tenant::PlanChangeState;
+use crate::api::status::PlanChangeState;
 use crate::api::{ConditionStatus, TenantStatus};
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedBilling, ObservedSubscription};
@@ -14,7 +15,7 @@ pub fn decide(input: &Input) -> Option<Decision> {
     price(input, billing).or_else(|| surplus(input, billing))
 }
 
-/// The alert to ops.
+/// The alert to the platform team.
 pub fn alerts(input: &Input) -> Vec<Notice> {
     let Some(billing) = input.observed.billing.as_ref().filter(|_| input.by_stripe()) else { return Vec::new() };
     other_price(input, billing).and_then(price_alert).into_iter().chain(surplus_alert(billing)).collect()
@@ -127,7 +128,7 @@ pub fn surplus(input: &Input, billing: &ObservedBilling) -> Option<Decision> {
     draft.changed()
 }
 
-/// The alert to ops about a second subscription.
+/// The alert to the platform team about a second subscription.
 pub fn surplus_alert(billing: &ObservedBilling) -> Option<Notice> {
     (!billing.surplus.is_empty()).then(|| Notice::SurplusAlert(billing.surplus.join("+")))
 }

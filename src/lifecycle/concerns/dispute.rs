@@ -1,5 +1,5 @@
-//! A payment that the customer disputes at their bank. The controller shows it and alerts ops, and if the admin has set it so,
-//! suspends the tenant until the dispute is over.
+//! A payment that the customer disputes at their bank. The controller shows it and alerts the platform team, and if the admin
+//! has set it so, suspends the tenant until the dispute is over.
 
 use super::dunning;
 use crate::api::conditions::PAYMENT_DISPUTED;
@@ -39,7 +39,7 @@ pub fn show(input: &Input) -> Option<Decision> {
     draft.changed()
 }
 
-/// The alert to ops.
+/// The alert to the platform team.
 pub fn alert(input: &Input) -> Option<Notice> {
     let dispute = counts(input).filter(|_| input.by_stripe())?;
     Some(Notice::DisputeAlert(format!("{}.{}", dispute.id, state(dispute).reason().to_lowercase())))
@@ -59,7 +59,12 @@ fn message(dispute: &Dispute) -> String {
     format!("The customer disputes {what}. Answer it in Stripe's dashboard{until}")
 }
 
-/// Whether a dispute suspends the tenant. Before disputes are read, what was known last counts.
+/// Whether the status shows a dispute, and disputes are not read yet.
+pub fn is_unread(input: &Input) -> bool {
+    input.observed.dispute == ObservedDispute::Unknown && input.tenant.status.dispute.is_some()
+}
+
+/// Whether a dispute keeps the tenant from being served. Before disputes are read, what was known last counts.
 pub fn suspends(input: &Input) -> bool {
     let disputed = match &input.observed.dispute {
         ObservedDispute::Unknown => input.tenant.status.dispute.is_some(),
@@ -68,8 +73,11 @@ pub fn suspends(input: &Input) -> bool {
     input.policy.suspend_disputed && input.by_stripe() && disputed
 }
 
-/// Of an Active tenant.
+/// Of an Active tenant. What was known last keeps a tenant suspended and suspends none: the dispute may be over by now.
 pub fn decide(input: &Input) -> Option<Decision> {
+    if is_unread(input) {
+        return None;
+    }
     if let Some(decision) = show(input) {
         return Some(decision);
     }

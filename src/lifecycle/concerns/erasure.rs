@@ -4,7 +4,7 @@
 use super::notices;
 use crate::api::conditions::ERASED;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{Erasure, ErasureLine};
+use crate::api::status::{Erasure, ErasureLine};
 use crate::api::{ConditionStatus, LEGAL_HOLD_ANNOTATION, Phase, Timestamp};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Holdings, Input, Notice, Provider};
@@ -47,8 +47,7 @@ pub fn since(input: &Input) -> Timestamp {
 /// An admin's legal hold stops the erasure.
 pub fn on_hold(input: &Input) -> Option<Decision> {
     let why = input.tenant.legal_hold.as_ref()?;
-    let message =
-        format!("The erasure is on hold: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to go on with it");
+    let message = format!("The erasure is on hold: {why}. Remove the annotation {LEGAL_HOLD_ANNOTATION} to continue");
     let mut draft = Draft::new(input);
     draft.condition(ERASED, ConditionStatus::False, "LegalHold", &message);
     draft.summary(Summary::Waiting, "LegalHold", &message);

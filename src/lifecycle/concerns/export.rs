@@ -3,7 +3,7 @@
 
 use super::notices;
 use crate::api::conditions::EXPORT_READY;
-use crate::api::tenant::{Export, ExportState as State};
+use crate::api::status::{Export, ExportState as State};
 use crate::api::{CUSTOMER_REQUEST, ConditionStatus, Phase, Timestamp};
 use crate::lifecycle::agenda::sooner;
 use crate::lifecycle::status::Draft;

@@ -179,7 +179,7 @@ fn choose(input: &Input, found: &[Found], chosen: u32) -> Option<Decision> {
     Some(draft.changed().unwrap_or(Decision::Act(vec![Effect::ForgetChoice])))
 }
 
-/// The generation in use holds no documents, and another one does. Alerts ops, and serves from that one.
+/// The generation in use holds no documents, and another one does. Alerts the platform team, and serves from that one.
 fn serve(input: &Input, best: &Found) -> Decision {
     let found = input.observed.found.as_deref().unwrap_or_default();
     let name = data_namespace(input.tenant.tenant_id(), best.generation);

@@ -2,88 +2,15 @@
 //! `phases/changing_plan.rs` carries it out.
 
 use super::dunning::{self, MISSING, Standing};
-use super::{migration, notices};
+use super::notices;
+use super::plan_obstacles::{Obstacle, impossible, moving, unfit};
 use crate::api::conditions::PLAN_IN_FORCE;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{Downgrades, Limits, PlanSpec};
-use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as State};
+use crate::api::status::{PlanChange, PlanChangeState as State};
 use crate::api::{ConditionStatus, Phase, Timestamp};
 use crate::lifecycle::status::{Draft, Summary};
-use crate::lifecycle::{
-    Decision, Effect, Input, Notice, ObservedSubscription, Proration, Regions, UnconfirmedPrice, View,
-};
-
-/// Why a change is blocked. It is checked again whenever something changes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Obstacle {
-    /// Why, as one word.
-    pub reason: &'static str,
-    /// Why, as a sentence, and what to do.
-    pub message: String,
-}
-
-/// Why the tenant can never change to that plan, even if the customer removes documents.
-pub fn impossible(
-    tenant: &View,
-    current: Option<&PlanSpec>,
-    wanted: Option<&PlanSpec>,
-    regions: &Regions,
-) -> Option<Obstacle> {
-    let (name, before) = (&tenant.spec.plan, tenant.plan_in_force());
-    let obstacle = |reason, message: String| Some(Obstacle { reason, message });
-    let Some(wanted) = wanted else {
-        let message =
-            format!("No Plan is named {name:?}, so the tenant stays on {before}. `kubectl get plans` lists the plans");
-        return obstacle("PlanNotFound", message);
-    };
-    let by_stripe = tenant.spec.billing.mode == BillingMode::Stripe;
-    if by_stripe && wanted.stripe_price_id.is_none() {
-        let message = format!("Plan {name} has no stripePriceId, so the tenant stays on {before}. Set it on the Plan");
-        return obstacle("PlanHasNoPrice", message);
-    }
-    if let Some(why) = regions.unsupported(name, &wanted.region) {
-        return obstacle("RegionUnsupported", format!("{why}. The tenant stays on {before}"));
-    }
-    let current = current?;
-    if regions.is_empty() && current.region != wanted.region {
-        let message = format!(
-            "Plan {name} keeps data in {}, the tenant's data is in {}, and one index holds the data of all regions, so the tenant \
-             stays on {before}. Name an index for each region in PINECONE_REGIONS",
-            wanted.region, current.region
-        );
-        return obstacle("RegionDiffers", message);
-    }
-    let currencies = (&current.monthly_price.currency, &wanted.monthly_price.currency);
-    if by_stripe && currencies.0 != currencies.1 {
-        let message = format!(
-            "Plan {name} is paid in {}, and Stripe cannot change the currency of a subscription from {}, so the tenant \
-             stays on {before}",
-            currencies.1, currencies.0
-        );
-        return obstacle("CurrencyDiffers", message);
-    }
-    None
-}
-
-/// What a tenant has too much of for a plan: what it is, how much there is, and how much the plan holds.
-pub fn excess(tenant: &View, wanted: &PlanSpec) -> Option<(&'static str, i64, i64)> {
-    let (used, limits) = (tenant.usage, &wanted.limits);
-    let over = [("documents", used.documents, limits.documents), ("bytes of documents", used.bytes, limits.bytes)];
-    over.into_iter().find(|(_, used, limit)| used > limit)
-}
-
-/// What a tenant has to remove before it fits a plan at once.
-fn unfit(tenant: &View, wanted: &PlanSpec) -> Option<Obstacle> {
-    let (what, used, limit) = excess(tenant, wanted)?;
-    let message = format!(
-        "The tenant has {used} {what}, and plan {} holds {limit}. Remove {} of them, and the change goes on; until then it \
-         stays on {}",
-        tenant.spec.plan,
-        used - limit,
-        tenant.plan_in_force()
-    );
-    Some(Obstacle { reason: "UsageExceedsPlan", message })
-}
+use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedSubscription, Proration, UnconfirmedPrice};
 
 /// Whether a plan is the smaller one: cheaper, or as dear with a lower limit.
 pub fn is_smaller(wanted: &PlanSpec, current: Option<&PlanSpec>, in_force: Option<&Limits>) -> bool {
@@ -179,21 +106,6 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
         }
         None => start(input, wanted),
     }
-}
-
-/// The data moves to one place at a time.
-fn moving(input: &Input, wanted: &PlanSpec) -> Option<Obstacle> {
-    let to = migration::in_plan(input, wanted);
-    let moves = migration::there(input).is_some_and(|there| there != to);
-    let busy = moves && migration::is_busy(input, to);
-    busy.then(|| Obstacle {
-        reason: "DataMoving",
-        message: format!(
-            "Plan {} embeds documents with {to}, and another move of the tenant's data is not over yet. The change goes \
-             on by itself afterwards; `status.migration` shows how far it is",
-            input.tenant.spec.plan
-        ),
-    })
 }
 
 /// Enters the phase of the change, which shows in the status what happens next.

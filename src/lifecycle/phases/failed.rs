@@ -1,10 +1,10 @@
-//! Provisioning failed for good: refunds the payment, tells ops and the customer, and lets them start over.
+//! Provisioning failed for good: refunds the payment, tells the platform team and the customer, and lets them start over.
 
 use super::provisioning;
 use crate::api::conditions::REFUNDED;
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
-use crate::api::tenant::Refund;
+use crate::api::status::Refund;
 use crate::api::{ConditionStatus, Phase};
 use crate::lifecycle::concerns::{billed, notices, verification};
 use crate::lifecycle::status::Draft;
@@ -19,7 +19,8 @@ pub fn decide(input: &Input) -> Decision {
     }
     let run = input.tenant.run();
     let both = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
-    // Ops hear of the failure first, without waiting for Stripe. The customer hears of it once the refund is settled or was tried.
+    // The platform team hears of the failure first, without waiting for Stripe. The customer hears of it once the refund
+    // is settled or was tried.
     let first = if settled(input) { &both[..] } else { &both[..1] };
     let next = notices::tell(input, first)
         .or_else(|| refund(input))
@@ -42,7 +43,8 @@ pub fn decide(input: &Input) -> Decision {
     }
 }
 
-/// Other subscriptions of the tenant: not collected, shown and told to ops. Their refund is for a person to decide.
+/// Other subscriptions of the tenant: not collected, shown and told to the platform team. Their refund is for a person to
+/// decide.
 fn surplus(input: &Input) -> Option<Decision> {
     if !input.by_stripe() || input.observed.failure.is_some() {
         return None;

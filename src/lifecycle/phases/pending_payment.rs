@@ -3,12 +3,12 @@
 use crate::api::conditions::{PAYMENT_RECEIVED, PLAN_FOUND};
 use crate::api::facts::{Awaited, SuspendedFor};
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::Checkout;
+use crate::api::status::Checkout;
 use crate::api::{ConditionStatus, Phase};
 use crate::lifecycle::concerns::dunning::{self, BY_ADMIN};
 use crate::lifecycle::concerns::plan_change;
 use crate::lifecycle::concerns::{payment_link, verification};
-use crate::lifecycle::observed::{ObservedSession, ObservedSubscription, SessionState};
+use crate::lifecycle::observed_billing::{ObservedSession, ObservedSubscription, SessionState};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Failure, Input, ObservedBilling};
 
@@ -255,7 +255,8 @@ fn stalled(input: &Input, reason: &str, message: &str) -> Decision {
 
 fn billing_failed(input: &Input, failure: &Failure) -> Decision {
     let mut draft = begin_pending(input);
-    draft.status.awaiting = None;
+    // The limit of a confirmation runs on while Stripe does not answer.
+    draft.ask_again();
     draft.condition(PAYMENT_RECEIVED, ConditionStatus::Unknown, &failure.reason, &failure.message);
     draft.summary(Summary::Reconciling, &failure.reason, &failure.message);
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))

@@ -3,14 +3,16 @@
 use crate::api::conditions::{API_KEY_READY, PLAN_FOUND, REFUNDED, SAMPLE_DATA_READY, SLOW, WELCOME_EMAIL_SENT};
 use crate::api::facts::SuspendedFor;
 use crate::api::phase::{EventType, TriggeredBy};
-use crate::api::tenant::{PlanConfig, Provisioning, Quota};
+use crate::api::status::{PlanConfig, Provisioning};
+use crate::api::usage::Quota;
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 use crate::lifecycle::concerns::dunning::{self, Standing};
 use crate::lifecycle::concerns::{generations, notices, renewal, verification};
-use crate::lifecycle::observed::{ObservedSubscription, Samples};
 use crate::lifecycle::policy::CARD_RETRY;
 use crate::lifecycle::status::{Draft, Summary};
-use crate::lifecycle::{Blame, Decision, Effect, Failure, Input, Notice, Provider, Reason, Step};
+use crate::lifecycle::{
+    Blame, Decision, Effect, Failure, Input, Notice, ObservedSubscription, Provider, Reason, Samples, Step,
+};
 
 /// How soon a write that is not visible yet is looked for again, in seconds.
 const POLL: i64 = 1;
@@ -136,9 +138,21 @@ fn ended(input: &Input) -> bool {
     input.by_stripe() && subscription.is_some_and(ObservedSubscription::over)
 }
 
+/// Everything is made. The tenant is served from now on, unless there is a reason to suspend it at once.
 fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) -> Decision {
     let mut draft = Draft::new(input);
-    let namespace = input.tenant.data_namespace();
+    show_parts(input, &mut draft, plan, sample_failure);
+    draft.billing_answers();
+    if !suspend(input, &mut draft) {
+        draft.status.provisioned_at.get_or_insert(input.now);
+        draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, "All steps are complete");
+        draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
+    }
+    draft.changed().unwrap_or(Decision::Wait(None))
+}
+
+/// Shows what was made, and what is in force.
+fn show_parts(input: &Input, draft: &mut Draft, plan: &PlanSpec, sample_failure: Option<&Failure>) {
     draft.namespace_usable();
     draft.condition(API_KEY_READY, ConditionStatus::True, "Present", "The API key is in its Secret");
     match (plan.sample_data, sample_failure) {
@@ -155,7 +169,7 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
     if draft.status.slow_since.take().is_some() {
         draft.condition(SLOW, ConditionStatus::False, "Active", "The tenant is Active");
     }
-    draft.status.namespace = Some(namespace);
+    draft.status.namespace = Some(input.tenant.data_namespace());
     draft.status.api_key_secret = Some(input.tenant.api_key_secret());
     draft.status.config = Some(PlanConfig::of(input.tenant.plan_in_force(), plan));
     draft.status.quota.get_or_insert(Quota {
@@ -171,25 +185,28 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
     if let Some(p) = &mut draft.status.provisioning {
         (p.next_retry_at, p.held_since) = (None, None);
     }
-    draft.billing_answers();
+}
+
+/// Suspends a tenant that is not to be served for a moment; false when there is no reason.
+fn suspend(input: &Input, draft: &mut Draft) -> bool {
     if ended(input) {
         let message = "The subscription ended before all steps were complete";
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
         draft.suspended(SuspendedFor::End, message);
-        return draft.changed().unwrap_or(Decision::Wait(None));
+        return true;
     }
     // Such as one that was served before and lost its status: one that pays nothing is not served for a moment either.
     let unpaid = input.by_stripe() && input.observed.billing.as_ref().map(Standing::of) == Some(Standing::Unpaid);
     if unpaid && input.tenant.spec.is_wanted() {
         let message = "The invoices were not paid";
-        dunning::show(input, &mut draft);
+        dunning::show(input, draft);
         // One that was never served keeps its claim to the money.
         if input.tenant.served_before() {
             draft.status.provisioned_at.get_or_insert(input.now);
         }
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::System, message);
         draft.suspended(SuspendedFor::Payment, message);
-        return draft.changed().unwrap_or(Decision::Wait(None));
+        return true;
     }
     // A suspended tenant is not served for a moment. `provisionedAt` stays empty, so that the customer gets the money back when the
     // tenant is closed.
@@ -197,12 +214,9 @@ fn complete(input: &Input, plan: &PlanSpec, sample_failure: Option<&Failure>) ->
         let message = dunning::suspended_by(input);
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::Admin, &message);
         draft.suspended(SuspendedFor::Admin, &message);
-        return draft.changed().unwrap_or(Decision::Wait(None));
+        return true;
     }
-    draft.status.provisioned_at.get_or_insert(input.now);
-    draft.enter(Phase::Active, EventType::Activate, TriggeredBy::System, "All steps are complete");
-    draft.summary(Summary::Ready, "Active", "The tenant is ready for use");
-    draft.changed().unwrap_or(Decision::Wait(None))
+    false
 }
 
 fn failed_attempt(input: &Input, failure: &Failure) -> Decision {

@@ -10,7 +10,8 @@ use stripe_client_core::StripeRequest;
 use stripe_core::event::ListEvent;
 use stripe_types::RangeQueryTs;
 
-use super::{List, PAGE, ProviderError, Stripe, Subscription, observe};
+use super::objects::{List, Subscription, observe};
+use super::{PAGE, ProviderError, Stripe};
 use crate::lifecycle::{ObservedSubscription, Provider};
 
 /// Seconds before the newest event that are read again with each look. Stripe shows events some seconds late and out of order,

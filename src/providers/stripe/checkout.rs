@@ -9,9 +9,10 @@ use stripe_checkout::checkout_session::{
 };
 use stripe_core::customer::{CreateCustomer, UpdateCustomer};
 
+use super::objects::{Identified, Session, observed_session};
 use super::{
-    Found, Identified, KEY_GENERATION, PLAN, Payer, ProviderError, Session, Stripe, TENANT_ID, TENANT_NAME,
-    TENANT_NAMESPACE, foreign, observed_session, tenant,
+    Found, KEY_GENERATION, PLAN, Payer, ProviderError, Stripe, TENANT_ID, TENANT_NAME, TENANT_NAMESPACE, foreign,
+    tenant,
 };
 use crate::lifecycle::{ObservedBilling, ObservedSession, SessionState};
 

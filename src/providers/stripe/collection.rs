@@ -11,7 +11,8 @@ use stripe_billing::subscription::{
 };
 use stripe_client_core::StripeRequest;
 
-use super::{Identified, List, PAGE, ProviderError, Stripe, Subscription};
+use super::objects::{Identified, List, Subscription};
+use super::{PAGE, ProviderError, Stripe};
 
 /// Metadata key of a draft whose collection the operator has stopped.
 const STOPPED: &str = "collection_stopped";

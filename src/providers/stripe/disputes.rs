@@ -7,7 +7,8 @@ use serde_json::Value;
 use stripe_core::dispute::ListDispute;
 use stripe_types::RangeQueryTs;
 
-use super::{List, PAGE, ProviderError, Stripe};
+use super::objects::List;
+use super::{PAGE, ProviderError, Stripe};
 use crate::api::Timestamp;
 use crate::lifecycle::Dispute;
 

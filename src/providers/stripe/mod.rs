@@ -9,6 +9,7 @@ mod collection;
 mod disputes;
 mod invoices;
 mod keys;
+mod objects;
 mod place;
 mod plan_change;
 mod portal;
@@ -21,7 +22,6 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use stripe_billing::subscription::{ListSubscription, ListSubscriptionStatus};
 use stripe_checkout::checkout_session::ListCheckoutSession;
@@ -31,14 +31,14 @@ use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 pub use bulk::{EventCursor, OwnedSubscription, StripeEvent};
 pub use probe::{EVENTS, Identity};
 pub use recovery::Known;
-pub use settlement::Held;
+pub use settlement::Holdings;
+
+use objects::{Customer, List, Metadata, Session, Subscription, observe, observed_session};
 
 use super::gate::Gate;
 use super::{CallLimits, Caller, ProviderError};
-use crate::api::{Place, Timestamp};
-use crate::lifecycle::{
-    Blame, Fault, ObservedBilling, ObservedSession, ObservedSubscription, Provider, SessionState, UnconfirmedPrice,
-};
+use crate::api::Place;
+use crate::lifecycle::{Blame, Fault, ObservedBilling, ObservedSession, ObservedSubscription, Provider, SessionState};
 
 const PROVIDER: Provider = Provider::Stripe;
 /// The version whose field names are read here.
@@ -112,152 +112,6 @@ pub struct Payer<'a> {
     pub gone: bool,
 }
 
-#[derive(Deserialize)]
-struct List<T> {
-    #[serde(default = "Vec::new")]
-    data: Vec<T>,
-    #[serde(default)]
-    has_more: bool,
-}
-#[derive(Deserialize, Default)]
-struct Metadata {
-    #[serde(default)]
-    tenant_id: Option<String>,
-    #[serde(default)]
-    attempt: Option<String>,
-    #[serde(default)]
-    plan: Option<String>,
-    #[serde(default)]
-    plan_unconfirmed: Option<String>,
-    #[serde(default)]
-    price_unconfirmed: Option<String>,
-    #[serde(default)]
-    closed: Option<String>,
-    #[serde(default)]
-    cancel_at_before: Option<String>,
-    #[serde(default)]
-    api_key_generation: Option<String>,
-    #[serde(default)]
-    plan_before: Option<String>,
-    #[serde(default)]
-    plan_from: Option<String>,
-    #[serde(default)]
-    tenant_namespace: Option<String>,
-    #[serde(default)]
-    tenant_name: Option<String>,
-}
-impl Metadata {
-    /// The plan of a subscription that bills this price.
-    fn plan_of(&self, price: Option<&str>) -> Option<String> {
-        let confirmed = price.is_some() && self.price_unconfirmed.as_deref() == price;
-        if confirmed { self.plan_unconfirmed.clone() } else { self.plan.clone() }
-    }
-}
-#[derive(Deserialize)]
-struct Customer {
-    id: String,
-    /// Stripe answers 200 with this for a customer that was deleted in the dashboard.
-    #[serde(default)]
-    deleted: bool,
-    #[serde(default)]
-    metadata: Metadata,
-    #[serde(default)]
-    invoice_settings: InvoiceSettings,
-}
-#[derive(Deserialize, Default)]
-struct InvoiceSettings {
-    default_payment_method: Option<serde_json::Value>,
-}
-#[derive(Deserialize)]
-struct Session {
-    id: String,
-    url: Option<String>,
-    status: Option<String>,
-    #[serde(default)]
-    expires_at: i64,
-    metadata: Option<Metadata>,
-}
-#[derive(Deserialize)]
-struct Subscription {
-    id: String,
-    status: String,
-    metadata: Option<Metadata>,
-    default_payment_method: Option<serde_json::Value>,
-    pause_collection: Option<serde_json::Value>,
-    trial_end: Option<i64>,
-    #[serde(default)]
-    pending_update: Option<PendingUpdate>,
-    #[serde(default)]
-    latest_invoice: Option<String>,
-    #[serde(default)]
-    customer: Option<String>,
-    #[serde(default)]
-    cancel_at_period_end: bool,
-    /// The portal sets this one on subscriptions of the flexible billing mode:
-    /// <https://docs.stripe.com/billing/subscriptions/cancel>
-    #[serde(default)]
-    cancel_at: Option<i64>,
-    #[serde(default)]
-    items: Items,
-}
-impl Subscription {
-    /// Whether it is over for good.
-    fn is_over(&self) -> bool {
-        matches!(self.status.as_str(), "canceled" | "incomplete_expired")
-    }
-
-    /// Whether it ends on a day that is set.
-    fn ends(&self) -> bool {
-        self.cancel_at_period_end || self.cancel_at.is_some()
-    }
-
-    /// Whether Stripe begins no further period. One that ends on a later day is billed until then.
-    fn ends_with_period(&self) -> bool {
-        let end = self.items.data.first().and_then(|item| item.current_period_end);
-        self.cancel_at_period_end || self.cancel_at.zip(end).is_some_and(|(at, end)| at <= end)
-    }
-
-    /// When its tenant was closed, unless it was taken back since. Earlier versions wrote `true` and `false`: a closing without
-    /// a time counts as older than every request to come back.
-    fn closed_at(&self) -> Option<Timestamp> {
-        match self.metadata.as_ref()?.closed.as_deref()? {
-            "" | "false" => None,
-            closed => Some(closed.parse().unwrap_or(Timestamp::from_second(0))),
-        }
-    }
-}
-/// A change that waits for its payment: <https://docs.stripe.com/api/subscriptions/object#subscription_object-pending_update>
-#[derive(Deserialize)]
-struct PendingUpdate {
-    expires_at: i64,
-    #[serde(default)]
-    subscription_items: Option<Vec<PendingItem>>,
-}
-impl PendingUpdate {
-    fn price(&self) -> Option<&str> {
-        self.subscription_items.as_ref()?.first().map(|item| item.price.id.as_str())
-    }
-}
-#[derive(Deserialize)]
-struct PendingItem {
-    price: Identified,
-}
-#[derive(Deserialize, Default)]
-struct Items {
-    #[serde(default)]
-    data: Vec<Item>,
-}
-#[derive(Deserialize)]
-struct Item {
-    id: String,
-    price: Identified,
-    #[serde(default)]
-    current_period_end: Option<i64>,
-}
-#[derive(Deserialize)]
-struct Identified {
-    id: String,
-}
 impl Stripe {
     /// A client; nothing is called yet.
     pub fn new(config: StripeConfig) -> Self {
@@ -455,49 +309,5 @@ fn unknown(error: &ProviderError, what: &str, fix: &str) -> ProviderError {
         retryable: true,
         retry_after: None,
         ..error.clone()
-    }
-}
-
-fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscription {
-    let item = s.items.data.first();
-    let end = item.and_then(|i| i.current_period_end);
-    // Written with the change, and past when the next period has begun.
-    let waits = |m: &&Metadata| m.plan_from.is_some() && m.plan_from == end.map(|end| end.to_string());
-    let set = |value: &Option<serde_json::Value>| value.as_ref().is_some_and(|v| !v.is_null());
-    ObservedSubscription {
-        period_ends_at: end.map(Timestamp::from_second),
-        plan_before: s.metadata.as_ref().filter(waits).and_then(|m| m.plan_before.clone()),
-        price: item.map(|i| i.price.id.clone()),
-        billed_plan: None,
-        unconfirmed: s.pending_update.as_ref().and_then(|pending| {
-            let (price, expires_at) = (pending.price()?.to_owned(), Timestamp::from_second(pending.expires_at));
-            Some(UnconfirmedPrice { price, url: None, expires_at })
-        }),
-        ends: s.ends() && s.closed_at().is_some(),
-        closed_at: s.closed_at(),
-        elsewhere: false,
-        renews: !s.is_over() && !s.ends_with_period(),
-        id: s.id.clone(),
-        status: s.status.clone(),
-        payment_method: customer_has_method || set(&s.default_payment_method),
-        paused: set(&s.pause_collection),
-        plan: s.metadata.as_ref().and_then(|m| m.plan_of(item.map(|i| i.price.id.as_str()))),
-        trial_ends_at: s.trial_end.map(Timestamp::from_second),
-    }
-}
-
-fn observed_session(s: Session) -> ObservedSession {
-    ObservedSession {
-        id: s.id,
-        url: s.url,
-        state: match s.status.as_deref() {
-            Some("complete") => SessionState::Complete,
-            Some("expired") => SessionState::Expired,
-            _ => SessionState::Open,
-        },
-        expires_at: Timestamp::from_second(s.expires_at),
-        attempt: s.metadata.as_ref().and_then(|m| m.attempt.as_ref()?.parse().ok()).unwrap_or(1),
-        plan: s.metadata.and_then(|m| m.plan),
-        elsewhere: false,
     }
 }

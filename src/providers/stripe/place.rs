@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use stripe_billing::subscription::UpdateSubscription;
 
-use super::{Identified, Metadata, Payer, ProviderError, Stripe, Subscription, TENANT_NAME, TENANT_NAMESPACE};
+use super::objects::{Identified, Metadata, Subscription};
+use super::{Payer, ProviderError, Stripe, TENANT_NAME, TENANT_NAMESPACE};
 use crate::api::Place;
 
 /// Whether Stripe keeps another place. What carries none was not made by the operator.

@@ -9,10 +9,8 @@ use stripe_billing::subscription::{
     UpdateSubscriptionProrationBehavior,
 };
 
-use super::{
-    Identified, PLAN, PLAN_BEFORE, PLAN_FROM, PLAN_UNCONFIRMED, PRICE_UNCONFIRMED, ProviderError, Stripe, Subscription,
-    observe,
-};
+use super::objects::{Identified, Subscription, observe};
+use super::{PLAN, PLAN_BEFORE, PLAN_FROM, PLAN_UNCONFIRMED, PRICE_UNCONFIRMED, ProviderError, Stripe};
 use crate::lifecycle::{Fault, ObservedSubscription, Proration};
 
 impl Stripe {
@@ -29,19 +27,9 @@ impl Stripe {
         if item.is_some_and(|item| item.price.id == price) {
             let named = observe(&there, false).plan.as_deref() == Some(plan);
             // The price of a smaller plan that is scheduled was written together with its name.
-            if named || proration == Proration::AtPeriodEnd {
-                return self.drop_pending(there).await;
-            }
-            // Switched in the customer portal or the dashboard, which write no metadata.
-            let metadata = strings([
-                (PLAN, plan),
-                (PLAN_BEFORE, ""),
-                (PLAN_FROM, ""),
-                (PLAN_UNCONFIRMED, ""),
-                (PRICE_UNCONFIRMED, ""),
-            ]);
-            let renamed = self.read_as(UpdateSubscription::new(subscription).metadata(metadata)).await?;
-            return self.drop_pending(renamed).await;
+            let there =
+                if named || proration == Proration::AtPeriodEnd { there } else { self.rename(there, plan).await? };
+            return self.drop_pending(there).await;
         }
         if there.pending_update.as_ref().is_some_and(|pending| pending.price() == Some(price)) {
             return self.with_page(&there).await;
@@ -49,31 +37,11 @@ impl Stripe {
         let mut change = UpdateSubscriptionItems::new();
         change.id = item.map(|item| item.id.clone());
         change.price = Some(price.to_owned());
-        let (settled, unpaid) = match proration {
-            // If the payment fails, Stripe answers 402 and leaves the subscription unchanged.
-            Proration::ChargeNow => (
-                UpdateSubscriptionProrationBehavior::AlwaysInvoice,
-                UpdateSubscriptionPaymentBehavior::ErrorIfIncomplete,
-            ),
-            Proration::NextInvoice => (
-                UpdateSubscriptionProrationBehavior::CreateProrations,
-                UpdateSubscriptionPaymentBehavior::AllowIncomplete,
-            ),
-            Proration::None | Proration::AtPeriodEnd => {
-                (UpdateSubscriptionProrationBehavior::None, UpdateSubscriptionPaymentBehavior::AllowIncomplete)
-            }
-        };
+        let (settled, unpaid) = behaviors(proration);
         let before = there.metadata.and_then(|m| m.plan).filter(|_| proration == Proration::AtPeriodEnd);
         let end = item.and_then(|item| item.current_period_end).filter(|_| before.is_some());
-        // An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
         let end = end.map(|end| end.to_string()).unwrap_or_default();
-        let metadata = strings([
-            (PLAN, plan),
-            (PLAN_BEFORE, &before.unwrap_or_default()),
-            (PLAN_FROM, &end),
-            (PLAN_UNCONFIRMED, ""),
-            (PRICE_UNCONFIRMED, ""),
-        ]);
+        let metadata = names(plan, &before.unwrap_or_default(), &end);
         let request = UpdateSubscription::new(subscription)
             .items([change.clone()])
             .proration_behavior(settled)
@@ -87,6 +55,12 @@ impl Stripe {
             }
             changed => Ok(observe(&changed?, false)),
         }
+    }
+
+    /// Writes the plan down of a subscription whose price was switched in the customer portal or the dashboard, which write no
+    /// metadata.
+    async fn rename(&self, there: Subscription, plan: &str) -> Result<Subscription, ProviderError> {
+        self.read_as(UpdateSubscription::new(there.id).metadata(names(plan, "", ""))).await
     }
 
     /// Lets the change wait at Stripe until the customer has confirmed the payment:
@@ -136,6 +110,28 @@ impl Stripe {
 #[derive(Deserialize)]
 struct HostedInvoice {
     hosted_invoice_url: String,
+}
+
+/// What Stripe does about the difference to the period that is paid for, and when its payment fails.
+fn behaviors(proration: Proration) -> (UpdateSubscriptionProrationBehavior, UpdateSubscriptionPaymentBehavior) {
+    match proration {
+        // If the payment fails, Stripe answers 402 and leaves the subscription unchanged.
+        Proration::ChargeNow => {
+            (UpdateSubscriptionProrationBehavior::AlwaysInvoice, UpdateSubscriptionPaymentBehavior::ErrorIfIncomplete)
+        }
+        Proration::NextInvoice => {
+            (UpdateSubscriptionProrationBehavior::CreateProrations, UpdateSubscriptionPaymentBehavior::AllowIncomplete)
+        }
+        Proration::None | Proration::AtPeriodEnd => {
+            (UpdateSubscriptionProrationBehavior::None, UpdateSubscriptionPaymentBehavior::AllowIncomplete)
+        }
+    }
+}
+
+/// The metadata of a subscription to a plan: which one it is, and the one before it until a period ends. An empty value removes a
+/// key: <https://docs.stripe.com/metadata#delete-metadata>
+fn names(plan: &str, before: &str, from: &str) -> HashMap<String, String> {
+    strings([(PLAN, plan), (PLAN_BEFORE, before), (PLAN_FROM, from), (PLAN_UNCONFIRMED, ""), (PRICE_UNCONFIRMED, "")])
 }
 
 fn strings<const N: usize>(pairs: [(&str, &str); N]) -> HashMap<String, String> {

@@ -8,7 +8,8 @@ use stripe_billing::subscription::{CancelSubscription, CreateSubscription, Creat
 use stripe_client_core::{RequestBuilder, StripeMethod};
 use stripe_core::customer::{CreateCustomer, DeleteCustomer};
 
-use super::{Identified, List, PAGE, PROVIDER, ProviderError, Stripe};
+use super::objects::{Identified, List};
+use super::{PAGE, PROVIDER, ProviderError, Stripe};
 use crate::api::Timestamp;
 use crate::lifecycle::{Blame, Fault};
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use stripe_core::customer::ListCustomer;
 
-use super::{Metadata, PAGE, ProviderError, Stripe, Subscription, observe};
+use super::objects::{Metadata, Subscription, observe};
+use super::{PAGE, ProviderError, Stripe};
 use crate::lifecycle::ObservedSubscription;
 
 /// A tenant that is Stripe's customer, with a subscription that is not over.

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use stripe_billing::subscription::{CancelSubscription, RetrieveSubscription, UpdateSubscription};
 use stripe_client_core::StripeRequest;
 
-use super::{CANCEL_AT_BEFORE, CLOSED, Found, Identified, PERIOD_END, Payer, ProviderError, Stripe, Subscription};
+use super::objects::{Identified, Subscription};
+use super::{CANCEL_AT_BEFORE, CLOSED, Found, PERIOD_END, Payer, ProviderError, Stripe};
 use crate::api::Timestamp;
 
 impl Stripe {

@@ -15,9 +15,10 @@ use stripe_core::customer::{DeleteCustomer, UpdateCustomer};
 use stripe_core::refund::{CreateRefund, ListRefund};
 
 use super::disputes::Bank;
+use super::objects::{Identified, List, Subscription, observed_session};
 use super::{
-    Found, Identified, KEY_GENERATION, List, PAGE, PROVIDER, Payer, ProviderError, Stripe, Subscription, TENANT_ID,
-    TENANT_NAME, TENANT_NAMESPACE, observed_session, tenant,
+    Found, KEY_GENERATION, PAGE, PROVIDER, Payer, ProviderError, Stripe, TENANT_ID, TENANT_NAME, TENANT_NAMESPACE,
+    tenant,
 };
 use crate::lifecycle::{Blame, Fault, ObservedRefund};
 
@@ -168,7 +169,7 @@ fn refund_pending(intent: &str) -> ProviderError {
 
 /// What Stripe holds of a tenant.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Held {
+pub struct Holdings {
     /// Its subscriptions that are not over.
     pub subscriptions: u64,
     /// Its customers.
@@ -270,7 +271,7 @@ impl Stripe {
         }
         let returned = due.returned(&bank);
         let (amount, currency) = (made.succeeded + returned, made.currency.or(Some(due.currency.clone())));
-        // A bank may give given only a part: the rest is ours to refund.
+        // A bank may return only a part: the rest is ours to refund.
         let rest = due.amount - given - returned;
         if rest <= 0 {
             return Ok(ObservedRefund { amount, pending: made.pending, currency });
@@ -359,15 +360,15 @@ impl Stripe {
     }
 
     /// What Stripe holds of the tenant.
-    pub async fn count(&self, payer: &Payer<'_>) -> Result<Held, ProviderError> {
+    pub async fn count(&self, payer: &Payer<'_>) -> Result<Holdings, ProviderError> {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer,
-            Found::Foreign(_) => return Ok(Held { kept_customers: 1, ..Held::default() }),
-            Found::Nobody | Found::Deleted => return Ok(Held::default()),
+            Found::Foreign(_) => return Ok(Holdings { kept_customers: 1, ..Holdings::default() }),
+            Found::Nobody | Found::Deleted => return Ok(Holdings::default()),
         };
         let (subscriptions, _) = self.owned(payer, &customer.id).await?;
         let living = subscriptions.iter().filter(|s| !s.is_over()).count();
-        Ok(Held { subscriptions: u64::try_from(living).unwrap_or(u64::MAX), customers: 1, kept_customers: 0 })
+        Ok(Holdings { subscriptions: u64::try_from(living).unwrap_or(u64::MAX), customers: 1, kept_customers: 0 })
     }
 
     /// Cancels every subscription of the tenant and expires its open Checkout sessions. Does not touch those of other

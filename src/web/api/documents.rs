@@ -3,28 +3,24 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::multipart::Field;
-use axum::extract::{FromRequest, Multipart, Path, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
+use super::file::{File, FileForm, clean_title, file};
 use super::keys::Admitted;
+use crate::api::Timestamp;
 use crate::api::plan::Models;
 use crate::providers::Party;
 use crate::providers::vector_store::VectorStore;
 use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
-use crate::web::serving::bodies::{self, LARGEST_FILE, Unread};
 use crate::web::serving::deadline::Deadline;
 use crate::web::serving::directory::Served;
-use crate::web::serving::names::is_hidden;
-use crate::web::serving::places::Place;
+use crate::web::serving::places::UploadPlace;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
-
-/// The longest title, in characters.
-const LONGEST_TITLE: usize = 200;
 
 /// A file, and what its uploader says of it.
 #[derive(Deserialize, IntoParams)]
@@ -36,28 +32,6 @@ pub struct Upload {
     replace: Option<String>,
 }
 
-/// A file in a form.
-#[derive(ToSchema)]
-#[allow(dead_code)]
-pub struct FileForm {
-    /// The file: PDF or plain text, at most 10 MB.
-    #[schema(value_type = String, format = Binary)]
-    file: Vec<u8>,
-}
-
-/// A file that arrived.
-pub struct File {
-    title: String,
-    bytes: Vec<u8>,
-}
-
-impl File {
-    /// A file of that name.
-    pub fn new(name: &str, bytes: Vec<u8>) -> Self {
-        Self { title: clean_title(name), bytes }
-    }
-}
-
 /// Stores a document: as the field `file` of a form, or as the body itself. The same content again is the same document.
 #[utoipa::path(
     post, path = "/v1/documents", tag = "tenant API", params(Upload), security(("api_key" = [])),
@@ -65,7 +39,7 @@ impl File {
     responses((status = 201, body = Document, description = "Stored; questions find it"),
         (status = 200, body = Document, description = "This content is stored already"),
         (status = 400, body = ProblemBody),
-        (status = 403, body = ProblemBody, description = "The plan holds no more"),
+        (status = 403, body = ProblemBody, description = "The plan is full"),
         (status = 408, body = ProblemBody), (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
         (status = 415, body = ProblemBody), (status = 502, body = ProblemBody))
@@ -94,7 +68,7 @@ pub async fn stored(
     tenant: &Served,
     file: File,
     replace: Option<String>,
-    place: Place,
+    place: UploadPlace,
 ) -> Result<(Document, bool), Problem> {
     app.stores(tenant);
     let stored = stored_at(app, tenant, file, replace, place).await;
@@ -110,7 +84,7 @@ async fn stored_at(
     tenant: &Served,
     file: File,
     replace: Option<String>,
-    place: Place,
+    place: UploadPlace,
 ) -> Result<(Document, bool), Problem> {
     if file.bytes.is_empty() {
         let detail = "Send a file as the field `file` of a form, or as the body.";
@@ -127,53 +101,6 @@ async fn stored_at(
         Ok((document, new))
     }));
     stored.await.map_err(|e| Problem::internal("an upload", &e))?
-}
-
-/// The file of a request: as the field `file` of a form, or as the body itself.
-pub async fn file(headers: &HeaderMap, request: Request) -> Result<File, Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    if kind.starts_with("multipart/form-data") {
-        return in_form(request).await;
-    }
-    let whole = bodies::whole(request.into_body(), LARGEST_FILE).await;
-    let bytes = whole.map_err(|why| if why == Unread::Large { too_large() } else { why.into() })?;
-    Ok(File::new("", bytes))
-}
-
-fn too_large() -> Problem {
-    let detail = "The file is larger than 10 MB. Split it and upload the parts.";
-    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail)
-}
-
-fn malformed() -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, Code::Malformed, "The form cannot be read.")
-}
-
-async fn in_form(request: Request) -> Result<File, Problem> {
-    let mut form = Multipart::from_request(request, &()).await.map_err(|_| malformed())?;
-    while let Some(part) = form.next_field().await.map_err(|_| malformed())? {
-        if part.name() == Some("file") {
-            return field(part).await;
-        }
-    }
-    Ok(File::new("", Vec::new()))
-}
-
-/// The file in a field of a form.
-pub async fn field(field: Field<'_>) -> Result<File, Problem> {
-    let name = field.file_name().unwrap_or_default().to_owned();
-    let bytes = field.bytes().await;
-    let bytes =
-        bytes.map_err(|e| if e.status() == StatusCode::PAYLOAD_TOO_LARGE { too_large() } else { malformed() })?;
-    if bytes.len() > LARGEST_FILE { Err(too_large()) } else { Ok(File::new(&name, bytes.into())) }
-}
-
-/// A name that can be shown: the last part of a path, without what cannot be seen.
-fn clean_title(name: &str) -> String {
-    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
-    let title: String = last.chars().filter(|c| !is_hidden(*c)).take(LONGEST_TITLE).collect();
-    let title = title.trim();
-    if title.is_empty() { "Untitled".into() } else { title.to_owned() }
 }
 
 impl From<ExtractError> for Problem {
@@ -243,49 +170,59 @@ async fn store(
         return Ok((document.clone(), false));
     }
     app.refusals.check(&tenant.uid).map_err(Problem::too_many)?;
-    let bytes = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
     // The file of one that was begun before has been counted.
-    let counts = there.is_none().then_some(bytes);
+    let counts = there.is_none().then_some(size(&file.bytes));
     app.has_room(tenant, counts).await?;
     let extract = extract(app, tenant, &file, deadline).await?;
     let passages = extract.passages();
-    let document = Document {
-        id,
-        title: file.title,
-        media_type: Kind::of(&file.bytes).media_type().into(),
-        bytes,
-        passages: passages.len(),
-        state: DocumentState::Processing,
-        uploaded_at: app.now(),
-    };
-    drop(file.bytes);
-    let text = i64::try_from(passages.iter().map(|passage| passage.len()).sum::<usize>()).unwrap_or(i64::MAX);
-    app.count_document(tenant, counts, text).await.inspect_err(|problem| {
-        // It was read in vain.
-        if problem.is(Code::QuotaExceeded) {
-            app.refusals.note(&tenant.uid);
-        }
-    })?;
+    let document = begun(id, file, passages.len(), app.now());
+    count(app, tenant, counts, &passages).await?;
     let stored = deadline.worked(documents.store(&document, &passages)).await;
-    match stored.and_then(|stored| stored.map_err(Problem::from)) {
-        Ok(document) => {
-            // Two uploads that replace each other would wait for one another. The document is stored, and needs its turn no more.
-            drop(turn);
-            if let Some(old) = replace.filter(|old| *old != document.id) {
-                // In its turn: a deletion of the same document at the same time must not count it twice.
-                remove(app, tenant, old).await?;
-            }
-            app.metrics.documents.inc();
-            Ok((document, true))
-        }
+    let document = match stored.and_then(|stored| stored.map_err(Problem::from)) {
+        Ok(document) => document,
         Err(error) => {
             // Nothing of it stays, and it counts for nothing; where that fails as well, it is listed as failed.
             if documents.delete(&document).await.is_ok() {
-                app.forget_document(tenant, bytes).await?;
+                app.forget_document(tenant, document.bytes).await?;
             }
-            Err(error)
+            return Err(error);
         }
+    };
+    // Two uploads that replace each other would wait for one another. The document is stored, and needs its turn no more.
+    drop(turn);
+    if let Some(old) = replace.filter(|old| *old != document.id) {
+        // In its turn: a deletion of the same document at the same time must not count it twice.
+        remove(app, tenant, old).await?;
     }
+    app.metrics.documents.inc();
+    Ok((document, true))
+}
+
+/// A document that is being stored. The bytes of its file are dropped.
+fn begun(id: String, file: File, passages: usize, now: Timestamp) -> Document {
+    Document {
+        id,
+        title: file.title,
+        media_type: Kind::of(&file.bytes).media_type().into(),
+        bytes: size(&file.bytes),
+        passages,
+        state: DocumentState::Processing,
+        uploaded_at: now,
+    }
+}
+
+fn size(bytes: &[u8]) -> i64 {
+    i64::try_from(bytes.len()).unwrap_or(i64::MAX)
+}
+
+/// Counts a document and the text that is embedded of it. A plan that holds no more has it read in vain.
+async fn count(app: &App, tenant: &Served, document: Option<i64>, passages: &[&str]) -> Result<(), Problem> {
+    let text = i64::try_from(passages.iter().map(|passage| passage.len()).sum::<usize>()).unwrap_or(i64::MAX);
+    app.count_document(tenant, document, text).await.inspect_err(|problem| {
+        if problem.is(Code::QuotaExceeded) {
+            app.refusals.note(&tenant.uid);
+        }
+    })
 }
 
 /// The first page of a tenant's documents.
@@ -373,24 +310,4 @@ pub async fn delete_document(
     Admitted(tenant): Admitted,
 ) -> Result<StatusCode, Problem> {
     if remove(&app, &tenant, &id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_document()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_title_is_the_last_part_of_a_path_and_can_be_seen() {
-        for (name, wanted) in [
-            ("../../etc/passwd", "passwd"),
-            ("C:\\files\\Policy.pdf", "Policy.pdf"),
-            ("a\u{0}b\n\u{202e}c", "abc"),
-            ("", "Untitled"),
-            ("  / ", "Untitled"),
-            ("Übersicht 企業.txt", "Übersicht 企業.txt"),
-        ] {
-            assert_eq!(clean_title(name), wanted, "{name:?}");
-        }
-        assert_eq!(clean_title(&"x".repeat(1000)).chars().count(), LONGEST_TITLE);
-    }
 }

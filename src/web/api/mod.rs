@@ -1,6 +1,7 @@
 //! The tenant API, opened by a tenant's API key: `/v1`.
 
 pub mod documents;
+pub mod file;
 pub mod jwks;
 pub mod keys;
 pub mod moves;

@@ -165,20 +165,9 @@ fn error(status: &str) -> Option<(&'static str, Problem)> {
         "429" => ("Too many requests. `Retry-After` says when to try again", Problem::too_many(Duration::from_secs(2))),
         "501" => (
             "This service does not offer it",
-            new(
-                StatusCode::NOT_IMPLEMENTED,
-                Code::NoExports,
-                "Exports cannot be made here by yourself. Please write to us.",
-            ),
+            new(StatusCode::NOT_IMPLEMENTED, Code::NoExports, "You cannot make an export here. Please write to us."),
         ),
-        "502" => (
-            "A provider did not answer. Try again",
-            new(
-                StatusCode::BAD_GATEWAY,
-                Code::Provider,
-                "The answer could not be found at the moment. Please try again.",
-            ),
-        ),
+        "502" => ("A provider did not answer. Try again", Problem::provider()),
         "503" => ("Not possible at the moment. Try again", Problem::unavailable()),
         _ => return None,
     })

@@ -43,7 +43,8 @@ pub struct Query {
 #[utoipa::path(
     post, path = "/v1/query", tag = "tenant API", request_body = Query, security(("api_key" = [])),
     responses((status = 200, body = Answer, description = "The answer; with `stream`, server-sent events"),
-        (status = 400, body = ProblemBody), (status = 502, body = ProblemBody))
+        (status = 400, body = ProblemBody),
+        (status = 502, body = ProblemBody, example = json!(unanswered(Problem::provider()).body())))
 )]
 pub async fn query(
     State(app): State<Arc<App>>,
@@ -61,7 +62,7 @@ pub async fn query(
 /// Answers a question, counted against the plan, and says what the answer rests on. The caller notes the milestones.
 pub async fn ask(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<(Answer, Basis), Problem> {
     app.asks(tenant);
-    let outcome = Party::scope(&tenant.uid, answer_of(app, tenant, text)).await;
+    let outcome = Party::scope(&tenant.uid, answer_of(app, tenant, text)).await.map_err(unanswered);
     match &outcome {
         Ok((_, Basis::Nothing)) => app.asked_in_vain(tenant, NOTHING_FOUND),
         Ok(_) => {}
@@ -83,7 +84,7 @@ async fn answer_of(app: &App, tenant: &Served, text: &str) -> Result<(Answer, Ba
 /// The same, piece by piece as server-sent events. What it comes to is known, counted and noted at its end.
 pub async fn ask_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Response, Problem> {
     app.asks(tenant);
-    let opened = Party::scope(&tenant.uid, open_stream(app, tenant, text)).await;
+    let opened = Party::scope(&tenant.uid, open_stream(app, tenant, text)).await.map_err(unanswered);
     let (chunks, question) = opened.inspect_err(|problem| app.asked_in_vain(tenant, problem.code()))?;
     let events = chunks.scan(Some(question), |open, chunk| {
         let event = open.take().map(|mut question| {
@@ -178,6 +179,15 @@ fn settle(app: &App, taken: Taken, basis: Option<Basis>) {
     app.metrics.queries.get_or_create(&kind.into()).inc();
 }
 
+/// A provider's failure in the words of a question.
+fn unanswered(problem: Problem) -> Problem {
+    if problem.is(Code::Provider) {
+        problem.told("The answer could not be found at the moment. Please try again.")
+    } else {
+        problem
+    }
+}
+
 /// A question that can be asked.
 fn question(text: &str) -> Result<&str, Problem> {
     let text = text.trim();
@@ -218,4 +228,21 @@ fn event(chunk: Result<Chunk, ProviderError>) -> Event {
         }
     };
     event.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lifecycle::Provider;
+
+    #[test]
+    fn only_a_question_is_told_that_its_answer_could_not_be_found() {
+        let failed = || Problem::from(ProviderError::garbage(Provider::VectorStore, "half a word"));
+        let (upload, question) = (failed(), unanswered(failed()));
+        assert!(!upload.detail().contains("answer"), "an upload, a list and a deletion have no answer: {upload:?}");
+        assert!(question.detail().contains("answer could not be found"), "{question:?}");
+        assert_eq!((question.status(), question.code()), (upload.status(), upload.code()));
+        let closed = Problem::unavailable();
+        assert_eq!(unanswered(closed.clone()).detail(), closed.detail(), "no provider failed");
+    }
 }

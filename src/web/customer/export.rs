@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use crate::api::tenant::{Export, ExportState};
+use crate::api::status::{Export, ExportState};
 use crate::api::{CUSTOMER_REQUEST, Phase, Tenant, Timestamp};
 use crate::export::{Archive, ExportError};
 use crate::web::App;
@@ -131,7 +131,7 @@ impl App {
     /// Asks for an export, unless there is one already. True for a new one.
     pub async fn ask_export(&self, tenant: &Tenant) -> Result<(Tenant, bool), Problem> {
         if !self.has_export_storage(tenant) {
-            let detail = "Exports cannot be made here by yourself. Please write to us.";
+            let detail = "You cannot make an export here. Please write to us.";
             return Err(Problem::new(StatusCode::NOT_IMPLEMENTED, Code::NoExports, detail));
         }
         if !exportable(tenant) {
@@ -275,7 +275,7 @@ mod tests {
         assert_eq!(state(&tenant(Some((ExportState::Ready, 50_000))), NOW), "expired");
         let mut erased = tenant(Some((ExportState::Ready, 60_000)));
         let status = erased.status.as_mut().expect("a status");
-        status.erasure = Some(crate::api::tenant::Erasure { started_at: NOW, erased_at: None, lines: Vec::new() });
+        status.erasure = Some(crate::api::status::Erasure { started_at: NOW, erased_at: None, lines: Vec::new() });
         assert_eq!(state(&erased, NOW), "expired");
         assert!(!exportable(&erased));
     }

@@ -25,7 +25,7 @@ pub struct PaymentLink {
     checkout_url: Option<String>,
 }
 
-/// Makes a payment link, or answers the one that is open.
+/// Makes a payment link, or returns the open one.
 #[utoipa::path(
     post, path = "/tenant/{id}/payment-link", operation_id = "make_payment_link", tag = "account",
     params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),

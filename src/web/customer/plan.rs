@@ -13,7 +13,8 @@ use utoipa::ToSchema;
 
 use super::progress::{confirm_url, effective_at, sentence};
 use crate::api::plan::{Downgrades, PlanSpec};
-use crate::api::tenant::{BillingMode, PlanChange, PlanChangeState as Stage};
+use crate::api::status::{PlanChange, PlanChangeState as Stage};
+use crate::api::tenant::BillingMode;
 use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
 use crate::lifecycle::{Credentials, Regions, View, excess, impossible, is_smaller};
 use crate::web::App;
@@ -215,7 +216,7 @@ fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Re
     view.spec.plan = wanted.name_any();
     let title = wanted.title();
     if impossible(&view, current, Some(&wanted.spec), regions).is_some() {
-        let detail = format!("You cannot change to {title} by yourself. Please write to us, and we do it for you.");
+        let detail = format!("You cannot change to {title} yourself. Please write to us, and we will do it for you.");
         return Err(conflict(Code::PlanNotAvailable, detail));
     }
     let limits = view.status.config.as_ref().map(|config| &config.limits);

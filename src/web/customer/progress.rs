@@ -7,7 +7,7 @@ use crate::api::conditions::{
     API_KEY_READY, EMAIL_VERIFIED, NAMESPACE_READY, PAYMENT_RECEIVED, SAMPLE_DATA_READY, WELCOME_EMAIL_SENT, get,
 };
 use crate::api::facts::{Awaited, SuspendedFor};
-use crate::api::tenant::PlanChangeState;
+use crate::api::status::PlanChangeState;
 use crate::api::{ConditionStatus, Phase, Tenant, TenantStatus, Timestamp};
 use crate::lifecycle::{link_on_request, suspended_for};
 
@@ -182,13 +182,14 @@ pub fn sentence(status: &TenantStatus) -> &'static str {
             }
         },
         (Some(Phase::Failed), _) if unconfirmed(status) => {
-            "Your e-mail address was not confirmed in time, so your account was not set up. You are not charged. Ask for a new confirmation e-mail to go on."
+            "Your e-mail address was not confirmed in time, so your account was not set up. You are not charged. Ask \
+             for a new confirmation e-mail to continue."
         }
         (Some(Phase::Failed), _) => {
             "We could not set up your account. Our engineers have been told, and you will not be charged until it works."
         }
         (Some(Phase::Deleting), _) if status.erasure.is_none() && status.erases_at.is_some() => {
-            "Your account is closed. Until its data is erased you can take it back."
+            "Your account is closed. You can take it back until its data is erased."
         }
         (Some(Phase::Deleting), _) => "Your account is being deleted.",
         (Some(Phase::Deleted), _) => "Your account was deleted.",

@@ -17,7 +17,7 @@ use crate::api::{Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Times
 use crate::events::Variant;
 use crate::rag::{Answer, Document};
 use crate::web::App;
-use crate::web::api::{documents, query};
+use crate::web::api::{documents, file, query};
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::{SignupToken, Then};
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
@@ -37,7 +37,7 @@ const STEPS: [(&str, &str, &str); 3] = [
     (
         "own-query",
         "Ask a question about your document",
-        "The answer comes from your document alone. Where it does not say, the answer says so.",
+        "The answer comes from your document alone. If the document does not say, the answer says so.",
     ),
 ];
 /// How long a customer works at the setup before a call is offered, in seconds.
@@ -251,9 +251,9 @@ pub fn sample_question(served: &Served) -> String {
 #[utoipa::path(
     post, path = "/tenant/{id}/setup/upload-document", tag = "setup",
     params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
-    request_body(content = documents::FileForm, content_type = "multipart/form-data"),
+    request_body(content = file::FileForm, content_type = "multipart/form-data"),
     responses((status = 201, body = Document), (status = 200, body = Document, description = "This content is stored already"),
-        (status = 400, body = ProblemBody), (status = 403, body = ProblemBody, description = "The plan holds no more"),
+        (status = 400, body = ProblemBody), (status = 403, body = ProblemBody, description = "The plan is full"),
         (status = 408, body = ProblemBody), (status = 409, body = ProblemBody),
         (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
@@ -268,7 +268,7 @@ pub async fn upload_document(
     let served = app.ready(tenant)?;
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&served.uid).await?;
-    let file = place.deadline.arrived(request, |request| documents::file(&headers, request)).await?;
+    let file = place.deadline.arrived(request, |request| file::file(&headers, request)).await?;
     let (document, new) = documents::stored(&app, &served, file, None, place).await?;
     Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
 }

@@ -9,9 +9,10 @@ use super::account::{self, Shown};
 use super::extract::{ActiveCustomer, Button, CsrfForm};
 use super::{PageResult, go};
 use crate::web::App;
-use crate::web::api::documents::{self, File};
+use crate::web::api::documents;
+use crate::web::api::file::{self, File};
 use crate::web::serving::extract::Then;
-use crate::web::serving::places::Place;
+use crate::web::serving::places::UploadPlace;
 use crate::web::serving::problem::{Code, Problem};
 
 /// The policy that a customer can try with one click.
@@ -50,7 +51,7 @@ async fn form(request: Request) -> Result<(String, File), Problem> {
     while let Some(field) = form.next_field().await.map_err(|_| malformed())? {
         match field.name() {
             Some("csrf") => csrf = field.text().await.map_err(|_| malformed())?,
-            Some("file") => file = documents::field(field).await?,
+            Some("file") => file = file::field(field).await?,
             _ => {}
         }
     }
@@ -62,7 +63,7 @@ async fn store(
     headers: &HeaderMap,
     ActiveCustomer { tenant, served }: ActiveCustomer,
     file: File,
-    place: Place,
+    place: UploadPlace,
 ) -> PageResult {
     match documents::stored(app, &served, file, None, place).await {
         Ok(_) => Ok(go("/account#documents")),

@@ -88,7 +88,7 @@ async fn submit(
             app.message(StatusCode::OK, headers, "We got your message", &text)
         }
         Ok(()) => {
-            let text = "Thank you. We write to you as soon as it is your turn.";
+            let text = "Thank you. We will write to you as soon as it is your turn.";
             app.message(StatusCode::OK, headers, "You are on the waitlist", text)
         }
         Err(problem) if problem.status() == StatusCode::BAD_REQUEST => {

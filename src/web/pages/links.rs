@@ -92,7 +92,7 @@ async fn confirmed(app: &App, headers: &HeaderMap, token: &str) -> PageResult {
         return Ok(response);
     }
     // A link in an e-mail that is good for a day is no way to log in.
-    let text = "Thank you. Your e-mail address is confirmed. Log in to go on.";
+    let text = "Thank you. Your e-mail address is confirmed. Log in to continue.";
     app.message(StatusCode::OK, headers, "Address confirmed", text)
 }
 
@@ -117,14 +117,14 @@ struct Ask {
 const LOGIN: Ask = Ask {
     kind: LinkKind::LoginLink,
     title: "Log in by e-mail",
-    text: "We send you a link that logs you in. It is valid for 15 minutes.",
+    text: "We will send you a link that logs you in. It is valid for 15 minutes.",
     button: "Send me a link",
     action: "/login/mail",
 };
 const RESET: Ask = Ask {
     kind: LinkKind::PasswordReset,
     title: "Set a new password",
-    text: "We send you a link with which you can set a new password. It is valid for an hour.",
+    text: "We will send you a link to set a new password. It is valid for an hour.",
     button: "Send me a link",
     action: "/password/forgot",
 };
@@ -182,7 +182,8 @@ async fn send(app: &Arc<App>, client: IpAddr, headers: &HeaderMap, form: &AskFor
             }
         });
     }
-    let text = "If there is an account for this address, an e-mail is on its way. It may take a minute; please look into your spam folder too.";
+    let text = "If there is an account for this address, an e-mail is on its way. It may take a minute; please check \
+        your spam folder too.";
     app.message(StatusCode::OK, headers, "Check your mail", text)
 }
 
@@ -211,7 +212,8 @@ pub async fn login_submit(State(app): State<Arc<App>>, CsrfForm(form): CsrfForm<
 /// `GET /unsubscribe`
 pub async fn unsubscribe(State(app): State<Arc<App>>, Query(query): Query<Token>, headers: HeaderMap) -> PageResult {
     app.identity.open_unsubscribe_link(&query.token).ok_or_else(Problem::not_found)?;
-    let text = "You will get no more tips by e-mail. What your account needs, such as payment notices, still comes.";
+    let text =
+        "You will get no more tips by e-mail. You will still get what your account needs, such as payment notices.";
     let action = format!("/unsubscribe?token={}", query.token);
     app.confirm_page(&headers, "Unsubscribe from tips", text, "Unsubscribe", &action, &query.token)
 }

@@ -81,7 +81,7 @@ async fn take(app: &App, kind: LinkKind, headers: &HeaderMap, data: &PasswordFor
         return form(app, kind, headers, StatusCode::BAD_REQUEST, (&data.token, ""), error);
     }
     if kind == LinkKind::Invitation && data.accept_terms.is_empty() {
-        let error = "Accept the terms to go on.";
+        let error = "Accept the terms to continue.";
         return form(app, kind, headers, StatusCode::BAD_REQUEST, (&data.token, ""), error);
     }
     let tenant = set(app, kind, data).await?;

@@ -69,10 +69,10 @@ fn choice(plan: &Plan, current: Option<&Plan>, tenant: &Tenant) -> Value {
     let smaller = is_smaller(spec, current.map(|plan| &plan.spec), limits);
     let means = match (smaller, spec.upgrades, spec.downgrades) {
         (true, _, Downgrades::AtPeriodEnd) => {
-            "You keep your present plan until the end of the period that you paid for."
+            "You keep your current plan until the end of the period that you paid for."
         }
         (true, _, Downgrades::Immediately) => {
-            "It takes effect at once. What you paid too much is credited to the next invoice."
+            "It takes effect at once. What you overpaid is credited to the next invoice."
         }
         (false, Upgrades::AfterPayment, _) => {
             "It takes effect at once. The difference for the rest of the period is charged now."

@@ -52,7 +52,8 @@ impl From<Problem> for Refusal {
     }
 }
 
-const MOVING: &str = "Your documents were embedded anew a moment ago, or still are. Please choose another model later.";
+const MOVING: &str = "Your documents were moved to another model a moment ago, or are still moving. Please choose \
+    another model later.";
 const CHANGED: &str = "The settings have changed since this page was shown. Please look at them again.";
 
 fn seen(tenant: &Tenant) -> String {

@@ -17,7 +17,8 @@ use super::pricing::offer;
 use super::{PageResult, go, leads, wants_page};
 use crate::web::App;
 use crate::web::public::leads::LeadKind;
-use crate::web::public::signup::{SignupAnswer, SignupForm, answer, enroll, parse};
+use crate::web::public::signup::{SignupAnswer, answer, enroll};
+use crate::web::public::signup_form::{SignupForm, parse};
 use crate::web::serving::offers::for_sale;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
@@ -66,7 +67,7 @@ async fn form(
     post, path = "/signup", operation_id = "sign_up", tag = "account", request_body = SignupForm,
     responses(
         (status = 201, body = SignupAnswer, description = "The account is made. Pay at `checkout_url`"),
-        (status = 200, body = SignupAnswer, description = "The signup of the same address and password goes on"),
+        (status = 200, body = SignupAnswer, description = "The signup with the same address and password continues"),
         (status = 202, body = SignupAnswer, description = "The account is made. The payment link follows at `progress_url`"),
         (status = 400, body = ProblemBody),
     )

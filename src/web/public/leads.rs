@@ -141,7 +141,7 @@ impl App {
             LeadKind::Waitlist => format!("{email} joined the waitlist: kubectl tenant leads"),
         };
         if let Err(error) = self.alerts.send(&text).await {
-            tracing::warn!(%error, "the team was not told of a lead");
+            tracing::warn!(%error, "the team was not notified of a lead");
         }
     }
 

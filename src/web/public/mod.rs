@@ -6,3 +6,4 @@ pub mod leads;
 pub mod links;
 pub mod password;
 pub mod signup;
+pub mod signup_form;

@@ -5,86 +5,32 @@ use std::net::IpAddr;
 use std::time::SystemTime;
 
 use axum::Json;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, ResourceExt};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::accounts;
-use super::admission::Domains;
-use super::password::acceptable;
+use super::signup_form::{SignupForm, check};
 use crate::api::facts::Awaited;
 use crate::api::tenant::{Billing, Login, Terms};
 use crate::api::{
     COMPONENT_LABEL, EMAIL_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, Phase, Plan, SIGNUP_ANNOTATION, TENANT_LABEL, Tenant,
     TenantSpec, login_secret,
 };
-use crate::email;
 use crate::events::Event;
 use crate::lifecycle::link_on_request;
 use crate::telemetry::{Span, trace_id};
 use crate::web::App;
 use crate::web::customer::progress::Progress;
 use crate::web::serving::limits::network;
-use crate::web::serving::names::is_visible;
 use crate::web::serving::problem::{Code, Problem};
 use crate::web::serving::tokens::{Generation, TOKEN_LIFE};
-
-/// A signup.
-#[derive(Deserialize, ToSchema)]
-#[serde(default, deny_unknown_fields)]
-#[derive(Default)]
-pub struct SignupForm {
-    /// Where to write to.
-    #[schema(example = "ada@example.com")]
-    email: String,
-    /// The company's name.
-    #[schema(example = "Analytical Engines Ltd")]
-    company_name: String,
-    /// 8 to 256 characters.
-    #[schema(example = "correct horse battery staple")]
-    password: String,
-    /// The name of a plan; starter when absent.
-    #[schema(example = "starter")]
-    plan: Option<String>,
-    /// Whether the terms are accepted.
-    #[serde(deserialize_with = "yes")]
-    #[schema(example = true)]
-    accept_terms: bool,
-    /// Whether news of the product are wanted; no e-mail of the service depends on it.
-    #[serde(deserialize_with = "yes")]
-    #[schema(example = false)]
-    marketing_opt_in: bool,
-    /// What the captcha answered, where one is asked for.
-    #[schema(example = "")]
-    captcha_token: String,
-}
-
-impl SignupForm {
-    /// What a page's form sent.
-    pub fn of_page(values: &BTreeMap<String, String>, captcha_token: String) -> Self {
-        let text = |name: &str| values.get(name).cloned().unwrap_or_default();
-        let ticked = |name: &str| values.get(name).is_some_and(|v| is_yes(v));
-        Self {
-            email: text("email"),
-            company_name: text("company_name"),
-            password: text("password"),
-            plan: values.get("plan").filter(|plan| !plan.is_empty()).cloned(),
-            accept_terms: ticked("accept_terms"),
-            marketing_opt_in: ticked("marketing_opt_in"),
-            captcha_token,
-        }
-    }
-}
-
-fn is_yes(text: &str) -> bool {
-    matches!(text, "on" | "true" | "yes" | "1")
-}
 
 /// An accepted signup.
 #[derive(Serialize, ToSchema)]
@@ -112,62 +58,11 @@ pub struct SignupAnswer {
     message: &'static str,
 }
 
-/// A JSON true, or what an HTML checkbox sends.
-fn yes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Bool(bool),
-        Text(String),
-    }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::Bool(b) => b,
-        Either::Text(t) => is_yes(&t),
-    })
-}
-
-pub fn parse(headers: &HeaderMap, body: &[u8]) -> Result<SignupForm, Problem> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-    let bad = |e: String| Problem::new(StatusCode::BAD_REQUEST, Code::Malformed, e);
-    if kind.starts_with("application/json") {
-        serde_json::from_slice(body).map_err(|e| bad(format!("the body is not the JSON of a signup: {e}")))
-    } else if kind.starts_with("application/x-www-form-urlencoded") {
-        let pairs: serde_json::Map<_, _> =
-            url::form_urlencoded::parse(body).map(|(k, v)| (k.into_owned(), json!(v))).collect();
-        serde_json::from_value(pairs.into()).map_err(|e| bad(format!("the form is not a signup: {e}")))
-    } else {
-        Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::MediaType, "send application/json or a form"))
-    }
-}
-
 /// The name of a Plan, or of any other object: an RFC 1123 subdomain.
 fn is_name(text: &str) -> bool {
     let edge = |c: Option<char>| c.is_some_and(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
     text.len() <= 253 && text.chars().all(inner) && edge(text.chars().next()) && edge(text.chars().last())
-}
-
-/// What is wrong with each field; the normalized address when nothing is.
-fn check(form: &SignupForm, disposable: &Domains) -> Result<String, Problem> {
-    let mut fields = BTreeMap::new();
-    let email = email::parse(&form.email).map_err(|why| fields.insert("email", why.to_string()));
-    if email.as_ref().is_ok_and(|email| disposable.hold(email)) {
-        fields.insert("email", "must not be a disposable address: you could not log in again".into());
-    }
-    let company = form.company_name.trim();
-    if company.is_empty() || company.chars().count() > 120 || !is_visible(company) {
-        fields.insert("company_name", "must have 1 to 120 visible characters".into());
-    }
-    if !acceptable(&form.password) {
-        fields.insert("password", "must have 8 to 256 characters".into());
-    }
-    if !form.accept_terms {
-        fields.insert("accept_terms", "must be accepted".into());
-    }
-    match email {
-        Ok(email) if fields.is_empty() => Ok(email),
-        _ => Err(Problem::invalid(fields)),
-    }
 }
 
 fn taken() -> Problem {

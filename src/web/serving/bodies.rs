@@ -165,9 +165,9 @@ pub struct Bodies {
     rest: Duration,
 }
 
-/// What the body of a webhook holds until its signature is checked.
+/// The place of a webhook among those whose bodies are in memory. It is kept until the signature is checked.
 #[derive(Debug)]
-pub struct Held {
+pub struct WebhookPlace {
     _arrival: Arrival<Sender>,
     _long: Option<Share>,
 }
@@ -195,15 +195,15 @@ impl Bodies {
         Ok(arriving.bytes.into())
     }
 
-    /// The whole body of a webhook, and what it holds until its signature is checked. Where it is given up for newer ones, or finds no
-    /// place, Stripe sends it again.
-    pub async fn webhook(&self, client: IpAddr, body: Body, largest: usize) -> Result<(Bytes, Held), Problem> {
+    /// The whole body of a webhook, and its place, to be kept until the signature is checked. Where it is given up for newer
+    /// ones, or finds no place, Stripe sends it again.
+    pub async fn webhook(&self, client: IpAddr, body: Body, largest: usize) -> Result<(Bytes, WebhookPlace), Problem> {
         let (end, sender) = (Instant::now() + self.arrival, Sender::client(client));
         let mut arrival = self.webhooks.begin(sender.clone());
         let mut arriving = Arriving::new(body, largest);
         let again = |why: Unread| if why == Unread::GivenUp { Problem::unavailable() } else { why.into() };
         if arriving.read_past_until(SHORT, end, &mut arrival).await.map_err(again)? {
-            return Ok((arriving.bytes.into(), Held { _arrival: arrival, _long: None }));
+            return Ok((arriving.bytes.into(), WebhookPlace { _arrival: arrival, _long: None }));
         }
         let long = tokio::select! {
             biased;
@@ -213,7 +213,7 @@ impl Bodies {
         let long = long.ok_or_else(Problem::unavailable)?;
         let end = Instant::now() + self.rest;
         arriving.read_past_until(usize::MAX, end, &mut arrival).await.map_err(again)?;
-        Ok((arriving.bytes.into(), Held { _arrival: arrival, _long: Some(long) }))
+        Ok((arriving.bytes.into(), WebhookPlace { _arrival: arrival, _long: Some(long) }))
     }
 }
 

@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use super::changes::{Change, Changes};
 use crate::api::migration::MigrationState;
 use crate::api::plan::{Limits, Models};
-use crate::api::tenant::{Chunking, PlanConfig, Quota};
+use crate::api::status::PlanConfig;
+use crate::api::tenant::Chunking;
+use crate::api::usage::Quota;
 use crate::api::{MILESTONES, Phase, Tenant, Text, data_namespace, reached_at};
 use crate::events::{Origin, Subject};
 use crate::keys::KeysInForce;
@@ -172,7 +174,7 @@ impl Known {
                 tracing::warn!(
                     tenant = orphan.name,
                     id = orphan.id,
-                    "the Tenant is gone, and its customer is served on"
+                    "the Tenant is gone, and its customer is still served"
                 );
                 self.by_id.insert(orphan.id.clone(), orphan.into());
             }
@@ -266,7 +268,7 @@ impl Directory {
                     known.lose(&tenant.uid().unwrap_or_default(), tenant.is_to_be_erased());
                     self.changes.lose(&tenant.uid().unwrap_or_default());
                 }
-                Err(error) => tracing::warn!(%error, "the watch of Tenants broke off; it goes on by itself"),
+                Err(error) => tracing::warn!(%error, "the watch of Tenants broke off; it resumes"),
             }
         }
     }

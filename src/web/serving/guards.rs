@@ -111,13 +111,13 @@ impl Cost {
     const fn protection(self) -> (&'static str, &'static str) {
         match self {
             Self::Memory => ("answered from memory", ""),
-            Self::Kept => ("what Kubernetes said is kept for some seconds", ""),
+            Self::Kept => ("answers of Kubernetes are kept for some seconds", ""),
             Self::Page => ("a page of web's own", ""),
             Self::Read => ("one read of Kubernetes", ""),
             Self::Change => ("writes only what differs", "30 changes of a tenant in a minute"),
             Self::Once => ("writes only what differs", "a link changes an account once"),
             Self::Signup => ("passwords are hashed a few at a time", "`--signups-per-minute` of a client"),
-            Self::Mail => ("writes only what differs", "an e-mail of a kind in two minutes"),
+            Self::Mail => ("writes only what differs", "one e-mail of each kind in two minutes"),
             Self::Stream => ("fed from web's one watch of Tenants", "8 streams of a tenant, 15 minutes each"),
             Self::Question => ("tenants take turns at the providers", "the plan's queries"),
             Self::Upload => (

@@ -25,7 +25,7 @@ pub struct Places {
 
 /// The right to hold a file in memory, until the upload has ended.
 #[derive(Debug)]
-pub struct Place {
+pub struct UploadPlace {
     /// When it ends.
     pub deadline: Deadline,
     _share: Share,
@@ -39,10 +39,12 @@ impl Places {
 
     /// Waits for a place for an upload of the tenant. Call it right after the look at whether the tenant is served: the time of the
     /// upload counts from here.
-    pub async fn take(&self, uid: &str) -> Result<Place, Problem> {
+    pub async fn take(&self, uid: &str) -> Result<UploadPlace, Problem> {
         let deadline = Deadline::of(self.limit);
         let share = self.shares.take(uid.to_owned()).await;
-        share.map(|share| Place { deadline, _share: share }).ok_or_else(|| Problem::too_many(Duration::from_secs(5)))
+        share
+            .map(|share| UploadPlace { deadline, _share: share })
+            .ok_or_else(|| Problem::too_many(Duration::from_secs(5)))
     }
 }
 

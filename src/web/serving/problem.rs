@@ -15,8 +15,8 @@ use crate::providers::ProviderError;
 use crate::rag::ExtractError;
 
 /// The one answer to a wrong password, an unknown address, and an account that takes no more passwords for now.
-pub const WRONG_PASSWORD: &str = "E-mail address or password is wrong. After 10 wrong passwords, an account takes none for 15 \
-                                  minutes; a link by e-mail logs in meanwhile.";
+pub const WRONG_PASSWORD: &str = "The e-mail address or the password is wrong. After 10 wrong passwords, an account \
+    accepts none for 15 minutes; a link by e-mail still logs you in.";
 
 /// The content type of every error.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -165,6 +165,17 @@ impl Problem {
         }
     }
 
+    /// A provider failed, in words that fit whatever was asked for.
+    pub fn provider() -> Self {
+        let detail = "The service could not do this at the moment. Please try again.";
+        Self::new(StatusCode::BAD_GATEWAY, Code::Provider, detail)
+    }
+
+    /// The same problem in other words.
+    pub fn told(self, detail: impl Into<String>) -> Self {
+        Self { detail: detail.into(), ..self }
+    }
+
     /// Asked too often.
     pub fn too_many(wait: Duration) -> Self {
         let wait = wait.max(Duration::from_secs(1));
@@ -209,8 +220,7 @@ impl From<kube::Error> for Problem {
 impl From<ProviderError> for Problem {
     fn from(error: ProviderError) -> Self {
         tracing::warn!(%error, "provider");
-        let detail = "The answer could not be found at the moment. Please try again.";
-        Self::new(StatusCode::BAD_GATEWAY, Code::Provider, detail)
+        Self::provider()
     }
 }
 
@@ -236,15 +246,14 @@ pub fn framework(response: &Response<Body>) -> Option<Problem> {
         return None;
     }
     let (code, detail) = match status {
-        StatusCode::NOT_FOUND => {
-            (Code::NoSuchPath, "There is nothing at this path. /openapi.json lists what there is.")
-        }
-        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "This path does not take this method."),
+        StatusCode::NOT_FOUND => (Code::NoSuchPath, "There is nothing at this path. /openapi.json lists all paths."),
+        StatusCode::METHOD_NOT_ALLOWED => (Code::MethodNotAllowed, "This path does not accept this method."),
         StatusCode::PAYLOAD_TOO_LARGE => (Code::TooLarge, "The request is too large."),
         StatusCode::UNSUPPORTED_MEDIA_TYPE => (Code::MediaType, "Send application/json."),
-        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-            (Code::Malformed, "The body or the parameters are not what this path takes. /openapi.json describes them.")
-        }
+        StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => (
+            Code::Malformed,
+            "The body or the parameters are not what this path accepts. /openapi.json describes them.",
+        ),
         StatusCode::REQUEST_TIMEOUT | StatusCode::SERVICE_UNAVAILABLE => return Some(Problem::unavailable()),
         _ if status.is_client_error() => (Code::Refused, "The request was refused."),
         _ => (Code::Internal, "Something went wrong on our side. Please try again."),

@@ -72,7 +72,7 @@ impl World {
         assert!(cleared.expect("the sandbox answers").status().is_success());
     }
 
-    /// How many alerts to ops hold this text.
+    /// How many alerts to the platform team hold this text.
     pub async fn alerts(&self, text: &str) -> usize {
         let all = self.sandbox_get("/_sandbox/alerts").await;
         all.as_array().into_iter().flatten().filter(|a| a["text"].as_str().is_some_and(|t| t.contains(text))).count()

@@ -4,7 +4,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde_json::json;
-use tenant_operator::api::tenant::{BillingMode, Desired, PlanChangeState};
+use tenant_operator::api::status::PlanChangeState;
+use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, Tenant, TenantStatus, conditions};
 
 use super::{World, tenant};

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use stateright::{Checker, Model, Property};
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState};
-use tenant_operator::api::tenant::{BillingMode, PlanConfig};
+use tenant_operator::api::status::PlanConfig;
+use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::Notice;
 

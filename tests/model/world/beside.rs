@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use tenant_operator::api::tenant::ExportState;
+use tenant_operator::api::status::ExportState;
 use tenant_operator::api::{TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{ObservedExport, Outcome, View};
 

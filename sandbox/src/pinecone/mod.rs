@@ -1,10 +1,11 @@
 //! The Pinecone stand-in: control plane and data planes of two indexes, exact cosine search, delayed visibility.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
-use std::time::{Duration, Instant};
+mod index;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use axum::extract::{Path, Query, Request, State};
 use axum::http::StatusCode;
@@ -12,8 +13,12 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Value, json};
+
+use index::{Kept, Namespace, make};
+
+pub(crate) use index::{Index, Snapshot};
 
 use super::Shared;
 
@@ -21,176 +26,6 @@ use super::Shared;
 pub(crate) const INDEXES: [(&str, &str); 2] =
     [("multi-tenant-rag", "us-east-1"), ("multi-tenant-rag-eu", "eu-central-1")];
 const DIMENSION: usize = 1536;
-
-/// Something that was written, and what every read shows instead until the write is visible. Pinecone promises freshness of no
-/// read: <https://docs.pinecone.io/guides/index-data/check-data-freshness>
-#[derive(Clone, Debug)]
-struct Written<T> {
-    now: Option<T>,
-    before: Option<T>,
-    visible_at: Instant,
-}
-
-impl<T: Clone> Written<T> {
-    fn new(now: T, visible_at: Instant) -> Self {
-        Self { now: Some(now), before: None, visible_at }
-    }
-
-    fn seen(&self, at: Instant) -> Option<&T> {
-        if self.visible_at <= at { self.now.as_ref() } else { self.before.as_ref() }
-    }
-
-    /// Writes something else, or deletes it.
-    fn write(&mut self, now: Option<T>, visible_at: Instant) {
-        self.before = self.seen(Instant::now()).cloned();
-        (self.now, self.visible_at) = (now, visible_at);
-    }
-
-    /// Whether no read shows it any more.
-    fn is_over(&self) -> bool {
-        self.now.is_none() && self.visible_at <= Instant::now()
-    }
-}
-
-#[derive(Clone, Debug)]
-struct Kept {
-    values: Vec<f32>,
-    metadata: Value,
-}
-
-#[derive(Debug)]
-struct Namespace {
-    there: Written<()>,
-    vectors: BTreeMap<String, Written<Kept>>,
-}
-
-impl Namespace {
-    fn new(visible_at: Instant) -> Self {
-        Self { there: Written::new((), visible_at), vectors: BTreeMap::new() }
-    }
-
-    /// The vectors as reads show them.
-    fn seen(&self, at: Instant) -> impl Iterator<Item = (&String, &Kept)> {
-        self.vectors.iter().filter_map(move |(id, vector)| Some((id, vector.seen(at)?)))
-    }
-
-    /// The vectors as they were written.
-    fn written(&self) -> impl Iterator<Item = (&String, &Kept)> {
-        self.vectors.iter().filter_map(|(id, vector)| Some((id, vector.now.as_ref()?)))
-    }
-
-    /// Writes a vector, or deletes it.
-    fn write(&mut self, id: String, kept: Option<Kept>, visible_at: Instant) {
-        match (self.vectors.entry(id), kept) {
-            (Entry::Occupied(mut there), kept) => there.get_mut().write(kept, visible_at),
-            (Entry::Vacant(place), Some(kept)) => drop(place.insert(Written::new(kept, visible_at))),
-            (Entry::Vacant(_), None) => {}
-        }
-    }
-}
-
-/// An index as it is kept on disk.
-#[derive(Default, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Snapshot {
-    created: u64,
-    namespaces: BTreeMap<String, BTreeMap<String, (Vec<f32>, Value)>>,
-}
-
-/// An index.
-#[derive(Debug)]
-pub struct Index {
-    name: &'static str,
-    region: &'static str,
-    url: RwLock<String>,
-    /// The hosts of indexes of this name that were deleted.
-    retired: RwLock<BTreeSet<String>>,
-    namespaces: RwLock<BTreeMap<String, Namespace>>,
-    visibility_ms: AtomicU64,
-    /// Whether the account's read and write units of the month are used up.
-    month_used_up: AtomicBool,
-    /// Namespaces that the account's plan allows.
-    capacity: AtomicU64,
-    created: AtomicU64,
-}
-
-impl Index {
-    pub(crate) fn new((name, region): (&'static str, &'static str), url: String) -> Self {
-        Self {
-            name,
-            region,
-            url: url.into(),
-            retired: RwLock::default(),
-            namespaces: RwLock::default(),
-            visibility_ms: 0.into(),
-            month_used_up: false.into(),
-            capacity: 100_000.into(),
-            created: 0.into(),
-        }
-    }
-
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let plain =
-            |n: &Namespace| n.written().map(|(id, v)| (id.clone(), (v.values.clone(), v.metadata.clone()))).collect();
-        let namespaces = self.read();
-        let there = namespaces.iter().filter(|(_, n)| n.there.now.is_some());
-        Snapshot {
-            created: self.created.load(Ordering::Relaxed),
-            namespaces: there.map(|(name, n)| (name.clone(), plain(n))).collect(),
-        }
-    }
-
-    pub(crate) fn restore(&self, snapshot: Snapshot) {
-        let visible_at = Instant::now();
-        let stored = |(id, (values, metadata))| (id, Written::new(Kept { values, metadata }, visible_at));
-        let namespace = |n: BTreeMap<_, _>| Namespace {
-            there: Written::new((), visible_at),
-            vectors: n.into_iter().map(stored).collect(),
-        };
-        self.created.store(snapshot.created, Ordering::Relaxed);
-        *self.write() = snapshot.namespaces.into_iter().map(|(name, n)| (name, namespace(n))).collect();
-    }
-
-    fn read(&self) -> std::sync::RwLockReadGuard<'_, BTreeMap<String, Namespace>> {
-        self.namespaces.read().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    /// When reads show what is written now.
-    fn visible_at(&self) -> Instant {
-        Instant::now() + Duration::from_millis(self.visibility_ms.load(Ordering::Relaxed))
-    }
-
-    fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Namespace>> {
-        self.namespaces.write().unwrap_or_else(std::sync::PoisonError::into_inner)
-    }
-
-    fn host(&self) -> String {
-        self.url.read().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    /// Deletes the index with its data, and makes another one of that name. As at Pinecone, it has another host.
-    fn recreate(&self, url: String) {
-        let before = std::mem::replace(&mut *self.url.write().unwrap_or_else(std::sync::PoisonError::into_inner), url);
-        let mut retired = self.retired.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        retired.extend(before.split_once("://").map(|(_, host)| host.to_owned()));
-        self.write().clear();
-    }
-
-    fn is_retired(&self, host: &str) -> bool {
-        self.retired.read().unwrap_or_else(std::sync::PoisonError::into_inner).contains(host)
-    }
-
-    fn description(&self) -> Value {
-        json!({
-            "name": self.name, "dimension": DIMENSION, "metric": "cosine", "host": self.host(), "vector_type": "dense",
-            "spec": {"serverless": {"cloud": "aws", "region": self.region}},
-            // The shape since 2026-07 beside the one that 2026-04 has.
-            "schema": {"fields": {"_values": {"type": "dense_vector", "dimension": DIMENSION, "metric": "cosine"}}},
-            "deployment": {"deployment_type": "managed", "cloud": "aws", "region": self.region},
-            "status": {"ready": true, "state": "Ready"}, "deletion_protection": "disabled", "tags": {},
-        })
-    }
-}
 
 /// The control plane, which knows all indexes.
 pub(crate) fn control(indexes: [Arc<Index>; 2]) -> Router {
@@ -308,17 +143,6 @@ async fn create_namespace(State(s): State<Arc<Index>>, Json(body): Json<Value>) 
     s.created.fetch_add(1, Ordering::Relaxed);
     make(&mut namespaces, name, s.visible_at());
     Json(json!({"name": name, "record_count": "0"})).into_response()
-}
-
-/// The namespace of that name. Creates it if it does not exist.
-fn make<'a>(namespaces: &'a mut BTreeMap<String, Namespace>, name: &str, visible_at: Instant) -> &'a mut Namespace {
-    namespaces.retain(|_, n| !n.there.is_over());
-    let namespace = namespaces.entry(name.to_owned()).or_insert_with(|| Namespace::new(visible_at));
-    if namespace.there.now.is_none() {
-        namespace.there.write(Some(()), visible_at);
-    }
-    namespace.vectors.retain(|_, vector| !vector.is_over());
-    namespace
 }
 
 /// A page of namespaces in the order of their names; the token is the last name of the page before.

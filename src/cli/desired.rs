@@ -10,6 +10,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::{KubeArgs, TenantArgs};
+use crate::api::facts::SuspendedFor;
 use crate::api::tenant::{Desired, Wish};
 use crate::api::{Phase, Tenant, Timestamp, conditions};
 
@@ -39,7 +40,7 @@ pub async fn suspend(kube: &KubeArgs, args: SuspendArgs) -> anyhow::Result<()> {
         Some(said) => println!("{said}"),
         None => println!(
             "{name} will be suspended: not served, not charged, its data kept. `kubectl tenant resume {name}` ends it; \
-             nothing that the customer does ends it."
+             no action of the customer ends it."
         ),
     }
     Ok(())
@@ -79,8 +80,7 @@ pub async fn resume(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()> {
 
 /// Whether the status says that an admin suspended the tenant.
 fn by_admin(tenant: &Tenant) -> bool {
-    let ready = tenant.status.as_ref().and_then(|status| conditions::get(&status.conditions, conditions::READY));
-    ready.is_some_and(|ready| ready.reason == "SuspendedByAdmin")
+    tenant.status.as_ref().and_then(|status| status.suspended_for) == Some(SuspendedFor::Admin)
 }
 
 /// Closes a tenant, and has it erased after its retention.
@@ -128,7 +128,8 @@ pub async fn reactivate(kube: &KubeArgs, args: TenantArgs) -> anyhow::Result<()>
     });
     let said = change.await?.unwrap_or_else(|| {
         format!(
-            "{name} is taken back. Where its subscription has ended, `kubectl tenant open` prints a link that sells it again. A tenant that an \
+            "{name} is taken back. If its subscription has ended, `kubectl tenant open` prints a link that sells it \
+             again. A tenant that an \
              admin suspended stays suspended until `kubectl tenant resume {name}`."
         )
     });
@@ -161,7 +162,7 @@ fn refuse_erased(tenant: &Tenant) -> anyhow::Result<()> {
     }
     let status = tenant.status.as_ref();
     if status.is_some_and(|status| status.erasure.is_some() || status.phase == Some(Phase::Deleted)) {
-        bail!("the erasure of {name} has begun, so it cannot be changed any more");
+        bail!("the erasure of {name} has begun, so it can no longer be changed");
     }
     Ok(())
 }
@@ -210,7 +211,7 @@ impl Desk {
                 patched => return Ok(patched.map(|_| None)?),
             }
         }
-        bail!("{} changes all the time; try again", self.name)
+        bail!("{} keeps changing; try again", self.name)
     }
 }
 
@@ -219,4 +220,30 @@ async fn user(client: &Client) -> Option<String> {
     let api: Api<SelfSubjectReview> = Api::all(client.clone());
     let review = api.create(&PostParams::default(), &SelfSubjectReview::default()).await.ok()?;
     review.status?.user_info?.username
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words that people read may change, and Ready may say something else meanwhile.
+    #[test]
+    fn who_suspended_a_tenant_is_read_from_its_status_and_not_from_words() {
+        let suspended = |why: &str, ready: &str| -> Tenant {
+            serde_json::from_value(json!({
+                "metadata": {"name": "acme"},
+                "spec": {
+                    "companyName": "Acme", "adminEmail": "ada@example.com", "plan": "starter",
+                    "billing": {"mode": "Stripe"},
+                },
+                "status": {"phase": "Suspended", "suspendedFor": why, "conditions": [{
+                    "type": "Ready", "status": "False", "reason": ready, "message": "",
+                    "lastTransitionTime": Timestamp::from_second(1),
+                }]},
+            }))
+            .expect("a Tenant")
+        };
+        assert!(by_admin(&suspended("Admin", "StripeUnreachable")));
+        assert!(!by_admin(&suspended("Dispute", "SuspendedByAdmin")));
+    }
 }

@@ -1,5 +1,5 @@
 use tenant_operator::api::{Phase, TenantStatus};
-use tenant_operator::lifecycle::{Effect, Notice, may_hold, may_precede};
+use tenant_operator::lifecycle::{Effect, Notice, may_merge, may_precede};
 
 fn at(phase: Option<Phase>) -> TenantStatus {
     TenantStatus { phase, ..TenantStatus::default() }
@@ -9,15 +9,15 @@ fn at(phase: Option<Phase>) -> TenantStatus {
 fn only_the_beginning_of_the_first_run_may_wait_to_be_written() {
     let provisioning = at(Some(Phase::Provisioning));
     for before in [None, Some(Phase::PendingPayment)] {
-        assert!(may_hold(&at(before), &provisioning));
+        assert!(may_merge(&at(before), &provisioning));
         assert!(
-            !may_hold(&at(before), &at(Some(Phase::PendingPayment))),
+            !may_merge(&at(before), &at(Some(Phase::PendingPayment))),
             "the customer waits for the payment link in it"
         );
     }
     // A retry or a return: the failure and the refund before it must not be forgotten by a crash.
     for before in [Phase::Failed, Phase::Suspended, Phase::Active, Phase::Provisioning, Phase::Deleting] {
-        assert!(!may_hold(&at(Some(before)), &provisioning), "{before}");
+        assert!(!may_merge(&at(Some(before)), &provisioning), "{before}");
     }
 }
 

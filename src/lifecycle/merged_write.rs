@@ -2,12 +2,12 @@
 //! five API writes for each tenant. The later write holds both transitions. A crash before it loses the start of the run,
 //! and the next run repeats its effects, which are idempotent.
 
+use super::Effect;
 use crate::api::{Phase, TenantStatus};
-use crate::lifecycle::Effect;
 
-/// Whether the driver may keep this status in memory: it begins the first run of a tenant that has just paid or been
-/// approved. Every other status is written at once.
-pub fn may_hold(before: &TenantStatus, status: &TenantStatus) -> bool {
+/// Whether the controller may keep this status in memory, to be merged with the next one: it begins the first run of a tenant that
+/// has just paid or been approved. Every other status is written at once.
+pub fn may_merge(before: &TenantStatus, status: &TenantStatus) -> bool {
     matches!(before.phase, None | Some(Phase::PendingPayment)) && status.phase == Some(Phase::Provisioning)
 }
 
