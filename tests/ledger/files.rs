@@ -251,6 +251,13 @@ async fn a_full_volume_refuses_and_goes_on_with_all_that_it_answered_once_there_
     assert_eq!(detail, "the ledger's volume is full: enlarge it");
     assert!(before > 20, "{before}");
     assert_eq!(api.account("acme", "queries").await, [before, 0], "it is read all the same");
+    // A reservation that finds it full is not awaited: clients that try again and again cost no memory.
+    let body = reserve("acme", &json!({"queries": 1}), &json!({}), 3600);
+    let mut reserved = 0;
+    while api.command(&format!("r-{reserved}"), "reserve", body.clone()).await.expect("an answer").0 == 200 {
+        reserved += 1;
+    }
+    assert_eq!(api.pending().await, reserved);
     // Others find it full as well, in a batch too.
     let many = (0..50).map(|number| {
         let api = api.clone();
@@ -264,7 +271,7 @@ async fn a_full_volume_refuses_and_goes_on_with_all_that_it_answered_once_there_
     // A ledger that starts on a full volume has all that was answered.
     let mut program = Program::start(folder.path(), port);
     let api = program.client();
-    assert_eq!(api.account("acme", "queries").await, [before, 0]);
+    assert_eq!(api.account("acme", "queries").await, [before, reserved]);
     volume.again("size=1400k");
     api.must("room", "settle", counted("acme", &json!({"queries": 1}))).await;
     let (after, detail) = fill(&api, 20_000).await;
@@ -273,7 +280,7 @@ async fn a_full_volume_refuses_and_goes_on_with_all_that_it_answered_once_there_
     // The same process goes on.
     volume.again("size=20m");
     api.must("more-room", "settle", counted("acme", &json!({"queries": 1}))).await;
-    assert_eq!(api.account("acme", "queries").await, [after + 2, 0]);
+    assert_eq!(api.account("acme", "queries").await, [after + 2, reserved]);
     assert_eq!(program.stop().await.0, Some(0));
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder.path().join("data")).expect("a ledger"));
     reading::agree(&store, &["acme"]).await.expect("accounts, days and lines agree");

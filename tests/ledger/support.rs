@@ -197,6 +197,14 @@ impl Api {
         ["used", "reserved"].map(|side| usage[side][unit].as_i64().unwrap_or_default())
     }
 
+    /// How many operations the ledger awaits, by its metrics.
+    pub async fn pending(&self) -> i64 {
+        let answer = self.http.get(format!("{}/metrics", self.url)).send().await.expect("it answers");
+        let metrics = answer.text().await.expect("text");
+        let line = metrics.lines().find_map(|line| line.strip_prefix("ledger_pending_operations "));
+        line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{metrics}"))
+    }
+
     /// Waits until a tenant has nothing reserved.
     pub async fn nothing_reserved(&self, tenant: &str, unit: &str, most: Duration) {
         let start = Instant::now();

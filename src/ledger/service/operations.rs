@@ -97,7 +97,8 @@ impl Shared {
         let answer = self.store.apply(command, self.clock.read().now).await;
         match (&answer, interval) {
             // Whether a commit whose answer was lost was done is not known. An operation that is not pending expires without a trace.
-            (Ok(Answer::Reserved { .. }) | Err(_), Some(expires_after)) => {
+            // The other errors say that nothing was written.
+            (Ok(Answer::Reserved { .. }) | Err(StoreError::Database(_)), Some(expires_after)) => {
                 self.orphans.expect(Pending { operation, tenant, expires_after });
             }
             (Ok(Answer::Settled { .. } | Answer::Voided), _) => self.orphans.ended(&operation),
