@@ -7,12 +7,17 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures::{StreamExt, TryStreamExt, stream};
+
 use super::decision::{Action, Answer, Command};
 use super::store::{Pending, Store, StoreError};
+use crate::api::Timestamp;
 use crate::clock::Clock;
 
 /// How often the ledger looks for operations that expire.
 const LOOK: Duration = Duration::from_secs(1);
+/// Operations that expire at the same time: they share commits.
+const AT_ONCE: usize = 64;
 /// How often it looks for pending operations of another replica, which may have died.
 const LOOK_AROUND: Duration = Duration::from_mins(1);
 
@@ -75,6 +80,18 @@ impl Orphans {
         .collect()
     }
 
+    async fn expire(&self, command: Command, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
+        let operation = command.operation.clone();
+        let answer = store.apply(command, now).await.inspect_err(|error| {
+            tracing::warn!(%error, operation, "an operation did not expire");
+        })?;
+        if answer == Answer::Expired {
+            tracing::info!(operation, "an operation expired: its last checkpoint was counted");
+        }
+        self.ended(&operation);
+        Ok(())
+    }
+
     /// Expires what is due, again and again.
     pub async fn run(self: Arc<Self>, store: Arc<dyn Store>, clock: Arc<Clock>) {
         let mut looked_around = Instant::now();
@@ -87,22 +104,11 @@ impl Orphans {
                     Err(error) => tracing::warn!(%error, "the pending operations cannot be read"),
                 }
             }
-            for command in self.due(Instant::now()) {
-                let operation = command.operation.clone();
-                match store.apply(command, clock.read().now).await {
-                    Ok(answer) => {
-                        if answer == Answer::Expired {
-                            tracing::info!(operation, "an operation expired: its last checkpoint was counted");
-                        }
-                        self.ended(&operation);
-                    }
-                    // It stays due.
-                    Err(StoreError::Stopping) => return,
-                    Err(error) => {
-                        tracing::warn!(%error, operation, "an operation did not expire");
-                        break;
-                    }
-                }
+            let due =
+                stream::iter(self.due(Instant::now())).map(|command| self.expire(command, &*store, clock.read().now));
+            // One that did not expire stays due, and so do those after it.
+            if let Err(StoreError::Stopping) = due.buffered(AT_ONCE).try_collect::<()>().await {
+                return;
             }
         }
     }

@@ -38,7 +38,7 @@ enum Told {
 async fn operation(api: &Api, tenant: &str, name: &str, number: usize) -> Told {
     let limits = if tenant == "hot" { json!({"queries": HOT}) } else { json!({}) };
     let amounts = json!({"queries": 1, "prompt_tokens": 100});
-    let expires_after = if number % 8 == 0 { ORPHANED } else { 3600 };
+    let expires_after = if number.is_multiple_of(8) { ORPHANED } else { 3600 };
     let (status, answer) = api.insist(name, "reserve", reserve(tenant, &amounts, &limits, expires_after)).await;
     if status == 409 {
         assert_eq!(answer["code"], "limit_reached", "{answer}");

@@ -71,6 +71,7 @@ async fn judge(places: Places<'_>, wanted: impl Fn(&str) -> bool) -> BTreeSet<&'
 }
 
 /// Breaks a contract unless both are the same.
+#[expect(clippy::needless_pass_by_value, reason = "callers give what they have just made")]
 pub fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: T, wanted: T) -> Verdict {
     if found == wanted { Ok(()) } else { Err(format!("{what}: {found:?} instead of {wanted:?}")) }
 }

@@ -158,8 +158,8 @@ impl Faulty {
                 let rounded = |amount: i64, _| f64::from(amount as f32) as i64;
                 *amounts = amounts.zip(Amounts::ZERO, rounded);
             }
-            (Action::Checkpoint { amounts }, ForgetsCheckpoints) => *amounts = Amounts::ZERO,
-            (Action::Release { amounts, .. }, ReleasesNothing) => *amounts = Amounts::ZERO,
+            (Action::Checkpoint { amounts }, ForgetsCheckpoints)
+            | (Action::Release { amounts, .. }, ReleasesNothing) => *amounts = Amounts::ZERO,
             (Action::Reserve { limits, .. }, LevelsBeginAtZero) => *limits = Limits::default(),
             _ => {}
         }
@@ -346,7 +346,7 @@ impl Place for FaultyPlace {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_with_a_seeded_fault_breaks_the_contract_that_is_about_it() {
     for (has, contract) in CAUGHT {
-        let places = move || -> Box<dyn Place> { Box::new(FaultyPlace(SqliteFolder::new(), has)) };
+        let places = move || -> Box<dyn Place> { Box::new(FaultyPlace(SqliteFolder::place(), has)) };
         assert_eq!(judge(&places, |name| name == contract).await, BTreeSet::from([contract]), "{has:?}");
     }
 }

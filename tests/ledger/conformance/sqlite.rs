@@ -13,7 +13,7 @@ use crate::support::Folder;
 pub struct SqliteFolder(Folder);
 
 impl SqliteFolder {
-    pub fn new() -> Box<dyn Place> {
+    pub fn place() -> Box<dyn Place> {
         Box::new(Self(Folder::new("store")))
     }
 }
@@ -36,5 +36,5 @@ impl Place for SqliteFolder {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_in_sqlite_keeps_every_contract() {
-    assert!(judge(&SqliteFolder::new, |_| true).await.is_empty());
+    assert!(judge(&SqliteFolder::place, |_| true).await.is_empty());
 }

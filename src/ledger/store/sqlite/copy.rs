@@ -30,11 +30,17 @@ impl Unfinished {
     }
 
     fn clear(&self) {
-        for suffix in ["", "-wal", "-shm", "-journal"] {
-            let mut path = self.0.clone().into_os_string();
-            path.push(suffix);
-            drop(std::fs::remove_file(path));
-        }
+        drop(std::fs::remove_file(&self.0));
+        clear_logs(&self.0);
+    }
+}
+
+/// Deletes the logs of a database. One that is left beside another database would be written into it.
+fn clear_logs(database: &Path) {
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let mut path = database.to_owned().into_os_string();
+        path.push(suffix);
+        drop(std::fs::remove_file(path));
     }
 }
 
@@ -68,6 +74,7 @@ pub fn restore(copy: &Unfinished, database: &Path) -> Result<(), StoreError> {
     // Writes everything into the one file.
     connection.close().map_err(|(_, error)| error)?;
     let failed = |error| StoreError::Io { path: database.to_owned(), error };
+    clear_logs(database);
     std::fs::rename(copy.path(), database).map_err(failed)?;
     let folder = database.parent().unwrap_or(database);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)

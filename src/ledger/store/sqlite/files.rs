@@ -42,7 +42,9 @@ impl Lock {
 
 /// Opens the database to write, and makes it if it is missing. Changes nothing of what is there.
 pub fn connect(path: &Path) -> Result<Connection, StoreError> {
-    let connection = Connection::open(path)?;
+    // Without SQLITE_OPEN_URI, a path that begins with `file:` is a path.
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
     // SQLite opens a file that it may not write to read it alone, and each command would fail.
     if connection.is_readonly(MAIN_DB)? {
         let error = std::io::ErrorKind::PermissionDenied.into();

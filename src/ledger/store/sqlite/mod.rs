@@ -46,9 +46,9 @@ impl Sqlite {
     pub async fn open_or_restore(folder: &Path, snapshots: &Snapshots) -> Result<Self, SnapshotError> {
         let lock = files::Lock::take(folder)?;
         let path = files::database(folder);
-        if !path.exists()
-            && let Some(taken) = snapshots.restore(folder, &path).await?
-        {
+        // A file without a byte is what a volume that was cleared leaves, or a first start that was interrupted.
+        let is_empty = std::fs::metadata(&path).map_or(true, |file| file.len() == 0);
+        if is_empty && let Some(taken) = snapshots.restore(folder, &path).await? {
             tracing::warn!(%taken, "the folder was empty: the ledger begins with the latest snapshot, and what was counted since then is lost");
         }
         Ok(Self::locked(lock, folder)?)
