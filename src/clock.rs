@@ -23,14 +23,24 @@ const WRONG: i64 = 60;
 /// How often a part that asks the API server for nothing else asks it for the time.
 const ASKED: Duration = Duration::from_secs(20);
 
+/// How long the API server may take for it.
+const ANSWERED: Duration = Duration::from_secs(5);
+
 /// Asks the API server for its version again and again, so that the client's answers keep setting the clock. Any service account may
 /// ask for it (the cluster role `system:public-info-viewer`).
 pub async fn follow(client: Client) {
     loop {
-        if let Err(error) = client.apiserver_version().await {
-            tracing::debug!(%error, "the API server did not tell its time");
-        }
+        ask(&client).await;
         tokio::time::sleep(ASKED).await;
+    }
+}
+
+/// Asks the API server once, so that the clock is right from the first moment on. Without an answer, it goes by this machine's clock.
+pub async fn ask(client: &Client) {
+    match tokio::time::timeout(ANSWERED, client.apiserver_version()).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the API server did not tell its time"),
+        Err(_) => tracing::warn!("the API server did not tell its time: it does not answer"),
     }
 }
 

@@ -32,7 +32,7 @@ pub struct Args {
     /// How often a snapshot is taken.
     #[arg(long, env = "LEDGER_SNAPSHOT_INTERVAL", default_value = "5m", value_parser = span::duration)]
     snapshot_interval: Duration,
-    /// File with the key that clients must show: 32 bytes, or 64 hexadecimal digits (`openssl rand -hex 32`).
+    /// File with the key that clients must show: 32 bytes, or 64 lower-case hexadecimal digits (`openssl rand -hex 32`).
     #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE")]
     key_file: PathBuf,
     /// Go by this machine's clock instead of the API server's. The ledger then needs no cluster.

@@ -7,6 +7,7 @@
 
 use super::account::{Account, Line, LineKind, Operation, Period, State};
 use super::units::{Amounts, LARGEST, Limits, Unit};
+use crate::api::Timestamp;
 use strum::IntoEnumIterator;
 
 /// What a client asks, for one operation of one tenant.
@@ -63,8 +64,10 @@ pub enum Action {
 }
 
 /// What a command rests on.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
+    /// The present, by the ledger's clock.
+    pub now: Timestamp,
     /// The operation, if it is known.
     pub operation: Option<Operation>,
     /// The latest period of the tenant.
@@ -126,6 +129,14 @@ pub enum Refusal {
     /// There is no such operation.
     #[error("no operation of this name is known: reserve it first")]
     Unknown,
+    /// The period begins later than a client's clock may be ahead.
+    #[error("the period begins at {start}, and by the ledger's clock it is {now}: correct the client's clock")]
+    PeriodAhead {
+        /// When the period begins.
+        start: Timestamp,
+        /// The present.
+        now: Timestamp,
+    },
     /// The account would hold more than can be counted.
     #[error("the account would hold more than {LARGEST} {0}")]
     TooMuch(Unit),
@@ -143,6 +154,9 @@ pub struct Changes {
     /// A new line.
     pub line: Option<Line>,
 }
+
+/// Seconds by which a client's clock may be ahead.
+const AHEAD: i64 = 5 * 60;
 
 /// The later of two periods. Periods of one tenant are told apart by their start.
 fn later(one: Period, other: Option<Period>) -> Period {
@@ -207,6 +221,18 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
     }
 }
 
+/// Whether a new operation names a period that has not begun. A client whose clock is ahead would close the present one for good.
+fn ahead(action: &Action, now: Timestamp) -> Option<Refusal> {
+    let (Action::Reserve { period, .. }
+    | Action::Settle { period, .. }
+    | Action::Void { period }
+    | Action::Release { period, .. }) = action
+    else {
+        return None;
+    };
+    (period.start.since(now) > AHEAD).then_some(Refusal::PeriodAhead { start: period.start, now })
+}
+
 fn refuse(refusal: Refusal) -> (Answer, Changes) {
     (Answer::Refused(refusal), Changes::default())
 }
@@ -214,6 +240,9 @@ fn refuse(refusal: Refusal) -> (Answer, Changes) {
 /// A command for an operation that is not known yet.
 fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
     let Some(period) = period_of(command, None, facts.latest) else { return refuse(Refusal::Unknown) };
+    if let Some(refusal) = ahead(&command.action, facts.now) {
+        return refuse(refusal);
+    }
     let account = facts.account;
     let expires_after = match command.action {
         Action::Reserve { expires_after, .. } => expires_after,
@@ -286,7 +315,8 @@ fn again(
         State::Voided => refuse(Refusal::Ended(state)),
         State::Released => refuse(Refusal::OtherParameters),
         _ if operation.reserved != amounts => refuse(Refusal::OtherParameters),
-        // One that has ended was reserved once, and the answer was lost.
+        // One that has ended was reserved once, and the answer was lost. After an expiry nothing is set aside any more; what the client
+        // still settles counts as late.
         State::Pending | State::Settled | State::Expired => {
             (Answer::Reserved { period: operation.period, left: left(limits, account) }, Changes::default())
         }

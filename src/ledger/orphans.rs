@@ -7,10 +7,10 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 
 use super::decision::{Action, Answer, Command};
-use super::store::{Pending, Store, StoreError};
+use super::store::{Pending, Store};
 use crate::api::Timestamp;
 use crate::clock::Clock;
 
@@ -18,6 +18,8 @@ use crate::clock::Clock;
 const LOOK: Duration = Duration::from_secs(1);
 /// Operations that expire at the same time: they share commits.
 const AT_ONCE: usize = 64;
+/// Seconds until one that could not expire is tried again.
+const RETRY: u32 = 10;
 /// How often it looks for pending operations of another replica, which may have died.
 const LOOK_AROUND: Duration = Duration::from_mins(1);
 
@@ -80,16 +82,29 @@ impl Orphans {
         .collect()
     }
 
-    async fn expire(&self, command: Command, store: &dyn Store, now: Timestamp) -> Result<(), StoreError> {
-        let operation = command.operation.clone();
-        let answer = store.apply(command, now).await.inspect_err(|error| {
-            tracing::warn!(%error, operation, "an operation did not expire");
-        })?;
-        if answer == Answer::Expired {
-            tracing::info!(operation, "an operation expired: its last checkpoint was counted");
+    /// Expires an operation, unless it was reserved again since it was found due. One that cannot expire now is tried again later, and
+    /// holds up no other.
+    async fn expire(&self, command: Command, store: &dyn Store, now: Timestamp) {
+        let (operation, tenant) = (command.operation.clone(), command.tenant.clone());
+        if !self.is_due(&operation, Instant::now()) {
+            return;
         }
-        self.ended(&operation);
-        Ok(())
+        match store.apply(command, now).await {
+            Ok(answer) => {
+                if answer == Answer::Expired {
+                    tracing::info!(operation, "an operation expired: its last checkpoint was counted");
+                }
+                self.ended(&operation);
+            }
+            Err(error) => {
+                tracing::warn!(%error, operation, "an operation did not expire");
+                self.expect(Pending { operation, tenant, expires_after: RETRY });
+            }
+        }
+    }
+
+    fn is_due(&self, operation: &str, now: Instant) -> bool {
+        self.deadlines().by_operation.get(operation).is_some_and(|(at, _)| *at <= now)
     }
 
     /// Expires what is due, again and again.
@@ -104,12 +119,8 @@ impl Orphans {
                     Err(error) => tracing::warn!(%error, "the pending operations cannot be read"),
                 }
             }
-            let due =
-                stream::iter(self.due(Instant::now())).map(|command| self.expire(command, &*store, clock.read().now));
-            // One that did not expire stays due, and so do those after it.
-            if let Err(StoreError::Stopping) = due.buffered(AT_ONCE).try_collect::<()>().await {
-                return;
-            }
+            let due = stream::iter(self.due(Instant::now()));
+            due.for_each_concurrent(AT_ONCE, |command| self.expire(command, &*store, clock.read().now)).await;
         }
     }
 }

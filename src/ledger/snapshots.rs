@@ -91,13 +91,15 @@ impl Snapshots {
     /// Takes a snapshot, and deletes those that are too many.
     pub async fn take(&self, ledger: &Sqlite, now: Timestamp) -> Result<(), SnapshotError> {
         let (copy, id) = ledger.copy().await?;
-        let folder = format!("{FOLDER}{id}");
-        let name = format!("{folder}/{:012}{SUFFIX}", now.as_second().max(0));
-        self.storage.upload(copy.path(), &name).await?;
+        let folder = format!("{FOLDER}{id}/");
         let mut names = self.storage.names(&folder).await?;
-        names.retain(|name| name.starts_with(&format!("{folder}/")) && taken_at(name).is_some());
+        names.retain(|name| taken_at(name).is_some());
         names.sort_unstable();
-        for old in names.iter().rev().skip(KEPT) {
+        // A clock that was wrong when one was taken changes nothing of their order.
+        let latest = names.iter().filter_map(|name| taken_at(name)).max();
+        let at = latest.map_or(now, |latest| now.max(latest.plus(1))).as_second().max(0);
+        self.storage.upload(copy.path(), &format!("{folder}{at:012}{SUFFIX}")).await?;
+        for old in names.iter().rev().skip(KEPT - 1) {
             self.storage.remove(old).await?;
         }
         Ok(())

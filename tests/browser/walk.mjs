@@ -147,7 +147,7 @@ async function withScript() {
   await phone.goto(confirm);
   await judge(phone, "confirm");
   await phone.getByRole("button", { name: "Confirm my address" }).click();
-  await phone.getByText("Log in to go on").waitFor();
+  await phone.getByText("Log in to continue").waitFor();
   await judge(phone, "confirmed");
   // The first proof of the address ends what was begun before it, such as the session of a stranger who signed up with it.
   await page.goto(`${WEB_URL}/account`);

@@ -72,7 +72,7 @@ async fn a_folder_that_is_missing_is_made_and_a_file_in_its_place_is_refused() {
 async fn a_key_file_without_a_key_is_refused_without_showing_it() {
     let folder = Folder::new("key");
     fs::write(folder.path().join("key"), "hunter2\n").expect("a file");
-    refuses(&folder, "must hold the 32 bytes of the ledger's key, or 64 hexadecimal digits");
+    refuses(&folder, "must hold the 32 bytes of the ledger's key, or 64 lower-case hexadecimal digits");
     let (_, said) = refusal(&mut command(folder.path(), 0));
     assert!(!said.contains("hunter2"), "{said}");
 }

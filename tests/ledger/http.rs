@@ -302,7 +302,7 @@ async fn what_the_rules_refuse_has_a_code_and_the_numbers() {
     );
     let metrics = request(&api, "GET", "/metrics").send().await.expect("metrics").text().await.expect("text");
     assert!(metrics.contains("ledger_pending_operations 0"), "{metrics}");
-    for counted in ["{action=\"reserve\",outcome=\"refused\"} 2", "{action=\"settle\",outcome=\"done\"} 1"] {
+    for counted in ["{action=\"reserve\",outcome=\"refused\"} 3", "{action=\"settle\",outcome=\"done\"} 1"] {
         assert!(metrics.contains(&format!("ledger_commands_total{counted}")), "{counted}: {metrics}");
     }
 }

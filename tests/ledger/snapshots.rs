@@ -115,6 +115,59 @@ async fn a_damaged_snapshot_gives_way_to_the_one_before_and_none_is_guessed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_log_of_a_database_that_is_gone_is_set_aside_and_not_written_into_the_copy() {
+    let volume = Volume::new();
+    let ledger = volume.open().await.expect("a new ledger");
+    client(&ledger).settle("first", queries(3)).await.expect("settled");
+    volume.snapshots().take(&ledger, at(0)).await.expect("a snapshot");
+    for n in 0..200 {
+        client(&ledger).settle(&format!("lost {n}"), queries(1)).await.expect("settled");
+    }
+    let log = volume.folder.path().join("ledger.db-wal");
+    let crashed = std::fs::read(&log).expect("the log of a ledger that runs");
+    drop(ledger);
+    assert!(!log.exists(), "a ledger that ends writes its log into the database");
+    std::fs::write(&log, &crashed).expect("as a crash leaves it");
+    std::fs::remove_file(volume.folder.path().join("ledger.db"))
+        .expect("the damaged file is moved away, as the page says");
+    let restored = volume.open().await.expect("the snapshot");
+    client(&restored).has("what the snapshot holds", queries(3), queries(0)).await.expect("nothing of the log");
+    let aside = volume.folder.path().join("ledger.db-wal.before-restoration");
+    assert_eq!(std::fs::read(aside).expect("set aside"), crashed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_clock_when_a_snapshot_was_taken_makes_no_older_one_the_latest() {
+    let volume = Volume::new();
+    let ledger = volume.open().await.expect("a new ledger");
+    client(&ledger).settle("first", queries(3)).await.expect("settled");
+    let a_year = 365 * 24 * 60;
+    volume.snapshots().take(&ledger, at(a_year)).await.expect("a snapshot");
+    for minute in 0..30 {
+        client(&ledger).settle(&format!("operation {minute}"), queries(1)).await.expect("settled");
+        volume.snapshots().take(&ledger, at(minute)).await.expect("a snapshot");
+    }
+    drop(ledger);
+    volume.lose();
+    let restored = volume.open().await.expect("the latest snapshot");
+    client(&restored).has("the latest", queries(33), queries(0)).await.expect("all of it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_without_lines_passes_over_numbers_too() {
+    let volume = Volume::new();
+    let ledger = volume.open().await.expect("a new ledger");
+    volume.snapshots().take(&ledger, at(0)).await.expect("a snapshot");
+    client(&ledger).settle("lost", queries(1)).await.expect("settled");
+    drop(ledger);
+    volume.lose();
+    let restored = volume.open().await.expect("the snapshot");
+    client(&restored).settle("first", queries(1)).await.expect("settled");
+    let lines = restored.lines(0, 10).await.expect("lines");
+    assert!(lines.len() == 1 && lines[0].seq > 1, "{lines:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn only_the_latest_snapshots_are_kept_and_a_folder_with_a_ledger_is_not_replaced() {
     let volume = Volume::new();
     let ledger = volume.open().await.expect("a new ledger");

@@ -1,8 +1,9 @@
 //! Flows start at zero in each period, and a closed period never opens again.
 
 use tenant_operator::api::Timestamp;
-use tenant_operator::ledger::account::Period;
-use tenant_operator::ledger::decision::{Action, Answer};
+use tenant_operator::ledger::account::{Account, Operation, Period, State};
+use tenant_operator::ledger::decision::{Action, Answer, Changes, Command, Facts, Refusal, decide};
+use tenant_operator::ledger::units::{Amounts, Unit};
 
 use crate::books::{Books, TENANT, limit, period, reserve, reserve_in, reserved, settle, settle_in, settled, some};
 
@@ -83,4 +84,40 @@ fn periods_are_told_apart_by_their_start() {
     assert_eq!(books.ask("e", Action::Release { period: longer, amounts: some(0) }), Answer::Released);
     assert_eq!((latest(&books), books.taken(1)), (Some(period(1)), (1, 8)));
     assert!(books.operations.values().all(|operation| operation.period == period(1)));
+}
+
+#[test]
+fn a_period_that_begins_more_than_five_minutes_from_now_is_refused_for_a_new_operation() {
+    let judged = |action: Action, seconds: i64, operation: Option<Operation>| {
+        let now = Timestamp::from_second(period(2).start.as_second() - seconds);
+        let command = Command { operation: "a".into(), tenant: TENANT.into(), action };
+        let facts = Facts { now, operation, latest: Some(period(1)), account: Account::default() };
+        decide(&command, &facts)
+    };
+    let new = [
+        reserve_in(2, 1, 10),
+        Action::Settle { period: period(2), amounts: some(1) },
+        Action::Void { period: period(2) },
+        Action::Release { period: period(2), amounts: Amounts::of(Unit::Documents, 1) },
+    ];
+    for action in new.clone() {
+        let (answer, changes) = judged(action.clone(), 301, None);
+        let Answer::Refused(Refusal::PeriodAhead { start, .. }) = answer else { panic!("{action:?}: {answer:?}") };
+        assert_eq!((start, changes), (period(2).start, Changes::default()));
+        let (answer, _) = judged(action.clone(), 300, None);
+        assert!(!matches!(answer, Answer::Refused(_)), "{action:?}: {answer:?}");
+    }
+    // What is known has a period: that of the command is not used, and nothing that was served is lost.
+    let pending = Operation {
+        tenant: TENANT.into(),
+        period: period(1),
+        reserved: some(1),
+        posted: Amounts::ZERO,
+        state: State::Pending,
+        expires_after: 60,
+    };
+    for action in [&new[1], &new[2]] {
+        let (answer, _) = judged(action.clone(), 9000, Some(pending.clone()));
+        assert!(!matches!(answer, Answer::Refused(_)), "{action:?}: {answer:?}");
+    }
 }

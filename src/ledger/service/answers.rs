@@ -7,7 +7,6 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use crate::api::Timestamp;
 use crate::ledger::decision::{Answer, Refusal};
 use crate::ledger::store::StoreError;
 use crate::ledger::wire::Outcome;
@@ -38,13 +37,6 @@ pub enum Problem {
     Unauthorized,
     /// There is no such tenant.
     UnknownTenant,
-    /// The period has not begun by the ledger's clock.
-    PeriodAhead {
-        /// When it begins.
-        start: Timestamp,
-        /// The present.
-        now: Timestamp,
-    },
     /// There is no such path, or not with this method.
     Path(StatusCode),
     /// The ledger's rules refuse it.
@@ -65,7 +57,7 @@ impl Problem {
             Self::Malformed(_) => "malformed",
             Self::Unauthorized => "unauthorized",
             Self::UnknownTenant => "unknown_tenant",
-            Self::PeriodAhead { .. } => "period_ahead",
+            Self::Refused(Refusal::PeriodAhead { .. }) => "period_ahead",
             Self::Path(status) if *status == StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
             Self::Path(_) => "no_such_path",
             Self::Refused(Refusal::LimitReached { .. }) => "limit_reached",
@@ -84,7 +76,7 @@ impl Problem {
             Self::UnknownTenant | Self::Refused(Refusal::Unknown) => StatusCode::NOT_FOUND,
             Self::Path(status) => *status,
             Self::Refused(Refusal::TooMuch(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Refused(_) | Self::PeriodAhead { .. } => StatusCode::CONFLICT,
+            Self::Refused(_) => StatusCode::CONFLICT,
             Self::Late | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -94,11 +86,6 @@ impl Problem {
             Self::Malformed(why) => why.clone(),
             Self::Unauthorized => "the request does not show the ledger's key".into(),
             Self::UnknownTenant => "the ledger has counted nothing for this tenant".into(),
-            Self::PeriodAhead { start, now } => {
-                format!(
-                    "the period begins at {start}, and by the ledger's clock it is {now}: correct the client's clock"
-                )
-            }
             Self::Path(status) if *status == StatusCode::METHOD_NOT_ALLOWED => {
                 "this path does not take this method".into()
             }

@@ -28,15 +28,20 @@ pub enum KeyError {
         error: std::io::Error,
     },
     /// The file holds something else.
-    #[error("{0} must hold the 32 bytes of the ledger's key, or 64 hexadecimal digits")]
+    #[error("{0} must hold the 32 bytes of the ledger's key, or 64 lower-case hexadecimal digits")]
     NoKey(PathBuf),
 }
 
 impl LedgerKey {
-    /// Reads the key from a file: 32 bytes, as a Secret is mounted, or 64 hexadecimal digits.
+    /// Reads the key from a file: 32 bytes, as a Secret is mounted, or 64 lower-case hexadecimal digits.
     pub fn read(path: &Path) -> Result<Self, KeyError> {
         let bytes = std::fs::read(path).map_err(|error| KeyError::Unreadable { path: path.to_owned(), error })?;
-        let digits = || hex::decode(bytes.trim_ascii()).ok().and_then(|decoded| decoded.try_into().ok());
+        let digits = || {
+            // Clients send the digits, so there is one way to write them.
+            let digits = bytes.trim_ascii();
+            let decoded = hex::decode(digits).ok().filter(|decoded| hex::encode(decoded).as_bytes() == digits);
+            decoded.and_then(|decoded| decoded.try_into().ok())
+        };
         let key = <[u8; 32]>::try_from(bytes.as_slice()).ok().or_else(digits);
         key.map(Self).ok_or_else(|| KeyError::NoKey(path.to_owned()))
     }
@@ -79,7 +84,7 @@ mod tests {
         let raw = read(&[7; 32]).expect("a key");
         assert_eq!(raw.authorization(), format!("Bearer {}", "07".repeat(32)));
         assert_eq!(read(format!("{}\n", "07".repeat(32)).as_bytes()).expect("a key").0, raw.0);
-        for wrong in [&b""[..], &[7; 31], &[7; 33], "zz".repeat(32).as_bytes()] {
+        for wrong in [&b""[..], &[7; 31], &[7; 33], "zz".repeat(32).as_bytes(), "AB".repeat(32).as_bytes()] {
             assert!(matches!(read(wrong), Err(KeyError::NoKey(_))), "{wrong:?}");
         }
         std::fs::remove_dir_all(&folder).expect("removed");

@@ -138,6 +138,9 @@ impl Ledger {
         }
         let clock = Arc::new(Clock::default());
         let client = config.client.map(|client| clock.listen(client));
+        if let Some(client) = &client {
+            crate::clock::ask(client).await;
+        }
         let addr = config.listen;
         let listener = TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error })?;
         let shared = Arc::new(Shared { store, orphans, clock, key: config.key, metrics: Metrics::default() });

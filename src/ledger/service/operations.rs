@@ -9,14 +9,10 @@ use strum::IntoEnumIterator;
 use super::Shared;
 use super::answers::{Problem, respond};
 use super::extract::{Body, Name};
-use crate::ledger::account::Period;
 use crate::ledger::decision::{Action, Answer, Command};
 use crate::ledger::store::{Pending, StoreError};
 use crate::ledger::units::Unit;
-use crate::ledger::wire::{Checkpoint, Counted, Outcome, PENDING, Reserve, SomePeriod, Void};
-
-/// Seconds by which a client's clock may be ahead.
-const AHEAD: i64 = 5 * 60;
+use crate::ledger::wire::{Checkpoint, Counted, Outcome, PENDING, Reserve, Void};
 
 type Responded = Result<Json<Outcome>, Problem>;
 
@@ -34,7 +30,7 @@ pub async fn reserve(
         let (least, most) = (PENDING.start(), PENDING.end());
         return Err(Problem::Malformed(format!("expires_after is {expires_after}: use {least} to {most} seconds")));
     }
-    let action = Action::Reserve { period: shared.begun(period)?, amounts, limits, expires_after };
+    let action = Action::Reserve { period: period.0, amounts, limits, expires_after };
     shared.apply("reserve", Command { operation, tenant: tenant.0, action }).await
 }
 
@@ -50,13 +46,13 @@ pub async fn checkpoint(
 
 /// Counts what was used.
 pub async fn settle(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Counted>) -> Responded {
-    let action = Action::Settle { period: shared.begun(asked.period)?, amounts: asked.amounts };
+    let action = Action::Settle { period: asked.period.0, amounts: asked.amounts };
     shared.apply("settle", Command { operation, tenant: asked.tenant.0, action }).await
 }
 
 /// Gives back everything.
 pub async fn void(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Void>) -> Responded {
-    let action = Action::Void { period: shared.begun(asked.period)? };
+    let action = Action::Void { period: asked.period.0 };
     shared.apply("void", Command { operation, tenant: asked.tenant.0, action }).await
 }
 
@@ -71,17 +67,11 @@ pub async fn release(
             "{flow} is used in a period and cannot be released: name documents or bytes"
         )));
     }
-    let action = Action::Release { period: shared.begun(asked.period)?, amounts: asked.amounts };
+    let action = Action::Release { period: asked.period.0, amounts: asked.amounts };
     shared.apply("release", Command { operation, tenant: asked.tenant.0, action }).await
 }
 
 impl Shared {
-    /// A period that has begun. A client whose clock is ahead would close the present one for good.
-    fn begun(&self, period: SomePeriod) -> Result<Period, Problem> {
-        let (Period { start, .. }, now) = (period.0, self.clock.read().now);
-        if start.since(now) > AHEAD { Err(Problem::PeriodAhead { start, now }) } else { Ok(period.0) }
-    }
-
     /// A command is carried out to its end even if the client hangs up: what it has reserved must expire.
     async fn apply(self: Arc<Self>, action: &'static str, command: Command) -> Responded {
         let done = tokio::spawn(async move { self.carry_out(action, command).await });

@@ -19,6 +19,12 @@ pub fn summed(table: &str) -> String {
     each(|unit| format!("{unit} = {table}.{unit} + excluded.{unit}"))
 }
 
+/// Takes the amounts of the row that was to be inserted, in an upsert.
+pub fn replaced(prefixes: &[&str]) -> String {
+    let sets = prefixes.iter().map(|prefix| each(|unit| format!("{prefix}{unit} = excluded.{prefix}{unit}")));
+    sets.collect::<Vec<_>>().join(", ")
+}
+
 fn each(text: impl Fn(Unit) -> String) -> String {
     Unit::iter().map(text).collect::<Vec<_>>().join(", ")
 }

@@ -31,6 +31,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// The lines after a sequence number, in order, at most `most` of them.
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError>;
 
+    /// Succeeds if commands can be applied, as far as can be seen without one. Waits for no other call.
+    async fn ready(&self) -> Result<(), StoreError>;
+
     /// The pending operations.
     async fn pending(&self) -> Result<Vec<Pending>, StoreError>;
 }
@@ -136,6 +139,9 @@ pub enum StoreError {
     /// No space is left.
     #[error("the ledger's volume is full: enlarge it")]
     Full,
+    /// A copy would leave too little room.
+    #[error("the ledger's volume has less room than twice the database, so no snapshot is taken: enlarge it")]
+    NoRoomToCopy,
     /// More commands wait than the ledger takes.
     #[error("the ledger has more to do than it can keep up with: try again")]
     Busy,
@@ -150,6 +156,9 @@ pub enum StoreError {
         /// The reason.
         error: std::io::Error,
     },
+    /// The database does not answer.
+    #[error("the ledger's database does not answer")]
+    Silent,
     /// The database failed in another way.
     #[error("the ledger's database failed: {0}")]
     Database(String),
@@ -158,6 +167,6 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the same call can succeed a little later without a person's help.
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Busy | Self::Stopping | Self::Database(_))
+        matches!(self, Self::Busy | Self::Stopping | Self::Silent | Self::Database(_))
     }
 }

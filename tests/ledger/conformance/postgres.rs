@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tenant_operator::ledger::store::postgres::Postgres;
 use tenant_operator::ledger::store::{Store, StoreError};
 
-use super::{Place, judge};
+use super::{Client, Place, judge, queries};
 use crate::support::{Folder, LIMIT, free_port};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -154,4 +154,85 @@ async fn a_database_that_cannot_be_used_is_refused_with_the_reason_and_without_i
     assert!(raised.status.success());
     let said = Postgres::connect(&url).await.expect_err("a later schema").to_string();
     assert!(said.contains("schema 99") && said.contains("knows 1"), "{said}");
+}
+
+/// Passes bytes on between a client and the server, until it is told to go silent on the connections that are open.
+async fn proxy(port: u16, silent: tokio::sync::watch::Receiver<bool>) -> u16 {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let own = listener.local_addr().expect("its address").port();
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut silent = silent.clone();
+            silent.mark_unchanged();
+            tokio::spawn(async move {
+                let mut server = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.expect("the server");
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                    // It stays open, and says nothing any more.
+                    _ = silent.changed() => std::future::pending().await,
+                }
+            });
+        }
+    });
+    own
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_go_silent_are_given_up_and_new_ones_serve() {
+    let server = Server::start();
+    let (go_silent, silent) = tokio::sync::watch::channel(false);
+    let port = proxy(server.port, silent).await;
+    let url = format!("postgres://postgres@127.0.0.1:{port}/postgres").into();
+    let store: Arc<dyn Store> = Arc::new(Postgres::connect(&url).await.expect("a ledger"));
+    let client = Client::of(&store, "acme");
+    client.settle("before", queries(1)).await.expect("settled");
+    go_silent.send_replace(true);
+    let start = Instant::now();
+    let said = client.settle("meanwhile", queries(1)).await.expect_err("no answer");
+    assert!(said.contains("does not answer"), "{said}");
+    assert!(start.elapsed() < LIMIT, "{:?}", start.elapsed());
+    // The client repeats it under the same name.
+    client.settle("meanwhile", queries(1)).await.expect("settled");
+    client.has("afterwards", queries(2), queries(0)).await.expect("counted once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_that_wait_for_one_tenant_hold_up_no_other_and_a_reader_of_lines_holds_up_no_probe() {
+    let server = Server::start();
+    let url = server.url("postgres");
+    let store: Arc<dyn Store> = Arc::new(Postgres::connect(&url).await.expect("a ledger"));
+    let (busy, idle) = (Client::of(&store, "busy"), Client::of(&store, "idle"));
+    for client in [&busy, &idle] {
+        client.settle(&format!("first of {}", client.tenant), queries(1)).await.expect("settled");
+    }
+    // Another session holds the row of one tenant, and the lock of lines, for three seconds.
+    let mut psql = program(&server.programs, "psql");
+    psql.args([
+        "--no-psqlrc",
+        "--host=127.0.0.1",
+        "--username=postgres",
+        "--port",
+        &server.port.to_string(),
+        "--command",
+    ]);
+    let lock = "BEGIN; SELECT 1 FROM tenant WHERE id = 'busy' FOR UPDATE; SELECT pg_advisory_xact_lock_shared(92832755875842); SELECT pg_sleep(3); COMMIT";
+    let mut holder = psql.arg(lock).stdout(Stdio::null()).spawn().expect("psql runs");
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    let waiting: Vec<_> = (0..40)
+        .map(|n| {
+            let busy = busy.clone();
+            tokio::spawn(async move { busy.settle(&format!("busy {n}"), queries(1)).await })
+        })
+        .collect();
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let start = Instant::now();
+    idle.settle("second of idle", queries(1)).await.expect("settled");
+    store.ready().await.expect("ready");
+    idle.settle("third of idle", queries(1)).await.expect("settled");
+    assert!(start.elapsed() < std::time::Duration::from_millis(1500), "{:?}", start.elapsed());
+    assert!(holder.wait().expect("it ends").success());
+    for command in waiting {
+        command.await.expect("it ends").expect("settled once the row is free");
+    }
+    busy.has("all of them", queries(41), queries(0)).await.expect("counted");
 }

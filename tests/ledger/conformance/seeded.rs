@@ -304,6 +304,10 @@ impl Store for Faulty {
         }
     }
 
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.store.ready().await
+    }
+
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
         match self.has {
             ForgetsPending => Ok(Vec::new()),

@@ -12,17 +12,23 @@ use crate::ledger::store::StoreError;
 
 /// Connections of one ledger. More would wait for the same disk.
 const CONNECTIONS: usize = 16;
-/// How long a command waits for one of them, and for the server.
-const WAIT: Duration = Duration::from_secs(5);
+/// How long a command waits for one of them, and a packet for its acknowledgement.
+pub const WAIT: Duration = Duration::from_secs(5);
+/// What a URL looks like. The cause of the error, which can hold the password, is not shown.
+const EXAMPLE: &str = "postgres://user:password@host:5432/database?sslmode=require (or disable, or prefer)";
 /// How long the server works on one statement: a lock that is held for longer is held by something that hangs.
 const STATEMENT: &str = "-c statement_timeout=5000 -c idle_in_transaction_session_timeout=10000";
 
 /// Connections that are made when they are needed.
 pub fn pool(url: &SecretString) -> Result<Pool, StoreError> {
     // The error of a URL repeats nothing of it.
-    let mut config = Config::from_str(url.expose_secret())
-        .map_err(|error| StoreError::Url(format!("{error}: use postgres://user:password@host:5432/database")))?;
-    config.connect_timeout(WAIT).application_name("tenant-operator-ledger").keepalives_idle(Duration::from_secs(30));
+    let mut config =
+        Config::from_str(url.expose_secret()).map_err(|error| StoreError::Url(format!("{error}: use {EXAMPLE}")))?;
+    config
+        .connect_timeout(WAIT)
+        .application_name("tenant-operator-ledger")
+        .keepalives_idle(Duration::from_secs(30))
+        .tcp_user_timeout(WAIT);
     let options = config.get_options().map_or_else(|| STATEMENT.to_owned(), |options| format!("{STATEMENT} {options}"));
     config.options(options);
     let settings = ManagerConfig { recycling_method: RecyclingMethod::Fast };

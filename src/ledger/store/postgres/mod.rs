@@ -10,8 +10,11 @@ mod schema;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use deadpool_postgres::{Pool, PoolError};
+use deadpool_postgres::{Client, Pool, PoolError};
 use secrecy::SecretString;
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::error::Elapsed;
+use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
 use super::{Day, Pending, Store, StoreError, StoredLine};
@@ -20,6 +23,10 @@ use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::units::Amounts;
 
+/// How long a call to the server may take: longer than the server works on a statement, and shorter than the ledger takes for an answer.
+const CALL: Duration = Duration::from_secs(7);
+/// Turns that tenants share: few of them meet by chance.
+const TURNS: usize = 1024;
 /// Attempts at a transaction that another one gets in the way of.
 const ATTEMPTS: u32 = 10;
 
@@ -27,6 +34,7 @@ const ATTEMPTS: u32 = 10;
 #[derive(Debug)]
 pub struct Postgres {
     pool: Pool,
+    turns: Vec<Mutex<()>>,
 }
 
 impl Postgres {
@@ -34,7 +42,7 @@ impl Postgres {
     pub async fn connect(url: &SecretString) -> Result<Self, StoreError> {
         let pool = connection::pool(url)?;
         schema::migrate(&mut pool.get().await?).await?;
-        Ok(Self { pool })
+        Ok(Self { pool, turns: (0..TURNS).map(|_| Mutex::new(())).collect() })
     }
 }
 
@@ -58,40 +66,94 @@ impl From<tokio_postgres::Error> for Interrupted {
     }
 }
 
+impl Postgres {
+    async fn client(&self) -> Result<Client, StoreError> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// The turn of one of a tenant's commands. Without it, those that wait for the row of one tenant would hold all connections.
+    async fn turn(&self, tenant: &str) -> Result<MutexGuard<'_, ()>, StoreError> {
+        let number = tenant.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        let turn = self.turns[number % TURNS].lock();
+        timeout(connection::WAIT, turn).await.map_err(|_| StoreError::Busy)
+    }
+}
+
+/// The end of a call. A connection that went silent is closed.
+fn ended<T, E: Into<Interrupted>>(client: Client, done: Result<Result<T, E>, Elapsed>) -> Result<T, Interrupted> {
+    if let Ok(done) = done {
+        return done.map_err(Into::into);
+    }
+    drop(Client::take(client));
+    Err(Interrupted::Failed(StoreError::Silent))
+}
+
 #[async_trait]
 impl Store for Postgres {
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
+        let _turn = self.turn(&command.tenant).await?;
         for attempt in 0..ATTEMPTS {
-            let mut client = self.pool.get().await?;
-            match rows::apply(&mut client, &command, now).await {
+            let mut client = self.client().await?;
+            let done = timeout(CALL, rows::apply(&mut client, &command, now)).await;
+            match ended(client, done) {
                 Ok(answer) => return Ok(answer),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Again) => {}
             }
-            drop(client);
             tokio::time::sleep(Duration::from_millis(rand::random_range(1..(4 << attempt)))).await;
         }
         Err(StoreError::Busy)
     }
 
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {
-        Ok(rows::usage(&self.pool.get().await?, tenant).await?)
+        let client = self.client().await?;
+        let done = timeout(CALL, rows::usage(&client, tenant)).await;
+        Ok(ended(client, done)?)
     }
 
     async fn periods(&self, tenant: &str, most: u32) -> Result<Vec<(Period, Account)>, StoreError> {
-        Ok(rows::periods(&self.pool.get().await?, tenant, most).await?)
+        let client = self.client().await?;
+        let done = timeout(CALL, rows::periods(&client, tenant, most)).await;
+        Ok(ended(client, done)?)
     }
 
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError> {
-        Ok(rows::days(&self.pool.get().await?, tenant, first, last).await?)
+        let client = self.client().await?;
+        let done = timeout(CALL, rows::days(&client, tenant, first, last)).await;
+        Ok(ended(client, done)?)
     }
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
-        rows::lines(&mut self.pool.get().await?, after, most).await
+        let mut client = self.client().await?;
+        let done = timeout(CALL, rows::lines(&mut client, after, most)).await;
+        Ok(ended(client, done)?)
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        let client = self.client().await?;
+        let done = timeout(CALL, client.simple_query("SELECT 1")).await;
+        Ok(ended(client, done).map(drop)?)
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
-        rows::pending(&self.pool.get().await?).await
+        let client = self.client().await?;
+        let done = timeout(CALL, rows::pending(&client)).await;
+        Ok(ended(client, done)?)
+    }
+}
+
+impl From<StoreError> for Interrupted {
+    fn from(error: StoreError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Interrupted> for StoreError {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::Again => Self::Busy,
+            Interrupted::Failed(error) => error,
+        }
     }
 }
 

@@ -2,15 +2,15 @@
 
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use strum::{EnumCount, IntoEnumIterator};
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{IsolationLevel, Row};
 
 use super::Interrupted;
 use super::schema::LINE_LOCK;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, Operation, Period};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
-use crate::ledger::store::columns::{columns, summed};
+use crate::ledger::store::columns::{columns, replaced, summed};
 use crate::ledger::store::{Day, LEVELS, Pending, StoreError, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
@@ -21,7 +21,8 @@ type Bound<'a> = &'a (dyn ToSql + Sync);
 
 /// Locks the tenant, reads the facts, decides, and writes the changes: all in one transaction.
 pub async fn apply(client: &mut Client, command: &Command, now: Timestamp) -> Result<Answer, Interrupted> {
-    let transaction = client.transaction().await?;
+    // The locks are what makes it exact, so each statement must see what was committed before it.
+    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
     let latest = lock(&transaction, &command.tenant).await?;
     let operation = operation(&transaction, &command.operation).await?;
     let period = period_of(command, operation.as_ref(), latest);
@@ -29,7 +30,7 @@ pub async fn apply(client: &mut Client, command: &Command, now: Timestamp) -> Re
         Some(period) => account(&transaction, &command.tenant, period).await?,
         None => Account::default(),
     };
-    let (answer, changes) = decide(command, &Facts { operation, latest, account });
+    let (answer, changes) = decide(command, &Facts { now, operation, latest, account });
     match period {
         Some(period) if changes != Changes::default() => {
             write(&transaction, command, (period, account), &changes, now).await?;
@@ -107,12 +108,6 @@ async fn put_line(
     let part = tenant.bytes().map(i64::from).sum::<i64>() % PARTS;
     let conflict = format!("ON CONFLICT (day, part) DO UPDATE SET {}", summed("site_day"));
     insert(transaction, "site_day (day, part", &[&day, &part], &amounts, &conflict).await.map(drop)
-}
-
-/// Takes the values of the row that was to be inserted.
-fn replaced(prefixes: &[&str]) -> String {
-    let names = prefixes.iter().flat_map(|prefix| Unit::iter().map(move |unit| format!("{prefix}{unit}")));
-    names.map(|name| format!("{name} = excluded.{name}")).collect::<Vec<_>>().join(", ")
 }
 
 /// Inserts a row: some fixed columns, and sets of amounts by their prefixes. Says how many rows are new or changed.

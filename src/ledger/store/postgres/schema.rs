@@ -38,7 +38,8 @@ pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
     let there = transaction.query_one("SELECT to_regclass('ledger') IS NOT NULL", &[]).await?.get(0);
     if there {
-        let found: i64 = transaction.query_one("SELECT max(version) FROM ledger", &[]).await?.get(0);
+        let found: Option<i64> = transaction.query_one("SELECT max(version) FROM ledger", &[]).await?.get(0);
+        let found = found.ok_or_else(|| StoreError::Database("its table ledger is empty, and so not ours".into()))?;
         if found > VERSION {
             return Err(StoreError::Newer { found, known: VERSION });
         }

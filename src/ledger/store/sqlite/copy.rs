@@ -35,13 +35,33 @@ impl Unfinished {
     }
 }
 
-/// Deletes the logs of a database. One that is left beside another database would be written into it.
+/// Deletes the logs of a database.
 fn clear_logs(database: &Path) {
     for suffix in ["-wal", "-shm", "-journal"] {
         let mut path = database.to_owned().into_os_string();
         path.push(suffix);
         drop(std::fs::remove_file(path));
     }
+}
+
+/// Renames the log of a database that is gone: `SQLite` would write it into the copy. It may hold what the copy lacks, so a person decides
+/// about it.
+fn set_logs_aside(database: &Path) -> Result<(), StoreError> {
+    for suffix in ["-wal", "-journal"] {
+        let with = |suffix: &str| {
+            let mut path = database.to_owned().into_os_string();
+            path.push(suffix);
+            PathBuf::from(path)
+        };
+        let log = with(suffix);
+        if std::fs::metadata(&log).is_ok_and(|log| log.len() > 0) {
+            let aside = with(&format!("{suffix}.before-restoration"));
+            tracing::warn!(log = %aside.display(), "the folder holds the log of a database that is gone: it is set aside");
+            std::fs::rename(&log, &aside).map_err(|error| StoreError::Io { path: log, error })?;
+        }
+    }
+    clear_logs(database);
+    Ok(())
 }
 
 impl Drop for Unfinished {
@@ -53,28 +73,49 @@ impl Drop for Unfinished {
 /// Copies the database as it is at one moment, and returns the ledger's id. All pages are copied in one step: a copy in several steps begins
 /// again whenever the ledger is written (<https://www.sqlite.org/c3ref/backup_finish.html>). The writer does not wait for it.
 pub fn take(database: &Path, to: &Path) -> Result<String, StoreError> {
+    has_room(database)?;
     let from = files::connect_to_read(database)?;
     let mut copy = Connection::open(to)?;
     let done = Backup::new(&from, &mut copy)?.step(-1)?;
     if done != StepResult::Done {
         return Err(StoreError::Busy);
     }
+    whole(&copy)?;
     schema::id(&copy)
+}
+
+/// Fails if a page is damaged. Copies of a damaged ledger would take the place of those before it was.
+fn whole(connection: &Connection) -> Result<(), StoreError> {
+    let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    if verdict == "ok" { Ok(()) } else { Err(StoreError::Corrupt) }
+}
+
+/// Fails if a copy would leave the ledger too little room.
+fn has_room(database: &Path) -> Result<(), StoreError> {
+    let failed = |error: std::io::Error| StoreError::Io { path: database.to_owned(), error };
+    let file = std::fs::metadata(database).map_err(failed)?.len();
+    let volume = rustix::fs::statvfs(database).map_err(|error| failed(error.into()))?;
+    if volume.f_bavail.saturating_mul(volume.f_frsize) < file.saturating_mul(2) {
+        return Err(StoreError::NoRoomToCopy);
+    }
+    Ok(())
 }
 
 /// Puts a copy in the place of a file that is lost, if it is whole.
 pub fn restore(copy: &Unfinished, database: &Path) -> Result<(), StoreError> {
     let connection = files::connect(copy.path())?;
     schema::version(&connection, copy.path())?;
-    let verdict: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-    if verdict != "ok" {
-        return Err(StoreError::Corrupt);
-    }
+    whole(&connection)?;
+    // A copy without lines has no row here.
+    connection.execute(
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'line', 0 WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'line')",
+        [],
+    )?;
     connection.execute("UPDATE sqlite_sequence SET seq = seq + ? WHERE name = 'line'", [PASSED_OVER])?;
     // Writes everything into the one file.
     connection.close().map_err(|(_, error)| error)?;
     let failed = |error| StoreError::Io { path: database.to_owned(), error };
-    clear_logs(database);
+    set_logs_aside(database)?;
     std::fs::rename(copy.path(), database).map_err(failed)?;
     let folder = database.parent().unwrap_or(database);
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)

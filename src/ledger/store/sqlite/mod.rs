@@ -28,9 +28,10 @@ pub use copy::{Unfinished, restore};
 /// A ledger in a folder of its own.
 #[derive(Debug)]
 pub struct Sqlite {
-    writer: Writer,
-    /// Reads beside the writer. One is enough: reads are short, and those of pages that are not are rare.
+    /// Reads beside the writer. One is enough: reads are short, and those of pages that are not are rare. It closes first: the last
+    /// connection writes the log into the database, and only the writer may.
     reader: Arc<Mutex<Connection>>,
+    writer: Writer,
     folder: PathBuf,
     /// Held as long as the ledger is open.
     _lock: files::Lock,
@@ -109,6 +110,11 @@ impl Store for Sqlite {
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
         self.read(move |connection| rows::lines(connection, after, most)).await
+    }
+
+    async fn ready(&self) -> Result<(), StoreError> {
+        self.writer.ready()?;
+        self.read(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))).await
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {

@@ -5,9 +5,9 @@ use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use strum::{EnumCount, IntoEnumIterator};
 
 use crate::api::Timestamp;
-use crate::ledger::account::{Account, LineKind, Operation, Period, State};
+use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
-use crate::ledger::store::columns::{columns, summed};
+use crate::ledger::store::columns::{columns, replaced, summed};
 use crate::ledger::store::{Day, LEVELS, Pending, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
@@ -20,7 +20,7 @@ pub fn apply(connection: &Connection, command: &Command, now: Timestamp) -> rusq
         Some(period) => account(connection, &command.tenant, period)?,
         None => Account::default(),
     };
-    let (answer, changes) = decide(command, &Facts { operation, latest, account });
+    let (answer, changes) = decide(command, &Facts { now, operation, latest, account });
     if let Some(period) = period {
         write(connection, command, (period, account), &changes, now)?;
     }
@@ -44,52 +44,42 @@ fn write(
     }
     put_account(connection, tenant, period, (&before, changes))?;
     if let Some(line) = &changes.line {
-        let fixed: [&dyn ToSql; 5] =
-            [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), &line.kind];
-        insert(
-            connection,
-            "INSERT INTO line (operation, tenant, period_start, at, kind",
-            &fixed,
-            &[("", line.amounts)],
-        )?;
-        let day = Day::of(now).0;
-        add(connection, "tenant_day (tenant, day", &[&tenant, &day], line.amounts)?;
-        add(connection, "site_day (day", &[&day], line.amounts)?;
+        put_line(connection, command, period, line, now)?;
     }
     Ok(())
 }
 
-/// Adds amounts to a row whose key is given, and makes the row if it is missing.
-fn add(connection: &Connection, table: &str, key: &[&dyn ToSql], amounts: Amounts) -> rusqlite::Result<()> {
-    let (name, names) = table.split_once(" (").unwrap_or((table, ""));
-    let sql = format!(
-        "INSERT INTO {table}, {}) VALUES ({}) ON CONFLICT ({names}) DO UPDATE SET {}",
-        columns(""),
-        marks(key.len() + Unit::COUNT),
-        summed(name)
-    );
-    let values = amounts.each().map(|(_, amount)| amount).collect::<Vec<_>>();
-    let bound = key.iter().copied().chain(values.iter().map(|value| value as &dyn ToSql));
-    connection.prepare_cached(&sql)?.execute(params_from_iter(bound)).map(drop)
+fn put_line(
+    connection: &Connection,
+    command: &Command,
+    period: Period,
+    Line { kind, amounts }: &Line,
+    now: Timestamp,
+) -> rusqlite::Result<()> {
+    let (tenant, amounts) = (command.tenant.as_str(), [("", *amounts)]);
+    let fixed: [&dyn ToSql; 5] = [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), kind];
+    insert(connection, "line (operation, tenant, period_start, at, kind", &fixed, &amounts, "")?;
+    let day = Day::of(now).0;
+    let conflict = format!("ON CONFLICT (tenant, day) DO UPDATE SET {}", summed("tenant_day"));
+    insert(connection, "tenant_day (tenant, day", &[&tenant, &day], &amounts, &conflict)?;
+    let conflict = format!("ON CONFLICT (day) DO UPDATE SET {}", summed("site_day"));
+    insert(connection, "site_day (day", &[&day], &amounts, &conflict)
 }
 
-/// Inserts a row, or replaces it: some fixed columns, and sets of amounts by their prefixes.
+/// Inserts a row: some fixed columns, and sets of amounts by their prefixes.
 fn insert(
     connection: &Connection,
-    begin: &str,
+    into: &str,
     fixed: &[&dyn ToSql],
     amounts: &[(&str, Amounts)],
+    conflict: &str,
 ) -> rusqlite::Result<()> {
     let sets: Vec<_> = amounts.iter().map(|(prefix, _)| columns(prefix)).collect();
-    let count = fixed.len() + amounts.len() * Unit::COUNT;
-    let sql = format!("{begin}, {}) VALUES ({})", sets.join(", "), marks(count));
+    let marks = vec!["?"; fixed.len() + amounts.len() * Unit::COUNT].join(", ");
+    let sql = format!("INSERT INTO {into}, {}) VALUES ({marks}) {conflict}", sets.join(", "));
     let values: Vec<_> = amounts.iter().flat_map(|(_, amounts)| amounts.each()).map(|(_, amount)| amount).collect();
     let bound = fixed.iter().copied().chain(values.iter().map(|value| value as &dyn ToSql));
     connection.prepare_cached(&sql)?.execute(params_from_iter(bound)).map(drop)
-}
-
-fn marks(count: usize) -> String {
-    vec!["?"; count].join(", ")
 }
 
 /// The amounts in the columns from `first` on.
@@ -129,8 +119,9 @@ fn put_operation(connection: &Connection, id: &str, operation: &Operation, now: 
     let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
     let fixed: [&dyn ToSql; 7] =
         [&id, tenant, &period.start.as_second(), &period.end.as_second(), state, expires_after, &now.as_second()];
-    let begin = "INSERT OR REPLACE INTO operation (id, tenant, period_start, period_end, state, expires_after, at";
-    insert(connection, begin, &fixed, &[("reserved_", *reserved), ("posted_", *posted)])
+    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at";
+    let conflict = format!("ON CONFLICT (id) DO UPDATE SET state = excluded.state, {}", replaced(&["posted_"]));
+    insert(connection, into, &fixed, &[("reserved_", *reserved), ("posted_", *posted)], &conflict)
 }
 
 fn latest(connection: &Connection, tenant: &str) -> rusqlite::Result<Option<Period>> {
@@ -161,9 +152,12 @@ fn put_account(
     period: Period,
     (before, changes): (&Account, &Changes),
 ) -> rusqlite::Result<()> {
-    let begin = "INSERT OR REPLACE INTO account (tenant, period_start, period_end";
+    let into = "account (tenant, period_start, period_end";
+    // A period keeps the end that it was first known with.
+    let conflict = format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {}", replaced(&["used_", "reserved_"]));
     for (start, end, row) in changes.rows(before, period) {
-        insert(connection, begin, &[&tenant, &start, &end], &[("used_", row.used), ("reserved_", row.reserved)])?;
+        let amounts = [("used_", row.used), ("reserved_", row.reserved)];
+        insert(connection, into, &[&tenant, &start, &end], &amounts, &conflict)?;
     }
     Ok(())
 }

@@ -48,6 +48,12 @@ impl Writer {
         Ok(Self { jobs: Some(jobs), thread: Some(thread) })
     }
 
+    /// Fails if the thread has ended.
+    pub fn ready(&self) -> Result<(), StoreError> {
+        let is_closed = self.jobs.as_ref().is_none_or(mpsc::Sender::is_closed);
+        if is_closed { Err(StoreError::Stopping) } else { Ok(()) }
+    }
+
     /// Applies a command, and returns after the commit.
     pub async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
         let (reply, answer) = oneshot::channel();
