@@ -192,7 +192,7 @@ async function withScript() {
   await judge(page, "api-key");
   const key = await page.locator(".key").textContent();
   await page.getByRole("button", { name: "Replace the API key" }).click();
-  await page.getByText("The key before this one is good until").waitFor();
+  await page.getByText("Your previous key works until").waitFor();
   await page.getByRole("button", { name: "Show the API key" }).click();
   check((await page.locator(".key").textContent()) !== key, "it is another key");
   for (const bearer of [key, await page.locator(".key").textContent()]) {
