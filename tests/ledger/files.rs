@@ -2,7 +2,6 @@
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use tenant_operator::ledger::store::sqlite::Sqlite;
 use tenant_operator::ledger::store::{Store, StoreError};
 
 use crate::conformance::reading;
-use crate::support::{Api, Folder, Program, command, counted, free_port, refusal, reserve};
+use crate::support::{Api, Folder, Program, as_nobody, command, counted, free_port, refusal, reserve};
 
 fn database(folder: &Folder) -> PathBuf {
     let data = folder.path().join("data");
@@ -311,7 +310,7 @@ async fn a_folder_or_a_file_that_may_not_be_written_is_told() {
     let as_another = |folder: &Folder| {
         let mut command = command(folder.path(), 0);
         if rustix::process::geteuid().is_root() {
-            command.uid(65_534).gid(65_534);
+            command = as_nobody(&command);
         }
         refusal(&mut command)
     };
