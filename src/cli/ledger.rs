@@ -60,7 +60,13 @@ impl PlaceArgs {
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     crate::telemetry::init_traces("ledger")?;
-    let client = if args.own_clock { None } else { Some(kube.client().await?) };
+    let client = if args.own_clock {
+        None
+    } else {
+        Some(kube.client().await.context(
+            "the ledger takes the time from the API server; with --own-clock it goes by this machine's clock",
+        )?)
+    };
     let open = |url: String| Snapshots::open(&url, args.snapshot_interval.max(SHORTEST_INTERVAL));
     let snapshots = args.snapshots.filter(|url| !url.is_empty()).map(open).transpose()?;
     let place = args.place.place(snapshots).context("set --data or --url")?;
