@@ -241,12 +241,15 @@ impl Story<'_> {
     /// who never pays.
     async fn mishaps(&self) {
         let (unpaid, _) = self.sign_up("unpaid").await;
-        let fault = json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 400});
+        // It lasts until the failure is written down: a write of web at the same moment has the controller begin again.
+        let fault =
+            json!({"provider": "pinecone", "method": "POST", "path": "/namespaces", "status": 400, "times": 100});
         let faults = format!("{}/_sandbox/faults", self.providers.url);
-        self.http.post(faults).json(&fault).send().await.expect("the sandbox answers");
+        self.http.post(&faults).json(&fault).send().await.expect("the sandbox answers");
         let (failed, url) = self.sign_up("failed").await;
         self.pay(&url).await;
         self.node.wait("the purchase has failed", LIMIT, |_| self.tenant(&failed)["status"]["phase"] == "Failed");
+        self.http.delete(&faults).send().await.expect("the sandbox answers");
         let secret = |name: &str| self.node.get(&["secret", name, "-n", TENANTS]);
         let key = secret("honest-api-key")["data"]["api-key"].clone();
         let broken = r#"{"stringData": {"api-key": "broken"}}"#;
