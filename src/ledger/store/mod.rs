@@ -163,10 +163,3 @@ pub enum StoreError {
     #[error("the ledger's database failed: {0}")]
     Database(String),
 }
-
-impl StoreError {
-    /// Whether the same call can succeed a little later without a person's help.
-    pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Busy | Self::Stopping | Self::Silent | Self::Database(_))
-    }
-}

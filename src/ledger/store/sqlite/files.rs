@@ -63,7 +63,6 @@ pub fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         )));
     }
     connection.pragma_update(None, "synchronous", "full")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
     connection.set_prepared_statement_cache_capacity(PREPARED);
     Ok(())
 }
