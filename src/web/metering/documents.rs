@@ -298,3 +298,35 @@ impl Drop for Counting {
         self.metering.spawn(async move { metering.end(ending).await });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::quota::WhenUnavailable;
+    use crate::ledger::units::Limits;
+
+    #[test]
+    fn a_plan_has_room_beside_what_is_stored_and_what_is_set_aside() {
+        let period =
+            |start: i64| Period { start: Timestamp::from_second(start), end: Timestamp::from_second(start + 100) };
+        let account = Account {
+            tenant: "acme".to_owned().try_into().expect("a name"),
+            period: period(1000).try_into().expect("a period"),
+            limits: Limits::default().with(Unit::Documents, 3).with(Unit::Bytes, 100).with(Unit::EmbeddedBytes, 50),
+            given_back: 0,
+            when_unavailable: WhenUnavailable::Serve,
+        };
+        let used = |start: i64, embedded: i64| PeriodUsage {
+            period: period(start),
+            used: Amounts::of(Unit::Documents, 1).with(Unit::Bytes, 60).with(Unit::EmbeddedBytes, embedded),
+            reserved: Amounts::of(Unit::Documents, 1).with(Unit::Bytes, 10),
+        };
+        let asked = |bytes: i64| Amounts::of(Unit::Documents, 1).with(Unit::Bytes, bytes).with(Unit::EmbeddedBytes, 1);
+        assert_eq!(fits(&account, None, asked(100)), Ok(()), "nothing is known of the tenant");
+        assert_eq!(fits(&account, Some(used(1000, 49)), asked(30)), Ok(()));
+        assert_eq!(fits(&account, Some(used(1000, 49)), asked(31)), Err((Unit::Bytes, 30)));
+        assert_eq!(fits(&account, Some(used(1000, 50)), asked(1)), Err((Unit::EmbeddedBytes, 0)));
+        assert_eq!(fits(&account, Some(used(900, 50)), asked(30)), Ok(()), "text of an earlier period");
+        assert_eq!(fits(&account, Some(used(900, 50)), asked(31)), Err((Unit::Bytes, 30)), "documents stay");
+    }
+}
