@@ -3,6 +3,7 @@
 mod api;
 mod config;
 mod customer;
+pub mod metering;
 mod pages;
 mod public;
 mod routes;

@@ -1,0 +1,3 @@
+//! How web counts what tenants use, through the ledger.
+
+pub mod journal;
