@@ -93,6 +93,10 @@ pub struct Metrics {
     pub ledger_snapshot: Gauge,
     /// Requests and endings that found the ledger away, by what became of them.
     pub ledger_unavailable: Family<OutcomeLabel, Counter>,
+    /// Entries of web's journal that wait for the ledger.
+    pub ledger_journal_entries: Gauge,
+    /// Entries of web's journal that the ledger refused for good.
+    pub ledger_journal_refused: Gauge,
 }
 
 /// A command to the ledger and how it ended.
@@ -170,6 +174,8 @@ impl Default for Metrics {
             ledger_pending: Gauge::default(),
             ledger_snapshot: Gauge::default(),
             ledger_unavailable: Family::default(),
+            ledger_journal_entries: Gauge::default(),
+            ledger_journal_refused: Gauge::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
@@ -253,6 +259,10 @@ impl Metrics {
         registry.register("ledger_snapshot_timestamp_seconds", snapshot, self.ledger_snapshot.clone());
         let unavailable = "Requests and endings that found the ledger away, by what became of them";
         registry.register("ledger_unavailable", unavailable, self.ledger_unavailable.clone());
+        let waiting = "Entries of web's journal that wait for the ledger";
+        registry.register("ledger_journal_entries", waiting, self.ledger_journal_entries.clone());
+        let refused = "Entries of web's journal that the ledger refused for good";
+        registry.register("ledger_journal_refused", refused, self.ledger_journal_refused.clone());
     }
 
     /// Name, type, labels and meaning of each metric there is.

@@ -10,7 +10,7 @@ use super::account::Account;
 use super::journal::Entry;
 use super::question::amount;
 use super::standing::Standing;
-use super::{Metering, counted, refusal, void};
+use super::{Metering, counted, refusal, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
@@ -134,7 +134,7 @@ impl Metering {
         if let Some(operation) = operation {
             self.conclude(&account, &operation, levels).await;
         }
-        self.end(Entry::Release { operation: gone, body: counted(&account, levels) }).await;
+        self.end(vec![Entry::Release { operation: gone, body: counted(&account, levels) }]).await;
         Ok(())
     }
 
@@ -225,7 +225,10 @@ impl Counting {
     /// Keeps the document as stored while the ledger is away: it counts if this process is killed.
     async fn journal(&mut self) -> Result<(), Problem> {
         let kept = match &self.metering.journal {
-            Some(journal) => journal.keep(&self.settled(self.amounts)).await.is_ok(),
+            Some(journal) => {
+                let body = counted(&self.account, self.amounts);
+                journal.keep(&Entry::Settle { operation: self.operation.clone(), body }).await.is_ok()
+            }
             None => false,
         };
         if !kept {
@@ -269,7 +272,7 @@ impl Counting {
                     None => false,
                 };
                 if !kept {
-                    self.metering.end(gone).await;
+                    self.metering.end(vec![gone]).await;
                 }
             }
             _ => {}
@@ -282,15 +285,15 @@ impl Counting {
         self.amounts.with(Unit::EmbeddingTokens, amount(self.tokens.load(Ordering::Relaxed)))
     }
 
-    fn settled(&self, amounts: Amounts) -> Entry {
-        Entry::Settle { operation: self.operation.clone(), body: counted(&self.account, amounts) }
+    fn settled(&self, used: Amounts) -> Vec<Entry> {
+        settled(&self.account, &self.operation, used, self.amounts)
     }
 }
 
 impl Drop for Counting {
     fn drop(&mut self) {
         let ending = match self.state {
-            State::Asking => void(&self.account, &self.operation),
+            State::Asking => vec![void(&self.account, &self.operation)],
             State::Noted => self.settled(self.all()),
             State::Journaled | State::Ended => return,
         };
