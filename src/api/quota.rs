@@ -92,9 +92,11 @@ pub enum WhenUnavailable {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use strum::IntoEnumIterator;
 
     use super::*;
+    use crate::api::{PlanSpec, TenantStatus};
 
     #[test]
     fn rules_are_written_with_the_names_of_the_status() {
@@ -109,7 +111,7 @@ mod tests {
             "documents",
             "bytes",
         ];
-        assert_eq!(written, serde_json::json!({"whenUnavailable": "Refuse", "soft": units}));
+        assert_eq!(written, json!({"whenUnavailable": "Refuse", "soft": units}));
         assert_eq!(serde_json::from_value::<QuotaRules>(written).expect("rules"), rules);
         assert!(rules.is_soft(Unit::Bytes) && !QuotaRules::default().is_soft(Unit::Bytes));
     }
@@ -118,5 +120,25 @@ mod tests {
     fn rules_that_are_left_out_serve_and_refuse_beyond_each_limit() {
         let rules: QuotaRules = serde_json::from_str("{}").expect("rules");
         assert_eq!(rules, QuotaRules { when_unavailable: WhenUnavailable::Serve, soft: vec![] });
+    }
+
+    #[test]
+    fn a_plan_and_a_status_of_revision_8_are_read_with_the_defaults() {
+        let limits = json!({"documents": 7, "queriesPerMonth": 8, "bytes": 9, "embeddedBytesPerMonth": 10});
+        let status = json!({
+            "phase": "Active",
+            "config": {
+                "plan": "starter", "limits": limits, "models": {"embedding": "e", "chat": "c"}, "features": ["basic_rag"],
+                "sampleQuestion": "What is RAG?",
+            },
+        });
+        let status: TenantStatus = serde_json::from_value(status).expect("a status");
+        let config = status.config.expect("a config");
+        let plan = json!({"monthlyPrice": {"amount": 1}, "limits": limits, "models": {"embedding": "e", "chat": "c"}});
+        let plan: PlanSpec = serde_json::from_value(plan).expect("a plan");
+        assert_eq!((&config.limits, &config.quota), (&plan.limits, &plan.quota));
+        assert_eq!((plan.quota, status.usage), (QuotaRules::default(), None));
+        let limits = Unit::iter().map(|unit| config.hard_limit(unit));
+        assert_eq!(limits.collect::<Vec<_>>(), [Some(8), None, None, None, Some(10), Some(7), Some(9)]);
     }
 }

@@ -44,11 +44,11 @@ impl Usage {
 pub struct Quota {
     /// When the period began.
     pub period_start: Timestamp,
-    /// When it ends and counting starts again.
+    /// When the period ends and counting starts again at zero.
     pub period_end: Timestamp,
-    /// Queries allowed per period.
+    /// Queries that the tenant may make in the period.
     pub queries_limit: i64,
-    /// Documents allowed.
+    /// Documents that the tenant may store.
     pub documents_limit: i64,
 }
 
