@@ -77,7 +77,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let ledger = Ledger::bind(LedgerConfig { listen, metrics_listen, place, key, client }).await?;
     println!("listening on http://{}", ledger.addr()?);
     if let Some(metrics) = ledger.metrics_addr().transpose()? {
-        println!("metrics on http://{metrics}/metrics");
+        tracing::info!("metrics on http://{metrics}/metrics");
     }
     Ok(ledger.serve(stop_signal()).await?)
 }
