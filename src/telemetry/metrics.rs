@@ -95,6 +95,10 @@ pub struct Metrics {
     pub ledger_snapshot_interval: Gauge,
     /// 1 while the ledger's database answers.
     pub ledger_ready: Gauge,
+    /// Entries of web's journal that the ledger does not have yet.
+    pub ledger_journal_entries: Gauge,
+    /// Entries of web's journal that the ledger refuses for good.
+    pub ledger_journal_refused: Gauge,
     /// What is free on the volume of the ledger's folder, in bytes.
     pub ledger_volume_free: Gauge,
     /// The size of that volume, in bytes.
@@ -170,6 +174,8 @@ impl Default for Metrics {
             ledger_snapshot: Gauge::default(),
             ledger_snapshot_interval: Gauge::default(),
             ledger_ready: Gauge::default(),
+            ledger_journal_entries: Gauge::default(),
+            ledger_journal_refused: Gauge::default(),
             ledger_volume_free: Gauge::default(),
             ledger_volume_size: Gauge::default(),
             registry: Registry::default(),
@@ -262,6 +268,10 @@ impl Metrics {
         registry.register("ledger_snapshot_interval_seconds", interval, self.ledger_snapshot_interval.clone());
         let ready = "1 while the ledger's database answers; 0 in the controller and in web";
         registry.register("ledger_ready", ready, self.ledger_ready.clone());
+        let entries = "Counts in web's journal that wait for the ledger";
+        registry.register("ledger_journal_entries", entries, self.ledger_journal_entries.clone());
+        let refused = "Counts in web's journal that the ledger refuses for good: a person decides about them";
+        registry.register("ledger_journal_refused_entries", refused, self.ledger_journal_refused.clone());
         let free = "Bytes that are free on the volume of the ledger's folder; 0 with Postgres";
         registry.register("ledger_volume_free_bytes", free, self.ledger_volume_free.clone());
         let size = "Size of that volume in bytes; 0 with Postgres";
