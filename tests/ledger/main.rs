@@ -8,4 +8,5 @@ mod http;
 mod journal;
 mod process;
 mod snapshots;
+mod status;
 mod support;
