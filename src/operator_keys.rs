@@ -15,11 +15,14 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::api::{PROOF_ANNOTATION, Place, Tenant};
+use crate::ledger::LedgerKey;
 
 /// Hashes e-mail addresses and makes status tokens; read by the controller and by web.
 pub const IDENTITY_SECRET: &str = "tenant-operator-identity";
 /// Signs API keys; read by the controller alone.
 pub const SIGNING_SECRET: &str = "tenant-operator-signing";
+/// Shown to the ledger by those who call it, and mounted by its pod; read by the controller and by web.
+pub const LEDGER_SECRET: &str = "tenant-operator-ledger";
 const FIELD: &str = "key";
 /// How long web waits for the controller's first start: less than its liveness probe.
 const WAIT: Duration = Duration::from_secs(45);
@@ -58,6 +61,16 @@ async fn key(client: &Client, namespace: &str, name: &str) -> Result<[u8; 32], k
 /// The key that signs API keys.
 pub async fn signing_key(client: &Client, namespace: &str) -> Result<SigningKey, kube::Error> {
     Ok(SigningKey::from_bytes(&key(client, namespace, SIGNING_SECRET).await?))
+}
+
+/// The key that is shown to the ledger, made if it is not there.
+pub async fn ledger_key(client: &Client, namespace: &str) -> Result<LedgerKey, kube::Error> {
+    Ok(key(client, namespace, LEDGER_SECRET).await?.into())
+}
+
+/// The same, if it is there.
+pub async fn read_ledger_key(client: &Client, namespace: &str) -> Result<Option<LedgerKey>, kube::Error> {
+    Ok(read(client, namespace, LEDGER_SECRET).await?.map(LedgerKey::from))
 }
 
 /// The `ConfigMap` with the public half of the signing key, which verifies API keys: a JSON Web Key Set (RFC 7517, RFC 8037).

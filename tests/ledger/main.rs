@@ -7,4 +7,5 @@ mod files;
 mod http;
 mod process;
 mod snapshots;
+mod status;
 mod support;
