@@ -90,9 +90,11 @@ pub struct View {
     pub marketing: bool,
     /// Whether the customer has asked a question.
     pub asked: bool,
+    /// Whether the customer has stored a document.
+    pub stored: bool,
     /// When the customer completed the setup.
     pub completed_at: Option<Timestamp>,
-    /// What it uses of its plan.
+    /// What versions before the ledger noted of its usage.
     pub usage: Usage,
     /// Keys of the notices that were sent.
     pub sent: BTreeSet<String>,
@@ -133,6 +135,7 @@ impl View {
             unsubscribed: annotations.get(UNSUBSCRIBED_ANNOTATION).is_some_and(|v| v == "true"),
             marketing: annotations.get(SIGNUP_ANNOTATION).is_some_and(|record| agreed(record)),
             asked: reached("sample-query") || reached("own-query"),
+            stored: reached("first-document"),
             completed_at: api::reached_at(tenant, "completed"),
             usage: Usage::of(tenant),
             sent: annotations
@@ -156,6 +159,7 @@ impl View {
         let usage = &self.usage;
         self.status.provisioned_at.is_some()
             || self.asked
+            || self.stored
             || [usage.queries, usage.earlier_queries, usage.documents, usage.embedded].iter().any(|used| *used > 0)
             || self.completed_at.is_some()
             || self.spec.data.is_some()

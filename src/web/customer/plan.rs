@@ -221,7 +221,11 @@ fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Re
     }
     let limits = view.status.config.as_ref().map(|config| &config.limits);
     let later = is_smaller(&wanted.spec, current, limits) && wanted.spec.downgrades == Downgrades::AtPeriodEnd;
-    let Some((what, used, limit)) = excess(&view, &wanted.spec).filter(|_| !later) else { return Ok(()) };
+    let Some((what, used, limit)) =
+        excess(view.usage.documents, view.usage.bytes, &wanted.spec.limits).filter(|_| !later)
+    else {
+        return Ok(());
+    };
     let detail =
         format!("Your account has {used} {what}, and {title} holds {limit}. Delete {} of them first.", used - limit);
     Err(conflict(Code::UsageExceedsPlan, detail))
