@@ -38,6 +38,18 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Result<Option<[u8
     })
 }
 
+/// That key, once there is one. None when there is still none after a while.
+async fn wait(client: &Client, namespace: &str, name: &str) -> Result<Option<[u8; 32]>, kube::Error> {
+    let start = tokio::time::Instant::now();
+    loop {
+        let key = read(client, namespace, name).await?;
+        if key.is_some() || start.elapsed() > WAIT {
+            return Ok(key);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
 /// That key, made if it is not there. Two who make it at the same moment get the same one.
 async fn key(client: &Client, namespace: &str, name: &str) -> Result<[u8; 32], kube::Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -71,6 +83,11 @@ pub async fn ledger_key(client: &Client, namespace: &str) -> Result<LedgerKey, k
 /// The same, if it is there.
 pub async fn read_ledger_key(client: &Client, namespace: &str) -> Result<Option<LedgerKey>, kube::Error> {
     Ok(read(client, namespace, LEDGER_SECRET).await?.map(LedgerKey::from))
+}
+
+/// The same, once the controller has made it: web may create no Secret beside it. None when there is still none after a while.
+pub async fn wait_for_ledger_key(client: &Client, namespace: &str) -> Result<Option<LedgerKey>, kube::Error> {
+    Ok(wait(client, namespace, LEDGER_SECRET).await?.map(LedgerKey::from))
 }
 
 /// The `ConfigMap` with the public half of the signing key, which verifies API keys: a JSON Web Key Set (RFC 7517, RFC 8037).
@@ -126,14 +143,7 @@ impl IdentityKey {
     /// Reads the key, and waits a while for the controller to make it: web may create no Secret beside it. None when there
     /// is still none.
     pub async fn wait(client: &Client, namespace: &str) -> Result<Option<Self>, kube::Error> {
-        let start = tokio::time::Instant::now();
-        loop {
-            let key = Self::read(client, namespace).await?;
-            if key.is_some() || start.elapsed() > WAIT {
-                return Ok(key);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+        Ok(wait(client, namespace, IDENTITY_SECRET).await?.map(Self))
     }
 
     /// Reads the key. None if there is none yet.

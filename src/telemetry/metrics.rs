@@ -103,6 +103,8 @@ pub struct Metrics {
     pub ledger_volume_free: Gauge,
     /// The size of that volume, in bytes.
     pub ledger_volume_size: Gauge,
+    /// Requests and endings that found the ledger away, by what became of them.
+    pub ledger_unavailable: Family<OutcomeLabel, Counter>,
 }
 
 /// A command to the ledger and how it ended.
@@ -111,6 +113,13 @@ pub struct CommandLabels {
     /// reserve, checkpoint, settle, void or release.
     pub action: &'static str,
     /// done, refused or failed.
+    pub outcome: &'static str,
+}
+
+/// What became of something.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// Of what found the ledger away: served, refused, kept or unkept.
     pub outcome: &'static str,
 }
 
@@ -178,6 +187,7 @@ impl Default for Metrics {
             ledger_journal_refused: Gauge::default(),
             ledger_volume_free: Gauge::default(),
             ledger_volume_size: Gauge::default(),
+            ledger_unavailable: Family::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
@@ -276,6 +286,8 @@ impl Metrics {
         registry.register("ledger_volume_free_bytes", free, self.ledger_volume_free.clone());
         let size = "Size of that volume in bytes; 0 with Postgres";
         registry.register("ledger_volume_size_bytes", size, self.ledger_volume_size.clone());
+        let unavailable = "Requests and endings that found the ledger away, by what became of them";
+        registry.register("ledger_unavailable", unavailable, self.ledger_unavailable.clone());
     }
 
     /// Name, type, labels and meaning of each metric there is.

@@ -6,6 +6,7 @@ mod conditions;
 mod control_plane;
 mod documents;
 mod files;
+mod ledger;
 mod plans;
 mod process;
 mod programs;
