@@ -15,7 +15,8 @@ use super::progress::{confirm_url, effective_at, sentence};
 use crate::api::plan::{Downgrades, PlanSpec};
 use crate::api::status::{PlanChange, PlanChangeState as Stage};
 use crate::api::tenant::BillingMode;
-use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
+use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp, Unit};
+use crate::ledger::units::Amounts;
 use crate::lifecycle::{Credentials, Regions, View, excess, impossible, is_smaller};
 use crate::web::App;
 use crate::web::serving::extract::{SignupToken, Then};
@@ -125,10 +126,12 @@ impl App {
         let wanted = find(name).ok_or_else(|| {
             Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
         })?;
+        let (regions, stored) = (self.indexes.regions(), self.stored(tenant).await);
         let asked = |tenant: &Tenant| {
             shown.check(tenant, name)?;
             let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
-            ask(tenant, (current, wanted), &self.indexes.regions(), self.now())
+            let asked = Asked { current, wanted, regions: &regions, stored };
+            ask(tenant, &asked, self.now())
         };
         let Some(changed) = self.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
             return answer(tenant, name);
@@ -147,6 +150,12 @@ impl App {
         let seen = self.wait_until(tenant, settled).await;
         answer(seen.as_ref().unwrap_or(&changed), name)
     }
+
+    /// What the tenant stores. None while the ledger is away: the controller asks it again before it changes the plan.
+    async fn stored(&self, tenant: &Tenant) -> Option<Amounts> {
+        let served = self.directory.get(tenant.tenant_id())?;
+        self.metering.usage(&served, self.now()).await.ok().flatten().map(|usage| usage.used)
+    }
 }
 
 fn token(tenant: &Tenant) -> Option<&String> {
@@ -164,13 +173,19 @@ fn running_meanwhile(problem: Problem) -> Problem {
     problem
 }
 
+/// A plan that is asked for, and what it is compared with.
+struct Asked<'a> {
+    /// The plan in force, if it is for sale.
+    current: Option<&'a PlanSpec>,
+    wanted: &'a Plan,
+    regions: &'a Regions,
+    /// What the tenant stores, if that is known.
+    stored: Option<Amounts>,
+}
+
 /// The patch that asks for a plan, None where it is asked for already, or why it cannot be had.
-fn ask(
-    tenant: &Tenant,
-    (current, wanted): (Option<&PlanSpec>, &Plan),
-    regions: &Regions,
-    now: Timestamp,
-) -> Result<Option<Value>, Problem> {
+fn ask(tenant: &Tenant, asked: &Asked, now: Timestamp) -> Result<Option<Value>, Problem> {
+    let wanted = asked.wanted;
     let (name, status) = (wanted.name_any(), tenant.status.clone().unwrap_or_default());
     let change = status.plan_change.as_ref();
     let same = tenant.spec.plan == name;
@@ -194,7 +209,7 @@ fn ask(
         return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
     }
     if !undone {
-        fits(tenant, current, wanted, regions)?;
+        fits(tenant, asked)?;
     }
     Ok(Some(json!({"spec": {"plan": name}})))
 }
@@ -211,7 +226,8 @@ fn declined_before(tenant: &Tenant, change: Option<&PlanChange>, now: Timestamp)
 }
 
 /// What the controller would find in the way, in a customer's words.
-fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Regions) -> Result<(), Problem> {
+fn fits(tenant: &Tenant, asked: &Asked) -> Result<(), Problem> {
+    let Asked { current, wanted, regions, stored } = *asked;
     let mut view = View::of(tenant, Credentials::default());
     view.spec.plan = wanted.name_any();
     let title = wanted.title();
@@ -221,11 +237,8 @@ fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Re
     }
     let limits = view.status.config.as_ref().map(|config| &config.limits);
     let later = is_smaller(&wanted.spec, current, limits) && wanted.spec.downgrades == Downgrades::AtPeriodEnd;
-    let Some((what, used, limit)) =
-        excess(view.usage.documents, view.usage.bytes, &wanted.spec.limits).filter(|_| !later)
-    else {
-        return Ok(());
-    };
+    let over = stored.and_then(|stored| excess(stored[Unit::Documents], stored[Unit::Bytes], &wanted.spec.limits));
+    let Some((what, used, limit)) = over.filter(|_| !later) else { return Ok(()) };
     let detail =
         format!("Your account has {used} {what}, and {title} holds {limit}. Delete {} of them first.", used - limit);
     Err(conflict(Code::UsageExceedsPlan, detail))
