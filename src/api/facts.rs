@@ -1,4 +1,5 @@
-//! The facts of a status that take one of a few values. The controller decides by them; conditions show them and are not read back.
+//! The facts of a status that take one of a few values. The controller decides by them; conditions show them and are
+//! not read back.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

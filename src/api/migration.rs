@@ -10,14 +10,15 @@ use super::{Text, Timestamp};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Data {
-    /// The generation of the Pinecone namespace. It increases each time all documents are embedded with another model or move
-    /// to another region.
+    /// The generation of the Pinecone namespace. It increases each time all documents are embedded with another model
+    /// or move to another region.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub generation: u32,
     /// The embedding model of the vectors in that namespace.
     #[schemars(length(min = 1, max = 200))]
     pub embedding: Text,
-    /// The region of the namespace's index, if the operator has an index for each region. Default: the region of the Plan.
+    /// The region of the namespace's index, if the operator has an index for each region. Default: the region of the
+    /// Plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub region: Option<Text>,

@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumCount, EnumIter, EnumString, IntoStaticStr};
 
-/// Something that is counted. A flow starts at zero in each period; a level is what is stored at the moment, whatever the period.
+/// Something that is counted. A flow starts at zero in each period; a level is what is stored at the moment, whatever
+/// the period.
 // The CRDs write `promptTokens`; the ledger's API and database write `prompt_tokens`.
 #[derive(
     Clone,
@@ -56,17 +57,21 @@ impl Unit {
     }
 }
 
+/// The largest amount of one unit: the largest whole number that Stripe's meters take (15 digits). No sum of accounts
+/// overflows with it.
+pub const LARGEST: i64 = 999_999_999_999_999;
+
 /// How a plan's limits are applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QuotaRules {
-    /// What happens to a question while usage cannot be counted because the ledger does not answer. Serve: the question is
-    /// answered, and its usage is counted later, even beyond a limit. Refuse: the question is refused with status 503 until
-    /// the ledger answers again.
+    /// What happens to a question while usage cannot be counted because the ledger does not answer. Serve: the question
+    /// is answered, and its usage is counted later, even beyond a limit. Refuse: the question is refused with status
+    /// 503 until the ledger answers again.
     #[serde(default)]
     pub when_unavailable: WhenUnavailable,
-    /// The units that are counted but never refused, even where `limits` names a limit for them. All other units that have a
-    /// limit are refused beyond it. Each unit may be listed once.
+    /// The units that are counted but never refused, even where `limits` names a limit for them. All other units that
+    /// have a limit are refused beyond it. Each unit may be listed once.
     #[serde(default)]
     #[schemars(length(max = 7))]
     #[x_kube(merge_strategy = ListMerge::Set)]

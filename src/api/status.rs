@@ -174,7 +174,8 @@ pub struct Checkout {
     pub session_id: String,
     /// Where the customer pays.
     pub url: String,
-    /// When the link expires. The controller replaces it a few times; after that, the customer or an admin requests a new one.
+    /// When the link expires. The controller replaces it a few times; after that, the customer or an admin requests a
+    /// new one.
     pub expires_at: Timestamp,
 }
 
@@ -248,7 +249,8 @@ pub struct PlanChange {
 /// The state of a change to another plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PlanChangeState {
-    /// The change cannot begin. The condition `PlanInForce` names the reason, and the change begins once the reason is gone.
+    /// The change cannot begin. The condition `PlanInForce` names the reason, and the change begins once the reason is
+    /// gone.
     Blocked,
     /// The controller is scheduling the change at Stripe for the end of the period.
     Preparing,
@@ -258,7 +260,8 @@ pub enum PlanChangeState {
     Running,
     /// The new plan is in force.
     Applied,
-    /// The customer's bank requires a confirmation of the payment, at `confirmUrl`. The plan changes once the customer confirms.
+    /// The customer's bank requires a confirmation of the payment, at `confirmUrl`. The plan changes once the customer
+    /// confirms.
     Unconfirmed,
     /// Stripe declined the change, for example because the card was declined. The previous plan stays in force.
     Declined,
@@ -315,8 +318,8 @@ pub struct Provisioning {
     /// When the next attempt begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_retry_at: Option<Timestamp>,
-    /// When provisioning was put on hold, because a provider does not answer or an admin must fix something. No attempts are
-    /// counted while it is on hold.
+    /// When provisioning was put on hold, because a provider does not answer or an admin must fix something. No
+    /// attempts are counted while it is on hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_since: Option<Timestamp>,
     /// The step that failed last.

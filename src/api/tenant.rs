@@ -66,27 +66,29 @@ pub struct TenantSpec {
     #[schemars(length(min = 3, max = 254))]
     #[x_kube(validation = (r"self.matches('^[^@\\s<>,;]+@[^@\\s<>,;.]+(\\.[^@\\s<>,;.]+)+$')", "adminEmail must be one e-mail address, such as ada@example.com"))]
     pub admin_email: String,
-    /// The name of the Plan. Change it to move the tenant to another plan; `status.planChange` shows the progress. It cannot be
-    /// changed while the tenant is being provisioned, changes plans, is Failed, or is being deleted.
+    /// The name of the Plan. Change it to move the tenant to another plan; `status.planChange` shows the progress. It
+    /// cannot be changed while the tenant is being provisioned, changes plans, is Failed, or is being deleted.
     #[serde(default = "default_plan")]
     #[schemars(length(min = 1, max = 253))]
     pub plan: String,
-    /// The name of the Plan that is paid for and in force; `plan` may already name the next one. Set by the controller. Backups
-    /// must keep it, so that a Tenant that is restored without its status keeps its plan.
+    /// The name of the Plan that is paid for and in force; `plan` may already name the next one. Set by the controller.
+    /// Backups must keep it, so that a Tenant that is restored without its status keeps its plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub plan_in_force: Option<String>,
     /// How the customer pays.
     #[serde(default)]
     pub billing: Billing,
-    /// The tenant's identity at every provider. Leave it empty: the controller sets it to the object's uid. Backups must
-    /// keep it together with the annotation `tenant-operator.dev/identity-proof`, so that a restored Tenant finds its
-    /// data, keys and customer. The controller does not accept an id that it did not issue to this namespace and name.
+    /// The tenant's identity at every provider. Leave it empty: the controller sets it to the object's uid. Backups
+    /// must keep it together with the annotation `tenant-operator.dev/identity-proof`, so that a restored Tenant finds
+    /// its data, keys and customer. The controller does not accept an id that it did not issue to this namespace and
+    /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))]
     pub tenant_id: Option<String>,
-    /// Where the tenant's data is stored. Set by the controller when the data moves to another embedding model or region. If it
-    /// is absent, the data is in the tenant's first namespace, embedded with the model in `status.config`. Backups must keep it.
+    /// Where the tenant's data is stored. Set by the controller when the data moves to another embedding model or
+    /// region. If it is absent, the data is in the tenant's first namespace, embedded with the model in
+    /// `status.config`. Backups must keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Data>,
     /// The login of a customer who signed up. Set by web.
@@ -95,16 +97,16 @@ pub struct TenantSpec {
     /// The terms that the customer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
-    /// Active, Suspended or Deleted. A suspended tenant is not served and not charged; its data is kept. A deleted tenant is
-    /// closed at once, and its data is erased after the retention of its plan. Until then, Active reopens it.
+    /// Active, Suspended or Deleted. A suspended tenant is not served and not charged; its data is kept. A deleted
+    /// tenant is closed at once, and its data is erased after the retention of its plan. Until then, Active reopens it.
     #[serde(default, skip_serializing_if = "Desired::is_active")]
     pub desired: Desired,
-    /// Who requested the present value of `desired`. Set by web for customers, and by `kubectl tenant` for admins. If this
-    /// record is absent or is about another value, the request counts as an admin's.
+    /// Who requested the present value of `desired`. Set by web for customers, and by `kubectl tenant` for admins. If
+    /// this record is absent or is about another value, the request counts as an admin's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<Wish>,
-    /// An admin's suspension. The customer cannot end it by closing and reopening the account, paying, or signing up again.
-    /// `kubectl tenant suspend` sets it and `kubectl tenant resume` removes it.
+    /// An admin's suspension. The customer cannot end it by closing and reopening the account, paying, or signing up
+    /// again. `kubectl tenant suspend` sets it and `kubectl tenant resume` removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspension: Option<Wish>,
     /// The customer's settings for documents.
@@ -114,12 +116,12 @@ pub struct TenantSpec {
     #[serde(default = "default_generation")]
     #[schemars(range(min = 1))]
     pub api_key_generation: u32,
-    /// What happens when this object is deleted: Retain or Erase. Default: the Plan's value; without one, Retain for a customer who has
-    /// paid or has data, and Erase for a signup that was never paid for.
+    /// What happens when this object is deleted: Retain or Erase. Default: the Plan's value; without one, Retain for a
+    /// customer who has paid or has data, and Erase for a signup that was never paid for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// The name of an export of everything that belongs to the tenant, such as a date. A new name starts a new export, which
-    /// replaces the previous one; `status.export` shows its progress.
+    /// The name of an export of everything that belongs to the tenant, such as a date. A new name starts a new export,
+    /// which replaces the previous one; `status.export` shows its progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$"))]
     pub export_request: Option<String>,
@@ -227,12 +229,13 @@ impl TenantSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
-    /// How documents are cut into passages. Leave it out for the default. A change applies to documents that are uploaded
-    /// afterwards.
+    /// How documents are cut into passages. Leave it out for the default. A change applies to documents that are
+    /// uploaded afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunking: Option<Chunking>,
-    /// Small or Large: the plan's embedding model that finds passages. After a change, the controller embeds all documents
-    /// again, and questions are answered from the old vectors until it is done; `status.migration` shows the progress.
+    /// Small or Large: the plan's embedding model that finds passages. After a change, the controller embeds all
+    /// documents again, and questions are answered from the old vectors until it is done; `status.migration` shows the
+    /// progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding: Option<EmbeddingSize>,
 }
@@ -314,8 +317,8 @@ pub struct StripeRefs {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Login {
-    /// The Secret in the Tenant's namespace that holds the password hash (argon2id) under the key `password-hash`. Its name must
-    /// be the Tenant's name followed by `-login`.
+    /// The Secret in the Tenant's namespace that holds the password hash (argon2id) under the key `password-hash`. Its
+    /// name must be the Tenant's name followed by `-login`.
     pub secret_name: String,
 }
 

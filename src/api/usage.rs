@@ -1,4 +1,5 @@
-//! What a tenant may use of its plan in a period, and what it uses: as an annotation keeps it, and as the ledger counted it.
+//! What a tenant may use of its plan in a period, and what it uses: as an annotation keeps it, and as the ledger
+//! counted it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
