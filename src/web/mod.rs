@@ -3,7 +3,7 @@
 mod api;
 mod config;
 mod customer;
-mod metering;
+pub mod metering;
 mod pages;
 mod public;
 mod routes;

@@ -245,6 +245,7 @@ async fn last_answer(State(app): State<Arc<App>>, mut response: Response) -> Res
 pub fn metrics(app: Arc<App>) -> Router {
     let encode = async |State(app): State<Arc<App>>| {
         app.metrics.clock_skew.set(app.clock.ahead());
+        app.metering.measure(&app.metrics);
         ([("content-type", METRICS_TYPE)], app.metrics.encode())
     };
     let probes = Router::new().route("/healthz", get(async || StatusCode::OK)).route("/readyz", get(ready));

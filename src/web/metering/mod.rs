@@ -6,7 +6,7 @@
 
 mod account;
 mod documents;
-mod journal;
+pub mod journal;
 mod question;
 mod refusal;
 mod standing;
@@ -30,7 +30,7 @@ use crate::api::{Timestamp, Unit};
 use crate::ledger::LedgerKey;
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{Counted, Outcome, PeriodUsage, Void};
+use crate::ledger::wire::{Counted, PeriodUsage, Void};
 use crate::telemetry::{Metrics, OutcomeLabel};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -125,6 +125,15 @@ impl Metering {
         }
     }
 
+    /// Shows how much the journal holds.
+    pub fn measure(&self, metrics: &Metrics) {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        if let Some(journal) = &self.journal {
+            metrics.ledger_journal_entries.set(number(journal.entries()));
+            metrics.ledger_journal_refused.set(number(journal.refused()));
+        }
+    }
+
     /// What a tenant has used. None if the ledger does not know it yet.
     pub async fn usage(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<Option<PeriodUsage>, Problem> {
         self.account(tenant, now).await?;
@@ -180,22 +189,14 @@ impl Metering {
         match self.tell(&entry).await {
             Ok(()) => {}
             Err(CallError::Unavailable(why)) => self.keep(entry, &why).await,
-            Err(error) => tracing::warn!(%error, operation = operation_of(&entry), "the ledger does not count this"),
+            Err(error) => tracing::warn!(%error, operation = entry.operation(), "the ledger does not count this"),
         }
     }
 
     /// Tells the ledger how an operation ended. What was used beyond the reservation is counted as an operation of its own.
     async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<(), CallError> {
         match entry {
-            Entry::Settle { operation, body } => {
-                let told = self.ask(self.ledger.settle(operation, body)).await?;
-                if let Outcome::Settled { excess, .. } = told
-                    && !excess.is_zero()
-                {
-                    let beyond = Counted { amounts: excess, ..body.clone() };
-                    self.ask(self.ledger.settle(&format!("{operation}-beyond"), &beyond)).await?;
-                }
-            }
+            Entry::Settle { operation, body } => self.ask(self.ledger.settle_all(operation, body)).await?,
             Entry::Void { operation, body } => drop(self.ask(self.ledger.void(operation, body)).await?),
             Entry::Release { operation, body } => drop(self.ask(self.ledger.release(operation, body)).await?),
         }
@@ -213,7 +214,7 @@ impl Metering {
         self.count_unavailable("unkept");
         tracing::warn!(
             why,
-            operation = operation_of(&entry),
+            operation = entry.operation(),
             "the ledger is away and this is kept in memory: it is lost if web ends before the ledger is back"
         );
         let metering = self.clone();
@@ -231,13 +232,6 @@ pub struct UnderWay(Arc<Metering>);
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.working.send_modify(|count| *count -= 1);
-    }
-}
-
-/// The operation that has ended.
-fn operation_of(entry: &Entry) -> &str {
-    match entry {
-        Entry::Settle { operation, .. } | Entry::Void { operation, .. } | Entry::Release { operation, .. } => operation,
     }
 }
 
