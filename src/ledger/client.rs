@@ -105,17 +105,6 @@ impl LedgerClient {
         self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
     }
 
-    /// Counts what was used, also beyond the reservation: the excess is an operation of its own, whose name follows from the first
-    /// one, so that a repetition counts nothing twice.
-    pub async fn settle_all(&self, operation: &str, body: &Counted) -> Result<(), CallError> {
-        let Outcome::Settled { excess, .. } = self.settle(operation, body).await? else { return Ok(()) };
-        if !excess.is_zero() {
-            let beyond = Counted { amounts: excess, ..body.clone() };
-            self.settle(&format!("{operation}-beyond"), &beyond).await?;
-        }
-        Ok(())
-    }
-
     /// Gives back everything.
     pub async fn void(&self, operation: &str, body: &Void) -> Result<Outcome, CallError> {
         self.call(Method::POST, &["operations", operation, "void"], Some(body)).await

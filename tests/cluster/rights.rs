@@ -362,6 +362,14 @@ async fn the_chart_refuses_signups_beside_the_keys_and_customers_left_behind() {
     let made = world.kubectl(&["create", "namespace", RELEASE]);
     assert!(made.status.success(), "{}", said(&made));
     let unverified = "credentials.verify=false,crds.install=false";
+    // The pod of the ledger would wait for its volume without a word.
+    refused(
+        unverified,
+        "the cluster has no default StorageClass for the ledger's volume: set ledger.persistence.storageClass",
+    );
+    taken(&format!("{unverified},ledger.existingSecret=postgres"));
+    taken(&format!("{unverified},ledger.persistence.enabled=false"));
+    let unverified = "credentials.verify=false,crds.install=false,ledger.persistence.storageClass=fast";
     refused(&format!("{unverified},signupNamespace=rag"), "signups would share namespace rag with the release");
     refused(&format!("{unverified},watchNamespaces={{rag}}"), "signups would share namespace rag with the release");
     let own = taken(unverified);

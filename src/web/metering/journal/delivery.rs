@@ -216,12 +216,12 @@ fn stages(entries: Vec<(i64, Entry)>) -> Vec<Vec<(i64, Entry)>> {
 /// Tells the ledger one entry.
 async fn tell(ledger: &LedgerClient, entry: &Entry) -> Verdict {
     let told = match entry {
-        Entry::Settle { operation, body } => ledger.settle_all(operation, body).await,
-        Entry::Void { operation, body } => ledger.void(operation, body).await.map(drop),
-        Entry::Release { operation, body } => ledger.release(operation, body).await.map(drop),
+        Entry::Settle { operation, body } => ledger.settle(operation, body).await,
+        Entry::Void { operation, body } => ledger.void(operation, body).await,
+        Entry::Release { operation, body } => ledger.release(operation, body).await,
     };
     match told {
-        Ok(()) => Verdict::Delivered,
+        Ok(_) => Verdict::Delivered,
         Err(error @ CallError::Unavailable(_)) => Verdict::Away(error.to_string()),
         Err(CallError::Refused { code, detail }) if OF_THE_SERVICE.contains(&code.as_str()) => {
             Verdict::Away(format!("the ledger refuses: {detail} ({code})"))
