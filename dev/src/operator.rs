@@ -137,7 +137,8 @@ pub async fn ready(at: Addresses) -> anyhow::Result<()> {
     let all = join3(ready(at.ledger), ready(at.controller), ready(at.web));
     tokio::time::timeout(START_LIMIT, all).await.map(drop).with_context(|| {
         format!(
-            "the ledger, the controller and web were not ready after {} s: ledger.log, controller.log and web.log say why",
+            "the ledger, the controller and web were not ready after {} s: ledger.log, controller.log and web.log \
+                say why",
             START_LIMIT.as_secs()
         )
     })
@@ -153,7 +154,8 @@ impl Operator {
         }
     }
 
-    /// Stops web, which customers use, then the controller, and last the ledger, which gets what they still have to say.
+    /// Stops web, which customers use, then the controller, and last the ledger, which gets what they still have to
+    /// say.
     pub async fn stop(mut self) {
         self.web.stop(STOP_LIMIT).await;
         self.controller.stop(STOP_LIMIT).await;
