@@ -1,5 +1,5 @@
-//! Usage-based billing at the Stripe stand-in: the official SDK drives it, and stripe-mock and Stripe's OpenAPI description judge
-//! what it takes and answers. The checks are in `tests/conformance`.
+//! Usage-based billing at the Stripe stand-in: the official SDK drives it, and stripe-mock and Stripe's description of its API
+//! judge what it takes and answers. The checks are in `tests/conformance`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -34,7 +34,7 @@ fn python() -> PathBuf {
     programs.join("python")
 }
 
-/// stripe-mock, which ends with its owner, its address, and the OpenAPI description that it goes by.
+/// stripe-mock, which ends with its owner, its address, and the description of the API that it goes by.
 struct Mock(std::process::Child, String, PathBuf);
 
 impl Mock {
@@ -70,6 +70,8 @@ impl Drop for Mock {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn usage_is_counted_and_billed_by_stripes_rules() {
+    // An error says only that it was done before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let config = SandboxConfig {
         listen: std::net::Ipv4Addr::LOCALHOST.into(),
         advertise: None,

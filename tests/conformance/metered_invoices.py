@@ -264,6 +264,7 @@ def check_price_changes():
         assert len(changed["items"].data) == 2 and s.item("dear") and not hasattr(s.item("dear"), "quantity")
         at_once = s.invoices()[made:]
         assert [usage_of(i) for i in at_once] == ([before] if proration == "always_invoice" and before != (0, 0) else []), mode
+        s.at(20 * DAY)
         s.use(10, at=20 * DAY)
         s.use(1, at=5 * DAY)
         after = usage_of(s.preview())

@@ -38,7 +38,8 @@ def refused(error, call, *words, code=None, status=400):
     try:
         answer = call()
     except error as refusal:
-        assert refusal.http_status == status and refusal.code == code, (refusal.http_status, refusal.code, refusal)
+        said = refusal.json_body["error"]["code"]
+        assert (refusal.http_status, said) == (status, code), (refusal.http_status, said, refusal)
         assert all(word in refusal.user_message for word in words), refusal
         return refusal
     raise AssertionError(f"no {error.__name__}: {answer}")
@@ -86,7 +87,8 @@ def objects(value):
         for part in value:
             yield from objects(part)
     if isinstance(value, dict):
-        if value.get("object") in SCHEMAS:
+        # In an event, `object` is the object that it is about.
+        if isinstance(value.get("object"), str) and value["object"] in SCHEMAS:
             yield value
         for part in value.values():
             yield from objects(part)
@@ -107,6 +109,9 @@ def judge_answers():
     assert seen == SCHEMAS, f"not seen: {SCHEMAS - seen}"
 
 
+SHAPE = ("parameter_missing", "parameter_unknown")
+
+
 def judge_requests():
     """stripe-mock takes every request that the sandbox took, and refuses those that lack what must be there."""
     taken, refusals = set(), 0
@@ -123,7 +128,8 @@ def judge_requests():
         if status == 200:
             assert mocked == 200, (method, path, body, said)
             taken.add(f"{method} " + "/".join(part for part in path.split("?")[0].split("/") if "_test_" not in part))
-        elif json.loads(answer)["error"]["code"] in ("parameter_missing", "parameter_unknown"):
+        # Elsewhere the sandbox also refuses what Stripe knows and the sandbox does not model.
+        elif path.startswith("/v1/billing/") and json.loads(answer)["error"]["code"] in SHAPE:
             assert mocked == 400, (method, path, body, "stripe-mock takes it")
             refusals += 1
     for kind in ["post /v1/billing/meters", "get /v1/billing/meters", "post /v1/billing/meters/deactivate",

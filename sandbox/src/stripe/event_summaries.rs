@@ -8,6 +8,12 @@ use super::problem::Problem;
 use super::usage::Seen;
 use super::{Data, meters};
 
+/// Times end with the year 9999.
+const FAR: i64 = 253_402_300_800;
+
+/// The most hours or days that are looked at for one answer: more than a year of hours.
+const MOST: i64 = 10_000;
+
 /// A page: one summary for the whole time, or one for each hour or day with events, newest first.
 pub fn list(data: &mut Data, id: &str, p: &Value) -> Result<Value, Problem> {
     let meter = data.find(meters::METER, id)?.clone();
@@ -39,6 +45,9 @@ pub fn list(data: &mut Data, id: &str, p: &Value) -> Result<Value, Problem> {
         (events > 0 || grouped.is_none()).then_some(summary)
     };
     let windows = (end - start) / length;
+    if windows > MOST {
+        return Err(Problem::bad("The time from start_time to end_time is too long for this value_grouping_window."));
+    }
     let mut all: Vec<Value> = (0..windows).rev().filter_map(|i| summary(start + i * length)).collect();
     if let Some(at) = p["starting_after"].as_str().and_then(|id| all.iter().position(|s| s["id"] == id)) {
         all.drain(..=at);
@@ -50,10 +59,11 @@ pub fn list(data: &mut Data, id: &str, p: &Value) -> Result<Value, Problem> {
 }
 
 /// A time that begins a minute, an hour or a day: "start and end times must align with hour boundaries", or "UTC day
-/// boundaries", or else "with minute boundaries" (Stripe's OpenAPI description).
+/// boundaries", or else "with minute boundaries" (Stripe's description of its API).
 fn aligned(p: &Value, name: &str, unit: i64) -> Result<i64, Problem> {
     let text = required(&p[name], name, 100)?;
-    let time: i64 = text.parse().map_err(|_| Problem::invalid(format!("Invalid integer: {text}")))?;
+    let time = text.parse().ok().filter(|time: &i64| (0..FAR).contains(time));
+    let time = time.ok_or_else(|| Problem::invalid(format!("Invalid integer: {text}")))?;
     if time.rem_euclid(unit) == 0 {
         return Ok(time);
     }

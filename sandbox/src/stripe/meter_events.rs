@@ -16,7 +16,7 @@ const AHEAD: i64 = 300;
 /// program relies on more.
 const UNIQUE: i64 = 24 * 3600;
 
-/// The longest names, identifiers and payload values, as in Stripe's OpenAPI description.
+/// The longest names, identifiers and payload values, as in Stripe's description of its API.
 const LONGEST: usize = 100;
 
 /// The most digits of a value:

@@ -10,7 +10,7 @@ use super::problem::{Events, Problem};
 /// The kind of object.
 pub const METER: &str = "billing.meter";
 
-/// The longest names, as in Stripe's OpenAPI description of `POST /v1/billing/meters`.
+/// The longest names, as in Stripe's description of its API of `POST /v1/billing/meters`.
 const LONGEST_NAME: usize = 250;
 const LONGEST_KEY: usize = 100;
 
@@ -89,7 +89,7 @@ pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Resu
     Ok(meter.clone())
 }
 
-/// An inactive meter takes no events, and no price can use it (Stripe's OpenAPI description, `deactivate`).
+/// An inactive meter takes no events, and no price can use it (Stripe's description of its API, `deactivate`).
 pub fn deactivate(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {
     let now = data.now();
     let meter = data.find(METER, id)?;

@@ -98,7 +98,15 @@ pub fn end_waiting(data: &mut Data, subscription: &str, paid: bool, events: &mut
     let Ok(kept) = data.find("subscription", subscription) else { return };
     let pending = kept["pending_update"].take();
     if paid && pending.is_object() {
+        // The period may have changed meanwhile.
+        let (start, end) = {
+            let first = &kept["items"]["data"][0];
+            (first["current_period_start"].clone(), first["current_period_end"].clone())
+        };
         kept["items"]["data"] = pending["subscription_items"].clone();
+        for item in kept["items"]["data"].as_array_mut().into_iter().flatten() {
+            (item["current_period_start"], item["current_period_end"]) = (start.clone(), end.clone());
+        }
     }
     if pending.is_object() {
         events.push(("customer.subscription.updated", kept.clone()));

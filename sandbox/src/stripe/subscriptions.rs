@@ -110,7 +110,7 @@ pub fn create(data: &mut Data, customer: &str, card: Card, terms: Terms, events:
     invoices::answer(data, &method["id"], true);
     invoices::period(data, (&subscription, &subscription), trial > 0, start, events);
     invoices::answer(data, &method["id"], false);
-    subscription
+    data.find("subscription", &id).map_or(subscription, |kept| kept.clone())
 }
 
 /// A subscription without Checkout. Without a payment method it must begin with a trial here, or bill usage alone.
@@ -251,7 +251,7 @@ fn begin_period(data: &mut Data, before: &Value, p: &Value, events: &mut Events)
 }
 
 /// Ends a subscription at once. `invoice_now` bills the usage that was not billed and what waits for an invoice; without it, all
-/// of that is dropped (Stripe's OpenAPI description).
+/// of that is dropped (Stripe's description of its API).
 pub fn cancel(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let subscription = data.find("subscription", id)?.clone();
     if subscription["status"] == "canceled" {
