@@ -311,10 +311,10 @@ async fn of_a_damaged_journal_the_entries_that_can_be_read_are_kept() {
 async fn a_page_that_is_damaged_while_the_journal_is_open_costs_no_other_entry() {
     let folder = large().await;
     let journal = folder.open();
-    damage(&folder, 100);
+    // One that the check at the start has read first, so that SQLite does not have it in memory any more.
+    damage(&folder, 10);
     let mut pages = 0;
     let mut after = 0;
-    // SQLite may have the page in its memory.
     while let Ok(page) = journal.writer.read(after).await {
         let Some((last, _)) = page.last() else { break };
         (after, pages) = (*last, pages + 1);
