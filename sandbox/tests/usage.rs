@@ -8,6 +8,9 @@ use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 
 const CHECKS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/conformance");
 
+/// Signs the sandbox's webhooks.
+const SECRET: &str = "whsec_usage";
+
 fn target() -> &'static Path {
     Path::new(env!("CARGO_TARGET_TMPDIR"))
 }
@@ -76,7 +79,7 @@ async fn usage_is_counted_and_billed_by_stripes_rules() {
         listen: std::net::Ipv4Addr::LOCALHOST.into(),
         advertise: None,
         ports: [0; 5],
-        webhook_secret: "whsec_usage".into(),
+        webhook_secret: SECRET.into(),
         webhook_url: None,
         latency_ms: 0,
         data: None,
@@ -88,6 +91,7 @@ async fn usage_is_counted_and_billed_by_stripes_rules() {
         driver
             .arg(format!("{CHECKS}/usage.py"))
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env("STRIPE_WEBHOOK_SECRET", SECRET)
             .env("SANDBOX_URL", &sandbox.url)
             .env("STRIPE_URL", &sandbox.stripe_url)
             .env("STRIPE_MOCK_URL", &mock.1)

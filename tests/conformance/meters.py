@@ -326,6 +326,12 @@ def check_error_reports():
         assert error.http_status == 400
     api.v2.core.event_destinations.delete(destination.id)
     assert not api.v2.core.event_destinations.list().data
+    # The sandbox's own setting, and its own secret.
+    assert sandbox("/_sandbox/webhooks", {"thin_url": f"http://127.0.0.1:{server.server_port}/"}) == 204
+    make_meter(api, "late")
+    sender(api, "late", gone)(1)
+    eventually("a report arrives", lambda: got)
+    assert api.parse_event_notification(*got.pop(0), ENV["STRIPE_WEBHOOK_SECRET"]).type == types[0]
     server.shutdown()
 
 

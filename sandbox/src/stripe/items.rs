@@ -6,7 +6,7 @@ use super::prices::is_metered;
 use super::problem::Problem;
 use super::{Data, catalog};
 
-/// The most items of a subscription: <https://docs.stripe.com/billing/subscriptions/multiple-products>
+/// "A list of up to 20 subscription items": Stripe's description of its API.
 const MOST: usize = 20;
 
 /// The items of a subscription.

@@ -71,7 +71,7 @@ fn meter(data: &mut Data, recurring: &Value) -> Result<Value, Problem> {
             Ok(json!(id))
         }
         (Some("metered"), None) => Err(Problem::bad(
-            "Metered prices must be backed by meters: set `recurring[meter]` where `recurring[usage_type]` is `metered`.",
+            "Starting with Stripe version `2025-03-31.basil`, metered prices must be backed by meters.",
         )),
         (Some(other), _) => Err(Problem::invalid(format!("Invalid recurring[usage_type]: {other}"))),
     }
