@@ -174,7 +174,7 @@ impl LedgerClient {
                     Err(error @ CallError::Unavailable(_)) => error,
                     answered => return answered,
                 },
-                Err(error) => CallError::Unavailable(error.without_url().to_string()),
+                Err(error) => CallError::Unavailable(cause(error)),
             };
             if start.elapsed() + PAUSE > self.patience {
                 return Err(error);
@@ -186,9 +186,21 @@ impl LedgerClient {
 
 async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, CallError> {
     let status = response.status();
-    let broken = |error: reqwest::Error| CallError::Unavailable(error.without_url().to_string());
+    let broken = |error: reqwest::Error| CallError::Unavailable(cause(error));
     if status == StatusCode::OK {
         return response.json().await.map_err(broken);
     }
     Err(response.json::<Refusal>().await.map_err(broken)?.into())
+}
+
+/// Why a call got no answer, down to its cause: reqwest's own words say only that it failed.
+fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut said = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        said = format!("{said}: {cause}");
+        source = cause.source();
+    }
+    said
 }
