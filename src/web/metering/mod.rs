@@ -30,7 +30,7 @@ use crate::api::{Timestamp, Unit};
 use crate::ledger::LedgerKey;
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{Counted, PeriodUsage, Void};
+use crate::ledger::wire::{Counted, Outcome, PeriodUsage, Void};
 use crate::telemetry::{Metrics, OutcomeLabel};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
