@@ -3,6 +3,7 @@
 mod api;
 mod config;
 mod customer;
+mod gateway;
 mod pages;
 mod public;
 mod routes;
@@ -109,6 +110,8 @@ pub struct App {
     ledger: Arc<api::usage::Ledger>,
     api_keys: api::keys::KeyRing,
     key_set: api::jwks::KeySet,
+    /// What gateways were told of the tenants' queries.
+    lefts: gateway::Lefts,
     directory: directory::Directory,
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
@@ -272,6 +275,7 @@ impl Web {
             ledger: Arc::default(),
             api_keys: api::keys::KeyRing::default(),
             key_set: api::jwks::KeySet::default(),
+            lefts: gateway::Lefts::default(),
             directory: directory::Directory::start(&mut tasks, &client, &followed, &identity),
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),
