@@ -10,6 +10,7 @@ pub mod migration;
 mod money;
 pub mod phase;
 pub mod plan;
+pub mod quota;
 pub mod reserved;
 pub mod status;
 pub mod tenant;
@@ -27,6 +28,7 @@ pub use mail_request::{LinkKind, MailRequest, mail_requests};
 pub use migration::Data;
 pub use phase::{EventType, Phase, TriggeredBy};
 pub use plan::{Plan, PlanSpec, SampleData, SampleDocument};
+pub use quota::Unit;
 pub use status::TenantStatus;
 pub use tenant::{Tenant, TenantSpec};
 pub use text::Text;
@@ -79,6 +81,8 @@ pub const PROOF_ANNOTATION: &str = "tenant-operator.dev/identity-proof";
 pub const SIGNUP_ANNOTATION: &str = "tenant-operator.dev/signup";
 /// What a tenant used in its quota period, as JSON. Written by web.
 pub const USAGE_ANNOTATION: &str = "tenant-operator.dev/usage";
+/// The part of the usage annotation that the ledger has counted already, as the same JSON. Written by web.
+pub const TAKEN_OVER_ANNOTATION: &str = "tenant-operator.dev/usage-taken-over";
 /// The hash of the e-mail address that the customer proved to read; compared with the label of the present address.
 pub const VERIFIED_ANNOTATION: &str = "tenant-operator.dev/verified-address";
 /// The e-mails that the customer asked for, the last of each kind, such as `login-link.1764108000,verify-email.1764107000`.

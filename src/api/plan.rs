@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::Text;
 use super::migration::EmbeddingSize;
 pub use super::money::Money;
+use super::quota::{QuotaRules, Unit};
 
 /// Plan is what customers buy: price, limits, features, models, and the sample documents of a new tenant. A Plan that
 /// tenants use is deleted only when the last of them is gone.
@@ -56,6 +57,10 @@ pub struct PlanSpec {
     /// What a tenant may use.
     #[serde(default)]
     pub limits: Limits,
+    /// How the limits are applied: which units are counted without being refused, and what happens while usage cannot be
+    /// counted.
+    #[serde(default)]
+    pub quota: QuotaRules,
     /// Who gets edited limits and features: all tenants of the plan at once, or new tenants only. Models never change for
     /// an existing tenant.
     #[serde(default)]
@@ -128,11 +133,49 @@ pub struct Limits {
     /// deleted later.
     #[schemars(range(min = 0))]
     pub embedded_bytes_per_month: i64,
+    /// Tokens that the chat model may read for a tenant in a quota period of 30 days. Without it, they are counted and not
+    /// limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 999_999_999_999_999))]
+    pub prompt_tokens_per_month: Option<i64>,
+    /// Tokens that the chat model may write for a tenant in a quota period of 30 days. Without it, they are counted and not
+    /// limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 999_999_999_999_999))]
+    pub completion_tokens_per_month: Option<i64>,
+    /// Tokens that the embedding model may read for a tenant in a quota period of 30 days, of documents and of questions.
+    /// Without it, they are counted and not limited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 999_999_999_999_999))]
+    pub embedding_tokens_per_month: Option<i64>,
+}
+
+impl Limits {
+    /// The limit of a unit. None where it is counted only.
+    pub const fn of(&self, unit: Unit) -> Option<i64> {
+        match unit {
+            Unit::Queries => Some(self.queries_per_month),
+            Unit::PromptTokens => self.prompt_tokens_per_month,
+            Unit::CompletionTokens => self.completion_tokens_per_month,
+            Unit::EmbeddingTokens => self.embedding_tokens_per_month,
+            Unit::EmbeddedBytes => Some(self.embedded_bytes_per_month),
+            Unit::Documents => Some(self.documents),
+            Unit::Bytes => Some(self.bytes),
+        }
+    }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { documents: 1000, queries_per_month: 10_000, bytes: 1 << 30, embedded_bytes_per_month: 5 << 30 }
+        Self {
+            documents: 1000,
+            queries_per_month: 10_000,
+            bytes: 1 << 30,
+            embedded_bytes_per_month: 5 << 30,
+            prompt_tokens_per_month: None,
+            completion_tokens_per_month: None,
+            embedding_tokens_per_month: None,
+        }
     }
 }
 

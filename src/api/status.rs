@@ -7,7 +7,8 @@ use super::facts::{Awaiting, DisputeState, Held, SuspendedFor};
 use super::migration::Migration;
 use super::phase::{Phase, Transition};
 use super::plan::{Limits, Models, PlanSpec};
-use super::usage::Quota;
+use super::quota::{QuotaRules, Unit};
+use super::usage::{CountedUsage, Quota};
 use super::{Condition, Text, Timestamp};
 
 /// The observed state. If it is lost, the controller rebuilds it.
@@ -104,6 +105,9 @@ pub struct TenantStatus {
     /// The current quota period.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quota: Option<Quota>,
+    /// What the ledger counted, as of `observedAt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<CountedUsage>,
     /// The attempts to provision, and the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,
@@ -182,6 +186,9 @@ pub struct PlanConfig {
     pub plan: Text,
     /// What the tenant may use.
     pub limits: Limits,
+    /// How the limits are applied.
+    #[serde(default)]
+    pub quota: QuotaRules,
     /// The models that serve it.
     pub models: Models,
     /// The features that are switched on.
@@ -197,10 +204,16 @@ impl PlanConfig {
         Self {
             plan: name.into(),
             limits: plan.limits.clone(),
+            quota: plan.quota.clone(),
             models: plan.models.clone(),
             features: plan.features.clone(),
             sample_question: plan.sample_question.clone(),
         }
+    }
+
+    /// The limit beyond which a unit is refused. None where it is counted only: a soft unit, or one without a limit.
+    pub fn hard_limit(&self, unit: Unit) -> Option<i64> {
+        self.limits.of(unit).filter(|_| !self.quota.is_soft(unit))
     }
 }
 

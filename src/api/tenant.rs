@@ -43,6 +43,13 @@ const PLAN_CHANGE_REFUSED: &str = "oldSelf.status.phase in ['Upgrading', 'Downgr
     printcolumn(name = "Pinecone Namespace", type_ = "string", json_path = ".status.namespace", priority = 1),
     printcolumn(name = "Region", type_ = "string", json_path = ".status.region", priority = 1),
     printcolumn(name = "Subscription", type_ = "string", json_path = ".status.subscription", priority = 1),
+    printcolumn(
+        name = "Used",
+        type_ = "integer",
+        json_path = ".status.usage.queries.used",
+        description = "Queries used in the quota period",
+        priority = 1
+    ),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]

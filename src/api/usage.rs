@@ -1,4 +1,4 @@
-//! What a tenant may use of its plan in a period, and what it uses, as an annotation keeps it.
+//! What a tenant may use of its plan in a period, and what it uses: as an annotation keeps it, and as the ledger counted it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -62,6 +62,50 @@ impl Quota {
         let start = self.period_start.plus(periods * Self::PERIOD);
         (start, start.plus(Self::PERIOD))
     }
+}
+
+/// What the ledger counted, as of `observedAt`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CountedUsage {
+    /// When the controller read it from the ledger. Later usage is not included.
+    pub observed_at: Timestamp,
+    /// When the period began that the usage belongs to.
+    pub period_start: Timestamp,
+    /// When the period ends.
+    pub period_end: Timestamp,
+    /// Questions that were answered in the period.
+    #[serde(default)]
+    pub queries: Used,
+    /// Tokens that the chat model read in the period.
+    #[serde(default)]
+    pub prompt_tokens: Used,
+    /// Tokens that the chat model wrote in the period.
+    #[serde(default)]
+    pub completion_tokens: Used,
+    /// Tokens that the embedding model read in the period, of documents and of questions.
+    #[serde(default)]
+    pub embedding_tokens: Used,
+    /// Bytes of text that were embedded in the period.
+    #[serde(default)]
+    pub embedded_bytes: Used,
+    /// Documents that are stored.
+    #[serde(default)]
+    pub documents: Used,
+    /// Bytes of the files of the stored documents.
+    #[serde(default)]
+    pub bytes: Used,
+}
+
+/// How much of a unit is used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Used {
+    /// The amount that is used.
+    pub used: i64,
+    /// The limit. Absent for a unit that is counted and not limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<i64>,
 }
 
 #[cfg(test)]

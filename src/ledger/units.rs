@@ -5,41 +5,9 @@ use std::ops::{Index, IndexMut};
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use strum::{Display, EnumCount, EnumIter, EnumString, IntoEnumIterator, IntoStaticStr};
+use strum::{EnumCount, IntoEnumIterator};
 
-/// Something that is counted. A flow starts at zero in each period; a level is what is stored at the moment, whatever the period.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Display, EnumCount, EnumIter, EnumString, IntoStaticStr,
-)]
-#[strum(serialize_all = "snake_case")]
-pub enum Unit {
-    /// Questions that were answered.
-    Queries,
-    /// Tokens that a chat model read.
-    PromptTokens,
-    /// Tokens that a chat model wrote.
-    CompletionTokens,
-    /// Tokens that an embedding model read.
-    EmbeddingTokens,
-    /// Bytes of text that were embedded.
-    EmbeddedBytes,
-    /// Documents that are stored; a level.
-    Documents,
-    /// Bytes of the files of documents that are stored; a level.
-    Bytes,
-}
-
-impl Unit {
-    /// Whether it is what is stored at the moment, and not what was used in a period.
-    pub const fn is_level(self) -> bool {
-        matches!(self, Self::Documents | Self::Bytes)
-    }
-
-    /// Its name, as the API and the database write it.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-}
+pub use crate::api::Unit;
 
 /// An amount of each unit. Those of accounts and commands are never negative; a line may take away from a level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -202,6 +202,7 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
     case.view.status.config = Some(PlanConfig {
         plan: "starter".into(),
         limits: plan.limits.clone(),
+        quota: plan.quota.clone(),
         models: plan.models.clone(),
         features: vec![],
         sample_question: "What was asked before?".into(),

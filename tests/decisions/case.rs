@@ -44,6 +44,7 @@ pub fn plan() -> PlanSpec {
         retention_days: 30,
         deletion_policy: None,
         limits: Limits::default(),
+        quota: Default::default(),
         features: Vec::new(),
         models: Models::default(),
         region: "us-east-1".into(),

@@ -254,6 +254,7 @@ impl Small {
             retention_days: 30,
             deletion_policy: None,
             limits: Limits::default(),
+            quota: Default::default(),
             features: Vec::new(),
             models: Models::default(),
             region: "here".into(),

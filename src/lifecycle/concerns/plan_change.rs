@@ -1,6 +1,8 @@
 //! The wish for another plan: checked, prepared, scheduled, and undone. The tenant stays Active until the change begins;
 //! `phases/changing_plan.rs` carries it out.
 
+use strum::IntoEnumIterator;
+
 use super::dunning::{self, MISSING, Standing};
 use super::notices;
 use super::plan_obstacles::{Obstacle, impossible, moving, unfit};
@@ -8,19 +10,15 @@ use crate::api::conditions::PLAN_IN_FORCE;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{Downgrades, Limits, PlanSpec};
 use crate::api::status::{PlanChange, PlanChangeState as State};
-use crate::api::{ConditionStatus, Phase, Timestamp};
+use crate::api::{ConditionStatus, Phase, Timestamp, Unit};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedSubscription, Proration, UnconfirmedPrice};
 
 /// Whether a plan is the smaller one: cheaper, or as dear with a lower limit.
 pub fn is_smaller(wanted: &PlanSpec, current: Option<&PlanSpec>, in_force: Option<&Limits>) -> bool {
-    let lower = |there: &Limits| {
-        let new = &wanted.limits;
-        new.documents < there.documents
-            || new.queries_per_month < there.queries_per_month
-            || new.bytes < there.bytes
-            || new.embedded_bytes_per_month < there.embedded_bytes_per_month
-    };
+    // Without a limit is more than any limit.
+    let below = |new: Option<i64>, there: Option<i64>| new.is_some_and(|new| there.is_none_or(|there| new < there));
+    let lower = |there: &Limits| Unit::iter().any(|unit| below(wanted.limits.of(unit), there.of(unit)));
     match current.map(|plan| plan.monthly_price.amount.cmp(&wanted.monthly_price.amount)) {
         Some(std::cmp::Ordering::Greater) => true,
         Some(std::cmp::Ordering::Less) => false,

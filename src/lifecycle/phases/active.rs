@@ -193,7 +193,7 @@ fn summarize(input: &Input, draft: &mut Draft) {
     }
 }
 
-/// Edited limits and features of the plan reach its tenants; models do not, since vectors of another model would have
+/// Edited limits, quota rules and features of the plan reach its tenants; models do not, since vectors of another model would have
 /// to be made anew.
 fn follow_plan(input: &Input, draft: &mut Draft) {
     let Some(plan) = input.plan else {
@@ -208,6 +208,7 @@ fn follow_plan(input: &Input, draft: &mut Draft) {
     }
     if let Some(config) = &mut draft.status.config {
         config.limits.clone_from(&plan.limits);
+        config.quota.clone_from(&plan.quota);
         config.features.clone_from(&plan.features);
         config.sample_question.clone_from(&plan.sample_question);
     }

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use super::changes::{Change, Changes};
 use crate::api::migration::MigrationState;
 use crate::api::plan::{Limits, Models};
+use crate::api::quota::QuotaRules;
 use crate::api::status::PlanConfig;
 use crate::api::tenant::Chunking;
 use crate::api::usage::Quota;
@@ -138,6 +139,12 @@ impl Served {
     /// What it may use.
     pub fn limits(&self) -> Limits {
         self.config.as_ref().map(|config| config.limits.clone()).unwrap_or_default()
+    }
+
+    /// How its limits are applied.
+    #[allow(dead_code, reason = "read once web counts through the ledger")]
+    pub fn quota_rules(&self) -> QuotaRules {
+        self.config.as_ref().map(|config| config.quota.clone()).unwrap_or_default()
     }
 }
 

@@ -1,0 +1,122 @@
+//! The units that are counted for a tenant, and the rules of a Plan for counting them.
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{Display, EnumCount, EnumIter, EnumString, IntoStaticStr};
+
+/// Something that is counted. A flow starts at zero in each period; a level is what is stored at the moment, whatever the period.
+// The CRDs write `promptTokens`; the ledger's API and database write `prompt_tokens`.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Display,
+    EnumCount,
+    EnumIter,
+    EnumString,
+    IntoStaticStr,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "camelCase")]
+#[strum(serialize_all = "snake_case")]
+pub enum Unit {
+    /// Questions that were answered.
+    Queries,
+    /// Tokens that a chat model read.
+    PromptTokens,
+    /// Tokens that a chat model wrote.
+    CompletionTokens,
+    /// Tokens that an embedding model read.
+    EmbeddingTokens,
+    /// Bytes of text that were embedded.
+    EmbeddedBytes,
+    /// Documents that are stored; a level.
+    Documents,
+    /// Bytes of the files of documents that are stored; a level.
+    Bytes,
+}
+
+impl Unit {
+    /// Whether it is what is stored at the moment, and not what was used in a period.
+    pub const fn is_level(self) -> bool {
+        matches!(self, Self::Documents | Self::Bytes)
+    }
+
+    /// Its name, as the ledger's API and database write it.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// How a plan's limits are applied.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct QuotaRules {
+    /// What happens to a question while usage cannot be counted because the ledger does not answer. Serve: the question is
+    /// answered, and its usage is counted later, even beyond a limit. Refuse: the question is refused with status 503 until
+    /// the ledger answers again.
+    #[serde(default)]
+    pub when_unavailable: WhenUnavailable,
+    /// The units that are counted but never refused, even where `limits` names a limit for them. All other units that have a
+    /// limit are refused beyond it. Each unit may be listed once.
+    #[serde(default)]
+    #[schemars(length(max = 7))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub soft: Vec<Unit>,
+}
+
+impl QuotaRules {
+    /// Whether a unit is counted but never refused.
+    pub fn is_soft(&self, unit: Unit) -> bool {
+        self.soft.contains(&unit)
+    }
+}
+
+/// What happens to a question while usage cannot be counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum WhenUnavailable {
+    /// The question is answered, and its usage is counted later.
+    #[default]
+    Serve,
+    /// The question is refused with status 503 until usage can be counted.
+    Refuse,
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_written_with_the_names_of_the_status() {
+        let rules = QuotaRules { when_unavailable: WhenUnavailable::Refuse, soft: Unit::iter().collect() };
+        let written = serde_json::to_value(&rules).expect("JSON");
+        let units = [
+            "queries",
+            "promptTokens",
+            "completionTokens",
+            "embeddingTokens",
+            "embeddedBytes",
+            "documents",
+            "bytes",
+        ];
+        assert_eq!(written, serde_json::json!({"whenUnavailable": "Refuse", "soft": units}));
+        assert_eq!(serde_json::from_value::<QuotaRules>(written).expect("rules"), rules);
+        assert!(rules.is_soft(Unit::Bytes) && !QuotaRules::default().is_soft(Unit::Bytes));
+    }
+
+    #[test]
+    fn rules_that_are_left_out_serve_and_refuse_beyond_each_limit() {
+        let rules: QuotaRules = serde_json::from_str("{}").expect("rules");
+        assert_eq!(rules, QuotaRules { when_unavailable: WhenUnavailable::Serve, soft: vec![] });
+    }
+}
