@@ -15,11 +15,14 @@ use serde_json::{Value, json};
 use sha2::Sha256;
 
 use crate::api::{PROOF_ANNOTATION, Place, Tenant};
+use crate::ledger::LedgerKey;
 
 /// Hashes e-mail addresses and makes status tokens; read by the controller and by web.
 pub const IDENTITY_SECRET: &str = "tenant-operator-identity";
 /// Signs API keys; read by the controller alone.
 pub const SIGNING_SECRET: &str = "tenant-operator-signing";
+/// Shown to the ledger by those who call it, and mounted by its pod; read by the controller and by web.
+pub const LEDGER_SECRET: &str = "tenant-operator-ledger";
 const FIELD: &str = "key";
 /// How long web waits for the controller's first start: less than its liveness probe.
 const WAIT: Duration = Duration::from_secs(45);
@@ -33,6 +36,18 @@ async fn read(client: &Client, namespace: &str, name: &str) -> Result<Option<[u8
     bytes.and_then(|b| b.try_into().ok()).map(Some).ok_or_else(|| {
         kube::Error::Service(format!("Secret {namespace}/{name} must hold 32 bytes under {FIELD:?}").into())
     })
+}
+
+/// That key, once there is one. None when there is still none after a while.
+async fn wait(client: &Client, namespace: &str, name: &str) -> Result<Option<[u8; 32]>, kube::Error> {
+    let start = tokio::time::Instant::now();
+    loop {
+        let key = read(client, namespace, name).await?;
+        if key.is_some() || start.elapsed() > WAIT {
+            return Ok(key);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 /// That key, made if it is not there. Two who make it at the same moment get the same one.
@@ -58,6 +73,21 @@ async fn key(client: &Client, namespace: &str, name: &str) -> Result<[u8; 32], k
 /// The key that signs API keys.
 pub async fn signing_key(client: &Client, namespace: &str) -> Result<SigningKey, kube::Error> {
     Ok(SigningKey::from_bytes(&key(client, namespace, SIGNING_SECRET).await?))
+}
+
+/// The key that is shown to the ledger, made if it is not there.
+pub async fn ledger_key(client: &Client, namespace: &str) -> Result<LedgerKey, kube::Error> {
+    Ok(key(client, namespace, LEDGER_SECRET).await?.into())
+}
+
+/// The same, if it is there.
+pub async fn read_ledger_key(client: &Client, namespace: &str) -> Result<Option<LedgerKey>, kube::Error> {
+    Ok(read(client, namespace, LEDGER_SECRET).await?.map(LedgerKey::from))
+}
+
+/// The same, once the controller has made it: web may create no Secret beside it. None when there is still none after a while.
+pub async fn wait_for_ledger_key(client: &Client, namespace: &str) -> Result<Option<LedgerKey>, kube::Error> {
+    Ok(wait(client, namespace, LEDGER_SECRET).await?.map(LedgerKey::from))
 }
 
 /// The `ConfigMap` with the public half of the signing key, which verifies API keys: a JSON Web Key Set (RFC 7517, RFC 8037).
@@ -113,14 +143,7 @@ impl IdentityKey {
     /// Reads the key, and waits a while for the controller to make it: web may create no Secret beside it. None when there
     /// is still none.
     pub async fn wait(client: &Client, namespace: &str) -> Result<Option<Self>, kube::Error> {
-        let start = tokio::time::Instant::now();
-        loop {
-            let key = Self::read(client, namespace).await?;
-            if key.is_some() || start.elapsed() > WAIT {
-                return Ok(key);
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
+        Ok(wait(client, namespace, IDENTITY_SECRET).await?.map(Self))
     }
 
     /// Reads the key. None if there is none yet.

@@ -197,7 +197,7 @@ fn numbers_of_the_architecture_are_those_of_the_code() {
         ("after 6 failures in a row", 6.0, constant("breaker.rs", "FAILURES")),
         ("or when 8 calls hang", 8.0, constant("breaker.rs", "HANGING")),
         ("in four priorities", 4.0, constant("priority.rs", "ALL")),
-        ("in blocks of 1/500 of the plan", 500.0, constant("usage.rs", "PART")),
+        ("one probe every half second", 0.5, constant("unavailable.rs", "PROBE")),
         ("with 192 MB, 20 s of processor time", f64::from(192 << 20), constant("extract.rs", "MEMORY")),
         ("with 192 MB, 20 s of processor time", 20.0, constant("extract.rs", "CPU")),
         ("one window of six passages at a time", 6.0, constant("passages.rs", "WINDOW")),

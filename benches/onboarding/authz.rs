@@ -1,5 +1,5 @@
-//! What a gateway's question costs: `/authz`, checked and counted, beside an axum server that answers 204 to everything. Each server is
-//! a process of its own, and all of it shares this machine's processors.
+//! What a gateway's question costs: `/authz`, checked and counted, beside an axum server that answers 204 to
+//! everything. Each server is a process of its own, and all of it shares this machine's processors.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::lab::{Controller, Process, active, namespace, quantile, tenant, until};
+use crate::ledger;
 use crate::web::{accepted, key, start};
 
 const NAMESPACE: &str = "bench-authz";
@@ -25,7 +26,8 @@ pub const BARE: &str = "BENCH_BARE_SERVER";
 const REQUESTS: usize = 20_000;
 const COUNTED: usize = 5_000;
 const IN_FLIGHT: usize = 16;
-/// Requests of a second, and for how many seconds: the rate that Stigg states for its sidecar, on one core with a p95 of 10 ms.
+/// Requests of a second, and for how many seconds: the rate that Stigg states for its sidecar, on one core with a p95
+/// of 10 ms.
 const RATE: u64 = 1200;
 const SECONDS: u64 = 10;
 
@@ -34,8 +36,9 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     let controller = Controller::start(cluster, NAMESPACE, 0)?;
     api.create(&PostParams::default(), &tenant("t0")).await?;
     until(&api, 1, active).await?;
-    let unlimited = ["--requests-per-second", "1000000"];
-    let (web, url) = start(cluster, &controller, NAMESPACE, &unlimited)?;
+    let (_ledger, ledger_url) = ledger::beside_web(client, NAMESPACE).await?;
+    let arguments = ["--requests-per-second", "1000000", "--ledger-url", &ledger_url];
+    let (web, url) = start(cluster, &controller, NAMESPACE, &arguments)?;
     let http = reqwest::Client::builder().pool_max_idle_per_host(256).build()?;
     let key = key(client, NAMESPACE, "t0").await?;
     accepted(&http, &url, &key).await?;
@@ -51,7 +54,8 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
         check_pace / bare_pace,
         consume_pace / bare_pace
     );
-    for (process, url, what) in [(&bare, &bare_url, "an axum server that answers 204"), (&web, &check, "/authz, check")] {
+    for (process, url, what) in [(&bare, &bare_url, "an axum server that answers 204"), (&web, &check, "/authz, check")]
+    {
         one_core(process.0.id())?;
         let p95 = open(&http, url, &key, what).await?;
         if what.starts_with('/') {

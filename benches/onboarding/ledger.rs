@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tenant_operator::ledger::LedgerKey;
 use tenant_operator::ledger::client::LedgerClient;
 use tenant_operator::ledger::wire::{Counted, Reserve};
+use tenant_operator::operator_keys::ledger_key;
 
 use crate::lab::{Process, quantile};
 use crate::programs::program;
@@ -34,21 +35,24 @@ pub async fn run() -> anyhow::Result<()> {
     outcome
 }
 
+/// Starts a ledger for a web of this namespace, and answers where it listens. Its files are in the folder.
+pub async fn beside_web(client: &kube::Client, namespace: &str) -> anyhow::Result<(Process, String)> {
+    let folder = std::env::temp_dir().join(format!("tenant-operator-bench-{namespace}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let key = ledger_key(client, namespace).await?.authorization();
+    std::fs::write(folder.join("key"), key.trim_start_matches("Bearer "))?;
+    let (process, url) = started(&folder)?;
+    Ok((process, url.into()))
+}
+
 async fn measure(folder: &std::path::Path) -> anyhow::Result<()> {
-    let key_file = folder.join("key");
-    std::fs::write(&key_file, [7; 32])?;
-    let mut command = Command::new(program("tenant-operator"));
-    command.args(["ledger", "--own-clock", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data"));
-    let mut child = command.arg("--key-file").arg(&key_file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
-    let out = child.stdout.take().context("piped")?;
-    let process = Process(child);
-    let line = BufReader::new(out).lines().next().context("the ledger ended")??;
-    let url: Url = line.trim_start_matches("listening on ").parse()?;
+    std::fs::write(folder.join("key"), [7; 32])?;
+    let (process, url) = started(folder)?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
     let bare: Url = format!("http://{}", listener.local_addr()?).parse()?;
     let nothing = Router::new().fallback(async || StatusCode::NO_CONTENT);
     let bare_server = tokio::spawn(async move { axum::serve(listener, nothing).await });
-    let client = LedgerClient::new(url, &LedgerKey::read(&key_file)?, Duration::from_secs(10))?;
+    let client = LedgerClient::new(url, &LedgerKey::read(&folder.join("key"))?, Duration::from_secs(10))?;
     for in_flight in IN_FLIGHT {
         let (mut counted, pace) = timed(in_flight, |n| pair(&client, in_flight, n)).await?;
         let http = reqwest::Client::new();
@@ -70,6 +74,18 @@ async fn measure(folder: &std::path::Path) -> anyhow::Result<()> {
     );
     bare_server.abort();
     Ok(())
+}
+
+/// A ledger in a folder that holds its key.
+fn started(folder: &std::path::Path) -> anyhow::Result<(Process, Url)> {
+    let mut command = Command::new(program("tenant-operator"));
+    command.args(["ledger", "--own-clock", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data"));
+    let mut child =
+        command.arg("--key-file").arg(folder.join("key")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+    let out = child.stdout.take().context("piped")?;
+    let process = Process(child);
+    let line = BufReader::new(out).lines().next().context("the ledger ended")??;
+    Ok((process, line.trim_start_matches("listening on ").parse()?))
 }
 
 /// Runs the operations, so many at a time: seconds of each, and how many were done in a second.

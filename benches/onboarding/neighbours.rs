@@ -11,6 +11,7 @@ use serde_json::json;
 use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, active, namespace, quantile, tenant, until};
+use crate::ledger;
 use crate::web::{accepted, key, start};
 
 const NAMESPACE: &str = "bench-neighbours";
@@ -32,7 +33,9 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     }
     until(&api, 2, active).await?;
     // Both are one client here, and the limit of a client is not what is measured.
-    let (_web, url) = start(cluster, &controller, NAMESPACE, &["--client-requests-per-second", "100000"])?;
+    let (_ledger, ledger_url) = ledger::beside_web(client, NAMESPACE).await?;
+    let arguments = ["--client-requests-per-second", "100000", "--ledger-url", &ledger_url];
+    let (_web, url) = start(cluster, &controller, NAMESPACE, &arguments)?;
     let http = reqwest::Client::new();
     let (good, hostile) = (key(client, NAMESPACE, "good").await?, key(client, NAMESPACE, "hostile").await?);
     for key in [&good, &hostile] {

@@ -15,6 +15,7 @@ use serde_json::json;
 use tenant_operator_dev::cluster::Cluster;
 
 use crate::lab::{Controller, Process, active, namespace, quantile, tenant, until};
+use crate::ledger;
 
 const NAMESPACE: &str = "bench-web";
 /// Users at the same time, and what each page is asked in all.
@@ -35,7 +36,9 @@ pub async fn run(client: &Client, cluster: &Cluster) -> anyhow::Result<()> {
     until(&api, 1, active).await?;
     let unlimited = ["--requests-per-second", "100000", "--client-requests-per-second", "100000"];
     let unlimited = [&unlimited[..], &["--signups-per-minute", "1000000"]].concat();
-    let (web, url) = start(cluster, &controller, NAMESPACE, &unlimited)?;
+    let (_ledger, ledger_url) = ledger::beside_web(client, NAMESPACE).await?;
+    let arguments = [&unlimited[..], &["--ledger-url", &ledger_url]].concat();
+    let (web, url) = start(cluster, &controller, NAMESPACE, &arguments)?;
     let http = reqwest::Client::builder().pool_max_idle_per_host(USERS).build()?;
     let key = key(client, NAMESPACE, "t0").await?;
     accepted(&http, &url, &key).await?;

@@ -33,7 +33,7 @@ pub use status::TenantStatus;
 pub use tenant::{Tenant, TenantSpec};
 pub use text::Text;
 pub use timestamp::Timestamp;
-pub use usage::Usage;
+pub use usage::{TakenOver, Usage};
 
 /// The API group of both kinds.
 pub const GROUP: &str = "tenant-operator.dev";

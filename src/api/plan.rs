@@ -136,17 +136,17 @@ pub struct Limits {
     /// Tokens that the chat model may read for a tenant in a quota period of 30 days. Without it, they are counted and not
     /// limited.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 999_999_999_999_999))]
+    #[schemars(range(min = 0, max = 999_999_999_999_999_i64))]
     pub prompt_tokens_per_month: Option<i64>,
     /// Tokens that the chat model may write for a tenant in a quota period of 30 days. Without it, they are counted and not
     /// limited.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 999_999_999_999_999))]
+    #[schemars(range(min = 0, max = 999_999_999_999_999_i64))]
     pub completion_tokens_per_month: Option<i64>,
     /// Tokens that the embedding model may read for a tenant in a quota period of 30 days, of documents and of questions.
     /// Without it, they are counted and not limited.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 999_999_999_999_999))]
+    #[schemars(range(min = 0, max = 999_999_999_999_999_i64))]
     pub embedding_tokens_per_month: Option<i64>,
 }
 

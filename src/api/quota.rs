@@ -100,15 +100,8 @@ mod tests {
     fn rules_are_written_with_the_names_of_the_status() {
         let rules = QuotaRules { when_unavailable: WhenUnavailable::Refuse, soft: Unit::iter().collect() };
         let written = serde_json::to_value(&rules).expect("JSON");
-        let units = [
-            "queries",
-            "promptTokens",
-            "completionTokens",
-            "embeddingTokens",
-            "embeddedBytes",
-            "documents",
-            "bytes",
-        ];
+        let units =
+            ["queries", "promptTokens", "completionTokens", "embeddingTokens", "embeddedBytes", "documents", "bytes"];
         assert_eq!(written, serde_json::json!({"whenUnavailable": "Refuse", "soft": units}));
         assert_eq!(serde_json::from_value::<QuotaRules>(written).expect("rules"), rules);
         assert!(rules.is_soft(Unit::Bytes) && !QuotaRules::default().is_soft(Unit::Bytes));

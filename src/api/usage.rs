@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Tenant, Timestamp, USAGE_ANNOTATION};
+use super::{TAKEN_OVER_ANNOTATION, Tenant, Timestamp, USAGE_ANNOTATION};
 
 /// What a tenant uses of its plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,6 +35,54 @@ impl Usage {
     pub fn of(tenant: &Tenant) -> Self {
         let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(USAGE_ANNOTATION));
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+}
+
+/// The part of that annotation that the ledger has counted, as an annotation beside it. Versions before the ledger write the first one;
+/// web writes the second one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(default)]
+pub struct TakenOver {
+    /// What the ledger has.
+    #[serde(flatten)]
+    pub usage: Usage,
+    /// How often something was taken over. It names what the ledger is told.
+    pub times: u32,
+    /// What the ledger had before, until it is told the difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Usage>,
+}
+
+impl TakenOver {
+    /// Reads the annotation.
+    pub fn of(tenant: &Tenant) -> Self {
+        let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(TAKEN_OVER_ANNOTATION));
+        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+    }
+
+    /// Whether the ledger has all of it. Queries that a version before the ledger gives back are no news to it.
+    pub fn covers(&self, usage: &Usage) -> bool {
+        self.from.is_none() && self.with(usage) == self.usage
+    }
+
+    /// What the ledger is to have. It never takes back what was used in a period.
+    pub fn with(&self, usage: &Usage) -> Usage {
+        let known = if usage.period == self.usage.period { self.usage } else { Usage::default() };
+        Usage {
+            queries: usage.queries.max(known.queries),
+            embedded: usage.embedded.max(known.embedded),
+            earlier_queries: 0,
+            ..*usage
+        }
+    }
+
+    /// Queries of the period that the ledger has, and that were given back since.
+    pub fn given_back(&self, usage: &Usage, period: i64) -> i64 {
+        if usage.period == period && self.usage.period == period {
+            (self.usage.queries - usage.queries).max(0)
+        } else {
+            0
+        }
     }
 }
 

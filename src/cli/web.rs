@@ -2,15 +2,17 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use axum_client_ip::ClientIpSource;
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::provider_args::{AdmissionArgs, ExportArgs, PortalArgs, RagArgs};
 use super::{KubeArgs, span, stop_signal};
 use crate::providers::alerts::Alerts;
-use crate::web::{Brand, ConnectionLimits, Web, WebConfig, WebProviders, parse_source};
+use crate::web::{Brand, ConnectionLimits, MeteringConfig, Web, WebConfig, WebProviders, parse_source};
 
 /// How long requests may go on at the end; Kubernetes kills after 30 seconds by default.
 const DRAIN: Duration = Duration::from_secs(7);
@@ -65,6 +67,19 @@ pub struct Args {
     /// once more.
     #[arg(long, env = "UPLOAD_LIMIT", default_value = "5m", value_parser = span::some_seconds)]
     upload_limit: i64,
+    /// URL of the ledger, which counts what tenants use.
+    #[arg(long, env = "LEDGER_ENDPOINT", default_value = "http://127.0.0.1:8084")]
+    ledger_url: Url,
+    /// Folder that keeps what tenants used while the ledger is away, on a volume that outlives the pod. Without it, questions are refused
+    /// while the ledger is away, also on plans that would serve them.
+    #[arg(long, env = "LEDGER_JOURNAL", value_name = "FOLDER")]
+    ledger_journal: Option<PathBuf>,
+    /// How long a request waits for the ledger.
+    #[arg(long, env = "LEDGER_PATIENCE", default_value = "3s", value_parser = span::duration)]
+    ledger_patience: Duration,
+    /// How long a question is open at most. After it, the ledger counts what is known of the question.
+    #[arg(long, hide = true, default_value = "2m", value_parser = span::some_seconds)]
+    question_expiry: i64,
     /// How long a signup waits for its payment link. A plain number is milliseconds.
     #[arg(long, default_value = "5s", value_parser = span::duration_or_millis)]
     checkout_wait_ms: Duration,
@@ -170,6 +185,14 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         leads_per_day: args.leads_per_day,
         leads_limit: args.leads_limit,
         shutdown_delay: args.shutdown_delay,
+        metering: MeteringConfig {
+            url: args.ledger_url,
+            journal: args.ledger_journal.filter(|folder| !folder.as_os_str().is_empty()),
+            patience: args.ledger_patience,
+            question_expiry: Duration::from_secs(args.question_expiry.unsigned_abs()),
+            // An upload ends in time, but for what it has to take back.
+            document_expiry: Duration::from_secs(args.upload_limit.unsigned_abs()) * 2,
+        },
         connections: ConnectionLimits {
             connections: args.max_connections.max(1),
             // Behind a proxy, all connections are the proxy's.

@@ -23,7 +23,7 @@ use crate::api::Tenant;
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::lifecycle::Policy;
-use crate::operator_keys::{IdentityKey, publish_verifying_key, signing_key};
+use crate::operator_keys::{IdentityKey, ledger_key, publish_verifying_key, signing_key};
 use crate::pins::Keeper;
 use crate::providers::Priority;
 use crate::providers::alerts::Alerts;
@@ -141,6 +141,8 @@ pub async fn run(
     let ns = &config.operator_namespace;
     let keys =
         context::Keys { identity: IdentityKey::load(&client, ns).await?, signer: signing_key(&client, ns).await? };
+    // For the ledger's pod and for web, which wait for it.
+    ledger_key(&client, ns).await?;
     publish_verifying_key(&client, ns, &keys.signer.verifying_key()).await?;
     let scopes = config.scopes();
     let (tenants, of_tenants) = watch::cache::cache(&scopes);

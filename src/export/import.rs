@@ -89,7 +89,9 @@ impl Import<'_> {
             Ok(Some(vector))
         };
         self.store(&document.file, keep_head).await?;
-        let head = head.ok_or_else(|| ExportError::Damaged(format!("{} has no first passage", document.file)))?;
+        let mut head = head.ok_or_else(|| ExportError::Damaged(format!("{} has no first passage", document.file)))?;
+        // It names the upload that another tenant's use was counted for.
+        head.metadata.remove(rag::UPLOAD);
         Ok(self.index.upsert(self.namespace, &[head]).await?)
     }
 

@@ -115,6 +115,11 @@ impl LedgerClient {
         self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
     }
 
+    /// What a tenant has used in each period, the latest first.
+    pub async fn periods(&self, tenant: &str) -> Result<Vec<PeriodUsage>, CallError> {
+        self.call(Method::GET, &["tenants", tenant, "periods"], None::<&()>).await
+    }
+
     /// What a tenant has used.
     pub async fn usage(&self, tenant: &str) -> Result<PeriodUsage, CallError> {
         self.call(Method::GET, &["tenants", tenant, "usage"], None::<&()>).await

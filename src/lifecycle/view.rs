@@ -88,7 +88,7 @@ pub struct View {
     pub unsubscribed: bool,
     /// Whether the customer agreed to e-mails about offers.
     pub marketing: bool,
-    /// Whether the customer has asked a question.
+    /// Whether the customer has asked a question, or stored a document.
     pub asked: bool,
     /// When the customer completed the setup.
     pub completed_at: Option<Timestamp>,
@@ -132,7 +132,7 @@ impl View {
             mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),
             unsubscribed: annotations.get(UNSUBSCRIBED_ANNOTATION).is_some_and(|v| v == "true"),
             marketing: annotations.get(SIGNUP_ANNOTATION).is_some_and(|record| agreed(record)),
-            asked: reached("sample-query") || reached("own-query"),
+            asked: ["sample-query", "first-document", "own-query"].into_iter().any(reached),
             completed_at: api::reached_at(tenant, "completed"),
             usage: Usage::of(tenant),
             sent: annotations

@@ -166,7 +166,7 @@ async fn dimension(target: &Target, pinecone: &dyn VectorStore) -> CheckOutcome 
     for model in target.embedding_models().await {
         let IndexIdentity { index: name, dimension, .. } = &index;
         let makes = match openai.embed(&model, Some(*dimension), &["preflight"]).await {
-            Ok(vectors) => match vectors.first().map_or(0, Vec::len) {
+            Ok(embedded) => match embedded.vectors.first().map_or(0, Vec::len) {
                 made if made as u64 == *dimension => continue,
                 made => format!("vectors of {made} numbers"),
             },

@@ -18,7 +18,27 @@ pub trait Embedder: fmt::Debug + Send + Sync {
 
     /// Returns one vector for each text, in their order, of this dimension if the model can choose it. Embeds only the beginning of
     /// a text that is longer than the model accepts.
-    async fn embed(&self, model: &str, dimension: Option<u64>, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError>;
+    async fn embed(&self, model: &str, dimension: Option<u64>, texts: &[&str]) -> Result<Embedded, ProviderError>;
+}
+
+/// Vectors of texts, and what they cost.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Embedded {
+    /// One vector for each text, in their order.
+    pub vectors: Vec<Vec<f32>>,
+    /// Tokens of the texts.
+    pub tokens: u64,
+    /// Whether the number is estimated from the texts' lengths, at least in part, because the provider's answer names none.
+    pub estimated: bool,
+}
+
+impl Embedded {
+    /// With the vectors of more texts.
+    pub fn extend(&mut self, more: Self) {
+        self.vectors.extend(more.vectors);
+        self.tokens = self.tokens.saturating_add(more.tokens);
+        self.estimated |= more.estimated;
+    }
 }
 
 /// The pieces of an answer. The last one is its end or an error.
@@ -29,6 +49,9 @@ pub type Pieces = BoxStream<'static, Result<Piece, ProviderError>>;
 pub trait ChatModel: fmt::Debug + Send + Sync {
     /// The model's answer to a system message and a user message. An answer without text is an error.
     async fn chat(&self, model: &str, system: &str, user: &str) -> Result<(String, End), ProviderError>;
+
+    /// Tokens of an answer of this model, at most.
+    fn longest_answer(&self, model: &str) -> u64;
 
     /// The same answer, piece by piece as the model writes it.
     async fn chat_stream(&self, model: &str, system: &str, user: &str) -> Result<Pieces, ProviderError>;
@@ -55,9 +78,13 @@ impl Tokens {
     /// Estimates from the lengths of the texts: 4 bytes a token, as is usual for English text
     /// (<https://platform.openai.com/docs/concepts#tokens>).
     pub fn estimate(prompt: usize, answer: usize) -> Self {
-        let tokens = |bytes: usize| u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX);
-        Self { prompt_tokens: tokens(prompt), completion_tokens: tokens(answer), estimated: true }
+        Self { prompt_tokens: estimate(prompt), completion_tokens: estimate(answer), estimated: true }
     }
+}
+
+/// Tokens of a text of so many bytes, as [`Tokens::estimate`] has it.
+pub fn estimate(bytes: usize) -> u64 {
+    u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX)
 }
 
 /// How an answer ended, and what it cost.

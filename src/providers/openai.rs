@@ -11,7 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::models::{ChatModel, Embedder, End, Piece, Pieces, Tokens};
+use super::models::{ChatModel, Embedded, Embedder, End, Piece, Pieces, Tokens, estimate};
 use super::{CallLimits, Caller, ProviderError};
 use crate::lifecycle::{Blame, Fault, Provider};
 
@@ -43,6 +43,11 @@ pub struct OpenAi {
 #[derive(Deserialize)]
 struct Embeddings {
     data: Vec<Embedding>,
+    usage: Option<EmbeddingUsage>,
+}
+#[derive(Deserialize)]
+struct EmbeddingUsage {
+    total_tokens: Option<u64>,
 }
 #[derive(Deserialize)]
 struct Embedding {
@@ -119,7 +124,7 @@ impl OpenAi {
         model: &str,
         dimension: Option<u64>,
         texts: &[&str],
-    ) -> Result<Vec<Vec<f32>>, ProviderError> {
+    ) -> Result<Embedded, ProviderError> {
         let url = format!("{}/embeddings", self.config.url);
         let mut body = json!({"model": model, "input": texts, "encoding_format": "float"});
         if let Some(dimension) = dimension.filter(|_| model.starts_with(ANY_DIMENSION)) {
@@ -133,16 +138,20 @@ impl OpenAi {
         if answer.data.len() != texts.len() || answer.data.iter().any(|e| e.embedding.is_empty()) {
             return Err(ProviderError::garbage(PROVIDER, "not one embedding for each text"));
         }
-        Ok(answer.data.into_iter().map(|e| e.embedding).collect())
+        let told = answer.usage.and_then(|usage| usage.total_tokens);
+        let tokens = told.unwrap_or_else(|| texts.iter().map(|text| estimate(text.len())).sum());
+        let vectors = answer.data.into_iter().map(|e| e.embedding).collect();
+        Ok(Embedded { vectors, tokens, estimated: told.is_none() })
     }
 
     fn chat_body(&self, model: &str, system: &str, user: &str) -> serde_json::Value {
         let messages = [json!({"role": "system", "content": system}), json!({"role": "user", "content": user})];
-        if self.reasons(model) {
-            let limit = LONGEST_ANSWER + LONGEST_REASONING;
-            return json!({"model": model, "max_completion_tokens": limit, "messages": messages});
+        let limit = self.longest_answer(model);
+        let mut body = json!({"model": model, "max_completion_tokens": limit, "messages": messages});
+        if !self.reasons(model) {
+            body["temperature"] = 0.into();
         }
-        json!({"model": model, "temperature": 0, "max_completion_tokens": LONGEST_ANSWER, "messages": messages})
+        body
     }
 
     fn reasons(&self, model: &str) -> bool {
@@ -194,13 +203,13 @@ impl Embedder for OpenAi {
         &self.caller
     }
 
-    async fn embed(&self, model: &str, dimension: Option<u64>, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError> {
+    async fn embed(&self, model: &str, dimension: Option<u64>, texts: &[&str]) -> Result<Embedded, ProviderError> {
         let texts: Vec<_> = texts.iter().map(|text| beginning(text)).collect();
-        let mut vectors = Vec::with_capacity(texts.len());
+        let mut embedded = Embedded::default();
         for batch in batches(&texts) {
-            vectors.extend(self.embed_batch(model, dimension, batch).await?);
+            embedded.extend(self.embed_batch(model, dimension, batch).await?);
         }
-        Ok(vectors)
+        Ok(embedded)
     }
 }
 
@@ -211,6 +220,10 @@ impl ChatModel for OpenAi {
             Err(error) if self.learns_to_reason(model, &error) => self.complete(model, system, user).await,
             answer => answer,
         }
+    }
+
+    fn longest_answer(&self, model: &str) -> u64 {
+        if self.reasons(model) { LONGEST_ANSWER + LONGEST_REASONING } else { LONGEST_ANSWER }
     }
 
     async fn chat_stream(&self, model: &str, system: &str, user: &str) -> Result<Pieces, ProviderError> {
@@ -231,9 +244,9 @@ impl ChatModel for OpenAi {
 }
 
 /// Tokens of an answer, at most: a page of text.
-const LONGEST_ANSWER: u32 = 800;
+const LONGEST_ANSWER: u64 = 800;
 /// Tokens that a reasoning model may spend before its answer. They count against the same limit of the request.
-const LONGEST_REASONING: u32 = 4000;
+const LONGEST_REASONING: u64 = 4000;
 
 type Event = Result<eventsource_stream::Event, eventsource_stream::EventStreamError<ProviderError>>;
 

@@ -1,12 +1,13 @@
 //! Embed a question, search the tenant's own namespace, answer with sources.
 
-use futures::{Stream, StreamExt, stream};
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::api::plan::Models;
 use crate::providers::ProviderError;
-use crate::providers::models::{ChatModel, Embedder, End, Piece, Tokens};
+use crate::providers::models::{ChatModel, Embedder, End, Piece, Tokens, estimate};
 use crate::providers::vector_store::{Match, Values, VectorStore};
 
 /// Passages that an answer may rest on.
@@ -36,13 +37,6 @@ pub struct Answer {
     pub truncated: bool,
 }
 
-impl Answer {
-    /// What the answer rests on.
-    pub fn basis(&self) -> Basis {
-        Basis::of(&self.sources)
-    }
-}
-
 /// What an answer rests on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Basis {
@@ -55,7 +49,8 @@ pub enum Basis {
 }
 
 impl Basis {
-    fn of(sources: &[Source]) -> Self {
+    /// Of an answer with these sources.
+    pub fn of(sources: &[Source]) -> Self {
         if sources.iter().any(|source| source.document_id.is_some()) {
             Self::OwnDocuments
         } else if sources.is_empty() {
@@ -115,16 +110,6 @@ pub enum Chunk {
     Done(End),
 }
 
-impl Chunk {
-    /// What the answer rests on, as its first piece says.
-    pub fn basis(&self) -> Option<Basis> {
-        match self {
-            Self::Sources(sources) => Some(Basis::of(sources)),
-            Self::Text(_) | Self::Done(_) => None,
-        }
-    }
-}
-
 /// What an answer is made with, for one tenant.
 #[derive(Clone, Copy)]
 pub struct Asked<'a> {
@@ -142,14 +127,20 @@ pub struct Asked<'a> {
     pub question: &'a str,
 }
 
-impl Asked<'_> {
-    /// The relevant passages, nearest first.
-    async fn sources(self) -> Result<Vec<Source>, ProviderError> {
-        let vectors = self.embedder.embed(&self.models.embedding, self.index.dimension(), &[self.question]).await?;
-        let vector = Values::encode(vectors.first().map(Vec::as_slice).unwrap_or_default())?;
+impl<'a> Asked<'a> {
+    /// Embeds the question, and says how many tokens that took.
+    pub async fn embed(self) -> Result<(Looked, u64), ProviderError> {
+        let embedded = self.embedder.embed(&self.models.embedding, self.index.dimension(), &[self.question]).await?;
+        let vector = Values::encode(embedded.vectors.first().map(Vec::as_slice).unwrap_or_default())?;
+        Ok((Looked(vector), embedded.tokens))
+    }
+
+    /// Finds the relevant passages, nearest first.
+    pub async fn find(self, Looked(vector): Looked) -> Result<Found<'a>, ProviderError> {
         let found = self.index.query(self.namespace, &vector, TOP_K).await?;
         let relevant = found.into_iter().filter(|m| m.score >= RELEVANT);
-        Ok(relevant.enumerate().map(|(i, found)| Source::of(i + 1, found)).collect())
+        let sources = relevant.enumerate().map(|(i, found)| Source::of(i + 1, found)).collect();
+        Ok(Found { asked: self, sources })
     }
 
     fn prompt(self, sources: &[Source]) -> String {
@@ -158,38 +149,64 @@ impl Asked<'_> {
     }
 }
 
+/// Tokens that a question may take before its passages are known: those of the question itself, and those that the chat model reads if
+/// each passage has so many bytes.
+pub fn expected(question: &str, passage: usize) -> (u64, u64) {
+    (estimate(question.len()), estimate(SYSTEM.len() + question.len() + TOP_K * passage))
+}
+
+/// The vector of a question.
+pub struct Looked(Values);
+
+/// A question and the passages that its answer rests on.
+pub struct Found<'a> {
+    asked: Asked<'a>,
+    sources: Vec<Source>,
+}
+
+impl Found<'_> {
+    /// What the answer rests on.
+    pub fn basis(&self) -> Basis {
+        Basis::of(&self.sources)
+    }
+
+    /// Tokens that the chat model reads, estimated; none if it is not asked.
+    pub fn prompt_tokens(&self) -> Option<u64> {
+        let prompt = || SYSTEM.len() + self.asked.prompt(&self.sources).len();
+        (!self.sources.is_empty()).then(|| estimate(prompt()))
+    }
+
+    /// Answers the question.
+    pub async fn answer(self) -> Result<Answer, ProviderError> {
+        let Self { asked, sources } = self;
+        if sources.is_empty() {
+            return Ok(Answer { answer: NOTHING.into(), sources, usage: Tokens::default(), truncated: false });
+        }
+        let (answer, End { tokens, truncated }) =
+            asked.chat.chat(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
+        Ok(Answer { answer, sources, usage: tokens, truncated })
+    }
+
+    /// The same, piece by piece. What fails before the first piece is an error here.
+    pub async fn stream(self) -> Result<BoxStream<'static, Result<Chunk, ProviderError>>, ProviderError> {
+        let Self { asked, sources } = self;
+        let rest = if sources.is_empty() {
+            stream::iter([Ok(Chunk::Text(NOTHING.into())), Ok(Chunk::Done(End::default()))]).left_stream()
+        } else {
+            let pieces = asked.chat.chat_stream(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
+            let chunk = |piece| match piece {
+                Piece::Text(text) => Chunk::Text(text),
+                Piece::End(end) => Chunk::Done(end),
+            };
+            pieces.map(move |piece| piece.map(chunk)).right_stream()
+        };
+        Ok(stream::iter([Ok(Chunk::Sources(sources))]).chain(rest).boxed())
+    }
+}
+
 /// A passage cannot pretend to be the next one, or the question.
 fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// Answers a question from one namespace.
-pub async fn answer(asked: Asked<'_>) -> Result<Answer, ProviderError> {
-    let sources = asked.sources().await?;
-    if sources.is_empty() {
-        return Ok(Answer { answer: NOTHING.into(), sources, usage: Tokens::default(), truncated: false });
-    }
-    let (answer, End { tokens, truncated }) =
-        asked.chat.chat(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
-    Ok(Answer { answer, sources, usage: tokens, truncated })
-}
-
-/// The same, piece by piece. What fails before the first piece is an error here.
-pub async fn stream(
-    asked: Asked<'_>,
-) -> Result<impl Stream<Item = Result<Chunk, ProviderError>> + use<>, ProviderError> {
-    let sources = asked.sources().await?;
-    let rest = if sources.is_empty() {
-        stream::iter([Ok(Chunk::Text(NOTHING.into())), Ok(Chunk::Done(End::default()))]).left_stream()
-    } else {
-        let pieces = asked.chat.chat_stream(&asked.models.chat, SYSTEM, &asked.prompt(&sources)).await?;
-        let chunk = |piece| match piece {
-            Piece::Text(text) => Chunk::Text(text),
-            Piece::End(end) => Chunk::Done(end),
-        };
-        pieces.map(move |piece| piece.map(chunk)).right_stream()
-    };
-    Ok(stream::iter([Ok(Chunk::Sources(sources))]).chain(rest))
 }
 
 #[cfg(test)]

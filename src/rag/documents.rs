@@ -31,6 +31,9 @@ const NEAREST: usize = 10;
 /// A document that is still `processing` after so many seconds will not become ready by itself.
 const STUCK: i64 = 15 * 60;
 
+/// The metadata of a head that tells an upload from others of the same content.
+pub const UPLOAD: &str = "upload";
+
 /// How far a document is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
@@ -67,6 +70,10 @@ pub struct Document {
     /// When it was uploaded.
     #[schema(value_type = String, format = DateTime, example = "2026-12-09T17:31:36Z")]
     pub uploaded_at: Timestamp,
+    /// Tells this upload from others of the same content, even in the same second: the ledger counts each once. Documents of versions
+    /// without the ledger have none.
+    #[serde(skip)]
+    pub upload: Option<String>,
 }
 
 /// A page of documents.
@@ -106,14 +113,21 @@ pub struct Documents<'a> {
 }
 
 impl Documents<'_> {
-    /// Stores a document's passages, and answers the document as it is then. Storing it again changes nothing.
-    pub async fn store(&self, document: &Document, passages: &[&str]) -> Result<Document, ProviderError> {
+    /// Stores a document's passages, and answers the document as it is then. Storing it again changes nothing. Tells the tokens of each
+    /// batch as soon as they are spent.
+    pub async fn store(
+        &self,
+        document: &Document,
+        passages: &[&str],
+        on_tokens: &(dyn Fn(u64) + Sync),
+    ) -> Result<Document, ProviderError> {
         let mut head = None;
         for (at, batch) in passages.chunks(BATCH).enumerate() {
             let first = at * BATCH;
-            let vectors = self.embedder.embed(&self.models.embedding, self.index.dimension(), batch).await?;
+            let embedded = self.embedder.embed(&self.models.embedding, self.index.dimension(), batch).await?;
+            on_tokens(embedded.tokens);
             let mut stored = Vec::with_capacity(batch.len());
-            for (i, (values, passage)) in vectors.iter().zip(batch).enumerate() {
+            for (i, (values, passage)) in embedded.vectors.iter().zip(batch).enumerate() {
                 let values = Values::encode(values)?;
                 head.get_or_insert_with(|| (*passage, values.clone()));
                 stored.push(vector(document, first + i, passage, values));
@@ -231,6 +245,8 @@ fn vector(document: &Document, number: usize, passage: &str, values: Values) -> 
             ("state".to_owned(), json!(document.state)),
             ("uploaded_at".to_owned(), json!(document.uploaded_at)),
         ]);
+        // The store takes no null.
+        metadata.extend(document.upload.as_ref().map(|upload| (UPLOAD.to_owned(), json!(upload))));
     }
     Vector { id: passage_id(&document.id, number), values, metadata }
 }
@@ -254,6 +270,7 @@ fn document(head: &Vector, now: Timestamp) -> Option<Document> {
         passages: usize::try_from(whole("passages")?).ok()?,
         state,
         uploaded_at,
+        upload: text(UPLOAD),
     })
 }
 
@@ -272,6 +289,7 @@ mod tests {
             passages: 3,
             state: State::Ready,
             uploaded_at: Timestamp::from_second(now.as_second()),
+            upload: Some("0123".into()),
         };
         let values = Values::encode(&[0.5]).expect("JSON");
         let mut head = vector(&written, 0, "text", values.clone());

@@ -12,8 +12,10 @@ mod probe;
 mod reembed;
 mod text;
 
-pub use answer::{Answer, Asked, Basis, Chunk, Source, answer, stream};
-pub use documents::{Document, Documents, Page, State, document_id, is_passage, is_passage_of, page, passage_id};
+pub use answer::{Answer, Asked, Basis, Chunk, Found, Source, expected};
+pub use documents::{
+    Document, Documents, Page, State, UPLOAD, document_id, is_passage, is_passage_of, page, passage_id,
+};
 pub use extract::{Extract, ExtractError, Kind, extract, print_passages};
 pub use probe::embedding_of;
 pub use reembed::{Pass, Reembed, ReembedError};

@@ -24,7 +24,7 @@ pub async fn embedding_of(
     let told = found.values().find_map(|kept| Some((&kept.id, kept.text("text").filter(|text| !text.is_empty())?)));
     let Some((id, text)) = told else { return Ok(None) };
     for model in models {
-        let vectors = embedder.embed(model, index.dimension(), &[text]).await?;
+        let vectors = embedder.embed(model, index.dimension(), &[text]).await?.vectors;
         let vector = Values::encode(vectors.first().map(Vec::as_slice).unwrap_or_default())?;
         let nearest = index.query(namespace, &vector, LOOKED_AT).await?;
         if nearest.iter().any(|near| near.id == *id && near.score >= SAME) {

@@ -178,9 +178,10 @@ impl Reembed<'_> {
             return Ok(0);
         }
         let texts: Result<Vec<_>, _> = differ.iter().map(text).collect();
-        let values = self.embedder.embed(self.model, target.dimension(), &texts?).await?;
+        // The operator moves the data, so the tokens are the operator's cost: they are not counted against the tenant.
+        let embedded = self.embedder.embed(self.model, target.dimension(), &texts?).await?;
         let mut vectors = Vec::with_capacity(differ.len());
-        for (kept, values) in differ.into_iter().zip(&values) {
+        for (kept, values) in differ.into_iter().zip(&embedded.vectors) {
             vectors.push(Vector { values: Values::encode(values)?, ..kept });
         }
         target.upsert(to, &vectors).await?;

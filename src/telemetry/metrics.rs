@@ -91,6 +91,8 @@ pub struct Metrics {
     pub ledger_pending: Gauge,
     /// When the last snapshot of the ledger was taken, in Unix seconds; 0 before the first.
     pub ledger_snapshot: Gauge,
+    /// Requests and endings that found the ledger away, by what became of them.
+    pub ledger_unavailable: Family<OutcomeLabel, Counter>,
 }
 
 /// A command to the ledger and how it ended.
@@ -99,6 +101,13 @@ pub struct CommandLabels {
     /// reserve, checkpoint, settle, void or release.
     pub action: &'static str,
     /// done, refused or failed.
+    pub outcome: &'static str,
+}
+
+/// What became of something.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OutcomeLabel {
+    /// Of what found the ledger away: served, refused, kept or unkept.
     pub outcome: &'static str,
 }
 
@@ -160,6 +169,7 @@ impl Default for Metrics {
             ledger_commands: Family::default(),
             ledger_pending: Gauge::default(),
             ledger_snapshot: Gauge::default(),
+            ledger_unavailable: Family::default(),
             registry: Registry::default(),
         };
         registry.register("reconciles", "Reconciles", metrics.reconciles.clone());
@@ -241,6 +251,8 @@ impl Metrics {
         registry.register("ledger_pending_operations", pending, self.ledger_pending.clone());
         let snapshot = "When the last snapshot of the ledger was taken, in Unix seconds; 0 before the first";
         registry.register("ledger_snapshot_timestamp_seconds", snapshot, self.ledger_snapshot.clone());
+        let unavailable = "Requests and endings that found the ledger away, by what became of them";
+        registry.register("ledger_unavailable", unavailable, self.ledger_unavailable.clone());
     }
 
     /// Name, type, labels and meaning of each metric there is.

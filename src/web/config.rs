@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum_client_ip::ClientIpSource;
 use secrecy::SecretString;
 
-use super::{Admission, Brand, ConnectionLimits};
+use super::{Admission, Brand, ConnectionLimits, MeteringConfig};
 use crate::export::Stores;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
@@ -59,6 +59,8 @@ pub struct WebConfig {
     pub leads_limit: NonZeroU32,
     /// How long web still takes requests after it was told to stop: load balancers send requests until they notice.
     pub shutdown_delay: Duration,
+    /// Where the ledger is that counts what tenants use.
+    pub metering: MeteringConfig,
     /// What a client gets.
     pub connections: ConnectionLimits,
 }

@@ -4,6 +4,7 @@ mod api;
 mod config;
 mod customer;
 mod gateway;
+mod metering;
 mod pages;
 mod public;
 mod routes;
@@ -28,7 +29,7 @@ use crate::api::{Tenant, Timestamp};
 use crate::clock::Clock;
 use crate::events::EventLog;
 use crate::export::Stores;
-use crate::operator_keys::{IDENTITY_SECRET, IdentityKey};
+use crate::operator_keys::{IDENTITY_SECRET, IdentityKey, LEDGER_SECRET, wait_for_ledger_key};
 use crate::pins::Keeper;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
@@ -38,12 +39,14 @@ use crate::telemetry::Metrics;
 
 use api::openapi;
 use customer::{export, tenant, track};
+use metering::{Metering, MeteringError};
 use public::password;
 use serving::problem::Problem;
 use serving::{bodies, directory, limits, linger, offers, optimistic, places, serve, turns};
 use webhooks::hints;
 
 pub use config::{WebConfig, WebProviders};
+pub use metering::MeteringConfig;
 pub use pages::Brand;
 pub use public::accounts;
 pub use public::admission::{Admission, Domains};
@@ -107,7 +110,8 @@ pub struct App {
     storing: turns::Turns,
     /// Whose file is being read.
     reading: turns::Turns,
-    ledger: Arc<api::usage::Ledger>,
+    /// Counts what tenants use.
+    metering: Arc<Metering>,
     api_keys: api::keys::KeyRing,
     key_set: api::jwks::KeySet,
     /// What gateways were told of the tenants' queries.
@@ -219,9 +223,12 @@ pub enum WebError {
     /// Kubernetes refused something at the start.
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
-    /// The controller has not made the identity key.
-    #[error("no Secret {0}/{IDENTITY_SECRET}: the controller makes it when it starts. Check that it runs")]
-    NoKey(String),
+    /// The controller has not made a key.
+    #[error("no Secret {0}/{1}: the controller makes it when it starts. Check that it runs")]
+    NoKey(String, &'static str),
+    /// Nothing can be counted.
+    #[error(transparent)]
+    Metering(#[from] MeteringError),
     /// The address is taken, or the listener broke.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, std::io::Error),
@@ -244,7 +251,11 @@ impl Web {
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|e| WebError::Listen(addr, e));
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let operator = &config.operator_namespace;
-        let identity = IdentityKey::wait(&client, operator).await?.ok_or_else(|| WebError::NoKey(operator.clone()))?;
+        let no_key = |secret| WebError::NoKey(operator.clone(), secret);
+        let identity = IdentityKey::wait(&client, operator).await?.ok_or_else(|| no_key(IDENTITY_SECRET))?;
+        let key = wait_for_ledger_key(&client, operator).await?.ok_or_else(|| no_key(LEDGER_SECRET))?;
+        let counts = Metrics::default();
+        let metering = Arc::new(Metering::new(&config.metering, client.clone(), &key, &counts)?);
         let events = EventLog::open(config.events_file.as_deref()).await.map_err(WebError::Events)?;
         let WebProviders { embedder, chat, indexes, portal, admission, alerts, exports } = providers;
         let (stopping, stop) = watch::channel(false);
@@ -272,7 +283,7 @@ impl Web {
             finishing: Arc::new(Semaphore::new(routes::FINISHING as usize)),
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
-            ledger: Arc::default(),
+            metering,
             api_keys: api::keys::KeyRing::default(),
             key_set: api::jwks::KeySet::default(),
             lefts: gateway::Lefts::default(),
@@ -282,7 +293,7 @@ impl Web {
             readiness: routes::Readiness::default(),
             pages: pages::Pages::new(&config.brand)?,
             offers: offers::Offers::default(),
-            metrics: Metrics::default(),
+            metrics: counts,
             clock,
             events,
             stopping: stop,
@@ -307,6 +318,8 @@ impl Web {
             Keeper { client: app.client.clone(), namespace: app.config.operator_namespace.clone(), pins: false };
         let checked = app.clone();
         tasks.spawn(async move { keeper.keep(None, &checked.indexes, || ()).await });
+        let delivering = app.metering.clone();
+        tasks.spawn(async move { delivering.deliver().await });
         Ok(Self { listener, metrics, app, stopping, _tasks: tasks })
     }
 
@@ -336,8 +349,8 @@ impl Web {
         if tokio::time::timeout(LAST_WRITES, routes::finished(&app.finishing)).await.is_err() {
             tracing::warn!("not all changes whose clients hung up ended in time");
         }
-        if tokio::time::timeout(LAST_WRITES, app.give_back_blocks()).await.is_err() {
-            tracing::warn!("not all queries were given back in time");
+        if tokio::time::timeout(LAST_WRITES, app.metering.finished()).await.is_err() {
+            tracing::warn!("not all that was used was counted in time");
         }
         served?;
         if tokio::time::timeout(LAST_WRITES, app.events.flush()).await.is_err() {

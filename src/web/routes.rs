@@ -23,6 +23,7 @@ use utoipa_axum::routes;
 
 use super::api::{documents, jwks, openapi, query, usage};
 use super::customer::{export, leaving, payment_link, plan, setup, tenant, track};
+use super::metering;
 use super::pages::{PageError, Sorry, wants_page};
 use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
@@ -115,7 +116,7 @@ fn site() -> Router<Arc<App>> {
 }
 
 /// What gateways ask. It stands beside the layers that others share: CORS would answer each `OPTIONS` with a yes, and a gateway may send
-/// its client's method. No body is read.
+/// its client's method. No body is waited for.
 fn gateways(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/authz", any(gateway::authz))
@@ -270,7 +271,7 @@ fn cors(frontend_url: &str) -> CorsLayer {
         .allow_origin(origin.into_iter().collect::<Vec<_>>())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([REQUEST_ID, header::RETRY_AFTER])
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER].into_iter().chain(metering::EXPOSED).collect::<Vec<_>>())
         .max_age(Duration::from_hours(1))
 }
 

@@ -1,5 +1,5 @@
-//! `/authz`: what a gateway asks before it lets a request through to another service. The recipes of docs/gateways.md, with a real
-//! nginx and a real Envoy in front of a small service.
+//! `/authz`: what a gateway asks before it lets a request through to another service. The recipes of docs/gateways.md,
+//! with a real nginx and a real Envoy in front of a small service.
 
 use std::time::Duration;
 
@@ -8,10 +8,12 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use kube::api::Patch;
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use tenant_operator::api::tenant::Desired;
+use tenant_operator::api::Phase;
+use tenant_operator::api::tenant::{BillingMode, Desired};
+use tenant_operator_dev::apply_yaml;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Gateway, Lab, Service, desire, got};
+use crate::support::{Gateway, Lab, Service, desire, got, plan_with};
 
 /// The headers that the service may rely on.
 const NAMES: [&str; 7] = [
@@ -51,6 +53,11 @@ async fn a_check_names_the_tenant_and_counts_nothing_and_consuming_counts_exactl
     let lab = Lab::start("authz", &[("acme", "few"), ("other", "enterprise")]).await;
     let acme = lab.client("acme").await;
     let (namespace, id) = namespace_and_id(&lab, "acme").await;
+    let written = async || {
+        let tenant = lab.world.tenants().get("acme").await.expect("it is there");
+        (tenant.metadata.resource_version, lab.world.counted("acme").await)
+    };
+    let before = written().await;
     for request in [
         authz(&lab, "", &acme.key),
         lab.world.http.get(lab.url("/authz")).header("X-API-Key", &acme.key),
@@ -66,7 +73,8 @@ async fn a_check_names_the_tenant_and_counts_nothing_and_consuming_counts_exactl
         assert!(told[5].parse::<i64>().is_ok_and(|seconds| (1..=30 * 24 * 3600).contains(&seconds)), "{told:?}");
         assert_eq!((told[6].as_str(), answer.text().await.expect("text")), ("ok", String::new()));
     }
-    assert_eq!(counted(&lab, &acme.key).await, 0, "checks count nothing");
+    assert_eq!(written().await, before, "checks write nothing");
+    assert_eq!(counted(&lab, &acme.key).await, 0);
 
     // Seven in all: one, the same one again, three, and then too many.
     let consume = async |settings: &str, id: Option<&str>| {
@@ -142,7 +150,9 @@ async fn keys_are_judged_as_by_the_tenant_api_and_a_refusal_tells_no_more() {
     ];
     let mut bodies = std::collections::BTreeSet::new();
     for key in &wrong {
-        for request in [authz(&lab, "?consume=queries", key), lab.world.http.get(lab.url("/authz")).header("X-API-Key", key)] {
+        for request in
+            [authz(&lab, "?consume=queries", key), lab.world.http.get(lab.url("/authz")).header("X-API-Key", key)]
+        {
             let refused = sent(request).await;
             assert_eq!((refused.status().as_u16(), header(&refused, "www-authenticate")), (401, "Bearer"), "{key}");
             assert!(NAMES.iter().all(|name| header(&refused, name).is_empty()), "{key}");
@@ -163,7 +173,8 @@ async fn keys_are_judged_as_by_the_tenant_api_and_a_refusal_tells_no_more() {
         "POST /authz HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 100000\r\n\r\n",
         acme.key
     );
-    let mut stream = tokio::net::TcpStream::connect(lab.world.web.trim_start_matches("http://")).await.expect("connected");
+    let mut stream =
+        tokio::net::TcpStream::connect(lab.world.web.trim_start_matches("http://")).await.expect("connected");
     stream.write_all(head.as_bytes()).await.expect("sent");
     let mut start = [0; 15];
     let read = tokio::time::timeout(Duration::from_secs(5), stream.read_exact(&mut start)).await;
@@ -214,6 +225,40 @@ async fn a_tenant_has_its_rate_and_a_client_that_guesses_keys_keeps_no_other_out
     assert_eq!(sent(authz(&lab, "", &other)).await.status(), 200, "of the same address, with a real key");
 }
 
+#[tokio::test]
+async fn while_the_ledger_is_away_the_plan_decides_and_nginx_is_told_403() {
+    let mut lab = Lab::start("authz-away", &[("acme", "few")]).await;
+    let careful = plan_with("careful", "documents: 3, queriesPerMonth: 7, bytes: 100000");
+    let careful = format!("{careful}  quota: {{whenUnavailable: Refuse}}\n");
+    apply_yaml(&lab.world.client, &careful).await.expect("the plan applies");
+    lab.world.create("careful", "careful", BillingMode::Manual).await;
+    lab.world.wait_phase("careful", Phase::Active).await;
+    let (acme, careful) = (lab.client("acme").await.key, lab.client("careful").await.key);
+    assert_eq!(sent(authz(&lab, "?consume=queries", &acme)).await.status(), 200);
+    lab.world.kill_ledger();
+    // What was known a moment ago is forgotten.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let told = async |settings: &str, key: &str| {
+        let answer = sent(authz(&lab, settings, key)).await;
+        (
+            answer.status().as_u16(),
+            header(&answer, "x-quota-status").to_owned(),
+            header(&answer, "x-refusal").to_owned(),
+        )
+    };
+    let unavailable = |status| (status, "unavailable".to_owned(), "ledger_unavailable".to_owned());
+    assert_eq!(told("", &acme).await, (200, "unknown".into(), String::new()));
+    assert_eq!(told("", &careful).await, unavailable(403));
+    assert_eq!(told("?quota_status=429", &careful).await, unavailable(503));
+    // This web has no journal to count from later.
+    assert_eq!(told("?consume=queries", &acme).await, unavailable(403));
+    assert_eq!(told("?consume=queries&quota_status=429", &careful).await, unavailable(503));
+    assert_eq!(sent(authz(&lab, "", "sk_live_a.b.c")).await.status(), 401, "a key needs no ledger");
+    lab.world.start_ledger();
+    lab.world.until("it counts again", async || told("?consume=queries", &careful).await.0 == 200).await;
+    assert_eq!((counted(&lab, &acme).await, counted(&lab, &careful).await), (1, 1));
+}
+
 /// What each gateway must do, whatever it is called.
 async fn through(lab: &Lab, gateway: &Gateway, service: &Service) {
     let acme = lab.client("acme").await;
@@ -259,7 +304,8 @@ async fn through(lab: &Lab, gateway: &Gateway, service: &Service) {
         let refused = sent(lied(request(method.clone(), "/v1/search"))).await;
         assert_eq!((refused.status().as_u16(), service.seen()), (401, seen), "{method} without a key");
     }
-    let preflight = request(Method::OPTIONS, "/").header("Origin", "http://x").header("Access-Control-Request-Method", "GET");
+    let preflight =
+        request(Method::OPTIONS, "/").header("Origin", "http://x").header("Access-Control-Request-Method", "GET");
     assert_eq!(sent(preflight).await.status(), 401);
     let refused = sent(request(Method::GET, "/").bearer_auth("sk_live_a.b.c")).await;
     assert_eq!((refused.status().as_u16(), header(&refused, "www-authenticate")), (401, "Bearer"));
@@ -270,7 +316,8 @@ async fn through(lab: &Lab, gateway: &Gateway, service: &Service) {
     // A client cannot make two requests one.
     let used = counted(lab, &acme.key).await;
     for _ in 0..2 {
-        let same = request(Method::GET, "/").bearer_auth(&acme.key).header("X-Request-Id", "1").header("Idempotency-Key", "1");
+        let same =
+            request(Method::GET, "/").bearer_auth(&acme.key).header("X-Request-Id", "1").header("Idempotency-Key", "1");
         assert_eq!(sent(same).await.status(), 200);
     }
     assert_eq!(counted(lab, &acme.key).await, used + 2);

@@ -27,6 +27,7 @@ mod limits;
 mod links;
 mod mail;
 mod manifests;
+mod metering;
 mod migrations;
 mod money;
 mod operations;

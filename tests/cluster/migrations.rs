@@ -8,7 +8,7 @@ use kube::api::Patch;
 use serde_json::{Value, json};
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState as State};
 use tenant_operator::api::tenant::BillingMode;
-use tenant_operator::api::{ConditionStatus, Phase, Tenant, TenantStatus, conditions};
+use tenant_operator::api::{ConditionStatus, Phase, Tenant, TenantStatus, Unit, conditions};
 use tenant_operator_dev::apply_yaml;
 
 use crate::support::{
@@ -507,10 +507,7 @@ async fn while_pinecone_lags_no_document_is_lost_and_none_is_counted_twice() {
     lag(&world, 0).await;
     assert_eq!(document_titles(&world).await, BTreeSet::from(["Birds".to_owned(), "Cats".to_owned()]));
     assert_eq!(namespaces(&world).await, BTreeMap::from([(namespace(&world, 2).await, 3)]));
-    let used = world.tenants().get("acme").await.expect("there");
-    let usage = used.metadata.annotations.expect("annotations")["tenant-operator.dev/usage"].clone();
-    let usage: Value = serde_json::from_str(&usage).expect("JSON");
-    assert_eq!(usage["documents"], 2, "{usage}");
+    assert_eq!(world.settled("acme", Unit::Documents).await, 2);
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use futures::future::LocalBoxFuture;
 use futures::{StreamExt, stream};
 use serde_json::json;
 use tenant_operator::lifecycle::{Blame, Fault, Provider};
-use tenant_operator::providers::models::{ChatModel, Embedder, End, Piece, Pieces};
+use tenant_operator::providers::models::{ChatModel, Embedded, Embedder, End, Piece, Pieces};
 use tenant_operator::providers::openai::{OpenAi, OpenAiConfig};
 use tenant_operator::providers::{Caller, ProviderError};
 
@@ -57,17 +57,19 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 /// One vector for each text, in their order; texts that say the same are near each other.
 async fn order(judged: &Judged<'_>) -> Verdict {
     let embed = async |texts: &[&str]| judged.embedder.embed(judged.embedding, None, texts).await.map_err(said);
-    let both = embed(&["Employees get thirty days of vacation.", "The office closes at noon."]).await?;
+    let embedded = embed(&["Employees get thirty days of vacation.", "The office closes at noon."]).await?;
+    holds("it says what it cost", embedded.tokens > 0)?;
+    let both = embedded.vectors;
     holds("one vector for each text", both.len() == 2)?;
-    let again = embed(&["Employees get thirty days of vacation."]).await?;
+    let again = embed(&["Employees get thirty days of vacation."]).await?.vectors;
     holds("in the order of the texts", cosine(&both[0], &again[0]) > 0.98 && cosine(&both[1], &again[0]) < 0.9)?;
-    holds("no texts, no vectors", embed(&[]).await?.is_empty())
+    holds("no texts, no vectors", embed(&[]).await?.vectors.is_empty())
 }
 
 /// A model that can choose its dimension follows the index.
 async fn dimension(judged: &Judged<'_>) -> Verdict {
     for wanted in [256, 512] {
-        let made = judged.embedder.embed(judged.embedding, Some(wanted), &["text"]).await.map_err(said)?;
+        let made = judged.embedder.embed(judged.embedding, Some(wanted), &["text"]).await.map_err(said)?.vectors;
         holds("the dimension is the one that was asked for", made.iter().all(|vector| vector.len() as u64 == wanted))?;
     }
     Ok(())
@@ -78,7 +80,7 @@ async fn large(judged: &Judged<'_>) -> Verdict {
     let (long, short) = ("word ".repeat(20_000), "word".to_owned());
     let texts: Vec<_> = [&*long].into_iter().chain(std::iter::repeat_n(&*short, 2100)).collect();
     let made = judged.embedder.embed(judged.embedding, Some(16), &texts).await.map_err(said)?;
-    holds("one vector for each text", made.len() == texts.len())
+    holds("one vector for each text", made.vectors.len() == texts.len())
 }
 
 /// An answer has text, and says what it cost.
@@ -150,12 +152,12 @@ impl Embedder for Faulty<'_> {
         self.client.caller()
     }
 
-    async fn embed(&self, model: &str, dimension: Option<u64>, texts: &[&str]) -> Result<Vec<Vec<f32>>, ProviderError> {
+    async fn embed(&self, model: &str, dimension: Option<u64>, texts: &[&str]) -> Result<Embedded, ProviderError> {
         let dimension = dimension.filter(|_| self.has != Seeded::OwnDimension);
         let mut made = self.client.embed(model, dimension, texts).await.map_err(|e| self.told(e))?;
         match self.has {
-            Seeded::Reverses => made.reverse(),
-            Seeded::OneBatch => made.truncate(2048),
+            Seeded::Reverses => made.vectors.reverse(),
+            Seeded::OneBatch => made.vectors.truncate(2048),
             _ => {}
         }
         Ok(made)
@@ -171,6 +173,10 @@ impl ChatModel for Faulty<'_> {
             Seeded::NoCost => (text, End::default()),
             _ => (text, end),
         })
+    }
+
+    fn longest_answer(&self, model: &str) -> u64 {
+        self.client.longest_answer(model)
     }
 
     async fn chat_stream(&self, model: &str, system: &str, user: &str) -> Result<Pieces, ProviderError> {

@@ -34,7 +34,9 @@ impl Embeddings {
             let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             documents.iter().map(|d| d.text.as_str()).filter(|t| !kept.contains_key(&key(t))).collect()
         };
-        let fresh = if missing.is_empty() { Vec::new() } else { embedder.embed(model, dimension, &missing).await? };
+        // The samples are the operator's, so the tenant is not charged for their tokens.
+        let fresh =
+            if missing.is_empty() { Vec::new() } else { embedder.embed(model, dimension, &missing).await?.vectors };
         let fresh = fresh.iter().map(|v| Values::encode(v)).collect::<Result<Vec<_>, _>>()?;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.len() + fresh.len() > KEPT {

@@ -32,6 +32,12 @@ pub enum KeyError {
     NoKey(PathBuf),
 }
 
+impl From<[u8; 32]> for LedgerKey {
+    fn from(key: [u8; 32]) -> Self {
+        Self(key)
+    }
+}
+
 impl LedgerKey {
     /// Reads the key from a file: 32 bytes, as a Secret is mounted, or 64 lower-case hexadecimal digits.
     pub fn read(path: &Path) -> Result<Self, KeyError> {

@@ -14,9 +14,11 @@ use super::keys::Admitted;
 use crate::api::Timestamp;
 use crate::api::plan::Models;
 use crate::providers::Party;
+use crate::providers::models::estimate;
 use crate::providers::vector_store::VectorStore;
 use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
+use crate::web::metering::{Counting, NewDocument, Standing};
 use crate::web::serving::deadline::Deadline;
 use crate::web::serving::directory::Served;
 use crate::web::serving::places::UploadPlace;
@@ -42,7 +44,8 @@ pub struct Upload {
         (status = 403, body = ProblemBody, description = "The plan is full"),
         (status = 408, body = ProblemBody), (status = 413, body = ProblemBody),
         (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
-        (status = 415, body = ProblemBody), (status = 502, body = ProblemBody))
+        (status = 415, body = ProblemBody), (status = 502, body = ProblemBody),
+        (status = 503, body = ProblemBody, description = "Usage cannot be counted at the moment"))
 )]
 pub async fn store_document(
     State(app): State<Arc<App>>,
@@ -58,18 +61,27 @@ pub async fn store_document(
     if let Some(title) = upload.title.as_deref().filter(|t| !t.trim().is_empty()) {
         file.title = clean_title(title);
     }
-    let (document, new) = stored(&app, &tenant, file, upload.replace, place).await?;
-    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
+    let Stored { document, counted } = stored(&app, &tenant, file, upload.replace, place).await?;
+    let status = if counted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, counted.unwrap_or_default(), Json(document)).into_response())
 }
 
-/// Stores a file; true when it is new. The work goes on to its end even if the client hangs up, so that no half-stored document stays.
+/// A document that is stored.
+pub struct Stored {
+    /// The document.
+    pub document: Document,
+    /// How much of the plan is left. None where it was there before, and nothing was counted.
+    pub counted: Option<Standing>,
+}
+
+/// Stores a file. The work goes on to its end even if the client hangs up, so that no half-stored document stays.
 pub async fn stored(
     app: &Arc<App>,
     tenant: &Served,
     file: File,
     replace: Option<String>,
     place: UploadPlace,
-) -> Result<(Document, bool), Problem> {
+) -> Result<Stored, Problem> {
     app.stores(tenant);
     let stored = stored_at(app, tenant, file, replace, place).await;
     match &stored {
@@ -85,7 +97,7 @@ async fn stored_at(
     file: File,
     replace: Option<String>,
     place: UploadPlace,
-) -> Result<(Document, bool), Problem> {
+) -> Result<Stored, Problem> {
     if file.bytes.is_empty() {
         let detail = "Send a file as the field `file` of a form, or as the body.";
         return Err(Problem::new(StatusCode::BAD_REQUEST, Code::NoFile, detail));
@@ -95,10 +107,10 @@ async fn stored_at(
     let deadline = place.deadline;
     let stored = tokio::spawn(deadline.ended(async move {
         let stored = store(&app, &tenant, file, replace.as_deref(), deadline);
-        let (document, new) = Party::scope(&tenant.uid, stored).await?;
+        let stored = Party::scope(&tenant.uid, stored).await?;
         drop(place);
-        app.carry(&tenant, &document).await?;
-        Ok((document, new))
+        app.carry(&tenant, &stored.document).await?;
+        Ok(stored)
     }));
     stored.await.map_err(|e| Problem::internal("an upload", &e))?
 }
@@ -150,14 +162,14 @@ async fn extract(app: &App, tenant: &Served, file: &File, deadline: Deadline) ->
     Ok(extract?)
 }
 
-/// Stores a file, counted before; true when it is new.
+/// Stores a file, counted before.
 async fn store(
-    app: &App,
+    app: &Arc<App>,
     tenant: &Served,
     file: File,
     replace: Option<&str>,
     deadline: Deadline,
-) -> Result<(Document, bool), Problem> {
+) -> Result<Stored, Problem> {
     // Ten megabytes take some milliseconds of a thread, which answers no question meanwhile.
     let hashed = tokio::task::spawn_blocking(move || (rag::document_id(&file.bytes), file)).await;
     let (id, file) = hashed.map_err(|e| Problem::internal("an upload", &e))?;
@@ -167,23 +179,29 @@ async fn store(
     let documents = shelf.documents();
     let there = documents.get(&id, app.now()).await?;
     if let Some(document) = there.as_ref().filter(|d| d.state == DocumentState::Ready) {
-        return Ok((document.clone(), false));
+        return Ok(Stored { document: document.clone(), counted: None });
     }
     app.refusals.check(&tenant.uid).map_err(Problem::too_many)?;
     // The file of one that was begun before has been counted.
     let counts = there.is_none().then_some(size(&file.bytes));
-    app.has_room(tenant, counts).await?;
+    app.metering.has_room(tenant, counts, app.now()).await?;
     let extract = extract(app, tenant, &file, deadline).await?;
     let passages = extract.passages();
     let document = begun(id, file, passages.len(), app.now());
-    count(app, tenant, counts, &passages).await?;
-    let stored = deadline.worked(documents.store(&document, &passages)).await;
+    let counting = count(app, tenant, (&document, counts.is_some()), &passages).await?;
+    let on_tokens = |tokens| counting.embedded(tokens);
+    let stored = deadline.worked(documents.store(&document, &passages, &on_tokens)).await;
+    let counted = counting.standing();
     let document = match stored.and_then(|stored| stored.map_err(Problem::from)) {
-        Ok(document) => document,
+        Ok(document) => {
+            counting.stored().await;
+            document
+        }
         Err(error) => {
-            // Nothing of it stays, and it counts for nothing; where that fails as well, it is listed as failed.
-            if documents.delete(&document).await.is_ok() {
-                app.forget_document(tenant, document.bytes).await?;
+            // Nothing of it stays, and it counts for nothing; where that fails as well, it is listed as failed, and counts.
+            match documents.delete(&document).await {
+                Ok(()) => counting.nothing_stays().await,
+                Err(_) => counting.stored().await,
             }
             return Err(error);
         }
@@ -195,7 +213,7 @@ async fn store(
         remove(app, tenant, old).await?;
     }
     app.metrics.documents.inc();
-    Ok((document, true))
+    Ok(Stored { document, counted: Some(counted) })
 }
 
 /// A document that is being stored. The bytes of its file are dropped.
@@ -208,6 +226,7 @@ fn begun(id: String, file: File, passages: usize, now: Timestamp) -> Document {
         passages,
         state: DocumentState::Processing,
         uploaded_at: now,
+        upload: Some(hex::encode(rand::random::<[u8; 8]>())),
     }
 }
 
@@ -216,9 +235,16 @@ fn size(bytes: &[u8]) -> i64 {
 }
 
 /// Counts a document and the text that is embedded of it. A plan that holds no more has it read in vain.
-async fn count(app: &App, tenant: &Served, document: Option<i64>, passages: &[&str]) -> Result<(), Problem> {
+async fn count(
+    app: &App,
+    tenant: &Served,
+    (document, counts): (&Document, bool),
+    passages: &[&str],
+) -> Result<Counting, Problem> {
     let text = i64::try_from(passages.iter().map(|passage| passage.len()).sum::<usize>()).unwrap_or(i64::MAX);
-    app.count_document(tenant, document, text).await.inspect_err(|problem| {
+    let tokens = passages.iter().map(|passage| estimate(passage.len())).sum();
+    let new = NewDocument { document, counts, text, tokens };
+    app.metering.document(tenant, new, app.now()).await.inspect_err(|problem| {
         if problem.is(Code::QuotaExceeded) {
             app.refusals.note(&tenant.uid);
         }
@@ -235,23 +261,32 @@ async fn list(app: &App, tenant: &Served, after: Option<&str>) -> Result<Page, P
     Ok(Party::scope(&tenant.uid, shelf.documents().list(after, app.now())).await?)
 }
 
-/// Deletes a document; false when there is none.
-pub async fn remove(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
-    Party::scope(&tenant.uid, async {
-        // Of two deletions of the same document, the second one finds none, and counts nothing.
-        let _turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
-        remove_one(app, tenant, id).await
-    })
-    .await
+/// Deletes a document; false when there is none. It goes on to its end even if the client hangs up: a document that is gone would count.
+pub async fn remove(app: &Arc<App>, tenant: &Served, id: &str) -> Result<bool, Problem> {
+    let (app, tenant, id) = (app.clone(), tenant.clone(), id.to_owned());
+    let under_way = app.metering.under_way();
+    let removed = tokio::spawn(async move {
+        let removed = Party::scope(&tenant.uid, async {
+            // Of two deletions of the same document, the second one finds none, and counts nothing.
+            let _turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
+            remove_one(&app, &tenant, &id).await
+        });
+        let removed = removed.await;
+        drop(under_way);
+        removed
+    });
+    removed.await.map_err(|e| Problem::internal("a deletion", &e))?
 }
 
 async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
     let shelf = Shelf::of(app, tenant).await?;
     let documents = shelf.documents();
     let Some(document) = documents.get(id, app.now()).await? else { return Ok(false) };
+    // A document that is gone and cannot be told to the ledger would count for ever.
+    app.metering.can_count()?;
     documents.delete(&document).await?;
     app.delete_elsewhere(tenant, &document).await?;
-    app.forget_document(tenant, document.bytes).await?;
+    app.metering.forget(tenant, &document, app.now()).await?;
     Ok(true)
 }
 

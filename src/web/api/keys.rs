@@ -43,8 +43,8 @@ pub struct KeyRing {
 struct Known {
     at: Instant,
     key: VerifyingKey,
-    /// The claims of good keys, by the keys' digests: how long a look-up takes tells nothing of a key. A wrong key is not remembered, so
-    /// strangers cannot fill it.
+    /// The claims of good keys, by the keys' digests: how long a look-up takes tells nothing of a key. A wrong key is not
+    /// remembered, so strangers cannot fill it.
     good: Lock<HashMap<[u8; 32], Claims>>,
 }
 
@@ -140,8 +140,8 @@ impl App {
         claims.ok_or_else(unauthorized)
     }
 
-    /// The tenant of a key that is real, if it is served. What changed a moment ago, such as a tenant that became Active, may not be
-    /// known here yet: a refusal takes a second.
+    /// The tenant of a key that is real, if it is served. What changed a moment ago, such as a tenant that became Active, may
+    /// not be known here yet: a refusal takes a second.
     pub async fn admitted(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
         let mut tries = 0;
         loop {

@@ -8,18 +8,20 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures::{Stream, StreamExt};
+use futures::stream::BoxStream;
+use futures::{StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use utoipa::ToSchema;
 
 use super::keys::Admitted;
-use super::usage::Taken;
+use crate::api::plan::Models;
 use crate::providers::models::Tokens;
 use crate::providers::vector_store::VectorStore;
 use crate::providers::{Party, ProviderError};
-use crate::rag::{self, Answer, Asked, Basis, Chunk};
+use crate::rag::{self, Answer, Asked, Basis, Chunk, Found};
 use crate::web::App;
+use crate::web::metering::{Expected, Question, Standing};
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::Then;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
@@ -44,7 +46,8 @@ pub struct Query {
     post, path = "/v1/query", tag = "tenant API", request_body = Query, security(("api_key" = [])),
     responses((status = 200, body = Answer, description = "The answer; with `stream`, server-sent events"),
         (status = 400, body = ProblemBody),
-        (status = 502, body = ProblemBody, example = json!(unanswered(Problem::provider()).body())))
+        (status = 502, body = ProblemBody, example = json!(unanswered(Problem::provider()).body())),
+        (status = 503, body = ProblemBody, description = "Usage cannot be counted at the moment"))
 )]
 pub async fn query(
     State(app): State<Arc<App>>,
@@ -53,62 +56,69 @@ pub async fn query(
     if query.stream {
         return ask_stream(&app, &tenant, &query.question).await;
     }
-    let (answer, basis) = ask(&app, &tenant, &query.question).await?;
+    let Answered { answer, basis, standing } = ask(&app, &tenant, &query.question).await?;
     // The client does not wait for what the operator notes.
     tokio::spawn(async move { app.asked(&tenant, basis).await });
-    Ok(Json(answer).into_response())
+    Ok((standing, Json(answer)).into_response())
+}
+
+/// A question that was answered.
+pub struct Answered {
+    /// The answer.
+    pub answer: Answer,
+    /// What it rests on.
+    pub basis: Basis,
+    /// How much of the plan is left.
+    pub standing: Standing,
 }
 
 /// Answers a question, counted against the plan, and says what the answer rests on. The caller notes the milestones.
-pub async fn ask(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<(Answer, Basis), Problem> {
+pub async fn ask(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Answered, Problem> {
     app.asks(tenant);
     let outcome = Party::scope(&tenant.uid, answer_of(app, tenant, text)).await.map_err(unanswered);
     match &outcome {
-        Ok((_, Basis::Nothing)) => app.asked_in_vain(tenant, NOTHING_FOUND),
+        Ok(Answered { basis: Basis::Nothing, .. }) => app.asked_in_vain(tenant, NOTHING_FOUND),
         Ok(_) => {}
         Err(problem) => app.asked_in_vain(tenant, problem.code()),
     }
     outcome
 }
 
-async fn answer_of(app: &App, tenant: &Served, text: &str) -> Result<(Answer, Basis), Problem> {
-    let (question, index, taken) = begin(app, tenant, text).await?;
-    let models = tenant.models();
-    let answer = rag::answer(asked(app, index, (&tenant.data, &models), question)).await;
-    let basis = answer.as_ref().ok().map(Answer::basis);
-    settle(app, taken, basis);
-    let answer = answer?;
-    Ok((answer, basis.unwrap_or(Basis::Nothing)))
+async fn answer_of(app: &App, tenant: &Served, text: &str) -> Result<Answered, Problem> {
+    let mut asked = Asking::begin(app, tenant, text).await?;
+    let answered = asked.answer().await;
+    let basis = answered.as_ref().ok().map(|(_, basis)| *basis);
+    let standing = asked.question.standing();
+    settle(app, asked.question, basis).await;
+    let (answer, basis) = answered?;
+    Ok(Answered { answer, basis, standing })
 }
 
 /// The same, piece by piece as server-sent events. What it comes to is known, counted and noted at its end.
 pub async fn ask_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Response, Problem> {
     app.asks(tenant);
     let opened = Party::scope(&tenant.uid, open_stream(app, tenant, text)).await.map_err(unanswered);
-    let (chunks, question) = opened.inspect_err(|problem| app.asked_in_vain(tenant, problem.code()))?;
-    let events = chunks.scan(Some(question), |open, chunk| {
-        let event = open.take().map(|mut question| {
-            let event = question.event(chunk);
-            // Nothing comes after an error or the end.
-            *open = question.goes_on();
-            event
-        });
-        std::future::ready(event.map(Ok::<_, Infallible>))
+    let open = opened.inspect_err(|problem| app.asked_in_vain(tenant, problem.code()))?;
+    let standing = open.question.as_ref().map(Question::standing).unwrap_or_default();
+    let events = stream::unfold(open, |mut open| async move {
+        // Nothing comes after an error or the end.
+        open.question.as_ref()?;
+        let chunk = open.chunks.next().await?;
+        let event = open.event(chunk).await;
+        Some((Ok::<_, Infallible>(event), open))
     });
-    Ok(Sse::new(events).keep_alive(KeepAlive::default()).into_response())
+    Ok((standing, Sse::new(events).keep_alive(KeepAlive::default())).into_response())
 }
 
-async fn open_stream(
-    app: &Arc<App>,
-    tenant: &Arc<Served>,
-    text: &str,
-) -> Result<(impl Stream<Item = Result<Chunk, ProviderError>> + use<>, Open), Problem> {
-    let (question, index, taken) = begin(app, tenant, text).await?;
-    let models = tenant.models();
-    match rag::stream(asked(app, index, (&tenant.data, &models), question)).await {
-        Ok(chunks) => Ok((chunks, Open { app: app.clone(), tenant: tenant.clone(), taken: Some(taken), basis: None })),
+async fn open_stream(app: &Arc<App>, tenant: &Arc<Served>, text: &str) -> Result<Open, Problem> {
+    let mut asked = Asking::begin(app, tenant, text).await?;
+    match asked.stream().await {
+        Ok(chunks) => {
+            let (app, tenant) = (app.clone(), tenant.clone());
+            Ok(Open { app, tenant, question: Some(asked.question), basis: None, chunks })
+        }
         Err(error) => {
-            settle(app, taken, None);
+            settle(app, asked.question, None).await;
             Err(error.into())
         }
     }
@@ -118,33 +128,40 @@ async fn open_stream(
 const NOTHING_FOUND: &str = "nothing_found";
 const BROKEN_OFF: &str = "broken_off";
 
+/// The pieces of an answer.
+type Chunks = BoxStream<'static, Result<Chunk, ProviderError>>;
+
 /// A question whose answer is on its way in pieces.
 struct Open {
     app: Arc<App>,
     tenant: Arc<Served>,
-    /// None once the question is settled. A client that hangs up leaves it, and is charged: the providers are asked already.
-    taken: Option<Taken>,
+    /// None once the question has ended. A client that hangs up leaves it, and is charged for what was asked so far.
+    question: Option<Question>,
     basis: Option<Basis>,
+    chunks: Chunks,
 }
 
 impl Open {
-    fn event(&mut self, chunk: Result<Chunk, ProviderError>) -> Event {
-        self.basis = self.basis.or(chunk.as_ref().ok().and_then(Chunk::basis));
+    async fn event(&mut self, chunk: Result<Chunk, ProviderError>) -> Event {
         match &chunk {
-            Ok(Chunk::Done(_)) => self.settle(self.basis),
-            Ok(_) => {}
-            Err(_) => self.settle(None),
+            Ok(Chunk::Sources(sources)) => self.basis = Some(Basis::of(sources)),
+            Ok(Chunk::Text(text)) if self.basis != Some(Basis::Nothing) => {
+                self.question.iter_mut().for_each(|question| question.wrote(text.len()));
+            }
+            Ok(Chunk::Text(_)) => {}
+            Ok(Chunk::Done(end)) => {
+                self.question.iter_mut().for_each(|question| question.answered(end.tokens));
+                self.end(self.basis).await;
+            }
+            Err(_) => self.end(None).await,
         }
         event(chunk)
     }
 
-    fn goes_on(self) -> Option<Self> {
-        self.taken.is_some().then_some(self)
-    }
-
-    fn settle(&mut self, basis: Option<Basis>) {
-        let Some(taken) = self.taken.take() else { return };
-        settle(&self.app, taken, basis);
+    /// Counts the question before its last event leaves.
+    async fn end(&mut self, basis: Option<Basis>) {
+        let Some(question) = self.question.take() else { return };
+        settle(&self.app, question, basis).await;
         match basis {
             None => self.app.asked_in_vain(&self.tenant, BROKEN_OFF),
             Some(Basis::Nothing) => self.app.asked_in_vain(&self.tenant, NOTHING_FOUND),
@@ -156,26 +173,78 @@ impl Open {
     }
 }
 
-async fn begin<'a>(
+/// A question on its way to an answer, with its place in the plan.
+struct Asking<'a> {
     app: &'a App,
-    tenant: &Served,
+    index: &'a dyn VectorStore,
+    namespace: &'a str,
+    models: Models,
     text: &'a str,
-) -> Result<(&'a str, &'a dyn VectorStore, Taken), Problem> {
-    let question = question(text)?;
-    let index = app.index(tenant).await?;
-    Ok((question, index, app.take_query(tenant).await?.sent()))
+    question: Question,
+}
+
+impl<'a> Asking<'a> {
+    /// Takes a question's place in the plan.
+    async fn begin(app: &'a App, tenant: &'a Served, text: &'a str) -> Result<Self, Problem> {
+        let text = question(text)?;
+        let index = app.index(tenant).await?;
+        let models = tenant.models();
+        let passage = usize::try_from(tenant.chunking.max_characters).unwrap_or(usize::MAX);
+        let (embedding, prompt) = rag::expected(text, passage);
+        let expected = Expected { embedding, prompt, answer: app.chat.longest_answer(&models.chat) };
+        let question = app.metering.question(tenant, expected, app.now()).await?;
+        Ok(Self { app, index, namespace: &tenant.data, models, text, question })
+    }
+
+    async fn answer(&mut self) -> Result<(Answer, Basis), ProviderError> {
+        let (asked, question) = self.parts();
+        let found = find(asked, question).await?;
+        let basis = found.basis();
+        let answer = found.answer().await?;
+        question.answered(answer.usage);
+        Ok((answer, basis))
+    }
+
+    /// The chat model begins while the ledger notes the question.
+    async fn stream(&mut self) -> Result<Chunks, ProviderError> {
+        let (asked, question) = self.parts();
+        let found = find(asked, question).await?;
+        match found.basis() {
+            Basis::Nothing => found.stream().await,
+            _ => tokio::join!(found.stream(), question.checkpoint()).0,
+        }
+    }
+
+    fn parts(&mut self) -> (Asked<'_>, &mut Question) {
+        let Self { app, index, namespace, models, text, question } = self;
+        let asked =
+            Asked { embedder: &*app.embedder, chat: &*app.chat, index: *index, models, namespace, question: text };
+        (asked, question)
+    }
+}
+
+/// Finds the passages that a question's answer rests on, and notes what that cost and what the answer will.
+async fn find<'a>(asked: Asked<'a>, question: &mut Question) -> Result<Found<'a>, ProviderError> {
+    let (looked, tokens) = asked.embed().await?;
+    question.embedded(tokens);
+    let found = asked.find(looked).await?;
+    if let Some(tokens) = found.prompt_tokens() {
+        question.is_asked(tokens);
+    }
+    Ok(found)
 }
 
 /// Counts a question, against the plan only if its answer rests on something. None when it failed.
-fn settle(app: &App, taken: Taken, basis: Option<Basis>) {
+async fn settle(app: &App, mut question: Question, basis: Option<Basis>) {
     let kind = match basis {
         Some(Basis::Samples | Basis::OwnDocuments) => "answered",
         Some(Basis::Nothing) => "nothing_found",
         None => "failed",
     };
     if !matches!(basis, Some(Basis::Samples | Basis::OwnDocuments)) {
-        taken.give_back();
+        question.in_vain();
     }
+    question.end().await;
     app.metrics.queries.get_or_create(&kind.into()).inc();
 }
 
@@ -196,15 +265,6 @@ fn question(text: &str) -> Result<&str, Problem> {
         return Err(Problem::new(StatusCode::BAD_REQUEST, Code::Invalid, detail));
     }
     Ok(text)
-}
-
-fn asked<'a>(
-    app: &'a App,
-    index: &'a dyn VectorStore,
-    (namespace, models): (&'a str, &'a crate::api::plan::Models),
-    question: &'a str,
-) -> Asked<'a> {
-    Asked { embedder: &*app.embedder, chat: &*app.chat, index, models, namespace, question }
 }
 
 /// The last event of a stream that came to its end.

@@ -17,7 +17,9 @@ use crate::api::{Phase, SAMPLE_QUESTION, SETUP_SKIPPED_ANNOTATION, Tenant, Times
 use crate::events::Variant;
 use crate::rag::{Answer, Document};
 use crate::web::App;
-use crate::web::api::{documents, file, query};
+use crate::web::api::documents::{self, Stored};
+use crate::web::api::file;
+use crate::web::api::query::{self, Answered};
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::{SignupToken, Then};
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
@@ -237,7 +239,7 @@ pub async fn sample_query(
 ) -> Result<Json<Answer>, Problem> {
     let served = Arc::new(app.ready(tenant)?);
     let question = body.question.unwrap_or_else(|| sample_question(&served));
-    let (answer, basis) = query::ask(&app, &served, &question).await?;
+    let Answered { answer, basis, .. } = query::ask(&app, &served, &question).await?;
     app.asked(&served, basis).await;
     Ok(Json(answer))
 }
@@ -269,8 +271,9 @@ pub async fn upload_document(
     // Before the body is read: many bodies at once would fill the memory.
     let place = app.uploads.take(&served.uid).await?;
     let file = place.deadline.arrived(request, |request| file::file(&headers, request)).await?;
-    let (document, new) = documents::stored(&app, &served, file, None, place).await?;
-    Ok((if new { StatusCode::CREATED } else { StatusCode::OK }, Json(document)).into_response())
+    let Stored { document, counted } = documents::stored(&app, &served, file, None, place).await?;
+    let status = if counted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(document)).into_response())
 }
 
 #[cfg(test)]

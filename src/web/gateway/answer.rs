@@ -18,8 +18,8 @@ const QUOTA_REMAINING: HeaderName = HeaderName::from_static("x-quota-remaining")
 const QUOTA_RESET: HeaderName = HeaderName::from_static("x-quota-reset");
 const REFUSAL: HeaderName = HeaderName::from_static("x-refusal");
 
-/// Names the tenant to the service. Status 200, because Envoy takes no other one for a yes. Every header is there, even if it is empty:
-/// a gateway that sets what is there would let a client's own header through.
+/// Names the tenant to the service. Status 200, because Envoy takes no other one for a yes. Every header is there, even
+/// if it is empty: a gateway that sets what is there would let a client's own header through.
 pub fn admitted(tenant: &Served, queries: Queries, now: Timestamp) -> Result<Response, Problem> {
     let Queries { limit, left, end } = queries;
     let plan = tenant.config.as_ref().map_or_else(String::new, |config| config.plan.to_string());

@@ -1,6 +1,7 @@
-//! `/authz`: what a gateway in front of another service asks before it lets a request through, such as nginx (`auth_request`), Traefik
-//! (ForwardAuth), Envoy (`ext_authz` over HTTP) or an implementation of the Gateway API. It comes with the client's API key, and
-//! learns whose it is and what its plan leaves. `docs/gateways.md` has a recipe for each.
+//! `/authz`: what a gateway in front of another service asks before it lets a request through, such as nginx
+//! (`auth_request`), Traefik (ForwardAuth), Envoy (`ext_authz` over HTTP) or an implementation of the Gateway API. It
+//! comes with the client's API key, and learns whose it is and what its plan leaves. `docs/gateways.md` has a recipe
+//! for each.
 
 mod answer;
 mod quota;
@@ -8,6 +9,7 @@ mod settings;
 
 use std::sync::Arc;
 
+use axum::body::HttpBody;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -30,19 +32,20 @@ pub use quota::Lefts;
 /// The other header that a key may come in.
 const API_KEY: &str = "x-api-key";
 
-/// Tells a gateway whether to let its client's request through, and whose it is. The key comes as `Authorization: Bearer` or
-/// `X-API-Key`. Any method is answered in the same way, and so is each path below `/authz/`; no body is read. No ingress of the chart
-/// leads here.
+/// Tells a gateway whether to let its client's request through, and whose it is. The key comes as `Authorization:
+/// Bearer` or `X-API-Key`. Any method is answered in the same way, and so is each path below `/authz/`; no body is
+/// used. No ingress of the chart leads here.
 #[utoipa::path(
     get, path = "/authz", tag = "gateways", security(("api_key" = [])),
     params(
         ("consume" = Option<String>, Query, example = "queries:1",
             description = "Counts a query, or as many as follow the colon. Without it, nothing is counted."),
         ("once" = Option<String>, Query, example = "x-request-id",
-            description = "The header that names a request, which is counted once however often it is sent: `x-request-id` or \
-                `idempotency-key`. The gateway must set it."),
+            description = "The header that names a request, which is counted once however often it is sent: \
+                `x-request-id` or `idempotency-key`. The gateway must set it."),
         ("quota_status" = Option<String>, Query, example = "429",
-            description = "`429`: refusals have the statuses of the tenant API. `403`, the default: all but 401 are 403."),
+            description = "`429`: refusals have the statuses of the tenant API. `403`, the default: all but 401 are \
+                403."),
     ),
     responses(
         (status = 200, description = "Let it through. The headers name the tenant and say what is left",
@@ -57,13 +60,16 @@ const API_KEY: &str = "x-api-key";
             )),
         (status = 400, body = ProblemBody, description = "The gateway's URL is wrong",
             example = json!(malformed("quota_status is 403 or 429.").body())),
-        (status = 403, body = ProblemBody, description = "Do not let it through. `X-Refusal` says why, `X-Quota-Status` what it has to \
-            do with the quota: `exceeded`, `too_many_requests` or `unavailable`"),
+        (status = 403, body = ProblemBody, description = "Do not let it through. `X-Refusal` says why, \
+            `X-Quota-Status` what it has to do with the quota: `exceeded`, `too_many_requests` or `unavailable`"),
     )
 )]
 pub async fn authz(State(app): State<Arc<App>>, request: Request) -> Response {
-    // Dropped unread: some gateways announce their client's body and send none.
-    let (mut parts, _) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    // Nothing waits for it: some gateways announce their client's body and send none.
+    if !body.is_end_stream() {
+        app.lingers.short(&parts.headers, body);
+    }
     let settings = match Settings::of(parts.uri.path(), parts.uri.query()) {
         Ok(settings) => settings,
         Err(why) => return answer::refused(malformed(why), Statuses::Own),
@@ -76,7 +82,8 @@ pub async fn authz(State(app): State<Arc<App>>, request: Request) -> Response {
 async fn decide(app: &App, parts: &mut Parts, settings: Settings) -> Result<(Arc<Served>, Queries), Problem> {
     let tenant = match by_key(app, &parts.headers).await {
         Err(problem) if problem.is(Code::Unauthorized) => {
-            // Real keys do not share this limit: a client that guesses keys behind a gateway keeps none of the others out.
+            // Real keys do not share this limit: a client that guesses keys behind a gateway keeps none of the others
+            // out.
             let guesser = guards::client(parts).await.map(|client| app.clients.take(&network(client)));
             return Err(guesser.and_then(Result::err).map_or(problem, Problem::too_many));
         }
@@ -92,8 +99,8 @@ async fn decide(app: &App, parts: &mut Parts, settings: Settings) -> Result<(Arc
     Ok((tenant, queries))
 }
 
-/// The tenant of the request's key, with one of its requests of this second taken. That comes first: a refusal takes a second, and a
-/// tenant that is suspended must not hold all of a gateway's connections.
+/// The tenant of the request's key, with one of its requests of this second taken. That comes first: a refusal takes a
+/// second, and a tenant that is suspended must not hold all of a gateway's connections.
 async fn by_key(app: &App, headers: &HeaderMap) -> Result<Arc<Served>, Problem> {
     let claims: Claims = app.verified(key(headers).ok_or_else(unauthorized)?).await?;
     let tenant = app.directory.get(&claims.sub);
@@ -102,8 +109,8 @@ async fn by_key(app: &App, headers: &HeaderMap) -> Result<Arc<Served>, Problem> 
     app.admitted(&claims).await
 }
 
-/// The key: in a header of its own, or as the tenant API takes it. Where a header comes twice, the gateway and the service behind it may
-/// read different ones.
+/// The key: in a header of its own, or as the tenant API takes it. Where a header comes twice, the gateway and the
+/// service behind it may read different ones.
 fn key(headers: &HeaderMap) -> Option<&str> {
     let one = |name: &str| {
         let mut values = headers.get_all(name).iter();

@@ -94,7 +94,8 @@ impl App {
     }
 }
 
-/// The name of a request at the ledger: the same for the same request of the same tenant, and of no other one, whatever is in the header.
+/// The name of a request at the ledger: the same for the same request of the same tenant, and of no other one, whatever
+/// is in the header.
 fn operation(tenant: &str, queries: i64, once: Once, name: &HeaderValue) -> String {
     let once: &str = match once {
         Once::RequestId => "request",

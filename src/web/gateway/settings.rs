@@ -1,7 +1,8 @@
 //! What a gateway wants, as its operator writes it into the URL that the gateway asks.
 //!
-//! `/authz?consume=queries:3` names it in the query. A gateway that appends its client's path and query, as Envoy does, names it in the
-//! first segment: `/authz/consume=queries:3/the/path?of=the+client`. What the client wrote is never read.
+//! `/authz?consume=queries:3` names it in the query. A gateway that appends its client's path and query, as Envoy does,
+//! names it in the first segment: `/authz/consume=queries:3/the/path?of=the+client`. What the client wrote is never
+//! read.
 
 use url::form_urlencoded;
 
@@ -21,8 +22,8 @@ pub enum Mode {
     Consume(i64),
 }
 
-/// The header that names a request, so that it is counted once however often the gateway sends it. Only a header that the gateway
-/// overwrites may be named: a client that chose it could send all of its requests as one.
+/// The header that names a request, so that it is counted once however often the gateway sends it. Only a header that
+/// the gateway overwrites may be named: a client that chose it could send all of its requests as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Once {
     /// `X-Request-Id`.

@@ -1,4 +1,5 @@
-//! Queries that another service answers: its gateway asks what is left of them, or has them counted before that service is asked.
+//! Queries that another service answers: its gateway asks what is left of them, or has them counted before that service
+//! is asked.
 
 use std::sync::Arc;
 
@@ -14,8 +15,8 @@ use crate::ledger::wire::{Outcome, Reserve};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
 
-/// Seconds after which queries that were set aside are given back. They are counted at once, so only a process that is killed in between
-/// leaves any.
+/// Seconds after which queries that were set aside are given back. They are counted at once, so only a process that is
+/// killed in between leaves any.
 const EXPIRY: u32 = 60;
 
 /// What a tenant has of its queries.
@@ -62,8 +63,8 @@ impl Metering {
         }
     }
 
-    /// Counts queries under a name, once, however often it is called. Refused where the plan leaves too few. A gateway that hangs up
-    /// does not stop it half way.
+    /// Counts queries under a name, once, however often it is called. Refused where the plan leaves too few. A gateway
+    /// that hangs up does not stop it half way.
     pub async fn consume(
         self: &Arc<Self>,
         tenant: &Arc<Served>,

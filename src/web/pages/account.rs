@@ -18,7 +18,8 @@ use crate::providers::Party;
 use crate::providers::stripe::Payer;
 use crate::rag::Document;
 use crate::web::App;
-use crate::web::api::{documents, query, usage};
+use crate::web::api::query::{self, Answered};
+use crate::web::api::{documents, usage};
 use crate::web::customer::leaving::seen;
 use crate::web::customer::milestones::reached;
 use crate::web::customer::progress::Progress;
@@ -52,11 +53,16 @@ pub async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, shown: Shown)
         Some(served) => documents_of(app, served).await,
         None => (Vec::new(), false),
     };
-    let usage = served.as_ref().map(|served| usage::of(app, served, tenant));
+    // None while the ledger is away: the page says so.
+    let usage = match &served {
+        Some(served) => usage::of(app, served).await.ok(),
+        None => None,
+    };
+    let plan = served.as_ref().and_then(|served| served.config.as_ref()).map(|config| config.plan.to_string());
     let sample = served.as_ref().map(sample_question).unwrap_or_default();
     let question = shown.question.unwrap_or(sample);
     let values = context! {
-        export => Serde(app.offers_export(tenant).then(|| app.export_of(tenant))), progress => Serde(Progress::of(tenant)), setup => Serde(Setup::of(app, tenant)), active, usage => Serde(usage), documents => Serde(documents), documents_away, question,
+        export => Serde(app.offers_export(tenant).then(|| app.export_of(tenant))), progress => Serde(Progress::of(tenant)), setup => Serde(Setup::of(app, tenant)), active, plan, usage => Serde(usage), documents => Serde(documents), documents_away, question,
         answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
         sent => shown.sent.unwrap_or_default(), billing => app.portal.is_some() && pays_by_stripe(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(|served| key_before_until(app, served)), generation => tenant.spec.api_key_generation,
         seen => seen(tenant),
@@ -150,7 +156,7 @@ pub async fn ask(
     }
     let mut shown = Shown { question: Some(form.question.clone()), ..Shown::default() };
     match query::ask(&app, &served, &form.question).await {
-        Ok((answer, basis)) => {
+        Ok(Answered { answer, basis, .. }) => {
             shown.answer = Some(minijinja::Value::from(Serde(&answer)));
             app.asked(&served, basis).await;
         }

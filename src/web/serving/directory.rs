@@ -13,11 +13,10 @@ use tokio::task::JoinSet;
 use super::changes::{Change, Changes};
 use crate::api::migration::MigrationState;
 use crate::api::plan::{Limits, Models};
-use crate::api::quota::QuotaRules;
 use crate::api::status::PlanConfig;
 use crate::api::tenant::Chunking;
 use crate::api::usage::Quota;
-use crate::api::{MILESTONES, Phase, Tenant, Text, data_namespace, reached_at};
+use crate::api::{MILESTONES, Phase, TakenOver, Tenant, Text, Usage, data_namespace, reached_at};
 use crate::events::{Origin, Subject};
 use crate::keys::KeysInForce;
 use crate::operator_keys::IdentityKey;
@@ -69,6 +68,10 @@ pub struct Served {
     pub moving: Option<Moving>,
     /// Its quota periods.
     pub quota: Option<Quota>,
+    /// What was counted in its annotation by versions before the ledger.
+    pub counted_before: Usage,
+    /// The part of that which the ledger has.
+    pub taken_over: TakenOver,
     /// How its documents are cut.
     pub chunking: Chunking,
     /// The milestones that its customer has reached.
@@ -102,6 +105,8 @@ impl Served {
             embedding: tenant.embedding().cloned(),
             moving: Moving::of(tenant),
             quota: status.and_then(|s| s.quota.clone()),
+            counted_before: Usage::of(tenant),
+            taken_over: TakenOver::of(tenant),
             chunking: tenant.spec.settings.chunking.unwrap_or_default(),
             reached: MILESTONES.into_iter().filter(|name| reached_at(tenant, name).is_some()).collect(),
             origin: Origin::of(tenant),
@@ -139,12 +144,6 @@ impl Served {
     /// What it may use.
     pub fn limits(&self) -> Limits {
         self.config.as_ref().map(|config| config.limits.clone()).unwrap_or_default()
-    }
-
-    /// How its limits are applied.
-    #[allow(dead_code, reason = "read once web counts through the ledger")]
-    pub fn quota_rules(&self) -> QuotaRules {
-        self.config.as_ref().map(|config| config.quota.clone()).unwrap_or_default()
     }
 }
 
@@ -225,12 +224,6 @@ impl Directory {
         self.known.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
     }
 
-    /// The tenant of the object with this uid.
-    pub fn by_uid(&self, uid: &str) -> Option<Arc<Served>> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.ids.get(uid).and_then(|id| known.by_id.get(id)).cloned()
-    }
-
     /// What becomes of the object with this uid, from now on.
     pub fn changes(&self, uid: &str) -> watch::Receiver<Change> {
         self.changes.follow(uid)
@@ -305,6 +298,8 @@ mod tests {
             embedding: None,
             moving: None,
             quota: None,
+            counted_before: Usage::default(),
+            taken_over: TakenOver::default(),
             chunking: Chunking::default(),
             reached: Vec::new(),
             origin: Origin::Signup,

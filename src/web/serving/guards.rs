@@ -128,7 +128,9 @@ impl Cost {
             Self::Mail => ("writes only what differs", "one e-mail of each kind in two minutes"),
             Self::Stream => ("fed from web's one watch of Tenants", "8 streams of a tenant, 15 minutes each"),
             Self::Question => ("tenants take turns at the providers", "the plan's queries"),
-            Self::Count => ("answers of the ledger are kept for some seconds; no body is read", "the plan's queries"),
+            Self::Count => {
+                ("answers of the ledger are kept for some seconds; no body is waited for", "the plan's queries")
+            }
             Self::Upload => (
                 "a process of its own reads the file; tenants take turns at the providers",
                 "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 30 s; 20 files of a tenant that are read and refused, and 20 more a minute; the plan's documents, bytes and embedded bytes",
@@ -148,8 +150,8 @@ type Guard = (&'static str, &'static str, Caller, Cost);
 const GUARDS: &[Guard] = {
     use Caller::{Anyone, Cluster, Gateway, Key, Link, Session, Stripe, Token};
     use Cost::{
-        Change, Claim, Count, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read, Signup,
-        Stream, Upload,
+        Change, Claim, Count, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read,
+        Signup, Stream, Upload,
     };
     &[
         ("GET", "/", Anyone, Memory),

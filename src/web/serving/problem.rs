@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 
 use crate::providers::ProviderError;
 use crate::rag::ExtractError;
+use crate::web::metering::Standing;
 
 /// The one answer to a wrong password, an unknown address, and an account that takes no more passwords for now.
 pub const WRONG_PASSWORD: &str = "The e-mail address or the password is wrong. After 10 wrong passwords, an account \
@@ -36,6 +37,7 @@ pub enum Code {
     Internal,
     Invalid,
     LeadsFull,
+    LedgerUnavailable,
     LinkExpired,
     Malformed,
     MediaType,
@@ -90,6 +92,7 @@ pub struct Problem {
     detail: String,
     fields: BTreeMap<&'static str, String>,
     retry_after: Option<Duration>,
+    standing: Option<Box<Standing>>,
 }
 
 /// An error.
@@ -113,7 +116,7 @@ pub struct ProblemBody {
 
 impl Problem {
     pub fn new(status: StatusCode, code: Code, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), fields: BTreeMap::new(), retry_after: None }
+        Self { status, code, detail: detail.into(), fields: BTreeMap::new(), retry_after: None, standing: None }
     }
 
     pub fn invalid(fields: BTreeMap<&'static str, String>) -> Self {
@@ -159,6 +162,11 @@ impl Problem {
     /// When to try again.
     pub fn after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// With how much of the plan is left.
+    pub fn standing(self, standing: Standing) -> Self {
+        Self { standing: Some(Box::new(standing)), ..self }
     }
 
     /// Something that we need does not answer.
@@ -231,12 +239,15 @@ impl From<ProviderError> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let (status, retry_after) = (self.status, self.retry_after);
+        let (status, retry_after, standing) = (self.status, self.retry_after, self.standing.clone());
         let mut response = (status, Json(self.body())).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(wait) = retry_after {
             headers.insert(header::RETRY_AFTER, wait.as_secs().max(1).into());
+        }
+        if let Some(standing) = standing {
+            standing.write(headers);
         }
         response
     }

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use axum::Router;
 use axum::extract::Request;
+use axum::http::HeaderValue;
+use axum::{Json, Router};
 use serde_json::{Value, json};
 
 use super::{Process, World, folder, free_port, python};
@@ -24,13 +25,16 @@ impl Service {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let (addr, seen) = (listener.local_addr().expect("an address"), Arc::<Mutex<usize>>::default());
         let counter = seen.clone();
-        let answer = async move |request: Request| {
+        let answer = move |request: Request| {
             *counter.lock().expect("not poisoned") += 1;
-            let (parts, body) = request.into_parts();
-            let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
-            let headers = parts.headers.iter();
-            let headers: Vec<_> = headers.map(|(k, v)| json!([k.as_str(), String::from_utf8_lossy(v.as_bytes())])).collect();
-            axum::Json(json!({"method": parts.method.as_str(), "uri": parts.uri.to_string(), "headers": headers, "body": body.len()}))
+            async move {
+                let (parts, body) = request.into_parts();
+                let body = axum::body::to_bytes(body, 1 << 20).await.expect("a body");
+                let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+                let headers: Vec<_> = parts.headers.iter().map(|(name, value)| (name.as_str(), text(value))).collect();
+                let (method, uri) = (parts.method.as_str(), parts.uri.to_string());
+                Json(json!({"method": method, "uri": uri, "headers": headers, "body": body.len()}))
+            }
         };
         tokio::spawn(async move { axum::serve(listener, Router::new().fallback(answer)).await });
         Self { addr, seen }
@@ -45,7 +49,8 @@ impl Service {
 /// The values of a header that the service got.
 pub fn got(answer: &Value, name: &str) -> Vec<String> {
     let headers = answer["headers"].as_array().into_iter().flatten();
-    let values = headers.filter(|header| header[0] == name).map(|header| header[1].as_str().unwrap_or_default().to_owned());
+    let values =
+        headers.filter(|header| header[0] == name).map(|header| header[1].as_str().unwrap_or_default().to_owned());
     values.collect()
 }
 
@@ -64,7 +69,8 @@ fn example(fence: &str) -> &'static str {
 impl Gateway {
     /// Debian's nginx with the recipe. None where it is not installed.
     pub async fn nginx(world: &World, service: &Service) -> Option<Self> {
-        let program = ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| std::path::Path::new(path).is_file());
+        let program =
+            ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| std::path::Path::new(path).is_file());
         let Some(program) = program else {
             assert!(std::env::var("CI").is_err(), "nginx is needed for the tests of gateways");
             eprintln!("nginx not tested: it is missing (apt-get install nginx).");
@@ -78,7 +84,8 @@ impl Gateway {
             .replace("listen 8080;", &format!("listen 127.0.0.1:{port};"));
         let temp = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|kind| format!("{kind}_temp_path {kind};"));
         let config = format!(
-            "daemon off; master_process off; pid nginx.pid; error_log stderr warn; events {{}}\nhttp {{ access_log off; {}\n{recipe}}}\n",
+            "daemon off; master_process off; pid nginx.pid; error_log stderr warn; events {{}}\n\
+             http {{ access_log off; {}\n{recipe}}}\n",
             temp.join(" ")
         );
         std::fs::write(files.join("nginx.conf"), config).expect("written");
@@ -90,9 +97,9 @@ impl Gateway {
     /// Envoy with the filters of the page.
     pub async fn envoy(world: &World, service: &Service) -> Self {
         let (file, port) = (folder(&format!("{}-envoy.yaml", world.namespace)), free_port());
-        let manager: Value = serde_yaml::from_str(&example("yaml envoy").replace(&format!("http://{WEB}"), &world.web)).expect("YAML");
+        let mut manager: Value =
+            serde_yaml::from_str(&example("yaml envoy").replace(&format!("http://{WEB}"), &world.web)).expect("YAML");
         let web: SocketAddr = world.web.trim_start_matches("http://").parse().expect("an address");
-        let mut manager = manager;
         manager["@type"] = json!(
             "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
         );
@@ -100,8 +107,9 @@ impl Gateway {
         manager["route_config"] = json!({"virtual_hosts": [{"name": "all", "domains": ["*"],
             "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "service"}}]}]});
         let filter = json!({"name": "envoy.filters.network.http_connection_manager", "typed_config": manager});
+        let listen = address(SocketAddr::from(([127, 0, 0, 1], port)));
         let config = json!({"static_resources": {
-            "listeners": [{"address": address(SocketAddr::from(([127, 0, 0, 1], port))), "filter_chains": [{"filters": [filter]}]}],
+            "listeners": [{"address": listen, "filter_chains": [{"filters": [filter]}]}],
             "clusters": [cluster("tenant_operator", web), cluster("service", service.addr)],
         }});
         std::fs::write(&file, config.to_string()).expect("written");

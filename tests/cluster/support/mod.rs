@@ -7,6 +7,7 @@ mod control_plane;
 mod documents;
 mod files;
 mod gateways;
+mod ledger;
 mod plans;
 mod process;
 mod programs;

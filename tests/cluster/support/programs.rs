@@ -30,6 +30,7 @@ impl World {
             .env("SHARED_SIGNUP_NAMESPACE", "true")
             .envs(providers(s))
             .env("STRIPE_RATE", "500")
+            .env("LEDGER_ENDPOINT", self.ledger.url())
             .env("STRIPE_WEBHOOK_SECRET", format!("whsec_old,{WEBHOOK_SECRET}"))
             .env("ALERT_WEBHOOK_URL", format!("{}/_sandbox/alerts", s.url))
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -64,6 +65,7 @@ impl World {
 
     /// The same, with its log in another place.
     pub fn start_web_logging(&mut self, args: &[&str], log: Stdio) {
+        self.start_ledger();
         let mut command = self.command("web");
         command.stderr(log);
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", &self.namespace]);
@@ -85,6 +87,11 @@ impl World {
     /// The first replica of web.
     pub fn first_web(&mut self) -> &mut Process {
         &mut self.web_processes[0]
+    }
+
+    /// Kills the replica that was started last with SIGKILL.
+    pub fn kill_last_web(&mut self) {
+        self.web_processes.pop().expect("a replica").kill();
     }
 
     /// One that has ended.

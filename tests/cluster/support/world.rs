@@ -8,10 +8,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{ObjectMeta, PostParams};
 use kube::{Api, Client};
-use tenant_operator::operator_keys::IdentityKey;
+use tenant_operator::operator_keys::{IdentityKey, ledger_key};
 use tenant_operator_sandbox::Sandbox;
 
 use super::control_plane::{ControlPlane, client, control_plane, define};
+use super::ledger::LedgerOfWorld;
 use super::{Process, folder, install_crypto, providers};
 
 /// A test's own world.
@@ -24,6 +25,7 @@ pub struct World {
     pub web_metrics: String,
     pub controllers: Vec<Process>,
     pub(super) web_processes: Vec<Process>,
+    pub(super) ledger: LedgerOfWorld,
     pub(super) args: Vec<String>,
     pub(super) environment: Vec<(String, String)>,
     pub(super) kubeconfig: PathBuf,
@@ -118,6 +120,7 @@ impl World {
         }
         // Made by the first controller; tests of web alone have none.
         IdentityKey::load(&client, &namespace).await.expect("an identity key");
+        let ledger = LedgerOfWorld::of(&namespace, ledger_key(&client, &namespace).await.expect("a ledger's key"));
         let sandbox = providers::start().await;
         let http = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -144,6 +147,7 @@ impl World {
             web_metrics: String::new(),
             controllers: Vec::new(),
             web_processes: Vec::new(),
+            ledger,
             args: args.map(String::from).to_vec(),
             environment: Vec::new(),
             kubeconfig,

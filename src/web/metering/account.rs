@@ -1,0 +1,61 @@
+//! Whose use is counted, in which period and up to which limits, in the ledger's terms.
+
+use strum::IntoEnumIterator;
+
+use crate::api::quota::WhenUnavailable;
+use crate::api::{Timestamp, Unit};
+use crate::ledger::account::Period;
+use crate::ledger::units::{LARGEST, Limits};
+use crate::ledger::wire::{SomePeriod, TenantId};
+use crate::web::serving::directory::Served;
+use crate::web::serving::problem::Problem;
+
+/// Whose use is counted.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// Its present period.
+    pub period: SomePeriod,
+    /// Beyond what it is refused.
+    pub limits: Limits,
+    /// Queries of the period that were given back after the ledger had counted them. The limit goes along with so many more.
+    pub given_back: i64,
+    /// What happens while the ledger is away.
+    pub when_unavailable: WhenUnavailable,
+}
+
+impl Account {
+    /// Of a tenant that has a plan.
+    pub fn of(tenant: &Served, now: Timestamp) -> Result<Self, Problem> {
+        let (Some(config), Some(quota)) = (&tenant.config, &tenant.quota) else { return Err(Problem::unavailable()) };
+        let (start, end) = quota.period_at(now);
+        let unusable = |why: String| Problem::internal("a tenant's account", &why);
+        let given_back = given_back(tenant, start);
+        let mut limits = Limits::default();
+        for unit in Unit::iter() {
+            if let Some(limit) = config.hard_limit(unit) {
+                let more = if unit == Unit::Queries { given_back } else { 0 };
+                limits = limits.with(unit, limit.saturating_add(more).clamp(0, LARGEST));
+            }
+        }
+        Ok(Self {
+            tenant: tenant.id.clone().try_into().map_err(unusable)?,
+            period: Period { start, end }.try_into().map_err(unusable)?,
+            limits,
+            given_back,
+            when_unavailable: config.quota.when_unavailable,
+        })
+    }
+
+    /// The limit of a unit as the plan has it.
+    pub fn limit(&self, unit: Unit) -> Option<i64> {
+        let more = if unit == Unit::Queries { self.given_back } else { 0 };
+        Some(self.limits.of(unit)? - more)
+    }
+}
+
+/// Queries of the present period that a version before the ledger gave back after the ledger had counted them.
+pub fn given_back(tenant: &Served, start: Timestamp) -> i64 {
+    tenant.taken_over.given_back(&tenant.counted_before, start.as_second())
+}

@@ -1,0 +1,300 @@
+//! Documents that are counted. A document counts before the vector store is written, so that it does whatever happens then; its text
+//! counts as embedded even if nothing of it stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sha2::{Digest, Sha256};
+
+use super::account::Account;
+use super::journal::Entry;
+use super::question::amount;
+use super::standing::Standing;
+use super::{Metering, counted, refusal, void};
+use crate::api::{Timestamp, Unit};
+use crate::ledger::account::Period;
+use crate::ledger::client::CallError;
+use crate::ledger::units::{Amounts, LARGEST};
+use crate::ledger::wire::{Checkpoint, Outcome, PeriodUsage, Reserve};
+use crate::rag::Document;
+use crate::web::serving::directory::Served;
+use crate::web::serving::problem::Problem;
+
+/// The longest name of a document's operation: the ledger takes 128 characters, and its release and what is beyond it have longer names.
+const LONGEST: usize = 112;
+
+/// A document that is to be counted.
+#[derive(Clone, Copy, Debug)]
+pub struct NewDocument<'a> {
+    /// The document.
+    pub document: &'a Document,
+    /// Whether the document and its bytes count. They do not if it was begun before.
+    pub counts: bool,
+    /// Bytes of its text.
+    pub text: i64,
+    /// Tokens of its text, estimated.
+    pub tokens: u64,
+}
+
+/// The name of what a document is counted as. None for a document of a version before the ledger.
+fn operation_of(tenant: &Served, document: &Document) -> Option<String> {
+    let name = format!("d-{}-{}-{}", tenant.id, document.id, document.upload.as_deref()?);
+    let hashed = || format!("d-{}", hex::encode(Sha256::digest(&name)));
+    Some(if name.len() > LONGEST { hashed() } else { name })
+}
+
+/// What is gone with a document.
+fn levels(document: &Document) -> Amounts {
+    Amounts::of(Unit::Documents, 1).with(Unit::Bytes, document.bytes.clamp(0, LARGEST))
+}
+
+/// A document that is counted. Dropped before it has ended, it stays counted: it is not known what of it was stored.
+pub struct Counting {
+    metering: Arc<Metering>,
+    account: Account,
+    operation: String,
+    /// What counts if it is stored.
+    amounts: Amounts,
+    /// Tokens that were embedded so far.
+    tokens: AtomicU64,
+    standing: Standing,
+    state: State,
+}
+
+/// How far the ledger knows it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// The ledger is being asked.
+    Asking,
+    /// It is set aside, and noted as stored.
+    Noted,
+    /// The ledger is away, and the journal has it as stored.
+    Journaled,
+    /// There is nothing left to tell.
+    Ended,
+}
+
+impl Metering {
+    /// Whether the plan holds a document of so many bytes, and at least some text, before its file is read. The file of a document
+    /// that was begun before has been counted: no bytes. Where the ledger is away, it is found out when the document is counted.
+    pub async fn has_room(
+        self: &Arc<Self>,
+        tenant: &Served,
+        bytes: Option<i64>,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
+        let account = self.account(tenant, now).await?;
+        let used = match self.usage_of(&tenant.id).await {
+            Ok(used) => used,
+            Err(CallError::Unavailable(_)) => return Ok(()),
+            Err(error) => return Err(refusal::of(&error, &account, now)),
+        };
+        let mut asked = Amounts::of(Unit::EmbeddedBytes, 1);
+        if let Some(bytes) = bytes {
+            asked = asked.with(Unit::Documents, 1).with(Unit::Bytes, bytes);
+        }
+        fits(&account, used, asked).map_err(|(unit, left)| refusal::beyond(&account, unit, left, now))
+    }
+
+    /// Counts a document before it is stored.
+    pub async fn document(
+        self: &Arc<Self>,
+        tenant: &Served,
+        new: NewDocument<'_>,
+        now: Timestamp,
+    ) -> Result<Counting, Problem> {
+        let account = self.account(tenant, now).await?;
+        let unnamed = || Problem::internal("a document", &"it has no name of its own");
+        let operation = operation_of(tenant, new.document).ok_or_else(unnamed)?;
+        let embedded = Amounts::of(Unit::EmbeddedBytes, new.text.clamp(0, LARGEST))
+            .with(Unit::EmbeddingTokens, amount(new.tokens));
+        let amounts = if new.counts { embedded.plus(levels(new.document)) } else { embedded };
+        let mut counting = Counting {
+            metering: self.clone(),
+            account,
+            operation,
+            amounts,
+            tokens: AtomicU64::new(0),
+            standing: Standing::default(),
+            state: State::Asking,
+        };
+        counting.reserve(now).await?;
+        Ok(counting)
+    }
+
+    /// A document is gone. Its own operation ends first, so that one that is still pending does not count later. The caller goes on to
+    /// the end of it where its client hangs up.
+    pub async fn forget(self: &Arc<Self>, tenant: &Served, document: &Document, now: Timestamp) -> Result<(), Problem> {
+        let account = self.account(tenant, now).await?;
+        let levels = levels(document);
+        let operation = operation_of(tenant, document);
+        // Versions before the ledger did not name their uploads. No two of the same content are in one second.
+        let before = || format!("d-{}-{}-{}", tenant.id, document.id, document.uploaded_at.as_second());
+        let gone = format!("gone-{}", operation.clone().unwrap_or_else(before));
+        if let Some(operation) = operation {
+            self.conclude(&account, &operation, levels).await;
+        }
+        self.end(Entry::Release { operation: gone, body: counted(&account, levels) }).await;
+        Ok(())
+    }
+
+    /// Ends the operation of a document that is about to be released, unless it has ended.
+    async fn conclude(self: &Arc<Self>, account: &Account, operation: &str, levels: Amounts) {
+        let body = Checkpoint { tenant: account.tenant.clone(), amounts: levels };
+        let amounts = match self.ask(self.ledger.checkpoint(operation, &body)).await {
+            // It is pending. All that was set aside counts: what was embedded is not known here.
+            Ok(_) => levels.with(Unit::EmbeddedBytes, LARGEST).with(Unit::EmbeddingTokens, LARGEST),
+            Err(CallError::Refused { code, .. }) if code == "ended" => return,
+            // It waits in the journal of a replica, or cannot be asked for. Settled here, it counts once.
+            Err(_) => levels,
+        };
+        let body = counted(account, amounts);
+        // Nothing is beyond a reservation here.
+        match self.ask(self.ledger.settle(operation, &body)).await {
+            Ok(_) => {}
+            Err(CallError::Unavailable(why)) => {
+                let body = counted(account, levels);
+                self.keep(Entry::Settle { operation: operation.to_owned(), body }, &why).await;
+            }
+            Err(error) => tracing::warn!(%error, operation, "a deleted document is not settled"),
+        }
+    }
+}
+
+/// The first unit that leaves too little, with what it leaves.
+fn fits(account: &Account, used: Option<PeriodUsage>, asked: Amounts) -> Result<(), (Unit, i64)> {
+    let present = |used: PeriodUsage| {
+        let taken = used.used.plus(used.reserved);
+        // What was used in an earlier period is no matter; what is stored is.
+        let period = Period::from(account.period);
+        if used.period.start >= period.start { taken } else { taken.only(true) }
+    };
+    let left = account.limits.left(used.map(present).unwrap_or_default());
+    let short = asked.each().find_map(|(unit, amount)| Some((unit, left.of(unit)?)).filter(|(_, left)| amount > *left));
+    short.map_or(Ok(()), Err)
+}
+
+impl Counting {
+    async fn reserve(&mut self, now: Timestamp) -> Result<(), Problem> {
+        let metering = self.metering.clone();
+        let body = Reserve {
+            tenant: self.account.tenant.clone(),
+            period: self.account.period,
+            amounts: self.amounts,
+            limits: self.account.limits,
+            expires_after: u32::try_from(metering.document_expiry.as_secs()).unwrap_or(u32::MAX),
+        };
+        let known_away = metering.is_away();
+        match metering.ask(metering.ledger.reserve(&self.operation, &body)).await {
+            Ok(Outcome::Reserved { period, left }) => {
+                self.standing = Standing::of(&self.account, &left, period, now);
+                self.note().await
+            }
+            Err(CallError::Unavailable(_)) => {
+                let served = metering.without_ledger(&self.account);
+                if served.is_err() && known_away {
+                    self.state = State::Ended;
+                }
+                served?;
+                self.journal().await
+            }
+            Ok(other) => Err(Problem::internal("a reservation", &format!("{other:?}"))),
+            Err(error) => {
+                self.state = State::Ended;
+                Err(refusal::of(&error, &self.account, now))
+            }
+        }
+    }
+
+    /// Notes the document as stored: it counts if this process is killed.
+    async fn note(&mut self) -> Result<(), Problem> {
+        let body = Checkpoint { tenant: self.account.tenant.clone(), amounts: self.amounts };
+        match self.metering.ask(self.metering.ledger.checkpoint(&self.operation, &body)).await {
+            Ok(_) => {
+                self.state = State::Noted;
+                Ok(())
+            }
+            Err(CallError::Unavailable(_)) => {
+                self.metering.without_ledger(&self.account)?;
+                self.journal().await
+            }
+            Err(error) => Err(Problem::internal("a document's reservation", &error)),
+        }
+    }
+
+    /// Keeps the document as stored while the ledger is away: it counts if this process is killed.
+    async fn journal(&mut self) -> Result<(), Problem> {
+        let kept = match &self.metering.journal {
+            Some(journal) => journal.keep(&self.settled(self.amounts)).await.is_ok(),
+            None => false,
+        };
+        if !kept {
+            return Err(refusal::unavailable());
+        }
+        self.metering.count_unavailable("kept");
+        self.state = State::Journaled;
+        Ok(())
+    }
+
+    /// How much of the plan is left.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// So many tokens more were embedded.
+    pub fn embedded(&self, tokens: u64) {
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+    }
+
+    /// It is stored.
+    pub async fn stored(mut self) {
+        if self.state == State::Noted {
+            self.metering.end(self.settled(self.all())).await;
+        }
+        self.state = State::Ended;
+    }
+
+    /// Nothing of it stays. What was embedded counts.
+    pub async fn nothing_stays(mut self) {
+        let levels = self.amounts.only(true);
+        match self.state {
+            State::Noted => self.metering.end(self.settled(self.all().only(false))).await,
+            // The journal settles all of it first.
+            State::Journaled if !levels.is_zero() => {
+                let body = counted(&self.account, levels);
+                let operation = format!("gone-{}", self.operation);
+                let gone = Entry::Release { operation, body };
+                let kept = match &self.metering.journal {
+                    Some(journal) => journal.keep(&gone).await.is_ok(),
+                    None => false,
+                };
+                if !kept {
+                    self.metering.end(gone).await;
+                }
+            }
+            _ => {}
+        }
+        self.state = State::Ended;
+    }
+
+    /// What counts, with the tokens that the provider named.
+    fn all(&self) -> Amounts {
+        self.amounts.with(Unit::EmbeddingTokens, amount(self.tokens.load(Ordering::Relaxed)))
+    }
+
+    fn settled(&self, amounts: Amounts) -> Entry {
+        Entry::Settle { operation: self.operation.clone(), body: counted(&self.account, amounts) }
+    }
+}
+
+impl Drop for Counting {
+    fn drop(&mut self) {
+        let ending = match self.state {
+            State::Asking => void(&self.account, &self.operation),
+            State::Noted => self.settled(self.all()),
+            State::Journaled | State::Ended => return,
+        };
+        let metering = self.metering.clone();
+        self.metering.spawn(async move { metering.end(ending).await });
+    }
+}

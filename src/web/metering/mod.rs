@@ -1,0 +1,255 @@
+//! How web counts what tenants use: through the ledger, which sets amounts aside before the providers are asked and counts what was used
+//! afterwards, each under a name of its own.
+//!
+//! While the ledger is away, the plan says whether questions are served. What they used is then kept in the journal, and the
+//! ledger counts it once it is back.
+
+mod account;
+mod documents;
+mod gateway;
+mod journal;
+mod question;
+mod refusal;
+mod standing;
+mod takeover;
+mod unavailable;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use futures::Future;
+use kube::Client;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use reqwest::Url;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+
+use crate::api::{Timestamp, Unit};
+use crate::ledger::LedgerKey;
+use crate::ledger::client::{CallError, LedgerClient};
+use crate::ledger::units::Amounts;
+use crate::ledger::wire::{Counted, Outcome, PeriodUsage, Void};
+use crate::telemetry::{Metrics, OutcomeLabel};
+use crate::web::serving::directory::Served;
+use crate::web::serving::problem::Problem;
+
+use account::Account;
+use journal::{Entry, Journal, JournalError};
+use takeover::TakeOvers;
+
+pub use account::given_back;
+pub use documents::{Counting, NewDocument};
+pub use gateway::Queries;
+pub use question::{Expected, Question};
+pub use standing::{EXPOSED, Standing};
+
+/// The size of the journal, at most. An entry has some hundred bytes.
+const JOURNAL: u64 = 64 << 20;
+/// How often what could not be kept is told to the ledger again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Where the ledger is, and what to do without it.
+#[derive(Clone, Debug)]
+pub struct MeteringConfig {
+    /// The ledger's address.
+    pub url: Url,
+    /// The folder of the journal. Without it, questions wait for the ledger, whatever the plan says.
+    pub journal: Option<PathBuf>,
+    /// How long a call waits for the ledger.
+    pub patience: Duration,
+    /// How long a question may be open until the ledger counts what is known of it.
+    pub question_expiry: Duration,
+    /// The same for a document.
+    pub document_expiry: Duration,
+}
+
+/// Why web cannot count.
+#[derive(Debug, thiserror::Error)]
+pub enum MeteringError {
+    /// The client cannot be made.
+    #[error("a client of the ledger: {0}")]
+    Client(#[from] reqwest::Error),
+    /// The journal cannot be used.
+    #[error("the ledger's journal: {0}")]
+    Journal(#[from] JournalError),
+}
+
+/// Counts for all handlers.
+pub struct Metering {
+    ledger: LedgerClient,
+    client: Client,
+    journal: Option<Journal>,
+    question_expiry: Duration,
+    document_expiry: Duration,
+    /// Whether the ledger did not answer lately.
+    away: AtomicBool,
+    takeovers: TakeOvers,
+    /// Work that goes on after its request.
+    working: watch::Sender<usize>,
+    unavailable: Family<OutcomeLabel, Counter>,
+}
+
+impl Metering {
+    /// Opens the journal. The ledger is not called yet.
+    pub fn new(
+        config: &MeteringConfig,
+        client: Client,
+        key: &LedgerKey,
+        metrics: &Metrics,
+    ) -> Result<Self, MeteringError> {
+        let journal = config.journal.as_deref().map(|folder| Journal::open(folder, JOURNAL)).transpose()?;
+        if journal.is_none() {
+            tracing::warn!(
+                "LEDGER_JOURNAL is not set: while the ledger is away, questions are refused, also on plans that would serve them"
+            );
+        }
+        Ok(Self {
+            ledger: LedgerClient::new(config.url.clone(), key, config.patience)?,
+            client,
+            journal,
+            question_expiry: config.question_expiry,
+            document_expiry: config.document_expiry,
+            away: AtomicBool::new(false),
+            takeovers: TakeOvers::default(),
+            working: watch::Sender::new(0),
+            unavailable: metrics.ledger_unavailable.clone(),
+        })
+    }
+
+    /// Tells the ledger what the journal holds, for as long as web lives.
+    pub async fn deliver(&self) {
+        match &self.journal {
+            Some(journal) => journal.deliver(&self.ledger).await,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// What a tenant has used. None if the ledger does not know it yet.
+    pub async fn usage(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<Option<PeriodUsage>, Problem> {
+        self.account(tenant, now).await?;
+        self.usage_of(&tenant.id).await.map_err(|error| refusal::unreadable(&error))
+    }
+
+    /// Queries of the periods that the ledger still tells.
+    pub async fn queries_of_all_periods(self: &Arc<Self>, tenant: &Served) -> Result<i64, Problem> {
+        let periods = self.ask(self.ledger.periods(&tenant.id)).await.map_err(|error| refusal::unreadable(&error))?;
+        Ok(periods.iter().map(|period| period.used[Unit::Queries]).sum())
+    }
+
+    /// Waits for the work that goes on after its request.
+    pub async fn finished(&self) {
+        // The sender is here, so waiting does not fail.
+        drop(self.working.subscribe().wait_for(|count| *count == 0).await);
+    }
+
+    async fn usage_of(self: &Arc<Self>, tenant: &str) -> Result<Option<PeriodUsage>, CallError> {
+        match self.ask(self.ledger.usage(tenant)).await {
+            Ok(usage) => Ok(Some(usage)),
+            Err(CallError::Refused { code, .. }) if code == "unknown_tenant" => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whose use is counted, with what versions before the ledger have counted.
+    async fn account(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<Account, Problem> {
+        let account = Account::of(tenant, now)?;
+        self.take_over(tenant, &account).await?;
+        Ok(account)
+    }
+
+    /// Work that goes on after its request, until this is dropped.
+    pub fn under_way(self: &Arc<Self>) -> UnderWay {
+        self.working.send_modify(|count| *count += 1);
+        UnderWay(self.clone())
+    }
+
+    /// Works on where the client hangs up.
+    fn spawn(self: &Arc<Self>, work: impl Future<Output = ()> + Send + 'static) {
+        // None where the runtime has ended.
+        let Ok(runtime) = Handle::try_current() else { return };
+        let under_way = self.under_way();
+        runtime.spawn(async move {
+            work.await;
+            drop(under_way);
+        });
+    }
+
+    /// Ends an operation: at the ledger, or in the journal where the ledger does not answer.
+    async fn end(self: &Arc<Self>, entry: Entry) {
+        match self.tell(&entry).await {
+            Ok(()) => {}
+            Err(CallError::Unavailable(why)) => self.keep(entry, &why).await,
+            Err(error) => tracing::warn!(%error, operation = operation_of(&entry), "the ledger does not count this"),
+        }
+    }
+
+    /// Tells the ledger how an operation ended. What was used beyond the reservation is counted as an operation of its own.
+    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<(), CallError> {
+        match entry {
+            Entry::Settle { operation, body } => {
+                let told = self.ask(self.ledger.settle(operation, body)).await?;
+                if let Outcome::Settled { excess, .. } = told
+                    && !excess.is_zero()
+                {
+                    let beyond = Counted { amounts: excess, ..body.clone() };
+                    self.ask(self.ledger.settle(&format!("{operation}-beyond"), &beyond)).await?;
+                }
+            }
+            Entry::Void { operation, body } => drop(self.ask(self.ledger.void(operation, body)).await?),
+            Entry::Release { operation, body } => drop(self.ask(self.ledger.release(operation, body)).await?),
+        }
+        Ok(())
+    }
+
+    /// Keeps what the ledger could not be told: in the journal, or in memory if there is none or it is full.
+    async fn keep(self: &Arc<Self>, entry: Entry, why: &str) {
+        if let Some(journal) = &self.journal {
+            match journal.keep(&entry).await {
+                Ok(()) => return self.count_unavailable("kept"),
+                Err(error) => tracing::error!(%error, "the ledger's journal takes no entry"),
+            }
+        }
+        self.count_unavailable("unkept");
+        tracing::warn!(
+            why,
+            operation = operation_of(&entry),
+            "the ledger is away and this is kept in memory: it is lost if web ends before the ledger is back"
+        );
+        let metering = self.clone();
+        self.spawn(async move {
+            while let Err(CallError::Unavailable(_)) = metering.tell(&entry).await {
+                tokio::time::sleep(AGAIN).await;
+            }
+        });
+    }
+}
+
+/// One piece of work that goes on after its request.
+pub struct UnderWay(Arc<Metering>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.working.send_modify(|count| *count -= 1);
+    }
+}
+
+/// The operation that has ended.
+fn operation_of(entry: &Entry) -> &str {
+    match entry {
+        Entry::Settle { operation, .. } | Entry::Void { operation, .. } | Entry::Release { operation, .. } => operation,
+    }
+}
+
+/// Gives back everything.
+fn void(account: &Account, operation: &str) -> Entry {
+    let body = Void { tenant: account.tenant.clone(), period: account.period };
+    Entry::Void { operation: operation.to_owned(), body }
+}
+
+/// What was used, or is gone.
+fn counted(account: &Account, amounts: Amounts) -> Counted {
+    Counted { tenant: account.tenant.clone(), period: account.period, amounts }
+}

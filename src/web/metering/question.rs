@@ -1,0 +1,222 @@
+//! A question that is counted. What it may use is set aside before the providers are asked, and what it used is counted when it has
+//! ended, however it ends: answered, in vain, broken off, or left by its reader.
+
+use std::sync::Arc;
+
+use super::account::Account;
+use super::journal::Entry;
+use super::standing::Standing;
+use super::{Metering, counted, refusal, void};
+use crate::api::{Timestamp, Unit};
+use crate::ledger::client::CallError;
+use crate::ledger::units::{Amounts, LARGEST};
+use crate::ledger::wire::{Checkpoint, Outcome, Reserve};
+use crate::providers::models::{Tokens, estimate};
+use crate::web::serving::directory::Served;
+use crate::web::serving::problem::Problem;
+
+/// What a question may use, in tokens.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected {
+    /// Of its embedding.
+    pub embedding: u64,
+    /// Of the question and its passages.
+    pub prompt: u64,
+    /// Of the answer, at most.
+    pub answer: u64,
+}
+
+/// What is known of a question's use.
+#[derive(Clone, Copy, Debug, Default)]
+struct Known {
+    /// Tokens of its embedding.
+    embedding: u64,
+    /// Tokens that the chat model reads, estimated. None while it is not asked.
+    prompt: Option<u64>,
+    /// Bytes that it wrote so far.
+    written: usize,
+    /// What the provider says, or its estimate.
+    told: Option<Tokens>,
+    /// Whether it came to nothing.
+    in_vain: bool,
+}
+
+impl Known {
+    fn amounts(&self) -> Amounts {
+        let asked = self.prompt.is_some() && !self.in_vain;
+        // A model that failed before its first word is not paid for.
+        let prompt = self.prompt.filter(|_| asked || self.written > 0).unwrap_or_default();
+        let (prompt, answer) = match self.told {
+            Some(tokens) => (tokens.prompt_tokens, tokens.completion_tokens),
+            None => (prompt, estimate(self.written)),
+        };
+        Amounts::of(Unit::Queries, i64::from(asked))
+            .with(Unit::EmbeddingTokens, amount(self.embedding))
+            .with(Unit::PromptTokens, amount(prompt))
+            .with(Unit::CompletionTokens, amount(answer))
+    }
+}
+
+/// A number of tokens as an amount.
+pub(super) fn amount(tokens: u64) -> i64 {
+    i64::try_from(tokens).unwrap_or(LARGEST).min(LARGEST)
+}
+
+/// A question that is counted. Dropped while it is open, it is ended with what is known: its reader has left.
+pub struct Question {
+    metering: Arc<Metering>,
+    account: Account,
+    operation: String,
+    known: Known,
+    standing: Standing,
+    /// Whether the ledger has set something aside. If not, it was away.
+    reserved: bool,
+    /// Whether there is nothing left to tell the ledger.
+    ended: bool,
+}
+
+impl Metering {
+    /// Sets aside what a question may use. Refused where the plan leaves too little.
+    pub async fn question(
+        self: &Arc<Self>,
+        tenant: &Served,
+        expected: Expected,
+        now: Timestamp,
+    ) -> Result<Question, Problem> {
+        let account = self.account(tenant, now).await?;
+        let amounts = Amounts::of(Unit::Queries, 1)
+            .with(Unit::EmbeddingTokens, amount(expected.embedding))
+            .with(Unit::PromptTokens, amount(expected.prompt))
+            .with(Unit::CompletionTokens, amount(expected.answer));
+        let body = Reserve {
+            tenant: account.tenant.clone(),
+            period: account.period,
+            amounts,
+            limits: account.limits,
+            expires_after: u32::try_from(self.question_expiry.as_secs()).unwrap_or(u32::MAX),
+        };
+        // Made before the ledger is asked: a client that hangs up now leaves nothing set aside.
+        let mut question = Question {
+            metering: self.clone(),
+            account,
+            operation: format!("q-{}", hex::encode(rand::random::<[u8; 16]>())),
+            known: Known::default(),
+            standing: Standing::default(),
+            reserved: false,
+            ended: false,
+        };
+        let known_away = self.is_away();
+        match self.ask(self.ledger.reserve(&question.operation, &body)).await {
+            Ok(Outcome::Reserved { period, left }) => {
+                question.reserved = true;
+                question.standing = Standing::of(&question.account, &left, period, now);
+            }
+            Err(CallError::Unavailable(_)) => {
+                let served = self.without_ledger(&question.account);
+                // A ledger that was not asked has nothing to give back.
+                question.ended = served.is_err() && known_away;
+                served?;
+            }
+            Ok(other) => return Err(Problem::internal("a reservation", &format!("{other:?}"))),
+            Err(error) => {
+                // Nothing was set aside.
+                question.ended = true;
+                return Err(refusal::of(&error, &question.account, now));
+            }
+        }
+        Ok(question)
+    }
+}
+
+impl Question {
+    /// How much of the plan is left.
+    pub fn standing(&self) -> Standing {
+        self.standing
+    }
+
+    /// Its embedding took so many tokens.
+    pub fn embedded(&mut self, tokens: u64) {
+        self.known.embedding = tokens;
+    }
+
+    /// Its sources are known, and the chat model is asked, which reads about so many tokens. The question counts from now on, also if
+    /// its reader leaves.
+    pub fn is_asked(&mut self, prompt: u64) {
+        self.known.prompt = Some(prompt);
+    }
+
+    /// The chat model wrote so many bytes more.
+    pub fn wrote(&mut self, bytes: usize) {
+        self.known.written += bytes;
+    }
+
+    /// It was answered, for so many tokens.
+    pub fn answered(&mut self, tokens: Tokens) {
+        self.known.told = Some(tokens);
+    }
+
+    /// It failed, or nothing was found. It does not count; the tokens that it took do.
+    pub fn in_vain(&mut self) {
+        self.known.in_vain = true;
+    }
+
+    /// Notes at the ledger what is known so far. It counts if this process is killed.
+    pub async fn checkpoint(&self) {
+        if !self.reserved {
+            return;
+        }
+        let body = Checkpoint { tenant: self.account.tenant.clone(), amounts: self.known.amounts() };
+        let noted = self.metering.ask(self.metering.ledger.checkpoint(&self.operation, &body)).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, operation = self.operation, "a question is not noted at the ledger before it has ended");
+        }
+    }
+
+    /// Counts what it used.
+    pub async fn end(mut self) {
+        self.metering.end(self.ending()).await;
+        self.ended = true;
+    }
+
+    fn ending(&self) -> Entry {
+        let amounts = self.known.amounts();
+        if amounts.is_zero() {
+            return void(&self.account, &self.operation);
+        }
+        Entry::Settle { operation: self.operation.clone(), body: counted(&self.account, amounts) }
+    }
+}
+
+impl Drop for Question {
+    fn drop(&mut self) {
+        if !self.ended {
+            let (metering, ending) = (self.metering.clone(), self.ending());
+            self.metering.spawn(async move { metering.end(ending).await });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn used(known: Known) -> [i64; 4] {
+        let amounts = known.amounts();
+        [Unit::Queries, Unit::EmbeddingTokens, Unit::PromptTokens, Unit::CompletionTokens].map(|unit| amounts[unit])
+    }
+
+    #[test]
+    fn a_question_counts_once_the_model_is_asked_and_not_if_it_comes_to_nothing() {
+        let embedded = Known { embedding: 5, ..Known::default() };
+        assert_eq!(used(Known::default()), [0; 4]);
+        assert_eq!(used(embedded), [0, 5, 0, 0], "left before its sources are known");
+        let asked = Known { prompt: Some(400), ..embedded };
+        assert_eq!(used(asked), [1, 5, 400, 0], "left before the first word");
+        let read = Known { written: 41, ..asked };
+        assert_eq!(used(read), [1, 5, 400, 11], "left after some words");
+        let told = Tokens { prompt_tokens: 390, completion_tokens: 12, estimated: false };
+        assert_eq!(used(Known { told: Some(told), ..read }), [1, 5, 390, 12], "the provider's numbers");
+        assert_eq!(used(Known { in_vain: true, ..asked }), [0, 5, 0, 0], "the model failed at once");
+        assert_eq!(used(Known { in_vain: true, ..read }), [0, 5, 400, 11], "the answer broke off");
+    }
+}

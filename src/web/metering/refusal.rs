@@ -1,0 +1,79 @@
+//! What the ledger refuses, in a customer's words.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+
+use super::account::Account;
+use super::standing::Standing;
+use crate::api::{Timestamp, Unit};
+use crate::ledger::account::Period;
+use crate::ledger::client::CallError;
+use crate::web::serving::problem::{Code, Problem};
+
+/// When to ask again while the ledger is away.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// A call that did not do what it should.
+pub fn of(error: &CallError, account: &Account, now: Timestamp) -> Problem {
+    match error {
+        CallError::LimitReached { unit, left, .. } => beyond(account, *unit, *left, now),
+        CallError::Refused { code, .. } if code == "period_ahead" => {
+            tracing::error!(%error, "this machine's clock and the ledger's differ");
+            unavailable()
+        }
+        CallError::Refused { .. } => Problem::internal("the ledger", error),
+        CallError::Unavailable(_) => unavailable(),
+    }
+}
+
+/// The use cannot be read.
+pub fn unreadable(error: &CallError) -> Problem {
+    match error {
+        CallError::Unavailable(_) => {
+            unavailable().told("The usage is not known at the moment. Please try again in a few seconds.")
+        }
+        other => Problem::internal("the ledger", other),
+    }
+}
+
+/// The ledger is away.
+pub fn unavailable() -> Problem {
+    let detail =
+        "Usage cannot be counted at the moment, so this request is not served. Please try again in a few seconds.";
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::LedgerUnavailable, detail).after(AGAIN)
+}
+
+/// A limit leaves too little.
+pub fn beyond(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Problem {
+    let limit = account.limit(unit).unwrap_or_default();
+    let period = Period::from(account.period);
+    let end = period.end;
+    let detail = match unit {
+        Unit::Queries => {
+            format!("Your plan's {limit} queries of this period are used up. Upgrade, or wait until {end}.")
+        }
+        Unit::EmbeddedBytes => format!(
+            "Your plan embeds {limit} bytes of text in a period, and this document has more than what is left. Upgrade, or wait until \
+             {end}."
+        ),
+        Unit::PromptTokens => used_up(limit, "tokens of questions and their passages", end),
+        Unit::CompletionTokens => used_up(limit, "tokens of answers", end),
+        Unit::EmbeddingTokens => used_up(limit, "tokens of embedded text", end),
+        Unit::Documents => return full("documents", limit),
+        Unit::Bytes => return full("bytes of documents", limit),
+    };
+    let wait = Duration::from_secs(end.since(now).max(1).unsigned_abs());
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::QuotaExceeded, detail)
+        .after(wait)
+        .standing(Standing::of_unit(account, unit, left, now))
+}
+
+fn used_up(limit: i64, what: &str, end: Timestamp) -> String {
+    format!("Your plan's {limit} {what} of this period are used up, or too few are left. Upgrade, or wait until {end}.")
+}
+
+fn full(what: &str, limit: i64) -> Problem {
+    let detail = format!("Your plan holds {limit} {what}. Delete some, or upgrade.");
+    Problem::new(StatusCode::FORBIDDEN, Code::QuotaExceeded, detail)
+}

@@ -1,0 +1,122 @@
+//! How much of a plan is left, as headers of an answer: `RateLimit-Policy` and `RateLimit` of
+//! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/> (revision 11), and `X-Quota-*` for clients that read plain
+//! numbers.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponseParts, ResponseParts};
+
+use super::account::Account;
+use crate::api::{Timestamp, Unit};
+use crate::ledger::account::Period;
+use crate::ledger::units::Limits;
+
+const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const QUOTA_LIMIT: HeaderName = HeaderName::from_static("x-quota-limit");
+const QUOTA_REMAINING: HeaderName = HeaderName::from_static("x-quota-remaining");
+const QUOTA_RESET: HeaderName = HeaderName::from_static("x-quota-reset");
+
+/// The headers that a browser may show a page of another origin.
+pub const EXPOSED: [HeaderName; 5] = [POLICY, LIMIT, QUOTA_LIMIT, QUOTA_REMAINING, QUOTA_RESET];
+
+/// The units that have a name in the draft's registry of quota units, with it. Tokens have none.
+const UNITS: [(Unit, &str); 2] = [(Unit::Queries, "requests"), (Unit::EmbeddedBytes, "content-bytes")];
+
+/// How much of the present period is left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    limits: Limits,
+    left: Limits,
+    /// Seconds of the period.
+    window: i64,
+    /// Seconds until it ends.
+    reset: i64,
+}
+
+impl Standing {
+    /// As the ledger said when it set amounts aside.
+    pub fn of(account: &Account, left: &Limits, period: Period, now: Timestamp) -> Self {
+        let (mut limits, mut kept) = (Limits::default(), Limits::default());
+        for (unit, _) in UNITS {
+            if let (Some(limit), Some(left)) = (account.limit(unit), left.of(unit)) {
+                (limits, kept) = (limits.with(unit, limit), kept.with(unit, left));
+            }
+        }
+        let (window, reset) = (period.end.since(period.start), period.end.since(now).max(0));
+        Self { limits, left: kept, window, reset }
+    }
+
+    /// Of one unit, which was refused.
+    pub fn of_unit(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Self {
+        Self::of(account, &Limits::default().with(unit, left), account.period.into(), now)
+    }
+
+    fn items(&self, item: impl Fn(&str, &str, i64, i64) -> String) -> Option<HeaderValue> {
+        let items = UNITS.iter().filter_map(|(unit, quota_unit)| {
+            Some(item(unit.name(), quota_unit, self.limits.of(*unit)?, self.left.of(*unit)?))
+        });
+        let items: Vec<_> = items.collect();
+        HeaderValue::try_from(items.join(", ")).ok().filter(|value| !value.is_empty())
+    }
+
+    /// Writes the headers.
+    pub fn write(&self, headers: &mut HeaderMap) {
+        let Self { window, reset, .. } = self;
+        let policy =
+            self.items(|name, quota_unit, limit, _| format!("\"{name}\";q={limit};qu=\"{quota_unit}\";w={window}"));
+        let left = self.items(|name, _, _, left| format!("\"{name}\";r={left};t={reset}"));
+        headers.extend(policy.map(|policy| (POLICY, policy)));
+        headers.extend(left.map(|left| (LIMIT, left)));
+        if let (Some(limit), Some(left)) = (self.limits.of(Unit::Queries), self.left.of(Unit::Queries)) {
+            let numbers = [(QUOTA_LIMIT, limit), (QUOTA_REMAINING, left), (QUOTA_RESET, *reset)];
+            headers.extend(numbers.map(|(name, number)| (name, HeaderValue::from(number))));
+        }
+    }
+}
+
+impl IntoResponseParts for Standing {
+    type Error = std::convert::Infallible;
+
+    fn into_response_parts(self, mut parts: ResponseParts) -> Result<ResponseParts, Self::Error> {
+        self.write(parts.headers_mut());
+        Ok(parts)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::quota::WhenUnavailable;
+
+    #[test]
+    fn the_headers_name_each_limit_with_what_is_left() {
+        let at = Timestamp::from_second;
+        let period = Period { start: at(1000), end: at(1000 + 2_592_000) };
+        let account = Account {
+            tenant: "acme".to_owned().try_into().expect("a name"),
+            period: period.try_into().expect("a period"),
+            limits: Limits::default().with(Unit::Queries, 110).with(Unit::EmbeddedBytes, 5000).with(Unit::Documents, 3),
+            given_back: 10,
+            when_unavailable: WhenUnavailable::Serve,
+        };
+        let shown = |standing: Standing| {
+            let mut headers = HeaderMap::new();
+            standing.write(&mut headers);
+            EXPOSED.map(|name| headers.get(name).map(|v| v.to_str().expect("text").to_owned()).unwrap_or_default())
+        };
+        let left = Limits::default().with(Unit::Queries, 42).with(Unit::EmbeddedBytes, 7).with(Unit::Documents, 1);
+        assert_eq!(
+            shown(Standing::of(&account, &left, period, at(2000))),
+            [
+                "\"queries\";q=100;qu=\"requests\";w=2592000, \"embedded_bytes\";q=5000;qu=\"content-bytes\";w=2592000",
+                "\"queries\";r=42;t=2591000, \"embedded_bytes\";r=7;t=2591000",
+                "100",
+                "42",
+                "2591000",
+            ]
+        );
+        let refused = Standing::of_unit(&account, Unit::Queries, 0, at(2000));
+        assert_eq!(shown(refused)[1..4], ["\"queries\";r=0;t=2591000", "100", "0"]);
+        assert_eq!(shown(Standing::of_unit(&account, Unit::PromptTokens, 0, at(2000))), [""; 5], "no name for tokens");
+    }
+}

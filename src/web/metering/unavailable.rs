@@ -1,0 +1,77 @@
+//! What becomes of requests while the ledger does not answer. Once one call has waited in vain, the next ones do not wait; a single
+//! probe finds out when the ledger is back.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures::Future;
+
+use super::Metering;
+use super::account::Account;
+use super::journal::Journal;
+use super::refusal;
+use crate::api::quota::WhenUnavailable;
+use crate::ledger::client::CallError;
+use crate::telemetry::OutcomeLabel;
+use crate::web::serving::problem::Problem;
+
+/// Between two probes.
+const PROBE: Duration = Duration::from_millis(500);
+/// The probe asks for a tenant that there is not: any answer will do.
+const NOBODY: &str = "-";
+
+impl Metering {
+    /// A call to the ledger, unless the ledger is known to be away.
+    pub(super) async fn ask<T>(
+        self: &Arc<Self>,
+        call: impl Future<Output = Result<T, CallError>>,
+    ) -> Result<T, CallError> {
+        if self.is_away() {
+            return Err(CallError::Unavailable("it did not answer a moment ago".into()));
+        }
+        let answer = call.await;
+        if let Err(CallError::Unavailable(why)) = &answer
+            && !self.away.swap(true, Ordering::AcqRel)
+        {
+            tracing::warn!(why, "the ledger is away");
+            let metering = self.clone();
+            tokio::spawn(async move { metering.until_back().await });
+        }
+        answer
+    }
+
+    /// Whether the ledger is known to be away.
+    pub(super) fn is_away(&self) -> bool {
+        self.away.load(Ordering::Acquire)
+    }
+
+    async fn until_back(&self) {
+        loop {
+            tokio::time::sleep(PROBE).await;
+            if !matches!(self.ledger.usage(NOBODY).await, Err(CallError::Unavailable(_))) {
+                self.away.store(false, Ordering::Release);
+                tracing::info!("the ledger is back");
+                return;
+            }
+        }
+    }
+
+    /// Whether a request is served without the ledger: as the plan says, if what it uses can be kept.
+    pub(super) fn without_ledger(&self, account: &Account) -> Result<(), Problem> {
+        let kept = self.journal.as_ref().is_some_and(Journal::has_room);
+        let serves = account.when_unavailable == WhenUnavailable::Serve && kept;
+        self.count_unavailable(if serves { "served" } else { "refused" });
+        if serves { Ok(()) } else { Err(refusal::unavailable()) }
+    }
+
+    /// Whether what is to be counted reaches the ledger, now or through the journal.
+    pub fn can_count(&self) -> Result<(), Problem> {
+        let kept = self.journal.as_ref().is_some_and(Journal::has_room);
+        if kept || !self.is_away() { Ok(()) } else { Err(refusal::unavailable()) }
+    }
+
+    pub(super) fn count_unavailable(&self, outcome: &'static str) {
+        self.unavailable.get_or_create_owned(&OutcomeLabel { outcome }).inc();
+    }
+}

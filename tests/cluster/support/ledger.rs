@@ -1,0 +1,85 @@
+//! The ledger of a world: one process, which begins with the first web, and what it has counted.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tenant_operator::api::Unit;
+use tenant_operator::ledger::LedgerKey;
+use tenant_operator::ledger::client::{CallError, LedgerClient};
+use tenant_operator::ledger::wire::PeriodUsage;
+
+use super::{Process, World, folder, free_port};
+
+/// A ledger's place, and its process while it runs.
+pub struct LedgerOfWorld {
+    key: LedgerKey,
+    folder: PathBuf,
+    port: u16,
+    process: Option<Process>,
+}
+
+impl LedgerOfWorld {
+    /// Of a world with this key. Nothing runs yet.
+    pub fn of(name: &str, key: LedgerKey) -> Self {
+        Self { key, folder: folder(&format!("{name}-ledger")), port: free_port(), process: None }
+    }
+
+    /// Its address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+}
+
+impl World {
+    /// Starts the ledger, unless it runs. It keeps its files and its address.
+    pub fn start_ledger(&mut self) {
+        if self.ledger.process.is_some() {
+            return;
+        }
+        let LedgerOfWorld { key, folder, port, .. } = &self.ledger;
+        std::fs::create_dir_all(folder).expect("a folder");
+        let key_file = folder.join("key");
+        std::fs::write(&key_file, key.authorization().trim_start_matches("Bearer ")).expect("written");
+        let mut command = self.command("ledger");
+        command.arg(format!("--listen=127.0.0.1:{port}")).arg("--data").arg(folder.join("data"));
+        let mut child =
+            command.arg("--key-file").arg(&key_file).stdout(Stdio::piped()).spawn().expect("the ledger starts");
+        let line = BufReader::new(child.stdout.take().expect("piped")).lines().next();
+        let line = line.expect("the ledger says where it listens").expect("text");
+        assert!(line.starts_with("listening on "), "{line}");
+        self.ledger.process = Some(Process::of(child));
+    }
+
+    /// Kills the ledger with SIGKILL.
+    pub fn kill_ledger(&mut self) {
+        self.ledger.process.take().expect("it runs").kill();
+    }
+
+    /// A client of the ledger.
+    pub fn ledger(&self) -> LedgerClient {
+        let url = self.ledger.url().parse().expect("a URL");
+        LedgerClient::new(url, &self.ledger.key, Duration::from_secs(10)).expect("a client")
+    }
+
+    /// What the ledger says of a tenant, by its name. None if it knows nothing of it.
+    pub async fn counted(&self, name: &str) -> Option<PeriodUsage> {
+        let tenant = self.tenants().get(name).await.expect("it is there");
+        let id = tenant.spec.tenant_id.expect("an id");
+        match self.ledger().usage(&id).await {
+            Ok(usage) => Some(usage),
+            Err(CallError::Refused { code, .. }) if code == "unknown_tenant" => None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// What was counted of a unit, once nothing is set aside any more.
+    pub async fn settled(&self, name: &str, unit: Unit) -> i64 {
+        self.until("nothing is set aside", async || {
+            self.counted(name).await.is_none_or(|usage| usage.reserved.is_zero())
+        })
+        .await;
+        self.counted(name).await.map_or(0, |usage| usage.used[unit])
+    }
+}
