@@ -38,6 +38,13 @@ fn authz(lab: &Lab, settings: &str, key: &str) -> RequestBuilder {
     lab.world.http.get(lab.url(&format!("/authz{settings}"))).bearer_auth(key)
 }
 
+/// Status, what it says of the quota, and why it refuses.
+async fn told(lab: &Lab, settings: &str, key: &str) -> (u16, String, String) {
+    let answer = sent(authz(lab, settings, key)).await;
+    let header = |name| header(&answer, name).to_owned();
+    (answer.status().as_u16(), header("x-quota-status"), header("x-refusal"))
+}
+
 /// Queries of a tenant that are counted.
 async fn counted(lab: &Lab, key: &str) -> i64 {
     lab.client_with(key).usage().await["queries"]["used"].as_i64().expect("a number")
@@ -55,7 +62,7 @@ async fn a_check_names_the_tenant_and_counts_nothing_and_consuming_counts_exactl
     let (namespace, id) = namespace_and_id(&lab, "acme").await;
     let written = async || {
         let tenant = lab.world.tenants().get("acme").await.expect("it is there");
-        (tenant.metadata.resource_version, lab.world.counted("acme").await)
+        (tenant.metadata.annotations, lab.world.counted("acme").await)
     };
     let before = written().await;
     for request in [
@@ -238,24 +245,16 @@ async fn while_the_ledger_is_away_the_plan_decides_and_nginx_is_told_403() {
     lab.world.kill_ledger();
     // What was known a moment ago is forgotten.
     tokio::time::sleep(Duration::from_secs(3)).await;
-    let told = async |settings: &str, key: &str| {
-        let answer = sent(authz(&lab, settings, key)).await;
-        (
-            answer.status().as_u16(),
-            header(&answer, "x-quota-status").to_owned(),
-            header(&answer, "x-refusal").to_owned(),
-        )
-    };
     let unavailable = |status| (status, "unavailable".to_owned(), "ledger_unavailable".to_owned());
-    assert_eq!(told("", &acme).await, (200, "unknown".into(), String::new()));
-    assert_eq!(told("", &careful).await, unavailable(403));
-    assert_eq!(told("?quota_status=429", &careful).await, unavailable(503));
+    assert_eq!(told(&lab, "", &acme).await, (200, "unknown".into(), String::new()));
+    assert_eq!(told(&lab, "", &careful).await, unavailable(403));
+    assert_eq!(told(&lab, "?quota_status=429", &careful).await, unavailable(503));
     // This web has no journal to count from later.
-    assert_eq!(told("?consume=queries", &acme).await, unavailable(403));
-    assert_eq!(told("?consume=queries&quota_status=429", &careful).await, unavailable(503));
+    assert_eq!(told(&lab, "?consume=queries", &acme).await, unavailable(403));
+    assert_eq!(told(&lab, "?consume=queries&quota_status=429", &careful).await, unavailable(503));
     assert_eq!(sent(authz(&lab, "", "sk_live_a.b.c")).await.status(), 401, "a key needs no ledger");
     lab.world.start_ledger();
-    lab.world.until("it counts again", async || told("?consume=queries", &careful).await.0 == 200).await;
+    lab.world.until("it counts again", async || told(&lab, "?consume=queries", &careful).await.0 == 200).await;
     assert_eq!((counted(&lab, &acme).await, counted(&lab, &careful).await), (1, 1));
 }
 
@@ -309,8 +308,9 @@ async fn through(lab: &Lab, gateway: &Gateway, service: &Service) {
     assert_eq!(sent(preflight).await.status(), 401);
     let refused = sent(request(Method::GET, "/").bearer_auth("sk_live_a.b.c")).await;
     assert_eq!((refused.status().as_u16(), header(&refused, "www-authenticate")), (401, "Bearer"));
-    let huge = request(Method::GET, "/").bearer_auth(&acme.key).header("X-Large", "x".repeat(100_000));
-    assert!(sent(huge).await.status().is_client_error());
+    // It may hang up before it has read all of it.
+    let huge = request(Method::GET, "/").bearer_auth(&acme.key).header("X-Large", "x".repeat(100_000)).send().await;
+    assert!(huge.is_err() || huge.is_ok_and(|answer| answer.status().is_client_error()));
     assert!(service.seen() <= passed + 1);
 
     // A client cannot make two requests one.
