@@ -258,97 +258,112 @@ async fn while_the_ledger_is_away_the_plan_decides_and_nginx_is_told_403() {
     assert_eq!((counted(&lab, &acme).await, counted(&lab, &careful).await), (1, 1));
 }
 
+/// A service behind a gateway, whose clients are a tenant with seven queries and another one.
+struct Behind<'a> {
+    lab: &'a Lab,
+    gateway: &'a Gateway,
+    service: &'a Service,
+    key: String,
+}
+
 /// What each gateway must do, whatever it is called.
 async fn through(lab: &Lab, gateway: &Gateway, service: &Service) {
-    let acme = lab.client("acme").await;
-    let (namespace, id) = namespace_and_id(lab, "acme").await;
-    let request = |method, path: &str| lab.world.http.request(method, format!("{}{path}", gateway.url));
-    let lied = |mut request: RequestBuilder| {
-        for name in NAMES {
-            request = request.header(name, "a lie").header(name, "another");
+    let behind = Behind { lab, gateway, service, key: lab.client("acme").await.key };
+    behind.the_service_learns_whose_a_request_is_from_web_alone().await;
+    behind.nothing_passes_without_a_key().await;
+    behind.each_request_counts_until_the_plan_is_used_up().await;
+    behind.a_suspended_tenant_is_refused().await;
+}
+
+impl Behind<'_> {
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.lab.world.http.request(method, format!("{}{path}", self.gateway.url))
+    }
+
+    fn get(&self) -> RequestBuilder {
+        self.request(Method::GET, "/").bearer_auth(&self.key)
+    }
+
+    async fn the_service_learns_whose_a_request_is_from_web_alone(&self) {
+        let (namespace, id) = namespace_and_id(self.lab, "acme").await;
+        let path = "/v1/search?q=1&consume=queries:100";
+        let post = || lies(self.request(Method::POST, path).body("a body"));
+        for (request, left) in [(post().bearer_auth(&self.key), "6"), (post().header("X-API-Key", &self.key), "5")] {
+            let answer = sent(request).await;
+            assert_eq!(answer.status(), 200);
+            let answer: Value = answer.json().await.expect("JSON");
+            let same = (&answer["method"], &answer["uri"], &answer["body"]);
+            assert_eq!(same, (&json!("POST"), &json!(path), &json!(6)), "the request itself passes as it is");
+            let values = NAMES.map(|name| got(&answer, name));
+            assert!(values.iter().all(|values| values.len() == 1), "{values:?}");
+            let values = values.concat();
+            assert_eq!(values[..5], [id.clone(), namespace.clone(), "few".into(), "7".into(), left.into()]);
+            assert!(values[5].parse::<i64>().is_ok_and(|seconds| seconds > 0) && values[6] == "ok", "{values:?}");
         }
-        request
-    };
-
-    // The service learns whose the request is from web alone, whatever the client says.
-    for key in ["Authorization", "X-API-Key"] {
-        let key = |request: RequestBuilder| match key {
-            "Authorization" => request.bearer_auth(&acme.key),
-            _ => request.header("X-API-Key", &acme.key),
-        };
-        let answer = sent(key(lied(request(Method::POST, "/v1/search?q=1&consume=queries:100").body("a body")))).await;
-        assert_eq!(answer.status(), 200);
-        let answer: Value = answer.json().await.expect("JSON");
-        assert_eq!(
-            (&answer["method"], &answer["uri"], &answer["body"]),
-            (&json!("POST"), &json!("/v1/search?q=1&consume=queries:100"), &json!(6)),
-            "the request itself passes as it is"
-        );
-        let values = NAMES.map(|name| got(&answer, name));
-        assert!(values.iter().all(|values| values.len() == 1 && !values[0].contains("lie")), "{values:?}");
-        let first = values[..4].concat();
-        assert_eq!(first, [id.clone(), namespace.clone(), "few".into(), "7".into()]);
-        assert_eq!(values[6], ["ok"]);
-    }
-    assert_eq!(counted(lab, &acme.key).await, 2, "one for each request");
-    let passed = service.seen();
-    // What a server such as WSGI takes for the same name does not reach the service either.
-    let answer = sent(request(Method::GET, "/").bearer_auth(&acme.key).header("X_Tenant_Id", "a lie")).await;
-    if answer.status() == 200 {
-        let answer: Value = answer.json().await.expect("JSON");
-        assert_eq!(got(&answer, "x_tenant_id"), [""; 0]);
-    }
-    for method in [Method::GET, Method::OPTIONS, Method::HEAD, Method::PUT] {
-        let seen = service.seen();
-        let refused = sent(lied(request(method.clone(), "/v1/search"))).await;
-        assert_eq!((refused.status().as_u16(), service.seen()), (401, seen), "{method} without a key");
-    }
-    let preflight =
-        request(Method::OPTIONS, "/").header("Origin", "http://x").header("Access-Control-Request-Method", "GET");
-    assert_eq!(sent(preflight).await.status(), 401);
-    let refused = sent(request(Method::GET, "/").bearer_auth("sk_live_a.b.c")).await;
-    assert_eq!((refused.status().as_u16(), header(&refused, "www-authenticate")), (401, "Bearer"));
-    // It may hang up before it has read all of it.
-    let huge = request(Method::GET, "/").bearer_auth(&acme.key).header("X-Large", "x".repeat(100_000)).send().await;
-    assert!(huge.is_err() || huge.is_ok_and(|answer| answer.status().is_client_error()));
-    assert!(service.seen() <= passed + 1);
-
-    // A client cannot make two requests one.
-    let used = counted(lab, &acme.key).await;
-    for _ in 0..2 {
-        let same =
-            request(Method::GET, "/").bearer_auth(&acme.key).header("X-Request-Id", "1").header("Idempotency-Key", "1");
-        assert_eq!(sent(same).await.status(), 200);
-    }
-    assert_eq!(counted(lab, &acme.key).await, used + 2);
-
-    // The plan is used up: the client is told so, and the service is not asked.
-    let mut left = 7 - used - 2;
-    let refused = loop {
-        let answer = sent(request(Method::GET, "/").bearer_auth(&acme.key)).await;
-        if answer.status() != 200 {
-            break answer;
+        assert_eq!(counted(self.lab, &self.key).await, 2, "one for each request");
+        // What a server such as WSGI takes for the same name does not reach the service either.
+        let answer = sent(self.get().header("X_Tenant_Id", "a lie")).await;
+        if answer.status() == 200 {
+            let answer: Value = answer.json().await.expect("JSON");
+            assert_eq!(got(&answer, "x_tenant_id"), [""; 0]);
         }
-        left -= 1;
-    };
-    assert_eq!(left, 0, "as many as the plan has");
-    let seen = service.seen();
-    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
-    assert!(header(&refused, "retry-after").parse::<i64>().is_ok_and(|wait| wait > 1000));
-    assert_eq!(header(&refused, "content-type"), "application/problem+json");
-    let body: Value = refused.json().await.expect("JSON");
-    assert_eq!((&body["code"], &body["status"]), (&json!("quota_exceeded"), &json!(429)));
-    assert_eq!((counted(lab, &acme.key).await, service.seen()), (7, seen));
+    }
 
-    // Suspended.
-    let other = lab.client("other").await.key;
-    assert_eq!(sent(request(Method::GET, "/").bearer_auth(&other)).await.status(), 200);
-    desire(&lab.world, "other", Desired::Suspended).await.expect("patched");
-    let refused = async || sent(request(Method::GET, "/").bearer_auth(&other)).await;
-    lab.world.until("it is refused", async || refused().await.status() != 200).await;
-    let refused = refused().await;
-    assert!([402, 403].contains(&refused.status().as_u16()));
-    assert_eq!(refused.json::<Value>().await.expect("JSON")["code"], "suspended");
+    async fn nothing_passes_without_a_key(&self) {
+        let seen = self.service.seen();
+        for method in [Method::GET, Method::OPTIONS, Method::HEAD, Method::PUT] {
+            let refused = sent(lies(self.request(method.clone(), "/v1/search"))).await;
+            assert_eq!(refused.status(), 401, "{method}");
+        }
+        let preflight = self.request(Method::OPTIONS, "/").header("Origin", "http://x");
+        assert_eq!(sent(preflight.header("Access-Control-Request-Method", "GET")).await.status(), 401);
+        let refused = sent(self.request(Method::GET, "/").bearer_auth("sk_live_a.b.c")).await;
+        assert_eq!((refused.status().as_u16(), header(&refused, "www-authenticate")), (401, "Bearer"));
+        // It may hang up before it has read all of it.
+        let huge = self.get().header("X-Large", "x".repeat(100_000)).send().await;
+        assert!(huge.is_err() || huge.is_ok_and(|answer| answer.status().is_client_error()));
+        assert_eq!(self.service.seen(), seen);
+    }
+
+    async fn each_request_counts_until_the_plan_is_used_up(&self) {
+        let used = counted(self.lab, &self.key).await;
+        // A client cannot make two requests one.
+        for _ in 0..2 {
+            let same = self.get().header("X-Request-Id", "1").header("Idempotency-Key", "1");
+            assert_eq!(sent(same).await.status(), 200);
+        }
+        assert_eq!(counted(self.lab, &self.key).await, used + 2);
+        for _ in used + 2..7 {
+            assert_eq!(sent(self.get()).await.status(), 200);
+        }
+        let seen = self.service.seen();
+        let refused = sent(self.get()).await;
+        assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS, "the client is told the truth");
+        assert!(header(&refused, "retry-after").parse::<i64>().is_ok_and(|wait| wait > 1000));
+        assert_eq!(header(&refused, "content-type"), "application/problem+json");
+        let body: Value = refused.json().await.expect("JSON");
+        assert_eq!((&body["code"], &body["status"]), (&json!("quota_exceeded"), &json!(429)));
+        assert_eq!((counted(self.lab, &self.key).await, self.service.seen()), (7, seen));
+    }
+
+    async fn a_suspended_tenant_is_refused(&self) {
+        let key = self.lab.client("other").await.key;
+        let ask = async || sent(self.request(Method::GET, "/").bearer_auth(&key)).await;
+        assert_eq!(ask().await.status(), 200);
+        desire(&self.lab.world, "other", Desired::Suspended).await.expect("patched");
+        self.lab.world.until("it is refused", async || ask().await.status() != 200).await;
+        let refused = ask().await;
+        assert!([402, 403].contains(&refused.status().as_u16()));
+        assert_eq!(refused.json::<Value>().await.expect("JSON")["code"], "suspended");
+    }
+}
+
+/// What a client says that wants to be taken for another one.
+fn lies(mut request: RequestBuilder) -> RequestBuilder {
+    for name in NAMES {
+        request = request.header(name, "a lie").header(name, "another");
+    }
+    request
 }
 
 #[tokio::test]
@@ -361,9 +376,9 @@ async fn nginx_with_the_recipe_lets_a_service_know_its_tenants() {
     assert_eq!(sent(hidden).await.status(), 404, "only nginx itself asks");
     // Without web, nothing passes.
     lab.world.first_web().signal("KILL");
-    let url = nginx.url.clone();
+    lab.world.first_web().exit_code().await;
     let seen = service.seen();
-    let refused = sent(lab.world.http.get(url).bearer_auth("x")).await;
+    let refused = sent(lab.world.http.get(&nginx.url).bearer_auth("x")).await;
     assert_eq!((refused.status().as_u16(), service.seen()), (503, seen));
     assert_eq!(refused.json::<Value>().await.expect("JSON")["code"], "unavailable");
 }
@@ -375,6 +390,7 @@ async fn envoy_with_the_filters_lets_a_service_know_its_tenants() {
     let envoy = Gateway::envoy(&lab.world, &service).await;
     through(&lab, &envoy, &service).await;
     lab.world.first_web().signal("KILL");
+    lab.world.first_web().exit_code().await;
     let seen = service.seen();
     let refused = sent(lab.world.http.get(&envoy.url).bearer_auth("x")).await;
     assert_eq!((refused.status().as_u16(), service.seen()), (503, seen), "without web, nothing passes");
