@@ -113,7 +113,7 @@ fn alerts_and_dashboard_read_metrics_that_exist() {
     let alerts = exprs.fold(read("charts/tenant-operator/files/alerts.yaml"), |all, expr| all + "\n" + expr);
     let code = read("src/telemetry/metrics.rs");
     let names = alerts.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|w| {
-        ["controller_", "onboarding_", "stripe_", "workqueue_", "provider_", "step_", "kubernetes_"]
+        ["controller_", "onboarding_", "stripe_", "workqueue_", "provider_", "step_", "kubernetes_", "ledger_"]
             .iter()
             .any(|p| w.starts_with(p))
     });

@@ -169,7 +169,7 @@ func (s *Status) complete(namespace, secret string) {
 		Plan:   "enterprise",
 		Limits: map[string]int64{"documents": 1_000_000, "queriesPerMonth": 5_000_000, "bytes": 1 << 40},
 		Features: []string{
-			"basic_rag", "semantic_search", "reranking", "api_access", "sso", "audit_log",
+			"basic_rag", "semantic_search", "api_access",
 		},
 		Models: maps.Clone(models),
 	}

@@ -77,7 +77,8 @@ pub async fn run(client: &Client, urls: &Urls, real_stripe: bool) -> anyhow::Res
     clock.lap("first answer");
 
     println!("\n6. Their own document, and a question about it, with their API key.");
-    show(&own_document(&http, urls, &api_key(client, &name).await?).await?);
+    let key = api_key(client, &name).await?;
+    show(&own_document(&http, urls, &key).await?);
     clock.lap("own document and its answer");
 
     welcomed(&api, &name).await?;
@@ -85,6 +86,9 @@ pub async fn run(client: &Client, urls: &Urls, real_stripe: bool) -> anyhow::Res
     println!("\n7. The welcome e-mail is out, and the setup is complete:");
     println!("   {}", complete(&http, urls, &id, &token).await?);
     clock.lap("setup complete");
+    println!("\n8. What they have used of their plan:");
+    used(&http, urls, &key).await?;
+    clock.lap("usage");
     println!("\nWhere the seconds went:");
     for (what, time) in &clock.laps {
         println!("   {:>7.3} s  {what}", time.as_secs_f64());
@@ -209,6 +213,21 @@ async fn complete(http: &reqwest::Client, urls: &Urls, id: &str, token: &str) ->
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
+}
+
+/// Shows what the tenant has used, with the limits that the plan has.
+async fn used(http: &reqwest::Client, urls: &Urls, key: &str) -> anyhow::Result<()> {
+    let asked = http.get(format!("{}/v1/usage", urls.web)).bearer_auth(key).send().await?;
+    let usage: Value = asked.error_for_status()?.json().await?;
+    for (unit, amount) in usage.as_object().into_iter().flatten() {
+        let Some(used) = amount["used"].as_i64() else { continue };
+        let limit = amount["limit"].as_i64().map_or_else(String::new, |limit| format!(" of {limit}"));
+        println!("   {:<18} {used}{limit}", unit.replace('_', " "));
+    }
+    if usage["queries"]["used"].as_i64().unwrap_or_default() < 2 {
+        bail!("two questions were answered, and not counted: {usage}");
+    }
+    Ok(())
 }
 
 async fn welcomed(api: &Api<Tenant>, name: &str) -> anyhow::Result<()> {

@@ -19,6 +19,11 @@ pub fn write(path: &Path, env: &[(&'static str, String)], programs: &[PathBuf]) 
     Ok(())
 }
 
+/// Writes a file that only this user reads.
+pub fn secret(path: &Path, text: &str) -> std::io::Result<()> {
+    std::fs::File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(text.as_bytes())
+}
+
 /// The folders of kubectl, if we built it, and of `kubectl tenant`.
 pub fn programs(cluster: Option<&Cluster>) -> Vec<PathBuf> {
     let kubectl = cluster.and_then(|c| c.kubectl.as_deref()).and_then(Path::parent).map(Path::to_path_buf);

@@ -1,5 +1,5 @@
-//! Everything on one machine: a private control plane, the sandbox in place of the providers, `tenant-operator controller` and
-//! `tenant-operator web` as they are shipped, and a table of their progress. The tests use the control plane.
+//! Everything on one machine: a private control plane, the sandbox in place of the providers, `tenant-operator ledger`,
+//! `controller` and `web` as they are shipped, and a table of their progress. The tests use the control plane.
 
 mod access;
 mod apply;

@@ -1,11 +1,11 @@
-//! The controller and web, as they are shipped: the program beside this one.
+//! The ledger, the controller and web, as they are shipped: the program beside this one.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use futures::future::join;
+use futures::future::join3;
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -17,17 +17,20 @@ use crate::providers::Providers;
 const START_LIMIT: Duration = Duration::from_mins(1);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
-/// The running controller and web.
+/// The running ledger, controller and web.
 pub struct Operator {
+    ledger: Process,
     controller: Process,
     web: Process,
 }
 
-/// Where the controller and web listen.
+/// Where the ledger, the controller and web listen.
 #[derive(Clone, Copy)]
 pub struct Addresses {
     /// The controller's health and metrics.
     controller: SocketAddr,
+    /// The ledger's API and metrics.
+    pub ledger: SocketAddr,
     /// Web's pages and API.
     pub web: SocketAddr,
     /// Web's metrics.
@@ -39,19 +42,26 @@ impl Addresses {
     pub fn choose(web_port: u16) -> std::io::Result<Self> {
         let bind = |port| std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, port));
         // Bound at the same time, so that they differ.
-        let (web, controller, metrics) = (bind(web_port).or_else(|_| bind(0))?, bind(0)?, bind(0)?);
-        Ok(Self { controller: controller.local_addr()?, web: web.local_addr()?, metrics: metrics.local_addr()? })
+        let (web, controller, ledger, metrics) = (bind(web_port).or_else(|_| bind(0))?, bind(0)?, bind(0)?, bind(0)?);
+        Ok(Self {
+            controller: controller.local_addr()?,
+            ledger: ledger.local_addr()?,
+            web: web.local_addr()?,
+            metrics: metrics.local_addr()?,
+        })
     }
 }
 
-/// What the controller and web have in common.
+/// What they have in common.
 pub struct Setup<'a> {
     /// The program `tenant-operator`.
     pub program: PathBuf,
     pub access: &'a Access,
     pub providers: &'a Providers,
-    /// For logs and events.
+    /// For logs, events and the ledger's data.
     pub folder: &'a Path,
+    /// The file with the ledger's key.
+    pub ledger_key: &'a Path,
 }
 
 /// The shipped program, which is built into the folder of this one.
@@ -73,10 +83,21 @@ impl Setup<'_> {
         command
     }
 
-    /// Starts the controller and web. `webhook_secret` is that of web's endpoint at Stripe.
+    /// The ledger: in the database that the user names, or in a folder.
+    fn ledger(&self, at: Addresses) -> Command {
+        let mut ledger = self.command("ledger");
+        ledger.env("LEDGER_LISTEN", at.ledger.to_string()).env("LEDGER_KEY_FILE", self.ledger_key);
+        if std::env::var_os("LEDGER_URL").is_none_or(|url| url.is_empty()) {
+            ledger.env_remove("LEDGER_URL").env("LEDGER_DATA", self.folder.join("ledger"));
+        }
+        ledger
+    }
+
+    /// Starts the ledger, the controller and web. `webhook_secret` is that of web's endpoint at Stripe.
     pub fn start(&self, at: Addresses, webhook_secret: &str) -> anyhow::Result<Operator> {
+        let endpoint = format!("http://{}", at.ledger);
         let mut controller = self.command("controller");
-        controller.env("CONTROLLER_LISTEN", at.controller.to_string());
+        controller.env("CONTROLLER_LISTEN", at.controller.to_string()).env("LEDGER_ENDPOINT", &endpoint);
         let mut web = self.command("web");
         web.args(["--checkout-wait-ms", "10000", "--shutdown-delay", "0"])
             .env("WEB_LISTEN", at.web.to_string())
@@ -84,11 +105,14 @@ impl Setup<'_> {
             .env("TENANT_NAMESPACE", "default")
             .env("STRIPE_WEBHOOK_SECRET", self.providers.webhook_secrets(webhook_secret))
             .env("EVENTS_FILE", self.folder.join("events.jsonl"))
+            .env("LEDGER_ENDPOINT", &endpoint)
+            .env("LEDGER_JOURNAL", self.folder.join("journal"))
             // One person and one address stand for many.
             .env("REQUESTS_PER_SECOND", "100")
             .env("CLIENT_REQUESTS_PER_SECOND", u32::MAX.to_string())
             .env("SIGNUPS_PER_MINUTE", "1000");
         Ok(Operator {
+            ledger: Process::start("ledger", &mut self.ledger(at), self.folder)?,
             controller: Process::start("controller", &mut controller, self.folder)?,
             web: Process::start("web", &mut web, self.folder)?,
         })
@@ -103,34 +127,36 @@ impl Setup<'_> {
     }
 }
 
-/// Waits until the controller and web are ready.
+/// Waits until the ledger, the controller and web are ready.
 pub async fn ready(at: Addresses) -> anyhow::Result<()> {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(5)).build()?;
     let ready = |address: SocketAddr| {
         let http = http.clone();
         answers(move || http.get(format!("http://{address}/readyz")))
     };
-    let both = join(ready(at.controller), ready(at.web));
-    tokio::time::timeout(START_LIMIT, both).await.map(drop).with_context(|| {
+    let all = join3(ready(at.ledger), ready(at.controller), ready(at.web));
+    tokio::time::timeout(START_LIMIT, all).await.map(drop).with_context(|| {
         format!(
-            "the controller and web were not ready after {} s: controller.log and web.log say why",
+            "the ledger, the controller and web were not ready after {} s: ledger.log, controller.log and web.log say why",
             START_LIMIT.as_secs()
         )
     })
 }
 
 impl Operator {
-    /// Waits until the controller or web ends by itself.
+    /// Waits until one of them ends by itself.
     pub async fn ended(&mut self) -> anyhow::Error {
         tokio::select! {
+            error = self.ledger.ended() => error,
             error = self.controller.ended() => error,
             error = self.web.ended() => error,
         }
     }
 
-    /// Stops web, which customers use, and then the controller.
+    /// Stops web, which customers use, then the controller, and last the ledger, which gets what they still have to say.
     pub async fn stop(mut self) {
         self.web.stop(STOP_LIMIT).await;
         self.controller.stop(STOP_LIMIT).await;
+        self.ledger.stop(STOP_LIMIT).await;
     }
 }

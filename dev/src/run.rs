@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use futures::{Future, FutureExt};
+use tenant_operator::operator_keys;
 use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 
 use crate::access::Access;
@@ -54,8 +55,11 @@ async fn private_cluster(folder: &Path) -> anyhow::Result<Cluster> {
     let binaries = Binaries::find().await?;
     let start = Instant::now();
     let data = folder.join("cluster");
-    if data.exists() {
-        std::fs::remove_dir_all(&data).context("removing the data of an earlier run")?;
+    // What an earlier run's tenants used goes with them.
+    for old in [&data, &folder.join("ledger"), &folder.join("journal")] {
+        if old.exists() {
+            std::fs::remove_dir_all(old).context("removing the data of an earlier run")?;
+        }
     }
     let cluster = Cluster::start(&binaries, &data).await?;
     eprintln!(
@@ -101,9 +105,13 @@ async fn serve(
     let quick = tokio::time::Instant::now() + apply::CREATES_WAIT;
     apply::plans(&client, &sandbox).await?;
     apply::forget_pins(&client, OPERATOR_NAMESPACE).await?;
-    let setup = Setup { program, access, providers: &providers, folder: &config.folder };
+    let ledger_key = config.folder.join("ledger.key");
+    env_file::secret(&ledger_key, &ledger_key_of(&client).await?)?;
+    let setup = Setup { program, access, providers: &providers, folder: &config.folder, ledger_key: &ledger_key };
     sandbox.show_templates(setup.mail_previews().await?);
-    let env = environment(&urls, &sandbox, cluster, &secret, &providers);
+    let mut env = environment(&urls, &sandbox, cluster, &secret, &providers);
+    env.push(("LEDGER_ENDPOINT", format!("http://{}", at.ledger)));
+    env.push(("LEDGER_KEY_FILE", ledger_key.display().to_string()));
     let write_env = || env_file::write(&config.folder.join("env"), &env, &env_file::programs(cluster));
     let mut operator = setup.start(at, &secret)?;
     let work = async {
@@ -127,6 +135,11 @@ async fn serve(
     };
     operator.stop().await;
     outcome
+}
+
+/// The ledger's key, which its process reads from a file, as its pod does.
+async fn ledger_key_of(client: &kube::Client) -> anyhow::Result<String> {
+    Ok(operator_keys::ledger_key(client, OPERATOR_NAMESPACE).await?.digits())
 }
 
 fn environment(
@@ -158,6 +171,6 @@ fn announce(urls: &Urls, config: &Config) {
     println!("Mailbox   {}/mailbox", urls.sandbox);
     println!("E-mails   {}/mail-templates", urls.sandbox);
     println!("Shell     source {folder}/env, then kubectl get tenants");
-    println!("Logs      {folder}/controller.log and web.log");
+    println!("Logs      {folder}/ledger.log, controller.log and web.log");
     println!("Stop      Ctrl-C\n");
 }

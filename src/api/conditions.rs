@@ -68,14 +68,14 @@ pub enum ConditionStatus {
     Unknown,
 }
 
-/// One aspect of the tenant's present state.
+/// One aspect of the tenant's state.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Condition {
     /// The aspect, such as Ready or `NamespaceReady`.
     #[serde(rename = "type")]
     pub type_: Text,
-    /// Whether it holds.
+    /// True, False or Unknown.
     pub status: ConditionStatus,
     /// The reason, as one word for programs.
     pub reason: Text,

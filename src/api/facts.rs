@@ -1,21 +1,21 @@
-//! What the controller remembers of a tenant from one reconcile to the next, where that is one of a few. Conditions show these facts and
-//! are not read back.
+//! The facts of a status that take one of a few values. The controller decides by them; conditions show them and are
+//! not read back.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Timestamp;
 
-/// Why a tenant is suspended, and so what brings it back.
+/// Why a tenant is suspended, which decides how it is resumed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SuspendedFor {
-    /// A payment is missing. The customer pays the open invoices.
+    /// A payment is missing. The tenant is resumed when the customer pays the open invoices.
     Payment,
-    /// The subscription has ended. The customer subscribes again.
+    /// The subscription has ended. The tenant is resumed when the customer subscribes again.
     End,
-    /// The customer disputes a payment at their bank.
+    /// The customer disputes a payment at the bank. The tenant is resumed when the dispute is won or accepted.
     Dispute,
-    /// An admin suspended it, and ends that.
+    /// An admin suspended the tenant, and an admin resumes it.
     Admin,
 }
 
@@ -31,32 +31,32 @@ impl SuspendedFor {
     }
 }
 
-/// What a tenant waits for before it is set up, or set up again.
+/// What a tenant waits for before it is provisioned, the first time or again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Awaiting {
     /// What it waits for.
     pub what: Awaited,
-    /// Since when it waits for that.
+    /// When the wait began.
     pub since: Timestamp,
 }
 
 /// What a tenant can wait for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Awaited {
-    /// The customer pays at the payment link.
+    /// The customer must pay at the payment link.
     Payment,
-    /// The customer asks for a new payment link.
+    /// The payment link has expired, and the customer must request a new one.
     LinkRequest,
-    /// The customer has paid, and the payment is on its way.
+    /// The customer has paid, and the payment is being processed.
     Processing,
-    /// An admin approves the contract.
+    /// An admin must approve the contract.
     Approval,
-    /// There is no room for another tenant. The payment link follows once there is.
+    /// There is no room for another tenant. The payment link is created once there is.
     Capacity,
-    /// The customer confirms the e-mail address. The payment link follows.
+    /// The customer must confirm the e-mail address. The payment link is created afterwards.
     Confirmation,
-    /// The customer has paid, and confirms the e-mail address.
+    /// The customer has paid and must still confirm the e-mail address.
     ConfirmationOfPaid,
 }
 
@@ -74,13 +74,13 @@ impl Awaited {
     }
 }
 
-/// A change that the brake holds, because it would meet too many tenants at once.
+/// A change that the brake holds, because too many tenants would be affected at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Held {
     /// The change.
     pub harm: Harm,
-    /// Since when it is held.
+    /// When the brake began to hold the change.
     pub since: Timestamp,
 }
 
@@ -91,18 +91,18 @@ pub enum Harm {
     Suspend,
     /// The controller gives up on the tenant and refunds it.
     Fail,
-    /// The tenant is closed, and erased after its retention.
+    /// The tenant is closed, and its data is erased after the retention of its plan.
     Close,
     /// The tenant's data is erased.
     Erase,
 }
 
-/// Where the dispute of a payment stands.
+/// The state of a payment dispute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DisputeState {
-    /// The bank has not decided.
+    /// The bank has not decided yet.
     Open,
-    /// The bank gave the payment back to the customer.
+    /// The bank decided for the customer and returned the payment.
     Lost,
 }
 

@@ -13,10 +13,10 @@ const WHOLE: [&str; 16] =
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Money {
-    /// In the smallest unit of the currency: 4900 is 49.00 USD.
+    /// The amount in the smallest unit of the currency: 4900 is 49.00 USD.
     #[schemars(range(min = 0, max = 99_999_999))]
     pub amount: i64,
-    /// Three-letter ISO 4217 code in lower case.
+    /// The three-letter ISO 4217 code in lower case.
     #[serde(default = "default_currency")]
     #[schemars(regex(pattern = "^[a-z]{3}$"))]
     pub currency: String,

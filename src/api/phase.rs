@@ -19,7 +19,7 @@ pub enum Phase {
     Upgrading,
     /// Moving to a smaller plan.
     Downgrading,
-    /// Not served, for lack of payment or by an admin. Data is kept.
+    /// Not served, because of a missing payment or an admin's suspension. Data is kept.
     Suspended,
     /// Provisioning failed. `status.provisioning` names the step and the reason.
     Failed,
@@ -36,7 +36,7 @@ impl Phase {
     }
 }
 
-/// What kind of change a transition was.
+/// The kind of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -52,7 +52,7 @@ pub enum EventType {
     Delete,
 }
 
-/// Who asked for a transition.
+/// Who caused a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -69,17 +69,17 @@ pub struct Transition {
     pub tenant_id: String,
     /// The kind of change.
     pub event_type: EventType,
-    /// The phase before; absent for the first.
+    /// The previous phase; absent for the first transition.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from_state: Option<Phase>,
-    /// The phase after.
+    /// The new phase.
     pub to_state: Phase,
     /// When it happened.
     pub timestamp: Timestamp,
-    /// Who asked for it.
+    /// Who caused it.
     pub triggered_by: TriggeredBy,
     /// Why, in one sentence.
     pub reason: Text,
-    /// Grows by one with each transition of this tenant.
+    /// The number of the transition; it increases by one with each transition of this tenant.
     pub seq: i64,
 }

@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use super::Text;
 use super::migration::EmbeddingSize;
 pub use super::money::Money;
-use super::quota::{QuotaRules, Unit};
+use super::quota::{LARGEST, QuotaRules, Unit};
 
-/// Plan is what customers buy: price, limits, features, models, and the sample documents of a new tenant. A Plan that
-/// tenants use is deleted only when the last of them is gone.
+/// Plan is what customers buy: price, limits, features, models, and the sample documents of a new tenant. A deleted
+/// Plan stays until no tenant uses it any more.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "tenant-operator.dev",
@@ -42,13 +42,13 @@ pub struct PlanSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 80))]
     pub display_name: Option<String>,
-    /// The Stripe price of a subscription to this plan, such as `price_1PgafmB7WZ01zgkW6dKueIc5`. Leave it out for a plan
-    /// with manual billing only.
+    /// The Stripe price of a subscription to this plan, such as `price_1PgafmB7WZ01zgkW6dKueIc5`. Leave it out for a
+    /// plan with manual billing only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = ("self.startsWith('price_')", "stripePriceId must be a Stripe price id, which starts with price_"))]
     #[schemars(length(max = 120))]
     pub stripe_price_id: Option<String>,
-    /// The monthly price to show to people. Stripe charges its own price.
+    /// The monthly price that pages show. The amount that Stripe charges is that of `stripePriceId`.
     pub monthly_price: Money,
     /// Days of trial before the first charge; 0 for no trial.
     #[serde(default = "default_trial_days")]
@@ -57,41 +57,44 @@ pub struct PlanSpec {
     /// What a tenant may use.
     #[serde(default)]
     pub limits: Limits,
-    /// How the limits are applied: which units are counted without being refused, and what happens while usage cannot be
-    /// counted.
+    /// How the limits are applied: which units are counted without being refused, and what happens while usage cannot
+    /// be counted.
     #[serde(default)]
     pub quota: QuotaRules,
-    /// Who gets edited limits and features: all tenants of the plan at once, or new tenants only. Models never change for
-    /// an existing tenant.
+    /// Which tenants get edits of `limits`, `quota`, `features` and `sampleQuestion`: all tenants of the plan at once,
+    /// or new tenants only. An edit of `models` applies to new tenants only.
     #[serde(default)]
     pub limit_changes: LimitChanges,
-    /// When a tenant that moves up to this plan gets its limits: once the difference is paid, or at once.
+    /// When a tenant that upgrades to this plan gets its limits: once the price difference is paid, or at once.
     #[serde(default)]
     pub upgrades: Upgrades,
-    /// When a tenant that moves down to this plan gets its limits: at the end of what was paid for, or at once. At once is
-    /// refused while the tenant has more documents than this plan holds.
+    /// When a tenant that downgrades to this plan gets its limits: at the end of the paid period, or at once. A
+    /// downgrade at once is refused while the tenant has more documents than this plan allows.
     #[serde(default)]
     pub downgrades: Downgrades,
-    /// What happens when Stripe bills another price than this plan's for one of its tenants, such as after a switch in the customer
-    /// portal: the difference is shown and alerted, or the tenant follows to the plan whose price is billed.
+    /// What happens when Stripe bills one of this plan's tenants at another price, such as after a change in the
+    /// customer portal. Alert: the tenant keeps its plan, and a condition and an alert show the difference. Follow: the
+    /// tenant moves to the plan whose price is billed.
     #[serde(default)]
     pub price_changes: PriceChanges,
-    /// How many days the data of a tenant that leaves is kept before it is erased.
+    /// How many days the data of a closed tenant is kept before it is erased.
     #[serde(default = "default_retention_days")]
     #[schemars(range(min = 30, max = 90))]
     pub retention_days: u32,
-    /// What becomes of a tenant whose object is deleted, where its `spec.deletionPolicy` does not say it.
+    /// What happens when a Tenant object of this plan is deleted, unless its `spec.deletionPolicy` is set: Retain or
+    /// Erase. Default: Retain for a customer who has paid or has data, and Erase for a signup that was never paid for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// The names of the enabled features.
+    /// The features that the pricing page lists for this plan, such as `semantic_search`. They are shown to customers
+    /// and do not switch anything on or off.
     #[serde(default = "default_features")]
     #[schemars(length(max = 64))]
     pub features: Vec<Text>,
     /// The models that serve this plan's tenants.
     #[serde(default)]
     pub models: Models,
-    /// The region where a tenant's data is kept. It cannot be changed: tenants' data is there. Make another Plan for another
-    /// region; a tenant that changes to it takes its data along.
+    /// The region where the tenants' data is stored. It cannot be changed. Create another Plan for another region: the
+    /// data of a tenant that changes to that plan moves to its region.
     #[serde(default = "default_region")]
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = ("self == oldSelf", "region cannot be changed: make another Plan for another region"))]
@@ -103,7 +106,7 @@ pub struct PlanSpec {
     #[serde(default)]
     #[schemars(length(max = 100))]
     pub sample_documents: Vec<SampleDocument>,
-    /// What a customer is invited to ask first. The sample documents should answer it.
+    /// The question that pages and e-mails suggest to a new customer. The sample documents should answer it.
     #[serde(default = "default_question")]
     #[schemars(length(min = 1, max = 200))]
     pub sample_question: Text,
@@ -123,30 +126,30 @@ pub struct Limits {
     /// Documents that a tenant may store.
     #[schemars(range(min = 0))]
     pub documents: i64,
-    /// Queries per quota period of 30 days.
+    /// Queries that a tenant may make in a quota period of 30 days.
     #[schemars(range(min = 0))]
     pub queries_per_month: i64,
     /// Bytes of documents that a tenant may store.
     #[schemars(range(min = 0))]
     pub bytes: i64,
-    /// Bytes of text that a tenant may have embedded per quota period of 30 days. Each upload counts, also of a document that is
-    /// deleted later.
+    /// Bytes of text that may be embedded for a tenant in a quota period of 30 days. Each upload counts, even if the
+    /// document is deleted later.
     #[schemars(range(min = 0))]
     pub embedded_bytes_per_month: i64,
-    /// Tokens that the chat model may read for a tenant in a quota period of 30 days. Without it, they are counted and not
-    /// limited.
+    /// Tokens that the chat model may read for a tenant in a quota period of 30 days. Without it, they are counted and
+    /// not limited.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 999_999_999_999_999_i64))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub prompt_tokens_per_month: Option<i64>,
-    /// Tokens that the chat model may write for a tenant in a quota period of 30 days. Without it, they are counted and not
-    /// limited.
+    /// Tokens that the chat model may write for a tenant in a quota period of 30 days. Without it, they are counted and
+    /// not limited.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 999_999_999_999_999_i64))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub completion_tokens_per_month: Option<i64>,
-    /// Tokens that the embedding model may read for a tenant in a quota period of 30 days, of documents and of questions.
-    /// Without it, they are counted and not limited.
+    /// Tokens that the embedding model may read for a tenant in a quota period of 30 days, of documents and of
+    /// questions. Without it, they are counted and not limited.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 999_999_999_999_999_i64))]
+    #[schemars(range(min = 0, max = LARGEST))]
     pub embedding_tokens_per_month: Option<i64>,
 }
 
@@ -179,7 +182,7 @@ impl Default for Limits {
     }
 }
 
-/// Who gets edited limits and features of a plan.
+/// Which tenants get edited limits and features of a plan.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum LimitChanges {
     /// All tenants of the plan, at once.
@@ -189,20 +192,20 @@ pub enum LimitChanges {
     NewTenants,
 }
 
-/// When a tenant that moves up to a plan gets its limits.
+/// When a tenant that upgrades to a plan gets its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Upgrades {
-    /// Once the difference for the rest of the period is paid. A declined card changes nothing.
+    /// Once the price difference for the rest of the period is paid. If the card is declined, nothing changes.
     #[default]
     AfterPayment,
     /// At once. The difference is on the next invoice.
     Immediately,
 }
 
-/// When a tenant that moves down to a plan gets its limits.
+/// When a tenant that downgrades to a plan gets its limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Downgrades {
-    /// At the end of the period that is paid for. Nothing is given back.
+    /// At the end of the paid period. Nothing is refunded.
     #[default]
     AtPeriodEnd,
     /// At once. The difference is credited to the next invoice.
@@ -215,7 +218,7 @@ pub enum PriceChanges {
     /// The tenant keeps its plan. The condition `PriceAsPlanned` and an alert show the difference.
     #[default]
     Alert,
-    /// The tenant moves to the plan that has the billed price. Where no Plan has it, the difference is shown.
+    /// The tenant moves to the plan that has the billed price. If no Plan has it, the tenant keeps its plan.
     Follow,
 }
 
@@ -225,7 +228,7 @@ pub enum PriceChanges {
 pub struct Models {
     /// The embedding model. Its dimension must match the index.
     pub embedding: Text,
-    /// Another embedding model that a tenant may have instead, with `spec.settings.embedding: Large`. Its dimension must match
+    /// A second embedding model, which a tenant chooses with `spec.settings.embedding: Large`. Its dimension must match
     /// the index as well. Leave it out for a plan without this choice.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 200))]
@@ -262,10 +265,10 @@ impl Default for Models {
 /// Whether a tenant must have its sample documents before it is Active.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum SampleData {
-    /// Not Active until a query finds them.
+    /// The tenant is not Active until a query finds them.
     #[default]
     Required,
-    /// Active without them if they cannot be loaded; a condition says why.
+    /// The tenant becomes Active without them if they cannot be loaded. The condition `SampleDataReady` says why.
     BestEffort,
     /// No sample documents.
     None,
@@ -286,14 +289,14 @@ pub struct SampleDocument {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What happens when the Tenant object is deleted. Retain: nothing is deleted at Pinecone and Stripe, and you get an alert. Erase: the
-/// tenant's namespaces, Secrets and subscription are deleted as well. A Tenant's value replaces its Plan's. Default: Retain for a
-/// customer who has paid or has data, Erase for a signup that was never paid for. With Retain, the annotation
-/// `tenant-operator.dev/erase` with the tenant's id erases the customer all the same.
+/// What happens when the Tenant object is deleted. Retain: nothing is deleted at Pinecone and Stripe, and you get an
+/// alert. Erase: the tenant's namespaces, Secrets and subscription are deleted as well. A Tenant's value replaces its
+/// Plan's. Default: Retain for a customer who has paid or has data, Erase for a signup that was never paid for. With
+/// Retain, the annotation `tenant-operator.dev/erase` with the tenant's id erases the customer all the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum DeletionPolicy {
-    /// Nothing is deleted at Pinecone and Stripe, and you get an alert. The annotation `tenant-operator.dev/erase` with the
-    /// tenant's id erases the customer all the same.
+    /// Nothing is deleted at Pinecone and Stripe, and you get an alert. The annotation `tenant-operator.dev/erase` with
+    /// the tenant's id erases the customer all the same.
     Retain,
     /// Namespace, Secrets and subscription are deleted with the object.
     Erase,

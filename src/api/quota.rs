@@ -5,7 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{Display, EnumCount, EnumIter, EnumString, IntoStaticStr};
 
-/// Something that is counted. A flow starts at zero in each period; a level is what is stored at the moment, whatever the period.
+/// Something that is counted. A flow starts at zero in each period; a level is what is stored at the moment, whatever
+/// the period.
 // The CRDs write `promptTokens`; the ledger's API and database write `prompt_tokens`.
 #[derive(
     Clone,
@@ -56,17 +57,21 @@ impl Unit {
     }
 }
 
+/// The largest amount of one unit: the largest whole number that Stripe's meters take (15 digits). No sum of accounts
+/// overflows with it.
+pub const LARGEST: i64 = 999_999_999_999_999;
+
 /// How a plan's limits are applied.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct QuotaRules {
-    /// What happens to a question while usage cannot be counted because the ledger does not answer. Serve: the question is
-    /// answered, and its usage is counted later, even beyond a limit. Refuse: the question is refused with status 503 until
-    /// the ledger answers again.
+    /// What happens to a question while usage cannot be counted because the ledger does not answer. Serve: the question
+    /// is answered, and its usage is counted later, even beyond a limit. Refuse: the question is refused with status
+    /// 503 until the ledger answers again.
     #[serde(default)]
     pub when_unavailable: WhenUnavailable,
-    /// The units that are counted but never refused, even where `limits` names a limit for them. All other units that have a
-    /// limit are refused beyond it. Each unit may be listed once.
+    /// The units that are counted but never refused, even where `limits` names a limit for them. All other units that
+    /// have a limit are refused beyond it. Each unit may be listed once.
     #[serde(default)]
     #[schemars(length(max = 7))]
     #[x_kube(merge_strategy = ListMerge::Set)]
@@ -92,9 +97,11 @@ pub enum WhenUnavailable {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
     use strum::IntoEnumIterator;
 
     use super::*;
+    use crate::api::{PlanSpec, TenantStatus};
 
     #[test]
     fn rules_are_written_with_the_names_of_the_status() {
@@ -102,7 +109,7 @@ mod tests {
         let written = serde_json::to_value(&rules).expect("JSON");
         let units =
             ["queries", "promptTokens", "completionTokens", "embeddingTokens", "embeddedBytes", "documents", "bytes"];
-        assert_eq!(written, serde_json::json!({"whenUnavailable": "Refuse", "soft": units}));
+        assert_eq!(written, json!({"whenUnavailable": "Refuse", "soft": units}));
         assert_eq!(serde_json::from_value::<QuotaRules>(written).expect("rules"), rules);
         assert!(rules.is_soft(Unit::Bytes) && !QuotaRules::default().is_soft(Unit::Bytes));
     }
@@ -111,5 +118,25 @@ mod tests {
     fn rules_that_are_left_out_serve_and_refuse_beyond_each_limit() {
         let rules: QuotaRules = serde_json::from_str("{}").expect("rules");
         assert_eq!(rules, QuotaRules { when_unavailable: WhenUnavailable::Serve, soft: vec![] });
+    }
+
+    #[test]
+    fn a_plan_and_a_status_of_revision_8_are_read_with_the_defaults() {
+        let limits = json!({"documents": 7, "queriesPerMonth": 8, "bytes": 9, "embeddedBytesPerMonth": 10});
+        let status = json!({
+            "phase": "Active",
+            "config": {
+                "plan": "starter", "limits": limits, "models": {"embedding": "e", "chat": "c"}, "features": ["basic_rag"],
+                "sampleQuestion": "What is RAG?",
+            },
+        });
+        let status: TenantStatus = serde_json::from_value(status).expect("a status");
+        let config = status.config.expect("a config");
+        let plan = json!({"monthlyPrice": {"amount": 1}, "limits": limits, "models": {"embedding": "e", "chat": "c"}});
+        let plan: PlanSpec = serde_json::from_value(plan).expect("a plan");
+        assert_eq!((&config.limits, &config.quota), (&plan.limits, &plan.quota));
+        assert_eq!((plan.quota, status.usage), (QuotaRules::default(), None));
+        let limits = Unit::iter().map(|unit| config.hard_limit(unit));
+        assert_eq!(limits.collect::<Vec<_>>(), [Some(8), None, None, None, Some(10), Some(7), Some(9)]);
     }
 }

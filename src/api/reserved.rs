@@ -1,5 +1,5 @@
-//! What the operator alone may write on a Tenant. An admission policy refuses changes to these by any other user, and the
-//! controller believes none of them without proof.
+//! What the operator alone may write on a Tenant. An admission policy refuses changes to these by any other user, and
+//! the controller believes none of them without proof.
 
 use super::{
     EMAIL_LABEL, ERASED_ANNOTATION, FINALIZER, LINKS_USED_ANNOTATION, MAIL_REQUESTS_ANNOTATION, PROOF_ANNOTATION,
@@ -10,7 +10,8 @@ use super::{
 /// Fields of the spec, as paths from `spec`.
 pub const SPEC_FIELDS: [&str; 5] = ["tenantId", "planInForce", "billing.stripe", "login", "data"];
 
-/// Annotations. Those that users set are not here: `retry`, `force-delete` and `legal-hold` are requests to the operator.
+/// Annotations. Those that users set are not here: `retry`, `force-delete` and `legal-hold` are requests to the
+/// operator.
 pub const ANNOTATIONS: [&str; 20] = [
     PROOF_ANNOTATION,
     SENT_ANNOTATION,

@@ -11,7 +11,7 @@ use super::quota::{QuotaRules, Unit};
 use super::usage::{CountedUsage, Quota};
 use super::{Condition, Text, Timestamp};
 
-/// The observed state. If it is lost, the controller rebuilds it.
+/// The state that the controller observed last. If it is lost, the controller rebuilds it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 // Reading and writing are below.
 #[serde(rename_all = "camelCase", default, remote = "Self")]
@@ -19,13 +19,13 @@ pub struct TenantStatus {
     /// The tenant's phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
-    /// What is going on, in one sentence.
+    /// The present state in one sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<Text>,
     /// The generation of the spec that this status describes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// One for each step. Ready summarizes them.
+    /// One condition for each aspect of the tenant. Ready summarizes them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// The payment link, while it is open.
@@ -34,7 +34,7 @@ pub struct TenantStatus {
     /// What the tenant waits for before it is set up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub awaiting: Option<Awaiting>,
-    /// Whether the customer has confirmed the e-mail address. Not there where no confirmation is asked for.
+    /// Whether the customer has confirmed the e-mail address. Absent if no confirmation is required.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub email_confirmed: Option<bool>,
     /// The status of the subscription at Stripe, such as `trialing`; `manual` with billing mode Manual.
@@ -43,63 +43,63 @@ pub struct TenantStatus {
     /// When the trial ends and the first charge is made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trial_ends_at: Option<Timestamp>,
-    /// Since when a payment is late. The grace period begins then.
+    /// When the payment that is missing became late. The grace period starts then.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub payment_late_since: Option<Timestamp>,
-    /// Why the tenant is suspended, and so what brings it back.
+    /// Why the tenant is suspended, which decides how it is resumed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspended_for: Option<SuspendedFor>,
-    /// Since when nothing is charged for a tenant that is suspended.
+    /// When the controller stopped charging a tenant that an admin suspended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collection_paused_since: Option<Timestamp>,
     /// When the renewal of the subscription of a closed tenant was stopped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub renewal_stopped_at: Option<Timestamp>,
-    /// The dispute of a payment, while there is one that counts.
+    /// The state of the customer's payment dispute, while one is open or lost.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dispute: Option<DisputeState>,
-    /// The price that Stripe bills instead of that of the plan in force.
+    /// The Stripe price that is billed, while it differs from the price of the plan in force.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other_price: Option<Text>,
-    /// Since when Stripe bills a second subscription.
+    /// When the controller first saw that Stripe bills a second subscription.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub surplus_since: Option<Timestamp>,
-    /// Since when Stripe does not answer for the tenant.
+    /// When Stripe stopped answering for this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub billing_failing_since: Option<Timestamp>,
     /// The tenant's Pinecone namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace: Option<String>,
-    /// The region where the tenant's data is kept.
+    /// The region where the tenant's data is stored.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub region: Option<Text>,
-    /// Since when the namespace no longer exists.
+    /// When the controller first saw that the namespace no longer exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub namespace_missing_since: Option<Timestamp>,
-    /// Since when another namespace holds documents of the tenant too, or instead.
+    /// When the controller first saw documents of the tenant in another namespace.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data_unclear_since: Option<Timestamp>,
     /// The Secret in the Tenant's namespace that holds the API key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_secret: Option<String>,
-    /// When the API key was made.
+    /// When the API key was created.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub api_key_created_at: Option<Timestamp>,
-    /// The generation of the API key that is in the Secret. The one before stays good for a day after it was replaced.
+    /// The generation of the API key in the Secret. The key before it is accepted for a day after it was replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub api_key_generation: Option<u32>,
-    /// The generation that is noted at Stripe, from where `tenant-operator recover` reads it. Not there while it is the first.
+    /// The generation of the API key that Stripe stores for `tenant-operator recover`. Absent for the first generation.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub key_generation_at_stripe: Option<u32>,
     /// The plan's settings that apply to this tenant.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config: Option<PlanConfig>,
-    /// The e-mail address that is followed everywhere: at Stripe, at log-in, in e-mails.
+    /// The e-mail address that Stripe, the login and e-mails use. It follows `spec.adminEmail`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub admin_email: Option<String>,
-    /// The last change to another plan, or one that is asked for.
+    /// The requested change to another plan, or the last one that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub plan_change: Option<PlanChange>,
     /// The current quota period.
@@ -111,7 +111,7 @@ pub struct TenantStatus {
     /// The attempts to provision, and the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,
-    /// Since when provisioning takes longer than normal.
+    /// When provisioning began to take longer than normal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow_since: Option<Timestamp>,
     /// When the payment was first seen.
@@ -120,35 +120,35 @@ pub struct TenantStatus {
     /// When the tenant became Active.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioned_at: Option<Timestamp>,
-    /// The refund for a tenant that could not be served.
+    /// The refund to a customer whose tenant could not be provisioned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refund: Option<Refund>,
-    /// When the customer's card is charged again, after it was declined at the end of a suspension.
+    /// When the customer's card is charged again, if it was declined when an admin's suspension ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub collect_after: Option<Timestamp>,
     /// The change that the brake holds until an admin confirms it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held: Option<Held>,
-    /// When the data of a tenant that leaves is erased. Until then it can be taken back.
+    /// When the data of a closed tenant is erased. Until then, the tenant can be reopened.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erases_at: Option<Timestamp>,
-    /// What was erased, once that has begun.
+    /// What was erased. Set once the erasure has begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub erasure: Option<Erasure>,
-    /// Whether the object goes and its customer is kept.
+    /// Whether the object is deleted while the customer's data, Secrets and subscription are kept.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub customer_kept: bool,
-    /// The export that was asked for last.
+    /// The export that was requested last.
     // Few tenants have one, and ten thousand are held in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub export: Option<Box<Export>>,
-    /// The move of the tenant's data to another embedding model or region, until the old vectors are deleted.
+    /// The move of the tenant's data to another embedding model or region. Absent once the old vectors are deleted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub migration: Option<Box<Migration>>,
-    /// The number of the last transition that was shipped, as it was known at the last write.
+    /// The number of the last transition that was sent to the event store, as of the last write of this status.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shipped_seq: Option<i64>,
-    /// Every change of phase, oldest first. The last 50 are kept, and all that are not shipped yet.
+    /// The changes of phase, oldest first: the last 50, and all that were not sent to the event store yet.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
 }
@@ -174,7 +174,8 @@ pub struct Checkout {
     pub session_id: String,
     /// Where the customer pays.
     pub url: String,
-    /// When the link expires. A new one follows for a while, and later when it is asked for.
+    /// When the link expires. The controller replaces it a few times; after that, the customer or an admin requests a
+    /// new one.
     pub expires_at: Timestamp,
 }
 
@@ -191,9 +192,9 @@ pub struct PlanConfig {
     pub quota: QuotaRules,
     /// The models that serve it.
     pub models: Models,
-    /// The features that are switched on.
+    /// The features that pages list.
     pub features: Vec<Text>,
-    /// What a customer is invited to ask first.
+    /// The question that pages and e-mails suggest to a new customer.
     #[serde(default = "super::plan::default_question")]
     pub sample_question: Text,
 }
@@ -221,22 +222,22 @@ impl PlanConfig {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PlanChange {
-    /// The plan before.
+    /// The previous plan.
     #[schemars(length(max = 253))]
     pub from: Text,
-    /// The plan that is changed to.
+    /// The plan that the tenant changes to.
     #[schemars(length(max = 253))]
     pub plan: Text,
-    /// Where the change stands. The condition `PlanInForce` says why.
+    /// The state of the change. The condition `PlanInForce` says why.
     pub state: PlanChangeState,
-    /// Since when it is in this state.
+    /// When the change entered this state.
     // A plain string of limited length, for the API server's message: what a time becomes as text has no limit there.
     #[schemars(with = "String", length(max = 40))]
     pub since: Timestamp,
-    /// When a scheduled change takes effect, or until when the payment of an unconfirmed one can be confirmed.
+    /// When a scheduled change takes effect, or when the time to confirm the payment of an unconfirmed change ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effective_at: Option<Timestamp>,
-    /// Stripe's page on which the customer confirms the payment of an unconfirmed change.
+    /// The page at Stripe where the customer confirms the payment of an unconfirmed change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2000))]
     pub confirm_url: Option<String>,
@@ -245,22 +246,24 @@ pub struct PlanChange {
     pub retry_token: Option<String>,
 }
 
-/// Where a change to another plan stands.
+/// The state of a change to another plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum PlanChangeState {
-    /// Something prevents it, which the condition `PlanInForce` names. It goes on by itself once that is gone.
+    /// The change cannot begin. The condition `PlanInForce` names the reason, and the change begins once the reason is
+    /// gone.
     Blocked,
-    /// Stripe is told of a change that is to take effect later.
+    /// The controller is scheduling the change at Stripe for the end of the period.
     Preparing,
-    /// It takes effect at `effectiveAt`.
+    /// The change takes effect at `effectiveAt`.
     Scheduled,
-    /// Stripe is told, and the limits follow.
+    /// The controller is changing the price at Stripe. The limits change afterwards.
     Running,
-    /// The plan is in force.
+    /// The new plan is in force.
     Applied,
-    /// The customer's bank asks them to confirm the payment, at `confirmUrl`. The plan changes once they have.
+    /// The customer's bank requires a confirmation of the payment, at `confirmUrl`. The plan changes once the customer
+    /// confirms.
     Unconfirmed,
-    /// Stripe declined it, as for a card that was declined. The plan before stays in force.
+    /// Stripe declined the change, for example because the card was declined. The previous plan stays in force.
     Declined,
 }
 
@@ -268,13 +271,13 @@ pub enum PlanChangeState {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Export {
-    /// The value of `spec.exportRequest` that it answers.
+    /// The value of `spec.exportRequest` that requested this export.
     pub request: Text,
-    /// How far it is. The condition `ExportReady` says why.
+    /// The state of the export. The condition `ExportReady` says why.
     pub state: ExportState,
     /// When it began.
     pub started_at: Timestamp,
-    /// When it was complete.
+    /// When it was completed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
     /// When its files are deleted.
@@ -283,7 +286,7 @@ pub struct Export {
     /// The folder of its files in the export storage.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Text>,
-    /// How many files are written.
+    /// The number of files.
     #[serde(default)]
     pub files: u64,
     /// Their size in bytes.
@@ -291,16 +294,16 @@ pub struct Export {
     pub bytes: u64,
 }
 
-/// How far an export is.
+/// The state of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum ExportState {
-    /// Its files are being written.
+    /// The files are being written.
     Running,
-    /// It is complete, and can be downloaded.
+    /// The export is complete and can be downloaded.
     Ready,
-    /// It failed. A new `spec.exportRequest` tries again.
+    /// The export failed. A new value of `spec.exportRequest` tries again.
     Failed,
-    /// Its files were deleted.
+    /// The files were deleted.
     Expired,
 }
 
@@ -315,8 +318,8 @@ pub struct Provisioning {
     /// When the next attempt begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_retry_at: Option<Timestamp>,
-    /// Since when provisioning is on hold, because a provider does not answer or an admin must fix
-    /// something. On hold, no attempts are counted.
+    /// When provisioning was put on hold, because a provider does not answer or an admin must fix something. No
+    /// attempts are counted while it is on hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_since: Option<Timestamp>,
     /// The step that failed last.
@@ -337,40 +340,40 @@ pub struct Provisioning {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refund {
-    /// The amount in the smallest unit of the currency; 0 when nothing had been paid, as in a trial.
+    /// The amount in the smallest unit of the currency; 0 if nothing had been paid, as in a trial.
     pub amount: i64,
-    /// The currency, when something was refunded.
+    /// The currency, if something was refunded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub currency: Option<String>,
     /// When the refund was made.
     pub at: Timestamp,
 }
 
-/// What was erased: counted at each provider before and after.
+/// The record of an erasure: what was counted at each provider before and after it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Erasure {
-    /// When it began. From then on there is no way back.
+    /// When the erasure began. It cannot be undone.
     pub started_at: Timestamp,
-    /// When everything was seen to be gone.
+    /// When the controller confirmed that everything is erased.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub erased_at: Option<Timestamp>,
-    /// What there was, and what is left of it.
+    /// One entry for each kind of data.
     #[schemars(length(max = 16))]
     pub lines: Vec<ErasureLine>,
 }
 
-/// One kind of thing that was erased.
+/// One kind of data that was erased.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ErasureLine {
-    /// Who held it.
+    /// The provider that stored it.
     pub provider: Text,
-    /// What it is.
+    /// The kind of data.
     pub what: Text,
-    /// How many there were.
+    /// How many there were before the erasure.
     pub before: u64,
-    /// How many were seen afterwards.
+    /// How many were left after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<u64>,
 }

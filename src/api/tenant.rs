@@ -66,27 +66,29 @@ pub struct TenantSpec {
     #[schemars(length(min = 3, max = 254))]
     #[x_kube(validation = (r"self.matches('^[^@\\s<>,;]+@[^@\\s<>,;.]+(\\.[^@\\s<>,;.]+)+$')", "adminEmail must be one e-mail address, such as ada@example.com"))]
     pub admin_email: String,
-    /// The name of the Plan. Change it to move the tenant to another plan: `status.planChange` shows what becomes of it. It
-    /// cannot be changed while the tenant is provisioned, moves to another plan, is Failed, or is deleted.
+    /// The name of the Plan. Change it to move the tenant to another plan; `status.planChange` shows the progress. It
+    /// cannot be changed while the tenant is being provisioned, changes plans, is Failed, or is being deleted.
     #[serde(default = "default_plan")]
     #[schemars(length(min = 1, max = 253))]
     pub plan: String,
-    /// The name of the Plan that is paid for and in force, while `plan` may already name the next one. Set by the controller.
-    /// Backups must keep it: a Tenant that is restored without its status then goes on with the plan that it had.
+    /// The name of the Plan that is paid for and in force; `plan` may already name the next one. Set by the controller.
+    /// Backups must keep it, so that a Tenant that is restored without its status keeps its plan.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub plan_in_force: Option<String>,
     /// How the customer pays.
     #[serde(default)]
     pub billing: Billing,
-    /// The tenant's identity at every provider. Leave it empty: the controller sets it to the object's uid. Backups must
-    /// keep it together with the annotation `tenant-operator.dev/identity-proof`, so that a restored Tenant finds its
-    /// data, keys and customer. An id that was not issued to this namespace and name is not accepted.
+    /// The tenant's identity at every provider. Leave it empty: the controller sets it to the object's uid. Backups
+    /// must keep it together with the annotation `tenant-operator.dev/identity-proof`, so that a restored Tenant finds
+    /// its data, keys and customer. The controller does not accept an id that it did not issue to this namespace and
+    /// name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_-]+$"))]
     pub tenant_id: Option<String>,
-    /// Where the tenant's data is. Set by the controller when documents are embedded with another model; without it, they are in
-    /// the first namespace, embedded with the model in `status.config`. Backups must keep it.
+    /// Where the tenant's data is stored. Set by the controller when the data moves to another embedding model or
+    /// region. If it is absent, the data is in the tenant's first namespace, embedded with the model in
+    /// `status.config`. Backups must keep it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<Data>,
     /// The login of a customer who signed up. Set by web.
@@ -95,45 +97,45 @@ pub struct TenantSpec {
     /// The terms that the customer accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
-    /// Active, Suspended or Deleted. A suspended tenant is not served and not charged; its data is kept. A deleted one is
-    /// closed at once, and its data is erased after the retention of its plan; until then, Active takes it back.
+    /// Active, Suspended or Deleted. A suspended tenant is not served and not charged; its data is kept. A deleted
+    /// tenant is closed at once, and its data is erased after the retention of its plan. Until then, Active reopens it.
     #[serde(default, skip_serializing_if = "Desired::is_active")]
     pub desired: Desired,
-    /// Who asked for the present value of `desired`. Set by web for customers, and by `kubectl tenant` for admins. A value of
-    /// `desired` without a record that names it counts as an admin's.
+    /// Who requested the present value of `desired`. Set by web for customers, and by `kubectl tenant` for admins. If
+    /// this record is absent or is about another value, the request counts as an admin's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wish: Option<Wish>,
-    /// An admin's suspension, which no action of the customer ends: closing and reopening the account, paying and signing up
-    /// again leave it in force. `kubectl tenant suspend` sets it and `kubectl tenant resume` removes it.
+    /// An admin's suspension. The customer cannot end it by closing and reopening the account, paying, or signing up
+    /// again. `kubectl tenant suspend` sets it and `kubectl tenant resume` removes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspension: Option<Wish>,
-    /// What the customer chose for their documents.
+    /// The customer's settings for documents.
     #[serde(default, skip_serializing_if = "Settings::is_default")]
     pub settings: Settings,
     /// Increase this number to replace the API key. The same number always gives the same key.
     #[serde(default = "default_generation")]
     #[schemars(range(min = 1))]
     pub api_key_generation: u32,
-    /// What happens when this object is deleted: Retain or Erase. Default: the Plan's value; without one, Retain for a customer who has
-    /// paid or has data, and Erase for a signup that was never paid for.
+    /// What happens when this object is deleted: Retain or Erase. Default: the Plan's value; without one, Retain for a
+    /// customer who has paid or has data, and Erase for a signup that was never paid for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// Names an export of everything that belongs to the tenant, such as a date. A new name starts a new export, which takes
-    /// the place of the one before; `status.export` shows how far it is.
+    /// The name of an export of everything that belongs to the tenant, such as a date. A new name starts a new export,
+    /// which replaces the previous one; `status.export` shows its progress.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$"))]
     pub export_request: Option<String>,
 }
 
-/// What an admin wants of a tenant.
+/// The requested state of a tenant.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Desired {
-    /// To be served, as long as it is paid for.
+    /// The tenant is served, as long as it is paid for.
     #[default]
     Active,
-    /// Not to be served, until this is Active again.
+    /// The tenant is not served until this is Active again.
     Suspended,
-    /// To be closed, and erased after the retention of its plan.
+    /// The tenant is closed, and its data is erased after the retention of its plan.
     Deleted,
 }
 
@@ -145,27 +147,27 @@ impl Desired {
     }
 }
 
-/// Who asked for something of a tenant, when, and why.
+/// Who requested a state of a tenant, when, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Wish {
-    /// What was asked for.
+    /// The requested state.
     pub desired: Desired,
-    /// Customer or Admin.
+    /// Who requested it: Customer or Admin.
     pub by: WishedBy,
-    /// The Kubernetes user, where it is known.
+    /// The Kubernetes user, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub user: Option<Text>,
-    /// Why, in the words of the admin.
+    /// The reason that the admin gave.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 500))]
     pub reason: Option<Text>,
-    /// When.
+    /// When it was requested.
     pub at: Timestamp,
 }
 
-/// The side that asks for something of a tenant.
+/// Who requested a state of a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum WishedBy {
     /// The customer, on the pages or by the API.
@@ -223,16 +225,17 @@ impl TenantSpec {
     }
 }
 
-/// What the customer chose for their documents.
+/// The customer's settings for documents.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Settings {
-    /// How documents are cut into passages. Leave it out for the default. A change applies to documents that are uploaded
-    /// afterwards.
+    /// How documents are cut into passages. Leave it out for the default. A change applies to documents that are
+    /// uploaded afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub chunking: Option<Chunking>,
-    /// Small or Large: which of the plan's embedding models finds passages. After a change, all documents are embedded again
-    /// beside the old ones, which answer questions meanwhile; `status.migration` shows how far that is.
+    /// Small or Large: the plan's embedding model that finds passages. After a change, the controller embeds all
+    /// documents again, and questions are answered from the old vectors until it is done; `status.migration` shows the
+    /// progress.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embedding: Option<EmbeddingSize>,
 }
@@ -248,10 +251,10 @@ impl Settings {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.overlapCharacters * 2 <= self.maxCharacters", "overlapCharacters must be at most half of maxCharacters"))]
 pub struct Chunking {
-    /// The longest passage, in characters.
+    /// The length of the longest passage, in characters.
     #[schemars(range(min = 200, max = 4000))]
     pub max_characters: u32,
-    /// How many characters two neighbours share.
+    /// How many characters a passage shares with the next one.
     #[schemars(range(min = 0, max = 1000))]
     pub overlap_characters: u32,
 }
@@ -268,7 +271,7 @@ impl Default for Chunking {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Billing {
-    /// Stripe or Manual. Cannot be changed later.
+    /// Stripe or Manual. It cannot be changed later.
     pub mode: BillingMode,
     /// With mode Manual: set to true when the contract is signed, to start provisioning.
     pub approved: bool,
@@ -277,7 +280,7 @@ pub struct Billing {
     pub stripe: Option<StripeRefs>,
 }
 
-/// Who collects the money.
+/// Who bills the customer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum BillingMode {
     /// The customer pays through Stripe Checkout at `status.checkout.url`.
@@ -304,7 +307,7 @@ pub struct StripeRefs {
     /// The Stripe subscription, `sub_...`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subscription_id: Option<String>,
-    /// The number of the current Checkout session; increased when one expires.
+    /// The number of the current Checkout session. It increases when a session expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub checkout_attempt: Option<u32>,
@@ -314,8 +317,8 @@ pub struct StripeRefs {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Login {
-    /// The Secret with the key `password-hash` (argon2id), in the Tenant's namespace. Must be named after the Tenant, with
-    /// the ending `-login`.
+    /// The Secret in the Tenant's namespace that holds the password hash (argon2id) under the key `password-hash`. Its
+    /// name must be the Tenant's name followed by `-login`.
     pub secret_name: String,
 }
 
@@ -323,9 +326,9 @@ pub struct Login {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Terms {
-    /// When they were accepted.
+    /// When the customer accepted them.
     pub accepted_at: Timestamp,
-    /// Their version.
+    /// The version of the terms.
     #[schemars(length(max = 64))]
     pub version: String,
 }

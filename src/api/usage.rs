@@ -1,4 +1,5 @@
-//! What a tenant may use of its plan in a period, and what it uses: as an annotation keeps it, and as the ledger counted it.
+//! What a tenant may use of its plan in a period, and what it uses: as an annotation keeps it, and as the ledger
+//! counted it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -92,11 +93,11 @@ impl TakenOver {
 pub struct Quota {
     /// When the period began.
     pub period_start: Timestamp,
-    /// When it ends and counting starts again.
+    /// When the period ends and counting starts again at zero.
     pub period_end: Timestamp,
-    /// Queries allowed per period.
+    /// Queries that the tenant may make in the period.
     pub queries_limit: i64,
-    /// Documents allowed.
+    /// Documents that the tenant may store.
     pub documents_limit: i64,
 }
 

@@ -4,12 +4,13 @@ use comfy_table::{Table, presets};
 use k8s_openapi::api::core::v1::Event;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
+use strum::IntoEnumIterator;
 
 use super::{KubeArgs, TenantArgs};
 use crate::api::status::PlanConfig;
 use crate::api::tenant::BillingMode;
 use crate::api::usage::Quota;
-use crate::api::{Tenant, TenantStatus, Timestamp};
+use crate::api::{Tenant, TenantStatus, Timestamp, Unit};
 
 /// Transitions shown; the status keeps more.
 const SHOWN: usize = 10;
@@ -130,11 +131,16 @@ fn facts(tenant: &Tenant, status: &TenantStatus) -> impl Iterator<Item = (&'stat
 }
 
 fn limits(config: &PlanConfig) -> String {
-    let limits = &config.limits;
-    format!(
-        "{} documents, {} bytes, {} queries and {} embedded bytes a period",
-        limits.documents, limits.bytes, limits.queries_per_month, limits.embedded_bytes_per_month
-    )
+    let (levels, flows): (Vec<_>, Vec<_>) = Unit::iter().partition(|unit| unit.is_level());
+    let written = |units: Vec<Unit>| {
+        let limited = units.into_iter().filter_map(|unit| Some((unit, config.limits.of(unit)?)));
+        let texts = limited.map(|(unit, limit)| {
+            let soft = if config.quota.is_soft(unit) { " (soft)" } else { "" };
+            format!("{limit} {}{soft}", unit.name().replace('_', " "))
+        });
+        texts.collect::<Vec<_>>().join(", ")
+    };
+    format!("{}; in a period {}", written(levels), written(flows))
 }
 
 fn period(quota: &Quota) -> String {

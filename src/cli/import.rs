@@ -87,11 +87,14 @@ fn fits(tenant: &Tenant, plan: &Plan) -> anyhow::Result<()> {
              Use a plan with {theirs}, or choose it for the tenant with spec.settings.embedding"
         );
     }
-    let used = Usage::of(tenant);
+    // What the ledger counted, as the controller read it last; before the first time, what versions before the ledger counted.
+    let before = Usage::of(tenant);
+    let counted = status.usage.map(|usage| (usage.documents.used, usage.bytes.used));
+    let (documents, bytes) = counted.unwrap_or((before.documents, before.bytes));
     let new = i64::try_from(plan.missing.len()).unwrap_or(i64::MAX);
     for (what, used, new, limit) in [
-        ("documents", used.documents, new, config.limits.documents),
-        ("bytes of documents", used.bytes, plan.bytes(), config.limits.bytes),
+        ("documents", documents, new, config.limits.documents),
+        ("bytes of documents", bytes, plan.bytes(), config.limits.bytes),
     ] {
         if used + new > limit {
             bail!(
@@ -113,7 +116,8 @@ async fn may_count(api: &Api<Tenant>, tenant: &Tenant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts a document. If another writer changed the usage meanwhile, reads it and tries again.
+/// Counts a document. The ledger is not reached from here: web tells it what it lacks of the annotation. If another writer changed the
+/// usage meanwhile, reads it and tries again.
 async fn count(api: &Api<Tenant>, tenant: &Tenant, bytes: i64) -> anyhow::Result<()> {
     loop {
         let there = api.get(&tenant.name_any()).await?;

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
 use clap::{Parser, ValueEnum};
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -34,7 +35,7 @@ enum Output {
 /// Exit codes: 0 when all is well, 1 when a check failed, 2 when there are warnings.
 #[derive(clap::Args, Clone)]
 pub struct Args {
-    /// Run these areas only, comma-separated: kubernetes, access, stripe, pinecone, openai, mail, web, clock.
+    /// Run these areas only, comma-separated: kubernetes, access, stripe, pinecone, openai, mail, web, ledger, clock.
     #[arg(value_delimiter = ',')]
     areas: Vec<String>,
     /// How to print the report.
@@ -55,6 +56,9 @@ pub struct Args {
     /// Check that web answers at this URL.
     #[arg(long, overrides_with = "web_url")]
     web_url: Option<String>,
+    /// Check the ledger at this URL.
+    #[arg(long, env = "LEDGER_ENDPOINT", overrides_with = "ledger_url")]
+    ledger_url: Option<Url>,
     /// Print the documentation of all checks as Markdown instead.
     #[arg(long, hide = true)]
     reference: bool,
@@ -168,6 +172,7 @@ impl Args {
             dns_server: self.dns_server,
             test_mail: self.test_mail,
             web_url: self.web_url,
+            ledger_url: self.ledger_url,
             writes: !self.startup,
             startup: self.startup,
             plans: OnceCell::new(),

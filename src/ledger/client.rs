@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LedgerKey;
 use super::units::Unit;
-use super::wire::{Checkpoint, Counted, Outcome, PeriodUsage, Reserve, Void};
+use super::wire::{Checkpoint, Counted, Outcome, PeriodUsage, Reserve, Status, Void};
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -123,6 +123,11 @@ impl LedgerClient {
     /// What a tenant has used.
     pub async fn usage(&self, tenant: &str) -> Result<PeriodUsage, CallError> {
         self.call(Method::GET, &["tenants", tenant, "usage"], None::<&()>).await
+    }
+
+    /// How the ledger is.
+    pub async fn status(&self) -> Result<Status, CallError> {
+        self.call(Method::GET, &["status"], None::<&()>).await
     }
 
     async fn call<T: DeserializeOwned>(

@@ -7,14 +7,11 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use strum::{EnumCount, IntoEnumIterator};
 
-pub use crate::api::Unit;
+pub use crate::api::quota::{LARGEST, Unit};
 
 /// An amount of each unit. Those of accounts and commands are never negative; a line may take away from a level.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Amounts([i64; Unit::COUNT]);
-
-/// The largest amount of one unit: the largest whole number that Stripe's meters take (15 digits). No sum of accounts overflows with it.
-pub const LARGEST: i64 = 999_999_999_999_999;
 
 impl Amounts {
     /// Nothing of any unit.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Period;
 use super::units::{Amounts, Limits};
+use crate::api::Timestamp;
 
 /// The longest name of an operation or a tenant.
 const LONGEST: usize = 128;
@@ -142,6 +143,24 @@ pub enum Outcome {
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
 fn no_amounts(amounts: &Amounts) -> bool {
     amounts.is_zero()
+}
+
+/// `GET /v1/status`: how the ledger is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// The ledger's time.
+    pub now: Timestamp,
+    /// Its snapshots, if any are taken.
+    pub snapshots: Option<SnapshotStatus>,
+}
+
+/// Snapshots that are taken again and again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotStatus {
+    /// How often, in seconds.
+    pub every_seconds: u64,
+    /// When the latest one of this process was taken.
+    pub latest: Option<Timestamp>,
 }
 
 /// What a tenant used in a period.

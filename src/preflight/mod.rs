@@ -6,6 +6,7 @@
 mod access;
 mod clock;
 mod kubernetes;
+mod ledger;
 mod mail;
 mod openai;
 mod pinecone;
@@ -19,6 +20,7 @@ use std::net::SocketAddr;
 
 use futures::future::{BoxFuture, join_all};
 use kube::Client;
+use reqwest::Url;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
 
@@ -73,6 +75,8 @@ pub struct Target {
     pub test_mail: Option<String>,
     /// Where web is reached.
     pub web_url: Option<String>,
+    /// Where the ledger is reached.
+    pub ledger_url: Option<Url>,
     /// Whether something may be written at the providers, and taken away again.
     pub writes: bool,
     /// Whether only what keeps a controller from starting counts as failed; the rest warns.
@@ -153,6 +157,7 @@ pub fn checks() -> Vec<&'static [Check]> {
         mail::CHECKS,
         sender::CHECKS,
         web::CHECKS,
+        ledger::CHECKS,
         clock::CHECKS,
     ]
 }

@@ -91,6 +91,18 @@ pub struct Metrics {
     pub ledger_pending: Gauge,
     /// When the last snapshot of the ledger was taken, in Unix seconds; 0 before the first.
     pub ledger_snapshot: Gauge,
+    /// How often a snapshot is taken, in seconds; 0 if none is.
+    pub ledger_snapshot_interval: Gauge,
+    /// 1 while the ledger's database answers.
+    pub ledger_ready: Gauge,
+    /// Entries of web's journal that the ledger does not have yet.
+    pub ledger_journal_entries: Gauge,
+    /// Entries of web's journal that the ledger refuses for good.
+    pub ledger_journal_refused: Gauge,
+    /// What is free on the volume of the ledger's folder, in bytes.
+    pub ledger_volume_free: Gauge,
+    /// The size of that volume, in bytes.
+    pub ledger_volume_size: Gauge,
     /// Requests and endings that found the ledger away, by what became of them.
     pub ledger_unavailable: Family<OutcomeLabel, Counter>,
 }
@@ -169,6 +181,12 @@ impl Default for Metrics {
             ledger_commands: Family::default(),
             ledger_pending: Gauge::default(),
             ledger_snapshot: Gauge::default(),
+            ledger_snapshot_interval: Gauge::default(),
+            ledger_ready: Gauge::default(),
+            ledger_journal_entries: Gauge::default(),
+            ledger_journal_refused: Gauge::default(),
+            ledger_volume_free: Gauge::default(),
+            ledger_volume_size: Gauge::default(),
             ledger_unavailable: Family::default(),
             registry: Registry::default(),
         };
@@ -245,12 +263,29 @@ impl Metrics {
         registry.register("pinecone_unowned_namespaces", unowned, self.unowned_namespaces.clone());
         let disputes = "Payments that customers dispute and that can still be answered";
         registry.register("stripe_open_disputes", disputes, self.open_disputes.clone());
+        self.register_ledger(registry);
+    }
+
+    /// What tells how the ledger is. The controller and web, which have none, say 0.
+    fn register_ledger(&self, registry: &mut Registry) {
         let commands = "Commands to the ledger, by action and outcome";
         registry.register("ledger_commands", commands, self.ledger_commands.clone());
         let pending = "Operations in the ledger that are reserved, and neither settled nor voided";
         registry.register("ledger_pending_operations", pending, self.ledger_pending.clone());
         let snapshot = "When the last snapshot of the ledger was taken, in Unix seconds; 0 before the first";
         registry.register("ledger_snapshot_timestamp_seconds", snapshot, self.ledger_snapshot.clone());
+        let interval = "How often a snapshot of the ledger is taken, in seconds; 0 if none is";
+        registry.register("ledger_snapshot_interval_seconds", interval, self.ledger_snapshot_interval.clone());
+        let ready = "1 while the ledger's database answers; 0 in the controller and in web";
+        registry.register("ledger_ready", ready, self.ledger_ready.clone());
+        let entries = "Counts in web's journal that wait for the ledger";
+        registry.register("ledger_journal_entries", entries, self.ledger_journal_entries.clone());
+        let refused = "Counts in web's journal that the ledger refuses for good: a person decides about them";
+        registry.register("ledger_journal_refused_entries", refused, self.ledger_journal_refused.clone());
+        let free = "Bytes that are free on the volume of the ledger's folder; 0 with Postgres";
+        registry.register("ledger_volume_free_bytes", free, self.ledger_volume_free.clone());
+        let size = "Size of that volume in bytes; 0 with Postgres";
+        registry.register("ledger_volume_size_bytes", size, self.ledger_volume_size.clone());
         let unavailable = "Requests and endings that found the ledger away, by what became of them";
         registry.register("ledger_unavailable", unavailable, self.ledger_unavailable.clone());
     }

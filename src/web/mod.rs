@@ -4,7 +4,7 @@ mod api;
 mod config;
 mod customer;
 mod gateway;
-mod metering;
+pub mod metering;
 mod pages;
 mod public;
 mod routes;

@@ -257,6 +257,9 @@ async fn last_answer(State(app): State<Arc<App>>, mut response: Response) -> Res
 pub fn metrics(app: Arc<App>) -> Router {
     let encode = async |State(app): State<Arc<App>>| {
         app.metrics.clock_skew.set(app.clock.ahead());
+        let (waiting, refused) = app.metering.journal_entries();
+        app.metrics.ledger_journal_entries.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        app.metrics.ledger_journal_refused.set(i64::try_from(refused).unwrap_or(i64::MAX));
         ([("content-type", METRICS_TYPE)], app.metrics.encode())
     };
     let probes = Router::new().route("/healthz", get(async || StatusCode::OK)).route("/readyz", get(ready));

@@ -44,6 +44,8 @@ fn demo_does_the_main_job_and_leaves_nothing_running() {
         "is declined (402)",
         "welcome e-mail is out",
         "100 % of the steps",
+        "queries            2 of 10000",
+        "documents          1 of 1000",
         "Where the seconds went",
     ] {
         assert!(said.contains(wanted), "{wanted:?} is missing: {said}");

@@ -46,7 +46,7 @@ async fn wait_explain_get_and_delete_work() {
     assert!(waited.status.success(), "{}", said(&waited));
     let wide = said(&kubectl(&["get", "tn", "-n", ns, "-o", "wide"]).await);
     for column in
-        ["COMPANY", "PLAN", "PHASE", "READY", "AGE", "PINECONE NAMESPACE", "REGION", "SUBSCRIPTION", "MESSAGE"]
+        ["COMPANY", "PLAN", "PHASE", "READY", "AGE", "PINECONE NAMESPACE", "REGION", "SUBSCRIPTION", "USED", "MESSAGE"]
     {
         assert!(wide.contains(column), "{wide}");
     }
@@ -54,6 +54,37 @@ async fn wait_explain_get_and_delete_work() {
     let explained = said(&kubectl(&["explain", "tenant.spec"]).await);
     assert!(explained.contains("How the customer pays"), "{explained}");
     let deleted = kubectl(&["delete", "tenant", "acme", "-n", ns, "--timeout=60s"]).await;
+    assert!(deleted.status.success(), "{}", said(&deleted));
+}
+
+#[tokio::test]
+async fn a_plan_names_each_soft_unit_once_and_its_limits_are_numbers() {
+    let _world = World::without_controller("bad-plans").await;
+    let path = folder("bad-plan.yaml");
+    let apply = async |spec: &str| {
+        let manifest = format!(
+            "apiVersion: tenant-operator.dev/v1alpha1\nkind: Plan\nmetadata: {{name: soft-units}}\n\
+             spec: {{monthlyPrice: {{amount: 1}}, sampleData: None, {spec}}}\n"
+        );
+        std::fs::write(&path, manifest).expect("written");
+        kubectl(&["apply", "-f", path.to_str().expect("a path")]).await
+    };
+    for (spec, wanted) in [
+        ("quota: {soft: [queries, bytes, queries]}", "spec.quota.soft[2]: Duplicate value: \"queries\""),
+        ("quota: {soft: [questions]}", "Unsupported value: \"questions\""),
+        ("quota: {whenUnavailable: Wait}", "Unsupported value: \"Wait\""),
+        ("limits: {promptTokensPerMonth: -1}", "spec.limits.promptTokensPerMonth"),
+    ] {
+        let output = apply(spec).await;
+        assert!(!output.status.success() && said(&output).contains(wanted), "{spec}: {}", said(&output));
+    }
+    // A soft unit needs no limit, and a rule that is left out has its default.
+    let output = apply("limits: {promptTokensPerMonth: 0}, quota: {soft: [promptTokens, embeddingTokens]}").await;
+    assert!(output.status.success(), "{}", said(&output));
+    let kept = said(&kubectl(&["get", "plan", "soft-units", "-o", "jsonpath={.spec.quota} {.spec.limits}"]).await);
+    assert!(kept.contains(r#"{"soft":["promptTokens","embeddingTokens"],"whenUnavailable":"Serve"}"#), "{kept}");
+    assert!(kept.contains(r#""promptTokensPerMonth":0"#) && !kept.contains("completionTokensPerMonth"), "{kept}");
+    let deleted = kubectl(&["delete", "plan", "soft-units", "--wait=false"]).await;
     assert!(deleted.status.success(), "{}", said(&deleted));
 }
 

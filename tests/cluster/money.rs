@@ -254,10 +254,10 @@ async fn edited_limits_reach_the_plans_tenants_and_models_do_not() {
     create_plan(&plans, "edited-plan").await;
     world.create("acme", "edited-plan", BillingMode::Manual).await;
     world.wait_true("acme", "WelcomeEmailSent").await;
-    edit(json!({"limits": {"documents": 7, "queriesPerMonth": 8}, "features": ["sso"], "models": {"chat": "other"}}))
+    edit(json!({"limits": {"documents": 7, "queriesPerMonth": 8}, "features": ["api_access"], "models": {"chat": "other"}}))
         .await;
     let followed =
-        |s: &TenantStatus| s.config.as_ref().is_some_and(|c| c.limits.documents == 7 && c.features == ["sso"]);
+        |s: &TenantStatus| s.config.as_ref().is_some_and(|c| c.limits.documents == 7 && c.features == ["api_access"]);
     let status = world.wait("acme", "given the new limits", followed).await;
     let quota = status.quota.expect("a quota");
     assert_eq!((quota.documents_limit, quota.queries_limit), (7, 8));

@@ -1,6 +1,8 @@
 //! Each preflight check is proven able to fail: a seeded fault turns it red. The cluster is this test's own, because what
 //! is checked belongs to a whole cluster.
 
+mod ledger;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
@@ -28,6 +30,8 @@ struct Lab {
     web: String,
     /// The name server.
     dns: std::net::SocketAddr,
+    /// A ledger that takes snapshots.
+    ledger: ledger::Running,
 }
 
 /// A fault: how to cause it, the variables and arguments that differ, and how to undo it.
@@ -63,6 +67,7 @@ impl Lab {
         for (price, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19_900)] {
             sandbox.add_price(price, amount, "usd");
         }
+        let ledger = ledger::Running::start(&folder);
         let lab = Self {
             cluster,
             sandbox,
@@ -70,11 +75,13 @@ impl Lab {
             folder,
             web: ready().await,
             dns: name_server().await,
+            ledger,
         };
         lab.kubectl(&["apply", "-f", "crds/"]).await;
         lab.kubectl(&["wait", "--for=condition=Established", "crd", "--all"]).await;
         lab.kubectl(&["apply", "-f", "examples/plans.yaml"]).await;
         lab.apply("policy", &policy("user system:serviceaccount:velero:velero-server")).await;
+        lab.apply("ledger-key", &ledger::secret(ledger::KEY)).await;
         let mut endpoint = vec![("url".to_owned(), format!("{FRONTEND}/webhooks/stripe"))];
         endpoint.extend(EVENTS.iter().enumerate().map(|(i, event)| (format!("enabled_events[{i}]"), (*event).into())));
         let url = format!("{}/v1/webhook_endpoints", lab.sandbox.stripe_url);
@@ -121,6 +128,7 @@ impl Lab {
             .env("FROM_EMAIL", "Rag <hello@mail.good.example>")
             .env("DKIM_SELECTORS", "s1,s2")
             .env("DNS_SERVER", self.dns.to_string())
+            .env("LEDGER_ENDPOINT", &self.ledger.url)
             .envs(env.iter().map(|(name, value)| (*name, value.as_str())));
         command
     }
@@ -491,6 +499,7 @@ async fn every_check_passes_in_order_and_fails_by_its_fault() {
         .chain(stripe_seeds())
         .chain(other_seeds(&lab))
         .chain(sender_seeds())
+        .chain(ledger::seeds(&lab).await)
     {
         let (code, findings) = lab.sow(&seed).await;
         let found = findings.iter().find(|f| f["check"] == seed.check).expect("the check ran");

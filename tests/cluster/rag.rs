@@ -499,7 +499,7 @@ async fn one_tenants_loop_is_slowed_down_and_leaves_the_others_alone() {
     assert!(slowed.len() >= 10 && slowed.len() < 30, "{} of 30", slowed.len());
     assert!(slowed.iter().all(|answer| answer.headers().contains_key("retry-after")));
     assert_eq!(other.ask("What is RAG?").await.status(), 200);
-    // What a tenant has used costs a read of Kubernetes, and counts as a request.
+    // What a tenant has used costs a read of the ledger, and counts as a request.
     let reads = futures::future::join_all((0..30).map(|_| acme.get("/v1/usage"))).await;
     assert!(reads.iter().filter(|answer| answer.status() == 429).count() >= 10, "the usage has a limit");
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;

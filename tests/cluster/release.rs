@@ -128,11 +128,14 @@ async fn every_variable_that_the_chart_sets_is_read_by_a_command() {
     assert!(rendered.status.success(), "{}", said(&rendered));
     let text = String::from_utf8(rendered.stdout).expect("text");
     let reference = std::fs::read_to_string(format!("{ROOT}/docs/cli.md")).expect("the reference");
-    for (component, some) in [("controller", "LEAD_TTL"), ("web", "LEADS_LIMIT")] {
-        let own = format!("\n  name: {RELEASE}-{component}\n");
-        let deployment = text.split("\n---\n").find(|part| part.contains("kind: Deployment") && part.contains(&own));
-        let deployment = deployment.expect("a Deployment");
-        let names = deployment.lines().filter_map(|line| line.trim_start().strip_prefix("- name: "));
+    for (kind, component, some) in [
+        ("Deployment", "controller", "LEAD_TTL"),
+        ("Deployment", "web", "LEADS_LIMIT"),
+        ("StatefulSet", "ledger", "LEDGER_SNAPSHOTS"),
+    ] {
+        let (kind, own) = (format!("kind: {kind}\n"), format!("\n  name: {RELEASE}-{component}\n"));
+        let workload = text.split("\n---\n").find(|part| part.contains(&kind) && part.contains(&own));
+        let names = workload.expect("a workload").lines().filter_map(|line| line.trim_start().strip_prefix("- name: "));
         let is_variable = |name: &&str| name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
         let names: Vec<_> = names.filter(is_variable).collect();
         assert!(names.contains(&some), "{names:?}");
@@ -148,6 +151,8 @@ async fn every_variable_that_the_chart_sets_is_read_by_a_command() {
         ("LEAD_TTL", "30d"),
         ("UPLOAD_LIMIT", "1h 30m"),
         ("BRAKE_WINDOW", "2592000"),
+        // Beside the exports, whose storage is known to work.
+        ("LEDGER_SNAPSHOTS", "s3://exports/ledger/rag/rag"),
     ] {
         assert!(text.contains(&format!("- name: {name}\n              value: \"{value}\"")), "{name} is {value}");
     }

@@ -88,6 +88,7 @@ async fn a_stolen_token_reads_no_key_writes_no_foreign_secret_and_makes_no_other
 
     stolen_from_web(&world, &client(&web).await).await;
     stolen_from_the_controller(&world, &client(&controller).await).await;
+    stolen_from_the_ledger(&client(&stolen(&world, "ledger")).await).await;
 
     // A customer who leaves is erased with these rights, Secrets included.
     world.erase(&name).await;
@@ -112,7 +113,10 @@ async fn a_deleted_tenant_leaves_its_login(world: &World) {
 async fn stolen_from_web(world: &World, web: &Client) {
     let (own, signups): (Api<Secret>, Api<Secret>) =
         (Api::namespaced(web.clone(), RELEASE), Api::namespaced(web.clone(), SIGNUPS));
-    own.get("tenant-operator-identity").await.expect("the key that it needs");
+    for key in ["tenant-operator-identity", "tenant-operator-ledger"] {
+        own.get(key).await.expect("the key that it needs");
+        refusal(key, own.delete(key, &DeleteParams::default()).await);
+    }
     for key in ["tenant-operator-signing", "providers"] {
         refusal(key, own.get(key).await);
         refusal(key, own.delete(key, &DeleteParams::default()).await);
@@ -171,6 +175,20 @@ async fn stolen_from_web(world: &World, web: &Client) {
     refusal("another account's token", web.request::<Value>(request).await);
 }
 
+/// The ledger asks the API server for its version, and may do nothing else.
+async fn stolen_from_the_ledger(ledger: &Client) {
+    ledger.apiserver_version().await.expect("where it takes the time from");
+    for namespace in [RELEASE, SIGNUPS] {
+        let secrets = Api::<Secret>::namespaced(ledger.clone(), namespace);
+        for key in ["tenant-operator-ledger", "tenant-operator-identity", "tenant-operator-signing"] {
+            refusal(key, secrets.get(key).await);
+        }
+        refusal("a list", secrets.list(&ListParams::default()).await);
+        refusal("a Secret", secrets.create(&PostParams::default(), &secret("x-login", OPAQUE, &json!({}))).await);
+    }
+    refusal("Tenants", Api::<Tenant>::all(ledger.clone()).list(&ListParams::default()).await);
+}
+
 async fn stolen_from_the_controller(world: &World, controller: &Client) {
     let secrets = |namespace: &str| Api::<Secret>::namespaced(controller.clone(), namespace);
     let ours = json!({"tenant-operator.dev/tenant": "x"});
@@ -191,7 +209,7 @@ async fn stolen_from_the_controller(world: &World, controller: &Client) {
         }
     }
     let own = secrets(RELEASE);
-    for key in ["providers", "tenant-operator-signing", "tenant-operator-identity"] {
+    for key in ["providers", "tenant-operator-signing", "tenant-operator-identity", "tenant-operator-ledger"] {
         let mut there = Api::<Secret>::namespaced(world.client.clone(), RELEASE).get(key).await.expect("there");
         there.data = Some([("x".to_owned(), k8s_openapi::ByteString(b"y".to_vec()))].into());
         refusal(key, own.replace(key, &PostParams::default(), &there).await);
@@ -344,6 +362,14 @@ async fn the_chart_refuses_signups_beside_the_keys_and_customers_left_behind() {
     let made = world.kubectl(&["create", "namespace", RELEASE]);
     assert!(made.status.success(), "{}", said(&made));
     let unverified = "credentials.verify=false,crds.install=false";
+    // The pod of the ledger would wait for its volume without a word.
+    refused(
+        unverified,
+        "the cluster has no default StorageClass for the ledger's volume: set ledger.persistence.storageClass",
+    );
+    taken(&format!("{unverified},ledger.existingSecret=postgres"));
+    taken(&format!("{unverified},ledger.persistence.enabled=false"));
+    let unverified = "credentials.verify=false,crds.install=false,ledger.persistence.storageClass=fast";
     refused(&format!("{unverified},signupNamespace=rag"), "signups would share namespace rag with the release");
     refused(&format!("{unverified},watchNamespaces={{rag}}"), "signups would share namespace rag with the release");
     let own = taken(unverified);

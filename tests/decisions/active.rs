@@ -215,16 +215,45 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
     });
     let edited = case.plan.as_mut().expect("a plan");
     (edited.limits.documents, edited.limits.queries_per_month) = (7, 8);
-    edited.features = vec!["sso".into()];
+    edited.features = vec!["api_access".into()];
     edited.models.chat = "other".into();
     let status = case.recorded();
     let config = status.config.expect("a config");
-    assert_eq!((config.limits.documents, config.features), (7, vec!["sso".into()]));
+    assert_eq!((config.limits.documents, config.features), (7, vec!["api_access".into()]));
     assert_eq!(config.models.chat, "gpt-4o-mini");
     let quota = status.quota.expect("a quota");
     assert_eq!((quota.documents_limit, quota.queries_limit), (7, 8));
     case.plan.as_mut().expect("a plan").limit_changes = LimitChanges::NewTenants;
     assert_eq!(case.recorded().config.expect("a config").limits.documents, 1000);
+}
+
+#[test]
+fn edited_token_limits_and_quota_rules_reach_the_tenant_as_other_limits_do() {
+    use tenant_operator::api::Unit;
+    use tenant_operator::api::plan::LimitChanges;
+    use tenant_operator::api::quota::{QuotaRules, WhenUnavailable};
+    use tenant_operator::api::status::PlanConfig;
+    let mut case = welcomed();
+    let before = PlanConfig::of("starter", case.plan.as_ref().expect("a plan"));
+    assert_eq!((before.hard_limit(Unit::Queries), before.hard_limit(Unit::PromptTokens)), (Some(10_000), None));
+    case.view.status.config = Some(before.clone());
+    let edited = case.plan.as_mut().expect("a plan");
+    edited.limits.prompt_tokens_per_month = Some(5);
+    edited.limits.completion_tokens_per_month = Some(6);
+    edited.limits.embedding_tokens_per_month = Some(7);
+    edited.quota = QuotaRules {
+        when_unavailable: WhenUnavailable::Refuse,
+        soft: vec![Unit::Queries, Unit::EmbeddingTokens, Unit::Documents],
+    };
+    let config = case.recorded().config.expect("a config");
+    assert_eq!(config, PlanConfig::of("starter", case.plan.as_ref().expect("a plan")));
+    let tokens = [Unit::PromptTokens, Unit::CompletionTokens, Unit::EmbeddingTokens];
+    assert_eq!(tokens.map(|unit| config.limits.of(unit)), [Some(5), Some(6), Some(7)]);
+    assert_eq!(tokens.map(|unit| config.hard_limit(unit)), [Some(5), Some(6), None], "a soft unit is counted only");
+    let others = [Unit::Queries, Unit::EmbeddedBytes, Unit::Documents, Unit::Bytes];
+    assert_eq!(others.map(|unit| config.hard_limit(unit)), [None, Some(5 << 30), None, Some(1 << 30)]);
+    case.plan.as_mut().expect("a plan").limit_changes = LimitChanges::NewTenants;
+    assert_eq!(case.recorded().config, Some(before), "which was provisioned before the edit");
 }
 
 #[test]

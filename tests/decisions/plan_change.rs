@@ -344,10 +344,18 @@ fn the_smaller_plan_is_the_cheaper_one_or_the_one_with_less() {
         Limits { queries_per_month: 1, ..large.limits.clone() },
         Limits { bytes: 1, ..large.limits.clone() },
         Limits { embedded_bytes_per_month: 1, ..large.limits.clone() },
+        Limits { prompt_tokens_per_month: Some(1), ..large.limits.clone() },
+        Limits { completion_tokens_per_month: Some(1), ..large.limits.clone() },
+        Limits { embedding_tokens_per_month: Some(1), ..large.limits.clone() },
     ] {
         same_price.limits = lower;
         assert!(is_smaller(&same_price, Some(&large), Some(&large.limits)));
         assert!(is_smaller(&same_price, None, Some(&large.limits)), "the plan before is gone");
+    }
+    let tokens = |limit| Limits { prompt_tokens_per_month: limit, ..large.limits.clone() };
+    for (new, before, wanted) in [(Some(2), Some(2), false), (Some(2), Some(3), true), (None, Some(3), false)] {
+        same_price.limits = tokens(new);
+        assert_eq!(is_smaller(&same_price, Some(&large), Some(&tokens(before))), wanted, "{new:?} after {before:?}");
     }
 }
 

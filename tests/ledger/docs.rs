@@ -8,11 +8,12 @@ use crate::support::{BINARY, Folder, free_port};
 fn the_examples_of_the_page_work_as_written() {
     let page = include_str!("../../docs/ledger.md");
     let examples: Vec<_> = page.split("```sh ledger\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert_eq!(examples.len(), 3, "examples");
+    assert_eq!(examples.len(), 4, "examples");
     let folder = Folder::new("docs");
     let port = free_port().to_string();
-    // The ledger in the background ends with the shell.
-    let script = format!("set -eu\ntrap 'kill $!' EXIT\n{}", examples.concat()).replace("8084", &port);
+    // The ledgers in the background end with the shell.
+    let script = format!("set -eu\ntrap 'kill $(jobs -p)' EXIT\n{}", examples.concat());
+    let script = script.replace("8084", &port).replace("8085", &free_port().to_string());
     let programs = std::path::Path::new(BINARY).parent().expect("a folder").display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
     let mut shell = Command::new("bash");
@@ -27,4 +28,7 @@ fn the_examples_of_the_page_work_as_written() {
     ] {
         assert!(said.contains(wanted), "{wanted} is missing: {said}");
     }
+    // Before the move and after it.
+    let usage = |line: &&str| line.contains(r#""used":{"queries":1,"prompt_tokens":812"#) && line.starts_with('{');
+    assert_eq!(said.lines().filter(usage).count(), 2, "the other ledger says the same: {said}");
 }

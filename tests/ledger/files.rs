@@ -199,16 +199,16 @@ async fn an_interrupted_first_start_is_begun_again() {
 }
 
 /// A small file system of its own. None where it cannot be: it needs root.
-struct Volume(PathBuf);
+pub struct Volume(PathBuf);
 
 impl Volume {
-    fn new(folder: &Folder, size: &str) -> Option<Self> {
+    pub fn new(folder: &Folder, size: &str) -> Option<Self> {
         let path = folder.path().join("data");
         fs::create_dir_all(&path).expect("a folder");
         mount(&["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"], &path).then_some(Self(path))
     }
 
-    fn again(&self, options: &str) {
+    pub fn again(&self, options: &str) {
         assert!(mount(&["-o", &format!("remount,{options}")], &self.0), "{options}");
     }
 }

@@ -1,10 +1,12 @@
 //! What the ledger must do: any store by the same contracts, its files in every bad state, its program under `kill -9`, and its HTTP
-//! API with what no client of ours sends. Each contract is also seen to fail, by a store with a seeded fault.
+//! API with what no client of ours sends. So is web's journal of what the ledger did not answer. Each contract is also seen to fail, by a store with a seeded fault.
 
 mod conformance;
 mod docs;
 mod files;
 mod http;
+mod journal;
 mod process;
 mod snapshots;
+mod status;
 mod support;

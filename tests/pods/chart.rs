@@ -9,7 +9,7 @@ use crate::release::{CHART, NAMESPACE};
 use crate::step;
 
 const MINIMAL: &str = "sandbox.enabled=true";
-const HA: &str = "controller.replicas=2,web.replicas=3,web.autoscaling.enabled=true,networkPolicy.enabled=true,\
+const HA: &str = "controller.replicas=2,web.replicas=3,ledger.replicas=2,ledger.url=postgres://ledger@db/ledger,web.autoscaling.enabled=true,networkPolicy.enabled=true,\
                   controller.priorityClassName=system-cluster-critical";
 const SCOPED: &str = "watchNamespaces={rag,other},signupNamespace=other,admission.enabled=false,crds.install=false";
 const EVERYTHING: &str = "web.clientIp=RightmostXForwardedFor,web.ingress.enabled=true,web.ingress.hosts={app.example.com},web.httpRoute.enabled=true,\
@@ -28,6 +28,8 @@ const EVERYTHING: &str = "web.clientIp=RightmostXForwardedFor,web.ingress.enable
                           credentials.webPineconeApiKey.existingSecret=web,credentials.webOpenaiApiKey.existingSecret=web,\
                           exports.webExistingSecret=s3web,exports.url=s3://bucket/exports,\
                           pinecone.regions.us-east-1=rag,pinecone.regions.eu-central-1=rag-eu,exports.regions.eu-central-1=s3://eu/exports,\
+                          ledger.snapshots.interval=10m,ledger.persistence.storageClass=fast,ledger.persistence.size=20Gi,\
+                          ledger.extraEnv[0].name=TZ,ledger.extraEnv[0].value=UTC,ledger.serviceAccount.annotations.role=x,\
                           exports.region=eu-central-1,exports.endpoint=https://s3.example.com,exports.existingSecret=s3";
 
 /// Renders and applies without keeping anything: the API server is the judge.
@@ -91,6 +93,11 @@ pub fn wrong_input_is_refused(node: &Node, values: &str) {
         ("captcha.provider=friendly", "value must be one of"),
         ("captcha.provider=turnstile", "captcha.provider is set: set captcha.siteKey"),
         ("emailVerification=never", "value must be one of"),
+        ("ledger.replicas=2", "one process owns the ledger's volume: set ledger.existingSecret"),
+        ("ledger.existingSecret=absent", "Secret rag/absent with the key LEDGER_URL not found"),
+        ("ledger.existingSecret=a,ledger.url=postgres://db", "are both set: set one of them"),
+        ("ledger.persistence.size=9Gi", "Kubernetes changes no volume of a StatefulSet"),
+        ("ledger.snapshots.interval=often", "does not match pattern"),
     ] {
         let said = install(set);
         assert!(said.contains(says), "{set}: {said}");

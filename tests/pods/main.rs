@@ -3,6 +3,7 @@
 
 mod binaries;
 mod chart;
+mod ledger;
 mod load;
 mod node;
 mod release;

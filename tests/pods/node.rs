@@ -280,7 +280,7 @@ impl Node {
 
     /// Pods first, while there is still something that can take them away.
     fn kill(&mut self) {
-        self.try_kubectl(&["delete", "deployments,jobs,pods", "--all", "-A", "--wait=false"]);
+        self.try_kubectl(&["delete", "deployments,statefulsets,jobs,pods", "--all", "-A", "--wait=false"]);
         let start = Instant::now();
         while self.get(&["pods", "-A"])["items"].as_array().is_some_and(|pods| !pods.is_empty())
             && start.elapsed() < Duration::from_secs(40)

@@ -97,6 +97,7 @@ pub fn settings(node: &Node, providers: &Sandbox) -> String {
          openai: {{baseUrl: \"{}\"}}\n\
          admission: {{exemptUsers: [restorer]}}\n\
          uploadLimit: 30s\n\
+         ledger: {{persistence: {{storageClass: \"-\"}}}}\n\
          web: {{extraArgs: [\"--client-requests-per-second=10000\"]}}\n\
          controller: {{replicas: 2, extraArgs: [\"--signup-ttl=45\", \"--retry-waits=1,1\"]}}\n",
         providers.stripe_url, providers.pinecone_url, providers.openai_url

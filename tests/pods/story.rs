@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tenant_operator::providers::stripe::EVENTS;
 use tenant_operator_sandbox::Sandbox;
 
+use crate::ledger::{self, Customer};
 use crate::load::Load;
 use crate::node::Node;
 use crate::release::{
@@ -41,6 +42,7 @@ pub async fn run(node: &Node) {
     for (id, amount) in [("price_starter_monthly", 4900), ("price_pro_monthly", 19900)] {
         story.providers.add_price(id, amount, "usd");
     }
+    ledger::volume(node);
     node.shell(&documented("sh install"), &environment(&story.providers));
     story.find_web();
     step("installed by the documented commands");
@@ -51,11 +53,12 @@ pub async fn run(node: &Node) {
     chart::wrong_input_is_refused(node, &story.values);
     chart::a_second_release_and_an_older_chart_are_refused(node, &story.values);
     story.tested().await;
-    story.first_customer().await;
+    let first = story.first_customer().await;
     rights::only_the_operator_writes_what_is_its_own(node);
     story.mishaps().await;
     story.every_pod_is_killed().await;
     story.handed_over();
+    ledger::is_deleted_under_questions(node, &story.caller(&first)).await;
     story.upgraded_under_load().await;
     story.drained().await;
     rights::nothing_is_granted_that_is_not_used(node);
@@ -171,7 +174,7 @@ impl Story<'_> {
         name
     }
 
-    async fn first_customer(&self) {
+    async fn first_customer(&self) -> String {
         let start = Instant::now();
         let name = self.customer("first").await;
         let logs = std::process::Command::new(env!("CARGO_BIN_EXE_kubectl-tenant"))
@@ -191,6 +194,15 @@ impl Story<'_> {
         self.prices().await;
         self.lead().await;
         self.documents(&name).await;
+        name
+    }
+
+    /// The customer's program, with its API key.
+    fn caller(&self, name: &str) -> Customer {
+        let secret = self.node.get(&["secret", &format!("{name}-api-key"), "-n", TENANTS]);
+        let key = secret["data"]["api-key"].as_str().and_then(|key| BASE64.decode(key).ok()).expect("a key");
+        let key = String::from_utf8(key).expect("text");
+        Customer { http: self.http.clone(), web: self.web.clone(), key }
     }
 
     /// The prices are those of the Plans.
@@ -221,9 +233,7 @@ impl Story<'_> {
 
     /// A PDF goes in through the Service with the tenant's API key, and an answer comes out.
     async fn documents(&self, name: &str) {
-        let secret = self.node.get(&["secret", &format!("{name}-api-key"), "-n", TENANTS]);
-        let key = secret["data"]["api-key"].as_str().and_then(|key| BASE64.decode(key).ok()).expect("a key");
-        let key = String::from_utf8(key).expect("text");
+        let key = self.caller(name).key;
         let ask = |path: &str| self.http.post(format!("{}{path}", self.web)).bearer_auth(&key);
         let file = include_bytes!("../fixtures/travel.pdf").to_vec();
         let stored = ask("/v1/documents?title=Travel").body(file).send().await.expect("web answers");
@@ -271,7 +281,8 @@ impl Story<'_> {
     }
 
     fn pods(&self) -> Vec<Value> {
-        let pods = self.node.get(&["pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component in (controller,web)"]);
+        let pods =
+            self.node.get(&["pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/component in (controller,web,ledger)"]);
         pods["items"].as_array().cloned().unwrap_or_default()
     }
 
@@ -297,7 +308,7 @@ impl Story<'_> {
                 pod["status"]["containerStatuses"][0]["restartCount"] == 1
             });
         }
-        self.wait_ready(4);
+        self.wait_ready(5);
         self.served().await;
         self.customer("after-kills").await;
         step("every pod was killed with -9 and came back");
@@ -312,7 +323,7 @@ impl Story<'_> {
     /// The other replica takes over: at once when the leader ends in order, after the lease when it is killed.
     fn handed_over(&self) {
         for how in ["ends in order", "is killed with -9"] {
-            self.wait_ready(4);
+            self.wait_ready(5);
             let leader = self.leader();
             let (pod, _) = leader.rsplit_once('-').expect("a pod's name and more");
             let start = Instant::now();
@@ -326,7 +337,7 @@ impl Story<'_> {
             self.node.wait("another leads", LIMIT, |_| ![leader.as_str(), ""].contains(&self.leader().as_str()));
             step(&format!("the leader {how}: another leads after {:.1} s", start.elapsed().as_secs_f64()));
         }
-        self.wait_ready(4);
+        self.wait_ready(5);
     }
 
     /// Kills a pod's first process.
@@ -347,7 +358,7 @@ impl Story<'_> {
                     "-f",
                     &self.values,
                     "--set",
-                    "web.podLabels.round=two,controller.podLabels.round=two",
+                    "web.podLabels.round=two,controller.podLabels.round=two,ledger.podLabels.round=two",
                 ][..],
             ),
             ("a rollback", &["rollback", NAME, "1"][..]),
@@ -372,7 +383,7 @@ impl Story<'_> {
             }
             step(&format!("{what} under load: {sent} requests, none failed; {} purchases, none lost", bought.len()));
         }
-        self.wait_ready(4);
+        self.wait_ready(5);
     }
 
     /// A drain that would take web away is held up by its budget.
@@ -383,7 +394,7 @@ impl Story<'_> {
         assert!(!drain.status.success() && said.contains("disruption budget"), "{said}");
         load.stop("a drain").await;
         self.node.kubectl(&["uncordon", "node"]);
-        self.wait_ready(4);
+        self.wait_ready(5);
         step("a drain took one pod of each at a time and left web serving");
     }
 
@@ -410,7 +421,7 @@ impl Story<'_> {
         // This time for one namespace, with Roles instead of ClusterRoles.
         let since = rights::mark(self.node);
         self.install(&["--set", "watchNamespaces={rag-tenants}"]);
-        self.wait_ready(4);
+        self.wait_ready(5);
         let statuses = |tenants: &Value| -> Vec<Value> {
             tenants.as_array().into_iter().flatten().map(|t| t["status"]["transitions"].clone()).collect()
         };

@@ -115,6 +115,23 @@ alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiK
 {{- end }}
 {{- end -}}
 
+{{/* What every part wants to know: how to log, whom to trust, where traces go. */}}
+{{- define "to.programEnv" }}
+- name: RUST_LOG
+  value: {{ .Values.logLevel | quote }}
+- name: LOG_FORMAT
+  value: {{ .Values.logFormat | quote }}
+{{- if or .Values.trustedCa.configMap .Values.trustedCa.secret }}
+# Read beside the image's own SSL_CERT_FILE.
+- name: SSL_CERT_DIR
+  value: /etc/tenant-operator/ca
+{{- end }}
+{{- with .Values.traces.endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ . | quote }}
+{{- end }}
+{{- end -}}
+
 {{/* What both pods want to know of Pinecone and OpenAI, and of the pod itself. Keys are each pod's own. */}}
 {{- define "to.env" -}}
 - name: POD_NAME
@@ -125,23 +142,13 @@ alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiK
 - name: WATCH_NAMESPACE
   value: {{ join "," .Values.watchNamespaces | quote }}
 {{- end }}
-- name: RUST_LOG
-  value: {{ .Values.logLevel | quote }}
-- name: LOG_FORMAT
-  value: {{ .Values.logFormat | quote }}
+{{- include "to.programEnv" . }}
+- name: LEDGER_ENDPOINT
+  value: http://{{ include "to.name" . }}-ledger.{{ .Release.Namespace }}.svc:8084
 - name: TENANT_NAMESPACE
   value: {{ include "to.signupNamespace" . | quote }}
 - name: SHARED_SIGNUP_NAMESPACE
   value: {{ .Values.sharedSignupNamespace | quote }}
-{{- if or .Values.trustedCa.configMap .Values.trustedCa.secret }}
-# Read beside the image's own SSL_CERT_FILE.
-- name: SSL_CERT_DIR
-  value: /etc/tenant-operator/ca
-{{- end }}
-{{- with .Values.traces.endpoint }}
-- name: OTEL_EXPORTER_OTLP_ENDPOINT
-  value: {{ . | quote }}
-{{- end }}
 - name: PRODUCT_NAME
   value: {{ .Values.productName | quote }}
 - name: FRONTEND_URL
@@ -301,6 +308,9 @@ volumeMounts:
 {{/* What only web knows. */}}
 {{- define "to.webEnv" -}}
 {{- include "to.env" . }}
+# What was served while the ledger was away, until it is delivered.
+- name: LEDGER_JOURNAL
+  value: /var/lib/tenant-operator/journal
 - name: BRAND_COLOR
   value: {{ .Values.brandColor | quote }}
 - name: TERMS_URL
@@ -406,9 +416,18 @@ topologySpreadConstraints:
 {{- end }}
 {{- $templates := and (eq .component "controller") .root.Values.mailTemplates }}
 {{- $domains := and (eq .component "web") .root.Values.disposableDomains }}
+{{- $ledger := ne .component "controller" }}
 {{- $ca := include "to.caVolume" .root }}
-{{- if or $ca $of.extraVolumes $templates $domains }}
+{{- if or $ca $of.extraVolumes $templates $ledger }}
 volumes:
+  {{- if eq .component "web" }}
+  # Counts of questions while the ledger is away: 300 bytes each.
+  - name: journal
+    emptyDir: {sizeLimit: 128Mi}
+  {{- end }}
+  {{- if eq .component "ledger" }}
+  {{- include "to.ledgerVolumes" .root | nindent 2 }}
+  {{- end }}
   {{- with $ca }}
   {{- . | nindent 2 }}
   {{- end }}

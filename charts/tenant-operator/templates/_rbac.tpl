@@ -42,7 +42,7 @@
   verbs: [create]
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [tenant-operator-identity, tenant-operator-signing]
+  resourceNames: [tenant-operator-identity, tenant-operator-signing, tenant-operator-ledger]
   verbs: [get]
 # The public half of that key, for web.
 - apiGroups: [""]
@@ -71,11 +71,11 @@
   verbs: [create, patch]
 {{- end -}}
 
-{{/* The controller makes the identity key; web reads it and no other Secret of this namespace. */}}
+{{/* The controller makes the keys of identities and of the ledger; web reads them and no other Secret of this namespace. */}}
 {{- define "to.rules.webOwn" -}}
 - apiGroups: [""]
   resources: [secrets]
-  resourceNames: [tenant-operator-identity]
+  resourceNames: [tenant-operator-identity, tenant-operator-ledger]
   verbs: [get]
 - apiGroups: [""]
   resources: [configmaps]

@@ -52,9 +52,14 @@ impl LedgerKey {
         key.map(Self).ok_or_else(|| KeyError::NoKey(path.to_owned()))
     }
 
-    /// What a client sends: `Bearer` and the key's hexadecimal digits.
+    /// The key's hexadecimal digits, as a file may hold them.
+    pub fn digits(&self) -> String {
+        hex::encode(self.0)
+    }
+
+    /// What a client sends: `Bearer` and the digits.
     pub fn authorization(&self) -> String {
-        format!("Bearer {}", hex::encode(self.0))
+        format!("Bearer {}", self.digits())
     }
 }
 

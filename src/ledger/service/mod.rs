@@ -2,12 +2,13 @@
 
 mod answers;
 mod extract;
+mod health;
 mod key;
 mod operations;
 mod reports;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -48,6 +49,14 @@ pub enum LedgerPlace {
 }
 
 impl LedgerPlace {
+    /// The folder, if it is one.
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Folder(folder, _) => Some(folder),
+            Self::Postgres(_) => None,
+        }
+    }
+
     /// The store, and the snapshots that are taken of it.
     async fn open(self) -> Result<(Arc<dyn Store>, Option<Regular>), LedgerError> {
         Ok(match self {
@@ -84,6 +93,8 @@ impl Regular {
 pub struct LedgerConfig {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where metrics are served. With the rest if it is not set.
+    pub metrics_listen: Option<SocketAddr>,
     /// Where it is kept.
     pub place: LedgerPlace,
     /// What clients must show.
@@ -118,11 +129,16 @@ struct Shared {
     clock: Arc<Clock>,
     key: LedgerKey,
     metrics: Metrics,
+    /// The folder of its files, if it has any.
+    folder: Option<PathBuf>,
+    /// How often a snapshot is taken, if any is.
+    snapshots_every: Option<Duration>,
 }
 
 /// A ledger that listens.
 pub struct Ledger {
     listener: TcpListener,
+    metrics: Option<TcpListener>,
     shared: Arc<Shared>,
     client: Option<kube::Client>,
     snapshots: Option<Regular>,
@@ -131,6 +147,7 @@ pub struct Ledger {
 impl Ledger {
     /// Opens the files and listens. Pending operations get their interval again.
     pub async fn bind(config: LedgerConfig) -> Result<Self, LedgerError> {
+        let folder = config.place.folder().map(Path::to_owned);
         let (store, snapshots) = config.place.open().await?;
         let orphans = Arc::new(Orphans::default());
         for pending in store.pending().await? {
@@ -141,10 +158,15 @@ impl Ledger {
         if let Some(client) = &client {
             crate::clock::ask(client).await;
         }
-        let addr = config.listen;
-        let listener = TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error })?;
-        let shared = Arc::new(Shared { store, orphans, clock, key: config.key, metrics: Metrics::default() });
-        Ok(Self { listener, shared, client, snapshots })
+        let listener = listen(config.listen).await?;
+        let metrics = match config.metrics_listen {
+            Some(addr) => Some(listen(addr).await?),
+            None => None,
+        };
+        let snapshots_every = snapshots.as_ref().map(|regular| regular.snapshots.every());
+        let (key, counts) = (config.key, Metrics::default());
+        let shared = Shared { store, orphans, clock, key, metrics: counts, folder, snapshots_every };
+        Ok(Self { listener, metrics, shared: Arc::new(shared), client, snapshots })
     }
 
     /// Where it listens.
@@ -152,9 +174,14 @@ impl Ledger {
         self.listener.local_addr()
     }
 
+    /// Where metrics are served, if on an address of their own.
+    pub fn metrics_addr(&self) -> Option<std::io::Result<SocketAddr>> {
+        self.metrics.as_ref().map(TcpListener::local_addr)
+    }
+
     /// Serves until `stop`. What waits is written before it ends. A client that sends a request slowly does not hold it up.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
-        let Self { listener, shared, client, snapshots } = self;
+        let Self { listener, metrics, shared, client, snapshots } = self;
         if let Some(client) = client {
             tokio::spawn(crate::clock::follow(client));
         }
@@ -162,7 +189,13 @@ impl Ledger {
             tokio::spawn(snapshots.run(shared.clone()));
         }
         tokio::spawn(shared.orphans.clone().run(shared.store.clone(), shared.clock.clone()));
-        let service = routes(shared).into_make_service_with_connect_info::<SocketAddr>();
+        let door = if metrics.is_some() { Door::Api } else { Door::Both };
+        if let Some(listener) = metrics {
+            // Served until the process ends: an end that takes long is seen.
+            let service = routes(shared.clone(), Door::Metrics).into_make_service_with_connect_info::<SocketAddr>();
+            tokio::spawn(axum::serve(listener, service).into_future());
+        }
+        let service = routes(shared, door).into_make_service_with_connect_info::<SocketAddr>();
         let stop = stop.boxed().shared();
         let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone());
         tokio::select! {
@@ -175,14 +208,29 @@ impl Ledger {
     }
 }
 
+async fn listen(addr: SocketAddr) -> Result<TcpListener, LedgerError> {
+    TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error })
+}
+
 /// Ends a request that takes too long.
 async fn in_time(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await;
     answered.unwrap_or_else(|_| answers::Problem::Late.into_response())
 }
 
-fn routes(shared: Arc<Shared>) -> Router {
-    let behind_the_key = Router::new()
+/// What an address serves.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Door {
+    /// The API, for clients with the key.
+    Api,
+    /// Metrics and the log level, for monitors.
+    Metrics,
+    /// Everything.
+    Both,
+}
+
+fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
+    Router::new()
         .route("/v1/operations/{operation}", put(operations::reserve))
         .route("/v1/operations/{operation}/checkpoint", post(operations::checkpoint))
         .route("/v1/operations/{operation}/settle", post(operations::settle))
@@ -192,16 +240,23 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
         .route("/v1/days", get(reports::site_days))
-        .route_layer(middleware::from_fn_with_state(shared.clone(), key::check));
-    Router::new()
-        .merge(behind_the_key)
-        .route("/healthz", get(async || StatusCode::OK))
-        .route("/readyz", get(reports::ready))
-        .route("/metrics", get(reports::metrics))
+        .route("/v1/status", get(health::status))
+        .route_layer(middleware::from_fn_with_state(shared, key::check))
+}
+
+fn routes(shared: Arc<Shared>, door: Door) -> Router {
+    let mut router = Router::new().route("/healthz", get(async || StatusCode::OK)).route("/readyz", get(health::ready));
+    if door != Door::Metrics {
+        router = router.merge(behind_the_key(shared.clone()));
+    }
+    if door != Door::Api {
+        router = router.route("/metrics", get(health::metrics));
+    }
+    let router = router
         .fallback(answers::no_such_path)
         .method_not_allowed_fallback(answers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn(in_time))
-        .with_state(shared)
-        .merge(log_level::routes())
+        .with_state(shared);
+    if door == Door::Api { router } else { router.merge(log_level::routes()) }
 }

@@ -1,11 +1,9 @@
-//! What was counted, and how the ledger is.
+//! What was counted.
 
 use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
-use axum::response::IntoResponse;
 use serde::{Deserialize, Serialize};
 
 use super::Shared;
@@ -16,7 +14,6 @@ use crate::ledger::account::{Account, Period};
 use crate::ledger::store::Day;
 use crate::ledger::units::Amounts;
 use crate::ledger::wire::PeriodUsage;
-use crate::telemetry::METRICS_TYPE;
 
 /// Periods of one answer.
 const PERIODS: u32 = 36;
@@ -100,18 +97,4 @@ impl Shared {
         };
         Ok(Json(days.into_iter().map(usage).collect()))
     }
-}
-
-/// `GET /readyz`: 200 while the ledger's file answers.
-pub async fn ready(State(shared): State<Arc<Shared>>) -> Result<StatusCode, Problem> {
-    shared.store.ready().await?;
-    Ok(StatusCode::OK)
-}
-
-/// `GET /metrics`
-pub async fn metrics(State(shared): State<Arc<Shared>>) -> impl IntoResponse {
-    let pending = i64::try_from(shared.orphans.count()).unwrap_or(i64::MAX);
-    shared.metrics.ledger_pending.set(pending);
-    shared.metrics.clock_skew.set(shared.clock.ahead());
-    ([("content-type", METRICS_TYPE)], shared.metrics.encode())
 }

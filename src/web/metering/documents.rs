@@ -10,7 +10,7 @@ use super::account::Account;
 use super::journal::Entry;
 use super::question::amount;
 use super::standing::Standing;
-use super::{Metering, counted, refusal, void};
+use super::{Metering, counted, refusal, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
@@ -134,7 +134,7 @@ impl Metering {
         if let Some(operation) = operation {
             self.conclude(&account, &operation, levels).await;
         }
-        self.end(Entry::Release { operation: gone, body: counted(&account, levels) }).await;
+        self.end(vec![Entry::Release { operation: gone, body: counted(&account, levels) }]).await;
         Ok(())
     }
 
@@ -225,7 +225,10 @@ impl Counting {
     /// Keeps the document as stored while the ledger is away: it counts if this process is killed.
     async fn journal(&mut self) -> Result<(), Problem> {
         let kept = match &self.metering.journal {
-            Some(journal) => journal.keep(&self.settled(self.amounts)).await.is_ok(),
+            Some(journal) => {
+                let body = counted(&self.account, self.amounts);
+                journal.keep(&Entry::Settle { operation: self.operation.clone(), body }).await.is_ok()
+            }
             None => false,
         };
         if !kept {
@@ -269,7 +272,7 @@ impl Counting {
                     None => false,
                 };
                 if !kept {
-                    self.metering.end(gone).await;
+                    self.metering.end(vec![gone]).await;
                 }
             }
             _ => {}
@@ -282,19 +285,51 @@ impl Counting {
         self.amounts.with(Unit::EmbeddingTokens, amount(self.tokens.load(Ordering::Relaxed)))
     }
 
-    fn settled(&self, amounts: Amounts) -> Entry {
-        Entry::Settle { operation: self.operation.clone(), body: counted(&self.account, amounts) }
+    fn settled(&self, used: Amounts) -> Vec<Entry> {
+        settled(&self.account, &self.operation, used, self.amounts)
     }
 }
 
 impl Drop for Counting {
     fn drop(&mut self) {
         let ending = match self.state {
-            State::Asking => void(&self.account, &self.operation),
+            State::Asking => vec![void(&self.account, &self.operation)],
             State::Noted => self.settled(self.all()),
             State::Journaled | State::Ended => return,
         };
         let metering = self.metering.clone();
         self.metering.spawn(async move { metering.end(ending).await });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::quota::WhenUnavailable;
+    use crate::ledger::units::Limits;
+
+    #[test]
+    fn a_plan_has_room_beside_what_is_stored_and_what_is_set_aside() {
+        let period =
+            |start: i64| Period { start: Timestamp::from_second(start), end: Timestamp::from_second(start + 100) };
+        let account = Account {
+            tenant: "acme".to_owned().try_into().expect("a name"),
+            period: period(1000).try_into().expect("a period"),
+            limits: Limits::default().with(Unit::Documents, 3).with(Unit::Bytes, 100).with(Unit::EmbeddedBytes, 50),
+            given_back: 0,
+            when_unavailable: WhenUnavailable::Serve,
+        };
+        let used = |start: i64, embedded: i64| PeriodUsage {
+            period: period(start),
+            used: Amounts::of(Unit::Documents, 1).with(Unit::Bytes, 60).with(Unit::EmbeddedBytes, embedded),
+            reserved: Amounts::of(Unit::Documents, 1).with(Unit::Bytes, 10),
+        };
+        let asked = |bytes: i64| Amounts::of(Unit::Documents, 1).with(Unit::Bytes, bytes).with(Unit::EmbeddedBytes, 1);
+        assert_eq!(fits(&account, None, asked(100)), Ok(()), "nothing is known of the tenant");
+        assert_eq!(fits(&account, Some(used(1000, 49)), asked(30)), Ok(()));
+        assert_eq!(fits(&account, Some(used(1000, 49)), asked(31)), Err((Unit::Bytes, 30)));
+        assert_eq!(fits(&account, Some(used(1000, 50)), asked(1)), Err((Unit::EmbeddedBytes, 0)));
+        assert_eq!(fits(&account, Some(used(900, 50)), asked(30)), Ok(()), "text of an earlier period");
+        assert_eq!(fits(&account, Some(used(900, 50)), asked(31)), Err((Unit::Bytes, 30)), "documents stay");
     }
 }

@@ -7,7 +7,7 @@
 mod account;
 mod documents;
 mod gateway;
-mod journal;
+pub mod journal;
 mod question;
 mod refusal;
 mod standing;
@@ -127,6 +127,11 @@ impl Metering {
         }
     }
 
+    /// Entries that wait in the journal, and those that the ledger refused for good.
+    pub fn journal_entries(&self) -> (u64, u64) {
+        self.journal.as_ref().map_or((0, 0), |journal| (journal.entries(), journal.refused()))
+    }
+
     /// What a tenant has used. None if the ledger does not know it yet.
     pub async fn usage(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<Option<PeriodUsage>, Problem> {
         self.account(tenant, now).await?;
@@ -177,31 +182,24 @@ impl Metering {
         });
     }
 
-    /// Ends an operation: at the ledger, or in the journal where the ledger does not answer.
-    async fn end(self: &Arc<Self>, entry: Entry) {
-        match self.tell(&entry).await {
-            Ok(()) => {}
-            Err(CallError::Unavailable(why)) => self.keep(entry, &why).await,
-            Err(error) => tracing::warn!(%error, operation = operation_of(&entry), "the ledger does not count this"),
+    /// Ends operations: at the ledger, or in the journal where the ledger does not answer.
+    async fn end(self: &Arc<Self>, entries: Vec<Entry>) {
+        for entry in entries {
+            match self.tell(&entry).await {
+                Ok(_) => {}
+                Err(CallError::Unavailable(why)) => self.keep(entry, &why).await,
+                Err(error) => tracing::warn!(%error, operation = entry.operation(), "the ledger does not count this"),
+            }
         }
     }
 
-    /// Tells the ledger how an operation ended. What was used beyond the reservation is counted as an operation of its own.
-    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<(), CallError> {
+    /// Tells the ledger how an operation ended.
+    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<Outcome, CallError> {
         match entry {
-            Entry::Settle { operation, body } => {
-                let told = self.ask(self.ledger.settle(operation, body)).await?;
-                if let Outcome::Settled { excess, .. } = told
-                    && !excess.is_zero()
-                {
-                    let beyond = Counted { amounts: excess, ..body.clone() };
-                    self.ask(self.ledger.settle(&format!("{operation}-beyond"), &beyond)).await?;
-                }
-            }
-            Entry::Void { operation, body } => drop(self.ask(self.ledger.void(operation, body)).await?),
-            Entry::Release { operation, body } => drop(self.ask(self.ledger.release(operation, body)).await?),
+            Entry::Settle { operation, body } => self.ask(self.ledger.settle(operation, body)).await,
+            Entry::Void { operation, body } => self.ask(self.ledger.void(operation, body)).await,
+            Entry::Release { operation, body } => self.ask(self.ledger.release(operation, body)).await,
         }
-        Ok(())
     }
 
     /// Keeps what the ledger could not be told: in the journal, or in memory if there is none or it is full.
@@ -215,7 +213,7 @@ impl Metering {
         self.count_unavailable("unkept");
         tracing::warn!(
             why,
-            operation = operation_of(&entry),
+            operation = entry.operation(),
             "the ledger is away and this is kept in memory: it is lost if web ends before the ledger is back"
         );
         let metering = self.clone();
@@ -236,11 +234,13 @@ impl Drop for UnderWay {
     }
 }
 
-/// The operation that has ended.
-fn operation_of(entry: &Entry) -> &str {
-    match entry {
-        Entry::Settle { operation, .. } | Entry::Void { operation, .. } | Entry::Release { operation, .. } => operation,
-    }
+/// What counts what was used. An operation counts at most what was set aside, so what is beyond it is one of its own.
+fn settled(account: &Account, operation: &str, used: Amounts, reserved: Amounts) -> Vec<Entry> {
+    let within = used.at_most(reserved);
+    let beyond = used.minus(within);
+    let settle = |operation: String, amounts| Entry::Settle { operation, body: counted(account, amounts) };
+    let more = (!beyond.is_zero()).then(|| settle(format!("{operation}-beyond"), beyond));
+    std::iter::once(settle(operation.to_owned(), within)).chain(more).collect()
 }
 
 /// Gives back everything.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::account::Account;
 use super::journal::Entry;
 use super::standing::Standing;
-use super::{Metering, counted, refusal, void};
+use super::{Metering, refusal, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, LARGEST};
@@ -67,6 +67,8 @@ pub struct Question {
     metering: Arc<Metering>,
     account: Account,
     operation: String,
+    /// What it may use.
+    amounts: Amounts,
     known: Known,
     standing: Standing,
     /// Whether the ledger has set something aside. If not, it was away.
@@ -100,6 +102,7 @@ impl Metering {
             metering: self.clone(),
             account,
             operation: format!("q-{}", hex::encode(rand::random::<[u8; 16]>())),
+            amounts,
             known: Known::default(),
             standing: Standing::default(),
             reserved: false,
@@ -178,12 +181,12 @@ impl Question {
         self.ended = true;
     }
 
-    fn ending(&self) -> Entry {
-        let amounts = self.known.amounts();
-        if amounts.is_zero() {
-            return void(&self.account, &self.operation);
+    fn ending(&self) -> Vec<Entry> {
+        let used = self.known.amounts();
+        if used.is_zero() {
+            return vec![void(&self.account, &self.operation)];
         }
-        Entry::Settle { operation: self.operation.clone(), body: counted(&self.account, amounts) }
+        settled(&self.account, &self.operation, used, self.amounts)
     }
 }
 

@@ -86,6 +86,8 @@ enum Cost {
     Page,
     /// It reads the Tenant.
     Read,
+    /// It reads the ledger.
+    Usage,
     /// It may write the Tenant.
     Change,
     /// It may write the Tenant, by a link.
@@ -122,6 +124,7 @@ impl Cost {
             Self::Kept => ("answers of Kubernetes are kept for some seconds", ""),
             Self::Page => ("a page of web's own", ""),
             Self::Read => ("one read of Kubernetes", ""),
+            Self::Usage => ("one read of the ledger", ""),
             Self::Change => ("writes only what differs", "30 changes of a tenant in a minute"),
             Self::Once => ("writes only what differs", "a link changes an account once"),
             Self::Signup => ("passwords are hashed a few at a time", "`--signups-per-minute` of a client"),
@@ -151,7 +154,7 @@ const GUARDS: &[Guard] = {
     use Caller::{Anyone, Cluster, Gateway, Key, Link, Session, Stripe, Token};
     use Cost::{
         Change, Claim, Count, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read,
-        Signup, Stream, Upload,
+        Signup, Stream, Upload, Usage,
     };
     &[
         ("GET", "/", Anyone, Memory),
@@ -229,7 +232,7 @@ const GUARDS: &[Guard] = {
         ("GET", "/v1/documents/{id}", Key, Documents),
         ("DELETE", "/v1/documents/{id}", Key, Documents),
         ("POST", "/v1/query", Key, Question),
-        ("GET", "/v1/usage", Key, Read),
+        ("GET", "/v1/usage", Key, Usage),
         ("ANY", "/authz", Gateway, Count),
         ("ANY", "/authz/", Gateway, Count),
         ("ANY", "/authz/{*rest}", Gateway, Count),
