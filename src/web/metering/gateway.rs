@@ -109,7 +109,7 @@ impl Metering {
             }
             Err(error) => return Err(refusal::of(&error, &account, now)),
         };
-        self.end(Entry::Settle { operation, body: counted(&account, amounts) }).await;
+        self.end(vec![Entry::Settle { operation, body: counted(&account, amounts) }]).await;
         Ok(Queries::of(&account, left))
     }
 }
