@@ -3,6 +3,7 @@
 mod api;
 mod config;
 mod customer;
+mod gateway;
 pub mod metering;
 mod pages;
 mod public;
@@ -113,6 +114,8 @@ pub struct App {
     metering: Arc<Metering>,
     api_keys: api::keys::KeyRing,
     key_set: api::jwks::KeySet,
+    /// What gateways were told of the tenants' queries.
+    lefts: gateway::Lefts,
     directory: directory::Directory,
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
@@ -283,6 +286,7 @@ impl Web {
             metering,
             api_keys: api::keys::KeyRing::default(),
             key_set: api::jwks::KeySet::default(),
+            lefts: gateway::Lefts::default(),
             directory: directory::Directory::start(&mut tasks, &client, &followed, &identity),
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),
