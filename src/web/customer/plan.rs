@@ -153,7 +153,7 @@ impl App {
 
     /// What the tenant stores. None while the ledger is away: the controller asks it again before it changes the plan.
     async fn stored(&self, tenant: &Tenant) -> Option<Amounts> {
-        let served = self.directory.get(tenant.tenant_id())?;
+        let served = self.served(tenant)?;
         self.metering.usage(&served, self.now()).await.ok().flatten().map(|usage| usage.used)
     }
 }
