@@ -38,7 +38,9 @@ async fn measure(folder: &std::path::Path) -> anyhow::Result<()> {
     let key_file = folder.join("key");
     std::fs::write(&key_file, [7; 32])?;
     let mut command = Command::new(program("tenant-operator"));
-    command.args(["ledger", "--own-clock", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data"));
+    command
+        .args(["ledger", "--own-clock", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data"])
+        .arg(folder.join("data"));
     let mut child = command.arg("--key-file").arg(&key_file).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let out = child.stdout.take().context("piped")?;
     let process = Process(child);

@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::LedgerKey;
 use super::units::Unit;
-use super::wire::{Checkpoint, Counted, Outcome, PeriodUsage, Reserve, Void};
+use super::wire::{Checkpoint, Counted, Dated, Outcome, PeriodUsage, Reserve, Void};
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Of one attempt in all.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// After which an idle connection is not used again: the ledger closes it a few seconds later.
+const IDLE: Duration = Duration::from_secs(10);
 /// Between two attempts: a ledger that restarts is back within a second or two.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -84,7 +86,8 @@ impl LedgerClient {
     /// # Panics
     /// Never: the digits of a key are a valid header.
     pub fn new(url: Url, key: &LedgerKey, patience: Duration) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).timeout(ATTEMPT).build()?;
+        let http =
+            reqwest::Client::builder().connect_timeout(CONNECT).timeout(ATTEMPT).pool_idle_timeout(IDLE).build()?;
         let mut authorization = HeaderValue::try_from(key.authorization()).expect("hexadecimal digits");
         authorization.set_sensitive(true);
         Ok(Self { http, url, authorization, patience })
@@ -105,6 +108,11 @@ impl LedgerClient {
         self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
     }
 
+    /// Counts what was used a while ago, while the ledger was away. It is refused once the ledger may have counted and forgotten it.
+    pub async fn settle_dated(&self, operation: &str, body: &Dated) -> Result<Outcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
+    }
+
     /// Gives back everything.
     pub async fn void(&self, operation: &str, body: &Void) -> Result<Outcome, CallError> {
         self.call(Method::POST, &["operations", operation, "void"], Some(body)).await
@@ -112,6 +120,11 @@ impl LedgerClient {
 
     /// Takes away from levels.
     pub async fn release(&self, operation: &str, body: &Counted) -> Result<Outcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
+    }
+
+    /// Takes away from levels what was gone a while ago.
+    pub async fn release_dated(&self, operation: &str, body: &Dated) -> Result<Outcome, CallError> {
         self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
     }
 

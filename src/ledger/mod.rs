@@ -8,7 +8,9 @@
 
 pub mod account;
 pub mod client;
+mod command;
 pub mod decision;
+mod forgetting;
 mod orphans;
 mod service;
 pub mod snapshots;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::account::Period;
 use super::units::{Amounts, Limits};
+use crate::api::Timestamp;
 
 /// The longest name of an operation or a tenant.
 const LONGEST: usize = 128;
@@ -100,6 +101,29 @@ pub struct Counted {
     pub period: SomePeriod,
     /// What was used, or is gone.
     pub amounts: Amounts,
+}
+
+/// The same, with the time when it happened: the ledger counts nothing that it may have counted and forgotten.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dated {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The tenant's period when it was served.
+    pub period: SomePeriod,
+    /// What was used, or is gone.
+    pub amounts: Amounts,
+    /// When it happened. Left out: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+impl Counted {
+    /// The same, at a time.
+    pub fn at(self, at: Timestamp) -> Dated {
+        let Self { tenant, period, amounts } = self;
+        Dated { tenant, period, amounts, at: Some(at) }
+    }
 }
 
 /// `POST /v1/operations/{operation}/void`: gives back everything.

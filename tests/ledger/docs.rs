@@ -10,13 +10,15 @@ fn the_examples_of_the_page_work_as_written() {
     let examples: Vec<_> = page.split("```sh ledger\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(examples.len(), 3, "examples");
     let folder = Folder::new("docs");
-    let port = free_port().to_string();
+    let (port, metrics) = (free_port().to_string(), free_port().to_string());
     // The ledger in the background ends with the shell.
-    let script = format!("set -eu\ntrap 'kill $!' EXIT\n{}", examples.concat()).replace("8084", &port);
+    let script =
+        format!("set -eu\ntrap 'kill $!' EXIT\n{}", examples.concat()).replace("8084", &port).replace("8085", &metrics);
     let programs = std::path::Path::new(BINARY).parent().expect("a folder").display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
     let mut shell = Command::new("bash");
-    let output = shell.args(["-c", &script]).current_dir(folder.path()).env("PATH", path).output().expect("bash runs");
+    shell.args(["-c", &script]).current_dir(folder.path()).env("PATH", path);
+    let output = shell.env("LEDGER_METRICS_LISTEN", format!("127.0.0.1:{metrics}")).output().expect("bash runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     for wanted in [

@@ -2,6 +2,7 @@
 //! API with what no client of ours sends. Each contract is also seen to fail, by a store with a seeded fault.
 
 mod conformance;
+mod connections;
 mod docs;
 mod files;
 mod http;

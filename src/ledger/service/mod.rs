@@ -21,12 +21,14 @@ use futures::{Future, FutureExt};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
 
+use super::forgetting;
 use super::orphans::Orphans;
 use super::snapshots::{SnapshotError, Snapshots};
 use super::store::postgres::Postgres;
 use super::store::sqlite::Sqlite;
 use super::store::{Store, StoreError};
 use crate::clock::Clock;
+use crate::serve::{self, ConnectionLimits};
 use crate::telemetry::{Metrics, log_level};
 
 pub use key::{KeyError, LedgerKey};
@@ -35,8 +37,18 @@ pub use key::{KeyError, LedgerKey};
 const BODY: usize = 16 << 10;
 /// How long a request may take: a commit waits for the disk.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// How long requests may go on after the end was asked for: well within the 30 seconds that the kubelet gives.
-const DRAIN: Duration = Duration::from_secs(3);
+/// What clients get. A file is open for each connection, and a process may have 1,024 by default.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    connections: 800,
+    per_client: None,
+    write_timeout: Duration::from_secs(10),
+    // Clients of ours use no connection again that was idle for 10 seconds.
+    header_timeout: Duration::from_secs(15),
+    // Well within the 30 seconds that the kubelet gives.
+    drain: Duration::from_secs(3),
+};
+/// What Prometheus and the kubelet get: their connections stay open even if those of clients are too many.
+const PROBES: ConnectionLimits = ConnectionLimits { connections: 50, ..CONNECTIONS };
 
 /// Where the ledger is kept.
 #[derive(Debug)]
@@ -84,6 +96,8 @@ impl Regular {
 pub struct LedgerConfig {
     /// Where to listen.
     pub listen: SocketAddr,
+    /// Where to listen for metrics and probes, apart from what clients reach.
+    pub metrics_listen: SocketAddr,
     /// Where it is kept.
     pub place: LedgerPlace,
     /// What clients must show.
@@ -123,6 +137,7 @@ struct Shared {
 /// A ledger that listens.
 pub struct Ledger {
     listener: TcpListener,
+    metrics: TcpListener,
     shared: Arc<Shared>,
     client: Option<kube::Client>,
     snapshots: Option<Regular>,
@@ -141,10 +156,10 @@ impl Ledger {
         if let Some(client) = &client {
             crate::clock::ask(client).await;
         }
-        let addr = config.listen;
-        let listener = TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error })?;
+        let bind = async |addr| TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error });
+        let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let shared = Arc::new(Shared { store, orphans, clock, key: config.key, metrics: Metrics::default() });
-        Ok(Self { listener, shared, client, snapshots })
+        Ok(Self { listener, metrics, shared, client, snapshots })
     }
 
     /// Where it listens.
@@ -152,9 +167,14 @@ impl Ledger {
         self.listener.local_addr()
     }
 
+    /// The address of the metrics.
+    pub fn metrics_addr(&self) -> std::io::Result<SocketAddr> {
+        self.metrics.local_addr()
+    }
+
     /// Serves until `stop`. What waits is written before it ends. A client that sends a request slowly does not hold it up.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
-        let Self { listener, shared, client, snapshots } = self;
+        let Self { listener, metrics, shared, client, snapshots } = self;
         if let Some(client) = client {
             tokio::spawn(crate::clock::follow(client));
         }
@@ -162,16 +182,11 @@ impl Ledger {
             tokio::spawn(snapshots.run(shared.clone()));
         }
         tokio::spawn(shared.orphans.clone().run(shared.store.clone(), shared.clock.clone()));
-        let service = routes(shared).into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(forgetting::run(shared.store.clone(), shared.clock.clone()));
         let stop = stop.boxed().shared();
-        let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone());
-        tokio::select! {
-            served = serving.into_future() => served,
-            () = stop.then(|()| tokio::time::sleep(DRAIN)) => {
-                tracing::warn!("some requests did not end in time");
-                Ok(())
-            }
-        }
+        let probes = serve::serve(metrics, metrics_routes(shared.clone()), PROBES, stop.clone());
+        let clients = serve::serve(listener, routes(shared), CONNECTIONS, stop);
+        tokio::try_join!(clients, probes).map(drop)
     }
 }
 
@@ -197,10 +212,19 @@ fn routes(shared: Arc<Shared>) -> Router {
         .merge(behind_the_key)
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(reports::ready))
-        .route("/metrics", get(reports::metrics))
         .fallback(answers::no_such_path)
         .method_not_allowed_fallback(answers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY))
+        .layer(middleware::from_fn(in_time))
+        .with_state(shared)
+}
+
+/// What Prometheus and the kubelet ask.
+fn metrics_routes(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || StatusCode::OK))
+        .route("/readyz", get(reports::ready))
+        .route("/metrics", get(reports::metrics))
         .layer(middleware::from_fn(in_time))
         .with_state(shared)
         .merge(log_level::routes())

@@ -1,6 +1,7 @@
 //! Where the ledger is kept. A store applies each command in one transaction and answers after the commit.
 
 mod columns;
+mod migration;
 pub mod postgres;
 pub mod sqlite;
 
@@ -33,6 +34,10 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// Succeeds if commands can be applied, as far as can be seen without one. Waits for no other call.
     async fn ready(&self) -> Result<(), StoreError>;
+
+    /// Deletes operations that ended before a moment, at most so many of them, and returns how many it deleted. Their lines stay. It waits
+    /// until commands leave it time.
+    async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError>;
 
     /// The pending operations.
     async fn pending(&self) -> Result<Vec<Pending>, StoreError>;

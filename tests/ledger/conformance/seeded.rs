@@ -50,18 +50,21 @@ enum Seeded {
     IgnoresThePage,
     ForgetsPending,
     KeepsEndedPending,
+    ForgetsNothing,
+    ForgetsEarly,
 }
 
 use Seeded::{
     AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AppliesTwice, ChecksThenCounts, CountsMoreThanReserved,
-    CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints, ForgetsEarlyVoids, ForgetsNames, ForgetsPending,
-    IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero, LosesACommit, OldestPeriodFirst,
-    OneMoreThanTheLimit, RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods,
-    RepeatsALine, ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
+    CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints, ForgetsEarly, ForgetsEarlyVoids, ForgetsNames,
+    ForgetsNothing, ForgetsPending, IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero,
+    LosesACommit, OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain,
+    ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine,
+    VoidsNothing, WritesWhenItIsClosed,
 };
 
 /// Each fault, and a contract that it breaks.
-const CAUGHT: [(Seeded, &str); 32] = [
+const CAUGHT: [(Seeded, &str); 34] = [
     (LosesACommit, "agree"),
     (AppliesTwice, "one name"),
     (AnswersBeforeTheWrite, "committed"),
@@ -94,6 +97,8 @@ const CAUGHT: [(Seeded, &str); 32] = [
     (IgnoresThePage, "pages"),
     (ForgetsPending, "pending"),
     (KeepsEndedPending, "pending"),
+    (ForgetsNothing, "forgotten"),
+    (ForgetsEarly, "forgotten"),
 ];
 
 /// A real store with a fault.
@@ -188,7 +193,7 @@ impl Faulty {
         };
         if let Some(action) = twice {
             let operation = format!("{}+{}", command.operation, self.count.load(Ordering::SeqCst));
-            self.real(Command { operation, tenant: command.tenant, action }, now).await?;
+            self.real(Command { operation, tenant: command.tenant, action, at: None }, now).await?;
         }
         Ok(answer)
     }
@@ -306,6 +311,14 @@ impl Store for Faulty {
 
     async fn ready(&self) -> Result<(), StoreError> {
         self.store.ready().await
+    }
+
+    async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        match self.has {
+            ForgetsNothing => Ok(0),
+            ForgetsEarly => self.store.forget(before.plus(24 * 3600), most).await,
+            _ => self.store.forget(before, most).await,
+        }
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {

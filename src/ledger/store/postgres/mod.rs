@@ -13,7 +13,6 @@ use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool, PoolError};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
@@ -67,8 +66,20 @@ impl From<tokio_postgres::Error> for Interrupted {
 }
 
 impl Postgres {
-    async fn client(&self) -> Result<Client, StoreError> {
-        Ok(self.pool.get().await?)
+    /// Asks the server something, within the time of a call. A connection that went silent is closed.
+    async fn ask<T, E: Into<Interrupted>>(
+        &self,
+        question: impl AsyncFnOnce(&mut Client) -> Result<T, E>,
+    ) -> Result<T, Interrupted> {
+        let mut client = self.pool.get().await.map_err(StoreError::from)?;
+        let answered = timeout(CALL, question(&mut client)).await;
+        match answered {
+            Ok(answered) => answered.map_err(Into::into),
+            Err(_) => {
+                drop(Client::take(client));
+                Err(Interrupted::Failed(StoreError::Silent))
+            }
+        }
     }
 
     /// The turn of one of a tenant's commands. Without it, those that wait for the row of one tenant would hold all connections.
@@ -79,23 +90,12 @@ impl Postgres {
     }
 }
 
-/// The end of a call. A connection that went silent is closed.
-fn ended<T, E: Into<Interrupted>>(client: Client, done: Result<Result<T, E>, Elapsed>) -> Result<T, Interrupted> {
-    if let Ok(done) = done {
-        return done.map_err(Into::into);
-    }
-    drop(Client::take(client));
-    Err(Interrupted::Failed(StoreError::Silent))
-}
-
 #[async_trait]
 impl Store for Postgres {
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
         let _turn = self.turn(&command.tenant).await?;
         for attempt in 0..ATTEMPTS {
-            let mut client = self.client().await?;
-            let done = timeout(CALL, rows::apply(&mut client, &command, now)).await;
-            match ended(client, done) {
+            match self.ask(async |client: &mut Client| rows::apply(client, &command, now).await).await {
                 Ok(answer) => return Ok(answer),
                 Err(Interrupted::Failed(error)) => return Err(error),
                 Err(Interrupted::Again) => {}
@@ -106,39 +106,32 @@ impl Store for Postgres {
     }
 
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, rows::usage(&client, tenant)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::usage(client, tenant).await).await?)
     }
 
     async fn periods(&self, tenant: &str, most: u32) -> Result<Vec<(Period, Account)>, StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, rows::periods(&client, tenant, most)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::periods(client, tenant, most).await).await?)
     }
 
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, rows::days(&client, tenant, first, last)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::days(client, tenant, first, last).await).await?)
     }
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
-        let mut client = self.client().await?;
-        let done = timeout(CALL, rows::lines(&mut client, after, most)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::lines(client, after, most).await).await?)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, client.simple_query("SELECT 1")).await;
-        Ok(ended(client, done).map(drop)?)
+        Ok(self.ask(async |client: &mut Client| rows::probe(client).await).await?)
+    }
+
+    async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        let forgotten = self.ask(async |client: &mut Client| rows::forget(client, before, most).await).await?;
+        Ok(u32::try_from(forgotten).unwrap_or(most))
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, rows::pending(&client)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::pending(client).await).await?)
     }
 }
 

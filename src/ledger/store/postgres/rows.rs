@@ -101,6 +101,9 @@ async fn put_line(
     let kind: &'static str = (*kind).into();
     let fixed: [Bound; 5] = [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), &kind];
     insert(transaction, "line (operation, tenant, period_start, at, kind", &fixed, &amounts, "").await?;
+    // The number of the line that this session has just inserted.
+    let sql = "UPDATE tenant SET seq = currval('line_seq_seq') WHERE id = $1";
+    transaction.execute(&transaction.prepare_cached(sql).await?, &[&tenant]).await?;
     let day = Day::of(now).0;
     let conflict = format!("ON CONFLICT (tenant, day) DO UPDATE SET {}", summed("tenant_day"));
     insert(transaction, "tenant_day (tenant, day", &[&tenant, &day], &amounts, &conflict).await?;
@@ -134,12 +137,13 @@ async fn put_operation(
     now: Timestamp,
 ) -> Result<(), Interrupted> {
     let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
+    let ended = state.has_ended().then_some(now.as_second());
     let state: &'static str = (*state).into();
     let (start, end, at) = (period.start.as_second(), period.end.as_second(), now.as_second());
-    let fixed: [Bound; 7] = [&id, tenant, &start, &end, &state, &i64::from(*expires_after), &at];
-    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at";
+    let fixed: [Bound; 8] = [&id, tenant, &start, &end, &state, &i64::from(*expires_after), &at, &ended];
+    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at, ended_at";
     let conflict = format!(
-        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, {} WHERE operation.tenant = excluded.tenant",
+        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, {} WHERE operation.tenant = excluded.tenant",
         replaced(&["posted_"])
     );
     let amounts = [("reserved_", *reserved), ("posted_", *posted)];
@@ -275,6 +279,18 @@ pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<Sto
         })
     };
     rows.iter().map(line).collect()
+}
+
+/// Deletes operations that ended before a moment. Those that another replica deletes at the same time are passed over.
+pub async fn forget(client: &impl GenericClient, before: Timestamp, most: u32) -> Result<u64, tokio_postgres::Error> {
+    let sql = "DELETE FROM operation WHERE id IN
+        (SELECT id FROM operation WHERE ended_at < $1 ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+    client.execute(&client.prepare_cached(sql).await?, &[&before.as_second(), &i64::from(most)]).await
+}
+
+/// Writes what is there already: fails where the database takes no writes.
+pub async fn probe(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
+    client.execute("UPDATE ledger SET version = version", &[]).await.map(drop)
 }
 
 /// The pending operations.

@@ -21,7 +21,7 @@ use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::snapshots::{SnapshotError, Snapshots};
 use crate::ledger::units::Amounts;
-use writer::Writer;
+use writer::{When, Writer};
 
 pub use copy::{Unfinished, restore};
 
@@ -90,7 +90,7 @@ impl Sqlite {
 #[async_trait]
 impl Store for Sqlite {
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
-        self.writer.apply(command, now).await
+        self.writer.write(When::Now, move |connection| rows::apply(connection, &command, now)).await
     }
 
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {
@@ -113,8 +113,13 @@ impl Store for Sqlite {
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        self.writer.ready()?;
+        self.writer.ready().await?;
         self.read(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))).await
+    }
+
+    async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        let forget = move |connection: &Connection| rows::forget(connection, before, most);
+        Ok(u32::try_from(self.writer.write(When::Idle, forget).await?).unwrap_or(most))
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {

@@ -39,7 +39,8 @@ fn write(
         put_operation(connection, &command.operation, operation, now)?;
     }
     if let Some(latest) = changes.latest {
-        let sql = "INSERT OR REPLACE INTO tenant (id, period_start, period_end) VALUES (?, ?, ?)";
+        let sql = "INSERT INTO tenant (id, period_start, period_end) VALUES (?, ?, ?)
+            ON CONFLICT (id) DO UPDATE SET period_start = excluded.period_start, period_end = excluded.period_end";
         connection.prepare_cached(sql)?.execute(params![tenant, latest.start.as_second(), latest.end.as_second()])?;
     }
     put_account(connection, tenant, period, (&before, changes))?;
@@ -59,6 +60,8 @@ fn put_line(
     let (tenant, amounts) = (command.tenant.as_str(), [("", *amounts)]);
     let fixed: [&dyn ToSql; 5] = [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), kind];
     insert(connection, "line (operation, tenant, period_start, at, kind", &fixed, &amounts, "")?;
+    let seq = connection.last_insert_rowid();
+    connection.prepare_cached("UPDATE tenant SET seq = ? WHERE id = ?")?.execute(params![seq, tenant])?;
     let day = Day::of(now).0;
     let conflict = format!("ON CONFLICT (tenant, day) DO UPDATE SET {}", summed("tenant_day"));
     insert(connection, "tenant_day (tenant, day", &[&tenant, &day], &amounts, &conflict)?;
@@ -117,10 +120,13 @@ fn operation(connection: &Connection, id: &str) -> rusqlite::Result<Option<Opera
 
 fn put_operation(connection: &Connection, id: &str, operation: &Operation, now: Timestamp) -> rusqlite::Result<()> {
     let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
-    let fixed: [&dyn ToSql; 7] =
-        [&id, tenant, &period.start.as_second(), &period.end.as_second(), state, expires_after, &now.as_second()];
-    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at";
-    let conflict = format!("ON CONFLICT (id) DO UPDATE SET state = excluded.state, {}", replaced(&["posted_"]));
+    let (start, end, at) = (period.start.as_second(), period.end.as_second(), now.as_second());
+    let ended = state.has_ended().then_some(at);
+    let fixed: [&dyn ToSql; 8] = [&id, tenant, &start, &end, state, expires_after, &at, &ended];
+    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at, ended_at";
+    let set = replaced(&["posted_"]);
+    let conflict =
+        format!("ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, {set}");
     insert(connection, into, &fixed, &[("reserved_", *reserved), ("posted_", *posted)], &conflict)
 }
 
@@ -213,6 +219,19 @@ pub fn lines(connection: &Connection, after: i64, most: u32) -> rusqlite::Result
         })
     };
     connection.prepare_cached(&sql)?.query_map(params![after, most], read)?.collect()
+}
+
+/// Deletes operations that ended before a moment, those that ended first, at most so many of them.
+pub fn forget(connection: &Connection, before: Timestamp, most: u32) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM operation WHERE id IN
+        (SELECT id FROM operation INDEXED BY ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?)";
+    connection.prepare_cached(sql)?.execute(params![before.as_second(), most])
+}
+
+/// Writes so many bytes in the place of those that were written before: fails as a command would.
+pub fn probe(connection: &Connection, bytes: u32) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO probe (id, filling) VALUES (1, zeroblob(?))";
+    connection.prepare_cached(sql)?.execute([bytes]).map(drop)
 }
 
 /// The pending operations.
