@@ -50,7 +50,6 @@ pub async fn counted(place: &dyn Place) -> Verdict {
     for (name, tenant, amounts, ago, answer) in [
         ("ahead", "acme", queries(1), -301, Answer::Refused(Refusal::Ahead { at: at(NOON + 301), now: at(NOON) })),
         ("much", "acme", queries(most), 0, Answer::Refused(Refusal::TooMuch(Unit::Queries))),
-        ("e-0", "other", queries(1), 0, Answer::Refused(Refusal::OtherParameters)),
     ] {
         events.push(event(name, tenant, 0, amounts, ago));
         wanted.push(answer);

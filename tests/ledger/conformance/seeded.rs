@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tenant_operator::api::Timestamp;
 use tenant_operator::ledger::account::{Account, Period};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Refusal};
-use tenant_operator::ledger::store::{Changed, Day, Pending, Store, StoreError, StoredLine};
+use tenant_operator::ledger::store::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
 use super::sqlite::SqliteFolder;
@@ -373,6 +373,10 @@ impl Store for Faulty {
             KeepsEndedPending => Ok(self.names.lock().expect("not poisoned").values().cloned().collect()),
             _ => self.store.pending().await,
         }
+    }
+
+    fn answers(&self) -> &dyn Answers {
+        self.store.answers()
     }
 }
 
