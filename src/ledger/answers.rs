@@ -24,6 +24,8 @@ pub struct Key {
     pub key: String,
     /// What tells one request from another one.
     pub request: String,
+    /// What tells one attempt at the request from another one: a client that repeats a call for a lost answer gets the same answer.
+    pub attempt: String,
 }
 
 /// What is kept for a key.
@@ -31,6 +33,8 @@ pub struct Key {
 pub struct Kept {
     /// Its request.
     pub request: String,
+    /// The attempt that began it.
+    pub attempt: String,
     /// When it is free again.
     pub until: Timestamp,
     /// The answer. None while the request is served.
@@ -38,18 +42,34 @@ pub struct Kept {
 }
 
 /// What a client that begins a key is told. If it is new, the client serves the request.
-pub fn begin(kept: Option<Kept>, request: &str, now: Timestamp) -> AnswerState {
+pub fn begin(kept: Option<Kept>, key: &Key, now: Timestamp) -> AnswerState {
     match kept.filter(|kept| kept.until > now) {
         None => AnswerState::New,
-        Some(kept) if kept.request != request => AnswerState::OtherRequest,
+        Some(kept) if kept.request != key.request => AnswerState::OtherRequest,
         Some(Kept { answer: Some(answer), .. }) => AnswerState::Done(answer),
+        Some(kept) if kept.attempt == key.attempt => AnswerState::New,
         Some(_) => AnswerState::InProgress,
     }
 }
 
-/// Whether the answer of a key is kept: its client began it, and no other request took it.
-pub fn may_finish(kept: Option<&Kept>, request: &str, now: Timestamp) -> bool {
-    kept.is_some_and(|kept| kept.until > now && kept.request == request && kept.answer.is_none())
+/// What becomes of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finish {
+    /// It is kept now.
+    Keep,
+    /// It was kept before.
+    KeptBefore,
+    /// The key belongs to another attempt by now, or is free.
+    NotTheirs,
+}
+
+/// What becomes of the answer that a client has for a key.
+pub fn finish(kept: Option<Kept>, key: &Key, now: Timestamp) -> Finish {
+    match kept.filter(|kept| kept.until > now && kept.request == key.request && kept.attempt == key.attempt) {
+        None => Finish::NotTheirs,
+        Some(Kept { answer: Some(_), .. }) => Finish::KeptBefore,
+        Some(_) => Finish::Keep,
+    }
 }
 
 /// Of a tenant's keys, the newest first, with the bytes of their answers: the first one that is too much. It and those before it go.
@@ -66,21 +86,47 @@ pub fn too_many(keys: impl IntoIterator<Item = (i64, i64)>) -> Option<i64> {
 mod tests {
     use super::*;
 
-    fn kept(answer: Option<KeptAnswer>) -> Option<Kept> {
-        Some(Kept { request: "r".into(), until: Timestamp::from_second(100), answer })
+    fn key(request: &str, attempt: &str) -> Key {
+        let [tenant, key, request, attempt] = ["acme", "k", request, attempt].map(str::to_owned);
+        Key { tenant, key, request, attempt }
+    }
+
+    fn kept(answer: Option<&KeptAnswer>) -> Option<Kept> {
+        let Key { request, attempt, .. } = key("r", "1");
+        Some(Kept { request, attempt, until: Timestamp::from_second(100), answer: answer.cloned() })
+    }
+
+    fn answer() -> KeptAnswer {
+        KeptAnswer { status: 200, headers: vec![("a".into(), "b".into())], body: "e30=".into() }
     }
 
     #[test]
     fn a_key_is_new_in_progress_or_done_and_another_request_does_not_get_it() {
-        let answer = KeptAnswer { status: 200, headers: vec![("a".into(), "b".into())], body: "e30=".into() };
-        let told = |kept, request, now| begin(kept, request, Timestamp::from_second(now));
+        let told = |kept, request, now| begin(kept, &key(request, "2"), Timestamp::from_second(now));
         assert_eq!(told(None, "r", 1), AnswerState::New);
         assert_eq!(told(kept(None), "r", 99), AnswerState::InProgress);
         assert_eq!(told(kept(None), "r", 100), AnswerState::New, "its client died");
-        assert_eq!(told(kept(Some(answer.clone())), "r", 99), AnswerState::Done(answer.clone()));
-        assert_eq!(told(kept(Some(answer.clone())), "r", 100), AnswerState::New, "it was kept for long enough");
-        assert_eq!(told(kept(Some(answer)), "s", 99), AnswerState::OtherRequest);
+        assert_eq!(told(kept(Some(&answer())), "r", 99), AnswerState::Done(answer()));
+        assert_eq!(told(kept(Some(&answer())), "r", 100), AnswerState::New, "it was kept for long enough");
+        assert_eq!(told(kept(Some(&answer())), "s", 99), AnswerState::OtherRequest);
         assert_eq!(told(kept(None), "s", 99), AnswerState::OtherRequest);
+        let again = begin(kept(None), &key("r", "1"), Timestamp::from_second(99));
+        assert_eq!(again, AnswerState::New, "the answer to the same attempt was lost");
+    }
+
+    #[test]
+    fn only_the_attempt_that_began_a_key_finishes_it() {
+        let told = |kept, key, now| finish(kept, &key, Timestamp::from_second(now));
+        assert_eq!(told(kept(None), key("r", "1"), 99), Finish::Keep);
+        assert_eq!(told(kept(Some(&answer())), key("r", "1"), 99), Finish::KeptBefore);
+        for (kept, key, now) in [
+            (None, key("r", "1"), 99),
+            (kept(None), key("s", "1"), 99),
+            (kept(None), key("r", "2"), 99),
+            (kept(None), key("r", "1"), 100),
+        ] {
+            assert_eq!(told(kept, key, now), Finish::NotTheirs);
+        }
     }
 
     #[test]

@@ -132,6 +132,8 @@ impl Counted {
 pub struct BeginAnswer {
     /// What tells this request from another one: a hash of it.
     pub request_hash: String,
+    /// What tells this attempt from another one: a random name, the same where the call is repeated for a lost answer.
+    pub attempt: String,
     /// Seconds after which the key is free again if it was not finished.
     pub expires_after: u32,
 }
@@ -181,6 +183,8 @@ impl KeptAnswer {
 pub struct FinishAnswer {
     /// That of the request that began the key.
     pub request_hash: String,
+    /// That of the attempt that began the key.
+    pub attempt: String,
     /// The answer. None if there is none to keep: the request failed, or its answer is too long.
     #[serde(default)]
     pub answer: Option<KeptAnswer>,

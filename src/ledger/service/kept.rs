@@ -18,10 +18,14 @@ use crate::ledger::wire::{
 /// The tenant and the key of a path.
 type Names = Path<(String, String)>;
 
-fn key(Path((tenant, key)): Names, request: String) -> Result<Key, Problem> {
-    let [tenant, key, request] = [("tenant", tenant), ("key", key), ("request_hash", request)]
-        .map(|(what, name)| name_of(name).map_err(|why| Problem::Malformed(format!("{what}: {why}"))));
-    Ok(Key { tenant: tenant?, key: key?, request: request? })
+fn key(Path((tenant, key)): Names, request: String, attempt: String) -> Result<Key, Problem> {
+    let named = |what: &str, name| name_of(name).map_err(|why| Problem::Malformed(format!("{what}: {why}")));
+    Ok(Key {
+        tenant: named("tenant", tenant)?,
+        key: named("key", key)?,
+        request: named("request_hash", request)?,
+        attempt: named("attempt", attempt)?,
+    })
 }
 
 /// `PUT /v1/answers/{tenant}/{key}`
@@ -30,12 +34,12 @@ pub async fn begin(
     names: Names,
     Body(asked): Body<BeginAnswer>,
 ) -> Result<Json<AnswerState>, Problem> {
-    let BeginAnswer { request_hash, expires_after } = asked;
+    let BeginAnswer { request_hash, attempt, expires_after } = asked;
     if !PENDING.contains(&expires_after) {
         let (least, most) = (PENDING.start(), PENDING.end());
         return Err(Problem::Malformed(format!("expires_after is {expires_after}: use {least} to {most} seconds")));
     }
-    let key = key(names, request_hash)?;
+    let key = key(names, request_hash, attempt)?;
     let now = shared.clock.read().now;
     Ok(Json(shared.store.answers().begin(key, now.plus(expires_after.into()), now).await?))
 }
@@ -44,9 +48,9 @@ pub async fn begin(
 pub async fn finish(
     State(shared): State<Arc<Shared>>,
     names: Names,
-    Body(FinishAnswer { request_hash, answer }): Body<FinishAnswer>,
+    Body(FinishAnswer { request_hash, attempt, answer }): Body<FinishAnswer>,
 ) -> Result<Json<FinishedAnswer>, Problem> {
-    let key = key(names, request_hash)?;
+    let key = key(names, request_hash, attempt)?;
     let answer = answer.map(fits).transpose()?.flatten();
     let now = shared.clock.read().now;
     Ok(Json(FinishedAnswer { kept: shared.store.answers().finish(key, answer, now).await? }))

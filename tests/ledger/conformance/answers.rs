@@ -16,7 +16,13 @@ fn answer(length: usize) -> KeptAnswer {
 }
 
 fn key(tenant: &str, key: &str, request: &str) -> Key {
-    Key { tenant: tenant.into(), key: key.into(), request: request.into() }
+    let [tenant, key, request, attempt] = [tenant, key, request, "1"].map(str::to_owned);
+    Key { tenant, key, request, attempt }
+}
+
+/// The same, by another attempt.
+fn by(attempt: usize, key: Key) -> Key {
+    Key { attempt: attempt.to_string(), ..key }
 }
 
 /// Begins a key for a minute.
@@ -31,9 +37,9 @@ async fn finish(store: &Arc<dyn Store>, key: Key, answer: Option<KeptAnswer>, no
 /// The first that begins a key serves it, the others wait for its answer, and it is kept for a day.
 pub async fn kept(place: &dyn Place) -> Verdict {
     let store = place.open().await.map_err(said)?;
-    let begun = (0..20).map(|_| {
+    let begun = (0..20).map(|attempt| {
         let store = store.clone();
-        tokio::spawn(async move { begin(&store, key("acme", "k", "r"), NOON).await })
+        tokio::spawn(async move { begin(&store, by(attempt, key("acme", "k", "r")), NOON).await })
     });
     let mut states = Vec::new();
     for done in join_all(begun.collect::<Vec<_>>()).await {
@@ -41,11 +47,17 @@ pub async fn kept(place: &dyn Place) -> Verdict {
     }
     same("one is new", states.iter().filter(|state| **state == AnswerState::New).count(), 1)?;
     same("others wait", states.iter().filter(|state| **state == AnswerState::InProgress).count(), 19)?;
+    let first = states.iter().position(|state| *state == AnswerState::New).unwrap_or_default();
+    let first = || by(first, key("acme", "k", "r"));
+    same("its answer was lost", begin(&store, first(), NOON).await?, AnswerState::New)?;
     same("another tenant", begin(&store, key("other", "k", "s"), NOON).await?, AnswerState::New)?;
     same("another request", begin(&store, key("acme", "k", "s"), NOON).await?, AnswerState::OtherRequest)?;
-    same("not by it", finish(&store, key("acme", "k", "s"), Some(answer(5)), NOON).await?, false)?;
-    same("finished", finish(&store, key("acme", "k", "r"), Some(answer(5)), NOON + 1).await?, true)?;
-    same("not again", finish(&store, key("acme", "k", "r"), Some(answer(6)), NOON + 2).await?, false)?;
+    for other in [key("acme", "k", "s"), by(99, first())] {
+        same("not by it", finish(&store, other, Some(answer(5)), NOON).await?, false)?;
+    }
+    for length in [5, 6] {
+        same("finished, once", finish(&store, first(), Some(answer(length)), NOON + 1).await?, true)?;
+    }
     let (done, left) = (AnswerState::Done(answer(5)), place.left_by_a_crash().await);
     let found = left.open().await.map_err(said)?;
     same("after a crash", begin(&found, key("acme", "k", "r"), NOON + 70).await?, done.clone())?;
@@ -56,7 +68,8 @@ pub async fn kept(place: &dyn Place) -> Verdict {
 
     // Its client died.
     same("it died", begin(&store, key("acme", "dead", "r"), NOON).await?, AnswerState::New)?;
-    same("it has a minute", begin(&store, key("acme", "dead", "r"), NOON + 59).await?, AnswerState::InProgress)?;
+    let other = by(2, key("acme", "dead", "r"));
+    same("it has a minute", begin(&store, other, NOON + 59).await?, AnswerState::InProgress)?;
     same("free", begin(&store, key("acme", "dead", "s"), NOON + 60).await?, AnswerState::New)?;
     same("too late", finish(&store, key("acme", "dead", "r"), Some(answer(1)), NOON + 61).await?, false)?;
     // There is nothing to keep.
@@ -71,9 +84,9 @@ pub async fn bounded(place: &dyn Place) -> Verdict {
     for number in 0..=KEYS {
         begin(&store, key("acme", &number.to_string(), "r"), NOON).await?;
     }
-    same("the second", begin(&store, key("acme", "1", "r"), NOON).await?, AnswerState::InProgress)?;
+    same("the second", begin(&store, by(2, key("acme", "1", "r")), NOON).await?, AnswerState::InProgress)?;
     same("the oldest is gone", begin(&store, key("acme", "0", "s"), NOON).await?, AnswerState::New)?;
-    same("of others", begin(&store, key("other", "0", "r"), NOON).await?, AnswerState::InProgress)?;
+    same("of others", begin(&store, by(2, key("other", "0", "r")), NOON).await?, AnswerState::InProgress)?;
     // The bytes of the answers: 200 of 256 KiB are 50 MiB.
     for number in 500..702 {
         let key = key("acme", &number.to_string(), "r");
@@ -92,5 +105,5 @@ pub async fn bounded(place: &dyn Place) -> Verdict {
     begin(&store, key("other", "0", "r"), NOON).await?;
     same("erased", store.answers().erase("acme").await.map_err(said)? > 100, true)?;
     same("all", begin(&store, key("acme", "701", "s"), NOON).await?, AnswerState::New)?;
-    same("of others", begin(&store, key("other", "0", "r"), NOON).await?, AnswerState::InProgress)
+    same("of others", begin(&store, by(2, key("other", "0", "r")), NOON).await?, AnswerState::InProgress)
 }

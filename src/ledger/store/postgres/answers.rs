@@ -6,7 +6,7 @@ use tokio_postgres::Row;
 
 use super::{ATTEMPTS, Interrupted, Postgres, pause, rows};
 use crate::api::Timestamp;
-use crate::ledger::answers::{KEPT, Kept, Key, begin, may_finish, too_many};
+use crate::ledger::answers::{Finish, KEPT, Kept, Key, begin, finish, too_many};
 use crate::ledger::store::{Answers, StoreError};
 use crate::ledger::wire::{AnswerState, KeptAnswer};
 
@@ -48,23 +48,25 @@ async fn begin_one(
     now: Timestamp,
 ) -> Result<AnswerState, Interrupted> {
     let transaction = rows::begin(client).await?;
-    let sql =
-        "INSERT INTO answer (tenant, key, request, until, size) VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING";
+    let sql = "INSERT INTO answer (tenant, key, request, attempt, until, size) VALUES ($1, $2, $3, $4, $5, 0)
+        ON CONFLICT DO NOTHING";
     let insert = transaction.prepare_cached(sql).await?;
     let until = until.as_second();
-    let state = if transaction.execute(&insert, &[&key.tenant, &key.key, &key.request, &until]).await? == 1 {
+    let state = if transaction.execute(&insert, &[&key.tenant, &key.key, &key.request, &key.attempt, &until]).await?
+        == 1
+    {
         AnswerState::New
     } else {
         // It can have been deleted since.
         let kept = kept(&transaction, key).await?.ok_or(Interrupted::Again)?;
-        let state = begin(Some(kept), &key.request, now);
+        let state = begin(Some(kept), key, now);
         if state == AnswerState::New {
             // It is the newest from now on.
             let sql =
-                "UPDATE answer SET id = nextval('answer_id_seq'), request = $3, until = $4, size = 0, answer = NULL
+                "UPDATE answer SET id = nextval('answer_id_seq'), request = $3, until = $4, attempt = $5, size = 0, answer = NULL
                 WHERE tenant = $1 AND key = $2";
             let update = transaction.prepare_cached(sql).await?;
-            transaction.execute(&update, &[&key.tenant, &key.key, &key.request, &until]).await?;
+            transaction.execute(&update, &[&key.tenant, &key.key, &key.request, &until, &key.attempt]).await?;
         }
         state
     };
@@ -82,32 +84,32 @@ async fn finish_one(
     now: Timestamp,
 ) -> Result<bool, Interrupted> {
     let transaction = rows::begin(client).await?;
-    let mine = may_finish(kept(&transaction, key).await?.as_ref(), &key.request, now);
-    match answer {
-        Some(answer) if mine => {
+    let finish = finish(kept(&transaction, key).await?, key, now);
+    match (answer, finish) {
+        (Some(answer), Finish::Keep) => {
             let sql = "UPDATE answer SET until = $3, size = $4, answer = $5 WHERE tenant = $1 AND key = $2";
             let (until, size, text) = (now.plus(KEPT).as_second(), answer.size(), answer.text());
             transaction.execute(sql, &[&key.tenant, &key.key, &until, &size, &text]).await?;
             trim(&transaction, &key.tenant).await?;
         }
-        None if mine => {
+        (None, Finish::Keep) => {
             let sql = "DELETE FROM answer WHERE tenant = $1 AND key = $2";
             transaction.execute(sql, &[&key.tenant, &key.key]).await?;
         }
         _ => {}
     }
     transaction.commit().await?;
-    Ok(mine && answer.is_some())
+    Ok(finish == Finish::KeptBefore || (finish == Finish::Keep && answer.is_some()))
 }
 
 /// What is kept for a key, which is locked.
 async fn kept(client: &impl GenericClient, key: &Key) -> Result<Option<Kept>, tokio_postgres::Error> {
-    let sql = "SELECT request, until, answer FROM answer WHERE tenant = $1 AND key = $2 FOR UPDATE";
+    let sql = "SELECT request, attempt, until, answer FROM answer WHERE tenant = $1 AND key = $2 FOR UPDATE";
     let row = client.query_opt(&client.prepare_cached(sql).await?, &[&key.tenant, &key.key]).await?;
     let read = |row: &Row| {
-        let answer: Option<String> = row.get(2);
+        let answer: Option<String> = row.get(3);
         let answer = answer.and_then(|text| serde_json::from_str(&text).ok());
-        Kept { request: row.get(0), until: Timestamp::from_second(row.get(1)), answer }
+        Kept { request: row.get(0), attempt: row.get(1), until: Timestamp::from_second(row.get(2)), answer }
     };
     Ok(row.as_ref().map(read))
 }

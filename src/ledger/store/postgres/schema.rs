@@ -36,6 +36,7 @@ fn first() -> String {
 fn second() -> String {
     migration::second("BIGINT")
         + "CREATE TABLE answer (id BIGSERIAL PRIMARY KEY, tenant TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL,
+               attempt TEXT NOT NULL,
                until BIGINT NOT NULL, size BIGINT NOT NULL, answer TEXT, UNIQUE (tenant, key));
            CREATE INDEX answer_until ON answer (until);"
 }

@@ -8,12 +8,12 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::files;
 use super::writer::{When, Writer};
 use crate::api::Timestamp;
-use crate::ledger::answers::{KEPT, Kept, Key, begin, may_finish, too_many};
+use crate::ledger::answers::{Finish, KEPT, Kept, Key, begin, finish, too_many};
 use crate::ledger::store::{Answers, StoreError};
 use crate::ledger::wire::{AnswerState, KeptAnswer};
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS answer (id INTEGER PRIMARY KEY AUTOINCREMENT, tenant TEXT NOT NULL,
-         key TEXT NOT NULL, request TEXT NOT NULL, until INTEGER NOT NULL, size INTEGER NOT NULL, answer TEXT) STRICT;
+         key TEXT NOT NULL, request TEXT NOT NULL, attempt TEXT NOT NULL, until INTEGER NOT NULL, size INTEGER NOT NULL, answer TEXT) STRICT;
      CREATE UNIQUE INDEX IF NOT EXISTS answer_key ON answer (tenant, key);
      CREATE INDEX IF NOT EXISTS answer_age ON answer (tenant, id, size);
      CREATE INDEX IF NOT EXISTS answer_until ON answer (until);
@@ -52,7 +52,7 @@ impl AnswerFile {
 impl Answers for AnswerFile {
     async fn begin(&self, key: Key, until: Timestamp, now: Timestamp) -> Result<AnswerState, StoreError> {
         let work = move |connection: &Connection| {
-            let state = begin(kept(connection, &key)?, &key.request, now);
+            let state = begin(kept(connection, &key)?, &key, now);
             if state == AnswerState::New {
                 put(connection, &key, until)?;
                 trim(connection, &key.tenant)?;
@@ -64,21 +64,21 @@ impl Answers for AnswerFile {
 
     async fn finish(&self, key: Key, answer: Option<KeptAnswer>, now: Timestamp) -> Result<bool, StoreError> {
         let work = move |connection: &Connection| {
-            let mine = may_finish(kept(connection, &key)?.as_ref(), &key.request, now);
-            match &answer {
-                Some(answer) if mine => {
+            let finish = finish(kept(connection, &key)?, &key, now);
+            match (&answer, finish) {
+                (Some(answer), Finish::Keep) => {
                     let sql = "UPDATE answer SET until = ?, size = ?, answer = ? WHERE tenant = ? AND key = ?";
                     let (until, size, text) = (now.plus(KEPT).as_second(), answer.size(), answer.text());
                     connection.prepare_cached(sql)?.execute(params![until, size, text, key.tenant, key.key])?;
                     trim(connection, &key.tenant)?;
                 }
-                None if mine => {
+                (None, Finish::Keep) => {
                     let sql = "DELETE FROM answer WHERE tenant = ? AND key = ?";
                     connection.prepare_cached(sql)?.execute([&key.tenant, &key.key])?;
                 }
                 _ => {}
             }
-            Ok(mine && answer.is_some())
+            Ok(finish == Finish::KeptBefore || (finish == Finish::Keep && answer.is_some()))
         };
         self.0.write(When::Now, work).await
     }
@@ -101,19 +101,20 @@ impl Answers for AnswerFile {
 }
 
 fn kept(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Kept>> {
-    let sql = "SELECT request, until, answer FROM answer WHERE tenant = ? AND key = ?";
+    let sql = "SELECT request, attempt, until, answer FROM answer WHERE tenant = ? AND key = ?";
     let read = |row: &rusqlite::Row| {
-        let answer: Option<String> = row.get(2)?;
+        let answer: Option<String> = row.get(3)?;
         let answer = answer.and_then(|text| serde_json::from_str(&text).ok());
-        Ok(Kept { request: row.get(0)?, until: Timestamp::from_second(row.get(1)?), answer })
+        let until = Timestamp::from_second(row.get(2)?);
+        Ok(Kept { request: row.get(0)?, attempt: row.get(1)?, until, answer })
     };
     connection.prepare_cached(sql)?.query_row([&key.tenant, &key.key], read).optional()
 }
 
 /// Writes a key that begins, in the place of one that is over: it is the newest.
 fn put(connection: &Connection, key: &Key, until: Timestamp) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO answer (tenant, key, request, until, size) VALUES (?, ?, ?, ?, 0)";
-    let bound = params![key.tenant, key.key, key.request, until.as_second()];
+    let sql = "INSERT OR REPLACE INTO answer (tenant, key, request, attempt, until, size) VALUES (?, ?, ?, ?, ?, 0)";
+    let bound = params![key.tenant, key.key, key.request, key.attempt, until.as_second()];
     connection.prepare_cached(sql)?.execute(bound).map(drop)
 }
 
