@@ -56,6 +56,7 @@ async fn keys_and_answers_that_make_no_sense_are_refused() {
         ("PUT", format!("/v1/answers/acme/{long}"), begin.clone()),
         ("PUT", format!("/v1/answers/{long}/k"), begin.clone()),
         ("PUT", "/v1/answers/acme/a%20b".into(), begin.clone()),
+        ("PUT", "/v1/answers/acme/%FF".into(), begin.clone()),
         ("PUT", "/v1/answers/acme/k".into(), json!({"request_hash": "", "attempt": "1", "expires_after": 60})),
         ("PUT", "/v1/answers/acme/k".into(), json!({"request_hash": "r", "attempt": "1", "expires_after": 0})),
         ("PUT", "/v1/answers/acme/k".into(), json!({"request_hash": "r", "attempt": "1", "expires_after": 86_401})),

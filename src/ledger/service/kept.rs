@@ -3,29 +3,21 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use super::Shared;
 use super::answers::Problem;
-use super::extract::{Body, Name};
+use super::extract::{Body, Name, Names};
 use crate::ledger::answers::{Key, LARGEST};
 use crate::ledger::wire::{
     AnswerState, BeginAnswer, ErasedAnswers, FinishAnswer, FinishedAnswer, KeptAnswer, PENDING, name_of,
 };
 
-/// The tenant and the key of a path.
-type Names = Path<(String, String)>;
-
-fn key(Path((tenant, key)): Names, request: String, attempt: String) -> Result<Key, Problem> {
+fn key(Names(tenant, key): Names, request: String, attempt: String) -> Result<Key, Problem> {
     let named = |what: &str, name| name_of(name).map_err(|why| Problem::Malformed(format!("{what}: {why}")));
-    Ok(Key {
-        tenant: named("tenant", tenant)?,
-        key: named("key", key)?,
-        request: named("request_hash", request)?,
-        attempt: named("attempt", attempt)?,
-    })
+    Ok(Key { tenant, key, request: named("request_hash", request)?, attempt: named("attempt", attempt)? })
 }
 
 /// `PUT /v1/answers/{tenant}/{key}`

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use deadpool_postgres::{Client, Transaction};
 use futures::future::try_join_all;
+use tokio_postgres::Row;
 
 use super::{Interrupted, rows};
 use crate::api::Timestamp;
@@ -43,7 +44,7 @@ async fn operations(
     let names: Vec<_> = events.iter().map(|event| event.operation.as_str()).collect();
     let sql = format!("SELECT {}, id FROM operation WHERE id = ANY($1)", rows::operation_columns());
     let found = transaction.query(&transaction.prepare_cached(&sql).await?, &[&names]).await?;
-    let read = |row| Ok((rows::operation_name(row), rows::operation_of(row)?));
+    let read = |row: &Row| -> Result<_, Interrupted> { Ok((rows::operation_name(row), rows::operation_of(row)?)) };
     found.iter().map(read).collect()
 }
 
