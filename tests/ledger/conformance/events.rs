@@ -59,8 +59,8 @@ pub async fn counted(place: &dyn Place) -> Verdict {
     same("lines", lines.len(), 1300 - 26)?;
     same("kinds", lines.iter().all(|line| line.kind == LineKind::Event && line.at == at(NOON)), true)?;
     reading::agree(&store, &tenants).await?;
-    let of = |tenant: &str| lines.iter().filter(|line| line.tenant == tenant && line.period_start == period(0).start);
-    let flows = of("acme").fold(Amounts::ZERO, |sum, line| sum.plus(line.amounts)).only(false);
+    let of_acme = lines.iter().filter(|line| line.tenant == "acme" && line.period_start == period(0).start);
+    let flows = of_acme.fold(Amounts::ZERO, |sum, line| sum.plus(line.amounts)).only(false);
     let (_, account) = acme.usage().await?.ok_or("a tenant is missing")?;
     same("beside what is reserved", (account.used.only(false), account.reserved), (flows, queries(4)))?;
 

@@ -11,7 +11,7 @@ use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, Operation, Period};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
 use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
-use crate::ledger::store::{Changed, Day, LEVELS, Pending, StoreError, StoredLine};
+use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoreError, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
 /// The rows that a day of the site is spread over, so that tenants do not wait for each other. They are summed where they are read.

@@ -8,7 +8,7 @@ use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
 use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
-use crate::ledger::store::{Changed, Day, LEVELS, Pending, StoredLine};
+use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
 /// Reads the facts, decides, and writes the changes: all in the transaction that the connection is in.
