@@ -29,7 +29,7 @@ pub struct Operator {
 pub struct Addresses {
     /// The controller's health and metrics.
     controller: SocketAddr,
-    /// The ledger's API and metrics.
+    /// The ledger's API.
     pub ledger: SocketAddr,
     /// Web's pages and API.
     pub web: SocketAddr,
@@ -87,6 +87,7 @@ impl Setup<'_> {
     fn ledger(&self, at: Addresses) -> Command {
         let mut ledger = self.command("ledger");
         ledger.env("LEDGER_LISTEN", at.ledger.to_string()).env("LEDGER_KEY_FILE", self.ledger_key);
+        ledger.env("LEDGER_METRICS_LISTEN", "127.0.0.1:0");
         if std::env::var_os("LEDGER_URL").is_none_or(|url| url.is_empty()) {
             ledger.env_remove("LEDGER_URL").env("LEDGER_DATA", self.folder.join("ledger"));
         }

@@ -53,7 +53,11 @@ impl World {
         let key_file = folder.join("key");
         std::fs::write(&key_file, key.authorization().trim_start_matches("Bearer ")).expect("written");
         let mut command = self.command("ledger");
-        command.arg(format!("--listen=127.0.0.1:{port}")).arg("--data").arg(folder.join("data"));
+        command
+            .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg("--metrics-listen=127.0.0.1:0")
+            .arg("--data")
+            .arg(folder.join("data"));
         let mut child =
             command.arg("--key-file").arg(&key_file).stdout(Stdio::piped()).spawn().expect("the ledger starts");
         let line = BufReader::new(child.stdout.take().expect("piped")).lines().next();
