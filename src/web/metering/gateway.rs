@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::account::Account;
 use super::journal::Entry;
-use super::{Metering, UnderWay, counted, refusal};
+use super::{Metering, counted, refusal};
 use crate::api::quota::WhenUnavailable;
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
