@@ -177,13 +177,21 @@ fn every_route_says_who_may_call_it_and_how_often() {
     for route in internet.split(".route(\"").skip(1) {
         let (path, rest) = route.split_once('"').expect("a path");
         let handlers = rest.split(".route(").next().expect("its handlers").lines().next().expect("one line");
-        let methods = [("GET", ["get(", " to("]), ("POST", ["post(", "post("]), ("DELETE", ["delete(", "delete("])];
+        let methods = [
+            ("GET", ["get(", " to("]),
+            ("POST", ["post(", "post("]),
+            ("DELETE", ["delete(", "delete("]),
+            ("ANY", ["any(", "any("]),
+        ];
         for (method, _) in methods.iter().filter(|(_, calls)| calls.iter().any(|call| handlers.contains(call))) {
             routes.insert(format!("{method} {path}"));
         }
     }
     let api = page.lines().filter_map(|line| line.strip_prefix("## ")).filter(|heading| heading.contains(' '));
-    routes.extend(api.map(str::to_owned));
+    // A route of any method is described once.
+    let any = |route: &&str| route.split_once(' ').is_some_and(|(_, path)| routes.contains(&format!("ANY {path}")));
+    let api: Vec<_> = api.filter(|route| !any(route)).map(str::to_owned).collect();
+    routes.extend(api);
     assert!(routes.len() > 60, "{routes:?}");
     let missing: Vec<_> = routes.difference(&listed).collect();
     assert!(missing.is_empty(), "no entry in src/web/serving/guards.rs: {missing:?}");
@@ -191,8 +199,8 @@ fn every_route_says_who_may_call_it_and_how_often() {
     assert!(idle.is_empty(), "entries of src/web/serving/guards.rs without a route: {idle:?}");
 }
 
-/// What only the cluster asks for: probes, and what tells of the operator itself.
-const INTERNAL: [&str; 3] = ["/health", "/healthz", "/readyz"];
+/// What only the cluster asks for: probes, what tells of the operator itself, and gateways.
+const INTERNAL: [&str; 6] = ["/health", "/healthz", "/readyz", "/authz", "/authz/", "/authz/{*rest}"];
 
 /// A path that is forgotten in the chart is a page that works everywhere but behind an ingress.
 #[test]

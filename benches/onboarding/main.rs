@@ -3,6 +3,7 @@
 // Counts and seconds of a benchmark are far from where these casts lose anything.
 #![allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
 
+mod authz;
 mod fleet;
 mod lab;
 mod ledger;
@@ -26,6 +27,9 @@ use tokio::signal::unix::{SignalKind, signal};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     tenant_operator::cli::install_crypto();
+    if std::env::var_os(authz::BARE).is_some() {
+        return authz::bare().await;
+    }
     let folder = std::env::temp_dir().join(format!("tenant-operator-bench-{}", std::process::id()));
     let cluster = Cluster::start(&Binaries::find().await?, &folder).await?;
     let config = Kubeconfig::read_from(&cluster.kubeconfig)?;
@@ -36,6 +40,9 @@ async fn main() -> anyhow::Result<()> {
         let only = std::env::var("BENCH").unwrap_or_default();
         if only.is_empty() || only == "web" {
             web::run(&client, &cluster).await?;
+        }
+        if only.is_empty() || only == "authz" {
+            authz::run(&client, &cluster).await?;
         }
         if only.is_empty() || only == "neighbours" {
             neighbours::run(&client, &cluster).await?;

@@ -3,6 +3,7 @@
 mod api;
 mod config;
 mod customer;
+mod gateway;
 pub mod metering;
 mod pages;
 mod public;
@@ -34,6 +35,7 @@ use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
 use crate::providers::models::{ChatModel, Embedder};
 use crate::providers::stripe::Stripe;
+use crate::serve;
 use crate::telemetry::Metrics;
 
 use api::openapi;
@@ -41,7 +43,7 @@ use customer::{export, tenant, track};
 use metering::{Metering, MeteringError};
 use public::password;
 use serving::problem::Problem;
-use serving::{bodies, directory, limits, linger, offers, optimistic, places, serve, turns};
+use serving::{bodies, directory, limits, linger, offers, optimistic, places, turns};
 use webhooks::hints;
 
 pub use config::{WebConfig, WebProviders};
@@ -51,7 +53,6 @@ pub use public::accounts;
 pub use public::admission::{Admission, Domains};
 pub use serving::guards::table as guard_table;
 pub use serving::limits::parse_source;
-pub use serving::serve::ConnectionLimits;
 
 /// What the API says of itself, for its reference.
 pub fn api_document() -> utoipa::openapi::OpenApi {
@@ -113,6 +114,8 @@ pub struct App {
     metering: Arc<Metering>,
     api_keys: api::keys::KeyRing,
     key_set: api::jwks::KeySet,
+    /// What gateways were told of the tenants' queries.
+    lefts: gateway::Lefts,
     directory: directory::Directory,
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
@@ -283,6 +286,7 @@ impl Web {
             metering,
             api_keys: api::keys::KeyRing::default(),
             key_set: api::jwks::KeySet::default(),
+            lefts: gateway::Lefts::default(),
             directory: directory::Directory::start(&mut tasks, &client, &followed, &identity),
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),

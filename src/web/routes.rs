@@ -9,7 +9,7 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::{get, post};
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -28,7 +28,7 @@ use super::pages::{PageError, Sorry, wants_page};
 use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
 use super::serving::{guards, headers, linger, problem, tokens};
-use super::{App, pages, webhooks};
+use super::{App, gateway, pages, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -115,6 +115,16 @@ fn site() -> Router<Arc<App>> {
         .route("/assets/{name}", get(pages::assets::asset))
 }
 
+/// What gateways ask. It stands beside the layers that others share: CORS would answer each `OPTIONS` with a yes, and a gateway may send
+/// its client's method. No body is waited for.
+fn gateways(app: &Arc<App>) -> Router<Arc<App>> {
+    Router::new()
+        .route("/authz", any(gateway::authz))
+        .route("/authz/", any(gateway::authz))
+        .route("/authz/{*rest}", any(gateway::authz))
+        .layer(middleware::map_response_with_state(app.clone(), last_answer))
+}
+
 /// The whole API, for its reference.
 pub fn all() -> OpenApiRouter<Arc<App>> {
     documented().merge(uploads())
@@ -132,7 +142,7 @@ pub fn public(app: Arc<App>) -> Router {
         .route("/healthz", get(async || StatusCode::OK))
         .route("/readyz", get(ready));
     let from = app.config.client_ip.clone();
-    documented
+    let others = documented
         .merge(plain)
         .layer(middleware::from_fn_with_state(app.clone(), finish))
         .layer(middleware::from_fn_with_state(app.clone(), arrive))
@@ -150,7 +160,9 @@ pub fn public(app: Arc<App>) -> Router {
         .layer(middleware::from_fn(guards::find))
         .layer(middleware::from_fn_with_state(app.clone(), shape))
         .layer(middleware::map_response_with_state(app.clone(), last_answer))
-        .layer(cors(&app.config.frontend_url))
+        .layer(cors(&app.config.frontend_url));
+    gateways(&app)
+        .merge(others)
         .layer(middleware::map_response_with_state(app.clone(), headers::secure))
         .layer(from.into_extension())
         .layer(PropagateRequestIdLayer::new(REQUEST_ID))
@@ -275,9 +287,15 @@ impl MakeRequestId for RandomId {
     }
 }
 
-/// A client does not choose what the audit log says.
+/// The request id that came with a request.
+#[derive(Clone, Debug)]
+pub struct GivenRequestId(pub HeaderValue);
+
+/// A client does not choose what the audit log says. For a gateway, the id that it chose stays beside the request.
 async fn forget_request_id(mut request: Request, next: Next) -> Response {
-    request.headers_mut().remove(REQUEST_ID);
+    if let Some(given) = request.headers_mut().remove(REQUEST_ID) {
+        request.extensions_mut().insert(GivenRequestId(given));
+    }
     next.run(request).await
 }
 

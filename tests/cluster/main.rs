@@ -3,6 +3,7 @@
 mod accidents;
 mod activation;
 mod admission;
+mod authz;
 mod billed;
 mod bodies;
 mod browser;

@@ -1,6 +1,7 @@
 //! Whose an API key is. Web can verify keys and make none: it knows the public half only.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex as Lock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::FromRequestParts;
@@ -8,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{StatusCode, header};
 use ed25519_dalek::VerifyingKey;
 use kube::Client;
+use sha2::{Digest, Sha256};
 use tokio::sync::Mutex;
 
 use crate::api::Phase;
@@ -26,17 +28,47 @@ const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// How long Kubernetes may take to tell it.
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
+/// Good keys whose signatures need not be computed again.
+const REMEMBERED: usize = 10_000;
+
 /// The public half of the signing key, read when it is needed first. A client that sends a wrong key delays no other client.
 #[derive(Default)]
 pub struct KeyRing {
-    known: RwLock<Option<(Instant, VerifyingKey)>>,
+    known: RwLock<Option<Arc<Known>>>,
     /// Held by the request that reads it again, with the time of the last attempt.
     reading: Mutex<Option<Instant>>,
 }
 
+/// The public key, and what was verified with it.
+struct Known {
+    at: Instant,
+    key: VerifyingKey,
+    /// The claims of good keys, by the keys' digests: how long a look-up takes tells nothing of a key. A wrong key is not
+    /// remembered, so strangers cannot fill it.
+    good: Lock<HashMap<[u8; 32], Claims>>,
+}
+
+impl Known {
+    fn claims(&self, key: &str) -> Option<Claims> {
+        let digest = Sha256::digest(key).into();
+        let good = || self.good.lock().unwrap_or_else(PoisonError::into_inner);
+        let remembered = good().get(&digest).cloned();
+        if remembered.is_some() {
+            return remembered;
+        }
+        let claims = verify(&self.key, key)?;
+        let mut good = good();
+        if good.len() >= REMEMBERED {
+            good.clear();
+        }
+        good.insert(digest, claims.clone());
+        Some(claims)
+    }
+}
+
 impl KeyRing {
-    fn known(&self) -> Option<(Instant, VerifyingKey)> {
-        *self.known.read().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> Option<Arc<Known>> {
+        self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     async fn claims(&self, client: &Client, namespace: &str, key: &str) -> Result<Option<Claims>, Problem> {
@@ -44,28 +76,30 @@ impl KeyRing {
         if !key.starts_with("sk_live_") || key.len() > 1024 {
             return Ok(None);
         }
-        let by = |known: Option<(Instant, VerifyingKey)>| known.and_then(|(_, known)| verify(&known, key));
+        let by = |known: &Option<Arc<Known>>| known.as_ref().and_then(|known| known.claims(key));
+        let at = |known: &Option<Arc<Known>>| known.as_ref().map(|known| known.at);
         let before = self.known();
-        if let Some(claims) = by(before) {
+        if let Some(claims) = by(&before) {
             return Ok(Some(claims));
         }
         let mut reading = self.reading.lock().await;
         // Another request may have read it meanwhile, or just before.
         let now = self.known();
-        if now.map(|(at, _)| at) != before.map(|(at, _)| at) || reading.is_some_and(|at| at.elapsed() < READ_AGAIN) {
-            return Ok(by(now));
+        if at(&now) != at(&before) || reading.is_some_and(|at| at.elapsed() < READ_AGAIN) {
+            return Ok(by(&now));
         }
         let read = tokio::time::timeout(READ_LIMIT, verifying_key(client, namespace)).await;
         let read = read.map_err(|_| Problem::unavailable())??;
         // Before a controller ran there is none: that is looked at again at once.
         *reading = read.map(|_| Instant::now());
-        let known = read.map(|key| (Instant::now(), key));
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = known;
-        Ok(by(known))
+        let known = read.map(|key| Arc::new(Known { at: Instant::now(), key, good: Lock::default() }));
+        self.known.write().unwrap_or_else(PoisonError::into_inner).clone_from(&known);
+        Ok(by(&known))
     }
 }
 
-fn unauthorized() -> Problem {
+/// No key, or a wrong one: the same answer.
+pub fn unauthorized() -> Problem {
     let detail = "Send your API key as Authorization: Bearer sk_live_... It is missing, wrong, or was replaced.";
     Problem::new(StatusCode::UNAUTHORIZED, Code::Unauthorized, detail)
 }
@@ -94,11 +128,21 @@ impl App {
         if request.extensions.get::<Verified>().is_none() {
             let header = request.headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
             let key = header.and_then(|v| v.strip_prefix("Bearer ")).ok_or_else(unauthorized)?;
-            let claims = self.api_keys.claims(&self.client, &self.config.operator_namespace, key.trim()).await?;
-            request.extensions.insert(Verified(claims.ok_or_else(unauthorized)?));
+            request.extensions.insert(Verified(self.verified(key).await?));
         }
         let Verified(claims) = request.extensions.get().ok_or_else(unauthorized)?;
-        // The key is real. What changed a moment ago, such as a tenant that became Active, may not be known here yet.
+        self.admitted(claims).await
+    }
+
+    /// What a key says, if its signature is good.
+    pub async fn verified(&self, key: &str) -> Result<Claims, Problem> {
+        let claims = self.api_keys.claims(&self.client, &self.config.operator_namespace, key.trim()).await?;
+        claims.ok_or_else(unauthorized)
+    }
+
+    /// The tenant of a key that is real, if it is served. What changed a moment ago, such as a tenant that became Active, may
+    /// not be known here yet: a refusal takes a second.
+    pub async fn admitted(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
         let mut tries = 0;
         loop {
             match self.admit(claims) {

@@ -6,6 +6,7 @@
 
 mod account;
 mod documents;
+mod gateway;
 pub mod journal;
 mod question;
 mod refusal;
@@ -41,6 +42,7 @@ use takeover::TakeOvers;
 
 pub use account::given_back;
 pub use documents::{Counting, NewDocument};
+pub use gateway::Queries;
 pub use question::{Expected, Question};
 pub use standing::{EXPOSED, Standing};
 

@@ -11,8 +11,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_client_ip::{ClientIp, ClientIpSource};
 
-use super::limits::network;
 use super::problem::Problem;
+use crate::serve::client::network;
 use crate::web::App;
 
 /// Who may call a route.
@@ -28,6 +28,8 @@ enum Caller {
     Session,
     /// Holders of an API key.
     Key,
+    /// A gateway in the cluster, with the API key of its client: no Ingress leads here.
+    Gateway,
     /// Stripe, by its signature.
     Stripe,
     /// The cluster: no Ingress leads here.
@@ -43,6 +45,7 @@ impl Caller {
             Self::Token => "holders of the signup's token",
             Self::Session => "customers who are logged in",
             Self::Key => "holders of an API key",
+            Self::Gateway => "gateways in the cluster, with their clients' API keys",
             Self::Stripe => "Stripe",
             Self::Cluster => "the cluster",
         }
@@ -56,6 +59,9 @@ impl Caller {
                 "`--client-requests-per-second` of a client, `--requests-per-second` of a tenant's people"
             }
             Self::Key => "`--requests-per-second` of a tenant",
+            Self::Gateway => {
+                "`--requests-per-second` of a tenant; of wrong keys, `--client-requests-per-second` of a client"
+            }
             Self::Stripe => {
                 "512 kB a request, 10 s to arrive; beyond 64 kB, 32 at a time, 8 of a client, and 2 s for the rest"
             }
@@ -94,6 +100,8 @@ enum Cost {
     Stream,
     /// It asks the providers a question.
     Question,
+    /// It is answered from what the ledger said a moment ago, or has the ledger count.
+    Count,
     /// It reads, embeds and stores a file.
     Upload,
     /// It reads or deletes documents.
@@ -123,6 +131,9 @@ impl Cost {
             Self::Mail => ("writes only what differs", "one e-mail of each kind in two minutes"),
             Self::Stream => ("fed from web's one watch of Tenants", "8 streams of a tenant, 15 minutes each"),
             Self::Question => ("tenants take turns at the providers", "the plan's queries"),
+            Self::Count => {
+                ("answers of the ledger are kept for some seconds; no body is waited for", "the plan's queries")
+            }
             Self::Upload => (
                 "a process of its own reads the file; tenants take turns at the providers",
                 "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 30 s; 20 files of a tenant that are read and refused, and 20 more a minute; the plan's documents, bytes and embedded bytes",
@@ -136,14 +147,14 @@ impl Cost {
     }
 }
 
-/// Method, path, who may call it, and what it costs.
+/// Method, path, who may call it, and what it costs. A route of any method has its limits in its handler.
 type Guard = (&'static str, &'static str, Caller, Cost);
 
 const GUARDS: &[Guard] = {
-    use Caller::{Anyone, Cluster, Key, Link, Session, Stripe, Token};
+    use Caller::{Anyone, Cluster, Gateway, Key, Link, Session, Stripe, Token};
     use Cost::{
-        Change, Claim, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read, Signup,
-        Stream, Upload, Usage,
+        Change, Claim, Count, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read,
+        Signup, Stream, Upload, Usage,
     };
     &[
         ("GET", "/", Anyone, Memory),
@@ -222,6 +233,9 @@ const GUARDS: &[Guard] = {
         ("DELETE", "/v1/documents/{id}", Key, Documents),
         ("POST", "/v1/query", Key, Question),
         ("GET", "/v1/usage", Key, Usage),
+        ("ANY", "/authz", Gateway, Count),
+        ("ANY", "/authz/", Gateway, Count),
+        ("ANY", "/authz/{*rest}", Gateway, Count),
         ("POST", "/webhooks/stripe", Stripe, Note),
         ("GET", "/health", Cluster, Memory),
         ("GET", "/healthz", Cluster, Memory),

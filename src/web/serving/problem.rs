@@ -134,6 +134,11 @@ impl Problem {
         self.status
     }
 
+    /// The same problem with another status.
+    pub fn with_status(self, status: StatusCode) -> Self {
+        Self { status, ..self }
+    }
+
     /// The name of the kind of error.
     pub fn code(&self) -> &'static str {
         self.code.name()
