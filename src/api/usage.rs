@@ -4,6 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::quota::Unit;
 use super::{TAKEN_OVER_ANNOTATION, Tenant, Timestamp, USAGE_ANNOTATION};
 
 /// What a tenant uses of its plan.
@@ -34,7 +35,16 @@ fn is_zero(n: &i64) -> bool {
 impl Usage {
     /// Reads the annotation. An unreadable one counts as no usage.
     pub fn of(tenant: &Tenant) -> Self {
-        let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(USAGE_ANNOTATION));
+        Self::read(tenant, USAGE_ANNOTATION)
+    }
+
+    /// The part of it that the ledger has counted.
+    pub fn taken_over(tenant: &Tenant) -> Self {
+        Self::read(tenant, TAKEN_OVER_ANNOTATION)
+    }
+
+    fn read(tenant: &Tenant, annotation: &str) -> Self {
+        let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(annotation));
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 }
@@ -144,6 +154,21 @@ pub struct CountedUsage {
     /// Bytes of the files of the stored documents.
     #[serde(default)]
     pub bytes: Used,
+}
+
+impl CountedUsage {
+    /// How much of a unit is used.
+    pub const fn of(&self, unit: Unit) -> Used {
+        match unit {
+            Unit::Queries => self.queries,
+            Unit::PromptTokens => self.prompt_tokens,
+            Unit::CompletionTokens => self.completion_tokens,
+            Unit::EmbeddingTokens => self.embedding_tokens,
+            Unit::EmbeddedBytes => self.embedded_bytes,
+            Unit::Documents => self.documents,
+            Unit::Bytes => self.bytes,
+        }
+    }
 }
 
 /// How much of a unit is used.

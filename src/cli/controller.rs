@@ -143,6 +143,12 @@ pub struct WorkArgs {
     /// Time within which they are counted.
     #[arg(long, env = "BRAKE_WINDOW", default_value = "1h", value_parser = span::some_seconds)]
     pub brake_window: i64,
+    /// URL of the ledger, which counts what tenants use.
+    #[arg(long, env = "LEDGER_ENDPOINT", default_value = "http://127.0.0.1:8084", overrides_with = "ledger_url")]
+    pub ledger_url: reqwest::Url,
+    /// How often the controller reads from the ledger what tenants used, and writes it to their statuses.
+    #[arg(long, env = "USAGE_INTERVAL", default_value = "1m", value_parser = span::some_seconds)]
+    pub usage_interval: i64,
     /// Time after the leader's last renewal until another replica may take over. A leader that shuts down cleanly
     /// gives up its lease at once.
     #[arg(long, default_value = "12s", value_parser = span::some_seconds)]
@@ -202,6 +208,8 @@ impl WorkArgs {
                 window: self.brake_window,
             },
             leads: LeadConfig { ttl: self.lead_ttl, operator_namespace: self.operator_namespace.clone() },
+            ledger: self.ledger_url.clone(),
+            usage_interval: Duration::from_secs(self.usage_interval.unsigned_abs()),
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.unsigned_abs()),

@@ -34,6 +34,7 @@ mod relocate;
 mod retry;
 mod span;
 mod subscriptions;
+mod usage;
 mod web;
 mod why;
 
@@ -160,6 +161,7 @@ enum Command {
     Describe(describe::Args),
     /// Print the transitions of a tenant.
     History(history::Args),
+    Usage(usage::Args),
     Why(why::Args),
     /// Print what the operator's pods log about a tenant.
     Logs(logs::Args),
@@ -324,6 +326,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::History(args) => history::run(&cli.kube, args).await,
         Command::Delete(args) => desired::delete(&cli.kube, args).await,
         Command::Reactivate(args) => desired::reactivate(&cli.kube, args).await,
+        Command::Usage(args) => usage::run(&cli.kube, args).await,
         Command::Why(args) => return why::run(&cli.kube, args).await,
         Command::Logs(args) => logs::run(&cli.kube, args).await,
         Command::LogLevel(args) => log_level::run(args).await,

@@ -24,6 +24,7 @@ use super::{Key, Providers, events::Events, lease::Fence};
 use crate::api::{EMAIL_LABEL, Plan, Tenant};
 use crate::clock::Clock;
 use crate::events::EventLog;
+use crate::ledger::client::LedgerClient;
 use crate::lifecycle::{Credentials, ObservedMigration, Policy, View};
 use crate::operator_keys::IdentityKey;
 use crate::pins::Keeper;
@@ -71,6 +72,8 @@ pub struct Context {
     pub brake: Brake,
     /// How leads are kept.
     pub leads: LeadConfig,
+    /// Counts what tenants use.
+    pub ledger: LedgerClient,
     provisioning: Arc<AtomicUsize>,
 }
 
@@ -87,6 +90,7 @@ pub struct Parts {
     pub keeper: Keeper,
     pub brake: BrakeConfig,
     pub leads: LeadConfig,
+    pub ledger: LedgerClient,
 }
 
 /// The operator's own keys.
@@ -106,7 +110,8 @@ impl Drop for Provisioning {
 
 impl Context {
     pub fn new(client: Client, providers: Providers, policy: Policy, caches: Caches, parts: Parts) -> Self {
-        let Parts { concurrency, keys, fence, clock, activation, transitions, exports, keeper, brake, leads } = parts;
+        let Parts { concurrency, keys, fence, clock, activation, transitions, exports, keeper, brake, leads, ledger } =
+            parts;
         let metrics = Arc::new(Metrics::default());
         let provisioning = Arc::new(AtomicUsize::new(0));
         let busy = provisioning.clone();
@@ -136,6 +141,7 @@ impl Context {
             keeper,
             brake: Brake::new(brake),
             leads,
+            ledger,
             provisioning,
         }
     }

@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use crate::api::Tenant;
 use crate::clock::Clock;
 use crate::events::EventLog;
+use crate::ledger::client::LedgerClient;
 use crate::lifecycle::Policy;
 use crate::operator_keys::{IdentityKey, ledger_key, publish_verifying_key, signing_key};
 use crate::pins::Keeper;
@@ -98,6 +99,10 @@ pub struct ControllerConfig {
     pub brake: BrakeConfig,
     /// How leads are kept.
     pub leads: LeadConfig,
+    /// The URL of the ledger.
+    pub ledger: reqwest::Url,
+    /// How often the statuses follow what the ledger counted.
+    pub usage_interval: Duration,
     /// Leader election.
     pub lease: LeaseConfig,
     /// Where exports are written.
@@ -123,10 +128,16 @@ pub enum ControllerError {
     /// The health server could not start.
     #[error("cannot listen: {0}")]
     Listen(#[from] std::io::Error),
+    /// A client of the ledger cannot be made.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] reqwest::Error),
     /// Another controller took over.
     #[error("the lease was lost; another controller may be at work")]
     LeaseLost,
 }
+
+/// How long a reconcile waits for the ledger.
+const LEDGER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Runs until `stop`, or until the lease is lost.
 pub async fn run(
@@ -141,8 +152,8 @@ pub async fn run(
     let ns = &config.operator_namespace;
     let keys =
         context::Keys { identity: IdentityKey::load(&client, ns).await?, signer: signing_key(&client, ns).await? };
-    // For the ledger's pod and for web, which wait for it.
-    ledger_key(&client, ns).await?;
+    // The ledger's pod and web wait for this key.
+    let ledger_key = ledger_key(&client, ns).await?;
     publish_verifying_key(&client, ns, &keys.signer.verifying_key()).await?;
     let scopes = config.scopes();
     let (tenants, of_tenants) = watch::cache::cache(&scopes);
@@ -162,6 +173,7 @@ pub async fn run(
         keeper: Keeper { client: client.clone(), namespace: ns.clone(), pins: true },
         brake: config.brake,
         leads: config.leads,
+        ledger: LedgerClient::new(config.ledger.clone(), &ledger_key, LEDGER_PATIENCE)?,
     };
     let caches = watch::caches::Caches::new(tenants, plans, secrets);
     let context = Arc::new(Context::new(client.clone(), providers, policy, caches, parts));
@@ -188,6 +200,7 @@ pub async fn run(
     background.spawn(sweeps::resync::run(context.clone(), scopes.clone()));
     background.spawn(sweeps::orphans::sweep(context.clone()));
     background.spawn(sweeps::leads::sweep(context.clone(), scopes.clone()));
+    background.spawn(sweeps::usage::show(context.clone(), config.usage_interval));
     let outcome = tokio::select! {
         () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),

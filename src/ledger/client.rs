@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LedgerKey;
 use super::units::Unit;
-use super::wire::{Checkpoint, Counted, Outcome, PeriodUsage, Reserve, Status, Void};
+use super::wire::{ChangedUsage, Checkpoint, Counted, Outcome, PeriodUsage, Reserve, Status, Void};
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -130,15 +130,34 @@ impl LedgerClient {
         self.call(Method::GET, &["status"], None::<&()>).await
     }
 
+    /// Tenants whose usage has changed after a number that the ledger gave.
+    pub async fn changed_usage(&self, after: i64, most: u32) -> Result<ChangedUsage, CallError> {
+        let query = [("after", after), ("most", most.into())];
+        self.ask(Method::GET, &["usage"], &query, None::<&()>).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
         body: Option<&impl Serialize>,
     ) -> Result<T, CallError> {
+        self.ask(method, path, &[], body).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, i64)],
+        body: Option<&impl Serialize>,
+    ) -> Result<T, CallError> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1").extend(path);
+        }
+        for (name, value) in query {
+            url.query_pairs_mut().append_pair(name, &value.to_string());
         }
         let start = Instant::now();
         loop {

@@ -173,3 +173,25 @@ pub struct PeriodUsage {
     /// What pending operations may still add.
     pub reserved: Amounts,
 }
+
+/// `GET /v1/usage?after=..&most=..`: tenants whose usage has changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangedUsage {
+    /// In the order of their numbers.
+    pub tenants: Vec<TenantUsage>,
+}
+
+/// What a tenant used in its latest period.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantUsage {
+    /// The tenant's id.
+    pub tenant: String,
+    /// The period.
+    pub period: Period,
+    /// What was counted, with the levels of the moment.
+    pub used: Amounts,
+    /// What pending operations may still add.
+    pub reserved: Amounts,
+    /// The number of the latest change.
+    pub seq: i64,
+}

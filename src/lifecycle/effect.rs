@@ -86,6 +86,8 @@ pub enum Effect {
     EraseBilling,
     /// Count what each provider holds of the tenant.
     CountHoldings,
+    /// Read from the ledger what the tenant stores.
+    CountStored,
     /// Go on with the export that the spec asks for, and see how far it is. It does not wait for it.
     Export,
     /// Delete the files of all exports of the tenant, and end one that runs.
@@ -176,6 +178,7 @@ impl Effect {
             | Self::DropNamespace { .. }
             | Self::ServeFrom { .. }
             | Self::ForgetChoice => Step::Data,
+            Self::CountStored => Step::Usage,
             Self::ShipTransitions => Step::Outbox,
             Self::ReadBilling
             | Self::OpenCheckout { .. }

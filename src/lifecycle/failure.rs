@@ -24,6 +24,8 @@ pub enum Step {
     Export,
     /// The move of the data to another namespace.
     Data,
+    /// What the ledger counted.
+    Usage,
     /// The transitions for the event store.
     Outbox,
     /// Customer, subscription and payments.

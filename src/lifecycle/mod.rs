@@ -33,7 +33,9 @@ pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};
 pub use merged_write::{may_merge, may_precede};
 pub use notice::Notice;
-pub use observed::{Found, Holdings, MigrationError, Observed, ObservedExport, ObservedMigration, Outcome, Samples};
+pub use observed::{
+    Found, Holdings, MigrationError, Observed, ObservedExport, ObservedMigration, Outcome, Samples, Stored,
+};
 pub use observed_billing::{
     Dispute, ObservedBilling, ObservedDispute, ObservedRefund, ObservedSession, ObservedSubscription, SessionState,
     UnconfirmedPrice,

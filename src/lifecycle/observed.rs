@@ -95,6 +95,20 @@ pub enum ObservedExport {
     },
 }
 
+/// What a tenant stores, as the ledger counted it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stored {
+    /// The ledger answered.
+    Counted {
+        /// Documents that are stored.
+        documents: i64,
+        /// Bytes of their files.
+        bytes: i64,
+    },
+    /// The ledger did not answer.
+    Unknown,
+}
+
 /// The outcome of an effect.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -106,6 +120,8 @@ pub enum Outcome {
     Refunded(ObservedRefund),
     /// What each provider holds.
     Holdings(Holdings),
+    /// What the tenant stores.
+    Stored(Stored),
     /// How far an export is.
     Export(ObservedExport),
     /// How far a move of data is.
@@ -161,6 +177,8 @@ pub struct Observed {
     pub refund: Option<ObservedRefund>,
     /// What each provider holds, counted since the last deletion.
     pub holdings: Option<Holdings>,
+    /// What the tenant stores, read in this reconcile.
+    pub stored: Option<Stored>,
     /// How far the export is.
     pub export: Option<ObservedExport>,
     /// How far the move of data is.
@@ -259,6 +277,7 @@ impl Observed {
             }
             (Effect::ResumeCollection | Effect::CollectAnew, Outcome::Done) => self.correct(|s| s.paused = false),
             (_, Outcome::Holdings(holdings)) => self.holdings = Some(holdings),
+            (_, Outcome::Stored(stored)) => self.stored = Some(stored),
             (_, Outcome::Export(export)) => self.export = Some(export),
             (_, Outcome::Migration(migration)) => self.migration = Some(migration),
             (_, Outcome::Found(found)) => self.found = Some(found),

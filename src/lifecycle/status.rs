@@ -219,6 +219,7 @@ fn condition_of(step: Step) -> Option<&'static str> {
         | Step::Notice
         | Step::Export
         | Step::Outbox
+        | Step::Usage
         | Step::Brake
         | Step::Pin
         | Step::EmailVerification => return None,

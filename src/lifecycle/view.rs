@@ -88,11 +88,13 @@ pub struct View {
     pub unsubscribed: bool,
     /// Whether the customer agreed to e-mails about offers.
     pub marketing: bool,
-    /// Whether the customer has asked a question, or stored a document.
+    /// Whether the customer has asked a question.
     pub asked: bool,
+    /// Whether the customer has stored a document.
+    pub stored: bool,
     /// When the customer completed the setup.
     pub completed_at: Option<Timestamp>,
-    /// What it uses of its plan.
+    /// What versions before the ledger noted of its usage.
     pub usage: Usage,
     /// Keys of the notices that were sent.
     pub sent: BTreeSet<String>,
@@ -132,7 +134,8 @@ impl View {
             mail_requests: annotations.get(MAIL_REQUESTS_ANNOTATION).map_or_else(Vec::new, |text| mail_requests(text)),
             unsubscribed: annotations.get(UNSUBSCRIBED_ANNOTATION).is_some_and(|v| v == "true"),
             marketing: annotations.get(SIGNUP_ANNOTATION).is_some_and(|record| agreed(record)),
-            asked: ["sample-query", "first-document", "own-query"].into_iter().any(reached),
+            asked: reached("sample-query") || reached("own-query"),
+            stored: reached("first-document"),
             completed_at: api::reached_at(tenant, "completed"),
             usage: Usage::of(tenant),
             sent: annotations
@@ -156,6 +159,7 @@ impl View {
         let usage = &self.usage;
         self.status.provisioned_at.is_some()
             || self.asked
+            || self.stored
             || [usage.queries, usage.earlier_queries, usage.documents, usage.embedded].iter().any(|used| *used > 0)
             || self.completed_at.is_some()
             || self.spec.data.is_some()

@@ -306,6 +306,7 @@ impl Metrics {
         metrics.activation.get_or_create_owned(&event);
         metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider: "", outcome: "" });
         metrics.ledger_commands.get_or_create_owned(&CommandLabels { action: "", outcome: "" });
+        metrics.ledger_unavailable.get_or_create_owned(&OutcomeLabel { outcome: "" });
         let text = metrics.encode();
         let of = |word: &str| -> Vec<(&str, &str)> {
             text.lines().filter_map(|line| line.strip_prefix(word)?.split_once(' ')).collect()

@@ -14,7 +14,7 @@ use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Unit};
 use tenant_operator_dev::apply_yaml;
 
-use crate::support::{Lab, plan_with};
+use crate::support::{Lab, folder, plan_with};
 
 const QUESTION: &str = "What is RAG?";
 
@@ -249,6 +249,47 @@ async fn a_ledger_that_stays_away_is_told_as_such_and_no_request_waits_for_it() 
     lab.world.start_ledger();
     lab.world.until("it is found again", async || ask(&lab, &web, &key).await == 200).await;
     assert_eq!(lab.world.settled("acme", Unit::Queries).await, 2);
+}
+
+#[tokio::test]
+async fn while_the_ledger_is_away_the_plan_says_whether_questions_are_served_and_all_are_counted_later() {
+    let mut lab = lab_with("count-journal", 4).await;
+    let journal = folder("count-journal-entries").display().to_string();
+    lab.world.start_web(&["--requests-per-second", "1000", "--ledger-journal", &journal, "--ledger-patience", "1s"]);
+    let key = lab.client("acme").await.key.clone();
+    let web = lab.world.web.clone();
+    assert_eq!(ask(&lab, &web, &key).await, 200);
+    lab.world.kill_ledger();
+    for _ in 0..5 {
+        assert_eq!(ask(&lab, &web, &key).await, 200, "the plan serves without the ledger, beyond its limit");
+    }
+    let acme = lab.client_with(&key);
+    let document = acme.store("holidays.txt", "Every employee has thirty days of vacation a year.").await;
+    acme.store("laptops.txt", "Laptops are replaced after four years.").await;
+    assert_eq!(acme.delete(document["id"].as_str().expect("an id")).await, 204);
+    let waiting = async || {
+        let text =
+            lab.world.http.get(&lab.world.web_metrics).send().await.expect("metrics").text().await.expect("text");
+        let line = text.lines().find_map(|line| line.strip_prefix("ledger_journal_entries ")).expect("the metric");
+        line.parse::<u32>().expect("a number")
+    };
+    assert!(waiting().await >= 8, "{}", waiting().await);
+
+    let refuse = kube::api::Patch::Merge(json!({"spec": {"quota": {"whenUnavailable": "Refuse"}}}));
+    let plans: kube::Api<tenant_operator::api::Plan> = kube::Api::all(lab.world.client.clone());
+    plans.patch("count-journal", &Default::default(), &refuse).await.expect("patched");
+    lab.world.until("the plan refuses", async || ask(&lab, &web, &key).await == 503).await;
+
+    lab.world.start_ledger();
+    let counted = async || lab.world.counted("acme").await.map(|usage| usage.used);
+    lab.world
+        .until("the journal is delivered", async || {
+            counted().await.is_some_and(|used| used[Unit::Queries] >= 6 && used[Unit::Documents] == 1)
+        })
+        .await;
+    let text = lab.world.http.get(&lab.world.web_metrics).send().await.expect("metrics").text().await.expect("text");
+    assert!(text.lines().any(|line| line == "ledger_journal_refused_entries 0"));
+    lab.world.until("it refuses by the limit again", async || ask(&lab, &web, &key).await == 429).await;
 }
 
 #[tokio::test]

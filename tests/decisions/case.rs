@@ -130,6 +130,7 @@ impl Case {
             marketing: false,
             asked: false,
             completed_at: None,
+            stored: false,
             usage: Default::default(),
             sent: BTreeSet::new(),
             spec,

@@ -2,10 +2,10 @@ use tenant_operator::api::phase::EventType;
 use tenant_operator::api::plan::{Downgrades, Limits, Upgrades};
 use tenant_operator::api::status::{PlanChange, PlanChangeState as State, PlanConfig};
 use tenant_operator::api::usage::Quota;
-use tenant_operator::api::{Phase, PlanSpec, TenantStatus, Timestamp, Usage};
+use tenant_operator::api::{Phase, PlanSpec, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
-    Decision, Effect, Failure, Fault, Notice, ObservedSubscription, Proration, Provider, Reason, UnconfirmedPrice,
-    is_smaller,
+    Decision, Effect, Failure, Fault, Notice, ObservedSubscription, Proration, Provider, Reason, Stored,
+    UnconfirmedPrice, is_smaller,
 };
 
 use crate::case::{Case, NOW, condition, fails, failure, holds, operator_fault, outage, plan, subscription};
@@ -238,9 +238,15 @@ fn a_scheduled_change_that_was_taken_back_is_undone_at_stripe_first() {
 #[test]
 fn a_plan_that_the_documents_do_not_fit_is_refused_with_numbers_unless_it_is_for_later() {
     let mut case = down();
-    case.view.usage = Usage { documents: 1000, ..Usage::default() };
-    assert_eq!(state(&paying(case.clone(), "price_4900").recorded()), Some(State::Preparing));
+    assert_eq!(
+        state(&paying(case.clone(), "price_4900").recorded()),
+        Some(State::Preparing),
+        "the ledger is not asked"
+    );
     case.wanted.as_mut().expect("a plan").downgrades = Downgrades::Immediately;
+    assert_eq!(case.effects(), [Effect::ReadBilling, Effect::CountStored]);
+    assert_eq!(paying(case.clone(), "price_4900").effects(), [Effect::CountStored]);
+    case.observed.stored = stored(1000, 0);
     let status = paying(case.clone(), "price_4900").recorded();
     assert_eq!(state(&status), Some(State::Blocked));
     assert!(fails(&status, "PlanInForce", "UsageExceedsPlan"));
@@ -251,13 +257,39 @@ fn a_plan_that_the_documents_do_not_fit_is_refused_with_numbers_unless_it_is_for
     );
     case.view.status = status;
     assert_eq!(case.after_record_or_wait(), Decision::Wait(None), "Stripe is not asked again for that");
-    case.view.usage.documents = 900;
+    case.observed.stored = None;
+    assert_eq!(case.effects(), [Effect::CountStored], "the ledger is asked in each reconcile");
+    case.observed.stored = stored(900, 0);
     assert_eq!(case.effects(), [Effect::ReadBilling], "it fits now");
     assert_eq!(paying(case.clone(), "price_4900").recorded().phase, Some(Phase::Downgrading));
     // A larger plan that holds less of something is refused as well.
     let mut dearer = up();
-    dearer.view.usage.bytes = 2 << 30;
+    dearer.wanted.as_mut().expect("a plan").limits.bytes = 1 << 20;
+    assert_eq!(paying(dearer.clone(), "price_4900").effects(), [Effect::CountStored]);
+    dearer.observed.stored = stored(0, 2 << 20);
     assert_eq!(state(&paying(dearer, "price_4900").recorded()), Some(State::Blocked));
+}
+
+fn stored(documents: i64, bytes: i64) -> Option<Stored> {
+    Some(Stored::Counted { documents, bytes })
+}
+
+#[test]
+fn an_upgrade_needs_no_ledger_and_a_smaller_plan_waits_for_it() {
+    let mut larger = paying(up(), "price_4900");
+    larger.observed.stored = Some(Stored::Unknown);
+    assert_eq!(larger.recorded().phase, Some(Phase::Upgrading));
+    let mut smaller = paying(down(), "price_4900");
+    smaller.wanted.as_mut().expect("a plan").downgrades = Downgrades::Immediately;
+    smaller.observed.stored = Some(Stored::Unknown);
+    let status = smaller.recorded();
+    assert_eq!((status.phase, state(&status)), (Some(Phase::Active), Some(State::Blocked)));
+    assert!(fails(&status, "PlanInForce", "UsageUnknown"), "{status:#?}");
+    smaller.view.status = status;
+    let Decision::Wait(Some(wait)) = smaller.after_record_or_wait() else { panic!("it is asked again after a while") };
+    assert!((1..=60).contains(&wait), "{wait}");
+    smaller.observed.stored = stored(0, 0);
+    assert_eq!(smaller.recorded().phase, Some(Phase::Downgrading), "it goes on once the ledger answers");
 }
 
 #[test]
@@ -297,7 +329,7 @@ fn a_late_payment_comes_first() {
 #[test]
 fn a_plan_that_was_bought_anew_is_in_force_at_once() {
     let mut case = paying(down(), "price_900");
-    case.view.usage.documents = 5000;
+    case.observed.stored = stored(5000, 0);
     assert_eq!(
         case.recorded().phase,
         Some(Phase::Downgrading),

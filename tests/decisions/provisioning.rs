@@ -333,13 +333,15 @@ fn served() -> Vec<Case> {
     let mut by_id = new();
     by_id.view.uid = "another".into();
     // Their status was lost before the welcome could be sent.
-    let [mut by_document, mut by_query] = [new(), new()];
+    let [mut by_upload, mut by_document, mut by_query] = [new(), new(), new()];
+    by_upload.view.stored = true;
     by_document.view.usage.documents = 1;
     by_query.view.usage.earlier_queries = 1;
     vec![
         by_status,
         by_question,
         by_id,
+        by_upload,
         by_document,
         by_query,
         new().sent(&Notice::Welcome),

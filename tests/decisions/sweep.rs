@@ -10,7 +10,7 @@ use tenant_operator::api::status::PlanChangeState as State;
 use tenant_operator::api::tenant::Desired;
 use tenant_operator::api::{LinkKind, MailRequest, Phase, Timestamp};
 use tenant_operator::lifecycle::{
-    Claim, Decision, Effect, Holdings, Notice, ObservedRefund, ObservedSubscription, Samples, SessionState,
+    Claim, Decision, Effect, Holdings, Notice, ObservedRefund, ObservedSubscription, Samples, SessionState, Stored,
     TRANSITIONS, is_known,
 };
 
@@ -117,7 +117,7 @@ fn plan_changes() -> Vec<Vec<Change>> {
             |c| c.observed.failure = Some(failure("Billing", false)),
             |c| c.observed.failure = Some(operator_fault("Billing")),
         ],
-        vec![|_| {}, |c| c.view.usage.documents = 1000],
+        vec![|_| {}, |c| c.observed.stored = Some(Stored::Counted { documents: 1000, bytes: 0 })],
         vec![|_| {}, |c| {
             if let Some(change) = &mut c.view.status.plan_change {
                 change.effective_at = Some(Timestamp::from_second(NOW));
@@ -269,6 +269,7 @@ fn already_done(case: &Case, effect: &Effect) -> bool {
         Effect::ReadBilling => case.observed.billing.is_some(),
         Effect::Refund => case.observed.refund.is_some(),
         Effect::CountHoldings => case.observed.holdings.is_some(),
+        Effect::CountStored => case.observed.stored.is_some(),
         Effect::Notify(notice) => case.observed.sent.contains(notice) || case.view.noted(notice),
         Effect::RecordPlan { plan } => case.view.spec.plan_in_force.as_ref() == Some(plan),
         Effect::AssignIdentity { .. } => case.view.identified(),

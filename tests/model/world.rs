@@ -12,7 +12,7 @@ use tenant_operator::api::tenant::{BillingMode, Desired};
 use tenant_operator::api::{Phase, PlanSpec, SampleData, SampleDocument, TenantStatus, Timestamp};
 use tenant_operator::lifecycle::{
     Blame, Decision, Effect, Failure, Fault, Found, Input, Notice, Observed, ObservedRefund, Outcome, Policy,
-    Proration, Provider, Reason, SessionState, Step, View, decide, may_merge, may_precede,
+    Proration, Provider, Reason, SessionState, Step, Stored, View, decide, may_merge, may_precede,
 };
 
 use self::beside::Beside;
@@ -555,6 +555,7 @@ impl Small {
             }
             Effect::RenewAgain => state.ends = false,
             Effect::CountHoldings => return Outcome::Holdings(state.holdings()),
+            Effect::CountStored => return Outcome::Stored(Stored::Counted { documents: 0, bytes: 0 }),
             Effect::EraseBilling => {
                 (state.cancelled, state.customer_gone) = (true, true);
                 state.expire_checkout();

@@ -11,7 +11,7 @@ use crate::controller::context::Context;
 use crate::controller::steps::erasure::Holders;
 use crate::controller::steps::notices::{Plans, Senders};
 use crate::controller::steps::samples::Samples;
-use crate::controller::steps::{StepError, billing, data, erasure, identity, namespace, notices, secrets};
+use crate::controller::steps::{StepError, billing, data, erasure, identity, namespace, notices, secrets, usage};
 use crate::controller::sweeps::leads;
 use crate::controller::tasks::export_work;
 use crate::controller::tasks::migrations::{self, Move};
@@ -150,6 +150,7 @@ async fn perform(
             let leads = leads::count(context, tenant).await?;
             erasure::count(kubernetes, &context.signer, holders, tenant, leads).await?.into()
         }
+        Effect::CountStored => usage::count_stored(&context.ledger, tenant).await.into(),
         Effect::EraseIdentity => erasure::erase_identity(kubernetes, tenant).await?.into(),
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
         Effect::EnsureNamespace => namespace::ensure(indexes.of(region)?, &place).await?.into(),

@@ -9,5 +9,6 @@ pub mod namespace;
 pub mod notices;
 pub mod samples;
 pub mod secrets;
+pub mod usage;
 
 pub use error::StepError;

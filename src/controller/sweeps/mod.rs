@@ -6,3 +6,4 @@ pub mod orphans;
 pub mod pins;
 pub mod plans;
 pub mod resync;
+pub mod usage;

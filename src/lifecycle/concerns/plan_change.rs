@@ -5,7 +5,7 @@ use strum::IntoEnumIterator;
 
 use super::dunning::{self, MISSING, Standing};
 use super::notices;
-use super::plan_obstacles::{Obstacle, impossible, moving, unfit};
+use super::plan_obstacles::{Fit, Obstacle, USAGE_UNKNOWN, fit, impossible, moving};
 use crate::api::conditions::PLAN_IN_FORCE;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::{Downgrades, Limits, PlanSpec};
@@ -70,14 +70,16 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
     }
     let wanted = wanted?;
     let later = goes_down(input, wanted) && wanted.downgrades == Downgrades::AtPeriodEnd;
-    let unfit = unfit(tenant, wanted).filter(|_| !later);
+    let fit = if later { Fit::Fits } else { fit(input, wanted) };
     if input.by_stripe() {
         let shown = tenant.status.plan_change.as_ref().is_some_and(|c| c.state == State::Blocked);
         let Some(billing) = &input.observed.billing else {
             let known = shown && !input.observed.resync;
-            return match &unfit {
-                Some(obstacle) if known => blocked(input, obstacle),
-                _ => Some(Decision::Act(vec![Effect::ReadBilling])),
+            return match &fit {
+                Fit::Not(obstacle) if known => blocked(input, obstacle),
+                Fit::NotCounted if known => Some(Decision::Act(vec![Effect::CountStored])),
+                Fit::NotCounted => Some(Decision::Act(vec![Effect::ReadBilling, Effect::CountStored])),
+                Fit::Fits | Fit::Not(_) => Some(Decision::Act(vec![Effect::ReadBilling])),
             };
         };
         if Standing::of(billing) != Standing::Good {
@@ -96,13 +98,14 @@ fn begin(input: &Input, wanted: Option<&PlanSpec>) -> Option<Decision> {
     if !later && let Some(obstacle) = moving(input, wanted) {
         return blocked(input, &obstacle);
     }
-    match unfit {
-        Some(obstacle) => blocked(input, &obstacle),
-        None if later => {
+    match fit {
+        Fit::NotCounted => Some(Decision::Act(vec![Effect::CountStored])),
+        Fit::Not(obstacle) => blocked(input, &obstacle),
+        Fit::Fits if later => {
             let message = format!("The change to {} at the end of the period is being prepared", tenant.spec.plan);
             note(input, State::Preparing, None, "Preparing", &message).changed()
         }
-        None => start(input, wanted),
+        Fit::Fits => start(input, wanted),
     }
 }
 
@@ -194,7 +197,9 @@ pub fn note<'a>(
 
 /// Shows the obstacle and checks it again whenever something changes. The tenant's other work goes on.
 fn blocked(input: &Input, obstacle: &Obstacle) -> Option<Decision> {
-    note(input, State::Blocked, None, obstacle.reason, &obstacle.message).changed()
+    let noted = note(input, State::Blocked, None, obstacle.reason, &obstacle.message).changed();
+    // Nothing changes when the ledger answers again, so the controller asks again after a while.
+    noted.or_else(|| (obstacle.reason == USAGE_UNKNOWN).then(|| Decision::Wait(Some(input.policy.notice_retry))))
 }
 
 /// The plan of the spec is in force. What was noted of another wish is over.

@@ -1,9 +1,9 @@
 //! What stands in the way of another plan: what can never be, what the customer has to remove first, and what passes by itself.
 
 use super::migration;
-use crate::api::plan::PlanSpec;
+use crate::api::plan::{Limits, PlanSpec};
 use crate::api::tenant::BillingMode;
-use crate::lifecycle::{Input, Regions, View};
+use crate::lifecycle::{Input, Regions, Stored, View};
 
 /// Why a change is blocked. It is checked again whenever something changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,24 +57,61 @@ pub fn impossible(
     None
 }
 
-/// What a tenant has too much of for a plan: what it is, how much there is, and how much the plan holds.
-pub fn excess(tenant: &View, wanted: &PlanSpec) -> Option<(&'static str, i64, i64)> {
-    let (used, limits) = (tenant.usage, &wanted.limits);
-    let over = [("documents", used.documents, limits.documents), ("bytes of documents", used.bytes, limits.bytes)];
+/// The reason while the ledger does not say what the tenant stores.
+pub const USAGE_UNKNOWN: &str = "UsageUnknown";
+
+/// Whether a plan holds what a tenant stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// It does.
+    Fits,
+    /// The ledger has not been asked yet.
+    NotCounted,
+    /// It does not, or the ledger does not answer.
+    Not(Obstacle),
+}
+
+/// Whether a plan holds whatever a tenant may store under its present limits.
+fn holds_as_much(wanted: &Limits, present: Option<&Limits>) -> bool {
+    present.is_some_and(|present| wanted.documents >= present.documents && wanted.bytes >= present.bytes)
+}
+
+/// What is stored too much for a plan: what it is, how much there is, and how much the plan holds.
+pub fn excess(documents: i64, bytes: i64, wanted: &Limits) -> Option<(&'static str, i64, i64)> {
+    let over = [("documents", documents, wanted.documents), ("bytes of documents", bytes, wanted.bytes)];
     over.into_iter().find(|(_, used, limit)| used > limit)
 }
 
-/// What a tenant has to remove before it fits a plan at once.
-pub fn unfit(tenant: &View, wanted: &PlanSpec) -> Option<Obstacle> {
-    let (what, used, limit) = excess(tenant, wanted)?;
-    let message = format!(
-        "The tenant has {used} {what}, and plan {} holds {limit}. Remove {} of them, and the change continues; until \
-         then the tenant stays on {}",
-        tenant.spec.plan,
-        used - limit,
-        tenant.plan_in_force()
-    );
-    Some(Obstacle { reason: "UsageExceedsPlan", message })
+/// Whether the tenant fits a plan at once. A plan with limits as large as the present ones needs no count, so that an upgrade
+/// does not wait for the ledger.
+pub fn fit(input: &Input, wanted: &PlanSpec) -> Fit {
+    let tenant = input.tenant;
+    let present = tenant.status.config.as_ref().map(|config| &config.limits);
+    if holds_as_much(&wanted.limits, present) {
+        return Fit::Fits;
+    }
+    let (name, before) = (&tenant.spec.plan, tenant.plan_in_force());
+    match input.observed.stored {
+        None => Fit::NotCounted,
+        Some(Stored::Unknown) => Fit::Not(Obstacle {
+            reason: USAGE_UNKNOWN,
+            message: format!(
+                "The ledger does not answer, so the controller cannot tell whether plan {name} holds the tenant's documents. The \
+                 change continues once the ledger answers; until then the tenant stays on {before}"
+            ),
+        }),
+        Some(Stored::Counted { documents, bytes }) => match excess(documents, bytes, &wanted.limits) {
+            None => Fit::Fits,
+            Some((what, used, limit)) => Fit::Not(Obstacle {
+                reason: "UsageExceedsPlan",
+                message: format!(
+                    "The tenant has {used} {what}, and plan {name} holds {limit}. Remove {} of them, and the change continues; \
+                     until then the tenant stays on {before}",
+                    used - limit
+                ),
+            }),
+        },
+    }
 }
 
 /// The data moves to one place at a time.

@@ -15,7 +15,7 @@ use super::progress::{confirm_url, effective_at, sentence};
 use crate::api::plan::{Downgrades, PlanSpec};
 use crate::api::status::{PlanChange, PlanChangeState as Stage};
 use crate::api::tenant::BillingMode;
-use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp};
+use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp, Unit};
 use crate::lifecycle::{Credentials, Regions, View, excess, impossible, is_smaller};
 use crate::web::App;
 use crate::web::serving::extract::{SignupToken, Then};
@@ -125,10 +125,11 @@ impl App {
         let wanted = find(name).ok_or_else(|| {
             Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
         })?;
+        let stored = self.stored_by(tenant).await;
         let asked = |tenant: &Tenant| {
             shown.check(tenant, name)?;
             let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
-            ask(tenant, (current, wanted), &self.indexes.regions(), self.now())
+            ask(tenant, (current, wanted, stored), &self.indexes.regions(), self.now())
         };
         let Some(changed) = self.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
             return answer(tenant, name);
@@ -147,7 +148,17 @@ impl App {
         let seen = self.wait_until(tenant, settled).await;
         answer(seen.as_ref().unwrap_or(&changed), name)
     }
+
+    /// The documents that a tenant stores, and their bytes. None while the ledger is away: the controller waits for it then.
+    async fn stored_by(&self, tenant: &Tenant) -> Option<(i64, i64)> {
+        let served = self.served(tenant)?;
+        let used = self.metering.usage(&served, self.now()).await.ok()?;
+        Some(used.map_or((0, 0), |usage| (usage.used[Unit::Documents], usage.used[Unit::Bytes])))
+    }
 }
+
+/// What is known of a change: the plan in force, the one that is wanted, and what is stored, as documents and bytes.
+type Facts<'a> = (Option<&'a PlanSpec>, &'a Plan, Option<(i64, i64)>);
 
 fn token(tenant: &Tenant) -> Option<&String> {
     tenant.annotations().get(RETRY_ANNOTATION)
@@ -167,7 +178,7 @@ fn running_meanwhile(problem: Problem) -> Problem {
 /// The patch that asks for a plan, None where it is asked for already, or why it cannot be had.
 fn ask(
     tenant: &Tenant,
-    (current, wanted): (Option<&PlanSpec>, &Plan),
+    (current, wanted, stored): Facts<'_>,
     regions: &Regions,
     now: Timestamp,
 ) -> Result<Option<Value>, Problem> {
@@ -194,7 +205,7 @@ fn ask(
         return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
     }
     if !undone {
-        fits(tenant, current, wanted, regions)?;
+        fits(tenant, (current, wanted, stored), regions)?;
     }
     Ok(Some(json!({"spec": {"plan": name}})))
 }
@@ -211,7 +222,7 @@ fn declined_before(tenant: &Tenant, change: Option<&PlanChange>, now: Timestamp)
 }
 
 /// What the controller would find in the way, in a customer's words.
-fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Regions) -> Result<(), Problem> {
+fn fits(tenant: &Tenant, (current, wanted, stored): Facts<'_>, regions: &Regions) -> Result<(), Problem> {
     let mut view = View::of(tenant, Credentials::default());
     view.spec.plan = wanted.name_any();
     let title = wanted.title();
@@ -221,7 +232,8 @@ fn fits(tenant: &Tenant, current: Option<&PlanSpec>, wanted: &Plan, regions: &Re
     }
     let limits = view.status.config.as_ref().map(|config| &config.limits);
     let later = is_smaller(&wanted.spec, current, limits) && wanted.spec.downgrades == Downgrades::AtPeriodEnd;
-    let Some((what, used, limit)) = excess(&view, &wanted.spec).filter(|_| !later) else { return Ok(()) };
+    let too_much = |(documents, bytes)| excess(documents, bytes, &wanted.spec.limits);
+    let Some((what, used, limit)) = stored.filter(|_| !later).and_then(too_much) else { return Ok(()) };
     let detail =
         format!("Your account has {used} {what}, and {title} holds {limit}. Delete {} of them first.", used - limit);
     Err(conflict(Code::UsageExceedsPlan, detail))

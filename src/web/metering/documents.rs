@@ -10,7 +10,7 @@ use super::account::Account;
 use super::journal::Entry;
 use super::question::amount;
 use super::standing::Standing;
-use super::{Metering, counted, refusal, settled, void};
+use super::{Metering, counted, pending, refusal, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
@@ -182,7 +182,7 @@ impl Counting {
             period: self.account.period,
             amounts: self.amounts,
             limits: self.account.limits,
-            expires_after: u32::try_from(metering.document_expiry.as_secs()).unwrap_or(u32::MAX),
+            expires_after: pending(metering.document_expiry),
         };
         let known_away = metering.is_away();
         match metering.ask(metering.ledger.reserve(&self.operation, &body)).await {

@@ -31,7 +31,7 @@ use crate::api::{Timestamp, Unit};
 use crate::ledger::LedgerKey;
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{Counted, Outcome, PeriodUsage, Void};
+use crate::ledger::wire::{Counted, Outcome, PENDING, PeriodUsage, Void};
 use crate::telemetry::{Metrics, OutcomeLabel};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -241,6 +241,12 @@ fn settled(account: &Account, operation: &str, used: Amounts, reserved: Amounts)
     let settle = |operation: String, amounts| Entry::Settle { operation, body: counted(account, amounts) };
     let more = (!beyond.is_zero()).then(|| settle(format!("{operation}-beyond"), beyond));
     std::iter::once(settle(operation.to_owned(), within)).chain(more).collect()
+}
+
+/// A time in which an operation may be pending, as the ledger takes it.
+fn pending(expiry: Duration) -> u32 {
+    let seconds = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
+    seconds.clamp(*PENDING.start(), *PENDING.end())
 }
 
 /// Gives back everything.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::account::Account;
 use super::journal::Entry;
 use super::standing::Standing;
-use super::{Metering, refusal, settled, void};
+use super::{Metering, pending, refusal, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, LARGEST};
@@ -95,7 +95,7 @@ impl Metering {
             period: account.period,
             amounts,
             limits: account.limits,
-            expires_after: u32::try_from(self.question_expiry.as_secs()).unwrap_or(u32::MAX),
+            expires_after: pending(self.question_expiry),
         };
         // Made before the ledger is asked: a client that hangs up now leaves nothing set aside.
         let mut question = Question {

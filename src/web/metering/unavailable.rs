@@ -9,7 +9,7 @@ use futures::Future;
 
 use super::Metering;
 use super::account::Account;
-use super::journal::Journal;
+use super::journal::{Journal, OF_THE_SERVICE};
 use super::refusal;
 use crate::api::quota::WhenUnavailable;
 use crate::ledger::client::CallError;
@@ -21,6 +21,16 @@ const PROBE: Duration = Duration::from_millis(500);
 /// The probe asks for a tenant that there is not: any answer will do.
 const NOBODY: &str = "-";
 
+/// A ledger that does not take web's key, or is of another version, is as good as away: what it is told would be lost.
+fn of_the_service(error: CallError) -> CallError {
+    match error {
+        CallError::Refused { code, detail } if OF_THE_SERVICE.contains(&code.as_str()) => {
+            CallError::Unavailable(format!("{detail} ({code})"))
+        }
+        other => other,
+    }
+}
+
 impl Metering {
     /// A call to the ledger, unless the ledger is known to be away.
     pub(super) async fn ask<T>(
@@ -30,7 +40,7 @@ impl Metering {
         if self.is_away() {
             return Err(CallError::Unavailable("it did not answer a moment ago".into()));
         }
-        let answer = call.await;
+        let answer = call.await.map_err(of_the_service);
         if let Err(CallError::Unavailable(why)) = &answer
             && !self.away.swap(true, Ordering::AcqRel)
         {
@@ -49,7 +59,8 @@ impl Metering {
     async fn until_back(&self) {
         loop {
             tokio::time::sleep(PROBE).await;
-            if !matches!(self.ledger.usage(NOBODY).await, Err(CallError::Unavailable(_))) {
+            let answer = self.ledger.usage(NOBODY).await.map_err(of_the_service);
+            if !matches!(answer, Err(CallError::Unavailable(_))) {
                 self.away.store(false, Ordering::Release);
                 tracing::info!("the ledger is back");
                 return;

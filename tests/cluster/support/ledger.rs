@@ -1,4 +1,4 @@
-//! The ledger of a world: one process, which begins with the first web, and what it has counted.
+//! The ledger of a world: one process, which begins with the first controller or web, and what it has counted.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;

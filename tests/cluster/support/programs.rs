@@ -44,6 +44,7 @@ impl World {
     }
 
     pub fn start_controller(&mut self) {
+        self.start_ledger();
         let mut command = self.command("controller");
         if !self.args.iter().any(|arg| arg.starts_with("--listen=")) {
             command.arg("--listen=127.0.0.1:0");

@@ -62,6 +62,7 @@ impl Model for Small {
             marketing: false,
             asked: false,
             completed_at: None,
+            stored: false,
             usage: Default::default(),
             sent: BTreeSet::new(),
             spec,

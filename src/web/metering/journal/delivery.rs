@@ -17,7 +17,7 @@ const AT_ONCE: usize = 16;
 /// Between two passes when the ledger is away: at first, and at most. Up to as much again is added by chance, so that replicas spread.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// Refusals that are about the ledger or this web, and not about an entry: the wrong key, another version.
-const OF_THE_SERVICE: [&str; 3] = ["unauthorized", "no_such_path", "method_not_allowed"];
+pub(in crate::web::metering) const OF_THE_SERVICE: [&str; 3] = ["unauthorized", "no_such_path", "method_not_allowed"];
 /// The refusal that passes with time.
 const TOO_EARLY: &str = "period_ahead";
 

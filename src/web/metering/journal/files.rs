@@ -16,6 +16,8 @@ const PAGE: u64 = 4096;
 const LEAST_PAGES: u64 = 4;
 /// Pages of the write-ahead log after which it is written into the database.
 const LOG_PAGES: u32 = 256;
+/// KiB of the database that stay in memory.
+const CACHE: i64 = 256;
 /// Says that a file is a journal: `TnOj` in ASCII.
 const APPLICATION: i64 = 0x546e_4f6a;
 /// The schema that this version reads and writes.
@@ -114,6 +116,8 @@ impl Place {
             return Err(JournalError::Database(format!("SQLite has no write-ahead log in {}", self.folder.display())));
         }
         connection.pragma_update(None, "synchronous", "full")?;
+        // Entries are read once: they need no memory.
+        connection.pragma_update(None, "cache_size", -CACHE)?;
         connection.pragma_update_and_check(None, "wal_autocheckpoint", LOG_PAGES, |_| Ok(()))?;
         let most = i64::try_from(self.most_pages).unwrap_or(i64::MAX);
         connection.pragma_update_and_check(None, "max_page_count", most, |_| Ok(()))?;

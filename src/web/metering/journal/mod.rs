@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::ledger::wire::{Counted, Void};
+pub(in crate::web::metering) use delivery::OF_THE_SERVICE;
 use writer::Writer;
 
 /// Bytes that a volume must have left for an entry: the pages of one commit, twice.

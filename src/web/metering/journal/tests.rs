@@ -308,13 +308,30 @@ async fn of_a_damaged_journal_the_entries_that_can_be_read_are_kept() {
 }
 
 #[tokio::test]
+async fn the_log_of_a_damaged_journal_is_set_aside_as_it_is() {
+    let folder = Folder::new();
+    let journal = folder.open();
+    // In many commits, so that a part is in the database and the rest is in the log.
+    for number in 0..400 {
+        keep(&journal, 5 * number..5 * (number + 1)).await;
+    }
+    let crashed = folder.crashed();
+    damage(&crashed, 10);
+    let log = fs::read(crashed.file("journal.db-wal")).expect("a log");
+    let journal = crashed.open();
+    assert_eq!(journal.set_aside(), 1);
+    assert!(fs::read(crashed.aside().join("journal.db-wal")).expect("a log") == log, "the log was changed");
+    assert!(waiting(&journal).await.len() > 1900);
+}
+
+#[tokio::test]
 async fn a_page_that_is_damaged_while_the_journal_is_open_costs_no_other_entry() {
     let folder = large().await;
     let journal = folder.open();
-    damage(&folder, 100);
+    // One that the check at the start has read first, so that SQLite does not have it in memory any more.
+    damage(&folder, 10);
     let mut pages = 0;
     let mut after = 0;
-    // SQLite may have the page in its memory.
     while let Ok(page) = journal.writer.read(after).await {
         let Some((last, _)) = page.last() else { break };
         (after, pages) = (*last, pages + 1);

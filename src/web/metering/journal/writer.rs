@@ -135,20 +135,33 @@ impl Disk {
     }
 
     fn work(&mut self, batch: Vec<Job>) {
-        // One that hung up needs no answer.
         let mut keep = Vec::new();
         for job in batch {
             match job {
                 Job::Keep(line, reply) => keep.push((line, reply)),
-                Job::Remove(entries, reply) => drop(reply.send(self.remove(entries))),
-                Job::Refuse(entry, line, reply) => drop(reply.send(self.refuse(entry, &line))),
-                Job::Read(after, reply) => drop(reply.send(self.read(after))),
+                Job::Remove(entries, reply) => {
+                    let removed = self.remove(entries);
+                    self.answer(reply, removed);
+                }
+                Job::Refuse(entry, line, reply) => {
+                    let refused = self.refuse(entry, &line);
+                    self.answer(reply, refused);
+                }
+                Job::Read(after, reply) => {
+                    let read = self.read(after);
+                    self.answer(reply, read);
+                }
             }
         }
         if !keep.is_empty() {
             self.keep(keep);
         }
+    }
+
+    /// Answers once the others can see what was done. One that hung up needs no answer.
+    fn answer<T>(&self, reply: Reply<T>, done: Result<T, JournalError>) {
         self.tell();
+        drop(reply.send(done));
     }
 
     /// Keeps lines in one commit. If it fails, each is tried alone: one that does not fit fails none of the others.
@@ -163,7 +176,9 @@ impl Disk {
             Err(_) if batch.len() > 1 => batch.into_iter().for_each(|one| self.keep(vec![one])),
             Err(error) => {
                 tracing::error!(%error, "an entry was not kept in web's journal");
-                batch.pop().map(|(_, reply)| reply.send(Err(error)));
+                if let Some((_, reply)) = batch.pop() {
+                    self.answer(reply, Err(error));
+                }
             }
         }
     }
@@ -235,7 +250,7 @@ impl Disk {
     }
 
     /// Tells the others how much is in the journal.
-    fn tell(&mut self) {
+    fn tell(&self) {
         let entries = self.entries.saturating_sub(self.delivered.len());
         self.seen.entries.store(u64::try_from(entries).unwrap_or(u64::MAX), Ordering::Relaxed);
         if let Some(Ok(used)) = self.connection.as_ref().map(files::used_pages) {

@@ -1,0 +1,146 @@
+//! `kubectl tenant usage`: what tenants have used of their plans.
+
+use comfy_table::{CellAlignment, Table, presets};
+use kube::ResourceExt;
+use strum::IntoEnumIterator;
+
+use super::{KubeArgs, ScopeArgs};
+use crate::api::usage::{CountedUsage, Used};
+use crate::api::{Tenant, Timestamp, Unit};
+
+/// Show what tenants have used of their plans in this period.
+///
+/// The controller reads the ledger once a minute, so the numbers can be that old. Without a name, the command lists the tenants, the
+/// one that has used the largest part of any limit first. With a name, it lists every unit of that tenant.
+///
+/// Exit codes: 0 on success, 1 if there is no such tenant or nothing has been counted for it yet.
+#[derive(clap::Args)]
+pub struct Args {
+    /// A Tenant's name. Default: all tenants of the namespace.
+    name: Option<String>,
+    #[command(flatten)]
+    scope: ScopeArgs,
+    /// `table`, or `json` with a line for each tenant.
+    #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
+    output: String,
+}
+
+/// A tenant whose usage was counted.
+struct Row {
+    namespace: String,
+    name: String,
+    plan: String,
+    usage: CountedUsage,
+}
+
+pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
+    let (mut rows, mut found) = (Vec::new(), 0_usize);
+    let take = |tenant: &Tenant| {
+        if args.name.as_ref().is_none_or(|name| *name == tenant.name_any()) {
+            found += 1;
+            rows.extend(row(tenant));
+        }
+    };
+    args.scope.each(kube.client().await?, take).await?;
+    if let Some(name) = &args.name {
+        anyhow::ensure!(found > 0, "there is no Tenant {name} here: `kubectl tenant list -A` lists all");
+        anyhow::ensure!(
+            !rows.is_empty(),
+            "nothing has been counted for {name} yet: the controller reads the ledger once a minute"
+        );
+    }
+    rows.sort_by_key(|row| std::cmp::Reverse(fullest(&row.usage)));
+    if args.output == "json" {
+        for row in &rows {
+            let Row { namespace, name, plan, usage } = row;
+            println!("{}", serde_json::json!({"namespace": namespace, "name": name, "plan": plan, "usage": usage}));
+        }
+    } else if args.name.is_some() {
+        rows.iter().for_each(|row| println!("{}", units(row)));
+    } else {
+        println!("{}", list(&rows));
+    }
+    Ok(())
+}
+
+fn row(tenant: &Tenant) -> Option<Row> {
+    let usage = tenant.status.as_ref()?.usage?;
+    let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
+    Some(Row { namespace, name, plan: tenant.plan_in_force().to_owned(), usage })
+}
+
+/// The largest part of any limit that is used, in percent. A unit without a limit counts for nothing.
+fn fullest(usage: &CountedUsage) -> i64 {
+    Unit::iter().filter_map(|unit| percent(usage.of(unit))).max().unwrap_or_default()
+}
+
+fn percent(used: Used) -> Option<i64> {
+    let limit = used.limit?;
+    let percent = i128::from(used.used) * 100 / i128::from(limit.max(1));
+    Some(i64::try_from(percent).unwrap_or(i64::MAX))
+}
+
+/// Such as `120 / 10000 (1%)`.
+fn part(used: Used) -> String {
+    let limit = |limit| format!("{} / {limit} ({}%)", used.used, percent(used).unwrap_or_default());
+    used.limit.map_or_else(|| used.used.to_string(), limit)
+}
+
+fn list(rows: &[Row]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING);
+    table.set_header(["NAMESPACE", "NAME", "PLAN", "QUERIES", "DOCUMENTS", "TOKENS", "RESETS"]);
+    for Row { namespace, name, plan, usage } in rows {
+        let tokens = usage.prompt_tokens.used.saturating_add(usage.completion_tokens.used);
+        let (queries, documents) = (part(usage.queries), part(usage.documents));
+        table.add_row([
+            namespace,
+            name,
+            plan,
+            &queries,
+            &documents,
+            &tokens.to_string(),
+            &usage.period_end.to_string(),
+        ]);
+    }
+    table
+}
+
+fn units(row: &Row) -> String {
+    let usage = &row.usage;
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(["UNIT", "USED", "LIMIT", "LEFT", "PERCENT"]);
+    for unit in Unit::iter() {
+        let used = usage.of(unit);
+        let or_none = |value: Option<i64>| value.map_or_else(|| "-".into(), |value| value.to_string());
+        let left = used.limit.map(|limit| (limit - used.used).max(0));
+        let name = serde_json::json!(unit).as_str().unwrap_or_default().to_owned();
+        table.add_row([name, used.used.to_string(), or_none(used.limit), or_none(left), or_none(percent(used))]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let age = |at: Timestamp| Timestamp::now().since(at).max(0);
+    format!(
+        "{}, plan {}, period {} to {}, counted {} s ago\n{table}",
+        row.name,
+        row.plan,
+        usage.period_start,
+        usage.period_end,
+        age(usage.observed_at)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_names_its_limit_and_the_percentage() {
+        let used = |used, limit| Used { used, limit };
+        assert_eq!(part(used(120, Some(10_000))), "120 / 10000 (1%)");
+        assert_eq!(part(used(7, None)), "7");
+        assert_eq!(part(used(1, Some(0))), "1 / 0 (100%)");
+        assert_eq!(percent(used(i64::MAX, Some(1))), Some(i64::MAX));
+    }
+}

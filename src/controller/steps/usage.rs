@@ -1,0 +1,27 @@
+//! What the ledger counted for a tenant.
+
+use crate::api::{Tenant, Usage};
+use crate::ledger::client::{CallError, LedgerClient};
+use crate::ledger::units::Unit;
+use crate::lifecycle::{Outcome, Stored};
+
+/// The code of the ledger's answer for a tenant that it has counted nothing for.
+const NOTHING_COUNTED: &str = "unknown_tenant";
+
+/// Reads what the tenant stores. What an earlier version of web noted on the Tenant, and web has not handed to the ledger yet,
+/// belongs to it.
+pub async fn count_stored(ledger: &LedgerClient, tenant: &Tenant) -> Outcome {
+    let used = match ledger.usage(tenant.tenant_id()).await {
+        Ok(usage) => usage.used,
+        Err(CallError::Refused { code, .. }) if code == NOTHING_COUNTED => Default::default(),
+        Err(error) => {
+            tracing::warn!(%error, tenant = tenant.place().name, "the ledger does not say what the tenant stores");
+            return Outcome::Stored(Stored::Unknown);
+        }
+    };
+    let (noted, taken_over) = (Usage::of(tenant), Usage::taken_over(tenant));
+    Outcome::Stored(Stored::Counted {
+        documents: (used[Unit::Documents] + noted.documents - taken_over.documents).max(0),
+        bytes: (used[Unit::Bytes] + noted.bytes - taken_over.bytes).max(0),
+    })
+}

@@ -1,0 +1,134 @@
+//! Shows in each tenant's status what the ledger counted: at most one write a minute and tenant, and only for tenants whose usage has
+//! changed. The controller decides nothing by it but when to warn customers; what must be exact is read from the ledger.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use kube::api::PostParams;
+use strum::IntoEnumIterator;
+
+use crate::api::usage::{CountedUsage, Used};
+use crate::api::{Phase, Tenant, Timestamp, Unit};
+use crate::controller::context::Context;
+use crate::controller::kubernetes::FIELD_MANAGER;
+use crate::ledger::client::CallError;
+use crate::ledger::wire::TenantUsage;
+
+/// Tenants a page of the ledger's answer.
+const PAGE: u32 = 1000;
+/// Statuses that one pass writes. The next pass goes on with the others, so that a busy minute of ten thousand tenants does not
+/// fill the API server.
+const WRITES: usize = 600;
+
+/// What the ledger told and no status shows yet, by the tenants' ids.
+#[derive(Default)]
+struct Told {
+    /// The number up to which the ledger was read.
+    after: i64,
+    waiting: BTreeMap<String, TenantUsage>,
+}
+
+/// Reads the ledger and writes the statuses, again and again, until the lease is lost.
+pub async fn show(context: Arc<Context>, every: Duration) {
+    if !context.caches.filled().await {
+        return;
+    }
+    let mut told = Told::default();
+    let mut answers = true;
+    loop {
+        match read(&context, &mut told).await {
+            Ok(()) => answers = true,
+            Err(error) if answers => {
+                answers = false;
+                tracing::warn!(%error, "the ledger does not answer; statuses show no new usage until it does");
+            }
+            Err(_) => {}
+        }
+        write(&context, &mut told).await;
+        tokio::time::sleep(every).await;
+    }
+}
+
+async fn read(context: &Context, told: &mut Told) -> Result<(), CallError> {
+    loop {
+        let page = context.ledger.changed_usage(told.after, PAGE).await?;
+        let more = page.tenants.len() >= PAGE as usize;
+        told.after = page.tenants.iter().map(|usage| usage.seq).fold(told.after, i64::max);
+        told.waiting.extend(page.tenants.into_iter().map(|usage| (usage.tenant.clone(), usage)));
+        if !more {
+            return Ok(());
+        }
+    }
+}
+
+async fn write(context: &Context, told: &mut Told) {
+    let now = context.clock.read().now;
+    let mut done = Vec::new();
+    let mut writes = 0;
+    for (id, usage) in &told.waiting {
+        if writes >= WRITES {
+            break;
+        }
+        let Some(tenant) = context.claims.holder(id).and_then(|key| context.caches.tenant(&key)) else {
+            // Erased, or not watched by this controller.
+            done.push(id.clone());
+            continue;
+        };
+        let Some(shown) = shown(&tenant, usage, now) else {
+            done.push(id.clone());
+            continue;
+        };
+        writes += 1;
+        match put(context, &tenant, shown).await {
+            Ok(()) => done.push(id.clone()),
+            // The object has changed or is gone. The next pass looks again.
+            Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => {}
+            Err(error) => {
+                tracing::warn!(%error, tenant = %tenant.name_any(), "the usage was not written; the next pass tries again");
+                break;
+            }
+        }
+    }
+    for id in done {
+        told.waiting.remove(&id);
+    }
+}
+
+/// What the status is to show. None if it shows it already, or the tenant is not set up or is over.
+fn shown(tenant: &Tenant, usage: &TenantUsage, now: Timestamp) -> Option<CountedUsage> {
+    let status = tenant.status.as_ref()?;
+    let config = status.config.as_ref()?;
+    if status.phase == Some(Phase::Deleted) || status.erasure.is_some() {
+        return None;
+    }
+    let used = |unit: Unit| Used { used: usage.used[unit], limit: config.limits.of(unit) };
+    let shown = CountedUsage {
+        observed_at: now,
+        period_start: usage.period.start,
+        period_end: usage.period.end,
+        queries: used(Unit::Queries),
+        prompt_tokens: used(Unit::PromptTokens),
+        completion_tokens: used(Unit::CompletionTokens),
+        embedding_tokens: used(Unit::EmbeddingTokens),
+        embedded_bytes: used(Unit::EmbeddedBytes),
+        documents: used(Unit::Documents),
+        bytes: used(Unit::Bytes),
+    };
+    let same = status.usage.is_some_and(|there| {
+        there.period_start == shown.period_start && Unit::iter().all(|unit| there.of(unit) == shown.of(unit))
+    });
+    (!same).then_some(shown)
+}
+
+/// Replaces the status, guarded by the resource version of what was read.
+async fn put(context: &Context, tenant: &Tenant, usage: CountedUsage) -> Result<(), kube::Error> {
+    let mut wanted = tenant.clone();
+    if let Some(status) = &mut wanted.status {
+        status.usage = Some(usage);
+    }
+    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+    context.kubernetes.count("usage");
+    context.kubernetes.tenants(tenant).replace_status(&tenant.name_any(), &params, &wanted).await.map(drop)
+}
