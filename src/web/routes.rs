@@ -127,7 +127,7 @@ fn gateways(app: &Arc<App>) -> Router<Arc<App>> {
 
 /// The whole API, for its reference.
 pub fn all() -> OpenApiRouter<Arc<App>> {
-    documented().merge(uploads())
+    documented().merge(uploads()).merge(OpenApiRouter::with_openapi(openapi::Gateways::openapi()))
 }
 
 /// Everything that the internet reaches.
