@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LedgerKey;
 use super::units::Unit;
-use super::wire::{Checkpoint, Counted, Dated, Outcome, PeriodUsage, Reserve, Void};
+use super::wire::{Checkpoint, Counted, Dated, Outcome, PeriodUsage, Reserve, TenantUsage, Void};
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -133,15 +133,34 @@ impl LedgerClient {
         self.call(Method::GET, &["tenants", tenant, "usage"], None::<&()>).await
     }
 
+    /// The tenants for which something was counted after a sequence number, at most so many of them, in the order of their latest lines.
+    pub async fn usage_after(&self, after: i64, most: u32) -> Result<Vec<TenantUsage>, CallError> {
+        let query = [("after", after.to_string()), ("most", most.to_string())];
+        self.ask(Method::GET, &["usage"], &query, None::<&()>).await
+    }
+
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &[&str],
         body: Option<&impl Serialize>,
     ) -> Result<T, CallError> {
+        self.ask(method, path, &[], body).await
+    }
+
+    async fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: Option<&impl Serialize>,
+    ) -> Result<T, CallError> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1").extend(path);
+        }
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
         let start = Instant::now();
         loop {

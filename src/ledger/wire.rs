@@ -168,6 +168,21 @@ fn no_amounts(amounts: &Amounts) -> bool {
     amounts.is_zero()
 }
 
+/// `GET /v1/usage`: a tenant for which something was counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantUsage {
+    /// Its id.
+    pub tenant: String,
+    /// Its latest period.
+    pub period: Period,
+    /// What was counted in it, with the levels of the moment.
+    pub used: Amounts,
+    /// What pending operations may still add.
+    pub reserved: Amounts,
+    /// The number of its latest line: ask for what comes after the last one of the list.
+    pub seq: i64,
+}
+
 /// What a tenant used in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeriodUsage {

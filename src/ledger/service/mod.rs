@@ -206,6 +206,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/tenants/{tenant}/usage", get(reports::usage))
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
+        .route("/v1/usage", get(reports::changed))
         .route("/v1/days", get(reports::site_days))
         .route_layer(middleware::from_fn_with_state(shared.clone(), key::check));
     Router::new()

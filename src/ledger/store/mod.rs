@@ -32,6 +32,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// The lines after a sequence number, in order, at most `most` of them.
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError>;
 
+    /// The tenants with a line after a sequence number, in the order of their latest lines, at most `most` of them.
+    async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError>;
+
     /// Succeeds if commands can be applied, as far as can be seen without one. Waits for no other call.
     async fn ready(&self) -> Result<(), StoreError>;
 
@@ -103,6 +106,19 @@ pub struct StoredLine {
     pub kind: LineKind,
     /// What it adds.
     pub amounts: Amounts,
+}
+
+/// A tenant for which something was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its id.
+    pub tenant: String,
+    /// Its latest period.
+    pub period: Period,
+    /// What it has used and reserved: of flows in that period, of levels at the moment.
+    pub account: Account,
+    /// The number of its latest line.
+    pub seq: i64,
 }
 
 /// An operation that is neither settled nor voided.

@@ -38,7 +38,7 @@ pub type Verdict = Result<(), String>;
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 19] = [
+const CONTRACTS: [(&str, Contract); 20] = [
     ("limit", |place| Box::pin(counting::limit(place))),
     ("one name", |place| Box::pin(counting::one_name(place))),
     ("all or nothing", |place| Box::pin(counting::all_or_nothing(place))),
@@ -56,6 +56,7 @@ const CONTRACTS: [(&str, Contract); 19] = [
     ("forgotten", |place| Box::pin(forgetting::forgotten(place))),
     ("agree", |place| Box::pin(reading::all_agree(place))),
     ("days", |place| Box::pin(reading::days(place))),
+    ("changed", |place| Box::pin(reading::changed(place))),
     ("pages", |place| Box::pin(reading::pages(place))),
     ("pending", |place| Box::pin(reading::pending(place))),
 ];

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use tenant_operator::api::Timestamp;
 use tenant_operator::ledger::account::{Account, Period};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Refusal};
-use tenant_operator::ledger::store::{Day, Pending, Store, StoreError, StoredLine};
+use tenant_operator::ledger::store::{Changed, Day, Pending, Store, StoreError, StoredLine};
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
 use super::sqlite::SqliteFolder;
@@ -52,19 +52,21 @@ enum Seeded {
     KeepsEndedPending,
     ForgetsNothing,
     ForgetsEarly,
+    ChangedOnly,
+    LevelsLeftOut,
 }
 
 use Seeded::{
-    AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AppliesTwice, ChecksThenCounts, CountsMoreThanReserved,
-    CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints, ForgetsEarly, ForgetsEarlyVoids, ForgetsNames,
-    ForgetsNothing, ForgetsPending, IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero,
-    LosesACommit, OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain,
-    ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine,
-    VoidsNothing, WritesWhenItIsClosed,
+    AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AppliesTwice, ChangedOnly, ChecksThenCounts,
+    CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints, ForgetsEarly,
+    ForgetsEarlyVoids, ForgetsNames, ForgetsNothing, ForgetsPending, IgnoresThePage, KeepsEndedPending,
+    LeavesOutTheLastDay, LevelsBeginAtZero, LevelsLeftOut, LosesACommit, OldestPeriodFirst, OneMoreThanTheLimit,
+    RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods, RepeatsALine,
+    ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
 };
 
 /// Each fault, and a contract that it breaks.
-const CAUGHT: [(Seeded, &str); 34] = [
+const CAUGHT: [(Seeded, &str); 36] = [
     (LosesACommit, "agree"),
     (AppliesTwice, "one name"),
     (AnswersBeforeTheWrite, "committed"),
@@ -99,6 +101,8 @@ const CAUGHT: [(Seeded, &str); 34] = [
     (KeepsEndedPending, "pending"),
     (ForgetsNothing, "forgotten"),
     (ForgetsEarly, "forgotten"),
+    (ChangedOnly, "changed"),
+    (LevelsLeftOut, "changed"),
 ];
 
 /// A real store with a fault.
@@ -306,6 +310,20 @@ impl Store for Faulty {
             RepeatsALine if after > 1 && most > 1 && after % 5 == 2 => self.store.lines(after - 1, most).await,
             IgnoresThePage => self.store.lines(after, 1000).await,
             _ => self.store.lines(after, most).await,
+        }
+    }
+
+    async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {
+        match self.has {
+            ChangedOnly if after > 0 => self.store.changed(after + 1, most).await,
+            LevelsLeftOut => {
+                let changed = self.store.changed(after, most).await?;
+                let flows = |amounts: Amounts| amounts.only(false);
+                let less =
+                    |one: Changed| Changed { account: Account { used: flows(one.account.used), ..one.account }, ..one };
+                Ok(changed.into_iter().map(less).collect())
+            }
+            _ => self.store.changed(after, most).await,
         }
     }
 

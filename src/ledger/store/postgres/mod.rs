@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use super::{Day, Pending, Store, StoreError, StoredLine};
+use super::{Changed, Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
@@ -119,6 +119,10 @@ impl Store for Postgres {
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
         Ok(self.ask(async |client: &mut Client| rows::lines(client, after, most).await).await?)
+    }
+
+    async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {
+        Ok(self.ask(async |client: &mut Client| rows::changed(client, after, most).await).await?)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

@@ -10,8 +10,8 @@ use super::schema::LINE_LOCK;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, Operation, Period};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
-use crate::ledger::store::columns::{columns, replaced, summed};
-use crate::ledger::store::{Day, LEVELS, Pending, StoreError, StoredLine};
+use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
+use crate::ledger::store::{Changed, Day, LEVELS, Pending, StoreError, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
 /// The rows that a day of the site is spread over, so that tenants do not wait for each other. They are summed where they are read.
@@ -254,19 +254,35 @@ pub async fn days(
     Ok(rows.iter().map(|row| (Day(row.get(0)), amounts(row, 1))).collect())
 }
 
-/// The lines after a sequence number. A number is taken before its commit, so the reader waits for the commits that are under way:
-/// otherwise it could pass over one that has a smaller number and comes later.
-pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
+/// The number of the last line, before which none is missing. A number is taken before its commit, so the reader waits for the commits
+/// that are under way: otherwise it could pass over one that has a smaller number and comes later.
+async fn last_line(client: &mut Client) -> Result<i64, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LINE_LOCK]).await?;
     let last: Option<i64> = transaction.query_one("SELECT max(seq) FROM line", &[]).await?.get(0);
     transaction.commit().await?;
+    Ok(last.unwrap_or(0))
+}
+
+/// The tenants with a line after a sequence number.
+pub async fn changed(client: &mut Client, after: i64, most: u32) -> Result<Vec<Changed>, tokio_postgres::Error> {
+    let last = last_line(client).await?;
+    let statement = client.prepare_cached(&changed_since(["$1", "$2", "$3"])).await?;
+    let rows = client.query(&statement, &[&after, &last, &i64::from(most)]).await?;
+    let read =
+        |row: &Row| Changed { tenant: row.get(0), period: period(row, 1), seq: row.get(3), account: balance(row, 4) };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// The lines after a sequence number.
+pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
+    let last = last_line(client).await?;
     let sql = format!(
         "SELECT seq, operation, tenant, period_start, at, kind, {} FROM line WHERE seq > $1 AND seq <= $2
          ORDER BY seq LIMIT $3",
         columns("")
     );
-    let rows = client.query(&sql, &[&after, &last.unwrap_or(0), &i64::from(most)]).await?;
+    let rows = client.query(&sql, &[&after, &last, &i64::from(most)]).await?;
     let line = |row: &Row| {
         Ok(StoredLine {
             seq: row.get(0),

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::{Day, Pending, Store, StoreError, StoredLine};
+use super::{Changed, Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
@@ -110,6 +110,10 @@ impl Store for Sqlite {
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
         self.read(move |connection| rows::lines(connection, after, most)).await
+    }
+
+    async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {
+        self.read(move |connection| rows::changed(connection, after, most)).await
     }
 
     async fn ready(&self) -> Result<(), StoreError> {

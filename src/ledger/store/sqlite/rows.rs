@@ -7,8 +7,8 @@ use strum::{EnumCount, IntoEnumIterator};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
-use crate::ledger::store::columns::{columns, replaced, summed};
-use crate::ledger::store::{Day, LEVELS, Pending, StoredLine};
+use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
+use crate::ledger::store::{Changed, Day, LEVELS, Pending, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
 /// Reads the facts, decides, and writes the changes: all in the transaction that the connection is in.
@@ -232,6 +232,15 @@ pub fn forget(connection: &Connection, before: Timestamp, most: u32) -> rusqlite
 pub fn probe(connection: &Connection, bytes: u32) -> rusqlite::Result<()> {
     let sql = "INSERT OR REPLACE INTO probe (id, filling) VALUES (1, zeroblob(?))";
     connection.prepare_cached(sql)?.execute([bytes]).map(drop)
+}
+
+/// The tenants with a line after a sequence number.
+pub fn changed(connection: &Connection, after: i64, most: u32) -> rusqlite::Result<Vec<Changed>> {
+    let read = |row: &Row| {
+        Ok(Changed { tenant: row.get(0)?, period: period(row, 1)?, seq: row.get(3)?, account: balance(row, 4)? })
+    };
+    let mut statement = connection.prepare_cached(&changed_since(["?", "?", "?"]))?;
+    statement.query_map(params![after, i64::MAX, most], read)?.collect()
 }
 
 /// The pending operations.
