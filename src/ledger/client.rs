@@ -12,12 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use super::LedgerKey;
 use super::units::Unit;
-use super::wire::{Checkpoint, Counted, Dated, Outcome, PeriodUsage, Reserve, TenantUsage, Void};
+use super::wire::{Checkpoint, Counted, Dated, EventStates, Events, Outcome, PeriodUsage, Reserve, TenantUsage, Void};
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Of one attempt in all.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// Of one attempt with a batch of events.
+const BATCH: Duration = Duration::from_secs(12);
 /// After which an idle connection is not used again: the ledger closes it a few seconds later.
 const IDLE: Duration = Duration::from_secs(10);
 /// Between two attempts: a ledger that restarts is back within a second or two.
@@ -128,6 +130,11 @@ impl LedgerClient {
         self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
     }
 
+    /// Counts what other systems tell of. A batch that got no answer is repeated: each event counts once.
+    pub async fn events(&self, body: &Events) -> Result<EventStates, CallError> {
+        self.call(Method::POST, &["events"], Some(body)).await
+    }
+
     /// What a tenant has used.
     pub async fn usage(&self, tenant: &str) -> Result<PeriodUsage, CallError> {
         self.call(Method::GET, &["tenants", tenant, "usage"], None::<&()>).await
@@ -166,6 +173,9 @@ impl LedgerClient {
         loop {
             let mut request = self.http.request(method.clone(), url.clone());
             request = request.header(AUTHORIZATION, self.authorization.clone());
+            if path == ["events"] {
+                request = request.timeout(BATCH);
+            }
             if let Some(body) = body {
                 request = request.json(body);
             }

@@ -126,6 +126,59 @@ impl Counted {
     }
 }
 
+/// The most events of a batch.
+pub const EVENTS: usize = 10_000;
+
+/// `POST /v1/events`: what other systems tell of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// At most [`EVENTS`].
+    pub events: Vec<Event>,
+}
+
+/// One of them. It is counted once, by its source and id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// The system that tells of it.
+    pub source: String,
+    /// Its name in that system.
+    pub id: String,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The period that it is counted in.
+    pub period: SomePeriod,
+    /// What was used.
+    pub amounts: Amounts,
+    /// When it happened.
+    pub time: Timestamp,
+}
+
+/// What became of a batch: of each event, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventStates {
+    /// One for each event.
+    pub events: Vec<EventState>,
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum EventState {
+    /// It is counted.
+    Accepted,
+    /// It was counted before.
+    Duplicate,
+    /// It is not counted. A repetition does not help.
+    Refused {
+        /// The kind of refusal.
+        code: String,
+        /// The reason in words.
+        detail: String,
+    },
+}
+
 /// `POST /v1/operations/{operation}/void`: gives back everything.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

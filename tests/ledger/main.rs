@@ -4,6 +4,7 @@
 mod conformance;
 mod connections;
 mod docs;
+mod events;
 mod files;
 mod http;
 mod process;

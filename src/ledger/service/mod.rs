@@ -1,6 +1,7 @@
 //! The ledger's own HTTP API, for the operator's other parts: `docs/ledger.md` describes it.
 
 mod answers;
+mod events;
 mod extract;
 mod key;
 mod operations;
@@ -20,6 +21,7 @@ use axum::{Router, middleware};
 use futures::{Future, FutureExt};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use super::forgetting;
 use super::orphans::Orphans;
@@ -35,6 +37,10 @@ pub use key::{KeyError, LedgerKey};
 
 /// The longest body: a command has some hundred bytes.
 const BODY: usize = 16 << 10;
+/// The longest batch of events: the most of them, with long names.
+const EVENTS_BODY: usize = 8 << 20;
+/// Batches of events that are read and counted at the same time. Others wait.
+const BATCHES: usize = 4;
 /// How long a request may take: a commit waits for the disk.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// What clients get. A file is open for each connection, and a process may have 1,024 by default.
@@ -132,6 +138,7 @@ struct Shared {
     clock: Arc<Clock>,
     key: LedgerKey,
     metrics: Metrics,
+    batches: Arc<Semaphore>,
 }
 
 /// A ledger that listens.
@@ -158,7 +165,8 @@ impl Ledger {
         }
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error });
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
-        let shared = Arc::new(Shared { store, orphans, clock, key: config.key, metrics: Metrics::default() });
+        let (metrics_of, batches) = (Metrics::default(), Arc::new(Semaphore::new(BATCHES)));
+        let shared = Arc::new(Shared { store, orphans, clock, key: config.key, metrics: metrics_of, batches });
         Ok(Self { listener, metrics, shared, client, snapshots })
     }
 
@@ -206,6 +214,7 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/tenants/{tenant}/usage", get(reports::usage))
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
+        .route("/v1/events", post(events::count).layer(DefaultBodyLimit::max(EVENTS_BODY)))
         .route("/v1/usage", get(reports::changed))
         .route("/v1/days", get(reports::site_days))
         .route_layer(middleware::from_fn_with_state(shared.clone(), key::check));

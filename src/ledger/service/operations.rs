@@ -95,7 +95,7 @@ impl Shared {
         respond(answer)
     }
 
-    fn count(&self, action: &'static str, outcome: &'static str) {
+    pub(super) fn count(&self, action: &'static str, outcome: &'static str) {
         let labels = crate::telemetry::CommandLabels { action, outcome };
         self.metrics.ledger_commands.get_or_create_owned(&labels).inc();
     }

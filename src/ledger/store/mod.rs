@@ -1,5 +1,6 @@
 //! Where the ledger is kept. A store applies each command in one transaction and answers after the commit.
 
+mod batch;
 mod columns;
 mod migration;
 pub mod postgres;
@@ -19,6 +20,10 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Applies a command at this moment and returns its answer after the commit. If it fails, the command may have been applied or
     /// not: repeat it under the same name.
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError>;
+
+    /// Applies events at this moment, and returns their answers in order after the commit. If it fails, some may have been applied: repeat
+    /// them.
+    async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError>;
 
     /// What a tenant has used in its latest period, and its levels. None for a tenant that the ledger does not know.
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError>;

@@ -2,6 +2,7 @@
 //! [`the_ledger_in_sqlite_keeps_every_contract`].
 
 mod counting;
+mod events;
 pub mod forgetting;
 mod postgres;
 pub mod reading;
@@ -38,7 +39,7 @@ pub type Verdict = Result<(), String>;
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 20] = [
+const CONTRACTS: [(&str, Contract); 22] = [
     ("limit", |place| Box::pin(counting::limit(place))),
     ("one name", |place| Box::pin(counting::one_name(place))),
     ("all or nothing", |place| Box::pin(counting::all_or_nothing(place))),
@@ -54,6 +55,8 @@ const CONTRACTS: [(&str, Contract); 20] = [
     ("periods", |place| Box::pin(settling::periods(place))),
     ("one period", |place| Box::pin(settling::one_period(place))),
     ("forgotten", |place| Box::pin(forgetting::forgotten(place))),
+    ("events", |place| Box::pin(events::counted(place))),
+    ("events at once", |place| Box::pin(events::at_once(place))),
     ("agree", |place| Box::pin(reading::all_agree(place))),
     ("days", |place| Box::pin(reading::days(place))),
     ("changed", |place| Box::pin(reading::changed(place))),

@@ -54,19 +54,23 @@ enum Seeded {
     ForgetsEarly,
     ChangedOnly,
     LevelsLeftOut,
+    ForgetsEvents,
+    AnswersEventsOutOfOrder,
+    LosesAnEvent,
 }
 
 use Seeded::{
-    AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AppliesTwice, ChangedOnly, ChecksThenCounts,
-    CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints, ForgetsEarly,
-    ForgetsEarlyVoids, ForgetsNames, ForgetsNothing, ForgetsPending, IgnoresThePage, KeepsEndedPending,
-    LeavesOutTheLastDay, LevelsBeginAtZero, LevelsLeftOut, LosesACommit, OldestPeriodFirst, OneMoreThanTheLimit,
-    RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods, RepeatsALine,
-    ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
+    AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AnswersEventsOutOfOrder, AppliesTwice, ChangedOnly,
+    ChecksThenCounts, CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints,
+    ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, IgnoresThePage,
+    KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero, LevelsLeftOut, LosesACommit, LosesAnEvent,
+    OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain,
+    ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine,
+    VoidsNothing, WritesWhenItIsClosed,
 };
 
 /// Each fault, and a contract that it breaks.
-const CAUGHT: [(Seeded, &str); 36] = [
+const CAUGHT: [(Seeded, &str); 40] = [
     (LosesACommit, "agree"),
     (AppliesTwice, "one name"),
     (AnswersBeforeTheWrite, "committed"),
@@ -103,6 +107,10 @@ const CAUGHT: [(Seeded, &str); 36] = [
     (ForgetsEarly, "forgotten"),
     (ChangedOnly, "changed"),
     (LevelsLeftOut, "changed"),
+    (ForgetsEvents, "events"),
+    (ForgetsEvents, "events at once"),
+    (AnswersEventsOutOfOrder, "events"),
+    (LosesAnEvent, "events"),
 ];
 
 /// A real store with a fault.
@@ -266,6 +274,26 @@ impl Store for Faulty {
                 self.real(command, now).await
             }
             _ => self.once_more(self.changed(command), now).await,
+        }
+    }
+
+    async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError> {
+        let count = self.count.fetch_add(1, Ordering::SeqCst);
+        match self.has {
+            ForgetsEvents => {
+                let renamed = |event| Self::renamed(event, |name| format!("{name}+{count}"));
+                self.store.count(events.into_iter().map(renamed).collect(), now).await
+            }
+            AnswersEventsOutOfOrder => {
+                let mut answers = self.store.count(events, now).await?;
+                answers.reverse();
+                Ok(answers)
+            }
+            LosesAnEvent if events.len() > 1 => {
+                let answers = self.store.count(events[1..].to_vec(), now).await?;
+                Ok(std::iter::once(Answer::Accepted).chain(answers).collect())
+            }
+            _ => self.store.count(events, now).await,
         }
     }
 

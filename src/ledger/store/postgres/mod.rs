@@ -4,13 +4,16 @@
 //! different tenants do not wait for each other.
 
 mod connection;
+mod events;
 mod rows;
 mod schema;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool, PoolError};
+use futures::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
@@ -26,6 +29,10 @@ use crate::ledger::units::Amounts;
 const CALL: Duration = Duration::from_secs(7);
 /// Turns that tenants share: few of them meet by chance.
 const TURNS: usize = 1024;
+/// Events of one transaction.
+const EVENTS: usize = 500;
+/// Transactions of events at the same time: a part of the connections.
+const AT_ONCE: usize = 4;
 /// Attempts at a transaction that another one gets in the way of.
 const ATTEMPTS: u32 = 10;
 
@@ -82,6 +89,18 @@ impl Postgres {
         }
     }
 
+    /// Counts events of one tenant.
+    async fn count_one(&self, tenant: &str, events: &[Command], now: Timestamp) -> Result<Vec<Answer>, StoreError> {
+        let _turn = self.turn(tenant).await?;
+        for attempt in 0..ATTEMPTS {
+            match self.ask(async |client: &mut Client| events::count(client, tenant, events, now).await).await {
+                Err(Interrupted::Again) => pause(attempt).await,
+                done => return Ok(done?),
+            }
+        }
+        Err(StoreError::Busy)
+    }
+
     /// The turn of one of a tenant's commands. Without it, those that wait for the row of one tenant would hold all connections.
     async fn turn(&self, tenant: &str) -> Result<MutexGuard<'_, ()>, StoreError> {
         let number = tenant.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
@@ -90,19 +109,43 @@ impl Postgres {
     }
 }
 
+/// Waits a moment before a transaction that another one got in the way of begins again.
+async fn pause(attempt: u32) {
+    tokio::time::sleep(Duration::from_millis(rand::random_range(1..(4 << attempt)))).await;
+}
+
 #[async_trait]
 impl Store for Postgres {
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
         let _turn = self.turn(&command.tenant).await?;
         for attempt in 0..ATTEMPTS {
             match self.ask(async |client: &mut Client| rows::apply(client, &command, now).await).await {
-                Ok(answer) => return Ok(answer),
-                Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Again) => {}
+                Err(Interrupted::Again) => pause(attempt).await,
+                done => return Ok(done?),
             }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(1..(4 << attempt)))).await;
         }
         Err(StoreError::Busy)
+    }
+
+    async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError> {
+        let mut by_tenant: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, event) in events.iter().enumerate() {
+            by_tenant.entry(&event.tenant).or_default().push(at);
+        }
+        let chunks = by_tenant
+            .into_iter()
+            .flat_map(|(tenant, at)| at.chunks(EVENTS).map(|at| (tenant.to_owned(), at.to_vec())).collect::<Vec<_>>());
+        let chunks = chunks.map(|(tenant, at)| {
+            let chunk: Vec<_> = at.iter().map(|at| events[*at].clone()).collect();
+            (tenant, at, chunk)
+        });
+        let counted = stream::iter(chunks.collect::<Vec<_>>()).map(|(tenant, at, chunk)| async move {
+            let answers = self.count_one(&tenant, &chunk, now).await?;
+            Ok::<_, StoreError>(at.into_iter().zip(answers).collect::<Vec<_>>())
+        });
+        let mut answers: Vec<_> = counted.buffer_unordered(AT_ONCE).try_concat().await?;
+        answers.sort_unstable_by_key(|(at, _)| *at);
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
     }
 
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {

@@ -4,6 +4,7 @@
 //! takes a millisecond or more, so the writer takes all commands that wait into one transaction.
 
 mod copy;
+mod events;
 mod files;
 mod rows;
 mod schema;
@@ -24,6 +25,9 @@ use crate::ledger::units::Amounts;
 use writer::{When, Writer};
 
 pub use copy::{Unfinished, restore};
+
+/// Events of one transaction: about ten milliseconds, for which commands wait.
+const EVENTS: usize = 500;
 
 /// A ledger in a folder of its own.
 #[derive(Debug)]
@@ -91,6 +95,16 @@ impl Sqlite {
 impl Store for Sqlite {
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
         self.writer.write(When::Now, move |connection| rows::apply(connection, &command, now)).await
+    }
+
+    async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError> {
+        let mut answers = Vec::with_capacity(events.len());
+        for events in events.chunks(EVENTS) {
+            let events = events.to_vec();
+            let count = move |connection: &Connection| events::count(connection, &events, now);
+            answers.extend(self.writer.write(When::Now, count).await?);
+        }
+        Ok(answers)
     }
 
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {
