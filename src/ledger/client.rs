@@ -12,7 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::LedgerKey;
 use super::units::Unit;
-use super::wire::{Checkpoint, Counted, Dated, EventStates, Events, Outcome, PeriodUsage, Reserve, TenantUsage, Void};
+use super::wire::{
+    AnswerState, BeginAnswer, Checkpoint, Counted, Dated, ErasedAnswers, EventStates, Events, FinishAnswer,
+    FinishedAnswer, Outcome, PeriodUsage, Reserve, TenantUsage, Void,
+};
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
@@ -133,6 +136,26 @@ impl LedgerClient {
     /// Counts what other systems tell of. A batch that got no answer is repeated: each event counts once.
     pub async fn events(&self, body: &Events) -> Result<EventStates, CallError> {
         self.call(Method::POST, &["events"], Some(body)).await
+    }
+
+    /// Begins a request with a key of its customer.
+    pub async fn begin_answer(&self, tenant: &str, key: &str, body: &BeginAnswer) -> Result<AnswerState, CallError> {
+        self.call(Method::PUT, &["answers", tenant, key], Some(body)).await
+    }
+
+    /// Keeps the answer of a request that this client began.
+    pub async fn finish_answer(
+        &self,
+        tenant: &str,
+        key: &str,
+        body: &FinishAnswer,
+    ) -> Result<FinishedAnswer, CallError> {
+        self.call(Method::POST, &["answers", tenant, key, "finish"], Some(body)).await
+    }
+
+    /// Erases the keys and answers of a tenant.
+    pub async fn erase_answers(&self, tenant: &str) -> Result<ErasedAnswers, CallError> {
+        self.call(Method::DELETE, &["answers", tenant], None::<&()>).await
     }
 
     /// What a tenant has used.

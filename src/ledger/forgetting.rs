@@ -1,10 +1,12 @@
-//! Operations that ended long ago are forgotten, so that the ledger does not grow without end. Their lines stay.
+//! Operations that ended long ago are forgotten, so that the ledger does not grow without end. Their lines stay. So are answers that were
+//! kept for a day.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::decision::forgotten_before;
-use super::store::Store;
+use super::store::{Answers, Store};
+use crate::api::Timestamp;
 use crate::clock::Clock;
 
 /// How often the ledger looks for them.
@@ -13,6 +15,20 @@ const LOOK: Duration = Duration::from_mins(1);
 const AT_ONCE: u32 = 200;
 /// Between two such transactions.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// Deletes answers that were kept for long enough.
+async fn sweep(answers: &dyn Answers, now: Timestamp) {
+    loop {
+        match answers.sweep(now, AT_ONCE).await {
+            Ok(AT_ONCE..) => tokio::time::sleep(PAUSE).await,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "answers that were kept for long enough are not deleted");
+                return;
+            }
+        }
+    }
+}
 
 /// Deletes what ended long ago, again and again. A clock that is ahead deletes nothing early: it must have ended by both clocks.
 pub async fn run(store: Arc<dyn Store>, clock: Arc<Clock>) {
@@ -29,5 +45,6 @@ pub async fn run(store: Arc<dyn Store>, clock: Arc<Clock>) {
                 }
             }
         }
+        sweep(store.answers(), clock.read().earliest).await;
     }
 }

@@ -7,6 +7,7 @@
 //! says in the same transaction.
 
 pub mod account;
+pub mod answers;
 pub mod client;
 mod command;
 pub mod decision;

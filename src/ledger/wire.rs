@@ -126,6 +126,84 @@ impl Counted {
     }
 }
 
+/// `PUT /v1/answers/{tenant}/{key}`: begins a request with an `Idempotency-Key`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginAnswer {
+    /// What tells this request from another one: a hash of it.
+    pub request_hash: String,
+    /// What tells this attempt from another one: a random name, the same where the call is repeated for a lost answer.
+    pub attempt: String,
+    /// Seconds after which the key is free again if it was not finished.
+    pub expires_after: u32,
+}
+
+/// What became of a key that a client begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum AnswerState {
+    /// Serve the request, and finish the key.
+    New,
+    /// The request is being served.
+    InProgress,
+    /// It was served, with this answer.
+    Done(KeptAnswer),
+    /// The key belongs to another request.
+    OtherRequest,
+}
+
+/// An answer that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptAnswer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its body, in Base64.
+    pub body: String,
+}
+
+impl KeptAnswer {
+    /// As it is stored.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The bytes that it takes.
+    pub fn size(&self) -> i64 {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        i64::try_from(self.body.len() + headers.sum::<usize>()).unwrap_or(i64::MAX)
+    }
+}
+
+/// `POST /v1/answers/{tenant}/{key}/finish`: keeps the answer, or frees the key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinishAnswer {
+    /// That of the request that began the key.
+    pub request_hash: String,
+    /// That of the attempt that began the key.
+    pub attempt: String,
+    /// The answer. None if there is none to keep: the request failed, or its answer is too long.
+    #[serde(default)]
+    pub answer: Option<KeptAnswer>,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedAnswer {
+    /// Whether it is kept. An answer that is too long is not, nor one of a key that another request has taken.
+    pub kept: bool,
+}
+
+/// `DELETE /v1/answers/{tenant}`: how many keys were erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedAnswers {
+    /// How many.
+    pub erased: u64,
+}
+
 /// The most events of a batch.
 pub const EVENTS: usize = 10_000;
 

@@ -3,6 +3,7 @@
 mod answers;
 mod events;
 mod extract;
+mod kept;
 mod key;
 mod operations;
 mod reports;
@@ -16,7 +17,7 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};
 use futures::{Future, FutureExt};
 use secrecy::SecretString;
@@ -39,6 +40,8 @@ pub use key::{KeyError, LedgerKey};
 const BODY: usize = 16 << 10;
 /// The longest batch of events: the most of them, with long names.
 const EVENTS_BODY: usize = 8 << 20;
+/// The longest answer that is read: longer than one that is kept, so that its client is told.
+const ANSWER_BODY: usize = 1 << 20;
 /// Batches of events that are read and counted at the same time. Others wait.
 const BATCHES: usize = 4;
 /// How long a request may take: a commit waits for the disk.
@@ -215,6 +218,9 @@ fn routes(shared: Arc<Shared>) -> Router {
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
         .route("/v1/events", post(events::count).layer(DefaultBodyLimit::max(EVENTS_BODY)))
+        .route("/v1/answers/{tenant}", delete(kept::erase))
+        .route("/v1/answers/{tenant}/{key}", put(kept::begin))
+        .route("/v1/answers/{tenant}/{key}/finish", post(kept::finish).layer(DefaultBodyLimit::max(ANSWER_BODY)))
         .route("/v1/usage", get(reports::changed))
         .route("/v1/days", get(reports::site_days))
         .route_layer(middleware::from_fn_with_state(shared.clone(), key::check));

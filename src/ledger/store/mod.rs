@@ -10,8 +10,10 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::account::{Account, LineKind, Period};
+use super::answers::Key;
 use super::decision::{Answer, Changes, Command};
 use super::units::Amounts;
+use super::wire::{AnswerState, KeptAnswer};
 use crate::api::Timestamp;
 
 /// Keeps the ledger. `tests/ledger` judges each implementation by the same tests.
@@ -49,6 +51,25 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// The pending operations.
     async fn pending(&self) -> Result<Vec<Pending>, StoreError>;
+
+    /// The answers that are kept beside it.
+    fn answers(&self) -> &dyn Answers;
+}
+
+/// Keeps answers for idempotency keys.
+#[async_trait]
+pub trait Answers: std::fmt::Debug + Send + Sync {
+    /// Begins a key, which is free again at `until` if it is new and not finished by then.
+    async fn begin(&self, key: Key, until: Timestamp, now: Timestamp) -> Result<AnswerState, StoreError>;
+
+    /// Keeps the answer of a key, or frees the key without one. Returns whether the answer is kept: the key must be begun, by this request.
+    async fn finish(&self, key: Key, answer: Option<KeptAnswer>, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Erases the keys of a tenant, and returns how many there were.
+    async fn erase(&self, tenant: &str) -> Result<u64, StoreError>;
+
+    /// Deletes keys that are free by now, at most so many, and returns how many.
+    async fn sweep(&self, now: Timestamp, most: u32) -> Result<u32, StoreError>;
 }
 
 /// The `period_start` of the row that holds a tenant's levels. No period begins then: the API refuses it.

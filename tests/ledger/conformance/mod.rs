@@ -1,6 +1,7 @@
 //! What any store of the ledger must do. A second store is judged by the same functions: add a [`Place`] for it, and a test like
 //! [`the_ledger_in_sqlite_keeps_every_contract`].
 
+mod answers;
 mod counting;
 mod events;
 pub mod forgetting;
@@ -39,7 +40,7 @@ pub type Verdict = Result<(), String>;
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 22] = [
+const CONTRACTS: [(&str, Contract); 24] = [
     ("limit", |place| Box::pin(counting::limit(place))),
     ("one name", |place| Box::pin(counting::one_name(place))),
     ("all or nothing", |place| Box::pin(counting::all_or_nothing(place))),
@@ -57,6 +58,8 @@ const CONTRACTS: [(&str, Contract); 22] = [
     ("forgotten", |place| Box::pin(forgetting::forgotten(place))),
     ("events", |place| Box::pin(events::counted(place))),
     ("events at once", |place| Box::pin(events::at_once(place))),
+    ("answers", |place| Box::pin(answers::kept(place))),
+    ("answers of a tenant", |place| Box::pin(answers::bounded(place))),
     ("agree", |place| Box::pin(reading::all_agree(place))),
     ("days", |place| Box::pin(reading::days(place))),
     ("changed", |place| Box::pin(reading::changed(place))),

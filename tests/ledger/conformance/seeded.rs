@@ -1,5 +1,7 @@
 //! Stores with a seeded fault: each breaks the contract that is about it.
 
+mod faults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,58 +11,12 @@ use async_trait::async_trait;
 use tenant_operator::api::Timestamp;
 use tenant_operator::ledger::account::{Account, Period};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Refusal};
-use tenant_operator::ledger::store::{Changed, Day, Pending, Store, StoreError, StoredLine};
+use tenant_operator::ledger::store::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
-use super::sqlite::SqliteFolder;
-use super::{Place, judge};
-
-/// What is wrong with a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seeded {
-    LosesACommit,
-    AppliesTwice,
-    AnswersBeforeTheWrite,
-    WritesWhenItIsClosed,
-    ChecksThenCounts,
-    OneMoreThanTheLimit,
-    ForgetsNames,
-    ReservesWhatFits,
-    RefusalTakesTheName,
-    FoldsNames,
-    CutsNames,
-    RoundsAsFloats,
-    CountsMoreThanReserved,
-    VoidsNothing,
-    ForgetsEarlyVoids,
-    ForgetsCheckpoints,
-    RefusesLateSettlements,
-    ReleasesNothing,
-    ReleasesAgain,
-    LevelsBeginAtZero,
-    ReopensPeriods,
-    OldestPeriodFirst,
-    AllPeriods,
-    AnotherPeriod,
-    DaysOfTheMachine,
-    LeavesOutTheLastDay,
-    SiteOfOneTenant,
-    SkipsALine,
-    RepeatsALine,
-    IgnoresThePage,
-    ForgetsPending,
-    KeepsEndedPending,
-    ForgetsNothing,
-    ForgetsEarly,
-    ChangedOnly,
-    LevelsLeftOut,
-    ForgetsEvents,
-    AnswersEventsOutOfOrder,
-    LosesAnEvent,
-}
-
-use Seeded::{
-    AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AnswersEventsOutOfOrder, AppliesTwice, ChangedOnly,
+use faults::CAUGHT;
+use faults::Seeded::{
+    self, AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AnswersEventsOutOfOrder, AppliesTwice, ChangedOnly,
     ChecksThenCounts, CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints,
     ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, IgnoresThePage,
     KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero, LevelsLeftOut, LosesACommit, LosesAnEvent,
@@ -69,49 +25,8 @@ use Seeded::{
     VoidsNothing, WritesWhenItIsClosed,
 };
 
-/// Each fault, and a contract that it breaks.
-const CAUGHT: [(Seeded, &str); 40] = [
-    (LosesACommit, "agree"),
-    (AppliesTwice, "one name"),
-    (AnswersBeforeTheWrite, "committed"),
-    (WritesWhenItIsClosed, "committed"),
-    (ChecksThenCounts, "limit"),
-    (OneMoreThanTheLimit, "limit"),
-    (ForgetsNames, "one name"),
-    (ReservesWhatFits, "all or nothing"),
-    (RefusalTakesTheName, "refused"),
-    (FoldsNames, "isolated"),
-    (CutsNames, "isolated"),
-    (RoundsAsFloats, "largest"),
-    (CountsMoreThanReserved, "settled"),
-    (VoidsNothing, "voided"),
-    (ForgetsEarlyVoids, "voided"),
-    (ForgetsCheckpoints, "expired"),
-    (RefusesLateSettlements, "expired"),
-    (ReleasesNothing, "levels"),
-    (ReleasesAgain, "levels"),
-    (LevelsBeginAtZero, "levels"),
-    (ReopensPeriods, "periods"),
-    (OldestPeriodFirst, "periods"),
-    (AllPeriods, "periods"),
-    (AnotherPeriod, "one period"),
-    (DaysOfTheMachine, "days"),
-    (LeavesOutTheLastDay, "days"),
-    (SiteOfOneTenant, "days"),
-    (SkipsALine, "pages"),
-    (RepeatsALine, "pages"),
-    (IgnoresThePage, "pages"),
-    (ForgetsPending, "pending"),
-    (KeepsEndedPending, "pending"),
-    (ForgetsNothing, "forgotten"),
-    (ForgetsEarly, "forgotten"),
-    (ChangedOnly, "changed"),
-    (LevelsLeftOut, "changed"),
-    (ForgetsEvents, "events"),
-    (ForgetsEvents, "events at once"),
-    (AnswersEventsOutOfOrder, "events"),
-    (LosesAnEvent, "events"),
-];
+use super::sqlite::SqliteFolder;
+use super::{Place, judge};
 
 /// A real store with a fault.
 #[derive(Debug)]
@@ -373,6 +288,10 @@ impl Store for Faulty {
             KeepsEndedPending => Ok(self.names.lock().expect("not poisoned").values().cloned().collect()),
             _ => self.store.pending().await,
         }
+    }
+
+    fn answers(&self) -> &dyn Answers {
+        self.store.answers()
     }
 }
 

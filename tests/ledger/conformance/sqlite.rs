@@ -28,7 +28,7 @@ impl Place for SqliteFolder {
     async fn left_by_a_crash(&self) -> Box<dyn Place> {
         let copy = Folder::new("crash");
         // The write-ahead log is made anew only by a commit, and no client waits for one.
-        for file in ["ledger.db", "ledger.db-wal"] {
+        for file in ["ledger.db", "ledger.db-wal", "answers.db", "answers.db-wal"] {
             drop(std::fs::copy(self.0.path().join(file), copy.path().join(file)));
         }
         Box::new(Self(copy))

@@ -3,6 +3,7 @@
 //! Each command is one transaction. It locks the tenant's row first, so the commands of one tenant follow one another, and those of
 //! different tenants do not wait for each other.
 
+mod answers;
 mod connection;
 mod events;
 mod rows;
@@ -19,7 +20,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use super::{Changed, Day, Pending, Store, StoreError, StoredLine};
+use super::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
@@ -179,6 +180,10 @@ impl Store for Postgres {
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
         Ok(self.ask(async |client: &mut Client| rows::pending(client).await).await?)
+    }
+
+    fn answers(&self) -> &dyn Answers {
+        self
     }
 }
 

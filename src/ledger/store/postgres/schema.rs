@@ -33,6 +33,14 @@ fn first() -> String {
     )
 }
 
+fn second() -> String {
+    migration::second("BIGINT")
+        + "CREATE TABLE answer (id BIGSERIAL PRIMARY KEY, tenant TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL,
+               attempt TEXT NOT NULL,
+               until BIGINT NOT NULL, size BIGINT NOT NULL, answer TEXT, UNIQUE (tenant, key));
+           CREATE INDEX answer_until ON answer (until);"
+}
+
 /// Makes the tables of a new database, and brings those of an earlier version up to this one. Refuses what a later version wrote.
 pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     let transaction = client.transaction().await?;
@@ -50,7 +58,7 @@ pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
         1
     };
     if version < 2 {
-        transaction.batch_execute(&migration::second("BIGINT")).await?;
+        transaction.batch_execute(&second()).await?;
         transaction.execute("UPDATE ledger SET version = $1", &[&VERSION]).await?;
     }
     Ok(transaction.commit().await?)

@@ -3,6 +3,7 @@
 //! `synchronous=FULL` in WAL mode syncs each commit before it returns (<https://www.sqlite.org/pragma.html#pragma_synchronous>). A sync
 //! takes a millisecond or more, so the writer takes all commands that wait into one transaction.
 
+mod answers;
 mod copy;
 mod events;
 mod files;
@@ -16,12 +17,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::{Changed, Day, Pending, Store, StoreError, StoredLine};
+use super::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::snapshots::{SnapshotError, Snapshots};
 use crate::ledger::units::Amounts;
+use answers::AnswerFile;
 use writer::{When, Writer};
 
 pub use copy::{Unfinished, restore};
@@ -36,6 +38,7 @@ pub struct Sqlite {
     /// connection writes the log into the database, and only the writer may.
     reader: Arc<Mutex<Connection>>,
     writer: Writer,
+    answers: AnswerFile,
     folder: PathBuf,
     /// Held as long as the ledger is open.
     _lock: files::Lock,
@@ -66,8 +69,9 @@ impl Sqlite {
         files::prepare(&connection, &path)?;
         schema::migrate(&mut connection, version)?;
         let reader = files::connect_to_read(&path)?;
+        let (writer, answers) = (Writer::start(connection)?, AnswerFile::open(folder)?);
         let folder = folder.to_owned();
-        Ok(Self { writer: Writer::start(connection)?, reader: Arc::new(Mutex::new(reader)), folder, _lock: lock })
+        Ok(Self { writer, answers, reader: Arc::new(Mutex::new(reader)), folder, _lock: lock })
     }
 
     /// A copy of the ledger as it is now, and the ledger's id.
@@ -142,6 +146,10 @@ impl Store for Sqlite {
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
         self.read(rows::pending).await
+    }
+
+    fn answers(&self) -> &dyn Answers {
+        &self.answers
     }
 }
 

@@ -195,3 +195,36 @@ impl Thread {
         transaction.commit()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_that_can_wait_comes_after_the_commands_that_wait() {
+        let connection = Connection::open_in_memory().expect("a database");
+        connection.execute_batch("CREATE TABLE done (name TEXT)").expect("a table");
+        let writer = Writer::start(connection).expect("a writer");
+        let (go_on, held) = std::sync::mpsc::channel();
+        let note = |name: &'static str| {
+            move |connection: &Connection| connection.execute("INSERT INTO done VALUES (?)", [name]).map(drop)
+        };
+        let hold = move |_: &Connection| {
+            held.recv().expect("it goes on");
+            Ok(())
+        };
+        let (first, idle, one, two, ()) = tokio::join!(
+            writer.write(When::Now, hold),
+            writer.write(When::Idle, note("idle")),
+            writer.write(When::Now, note("one")),
+            writer.write(When::Now, note("two")),
+            async { go_on.send(()).expect("it waits") },
+        );
+        [first, idle, one, two].into_iter().collect::<Result<Vec<_>, _>>().expect("written");
+        let names = |connection: &Connection| {
+            let mut names = connection.prepare("SELECT name FROM done ORDER BY rowid")?;
+            names.query_map([], |row| row.get::<_, String>(0))?.collect::<rusqlite::Result<Vec<_>>>()
+        };
+        assert_eq!(writer.write(When::Now, names).await.expect("read"), ["one", "two", "idle"]);
+    }
+}
