@@ -121,7 +121,7 @@ mod tests {
             ("{\"queries\":1}", "{\"queries\":1.5}", "floating point"),
             ("\"id\":\"i\",", "", "missing field `id`"),
             ("\"id\":\"i\",", "\"id\":\"i\",\"more\":1,", "unknown field `more`"),
-            ("2026-11-29T00:00:00Z", "yesterday", "time"),
+            ("2026-11-29T00:00:00Z", "yesterday", "failed to parse"),
             ("2026-12-01T00:00:00Z", "2026-10-01T00:00:00Z", "is no period"),
         ] {
             let said = command(&whole.replace(from, to)).expect_err(to);
