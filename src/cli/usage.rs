@@ -56,7 +56,9 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
             println!("{}", serde_json::json!({"namespace": namespace, "name": name, "plan": plan, "usage": usage}));
         }
     } else if args.name.is_some() {
-        rows.iter().for_each(|row| println!("{}", units(row)));
+        for row in &rows {
+            println!("{}", units(row));
+        }
     } else {
         println!("{}", list(&rows));
     }

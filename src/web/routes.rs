@@ -23,11 +23,10 @@ use utoipa_axum::routes;
 
 use super::api::{documents, jwks, openapi, query, usage};
 use super::customer::{export, leaving, payment_link, plan, setup, tenant, track};
-use super::metering;
 use super::pages::{PageError, Sorry, wants_page};
 use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
-use super::serving::{guards, headers, linger, problem, tokens};
+use super::serving::{guards, headers, linger, problem, standing, tokens};
 use super::{App, gateway, pages, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
@@ -127,7 +126,7 @@ fn gateways(app: &Arc<App>) -> Router<Arc<App>> {
 
 /// The whole API, for its reference.
 pub fn all() -> OpenApiRouter<Arc<App>> {
-    documented().merge(uploads()).merge(OpenApiRouter::with_openapi(openapi::Gateways::openapi()))
+    documented().merge(uploads()).merge(OpenApiRouter::with_openapi(gateway::Doc::openapi()))
 }
 
 /// Everything that the internet reaches.
@@ -274,7 +273,7 @@ fn cors(frontend_url: &str) -> CorsLayer {
         .allow_origin(origin.into_iter().collect::<Vec<_>>())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([REQUEST_ID, header::RETRY_AFTER].into_iter().chain(metering::EXPOSED).collect::<Vec<_>>())
+        .expose_headers([REQUEST_ID, header::RETRY_AFTER].into_iter().chain(standing::EXPOSED).collect::<Vec<_>>())
         .max_age(Duration::from_hours(1))
 }
 

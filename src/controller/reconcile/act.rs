@@ -178,17 +178,20 @@ async fn perform(
         Effect::ForgetChoice => data::forget_choice(kubernetes, tenant).await?.into(),
         Effect::StoreSamples => samples()?.store(&place).await?.into(),
         Effect::VerifySamples => samples()?.verify(&place).await?.into(),
-        Effect::Notify(Notice::KeptAlert) => {
-            let Some(count) = context.incidents.kept() else { return Ok(Outcome::Done.into()) };
-            let told = notices::kept(&context.providers.alerts, tenant, count).await;
-            told.inspect_err(|_| context.incidents.untold())?.into()
-        }
+        Effect::Notify(Notice::KeptAlert) => alert_of_kept(context, tenant).await?.into(),
         Effect::Notify(notice) => {
             let Providers { mail, alerts, .. } = &context.providers;
             let senders = Senders { mail, alerts, identity: &context.identity };
             notices::send(senders, tenant, Plans { in_force: plan, wanted }, notice).await?.into()
         }
     })
+}
+
+/// Tells the platform team how many customers were kept although their objects were deleted.
+async fn alert_of_kept(context: &Context, tenant: &Tenant) -> Result<Outcome, StepError> {
+    let Some(count) = context.incidents.kept() else { return Ok(Outcome::Done) };
+    let told = notices::kept(&context.providers.alerts, tenant, count).await;
+    Ok(told.inspect_err(|_| context.incidents.untold())?)
 }
 
 async fn ensure_api_key(context: &Context, tenant: &Tenant) -> Result<Outcome, StepError> {

@@ -199,7 +199,7 @@ pub fn note<'a>(
 fn blocked(input: &Input, obstacle: &Obstacle) -> Option<Decision> {
     let noted = note(input, State::Blocked, None, obstacle.reason, &obstacle.message).changed();
     // Nothing changes when the ledger answers again, so the controller asks again after a while.
-    noted.or_else(|| (obstacle.reason == USAGE_UNKNOWN).then(|| Decision::Wait(Some(input.policy.notice_retry))))
+    noted.or_else(|| (obstacle.reason == USAGE_UNKNOWN).then_some(Decision::Wait(Some(input.policy.notice_retry))))
 }
 
 /// The plan of the spec is in force. What was noted of another wish is over.

@@ -18,11 +18,12 @@ use crate::providers::models::estimate;
 use crate::providers::vector_store::VectorStore;
 use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
-use crate::web::metering::{Counting, NewDocument, Standing};
+use crate::web::metering::{Counting, NewDocument};
 use crate::web::serving::deadline::Deadline;
 use crate::web::serving::directory::Served;
 use crate::web::serving::places::UploadPlace;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
+use crate::web::serving::standing::Standing;
 
 /// A file, and what its uploader says of it.
 #[derive(Deserialize, IntoParams)]

@@ -34,11 +34,6 @@ const SIGNUP_TOKEN: &str = "signup_token";
 )]
 pub struct Doc;
 
-/// What gateways ask: its route takes any method, which a router that documents its routes cannot say.
-#[derive(OpenApi)]
-#[openapi(paths(crate::web::gateway::authz))]
-pub struct Gateways;
-
 struct Security;
 
 impl utoipa::Modify for Security {

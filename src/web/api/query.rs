@@ -21,10 +21,11 @@ use crate::providers::vector_store::VectorStore;
 use crate::providers::{Party, ProviderError};
 use crate::rag::{self, Answer, Asked, Basis, Chunk, Found};
 use crate::web::App;
-use crate::web::metering::{Expected, Question, Standing};
+use crate::web::metering::{Expected, Question};
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::Then;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
+use crate::web::serving::standing::Standing;
 
 /// The longest question, in characters.
 const LONGEST: usize = 2000;

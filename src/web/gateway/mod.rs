@@ -1,5 +1,5 @@
 //! `/authz`: what a gateway in front of another service asks before it lets a request through, such as nginx
-//! (`auth_request`), Traefik (ForwardAuth), Envoy (`ext_authz` over HTTP) or an implementation of the Gateway API. It
+//! (`auth_request`), Traefik (`ForwardAuth`), Envoy (`ext_authz` over HTTP) or an implementation of the Gateway API. It
 //! comes with the client's API key, and learns whose it is and what its plan leaves. `docs/gateways.md` has a recipe
 //! for each.
 
@@ -14,15 +14,16 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
+use utoipa::OpenApi;
 
 use crate::keys::Claims;
+use crate::serve::client::network;
 use crate::web::App;
 use crate::web::api::keys::unauthorized;
 use crate::web::metering::Queries;
 use crate::web::routes::GivenRequestId;
 use crate::web::serving::directory::Served;
 use crate::web::serving::guards;
-use crate::serve::client::network;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 use settings::{Mode, Once, Settings, Statuses};
@@ -31,6 +32,11 @@ pub use quota::Lefts;
 
 /// The other header that a key may come in.
 const API_KEY: &str = "x-api-key";
+
+/// What gateways ask: its route takes any method, which a router that documents its routes cannot say.
+#[derive(OpenApi)]
+#[openapi(paths(authz))]
+pub struct Doc;
 
 /// Tells a gateway whether to let its client's request through, and whose it is. The key comes as `Authorization:
 /// Bearer` or `X-API-Key`. Any method is answered in the same way, and so is each path below `/authz/`; no body is

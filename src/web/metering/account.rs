@@ -9,6 +9,7 @@ use crate::ledger::units::{LARGEST, Limits};
 use crate::ledger::wire::{SomePeriod, TenantId};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
+use crate::web::serving::standing::Standing;
 
 /// Whose use is counted.
 #[derive(Clone, Debug)]
@@ -46,6 +47,11 @@ impl Account {
             given_back,
             when_unavailable: config.quota.when_unavailable,
         })
+    }
+
+    /// What is left of it, as headers of an answer.
+    pub fn standing(&self, left: &Limits, period: Period, now: Timestamp) -> Standing {
+        Standing::of(|unit| self.limit(unit), left, period, now)
     }
 
     /// The limit of a unit as the plan has it.

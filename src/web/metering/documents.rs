@@ -9,7 +9,6 @@ use sha2::{Digest, Sha256};
 use super::account::Account;
 use super::journal::Entry;
 use super::question::amount;
-use super::standing::Standing;
 use super::{Metering, counted, pending, refusal, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
@@ -19,6 +18,7 @@ use crate::ledger::wire::{Checkpoint, Outcome, PeriodUsage, Reserve};
 use crate::rag::Document;
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
+use crate::web::serving::standing::Standing;
 
 /// The longest name of a document's operation: the ledger takes 128 characters, and its release and what is beyond it have longer names.
 const LONGEST: usize = 112;
@@ -187,7 +187,7 @@ impl Counting {
         let known_away = metering.is_away();
         match metering.ask(metering.ledger.reserve(&self.operation, &body)).await {
             Ok(Outcome::Reserved { period, left }) => {
-                self.standing = Standing::of(&self.account, &left, period, now);
+                self.standing = self.account.standing(&left, period, now);
                 self.note().await
             }
             Err(CallError::Unavailable(_)) => {

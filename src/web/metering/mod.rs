@@ -10,7 +10,6 @@ mod gateway;
 pub mod journal;
 mod question;
 mod refusal;
-mod standing;
 mod takeover;
 mod unavailable;
 
@@ -44,7 +43,6 @@ pub use account::given_back;
 pub use documents::{Counting, NewDocument};
 pub use gateway::Queries;
 pub use question::{Expected, Question};
-pub use standing::{EXPOSED, Standing};
 
 /// The size of the journal, at most. An entry has some hundred bytes.
 const JOURNAL: u64 = 64 << 20;

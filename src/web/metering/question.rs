@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use super::account::Account;
 use super::journal::Entry;
-use super::standing::Standing;
 use super::{Metering, pending, refusal, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::client::CallError;
@@ -14,6 +13,7 @@ use crate::ledger::wire::{Checkpoint, Outcome, Reserve};
 use crate::providers::models::{Tokens, estimate};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
+use crate::web::serving::standing::Standing;
 
 /// What a question may use, in tokens.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ impl Metering {
         match self.ask(self.ledger.reserve(&question.operation, &body)).await {
             Ok(Outcome::Reserved { period, left }) => {
                 question.reserved = true;
-                question.standing = Standing::of(&question.account, &left, period, now);
+                question.standing = question.account.standing(&left, period, now);
             }
             Err(CallError::Unavailable(_)) => {
                 let served = self.without_ledger(&question.account);

@@ -5,10 +5,10 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use super::account::Account;
-use super::standing::Standing;
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
+use crate::ledger::units::Limits;
 use crate::web::serving::problem::{Code, Problem};
 
 /// When to ask again while the ledger is away.
@@ -64,9 +64,11 @@ pub fn beyond(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Probl
         Unit::Bytes => return full("bytes of documents", limit),
     };
     let wait = Duration::from_secs(end.since(now).max(1).unsigned_abs());
-    Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::QuotaExceeded, detail)
-        .after(wait)
-        .standing(Standing::of_unit(account, unit, left, now))
+    Problem::new(StatusCode::TOO_MANY_REQUESTS, Code::QuotaExceeded, detail).after(wait).standing(account.standing(
+        &Limits::default().with(unit, left),
+        account.period.into(),
+        now,
+    ))
 }
 
 fn used_up(limit: i64, what: &str, end: Timestamp) -> String {

@@ -64,10 +64,9 @@ impl Metering {
         let api: Api<Tenant> = Api::namespaced(self.client.clone(), &tenant.namespace);
         for attempt in 0..TRIES {
             match self.step(&api, tenant, account).await {
-                Ok(true) => return Ok(()),
+                // While the ledger is away, it waits for the next request that finds the ledger.
+                Ok(true) | Err(StepError::Ledger(CallError::Unavailable(_))) => return Ok(()),
                 Ok(false) => {}
-                // It is taken over with the next request that finds the ledger.
-                Err(StepError::Ledger(CallError::Unavailable(_))) => return Ok(()),
                 Err(StepError::Ledger(error)) => return Err(Problem::internal("usage of a version before", &error)),
                 Err(StepError::Kube(kube::Error::Api(error))) if is_passing(error.code) => {
                     tokio::time::sleep(wait_after(attempt)).await;

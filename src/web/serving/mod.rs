@@ -16,5 +16,6 @@ pub mod optimistic;
 pub mod places;
 pub mod problem;
 pub mod shares;
+pub mod standing;
 pub mod tokens;
 pub mod turns;

@@ -11,9 +11,9 @@ use serde::Serialize;
 use strum::IntoStaticStr;
 use utoipa::ToSchema;
 
+use super::standing::Standing;
 use crate::providers::ProviderError;
 use crate::rag::ExtractError;
-use crate::web::metering::Standing;
 
 /// The one answer to a wrong password, an unknown address, and an account that takes no more passwords for now.
 pub const WRONG_PASSWORD: &str = "The e-mail address or the password is wrong. After 10 wrong passwords, an account \

@@ -81,13 +81,11 @@ impl Postgres {
     ) -> Result<T, Interrupted> {
         let mut client = self.pool.get().await.map_err(StoreError::from)?;
         let answered = timeout(CALL, question(&mut client)).await;
-        match answered {
-            Ok(answered) => answered.map_err(Into::into),
-            Err(_) => {
-                drop(Client::take(client));
-                Err(Interrupted::Failed(StoreError::Silent))
-            }
-        }
+        let Ok(answered) = answered else {
+            drop(Client::take(client));
+            return Err(Interrupted::Failed(StoreError::Silent));
+        };
+        answered.map_err(Into::into)
     }
 
     /// Counts events of one tenant.

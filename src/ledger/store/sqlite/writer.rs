@@ -170,7 +170,9 @@ impl Thread {
                 if self.connection.total_changes() > before {
                     self.health.note(true);
                 }
-                batch.into_iter().for_each(|work| work.answer(None));
+                for work in batch {
+                    work.answer(None);
+                }
             }
             Err(error) if batch.len() > 1 => {
                 tracing::warn!(%error, commands = batch.len(), "a commit failed; each command is tried alone");

@@ -121,15 +121,14 @@ impl Disk {
 
     /// The database. It is opened if it is not open.
     fn connection(&mut self) -> Result<&mut Connection, JournalError> {
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let connection = self.place.open()?;
-                self.seen.set_aside.store(self.place.set_aside(), Ordering::Relaxed);
-                let (entries, last) = files::entries(&connection)?;
-                (self.entries, self.last) = (entries, last.max(self.last));
-                connection
-            }
+        let connection = if let Some(connection) = self.connection.take() {
+            connection
+        } else {
+            let connection = self.place.open()?;
+            self.seen.set_aside.store(self.place.set_aside(), Ordering::Relaxed);
+            let (entries, last) = files::entries(&connection)?;
+            (self.entries, self.last) = (entries, last.max(self.last));
+            connection
         };
         Ok(self.connection.insert(connection))
     }
@@ -171,7 +170,9 @@ impl Disk {
                 self.seen.commits.fetch_add(1, Ordering::Relaxed);
                 self.tell();
                 self.seen.kept.notify_one();
-                batch.into_iter().for_each(|(_, reply)| drop(reply.send(Ok(()))));
+                for (_, reply) in batch {
+                    drop(reply.send(Ok(())));
+                }
             }
             Err(_) if batch.len() > 1 => batch.into_iter().for_each(|one| self.keep(vec![one])),
             Err(error) => {

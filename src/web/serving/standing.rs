@@ -5,7 +5,6 @@
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponseParts, ResponseParts};
 
-use super::account::Account;
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::units::Limits;
@@ -34,21 +33,16 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// As the ledger said when it set amounts aside.
-    pub fn of(account: &Account, left: &Limits, period: Period, now: Timestamp) -> Self {
+    /// As the ledger said when it set amounts aside. `limit` is what the plan says of a unit.
+    pub fn of(limit: impl Fn(Unit) -> Option<i64>, left: &Limits, period: Period, now: Timestamp) -> Self {
         let (mut limits, mut kept) = (Limits::default(), Limits::default());
         for (unit, _) in UNITS {
-            if let (Some(limit), Some(left)) = (account.limit(unit), left.of(unit)) {
+            if let (Some(limit), Some(left)) = (limit(unit), left.of(unit)) {
                 (limits, kept) = (limits.with(unit, limit), kept.with(unit, left));
             }
         }
         let (window, reset) = (period.end.since(period.start), period.end.since(now).max(0));
         Self { limits, left: kept, window, reset }
-    }
-
-    /// Of one unit, which was refused.
-    pub fn of_unit(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Self {
-        Self::of(account, &Limits::default().with(unit, left), account.period.into(), now)
     }
 
     fn items(&self, item: impl Fn(&str, &str, i64, i64) -> String) -> Option<HeaderValue> {
@@ -86,19 +80,13 @@ impl IntoResponseParts for Standing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::quota::WhenUnavailable;
 
     #[test]
     fn the_headers_name_each_limit_with_what_is_left() {
         let at = Timestamp::from_second;
         let period = Period { start: at(1000), end: at(1000 + 2_592_000) };
-        let account = Account {
-            tenant: "acme".to_owned().try_into().expect("a name"),
-            period: period.try_into().expect("a period"),
-            limits: Limits::default().with(Unit::Queries, 110).with(Unit::EmbeddedBytes, 5000).with(Unit::Documents, 3),
-            given_back: 10,
-            when_unavailable: WhenUnavailable::Serve,
-        };
+        let limits =
+            Limits::default().with(Unit::Queries, 100).with(Unit::EmbeddedBytes, 5000).with(Unit::Documents, 3);
         let shown = |standing: Standing| {
             let mut headers = HeaderMap::new();
             standing.write(&mut headers);
@@ -106,7 +94,7 @@ mod tests {
         };
         let left = Limits::default().with(Unit::Queries, 42).with(Unit::EmbeddedBytes, 7).with(Unit::Documents, 1);
         assert_eq!(
-            shown(Standing::of(&account, &left, period, at(2000))),
+            shown(Standing::of(|unit| limits.of(unit), &left, period, at(2000))),
             [
                 "\"queries\";q=100;qu=\"requests\";w=2592000, \"embedded_bytes\";q=5000;qu=\"content-bytes\";w=2592000",
                 "\"queries\";r=42;t=2591000, \"embedded_bytes\";r=7;t=2591000",
@@ -115,8 +103,9 @@ mod tests {
                 "2591000",
             ]
         );
-        let refused = Standing::of_unit(&account, Unit::Queries, 0, at(2000));
+        let one = |unit| Standing::of(|unit| limits.of(unit), &Limits::default().with(unit, 0), period, at(2000));
+        let refused = one(Unit::Queries);
         assert_eq!(shown(refused)[1..4], ["\"queries\";r=0;t=2591000", "100", "0"]);
-        assert_eq!(shown(Standing::of_unit(&account, Unit::PromptTokens, 0, at(2000))), [""; 5], "no name for tokens");
+        assert_eq!(shown(one(Unit::PromptTokens)), [""; 5], "no name for tokens");
     }
 }
