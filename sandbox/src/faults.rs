@@ -217,7 +217,7 @@ pub async fn inject(
     });
     let key = idempotency::key(&parts.method, &parts.headers).filter(|_| provider == "stripe");
     // The key is in use until the answer is given, delays included.
-    let _run = match key.map(|key| shared.stripe.running.begin(key)).transpose() {
+    let _run = match key.map(|key| shared.stripe.running.begin(&key)).transpose() {
         Ok(run) => run,
         Err(problem) => return problem.into_response(),
     };

@@ -84,8 +84,8 @@ pub struct Run(Running, String);
 
 impl Running {
     /// A request under this key begins, unless another one runs.
-    pub fn begin(&self, key: String) -> Result<Run, Problem> {
-        if let Some(run) = self.enter(key.clone()) {
+    pub fn begin(&self, key: &str) -> Result<Run, Problem> {
+        if let Some(run) = self.enter(key.to_owned()) {
             return Ok(run);
         }
         let message = format!("There is currently another in-progress request using this idempotency key: '{key}'.");
