@@ -1,7 +1,7 @@
 //! What happened a while ago, and what other systems tell of.
 
 use tenant_operator::api::Timestamp;
-use tenant_operator::ledger::account::{LineKind, State};
+use tenant_operator::ledger::account::{Account, LineKind, State};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Facts, Refusal, decide, forgotten_before, period_of};
 use tenant_operator::ledger::units::{Amounts, Unit};
 
@@ -17,7 +17,7 @@ fn event(number: u8, amount: i64) -> Action {
 fn asked(action: Action, at: i64, now: i64) -> Answer {
     let [at, now] = [at, now].map(|days| period(1).start.plus(days));
     let command = Command { operation: "a".into(), tenant: TENANT.into(), action, at: Some(at) };
-    let facts = Facts { now, operation: None, latest: Some(period(1)), account: Default::default() };
+    let facts = Facts { now, operation: None, latest: Some(period(1)), account: Account::default() };
     decide(&command, &facts).0
 }
 
@@ -100,7 +100,7 @@ fn an_event_of_a_period_that_has_not_begun_is_refused() {
     let now: Timestamp = period(2).start.plus(-301);
     let latest = Some(period(1));
     assert_eq!(period_of(&command, None, latest), Some(period(2)));
-    let facts = Facts { now, operation: None, latest, account: Default::default() };
+    let facts = Facts { now, operation: None, latest, account: Account::default() };
     let wanted = Answer::Refused(Refusal::PeriodAhead { start: period(2).start, now });
     assert_eq!(decide(&command, &facts).0, wanted);
 }

@@ -129,9 +129,9 @@ pub fn schema_1(integer: &str, growing: &str, options: &str) -> String {
 }
 
 /// What a ledger of schema 1 counted is there, and it forgets what ended, not before it is old by the latest that the ledger knew.
-pub async fn migrated(store: Arc<dyn Store>) -> Verdict {
-    reading::agree(&store, &["acme", "other"]).await?;
-    let acme = Client::of(&store, "acme");
+pub async fn migrated(store: &Arc<dyn Store>) -> Verdict {
+    reading::agree(store, &["acme", "other"]).await?;
+    let acme = Client::of(store, "acme");
     acme.has("used", queries(3).with(Unit::Documents, 2).with(Unit::Bytes, 70), queries(1)).await?;
     let latest = NOON + 600;
     same("not yet", store.forget(at(latest), 100).await.map_err(said)?, 0)?;
@@ -145,5 +145,5 @@ pub async fn migrated(store: Arc<dyn Store>) -> Verdict {
     same("lines", kinds, vec![LineKind::Settled, LineKind::Unreserved, LineKind::Settled])?;
     let gone = refusal(acme.void("p").await?);
     same("ended", gone, Some(Refusal::Ended(State::Settled)))?;
-    reading::agree(&store, &["acme", "other"]).await
+    reading::agree(store, &["acme", "other"]).await
 }

@@ -184,7 +184,8 @@ async fn a_database_of_the_first_schema_is_brought_up_to_this_one() {
     // Replicas that start at the same moment.
     let opened = futures::future::join_all((0..4).map(|_| Postgres::connect(&url))).await;
     let mut stores = opened.into_iter().map(|store| store.expect("it is migrated once"));
-    forgetting::migrated(Arc::new(stores.next().expect("four"))).await.expect("all that it counted");
+    let store: Arc<dyn Store> = Arc::new(stores.next().expect("four"));
+    forgetting::migrated(&store).await.expect("all that it counted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -61,6 +61,6 @@ async fn a_file_of_the_first_schema_is_brought_up_to_this_one() {
     for _ in 0..2 {
         drop(Sqlite::open(folder.path()).expect("it is migrated once"));
     }
-    let store = Sqlite::open(folder.path()).expect("a ledger");
-    forgetting::migrated(Arc::new(store)).await.expect("all that it counted");
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(folder.path()).expect("a ledger"));
+    forgetting::migrated(&store).await.expect("all that it counted");
 }
