@@ -17,6 +17,7 @@ pub mod pins;
 pub mod preflight;
 pub mod providers;
 pub mod rag;
+pub mod serve;
 pub mod telemetry;
 mod watches;
 pub mod web;

@@ -204,7 +204,7 @@ fn numbers_of_the_architecture_are_those_of_the_code() {
         ("Two files are read at a time", 2.0, constant("extract.rs", "AT_ONCE")),
         ("four uploads are held in memory", 4.0, constant("places.rs", "ALL")),
         ("two at a time and at the lowest priority", 2.0, constant("exports.rs", "AT_ONCE")),
-        ("its passages are fetched 50 at a time", 50.0, constant("pinecone.rs", "FETCH_IDS")),
+        ("its passages are fetched 50 at a time", 50.0, constant("pinecone/limits.rs", "FETCH_IDS")),
         ("those of five minutes before it once more", 300.0, constant("bulk.rs", "OVERLAP")),
         ("and for a day after that", 86_400.0, constant("keys.rs", "OVERLAP")),
         ("only when it lasts for half a second", 0.5, constant("reconcile/mod.rs", "DELAY")),

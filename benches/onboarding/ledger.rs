@@ -13,7 +13,7 @@ use reqwest::Url;
 use serde_json::{Value, json};
 use tenant_operator::ledger::LedgerKey;
 use tenant_operator::ledger::client::LedgerClient;
-use tenant_operator::ledger::wire::{Counted, Reserve};
+use tenant_operator::ledger::wire::{Counted, EVENTS, EventState, Events, Reserve};
 use tenant_operator::operator_keys::ledger_key;
 
 use crate::lab::{Process, quantile};
@@ -22,6 +22,8 @@ use crate::web::resident_mb;
 
 /// Operations of one measurement.
 const OPERATIONS: usize = 20_000;
+/// Batches of events of one measurement.
+const BATCHES: usize = 20;
 /// Tenants that they are spread over.
 const TENANTS: usize = 100;
 /// Operations at the same time.
@@ -67,6 +69,7 @@ async fn measure(folder: &std::path::Path) -> anyhow::Result<()> {
             pace / bare_pace
         );
     }
+    events(&client).await?;
     println!(
         "memory of the ledger after {} operations: {:.0} MB",
         OPERATIONS * IN_FLIGHT.len(),
@@ -79,13 +82,42 @@ async fn measure(folder: &std::path::Path) -> anyhow::Result<()> {
 /// A ledger in a folder that holds its key.
 fn started(folder: &std::path::Path) -> anyhow::Result<(Process, Url)> {
     let mut command = Command::new(program("tenant-operator"));
-    command.args(["ledger", "--own-clock", "--listen", "127.0.0.1:0", "--data"]).arg(folder.join("data"));
+    command
+        .args(["ledger", "--own-clock", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data"])
+        .arg(folder.join("data"));
     let mut child =
         command.arg("--key-file").arg(folder.join("key")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let out = child.stdout.take().context("piped")?;
     let process = Process(child);
     let line = BufReader::new(out).lines().next().context("the ledger ended")??;
     Ok((process, line.trim_start_matches("listening on ").parse()?))
+}
+
+/// Events by batch, each durable and counted once; and the same once more, when all of them are duplicates.
+async fn events(client: &LedgerClient) -> anyhow::Result<()> {
+    let now = tenant_operator::api::Timestamp::now();
+    let batches: Vec<Events> = (0..BATCHES)
+        .map(|batch| {
+            let event = |n: usize| {
+                let mut event = body(n);
+                event["source"] = "bench".into();
+                event["id"] = format!("{batch}-{n}").into();
+                event["time"] = json!(now);
+                event
+            };
+            serde_json::from_value(json!({"events": (0..EVENTS).map(event).collect::<Vec<_>>()}))
+        })
+        .collect::<Result<_, _>>()?;
+    for (what, wanted) in [("new", EventState::Accepted), ("repeated", EventState::Duplicate)] {
+        let start = Instant::now();
+        let counted = stream::iter(&batches).map(|batch| client.events(batch)).buffer_unordered(2);
+        let states: Vec<_> = counted.try_collect().await?;
+        let pace = (BATCHES * EVENTS) as f64 / start.elapsed().as_secs_f64();
+        let all = states.iter().all(|states| states.events.iter().all(|state| *state == wanted));
+        anyhow::ensure!(all, "some events of {what} batches are not {wanted:?}");
+        println!("the ledger, events in batches of {EVENTS}, {what}: {pace:.0} events/s");
+    }
+    Ok(())
 }
 
 /// Runs the operations, so many at a time: seconds of each, and how many were done in a second.

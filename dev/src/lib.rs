@@ -3,6 +3,7 @@
 
 mod access;
 mod apply;
+mod certificate;
 pub mod cli;
 pub mod cluster;
 mod demo;
@@ -15,6 +16,7 @@ mod run;
 mod table;
 
 pub use apply::{apply_crds, apply_yaml};
+pub use certificate::SelfSigned;
 
 /// Where the operator's own keys are, apart from the customers in `default`.
 pub(crate) const OPERATOR_NAMESPACE: &str = "tenant-operator";

@@ -29,7 +29,7 @@ pub struct Operator {
 pub struct Addresses {
     /// The controller's health and metrics.
     controller: SocketAddr,
-    /// The ledger's API and metrics.
+    /// The ledger's API.
     pub ledger: SocketAddr,
     /// Web's pages and API.
     pub web: SocketAddr,
@@ -87,6 +87,7 @@ impl Setup<'_> {
     fn ledger(&self, at: Addresses) -> Command {
         let mut ledger = self.command("ledger");
         ledger.env("LEDGER_LISTEN", at.ledger.to_string()).env("LEDGER_KEY_FILE", self.ledger_key);
+        ledger.env("LEDGER_METRICS_LISTEN", "127.0.0.1:0");
         if std::env::var_os("LEDGER_URL").is_none_or(|url| url.is_empty()) {
             ledger.env_remove("LEDGER_URL").env("LEDGER_DATA", self.folder.join("ledger"));
         }
@@ -137,7 +138,8 @@ pub async fn ready(at: Addresses) -> anyhow::Result<()> {
     let all = join3(ready(at.ledger), ready(at.controller), ready(at.web));
     tokio::time::timeout(START_LIMIT, all).await.map(drop).with_context(|| {
         format!(
-            "the ledger, the controller and web were not ready after {} s: ledger.log, controller.log and web.log say why",
+            "the ledger, the controller and web were not ready after {} s: ledger.log, controller.log and web.log \
+                say why",
             START_LIMIT.as_secs()
         )
     })
@@ -153,7 +155,8 @@ impl Operator {
         }
     }
 
-    /// Stops web, which customers use, then the controller, and last the ledger, which gets what they still have to say.
+    /// Stops web, which customers use, then the controller, and last the ledger, which gets what they still have to
+    /// say.
     pub async fn stop(mut self) {
         self.web.stop(STOP_LIMIT).await;
         self.controller.stop(STOP_LIMIT).await;

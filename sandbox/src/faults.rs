@@ -13,7 +13,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
-use super::stripe::idempotency;
+use super::stripe::{idempotency, metering};
 use super::{Shared, lock};
 
 /// Requests that are remembered.
@@ -221,10 +221,17 @@ pub async fn inject(
         Ok(run) => run,
         Err(problem) => return problem.into_response(),
     };
+    let turn = match metering::begin((provider, &shared.stripe), &parts.method, &path, &body) {
+        Ok(turn) => turn,
+        Err(problem) => return problem.into_response(),
+    };
     let fault = shared.faults.take(provider, &method, &path);
     let delay = shared.faults.latency_ms.load(Ordering::Relaxed) + fault.as_ref().map_or(0, |f| f.delay_ms);
     if delay > 0 {
         tokio::time::sleep(Duration::from_millis(delay)).await;
+    }
+    if let Some(turn) = &turn {
+        turn.take().await;
     }
     if let Some(broken) = fault.as_ref().and_then(Fault::broken) {
         parts.extensions.insert(broken);

@@ -201,6 +201,7 @@ fn control_routes(state: Arc<Shared>) -> Router {
         .route("/_sandbox/clock", post(stripe::forward))
         .route("/_sandbox/decline", post(stripe::decline))
         .route("/_sandbox/drafts", post(stripe::drafts))
+        .route("/_sandbox/meters", post(stripe::metering::configure))
         .route("/_sandbox/disputes", post(stripe::disputes::add))
         .route("/_sandbox/restricted-keys", post(stripe::keys::add))
         .route("/_sandbox/webhooks", post(stripe::webhooks::configure))

@@ -62,7 +62,7 @@ pub struct PlanSpec {
     #[serde(default)]
     pub quota: QuotaRules,
     /// Which tenants get edits of `limits`, `quota`, `features` and `sampleQuestion`: all tenants of the plan at once,
-    /// or new tenants only. An edit of `models` applies to new tenants only.
+    /// or new tenants only. An existing tenant keeps its models.
     #[serde(default)]
     pub limit_changes: LimitChanges,
     /// When a tenant that upgrades to this plan gets its limits: once the price difference is paid, or at once.

@@ -23,9 +23,9 @@ pub struct Args {
     /// Address to listen on.
     #[arg(long, env = "LEDGER_LISTEN", default_value = "127.0.0.1:8084")]
     listen: SocketAddr,
-    /// Address for metrics, which need no key. Default: `/metrics` at --listen.
-    #[arg(long, env = "LEDGER_METRICS_LISTEN")]
-    metrics_listen: Option<SocketAddr>,
+    /// Address for metrics and probes. The ledger's clients need not reach it.
+    #[arg(long, env = "LEDGER_METRICS_LISTEN", default_value = "127.0.0.1:8085")]
+    metrics_listen: SocketAddr,
     #[command(flatten)]
     place: PlaceArgs,
     /// Storage for snapshots of the folder, which a ledger with an empty folder begins with: `file:///a/folder`, or `s3://bucket/folder` with
@@ -73,11 +73,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let open = |url: String| Snapshots::open(&url, args.snapshot_interval.max(SHORTEST_INTERVAL));
     let snapshots = args.snapshots.filter(|url| !url.is_empty()).map(open).transpose()?;
     let place = args.place.place(snapshots).context("set --data or --url")?;
-    let (listen, metrics_listen, key) = (args.listen, args.metrics_listen, LedgerKey::read(&args.key_file)?);
-    let ledger = Ledger::bind(LedgerConfig { listen, metrics_listen, place, key, client }).await?;
-    println!("listening on http://{}", ledger.addr()?);
-    if let Some(metrics) = ledger.metrics_addr().transpose()? {
-        tracing::info!("metrics on http://{metrics}/metrics");
-    }
+    let key = LedgerKey::read(&args.key_file)?;
+    let config = LedgerConfig { listen: args.listen, metrics_listen: args.metrics_listen, place, key, client };
+    let ledger = Ledger::bind(config).await?;
+    // In one piece: the reader of the first line may be gone afterwards.
+    println!("listening on http://{}\nmetrics on http://{}/metrics", ledger.addr()?, ledger.metrics_addr()?);
     Ok(ledger.serve(stop_signal()).await?)
 }

@@ -12,7 +12,8 @@ use secrecy::{ExposeSecret, SecretString};
 use super::provider_args::{AdmissionArgs, ExportArgs, PortalArgs, RagArgs};
 use super::{KubeArgs, span, stop_signal};
 use crate::providers::alerts::Alerts;
-use crate::web::{Brand, ConnectionLimits, MeteringConfig, Web, WebConfig, WebProviders, parse_source};
+use crate::serve::ConnectionLimits;
+use crate::web::{Brand, MeteringConfig, Web, WebConfig, WebProviders, parse_source};
 
 /// How long requests may go on at the end; Kubernetes kills after 30 seconds by default.
 const DRAIN: Duration = Duration::from_secs(7);

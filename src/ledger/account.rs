@@ -42,6 +42,13 @@ pub enum State {
     Expired,
 }
 
+impl State {
+    /// Whether nothing is reserved for it any more.
+    pub const fn has_ended(self) -> bool {
+        !matches!(self, Self::Pending)
+    }
+}
+
 /// One operation, named by the client. The same name again is the same operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operation {
@@ -68,6 +75,8 @@ pub enum LineKind {
     Settled,
     /// An operation that was never reserved was settled: the ledger was away when it was served.
     Unreserved,
+    /// Another system told of it.
+    Event,
     /// An operation expired, and its checkpoint was counted.
     Expired,
     /// An operation was settled after it had expired, and the rest was counted.

@@ -12,12 +12,19 @@ use serde::{Deserialize, Serialize};
 
 use super::LedgerKey;
 use super::units::Unit;
-use super::wire::{ChangedUsage, Checkpoint, Counted, Outcome, PeriodUsage, Reserve, Status, Void};
+use super::wire::{
+    AnswerState, BeginAnswer, Checkpoint, Counted, Dated, ErasedAnswers, EventStates, Events, FinishAnswer,
+    FinishedAnswer, Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
+};
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Of one attempt in all.
 const ATTEMPT: Duration = Duration::from_secs(2);
+/// Of one attempt with a batch of events.
+const BATCH: Duration = Duration::from_secs(12);
+/// After which an idle connection is not used again: the ledger closes it a few seconds later.
+const IDLE: Duration = Duration::from_secs(10);
 /// Between two attempts: a ledger that restarts is back within a second or two.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -84,7 +91,8 @@ impl LedgerClient {
     /// # Panics
     /// Never: the digits of a key are a valid header.
     pub fn new(url: Url, key: &LedgerKey, patience: Duration) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder().connect_timeout(CONNECT).timeout(ATTEMPT).build()?;
+        let http =
+            reqwest::Client::builder().connect_timeout(CONNECT).timeout(ATTEMPT).pool_idle_timeout(IDLE).build()?;
         let mut authorization = HeaderValue::try_from(key.authorization()).expect("hexadecimal digits");
         authorization.set_sensitive(true);
         Ok(Self { http, url, authorization, patience })
@@ -105,6 +113,11 @@ impl LedgerClient {
         self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
     }
 
+    /// Counts what was used a while ago, while the ledger was away. It is refused once the ledger may have counted and forgotten it.
+    pub async fn settle_dated(&self, operation: &str, body: &Dated) -> Result<Outcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
+    }
+
     /// Gives back everything.
     pub async fn void(&self, operation: &str, body: &Void) -> Result<Outcome, CallError> {
         self.call(Method::POST, &["operations", operation, "void"], Some(body)).await
@@ -120,6 +133,36 @@ impl LedgerClient {
         self.call(Method::GET, &["tenants", tenant, "periods"], None::<&()>).await
     }
 
+    /// Takes away from levels what was gone a while ago.
+    pub async fn release_dated(&self, operation: &str, body: &Dated) -> Result<Outcome, CallError> {
+        self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
+    }
+
+    /// Counts what other systems tell of. A batch that got no answer is repeated: each event counts once.
+    pub async fn events(&self, body: &Events) -> Result<EventStates, CallError> {
+        self.call(Method::POST, &["events"], Some(body)).await
+    }
+
+    /// Begins a request with a key of its customer.
+    pub async fn begin_answer(&self, tenant: &str, key: &str, body: &BeginAnswer) -> Result<AnswerState, CallError> {
+        self.call(Method::PUT, &["answers", tenant, key], Some(body)).await
+    }
+
+    /// Keeps the answer of a request that this client began.
+    pub async fn finish_answer(
+        &self,
+        tenant: &str,
+        key: &str,
+        body: &FinishAnswer,
+    ) -> Result<FinishedAnswer, CallError> {
+        self.call(Method::POST, &["answers", tenant, key, "finish"], Some(body)).await
+    }
+
+    /// Erases the keys and answers of a tenant.
+    pub async fn erase_answers(&self, tenant: &str) -> Result<ErasedAnswers, CallError> {
+        self.call(Method::DELETE, &["answers", tenant], None::<&()>).await
+    }
+
     /// What a tenant has used.
     pub async fn usage(&self, tenant: &str) -> Result<PeriodUsage, CallError> {
         self.call(Method::GET, &["tenants", tenant, "usage"], None::<&()>).await
@@ -130,9 +173,9 @@ impl LedgerClient {
         self.call(Method::GET, &["status"], None::<&()>).await
     }
 
-    /// Tenants whose usage has changed after a number that the ledger gave.
-    pub async fn changed_usage(&self, after: i64, most: u32) -> Result<ChangedUsage, CallError> {
-        let query = [("after", after), ("most", most.into())];
+    /// The tenants for which something was counted after a sequence number, at most so many of them, in the order of their latest lines.
+    pub async fn usage_after(&self, after: i64, most: u32) -> Result<Vec<TenantUsage>, CallError> {
+        let query = [("after", after.to_string()), ("most", most.to_string())];
         self.ask(Method::GET, &["usage"], &query, None::<&()>).await
     }
 
@@ -149,20 +192,23 @@ impl LedgerClient {
         &self,
         method: Method,
         path: &[&str],
-        query: &[(&str, i64)],
+        query: &[(&str, String)],
         body: Option<&impl Serialize>,
     ) -> Result<T, CallError> {
         let mut url = self.url.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1").extend(path);
         }
-        for (name, value) in query {
-            url.query_pairs_mut().append_pair(name, &value.to_string());
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
         }
         let start = Instant::now();
         loop {
             let mut request = self.http.request(method.clone(), url.clone());
             request = request.header(AUTHORIZATION, self.authorization.clone());
+            if path == ["events"] {
+                request = request.timeout(BATCH);
+            }
             if let Some(body) = body {
                 request = request.json(body);
             }
@@ -174,7 +220,7 @@ impl LedgerClient {
                     Err(error @ CallError::Unavailable(_)) => error,
                     answered => return answered,
                 },
-                Err(error) => CallError::Unavailable(error.without_url().to_string()),
+                Err(error) => CallError::Unavailable(cause(error)),
             };
             if start.elapsed() + PAUSE > self.patience {
                 return Err(error);
@@ -186,9 +232,21 @@ impl LedgerClient {
 
 async fn answer<T: DeserializeOwned>(response: Response) -> Result<T, CallError> {
     let status = response.status();
-    let broken = |error: reqwest::Error| CallError::Unavailable(error.without_url().to_string());
+    let broken = |error: reqwest::Error| CallError::Unavailable(cause(error));
     if status == StatusCode::OK {
         return response.json().await.map_err(broken);
     }
     Err(response.json::<Refusal>().await.map_err(broken)?.into())
+}
+
+/// Why a call got no answer, down to its cause: reqwest's own words say only that it failed.
+fn cause(error: reqwest::Error) -> String {
+    let error = error.without_url();
+    let mut said = error.to_string();
+    let mut source = std::error::Error::source(&error);
+    while let Some(cause) = source {
+        said = format!("{said}: {cause}");
+        source = cause.source();
+    }
+    said
 }

@@ -5,63 +5,13 @@
 //! back later. Whatever happens in between, `used + reserved` never exceeds a limit that was judged, except by what was served
 //! while the ledger was away or after a reservation had expired. Such lines say so by their kind.
 
+use strum::IntoEnumIterator;
+
 use super::account::{Account, Line, LineKind, Operation, Period, State};
 use super::units::{Amounts, LARGEST, Limits, Unit};
 use crate::api::Timestamp;
-use strum::IntoEnumIterator;
 
-/// What a client asks, for one operation of one tenant.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Command {
-    /// The operation's name. The same name again gets the same answer.
-    pub operation: String,
-    /// The tenant's id.
-    pub tenant: String,
-    /// What to do.
-    pub action: Action,
-}
-
-/// What to do with an operation.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Action {
-    /// Sets amounts aside, all of them or none.
-    Reserve {
-        /// The period by the client's clock. A later one that the ledger knows wins: a closed period never opens again.
-        period: Period,
-        /// What is set aside.
-        amounts: Amounts,
-        /// What the tenant may use in all.
-        limits: Limits,
-        /// Seconds after which the operation expires if it is neither settled nor voided.
-        expires_after: u32,
-    },
-    /// Notes what would be counted if the client were never heard of again.
-    Checkpoint {
-        /// What was used so far.
-        amounts: Amounts,
-    },
-    /// Counts what was used and gives back the rest.
-    Settle {
-        /// The period of an operation that was never reserved, because the ledger was away.
-        period: Period,
-        /// What was used.
-        amounts: Amounts,
-    },
-    /// Gives back everything.
-    Void {
-        /// The period of an operation that was never reserved.
-        period: Period,
-    },
-    /// Ends an operation whose client was not heard of for too long: counts its last checkpoint. The ledger asks this itself.
-    Expire,
-    /// Takes away from levels: what was stored is gone.
-    Release {
-        /// The newest period by the client's clock.
-        period: Period,
-        /// What is gone.
-        amounts: Amounts,
-    },
-}
+pub use super::command::{Action, Answer, Command, Refusal};
 
 /// What a command rests on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,72 +24,6 @@ pub struct Facts {
     pub latest: Option<Period>,
     /// The tenant's account: levels, and the flows of [`period_of`] this command.
     pub account: Account,
-}
-
-/// The answer to a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The amounts are set aside, now or by the same command before.
-    Reserved {
-        /// The period that they are counted in.
-        period: Period,
-        /// What is left of each limit.
-        left: Limits,
-    },
-    /// The checkpoint is noted.
-    Checkpointed,
-    /// The operation is counted.
-    Settled {
-        /// What was counted in all.
-        posted: Amounts,
-        /// What was used beyond the reservation, and is not counted.
-        excess: Amounts,
-    },
-    /// Nothing is counted.
-    Voided,
-    /// It was pending, and its last checkpoint is counted.
-    Expired,
-    /// The levels are lower.
-    Released,
-    /// Nothing was changed.
-    Refused(Refusal),
-}
-
-/// Why a command changes nothing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// A limit leaves too little.
-    #[error("the limit of {limit} {unit} leaves {left}, and {asked} are asked for")]
-    LimitReached {
-        /// The unit.
-        unit: Unit,
-        /// Its limit.
-        limit: i64,
-        /// What the limit leaves beside what is used and reserved.
-        left: i64,
-        /// What was asked for.
-        asked: i64,
-    },
-    /// Another command came before under this name.
-    #[error("the operation is known with other parameters: use a new name for another operation")]
-    OtherParameters,
-    /// The operation has ended in another way.
-    #[error("the operation has ended before: it is {}", <&str>::from(*.0))]
-    Ended(State),
-    /// There is no such operation.
-    #[error("no operation of this name is known: reserve it first")]
-    Unknown,
-    /// The period begins later than a client's clock may be ahead.
-    #[error("the period begins at {start}, and by the ledger's clock it is {now}: correct the client's clock")]
-    PeriodAhead {
-        /// When the period begins.
-        start: Timestamp,
-        /// The present.
-        now: Timestamp,
-    },
-    /// The account would hold more than can be counted.
-    #[error("the account would hold more than {LARGEST} {0}")]
-    TooMuch(Unit),
 }
 
 /// What a command changes. All of it is written in one transaction.
@@ -157,6 +41,17 @@ pub struct Changes {
 
 /// Seconds by which a client's clock may be ahead.
 const AHEAD: i64 = 5 * 60;
+const DAY: i64 = 24 * 3600;
+/// Days for which an operation is known after its end. What happened earlier is refused: it could be counted twice.
+pub const KNOWN_DAYS: i64 = 93;
+/// Days after which an event is refused.
+pub const EVENT_DAYS: i64 = 35;
+
+/// Operations that ended before this moment may be forgotten. An operation ends at most `AHEAD` before its client says that it happened,
+/// so what comes again after it was forgotten is refused as too old.
+pub const fn forgotten_before(now: Timestamp) -> Timestamp {
+    now.plus(-(KNOWN_DAYS * DAY + AHEAD))
+}
 
 /// The later of two periods. Periods of one tenant are told apart by their start.
 fn later(one: Period, other: Option<Period>) -> Period {
@@ -172,7 +67,7 @@ pub fn period_of(command: &Command, operation: Option<&Operation>, latest: Optio
         Action::Reserve { period, .. } | Action::Release { period, .. } => Some(later(period, latest)),
         // What was served without a reservation is counted when it was served.
         // A start names a period, whatever end the client gives it.
-        Action::Settle { period, .. } | Action::Void { period } => {
+        Action::Settle { period, .. } | Action::Event { period, .. } | Action::Void { period } => {
             Some(latest.filter(|latest| latest.start == period.start).unwrap_or(period))
         }
         Action::Checkpoint { .. } | Action::Expire => None,
@@ -215,6 +110,7 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
             (Answer::Released, Changes::default())
         }
         (Action::Release { .. }, _) => refuse(Refusal::OtherParameters),
+        (Action::Event { .. }, _) => (Answer::Duplicate, Changes::default()),
         (Action::Checkpoint { .. } | Action::Settle { .. } | Action::Void { .. } | Action::Expire, state) => {
             refuse(Refusal::Ended(state))
         }
@@ -225,12 +121,28 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
 fn ahead(action: &Action, now: Timestamp) -> Option<Refusal> {
     let (Action::Reserve { period, .. }
     | Action::Settle { period, .. }
+    | Action::Event { period, .. }
     | Action::Void { period }
     | Action::Release { period, .. }) = action
     else {
         return None;
     };
     (period.start.since(now) > AHEAD).then_some(Refusal::PeriodAhead { start: period.start, now })
+}
+
+/// Whether a new operation happened at a time at which it cannot be counted.
+fn out_of_time(command: &Command, now: Timestamp) -> Option<Refusal> {
+    let days = match command.action {
+        Action::Event { .. } => EVENT_DAYS,
+        Action::Settle { .. } | Action::Release { .. } => KNOWN_DAYS,
+        _ => return None,
+    };
+    let at = command.at?;
+    match at.since(now) {
+        later if later > AHEAD => Some(Refusal::Ahead { at, now }),
+        later if later < -days * DAY => Some(Refusal::TooOld { at, days }),
+        _ => None,
+    }
 }
 
 fn refuse(refusal: Refusal) -> (Answer, Changes) {
@@ -240,7 +152,7 @@ fn refuse(refusal: Refusal) -> (Answer, Changes) {
 /// A command for an operation that is not known yet.
 fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
     let Some(period) = period_of(command, None, facts.latest) else { return refuse(Refusal::Unknown) };
-    if let Some(refusal) = ahead(&command.action, facts.now) {
+    if let Some(refusal) = ahead(&command.action, facts.now).or_else(|| out_of_time(command, facts.now)) {
         return refuse(refusal);
     }
     let account = facts.account;
@@ -269,20 +181,25 @@ fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
                 account: Some(account),
                 line: None,
             };
-            (Answer::Reserved { period, left: left(limits, &account) }, changes)
+            (Answer::Reserved { period, left: left(limits, &account), pending: true }, changes)
         }
-        // It was served while the ledger was away. It counts, whatever the limit; only what cannot be counted is refused.
-        Action::Settle { amounts, .. } => {
+        // It was served while the ledger was away, or by another system. It counts, whatever the limit; only what cannot be counted is
+        // refused.
+        Action::Settle { amounts, .. } | Action::Event { amounts, .. } => {
             if let Some(refusal) = exceeds(&account, *amounts, &Limits::default()) {
                 return refuse(refusal);
             }
+            let (kind, answer) = match command.action {
+                Action::Event { .. } => (LineKind::Event, Answer::Accepted),
+                _ => (LineKind::Unreserved, Answer::Settled { posted: *amounts, excess: Amounts::ZERO }),
+            };
             let changes = Changes {
                 operation: Some(new(*amounts, *amounts, State::Settled)),
                 latest,
                 account: Some(Account { used: account.used.plus(*amounts), ..account }),
-                line: line(LineKind::Unreserved, *amounts),
+                line: line(kind, *amounts),
             };
-            (Answer::Settled { posted: *amounts, excess: Amounts::ZERO }, changes)
+            (answer, changes)
         }
         // The reservation is on its way and late. Its name is taken, so that it sets nothing aside when it comes.
         Action::Void { .. } => {
@@ -318,7 +235,8 @@ fn again(
         // One that has ended was reserved once, and the answer was lost. After an expiry nothing is set aside any more; what the client
         // still settles counts as late.
         State::Pending | State::Settled | State::Expired => {
-            (Answer::Reserved { period: operation.period, left: left(limits, account) }, Changes::default())
+            let (period, left, pending) = (operation.period, left(limits, account), state == State::Pending);
+            (Answer::Reserved { period, left, pending }, Changes::default())
         }
     }
 }

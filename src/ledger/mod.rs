@@ -7,8 +7,11 @@
 //! says in the same transaction.
 
 pub mod account;
+pub mod answers;
 pub mod client;
+mod command;
 pub mod decision;
+mod forgetting;
 mod orphans;
 mod service;
 pub mod snapshots;

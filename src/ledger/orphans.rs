@@ -77,7 +77,7 @@ impl Orphans {
         let due = deadlines.by_time.iter().take_while(|(at, _)| *at <= now);
         due.filter_map(|(_, operation)| {
             let (_, tenant) = deadlines.by_operation.get(operation)?;
-            Some(Command { operation: operation.clone(), tenant: tenant.clone(), action: Action::Expire })
+            Some(Command { operation: operation.clone(), tenant: tenant.clone(), action: Action::Expire, at: None })
         })
         .collect()
     }

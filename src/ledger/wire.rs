@@ -103,6 +103,160 @@ pub struct Counted {
     pub amounts: Amounts,
 }
 
+/// The same, with the time when it happened: the ledger counts nothing that it may have counted and forgotten.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dated {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The tenant's period when it was served.
+    pub period: SomePeriod,
+    /// What was used, or is gone.
+    pub amounts: Amounts,
+    /// When it happened. Left out: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+impl Counted {
+    /// The same, at a time.
+    pub fn at(self, at: Timestamp) -> Dated {
+        let Self { tenant, period, amounts } = self;
+        Dated { tenant, period, amounts, at: Some(at) }
+    }
+}
+
+/// `PUT /v1/answers/{tenant}/{key}`: begins a request with an `Idempotency-Key`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginAnswer {
+    /// What tells this request from another one: a hash of it.
+    pub request_hash: String,
+    /// What tells this attempt from another one: a random name, the same where the call is repeated for a lost answer.
+    pub attempt: String,
+    /// Seconds after which the key is free again if it was not finished.
+    pub expires_after: u32,
+}
+
+/// What became of a key that a client begins.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum AnswerState {
+    /// Serve the request, and finish the key.
+    New,
+    /// The request is being served.
+    InProgress,
+    /// It was served, with this answer.
+    Done(KeptAnswer),
+    /// The key belongs to another request.
+    OtherRequest,
+}
+
+/// An answer that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeptAnswer {
+    /// Its status.
+    pub status: u16,
+    /// Its headers.
+    pub headers: Vec<(String, String)>,
+    /// Its body, in Base64.
+    pub body: String,
+}
+
+impl KeptAnswer {
+    /// As it is stored.
+    pub fn text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// The bytes that it takes.
+    pub fn size(&self) -> i64 {
+        let headers = self.headers.iter().map(|(name, value)| name.len() + value.len());
+        i64::try_from(self.body.len() + headers.sum::<usize>()).unwrap_or(i64::MAX)
+    }
+}
+
+/// `POST /v1/answers/{tenant}/{key}/finish`: keeps the answer, or frees the key.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FinishAnswer {
+    /// That of the request that began the key.
+    pub request_hash: String,
+    /// That of the attempt that began the key.
+    pub attempt: String,
+    /// The answer. None if there is none to keep: the request failed, or its answer is too long.
+    #[serde(default)]
+    pub answer: Option<KeptAnswer>,
+}
+
+/// What became of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinishedAnswer {
+    /// Whether it is kept. An answer that is too long is not, nor one of a key that another request has taken.
+    pub kept: bool,
+}
+
+/// `DELETE /v1/answers/{tenant}`: how many keys were erased.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasedAnswers {
+    /// How many.
+    pub erased: u64,
+}
+
+/// The most events of a batch.
+pub const EVENTS: usize = 10_000;
+
+/// `POST /v1/events`: what other systems tell of.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// At most [`EVENTS`].
+    pub events: Vec<Event>,
+}
+
+/// One of them. It is counted once, by its source and id.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Event {
+    /// The system that tells of it.
+    pub source: String,
+    /// Its name in that system.
+    pub id: String,
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The period that it is counted in.
+    pub period: SomePeriod,
+    /// What was used.
+    pub amounts: Amounts,
+    /// When it happened.
+    pub time: Timestamp,
+}
+
+/// What became of a batch: of each event, in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventStates {
+    /// One for each event.
+    pub events: Vec<EventState>,
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum EventState {
+    /// It is counted.
+    Accepted,
+    /// It was counted before.
+    Duplicate,
+    /// It is not counted. A repetition does not help.
+    Refused {
+        /// The kind of refusal.
+        code: String,
+        /// The reason in words.
+        detail: String,
+    },
+}
+
 /// `POST /v1/operations/{operation}/void`: gives back everything.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -163,6 +317,21 @@ pub struct SnapshotStatus {
     pub latest: Option<Timestamp>,
 }
 
+/// `GET /v1/usage`: a tenant for which something was counted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TenantUsage {
+    /// Its id.
+    pub tenant: String,
+    /// Its latest period.
+    pub period: Period,
+    /// What was counted in it, with the levels of the moment.
+    pub used: Amounts,
+    /// What pending operations may still add.
+    pub reserved: Amounts,
+    /// The number of its latest line: ask for what comes after the last one of the list.
+    pub seq: i64,
+}
+
 /// What a tenant used in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeriodUsage {
@@ -172,26 +341,4 @@ pub struct PeriodUsage {
     pub used: Amounts,
     /// What pending operations may still add.
     pub reserved: Amounts,
-}
-
-/// `GET /v1/usage?after=..&most=..`: tenants whose usage has changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChangedUsage {
-    /// In the order of their numbers.
-    pub tenants: Vec<TenantUsage>,
-}
-
-/// What a tenant used in its latest period.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TenantUsage {
-    /// The tenant's id.
-    pub tenant: String,
-    /// The period.
-    pub period: Period,
-    /// What was counted, with the levels of the moment.
-    pub used: Amounts,
-    /// What pending operations may still add.
-    pub reserved: Amounts,
-    /// The number of the latest change.
-    pub seq: i64,
 }

@@ -1,4 +1,5 @@
-//! The ledger, which counts what tenants use: whether web can use it, and whether what it counts would outlive its volume.
+//! The ledger, which counts what tenants use: whether web can use it, and whether what it counts would outlive its
+//! volume.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,8 +26,8 @@ pub const CHECKS: &[Check] = &[
         name: "ledger/ready",
         blocks_start: false,
         title: "the ledger answers and is ready",
-        about: "Runs with --ledger-url only, which the chart and `make dev` set. While the ledger is away, web serves or refuses \
-            questions as their Plan says, and nothing is lost.",
+        about: "Runs with --ledger-url only, which the chart and `make dev` set. While the ledger is away, web serves \
+            or refuses questions as their Plan says, and nothing is lost.",
         needs: None,
         writes: false,
         run: |target| ready(target).boxed(),
@@ -69,7 +70,8 @@ async fn ready(target: &Target) -> CheckOutcome {
         return CheckOutcome::Skipped("asked for with --ledger-url URL".into());
     };
     let url = format!("{}/readyz", url.as_str().trim_end_matches('/'));
-    let fix = "Look at the ledger's pod: kubectl describe pod, kubectl logs. A NetworkPolicy lets only the controller and web reach it";
+    let fix = "Look at the ledger's pod: kubectl describe pod, kubectl logs. A NetworkPolicy lets only the \
+        controller and web reach it";
     let client = match reqwest::Client::builder().timeout(LIMIT).build() {
         Ok(client) => client,
         Err(error) => return CheckOutcome::failed(error.to_string(), fix),
@@ -95,7 +97,8 @@ async fn status(target: &Target) -> Result<Status, CheckOutcome> {
         Ok(None) => {
             return Err(CheckOutcome::failed(
                 format!("there is no {secret}"),
-                "Restart the controller, which makes it, then the ledger and web; or name the operator's namespace (--operator-namespace)",
+                "Restart the controller, which makes it, then the ledger and web; or name the operator's namespace \
+                    (--operator-namespace)",
             ));
         }
         Err(error) => return Err(CheckOutcome::failed(error.to_string(), format!("Let this account read {secret}"))),
@@ -105,9 +108,16 @@ async fn status(target: &Target) -> Result<Status, CheckOutcome> {
     ledger.status().await.map_err(|error| match error {
         CallError::Refused { code, detail } if code == "unauthorized" => CheckOutcome::failed(
             detail,
-            format!("Restart the ledger: it read its key before {secret} was replaced. Restart web too if it started before that"),
+            format!(
+                "Restart the ledger: it read its key before {secret} was replaced. Restart web too if it \
+                started before that"
+            ),
         ),
-        other => CheckOutcome::failed(other.to_string(), "Read the ledger's log, and check that --ledger-url names the ledger"),
+        other => CheckOutcome::failed(
+            other.to_string(),
+            "Read the ledger's log, and check that --ledger-url names \
+            the ledger",
+        ),
     })
 }
 
@@ -134,8 +144,8 @@ async fn clock(target: &Target) -> CheckOutcome {
     };
     let off = theirs.since(present(target).await);
     let reason = format!("it is {} s {} the API server's", off.abs(), if off > 0 { "ahead of" } else { "behind" });
-    let fix = "Restart the ledger, and look for \"the API server did not tell its time\" in its log. Start a time service such as \
-        chrony on the nodes";
+    let fix = "Restart the ledger, and look for \"the API server did not tell its time\" in its log. Start a time \
+        service such as chrony on the nodes";
     if off.abs() <= FINE {
         CheckOutcome::Ok(format!("{off} s from the API server's"))
     } else if off.abs() < WRONG {
@@ -151,7 +161,8 @@ async fn snapshots(target: &Target) -> CheckOutcome {
         Err(outcome) => return outcome,
     };
     let Some(snapshots) = status.snapshots else { return CheckOutcome::Skipped("the ledger takes none".into()) };
-    let fix = "Read \"no snapshot was taken\" in the ledger's log: check the storage's URL, its keys, and the free space of the volume";
+    let fix = "Read \"no snapshot was taken\" in the ledger's log: check the storage's URL, its keys, and the free \
+        space of the volume";
     let Some(latest) = snapshots.latest else {
         return CheckOutcome::failed("none was taken since the ledger started", fix);
     };

@@ -3,6 +3,7 @@
 pub mod alerts;
 pub mod breaker;
 pub mod captcha;
+mod chat_answer;
 pub mod dns;
 mod error;
 pub mod gate;

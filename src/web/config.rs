@@ -9,12 +9,13 @@ use std::time::Duration;
 use axum_client_ip::ClientIpSource;
 use secrecy::SecretString;
 
-use super::{Admission, Brand, ConnectionLimits, MeteringConfig};
+use super::{Admission, Brand, MeteringConfig};
 use crate::export::Stores;
 use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
 use crate::providers::models::{ChatModel, Embedder};
 use crate::providers::stripe::Stripe;
+use crate::serve::ConnectionLimits;
 
 /// How web runs.
 #[derive(Clone, Debug)]

@@ -35,6 +35,7 @@ use crate::providers::alerts::Alerts;
 use crate::providers::indexes::Indexes;
 use crate::providers::models::{ChatModel, Embedder};
 use crate::providers::stripe::Stripe;
+use crate::serve;
 use crate::telemetry::Metrics;
 
 use api::openapi;
@@ -42,7 +43,7 @@ use customer::{export, tenant, track};
 use metering::{Metering, MeteringError};
 use public::password;
 use serving::problem::Problem;
-use serving::{bodies, directory, limits, linger, offers, optimistic, places, serve, turns};
+use serving::{bodies, directory, limits, linger, offers, optimistic, places, turns};
 use webhooks::hints;
 
 pub use config::{WebConfig, WebProviders};
@@ -52,7 +53,6 @@ pub use public::accounts;
 pub use public::admission::{Admission, Domains};
 pub use serving::guards::table as guard_table;
 pub use serving::limits::parse_source;
-pub use serving::serve::ConnectionLimits;
 
 /// What the API says of itself, for its reference.
 pub fn api_document() -> utoipa::openapi::OpenApi {

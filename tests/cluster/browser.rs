@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tenant_operator_dev::SelfSigned;
+
 use crate::dev::Dev;
 use crate::support::{ROOT, World, folder, free_port, said, target};
 
@@ -125,10 +127,10 @@ async fn the_security_headers_pass_the_observatory_and_each_is_missed() {
     world.start_web(&["--frontend-url", &format!("https://localhost:{https}")]);
     let tls = folder("headers-tls");
     std::fs::create_dir_all(&tls).expect("a folder");
-    let own = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
+    let own = SelfSigned::new(&["localhost"]).expect("a certificate");
     let (cert, key) = (tls.join("cert.pem"), tls.join("key.pem"));
-    std::fs::write(&cert, own.cert.pem()).expect("written");
-    std::fs::write(&key, own.signing_key.serialize_pem()).expect("written");
+    std::fs::write(&cert, own.certificate_pem()).expect("written");
+    std::fs::write(&key, own.key_pem()).expect("written");
     let judged = must(
         Command::new("node")
             .arg("headers.mjs")

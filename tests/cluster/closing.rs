@@ -40,7 +40,8 @@ async fn a_payment_at_a_link_that_is_being_closed_begins_no_second_period() {
     let world = World::with_active("closing-paid").await;
     let there = subscriptions(&world).await.remove(0);
     let customer = there["customer"].as_str().expect("a customer");
-    let sale = [("mode", "subscription"), ("customer", customer), ("line_items[0][price]", "price_paid")];
+    let (price, quantity) = (("line_items[0][price]", "price_paid"), ("line_items[0][quantity]", "1"));
+    let sale = [("mode", "subscription"), ("customer", customer), price, quantity];
     let sale = with_metadata(&there, &["metadata", "subscription_data[metadata]"], &sale);
     let session = make(&world, "/checkout/sessions", &sale).await;
     // The events stay away: what the controller does by itself counts.

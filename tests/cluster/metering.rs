@@ -228,6 +228,9 @@ async fn a_ledger_that_is_killed_and_comes_back_loses_nothing_and_refuses_nobody
 #[tokio::test]
 async fn a_ledger_that_stays_away_is_told_as_such_and_no_request_waits_for_it() {
     let mut lab = lab_with("count-away", 100).await;
+    // A replica without a journal.
+    lab.world.environment("LEDGER_JOURNAL", "");
+    lab.world.start_web(&[]);
     let acme = lab.client("acme").await;
     let key = acme.key.clone();
     let web = lab.world.web.clone();

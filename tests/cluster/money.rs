@@ -166,6 +166,7 @@ async fn every_subscription_of_a_deleted_tenant_is_cancelled() {
             ("mode", "subscription"),
             ("customer", customer),
             ("line_items[0][price]", "price_paid"),
+            ("line_items[0][quantity]", "1"),
             ("metadata[tenant_id]", tenant_id),
             ("subscription_data[metadata][tenant_id]", tenant_id),
         ];

@@ -11,6 +11,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 use tenant_operator::preflight::checks;
 use tenant_operator::providers::stripe::EVENTS;
+use tenant_operator_dev::SelfSigned;
 use tenant_operator_dev::cluster::{Binaries, Cluster};
 use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 use tokio::process::Command;
@@ -610,13 +611,13 @@ async fn monitors_ask_by_http(lab: &Lab) {
 fn secure_mail_server(folder: &std::path::Path) -> (String, PathBuf) {
     use rustls::pki_types::PrivateKeyDer;
     use std::io::{BufRead, BufReader, Write};
-    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+    let own = SelfSigned::new(&["localhost"]).expect("a certificate");
     std::fs::create_dir_all(folder).expect("a folder");
     let authority = folder.join("ca.crt");
-    std::fs::write(&authority, made.cert.pem()).expect("a file");
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    std::fs::write(&authority, own.certificate_pem()).expect("a file");
+    let key = PrivateKeyDer::try_from(own.key().to_vec()).expect("a key");
     let config = rustls::ServerConfig::builder().with_no_client_auth();
-    let config = config.with_single_cert(vec![made.cert.der().clone()], key).expect("a server");
+    let config = config.with_single_cert(vec![own.certificate().to_vec().into()], key).expect("a server");
     let (config, listener) = (std::sync::Arc::new(config), std::net::TcpListener::bind("127.0.0.1:0").expect("a port"));
     let url = format!("smtps://localhost:{}", listener.local_addr().expect("its address").port());
     std::thread::spawn(move || {
@@ -658,8 +659,7 @@ async fn mail_trusts_the_authorities_that_every_client_trusts() {
     assert_eq!(own["verdict"], "ok", "{own:#}");
     // As the chart mounts them, beside the file of the image.
     let other = folder.join("image.crt");
-    std::fs::write(&other, rcgen::generate_simple_self_signed(vec!["other".to_owned()]).expect("made").cert.pem())
-        .expect("a file");
+    std::fs::write(&other, SelfSigned::new(&["other"]).expect("made").certificate_pem()).expect("a file");
     let both = [("SSL_CERT_FILE", other.clone()), ("SSL_CERT_DIR", folder.join("authorities"))];
     assert_eq!(check(&both).await["verdict"], "ok");
     assert_eq!(check(&both[..1]).await["verdict"], "failed");

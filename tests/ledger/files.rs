@@ -88,7 +88,7 @@ async fn a_ledger_of_a_later_version_is_refused_and_left_as_it_is() {
     let before = fs::read(&path).expect("a file");
     refuses(
         &folder,
-        "the ledger has schema 7, and this version of tenant-operator knows 1: install the version that wrote it",
+        "the ledger has schema 7, and this version of tenant-operator knows 2: install the version that wrote it",
     );
     assert_eq!(fs::read(&path).expect("a file"), before);
 }
@@ -226,7 +226,7 @@ fn mount(options: &[&str], path: &Path) -> bool {
 #[tokio::test]
 async fn a_full_volume_refuses_and_goes_on_with_all_that_it_answered_once_there_is_room() {
     let folder = Folder::new("full");
-    let Some(volume) = Volume::new(&folder, "700k") else {
+    let Some(volume) = Volume::new(&folder, "1100k") else {
         eprintln!("Not tested: a small volume needs root.");
         return;
     };
@@ -249,6 +249,8 @@ async fn a_full_volume_refuses_and_goes_on_with_all_that_it_answered_once_there_
     let (before, detail) = fill(&api, 20_000).await;
     assert_eq!(detail, "the ledger's volume is full: enlarge it");
     assert!(before > 20, "{before}");
+    let ready = api.probe("/readyz").await;
+    assert!(ready.0 == 503 && ready.1.contains("volume is full"), "{ready:?}");
     assert_eq!(api.account("acme", "queries").await, [before, 0], "it is read all the same");
     // A reservation that finds it full is not awaited: clients that try again and again cost no memory.
     let body = reserve("acme", &json!({"queries": 1}), &json!({}), 3600);
@@ -271,13 +273,15 @@ async fn a_full_volume_refuses_and_goes_on_with_all_that_it_answered_once_there_
     let mut program = Program::start(folder.path(), port);
     let api = program.client();
     assert_eq!(api.account("acme", "queries").await, [before, reserved]);
-    volume.again("size=1400k");
+    volume.again("size=2200k");
     api.must("room", "settle", counted("acme", &json!({"queries": 1}))).await;
     let (after, detail) = fill(&api, 20_000).await;
     assert_eq!(detail, "the ledger's volume is full: enlarge it");
     assert!(after > before + 20, "{before} and {after}");
     // The same process goes on.
+    assert_eq!(api.probe("/readyz").await.0, 503, "the volume is full again");
     volume.again("size=20m");
+    assert_eq!(api.probe("/readyz").await.0, 200, "there is room, although no command was written since");
     api.must("more-room", "settle", counted("acme", &json!({"queries": 1}))).await;
     assert_eq!(api.account("acme", "queries").await, [after + 2, reserved]);
     assert_eq!(program.stop().await.0, Some(0));

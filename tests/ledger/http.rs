@@ -220,7 +220,8 @@ async fn paths_methods_and_days_that_do_not_exist_are_told_as_problems() {
         "/v1/operations/",
         "/v1/operations/a/b",
         "/v1/tenants/acme",
-        "/metrics/",
+        "/metrics",
+        "/log-level",
         "/v2/days",
     ] {
         assert_eq!(refused(request(&api, "GET", path)).await, (404, "no_such_path".into()), "{path}");
@@ -230,7 +231,6 @@ async fn paths_methods_and_days_that_do_not_exist_are_told_as_problems() {
         ("DELETE", "/v1/operations/a"),
         ("PUT", "/v1/operations/a/settle"),
         ("POST", "/v1/days"),
-        ("POST", "/metrics"),
         ("PUT", "/readyz"),
         ("BREW", "/healthz"),
     ] {
@@ -300,7 +300,7 @@ async fn what_the_rules_refuse_has_a_code_and_the_numbers() {
         (status, &problem["code"], &problem["detail"]),
         (409, &json!("ended"), &json!("the operation has ended before: it is settled"))
     );
-    let metrics = request(&api, "GET", "/metrics").send().await.expect("metrics").text().await.expect("text");
+    let (_, metrics) = api.probe("/metrics").await;
     assert!(metrics.contains("ledger_pending_operations 0"), "{metrics}");
     for counted in ["{action=\"reserve\",outcome=\"refused\"} 3", "{action=\"settle\",outcome=\"done\"} 1"] {
         assert!(metrics.contains(&format!("ledger_commands_total{counted}")), "{counted}: {metrics}");
@@ -312,10 +312,9 @@ async fn nothing_secret_is_in_logs_and_metrics_even_at_the_lowest_level() {
     let folder = Folder::new("logs");
     let program = Program::start(folder.path(), 0);
     let api = program.client();
-    let url = format!("{}/log-level", api.url);
-    for (path, status) in [("/healthz", 200), ("/readyz", 200), ("/metrics", 200)] {
-        let answer = api.http.get(format!("{}{path}", api.url)).send().await.expect("it answers");
-        assert_eq!(answer.status(), status, "{path} without the key");
+    let url = format!("{}/log-level", api.metrics);
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        assert_eq!(api.probe(path).await.0, 200, "{path} without the key");
     }
     // As at the other parts: from the pod itself, without a key.
     for (body, seconds, status) in
@@ -341,7 +340,7 @@ async fn nothing_secret_is_in_logs_and_metrics_even_at_the_lowest_level() {
     api.must("op-of-acme", "reserve", reserve("tenant-of-acme", &json!({"queries": 1}), &json!({}), 1)).await;
     api.nothing_reserved("tenant-of-acme", "queries", Duration::from_secs(5)).await;
     refused(sent(&api, "PUT", "/v1/operations/a", "{\"tenant\":7}")).await;
-    let metrics = request(&api, "GET", "/metrics").send().await.expect("metrics").text().await.expect("text");
+    let (_, metrics) = api.probe("/metrics").await;
     let logs = program.logs();
     assert!(logs.contains("log level changed") && logs.contains("an operation expired"), "{logs}");
     for (place, text) in [("logs", &logs), ("metrics", &metrics)] {

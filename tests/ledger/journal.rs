@@ -56,7 +56,7 @@ fn open_in(folder: &Path) -> Journal {
 /// A client that shows a key of a ledger's folder.
 fn client(url: &str, folder: &Path) -> LedgerClient {
     // The client of the tests sets what both need.
-    drop(Api::at(url));
+    drop(Api::at(url, url));
     let key = LedgerKey::read(&folder.join("key")).expect("a key");
     LedgerClient::new(url.parse().expect("a URL"), &key, Duration::from_millis(300)).expect("a client")
 }

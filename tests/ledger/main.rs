@@ -1,8 +1,11 @@
 //! What the ledger must do: any store by the same contracts, its files in every bad state, its program under `kill -9`, and its HTTP
 //! API with what no client of ours sends. So is web's journal of what the ledger did not answer. Each contract is also seen to fail, by a store with a seeded fault.
 
+mod answers;
 mod conformance;
+mod connections;
 mod docs;
+mod events;
 mod files;
 mod http;
 mod journal;

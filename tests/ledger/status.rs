@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Api, Folder, LIMIT, Program, command, free_port};
+use crate::support::{Api, Folder, LIMIT, Program, command};
 
 fn code((status, problem): &(u16, Value)) -> (u16, Option<&str>) {
     (*status, problem["code"].as_str())
@@ -13,12 +13,9 @@ fn code((status, problem): &(u16, Value)) -> (u16, Option<&str>) {
 #[tokio::test]
 async fn metrics_have_an_address_of_their_own_and_the_api_is_not_there() {
     let folder = Folder::new("metrics");
-    let port = free_port();
-    let mut started = command(folder.path(), 0);
-    started.args(["--metrics-listen", &format!("127.0.0.1:{port}")]);
-    let program = Program::of(started, folder.path());
+    let program = Program::start(folder.path(), 0);
     let api = program.client();
-    let inside = Api::at(&format!("http://127.0.0.1:{port}"));
+    let inside = Api::at(&program.metrics, &program.metrics);
     for path in ["/metrics", "/log-level"] {
         assert_eq!(code(&api.get(path).await), (404, Some("no_such_path")), "{path}");
         assert_eq!(inside.get(path).await.0, 200, "{path}");

@@ -55,6 +55,7 @@ pub fn command(folder: &Path, port: u16) -> Command {
         command.env_remove(variable);
     }
     command.args(["ledger", "--own-clock", "--listen", &format!("127.0.0.1:{port}")]);
+    command.args(["--metrics-listen", "127.0.0.1:0"]);
     command.arg("--data").arg(folder.join("data")).arg("--key-file").arg(key);
     command.stdin(Stdio::null());
     command
@@ -96,6 +97,8 @@ pub fn refusal(command: &mut Command) -> (Option<i32>, String) {
 pub struct Program {
     child: Child,
     pub url: String,
+    /// Where its metrics and probes are.
+    pub metrics: String,
     logs: PathBuf,
 }
 
@@ -109,11 +112,15 @@ impl Program {
         let logs = folder.join("logs");
         let file = std::fs::File::options().create(true).append(true).open(&logs).expect("a file");
         let mut child = command.stdout(Stdio::piped()).stderr(file).spawn().expect("it starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("text");
-        let said = || std::fs::read_to_string(&logs).unwrap_or_default();
-        let url = line.trim().strip_prefix("listening on ").unwrap_or_else(|| panic!("{line}{}", said())).to_owned();
-        Self { child, url, logs }
+        let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        let mut said = |before: &str| {
+            let line = lines.next().unwrap_or_default();
+            let logs = || std::fs::read_to_string(&logs).unwrap_or_default();
+            line.strip_prefix(before).unwrap_or_else(|| panic!("{line}{}", logs())).to_owned()
+        };
+        let (url, metrics) = (said("listening on "), said("metrics on "));
+        let metrics = metrics.trim_end_matches("/metrics").to_owned();
+        Self { child, url, metrics, logs }
     }
 
     pub fn logs(&self) -> String {
@@ -141,7 +148,7 @@ impl Program {
     }
 
     pub fn client(&self) -> Api {
-        Api::at(&self.url)
+        Api::at(&self.url, &self.metrics)
     }
 }
 
@@ -157,14 +164,15 @@ impl Drop for Program {
 pub struct Api {
     pub http: reqwest::Client,
     pub url: String,
+    pub metrics: String,
 }
 
 impl Api {
-    pub fn at(url: &str) -> Self {
+    pub fn at(url: &str, metrics: &str) -> Self {
         // The first one wins, whichever test it is.
         drop(rustls::crypto::ring::default_provider().install_default());
         let http = reqwest::Client::builder().timeout(LIMIT).build().expect("a client");
-        Self { http, url: url.to_owned() }
+        Self { http, url: url.to_owned(), metrics: metrics.to_owned() }
     }
 
     /// The status and the JSON of an answer; null where it is none.
@@ -215,10 +223,15 @@ impl Api {
         ["used", "reserved"].map(|side| usage[side][unit].as_i64().unwrap_or_default())
     }
 
+    /// What the ledger answers beside its API: its metrics and probes.
+    pub async fn probe(&self, path: &str) -> (u16, String) {
+        let answer = self.http.get(format!("{}{path}", self.metrics)).send().await.expect("it answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    }
+
     /// How many operations the ledger awaits, by its metrics.
     pub async fn pending(&self) -> i64 {
-        let answer = self.http.get(format!("{}/metrics", self.url)).send().await.expect("it answers");
-        let metrics = answer.text().await.expect("text");
+        let (_, metrics) = self.probe("/metrics").await;
         let line = metrics.lines().find_map(|line| line.strip_prefix("ledger_pending_operations "));
         line.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{metrics}"))
     }

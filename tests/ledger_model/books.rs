@@ -54,7 +54,12 @@ pub fn void() -> Action {
 
 /// The answer to a reservation in the first period.
 pub fn reserved(left: i64) -> Answer {
-    Answer::Reserved { period: period(1), left: limit(left) }
+    Answer::Reserved { period: period(1), left: limit(left), pending: true }
+}
+
+/// The answer to one that comes again after its end.
+pub fn reserved_before(left: i64) -> Answer {
+    Answer::Reserved { period: period(1), left: limit(left), pending: false }
 }
 
 pub fn settled(posted: i64, excess: i64) -> Answer {
@@ -145,7 +150,7 @@ impl Books {
 
     /// Applies a command of the one tenant of most tests.
     pub fn ask(&mut self, operation: &str, action: Action) -> Answer {
-        self.apply(&Command { operation: operation.into(), tenant: TENANT.into(), action })
+        self.apply(&Command { operation: operation.into(), tenant: TENANT.into(), action, at: None })
     }
 
     /// What the tenant of most tests has used and reserved of the one unit, in a period.

@@ -3,6 +3,7 @@
 
 mod again;
 mod books;
+mod dated;
 mod expiring;
 mod explored;
 mod levels;

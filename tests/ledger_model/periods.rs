@@ -8,7 +8,7 @@ use tenant_operator::ledger::units::{Amounts, Unit};
 use crate::books::{Books, TENANT, limit, period, reserve, reserve_in, reserved, settle, settle_in, settled, some};
 
 fn reserved_in(number: u8, left: i64) -> Answer {
-    Answer::Reserved { period: period(number), left: limit(left) }
+    Answer::Reserved { period: period(number), left: limit(left), pending: true }
 }
 
 fn latest(books: &Books) -> Option<Period> {
@@ -90,7 +90,7 @@ fn periods_are_told_apart_by_their_start() {
 fn a_period_that_begins_more_than_five_minutes_from_now_is_refused_for_a_new_operation() {
     let judged = |action: Action, seconds: i64, operation: Option<Operation>| {
         let now = Timestamp::from_second(period(2).start.as_second() - seconds);
-        let command = Command { operation: "a".into(), tenant: TENANT.into(), action };
+        let command = Command { operation: "a".into(), tenant: TENANT.into(), action, at: None };
         let facts = Facts { now, operation, latest: Some(period(1)), account: Account::default() };
         decide(&command, &facts)
     };

@@ -192,6 +192,7 @@ impl Plain {
                 Answer::Checkpointed
             }
             Action::Settle { amounts, .. } => self.settle(command, &first, state, row(*amounts)),
+            Action::Event { .. } => Answer::Duplicate,
             Action::Void { .. } if state == State::Pending => {
                 self.note(command, first.period, Event::Ended(State::Voided));
                 Answer::Voided
@@ -218,7 +219,11 @@ impl Plain {
             State::Voided => Answer::Refused(Refusal::Ended(State::Voided)),
             State::Released => Answer::Refused(Refusal::OtherParameters),
             _ if stands != asked => Answer::Refused(Refusal::OtherParameters),
-            _ => Answer::Reserved { period: first.period, left: self.left(&first.tenant, first.period, limits) },
+            _ => Answer::Reserved {
+                period: first.period,
+                left: self.left(&first.tenant, first.period, limits),
+                pending: state == State::Pending,
+            },
         }
     }
 
@@ -259,7 +264,7 @@ impl Plain {
                     return Answer::Refused(refusal);
                 }
                 self.note(command, period, Event::Reserved(row(*amounts)));
-                Answer::Reserved { period, left: self.left(tenant, period, limits) }
+                Answer::Reserved { period, left: self.left(tenant, period, limits), pending: true }
             }
             Action::Settle { period, amounts } => {
                 if let Some(refusal) = self.obstacle(tenant, *period, row(*amounts), &Limits::default()) {
@@ -268,6 +273,14 @@ impl Plain {
                 self.note(command, *period, Event::Counted(row(*amounts)));
                 self.note(command, *period, Event::Ended(State::Settled));
                 Answer::Settled { posted: *amounts, excess: Amounts::ZERO }
+            }
+            Action::Event { period, amounts } => {
+                if let Some(refusal) = self.obstacle(tenant, *period, row(*amounts), &Limits::default()) {
+                    return Answer::Refused(refusal);
+                }
+                self.note(command, *period, Event::Counted(row(*amounts)));
+                self.note(command, *period, Event::Ended(State::Settled));
+                Answer::Accepted
             }
             Action::Void { period } => {
                 self.note(command, *period, Event::Ended(State::Voided));

@@ -51,7 +51,13 @@ fn some_command(rng: &mut StdRng, books: &Books, sent: &[Command]) -> Command {
     let period = period(rng.random_range(1..4));
     let likely = match books.state(&operation) {
         _ if rng.random_bool(0.1) => 0..100,
-        None => 0..55,
+        None => {
+            if rng.random_bool(0.05) {
+                83..85
+            } else {
+                0..55
+            }
+        }
         Some(State::Pending) => 55..95,
         // A late settlement.
         Some(State::Expired) => 65..80,
@@ -61,11 +67,12 @@ fn some_command(rng: &mut StdRng, books: &Books, sent: &[Command]) -> Command {
         0..42 => Action::Reserve { period, amounts, limits: some_limits(rng), expires_after: rng.random_range(1..99) },
         42..52 => Action::Release { period, amounts: amounts.only(rng.random_bool(0.9)) },
         52..54 | 65..80 => Action::Settle { period, amounts },
-        54 | 80..85 => Action::Void { period },
+        54 | 80..83 => Action::Void { period },
+        83..85 => Action::Event { period, amounts },
         55..65 => Action::Checkpoint { amounts },
         _ => Action::Expire,
     };
-    Command { operation, tenant: tenant.into(), action }
+    Command { operation, tenant: tenant.into(), action, at: None }
 }
 
 /// The lines of a tenant's period and levels, added up.

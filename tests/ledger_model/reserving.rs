@@ -71,7 +71,7 @@ fn a_limit_of_a_unit_that_is_not_asked_for_refuses_nothing() {
     let action =
         Action::Reserve { period: period(1), amounts: Amounts::of(Unit::Queries, 1), limits, expires_after: 60 };
     let left = limit(0).with(Unit::Queries, 0);
-    assert_eq!(books.ask("a", action), Answer::Reserved { period: period(1), left });
+    assert_eq!(books.ask("a", action), Answer::Reserved { period: period(1), left, pending: true });
 }
 
 #[test]
@@ -135,6 +135,7 @@ fn one_tenant_takes_nothing_from_another() {
         operation: "b".into(),
         tenant: "other".into(),
         action: reserve(10, 10),
+        at: None,
     };
     assert_eq!(books.apply(&other), reserved(0));
 }
@@ -144,7 +145,7 @@ fn no_account_holds_more_than_the_largest_amount() {
     let mut books = Books::default();
     assert_eq!(
         books.ask("a", unlimited(some(LARGEST))),
-        Answer::Reserved { period: period(1), left: Limits::default() }
+        Answer::Reserved { period: period(1), left: Limits::default(), pending: true }
     );
     let too_much = Answer::Refused(Refusal::TooMuch(UNIT));
     assert_eq!(books.ask("b", unlimited(some(1))), too_much);

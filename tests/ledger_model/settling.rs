@@ -5,7 +5,8 @@ use tenant_operator::ledger::decision::{Action, Answer};
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
 use crate::books::{
-    Books, OTHER, TENANT, checkpoint, ended, period, reserve, reserve_in, reserved, settle, settle_in, settled, void,
+    Books, OTHER, TENANT, checkpoint, ended, period, reserve, reserve_in, reserved, reserved_before, settle, settle_in,
+    settled, void,
 };
 
 #[test]
@@ -77,7 +78,7 @@ fn a_reservation_that_comes_after_its_settlement_sets_nothing_aside() {
     let mut books = Books::default();
     books.ask("a", settle(3));
     assert_eq!(books.ask("a", reserve(5, 10)), OTHER);
-    assert_eq!(books.ask("a", reserve(3, 10)), reserved(7), "as if it had come in time");
+    assert_eq!(books.ask("a", reserve(3, 10)), reserved_before(7), "as if it had come in time");
     assert_eq!(books.taken(1), (3, 0));
     assert_eq!(books.ask("a", Action::Expire), ended(State::Settled));
     assert_eq!(books.ask("a", void()), ended(State::Settled));

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::process::Command;
 
 use super::Binaries;
+use crate::certificate::SelfSigned;
 use crate::process::Process;
 
 /// The Service `kubernetes`, the first of the range.
@@ -122,12 +123,12 @@ struct Files {
 
 impl Files {
     fn write(folder: &Path, address: IpAddr, port: u16) -> anyhow::Result<Self> {
-        let names = [&address.to_string(), SERVICE_IP, "localhost", "kubernetes.default.svc"].map(str::to_owned);
-        let made = rcgen::generate_simple_self_signed(names.to_vec()).context("making a certificate")?;
+        let names = [&address.to_string(), SERVICE_IP, "localhost", "kubernetes.default.svc"];
+        let own = SelfSigned::new(&names).context("making a certificate")?;
         let token = hex::encode(rand::random::<[u8; 16]>());
         let path = |name: &str| folder.join(name);
         let files = Self {
-            cert: made.cert.pem(),
+            cert: own.certificate_pem(),
             cert_path: path("apiserver.crt"),
             key_path: path("apiserver.key"),
             public_path: path("service-account.pub"),
@@ -136,8 +137,8 @@ impl Files {
             token,
         };
         std::fs::write(&files.cert_path, &files.cert)?;
-        private(&files.key_path, &made.signing_key.serialize_pem())?;
-        std::fs::write(&files.public_path, made.signing_key.public_key_pem())?;
+        private(&files.key_path, &own.key_pem())?;
+        std::fs::write(&files.public_path, own.public_key_pem())?;
         private(&files.tokens, &format!("{},admin,admin,system:masters\n", files.token))?;
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "dev",

@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::fields::update;
 use super::problem::{Events, Problem};
 use super::{
-    Data, TEST_CLOCK, catalog, clock, customers, disputes, hosted, invoices, parameters, portal, refunds, sessions,
-    subscriptions,
+    Data, TEST_CLOCK, catalog, clock, customers, disputes, event_summaries, hosted, invoices, meter_events, meters,
+    parameters, portal, previews, prices, refunds, sessions, subscriptions,
 };
 
 /// Does one call.
@@ -28,7 +28,8 @@ pub fn handle(
         ("POST", ["billing_portal", "sessions"]) => portal::create(data, url, p),
         ("POST", ["subscriptions"]) => subscriptions::subscribe(data, p, events),
         ("POST", ["subscriptions", id]) => subscriptions::update(data, id, p, events),
-        ("DELETE", ["subscriptions", id]) => subscriptions::cancel(data, id, events),
+        ("POST", ["subscriptions", id, "migrate"]) => subscriptions::migrate(data, id, p, events),
+        ("DELETE", ["subscriptions", id]) => subscriptions::cancel(data, id, p, events),
         ("DELETE", ["customers", id]) => customers::delete(data, id, events),
         ("POST", ["disputes", id]) => disputes::update(data, id, p, events),
         ("POST", ["disputes", id, "close"]) => disputes::close(data, id, events),
@@ -37,13 +38,25 @@ pub fn handle(
             json!({"id": data.owner.account, "object": "account", "charges_enabled": true, "country": "US", "default_currency": "usd"}),
         ),
         ("POST", ["products"]) => catalog::create_product(data, p),
-        ("POST", ["prices"]) => catalog::create_price(data, p),
+        ("POST", ["prices"]) => prices::create(data, p),
+        ("GET", ["prices", id]) => prices::retrieve(data, id, p),
+        ("POST", ["billing", "meters"]) => meters::create(data, p, events),
+        ("POST", ["billing", "meters", id]) => meters::update(data, id, p, events),
+        ("POST", ["billing", "meters", id, "deactivate"]) => meters::deactivate(data, id, events),
+        ("POST", ["billing", "meters", id, "reactivate"]) => meters::reactivate(data, id, events),
+        ("GET", ["billing", "meters"]) => Ok(list(data, meters::METER, path, p)),
+        ("GET", ["billing", "meters", id]) => data.find(meters::METER, id).cloned(),
+        ("GET", ["billing", "meters", id, "event_summaries"]) => event_summaries::list(data, id, p),
+        ("POST", ["billing", "meter_events"]) => meter_events::create(data, p, events),
+        ("POST", ["billing", "meter_event_adjustments"]) => meter_events::adjust(data, p),
         ("POST", ["webhook_endpoints"]) => catalog::create_endpoint(data, p),
         ("DELETE", ["webhook_endpoints", id]) => catalog::delete_endpoint(data, id),
         ("POST", ["test_helpers", "test_clocks"]) => clock::create(data, p),
         ("POST", ["test_helpers", "test_clocks", id, "advance"]) => clock::advance(data, id, p, events),
         ("GET", ["test_helpers", "test_clocks"]) => Ok(list(data, TEST_CLOCK, path, p)),
         ("GET", ["test_helpers", "test_clocks", id]) => data.find(TEST_CLOCK, id).cloned(),
+        ("POST", ["invoices", "create_preview"]) => previews::create(data, p),
+        ("POST", ["invoices", id, "finalize"]) => invoices::finalize(data, id, events),
         ("POST", ["invoices", id, "void"]) => hosted::void(data, id, events),
         ("POST", ["invoices", id]) => invoices::update(data, id, p, events),
         ("GET", ["billing_portal", "configurations"]) => Ok(portal::configurations()),

@@ -10,8 +10,9 @@ use super::problem::Problem;
 pub fn insert_price(data: &mut Data, id: &str, product: &Value, amount: i64, currency: &str) -> Value {
     let price = json!({
         "id": id, "object": "price", "active": true, "created": data.now(), "currency": currency,
-        "unit_amount": amount, "type": "recurring", "product": product, "livemode": false, "metadata": {},
-        "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"},
+        "unit_amount": amount, "unit_amount_decimal": amount.to_string(), "billing_scheme": "per_unit", "tiers_mode": null,
+        "type": "recurring", "product": product, "livemode": false, "metadata": {}, "nickname": null,
+        "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed", "meter": null},
     });
     data.remove("price", id);
     data.insert("price", price.clone());
@@ -21,12 +22,6 @@ pub fn insert_price(data: &mut Data, id: &str, product: &Value, amount: i64, cur
 /// The price of that id.
 pub fn price(data: &Data, id: &str) -> Option<Value> {
     data.list("price").iter().find(|p| p["id"] == id).cloned()
-}
-
-/// What it costs: amount and currency.
-pub fn amount(data: &Data, id: &str) -> Option<(i64, String)> {
-    let price = price(data, id)?;
-    Some((price["unit_amount"].as_i64()?, price["currency"].as_str()?.to_owned()))
 }
 
 pub fn create_product(data: &mut Data, p: &Value) -> Result<Value, Problem> {
@@ -39,19 +34,6 @@ pub fn create_product(data: &mut Data, p: &Value) -> Result<Value, Problem> {
     });
     data.insert("product", product.clone());
     Ok(product)
-}
-
-pub fn create_price(data: &mut Data, p: &Value) -> Result<Value, Problem> {
-    let product = p["product"].as_str().ok_or_else(|| Problem::invalid("Missing required param: product."))?;
-    data.find("product", product)?;
-    if p["recurring"]["interval"] != "month" {
-        return Err(Problem::bad("the sandbox has prices with recurring[interval]=month only"));
-    }
-    let amount = p["unit_amount"].as_str().and_then(|a| a.parse().ok()).filter(|a: &i64| *a >= 0);
-    let amount = amount.ok_or_else(|| Problem::invalid("Invalid integer: unit_amount"))?;
-    let currency = p["currency"].as_str().ok_or_else(|| Problem::invalid("Missing required param: currency."))?;
-    let id = data.next_id("price");
-    Ok(insert_price(data, &id, &p["product"], amount, currency))
 }
 
 /// Registers an endpoint; it gets the events that it asked for, signed with a secret of its own.

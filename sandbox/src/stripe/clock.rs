@@ -62,6 +62,6 @@ pub fn tick(data: &mut Data, events: &mut Events) {
     refunds::go_on(data, events);
     subscriptions::renew_due(data, events);
     proration::expire_waiting(data, events);
-    invoices::finalize_due(data);
+    invoices::finalize_due(data, events);
     invoices::retry_due(data, events);
 }

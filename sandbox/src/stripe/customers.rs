@@ -17,7 +17,7 @@ pub fn delete(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, P
     let theirs = data.list("subscription").iter().filter(|s| s["customer"] == id && s["status"] != "canceled");
     let theirs: Vec<String> = theirs.filter_map(|s| s["id"].as_str().map(str::to_owned)).collect();
     for subscription in theirs {
-        subscriptions::cancel(data, &subscription, events)?;
+        subscriptions::cancel(data, &subscription, &Value::Null, events)?;
     }
     Ok(deleted(id))
 }

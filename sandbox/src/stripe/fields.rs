@@ -5,6 +5,21 @@ use serde_json::{Map, Value, json};
 use super::Data;
 use super::problem::Problem;
 
+/// A parameter that must be there, with at most so many characters.
+pub fn required<'a>(value: &'a Value, name: &str, longest: usize) -> Result<&'a str, Problem> {
+    match value.as_str() {
+        None | Some("") => Err(Problem {
+            code: Some("parameter_missing"),
+            ..Problem::invalid(format!("Missing required param: {name}."))
+        }),
+        Some(text) if text.chars().count() > longest => Err(Problem::invalid(format!(
+            "Invalid string: {}; must be at most {longest} characters",
+            text.chars().take(10).chain("…".chars()).collect::<String>()
+        ))),
+        Some(text) => Ok(text),
+    }
+}
+
 pub fn text(p: &Value, key: &str) -> Value {
     p.get(key).cloned().unwrap_or(Value::Null)
 }

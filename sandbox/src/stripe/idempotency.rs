@@ -5,13 +5,12 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use axum::Json;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::problem::Problem;
+use super::problem::{Problem, answer};
 use crate::lock;
 
 /// How long an answer is saved, in seconds.
@@ -27,6 +26,16 @@ struct Saved {
     status: u16,
     body: Value,
     at: i64,
+    #[serde(default)]
+    should_retry: Option<bool>,
+}
+
+/// An answer, as it is given and saved.
+#[derive(Clone, Debug)]
+pub struct Given {
+    pub status: StatusCode,
+    pub body: Value,
+    pub should_retry: Option<bool>,
 }
 
 /// The saved answers, by their keys.
@@ -47,12 +56,15 @@ impl Answers {
             return Some(Problem { type_: "idempotency_error", ..Problem::bad(message) }.into_response());
         }
         let status = StatusCode::from_u16(saved.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        Some((status, [("idempotent-replayed", "true")], Json(saved.body.clone())).into_response())
+        let mut response = answer(status, saved.body.clone(), saved.should_retry);
+        response.headers_mut().insert("idempotent-replayed", HeaderValue::from_static("true"));
+        Some(response)
     }
 
     /// Saves the answer of a request that was executed.
-    pub fn save(&mut self, key: String, request: Fingerprint, (status, body): (StatusCode, Value), now: i64) {
-        self.0.insert(key, Saved { request, status: status.as_u16(), body, at: now });
+    pub fn save(&mut self, key: String, request: Fingerprint, given: Given, now: i64) {
+        let Given { status, body, should_retry } = given;
+        self.0.insert(key, Saved { request, status: status.as_u16(), body, at: now, should_retry });
     }
 }
 
@@ -73,8 +85,8 @@ pub struct Run(Running, String);
 impl Running {
     /// A request under this key begins, unless another one runs.
     pub fn begin(&self, key: String) -> Result<Run, Problem> {
-        if lock(&self.0).insert(key.clone()) {
-            return Ok(Run(self.clone(), key));
+        if let Some(run) = self.enter(key.clone()) {
+            return Ok(run);
         }
         let message = format!("There is currently another in-progress request using this idempotency key: '{key}'.");
         Err(Problem {
@@ -82,6 +94,13 @@ impl Running {
             code: Some("idempotency_key_in_use"),
             ..Problem::new(StatusCode::CONFLICT, message)
         })
+    }
+}
+
+impl Running {
+    /// A request of this name begins. None while another one runs.
+    pub fn enter(&self, name: String) -> Option<Run> {
+        lock(&self.0).insert(name.clone()).then(|| Run(self.clone(), name))
     }
 }
 

@@ -2,60 +2,113 @@
 
 use serde_json::{Value, json};
 
-use super::periods::{DAY, length};
+use super::periods::DAY;
+use super::prices::is_metered;
 use super::problem::{Events, Problem};
-use super::{Data, fields};
+use super::usage::Seen;
+use super::{Data, fields, invoice_lines, items};
 
 /// Days after an invoice at which its payment is tried again.
 const RETRIES: [i64; 3] = [3, 5, 7];
 
-/// Makes the invoice of a period and collects it. Answers whether it is settled.
-pub fn period(data: &mut Data, subscription: &Value, free: bool, now: i64, events: &mut Events) -> bool {
-    let lines = lines_of(data, subscription, free, now);
-    bill(data, subscription, &lines, now, events)
+/// How long the invoice of a renewal with usage is a draft, if the sandbox has no other setting: "the default is set to 1 hour"
+/// (<https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period>).
+const GRACE: i64 = 3600;
+
+/// Makes the invoice of a period and collects it: the usage of the period before, which `before` was billed for, and the month to
+/// come. Answers whether it is settled.
+pub fn period(
+    data: &mut Data,
+    (before, subscription): (&Value, &Value),
+    free: bool,
+    now: i64,
+    events: &mut Events,
+) -> bool {
+    let lines = lines_of(data, (before, subscription), free, now);
+    // "If the resulting invoice wouldn't contain any items, we don't generate one":
+    // <https://docs.stripe.com/billing/subscriptions/billing-mode/compare>
+    lines.is_empty() || bill(data, subscription, &lines, now, events)
 }
 
-/// Makes the invoice of the next period. Where renewals are drafts, it is collected once its hour is over, whether collection is
-/// paused by then or not: <https://docs.stripe.com/invoicing/automatic-collection>
+/// Makes the invoice of the next period. Where renewals are drafts, and where there is usage, it is collected once its hour is
+/// over, whether collection is paused by then or not: <https://docs.stripe.com/invoicing/automatic-collection>
 pub fn renewal(data: &mut Data, subscription: &Value, now: i64, events: &mut Events) -> bool {
-    if data.drafts == 0 || subscription["pause_collection"].is_object() {
-        return period(data, subscription, false, now, events);
+    let drafted = draft_for(data, subscription);
+    if drafted == 0 || subscription["pause_collection"].is_object() {
+        return period(data, (subscription, subscription), false, now, events);
     }
-    let lines = lines_of(data, subscription, false, now);
-    let due = due(data, subscription, &lines);
-    let mut invoice = invoice(data, subscription, &lines, "draft", due, now);
-    invoice["auto_advance"] = json!(true);
-    invoice["automatically_finalizes_at"] = json!(now + data.drafts);
-    invoice["billing_reason"] = json!("subscription_cycle");
+    let lines = lines_of(data, (subscription, subscription), false, now);
+    let invoice = drafted_invoice(data, subscription, &lines, (now, drafted));
     keep(data, subscription, &invoice);
     events.push(("invoice.created", invoice));
     true
 }
 
-fn lines_of(data: &mut Data, subscription: &Value, free: bool, now: i64) -> Vec<Value> {
-    let price = &subscription["items"]["data"][0]["price"];
-    let amount = if free { 0 } else { price["unit_amount"].as_i64().unwrap_or(0) };
-    let ends = now + length(subscription, free);
-    let mut lines = vec![json!({
-        "object": "line_item", "amount": amount, "proration": false, "period": {"start": now, "end": ends},
-    })];
-    let pending = |item: &&Value| item["subscription"] == subscription["id"];
-    let pending: Vec<Value> = data.list("invoiceitem").iter().filter(pending).cloned().collect();
-    for item in pending {
-        lines.push(json!({
-            "object": "line_item", "amount": item["amount"], "proration": item["proration"], "period": item["period"],
-        }));
-        data.remove("invoiceitem", item["id"].as_str().unwrap_or_default());
+/// Makes the last invoice of a subscription that ends with its period: "the final invoice at the end of the period includes
+/// metered usage" (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup>).
+pub fn last(data: &mut Data, subscription: &Value, now: i64, events: &mut Events) {
+    let mut lines = invoice_lines::elapsed(data, subscription, now, Seen::All);
+    if lines.is_empty() {
+        return;
+    }
+    lines.extend(take_pending(data, subscription));
+    let drafted = draft_for(data, subscription);
+    let mut invoice = drafted_invoice(data, subscription, &lines, (now, drafted));
+    invoice["_sandbox"] = json!({"last": true});
+    keep(data, subscription, &invoice);
+    events.push(("invoice.created", invoice));
+}
+
+/// Bills at once what was used until now and what waits for an invoice.
+pub fn now(data: &mut Data, subscription: &Value, now: i64, events: &mut Events) {
+    let mut lines = invoice_lines::elapsed(data, subscription, now, Seen::All);
+    lines.extend(take_pending(data, subscription));
+    if !lines.is_empty() {
+        bill(data, subscription, &lines, now, events);
+    }
+}
+
+/// How long the invoice of a renewal is a draft, in seconds.
+fn draft_for(data: &Data, subscription: &Value) -> i64 {
+    let metered = items::of(subscription).iter().any(|item| is_metered(&item["price"]));
+    if data.drafts == 0 && metered { GRACE } else { data.drafts }
+}
+
+fn drafted_invoice(data: &mut Data, subscription: &Value, lines: &[Value], (now, seconds): (i64, i64)) -> Value {
+    let due = due(data, subscription, lines);
+    let mut invoice = invoice(data, subscription, lines, "draft", due, now);
+    invoice["auto_advance"] = json!(true);
+    invoice["automatically_finalizes_at"] = json!(now + seconds);
+    invoice["billing_reason"] = json!("subscription_cycle");
+    invoice
+}
+
+fn lines_of(data: &mut Data, (before, subscription): (&Value, &Value), free: bool, now: i64) -> Vec<Value> {
+    let mut lines = invoice_lines::elapsed(data, before, now, Seen::All);
+    lines.extend(invoice_lines::upcoming(subscription, free, now));
+    lines.extend(take_pending(data, subscription));
+    lines
+}
+
+/// The lines of the invoice items that waited. They are on an invoice now.
+fn take_pending(data: &mut Data, subscription: &Value) -> Vec<Value> {
+    let lines = invoice_lines::pending(data, subscription);
+    if let Some(items) = data.objects.get_mut("invoiceitem") {
+        items.retain(|item| item["subscription"] != subscription["id"]);
     }
     lines
 }
 
 /// What an invoice with these lines comes to: due now, and the customer's balance after it. A balance below zero is credit.
-fn due(data: &mut Data, subscription: &Value, lines: &[Value]) -> (i64, i64) {
+pub fn due(data: &mut Data, subscription: &Value, lines: &[Value]) -> (i64, i64) {
     let customer = subscription["customer"].as_str().unwrap_or_default();
     let balance = data.find("customer", customer).ok().and_then(|c| c["balance"].as_i64()).unwrap_or(0);
-    let total: i64 = lines.iter().filter_map(|line| line["amount"].as_i64()).sum();
+    let total = total(lines);
     ((total + balance).max(0), (total + balance).min(0))
+}
+
+fn total(lines: &[Value]) -> i64 {
+    lines.iter().filter_map(|line| line["amount"].as_i64()).sum()
 }
 
 fn declined(data: &mut Data, subscription: &Value) -> bool {
@@ -109,7 +162,7 @@ pub fn bill(data: &mut Data, subscription: &Value, lines: &[Value], now: i64, ev
     status != "open"
 }
 
-fn invoice(
+pub fn invoice(
     data: &mut Data,
     subscription: &Value,
     lines: &[Value],
@@ -121,7 +174,7 @@ fn invoice(
         "id": data.next_id("in"), "object": "invoice", "created": now, "livemode": false, "status": status,
         "customer": subscription["customer"], "amount_due": amount, "amount_paid": if status == "paid" { amount } else { 0 },
         "currency": subscription["currency"], "metadata": {},
-        "total": lines.iter().filter_map(|line| line["amount"].as_i64()).sum::<i64>(), "ending_balance": balance,
+        "total": total(lines), "ending_balance": balance,
         "lines": {"object": "list", "data": lines}, "auto_advance": status == "open", "attempt_count": 1,
         "next_payment_attempt": (status == "open").then(|| now + RETRIES[0] * DAY),
         "parent": {"type": "subscription_details", "subscription_details": {"subscription": subscription["id"], "metadata": subscription["metadata"]}},
@@ -143,18 +196,50 @@ fn keep(data: &mut Data, subscription: &Value, invoice: &Value) {
 }
 
 /// Finalizes the drafts whose hour is over. Their first payment is due at once: see [`retry_due`].
-pub fn finalize_due(data: &mut Data) {
+pub fn finalize_due(data: &mut Data, events: &mut Events) {
     let due = |data: &Data| {
         let at = |invoice: &Value| invoice["automatically_finalizes_at"].as_i64();
         let mut waiting = data.list("invoice").iter().filter(|i| i["status"] == "draft" && i["auto_advance"] == true);
         waiting.find(|i| at(i).is_some_and(|at| at <= data.now_of(&i["customer"]))).cloned()
     };
     while let Some(draft) = due(data) {
-        balance(data, &draft);
-        let now = data.now_of(&draft["customer"]);
-        let Ok(invoice) = data.find("invoice", draft["id"].as_str().unwrap_or_default()) else { return };
-        (invoice["status"], invoice["automatically_finalizes_at"]) = (json!("open"), Value::Null);
-        (invoice["attempt_count"], invoice["next_payment_attempt"]) = (json!(0), json!(now));
+        finalize_draft(data, draft, events);
+    }
+}
+
+/// Finalizes a draft on request (<https://docs.stripe.com/api/invoices/finalize>).
+pub fn finalize(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {
+    let draft = data.find("invoice", id)?.clone();
+    if draft["status"] != "draft" {
+        return Err(Problem::bad("This invoice is already finalized, you can't re-finalize a non-draft invoice."));
+    }
+    finalize_draft(data, draft, events);
+    data.find("invoice", id).cloned()
+}
+
+/// Counts the usage of a draft for the last time. After that it does not change any more.
+fn finalize_draft(data: &mut Data, mut draft: Value, events: &mut Events) {
+    let lines = draft["lines"]["data"].as_array().cloned().unwrap_or_default();
+    if lines.iter().any(invoice_lines::follows_usage) {
+        let lines = invoice_lines::counted_again(data, &lines);
+        let of = json!({"customer": draft["customer"]});
+        let (amount, ending) = due(data, &of, &lines);
+        (draft["total"], draft["amount_due"], draft["ending_balance"]) =
+            (total(&lines).into(), amount.into(), ending.into());
+        draft["lines"]["data"] = json!(lines);
+    }
+    balance(data, &draft);
+    let now = data.now_of(&draft["customer"]);
+    (draft["status"], draft["automatically_finalizes_at"]) = (json!("open"), Value::Null);
+    (draft["attempt_count"], draft["next_payment_attempt"]) = (json!(0), json!(now));
+    if draft["amount_due"] == 0 {
+        // There is nothing to collect.
+        (draft["status"], draft["next_payment_attempt"]) = (json!("paid"), Value::Null);
+        draft["auto_advance"] = json!(false);
+        events.push(("invoice.paid", draft.clone()));
+    }
+    if let Ok(invoice) = data.find("invoice", draft["id"].as_str().unwrap_or_default()) {
+        *invoice = draft;
     }
 }
 
@@ -195,8 +280,8 @@ fn retry(data: &mut Data, mut invoice: Value, events: &mut Events) {
     let id = invoice["id"].as_str().unwrap_or_default().to_owned();
     let of = invoice["parent"]["subscription_details"]["subscription"].as_str().unwrap_or_default().to_owned();
     let subscription = data.find("subscription", &of).map(|s| s.clone()).unwrap_or_default();
-    if subscription["status"] == "canceled" {
-        // Stripe stops collecting for a subscription that is cancelled.
+    if subscription["status"] == "canceled" && invoice["_sandbox"]["last"] != true {
+        // Stripe stops collecting for a subscription that is cancelled, but for its last invoice.
         invoice["auto_advance"] = json!(false);
     } else if declined(data, &subscription) {
         let (attempts, made) =

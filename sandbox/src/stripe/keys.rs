@@ -48,8 +48,11 @@ pub async fn add(State(s): State<Arc<Shared>>, Json(made): Json<Made>) -> Result
 }
 
 /// The beginning of a path, the resource's name in the dashboard, and its name in refusals.
-const RESOURCES: [(&str, &str, &str); 17] = [
+const RESOURCES: [(&str, &str, &str); 20] = [
     ("account", "Account", "accounts_kyc_basic"),
+    ("billing/meter_event_adjustments", "Billing Meter Event Adjustments", "billing_meter_event_adjustment"),
+    ("billing/meter_events", "Billing Meter Events", "billing_meter_event"),
+    ("billing/meters", "Billing Meters", "billing_meter"),
     ("billing_portal", "Customer portal", "customer_portal"),
     ("checkout", "Checkout Sessions", "checkout_session"),
     ("customers", "Customers", "customer"),
@@ -85,7 +88,11 @@ pub fn authorize(
     let wanted = if method == Method::GET { Level::Read } else { Level::Write };
     let expanded = p["expand"].as_object().into_iter().flat_map(serde_json::Map::values).filter_map(Value::as_str);
     let expanded = expanded.map(|path| (path.rsplit('.').next().unwrap_or(path).to_owned() + "s", Level::Read));
-    let called = path.first().map(|first| ((*first).to_owned(), wanted));
+    let called = match path {
+        ["billing", resource, ..] => Some(format!("billing/{resource}")),
+        _ => path.first().map(|first| (*first).to_owned()),
+    };
+    let called = called.map(|resource| (resource, wanted));
     for (resource, wanted) in called.into_iter().chain(expanded) {
         let Some((_, name, short)) = RESOURCES.iter().find(|(plural, ..)| *plural == resource) else { continue };
         if permissions.get(*name).is_none_or(|level| *level < wanted) {

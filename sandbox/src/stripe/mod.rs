@@ -6,21 +6,33 @@ mod catalog;
 mod checkout;
 mod clock;
 mod customers;
+mod decimals;
 pub mod disputes;
+mod event_summaries;
 mod fields;
 mod form;
 mod hosted;
 pub mod idempotency;
+mod invoice_lines;
 mod invoices;
+mod items;
 pub mod keys;
+mod meter_errors;
+mod meter_events;
+pub mod metering;
+mod meters;
 mod parameters;
 mod periods;
 mod portal;
+mod previews;
+mod prices;
 pub mod problem;
 mod proration;
 mod refunds;
 mod sessions;
 mod subscriptions;
+mod thin_events;
+mod usage;
 pub mod webhooks;
 
 pub(crate) use accounts::add_key;
@@ -38,7 +50,8 @@ use serde_json::{Value, json};
 
 use super::faults::Broken;
 use super::{Shared, lock};
-use problem::Problem;
+use idempotency::Given;
+use problem::{Problem, answer};
 
 /// What Stripe calls test clocks.
 const TEST_CLOCK: &str = "test_helpers.test_clock";
@@ -54,6 +67,8 @@ pub struct Account {
     restricted: Mutex<BTreeMap<String, keys::Permissions>>,
     /// Requests that run under an idempotency key.
     pub(crate) running: idempotency::Running,
+    /// Calls that send meter events.
+    metered_calls: metering::Calls,
 }
 
 /// Objects by kind and id, in order of creation, and the answers kept for idempotency keys.
@@ -71,6 +86,25 @@ pub struct Data {
     counter: u64,
     /// Whose objects they are.
     owner: accounts::Owner,
+    usage: usage::Usage,
+    metering: metering::Settings,
+    #[serde(skip)]
+    request: Asked,
+}
+
+/// What the headers of the request say that runs.
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    idempotency_key: Option<String>,
+    /// `Stripe-Version`: a date and a name. The account's own version, the newest, when absent.
+    version: Option<String>,
+}
+
+impl Asked {
+    /// Whether the request's version of the API is older than a day.
+    fn is_before(&self, day: &str) -> bool {
+        self.version.as_deref().is_some_and(|version| version < day)
+    }
 }
 
 impl Account {
@@ -83,6 +117,7 @@ impl Account {
             delivery: webhooks::Delivery::new(webhook_url),
             restricted: Mutex::new(keys::known()),
             running: idempotency::Running::default(),
+            metered_calls: metering::Calls::default(),
         }
     }
 
@@ -132,6 +167,7 @@ impl Data {
 pub(crate) fn routes(state: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/{*path}", get(call).post(call).delete(call))
+        .route("/v2/{*path}", get(thin_events::call).post(thin_events::call).delete(thin_events::call))
         .route("/i/{id}", get(hosted::page).post(hosted::confirm))
         .route("/c/pay/{id}", get(checkout::page).post(checkout::pay))
         .route("/p/session/{id}", get(portal::page).post(portal::change))
@@ -152,7 +188,8 @@ async fn call(
         return Problem::new(StatusCode::UNAUTHORIZED, "You did not provide an API key.").into_response();
     };
     let account = s.stripe.of_key(&api_key);
-    let params = form::parse(if method == Method::GET { query.as_deref().unwrap_or_default() } else { &body });
+    let in_query = method == Method::GET || (method == Method::DELETE && body.is_empty());
+    let params = form::parse(if in_query { query.as_deref().unwrap_or_default() } else { &body });
     let path: Vec<&str> = uri.path().trim_start_matches("/v1/").split('/').collect();
     if !s.stripe.is_registered(&api_key)
         && let Err(problem) = keys::authorize(&lock(&s.stripe.restricted), (&method, &path), &api_key, &params)
@@ -168,26 +205,30 @@ async fn call(
             return answer;
         }
         let mut events = Vec::new();
+        let version = headers.get("stripe-version").and_then(|v| v.to_str().ok()).map(str::to_owned);
+        data.request = Asked { idempotency_key: key.clone(), version };
         clock::tick(&mut data, &mut events);
         let broken = broken.map(|Extension(broken)| broken);
-        let mut answer = match &broken {
-            Some(broken) if !broken.done => (true, StatusCode::OK, Value::Null),
-            _ => match api::handle(&mut data, &s.stripe.url, &method, &path, &params, &mut events) {
-                Ok(value) => (true, StatusCode::OK, value),
-                Err(problem) => (problem.executed, problem.status, problem.body()),
-            },
-        };
-        if let Some(broken) = broken {
-            (answer.1, answer.2) = (broken.status, broken.body);
+        let (mut executed, mut given) = (true, Given { status: StatusCode::OK, body: Value::Null, should_retry: None });
+        if broken.as_ref().is_none_or(|broken| broken.done) {
+            match api::handle(&mut data, &s.stripe.url, &method, &path, &params, &mut events) {
+                Ok(value) => given.body = value,
+                Err(problem) => {
+                    executed = problem.executed;
+                    given = Given { status: problem.status, body: problem.body(), should_retry: problem.should_retry };
+                }
+            }
         }
-        let (executed, status, mut body) = answer;
+        if let Some(broken) = broken {
+            given = Given { status: broken.status, body: broken.body, should_retry: None };
+        }
         if data.owner.livemode {
-            accounts::mark(&mut body);
+            accounts::mark(&mut given.body);
         }
         if let (Some(key), true) = (key, executed) {
-            data.saved.save(key, fingerprint, (status, body.clone()), now);
+            data.saved.save(key, fingerprint, given.clone(), now);
         }
-        ((status, Json(body)).into_response(), events)
+        (answer(given.status, given.body, given.should_retry), events)
     };
     webhooks::emit_in(&s, &account, events);
     answer
@@ -195,7 +236,10 @@ async fn call(
 
 /// Everything, for tests and the curious.
 pub(crate) async fn state(State(s): State<Arc<Shared>>) -> Json<Value> {
-    Json(json!(lock(&s.stripe.data).objects))
+    let data = lock(&s.stripe.data);
+    let mut all = json!(data.objects);
+    all["billing.meter_event"] = data.usage.shown();
+    Json(all)
 }
 
 #[derive(Deserialize)]
@@ -243,8 +287,12 @@ pub(crate) struct Drafts {
     seconds: u32,
 }
 
-/// For how long the invoices of renewals are drafts from now on; at Stripe, about an hour.
+/// For how long the invoices of renewals are drafts from now on; at Stripe, an hour by default, and 72 hours at most
+/// (<https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period>).
 pub(crate) async fn drafts(State(s): State<Arc<Shared>>, Json(drafts): Json<Drafts>) -> StatusCode {
+    if drafts.seconds > 72 * 3600 {
+        return StatusCode::BAD_REQUEST;
+    }
     lock(&s.stripe.data).drafts = i64::from(drafts.seconds);
     StatusCode::OK
 }

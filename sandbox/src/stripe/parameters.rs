@@ -9,8 +9,52 @@ use super::problem::Problem;
 /// What pages of a list are cut by.
 const PAGING: [&str; 4] = ["limit", "starting_after", "created", "expand"];
 
+/// The parameters of a call that is about usage: meters, their events, prices, and previews of what they come to.
+fn of_usage(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
+    Some(match (method.as_str(), path) {
+        ("POST", ["invoices", "create_preview"]) => &["customer", "subscription"],
+        ("POST", ["prices"]) => &[
+            "product",
+            "unit_amount",
+            "unit_amount_decimal",
+            "currency",
+            "nickname",
+            "metadata",
+            "recurring.interval",
+            "recurring.usage_type",
+            "recurring.meter",
+            "billing_scheme",
+            "tiers_mode",
+            "tiers.*.up_to",
+            "tiers.*.unit_amount",
+            "tiers.*.unit_amount_decimal",
+        ],
+        ("POST", ["billing", "meters"]) => &[
+            "display_name",
+            "event_name",
+            "event_time_window",
+            "default_aggregation.formula",
+            "customer_mapping.event_payload_key",
+            "customer_mapping.type",
+            "value_settings.event_payload_key",
+        ],
+        ("POST", ["billing", "meters", _]) => &["display_name"],
+        ("POST", ["billing", "meter_events"]) => &["event_name", "payload", "identifier", "timestamp"],
+        ("POST", ["billing", "meter_event_adjustments"]) => &["event_name", "type", "cancel.identifier"],
+        ("GET", ["billing", "meters"]) => &["status"],
+        ("GET", ["billing", "meters", _, "event_summaries"]) => {
+            &["customer", "start_time", "end_time", "value_grouping_window"]
+        }
+        ("POST", ["billing", "meters", _, "deactivate" | "reactivate"]) => &[],
+        _ => return None,
+    })
+}
+
 /// The parameters of a call; None for one that does not exist. `a.b` is `a[b]`, and `a.*.b` is `a[0][b]`.
 fn known(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
+    if let Some(parameters) = of_usage(method, path) {
+        return Some(parameters);
+    }
     Some(match (method.as_str(), path) {
         ("POST", ["customers"]) => &["email", "name", "metadata", "test_clock"],
         ("POST", ["customers", _]) => &["email", "name", "metadata"],
@@ -27,15 +71,20 @@ fn known(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
             "metadata",
             "subscription_data.metadata",
             "subscription_data.trial_period_days",
+            "subscription_data.billing_mode.type",
             "allow_promotion_codes",
         ],
         ("POST", ["billing_portal", "sessions"]) => &["customer", "return_url"],
         ("POST", ["subscriptions"]) => {
-            &["customer", "items.*.price", "items.*.quantity", "trial_period_days", "metadata"]
+            &["customer", "items.*.price", "items.*.quantity", "trial_period_days", "metadata", "billing_mode.type"]
         }
+        ("POST", ["subscriptions", _, "migrate"]) => &["billing_mode.type"],
+        ("DELETE", ["subscriptions", _]) => &["invoice_now"],
         ("POST", ["subscriptions", _]) => &[
             "items.*.id",
             "items.*.price",
+            "items.*.quantity",
+            "items.*.deleted",
             "metadata",
             "default_payment_method",
             "proration_behavior",
@@ -50,7 +99,6 @@ fn known(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
         ("POST", ["disputes", _]) => &["evidence", "submit", "metadata"],
         ("POST", ["refunds"]) => &["payment_intent", "amount", "metadata"],
         ("POST", ["products"]) => &["name", "description", "metadata"],
-        ("POST", ["prices"]) => &["product", "unit_amount", "currency", "recurring.interval"],
         ("POST", ["webhook_endpoints"]) => &["url", "enabled_events", "metadata"],
         ("POST", ["test_helpers", "test_clocks"]) => &["frozen_time", "name"],
         ("POST", ["test_helpers", "test_clocks", _, "advance"]) => &["frozen_time"],
@@ -66,8 +114,11 @@ fn known(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
         ("GET", ["prices"]) => &["product", "active", "currency", "type"],
         ("GET", ["products"]) => &["active"],
         ("GET", ["billing_portal", "configurations"]) => &["active", "is_default"],
-        ("POST", ["checkout", "sessions", _, "expire"] | ["disputes", _, "close"])
-        | ("DELETE", ["subscriptions" | "customers" | "webhook_endpoints", _])
+        (
+            "POST",
+            ["checkout", "sessions", _, "expire"] | ["disputes", _, "close"] | ["invoices", _, "finalize" | "void"],
+        )
+        | ("DELETE", ["customers" | "webhook_endpoints", _])
         | ("GET", _) => &[],
         _ => return None,
     })
@@ -136,7 +187,11 @@ mod tests {
         assert_eq!(refused(&Method::GET, &["refunds"], "payment_intent=pi_1&limit=100"), None);
         assert!(refused(&Method::GET, &["refunds"], "customer=cus_1").is_some());
         assert!(
-            refused(&Method::POST, &["prices"], "recurring[interval]=month&recurring[usage_type]=metered").is_some()
+            refused(&Method::POST, &["prices"], "recurring[interval]=month&transform_quantity[round]=up").is_some()
         );
+        let meter = ["billing", "meters", "mtr_1"];
+        assert_eq!(refused(&Method::POST, &meter, "display_name=Queries"), None);
+        let message = refused(&Method::POST, &meter, "event_name=queries");
+        assert_eq!(message, Some("Received unknown parameter: event_name".into()), "meters are immutable");
     }
 }

@@ -3,31 +3,30 @@
 use axum::http::StatusCode;
 use serde_json::{Value, json};
 
+use super::invoice_lines::{self, Charge, line};
+use super::prices::is_metered;
 use super::problem::{Events, Problem};
-use super::{Data, catalog, invoices};
+use super::usage::Seen;
+use super::{Data, invoices, items};
 
-/// Changes the price of a subscription's item, and settles the rest of its period as the request wants.
-pub fn change_price(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<(), Problem> {
+/// Changes the items of a subscription, and settles the rest of its period as the request wants. Usage is never prorated: what
+/// was used at a price that ends is billed in the flexible billing mode, unless `proration_behavior` is `none`, and is lost in
+/// the classic one (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup#update-prices-mid-cycle>).
+pub fn change_items(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<(), Problem> {
     let subscription = data.find("subscription", id)?.clone();
-    let (item, wanted) = (&subscription["items"]["data"][0], &p["items"]["0"]);
-    if wanted["id"] != item["id"] {
-        return Err(Problem::bad("A subscription of the sandbox has one item: name it by items[0][id]."));
-    }
-    let Some(name) = wanted["price"].as_str() else { return Ok(()) };
-    let price = catalog::price(data, name).ok_or_else(|| Problem::bad(format!("No such price: '{name}'")))?;
-    if price["currency"] != subscription["currency"] {
-        return Err(Problem::bad(format!(
-            "The price specified only supports `{}`. This doesn't match the expected currency: `{}`.",
-            price["currency"].as_str().unwrap_or_default(),
-            subscription["currency"].as_str().unwrap_or_default()
-        )));
-    }
-    if price["id"] == item["price"]["id"] {
+    let now = data.now_of(&subscription["customer"]);
+    let planned = items::planned(data, &subscription, p, now)?;
+    let sold =
+        |all: &[Value]| all.iter().map(|i| json!([i["id"], i["price"]["id"], i["quantity"]])).collect::<Vec<_>>();
+    if sold(&planned) == sold(items::of(&subscription)) {
         return Ok(());
     }
-    let now = data.now_of(&subscription["customer"]);
-    let lines = lines(&subscription, &price, now);
     let behavior = p["proration_behavior"].as_str().unwrap_or("create_prorations");
+    let mut lines = lines(&subscription, &planned, now);
+    // An anchor that is set to now ends the period, and the whole usage is billed with it.
+    if behavior != "none" && subscription["billing_mode"]["type"] == "flexible" && p["billing_cycle_anchor"] != "now" {
+        lines.extend(ended_usage(data, &subscription, &planned, now));
+    }
     let at_once = behavior == "always_invoice";
     let payable = !at_once || invoices::can_pay(data, &subscription, &lines);
     match p["payment_behavior"].as_str() {
@@ -36,11 +35,11 @@ pub fn change_price(data: &mut Data, id: &str, p: &Value, events: &mut Events) -
         Some("pending_if_incomplete") if p["metadata"].is_object() => {
             return Err(Problem::bad("You cannot update metadata with payment_behavior=pending_if_incomplete."));
         }
-        Some("pending_if_incomplete") if !payable => return wait(data, &subscription, &price, &lines, events),
+        Some("pending_if_incomplete") if !payable => return wait(data, &subscription, &planned, &lines, events),
         _ => {}
     }
     let kept = data.find("subscription", id)?;
-    kept["items"]["data"][0]["price"] = price;
+    kept["items"]["data"] = json!(planned);
     let subscription = kept.clone();
     match behavior {
         "always_invoice" if !lines.is_empty() => {
@@ -52,8 +51,8 @@ pub fn change_price(data: &mut Data, id: &str, p: &Value, events: &mut Events) -
             for line in lines {
                 let item = json!({
                     "id": data.next_id("ii"), "object": "invoiceitem", "customer": subscription["customer"],
-                    "subscription": id, "amount": line["amount"], "proration": true, "currency": subscription["currency"],
-                    "period": line["period"],
+                    "subscription": id, "amount": line["amount"], "proration": line["proration"],
+                    "currency": subscription["currency"], "period": line["period"], "_sandbox": {"line": line},
                 });
                 data.insert("invoiceitem", item);
             }
@@ -64,19 +63,33 @@ pub fn change_price(data: &mut Data, id: &str, p: &Value, events: &mut Events) -
     Ok(())
 }
 
+/// What was used until now at prices that are not there any more. Its quantity is that of this moment: the invoice item is made
+/// now, and events that come later find no price.
+fn ended_usage(data: &Data, subscription: &Value, planned: &[Value], now: i64) -> Vec<Value> {
+    let kept = |item: &Value| planned.iter().any(|p| p["id"] == item["id"] && p["price"]["id"] == item["price"]["id"]);
+    let ended = items::of(subscription).iter().filter(|item| is_metered(&item["price"]) && !kept(item));
+    let span = |item: &Value| (items::usage_from(item), now);
+    let lines = ended.flat_map(|item| invoice_lines::usage(data, subscription, item, span(item), Seen::All));
+    lines
+        .map(|mut line| {
+            line["_sandbox"] = Value::Null;
+            line
+        })
+        .collect()
+}
+
 /// The change waits until its invoice is paid, 23 hours at most: <https://docs.stripe.com/billing/subscriptions/pending-updates>
 fn wait(
     data: &mut Data,
     subscription: &Value,
-    price: &Value,
+    planned: &[Value],
     lines: &[Value],
     events: &mut Events,
 ) -> Result<(), Problem> {
     let now = data.now_of(&subscription["customer"]);
     invoices::bill(data, subscription, lines, now, events);
-    let item = json!({"id": subscription["items"]["data"][0]["id"], "price": price, "quantity": 1});
     let kept = data.find("subscription", subscription["id"].as_str().unwrap_or_default())?;
-    kept["pending_update"] = json!({"expires_at": now + 23 * 3600, "subscription_items": [item]});
+    kept["pending_update"] = json!({"expires_at": now + 23 * 3600, "subscription_items": planned});
     Ok(())
 }
 
@@ -85,7 +98,15 @@ pub fn end_waiting(data: &mut Data, subscription: &str, paid: bool, events: &mut
     let Ok(kept) = data.find("subscription", subscription) else { return };
     let pending = kept["pending_update"].take();
     if paid && pending.is_object() {
-        kept["items"]["data"][0]["price"] = pending["subscription_items"][0]["price"].clone();
+        // The period may have changed meanwhile.
+        let (start, end) = {
+            let first = &kept["items"]["data"][0];
+            (first["current_period_start"].clone(), first["current_period_end"].clone())
+        };
+        kept["items"]["data"] = pending["subscription_items"].clone();
+        for item in kept["items"]["data"].as_array_mut().into_iter().flatten() {
+            (item["current_period_start"], item["current_period_end"]) = (start.clone(), end.clone());
+        }
     }
     if pending.is_object() {
         events.push(("customer.subscription.updated", kept.clone()));
@@ -126,21 +147,29 @@ pub fn declined() -> Problem {
     }
 }
 
-/// Credits the rest of the period at the old price, and charges it at the new one. A trial is free at any price, so it has no
-/// such lines.
-fn lines(subscription: &Value, price: &Value, now: i64) -> Vec<Value> {
-    let item = &subscription["items"]["data"][0];
-    let at = |key: &str| item[key].as_i64().unwrap_or(now);
+/// Credits the rest of the period at the old prices, and charges it at the new ones. A trial is free at any price, so it has no
+/// such lines, and neither has usage.
+fn lines(subscription: &Value, planned: &[Value], now: i64) -> Vec<Value> {
+    let items = items::of(subscription);
+    let at = |key: &str| items.first().and_then(|item| item[key].as_i64()).unwrap_or(now);
     let (start, end) = (at("current_period_start"), at("current_period_end"));
     if subscription["status"] == "trialing" || end <= now || end <= start {
         return Vec::new();
     }
-    let rest = |price: &Value| {
-        let amount = i128::from(price["unit_amount"].as_i64().unwrap_or(0));
+    let rest = |item: &Value, sign: i64| {
+        let amount = i128::from(items::monthly(item));
         let (left, whole) = (i128::from(end - now), i128::from(end - start));
         // To the nearest cent.
-        i64::try_from((2 * amount * left + whole) / (2 * whole)).unwrap_or(0)
+        let amount = sign * i64::try_from((2 * amount * left + whole) / (2 * whole)).unwrap_or(0);
+        let quantity = items::quantity(item);
+        line(&Charge { subscription, item, amount, quantity, period: (now, end), proration: true })
     };
-    let line = |amount: i64| json!({"object": "line_item", "amount": amount, "proration": true, "period": {"start": now, "end": end}});
-    vec![line(-rest(&item["price"])), line(rest(price))]
+    let same = |a: &Value, b: &Value| {
+        a["id"] == b["id"] && a["price"]["id"] == b["price"]["id"] && a["quantity"] == b["quantity"]
+    };
+    let of_months = |item: &&Value| !is_metered(&item["price"]);
+    let ended = items.iter().filter(|item| !planned.iter().any(|p| same(p, item)));
+    let begun = planned.iter().filter(|p| !items.iter().any(|item| same(p, item)));
+    let credits = ended.filter(of_months).map(|item| rest(item, -1));
+    credits.chain(begun.filter(of_months).map(|item| rest(item, 1))).collect()
 }

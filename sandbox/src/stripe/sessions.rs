@@ -5,19 +5,23 @@ use serde_json::{Value, json};
 
 use super::customers::customer;
 use super::fields::{metadata, text};
+use super::prices::is_metered;
 use super::problem::{Events, Problem};
-use super::subscriptions::Card;
-use super::{Data, catalog, subscriptions};
+use super::subscriptions::{Card, Terms};
+use super::{Data, catalog, items, subscriptions};
 
 /// Opens a session.
 pub fn create(data: &mut Data, url: &str, p: &Value) -> Result<Value, Problem> {
     if p["mode"] != "subscription" {
         return Err(Problem::bad("the sandbox has Checkout in mode=subscription only"));
     }
-    let price_id = p["line_items"]["0"]["price"].as_str().unwrap_or_default().to_owned();
-    let Some((amount, currency)) = catalog::amount(data, &price_id) else {
-        return Err(Problem { status: StatusCode::BAD_REQUEST, ..Problem::missing("price", &price_id) });
-    };
+    let items = line_items(data, &p["line_items"])?;
+    let noted: Vec<Value> =
+        items.iter().map(|(price, quantity)| json!({"price": price["id"], "quantity": quantity})).collect();
+    let month =
+        |(price, quantity): &(Value, Option<i64>)| items::monthly(&json!({"price": price, "quantity": quantity}));
+    let (amount, currency) = (items.iter().map(month).sum::<i64>(), &items[0].0["currency"]);
+    let billing_mode = subscriptions::billing_mode(data, &p["subscription_data"]["billing_mode"])?;
     if let Some(customer) = p["customer"].as_str() {
         data.find("customer", customer)?;
     }
@@ -34,10 +38,38 @@ pub fn create(data: &mut Data, url: &str, p: &Value) -> Result<Value, Problem> {
         "allow_promotion_codes": p["allow_promotion_codes"].as_str().map(|asked| asked == "true"),
         "success_url": text(p, "success_url"), "cancel_url": text(p, "cancel_url"),
         "amount_total": if trial > 0 { 0 } else { amount }, "currency": currency,
-        "_sandbox": {"price": price_id, "trial_days": trial, "subscription_metadata": metadata(&p["subscription_data"])},
+        "_sandbox": {
+            "items": noted, "trial_days": trial, "billing_mode": billing_mode,
+            "subscription_metadata": metadata(&p["subscription_data"]),
+        },
     });
     data.insert("checkout.session", session.clone());
     Ok(session)
+}
+
+/// What is sold, at one price at least. A quantity belongs to each price that is not metered, and to no other one; the words are
+/// those that Stripe's users see (stripe/stripe-java#1584, better-auth/better-auth#8920).
+fn line_items(data: &Data, p: &Value) -> Result<Vec<(Value, Option<i64>)>, Problem> {
+    for (i, given) in p.as_object().into_iter().flatten() {
+        let name = given["price"].as_str().unwrap_or_default();
+        let price = catalog::price(data, name)
+            .ok_or_else(|| Problem { status: StatusCode::BAD_REQUEST, ..Problem::missing("price", name) })?;
+        match (is_metered(&price), given["quantity"].is_null()) {
+            (true, false) => {
+                return Err(Problem::bad(format!(
+                    "Quantity should not be specified where usage_type is `metered`. Remove quantity from `line_items[{i}]`"
+                )));
+            }
+            (false, true) => {
+                return Err(Problem::bad(format!("Quantity is required. Add `quantity` to `line_items[{i}]`")));
+            }
+            _ => {}
+        }
+    }
+    if p.is_null() {
+        return Err(Problem { status: StatusCode::BAD_REQUEST, ..Problem::missing("price", "") });
+    }
+    items::wanted(data, p)
 }
 
 /// Expires an open session.
@@ -77,7 +109,8 @@ pub fn complete(data: &mut Data, id: &str, card: Card, events: &mut Events) -> R
         let made = customer(data, &json!({"email": session["customer_email"]}));
         made["id"].as_str().unwrap_or_default().to_owned()
     };
-    let subscription = subscriptions::create(data, &customer, card, &session["_sandbox"], events);
+    let terms = Terms::noted(data, &session["_sandbox"]);
+    let subscription = subscriptions::create(data, &customer, card, terms, events);
     let trialing = subscription["status"] == "trialing";
     let session = data.find("checkout.session", id)?;
     session["status"] = json!("complete");

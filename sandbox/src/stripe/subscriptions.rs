@@ -4,8 +4,10 @@ use serde_json::{Value, json};
 
 use super::fields::{self, metadata};
 use super::periods::{DAY, PERIOD};
+use super::prices::is_metered;
 use super::problem::{Events, Problem};
-use super::{Data, catalog, invoices, proration};
+use super::usage::Seen;
+use super::{Data, catalog, invoice_lines, invoices, items, proration};
 
 /// What a test card does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,46 +52,96 @@ pub fn new_card(data: &mut Data, id: &str, events: &mut Events) -> Result<Value,
     Ok(subscription.clone())
 }
 
+/// What a subscription is sold for: its prices with their quantities, and how it is billed.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    pub items: Vec<(Value, Option<i64>)>,
+    pub trial_days: i64,
+    /// `classic` or `flexible`.
+    pub billing_mode: String,
+    pub metadata: Value,
+}
+
+impl Terms {
+    /// Reads what a Checkout session noted.
+    pub fn noted(data: &Data, noted: &Value) -> Self {
+        let first = json!([{"price": noted["price"]}]);
+        let all = noted["items"].as_array().or(first.as_array()).into_iter().flatten();
+        let price = |item: &Value| catalog::price(data, item["price"].as_str().unwrap_or_default());
+        Self {
+            items: all.map(|item| (price(item).unwrap_or_default(), item["quantity"].as_i64())).collect(),
+            trial_days: noted["trial_days"].as_i64().unwrap_or(0),
+            billing_mode: noted["billing_mode"].as_str().unwrap_or("flexible").to_owned(),
+            metadata: noted["subscription_metadata"].clone(),
+        }
+    }
+}
+
+/// The billing mode that a request asks for, or else the one of its API version
+/// (<https://docs.stripe.com/changelog/clover/2025-09-30/billing-mode-default-flexible>).
+pub fn billing_mode(data: &Data, asked: &Value) -> Result<String, Problem> {
+    match asked["type"].as_str() {
+        None => Ok(if data.request.is_before("2025-09-30") { "classic" } else { "flexible" }.to_owned()),
+        Some(mode @ ("classic" | "flexible")) => Ok(mode.to_owned()),
+        Some(other) => Err(Problem::invalid(format!("Invalid billing_mode[type]: {other}"))),
+    }
+}
+
 /// What a completed Checkout session makes: payment method, subscription, first invoice.
-pub fn create(data: &mut Data, customer: &str, card: Card, terms: &Value, events: &mut Events) -> Value {
+pub fn create(data: &mut Data, customer: &str, card: Card, terms: Terms, events: &mut Events) -> Value {
     let method = attach(data, customer, card);
-    let trial = terms["trial_days"].as_i64().unwrap_or(0);
-    let price = catalog::price(data, terms["price"].as_str().unwrap_or_default()).unwrap_or_default();
+    let trial = terms.trial_days;
     let start = data.now_of(&json!(customer));
     let end = start + if trial > 0 { trial * DAY } else { PERIOD };
+    let id = data.next_id("sub");
+    let currency = terms.items.first().map_or(Value::Null, |(price, _)| price["currency"].clone());
+    let item = |(price, quantity)| items::item(data, &id, price, quantity, (start, end));
+    let items: Vec<Value> = terms.items.into_iter().map(item).collect();
     let subscription = json!({
-        "id": data.next_id("sub"), "object": "subscription", "created": start, "livemode": false,
+        "id": id, "object": "subscription", "created": start, "livemode": false,
         "customer": customer, "status": if trial > 0 { "trialing" } else { "active" },
         "default_payment_method": method["id"], "pause_collection": null, "cancel_at_period_end": false, "cancel_at": null, "pending_update": null, "latest_invoice": null,
         "trial_start": (trial > 0).then_some(start), "trial_end": (trial > 0).then_some(end),
-        "metadata": terms["subscription_metadata"], "currency": price["currency"],
-        "items": {"object": "list", "data": [{
-            "id": data.next_id("si"), "object": "subscription_item", "price": price,
-            "quantity": 1, "current_period_start": start, "current_period_end": end,
-        }]},
+        "metadata": terms.metadata, "currency": currency, "billing_mode": {"type": terms.billing_mode},
+        "items": {"object": "list", "data": items},
     });
     data.insert("subscription", subscription.clone());
     // The customer is there, and has answered their bank.
     invoices::answer(data, &method["id"], true);
-    invoices::period(data, &subscription, trial > 0, start, events);
+    invoices::period(data, (&subscription, &subscription), trial > 0, start, events);
     invoices::answer(data, &method["id"], false);
-    subscription
+    data.find("subscription", &id).map_or(subscription, |kept| kept.clone())
 }
 
-/// A subscription without Checkout. Without a payment method it must begin with a trial here.
+/// A subscription without Checkout. Without a payment method it must begin with a trial here, or bill usage alone.
 pub fn subscribe(data: &mut Data, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let customer =
         p["customer"].as_str().ok_or_else(|| Problem::invalid("Missing required param: customer."))?.to_owned();
     data.find("customer", &customer)?;
-    let price = p["items"]["0"]["price"].as_str().unwrap_or_default();
-    if catalog::price(data, price).is_none() {
-        return Err(Problem::bad(format!("No such price: '{price}'")));
-    }
+    let items = items::wanted(data, &p["items"])?;
     let trial = p["trial_period_days"].as_str().and_then(|d| d.parse::<i64>().ok()).filter(|days| *days > 0);
-    let trial =
-        trial.ok_or_else(|| Problem::bad("This customer has no attached payment source or default payment method."))?;
-    let terms = json!({"price": price, "trial_days": trial, "subscription_metadata": metadata(p)});
-    Ok(create(data, &customer, Card::Good, &terms, events))
+    let usage_alone = items.iter().all(|(price, _)| is_metered(price));
+    if trial.is_none() && !usage_alone {
+        return Err(Problem::bad("This customer has no attached payment source or default payment method."));
+    }
+    let billing_mode = billing_mode(data, &p["billing_mode"])?;
+    let terms = Terms { items, trial_days: trial.unwrap_or(0), billing_mode, metadata: metadata(p) };
+    Ok(create(data, &customer, Card::Good, terms, events))
+}
+
+/// Moves a subscription to the flexible billing mode, from which there is no way back
+/// (<https://docs.stripe.com/api/subscriptions/migrate>).
+pub fn migrate(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
+    let subscription = data.find("subscription", id)?;
+    if p["billing_mode"]["type"] != "flexible" {
+        return Err(Problem::invalid("Invalid billing_mode[type]: must be flexible"));
+    }
+    if subscription["billing_mode"]["type"] == "flexible" {
+        return Err(Problem::bad("This subscription is already in the flexible billing mode."));
+    }
+    subscription["billing_mode"]["type"] = json!("flexible");
+    events.push(("customer.subscription.updated", subscription.clone()));
+    Ok(subscription.clone())
 }
 
 /// Begins the periods whose time has come, one after the other, as Stripe does when a test clock moves.
@@ -108,14 +160,16 @@ fn renew(data: &mut Data, mut subscription: Value, events: &mut Events) {
     let start = subscription["items"]["data"][0]["current_period_end"].as_i64().unwrap_or(0);
     let ended = subscription["cancel_at"].as_i64().is_some_and(|at| at <= start);
     if ended {
+        invoices::last(data, &subscription, start, events);
+        subscription["latest_invoice"] = data
+            .find("subscription", subscription["id"].as_str().unwrap_or_default())
+            .map_or(Value::Null, |kept| kept["latest_invoice"].clone());
         subscription["status"] = json!("canceled");
         subscription["canceled_at"] = json!(start);
     } else {
         let settled = invoices::renewal(data, &subscription, start, events);
         subscription["status"] = json!(if settled { "active" } else { "past_due" });
-        let item = &mut subscription["items"]["data"][0];
-        item["current_period_start"] = json!(start);
-        item["current_period_end"] = json!(start + PERIOD);
+        items::begin_period(&mut subscription, (start, start + PERIOD));
     }
     let id = subscription["id"].as_str().unwrap_or_default().to_owned();
     if let Ok(kept) = data.find("subscription", &id) {
@@ -126,15 +180,16 @@ fn renew(data: &mut Data, mut subscription: Value, events: &mut Events) {
 }
 
 pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
-    if data.find("subscription", id)?["status"] == "canceled" {
+    let before = data.find("subscription", id)?.clone();
+    if before["status"] == "canceled" {
         return Err(Problem::bad("A canceled subscription can only update its cancellation_details and metadata."));
     }
     if p["items"].is_object() {
-        proration::change_price(data, id, p, events)?;
+        proration::change_items(data, id, p, events)?;
     }
     fields::update(data, "subscription", id, p, &["default_payment_method"])?;
     if p["billing_cycle_anchor"] == "now" {
-        begin_period(data, id, p, events)?;
+        begin_period(data, &before, p, events)?;
     }
     let subscription = data.find("subscription", id)?;
     match p.get("pause_collection") {
@@ -174,34 +229,39 @@ fn cancellation(subscription: &mut Value, p: &Value) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Begins a period now and charges it at once, even if the one before has not ended.
-fn begin_period(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<(), Problem> {
+/// Begins a period now and charges it at once, even if the one before has not ended. What was used until now is billed at the
+/// prices that the subscription had (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup>).
+fn begin_period(data: &mut Data, before: &Value, p: &Value, events: &mut Events) -> Result<(), Problem> {
+    let id = before["id"].as_str().unwrap_or_default();
     let kept = data.find("subscription", id)?;
     let mut subscription = kept.clone();
     subscription["pause_collection"] = Value::Null;
-    let price = subscription["items"]["data"][0]["price"]["unit_amount"].clone();
-    let lines = [json!({"object": "line_item", "amount": price, "proration": false})];
+    let start = data.now_of(&subscription["customer"]);
+    let mut lines = invoice_lines::elapsed(data, before, start, Seen::All);
+    lines.extend(invoice_lines::upcoming(&subscription, false, start));
     if p["payment_behavior"] == "error_if_incomplete" && !invoices::can_pay(data, &subscription, &lines) {
         return Err(proration::declined());
     }
-    let start = data.now_of(&subscription["customer"]);
-    let settled = invoices::period(data, &subscription, false, start, events);
+    let settled = invoices::period(data, (before, &subscription), false, start, events);
     let kept = data.find("subscription", id)?;
     kept["status"] = json!(if settled { "active" } else { "past_due" });
     kept["trial_end"] = Value::Null;
-    let item = &mut kept["items"]["data"][0];
-    item["current_period_start"] = json!(start);
-    item["current_period_end"] = json!(start + PERIOD);
+    items::begin_period(kept, (start, start + PERIOD));
     Ok(())
 }
 
-pub fn cancel(data: &mut Data, id: &str, events: &mut Events) -> Result<Value, Problem> {
-    let customer = data.find("subscription", id)?["customer"].clone();
-    let now = data.now_of(&customer);
-    let subscription = data.find("subscription", id)?;
+/// Ends a subscription at once. `invoice_now` bills the usage that was not billed and what waits for an invoice; without it, all
+/// of that is dropped (Stripe's description of its API).
+pub fn cancel(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
+    let subscription = data.find("subscription", id)?.clone();
     if subscription["status"] == "canceled" {
         return Err(Problem::missing("subscription", id));
     }
+    let now = data.now_of(&subscription["customer"]);
+    if p["invoice_now"] == "true" {
+        invoices::now(data, &subscription, now, events);
+    }
+    let subscription = data.find("subscription", id)?;
     subscription["status"] = json!("canceled");
     subscription["canceled_at"] = json!(now);
     events.push(("customer.subscription.deleted", subscription.clone()));

@@ -11,8 +11,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::Sha256;
 
-use super::Data;
 use super::problem::Events;
+use super::{Data, thin_events};
 use crate::{Shared, lock};
 
 /// Deliveries of one event, at most.
@@ -32,6 +32,8 @@ pub struct Behaviour {
     delay_ms: u64,
     /// Deliver nothing at all.
     lose: bool,
+    /// Where thin events go, signed with the sandbox's secret; unchanged when absent.
+    thin_url: Option<String>,
     /// List the events only after so many milliseconds, as Stripe lists them some seconds late and out of order.
     list_after_ms: i64,
 }
@@ -57,6 +59,7 @@ impl Delivery {
 pub async fn configure(State(s): State<Arc<Shared>>, Json(mut new): Json<Behaviour>) -> StatusCode {
     let mut behaviour = lock(&s.stripe.delivery.behaviour);
     new.url = new.url.or(behaviour.url.take());
+    new.thin_url = new.thin_url.or(behaviour.thin_url.take());
     *behaviour = new;
     StatusCode::NO_CONTENT
 }
@@ -72,6 +75,10 @@ pub fn emit_in(shared: &Arc<Shared>, account: &Arc<Mutex<Data>>, events: Events)
     let mut bodies = Vec::new();
     for (type_, object) in events {
         let mut data = lock(account);
+        if thin_events::is_thin(type_) {
+            bodies.push(thin_events::keep(&mut data, type_, &object));
+            continue;
+        }
         let event = json!({
             "id": data.next_id("evt"), "object": "event", "api_version": "2026-09-30.endive", "created": data.now(),
             "type": type_, "livemode": false, "pending_webhooks": 1, "request": null, "data": {"object": object},
@@ -86,7 +93,7 @@ pub fn emit_in(shared: &Arc<Shared>, account: &Arc<Mutex<Data>>, events: Events)
     if behaviour.lose || bodies.is_empty() || !Arc::ptr_eq(account, &shared.stripe.data) {
         return;
     }
-    for endpoint in endpoints(shared, behaviour.url.as_deref()) {
+    for endpoint in endpoints(shared, &behaviour) {
         let (shared, bodies) = (shared.clone(), bodies.clone());
         let (delay, deliveries) = (Duration::from_millis(behaviour.delay_ms), 0..=behaviour.repeat);
         tokio::spawn(async move {
@@ -106,29 +113,34 @@ struct Endpoint {
     secret: String,
     /// The types of events, or `*`.
     enabled: Vec<String>,
+    /// Whether it gets thin events, or the other ones.
+    thin: bool,
 }
 
 impl Endpoint {
     fn wants(&self, event: &Value) -> bool {
-        self.enabled.iter().any(|type_| type_ == "*" || event["type"] == type_.as_str())
+        (event["object"] == thin_events::EVENT) == self.thin
+            && self.enabled.iter().any(|type_| type_ == "*" || event["type"] == type_.as_str())
     }
 }
 
-/// The endpoint of the sandbox's settings, and those that were registered by the API.
-fn endpoints(shared: &Shared, url: Option<&str>) -> Vec<Endpoint> {
-    let set = url.map(|url| Endpoint {
-        url: url.into(),
-        secret: shared.stripe.webhook_secret.clone(),
-        enabled: vec!["*".into()],
+/// The endpoints of the sandbox's settings, and those that were registered by the API.
+fn endpoints(shared: &Shared, behaviour: &Behaviour) -> Vec<Endpoint> {
+    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
+    let set = [(&behaviour.url, false), (&behaviour.thin_url, true)].into_iter().filter_map(|(url, thin)| {
+        let (url, secret) = (url.clone()?, shared.stripe.webhook_secret.clone());
+        Some(Endpoint { url, secret, enabled: vec!["*".into()], thin })
     });
     let data = lock(&shared.stripe.data);
-    let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    let registered = data.list("webhook_endpoint").iter().map(|e| Endpoint {
-        url: text(&e["url"]),
-        secret: text(&e["_sandbox"]["secret"]),
-        enabled: e["enabled_events"].as_array().into_iter().flatten().map(text).collect(),
-    });
-    set.into_iter().chain(registered).collect()
+    let registered = |kind, thin| {
+        data.list(kind).iter().map(move |e| Endpoint {
+            url: text(if thin { &e["webhook_endpoint"]["url"] } else { &e["url"] }),
+            secret: text(&e["_sandbox"]["secret"]),
+            enabled: e["enabled_events"].as_array().into_iter().flatten().map(text).collect(),
+            thin,
+        })
+    };
+    set.chain(registered("webhook_endpoint", false)).chain(registered(thin_events::DESTINATION, true)).collect()
 }
 
 async fn deliver(shared: &Shared, endpoint: &Endpoint, event: &Value) {

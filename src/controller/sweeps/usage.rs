@@ -22,6 +22,9 @@ const PAGE: u32 = 1000;
 /// fill the API server.
 const WRITES: usize = 600;
 
+/// Passes after which the ledger is read from its beginning: one that was restored from a snapshot numbers its lines anew.
+const ALL: u32 = 60;
+
 /// What the ledger told and no status shows yet, by the tenants' ids.
 #[derive(Default)]
 struct Told {
@@ -37,7 +40,10 @@ pub async fn show(context: Arc<Context>, every: Duration) {
     }
     let mut told = Told::default();
     let mut answers = true;
-    loop {
+    for pass in 0_u32.. {
+        if pass.is_multiple_of(ALL) {
+            told.after = 0;
+        }
         match read(&context, &mut told).await {
             Ok(()) => answers = true,
             Err(error) if answers => {
@@ -53,10 +59,10 @@ pub async fn show(context: Arc<Context>, every: Duration) {
 
 async fn read(context: &Context, told: &mut Told) -> Result<(), CallError> {
     loop {
-        let page = context.ledger.changed_usage(told.after, PAGE).await?;
-        let more = page.tenants.len() >= PAGE as usize;
-        told.after = page.tenants.iter().map(|usage| usage.seq).fold(told.after, i64::max);
-        told.waiting.extend(page.tenants.into_iter().map(|usage| (usage.tenant.clone(), usage)));
+        let page = context.ledger.usage_after(told.after, PAGE).await?;
+        let more = page.len() >= PAGE as usize;
+        told.after = page.iter().map(|usage| usage.seq).fold(told.after, i64::max);
+        told.waiting.extend(page.into_iter().map(|usage| (usage.tenant.clone(), usage)));
         if !more {
             return Ok(());
         }

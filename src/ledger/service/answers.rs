@@ -17,14 +17,16 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// The answer to a command, as a response.
 pub fn respond(answer: Answer) -> Result<Json<Outcome>, Problem> {
     Ok(Json(match answer {
-        Answer::Reserved { period, left } => Outcome::Reserved { period, left },
+        Answer::Reserved { period, left, .. } => Outcome::Reserved { period, left },
         Answer::Checkpointed => Outcome::Checkpointed,
         Answer::Settled { posted, excess } => Outcome::Settled { posted, excess },
         Answer::Voided => Outcome::Voided,
         Answer::Released => Outcome::Released,
         Answer::Refused(refusal) => return Err(Problem::Refused(refusal)),
-        // Only the ledger itself asks for it.
-        Answer::Expired => return Err(Problem::Malformed("an operation cannot be expired by a client".into())),
+        // Only the ledger itself asks for these.
+        Answer::Expired | Answer::Accepted | Answer::Duplicate => {
+            return Err(Problem::Malformed("no command of a client is answered so".into()));
+        }
     }))
 }
 
@@ -57,14 +59,9 @@ impl Problem {
             Self::Malformed(_) => "malformed",
             Self::Unauthorized => "unauthorized",
             Self::UnknownTenant => "unknown_tenant",
-            Self::Refused(Refusal::PeriodAhead { .. }) => "period_ahead",
             Self::Path(status) if *status == StatusCode::METHOD_NOT_ALLOWED => "method_not_allowed",
             Self::Path(_) => "no_such_path",
-            Self::Refused(Refusal::LimitReached { .. }) => "limit_reached",
-            Self::Refused(Refusal::OtherParameters) => "other_parameters",
-            Self::Refused(Refusal::Ended(_)) => "ended",
-            Self::Refused(Refusal::Unknown) => "unknown_operation",
-            Self::Refused(Refusal::TooMuch(_)) => "too_much",
+            Self::Refused(refusal) => refusal.code(),
             Self::Late | Self::Store(_) => "ledger_unavailable",
         }
     }

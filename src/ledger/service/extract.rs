@@ -36,3 +36,18 @@ impl<S: Send + Sync> FromRequestParts<S> for Name {
         name_of(name).map(Self).map_err(Problem::Malformed)
     }
 }
+
+/// The two names in a path: of a tenant, and of something that it has.
+pub struct Names(pub String, pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for Names {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path((first, second)) = Path::<(String, String)>::from_request_parts(parts, state)
+            .await
+            .map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
+        let named = |name| name_of(name).map_err(Problem::Malformed);
+        Ok(Self(named(first)?, named(second)?))
+    }
+}

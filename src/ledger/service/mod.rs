@@ -1,8 +1,10 @@
 //! The ledger's own HTTP API, for the operator's other parts: `docs/ledger.md` describes it.
 
 mod answers;
+mod events;
 mod extract;
 mod health;
+mod kept;
 mod key;
 mod operations;
 mod reports;
@@ -16,28 +18,47 @@ use axum::extract::{DefaultBodyLimit, Request};
 use axum::http::StatusCode;
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 use axum::{Router, middleware};
 use futures::{Future, FutureExt};
 use secrecy::SecretString;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
+use super::forgetting;
 use super::orphans::Orphans;
 use super::snapshots::{SnapshotError, Snapshots};
 use super::store::postgres::Postgres;
 use super::store::sqlite::Sqlite;
 use super::store::{Store, StoreError};
 use crate::clock::Clock;
+use crate::serve::{self, ConnectionLimits};
 use crate::telemetry::{Metrics, log_level};
 
 pub use key::{KeyError, LedgerKey};
 
 /// The longest body: a command has some hundred bytes.
 const BODY: usize = 16 << 10;
+/// The longest batch of events: the most of them, with long names.
+const EVENTS_BODY: usize = 8 << 20;
+/// The longest answer that is read: longer than one that is kept, so that its client is told.
+const ANSWER_BODY: usize = 1 << 20;
+/// Batches of events that are read and counted at the same time. Others wait.
+const BATCHES: usize = 4;
 /// How long a request may take: a commit waits for the disk.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
-/// How long requests may go on after the end was asked for: well within the 30 seconds that the kubelet gives.
-const DRAIN: Duration = Duration::from_secs(3);
+/// What clients get. A file is open for each connection, and a process may have 1,024 by default.
+const CONNECTIONS: ConnectionLimits = ConnectionLimits {
+    connections: 800,
+    per_client: None,
+    write_timeout: Duration::from_secs(10),
+    // Clients of ours use no connection again that was idle for 10 seconds.
+    header_timeout: Duration::from_secs(15),
+    // Well within the 30 seconds that the kubelet gives.
+    drain: Duration::from_secs(3),
+};
+/// What Prometheus and the kubelet get: their connections stay open even if those of clients are too many.
+const PROBES: ConnectionLimits = ConnectionLimits { connections: 50, ..CONNECTIONS };
 
 /// Where the ledger is kept.
 #[derive(Debug)]
@@ -93,8 +114,8 @@ impl Regular {
 pub struct LedgerConfig {
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Where metrics are served. With the rest if it is not set.
-    pub metrics_listen: Option<SocketAddr>,
+    /// Where to listen for metrics and probes, apart from what clients reach.
+    pub metrics_listen: SocketAddr,
     /// Where it is kept.
     pub place: LedgerPlace,
     /// What clients must show.
@@ -133,12 +154,13 @@ struct Shared {
     folder: Option<PathBuf>,
     /// How often a snapshot is taken, if any is.
     snapshots_every: Option<Duration>,
+    batches: Arc<Semaphore>,
 }
 
 /// A ledger that listens.
 pub struct Ledger {
     listener: TcpListener,
-    metrics: Option<TcpListener>,
+    metrics: TcpListener,
     shared: Arc<Shared>,
     client: Option<kube::Client>,
     snapshots: Option<Regular>,
@@ -158,14 +180,11 @@ impl Ledger {
         if let Some(client) = &client {
             crate::clock::ask(client).await;
         }
-        let listener = listen(config.listen).await?;
-        let metrics = match config.metrics_listen {
-            Some(addr) => Some(listen(addr).await?),
-            None => None,
-        };
+        let bind = async |addr| TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error });
+        let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let snapshots_every = snapshots.as_ref().map(|regular| regular.snapshots.every());
-        let (key, counts) = (config.key, Metrics::default());
-        let shared = Shared { store, orphans, clock, key, metrics: counts, folder, snapshots_every };
+        let (key, counts, batches) = (config.key, Metrics::default(), Arc::new(Semaphore::new(BATCHES)));
+        let shared = Shared { store, orphans, clock, key, metrics: counts, folder, snapshots_every, batches };
         Ok(Self { listener, metrics, shared: Arc::new(shared), client, snapshots })
     }
 
@@ -174,9 +193,9 @@ impl Ledger {
         self.listener.local_addr()
     }
 
-    /// Where metrics are served, if on an address of their own.
-    pub fn metrics_addr(&self) -> Option<std::io::Result<SocketAddr>> {
-        self.metrics.as_ref().map(TcpListener::local_addr)
+    /// The address of the metrics.
+    pub fn metrics_addr(&self) -> std::io::Result<SocketAddr> {
+        self.metrics.local_addr()
     }
 
     /// Serves until `stop`. What waits is written before it ends. A client that sends a request slowly does not hold it up.
@@ -189,44 +208,18 @@ impl Ledger {
             tokio::spawn(snapshots.run(shared.clone()));
         }
         tokio::spawn(shared.orphans.clone().run(shared.store.clone(), shared.clock.clone()));
-        let door = if metrics.is_some() { Door::Api } else { Door::Both };
-        if let Some(listener) = metrics {
-            // Served until the process ends: an end that takes long is seen.
-            let service = routes(shared.clone(), Door::Metrics).into_make_service_with_connect_info::<SocketAddr>();
-            tokio::spawn(axum::serve(listener, service).into_future());
-        }
-        let service = routes(shared, door).into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(forgetting::run(shared.store.clone(), shared.clock.clone()));
         let stop = stop.boxed().shared();
-        let serving = axum::serve(listener, service).with_graceful_shutdown(stop.clone());
-        tokio::select! {
-            served = serving.into_future() => served,
-            () = stop.then(|()| tokio::time::sleep(DRAIN)) => {
-                tracing::warn!("some requests did not end in time");
-                Ok(())
-            }
-        }
+        let probes = serve::serve(metrics, metrics_routes(shared.clone()), PROBES, stop.clone());
+        let clients = serve::serve(listener, routes(shared), CONNECTIONS, stop);
+        tokio::try_join!(clients, probes).map(drop)
     }
-}
-
-async fn listen(addr: SocketAddr) -> Result<TcpListener, LedgerError> {
-    TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error })
 }
 
 /// Ends a request that takes too long.
 async fn in_time(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await;
     answered.unwrap_or_else(|_| answers::Problem::Late.into_response())
-}
-
-/// What an address serves.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Door {
-    /// The API, for clients with the key.
-    Api,
-    /// Metrics and the log level, for monitors.
-    Metrics,
-    /// Everything.
-    Both,
 }
 
 fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
@@ -239,24 +232,36 @@ fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/v1/tenants/{tenant}/usage", get(reports::usage))
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
+        .route("/v1/events", post(events::count).layer(DefaultBodyLimit::max(EVENTS_BODY)))
+        .route("/v1/answers/{tenant}", delete(kept::erase))
+        .route("/v1/answers/{tenant}/{key}", put(kept::begin))
+        .route("/v1/answers/{tenant}/{key}/finish", post(kept::finish).layer(DefaultBodyLimit::max(ANSWER_BODY)))
+        .route("/v1/usage", get(reports::changed))
         .route("/v1/days", get(reports::site_days))
         .route("/v1/status", get(health::status))
         .route_layer(middleware::from_fn_with_state(shared, key::check))
 }
 
-fn routes(shared: Arc<Shared>, door: Door) -> Router {
-    let mut router = Router::new().route("/healthz", get(async || StatusCode::OK)).route("/readyz", get(health::ready));
-    if door != Door::Metrics {
-        router = router.merge(behind_the_key(shared.clone()));
-    }
-    if door != Door::Api {
-        router = router.route("/metrics", get(health::metrics));
-    }
-    let router = router
+fn routes(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .merge(behind_the_key(shared.clone()))
+        .route("/healthz", get(async || StatusCode::OK))
+        .route("/readyz", get(health::ready))
         .fallback(answers::no_such_path)
         .method_not_allowed_fallback(answers::method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY))
         .layer(middleware::from_fn(in_time))
-        .with_state(shared);
-    if door == Door::Api { router } else { router.merge(log_level::routes()) }
+        .with_state(shared)
+}
+
+/// What Prometheus and the kubelet ask.
+fn metrics_routes(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/healthz", get(async || StatusCode::OK))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(health::metrics))
+        .fallback(answers::no_such_path)
+        .layer(middleware::from_fn(in_time))
+        .with_state(shared)
+        .merge(log_level::routes())
 }

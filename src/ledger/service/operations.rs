@@ -12,7 +12,7 @@ use super::extract::{Body, Name};
 use crate::ledger::decision::{Action, Answer, Command};
 use crate::ledger::store::{Pending, StoreError};
 use crate::ledger::units::Unit;
-use crate::ledger::wire::{Checkpoint, Counted, Outcome, PENDING, Reserve, Void};
+use crate::ledger::wire::{Checkpoint, Dated, Outcome, PENDING, Reserve, Void};
 
 type Responded = Result<Json<Outcome>, Problem>;
 
@@ -31,7 +31,7 @@ pub async fn reserve(
         return Err(Problem::Malformed(format!("expires_after is {expires_after}: use {least} to {most} seconds")));
     }
     let action = Action::Reserve { period: period.0, amounts, limits, expires_after };
-    shared.apply("reserve", Command { operation, tenant: tenant.0, action }).await
+    shared.apply("reserve", Command { operation, tenant: tenant.0, action, at: None }).await
 }
 
 /// Notes what would be counted if the client were never heard of again.
@@ -41,34 +41,30 @@ pub async fn checkpoint(
     Body(asked): Body<Checkpoint>,
 ) -> Responded {
     let action = Action::Checkpoint { amounts: asked.amounts };
-    shared.apply("checkpoint", Command { operation, tenant: asked.tenant.0, action }).await
+    shared.apply("checkpoint", Command { operation, tenant: asked.tenant.0, action, at: None }).await
 }
 
 /// Counts what was used.
-pub async fn settle(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Counted>) -> Responded {
+pub async fn settle(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Dated>) -> Responded {
     let action = Action::Settle { period: asked.period.0, amounts: asked.amounts };
-    shared.apply("settle", Command { operation, tenant: asked.tenant.0, action }).await
+    shared.apply("settle", Command { operation, tenant: asked.tenant.0, action, at: asked.at }).await
 }
 
 /// Gives back everything.
 pub async fn void(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Void>) -> Responded {
     let action = Action::Void { period: asked.period.0 };
-    shared.apply("void", Command { operation, tenant: asked.tenant.0, action }).await
+    shared.apply("void", Command { operation, tenant: asked.tenant.0, action, at: None }).await
 }
 
 /// Takes away from levels.
-pub async fn release(
-    State(shared): State<Arc<Shared>>,
-    Name(operation): Name,
-    Body(asked): Body<Counted>,
-) -> Responded {
+pub async fn release(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Dated>) -> Responded {
     if let Some(flow) = Unit::iter().find(|unit| !unit.is_level() && asked.amounts[*unit] > 0) {
         return Err(Problem::Malformed(format!(
             "{flow} is used in a period and cannot be released: name documents or bytes"
         )));
     }
     let action = Action::Release { period: asked.period.0, amounts: asked.amounts };
-    shared.apply("release", Command { operation, tenant: asked.tenant.0, action }).await
+    shared.apply("release", Command { operation, tenant: asked.tenant.0, action, at: asked.at }).await
 }
 
 impl Shared {
@@ -87,8 +83,8 @@ impl Shared {
         let answer = self.store.apply(command, self.clock.read().now).await;
         match (&answer, interval) {
             // Whether a commit whose answer was lost was done is not known. An operation that is not pending expires without a trace.
-            // The other errors say that nothing was written.
-            (Ok(Answer::Reserved { .. }) | Err(StoreError::Database(_)), Some(expires_after)) => {
+            // The other errors say that nothing was written. One that comes again after its end is not awaited.
+            (Ok(Answer::Reserved { pending: true, .. }) | Err(StoreError::Database(_)), Some(expires_after)) => {
                 self.orphans.expect(Pending { operation, tenant, expires_after });
             }
             (Ok(Answer::Settled { .. } | Answer::Voided), _) => self.orphans.ended(&operation),
@@ -99,7 +95,7 @@ impl Shared {
         respond(answer)
     }
 
-    fn count(&self, action: &'static str, outcome: &'static str) {
+    pub(super) fn count(&self, action: &'static str, outcome: &'static str) {
         let labels = crate::telemetry::CommandLabels { action, outcome };
         self.metrics.ledger_commands.get_or_create_owned(&labels).inc();
     }

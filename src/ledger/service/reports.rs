@@ -11,12 +11,14 @@ use super::answers::Problem;
 use super::extract::Name;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
-use crate::ledger::store::Day;
+use crate::ledger::store::{Changed, Day};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::PeriodUsage;
+use crate::ledger::wire::{PeriodUsage, TenantUsage};
 
 /// Periods of one answer.
 const PERIODS: u32 = 36;
+/// Tenants of one answer.
+const MOST: u32 = 1000;
 /// Days of one answer: a little over a year.
 const DAYS: i64 = 400;
 
@@ -97,4 +99,32 @@ impl Shared {
         };
         Ok(Json(days.into_iter().map(usage).collect()))
     }
+}
+
+/// What is asked for: `?after=0&most=1000`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct After {
+    after: i64,
+    most: u32,
+}
+
+/// `GET /v1/usage`: the tenants for which something was counted after a line.
+pub async fn changed(
+    State(shared): State<Arc<Shared>>,
+    asked: Result<Query<After>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<Vec<TenantUsage>>, Problem> {
+    let Query(After { after, most }) = asked.map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
+    if after < 0 || !(1..=MOST).contains(&most) {
+        return Err(Problem::Malformed(format!("after={after}&most={most}: ask for 1 to {MOST} tenants after a line")));
+    }
+    let changed = shared.store.changed(after, most).await?;
+    let usage = |Changed { tenant, period, account: Account { used, reserved }, seq }| TenantUsage {
+        tenant,
+        period,
+        used,
+        reserved,
+        seq,
+    };
+    Ok(Json(changed.into_iter().map(usage).collect()))
 }

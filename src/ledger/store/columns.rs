@@ -25,6 +25,20 @@ pub fn replaced(prefixes: &[&str]) -> String {
     sets.collect::<Vec<_>>().join(", ")
 }
 
+/// The tenants with a line after a number and up to another one, in the order of their latest lines, at most so many of them: id, period,
+/// number of the latest line, and the sums of the rows of their account.
+pub fn changed([after, until, most]: [&str; 3]) -> String {
+    let sums = ["used_", "reserved_"].map(|prefix| each(|unit| format!("CAST(sum(account.{prefix}{unit}) AS BIGINT)")));
+    format!(
+        "SELECT latest.id, latest.period_start, latest.period_end, latest.seq, {} FROM
+             (SELECT id, period_start, period_end, seq FROM tenant WHERE seq > {after} AND seq <= {until}
+              ORDER BY seq LIMIT {most}) AS latest
+         JOIN account ON account.tenant = latest.id AND account.period_start IN (latest.period_start, 0)
+         GROUP BY latest.id, latest.period_start, latest.period_end, latest.seq ORDER BY latest.seq",
+        sums.join(", ")
+    )
+}
+
 fn each(text: impl Fn(Unit) -> String) -> String {
     Unit::iter().map(text).collect::<Vec<_>>().join(", ")
 }

@@ -1,6 +1,8 @@
 //! Where the ledger is kept. A store applies each command in one transaction and answers after the commit.
 
+mod batch;
 mod columns;
+mod migration;
 pub mod postgres;
 pub mod sqlite;
 
@@ -8,8 +10,10 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use super::account::{Account, LineKind, Period};
+use super::answers::Key;
 use super::decision::{Answer, Changes, Command};
 use super::units::Amounts;
+use super::wire::{AnswerState, KeptAnswer};
 use crate::api::Timestamp;
 
 /// Keeps the ledger. `tests/ledger` judges each implementation by the same tests.
@@ -18,6 +22,10 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Applies a command at this moment and returns its answer after the commit. If it fails, the command may have been applied or
     /// not: repeat it under the same name.
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError>;
+
+    /// Applies events at this moment, and returns their answers in order after the commit. If it fails, some may have been applied: repeat
+    /// them.
+    async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError>;
 
     /// What a tenant has used in its latest period, and its levels. None for a tenant that the ledger does not know.
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError>;
@@ -31,11 +39,37 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// The lines after a sequence number, in order, at most `most` of them.
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError>;
 
+    /// The tenants with a line after a sequence number, in the order of their latest lines, at most `most` of them.
+    async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError>;
+
     /// Succeeds if commands can be applied, as far as can be seen without one. Waits for no other call.
     async fn ready(&self) -> Result<(), StoreError>;
 
+    /// Deletes operations that ended before a moment, at most so many of them, and returns how many it deleted. Their lines stay. It waits
+    /// until commands leave it time.
+    async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError>;
+
     /// The pending operations.
     async fn pending(&self) -> Result<Vec<Pending>, StoreError>;
+
+    /// The answers that are kept beside it.
+    fn answers(&self) -> &dyn Answers;
+}
+
+/// Keeps answers for idempotency keys.
+#[async_trait]
+pub trait Answers: std::fmt::Debug + Send + Sync {
+    /// Begins a key, which is free again at `until` if it is new and not finished by then.
+    async fn begin(&self, key: Key, until: Timestamp, now: Timestamp) -> Result<AnswerState, StoreError>;
+
+    /// Keeps the answer of a key, or frees the key without one. Returns whether the answer is kept: the key must be begun, by this request.
+    async fn finish(&self, key: Key, answer: Option<KeptAnswer>, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Erases the keys of a tenant, and returns how many there were.
+    async fn erase(&self, tenant: &str) -> Result<u64, StoreError>;
+
+    /// Deletes keys that are free by now, at most so many, and returns how many.
+    async fn sweep(&self, now: Timestamp, most: u32) -> Result<u32, StoreError>;
 }
 
 /// The `period_start` of the row that holds a tenant's levels. No period begins then: the API refuses it.
@@ -98,6 +132,19 @@ pub struct StoredLine {
     pub kind: LineKind,
     /// What it adds.
     pub amounts: Amounts,
+}
+
+/// A tenant for which something was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Changed {
+    /// Its id.
+    pub tenant: String,
+    /// Its latest period.
+    pub period: Period,
+    /// What it has used and reserved: of flows in that period, of levels at the moment.
+    pub account: Account,
+    /// The number of its latest line.
+    pub seq: i64,
 }
 
 /// An operation that is neither settled nor voided.

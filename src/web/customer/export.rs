@@ -17,10 +17,10 @@ use utoipa::ToSchema;
 use crate::api::status::{Export, ExportState};
 use crate::api::{CUSTOMER_REQUEST, Phase, Tenant, Timestamp};
 use crate::export::{Archive, ExportError};
+use crate::serve::reader::End;
 use crate::web::App;
 use crate::web::serving::extract::SignupToken;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
-use crate::web::serving::reader::End;
 
 /// Downloads of this replica at the same time.
 pub const DOWNLOADS: usize = 8;

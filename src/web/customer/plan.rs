@@ -16,6 +16,7 @@ use crate::api::plan::{Downgrades, PlanSpec};
 use crate::api::status::{PlanChange, PlanChangeState as Stage};
 use crate::api::tenant::BillingMode;
 use crate::api::{CUSTOMER_REQUEST, Phase, Plan, RETRY_ANNOTATION, Tenant, Timestamp, Unit};
+use crate::ledger::units::Amounts;
 use crate::lifecycle::{Credentials, Regions, View, excess, impossible, is_smaller};
 use crate::web::App;
 use crate::web::serving::extract::{SignupToken, Then};
@@ -125,11 +126,12 @@ impl App {
         let wanted = find(name).ok_or_else(|| {
             Problem::invalid([("plan", "is not the name of a plan. /pricing shows the plans".to_owned())].into())
         })?;
-        let stored = self.stored_by(tenant).await;
+        let (regions, stored) = (self.indexes.regions(), self.stored(tenant).await);
         let asked = |tenant: &Tenant| {
             shown.check(tenant, name)?;
             let current = find(tenant.plan_in_force()).map(|plan| &plan.spec);
-            ask(tenant, (current, wanted, stored), &self.indexes.regions(), self.now())
+            let asked = Asked { current, wanted, regions: &regions, stored };
+            ask(tenant, &asked, self.now())
         };
         let Some(changed) = self.change_tenant(tenant, asked).await.map_err(running_meanwhile)? else {
             return answer(tenant, name);
@@ -149,16 +151,12 @@ impl App {
         answer(seen.as_ref().unwrap_or(&changed), name)
     }
 
-    /// The documents that a tenant stores, and their bytes. None while the ledger is away: the controller waits for it then.
-    async fn stored_by(&self, tenant: &Tenant) -> Option<(i64, i64)> {
+    /// What the tenant stores. None while the ledger is away: the controller asks it again before it changes the plan.
+    async fn stored(&self, tenant: &Tenant) -> Option<Amounts> {
         let served = self.served(tenant)?;
-        let used = self.metering.usage(&served, self.now()).await.ok()?;
-        Some(used.map_or((0, 0), |usage| (usage.used[Unit::Documents], usage.used[Unit::Bytes])))
+        self.metering.usage(&served, self.now()).await.ok().flatten().map(|usage| usage.used)
     }
 }
-
-/// What is known of a change: the plan in force, the one that is wanted, and what is stored, as documents and bytes.
-type Facts<'a> = (Option<&'a PlanSpec>, &'a Plan, Option<(i64, i64)>);
 
 fn token(tenant: &Tenant) -> Option<&String> {
     tenant.annotations().get(RETRY_ANNOTATION)
@@ -175,13 +173,19 @@ fn running_meanwhile(problem: Problem) -> Problem {
     problem
 }
 
+/// A plan that is asked for, and what it is compared with.
+struct Asked<'a> {
+    /// The plan in force, if it is for sale.
+    current: Option<&'a PlanSpec>,
+    wanted: &'a Plan,
+    regions: &'a Regions,
+    /// What the tenant stores, if that is known.
+    stored: Option<Amounts>,
+}
+
 /// The patch that asks for a plan, None where it is asked for already, or why it cannot be had.
-fn ask(
-    tenant: &Tenant,
-    (current, wanted, stored): Facts<'_>,
-    regions: &Regions,
-    now: Timestamp,
-) -> Result<Option<Value>, Problem> {
+fn ask(tenant: &Tenant, asked: &Asked, now: Timestamp) -> Result<Option<Value>, Problem> {
+    let wanted = asked.wanted;
     let (name, status) = (wanted.name_any(), tenant.status.clone().unwrap_or_default());
     let change = status.plan_change.as_ref();
     let same = tenant.spec.plan == name;
@@ -205,7 +209,7 @@ fn ask(
         return Err(Problem::too_many(Duration::from_secs(SPACING.unsigned_abs())));
     }
     if !undone {
-        fits(tenant, (current, wanted, stored), regions)?;
+        fits(tenant, asked)?;
     }
     Ok(Some(json!({"spec": {"plan": name}})))
 }
@@ -222,7 +226,8 @@ fn declined_before(tenant: &Tenant, change: Option<&PlanChange>, now: Timestamp)
 }
 
 /// What the controller would find in the way, in a customer's words.
-fn fits(tenant: &Tenant, (current, wanted, stored): Facts<'_>, regions: &Regions) -> Result<(), Problem> {
+fn fits(tenant: &Tenant, asked: &Asked) -> Result<(), Problem> {
+    let Asked { current, wanted, regions, stored } = *asked;
     let mut view = View::of(tenant, Credentials::default());
     view.spec.plan = wanted.name_any();
     let title = wanted.title();
@@ -232,8 +237,8 @@ fn fits(tenant: &Tenant, (current, wanted, stored): Facts<'_>, regions: &Regions
     }
     let limits = view.status.config.as_ref().map(|config| &config.limits);
     let later = is_smaller(&wanted.spec, current, limits) && wanted.spec.downgrades == Downgrades::AtPeriodEnd;
-    let too_much = |(documents, bytes)| excess(documents, bytes, &wanted.spec.limits);
-    let Some((what, used, limit)) = stored.filter(|_| !later).and_then(too_much) else { return Ok(()) };
+    let over = stored.and_then(|stored| excess(stored[Unit::Documents], stored[Unit::Bytes], &wanted.spec.limits));
+    let Some((what, used, limit)) = over.filter(|_| !later) else { return Ok(()) };
     let detail =
         format!("Your account has {used} {what}, and {title} holds {limit}. Delete {} of them first.", used - limit);
     Err(conflict(Code::UsageExceedsPlan, detail))

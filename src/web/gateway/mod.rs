@@ -22,7 +22,7 @@ use crate::web::metering::Queries;
 use crate::web::routes::GivenRequestId;
 use crate::web::serving::directory::Served;
 use crate::web::serving::guards;
-use crate::web::serving::limits::network;
+use crate::serve::client::network;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 use settings::{Mode, Once, Settings, Statuses};

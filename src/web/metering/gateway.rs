@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::account::Account;
 use super::journal::Entry;
-use super::{Metering, UnderWay, counted, refusal};
+use super::{Metering, counted, refusal};
 use crate::api::quota::WhenUnavailable;
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
@@ -74,7 +74,7 @@ impl Metering {
     ) -> Result<Queries, Problem> {
         let (metering, tenant) = (self.clone(), tenant.clone());
         let counted = tokio::spawn(async move {
-            let under_way = UnderWay::of(metering.clone());
+            let under_way = metering.under_way();
             let counted = metering.reserve_and_settle(&tenant, operation, queries, now).await;
             drop(under_way);
             counted

@@ -7,9 +7,9 @@ use axum::extract::State;
 
 use super::extract::{Button, CsrfForm, Customer};
 use super::{PageResult, go};
+use crate::serve::reader::End;
 use crate::web::App;
 use crate::web::serving::extract::Then;
-use crate::web::serving::reader::End;
 
 /// Asks for one.
 pub async fn ask(

@@ -12,10 +12,10 @@ use serde::Deserialize;
 
 use super::PageResult;
 use super::extract::CsrfForm;
+use crate::serve::client::network;
 use crate::web::App;
 
 use crate::web::public::leads::{Lead, LeadKind};
-use crate::web::serving::limits::network;
 use crate::web::serving::problem::Problem;
 
 #[derive(Deserialize)]

@@ -19,10 +19,10 @@ use serde_json::json;
 use super::extract::{Button, CsrfForm, Customer};
 use super::{PageResult, go, wants_page};
 use crate::api::{LinkKind, Tenant, UNSUBSCRIBED_ANNOTATION};
+use crate::serve::client::network;
 use crate::web::App;
 use crate::web::public::links::{Confirmation, Confirmed, dead};
 use crate::web::serving::extract::Then;
-use crate::web::serving::limits::network;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 #[derive(Deserialize)]

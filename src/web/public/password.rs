@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 
 use crate::api::{COMPONENT_LABEL, LOGIN_COMPONENT, PASSWORD_HASH, TENANT_LABEL, Tenant, Timestamp, login_secret};
-use crate::web::serving::limits::network;
+use crate::serve::client::network;
 use crate::web::serving::optimistic::change;
 use crate::web::serving::problem::Problem;
 use crate::web::serving::tokens::Generation;

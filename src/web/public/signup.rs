@@ -25,10 +25,10 @@ use crate::api::{
 };
 use crate::events::Event;
 use crate::lifecycle::link_on_request;
+use crate::serve::client::network;
 use crate::telemetry::{Span, trace_id};
 use crate::web::App;
 use crate::web::customer::progress::Progress;
-use crate::web::serving::limits::network;
 use crate::web::serving::problem::{Code, Problem};
 use crate::web::serving::tokens::{Generation, TOKEN_LIFE};
 

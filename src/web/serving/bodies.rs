@@ -9,9 +9,9 @@ use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
 
 use super::arrivals::{Arrival, Arrivals};
-use super::limits::site;
 use super::problem::{Code, Problem};
 use super::shares::{Share, Shares};
+use crate::serve::client::site;
 
 /// The largest file of an upload.
 pub const LARGEST_FILE: usize = 10 << 20;

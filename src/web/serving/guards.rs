@@ -11,8 +11,8 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum_client_ip::{ClientIp, ClientIpSource};
 
-use super::limits::network;
 use super::problem::Problem;
+use crate::serve::client::network;
 use crate::web::App;
 
 /// Who may call a route.

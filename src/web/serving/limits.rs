@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -95,29 +95,6 @@ impl Refusals {
     }
 }
 
-/// What counts as one client: an IPv6 client has a whole /64 to choose its address from.
-pub fn network(client: IpAddr) -> IpAddr {
-    match client.to_canonical() {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
-        }
-    }
-}
-
-/// What counts as one client where it holds room that strangers share, such as connections and bodies on their way: a /56 of IPv6,
-/// which is what a provider should give a home, so 256 of the networks above. <https://www.ripe.net/publications/docs/ripe-690/>
-pub fn site(client: IpAddr) -> IpAddr {
-    match network(client) {
-        IpAddr::V4(v4) => v4.into(),
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            Ipv6Addr::new(a, b, c, d & 0xff00, 0, 0, 0, 0).into()
-        }
-    }
-}
-
 /// Requests in a row from one private address, after which that address must be a proxy's.
 const SUSPICIOUS: u64 = 100;
 /// How often web logs this.
@@ -176,6 +153,7 @@ pub fn parse_source(text: &str) -> Result<ClientIpSource, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::serve::client::network;
 
     #[test]
     fn a_client_has_so_many_requests_and_a_network_counts_as_one() {
@@ -186,15 +164,6 @@ mod tests {
         assert!(wait > Duration::ZERO && wait <= Duration::from_mins(1));
         assert!(take("2001:db8:0:1::1").is_ok() && take("10.0.0.1").is_ok() && take("10.0.0.2").is_ok());
         assert!(take("::ffff:10.0.0.1").is_ok() && take("10.0.0.1").is_err(), "one address in two notations");
-    }
-
-    #[test]
-    fn the_networks_of_one_site_count_as_one_where_strangers_share_room() {
-        let of = |ip: &str| site(ip.parse().expect("an address"));
-        assert_eq!(of("2001:db8:1:2200::1"), of("2001:db8:1:22ff::2"));
-        assert_ne!(of("2001:db8:1:2200::1"), of("2001:db8:1:2300::1"));
-        assert_ne!(of("192.0.2.1"), of("192.0.2.2"));
-        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"), "one address in two notations");
     }
 
     #[test]

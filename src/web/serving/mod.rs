@@ -15,8 +15,6 @@ pub mod offers;
 pub mod optimistic;
 pub mod places;
 pub mod problem;
-pub mod reader;
-pub mod serve;
 pub mod shares;
 pub mod tokens;
 pub mod turns;

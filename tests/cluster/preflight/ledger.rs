@@ -32,7 +32,10 @@ impl Running {
         std::fs::write(&key, KEY).expect("a file");
         let address = format!("127.0.0.1:{}", free_port());
         let mut command = Command::new(BINARY);
-        command.args(["ledger", "--own-clock", "--listen", &address]).arg("--key-file").arg(key);
+        command
+            .args(["ledger", "--own-clock", "--metrics-listen", "127.0.0.1:0", "--listen", &address])
+            .arg("--key-file")
+            .arg(key);
         command.arg("--data").arg(folder.join("ledger"));
         command.args(["--snapshots", &format!("file://{}", folder.join("snapshots").display())]);
         let child = command.env_clear().kill_on_drop(true).spawn().expect("it starts");

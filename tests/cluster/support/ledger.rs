@@ -10,25 +10,34 @@ use tenant_operator::ledger::LedgerKey;
 use tenant_operator::ledger::client::{CallError, LedgerClient};
 use tenant_operator::ledger::wire::PeriodUsage;
 
-use super::{Process, World, folder, free_port};
+use super::{Process, World, folder};
 
 /// A ledger's place, and its process while it runs.
 pub struct LedgerOfWorld {
     key: LedgerKey,
     folder: PathBuf,
-    port: u16,
+    /// Chosen by the first start, and kept.
+    port: Option<u16>,
+    /// How many replicas of web have begun.
+    journals: u32,
     process: Option<Process>,
 }
 
 impl LedgerOfWorld {
     /// Of a world with this key. Nothing runs yet.
     pub fn of(name: &str, key: LedgerKey) -> Self {
-        Self { key, folder: folder(&format!("{name}-ledger")), port: free_port(), process: None }
+        Self { key, folder: folder(&format!("{name}-ledger")), port: None, journals: 0, process: None }
     }
 
-    /// Its address.
+    /// Its address; before its first start, one where nothing listens.
     pub fn url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.port)
+        format!("http://127.0.0.1:{}", self.port.unwrap_or(9))
+    }
+
+    /// A folder for the journal of a replica of web.
+    pub fn next_journal(&mut self) -> PathBuf {
+        self.journals += 1;
+        self.folder.join(format!("journal-{}", self.journals))
     }
 }
 
@@ -39,16 +48,22 @@ impl World {
             return;
         }
         let LedgerOfWorld { key, folder, port, .. } = &self.ledger;
+        let port = port.unwrap_or(0);
         std::fs::create_dir_all(folder).expect("a folder");
         let key_file = folder.join("key");
         std::fs::write(&key_file, key.authorization().trim_start_matches("Bearer ")).expect("written");
         let mut command = self.command("ledger");
-        command.arg(format!("--listen=127.0.0.1:{port}")).arg("--data").arg(folder.join("data"));
+        command
+            .arg(format!("--listen=127.0.0.1:{port}"))
+            .arg("--metrics-listen=127.0.0.1:0")
+            .arg("--data")
+            .arg(folder.join("data"));
         let mut child =
             command.arg("--key-file").arg(&key_file).stdout(Stdio::piped()).spawn().expect("the ledger starts");
         let line = BufReader::new(child.stdout.take().expect("piped")).lines().next();
         let line = line.expect("the ledger says where it listens").expect("text");
-        assert!(line.starts_with("listening on "), "{line}");
+        let port = line.rsplit(':').next().and_then(|port| port.parse().ok());
+        self.ledger.port = Some(port.unwrap_or_else(|| panic!("{line}")));
         self.ledger.process = Some(Process::of(child));
     }
 

@@ -69,6 +69,9 @@ impl World {
         self.start_ledger();
         let mut command = self.command("web");
         command.stderr(log);
+        if !self.environment.iter().any(|(name, _)| name == "LEDGER_JOURNAL") {
+            command.env("LEDGER_JOURNAL", self.ledger.next_journal());
+        }
         command.args(["--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--namespace", &self.namespace]);
         if !args.contains(&"--signups-per-minute") {
             command.args(["--signups-per-minute", "10000"]);

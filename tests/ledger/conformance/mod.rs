@@ -1,7 +1,10 @@
 //! What any store of the ledger must do. A second store is judged by the same functions: add a [`Place`] for it, and a test like
 //! [`the_ledger_in_sqlite_keeps_every_contract`].
 
+mod answers;
 mod counting;
+mod events;
+pub mod forgetting;
 mod postgres;
 pub mod reading;
 mod seeded;
@@ -37,7 +40,7 @@ pub type Verdict = Result<(), String>;
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 18] = [
+const CONTRACTS: [(&str, Contract); 24] = [
     ("limit", |place| Box::pin(counting::limit(place))),
     ("one name", |place| Box::pin(counting::one_name(place))),
     ("all or nothing", |place| Box::pin(counting::all_or_nothing(place))),
@@ -52,8 +55,14 @@ const CONTRACTS: [(&str, Contract); 18] = [
     ("levels", |place| Box::pin(settling::levels(place))),
     ("periods", |place| Box::pin(settling::periods(place))),
     ("one period", |place| Box::pin(settling::one_period(place))),
+    ("forgotten", |place| Box::pin(forgetting::forgotten(place))),
+    ("events", |place| Box::pin(events::counted(place))),
+    ("events at once", |place| Box::pin(events::at_once(place))),
+    ("answers", |place| Box::pin(answers::kept(place))),
+    ("answers of a tenant", |place| Box::pin(answers::bounded(place))),
     ("agree", |place| Box::pin(reading::all_agree(place))),
     ("days", |place| Box::pin(reading::days(place))),
+    ("changed", |place| Box::pin(reading::changed(place))),
     ("pages", |place| Box::pin(reading::pages(place))),
     ("pending", |place| Box::pin(reading::pending(place))),
 ];
@@ -110,11 +119,13 @@ pub struct Client {
     pub tenant: String,
     pub now: i64,
     pub period: Period,
+    /// When what it says happened; None: now.
+    pub at: Option<i64>,
 }
 
 impl Client {
     pub fn of(store: &Arc<dyn Store>, tenant: &str) -> Self {
-        Self { store: store.clone(), tenant: tenant.to_owned(), now: NOON, period: period(0) }
+        Self { store: store.clone(), tenant: tenant.to_owned(), now: NOON, period: period(0), at: None }
     }
 
     /// The same in another period, a day into it.
@@ -124,7 +135,8 @@ impl Client {
     }
 
     pub async fn apply(&self, operation: &str, action: Action) -> Result<Answer, String> {
-        let command = Command { operation: operation.to_owned(), tenant: self.tenant.clone(), action };
+        let command =
+            Command { operation: operation.to_owned(), tenant: self.tenant.clone(), action, at: self.at.map(at) };
         self.store.apply(command, at(self.now)).await.map_err(said)
     }
 

@@ -11,7 +11,7 @@ use secrecy::SecretString;
 use tenant_operator::ledger::store::postgres::Postgres;
 use tenant_operator::ledger::store::{Store, StoreError};
 
-use super::{Client, Place, judge, queries};
+use super::{Client, DAY, NOON, Place, forgetting, judge, queries};
 use crate::support::{Folder, LIMIT, as_nobody, free_port};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -79,8 +79,13 @@ impl Server {
 
     /// Whether the server did this, as its own client asks for it.
     fn sql(&self, sql: &str) -> bool {
+        self.sql_in("postgres", sql)
+    }
+
+    fn sql_in(&self, database: &str, sql: &str) -> bool {
         let mut psql = program(&self.programs, "psql");
         psql.args(["--no-psqlrc", "--host=127.0.0.1", "--username=postgres", "--port", &self.port.to_string()]);
+        psql.args(["--dbname", database, "--set", "ON_ERROR_STOP=1"]);
         psql.args(["--command", sql]).output().expect("psql runs").status.success()
     }
 
@@ -160,7 +165,42 @@ async fn a_database_that_cannot_be_used_is_refused_with_the_reason_and_without_i
     let raised = psql.args(["--command", "UPDATE ledger SET version = 99"]).output().expect("psql runs");
     assert!(raised.status.success());
     let said = Postgres::connect(&url).await.expect_err("a later schema").to_string();
-    assert!(said.contains("schema 99") && said.contains("knows 1"), "{said}");
+    assert!(said.contains("schema 99") && said.contains("knows 2"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_the_first_schema_is_brought_up_to_this_one() {
+    let server = Server::start();
+    let units = forgetting::units("BIGINT");
+    let sql = format!(
+        "{} CREATE TABLE site_day (day BIGINT NOT NULL, part BIGINT NOT NULL, {units}, PRIMARY KEY (day, part));
+         INSERT INTO site_day VALUES ({today}, 3, 3,0,0,0,0,2,70), ({today}, 4, 5,0,0,0,0,0,0);
+         CREATE TABLE ledger (version BIGINT NOT NULL); INSERT INTO ledger VALUES (1);",
+        forgetting::schema_1("BIGINT", "BIGSERIAL PRIMARY KEY", ""),
+        today = NOON / DAY,
+    );
+    assert!(server.sql("CREATE DATABASE first") && server.sql_in("first", &sql));
+    let url = server.url("first");
+    // Replicas that start at the same moment.
+    let opened = futures::future::join_all((0..4).map(|_| Postgres::connect(&url))).await;
+    let mut stores = opened.into_iter().map(|store| store.expect("it is migrated once"));
+    forgetting::migrated(Arc::new(stores.next().expect("four"))).await.expect("all that it counted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_takes_no_writes_is_not_ready_until_it_does() {
+    let server = Server::start();
+    let store = Postgres::connect(&server.url("postgres")).await.expect("a ledger");
+    store.ready().await.expect("ready");
+    for (setting, wanted) in [("on", false), ("off", true)] {
+        assert!(server.sql(&format!("ALTER SYSTEM SET default_transaction_read_only = {setting}")));
+        assert!(server.sql("SELECT pg_reload_conf()"));
+        let start = Instant::now();
+        while store.ready().await.is_ok() != wanted {
+            assert!(start.elapsed() < LIMIT, "read only: {setting}");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+    }
 }
 
 /// Passes bytes on between a client and the server, until it is told to go silent on the connections that are open.

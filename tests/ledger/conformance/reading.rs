@@ -7,7 +7,7 @@ use futures::future::join_all;
 use tenant_operator::ledger::account::{Account, LineKind};
 use tenant_operator::ledger::decision::Action;
 use tenant_operator::ledger::store::{Day, Pending, Store, StoredLine};
-use tenant_operator::ledger::units::{Amounts, Limits};
+use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
 use super::{Client, DAY, NOON, Place, Verdict, granted, period, queries, said, same};
 
@@ -236,4 +236,62 @@ pub async fn pending(place: &dyn Place) -> Verdict {
         same(when, found, wanted.clone())?;
     }
     acme.has("all", queries(2), queries(2)).await
+}
+
+/// The tenants for which something was counted are told in the order of their latest lines, each once, with what usage says.
+pub async fn changed(place: &dyn Place) -> Verdict {
+    let store = place.open().await.map_err(said)?;
+    same("nothing yet", store.changed(0, 100).await.map_err(said)?, Vec::new())?;
+    let clients: Vec<_> = (0..6).map(|number| Client::of(&store, &format!("tenant-{number}"))).collect();
+    let counted = async |number: usize, name: &str| {
+        let used = queries(1).with(Unit::Documents, 2);
+        clients[number].settle(&format!("{name}-{number}"), used).await.map(drop)
+    };
+    for number in 0..5 {
+        counted(number, "first").await?;
+    }
+    granted("reserved", clients[1].reserve("reserved", queries(3), Limits::default()).await?)?;
+    clients[5].void("voided").await?;
+    counted(0, "second").await?;
+    clients[2].in_period(1).settle("next", queries(7)).await?;
+    let all = store.changed(0, 100).await.map_err(said)?;
+    let order: Vec<_> = all.iter().map(|one| one.tenant.as_str()).collect();
+    same("in order", order, vec!["tenant-1", "tenant-3", "tenant-4", "tenant-0", "tenant-2"])?;
+    let lines = all_lines(&store, 100).await?;
+    for one in &all {
+        let usage = store.usage(&one.tenant).await.map_err(said)?;
+        same("what usage says", usage, Some((one.period, one.account)))?;
+        let latest = lines.iter().rev().find(|line| line.tenant == one.tenant).map(|line| line.seq);
+        same("its latest line", latest, Some(one.seq))?;
+    }
+    for after in &all {
+        let later: Vec<_> = all.iter().filter(|one| one.seq > after.seq).cloned().collect();
+        same("after a line", store.changed(after.seq, 100).await.map_err(said)?, later)?;
+    }
+    same("two", store.changed(0, 2).await.map_err(said)?, all[..2].to_vec())?;
+    // Tenants that are counted meanwhile come later, and none is passed over.
+    let mut known = BTreeMap::new();
+    let mut after = 0;
+    let load = (0..120).map(|number: i64| {
+        let client = clients[usize::try_from(number % 6).unwrap_or_default()].clone();
+        tokio::spawn(async move { client.settle(&format!("load-{number}"), queries(1)).await })
+    });
+    let load: Vec<_> = load.collect();
+    let mut last = load.iter().all(tokio::task::JoinHandle::is_finished);
+    loop {
+        let found = store.changed(after, 3).await.map_err(said)?;
+        if found.is_empty() && last {
+            break;
+        }
+        last = load.iter().all(tokio::task::JoinHandle::is_finished);
+        for one in found {
+            after = one.seq;
+            known.insert(one.tenant.clone(), one.account.used);
+        }
+    }
+    for client in &clients {
+        let used = client.usage().await?.map(|(_, account)| account.used);
+        same(&client.tenant, known.get(&client.tenant).copied(), used)?;
+    }
+    Ok(())
 }

@@ -1,5 +1,7 @@
 //! Stores with a seeded fault: each breaks the contract that is about it.
 
+mod faults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,92 +11,22 @@ use async_trait::async_trait;
 use tenant_operator::api::Timestamp;
 use tenant_operator::ledger::account::{Account, Period};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Refusal};
-use tenant_operator::ledger::store::{Day, Pending, Store, StoreError, StoredLine};
+use tenant_operator::ledger::store::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
+
+use faults::CAUGHT;
+use faults::Seeded::{
+    self, AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AnswersEventsOutOfOrder, AppliesTwice, ChangedOnly,
+    ChecksThenCounts, CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints,
+    ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, IgnoresThePage,
+    KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero, LevelsLeftOut, LosesACommit, LosesAnEvent,
+    OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain,
+    ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine,
+    VoidsNothing, WritesWhenItIsClosed,
+};
 
 use super::sqlite::SqliteFolder;
 use super::{Place, judge};
-
-/// What is wrong with a store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Seeded {
-    LosesACommit,
-    AppliesTwice,
-    AnswersBeforeTheWrite,
-    WritesWhenItIsClosed,
-    ChecksThenCounts,
-    OneMoreThanTheLimit,
-    ForgetsNames,
-    ReservesWhatFits,
-    RefusalTakesTheName,
-    FoldsNames,
-    CutsNames,
-    RoundsAsFloats,
-    CountsMoreThanReserved,
-    VoidsNothing,
-    ForgetsEarlyVoids,
-    ForgetsCheckpoints,
-    RefusesLateSettlements,
-    ReleasesNothing,
-    ReleasesAgain,
-    LevelsBeginAtZero,
-    ReopensPeriods,
-    OldestPeriodFirst,
-    AllPeriods,
-    AnotherPeriod,
-    DaysOfTheMachine,
-    LeavesOutTheLastDay,
-    SiteOfOneTenant,
-    SkipsALine,
-    RepeatsALine,
-    IgnoresThePage,
-    ForgetsPending,
-    KeepsEndedPending,
-}
-
-use Seeded::{
-    AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AppliesTwice, ChecksThenCounts, CountsMoreThanReserved,
-    CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints, ForgetsEarlyVoids, ForgetsNames, ForgetsPending,
-    IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero, LosesACommit, OldestPeriodFirst,
-    OneMoreThanTheLimit, RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods,
-    RepeatsALine, ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
-};
-
-/// Each fault, and a contract that it breaks.
-const CAUGHT: [(Seeded, &str); 32] = [
-    (LosesACommit, "agree"),
-    (AppliesTwice, "one name"),
-    (AnswersBeforeTheWrite, "committed"),
-    (WritesWhenItIsClosed, "committed"),
-    (ChecksThenCounts, "limit"),
-    (OneMoreThanTheLimit, "limit"),
-    (ForgetsNames, "one name"),
-    (ReservesWhatFits, "all or nothing"),
-    (RefusalTakesTheName, "refused"),
-    (FoldsNames, "isolated"),
-    (CutsNames, "isolated"),
-    (RoundsAsFloats, "largest"),
-    (CountsMoreThanReserved, "settled"),
-    (VoidsNothing, "voided"),
-    (ForgetsEarlyVoids, "voided"),
-    (ForgetsCheckpoints, "expired"),
-    (RefusesLateSettlements, "expired"),
-    (ReleasesNothing, "levels"),
-    (ReleasesAgain, "levels"),
-    (LevelsBeginAtZero, "levels"),
-    (ReopensPeriods, "periods"),
-    (OldestPeriodFirst, "periods"),
-    (AllPeriods, "periods"),
-    (AnotherPeriod, "one period"),
-    (DaysOfTheMachine, "days"),
-    (LeavesOutTheLastDay, "days"),
-    (SiteOfOneTenant, "days"),
-    (SkipsALine, "pages"),
-    (RepeatsALine, "pages"),
-    (IgnoresThePage, "pages"),
-    (ForgetsPending, "pending"),
-    (KeepsEndedPending, "pending"),
-];
 
 /// A real store with a fault.
 #[derive(Debug)]
@@ -188,7 +120,7 @@ impl Faulty {
         };
         if let Some(action) = twice {
             let operation = format!("{}+{}", command.operation, self.count.load(Ordering::SeqCst));
-            self.real(Command { operation, tenant: command.tenant, action }, now).await?;
+            self.real(Command { operation, tenant: command.tenant, action, at: None }, now).await?;
         }
         Ok(answer)
     }
@@ -260,6 +192,26 @@ impl Store for Faulty {
         }
     }
 
+    async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError> {
+        let count = self.count.fetch_add(1, Ordering::SeqCst);
+        match self.has {
+            ForgetsEvents => {
+                let renamed = |event| Self::renamed(event, |name| format!("{name}+{count}"));
+                self.store.count(events.into_iter().map(renamed).collect(), now).await
+            }
+            AnswersEventsOutOfOrder => {
+                let mut answers = self.store.count(events, now).await?;
+                answers.reverse();
+                Ok(answers)
+            }
+            LosesAnEvent if events.len() > 1 => {
+                let answers = self.store.count(events[1..].to_vec(), now).await?;
+                Ok(std::iter::once(Answer::Accepted).chain(answers).collect())
+            }
+            _ => self.store.count(events, now).await,
+        }
+    }
+
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {
         let usage = self.store.usage(&self.tenant(tenant)).await?;
         Ok(usage.map(|(period, account)| match self.has {
@@ -304,8 +256,30 @@ impl Store for Faulty {
         }
     }
 
+    async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {
+        match self.has {
+            ChangedOnly if after > 0 => self.store.changed(after + 1, most).await,
+            LevelsLeftOut => {
+                let changed = self.store.changed(after, most).await?;
+                let flows = |amounts: Amounts| amounts.only(false);
+                let less =
+                    |one: Changed| Changed { account: Account { used: flows(one.account.used), ..one.account }, ..one };
+                Ok(changed.into_iter().map(less).collect())
+            }
+            _ => self.store.changed(after, most).await,
+        }
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
         self.store.ready().await
+    }
+
+    async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        match self.has {
+            ForgetsNothing => Ok(0),
+            ForgetsEarly => self.store.forget(before.plus(24 * 3600), most).await,
+            _ => self.store.forget(before, most).await,
+        }
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
@@ -314,6 +288,10 @@ impl Store for Faulty {
             KeepsEndedPending => Ok(self.names.lock().expect("not poisoned").values().cloned().collect()),
             _ => self.store.pending().await,
         }
+    }
+
+    fn answers(&self) -> &dyn Answers {
+        self.store.answers()
     }
 }
 

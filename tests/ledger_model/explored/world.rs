@@ -188,7 +188,7 @@ impl State {
     }
 
     fn ask(&mut self, mistake: Option<Mistake>, client: usize, action: Asked) -> Answer {
-        let command = Command { operation: client.to_string(), tenant: TENANT.into(), action };
+        let command = Command { operation: client.to_string(), tenant: TENANT.into(), action, at: None };
         let latest = self.latest();
         let facts = mistake.map_or_else(|| self.books.facts(&command), |m| m.facts(&self.books, &command));
         let (answer, changes) = match mistake {

@@ -3,21 +3,24 @@
 //! Each command is one transaction. It locks the tenant's row first, so the commands of one tenant follow one another, and those of
 //! different tenants do not wait for each other.
 
+mod answers;
 mod connection;
+mod events;
 mod rows;
 mod schema;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use deadpool_postgres::{Client, Pool, PoolError};
+use futures::{StreamExt, TryStreamExt, stream};
 use secrecy::SecretString;
 use tokio::sync::{Mutex, MutexGuard};
-use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use super::{Day, Pending, Store, StoreError, StoredLine};
+use super::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
@@ -27,6 +30,10 @@ use crate::ledger::units::Amounts;
 const CALL: Duration = Duration::from_secs(7);
 /// Turns that tenants share: few of them meet by chance.
 const TURNS: usize = 1024;
+/// Events of one transaction.
+const EVENTS: usize = 500;
+/// Transactions of events at the same time: a part of the connections.
+const AT_ONCE: usize = 4;
 /// Attempts at a transaction that another one gets in the way of.
 const ATTEMPTS: u32 = 10;
 
@@ -67,8 +74,32 @@ impl From<tokio_postgres::Error> for Interrupted {
 }
 
 impl Postgres {
-    async fn client(&self) -> Result<Client, StoreError> {
-        Ok(self.pool.get().await?)
+    /// Asks the server something, within the time of a call. A connection that went silent is closed.
+    async fn ask<T, E: Into<Interrupted>>(
+        &self,
+        question: impl AsyncFnOnce(&mut Client) -> Result<T, E>,
+    ) -> Result<T, Interrupted> {
+        let mut client = self.pool.get().await.map_err(StoreError::from)?;
+        let answered = timeout(CALL, question(&mut client)).await;
+        match answered {
+            Ok(answered) => answered.map_err(Into::into),
+            Err(_) => {
+                drop(Client::take(client));
+                Err(Interrupted::Failed(StoreError::Silent))
+            }
+        }
+    }
+
+    /// Counts events of one tenant.
+    async fn count_one(&self, tenant: &str, events: &[Command], now: Timestamp) -> Result<Vec<Answer>, StoreError> {
+        let _turn = self.turn(tenant).await?;
+        for attempt in 0..ATTEMPTS {
+            match self.ask(async |client: &mut Client| events::count(client, tenant, events, now).await).await {
+                Err(Interrupted::Again) => pause(attempt).await,
+                done => return Ok(done?),
+            }
+        }
+        Err(StoreError::Busy)
     }
 
     /// The turn of one of a tenant's commands. Without it, those that wait for the row of one tenant would hold all connections.
@@ -79,13 +110,9 @@ impl Postgres {
     }
 }
 
-/// The end of a call. A connection that went silent is closed.
-fn ended<T, E: Into<Interrupted>>(client: Client, done: Result<Result<T, E>, Elapsed>) -> Result<T, Interrupted> {
-    if let Ok(done) = done {
-        return done.map_err(Into::into);
-    }
-    drop(Client::take(client));
-    Err(Interrupted::Failed(StoreError::Silent))
+/// Waits a moment before a transaction that another one got in the way of begins again.
+async fn pause(attempt: u32) {
+    tokio::time::sleep(Duration::from_millis(rand::random_range(1..(4 << attempt)))).await;
 }
 
 #[async_trait]
@@ -93,52 +120,70 @@ impl Store for Postgres {
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
         let _turn = self.turn(&command.tenant).await?;
         for attempt in 0..ATTEMPTS {
-            let mut client = self.client().await?;
-            let done = timeout(CALL, rows::apply(&mut client, &command, now)).await;
-            match ended(client, done) {
-                Ok(answer) => return Ok(answer),
-                Err(Interrupted::Failed(error)) => return Err(error),
-                Err(Interrupted::Again) => {}
+            match self.ask(async |client: &mut Client| rows::apply(client, &command, now).await).await {
+                Err(Interrupted::Again) => pause(attempt).await,
+                done => return Ok(done?),
             }
-            tokio::time::sleep(Duration::from_millis(rand::random_range(1..(4 << attempt)))).await;
         }
         Err(StoreError::Busy)
     }
 
+    async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError> {
+        let mut by_tenant: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+        for (at, event) in events.iter().enumerate() {
+            by_tenant.entry(&event.tenant).or_default().push(at);
+        }
+        let chunks = by_tenant
+            .into_iter()
+            .flat_map(|(tenant, at)| at.chunks(EVENTS).map(|at| (tenant.to_owned(), at.to_vec())).collect::<Vec<_>>());
+        let chunks = chunks.map(|(tenant, at)| {
+            let chunk: Vec<_> = at.iter().map(|at| events[*at].clone()).collect();
+            (tenant, at, chunk)
+        });
+        let counted = stream::iter(chunks.collect::<Vec<_>>()).map(|(tenant, at, chunk)| async move {
+            let answers = self.count_one(&tenant, &chunk, now).await?;
+            Ok::<_, StoreError>(at.into_iter().zip(answers).collect::<Vec<_>>())
+        });
+        let mut answers: Vec<_> = counted.buffer_unordered(AT_ONCE).try_concat().await?;
+        answers.sort_unstable_by_key(|(at, _)| *at);
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+    }
+
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, rows::usage(&client, tenant)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::usage(client, tenant).await).await?)
     }
 
     async fn periods(&self, tenant: &str, most: u32) -> Result<Vec<(Period, Account)>, StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, rows::periods(&client, tenant, most)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::periods(client, tenant, most).await).await?)
     }
 
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, rows::days(&client, tenant, first, last)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::days(client, tenant, first, last).await).await?)
     }
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
-        let mut client = self.client().await?;
-        let done = timeout(CALL, rows::lines(&mut client, after, most)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::lines(client, after, most).await).await?)
+    }
+
+    async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {
+        Ok(self.ask(async |client: &mut Client| rows::changed(client, after, most).await).await?)
     }
 
     async fn ready(&self) -> Result<(), StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, client.simple_query("SELECT 1")).await;
-        Ok(ended(client, done).map(drop)?)
+        Ok(self.ask(async |client: &mut Client| rows::probe(client).await).await?)
+    }
+
+    async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        let forgotten = self.ask(async |client: &mut Client| rows::forget(client, before, most).await).await?;
+        Ok(u32::try_from(forgotten).unwrap_or(most))
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
-        let client = self.client().await?;
-        let done = timeout(CALL, rows::pending(&client)).await;
-        Ok(ended(client, done)?)
+        Ok(self.ask(async |client: &mut Client| rows::pending(client).await).await?)
+    }
+
+    fn answers(&self) -> &dyn Answers {
+        self
     }
 }
 

@@ -10,8 +10,8 @@ use super::schema::LINE_LOCK;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, Operation, Period};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
-use crate::ledger::store::columns::{columns, replaced, summed};
-use crate::ledger::store::{Day, LEVELS, Pending, StoreError, StoredLine};
+use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
+use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoreError, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
 /// The rows that a day of the site is spread over, so that tenants do not wait for each other. They are summed where they are read.
@@ -21,8 +21,7 @@ type Bound<'a> = &'a (dyn ToSql + Sync);
 
 /// Locks the tenant, reads the facts, decides, and writes the changes: all in one transaction.
 pub async fn apply(client: &mut Client, command: &Command, now: Timestamp) -> Result<Answer, Interrupted> {
-    // The locks are what makes it exact, so each statement must see what was committed before it.
-    let transaction = client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await?;
+    let transaction = begin(client).await?;
     let latest = lock(&transaction, &command.tenant).await?;
     let operation = operation(&transaction, &command.operation).await?;
     let period = period_of(command, operation.as_ref(), latest);
@@ -41,8 +40,13 @@ pub async fn apply(client: &mut Client, command: &Command, now: Timestamp) -> Re
     Ok(answer)
 }
 
+/// Begins a transaction. The locks are what makes it exact, so each statement must see what was committed before it.
+pub async fn begin(client: &mut Client) -> Result<Transaction<'_>, tokio_postgres::Error> {
+    client.build_transaction().isolation_level(IsolationLevel::ReadCommitted).start().await
+}
+
 /// Locks the tenant's row, which is made if it is missing, and reads its latest period.
-async fn lock(transaction: &Transaction<'_>, tenant: &str) -> Result<Option<Period>, tokio_postgres::Error> {
+pub async fn lock(transaction: &Transaction<'_>, tenant: &str) -> Result<Option<Period>, tokio_postgres::Error> {
     let make = "INSERT INTO tenant (id, period_start, period_end) VALUES ($1, $2, $2) ON CONFLICT (id) DO NOTHING";
     let sql = "SELECT period_start, period_end FROM tenant WHERE id = $1 FOR UPDATE";
     let select = transaction.prepare_cached(sql).await?;
@@ -70,38 +74,84 @@ async fn write(
         put_operation(transaction, &command.operation, operation, now).await?;
     }
     if let Some(latest) = changes.latest {
-        let sql = "UPDATE tenant SET period_start = $2, period_end = $3 WHERE id = $1";
-        let bound: [Bound; 3] = [&tenant, &latest.start.as_second(), &latest.end.as_second()];
-        transaction.execute(&transaction.prepare_cached(sql).await?, &bound).await?;
+        put_latest(transaction, tenant, latest).await?;
     }
-    for (start, end, account) in changes.rows(&before, period) {
-        let fixed: [Bound; 3] = [&tenant, &start, &end];
-        let into = "account (tenant, period_start, period_end";
-        let conflict =
-            format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {}", replaced(&["used_", "reserved_"]));
-        insert(transaction, into, &fixed, &[("used_", account.used), ("reserved_", account.reserved)], &conflict)
-            .await?;
+    for row in changes.rows(&before, period) {
+        put_row(transaction, tenant, row).await?;
     }
     if let Some(line) = &changes.line {
-        put_line(transaction, command, period, line, now).await?;
+        put_line(transaction, (&command.operation, tenant), period, line, now).await?;
+        put_seq(transaction, tenant).await?;
+        put_days(transaction, tenant, Day::of(now), line.amounts).await?;
     }
     Ok(())
 }
 
-async fn put_line(
+/// Writes a tenant's latest period.
+pub async fn put_latest(
     transaction: &Transaction<'_>,
-    command: &Command,
+    tenant: &str,
+    latest: Period,
+) -> Result<(), tokio_postgres::Error> {
+    let sql = "UPDATE tenant SET period_start = $2, period_end = $3 WHERE id = $1";
+    let bound: [Bound; 3] = [&tenant, &latest.start.as_second(), &latest.end.as_second()];
+    transaction.execute(&transaction.prepare_cached(sql).await?, &bound).await.map(drop)
+}
+
+/// Writes a row of a tenant's account. A period keeps the end that it was first known with.
+pub async fn put_row(
+    transaction: &Transaction<'_>,
+    tenant: &str,
+    (start, end, row): AccountRow,
+) -> Result<(), tokio_postgres::Error> {
+    let into = "account (tenant, period_start, period_end";
+    let conflict = format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {}", replaced(&["used_", "reserved_"]));
+    let amounts = [("used_", row.used), ("reserved_", row.reserved)];
+    insert(transaction, into, &[&tenant, &start, &end], &amounts, &conflict).await.map(drop)
+}
+
+/// Writes the first line of a transaction. A reader of lines waits for the commit.
+pub async fn put_line(
+    transaction: &Transaction<'_>,
+    names: (&str, &str),
+    period: Period,
+    line: &Line,
+    now: Timestamp,
+) -> Result<(), tokio_postgres::Error> {
+    let shared = transaction.prepare_cached("SELECT pg_advisory_xact_lock_shared($1)").await?;
+    transaction.execute(&shared, &[&LINE_LOCK]).await?;
+    insert_line(transaction, names, period, line, now).await
+}
+
+/// Writes one more line of an operation of a tenant.
+pub async fn insert_line(
+    transaction: &Transaction<'_>,
+    (operation, tenant): (&str, &str),
     period: Period,
     Line { kind, amounts }: &Line,
     now: Timestamp,
 ) -> Result<(), tokio_postgres::Error> {
-    let (tenant, amounts) = (command.tenant.as_str(), [("", *amounts)]);
-    let shared = transaction.prepare_cached("SELECT pg_advisory_xact_lock_shared($1)").await?;
-    transaction.execute(&shared, &[&LINE_LOCK]).await?;
     let kind: &'static str = (*kind).into();
-    let fixed: [Bound; 5] = [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), &kind];
-    insert(transaction, "line (operation, tenant, period_start, at, kind", &fixed, &amounts, "").await?;
-    let day = Day::of(now).0;
+    let fixed: [Bound; 5] = [&operation, &tenant, &period.start.as_second(), &now.as_second(), &kind];
+    insert(transaction, "line (operation, tenant, period_start, at, kind", &fixed, &[("", *amounts)], "")
+        .await
+        .map(drop)
+}
+
+/// Writes the number of a tenant's latest line: that of the last one that this session has inserted.
+pub async fn put_seq(transaction: &Transaction<'_>, tenant: &str) -> Result<(), tokio_postgres::Error> {
+    let sql = "UPDATE tenant SET seq = currval('line_seq_seq') WHERE id = $1";
+    transaction.execute(&transaction.prepare_cached(sql).await?, &[&tenant]).await.map(drop)
+}
+
+/// Adds to a day of a tenant and of the site.
+pub async fn put_days(
+    transaction: &Transaction<'_>,
+    tenant: &str,
+    Day(day): Day,
+    amounts: Amounts,
+) -> Result<(), tokio_postgres::Error> {
+    let amounts = [("", amounts)];
     let conflict = format!("ON CONFLICT (tenant, day) DO UPDATE SET {}", summed("tenant_day"));
     insert(transaction, "tenant_day (tenant, day", &[&tenant, &day], &amounts, &conflict).await?;
     // Last, because other tenants use the same row: it is locked until the commit, which is next.
@@ -127,19 +177,20 @@ async fn insert(
 }
 
 /// Writes an operation. One of another tenant that took the name at the same moment stays: then the command begins again and sees it.
-async fn put_operation(
+pub async fn put_operation(
     transaction: &Transaction<'_>,
     id: &str,
     operation: &Operation,
     now: Timestamp,
 ) -> Result<(), Interrupted> {
     let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
+    let ended = state.has_ended().then_some(now.as_second());
     let state: &'static str = (*state).into();
     let (start, end, at) = (period.start.as_second(), period.end.as_second(), now.as_second());
-    let fixed: [Bound; 7] = [&id, tenant, &start, &end, &state, &i64::from(*expires_after), &at];
-    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at";
+    let fixed: [Bound; 8] = [&id, tenant, &start, &end, &state, &i64::from(*expires_after), &at, &ended];
+    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at, ended_at";
     let conflict = format!(
-        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, {} WHERE operation.tenant = excluded.tenant",
+        "ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, {} WHERE operation.tenant = excluded.tenant",
         replaced(&["posted_"])
     );
     let amounts = [("reserved_", *reserved), ("posted_", *posted)];
@@ -163,26 +214,49 @@ fn balance(row: &Row, first: usize) -> Account {
     Account { used: amounts(row, first), reserved: amounts(row, first + Unit::COUNT) }
 }
 
-async fn operation(client: &impl GenericClient, id: &str) -> Result<Option<Operation>, Interrupted> {
-    let sql = format!(
-        "SELECT tenant, period_start, period_end, state, expires_after, {}, {} FROM operation WHERE id = $1",
-        columns("reserved_"),
-        columns("posted_")
-    );
-    let Some(row) = client.query_opt(&client.prepare_cached(&sql).await?, &[&id]).await? else { return Ok(None) };
+/// The columns that [`operation_of`] reads.
+pub fn operation_columns() -> String {
+    let (reserved, posted) = (columns("reserved_"), columns("posted_"));
+    format!("tenant, period_start, period_end, state, expires_after, {reserved}, {posted}")
+}
+
+/// The operation of a row.
+pub fn operation_of(row: &Row) -> Result<Operation, Interrupted> {
     let state = row.get::<_, &str>(3).parse();
     let expires_after = u32::try_from(row.get::<_, i64>(4));
     let (Ok(state), Ok(expires_after)) = (state, expires_after) else {
         return Err(Interrupted::Failed(StoreError::Corrupt));
     };
-    Ok(Some(Operation {
+    Ok(Operation {
         tenant: row.get(0),
-        period: period(&row, 1),
+        period: period(row, 1),
         state,
         expires_after,
-        reserved: amounts(&row, 5),
-        posted: amounts(&row, 5 + Unit::COUNT),
-    }))
+        reserved: amounts(row, 5),
+        posted: amounts(row, 5 + Unit::COUNT),
+    })
+}
+
+/// The name of an operation, in the column after those.
+pub fn operation_name(row: &Row) -> String {
+    row.get(5 + 2 * Unit::COUNT)
+}
+
+async fn operation(client: &impl GenericClient, id: &str) -> Result<Option<Operation>, Interrupted> {
+    let sql = format!("SELECT {} FROM operation WHERE id = $1", operation_columns());
+    let row = client.query_opt(&client.prepare_cached(&sql).await?, &[&id]).await?;
+    row.as_ref().map(operation_of).transpose()
+}
+
+/// One row of a tenant's account: the flows of a period, or the levels.
+pub async fn row(client: &impl GenericClient, tenant: &str, start: i64) -> Result<Account, tokio_postgres::Error> {
+    let sql = format!(
+        "SELECT {}, {} FROM account WHERE tenant = $1 AND period_start = $2",
+        columns("used_"),
+        columns("reserved_")
+    );
+    let found = client.query_opt(&client.prepare_cached(&sql).await?, &[&tenant, &start]).await?;
+    Ok(found.map(|row| balance(&row, 0)).unwrap_or_default())
 }
 
 /// Levels, and the flows of a period.
@@ -250,19 +324,35 @@ pub async fn days(
     Ok(rows.iter().map(|row| (Day(row.get(0)), amounts(row, 1))).collect())
 }
 
-/// The lines after a sequence number. A number is taken before its commit, so the reader waits for the commits that are under way:
-/// otherwise it could pass over one that has a smaller number and comes later.
-pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
+/// The number of the last line, before which none is missing. A number is taken before its commit, so the reader waits for the commits
+/// that are under way: otherwise it could pass over one that has a smaller number and comes later.
+async fn last_line(client: &mut Client) -> Result<i64, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LINE_LOCK]).await?;
     let last: Option<i64> = transaction.query_one("SELECT max(seq) FROM line", &[]).await?.get(0);
     transaction.commit().await?;
+    Ok(last.unwrap_or(0))
+}
+
+/// The tenants with a line after a sequence number.
+pub async fn changed(client: &mut Client, after: i64, most: u32) -> Result<Vec<Changed>, tokio_postgres::Error> {
+    let last = last_line(client).await?;
+    let statement = client.prepare_cached(&changed_since(["$1", "$2", "$3"])).await?;
+    let rows = client.query(&statement, &[&after, &last, &i64::from(most)]).await?;
+    let read =
+        |row: &Row| Changed { tenant: row.get(0), period: period(row, 1), seq: row.get(3), account: balance(row, 4) };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// The lines after a sequence number.
+pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {
+    let last = last_line(client).await?;
     let sql = format!(
         "SELECT seq, operation, tenant, period_start, at, kind, {} FROM line WHERE seq > $1 AND seq <= $2
          ORDER BY seq LIMIT $3",
         columns("")
     );
-    let rows = client.query(&sql, &[&after, &last.unwrap_or(0), &i64::from(most)]).await?;
+    let rows = client.query(&sql, &[&after, &last, &i64::from(most)]).await?;
     let line = |row: &Row| {
         Ok(StoredLine {
             seq: row.get(0),
@@ -275,6 +365,18 @@ pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<Sto
         })
     };
     rows.iter().map(line).collect()
+}
+
+/// Deletes operations that ended before a moment. Those that another replica deletes at the same time are passed over.
+pub async fn forget(client: &impl GenericClient, before: Timestamp, most: u32) -> Result<u64, tokio_postgres::Error> {
+    let sql = "DELETE FROM operation WHERE id IN
+        (SELECT id FROM operation WHERE ended_at < $1 ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
+    client.execute(&client.prepare_cached(sql).await?, &[&before.as_second(), &i64::from(most)]).await
+}
+
+/// Writes what is there already: fails where the database takes no writes.
+pub async fn probe(client: &impl GenericClient) -> Result<(), tokio_postgres::Error> {
+    client.execute("UPDATE ledger SET version = version", &[]).await.map(drop)
 }
 
 /// The pending operations.

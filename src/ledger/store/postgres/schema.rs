@@ -4,15 +4,16 @@ use deadpool_postgres::Client;
 
 use crate::ledger::store::StoreError;
 use crate::ledger::store::columns::declared;
+use crate::ledger::store::migration;
 
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Replicas that start at the same moment migrate one after the other. `TnOp` in ASCII, and the first of our locks.
 pub const MIGRATION_LOCK: i64 = 0x546e_4f70_0001;
 /// Held by each transaction that writes a line, and taken by a reader for a moment: what it reads then has no gaps.
 pub const LINE_LOCK: i64 = 0x546e_4f70_0002;
 
-fn tables() -> String {
+fn first() -> String {
     let amounts = |prefix| declared(prefix, "BIGINT");
     let (used, reserved, posted, units) = (amounts("used_"), amounts("reserved_"), amounts("posted_"), amounts(""));
     format!(
@@ -28,23 +29,37 @@ fn tables() -> String {
          CREATE TABLE tenant_day (tenant TEXT NOT NULL, day BIGINT NOT NULL, {units}, PRIMARY KEY (tenant, day));
          CREATE TABLE site_day (day BIGINT NOT NULL, part BIGINT NOT NULL, {units}, PRIMARY KEY (day, part));
          CREATE TABLE ledger (version BIGINT NOT NULL);
-         INSERT INTO ledger VALUES ({VERSION});"
+         INSERT INTO ledger VALUES (1);"
     )
 }
 
-/// Makes the tables of a new database. Refuses what a later version wrote.
+fn second() -> String {
+    migration::second("BIGINT")
+        + "CREATE TABLE answer (id BIGSERIAL PRIMARY KEY, tenant TEXT NOT NULL, key TEXT NOT NULL, request TEXT NOT NULL,
+               attempt TEXT NOT NULL,
+               until BIGINT NOT NULL, size BIGINT NOT NULL, answer TEXT, UNIQUE (tenant, key));
+           CREATE INDEX answer_until ON answer (until);"
+}
+
+/// Makes the tables of a new database, and brings those of an earlier version up to this one. Refuses what a later version wrote.
 pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;
     let there = transaction.query_one("SELECT to_regclass('ledger') IS NOT NULL", &[]).await?.get(0);
-    if there {
+    let version = if there {
         let found: Option<i64> = transaction.query_one("SELECT max(version) FROM ledger", &[]).await?.get(0);
         let found = found.ok_or_else(|| StoreError::Database("its table ledger is empty, and so not ours".into()))?;
         if found > VERSION {
             return Err(StoreError::Newer { found, known: VERSION });
         }
+        found
     } else {
-        transaction.batch_execute(&tables()).await?;
+        transaction.batch_execute(&first()).await?;
+        1
+    };
+    if version < 2 {
+        transaction.batch_execute(&second()).await?;
+        transaction.execute("UPDATE ledger SET version = $1", &[&VERSION]).await?;
     }
     Ok(transaction.commit().await?)
 }

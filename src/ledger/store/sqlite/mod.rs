@@ -3,7 +3,9 @@
 //! `synchronous=FULL` in WAL mode syncs each commit before it returns (<https://www.sqlite.org/pragma.html#pragma_synchronous>). A sync
 //! takes a millisecond or more, so the writer takes all commands that wait into one transaction.
 
+mod answers;
 mod copy;
+mod events;
 mod files;
 mod rows;
 mod schema;
@@ -15,15 +17,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::{Day, Pending, Store, StoreError, StoredLine};
+use super::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::snapshots::{SnapshotError, Snapshots};
 use crate::ledger::units::Amounts;
-use writer::Writer;
+use answers::AnswerFile;
+use writer::{When, Writer};
 
 pub use copy::{Unfinished, restore};
+
+/// Events of one transaction: about ten milliseconds, for which commands wait.
+const EVENTS: usize = 500;
 
 /// A ledger in a folder of its own.
 #[derive(Debug)]
@@ -32,6 +38,7 @@ pub struct Sqlite {
     /// connection writes the log into the database, and only the writer may.
     reader: Arc<Mutex<Connection>>,
     writer: Writer,
+    answers: AnswerFile,
     folder: PathBuf,
     /// Held as long as the ledger is open.
     _lock: files::Lock,
@@ -62,8 +69,9 @@ impl Sqlite {
         files::prepare(&connection, &path)?;
         schema::migrate(&mut connection, version)?;
         let reader = files::connect_to_read(&path)?;
+        let (writer, answers) = (Writer::start(connection)?, AnswerFile::open(folder)?);
         let folder = folder.to_owned();
-        Ok(Self { writer: Writer::start(connection)?, reader: Arc::new(Mutex::new(reader)), folder, _lock: lock })
+        Ok(Self { writer, answers, reader: Arc::new(Mutex::new(reader)), folder, _lock: lock })
     }
 
     /// A copy of the ledger as it is now, and the ledger's id.
@@ -90,7 +98,17 @@ impl Sqlite {
 #[async_trait]
 impl Store for Sqlite {
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError> {
-        self.writer.apply(command, now).await
+        self.writer.write(When::Now, move |connection| rows::apply(connection, &command, now)).await
+    }
+
+    async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError> {
+        let mut answers = Vec::with_capacity(events.len());
+        for events in events.chunks(EVENTS) {
+            let events = events.to_vec();
+            let count = move |connection: &Connection| events::count(connection, &events, now);
+            answers.extend(self.writer.write(When::Now, count).await?);
+        }
+        Ok(answers)
     }
 
     async fn usage(&self, tenant: &str) -> Result<Option<(Period, Account)>, StoreError> {
@@ -112,13 +130,26 @@ impl Store for Sqlite {
         self.read(move |connection| rows::lines(connection, after, most)).await
     }
 
+    async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError> {
+        self.read(move |connection| rows::changed(connection, after, most)).await
+    }
+
     async fn ready(&self) -> Result<(), StoreError> {
-        self.writer.ready()?;
+        self.writer.ready().await?;
         self.read(|connection| connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))).await
+    }
+
+    async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError> {
+        let forget = move |connection: &Connection| rows::forget(connection, before, most);
+        Ok(u32::try_from(self.writer.write(When::Idle, forget).await?).unwrap_or(most))
     }
 
     async fn pending(&self) -> Result<Vec<Pending>, StoreError> {
         self.read(rows::pending).await
+    }
+
+    fn answers(&self) -> &dyn Answers {
+        &self.answers
     }
 }
 

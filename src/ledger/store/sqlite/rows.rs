@@ -7,8 +7,8 @@ use strum::{EnumCount, IntoEnumIterator};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
-use crate::ledger::store::columns::{columns, replaced, summed};
-use crate::ledger::store::{Day, LEVELS, Pending, StoredLine};
+use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
+use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
 /// Reads the facts, decides, and writes the changes: all in the transaction that the connection is in.
@@ -39,31 +39,56 @@ fn write(
         put_operation(connection, &command.operation, operation, now)?;
     }
     if let Some(latest) = changes.latest {
-        let sql = "INSERT OR REPLACE INTO tenant (id, period_start, period_end) VALUES (?, ?, ?)";
-        connection.prepare_cached(sql)?.execute(params![tenant, latest.start.as_second(), latest.end.as_second()])?;
+        put_latest(connection, tenant, latest)?;
     }
-    put_account(connection, tenant, period, (&before, changes))?;
+    for row in changes.rows(&before, period) {
+        put_row(connection, tenant, row)?;
+    }
     if let Some(line) = &changes.line {
-        put_line(connection, command, period, line, now)?;
+        let seq = put_line(connection, (&command.operation, tenant), period, line, now)?;
+        put_seq(connection, tenant, seq)?;
+        put_day(connection, tenant, Day::of(now), line.amounts)?;
+        put_site_day(connection, Day::of(now), line.amounts)?;
     }
     Ok(())
 }
 
-fn put_line(
+/// Writes a tenant's latest period.
+pub fn put_latest(connection: &Connection, tenant: &str, latest: Period) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO tenant (id, period_start, period_end) VALUES (?, ?, ?)
+        ON CONFLICT (id) DO UPDATE SET period_start = excluded.period_start, period_end = excluded.period_end";
+    let bound = params![tenant, latest.start.as_second(), latest.end.as_second()];
+    connection.prepare_cached(sql)?.execute(bound).map(drop)
+}
+
+/// Writes the number of a tenant's latest line.
+pub fn put_seq(connection: &Connection, tenant: &str, seq: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE tenant SET seq = ? WHERE id = ?")?.execute(params![seq, tenant]).map(drop)
+}
+
+/// Writes a line of an operation of a tenant, and returns its number.
+pub fn put_line(
     connection: &Connection,
-    command: &Command,
+    (operation, tenant): (&str, &str),
     period: Period,
     Line { kind, amounts }: &Line,
     now: Timestamp,
-) -> rusqlite::Result<()> {
-    let (tenant, amounts) = (command.tenant.as_str(), [("", *amounts)]);
-    let fixed: [&dyn ToSql; 5] = [&command.operation, &tenant, &period.start.as_second(), &now.as_second(), kind];
-    insert(connection, "line (operation, tenant, period_start, at, kind", &fixed, &amounts, "")?;
-    let day = Day::of(now).0;
+) -> rusqlite::Result<i64> {
+    let fixed: [&dyn ToSql; 5] = [&operation, &tenant, &period.start.as_second(), &now.as_second(), kind];
+    insert(connection, "line (operation, tenant, period_start, at, kind", &fixed, &[("", *amounts)], "")?;
+    Ok(connection.last_insert_rowid())
+}
+
+/// Adds to a tenant's day.
+pub fn put_day(connection: &Connection, tenant: &str, day: Day, amounts: Amounts) -> rusqlite::Result<()> {
     let conflict = format!("ON CONFLICT (tenant, day) DO UPDATE SET {}", summed("tenant_day"));
-    insert(connection, "tenant_day (tenant, day", &[&tenant, &day], &amounts, &conflict)?;
+    insert(connection, "tenant_day (tenant, day", &[&tenant, &day.0], &[("", amounts)], &conflict)
+}
+
+/// Adds to a day of the site.
+pub fn put_site_day(connection: &Connection, day: Day, amounts: Amounts) -> rusqlite::Result<()> {
     let conflict = format!("ON CONFLICT (day) DO UPDATE SET {}", summed("site_day"));
-    insert(connection, "site_day (day", &[&day], &amounts, &conflict)
+    insert(connection, "site_day (day", &[&day.0], &[("", amounts)], &conflict)
 }
 
 /// Inserts a row: some fixed columns, and sets of amounts by their prefixes.
@@ -96,7 +121,8 @@ fn period(row: &Row, first: usize) -> rusqlite::Result<Period> {
     Ok(Period { start: moment(first)?, end: moment(first + 1)? })
 }
 
-fn operation(connection: &Connection, id: &str) -> rusqlite::Result<Option<Operation>> {
+/// An operation, if it is known.
+pub fn operation(connection: &Connection, id: &str) -> rusqlite::Result<Option<Operation>> {
     let sql = format!(
         "SELECT tenant, period_start, period_end, state, expires_after, {}, {} FROM operation WHERE id = ?",
         columns("reserved_"),
@@ -115,16 +141,21 @@ fn operation(connection: &Connection, id: &str) -> rusqlite::Result<Option<Opera
     connection.prepare_cached(&sql)?.query_row([id], read).optional()
 }
 
-fn put_operation(connection: &Connection, id: &str, operation: &Operation, now: Timestamp) -> rusqlite::Result<()> {
+/// Writes an operation.
+pub fn put_operation(connection: &Connection, id: &str, operation: &Operation, now: Timestamp) -> rusqlite::Result<()> {
     let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
-    let fixed: [&dyn ToSql; 7] =
-        [&id, tenant, &period.start.as_second(), &period.end.as_second(), state, expires_after, &now.as_second()];
-    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at";
-    let conflict = format!("ON CONFLICT (id) DO UPDATE SET state = excluded.state, {}", replaced(&["posted_"]));
+    let (start, end, at) = (period.start.as_second(), period.end.as_second(), now.as_second());
+    let ended = state.has_ended().then_some(at);
+    let fixed: [&dyn ToSql; 8] = [&id, tenant, &start, &end, state, expires_after, &at, &ended];
+    let into = "operation (id, tenant, period_start, period_end, state, expires_after, at, ended_at";
+    let set = replaced(&["posted_"]);
+    let conflict =
+        format!("ON CONFLICT (id) DO UPDATE SET state = excluded.state, ended_at = excluded.ended_at, {set}");
     insert(connection, into, &fixed, &[("reserved_", *reserved), ("posted_", *posted)], &conflict)
 }
 
-fn latest(connection: &Connection, tenant: &str) -> rusqlite::Result<Option<Period>> {
+/// A tenant's latest period.
+pub fn latest(connection: &Connection, tenant: &str) -> rusqlite::Result<Option<Period>> {
     let sql = "SELECT period_start, period_end FROM tenant WHERE id = ?";
     connection.prepare_cached(sql)?.query_row([tenant], |row| period(row, 0)).optional()
 }
@@ -146,20 +177,22 @@ fn balance(row: &Row, first: usize) -> rusqlite::Result<Account> {
     Ok(Account { used: amounts(row, first)?, reserved: amounts(row, first + Unit::COUNT)? })
 }
 
-fn put_account(
-    connection: &Connection,
-    tenant: &str,
-    period: Period,
-    (before, changes): (&Account, &Changes),
-) -> rusqlite::Result<()> {
+/// One row of a tenant's account: the flows of a period, or the levels.
+pub fn row(connection: &Connection, tenant: &str, start: i64) -> rusqlite::Result<Account> {
+    let sql = format!(
+        "SELECT {}, {} FROM account WHERE tenant = ? AND period_start = ?",
+        columns("used_"),
+        columns("reserved_")
+    );
+    let read = connection.prepare_cached(&sql)?.query_row(params![tenant, start], |row| balance(row, 0)).optional()?;
+    Ok(read.unwrap_or_default())
+}
+
+/// Writes a row of a tenant's account. A period keeps the end that it was first known with.
+pub fn put_row(connection: &Connection, tenant: &str, (start, end, row): AccountRow) -> rusqlite::Result<()> {
     let into = "account (tenant, period_start, period_end";
-    // A period keeps the end that it was first known with.
     let conflict = format!("ON CONFLICT (tenant, period_start) DO UPDATE SET {}", replaced(&["used_", "reserved_"]));
-    for (start, end, row) in changes.rows(before, period) {
-        let amounts = [("used_", row.used), ("reserved_", row.reserved)];
-        insert(connection, into, &[&tenant, &start, &end], &amounts, &conflict)?;
-    }
-    Ok(())
+    insert(connection, into, &[&tenant, &start, &end], &[("used_", row.used), ("reserved_", row.reserved)], &conflict)
 }
 
 /// What a tenant has used in its latest period, and its levels.
@@ -213,6 +246,28 @@ pub fn lines(connection: &Connection, after: i64, most: u32) -> rusqlite::Result
         })
     };
     connection.prepare_cached(&sql)?.query_map(params![after, most], read)?.collect()
+}
+
+/// Deletes operations that ended before a moment, those that ended first, at most so many of them.
+pub fn forget(connection: &Connection, before: Timestamp, most: u32) -> rusqlite::Result<usize> {
+    let sql = "DELETE FROM operation WHERE id IN
+        (SELECT id FROM operation INDEXED BY ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?)";
+    connection.prepare_cached(sql)?.execute(params![before.as_second(), most])
+}
+
+/// Writes so many bytes in the place of those that were written before: fails as a command would.
+pub fn probe(connection: &Connection, bytes: u32) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO probe (id, filling) VALUES (1, zeroblob(?))";
+    connection.prepare_cached(sql)?.execute([bytes]).map(drop)
+}
+
+/// The tenants with a line after a sequence number.
+pub fn changed(connection: &Connection, after: i64, most: u32) -> rusqlite::Result<Vec<Changed>> {
+    let read = |row: &Row| {
+        Ok(Changed { tenant: row.get(0)?, period: period(row, 1)?, seq: row.get(3)?, account: balance(row, 4)? })
+    };
+    let mut statement = connection.prepare_cached(&changed_since(["?", "?", "?"]))?;
+    statement.query_map(params![after, i64::MAX, most], read)?.collect()
 }
 
 /// The pending operations.

@@ -6,13 +6,14 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::ledger::store::StoreError;
 use crate::ledger::store::columns::declared;
+use crate::ledger::store::migration;
 
 /// Says that a file is a ledger: `TnOp` in ASCII.
 const APPLICATION: i64 = 0x546e_4f70;
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
-fn tables() -> String {
+fn first() -> String {
     let amounts = |prefix| declared(prefix, "INTEGER");
     let (used, reserved, posted, units) = (amounts("used_"), amounts("reserved_"), amounts("posted_"), amounts(""));
     format!(
@@ -33,6 +34,11 @@ fn tables() -> String {
     )
 }
 
+fn second() -> String {
+    // Its one row is written to find out whether the ledger can be written.
+    migration::second("INTEGER") + "CREATE TABLE probe (id INTEGER PRIMARY KEY, filling BLOB NOT NULL) STRICT;"
+}
+
 /// The schema of a file, 0 of a new one. Refuses what a later version wrote, and what is no ledger. Reads only: the file of another
 /// application stays as it is.
 pub fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
@@ -51,18 +57,23 @@ pub fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> 
     }
 }
 
-/// Makes the tables of a new file.
+/// Makes the tables of a new file, and brings those of an earlier version up to this one.
 pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), StoreError> {
-    if version < VERSION {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        transaction.execute_batch(&tables())?;
+    if version >= VERSION {
+        return Ok(());
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if version < 1 {
+        transaction.execute_batch(&first())?;
         let id = hex::encode(rand::random::<[u8; 8]>());
         transaction.execute("INSERT INTO ledger (id) VALUES (?)", [id])?;
         transaction.pragma_update(None, "application_id", APPLICATION)?;
-        transaction.pragma_update(None, "user_version", VERSION)?;
-        transaction.commit()?;
     }
-    Ok(())
+    if version < 2 {
+        transaction.execute_batch(&second())?;
+    }
+    transaction.pragma_update(None, "user_version", VERSION)?;
+    Ok(transaction.commit()?)
 }
 
 /// The ledger's own id, which its copies share.

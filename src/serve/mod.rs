@@ -1,5 +1,8 @@
 //! Connections of the open internet: a limit on how many there are and how many one client has, on how long their headers
-//! take and how long a client may read nothing, and an orderly end. `axum::serve` has none of these.
+//! take and how long a client may read nothing, and an orderly end. `axum::serve` has none of these. Web and the ledger serve with it.
+
+pub mod client;
+pub mod reader;
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -18,8 +21,8 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
-use super::limits::site;
-use super::reader::{End, Reader};
+use client::site;
+use reader::{End, Reader};
 
 /// What a client gets.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,50 @@
+//! Operations that ended long ago are forgotten, so that the ledger does not grow without end. Their lines stay. So are answers that were
+//! kept for a day.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::decision::forgotten_before;
+use super::store::{Answers, Store};
+use crate::api::Timestamp;
+use crate::clock::Clock;
+
+/// How often the ledger looks for them.
+const LOOK: Duration = Duration::from_mins(1);
+/// Operations that are deleted in one transaction: commands wait for it.
+const AT_ONCE: u32 = 200;
+/// Between two such transactions.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Deletes answers that were kept for long enough.
+async fn sweep(answers: &dyn Answers, now: Timestamp) {
+    loop {
+        match answers.sweep(now, AT_ONCE).await {
+            Ok(AT_ONCE..) => tokio::time::sleep(PAUSE).await,
+            Ok(_) => return,
+            Err(error) => {
+                tracing::warn!(%error, "answers that were kept for long enough are not deleted");
+                return;
+            }
+        }
+    }
+}
+
+/// Deletes what ended long ago, again and again. A clock that is ahead deletes nothing early: it must have ended by both clocks.
+pub async fn run(store: Arc<dyn Store>, clock: Arc<Clock>) {
+    loop {
+        tokio::time::sleep(LOOK).await;
+        let before = forgotten_before(clock.read().earliest);
+        loop {
+            match store.forget(before, AT_ONCE).await {
+                Ok(AT_ONCE..) => tokio::time::sleep(PAUSE).await,
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!(%error, "operations that ended long ago are not deleted");
+                    break;
+                }
+            }
+        }
+        sweep(store.answers(), clock.read().earliest).await;
+    }
+}
