@@ -16,13 +16,13 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 
 use crate::keys::Claims;
+use crate::serve::client::network;
 use crate::web::App;
 use crate::web::api::keys::unauthorized;
 use crate::web::metering::Queries;
 use crate::web::routes::GivenRequestId;
 use crate::web::serving::directory::Served;
 use crate::web::serving::guards;
-use crate::serve::client::network;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
 
 use settings::{Mode, Once, Settings, Statuses};
