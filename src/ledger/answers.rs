@@ -91,9 +91,9 @@ mod tests {
         Key { tenant, key, request, attempt }
     }
 
-    fn kept(answer: Option<&KeptAnswer>) -> Option<Kept> {
+    fn kept(answer: Option<&KeptAnswer>) -> Kept {
         let Key { request, attempt, .. } = key("r", "1");
-        Some(Kept { request, attempt, until: Timestamp::from_second(100), answer: answer.cloned() })
+        Kept { request, attempt, until: Timestamp::from_second(100), answer: answer.cloned() }
     }
 
     fn answer() -> KeptAnswer {
@@ -104,26 +104,26 @@ mod tests {
     fn a_key_is_new_in_progress_or_done_and_another_request_does_not_get_it() {
         let told = |kept, request, now| begin(kept, &key(request, "2"), Timestamp::from_second(now));
         assert_eq!(told(None, "r", 1), AnswerState::New);
-        assert_eq!(told(kept(None), "r", 99), AnswerState::InProgress);
-        assert_eq!(told(kept(None), "r", 100), AnswerState::New, "its client died");
-        assert_eq!(told(kept(Some(&answer())), "r", 99), AnswerState::Done(answer()));
-        assert_eq!(told(kept(Some(&answer())), "r", 100), AnswerState::New, "it was kept for long enough");
-        assert_eq!(told(kept(Some(&answer())), "s", 99), AnswerState::OtherRequest);
-        assert_eq!(told(kept(None), "s", 99), AnswerState::OtherRequest);
-        let again = begin(kept(None), &key("r", "1"), Timestamp::from_second(99));
+        assert_eq!(told(Some(kept(None)), "r", 99), AnswerState::InProgress);
+        assert_eq!(told(Some(kept(None)), "r", 100), AnswerState::New, "its client died");
+        assert_eq!(told(Some(kept(Some(&answer()))), "r", 99), AnswerState::Done(answer()));
+        assert_eq!(told(Some(kept(Some(&answer()))), "r", 100), AnswerState::New, "it was kept for long enough");
+        assert_eq!(told(Some(kept(Some(&answer()))), "s", 99), AnswerState::OtherRequest);
+        assert_eq!(told(Some(kept(None)), "s", 99), AnswerState::OtherRequest);
+        let again = begin(Some(kept(None)), &key("r", "1"), Timestamp::from_second(99));
         assert_eq!(again, AnswerState::New, "the answer to the same attempt was lost");
     }
 
     #[test]
     fn only_the_attempt_that_began_a_key_finishes_it() {
         let told = |kept, key, now| finish(kept, &key, Timestamp::from_second(now));
-        assert_eq!(told(kept(None), key("r", "1"), 99), Finish::Keep);
-        assert_eq!(told(kept(Some(&answer())), key("r", "1"), 99), Finish::KeptBefore);
+        assert_eq!(told(Some(kept(None)), key("r", "1"), 99), Finish::Keep);
+        assert_eq!(told(Some(kept(Some(&answer()))), key("r", "1"), 99), Finish::KeptBefore);
         for (kept, key, now) in [
             (None, key("r", "1"), 99),
-            (kept(None), key("s", "1"), 99),
-            (kept(None), key("r", "2"), 99),
-            (kept(None), key("r", "1"), 100),
+            (Some(kept(None)), key("s", "1"), 99),
+            (Some(kept(None)), key("r", "2"), 99),
+            (Some(kept(None)), key("r", "1"), 100),
         ] {
             assert_eq!(told(kept, key, now), Finish::NotTheirs);
         }

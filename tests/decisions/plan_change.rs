@@ -246,7 +246,7 @@ fn a_plan_that_the_documents_do_not_fit_is_refused_with_numbers_unless_it_is_for
     case.wanted.as_mut().expect("a plan").downgrades = Downgrades::Immediately;
     assert_eq!(case.effects(), [Effect::ReadBilling, Effect::CountStored]);
     assert_eq!(paying(case.clone(), "price_4900").effects(), [Effect::CountStored]);
-    case.observed.stored = stored(1000, 0);
+    case.observed.stored = Some(stored(1000, 0));
     let status = paying(case.clone(), "price_4900").recorded();
     assert_eq!(state(&status), Some(State::Blocked));
     assert!(fails(&status, "PlanInForce", "UsageExceedsPlan"));
@@ -259,19 +259,19 @@ fn a_plan_that_the_documents_do_not_fit_is_refused_with_numbers_unless_it_is_for
     assert_eq!(case.after_record_or_wait(), Decision::Wait(None), "Stripe is not asked again for that");
     case.observed.stored = None;
     assert_eq!(case.effects(), [Effect::CountStored], "the ledger is asked in each reconcile");
-    case.observed.stored = stored(900, 0);
+    case.observed.stored = Some(stored(900, 0));
     assert_eq!(case.effects(), [Effect::ReadBilling], "it fits now");
     assert_eq!(paying(case.clone(), "price_4900").recorded().phase, Some(Phase::Downgrading));
     // A larger plan that holds less of something is refused as well.
     let mut dearer = up();
     dearer.wanted.as_mut().expect("a plan").limits.bytes = 1 << 20;
     assert_eq!(paying(dearer.clone(), "price_4900").effects(), [Effect::CountStored]);
-    dearer.observed.stored = stored(0, 2 << 20);
+    dearer.observed.stored = Some(stored(0, 2 << 20));
     assert_eq!(state(&paying(dearer, "price_4900").recorded()), Some(State::Blocked));
 }
 
-fn stored(documents: i64, bytes: i64) -> Option<Stored> {
-    Some(Stored::Counted { documents, bytes })
+fn stored(documents: i64, bytes: i64) -> Stored {
+    Stored::Counted { documents, bytes }
 }
 
 #[test]
@@ -288,7 +288,7 @@ fn an_upgrade_needs_no_ledger_and_a_smaller_plan_waits_for_it() {
     smaller.view.status = status;
     let Decision::Wait(Some(wait)) = smaller.after_record_or_wait() else { panic!("it is asked again after a while") };
     assert!((1..=60).contains(&wait), "{wait}");
-    smaller.observed.stored = stored(0, 0);
+    smaller.observed.stored = Some(stored(0, 0));
     assert_eq!(smaller.recorded().phase, Some(Phase::Downgrading), "it goes on once the ledger answers");
 }
 
@@ -329,7 +329,7 @@ fn a_late_payment_comes_first() {
 #[test]
 fn a_plan_that_was_bought_anew_is_in_force_at_once() {
     let mut case = paying(down(), "price_900");
-    case.observed.stored = stored(5000, 0);
+    case.observed.stored = Some(stored(5000, 0));
     assert_eq!(
         case.recorded().phase,
         Some(Phase::Downgrading),

@@ -211,12 +211,12 @@ mod tests {
         let note = |name: &'static str| {
             move |connection: &Connection| connection.execute("INSERT INTO done VALUES (?)", [name]).map(drop)
         };
-        let hold = move |_: &Connection| {
+        let pause = move |_: &Connection| {
             held.recv().expect("it goes on");
             Ok(())
         };
         let (first, idle, one, two, ()) = tokio::join!(
-            writer.write(When::Now, hold),
+            writer.write(When::Now, pause),
             writer.write(When::Idle, note("idle")),
             writer.write(When::Now, note("one")),
             writer.write(When::Now, note("two")),
