@@ -1,7 +1,8 @@
-//! The time that decisions are made by. A node's clock can jump, because a time server is wrong or the machine was asleep. A
-//! controller that believed it would erase every tenant in retention, and a web pod would refuse every session. So the time is the
-//! API server's, which each of its answers carries (`Date`, RFC 9110, 6.6.1), advanced by the monotonic clock, which never
-//! jumps. If this machine's clock disagrees, what cannot be undone waits until its moment has come by both.
+//! The time that decisions are made by. A node's clock can jump, because a time server is wrong or the machine was
+//! asleep. A controller that believed it would erase every tenant in retention, and a web pod would refuse every
+//! session. So the time is the API server's, which each of its answers carries (`Date`, RFC 9110, 6.6.1), advanced by
+//! the monotonic clock, which never jumps. If this machine's clock disagrees, what cannot be undone waits until its
+//! moment has come by both.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,8 +27,8 @@ const ASKED: Duration = Duration::from_secs(20);
 /// How long the API server may take for it.
 const ANSWERED: Duration = Duration::from_secs(5);
 
-/// Asks the API server for its version again and again, so that the client's answers keep setting the clock. Any service account may
-/// ask for it (the cluster role `system:public-info-viewer`).
+/// Asks the API server for its version again and again, so that the client's answers keep setting the clock. Any
+/// service account may ask for it (the cluster role `system:public-info-viewer`).
 pub async fn follow(client: Client) {
     loop {
         ask(&client).await;
@@ -35,7 +36,8 @@ pub async fn follow(client: Client) {
     }
 }
 
-/// Asks the API server once, so that the clock is right from the first moment on. Without an answer, it goes by this machine's clock.
+/// Asks the API server once, so that the clock is right from the first moment on. Without an answer, it goes by this
+/// machine's clock.
 pub async fn ask(client: &Client) {
     match tokio::time::timeout(ANSWERED, client.apiserver_version()).await {
         Ok(Ok(_)) => {}

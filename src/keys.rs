@@ -1,7 +1,8 @@
 //! API keys: `sk_live_` and a JWT signed with Ed25519. The same tenant, plan and generation give the same key, so a
 //! Secret that was deleted by hand comes back with it.
 //!
-//! No JWT library: they take the algorithm from the token's header, which an attacker writes. Here the header is one text.
+//! No JWT library: they take the algorithm from the token's header, which an attacker writes. Here the header is one
+//! text.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;

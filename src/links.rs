@@ -1,11 +1,13 @@
-//! Links in e-mails: made by the controller, opened by web. Both hold the operator's identity key, so nothing is stored.
+//! Links in e-mails: made by the controller, opened by web. Both hold the operator's identity key, so nothing is
+//! stored.
 //!
 //! A link says which Tenant it is for, which address it was sent to and when it was asked for, sealed for its purpose.
 
 use crate::api::{EMAIL_LABEL, LinkKind, MailRequest, Tenant, Timestamp};
 use crate::operator_keys::IdentityKey;
 
-/// The least time between two e-mails of one kind to one customer, in seconds, so that a stranger cannot fill the mailbox.
+/// The least time between two e-mails of one kind to one customer, in seconds, so that a stranger cannot fill the
+/// mailbox.
 pub const SPACING: i64 = 120;
 
 /// What a link opens, once its seal is right.

@@ -85,12 +85,14 @@ pub async fn read_ledger_key(client: &Client, namespace: &str) -> Result<Option<
     Ok(read(client, namespace, LEDGER_SECRET).await?.map(LedgerKey::from))
 }
 
-/// The same, once the controller has made it: web may create no Secret beside it. None when there is still none after a while.
+/// The same, once the controller has made it: web may create no Secret beside it. None when there is still none after a
+/// while.
 pub async fn wait_for_ledger_key(client: &Client, namespace: &str) -> Result<Option<LedgerKey>, kube::Error> {
     Ok(wait(client, namespace, LEDGER_SECRET).await?.map(LedgerKey::from))
 }
 
-/// The `ConfigMap` with the public half of the signing key, which verifies API keys: a JSON Web Key Set (RFC 7517, RFC 8037).
+/// The `ConfigMap` with the public half of the signing key, which verifies API keys: a JSON Web Key Set (RFC 7517, RFC
+/// 8037).
 pub const VERIFYING_KEY: &str = "tenant-operator-api-keys";
 const KEY_SET: &str = "jwks.json";
 
@@ -140,8 +142,8 @@ impl IdentityKey {
         Ok(key(client, namespace, IDENTITY_SECRET).await?.into())
     }
 
-    /// Reads the key, and waits a while for the controller to make it: web may create no Secret beside it. None when there
-    /// is still none.
+    /// Reads the key, and waits a while for the controller to make it: web may create no Secret beside it. None when
+    /// there is still none.
     pub async fn wait(client: &Client, namespace: &str) -> Result<Option<Self>, kube::Error> {
         Ok(wait(client, namespace, IDENTITY_SECRET).await?.map(Self))
     }

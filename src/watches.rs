@@ -1,7 +1,8 @@
-//! Watches that survive a restore of etcd from a backup. A restore sets etcd's revisions back, and with them every resource version. A
-//! watch that resumes from the last version it has seen then asks for a version in the future: the API server accepts it, and stays
-//! silent until that version comes (<https://etcd.io/docs/v3.6/op-guide/recovery/#restoring-with-revision-bump>). A restore stops
-//! every API server, so a watch that breaks off or cannot resume lists everything again.
+//! Watches that survive a restore of etcd from a backup. A restore sets etcd's revisions back, and with them every
+//! resource version. A watch that resumes from the last version it has seen then asks for a version in the future: the
+//! API server accepts it, and stays silent until that version comes
+//! (<https://etcd.io/docs/v3.6/op-guide/recovery/#restoring-with-revision-bump>). A restore stops every API server, so
+//! a watch that breaks off or cannot resume lists everything again.
 
 use std::fmt::Debug;
 
@@ -26,8 +27,8 @@ where
     })
 }
 
-/// Whether the API server may have been away. kube itself starts again after a failed listing and for a version that is too
-/// old. A watch that ends in order, as each does after some minutes, resumes.
+/// Whether the API server may have been away. kube itself starts again after a failed listing and for a version that is
+/// too old. A watch that ends in order, as each does after some minutes, resumes.
 fn may_be_restored(error: &Error) -> bool {
     matches!(error, Error::WatchStartFailed(_) | Error::WatchFailed(_))
 }

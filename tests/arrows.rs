@@ -227,8 +227,8 @@ fn the_architecture_names_every_folder() {
     }
 }
 
-/// Where conditions are read, and why. Everywhere else decisions rest on the fields of the status, so that a word that people read can
-/// change without changing what happens.
+/// Where conditions are read, and why. Everywhere else decisions rest on the fields of the status, so that a word that
+/// people read can change without changing what happens.
 const READ_CONDITIONS: [(&str, &str); 13] = [
     ("api/tenant.rs", "`kubectl get` prints whether a tenant is Ready"),
     ("api/earlier.rs", "the facts that an earlier version kept in them"),

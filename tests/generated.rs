@@ -152,7 +152,8 @@ fn the_readme_installs_as_the_documentation_does() {
     }
 }
 
-/// The graph is one that can be drawn: each line an edge between two phases, and every phase that the table enters is in it.
+/// The graph is one that can be drawn: each line an edge between two phases, and every phase that the table enters is
+/// in it.
 #[test]
 fn the_lifecycle_is_printed_as_a_graph() {
     let (graph, table) = (printed(&["lifecycle", "--dot"]), printed(&["lifecycle"]));

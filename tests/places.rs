@@ -1,4 +1,5 @@
-//! What the pages say about the code, compared with the code: files that they name, where a change is made, and numbers.
+//! What the pages say about the code, compared with the code: files that they name, where a change is made, and
+//! numbers.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -96,7 +97,8 @@ fn mentions(text: &str, word: &str) -> bool {
     text.match_indices(word).any(|(at, _)| !text[..at].ends_with(part) && !text[at + word.len()..].starts_with(part))
 }
 
-/// Whether a text mentions an example: as it stands, and a phase by its name in quotes too, as the CRD's rules and the pages' templates do.
+/// Whether a text mentions an example: as it stands, and a phase by its name in quotes too, as the CRD's rules and the
+/// pages' templates do.
 fn is_about(text: &str, example: &str) -> bool {
     let quoted = |name: &str| ['\'', '"'].iter().any(|mark| text.contains(&format!("{mark}{name}{mark}")));
     mentions(text, example) || example.strip_prefix("Phase::").is_some_and(quoted)
@@ -140,7 +142,8 @@ fn a_change_is_made_where_the_page_says() {
     }
 }
 
-/// What a file that belongs to an example holds at least: `suspended` of `Phase::Suspended`, `/account` of `/account/close`.
+/// What a file that belongs to an example holds at least: `suspended` of `Phase::Suspended`, `/account` of
+/// `/account/close`.
 fn core(example: &str) -> String {
     let word = match example.strip_prefix('/') {
         Some(path) => format!("/{}", path.split('/').next().unwrap_or_default()),

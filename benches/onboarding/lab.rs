@@ -141,7 +141,8 @@ impl Controller {
         self.memory_mb("VmRSS")
     }
 
-    /// What it has asked for itself, without the pages of its program file, which the kernel takes back when it needs them.
+    /// What it has asked for itself, without the pages of its program file, which the kernel takes back when it needs
+    /// them.
     pub fn own_mb(&self) -> anyhow::Result<f64> {
         self.memory_mb("RssAnon")
     }

@@ -1,5 +1,5 @@
-//! What counting costs: a reservation and its settlement over loopback, each durable before its answer, beside a server that answers
-//! everything with 204 and keeps nothing.
+//! What counting costs: a reservation and its settlement over loopback, each durable before its answer, beside a server
+//! that answers everything with 204 and keeps nothing.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};

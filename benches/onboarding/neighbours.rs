@@ -1,4 +1,5 @@
-//! How long a tenant waits for answers beside another one that takes all it can, with the limits that web has by default.
+//! How long a tenant waits for answers beside another one that takes all it can, with the limits that web has by
+//! default.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +21,8 @@ const LATENCY: u64 = 20;
 /// Questions of the tenant that is measured, ten a second: half of what it may ask.
 const QUESTIONS: usize = 150;
 const PAUSE: Duration = Duration::from_millis(100);
-/// What the other one sends: questions at ten times its limit, or this many uploads at the same time. More would measure how the client,
-/// the stand-ins and web share this machine's processors.
+/// What the other one sends: questions at ten times its limit, or this many uploads at the same time. More would
+/// measure how the client, the stand-ins and web share this machine's processors.
 const FLOOD: Duration = Duration::from_millis(5);
 const UPLOADS: usize = 8;
 

@@ -16,8 +16,8 @@ use crate::lab::{self, Controller, Cpu, IN_FLIGHT, active, create_all, namespace
 
 const TENANTS: usize = 1000;
 
-/// The writes of a bare client, watched in the same way: create, patch, Secret, status; or with a status for Provisioning as
-/// well, as a controller makes them that writes each phase when it comes.
+/// The writes of a bare client, watched in the same way: create, patch, Secret, status; or with a status for
+/// Provisioning as well, as a controller makes them that writes each phase when it comes.
 async fn floor(client: &Client, sample: &Tenant, each_phase: bool) -> anyhow::Result<f64> {
     let place = if each_phase { "bench-floor-of-five" } else { "bench-floor" };
     let api = namespace(client, place).await?;

@@ -1,5 +1,5 @@
-//! Pages, signups and the tenant API: server time under load, page weight, what an answer adds to the providers' time, and the
-//! memory that many documents take.
+//! Pages, signups and the tenant API: server time under load, page weight, what an answer adds to the providers' time,
+//! and the memory that many documents take.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -127,7 +127,8 @@ async fn pages(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Signups with their password hashed, at the rate that a burst has: those beyond what may wait are turned away at once.
+/// Signups with their password hashed, at the rate that a burst has: those beyond what may wait are turned away at
+/// once.
 async fn signups(http: &reqwest::Client, url: &str) -> anyhow::Result<()> {
     for at_once in [1, 10, USERS] {
         let (mut times, mut shed) = (Vec::new(), Vec::new());

@@ -79,8 +79,8 @@ async fn measure(node: &Node) -> anyhow::Result<()> {
     idle(&client, &pods).await
 }
 
-/// Deletes a pod, and answers how many seconds its successor takes until it is ready: from the start of its process, and from
-/// its own creation.
+/// Deletes a pod, and answers how many seconds its successor takes until it is ready: from the start of its process,
+/// and from its own creation.
 async fn replaced(pods: &Api<Pod>, component: &str) -> anyhow::Result<[f64; 2]> {
     let selector = format!("app.kubernetes.io/component={component}");
     let before = pods.list(&ListParams::default().labels(&selector)).await?.items;

@@ -21,8 +21,8 @@ fn documents<T: DeserializeOwned>(yaml: &str) -> anyhow::Result<Vec<T>> {
     serde_yaml::from_multiple(yaml).context("reading an example")
 }
 
-/// The API server lets every create wait for as long, while a definition is this young, so that another API server hears
-/// of it first (`crdHandler` in k8s.io/apiextensions-apiserver: `justCreated`). Its clock has whole seconds.
+/// The API server lets every create wait for as long, while a definition is this young, so that another API server
+/// hears of it first (`crdHandler` in k8s.io/apiextensions-apiserver: `justCreated`). Its clock has whole seconds.
 pub const CREATES_WAIT: Duration = Duration::from_secs(3);
 
 /// Makes a namespace, unless it is there.

@@ -13,9 +13,9 @@ use crate::run;
 
 /// Runs the operator on this machine: a private control plane, the sandbox, the ledger, the controller and web.
 ///
-/// The sandbox stands in for each provider whose key is not set: `STRIPE_SECRET_KEY`, `PINECONE_API_KEY`, `OPENAI_API_KEY` (or
-/// `OPENAI_BASE_URL`), `SMTP_URL`. All other variables of `tenant-operator ledger`, `controller` and `web` are passed on. No cluster is
-/// touched but one that you name with --kubeconfig or --context.
+/// The sandbox stands in for each provider whose key is not set: `STRIPE_SECRET_KEY`, `PINECONE_API_KEY`,
+/// `OPENAI_API_KEY` (or `OPENAI_BASE_URL`), `SMTP_URL`. All other variables of `tenant-operator ledger`, `controller`
+/// and `web` are passed on. No cluster is touched but one that you name with --kubeconfig or --context.
 ///
 /// Once everything runs, `source .dev/env` gives another shell kubectl, `kubectl tenant`, KUBECONFIG and all addresses.
 #[derive(Parser)]

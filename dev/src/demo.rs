@@ -113,8 +113,8 @@ async fn sign_up(http: &reqwest::Client, urls: &Urls) -> anyhow::Result<Value> {
     Ok(body)
 }
 
-/// Opens the link in the e-mail that the sandbox's mail server took; with a real one, waits until a person does. Answers the token
-/// to go on with: the first proof of the address ends those from before it.
+/// Opens the link in the e-mail that the sandbox's mail server took; with a real one, waits until a person does.
+/// Answers the token to go on with: the first proof of the address ends those from before it.
 async fn confirm(http: &reqwest::Client, urls: &Urls, id: &str, token: &str) -> anyhow::Result<String> {
     let start = Instant::now();
     let mut told = false;

@@ -30,8 +30,8 @@ pub async fn answers(request: impl Fn() -> RequestBuilder) {
 }
 
 impl Process {
-    /// Starts a program with its log in `folder`. It gets a process group of its own: Ctrl-C then reaches this program alone, which
-    /// stops the others in their order.
+    /// Starts a program with its log in `folder`. It gets a process group of its own: Ctrl-C then reaches this program
+    /// alone, which stops the others in their order.
     pub fn start(name: &'static str, command: &mut Command, folder: &Path) -> anyhow::Result<Self> {
         let log = folder.join(format!("{name}.log"));
         let file = std::fs::File::create(&log)?;

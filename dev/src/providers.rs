@@ -20,8 +20,8 @@ const SHOWN: [(&str, &str); 8] = [
     ("FRONTEND_URL", ""),
 ];
 
-/// The variable of the `env` file that lists what it sets for the sandbox, as NAME=value. A variable that still has this value
-/// was not set by the user: `source .dev/env; make dev` starts anew with the sandbox.
+/// The variable of the `env` file that lists what it sets for the sandbox, as NAME=value. A variable that still has
+/// this value was not set by the user: `source .dev/env; make dev` starts anew with the sandbox.
 const SET_FOR_SANDBOX: &str = "SET_FOR_SANDBOX";
 
 /// The providers' variables for controller and web. Variables that are not named here are the user's.

@@ -1,6 +1,6 @@
 //! Verifies captchas as Cloudflare does for its published test keys:
-//! <https://developers.cloudflare.com/turnstile/troubleshooting/testing/>. An answer is valid once and for 300 s, and a request
-//! with the `idempotency_key` of the first one is given the same verdict again:
+//! <https://developers.cloudflare.com/turnstile/troubleshooting/testing/>. An answer is valid once and for 300 s, and a
+//! request with the `idempotency_key` of the first one is given the same verdict again:
 //! <https://developers.cloudflare.com/turnstile/get-started/server-side-validation/>
 
 use std::collections::HashMap;

@@ -24,8 +24,8 @@ docs/sandbox.md describes cards, faults, clocks and webhooks.";
 
 /// Runs local servers that speak the wire protocols of Stripe, Pinecone, `OpenAI` and SMTP.
 ///
-/// No money moves and no model answers: embeddings are hashed words, and an answer is the passage that shares most words with
-/// the question.
+/// No money moves and no model answers: embeddings are hashed words, and an answer is the passage that shares most
+/// words with the question.
 #[derive(Parser)]
 #[command(name = "tenant-operator-sandbox", version, max_term_width = 100, after_long_help = EXAMPLES)]
 pub struct Cli {

@@ -25,8 +25,8 @@ const LOG_LIMIT: usize = 20_000;
 pub struct Fault {
     /// stripe, pinecone, openai, captcha or smtp.
     provider: String,
-    /// The HTTP method, or the stage of an e-mail: CONNECT, EHLO, MAIL, RCPT, DATA or BODY. Any method when absent, and DATA for
-    /// an e-mail.
+    /// The HTTP method, or the stage of an e-mail: CONNECT, EHLO, MAIL, RCPT, DATA or BODY. Any method when absent, and
+    /// DATA for an e-mail.
     #[serde(default)]
     method: Option<String>,
     /// What the path begins with; the recipient of an e-mail.

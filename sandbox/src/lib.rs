@@ -1,6 +1,6 @@
-//! Local servers that speak the wire protocols of Stripe, Pinecone, `OpenAI` and SMTP, for `make dev`, `make demo`, the tests
-//! and everything else that is tried against these providers. The vendors' official SDKs drive them in the conformance tests,
-//! `tests/conformance`. Nothing here is a model or a payment.
+//! Local servers that speak the wire protocols of Stripe, Pinecone, `OpenAI` and SMTP, for `make dev`, `make demo`, the
+//! tests and everything else that is tried against these providers. The vendors' official SDKs drive them in the
+//! conformance tests, `tests/conformance`. Nothing here is a model or a payment.
 
 mod captcha;
 pub mod cli;

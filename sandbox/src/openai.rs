@@ -41,7 +41,8 @@ fn words(text: &str) -> impl Iterator<Item = String> + '_ {
         .filter(|w| !STOP_WORDS.contains(&w.as_str()))
 }
 
-/// Each word adds to one dimension, chosen by its hash; the sum has unit length. Vectors of two models have nothing in common.
+/// Each word adds to one dimension, chosen by its hash; the sum has unit length. Vectors of two models have nothing in
+/// common.
 fn embed(model: &str, dimension: usize, text: &str) -> Vec<f32> {
     let mut vector = vec![0f32; dimension];
     let salt = if model == "text-embedding-3-small" { "" } else { model };
@@ -70,7 +71,8 @@ fn embed(model: &str, dimension: usize, text: &str) -> Vec<f32> {
 const INPUT_TOKENS: usize = 8192;
 const REQUEST_TOKENS: usize = 300_000;
 
-/// Tokens of a text, as many as a hostile one has: a token for each byte of characters beyond ASCII, and for two of others.
+/// Tokens of a text, as many as a hostile one has: a token for each byte of characters beyond ASCII, and for two of
+/// others.
 fn tokens(text: &str) -> usize {
     let ascii = text.bytes().filter(u8::is_ascii).count();
     text.len() - ascii + ascii.div_ceil(2)

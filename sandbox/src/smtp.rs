@@ -1,5 +1,5 @@
-//! The SMTP sink: keeps each e-mail for the mailbox page, and refuses what a mail server refuses: RFC 5321, 4954 (AUTH) and
-//! 6531 (SMTPUTF8, which it does not have).
+//! The SMTP sink: keeps each e-mail for the mailbox page, and refuses what a mail server refuses: RFC 5321, 4954 (AUTH)
+//! and 6531 (SMTPUTF8, which it does not have).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

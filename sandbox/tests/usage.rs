@@ -1,5 +1,5 @@
-//! Usage-based billing at the Stripe stand-in: the official SDK drives it, and stripe-mock and Stripe's description of its API
-//! judge what it takes and answers. The checks are in `tests/conformance`.
+//! Usage-based billing at the Stripe stand-in: the official SDK drives it, and stripe-mock and Stripe's description of
+//! its API judge what it takes and answers. The checks are in `tests/conformance`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

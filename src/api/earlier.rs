@@ -1,6 +1,6 @@
-//! The status of a Tenant as a version before revision 8 of the definitions (`crds/`) wrote it last: these facts were in its conditions
-//! alone. Whatever reads a Tenant gets them as fields, so that an upgrade begins no grace period anew and ends no suspension. The first
-//! status that this version writes has the fields.
+//! The status of a Tenant as a version before revision 8 of the definitions (`crds/`) wrote it last: these facts were
+//! in its conditions alone. Whatever reads a Tenant gets them as fields, so that an upgrade begins no grace period anew
+//! and ends no suspension. The first status that this version writes has the fields.
 //!
 //! This file may go with the version that no longer upgrades from one before revision 8.
 
@@ -55,7 +55,8 @@ fn suspended_for(ready: Option<&Condition>) -> SuspendedFor {
     match ready.map(|ready| &*ready.reason) {
         Some("SuspendedByAdmin") => SuspendedFor::Admin,
         Some("PaymentDisputed") => SuspendedFor::Dispute,
-        // A customer who is given a link to subscribe again, too, or who gets none because of the Plan or for lack of room.
+        // A customer who is given a link to subscribe again, too, or who gets none because of the Plan or for lack of
+        // room.
         Some(
             "SubscriptionEnded" | "AwaitingPayment" | "LinkOnRequest" | "CapacityMissing" | "PlanNotFound"
             | "PlanHasNoPrice",

@@ -38,8 +38,8 @@ impl std::fmt::Display for Place<'_> {
 /// How the names of Tenants begin that signed up or were invited.
 pub const SIGNED_UP: &str = "t-";
 
-/// The name of the first Tenant of an e-mail address, from the address's keyed hash. The API server refuses a second object with
-/// this name, so two signups cannot both create one.
+/// The name of the first Tenant of an e-mail address, from the address's keyed hash. The API server refuses a second
+/// object with this name, so two signups cannot both create one.
 pub fn signed_up(email_hash: &str) -> String {
     format!("{SIGNED_UP}{email_hash}")
 }

@@ -1,4 +1,5 @@
-//! E-mails that a customer asked for on a page. Web writes the request into an annotation; the controller sends the e-mail.
+//! E-mails that a customer asked for on a page. Web writes the request into an annotation; the controller sends the
+//! e-mail.
 
 use std::fmt;
 use std::str::FromStr;

@@ -52,15 +52,16 @@ pub const ERASE_ANNOTATION: &str = "tenant-operator.dev/erase";
 pub const LEGAL_HOLD_ANNOTATION: &str = "tenant-operator.dev/legal-hold";
 /// The id of a dispute that was settled with the customer: it counts no more.
 pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute";
-/// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that generation, and
-/// the namespaces of the others are deleted. `kubectl tenant data choose` writes it.
+/// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that
+/// generation, and the namespaces of the others are deleted. `kubectl tenant data choose` writes it.
 pub const CHOOSE_DATA_ANNOTATION: &str = "tenant-operator.dev/choose-data";
 /// The id of a customer that Stripe does not know. With this, an admin confirms that the customer is gone for good.
 pub const CUSTOMER_GONE_ANNOTATION: &str = "tenant-operator.dev/customer-gone";
-/// Names the decision that the brake holds because it would affect many tenants at once, and that an admin has confirmed for this
-/// tenant.
+/// Names the decision that the brake holds because it would affect many tenants at once, and that an admin has
+/// confirmed for this tenant.
 pub const CONFIRM_ANNOTATION: &str = "tenant-operator.dev/confirm";
-/// On a login Secret: its Tenant was deleted without the wish to erase the customer, so the Secret is kept for its return.
+/// On a login Secret: its Tenant was deleted without the wish to erase the customer, so the Secret is kept for its
+/// return.
 pub const KEPT_ANNOTATION: &str = "tenant-operator.dev/kept";
 /// The record of the erasure, as JSON. Nothing else of an erased tenant is kept.
 pub const ERASED_ANNOTATION: &str = "tenant-operator.dev/erased";
@@ -70,8 +71,8 @@ pub const KEEP_DATA_ANNOTATION: &str = "tenant-operator.dev/keep-data";
 pub const SENT_ANNOTATION: &str = "tenant-operator.dev/sent";
 /// The last Stripe event that named this tenant: a hint to read Stripe again.
 pub const STRIPE_EVENT_ANNOTATION: &str = "tenant-operator.dev/stripe-event";
-/// Asks for a new payment link where the one before has expired: the number of the Checkout session that is to make it, one more than
-/// `spec.billing.stripe.checkoutAttempt` (1 when absent). Any other number asks for nothing.
+/// Asks for a new payment link where the one before has expired: the number of the Checkout session that is to make it,
+/// one more than `spec.billing.stripe.checkoutAttempt` (1 when absent). Any other number asks for nothing.
 pub const PAYMENT_LINK_ANNOTATION: &str = "tenant-operator.dev/payment-link";
 /// Keyed hash of the normalised e-mail address.
 pub const EMAIL_LABEL: &str = "tenant-operator.dev/email-hash";
@@ -85,8 +86,8 @@ pub const USAGE_ANNOTATION: &str = "tenant-operator.dev/usage";
 pub const TAKEN_OVER_ANNOTATION: &str = "tenant-operator.dev/usage-taken-over";
 /// The hash of the e-mail address that the customer proved to read; compared with the label of the present address.
 pub const VERIFIED_ANNOTATION: &str = "tenant-operator.dev/verified-address";
-/// The e-mails that the customer asked for, the last of each kind, such as `login-link.1764108000,verify-email.1764107000`.
-/// Written by web, sent by the controller.
+/// The e-mails that the customer asked for, the last of each kind, such as
+/// `login-link.1764108000,verify-email.1764107000`. Written by web, sent by the controller.
 pub const MAIL_REQUESTS_ANNOTATION: &str = "tenant-operator.dev/mail-requests";
 /// The links that were used, the last of each kind: it, and those that were asked for before it, are no longer valid.
 pub const LINKS_USED_ANNOTATION: &str = "tenant-operator.dev/links-used";

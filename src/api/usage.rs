@@ -49,8 +49,8 @@ impl Usage {
     }
 }
 
-/// The part of that annotation that the ledger has counted, as an annotation beside it. Versions before the ledger write the first one;
-/// web writes the second one.
+/// The part of that annotation that the ledger has counted, as an annotation beside it. Versions before the ledger
+/// write the first one; web writes the second one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TakenOver {

@@ -11,9 +11,9 @@ use crate::operator_keys::IdentityKey;
 
 /// Prove that a moved, renamed or restored Tenant owns its tenant id.
 ///
-/// With the id, the Tenant keeps its data, its API key and its subscription. Needs read access to the operator's identity key.
-/// Delete the old object first, with the annotation `tenant-operator.dev/keep-data=true`: an id that another object holds is
-/// refused.
+/// With the id, the Tenant keeps its data, its API key and its subscription. Needs read access to the operator's
+/// identity key. Delete the old object first, with the annotation `tenant-operator.dev/keep-data=true`: an id that
+/// another object holds is refused.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]

@@ -53,12 +53,12 @@ pub struct WorkArgs {
     /// after that, a new one is created on request.
     #[arg(long, default_value = "7d", value_parser = span::seconds)]
     pub signup_ttl: i64,
-    /// Renew the payment link of a tenant whose subscription has ended for this long after the suspension. After that, a
-    /// new one is created when the customer or `kubectl tenant open` asks for it.
+    /// Renew the payment link of a tenant whose subscription has ended for this long after the suspension. After that,
+    /// a new one is created when the customer or `kubectl tenant open` asks for it.
     #[arg(long, default_value = "1d", value_parser = span::seconds)]
     pub link_renewal: i64,
-    /// When a customer who signs up must confirm the e-mail address: before anything is set up, before there is a payment
-    /// link, or never. Tenants from manifests need no confirmation.
+    /// When a customer who signs up must confirm the e-mail address: before anything is set up, before there is a
+    /// payment link, or never. Tenants from manifests need no confirmation.
     #[arg(long, env = "EMAIL_VERIFICATION", default_value = "beforeProvisioning")]
     pub email_verification: Verification,
     /// Fail and refund a tenant that is paid for, and whose e-mail address is not confirmed after this time.
@@ -73,8 +73,8 @@ pub struct WorkArgs {
     /// Suspend a tenant whose payment has been late for this long.
     #[arg(long, env = "PAYMENT_GRACE", default_value = "7d", value_parser = span::seconds)]
     pub payment_grace: i64,
-    /// Suspend a tenant whose customer disputes a payment at their bank, until the dispute is won or accepted. Without it, the
-    /// dispute is shown and alerted.
+    /// Suspend a tenant whose customer disputes a payment at their bank, until the dispute is won or accepted. Without
+    /// it, the dispute is shown and alerted.
     #[arg(long, env = "SUSPEND_DISPUTED", value_parser = clap::builder::BoolishValueParser::new(), action = clap::ArgAction::Set, num_args = 0..=1, default_value = "false", default_missing_value = "true")]
     pub suspend_disputed: bool,
     /// Interval at which Stripe events are checked for missed webhooks.
@@ -83,7 +83,8 @@ pub struct WorkArgs {
     /// Interval at which all tenants are compared with Stripe and Pinecone.
     #[arg(long, default_value = "1h", value_parser = span::seconds)]
     pub full_resync: i64,
-    /// How long to wait before a failed e-mail, alert or cleanup is retried; the wait doubles with each failure in a row.
+    /// How long to wait before a failed e-mail, alert or cleanup is retried; the wait doubles with each failure in a
+    /// row.
     #[arg(long, default_value = "30s", value_parser = span::seconds)]
     pub notice_retry: i64,
     /// Delete login Secrets without a Tenant after this time.
@@ -93,7 +94,8 @@ pub struct WorkArgs {
     /// writer was admitted.
     #[arg(long, env = "LEAD_TTL", default_value = "90d", value_parser = span::some_seconds)]
     pub lead_ttl: i64,
-    /// How long to wait before a tenant on hold is retried. Tenants are on hold while they wait for you to fix something.
+    /// How long to wait before a tenant on hold is retried. Tenants are on hold while they wait for you to fix
+    /// something.
     #[arg(long, default_value = "30s", value_parser = span::seconds)]
     pub hold_retry: i64,
     /// Fail and refund a tenant that has been on hold for this long. One that was served before waits without a limit.
@@ -117,8 +119,8 @@ pub struct WorkArgs {
     /// Fail an export that is not complete after this time. Until then it is retried.
     #[arg(long, default_value = "1d", value_parser = span::seconds)]
     pub export_limit: i64,
-    /// Keep the old vectors of a tenant whose documents were embedded with another model for this long. Until then, no other
-    /// such move of the tenant begins.
+    /// Keep the old vectors of a tenant whose documents were embedded with another model for this long. Until then, no
+    /// other such move of the tenant begins.
     #[arg(long, env = "MIGRATION_OVERLAP", default_value = "1h", value_parser = span::some_seconds)]
     pub migration_overlap: i64,
     /// Give up on embedding a tenant's documents with another model when it is not complete after this time. Until then
@@ -128,8 +130,8 @@ pub struct WorkArgs {
     /// File to append activation events to, one line of JSON each. Default: the log, under the target activation.
     #[arg(long, env = "EVENTS_FILE", default_value = "")]
     pub events_file: String,
-    /// File to append every change of phase to, one line of JSON each, before it may leave the status. A line may come twice;
-    /// `tenant_id` and seq name it. Default: the log, under the target transition.
+    /// File to append every change of phase to, one line of JSON each, before it may leave the status. A line may come
+    /// twice; `tenant_id` and seq name it. Default: the log, under the target transition.
     #[arg(long, env = "TRANSITIONS_FILE", default_value = "")]
     pub transitions_file: String,
     /// Hold further suspensions, failures, closings or erasures, each counted separately, once they affect this

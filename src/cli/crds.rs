@@ -65,8 +65,8 @@ mod tests {
 
     use super::*;
 
-    /// The definitions of the present revision. When they change, increase `CRD_REVISION`, and note the new digest here:
-    /// by the revision, the chart and the preflight tell an older definition from a newer one.
+    /// The definitions of the present revision. When they change, increase `CRD_REVISION`, and note the new digest
+    /// here: by the revision, the chart and the preflight tell an older definition from a newer one.
     const DIGEST: &str = "8e654dade43bec83e5c5b2fb9f74d737de3ed6993c815a8e8f6305e0419a8777";
 
     #[test]

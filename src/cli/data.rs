@@ -34,12 +34,13 @@ pub struct Args {
 enum DataCommand {
     /// Choose which of several namespaces holds a tenant's data. The others are deleted.
     ///
-    /// The condition `DataInOnePlace` of the Tenant names the namespaces, their generations, and how many vectors each holds.
+    /// The condition `DataInOnePlace` of the Tenant names the namespaces, their generations, and how many vectors each
+    /// holds.
     Choose(ChooseArgs),
     /// List the namespaces at Pinecone that belong to no Tenant, and delete one of them.
     ///
-    /// A namespace without a Tenant may hold the documents of a customer whose object was deleted by accident: restore the object,
-    /// or run `tenant-operator recover`, before you delete it.
+    /// A namespace without a Tenant may hold the documents of a customer whose object was deleted by accident: restore
+    /// the object, or run `tenant-operator recover`, before you delete it.
     Unowned(UnownedArgs),
 }
 
@@ -127,8 +128,8 @@ async fn unowned(client: Client, args: UnownedArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The namespaces of tenants without a Tenant, and how many vectors each holds. The vector store is read first: a Tenant that is made
-/// meanwhile is then known.
+/// The namespaces of tenants without a Tenant, and how many vectors each holds. The vector store is read first: a
+/// Tenant that is made meanwhile is then known.
 async fn find(client: Client, indexes: &Indexes) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut all: BTreeMap<String, u64> = BTreeMap::new();
     for index in indexes.all() {

@@ -1,7 +1,7 @@
 //! `kubectl tenant suspend` and `resume`, `delete` and `reactivate`: what an admin wants of a tenant.
 //!
-//! Each command reads the Tenant first, refuses what does not fit its state, and writes only what it has read: the patch
-//! carries the resource version. The Kubernetes user is recorded with the wish.
+//! Each command reads the Tenant first, refuses what does not fit its state, and writes only what it has read: the
+//! patch carries the resource version. The Kubernetes user is recorded with the wish.
 
 use anyhow::bail;
 use k8s_openapi::api::authentication::v1::SelfSubjectReview;
@@ -195,8 +195,8 @@ impl Desk {
         Wish::of_admin(desired, self.user.as_deref(), reason, Timestamp::now())
     }
 
-    /// Reads the tenant and writes the change that `look` answers, unless the tenant has changed meanwhile: then it looks
-    /// again. None once it is written, else what is to be said.
+    /// Reads the tenant and writes the change that `look` answers, unless the tenant has changed meanwhile: then it
+    /// looks again. None once it is written, else what is to be said.
     async fn change(&self, look: impl Fn(&Tenant) -> anyhow::Result<Answer>) -> anyhow::Result<Option<String>> {
         for _ in 0..5 {
             let tenant = self.api.get(&self.name).await?;

@@ -4,7 +4,8 @@ use clap::{Command, CommandFactory};
 
 use super::Cli;
 
-/// The program that was called. Both take every command; `kubectl tenant --help` leaves out those that run the operator.
+/// The program that was called. Both take every command; `kubectl tenant --help` leaves out those that run the
+/// operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Program {
     TenantOperator,

@@ -12,10 +12,11 @@ use crate::export::{Import, Plan, Store};
 
 /// Import the documents of an export into a tenant.
 ///
-/// Passages and vectors are stored as they are: nothing is embedded again. Every file is checked against the manifest before the
-/// first vector is stored. Documents that the tenant already has stay as they are, so run the command again if it broke off. It
-/// prints what it would do; --apply does it. It counts the documents in an annotation that the chart's admission policy keeps for
-/// the operator: name the account that runs it in `admission.exemptUsers` or `admission.exemptGroups`.
+/// Passages and vectors are stored as they are: nothing is embedded again. Every file is checked against the manifest
+/// before the first vector is stored. Documents that the tenant already has stay as they are, so run the command again
+/// if it broke off. It prints what it would do; --apply does it. It counts the documents in an annotation that the
+/// chart's admission policy keeps for the operator: name the account that runs it in `admission.exemptUsers` or
+/// `admission.exemptGroups`.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -87,7 +88,8 @@ fn fits(tenant: &Tenant, plan: &Plan) -> anyhow::Result<()> {
              Use a plan with {theirs}, or choose it for the tenant with spec.settings.embedding"
         );
     }
-    // What the ledger counted, as the controller read it last; before the first time, what versions before the ledger counted.
+    // What the ledger counted, as the controller read it last; before the first time, what versions before the ledger
+    // counted.
     let before = Usage::of(tenant);
     let counted = status.usage.map(|usage| (usage.documents.used, usage.bytes.used));
     let (documents, bytes) = counted.unwrap_or((before.documents, before.bytes));
@@ -116,8 +118,8 @@ async fn may_count(api: &Api<Tenant>, tenant: &Tenant) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Counts a document. The ledger is not reached from here: web tells it what it lacks of the annotation. If another writer changed the
-/// usage meanwhile, reads it and tries again.
+/// Counts a document. The ledger is not reached from here: web tells it what it lacks of the annotation. If another
+/// writer changed the usage meanwhile, reads it and tries again.
 async fn count(api: &Api<Tenant>, tenant: &Tenant, bytes: i64) -> anyhow::Result<()> {
     loop {
         let there = api.get(&tenant.name_any()).await?;

@@ -20,10 +20,11 @@ const SEEN_WITHIN: Duration = Duration::from_secs(15);
 
 /// Prepare an account for a customer of the sales team, and invite the customer to it.
 ///
-/// Sends the customer an e-mail with a link to choose a password; the account is set up after that. With --manual you bill the
-/// customer yourself; otherwise the customer pays by Stripe once the password is chosen. The link is valid for a week; run the
-/// command again to send another one. Needs the operator's identity key (Secret tenant-operator-identity) and, with the chart's
-/// admission policy, an account that is named in `admission.exemptUsers` or `admission.exemptGroups`.
+/// Sends the customer an e-mail with a link to choose a password; the account is set up after that. With --manual you
+/// bill the customer yourself; otherwise the customer pays by Stripe once the password is chosen. The link is valid for
+/// a week; run the command again to send another one. Needs the operator's identity key (Secret
+/// tenant-operator-identity) and, with the chart's admission policy, an account that is named in
+/// `admission.exemptUsers` or `admission.exemptGroups`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Their e-mail address.
@@ -37,8 +38,8 @@ pub struct Args {
     /// You bill the customer yourself: the contract is signed.
     #[arg(long)]
     manual: bool,
-    /// Namespace of signups (`signupNamespace` of the chart, such as rag-tenants); otherwise the kubeconfig's. In another namespace,
-    /// the customer's link does not open.
+    /// Namespace of signups (`signupNamespace` of the chart, such as rag-tenants); otherwise the kubeconfig's. In
+    /// another namespace, the customer's link does not open.
     #[arg(long, short)]
     namespace: Option<String>,
     /// Namespace of the operator's own Secrets.
@@ -98,8 +99,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The namespace whose tenants have pages, by the Deployment of web. None where the operator's namespace has no such Deployment, or
-/// the user may not read it: then the wait for the controller has to do.
+/// The namespace whose tenants have pages, by the Deployment of web. None where the operator's namespace has no such
+/// Deployment, or the user may not read it: then the wait for the controller has to do.
 async fn pages_namespace(client: &Client, operator_namespace: &str) -> Option<String> {
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), operator_namespace);
     let web = ListParams::default().labels("app.kubernetes.io/name=tenant-operator,app.kubernetes.io/component=web");
@@ -117,8 +118,8 @@ async fn pages_namespace(client: &Client, operator_namespace: &str) -> Option<St
     variables.find(|variable| variable.name == "TENANT_NAMESPACE")?.value
 }
 
-/// Waits until the controller has seen a Tenant: it then gives the Tenant its id, and sends the e-mail. Fails where no controller
-/// watches the namespace.
+/// Waits until the controller has seen a Tenant: it then gives the Tenant its id, and sends the e-mail. Fails where no
+/// controller watches the namespace.
 async fn seen(tenants: &Api<Tenant>, name: &str, namespace: &str) -> anyhow::Result<()> {
     let start = Instant::now();
     let mut said = false;

@@ -16,8 +16,8 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Count what tenants use: reserve, settle and void, with exact limits.
 ///
-/// One process owns the counting: a second one refuses to start in the same folder. The operator's other parts reach the ledger by
-/// HTTP with its key. The time is the API server's.
+/// One process owns the counting: a second one refuses to start in the same folder. The operator's other parts reach
+/// the ledger by HTTP with its key. The time is the API server's.
 #[derive(clap::Args)]
 pub struct Args {
     /// Address to listen on.
@@ -28,14 +28,15 @@ pub struct Args {
     metrics_listen: SocketAddr,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Storage for snapshots of the folder, which a ledger with an empty folder begins with: `file:///a/folder`, or `s3://bucket/folder` with
-    /// the variables of the AWS tools, such as `AWS_ACCESS_KEY_ID`. Default: no snapshots.
+    /// Storage for snapshots of the folder, which a ledger with an empty folder begins with: `file:///a/folder`, or
+    /// `s3://bucket/folder` with the variables of the AWS tools, such as `AWS_ACCESS_KEY_ID`. Default: no snapshots.
     #[arg(long, env = "LEDGER_SNAPSHOTS", value_name = "URL", requires = "data")]
     snapshots: Option<String>,
     /// How often a snapshot is taken.
     #[arg(long, env = "LEDGER_SNAPSHOT_INTERVAL", default_value = "5m", value_parser = span::duration)]
     snapshot_interval: Duration,
-    /// File with the key that clients must show: 32 bytes, or 64 lower-case hexadecimal digits (`openssl rand -hex 32`).
+    /// File with the key that clients must show: 32 bytes, or 64 lower-case hexadecimal digits (`openssl rand -hex
+    /// 32`).
     #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE")]
     key_file: PathBuf,
     /// Go by this machine's clock instead of the API server's. The ledger then needs no cluster.

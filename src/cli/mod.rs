@@ -1,5 +1,5 @@
-//! The command line. A subcommand has a file of its own, or shares one with those that change the same thing: `desired.rs` has
-//! `suspend`, `resume`, `delete` and `reactivate`.
+//! The command line. A subcommand has a file of its own, or shares one with those that change the same thing:
+//! `desired.rs` has `suspend`, `resume`, `delete` and `reactivate`.
 
 mod adopt;
 mod audit;
@@ -173,8 +173,8 @@ enum Command {
         /// The shell.
         shell: clap_complete::Shell,
     },
-    /// Read a document from the standard input, and print its text and where it is cut, with little memory and time. Web runs it
-    /// for each upload.
+    /// Read a document from the standard input, and print its text and where it is cut, with little memory and time.
+    /// Web runs it for each upload.
     #[command(hide = true)]
     ReadFile {
         /// The longest passage, in characters.
@@ -190,8 +190,8 @@ enum Command {
     Manual(manual::Args),
     /// Retry provisioning, a change of plan or a move of documents that failed.
     ///
-    /// Retries a Failed tenant, recreates a missing Pinecone namespace, and repeats a declined or unconfirmed change of plan and a
-    /// failed move of documents.
+    /// Retries a Failed tenant, recreates a missing Pinecone namespace, and repeats a declined or unconfirmed change of
+    /// plan and a failed move of documents.
     Retry(retry::Args),
     /// Close a tenant. Its data is erased after the retention of its plan.
     Delete(TenantArgs),
@@ -283,8 +283,8 @@ pub fn main(program: Program) -> ExitCode {
     }
 }
 
-/// A controller has one thread: at the pace of a busy API server it takes a fifth of a core, and waking another thread for
-/// each answer would cost more than the answer.
+/// A controller has one thread: at the pace of a busy API server it takes a fifth of a core, and waking another thread
+/// for each answer would cost more than the answer.
 fn runtime(command: &Command) -> tokio::runtime::Builder {
     match command {
         Command::Controller(_) => tokio::runtime::Builder::new_current_thread(),

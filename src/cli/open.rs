@@ -24,7 +24,8 @@ pub struct Args {
     frontend_url: String,
 }
 
-/// Prints the payment link of a tenant that has one or gets one when it is asked for, and where the customer logs in otherwise.
+/// Prints the payment link of a tenant that has one or gets one when it is asked for, and where the customer logs in
+/// otherwise.
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let api: Api<Tenant> = args.tenant.api(kube.client().await?);
     let tenant = api.get(&args.tenant.name).await?;

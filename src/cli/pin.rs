@@ -14,8 +14,8 @@ use crate::providers::vector_store::IndexIdentity;
 
 /// Show or change the Stripe account and the Pinecone indexes that hold the tenants.
 ///
-/// The controller records them at its first start, and does nothing at another account or index. Change them only after you moved
-/// the customers and documents there, or while there are none.
+/// The controller records them at its first start, and does nothing at another account or index. Change them only after
+/// you moved the customers and documents there, or while there are none.
 #[derive(clap::Args)]
 pub struct Args {
     /// Namespace of the operator.

@@ -44,7 +44,8 @@ pub struct Args {
     /// Fail on warnings: exit with 1 instead of 2.
     #[arg(long)]
     strict: bool,
-    /// Change nothing at the providers, only warn of one that does not answer, and exit 0 on warnings: for the start of a pod.
+    /// Change nothing at the providers, only warn of one that does not answer, and exit 0 on warnings: for the start of
+    /// a pod.
     #[arg(long, conflicts_with = "strict")]
     startup: bool,
     /// Check the rights of this account as well. On by default in a pod.
@@ -183,7 +184,8 @@ impl Args {
 /// How long a report is reused for requests by HTTP.
 const STANDS: Duration = Duration::from_mins(1);
 
-/// `GET /preflight` for monitors: every check that writes nothing, at most once a minute. 200 when none failed, else 503.
+/// `GET /preflight` for monitors: every check that writes nothing, at most once a minute. 200 when none failed, else
+/// 503.
 pub fn routes(kube: &KubeArgs) -> anyhow::Result<axum::Router> {
     // With the pod's own variables, as `tenant-operator preflight` there would have.
     let args = Alone::try_parse_from(["preflight"])?.args;

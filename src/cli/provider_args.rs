@@ -35,8 +35,8 @@ pub struct IndexArgs {
     /// Pinecone index that holds the namespaces of all tenants.
     #[arg(long, env = "PINECONE_INDEX", default_value = "multi-tenant-rag")]
     pub pinecone_index: String,
-    /// Pinecone index of each region, such as us-east-1=rag,eu-central-1=rag-eu. A Plan's region chooses one; Plans of other
-    /// regions are refused. Default: the one index, for all regions.
+    /// Pinecone index of each region, such as us-east-1=rag,eu-central-1=rag-eu. A Plan's region chooses one; Plans of
+    /// other regions are refused. Default: the one index, for all regions.
     #[arg(
         long,
         env = "PINECONE_REGIONS",
@@ -162,11 +162,12 @@ impl PortalArgs {
 /// Where exports are: the controller writes them, web sends them.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ExportArgs {
-    /// Storage for exports of tenants: <file:///a/folder>, or <s3://bucket/folder> with the variables of the AWS tools, such as
-    /// `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`. Controller and web need the same one. Default: no exports.
+    /// Storage for exports of tenants: <file:///a/folder>, or <s3://bucket/folder> with the variables of the AWS tools,
+    /// such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`. Controller and web need the same one. Default: no exports.
     #[arg(long, env = "EXPORTS_URL", default_value = "")]
     pub exports_url: String,
-    /// Storage for exports of tenants of a region, such as eu-central-1=<s3://exports-eu/tenants>. Other regions use `EXPORTS_URL`.
+    /// Storage for exports of tenants of a region, such as eu-central-1=<s3://exports-eu/tenants>. Other regions use
+    /// `EXPORTS_URL`.
     #[arg(
         long,
         env = "EXPORTS_REGIONS",
@@ -274,15 +275,15 @@ pub struct ProviderArgs {
     /// URL of your data-processing agreement. If it is set, every customer who signs up gets it by e-mail.
     #[arg(long, env = "DPA_URL", default_value = "")]
     pub dpa_url: String,
-    /// What you offer customers who have left, as one sentence without its full stop. The e-mail `win-back` shows it to those
-    /// who agreed to offers.
+    /// What you offer customers who have left, as one sentence without its full stop. The e-mail `win-back` shows it to
+    /// those who agreed to offers.
     #[arg(long, env = "WIN_BACK_OFFER", default_value = "")]
     pub win_back_offer: String,
     /// Folder of e-mail templates that replace the built-in ones, such as welcome.html or verify-email.subject.
     #[arg(long, env = "MAIL_TEMPLATES", default_value = "")]
     pub mail_templates: String,
-    /// The namespace of signups, whose tenants have pages: their customers are invited to set a password. Empty if web serves
-    /// pages to the tenants of all namespaces.
+    /// The namespace of signups, whose tenants have pages: their customers are invited to set a password. Empty if web
+    /// serves pages to the tenants of all namespaces.
     #[arg(long, env = "TENANT_NAMESPACE", default_value = "")]
     pub pages_namespace: String,
     /// Slack-compatible webhook for alerts. Without it, alerts are only logged.

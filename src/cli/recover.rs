@@ -30,10 +30,11 @@ const AT_ONCE: usize = 16;
 
 /// Recreate lost Tenants from Stripe and Pinecone.
 ///
-/// Use it when the Tenants are gone and there is no backup, such as after their definition was deleted. They get the same ids,
-/// keys, customers and subscriptions, from Stripe's metadata and Pinecone's namespaces alone. A backup is better: it also holds
-/// what Stripe never knew, such as the history. Needs the operator's keys (Secrets tenant-operator-identity and
-/// tenant-operator-signing); without the second, customers get new API keys. Prints what it would do; --apply does it.
+/// Use it when the Tenants are gone and there is no backup, such as after their definition was deleted. They get the
+/// same ids, keys, customers and subscriptions, from Stripe's metadata and Pinecone's namespaces alone. A backup is
+/// better: it also holds what Stripe never knew, such as the history. Needs the operator's keys (Secrets
+/// tenant-operator-identity and tenant-operator-signing); without the second, customers get new API keys. Prints what
+/// it would do; --apply does it.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(flatten)]
@@ -116,8 +117,8 @@ async fn refunded(providers: &Providers, lost: &[&Known]) -> Result<HashSet<Stri
     Ok(refunded)
 }
 
-/// What was wished of a tenant, as far as Stripe knows: a subscription that ends because the account was closed, or whose
-/// collection was paused because the tenant was not served, is neither renewed nor charged.
+/// What was wished of a tenant, as far as Stripe knows: a subscription that ends because the account was closed, or
+/// whose collection was paused because the tenant was not served, is neither renewed nor charged.
 fn desired(subscription: &ObservedSubscription) -> Desired {
     match (subscription.ends, subscription.paused) {
         (true, _) => Desired::Deleted,
@@ -126,8 +127,8 @@ fn desired(subscription: &ObservedSubscription) -> Desired {
     }
 }
 
-/// The suspension of a tenant whose collection is paused. It outlives what the customer does, also where the account was closed
-/// afterwards.
+/// The suspension of a tenant whose collection is paused. It outlives what the customer does, also where the account
+/// was closed afterwards.
 fn suspension(subscription: &ObservedSubscription) -> Option<Wish> {
     let reason = "Collection was paused at Stripe when the Tenant was recovered";
     subscription.paused.then(|| Wish::of_admin(Desired::Suspended, None, Some(reason), Timestamp::now()))
@@ -178,8 +179,9 @@ fn unclaimed(namespaces: &Namespaces, known: &[Known], there: &HashSet<String>) 
     namespaces.keys().filter(unclaimed).cloned().collect()
 }
 
-/// The generation of a tenant's data: of several, the one that holds the most, and of equal ones the newest. During a copy that is
-/// the old one, and after the switch the new one. The controller shows the others and asks for a choice where they hold documents.
+/// The generation of a tenant's data: of several, the one that holds the most, and of equal ones the newest. During a
+/// copy that is the old one, and after the switch the new one. The controller shows the others and asks for a choice
+/// where they hold documents.
 fn generation(namespaces: &Namespaces, tenant_id: &str) -> Option<u32> {
     let own = namespaces.iter().filter_map(|(name, there)| Some((data_of(name)?, there.vectors)));
     let own = own.filter(|((id, _), _)| *id == tenant_id);

@@ -18,11 +18,11 @@ use crate::operator_keys::IdentityKey;
 
 /// Move customers to another Kubernetes namespace.
 ///
-/// They keep their data, password, API key and subscription. Each Tenant is written to a file, deleted with the annotation
-/// `tenant-operator.dev/keep-data=true`, and created again in the other namespace. Run the command again after an interruption:
-/// it continues with the files. The controller must watch both namespaces and run. Needs the operator's identity key
-/// and, with the chart's admission policy, an account that is named in `admission.exemptUsers` or
-/// `admission.exemptGroups`.
+/// They keep their data, password, API key and subscription. Each Tenant is written to a file, deleted with the
+/// annotation `tenant-operator.dev/keep-data=true`, and created again in the other namespace. Run the command again
+/// after an interruption: it continues with the files. The controller must watch both namespaces and run. Needs the
+/// operator's identity key and, with the chart's admission policy, an account that is named in `admission.exemptUsers`
+/// or `admission.exemptGroups`.
 #[derive(clap::Args)]
 pub struct Args {
     /// Names of Tenants.

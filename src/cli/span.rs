@@ -1,5 +1,5 @@
-//! Durations as people write them, on the command line and in variables: `7d`, `1h 30m`, `20s`. A plain number is taken as
-//! well. A day has 24 hours.
+//! Durations as people write them, on the command line and in variables: `7d`, `1h 30m`, `20s`. A plain number is taken
+//! as well. A day has 24 hours.
 
 use std::time::Duration;
 
@@ -123,7 +123,8 @@ mod tests {
         );
     }
 
-    /// The help shows them as text, so they stand there once more. Controller and web must agree on the limit of uploads.
+    /// The help shows them as text, so they stand there once more. Controller and web must agree on the limit of
+    /// uploads.
     #[test]
     fn defaults_that_help_shows_are_those_of_the_policy() {
         let mut cli = Cli::command();

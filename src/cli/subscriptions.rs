@@ -11,8 +11,8 @@ use crate::lifecycle::ObservedSubscription;
 
 /// List the subscriptions that Stripe bills for a tenant, or cancel a surplus one.
 ///
-/// A tenant has one subscription. A second one appears when a customer pays two links, or when a subscription is made in
-/// Stripe's dashboard with the tenant's metadata. The controller shows it in the condition `SingleSubscription` and
+/// A tenant has one subscription. A second one appears when a customer pays two links, or when a subscription is made
+/// in Stripe's dashboard with the tenant's metadata. The controller shows it in the condition `SingleSubscription` and
 /// never ends one itself.
 #[derive(clap::Args)]
 pub struct Args {
@@ -20,7 +20,8 @@ pub struct Args {
     tenant: TenantArgs,
     #[command(flatten)]
     providers: ProviderArgs,
-    /// The subscription to cancel at once, such as `sub_1PgafmB7WZ01zgkW`. The last one is refused: it pays for the tenant.
+    /// The subscription to cancel at once, such as `sub_1PgafmB7WZ01zgkW`. The last one is refused: it pays for the
+    /// tenant.
     #[arg(long, value_name = "SUBSCRIPTION", requires = "confirm")]
     end: Option<String>,
     /// Refund the payment for the current period of that subscription.

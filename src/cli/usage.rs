@@ -10,8 +10,8 @@ use crate::api::{Tenant, Timestamp, Unit};
 
 /// Show what tenants have used of their plans in this period.
 ///
-/// The controller reads the ledger once a minute, so the numbers can be that old. Without a name, the command lists the tenants, the
-/// one that has used the largest part of any limit first. With a name, it lists every unit of that tenant.
+/// The controller reads the ledger once a minute, so the numbers can be that old. Without a name, the command lists the
+/// tenants, the one that has used the largest part of any limit first. With a name, it lists every unit of that tenant.
 ///
 /// Exit codes: 0 on success, 1 if there is no such tenant or nothing has been counted for it yet.
 #[derive(clap::Args)]

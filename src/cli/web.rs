@@ -64,15 +64,15 @@ pub struct Args {
         overrides_with = "stripe_webhook_secret"
     )]
     stripe_webhook_secret: Vec<SecretString>,
-    /// How long an upload may take: no longer than the controller's --upload-limit, after which an erasure deletes the data
-    /// once more.
+    /// How long an upload may take: no longer than the controller's --upload-limit, after which an erasure deletes the
+    /// data once more.
     #[arg(long, env = "UPLOAD_LIMIT", default_value = "5m", value_parser = span::some_seconds)]
     upload_limit: i64,
     /// URL of the ledger, which counts what tenants use.
     #[arg(long, env = "LEDGER_ENDPOINT", default_value = "http://127.0.0.1:8084")]
     ledger_url: Url,
-    /// Folder that keeps what tenants used while the ledger is away, on a volume that outlives the pod. Without it, questions are refused
-    /// while the ledger is away, also on plans that would serve them.
+    /// Folder that keeps what tenants used while the ledger is away, on a volume that outlives the pod. Without it,
+    /// questions are refused while the ledger is away, also on plans that would serve them.
     #[arg(long, env = "LEDGER_JOURNAL", value_name = "FOLDER")]
     ledger_journal: Option<PathBuf>,
     /// How long a request waits for the ledger.
@@ -97,8 +97,8 @@ pub struct Args {
     /// New messages to the sales team and new entries of the waitlist that each replica keeps in a day.
     #[arg(long, env = "LEADS_PER_DAY", default_value = "200")]
     leads_per_day: NonZeroU32,
-    /// Messages to the sales team and entries of the waitlist that exist at once. More are refused. The controller counts them
-    /// once a minute.
+    /// Messages to the sales team and entries of the waitlist that exist at once. More are refused. The controller
+    /// counts them once a minute.
     #[arg(long, env = "LEADS_LIMIT", default_value = "2000")]
     leads_limit: NonZeroU32,
     /// When the sales team answers, as shown on the pages.
@@ -113,13 +113,13 @@ pub struct Args {
     /// How long a client may read nothing of an answer before its connection is closed.
     #[arg(long, default_value = "1m", value_parser = span::duration)]
     write_timeout: Duration,
-    /// Requests per second from one client address (one /64 for IPv6) to the pages and to what needs no API key; twice as many at
-    /// once.
+    /// Requests per second from one client address (one /64 for IPv6) to the pages and to what needs no API key; twice
+    /// as many at once.
     #[arg(long, env = "CLIENT_REQUESTS_PER_SECOND", default_value = "100")]
     client_requests_per_second: NonZeroU32,
-    /// How long to wait for the headers of a request. Idle connections are closed after the same time, which must be longer
-    /// than a load balancer in front of web keeps its own open: with most it is 60s, and requests on a connection that is just
-    /// being closed fail.
+    /// How long to wait for the headers of a request. Idle connections are closed after the same time, which must be
+    /// longer than a load balancer in front of web keeps its own open: with most it is 60s, and requests on a
+    /// connection that is just being closed fail.
     #[arg(long, default_value = "75s", value_parser = span::duration)]
     header_timeout: Duration,
     /// Time between SIGTERM and the last new connection, so that load balancers can take this replica out.

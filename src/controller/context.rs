@@ -229,7 +229,8 @@ impl Context {
     }
 }
 
-/// Whether a Secret is right, by its version in the cache and the one that was last made or found right, and how long ago.
+/// Whether a Secret is right, by its version in the cache and the one that was last made or found right, and how long
+/// ago.
 fn is_right(cached: Option<&str>, right: Option<(&str, Duration)>) -> Option<bool> {
     let lags = right.is_some_and(|(_, age)| age < SECRET_LAG);
     match (cached, right) {

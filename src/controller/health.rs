@@ -28,8 +28,8 @@ impl Health {
         self.0.store(role as u8, Ordering::Relaxed);
     }
 
-    /// A controller whose key is of another account is not ready, so that a rollout stops. It goes on with what needs no
-    /// such account: readiness ends no pod.
+    /// A controller whose key is of another account is not ready, so that a rollout stops. It goes on with what needs
+    /// no such account: readiness ends no pod.
     fn answer(&self, refusals: &[String]) -> (StatusCode, String) {
         let (ready, role) = match self.0.load(Ordering::Relaxed) {
             0 => (true, "standing by"),
@@ -42,8 +42,8 @@ impl Health {
     }
 }
 
-/// Serves `/healthz`, `/readyz`, `/metrics` and `/log-level`. One that stands by is ready to take over; a leader is ready once its caches
-/// are filled.
+/// Serves `/healthz`, `/readyz`, `/metrics` and `/log-level`. One that stands by is ready to take over; a leader is
+/// ready once its caches are filled.
 pub async fn serve(
     addr: SocketAddr,
     health: Health,

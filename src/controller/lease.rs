@@ -1,5 +1,5 @@
-//! Leader election by a Lease. The holder stops its work before another controller may take the lease: it works only for
-//! two thirds of the lease's duration after its last renewal.
+//! Leader election by a Lease. The holder stops its work before another controller may take the lease: it works only
+//! for two thirds of the lease's duration after its last renewal.
 //!
 //! Our own, because kube has no leader election, and work asks the fence whether the lease is still safe.
 
@@ -122,8 +122,8 @@ impl Lease {
         self.fence.set(Some(start + self.config.duration * 2 / 3));
     }
 
-    /// Renews until the lease is lost or the fence is reached. At the fence the work stops at once, even while a renewal
-    /// hangs.
+    /// Renews until the lease is lost or the fence is reached. At the fence the work stops at once, even while a
+    /// renewal hangs.
     pub async fn keep(&self) {
         while let Some(until) = self.fence.until() {
             match tokio::time::timeout_at(until.into(), self.renewed_again()).await {

@@ -181,7 +181,8 @@ pub async fn run(
     let (metrics, refusals) = (shown.clone(), move || sweeps::pins::refusals(&shown));
     health::serve(config.listen, health.clone(), move || measured(&metrics), refusals, config.more_routes.clone())
         .await?;
-    // Runs before the lease is taken, so that a replica with a key of another account is not ready and a rollout stops there.
+    // Runs before the lease is taken, so that a replica with a key of another account is not ready and a rollout stops
+    // there.
     let mut checks = JoinSet::new();
     checks.spawn(sweeps::pins::keep(context.clone()));
     tracing::info!("waiting for the lease");

@@ -1,4 +1,5 @@
-//! Where events go: one line of JSON each, written and synced by a task of its own, so that no customer waits for a disk.
+//! Where events go: one line of JSON each, written and synced by a task of its own, so that no customer waits for a
+//! disk.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! Events on the customers' way to their first useful answer, as an append-only stream: a file with one line for each event, or the
-//! log if no file is set.
+//! Events on the customers' way to their first useful answer, as an append-only stream: a file with one line for each
+//! event, or the log if no file is set.
 //!
 //! Delivery is at least once: an event of a milestone has the same id however often it is written.
 

@@ -1,8 +1,9 @@
 //! Everything that belongs to a tenant, as files that its customer takes along, and back again.
 //!
-//! An export is a folder in the export storage, a directory or a bucket: `<tenant id>/<request>/`. `manifest.json` is written
-//! last and names every other file with its size and SHA-256, so that a folder with a manifest is complete. Nothing in it
-//! depends on when the export ran: two exports of an unchanged tenant are equal, byte for byte. See `docs/export.md`.
+//! An export is a folder in the export storage, a directory or a bucket: `<tenant id>/<request>/`. `manifest.json` is
+//! written last and names every other file with its size and SHA-256, so that a folder with a manifest is complete.
+//! Nothing in it depends on when the export ran: two exports of an unchanged tenant are equal, byte for byte. See
+//! `docs/export.md`.
 
 mod archive;
 mod format;

@@ -31,9 +31,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens `file:///a/folder` or `s3://bucket/folder`. A directory is made if it is not there. Keys, region and endpoint of
-    /// S3 are those of the AWS tools, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`; a region that is named here counts
-    /// instead of `AWS_REGION`.
+    /// Opens `file:///a/folder` or `s3://bucket/folder`. A directory is made if it is not there. Keys, region and
+    /// endpoint of S3 are those of the AWS tools, such as `AWS_ACCESS_KEY_ID` and `AWS_ENDPOINT_URL`; a region that is
+    /// named here counts instead of `AWS_REGION`.
     pub fn open(text: &str, region: Option<&str>) -> Result<Self, ExportError> {
         let wrong = |why: &dyn std::fmt::Display| ExportError::Url(text.to_owned(), why.to_string());
         let url = Url::parse(text).map_err(|e| wrong(&e))?;

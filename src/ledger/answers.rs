@@ -1,7 +1,7 @@
 //! Answers that are kept for a day, so that a request with the same `Idempotency-Key` gets the same answer.
 //!
-//! A client begins a key before it serves the request, and finishes it with the answer. A key whose client died is free again after its
-//! time. Keys are counted by tenant, and the oldest make room for new ones.
+//! A client begins a key before it serves the request, and finishes it with the answer. A key whose client died is free
+//! again after its time. Keys are counted by tenant, and the oldest make room for new ones.
 
 use super::wire::{AnswerState, KeptAnswer};
 use crate::api::Timestamp;
@@ -24,7 +24,8 @@ pub struct Key {
     pub key: String,
     /// What tells one request from another one.
     pub request: String,
-    /// What tells one attempt at the request from another one: a client that repeats a call for a lost answer gets the same answer.
+    /// What tells one attempt at the request from another one: a client that repeats a call for a lost answer gets the
+    /// same answer.
     pub attempt: String,
 }
 
@@ -72,7 +73,8 @@ pub fn finish(kept: Option<Kept>, key: &Key, now: Timestamp) -> Finish {
     }
 }
 
-/// Of a tenant's keys, the newest first, with the bytes of their answers: the first one that is too much. It and those before it go.
+/// Of a tenant's keys, the newest first, with the bytes of their answers: the first one that is too much. It and those
+/// before it go.
 pub fn too_many(keys: impl IntoIterator<Item = (i64, i64)>) -> Option<i64> {
     let (mut count, mut bytes) = (0, 0_i64);
     keys.into_iter().find_map(|(id, size)| {

@@ -1,7 +1,7 @@
 //! A client of the ledger, for the operator's other parts.
 //!
-//! A call that got no answer is repeated under the same name until its time is over: the ledger applies it once, whichever of the
-//! attempts it saw.
+//! A call that got no answer is repeated under the same name until its time is over: the ledger applies it once,
+//! whichever of the attempts it saw.
 
 use std::time::{Duration, Instant};
 
@@ -113,7 +113,8 @@ impl LedgerClient {
         self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
     }
 
-    /// Counts what was used a while ago, while the ledger was away. It is refused once the ledger may have counted and forgotten it.
+    /// Counts what was used a while ago, while the ledger was away. It is refused once the ledger may have counted and
+    /// forgotten it.
     pub async fn settle_dated(&self, operation: &str, body: &Dated) -> Result<Outcome, CallError> {
         self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
     }
@@ -173,7 +174,8 @@ impl LedgerClient {
         self.call(Method::GET, &["status"], None::<&()>).await
     }
 
-    /// The tenants for which something was counted after a sequence number, at most so many of them, in the order of their latest lines.
+    /// The tenants for which something was counted after a sequence number, at most so many of them, in the order of
+    /// their latest lines.
     pub async fn usage_after(&self, after: i64, most: u32) -> Result<Vec<TenantUsage>, CallError> {
         let query = [("after", after.to_string()), ("most", most.to_string())];
         self.ask(Method::GET, &["usage"], &query, None::<&()>).await

@@ -48,7 +48,8 @@ pub enum Action {
         /// The period of an operation that was never reserved.
         period: Period,
     },
-    /// Ends an operation whose client was not heard of for too long: counts its last checkpoint. The ledger asks this itself.
+    /// Ends an operation whose client was not heard of for too long: counts its last checkpoint. The ledger asks this
+    /// itself.
     Expire,
     /// Counts what another system has used, once for each name.
     Event {

@@ -1,9 +1,9 @@
-//! What a command comes to: pure, without a clock and without I/O. Each store reads the facts that a command rests on, asks
-//! [`decide`], and writes the changes in the same transaction, so that no other command comes between.
+//! What a command comes to: pure, without a clock and without I/O. Each store reads the facts that a command rests on,
+//! asks [`decide`], and writes the changes in the same transaction, so that no other command comes between.
 //!
-//! The semantics are those of two-phase transfers (as in `TigerBeetle`): what may be used is reserved first, and posted or given
-//! back later. Whatever happens in between, `used + reserved` never exceeds a limit that was judged, except by what was served
-//! while the ledger was away or after a reservation had expired. Such lines say so by their kind.
+//! The semantics are those of two-phase transfers (as in `TigerBeetle`): what may be used is reserved first, and posted
+//! or given back later. Whatever happens in between, `used + reserved` never exceeds a limit that was judged, except by
+//! what was served while the ledger was away or after a reservation had expired. Such lines say so by their kind.
 
 use strum::IntoEnumIterator;
 
@@ -47,8 +47,8 @@ pub const KNOWN_DAYS: i64 = 93;
 /// Days after which an event is refused.
 pub const EVENT_DAYS: i64 = 35;
 
-/// Operations that ended before this moment may be forgotten. An operation ends at most `AHEAD` before its client says that it happened,
-/// so what comes again after it was forgotten is refused as too old.
+/// Operations that ended before this moment may be forgotten. An operation ends at most `AHEAD` before its client says
+/// that it happened, so what comes again after it was forgotten is refused as too old.
 pub const fn forgotten_before(now: Timestamp) -> Timestamp {
     now.plus(-(KNOWN_DAYS * DAY + AHEAD))
 }
@@ -117,7 +117,8 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
     }
 }
 
-/// Whether a new operation names a period that has not begun. A client whose clock is ahead would close the present one for good.
+/// Whether a new operation names a period that has not begun. A client whose clock is ahead would close the present one
+/// for good.
 fn ahead(action: &Action, now: Timestamp) -> Option<Refusal> {
     let (Action::Reserve { period, .. }
     | Action::Settle { period, .. }
@@ -183,8 +184,8 @@ fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
             };
             (Answer::Reserved { period, left: left(limits, &account), pending: true }, changes)
         }
-        // It was served while the ledger was away, or by another system. It counts, whatever the limit; only what cannot be counted is
-        // refused.
+        // It was served while the ledger was away, or by another system. It counts, whatever the limit; only what
+        // cannot be counted is refused.
         Action::Settle { amounts, .. } | Action::Event { amounts, .. } => {
             if let Some(refusal) = exceeds(&account, *amounts, &Limits::default()) {
                 return refuse(refusal);
@@ -232,8 +233,8 @@ fn again(
         State::Voided => refuse(Refusal::Ended(state)),
         State::Released => refuse(Refusal::OtherParameters),
         _ if operation.reserved != amounts => refuse(Refusal::OtherParameters),
-        // One that has ended was reserved once, and the answer was lost. After an expiry nothing is set aside any more; what the client
-        // still settles counts as late.
+        // One that has ended was reserved once, and the answer was lost. After an expiry nothing is set aside any more;
+        // what the client still settles counts as late.
         State::Pending | State::Settled | State::Expired => {
             let (period, left, pending) = (operation.period, left(limits, account), state == State::Pending);
             (Answer::Reserved { period, left, pending }, Changes::default())
@@ -255,8 +256,8 @@ fn end(operation: &Operation, account: &Account, state: State, posted: Amounts) 
     }
 }
 
-/// A settlement after the expiry: the customer was served, so what the checkpoint did not say is counted, beyond the limit if need
-/// be; only what cannot be counted is refused. What was counted is not taken back.
+/// A settlement after the expiry: the customer was served, so what the checkpoint did not say is counted, beyond the
+/// limit if need be; only what cannot be counted is refused. What was counted is not taken back.
 fn late(operation: &Operation, amounts: Amounts, account: &Account) -> (Answer, Changes) {
     let within = amounts.at_most(operation.reserved);
     let rest = within.minus(operation.posted).at_least(Amounts::ZERO);

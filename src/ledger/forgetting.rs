@@ -1,5 +1,5 @@
-//! Operations that ended long ago are forgotten, so that the ledger does not grow without end. Their lines stay. So are answers that were
-//! kept for a day.
+//! Operations that ended long ago are forgotten, so that the ledger does not grow without end. Their lines stay. So are
+//! answers that were kept for a day.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,8 @@ async fn sweep(answers: &dyn Answers, now: Timestamp) {
     }
 }
 
-/// Deletes what ended long ago, again and again. A clock that is ahead deletes nothing early: it must have ended by both clocks.
+/// Deletes what ended long ago, again and again. A clock that is ahead deletes nothing early: it must have ended by
+/// both clocks.
 pub async fn run(store: Arc<dyn Store>, clock: Arc<Clock>) {
     loop {
         tokio::time::sleep(LOOK).await;

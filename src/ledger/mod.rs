@@ -1,10 +1,10 @@
 //! The ledger counts what tenants use, so that no unit is lost, counted twice, or used beyond a limit.
 //!
-//! One process owns the counting. Web reserves what a request may use, settles what it used, and voids what failed, each under a
-//! name of its own: the same name again gets the same answer. An answer leaves after the commit.
+//! One process owns the counting. Web reserves what a request may use, settles what it used, and voids what failed,
+//! each under a name of its own: the same name again gets the same answer. An answer leaves after the commit.
 //!
-//! Data flows one way: a store reads the facts that a command rests on, [`decision::decide`] is pure, and the store writes what it
-//! says in the same transaction.
+//! Data flows one way: a store reads the facts that a command rests on, [`decision::decide`] is pure, and the store
+//! writes what it says in the same transaction.
 
 pub mod account;
 pub mod answers;

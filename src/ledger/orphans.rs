@@ -1,7 +1,7 @@
 //! Operations whose client was not heard of for too long: a web pod was killed, or its answer never came.
 //!
-//! They expire by an interval of this process's monotonic clock, not at a moment of a calendar: a clock that jumps ends none early.
-//! A ledger that starts gives each pending operation its whole interval again.
+//! They expire by an interval of this process's monotonic clock, not at a moment of a calendar: a clock that jumps ends
+//! none early. A ledger that starts gives each pending operation its whole interval again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -82,8 +82,8 @@ impl Orphans {
         .collect()
     }
 
-    /// Expires an operation, unless it was reserved again since it was found due. One that cannot expire now is tried again later, and
-    /// holds up no other.
+    /// Expires an operation, unless it was reserved again since it was found due. One that cannot expire now is tried
+    /// again later, and holds up no other.
     async fn expire(&self, command: Command, store: &dyn Store, now: Timestamp) {
         let (operation, tenant) = (command.operation.clone(), command.tenant.clone());
         if !self.is_due(&operation, Instant::now()) {

@@ -1,7 +1,7 @@
 //! Snapshots of a ledger in `SQLite`, in a storage of objects: what is left when its volume is lost.
 //!
-//! A snapshot is `ledger-<id>/<time>.db`, a database that any `SQLite` opens. The ledger that finds its folder empty begins with the
-//! latest one. What was counted after it was taken is lost, and the ledger says so.
+//! A snapshot is `ledger-<id>/<time>.db`, a database that any `SQLite` opens. The ledger that finds its folder empty
+//! begins with the latest one. What was counted after it was taken is lost, and the ledger says so.
 
 use std::path::Path;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! What an admin can do about a tenant, by its phase and the reason of its condition Ready. `kubectl tenant why` and the table in
-//! docs/operations.md show it.
+//! What an admin can do about a tenant, by its phase and the reason of its condition Ready. `kubectl tenant why` and
+//! the table in docs/operations.md show it.
 
 use super::concerns::dunning::{ENDED, MISSING};
 use crate::api::Phase;

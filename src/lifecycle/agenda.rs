@@ -1,9 +1,10 @@
-//! Merges what the concerns of a tenant want into one decision. A concern that waits, or whose effect failed in this reconcile, leaves
-//! the turn to the next one, so it never holds up what is due; the soonest wait of all counts.
+//! Merges what the concerns of a tenant want into one decision. A concern that waits, or whose effect failed in this
+//! reconcile, leaves the turn to the next one, so it never holds up what is due; the soonest wait of all counts.
 //!
-//! Concerns take turns instead of acting side by side, because the controller decides again once all effects of a decision have
-//! answered: a provider that hangs would hold up what the others answered long ago, such as a replaced key. One concern's effects run
-//! side by side. `tests/decisions/due.rs` and `due_by_phase.rs` combine what may hold a tenant up with what is due.
+//! Concerns take turns instead of acting side by side, because the controller decides again once all effects of a
+//! decision have answered: a provider that hangs would hold up what the others answered long ago, such as a replaced
+//! key. One concern's effects run side by side. `tests/decisions/due.rs` and `due_by_phase.rs` combine what may hold a
+//! tenant up with what is due.
 
 use super::{Decision, Effect, Input};
 

@@ -1,4 +1,5 @@
-//! Finds inconsistencies in a tenant's record: a phase that lasts too long, a gap in its transitions, a transition that does not exist.
+//! Finds inconsistencies in a tenant's record: a phase that lasts too long, a gap in its transitions, a transition that
+//! does not exist.
 
 use crate::api::tenant::BillingMode;
 use crate::api::{Phase, Tenant, TenantStatus, Timestamp};

@@ -1,6 +1,6 @@
-//! The brake. A mistake in an account, a key or a clock affects many tenants at once; customers who stop paying come one by one.
-//! If too many tenants would be suspended, failed, closed or erased within a while, the brake holds the decision for each further
-//! tenant until an admin confirms it.
+//! The brake. A mistake in an account, a key or a clock affects many tenants at once; customers who stop paying come
+//! one by one. If too many tenants would be suspended, failed, closed or erased within a while, the brake holds the
+//! decision for each further tenant until an admin confirms it.
 
 use std::collections::BTreeSet;
 
@@ -56,7 +56,8 @@ fn is_customer(status: &TenantStatus) -> bool {
     status.paid_at.is_some() || status.provisioned_at.is_some() || paid_unconfirmed
 }
 
-/// What a status does to its tenant. What an admin asks for by name is no harm: a suspension, or the erasure of this tenant.
+/// What a status does to its tenant. What an admin asks for by name is no harm: a suspension, or the erasure of this
+/// tenant.
 pub fn harm(tenant: &View, after: &TenantStatus) -> Option<Harm> {
     let before = &tenant.status;
     let by_system = after.transitions.last().is_some_and(|t| t.triggered_by == TriggeredBy::System);
@@ -102,7 +103,8 @@ pub fn met(status: &TenantStatus) -> Vec<(Harm, Timestamp)> {
     if counts { status.transitions.iter().filter_map(of).chain(erased).collect() } else { Vec::new() }
 }
 
-/// The harm that is held for a tenant, and the value of the annotation that confirms it. The value holds for this time only.
+/// The harm that is held for a tenant, and the value of the annotation that confirms it. The value holds for this time
+/// only.
 pub fn held(status: &TenantStatus) -> Option<(Harm, String)> {
     let Held { harm, since } = status.held?;
     Some((harm, format!("{}.{}", harm.reason(), since.as_second())))
@@ -148,7 +150,8 @@ pub fn apply(input: &Input, decision: Decision) -> Decision {
         wait @ Decision::Wait(_) if shown.is_some() && is_due(input) => {
             notices::wait_at_most(wait, Some(input.policy.resync))
         }
-        // The reason for the harm is gone, unless a failure kept the controller from checking it, or disputes are not read yet.
+        // The reason for the harm is gone, unless a failure kept the controller from checking it, or disputes are not
+        // read yet.
         Decision::Wait(wait) if shown.is_some() && input.observed.failure.is_none() && !dispute::is_unread(input) => {
             let mut draft = Draft::new(input);
             draft.status.held = None;

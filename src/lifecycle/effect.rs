@@ -61,7 +61,8 @@ pub enum Effect {
     PauseCollection,
     /// Collect again.
     ResumeCollection,
-    /// Collect again for a tenant that had failed. Where the money was given back, a new period begins now, and is charged.
+    /// Collect again for a tenant that had failed. Where the money was given back, a new period begins now, and is
+    /// charged.
     CollectAnew,
     /// Bill another plan on the same subscription.
     SwitchPrice {
@@ -119,8 +120,8 @@ pub enum Effect {
     },
     /// List the namespaces of all generations of the tenant's data, and count what each holds.
     FindData,
-    /// Write into the spec that the tenant's data is in the namespace of this generation, with the model and the region that are
-    /// found there.
+    /// Write into the spec that the tenant's data is in the namespace of this generation, with the model and the region
+    /// that are found there.
     ServeFrom {
         /// The generation.
         generation: u32,
@@ -150,7 +151,8 @@ pub enum Proration {
     NextInvoice,
     /// No proration: the price counts from the next period on.
     None,
-    /// No proration, and the plan before stays in force until the period ends. Stripe's metadata of the subscription says so.
+    /// No proration, and the plan before stays in force until the period ends. Stripe's metadata of the subscription
+    /// says so.
     AtPeriodEnd,
 }
 

@@ -1,5 +1,5 @@
-//! Why an effect failed: which step it belongs to, what the provider said, who can end it, and the words for all of it in conditions,
-//! metrics and alerts.
+//! Why an effect failed: which step it belongs to, what the provider said, who can end it, and the words for all of it
+//! in conditions, metrics and alerts.
 
 use std::fmt;
 
@@ -186,8 +186,8 @@ pub enum Blame {
     Admin,
     /// No call was made: the provider is known to be away.
     Outage,
-    /// What the provider says does not agree with what the operator knows: another account or index, a customer that Stripe
-    /// never heard of. A person decides; until then the tenant waits, without a limit.
+    /// What the provider says does not agree with what the operator knows: another account or index, a customer that
+    /// Stripe never heard of. A person decides; until then the tenant waits, without a limit.
     Mismatch,
 }
 

@@ -1,5 +1,6 @@
-//! What should happen next to a tenant. Pure: no I/O and no clock of its own, so that the function that production
-//! runs is the one that `tests/model` explores. `phases/` has what a tenant needs by its phase, `concerns/` what it needs beside that.
+//! What should happen next to a tenant. Pure: no I/O and no clock of its own, so that the function that production runs
+//! is the one that `tests/model` explores. `phases/` has what a tenant needs by its phase, `concerns/` what it needs
+//! beside that.
 
 mod advice;
 mod agenda;
@@ -67,8 +68,8 @@ pub struct Input<'a> {
     pub observed: &'a Observed,
     /// The present, by the API server's clock.
     pub now: Timestamp,
-    /// The present by the clock that is behind: the API server's or the controller's. What cannot be undone waits until its
-    /// moment has come by both.
+    /// The present by the clock that is behind: the API server's or the controller's. What cannot be undone waits until
+    /// its moment has come by both.
     pub earliest: Timestamp,
     /// The settings.
     pub policy: &'a Policy,

@@ -59,8 +59,8 @@ pub enum Notice {
     SurplusAlert(String),
     /// To the platform team: paid, and still not Active after the normal time, in the run that this token names.
     SlowAlert(String),
-    /// To the platform team: the object names another namespace than the one with the documents, or several hold documents,
-    /// as this names.
+    /// To the platform team: the object names another namespace than the one with the documents, or several hold
+    /// documents, as this names.
     DataAlert(String),
     /// To the platform team: the tenant's namespace is gone, in the run that this token names.
     NamespaceMissingAlert(String),

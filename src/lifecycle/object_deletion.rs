@@ -1,5 +1,5 @@
-//! A Tenant object that is deleted. Unless the customer is meant to be erased, the controller keeps everything and lets the object go;
-//! otherwise it erases the tenant at every provider first.
+//! A Tenant object that is deleted. Unless the customer is meant to be erased, the controller keeps everything and lets
+//! the object go; otherwise it erases the tenant at every provider first.
 
 use super::concerns::{erasure, notices};
 use super::phases::{deleting, failed};
@@ -92,7 +92,8 @@ fn clean_up(input: &Input) -> Decision {
         if !wanted.is_empty() {
             return Decision::Act(wanted);
         }
-        // An upload that was under way can create the namespace again. After the wait the controller deletes everything once more.
+        // An upload that was under way can create the namespace again. After the wait the controller deletes everything
+        // once more.
         return erasure::wait_for_uploads(input).unwrap_or(Decision::Act(vec![Effect::RemoveFinalizer]));
     };
     let left = left.join(", ");
@@ -121,8 +122,8 @@ fn by_accident(input: &Input) -> bool {
     policy(input) == DeletionPolicy::Retain && !input.tenant.erase && !meant
 }
 
-/// The policy of the Tenant or its Plan. If neither sets one, a tenant that was paid for, approved or served is retained, and any
-/// other is erased.
+/// The policy of the Tenant or its Plan. If neither sets one, a tenant that was paid for, approved or served is
+/// retained, and any other is erased.
 fn policy(input: &Input) -> DeletionPolicy {
     let (spec, status) = (&input.tenant.spec, &input.tenant.status);
     let paid =
@@ -138,7 +139,8 @@ fn said(input: &Input) -> Option<DeletionPolicy> {
     input.tenant.spec.deletion_policy.or(input.plan.and_then(|plan| plan.deletion_policy))
 }
 
-/// Lets the object go, deletes nothing at the providers, and alerts the platform team. The object goes even if the alert fails.
+/// Lets the object go, deletes nothing at the providers, and alerts the platform team. The object goes even if the
+/// alert fails.
 fn keep(input: &Input) -> Decision {
     if let Some(decision) = notices::tell(input, &[Notice::KeptAlert]) {
         return decision;

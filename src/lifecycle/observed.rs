@@ -1,4 +1,5 @@
-//! The observed state: what was seen and done since the tenant was read. A crash loses it, and the next reconcile reads it again.
+//! The observed state: what was seen and done since the tenant was read. A crash loses it, and the next reconcile reads
+//! it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,5 +1,5 @@
-//! The transitions in the status are an outbox: each is shipped before the tenant rests and before its object goes, and none
-//! leaves the status before that.
+//! The transitions in the status are an outbox: each is shipped before the tenant rests and before its object goes, and
+//! none leaves the status before that.
 
 use super::concerns::notices;
 use super::{Claim, Decision, Effect, Input, Observed};

@@ -47,11 +47,12 @@ impl Regions {
 /// The waits before each retry of provisioning, in seconds, unless the settings say otherwise.
 pub const RETRY_WAITS: [i64; 3] = [60, 120, 240];
 
-/// How soon a card that was declined is charged again, in seconds: each attempt is a charge of its own at the customer's bank.
+/// How soon a card that was declined is charged again, in seconds: each attempt is a charge of its own at the
+/// customer's bank.
 pub const CARD_RETRY: i64 = 24 * 3600;
 
-/// How long an upload may take, in seconds, unless the settings of web and of the controller say otherwise: a file of 10 MB that is
-/// sent, read, embedded and stored.
+/// How long an upload may take, in seconds, unless the settings of web and of the controller say otherwise: a file of
+/// 10 MB that is sent, read, embedded and stored.
 pub const UPLOAD_LIMIT: i64 = 300;
 
 /// Waits and limits, in seconds.
@@ -63,8 +64,8 @@ pub struct Policy {
     pub jitter_percent: u32,
     /// The limit of one attempt.
     pub attempt_limit: i64,
-    /// A signup that is not paid for after this long is removed. An expired payment link of any other tenant that was never served
-    /// is replaced for as long.
+    /// A signup that is not paid for after this long is removed. An expired payment link of any other tenant that was
+    /// never served is replaced for as long.
     pub signup_ttl: i64,
     /// How long after the end of its subscription a suspended tenant's expired payment link is replaced.
     pub link_renewal: i64,
@@ -92,7 +93,8 @@ pub struct Policy {
     pub notice_retry: i64,
     /// A login Secret without a Tenant is deleted after this long.
     pub orphan_ttl: i64,
-    /// How long an upload that began before a tenant was closed may still write. After this, an erasure deletes the data again.
+    /// How long an upload that began before a tenant was closed may still write. After this, an erasure deletes the
+    /// data again.
     pub upload_limit: i64,
     /// The wait before a tenant on hold is tried again.
     pub hold_retry: i64,

@@ -1,5 +1,5 @@
-//! Builds a status: facts, transitions, and the conditions and the summary that people read. Decisions rest on the facts. What the
-//! conditions say is compared here alone, with what they are to say next.
+//! Builds a status: facts, transitions, and the conditions and the summary that people read. Decisions rest on the
+//! facts. What the conditions say is compared here alone, with what they are to say next.
 
 use std::fmt::Display;
 
@@ -42,7 +42,8 @@ impl<'a> Draft<'a> {
         );
     }
 
-    /// Sets a condition unless it says so already. Returns whether it did: what changes beside it is no reason to write.
+    /// Sets a condition unless it says so already. Returns whether it did: what changes beside it is no reason to
+    /// write.
     pub fn show(&mut self, type_: &str, status: ConditionStatus, reason: &str, message: &str) -> bool {
         let shown = conditions::get(&self.status.conditions, type_);
         if shown.is_some_and(|c| c.status == status && c.reason == reason && c.message == message) {
@@ -98,7 +99,8 @@ impl<'a> Draft<'a> {
         self.summary(Summary::Waiting, what.reason(), message);
     }
 
-    /// Something else is shown than that the customer can ask for a payment link. Once that is over, Stripe is asked again.
+    /// Something else is shown than that the customer can ask for a payment link. Once that is over, Stripe is asked
+    /// again.
     pub fn ask_again(&mut self) {
         if let Some(awaiting) = self.status.awaiting.as_mut().filter(|a| a.what == Awaited::LinkRequest) {
             awaiting.what = Awaited::Payment;
@@ -119,8 +121,9 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// The Secret holds the key of the present generation. Notes a new generation with the time, from which on the key before
-    /// it stays valid for a while. After a lost status the change is unknown, so a time that is noted already is kept.
+    /// The Secret holds the key of the present generation. Notes a new generation with the time, from which on the key
+    /// before it stays valid for a while. After a lost status the change is unknown, so a time that is noted already is
+    /// kept.
     pub fn key_in_force(&mut self) {
         let (wanted, status) = (self.input.tenant.spec.api_key_generation, &mut self.status);
         if status.api_key_generation.is_some_and(|there| there != wanted) {

@@ -1,5 +1,5 @@
-//! Every change of phase that there is. A decision that takes another way is a bug, which the tests of decisions and the
-//! model find.
+//! Every change of phase that there is. A decision that takes another way is a bug, which the tests of decisions and
+//! the model find.
 
 use crate::api::Phase;
 use crate::api::phase::EventType;

@@ -152,9 +152,9 @@ impl View {
         self.sent.contains(&notice.key())
     }
 
-    /// Whether the tenant was served before, by what outlives a lost status: what was sent to served customers, what the
-    /// customer did and stored, and an id that is older than the object, as after `recover` or a restore. `spec.planInForce` does
-    /// not tell: it is written before the first provisioning.
+    /// Whether the tenant was served before, by what outlives a lost status: what was sent to served customers, what
+    /// the customer did and stored, and an id that is older than the object, as after `recover` or a restore.
+    /// `spec.planInForce` does not tell: it is written before the first provisioning.
     pub fn served_before(&self) -> bool {
         let usage = &self.usage;
         self.status.provisioned_at.is_some()
@@ -227,8 +227,8 @@ impl View {
     }
 }
 
-/// The generation of the data that a person chose. A choice names the object that it was made of: one that a backup brings back
-/// counts no more.
+/// The generation of the data that a person chose. A choice names the object that it was made of: one that a backup
+/// brings back counts no more.
 pub fn chosen_generation(tenant: &Tenant) -> Option<u32> {
     let (generation, uid) = tenant.annotations().get(CHOOSE_DATA_ANNOTATION)?.split_once('.')?;
     generation.parse().ok().filter(|_| tenant.uid().is_some_and(|own| own == uid))
@@ -243,8 +243,8 @@ fn agreed(record: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// Whether an object with this label and proof counts as confirmed; `labelled` says whether the label is that of the
-    /// present address.
+    /// Whether an object with this label and proof counts as confirmed; `labelled` says whether the label is that of
+    /// the present address.
     fn verified(label: Option<&str>, proof: Option<&str>, labelled: bool) -> bool {
         let spec = serde_json::json!({"companyName": "A", "adminEmail": "a@b.example"});
         let mut tenant = Tenant::new("a", serde_json::from_value(spec).expect("a spec"));

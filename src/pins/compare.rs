@@ -40,8 +40,8 @@ impl Pins {
         }
     }
 
-    /// Whether these are the indexes that the tenants' documents are in. If regions are added or removed, the index that
-    /// holds the documents stays in use.
+    /// Whether these are the indexes that the tenants' documents are in. If regions are added or removed, the index
+    /// that holds the documents stays in use.
     pub fn compare_index(&self, region: Option<&str>, found: &BTreeMap<Region, IndexIdentity>) -> Finding {
         let region = region.map(str::to_owned);
         let Some(here) = found.get(&region) else { return Finding::New };

@@ -1,7 +1,7 @@
 //! Checks of an installation before customers come: each says what it found, why that matters and how to fix it.
 //!
-//! The checks of one area run one after the other, the areas side by side. A check whose ground is missing (a key that is
-//! refused, say) is skipped, so that one cause is reported once.
+//! The checks of one area run one after the other, the areas side by side. A check whose ground is missing (a key that
+//! is refused, say) is skipped, so that one cause is reported once.
 
 mod access;
 mod clock;

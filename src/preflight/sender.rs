@@ -1,5 +1,5 @@
-//! What the sender's domain says of its e-mails. Without these records, many mail servers reject them or call them spam:
-//! <https://support.google.com/a/answer/81126>.
+//! What the sender's domain says of its e-mails. Without these records, many mail servers reject them or call them
+//! spam: <https://support.google.com/a/answer/81126>.
 
 use futures::FutureExt;
 use futures::future::BoxFuture;

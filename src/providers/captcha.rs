@@ -119,8 +119,8 @@ impl Captcha {
     /// A client; nothing is called yet.
     pub fn new(config: CaptchaConfig) -> Self {
         let per_second = NonZeroU32::MIN.saturating_add(49);
-        // Providers verify an answer once. Without Turnstile's idempotency key, a second request for the same answer is refused as
-        // already used.
+        // Providers verify an answer once. Without Turnstile's idempotency key, a second request for the same answer is
+        // refused as already used.
         let retries = if config.kind == CaptchaKind::Turnstile { 2 } else { 0 };
         let calls = CallLimits { per_second, timeout: Duration::from_secs(5), retries };
         Self { config, caller: Caller::new(Provider::Captcha, calls) }

@@ -17,8 +17,8 @@ pub struct Dns(TokioResolver);
 #[error("DNS: {0}")]
 pub struct DnsError(Box<hickory_resolver::net::NetError>);
 
-/// The name servers of `/etc/resolv.conf`, and whether they are asked with EDNS. A line that it cannot read is left out, as
-/// the system's own resolver does.
+/// The name servers of `/etc/resolv.conf`, and whether they are asked with EDNS. A line that it cannot read is left
+/// out, as the system's own resolver does.
 fn system() -> io::Result<(Vec<NameServerConfig>, bool)> {
     let (config, _) = resolv_conf::Config::parse_with_errors(&std::fs::read("/etc/resolv.conf")?);
     let servers = config.nameservers;
@@ -50,8 +50,8 @@ impl Dns {
         Ok(Self(builder.build().map_err(fail)?))
     }
 
-    /// The TXT records of a name. Empty if the name does not exist. The parts of a record are joined, as RFC 7208 (3.3) and
-    /// RFC 6376 (3.6.2.2) require.
+    /// The TXT records of a name. Empty if the name does not exist. The parts of a record are joined, as RFC 7208 (3.3)
+    /// and RFC 6376 (3.6.2.2) require.
     pub async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError> {
         // With the dot at the end, no search domain is appended.
         let answer = match self.0.txt_lookup(format!("{name}.")).await {

@@ -54,7 +54,8 @@ impl ProviderError {
         }
     }
 
-    /// Whether this is an earlier answer, which the provider saved under the idempotency key: that call has ended, and failed.
+    /// Whether this is an earlier answer, which the provider saved under the idempotency key: that call has ended, and
+    /// failed.
     pub fn is_saved(&self) -> bool {
         self.reason == Fault::SavedAnswer
     }
@@ -91,8 +92,8 @@ impl ProviderError {
     pub(super) fn refused(provider: Provider, status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Self {
         let detail = detail(body);
         let (reason, retryable) = match status.as_u16() {
-            // Pinecone: 403 QUOTA_EXCEEDED, and 429 for the read and write units of a month; OpenAI: 429 insufficient_quota. None
-            // goes away by waiting for seconds.
+            // Pinecone: 403 QUOTA_EXCEEDED, and 429 for the read and write units of a month; OpenAI: 429
+            // insufficient_quota. None goes away by waiting for seconds.
             403 | 429 if quota_exceeded(body) => (Fault::QuotaExceeded, false),
             401 | 403 => (Fault::Unauthorized, false),
             300..=399 => (Fault::Redirected, false),
@@ -132,7 +133,8 @@ fn action_required(body: &[u8]) -> bool {
 
 fn quota_exceeded(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body);
-    // "You've reached your read unit limit for the current month (...)": https://docs.pinecone.io/reference/api/database-limits
+    // "You've reached your read unit limit for the current month (...)":
+    // https://docs.pinecone.io/reference/api/database-limits
     ["QUOTA_EXCEEDED", "insufficient_quota", "unit limit for the current month"].iter().any(|told| text.contains(told))
 }
 

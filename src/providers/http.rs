@@ -23,11 +23,11 @@ const BODY_LIMIT: usize = 32 << 20;
 const ERROR_LIMIT: usize = 64 << 10;
 /// The longest answer that comes in pieces, in time.
 const LONGEST_STREAM: Duration = Duration::from_mins(5);
-/// And in bytes: some 2,000 bytes for each token of the longest answer. This limits what the reader of the pieces holds, even
-/// if a line never ends.
+/// And in bytes: some 2,000 bytes for each token of the longest answer. This limits what the reader of the pieces
+/// holds, even if a line never ends.
 const STREAM_LIMIT: usize = 2 << 20;
-/// A call waits by itself for a `Retry-After` up to this long. A longer one is returned to the caller, which holds nothing
-/// while it waits.
+/// A call waits by itself for a `Retry-After` up to this long. A longer one is returned to the caller, which holds
+/// nothing while it waits.
 const SHORT_WAIT: Duration = Duration::from_secs(1);
 
 /// How a provider may be called.
@@ -129,8 +129,9 @@ impl Caller {
         serde_json::from_slice(bytes).map_err(|e| ProviderError::garbage(self.provider, e))
     }
 
-    /// Sends the request that `build` makes, and returns the body. Retries if that can help. A POST without an idempotency key
-    /// is retried only if the provider said that it did not execute it: without an answer, it may have been executed.
+    /// Sends the request that `build` makes, and returns the body. Retries if that can help. A POST without an
+    /// idempotency key is retried only if the provider said that it did not execute it: without an answer, it may have
+    /// been executed.
     pub async fn bytes(&self, build: impl Fn(&reqwest::Client) -> RequestBuilder) -> Result<Vec<u8>, ProviderError> {
         let harmless = |error: &ProviderError| error.not_begun() || is_harmless(&build(&self.client));
         self.resending(&build, harmless).await
@@ -260,7 +261,8 @@ impl Caller {
             return outcome;
         }
         permit.failed();
-        // If the breaker is open now, this call found the provider away. It is part of the outage and no failed attempt of the tenant.
+        // If the breaker is open now, this call found the provider away. It is part of the outage and no failed attempt
+        // of the tenant.
         self.breaker.check().map_err(away).and(outcome)
     }
 
@@ -304,8 +306,8 @@ fn bounded(
     })
 }
 
-/// Whether a request that may have been executed can be sent again: it changes nothing, deletes, or carries a key by which
-/// the provider executes it once.
+/// Whether a request that may have been executed can be sent again: it changes nothing, deletes, or carries a key by
+/// which the provider executes it once.
 fn is_harmless(request: &RequestBuilder) -> bool {
     let request = request.try_clone().and_then(|request| request.build().ok());
     request.is_some_and(|r| r.method() != reqwest::Method::POST || r.headers().contains_key("idempotency-key"))
@@ -326,8 +328,8 @@ mod tests {
         Caller::new(Provider::VectorStore, CallLimits { per_second, timeout: Duration::from_secs(10), retries: 0 })
     }
 
-    /// A server that counts its requests and answers each with `head`, and then with `body` again and again, for as long
-    /// as the client reads.
+    /// A server that counts its requests and answers each with `head`, and then with `body` again and again, for as
+    /// long as the client reads.
     async fn server(head: String, body: &'static [u8]) -> (String, Arc<AtomicU64>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("an address"));

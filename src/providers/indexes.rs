@@ -1,5 +1,6 @@
-//! The indexes of the vector store: one that holds the data of all tenants, or one for each region. Which one a tenant's data is
-//! in follows from its region; a namespace's name is the same nowhere else, so that it can be deleted everywhere.
+//! The indexes of the vector store: one that holds the data of all tenants, or one for each region. Which one a
+//! tenant's data is in follows from its region; a namespace's name is the same nowhere else, so that it can be deleted
+//! everywhere.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! What the operator needs of the models: one that makes vectors of texts, and one that writes answers. `tests/contracts` judges an
-//! implementation.
+//! What the operator needs of the models: one that makes vectors of texts, and one that writes answers.
+//! `tests/contracts` judges an implementation.
 
 use std::fmt;
 
@@ -16,8 +16,8 @@ pub trait Embedder: fmt::Debug + Send + Sync {
     /// The calls to the provider, which show whether it is away.
     fn caller(&self) -> &Caller;
 
-    /// Returns one vector for each text, in their order, of this dimension if the model can choose it. Embeds only the beginning of
-    /// a text that is longer than the model accepts.
+    /// Returns one vector for each text, in their order, of this dimension if the model can choose it. Embeds only the
+    /// beginning of a text that is longer than the model accepts.
     async fn embed(&self, model: &str, dimension: Option<u64>, texts: &[&str]) -> Result<Embedded, ProviderError>;
 }
 
@@ -28,7 +28,8 @@ pub struct Embedded {
     pub vectors: Vec<Vec<f32>>,
     /// Tokens of the texts.
     pub tokens: u64,
-    /// Whether the number is estimated from the texts' lengths, at least in part, because the provider's answer names none.
+    /// Whether the number is estimated from the texts' lengths, at least in part, because the provider's answer names
+    /// none.
     pub estimated: bool,
 }
 

@@ -57,8 +57,8 @@ struct Embedding {
 }
 
 /// Tokens of one input and of one request, at most
-/// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-input>). The models' tokenizers work on
-/// bytes, so no text has more tokens than bytes, and a text of at most this many bytes fits for certain.
+/// (<https://platform.openai.com/docs/api-reference/embeddings/create#embeddings-create-input>). The models' tokenizers
+/// work on bytes, so no text has more tokens than bytes, and a text of at most this many bytes fits for certain.
 const INPUT_TOKENS: usize = 8192;
 const REQUEST_TOKENS: usize = 300_000;
 /// Inputs of one request, at most.
@@ -132,8 +132,8 @@ impl OpenAi {
     }
 
     /// Whether a model refused the request because it takes no temperature, as reasoning models do
-    /// (<https://platform.openai.com/docs/guides/reasoning>). The next request to it has none. No list of names decides that:
-    /// the names differ between the servers that speak this protocol.
+    /// (<https://platform.openai.com/docs/guides/reasoning>). The next request to it has none. No list of names decides
+    /// that: the names differ between the servers that speak this protocol.
     fn learns_to_reason(&self, model: &str, error: &ProviderError) -> bool {
         let refused = error.status == Some(400) && error.message.contains("temperature");
         refused && self.reasoning.write().unwrap_or_else(PoisonError::into_inner).insert(model.to_owned())

@@ -1,5 +1,6 @@
 //! Who goes first: a person who waits before provisioning, that before repair, that before resync. The priority of a
-//! piece of work travels with its task, so that a provider's rate limit serves the same order as the controller's queue.
+//! piece of work travels with its task, so that a provider's rate limit serves the same order as the controller's
+//! queue.
 
 use std::sync::Arc;
 
@@ -48,8 +49,8 @@ tokio::task_local! {
     static PARTY: Arc<str>;
 }
 
-/// On whose behalf a piece of work is done, such as a tenant's. It travels with the task, so that a provider's rate limit
-/// serves the parties in turn.
+/// On whose behalf a piece of work is done, such as a tenant's. It travels with the task, so that a provider's rate
+/// limit serves the parties in turn.
 #[derive(Clone, Copy, Debug)]
 pub struct Party;
 

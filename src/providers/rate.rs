@@ -1,5 +1,5 @@
-//! A provider's rate limit, served by priority. Within a priority the parties, such as tenants, take turns: one that sends
-//! a thousand calls waits for its own calls, and others wait for one call of each.
+//! A provider's rate limit, served by priority. Within a priority the parties, such as tenants, take turns: one that
+//! sends a thousand calls waits for its own calls, and others wait for one call of each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::num::NonZeroU32;
@@ -31,8 +31,8 @@ pub struct Rate {
 type Turn = (u64, u64);
 
 /// A line in which parties take turns: start-time fair queueing, with calls of equal cost
-/// (<https://doi.org/10.1109/90.649569>). The next call of a party is served one round after its last one, and not before the
-/// present round.
+/// (<https://doi.org/10.1109/90.649569>). The next call of a party is served one round after its last one, and not
+/// before the present round.
 #[derive(Debug, Default)]
 struct Line(Mutex<Queue>);
 

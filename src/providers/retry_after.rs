@@ -28,8 +28,8 @@ fn number(text: &str) -> Option<f64> {
     text.parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0)
 }
 
-/// Seconds until a date; 0 when it is past. The provider's own clock counts where the answer carries it: this machine's may
-/// be wrong.
+/// Seconds until a date; 0 when it is past. The provider's own clock counts where the answer carries it: this machine's
+/// may be wrong.
 fn until(date: &str, now: Option<&str>) -> Option<f64> {
     let then = Timestamp::from_http_date(date)?;
     let now = now.and_then(Timestamp::from_http_date).unwrap_or_else(Timestamp::now);

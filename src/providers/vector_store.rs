@@ -1,5 +1,5 @@
-//! What the operator needs of a vector store. A store has indexes; an index has namespaces, one for each tenant; a namespace has
-//! vectors, which queries of other namespaces never find. `tests/contracts` judges an implementation.
+//! What the operator needs of a vector store. A store has indexes; an index has namespaces, one for each tenant; a
+//! namespace has vectors, which queries of other namespaces never find. `tests/contracts` judges an implementation.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,8 +14,8 @@ use super::gate::Gate;
 use super::{Caller, ProviderError};
 use crate::lifecycle::Provider;
 
-/// One index of a vector store. What was written may become visible a moment later. Errors say whether a retry can help and who
-/// can fix the cause.
+/// One index of a vector store. What was written may become visible a moment later. Errors say whether a retry can help
+/// and who can fix the cause.
 #[async_trait]
 pub trait VectorStore: fmt::Debug + Send + Sync {
     /// The calls to the store, which show whether it is away.
@@ -30,7 +30,8 @@ pub trait VectorStore: fmt::Debug + Send + Sync {
     /// Lets calls to this index through. True if it did not before.
     fn admit(&self, index: &IndexIdentity) -> bool;
 
-    /// Learns what calls need, such as a host, unless it is known. A call that comes meanwhile fails, and can be retried.
+    /// Learns what calls need, such as a host, unless it is known. A call that comes meanwhile fails, and can be
+    /// retried.
     async fn prepare(&self) -> Result<(), ProviderError>;
 
     /// The length of the index's vectors, once it is known.

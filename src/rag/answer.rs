@@ -149,8 +149,8 @@ impl<'a> Asked<'a> {
     }
 }
 
-/// Tokens that a question may take before its passages are known: those of the question itself, and those that the chat model reads if
-/// each passage has so many bytes.
+/// Tokens that a question may take before its passages are known: those of the question itself, and those that the chat
+/// model reads if each passage has so many bytes.
 pub fn expected(question: &str, passage: usize) -> (u64, u64) {
     (estimate(question.len()), estimate(SYSTEM.len() + question.len() + TOP_K * passage))
 }

@@ -1,8 +1,8 @@
 //! A tenant's documents in its namespace of the vector store.
 //!
-//! The vector `d/<id>` is a document's head: its first passage, and in its metadata all that is known of the document. The
-//! other passages are `c/<id>/<number>`. The head is written first, as `processing`, and again at the end, as `ready`: what a
-//! crash leaves behind is listed, can be deleted, and is completed by uploading the same content again.
+//! The vector `d/<id>` is a document's head: its first passage, and in its metadata all that is known of the document.
+//! The other passages are `c/<id>/<number>`. The head is written first, as `processing`, and again at the end, as
+//! `ready`: what a crash leaves behind is listed, can be deleted, and is completed by uploading the same content again.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -70,8 +70,8 @@ pub struct Document {
     /// When it was uploaded.
     #[schema(value_type = String, format = DateTime, example = "2026-12-09T17:31:36Z")]
     pub uploaded_at: Timestamp,
-    /// Tells this upload from others of the same content, even in the same second: the ledger counts each once. Documents of versions
-    /// without the ledger have none.
+    /// Tells this upload from others of the same content, even in the same second: the ledger counts each once.
+    /// Documents of versions without the ledger have none.
     #[serde(skip)]
     pub upload: Option<String>,
 }
@@ -113,8 +113,8 @@ pub struct Documents<'a> {
 }
 
 impl Documents<'_> {
-    /// Stores a document's passages, and answers the document as it is then. Storing it again changes nothing. Tells the tokens of each
-    /// batch as soon as they are spent.
+    /// Stores a document's passages, and answers the document as it is then. Storing it again changes nothing. Tells
+    /// the tokens of each batch as soon as they are spent.
     pub async fn store(
         &self,
         document: &Document,
@@ -142,8 +142,8 @@ impl Documents<'_> {
         Ok(ready)
     }
 
-    /// Waits until a query finds a head that is `ready`: the store shows what it took a moment later. It was taken, so neither a
-    /// long moment nor a query that fails is an error.
+    /// Waits until a query finds a head that is `ready`: the store shows what it took a moment later. It was taken, so
+    /// neither a long moment nor a query that fails is an error.
     async fn until_found(&self, id: &str, values: &Values) {
         let start = Instant::now();
         while start.elapsed() < LONGEST_LAG {
@@ -184,8 +184,8 @@ impl Documents<'_> {
         Ok(())
     }
 
-    /// Waits until a deleted head is no longer read. Until then, the same file uploaded again would be taken for stored, and a
-    /// second deletion would be counted again.
+    /// Waits until a deleted head is no longer read. Until then, the same file uploaded again would be taken for
+    /// stored, and a second deletion would be counted again.
     async fn until_gone(&self, id: &str) {
         let start = Instant::now();
         while start.elapsed() < LONGEST_LAG {

@@ -1,6 +1,6 @@
 //! The text of an uploaded file, cut into passages. A process of its own reads, decodes and cuts each file, with little
-//! memory, little time and no environment. A hostile file ends that process and nothing else, and takes no time from the
-//! threads that answer questions.
+//! memory, little time and no environment. A hostile file ends that process and nothing else, and takes no time from
+//! the threads that answer questions.
 
 use std::io::{Read, Write};
 use std::ops::Range;
@@ -200,8 +200,8 @@ async fn receive(mut from: impl AsyncRead + Unpin) -> std::io::Result<Extract> {
     Ok(Extract { text, passages })
 }
 
-/// The work of the process: limits itself, reads a file from its standard input, and prints its text and where it is cut.
-/// Answers the exit code.
+/// The work of the process: limits itself, reads a file from its standard input, and prints its text and where it is
+/// cut. Answers the exit code.
 pub fn print_passages(chunking: Chunking) -> u8 {
     use rustix::process::{Resource, Rlimit, nice, setrlimit};
     let limits = [(Resource::As, MEMORY), (Resource::Cpu, CPU), (Resource::Fsize, 0), (Resource::Nproc, 0)];

@@ -1,8 +1,8 @@
 //! Documents in, answers out, for one tenant's own namespace.
 //!
-//! A document is cut into passages. Each is a vector in the tenant's namespace of the vector store; the first one, the head, also
-//! holds what is known of the document, so that no other database is needed: heads are found by the prefix of
-//! their ids. A document's id follows from its content, so the same content is stored once.
+//! A document is cut into passages. Each is a vector in the tenant's namespace of the vector store; the first one, the
+//! head, also holds what is known of the document, so that no other database is needed: heads are found by the prefix
+//! of their ids. A document's id follows from its content, so the same content is stored once.
 
 mod answer;
 mod documents;

@@ -1,8 +1,8 @@
 //! Cuts a text into passages: between paragraphs, otherwise between sentences, otherwise between words.
 //!
-//! `text-splitter` looks through the whole rest of the text for each passage. This takes time quadratic in the text's length
-//! if the text has no sentences, or millions of lines. So it sees one window at a time here. A window is so much longer
-//! than a passage that the text behind it does not change where the passages in its first half end.
+//! `text-splitter` looks through the whole rest of the text for each passage. This takes time quadratic in the text's
+//! length if the text has no sentences, or millions of lines. So it sees one window at a time here. A window is so much
+//! longer than a passage that the text behind it does not change where the passages in its first half end.
 
 use std::ops::Range;
 
@@ -202,8 +202,8 @@ mod tests {
         assert!(kept >= text.len() * 9 / 10, "{kept} of {}", text.len());
     }
 
-    /// Files that take a splitter without windows minutes or gigabytes, a tenth as large as they may be. Twice the size must
-    /// not take much more than twice the time.
+    /// Files that take a splitter without windows minutes or gigabytes, a tenth as large as they may be. Twice the size
+    /// must not take much more than twice the time.
     #[test]
     fn hostile_files_are_cut_in_linear_time() {
         type Piece = (&'static str, fn(usize) -> Vec<u8>);
@@ -232,7 +232,8 @@ mod tests {
                 }
                 start.elapsed().as_secs_f64()
             };
-            // Four times the text: sixteen times the time would be the square. Another process may take the processor once.
+            // Four times the text: sixteen times the time would be the square. Another process may take the processor
+            // once.
             let mut times = (0..3).map(|_| (seconds(125_000), seconds(500_000)));
             assert!(times.any(|(small, large)| large < 0.2 + 9.0 * small), "{name} takes more than linear time");
         }

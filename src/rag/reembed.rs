@@ -1,5 +1,5 @@
-//! Embeds all vectors of one namespace again into a second one, with another model or in another index. Compares them by their
-//! metadata, so it can stop anywhere and resume.
+//! Embeds all vectors of one namespace again into a second one, with another model or in another index. Compares them
+//! by their metadata, so it can stop anywhere and resume.
 
 use std::time::Instant;
 
@@ -20,14 +20,14 @@ pub enum ReembedError {
     /// It is unknown what it was made from.
     #[error("Vector {0} has no text in its metadata, so it cannot be embedded again")]
     NoText(String),
-    /// The namespace to copy from is gone, or holds nothing, while the other one holds something: as after the restore of an
-    /// older object. A copy would empty the other one.
+    /// The namespace to copy from is gone, or holds nothing, while the other one holds something: as after the restore
+    /// of an older object. A copy would empty the other one.
     #[error(
         "Pinecone namespace {0} is to be copied and is empty, while the namespace of the copy is not. Nothing was changed"
     )]
     SourceEmpty(String),
-    /// The namespace of the copy holds what the one to copy from does not: it was served from, and the object is older than that, as
-    /// after the restore of etcd during a move. A copy would delete what is there alone.
+    /// The namespace of the copy holds what the one to copy from does not: it was served from, and the object is older
+    /// than that, as after the restore of etcd during a move. A copy would delete what is there alone.
     #[error(
         "Pinecone namespace {to} holds {only} vectors that {from} does not, so it is no copy of it, as after the restore of an older object. \
          Nothing was changed. The condition DataInOnePlace names both, and `kubectl tenant data choose` chooses one"
@@ -111,8 +111,8 @@ impl Reembed<'_> {
         }
     }
 
-    /// Refuses a second namespace that holds what the first one does not. The store shows what it took a moment later, so what is
-    /// missing is looked for once more.
+    /// Refuses a second namespace that holds what the first one does not. The store shows what it took a moment later,
+    /// so what is missing is looked for once more.
     pub async fn refuse_target_ahead(&self) -> Result<(), ReembedError> {
         let mut only = self.only_there().await?;
         if only > 0 {
@@ -150,8 +150,8 @@ impl Reembed<'_> {
         Ok(())
     }
 
-    /// Waits until all of these vectors can be read. The store shows a write a moment later, and a vector that it does not show yet is
-    /// not copied. A document that is deleted meanwhile never shows again, so the wait is limited.
+    /// Waits until all of these vectors can be read. The store shows a write a moment later, and a vector that it does
+    /// not show yet is not copied. A document that is deleted meanwhile never shows again, so the wait is limited.
     async fn until_shown(&self, ids: &[String]) -> Result<(), ReembedError> {
         let start = Instant::now();
         while self.from.0.fetch(self.from.1, ids).await?.len() < ids.len() && start.elapsed() < LONGEST_LAG {

@@ -13,8 +13,9 @@ pub fn network(client: IpAddr) -> IpAddr {
     }
 }
 
-/// What counts as one client where it holds room that strangers share, such as connections and bodies on their way: a /56 of IPv6,
-/// which is what a provider should give a home, so 256 of the networks above. <https://www.ripe.net/publications/docs/ripe-690/>
+/// What counts as one client where it holds room that strangers share, such as connections and bodies on their way: a
+/// /56 of IPv6, which is what a provider should give a home, so 256 of the networks above.
+/// <https://www.ripe.net/publications/docs/ripe-690/>
 pub fn site(client: IpAddr) -> IpAddr {
     match network(client) {
         IpAddr::V4(v4) => v4.into(),

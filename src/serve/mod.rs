@@ -1,5 +1,6 @@
-//! Connections of the open internet: a limit on how many there are and how many one client has, on how long their headers
-//! take and how long a client may read nothing, and an orderly end. `axum::serve` has none of these. Web and the ledger serve with it.
+//! Connections of the open internet: a limit on how many there are and how many one client has, on how long their
+//! headers take and how long a client may read nothing, and an orderly end. `axum::serve` has none of these. Web and
+//! the ledger serve with it.
 
 pub mod client;
 pub mod reader;
@@ -39,7 +40,8 @@ pub struct ConnectionLimits {
     pub drain: Duration,
 }
 
-/// The longest headers of a request, in bytes: without a limit, hyper keeps 400 kB for each connection that sends slowly.
+/// The longest headers of a request, in bytes: without a limit, hyper keeps 400 kB for each connection that sends
+/// slowly.
 const HEADERS: usize = 64 << 10;
 
 /// Serves until `stop`, then lets what is under way end.

@@ -1,5 +1,6 @@
-//! A connection whose client has to read. Without this, a client that reads nothing keeps its connection, and what its answer
-//! holds, for as long as it likes: nothing asks the body for its next piece while the last one cannot be written.
+//! A connection whose client has to read. Without this, a client that reads nothing keeps its connection, and what its
+//! answer holds, for as long as it likes: nothing asks the body for its next piece while the last one cannot be
+//! written.
 
 use std::io::{Error, ErrorKind, IoSlice};
 use std::pin::Pin;

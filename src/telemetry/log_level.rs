@@ -1,5 +1,6 @@
-//! `/log-level` beside the metrics: `GET` returns the level, `PUT` changes it for a while. Only from the pod itself, which
-//! is where `kubectl exec` and `kubectl port-forward` come from: a neighbour could fill the disk with logs otherwise.
+//! `/log-level` beside the metrics: `GET` returns the level, `PUT` changes it for a while. Only from the pod itself,
+//! which is where `kubectl exec` and `kubectl port-forward` come from: a neighbour could fill the disk with logs
+//! otherwise.
 
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};

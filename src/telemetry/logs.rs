@@ -7,17 +7,18 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt, reload};
 
-/// The level of other crates, for any level of our own: at debug and below, some of them log headers, and keys with them.
+/// The level of other crates, for any level of our own: at debug and below, some of them log headers, and keys with
+/// them.
 const OTHERS: &str = "warn";
 
-/// Targets whose lines are records, not diagnostics, so every level keeps them: the customers' actions (`audit`), and, without
-/// an events file, the only copy of each event (`activation`) and state change (`transition`).
+/// Targets whose lines are records, not diagnostics, so every level keeps them: the customers' actions (`audit`), and,
+/// without an events file, the only copy of each event (`activation`) and state change (`transition`).
 const RECORDS: [&str; 3] = ["audit", "activation", "transition"];
 
 static FILTER: OnceLock<reload::Handle<EnvFilter, Registry>> = OnceLock::new();
 
-/// Logs to standard error or to a file, filtered by `RUST_LOG`; as JSON where `LOG_FORMAT=json`. The records of [`RECORDS`] are
-/// logged as well, unless `RUST_LOG` names their target, as in `audit=off`.
+/// Logs to standard error or to a file, filtered by `RUST_LOG`; as JSON where `LOG_FORMAT=json`. The records of
+/// [`RECORDS`] are logged as well, unless `RUST_LOG` names their target, as in `audit=off`.
 pub fn init_logs(file: Option<std::fs::File>) {
     let wanted = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|filter| !filter.trim().is_empty());
     let filter = wanted.and_then(|filter| EnvFilter::try_new(with_records(&filter)).ok());

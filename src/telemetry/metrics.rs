@@ -73,7 +73,8 @@ pub struct Metrics {
     pub breaker_open: Family<Label, Gauge>,
     /// 1 while calls to a provider are refused because it is not the account or index that the tenants are in.
     pub pin_mismatch: Family<Label, Gauge>,
-    /// Tenants whose suspension, failure, closing or erasure is held because too many would meet it at once, by what is held.
+    /// Tenants whose suspension, failure, closing or erasure is held because too many would meet it at once, by what is
+    /// held.
     pub held_tenants: Family<Label, Gauge>,
     /// Paid subscriptions at Stripe that belong to no Tenant.
     pub orphaned_subscriptions: Gauge,

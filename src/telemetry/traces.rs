@@ -1,8 +1,9 @@
 //! Traces by OTLP, where `OTEL_EXPORTER_OTLP_ENDPOINT` is set: a trace for each Tenant, from signup to Active.
 //!
-//! Web, the controller and their replicas need not tell one another which trace a tenant has: its id is the object's uid,
-//! which both are 16 random bytes. All spans hang under one whose id follows from the uid as well; it is sent once the tenant
-//! is Active or Failed. Spans are therefore made here and not by `tracing`, whose spans begin and end in one process.
+//! Web, the controller and their replicas need not tell one another which trace a tenant has: its id is the object's
+//! uid, which both are 16 random bytes. All spans hang under one whose id follows from the uid as well; it is sent once
+//! the tenant is Active or Failed. Spans are therefore made here and not by `tracing`, whose spans begin and end in one
+//! process.
 
 use std::borrow::Cow;
 use std::cell::Cell;

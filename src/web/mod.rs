@@ -167,7 +167,8 @@ impl App {
         self.tenants().patch(name, &params, &Patch::Merge(change)).await
     }
 
-    /// Changes a Tenant that its customer asks to be changed: see [`optimistic::change`]. Each change counts against the tenant's limit.
+    /// Changes a Tenant that its customer asks to be changed: see [`optimistic::change`]. Each change counts against
+    /// the tenant's limit.
     async fn change_tenant(
         &self,
         tenant: &Tenant,
@@ -192,8 +193,8 @@ impl App {
         optimistic::change(&self.tenants(), tenant, FIELD_MANAGER, counted).await
     }
 
-    /// As `change_tenant`, beside the limit of the tenant's changes: a link of an e-mail works once, and a stranger with a token
-    /// must not keep its owner from using it.
+    /// As `change_tenant`, beside the limit of the tenant's changes: a link of an e-mail works once, and a stranger
+    /// with a token must not keep its owner from using it.
     async fn change_by_link(
         &self,
         tenant: &Tenant,

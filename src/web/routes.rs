@@ -114,8 +114,8 @@ fn site() -> Router<Arc<App>> {
         .route("/assets/{name}", get(pages::assets::asset))
 }
 
-/// What gateways ask. It stands beside the layers that others share: CORS would answer each `OPTIONS` with a yes, and a gateway may send
-/// its client's method. No body is waited for.
+/// What gateways ask. It stands beside the layers that others share: CORS would answer each `OPTIONS` with a yes, and a
+/// gateway may send its client's method. No body is waited for.
 fn gateways(app: &Arc<App>) -> Router<Arc<App>> {
     Router::new()
         .route("/authz", any(gateway::authz))
@@ -170,8 +170,9 @@ pub fn public(app: Arc<App>) -> Router {
         .with_state(app)
 }
 
-/// Reads a whole body before its handler runs, within a short time and so many of a sender at once: most handlers read it before
-/// they know the caller. An API key is checked first, so that strangers take no place of a tenant. The webhook reads its own.
+/// Reads a whole body before its handler runs, within a short time and so many of a sender at once: most handlers read
+/// it before they know the caller. An API key is checked first, so that strangers take no place of a tenant. The
+/// webhook reads its own.
 async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if request.body().is_end_stream() || request.uri().path() == "/webhooks/stripe" {
         return next.run(request).await;
@@ -196,9 +197,9 @@ async fn arrive(State(app): State<Arc<App>>, request: Request, next: Next) -> Re
     }
 }
 
-/// Finishes what changes an account, also where the client hangs up: a change that is written is audited too. What anyone may ask for,
-/// such as to check a password, ends with its connection, or it would cost a client nothing to leave much of it behind. So does a
-/// change where too many are under way, as while Kubernetes does not answer.
+/// Finishes what changes an account, also where the client hangs up: a change that is written is audited too. What
+/// anyone may ask for, such as to check a password, ends with its connection, or it would cost a client nothing to
+/// leave much of it behind. So does a change where too many are under way, as while Kubernetes does not answer.
 async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     if !guards::changes_account(&request) {
         return next.run(request).await;
@@ -225,8 +226,8 @@ pub async fn finished(finishing: &Semaphore) {
     drop(finishing.acquire_many(FINISHING).await);
 }
 
-/// Renders the pages that say what went wrong, and gives the framework's own refusals (wrong method, body too large, not JSON, no
-/// such path) the form of all others: a page for a browser, a problem for a program.
+/// Renders the pages that say what went wrong, and gives the framework's own refusals (wrong method, body too large,
+/// not JSON, no such path) the form of all others: a page for a browser, a problem for a program.
 async fn shape(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let asked = request.headers().clone();
     let mut response = next.run(request).await;
@@ -242,8 +243,8 @@ async fn shape(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     }
 }
 
-/// Once the end was asked for, clients send their next request on another connection, to a replica that stays: one that is
-/// kept open would be closed under a request.
+/// Once the end was asked for, clients send their next request on another connection, to a replica that stays: one that
+/// is kept open would be closed under a request.
 async fn last_answer(State(app): State<Arc<App>>, mut response: Response) -> Response {
     if *app.stopping.borrow() {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -251,8 +252,8 @@ async fn last_answer(State(app): State<Arc<App>>, mut response: Response) -> Res
     response
 }
 
-/// What the cluster alone reaches. Kubernetes probes this port: however many connections the internet holds, its probes are
-/// answered.
+/// What the cluster alone reaches. Kubernetes probes this port: however many connections the internet holds, its probes
+/// are answered.
 pub fn metrics(app: Arc<App>) -> Router {
     let encode = async |State(app): State<Arc<App>>| {
         app.metrics.clock_skew.set(app.clock.ahead());

@@ -143,8 +143,8 @@ async fn the_deletion_policy_of_a_tenant_says_what_its_deletion_means() {
     assert!(refused.to_string().contains("spec.deletionPolicy") && refused.to_string().contains("Retain"), "{refused}");
 }
 
-/// Waits until all Tenants are as wanted, for as long as there is progress. Lists them every two seconds: to look at each would be
-/// most of the machine's work.
+/// Waits until all Tenants are as wanted, for as long as there is progress. Lists them every two seconds: to look at
+/// each would be most of the machine's work.
 async fn all_are(world: &World, customers: usize, what: &str, wanted: impl Fn(&TenantStatus) -> bool) {
     let started = Instant::now();
     let (mut most, mut progress) = (0, started);

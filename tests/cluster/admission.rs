@@ -80,8 +80,8 @@ async fn a_captcha_refuses_signups_without_an_answer() {
     assert_eq!(visitor.post("/signup", &with).await.0, 303);
 }
 
-/// Turnstile verifies an answer once and for 300 s. A verdict that is lost on the way is asked for again, and the person stays a
-/// person.
+/// Turnstile verifies an answer once and for 300 s. A verdict that is lost on the way is asked for again, and the
+/// person stays a person.
 #[tokio::test]
 async fn a_lost_verdict_turns_no_person_away() {
     let world = start("captchalost", &captcha(PASSES)).await;
@@ -260,7 +260,8 @@ async fn leads(world: &World) -> Vec<Secret> {
     world.secrets().list(&only).await.expect("listed").items
 }
 
-/// A lead is deleted after its time, unless it was written again or admitted since then. Above the limit, new ones are refused.
+/// A lead is deleted after its time, unless it was written again or admitted since then. Above the limit, new ones are
+/// refused.
 #[tokio::test(flavor = "multi_thread")]
 async fn leads_expire_and_only_so_many_exist_at_once() {
     let mut world = World::without_controller("leadslimit").await;

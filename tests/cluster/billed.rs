@@ -1,4 +1,5 @@
-//! What Stripe bills and knows: another price, a second subscription, closed and paused subscriptions, late events, late invoices.
+//! What Stripe bills and knows: another price, a second subscription, closed and paused subscriptions, late events,
+//! late invoices.
 
 use kube::api::Patch;
 use serde_json::{Value, json};

@@ -73,7 +73,8 @@ async fn an_upload_in_chunks_of_one_byte_takes_no_more_memory_than_its_bytes() {
     assert!(grown < GROWTH, "3 MB in one body took {grown} kB");
 }
 
-/// A well-formed signature with a current time and the wrong MAC: web must read the body before it can refuse the webhook.
+/// A well-formed signature with a current time and the wrong MAC: web must read the body before it can refuse the
+/// webhook.
 fn unsigned() -> String {
     format!("Stripe-Signature: t={},v1={}", Timestamp::now().as_second(), "0".repeat(64))
 }
@@ -116,8 +117,8 @@ async fn slow_webhooks_of_strangers_keep_no_event_of_stripe_out() {
     assert_eq!(signed(300_000).await, 200, "a longer one takes a place");
 }
 
-/// A client has some bodies on their way. Newer ones take the place of older ones, so that neither strangers nor clients behind the same
-/// address are kept out by bodies that never arrive.
+/// A client has some bodies on their way. Newer ones take the place of older ones, so that neither strangers nor
+/// clients behind the same address are kept out by bodies that never arrive.
 #[tokio::test(flavor = "multi_thread")]
 async fn one_client_without_a_key_keeps_no_other_out_not_even_behind_its_own_address() {
     let mut world = World::without_controller("keyless").await;

@@ -27,7 +27,8 @@ fn must(command: &mut Command) -> String {
     text
 }
 
-/// Where the scripts are, beside what they need from npm: installed by the test that comes first, and again when the list changes.
+/// Where the scripts are, beside what they need from npm: installed by the test that comes first, and again when the
+/// list changes.
 fn scripts() -> &'static Path {
     static SCRIPTS: OnceLock<PathBuf> = OnceLock::new();
     SCRIPTS.get_or_init(install)

@@ -1,5 +1,5 @@
-//! What becomes of a closed customer at Stripe: no period begins, no cancellation of theirs is undone, and nothing that is not
-//! the tenant's is deleted.
+//! What becomes of a closed customer at Stripe: no period begins, no cancellation of theirs is undone, and nothing that
+//! is not the tenant's is deleted.
 
 use kube::api::Patch;
 use reqwest::Method;
@@ -123,8 +123,8 @@ async fn a_customer_who_pays_for_something_else_is_kept_unnamed_and_the_erasure_
     assert_eq!(living.collect::<Vec<_>>(), [id(&other)]);
 }
 
-/// The object comes from a backup of before the closing: its customer does not pay for another period, and is served to the end of
-/// the one that was paid.
+/// The object comes from a backup of before the closing: its customer does not pay for another period, and is served to
+/// the end of the one that was paid.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_that_is_restored_from_before_its_closing_is_shown_and_not_renewed() {
     let mut world = World::with_active("closing-restored").await;

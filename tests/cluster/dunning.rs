@@ -1,4 +1,5 @@
-//! Payments that stop, on the sandbox's clock: late, lost, paid after all; cancelled and bought again; suspended by an admin.
+//! Payments that stop, on the sandbox's clock: late, lost, paid after all; cancelled and bought again; suspended by an
+//! admin.
 
 use futures::{StreamExt, stream};
 use serde_json::{Value, json};
@@ -170,8 +171,8 @@ async fn a_contract_by_hand_can_be_suspended_too() {
 /// A hundred customers lose their subscriptions at the same moment: all are suspended, none is deleted, all come back.
 #[tokio::test]
 async fn many_at_once_are_suspended_and_lose_nothing() {
-    // A busy machine may not renew a short lease while a hundred tenants are set up, and the test does not restart the controller.
-    // The brake would hold so many suspensions at once, and here they are intended.
+    // A busy machine may not renew a short lease while a hundred tenants are set up, and the test does not restart the
+    // controller. The brake would hold so many suspensions at once, and here they are intended.
     let world = World::with_portal("many", &["--lease-duration=30", "--brake-percent=100"]).await;
     let names: Vec<_> = (0..100).map(|n| format!("tenant-{n}")).collect();
     stream::iter(&names)
@@ -275,7 +276,8 @@ async fn a_disputed_tenant_is_suspended_where_that_is_wished_and_back_when_the_d
     assert_eq!((&subscription["status"], &subscription["pause_collection"]), (&json!("active"), &Value::Null));
 }
 
-/// Holds a call of an admin's suspension and of the return from it, kills the controller while it waits, and starts another.
+/// Holds a call of an admin's suspension and of the return from it, kills the controller while it waits, and starts
+/// another.
 async fn killed_at(name: &str, provider: &str, method: &str, path: &str) {
     let mut world = World::with_portal(name, &[]).await;
     let mut ada = Visitor::new(&world);

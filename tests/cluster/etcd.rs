@@ -91,7 +91,8 @@ impl Plane {
         }
     }
 
-    /// Stops both servers, does something to etcd's data, and starts both again, as Kubernetes' manual for a restore has it.
+    /// Stops both servers, does something to etcd's data, and starts both again, as Kubernetes' manual for a restore
+    /// has it.
     async fn while_stopped(&mut self, world: &World, change: impl FnOnce(&Path)) {
         // It holds nothing of its own, and asked to end it waits for the watches to end.
         self.apiserver.stop("KILL").await;
@@ -119,8 +120,8 @@ async fn generation(world: &World, name: &str, generation: u32) {
     world.wait(name, "given another key", |s| s.api_key_generation == Some(generation)).await;
 }
 
-/// The backup is a copy of etcd's data while etcd is stopped: revisions go back, as with `etcdutl snapshot restore` without
-/// `--bump-revision`.
+/// The backup is a copy of etcd's data while etcd is stopped: revisions go back, as with `etcdutl snapshot restore`
+/// without `--bump-revision`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restore_of_etcd_under_a_running_controller_leaves_no_tenant_unseen() {
     let mut world = World::apart("etcd-restore").await;

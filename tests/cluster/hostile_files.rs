@@ -16,12 +16,12 @@ const UNREAD: (&str, &str) = ("unread", "documents: 100, queriesPerMonth: 100, e
 /// A plan without room for a document.
 const FULL: (&str, &str) = ("full", "documents: 0, queriesPerMonth: 100");
 
-/// Half of what a file may have: this build is not optimised. A splitter that looks through the whole rest for each passage takes
-/// minutes for it all the same.
+/// Half of what a file may have: this build is not optimised. A splitter that looks through the whole rest for each
+/// passage takes minutes for it all the same.
 const SIZE: usize = 5 << 20;
 
-/// Sends `files` as one tenant, four at a time, and meanwhile asks for `/healthz`, and questions of another tenant. Answers the
-/// statuses and codes of the uploads, and the times of the others in milliseconds.
+/// Sends `files` as one tenant, four at a time, and meanwhile asks for `/healthz`, and questions of another tenant.
+/// Answers the statuses and codes of the uploads, and the times of the others in milliseconds.
 async fn besieged(lab: &Lab, files: Vec<Vec<u8>>) -> (Vec<(u16, String)>, Vec<u128>, Vec<u128>) {
     let (acme, other) = (lab.client("acme").await, lab.client("other").await);
     let uploads = stream::iter(files).map(async |file| {
@@ -79,8 +79,8 @@ async fn a_text_without_sentences_or_with_millions_of_lines_stops_no_other_tenan
     let files = [words(), lines(), words(), lines()].into_iter().enumerate();
     let files = files.map(|(i, file)| [&file[..file.len() - 64], i.to_string().as_bytes()].concat()).collect();
     let (statuses, health, questions) = besieged(&lab, files).await;
-    // Each is read, and too large for the plan; or it takes so long on a machine that does much else that it is ended, and those that
-    // wait for a place of the tenant are refused.
+    // Each is read, and too large for the plan; or it takes so long on a machine that does much else that it is ended,
+    // and those that wait for a place of the tenant are refused.
     assert!(statuses.iter().all(|(status, _)| matches!(status, 422 | 429)), "{statuses:?}");
     assert!(statuses.iter().any(|(_, code)| code != "too_many_requests"), "{statuses:?}");
     assert!(health.len() >= 5, "{health:?}");
@@ -121,7 +121,8 @@ async fn web_goes_on_after_every_hostile_file() {
     assert_eq!((&usage["documents"]["used"], &usage["bytes"]["used"]), (&0.into(), &0.into()), "{usage}");
 }
 
-/// Reading a file costs processor time even if it is refused, so a tenant whose files are refused waits, and others do not.
+/// Reading a file costs processor time even if it is refused, so a tenant whose files are refused waits, and others do
+/// not.
 #[tokio::test]
 async fn files_that_cannot_be_read_count_against_the_tenant_that_sends_them() {
     let lab = Lab::start("refused", &[("acme", "enterprise"), ("other", "enterprise")]).await;

@@ -1,5 +1,5 @@
-//! Effects happen once, even if answers fail or are lost. Stripe saves failures under a request's idempotency key, and the
-//! operator finds another way without doing anything twice.
+//! Effects happen once, even if answers fail or are lost. Stripe saves failures under a request's idempotency key, and
+//! the operator finds another way without doing anything twice.
 
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;

@@ -138,7 +138,8 @@ async fn passwords_cannot_be_guessed_at_any_number_of_replicas() {
         secret.metadata.annotations.is_some_and(|a| a["tenant-operator.dev/password-tries"].starts_with("10@"))
     };
     world.until("all are counted", counted).await;
-    // A locked account answers the right password, a wrong one and an unknown address alike, so that addresses stay private.
+    // A locked account answers the right password, a wrong one and an unknown address alike, so that addresses stay
+    // private.
     for web in [&first, &world.web] {
         problem(guess(web, "difference-engine").await, 400, "email_taken").await;
         let token_for = async |email: &str| {

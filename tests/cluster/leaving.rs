@@ -291,7 +291,8 @@ async fn a_signup_that_never_paid_goes_at_once_and_a_contract_by_hand_after_its_
     assert!(format!("{refused:#}").contains("retentionDays"), "{refused:#}");
 }
 
-/// A customer whom an admin suspended closes the account, takes it back, pays, and signs up again: suspended all the same.
+/// A customer whom an admin suspended closes the account, takes it back, pays, and signs up again: suspended all the
+/// same.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_that_a_customer_does_lifts_the_suspension_of_an_admin() {
     let world = World::with_portal("abuse", &[]).await;

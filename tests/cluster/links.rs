@@ -1,5 +1,5 @@
-//! Links in e-mails: confirming an address, logging in, a new password, and no more tips. As a customer, and as everybody who
-//! would like to be one.
+//! Links in e-mails: confirming an address, logging in, a new password, and no more tips. As a customer, and as
+//! everybody who would like to be one.
 
 use std::time::Duration;
 
@@ -303,8 +303,8 @@ async fn a_log_in_from_before_a_new_password_does_not_outlive_it() {
     let id = world.tenants().get(&name).await.expect("there").tenant_id().to_owned();
     let moment = || jiff::Timestamp::now().as_millisecond();
     let mut rounds = Vec::new();
-    // In milliseconds. With a short lead, a log-in may begin so late that it is one from after the change; with a long one, all end before
-    // the change. Which lead is right depends on how fast the machine is.
+    // In milliseconds. With a short lead, a log-in may begin so late that it is one from after the change; with a long
+    // one, all end before the change. Which lead is right depends on how fast the machine is.
     for lead in [500, 640, 800, 1000, 1250, 1560, 1950, 2440, 3050, 3810, 4770] {
         let since = (moment() + lead) / 1000 + 1;
         tokio::time::sleep(Duration::from_millis((since * 1000 - lead - moment()).max(0).unsigned_abs())).await;
@@ -367,7 +367,8 @@ async fn a_new_password_ends_what_was_issued_in_the_same_second() {
     let world = start("samesecond", &[]).await;
     let name = active(&world).await;
     let show = format!("/tenant/{}", tenant(&world, &name).await.tenant_id());
-    // The use of a link has ended the sessions a moment ago. A time in the future, so that the pace of the test decides nothing.
+    // The use of a link has ended the sessions a moment ago. A time in the future, so that the pace of the test decides
+    // nothing.
     let first = Timestamp::now().plus(600).as_second();
     world.annotate(&name, "tenant-operator.dev/sessions-since", &first.to_string()).await;
     let (status, old) = api_log_in(&world, PASSWORD).await;
@@ -378,7 +379,8 @@ async fn a_new_password_ends_what_was_issued_in_the_same_second() {
     assert_eq!(call(&world, reqwest::Method::GET, &show, &old).await, 404);
     assert!(ada.get("/account").await.1.contains("Log out"), "the new password's own session is good");
     let last = annotation(&tenant(&world, &name).await, "sessions-since");
-    // Once as the link is used, and once after the new password is stored: what was issued between the two ends as well.
+    // Once as the link is used, and once after the new password is stored: what was issued between the two ends as
+    // well.
     assert_eq!(last, Some((first + 2).to_string()));
 }
 
@@ -635,7 +637,8 @@ async fn an_invitation_makes_no_second_account_of_an_address() {
     assert_eq!(world.tenants().list(&Default::default()).await.expect("listed").items.len(), 1);
 }
 
-/// The link of an invitation opens in the namespace with pages. Without a controller there, the command fails and no e-mail is sent.
+/// The link of an invitation opens in the namespace with pages. Without a controller there, the command fails and no
+/// e-mail is sent.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_into_a_namespace_without_an_operator_fails_and_says_what_to_do() {
     let world = World::without_controller("invitednowhere").await;

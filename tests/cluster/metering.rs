@@ -109,6 +109,7 @@ impl SlowModels {
         url
     }
 
+    #[allow(clippy::unused_async, reason = "axum takes async handlers")]
     async fn chat(State(models): State<std::sync::Arc<Self>>, Json(_): Json<Value>) -> Response {
         models.chats.fetch_add(1, Ordering::Relaxed);
         let word = json!({"choices": [{"delta": {"content": "Retrieval "}, "finish_reason": null}]});

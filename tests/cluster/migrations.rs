@@ -1,5 +1,5 @@
-//! Documents that are embedded with another model: beside the old vectors, without a question that fails, and without a document
-//! that is lost or comes back.
+//! Documents that are embedded with another model: beside the old vectors, without a question that fails, and without a
+//! document that is lost or comes back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

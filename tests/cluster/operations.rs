@@ -1,5 +1,5 @@
-//! Every operation on a tenant, one after the other, from the first payment to the certificate of erasure. The files below test what
-//! may go wrong with each, so an operation that is added here is tested there as well.
+//! Every operation on a tenant, one after the other, from the first payment to the certificate of erasure. The files
+//! below test what may go wrong with each, so an operation that is added here is tested there as well.
 
 mod kills;
 mod outages;

@@ -125,7 +125,8 @@ async fn a_key_is_replaced_once_for_each_page_that_showed_it() {
     assert_eq!(world.tenants().get(&name).await.expect("there").spec.api_key_generation, 3);
 }
 
-/// Two clicks at the same moment, or two windows, change once: what a form showed is compared with the very object that is written.
+/// Two clicks at the same moment, or two windows, change once: what a form showed is compared with the very object that
+/// is written.
 #[tokio::test]
 async fn of_two_forms_that_are_sent_at_once_one_changes_the_settings() {
     let world = start("clicks").await;

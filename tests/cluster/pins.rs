@@ -1,5 +1,5 @@
-//! A key of another account, an index that was created again, and harm to many tenants at once: the controller changes nothing until
-//! an admin decides.
+//! A key of another account, an index that was created again, and harm to many tenants at once: the controller changes
+//! nothing until an admin decides.
 
 use std::process::Output;
 

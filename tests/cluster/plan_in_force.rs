@@ -1,4 +1,5 @@
-//! The plan that a customer has paid for outlives a lost status and a lost object, also while another one is wished for.
+//! The plan that a customer has paid for outlives a lost status and a lost object, also while another one is wished
+//! for.
 
 use kube::api::{Patch, PatchParams};
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! Each preflight check is proven able to fail: a seeded fault turns it red. The cluster is this test's own, because what
-//! is checked belongs to a whole cluster.
+//! Each preflight check is proven able to fail: a seeded fault turns it red. The cluster is this test's own, because
+//! what is checked belongs to a whole cluster.
 
 mod ledger;
 
@@ -539,7 +539,8 @@ async fn every_check_passes_in_order_and_fails_by_its_fault() {
     lab.cluster.stop().await;
 }
 
-/// Warnings exit with 2, or 1 where they count; the text has everything that the JSON has; a start is gentle with outages.
+/// Warnings exit with 2, or 1 where they count; the text has everything that the JSON has; a start is gentle with
+/// outages.
 async fn strictness_and_text(lab: &Lab) {
     let warned = [("FRONTEND_URL", "http://elsewhere.example".to_owned())];
     let strict = lab.preflight(&warned, &["stripe", "--strict"]).await;
@@ -570,8 +571,8 @@ async fn strictness_and_text(lab: &Lab) {
     }
 }
 
-/// The controller tells monitors what the checks find, without writing anything, and without asking the providers anew for
-/// each of them.
+/// The controller tells monitors what the checks find, without writing anything, and without asking the providers anew
+/// for each of them.
 async fn monitors_ask_by_http(lab: &Lab) {
     for (env, wanted) in [(vec![], 200), (vec![("PINECONE_INDEX", "other".to_owned())], 503)] {
         let port = free_port();

@@ -1,5 +1,5 @@
-//! The programs of the other crates, `tenant-operator-dev` and `tenant-operator-sandbox`: Cargo tells a test the paths of its own crate's
-//! programs only.
+//! The programs of the other crates, `tenant-operator-dev` and `tenant-operator-sandbox`: Cargo tells a test the paths
+//! of its own crate's programs only.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -345,8 +345,8 @@ async fn an_upload_ends_at_its_limit_however_slow_the_client_or_a_provider_is() 
     acme.store("handbook.txt", &text.join("\n\n")).await;
 }
 
-/// Two uploads that hold the tenant's places let a third one wait. The client gets its answer whole, and sends its next file on another
-/// connection.
+/// Two uploads that hold the tenant's places let a third one wait. The client gets its answer whole, and sends its next
+/// file on another connection.
 #[tokio::test]
 async fn an_upload_that_waited_for_its_place_ends_its_connection() {
     let lab = Lab::start("rag-waits", &[("acme", "enterprise")]).await;

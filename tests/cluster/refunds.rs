@@ -241,7 +241,8 @@ fn documented() -> Value {
     Value::Object(rows.collect())
 }
 
-/// A purchase, another plan, a closing that is taken back, a failure with its refund, a retry, an erasure and preflight.
+/// A purchase, another plan, a closing that is taken back, a failure with its refund, a retry, an erasure and
+/// preflight.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documented_restricted_key_is_enough() {
     let mut world = World::without_controller("restricted-key").await;
@@ -284,7 +285,8 @@ async fn the_documented_restricted_key_is_enough() {
     assert!(refused > 20, "the calls were made with the key");
 }
 
-/// The bank returns the money after the account was closed, or while no controller runs and for longer than events are read again.
+/// The bank returns the money after the account was closed, or while no controller runs and for longer than events are
+/// read again.
 #[tokio::test]
 async fn a_refund_that_fails_after_the_closing_or_unseen_is_made_again() {
     let mut world = World::start("refund-returned").await;

@@ -1,5 +1,5 @@
-//! An index for each region: data is where the plan says, a plan of an unknown region is not sold, and a tenant that moves to a plan
-//! of another region takes its data along without a failed question.
+//! An index for each region: data is where the plan says, a plan of an unknown region is not sold, and a tenant that
+//! moves to a plan of another region takes its data along without a failed question.
 
 use std::collections::BTreeSet;
 use std::path::Path;

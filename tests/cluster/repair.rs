@@ -148,7 +148,8 @@ async fn a_new_address_is_found_by_its_own_label() {
     assert_eq!(world.mails("welcome").await, 1, "no second welcome to the new address");
 }
 
-/// Stripe, logins and e-mails use the new address. The old address gets a notice of the change and can sign up as a new customer.
+/// Stripe, logins and e-mails use the new address. The old address gets a notice of the change and can sign up as a new
+/// customer.
 #[tokio::test]
 async fn a_changed_address_is_followed_everywhere() {
     let mut world = World::start("moved").await;

@@ -1,5 +1,6 @@
-//! What any vector store, embedder and chat model must do for the operator. A second implementation is judged by the same functions as
-//! the clients of today, which run against the sandbox here. Each contract is also seen to fail, by a client with a seeded fault.
+//! What any vector store, embedder and chat model must do for the operator. A second implementation is judged by the
+//! same functions as the clients of today, which run against the sandbox here. Each contract is also seen to fail, by a
+//! client with a seeded fault.
 
 mod models;
 mod vector_store;

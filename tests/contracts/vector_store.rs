@@ -124,7 +124,8 @@ async fn unknown(index: &dyn VectorStore) -> Verdict {
     index.delete_namespace(name).await.map_err(said)
 }
 
-/// What was stored is counted, listed, fetched and found, nearest first, in its own namespace alone; the same id again replaces.
+/// What was stored is counted, listed, fetched and found, nearest first, in its own namespace alone; the same id again
+/// replaces.
 async fn found(index: &dyn VectorStore) -> Verdict {
     let (name, other) = ("contract-found", "contract-found-other");
     index.create_namespace(name).await.map_err(said)?;

@@ -1,4 +1,5 @@
-//! Harm to too many tenants at once, and an account that does not know a tenant: nothing happens until an admin decides.
+//! Harm to too many tenants at once, and an account that does not know a tenant: nothing happens until an admin
+//! decides.
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::facts::{Awaited, Awaiting};

@@ -52,8 +52,8 @@ fn a_deletion_that_keeps_the_data_touches_nothing() {
     }
 }
 
-/// The policy comes from the Tenant, otherwise from its Plan, otherwise from the customer's history. A confirmed erasure overrides
-/// each.
+/// The policy comes from the Tenant, otherwise from its Plan, otherwise from the customer's history. A confirmed
+/// erasure overrides each.
 #[test]
 fn the_deletion_policy_decides_and_the_tenants_goes_before_the_plans() {
     let kept =

@@ -1,4 +1,5 @@
-//! What is due is done even if other concerns wait or fail. Combines each thing that may hold a tenant up with each thing that is due.
+//! What is due is done even if other concerns wait or fail. Combines each thing that may hold a tenant up with each
+//! thing that is due.
 
 use tenant_operator::api::conditions::set;
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState};

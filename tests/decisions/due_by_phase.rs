@@ -1,4 +1,5 @@
-//! What is due in the phases in which a tenant is not served, beside what may hold it up there. `due.rs` is about tenants that are served.
+//! What is due in the phases in which a tenant is not served, beside what may hold it up there. `due.rs` is about
+//! tenants that are served.
 
 use tenant_operator::api::status::Refund;
 use tenant_operator::api::tenant::Desired;

@@ -1,4 +1,5 @@
-//! Exports: each begins once, shows its progress, is announced by e-mail, is deleted after a while, and delays nothing else.
+//! Exports: each begins once, shows its progress, is announced by e-mail, is deleted after a while, and delays nothing
+//! else.
 
 use tenant_operator::api::status::{Erasure, Export, ExportState as State};
 use tenant_operator::api::{ConditionStatus, Phase, TenantStatus, Timestamp, conditions};

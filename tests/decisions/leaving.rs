@@ -21,7 +21,8 @@ pub fn leaving(phase: Phase) -> Case {
     case
 }
 
-/// A closed tenant that is erased so many seconds from now. If that day has come, Stripe was read and the subscription has ended.
+/// A closed tenant that is erased so many seconds from now. If that day has come, Stripe was read and the subscription
+/// has ended.
 pub fn closed(seconds: i64) -> Case {
     let mut case = leaving(Phase::Deleting);
     case.view.status.erases_at = Some(at(NOW + seconds));

@@ -1,5 +1,5 @@
-//! A move to another embedding model: beside the old data, switched when complete, cleaned up later, and without loss where it
-//! fails.
+//! A move to another embedding model: beside the old data, switched when complete, cleaned up later, and without loss
+//! where it fails.
 
 use tenant_operator::api::migration::{Data, EmbeddingSize, Migration, MigrationState as State};
 use tenant_operator::api::status::{PlanChangeState, PlanConfig};

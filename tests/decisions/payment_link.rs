@@ -114,7 +114,8 @@ fn a_signups_link_is_renewed_until_it_is_removed() {
     assert_eq!(signup(NOW - 7 * DAY - 1).effects(), [Effect::DeleteTenant]);
 }
 
-/// One that was closed before it was served, and taken back, is not removed: its subscription is known. It must not ask Stripe each second.
+/// One that was closed before it was served, and taken back, is not removed: its subscription is known. It must not ask
+/// Stripe each second.
 #[test]
 fn a_signup_with_a_subscription_waits_for_its_link_and_not_for_its_removal() {
     let mut case = unpaid(NOW - 30 * DAY).confirmed();

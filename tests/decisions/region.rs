@@ -1,4 +1,5 @@
-//! A region for each index: a plan of an unknown one sells nothing, and a move to a plan of another one takes the data along.
+//! A region for each index: a plan of an unknown one sells nothing, and a move to a plan of another one takes the data
+//! along.
 
 use tenant_operator::api::conditions::get;
 use tenant_operator::api::migration::{Data, MigrationState as State};

@@ -52,7 +52,8 @@ async fn hundreds_of_idle_connections_do_not_stop_others() {
     assert_eq!(api.probe("/readyz").await.0, 200);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     drop(idle);
-    // More than there is room for: those that wait get their turn when the idle ones are closed, and probes do not wait.
+    // More than there is room for: those that wait get their turn when the idle ones are closed, and probes do not
+    // wait.
     let idle = join_all((0..900).map(|_| connect(&program.url))).await;
     let start = Instant::now();
     assert_eq!(api.probe("/readyz").await.0, 200);

@@ -1,5 +1,5 @@
-//! The HTTP API, with what no client of ours sends: wrong keys, bodies, names, paths. Every refusal is a problem with a code and a
-//! sentence, and nothing of it is counted.
+//! The HTTP API, with what no client of ours sends: wrong keys, bodies, names, paths. Every refusal is a problem with a
+//! code and a sentence, and nothing of it is counted.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Web's journal against the real ledger: replicas that are killed while they keep and deliver, a ledger that is away, that refuses, and
-//! volumes that are full or cannot be written.
+//! Web's journal against the real ledger: replicas that are killed while they keep and deliver, a ledger that is away,
+//! that refuses, and volumes that are full or cannot be written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -85,7 +85,8 @@ fn refused(folder: &Folder) -> BTreeMap<String, String> {
     lines.map(|line| (text(&line["entry"]["operation"]), text(&line["reason"]))).collect()
 }
 
-/// A replica of web that keeps entries and delivers them until it is killed, in a process of its own. It says what it has kept.
+/// A replica of web that keeps entries and delivers them until it is killed, in a process of its own. It says what it
+/// has kept.
 #[test]
 #[ignore = "other tests start it"]
 fn replica() {

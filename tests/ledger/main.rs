@@ -1,5 +1,6 @@
-//! What the ledger must do: any store by the same contracts, its files in every bad state, its program under `kill -9`, and its HTTP
-//! API with what no client of ours sends. So is web's journal of what the ledger did not answer. Each contract is also seen to fail, by a store with a seeded fault.
+//! What the ledger must do: any store by the same contracts, its files in every bad state, its program under `kill -9`,
+//! and its HTTP API with what no client of ours sends. So is web's journal of what the ledger did not answer. Each
+//! contract is also seen to fail, by a store with a seeded fault.
 
 mod answers;
 mod conformance;

@@ -61,8 +61,8 @@ pub fn command(folder: &Path, port: u16) -> Command {
     command
 }
 
-/// The same command as a user who may do nothing but enter and read folders that are root's alone, as the checkout and the temporary folder
-/// can be.
+/// The same command as a user who may do nothing but enter and read folders that are root's alone, as the checkout and
+/// the temporary folder can be.
 pub fn as_nobody(command: &Command) -> Command {
     let mut wrapped = Command::new("setpriv");
     wrapped.args(["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search", "--pdeathsig=KILL"]);

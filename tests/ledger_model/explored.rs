@@ -1,5 +1,5 @@
-//! The ledger with its clients as stateright explores it: requests that come twice or late, lost answers, clients that die, and
-//! limits, periods and clocks that change meanwhile.
+//! The ledger with its clients as stateright explores it: requests that come twice or late, lost answers, clients that
+//! die, and limits, periods and clocks that change meanwhile.
 
 mod mistakes;
 mod world;

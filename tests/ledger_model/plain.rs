@@ -1,5 +1,5 @@
-//! A second ledger, which only keeps what happened and adds it all up again for each question. It shares no sums, no rules and no
-//! code with the first one.
+//! A second ledger, which only keeps what happened and adds it all up again for each question. It shares no sums, no
+//! rules and no code with the first one.
 
 use tenant_operator::ledger::account::{Period, State};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Refusal};
@@ -61,7 +61,8 @@ impl Plain {
         self.0.push(Entry { tenant, operation, period, event });
     }
 
-    /// The first period with the latest start in which something was set aside, counted or released. A void begins none.
+    /// The first period with the latest start in which something was set aside, counted or released. A void begins
+    /// none.
     fn latest(&self, tenant: &str) -> Option<Period> {
         let began = self.0.iter().filter(|entry| {
             let begins = matches!(entry.event, Event::Reserved(_) | Event::Counted(_) | Event::Gone(..));

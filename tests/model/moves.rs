@@ -1,6 +1,6 @@
-//! Moves of a tenant's data, explored in a world of their own: an Active tenant that changes its embedding model and its
-//! plan's region at any moment, stores documents meanwhile, and a controller that dies, reads what is old, and loses the
-//! status.
+//! Moves of a tenant's data, explored in a world of their own: an Active tenant that changes its embedding model and
+//! its plan's region at any moment, stores documents meanwhile, and a controller that dies, reads what is old, and
+//! loses the status.
 
 mod explore;
 

@@ -423,7 +423,8 @@ impl Small {
     /// Does an effect; without an answer the reconcile learns of a failure.
     fn perform(&self, state: &mut State, effect: &Effect, answered: bool) {
         let Some(reconcile) = state.reconcile.clone() else { return };
-        // A note of what was sent is written even if the object has changed; every other write needs the object as it was read.
+        // A note of what was sent is written even if the object has changed; every other write needs the object as it
+        // was read.
         let fresh = reconcile.fresh(&state.tenant) || matches!(effect, Effect::MarkSent(_));
         if writes_object(effect) {
             if !fresh || state.gone {
@@ -453,7 +454,8 @@ impl Small {
         state.learn(effect, if answered { outcome } else { failure() });
     }
 
-    /// A query for the samples waits until they are visible. In a world with an event store it may come earlier, and is repeated.
+    /// A query for the samples waits until they are visible. In a world with an event store it may come earlier, and is
+    /// repeated.
     fn can(&self, state: &State, effect: &Effect) -> bool {
         *effect != Effect::VerifySamples || state.visible || self.outbox
     }

@@ -1,4 +1,5 @@
-//! The chart before it is installed: rendered in every variety, judged by the API server, and what it says of wrong input.
+//! The chart before it is installed: rendered in every variety, judged by the API server, and what it says of wrong
+//! input.
 
 use std::process::Output;
 

@@ -1,5 +1,5 @@
-//! A cluster of one node that runs real pods: kubelet, containerd, kube-proxy and DNS beside a real control plane. Everything
-//! listens on the node's own bridge or on loopback.
+//! A cluster of one node that runs real pods: kubelet, containerd, kube-proxy and DNS beside a real control plane.
+//! Everything listens on the node's own bridge or on loopback.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,8 @@ const BRIDGE: &str = "tenop0";
 const TOOLS: [&str; 5] = ["containerd", "ctr", "runc", "nft", "ip"];
 const CNI: &str = "/usr/lib/cni/bridge";
 const PACKAGES: &str = "apt-get install containerd runc containernetworking-plugins nftables iptables iproute2";
-/// The time limit of each command, in seconds. Without it, a command that hangs blocks the whole run and shows no error.
+/// The time limit of each command, in seconds. Without it, a command that hangs blocks the whole run and shows no
+/// error.
 const COMMAND_LIMIT: &str = "400";
 
 /// A running node.

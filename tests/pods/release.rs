@@ -79,8 +79,8 @@ pub fn environment(providers: &Sandbox) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The documented values file, with this test's image and providers, and short waits. The load of a test stands for many
-/// clients, and has one address.
+/// The documented values file, with this test's image and providers, and short waits. The load of a test stands for
+/// many clients, and has one address.
 pub fn settings(node: &Node, providers: &Sandbox) -> String {
     let documented = documented("yaml values");
     assert!(documented.lines().count() <= 6, "six lines must do");

@@ -40,8 +40,8 @@ fn manifest(name: &str, spec: &Value, annotations: &Value) -> Value {
         "metadata": {"name": name, "annotations": annotations}, "spec": whole})
 }
 
-/// The admission policy lets others edit a Tenant, and not what is the operator's own; an account that is named in the values
-/// can write that too.
+/// The admission policy lets others edit a Tenant, and not what is the operator's own; an account that is named in the
+/// values can write that too.
 pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
     let edit = [
         "create",
@@ -99,7 +99,8 @@ pub fn only_the_operator_writes_what_is_its_own(node: &Node) {
     step("the admission policy keeps what is the operator's own");
 }
 
-/// A right or its use: service account, API group, resource, verb, and the object's name if the right is limited to one.
+/// A right or its use: service account, API group, resource, verb, and the object's name if the right is limited to
+/// one.
 type Right = (String, String, String, String, Option<String>);
 
 fn texts(value: &Value) -> Vec<String> {
@@ -152,7 +153,8 @@ pub fn nothing_was_refused(node: &Node, since: usize) {
     assert!(used(&log(node)[since..]).len() > 20, "the pods did something");
 }
 
-/// Everything that the service accounts asked for, from the API server's own audit log. None of it may have been refused.
+/// Everything that the service accounts asked for, from the API server's own audit log. None of it may have been
+/// refused.
 fn used(log: &str) -> BTreeSet<Right> {
     let mut used = BTreeSet::new();
     for line in log.lines() {

@@ -86,7 +86,8 @@ impl Story<'_> {
         self.providers.send_webhooks_to(&format!("{}/webhooks/stripe", self.web));
     }
 
-    /// Waits until the Service leads to web: where it had no pod for a moment, that is a moment after the pods are ready.
+    /// Waits until the Service leads to web: where it had no pod for a moment, that is a moment after the pods are
+    /// ready.
     async fn served(&self) {
         let start = Instant::now();
         while !self.http.get(format!("{}/readyz", self.web)).send().await.is_ok_and(|a| a.status().is_success()) {
@@ -247,8 +248,8 @@ impl Story<'_> {
         step("a PDF went in through the Service, and an answer came out");
     }
 
-    /// A purchase that cannot be served, a Secret that a user broke, a forgotten password, a customer who leaves and one
-    /// who never pays.
+    /// A purchase that cannot be served, a Secret that a user broke, a forgotten password, a customer who leaves and
+    /// one who never pays.
     async fn mishaps(&self) {
         let (unpaid, _) = self.sign_up("unpaid").await;
         // It lasts until the failure is written down: a write of web at the same moment has the controller begin again.

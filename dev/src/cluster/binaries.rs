@@ -92,8 +92,8 @@ fn version(go_mod: &str) -> &str {
         .unwrap_or("v1.37.2")
 }
 
-/// What the linker writes into programs of the Kubernetes that a go.mod pins. Without a version, kubectl and helm refuse
-/// the server's answer.
+/// What the linker writes into programs of the Kubernetes that a go.mod pins. Without a version, kubectl and helm
+/// refuse the server's answer.
 pub fn linker_flags(go_mod: &str) -> String {
     let version = version(go_mod);
     let (major, minor) = version.trim_start_matches('v').split_once('.').unwrap_or(("1", "37"));

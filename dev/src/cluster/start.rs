@@ -56,8 +56,8 @@ impl Cluster {
         Self::start_with(binaries, folder, &ClusterOptions::default()).await
     }
 
-    /// The same with options. The certificate and key of the API server, which are those of its service accounts as well,
-    /// are `apiserver.crt` and `apiserver.key` in the folder.
+    /// The same with options. The certificate and key of the API server, which are those of its service accounts as
+    /// well, are `apiserver.crt` and `apiserver.key` in the folder.
     pub async fn start_with(binaries: &Binaries, folder: &Path, options: &ClusterOptions) -> anyhow::Result<Self> {
         std::fs::create_dir_all(folder)?;
         let (client, peer, port) = (free_port()?, free_port()?, free_port()?);

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 use super::DIMENSION;
 
-/// Something that was written, and what every read shows instead until the write is visible. Pinecone promises freshness of no
-/// read: <https://docs.pinecone.io/guides/index-data/check-data-freshness>
+/// Something that was written, and what every read shows instead until the write is visible. Pinecone promises
+/// freshness of no read: <https://docs.pinecone.io/guides/index-data/check-data-freshness>
 #[derive(Clone, Debug)]
 pub(super) struct Written<T> {
     pub(super) now: Option<T>,

@@ -42,8 +42,8 @@ impl Account {
         lock(&self.others.keys).contains_key(key)
     }
 
-    /// The objects that a key reaches. A key that was never registered belongs to the sandbox's own account, in the mode that
-    /// its prefix names.
+    /// The objects that a key reaches. A key that was never registered belongs to the sandbox's own account, in the
+    /// mode that its prefix names.
     pub(super) fn of_key(&self, key: &str) -> Arc<Mutex<Data>> {
         let known = lock(&self.others.keys).get(key).cloned();
         let live = key.starts_with("sk_live") || key.starts_with("rk_live");

@@ -32,8 +32,9 @@ pub async fn page(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id) -> 
     }
 }
 
-/// Stripe's own test numbers: 4242... pays, 4000...3184 asks for 3-D Secure on each charge, 4000...0002 is declined, 4000...9995 lacks
-/// funds, 4000...0259 pays and disputes that, 4000...0341 can be attached and is declined when it is charged.
+/// Stripe's own test numbers: 4242... pays, 4000...3184 asks for 3-D Secure on each charge, 4000...0002 is declined,
+/// 4000...9995 lacks funds, 4000...0259 pays and disputes that, 4000...0341 can be attached and is declined when it is
+/// charged.
 pub async fn pay(State(s): State<Arc<Shared>>, axum::extract::Path(id): Id, Form(form): Form<CardForm>) -> Response {
     let number: String = form.card.chars().filter(char::is_ascii_digit).collect();
     let card = match (number.as_str(), form.challenge.as_str()) {

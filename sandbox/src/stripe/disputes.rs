@@ -1,5 +1,6 @@
-//! Payments that customers dispute. Stripe's test card 4000000000000259 pays, and the payment is disputed at once; evidence with
-//! the text `winning_evidence` or `losing_evidence` decides it (<https://docs.stripe.com/testing#disputes>).
+//! Payments that customers dispute. Stripe's test card 4000000000000259 pays, and the payment is disputed at once;
+//! evidence with the text `winning_evidence` or `losing_evidence` decides it
+//! (<https://docs.stripe.com/testing#disputes>).
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Event summaries: what a customer used within a time (<https://docs.stripe.com/api/billing/meter-event-summary/list>). They lag
-//! behind the events, as Stripe aggregates asynchronously.
+//! Event summaries: what a customer used within a time
+//! (<https://docs.stripe.com/api/billing/meter-event-summary/list>). They lag behind the events, as Stripe aggregates
+//! asynchronously.
 
 use serde_json::{Value, json};
 

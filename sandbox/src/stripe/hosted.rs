@@ -1,4 +1,5 @@
-//! What customers and the product do with single invoices: the hosted page on which a payment is confirmed, and voiding.
+//! What customers and the product do with single invoices: the hosted page on which a payment is confirmed, and
+//! voiding.
 
 use std::sync::Arc;
 

@@ -1,6 +1,6 @@
-//! Idempotency keys, by Stripe's rules (<https://docs.stripe.com/api/idempotent_requests>): the answer of a POST that was
-//! executed is saved under its key for 24 hours, failures included; the key with other parameters is refused; and so is a
-//! request while another one under the same key runs. What was refused before the execution is not saved.
+//! Idempotency keys, by Stripe's rules (<https://docs.stripe.com/api/idempotent_requests>): the answer of a POST that
+//! was executed is saved under its key for 24 hours, failures included; the key with other parameters is refused; and
+//! so is a request while another one under the same key runs. What was refused before the execution is not saved.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};

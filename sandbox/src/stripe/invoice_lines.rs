@@ -52,9 +52,9 @@ pub fn upcoming(subscription: &Value, free: bool, now: i64) -> Vec<Value> {
         .collect()
 }
 
-/// The usage since the period's begin, or since the item's price: lines for each metered price. What was used in a trial is free.
-/// Subscriptions in the classic billing mode have a line of nothing on their first invoice, flexible ones have none
-/// (<https://docs.stripe.com/billing/subscriptions/billing-mode/compare#usage-based-pricing>).
+/// The usage since the period's begin, or since the item's price: lines for each metered price. What was used in a
+/// trial is free. Subscriptions in the classic billing mode have a line of nothing on their first invoice, flexible
+/// ones have none (<https://docs.stripe.com/billing/subscriptions/billing-mode/compare#usage-based-pricing>).
 pub fn elapsed(data: &Data, subscription: &Value, to: i64, seen: Seen) -> Vec<Value> {
     let flexible = subscription["billing_mode"]["type"] == "flexible";
     let metered = items::of(subscription).iter().filter(|item| is_metered(&item["price"]));
@@ -91,8 +91,8 @@ pub fn usage(data: &Data, subscription: &Value, item: &Value, span: (i64, i64), 
         .collect()
 }
 
-/// The same lines with the usage as it is now: "when the invoice finalizes, Stripe updates it to reflect the latest quantity"
-/// (<https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period>).
+/// The same lines with the usage as it is now: "when the invoice finalizes, Stripe updates it to reflect the latest
+/// quantity" (<https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period>).
 pub fn counted_again(data: &Data, lines: &[Value]) -> Vec<Value> {
     let (mut counted, mut again) = (Vec::new(), Vec::new());
     for line in lines {

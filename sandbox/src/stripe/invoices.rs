@@ -11,12 +11,12 @@ use super::{Data, fields, invoice_lines, items};
 /// Days after an invoice at which its payment is tried again.
 const RETRIES: [i64; 3] = [3, 5, 7];
 
-/// How long the invoice of a renewal with usage is a draft, if the sandbox has no other setting: "the default is set to 1 hour"
-/// (<https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period>).
+/// How long the invoice of a renewal with usage is a draft, if the sandbox has no other setting: "the default is set to
+/// 1 hour" (<https://docs.stripe.com/billing/subscriptions/usage-based/configure-grace-period>).
 const GRACE: i64 = 3600;
 
-/// Makes the invoice of a period and collects it: the usage of the period before, which `before` was billed for, and the month to
-/// come. Answers whether it is settled.
+/// Makes the invoice of a period and collects it: the usage of the period before, which `before` was billed for, and
+/// the month to come. Answers whether it is settled.
 pub fn period(
     data: &mut Data,
     (before, subscription): (&Value, &Value),
@@ -30,8 +30,8 @@ pub fn period(
     lines.is_empty() || bill(data, subscription, &lines, now, events)
 }
 
-/// Makes the invoice of the next period. Where renewals are drafts, and where there is usage, it is collected once its hour is
-/// over, whether collection is paused by then or not: <https://docs.stripe.com/invoicing/automatic-collection>
+/// Makes the invoice of the next period. Where renewals are drafts, and where there is usage, it is collected once its
+/// hour is over, whether collection is paused by then or not: <https://docs.stripe.com/invoicing/automatic-collection>
 pub fn renewal(data: &mut Data, subscription: &Value, now: i64, events: &mut Events) -> bool {
     let drafted = draft_for(data, subscription);
     if drafted == 0 || subscription["pause_collection"].is_object() {
@@ -44,8 +44,8 @@ pub fn renewal(data: &mut Data, subscription: &Value, now: i64, events: &mut Eve
     true
 }
 
-/// Makes the last invoice of a subscription that ends with its period: "the final invoice at the end of the period includes
-/// metered usage" (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup>).
+/// Makes the last invoice of a subscription that ends with its period: "the final invoice at the end of the period
+/// includes metered usage" (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup>).
 pub fn last(data: &mut Data, subscription: &Value, now: i64, events: &mut Events) {
     let mut lines = invoice_lines::elapsed(data, subscription, now, Seen::All);
     if lines.is_empty() {
@@ -99,7 +99,8 @@ fn take_pending(data: &mut Data, subscription: &Value) -> Vec<Value> {
     lines
 }
 
-/// What an invoice with these lines comes to: due now, and the customer's balance after it. A balance below zero is credit.
+/// What an invoice with these lines comes to: due now, and the customer's balance after it. A balance below zero is
+/// credit.
 pub fn due(data: &mut Data, subscription: &Value, lines: &[Value]) -> (i64, i64) {
     let customer = subscription["customer"].as_str().unwrap_or_default();
     let balance = data.find("customer", customer).ok().and_then(|c| c["balance"].as_i64()).unwrap_or(0);
@@ -262,8 +263,8 @@ pub fn subscription_of(invoice: &Value) -> &str {
     invoice["parent"]["subscription_details"]["subscription"].as_str().unwrap_or_default()
 }
 
-/// Tries to collect open invoices again when their day has come, whether collection on their subscription is paused or not:
-/// a pause is for the invoices that come. After the last attempt the subscription is `unpaid`.
+/// Tries to collect open invoices again when their day has come, whether collection on their subscription is paused or
+/// not: a pause is for the invoices that come. After the last attempt the subscription is `unpaid`.
 pub fn retry_due(data: &mut Data, events: &mut Events) {
     let due = |data: &Data| {
         let at = |invoice: &Value| invoice["next_payment_attempt"].as_i64();

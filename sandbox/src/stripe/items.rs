@@ -64,7 +64,8 @@ fn given_quantity(given: &Value, price: &Value) -> Result<Option<i64>, Problem> 
     }
 }
 
-/// What a new subscription or a Checkout session is for: the prices with their quantities, each price once, in one currency.
+/// What a new subscription or a Checkout session is for: the prices with their quantities, each price once, in one
+/// currency.
 pub fn wanted(data: &Data, p: &Value) -> Result<Vec<(Value, Option<i64>)>, Problem> {
     let mut all: Vec<(Value, Option<i64>)> = Vec::new();
     for (_, given) in listed(p) {

@@ -1,5 +1,5 @@
-//! API keys. A secret key may do everything; a restricted one (`rk_`) what it was given, each resource to read or to write,
-//! as in Stripe's dashboard (<https://docs.stripe.com/keys#limit-access>).
+//! API keys. A secret key may do everything; a restricted one (`rk_`) what it was given, each resource to read or to
+//! write, as in Stripe's dashboard (<https://docs.stripe.com/keys#limit-access>).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,8 +71,8 @@ const RESOURCES: [(&str, &str, &str); 20] = [
     ("webhook_endpoints", "Webhook Endpoints", "webhook"),
 ];
 
-/// Refuses a call with an unknown restricted key, and with one that lacks the permission: for what is called, and for what is
-/// to be expanded.
+/// Refuses a call with an unknown restricted key, and with one that lacks the permission: for what is called, and for
+/// what is to be expanded.
 pub fn authorize(
     restricted: &BTreeMap<String, Permissions>,
     (method, path): (&Method, &[&str]),

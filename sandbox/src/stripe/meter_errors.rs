@@ -56,7 +56,8 @@ impl Defect {
         }
     }
 
-    /// The refusal, where Stripe validates at once. Its refusals of meter events have no code, but for unknown customers.
+    /// The refusal, where Stripe validates at once. Its refusals of meter events have no code, but for unknown
+    /// customers.
     pub fn refusal(&self) -> Problem {
         let code = matches!(self, Self::UnknownCustomer(_)).then_some("resource_missing");
         Problem { code, ..Problem::new(StatusCode::BAD_REQUEST, self.message()) }

@@ -1,4 +1,5 @@
-//! Meter events: usage that is sent, once, within Stripe's limits (<https://docs.stripe.com/api/billing/meter-event/create>).
+//! Meter events: usage that is sent, once, within Stripe's limits
+//! (<https://docs.stripe.com/api/billing/meter-event/create>).
 
 use serde_json::{Value, json};
 
@@ -12,8 +13,8 @@ use super::{Data, meters};
 const BACK: i64 = 35 * 24 * 3600;
 const AHEAD: i64 = 300;
 
-/// For how long an identifier is unique: "a rolling period of at least 24 hours". The stand-in forgets it then, so that no
-/// program relies on more.
+/// For how long an identifier is unique: "a rolling period of at least 24 hours". The stand-in forgets it then, so that
+/// no program relies on more.
 const UNIQUE: i64 = 24 * 3600;
 
 /// The longest names, identifiers and payload values, as in Stripe's description of its API.
@@ -82,8 +83,8 @@ fn payload(p: &Value) -> Result<&Value, Problem> {
     }
 }
 
-/// Refuses an identifier that was used within a day, in Stripe's words and without a code, and asks not to try again: as
-/// langfuse/langfuse#16292 records it.
+/// Refuses an identifier that was used within a day, in Stripe's words and without a code, and asks not to try again:
+/// as langfuse/langfuse#16292 records it.
 fn is_new(data: &Data, identifier: &str) -> Result<(), Problem> {
     let used = data.usage.identified(identifier);
     if used.is_none_or(|(customer, at)| data.now_of(&json!(customer)) - at >= UNIQUE) {

@@ -1,4 +1,5 @@
-//! How the stand-in takes meter events: what it shows late, what it finds wrong late, and how many calls it takes at once.
+//! How the stand-in takes meter events: what it shows late, what it finds wrong late, and how many calls it takes at
+//! once.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -24,8 +25,8 @@ pub struct Settings {
     pub report_errors_later: bool,
     /// How long a call takes, in milliseconds.
     pub takes_ms: u32,
-    /// Calls for each second; more are refused. None: as many as come. Stripe takes 1,000 in live mode; in test mode the
-    /// account's limit holds, 25 (<https://docs.stripe.com/rate-limits>).
+    /// Calls for each second; more are refused. None: as many as come. Stripe takes 1,000 in live mode; in test mode
+    /// the account's limit holds, 25 (<https://docs.stripe.com/rate-limits>).
     pub calls_per_second: Option<u32>,
 }
 

@@ -1,5 +1,6 @@
-//! Billing meters: what is counted, and how events are added up (<https://docs.stripe.com/api/billing/meter>). A meter cannot
-//! be changed but for its display name (<https://docs.stripe.com/billing/subscriptions/usage-based/meters/configure>).
+//! Billing meters: what is counted, and how events are added up (<https://docs.stripe.com/api/billing/meter>). A meter
+//! cannot be changed but for its display name
+//! (<https://docs.stripe.com/billing/subscriptions/usage-based/meters/configure>).
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! The parameters that each call takes here. Stripe refuses those that it does not know (`parameter_unknown`); the sandbox
-//! also refuses those that it does not model, so that no request relies on what is not there.
+//! The parameters that each call takes here. Stripe refuses those that it does not know (`parameter_unknown`); the
+//! sandbox also refuses those that it does not model, so that no request relies on what is not there.
 
 use axum::http::Method;
 use serde_json::Value;

@@ -1,5 +1,5 @@
-//! What the next invoice would be (<https://docs.stripe.com/api/invoices/create_preview>): the usage so far, as far as it is
-//! shown yet, and the month to come.
+//! What the next invoice would be (<https://docs.stripe.com/api/invoices/create_preview>): the usage so far, as far as
+//! it is shown yet, and the month to come.
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};

@@ -132,7 +132,8 @@ fn tiers(p: &Value) -> Result<Value, Problem> {
     Ok(json!(all))
 }
 
-/// What a quantity costs: a part for each tier that it reaches, with the tier's price. Stripe lists each of them on a line.
+/// What a quantity costs: a part for each tier that it reaches, with the tier's price. Stripe lists each of them on a
+/// line.
 pub fn parts(price: &Value, quantity: i64) -> Vec<(i64, Cents)> {
     let unit = |of: &Value| of["unit_amount_decimal"].as_str().and_then(Cents::parse).unwrap_or_default();
     let Some(tiers) = price["_sandbox"]["tiers"].as_array() else { return vec![(quantity, unit(price))] };

@@ -1,4 +1,5 @@
-//! Another price in the middle of a period, by Stripe's rules: <https://docs.stripe.com/billing/subscriptions/prorations>
+//! Another price in the middle of a period, by Stripe's rules:
+//! <https://docs.stripe.com/billing/subscriptions/prorations>
 
 use axum::http::StatusCode;
 use serde_json::{Value, json};
@@ -9,9 +10,10 @@ use super::problem::{Events, Problem};
 use super::usage::Seen;
 use super::{Data, invoices, items};
 
-/// Changes the items of a subscription, and settles the rest of its period as the request wants. Usage is never prorated: what
-/// was used at a price that ends is billed in the flexible billing mode, unless `proration_behavior` is `none`, and is lost in
-/// the classic one (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup#update-prices-mid-cycle>).
+/// Changes the items of a subscription, and settles the rest of its period as the request wants. Usage is never
+/// prorated: what was used at a price that ends is billed in the flexible billing mode, unless `proration_behavior` is
+/// `none`, and is lost in the classic one
+/// (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup#update-prices-mid-cycle>).
 pub fn change_items(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<(), Problem> {
     let subscription = data.find("subscription", id)?.clone();
     let now = data.now_of(&subscription["customer"]);
@@ -63,8 +65,8 @@ pub fn change_items(data: &mut Data, id: &str, p: &Value, events: &mut Events) -
     Ok(())
 }
 
-/// What was used until now at prices that are not there any more. Its quantity is that of this moment: the invoice item is made
-/// now, and events that come later find no price.
+/// What was used until now at prices that are not there any more. Its quantity is that of this moment: the invoice item
+/// is made now, and events that come later find no price.
 fn ended_usage(data: &Data, subscription: &Value, planned: &[Value], now: i64) -> Vec<Value> {
     let kept = |item: &Value| planned.iter().any(|p| p["id"] == item["id"] && p["price"]["id"] == item["price"]["id"]);
     let ended = items::of(subscription).iter().filter(|item| is_metered(&item["price"]) && !kept(item));
@@ -78,7 +80,8 @@ fn ended_usage(data: &Data, subscription: &Value, planned: &[Value], now: i64) -
         .collect()
 }
 
-/// The change waits until its invoice is paid, 23 hours at most: <https://docs.stripe.com/billing/subscriptions/pending-updates>
+/// The change waits until its invoice is paid, 23 hours at most:
+/// <https://docs.stripe.com/billing/subscriptions/pending-updates>
 fn wait(
     data: &mut Data,
     subscription: &Value,
@@ -147,8 +150,8 @@ pub fn declined() -> Problem {
     }
 }
 
-/// Credits the rest of the period at the old prices, and charges it at the new ones. A trial is free at any price, so it has no
-/// such lines, and neither has usage.
+/// Credits the rest of the period at the old prices, and charges it at the new ones. A trial is free at any price, so
+/// it has no such lines, and neither has usage.
 fn lines(subscription: &Value, planned: &[Value], now: i64) -> Vec<Value> {
     let items = items::of(subscription);
     let at = |key: &str| items.first().and_then(|item| item[key].as_i64()).unwrap_or(now);

@@ -1,5 +1,5 @@
-//! Refunds. Stripe's test card 4000000000007726 has refunds that are pending first, and 4000000000005126 has refunds that
-//! succeed first and fail later (<https://docs.stripe.com/testing#refunds>).
+//! Refunds. Stripe's test card 4000000000007726 has refunds that are pending first, and 4000000000005126 has refunds
+//! that succeed first and fail later (<https://docs.stripe.com/testing#refunds>).
 
 use serde_json::{Value, json};
 

@@ -47,8 +47,8 @@ pub fn create(data: &mut Data, url: &str, p: &Value) -> Result<Value, Problem> {
     Ok(session)
 }
 
-/// What is sold, at one price at least. A quantity belongs to each price that is not metered, and to no other one; the words are
-/// those that Stripe's users see (stripe/stripe-java#1584, better-auth/better-auth#8920).
+/// What is sold, at one price at least. A quantity belongs to each price that is not metered, and to no other one; the
+/// words are those that Stripe's users see (stripe/stripe-java#1584, better-auth/better-auth#8920).
 fn line_items(data: &Data, p: &Value) -> Result<Vec<(Value, Option<i64>)>, Problem> {
     for (i, given) in p.as_object().into_iter().flatten() {
         let name = given["price"].as_str().unwrap_or_default();

@@ -202,8 +202,9 @@ pub fn update(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Resu
     Ok(subscription.clone())
 }
 
-/// When it ends. A subscription that ends with its period says when that is in `cancel_at` as well; one that is cancelled by
-/// `cancel_at` does not say the other: <https://docs.stripe.com/api/subscriptions/object#subscription_object-cancel_at>
+/// When it ends. A subscription that ends with its period says when that is in `cancel_at` as well; one that is
+/// cancelled by `cancel_at` does not say the other:
+/// <https://docs.stripe.com/api/subscriptions/object#subscription_object-cancel_at>
 fn cancellation(subscription: &mut Value, p: &Value) -> Result<(), Problem> {
     let end = subscription["items"]["data"][0]["current_period_end"].clone();
     match (p["cancel_at_period_end"].as_str(), p["cancel_at"].as_str()) {
@@ -229,8 +230,9 @@ fn cancellation(subscription: &mut Value, p: &Value) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Begins a period now and charges it at once, even if the one before has not ended. What was used until now is billed at the
-/// prices that the subscription had (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup>).
+/// Begins a period now and charges it at once, even if the one before has not ended. What was used until now is billed
+/// at the prices that the subscription had
+/// (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup>).
 fn begin_period(data: &mut Data, before: &Value, p: &Value, events: &mut Events) -> Result<(), Problem> {
     let id = before["id"].as_str().unwrap_or_default();
     let kept = data.find("subscription", id)?;
@@ -250,8 +252,8 @@ fn begin_period(data: &mut Data, before: &Value, p: &Value, events: &mut Events)
     Ok(())
 }
 
-/// Ends a subscription at once. `invoice_now` bills the usage that was not billed and what waits for an invoice; without it, all
-/// of that is dropped (Stripe's description of its API).
+/// Ends a subscription at once. `invoice_now` bills the usage that was not billed and what waits for an invoice;
+/// without it, all of that is dropped (Stripe's description of its API).
 pub fn cancel(data: &mut Data, id: &str, p: &Value, events: &mut Events) -> Result<Value, Problem> {
     let subscription = data.find("subscription", id)?.clone();
     if subscription["status"] == "canceled" {

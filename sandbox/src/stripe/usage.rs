@@ -102,8 +102,8 @@ impl Usage {
     }
 }
 
-/// Events that were aggregated by the hour or the day before they were sent: the newest of each such window counts alone
-/// (<https://docs.stripe.com/billing/subscriptions/usage-based/meters/configure>).
+/// Events that were aggregated by the hour or the day before they were sent: the newest of each such window counts
+/// alone (<https://docs.stripe.com/billing/subscriptions/usage-based/meters/configure>).
 fn newest_of_each_window<'a>(meter: &Value, events: impl Iterator<Item = &'a Reported>) -> Vec<&'a Reported> {
     let length = match meter["event_time_window"].as_str() {
         Some("hour") => 3600,

@@ -1,6 +1,6 @@
-//! Which tenant is reconciled next: by priority, first come, first served within one, and one reconcile of a tenant at a
-//! time. Lower priorities never take all places, so that a more urgent tenant finds a free one even while every other call
-//! hangs.
+//! Which tenant is reconciled next: by priority, first come, first served within one, and one reconcile of a tenant at
+//! a time. Lower priorities never take all places, so that a more urgent tenant finds a free one even while every other
+//! call hangs.
 
 pub mod urgency;
 
@@ -103,8 +103,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
-    /// Moves a job that runs to a less urgent priority, so that it no longer takes the place of a more urgent one. False when
-    /// that priority has no room: the job then ends and waits for its turn.
+    /// Moves a job that runs to a less urgent priority, so that it no longer takes the place of a more urgent one.
+    /// False when that priority has no room: the job then ends and waits for its turn.
     pub fn step_down(&self, key: &K, to: Priority) -> bool {
         let moved = self.state().step_down(key, to);
         self.changed.notify_one();

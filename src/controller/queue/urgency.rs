@@ -27,8 +27,8 @@ fn awaits_mail(tenant: &Tenant) -> bool {
     annotation(MAIL_REQUESTS_ANNOTATION).is_some_and(|list| list.split(',').any(|request| !sent(request)))
 }
 
-/// Whether the customer or an admin has just asked for another plan, a suspension or a deletion. Once the controller has seen the
-/// request, it is not urgent any more: a blocked request can stay in the spec for long.
+/// Whether the customer or an admin has just asked for another plan, a suspension or a deletion. Once the controller
+/// has seen the request, it is not urgent any more: a blocked request can stay in the spec for long.
 fn is_wished(tenant: &Tenant) -> bool {
     let Some(status) = &tenant.status else { return false };
     let unseen = status.observed_generation < tenant.metadata.generation;

@@ -39,8 +39,8 @@ impl From<Tenant> for Acted {
     }
 }
 
-/// Runs the effect. A refusal by a provider or Kubernetes goes into the next decision. Only an error that says nothing about the
-/// effect (a conflict, an API server that is away) ends the reconcile.
+/// Runs the effect. A refusal by a provider or Kubernetes goes into the next decision. Only an error that says nothing
+/// about the effect (a conflict, an API server that is away) ends the reconcile.
 pub async fn run(
     context: &Arc<Context>,
     tenant: &Tenant,

@@ -1,5 +1,5 @@
-//! Counts the tenants that are suspended, failed, closed or erased, and holds further ones if there are too many. After a restart, it
-//! reads the counts from the statuses again.
+//! Counts the tenants that are suspended, failed, closed or erased, and holds further ones if there are too many. After
+//! a restart, it reads the counts from the statuses again.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};

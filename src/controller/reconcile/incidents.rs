@@ -55,8 +55,8 @@ impl Incidents {
         open
     }
 
-    /// Notes a failure that an admin must fix. The first one sends an alert; if that fails, the next failure tries the alert
-    /// again.
+    /// Notes a failure that an admin must fix. The first one sends an alert; if that fails, the next failure tries the
+    /// alert again.
     pub async fn raise(&self, failure: &Failure) {
         let tell = {
             let mut open = self.open();
@@ -96,9 +96,9 @@ impl Incidents {
         self.open().retain(|reason, _| !over(reason));
     }
 
-    /// Counts a customer whose object was deleted without the annotation to erase them, and answers how many there were lately when
-    /// an alert is due: for each of the first, and then each time that their number has grown tenfold. A thousand alerts would
-    /// hide that it is one accident.
+    /// Counts a customer whose object was deleted without the annotation to erase them, and answers how many there were
+    /// lately when an alert is due: for each of the first, and then each time that their number has grown tenfold. A
+    /// thousand alerts would hide that it is one accident.
     pub fn kept(&self) -> Option<usize> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).one_more(Instant::now())
     }

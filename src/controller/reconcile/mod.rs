@@ -39,7 +39,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_mins(2);
 /// The wait after a write that was refused because the object had changed.
 const CONFLICT: Duration = Duration::from_millis(200);
-/// How long a status that may be merged with the next one waits for it. A person who looks at a tenant sees no shorter phase.
+/// How long a status that may be merged with the next one waits for it. A person who looks at a tenant sees no shorter
+/// phase.
 const DELAY: Duration = Duration::from_millis(500);
 
 /// Why a reconcile ended early. Every kind is retried.
@@ -91,8 +92,8 @@ struct Reconcile<'a> {
     seen: Settled,
     memory: Remembered,
     observed: Observed,
-    /// The last Stripe event when the tenant was read. One that a write of ours meets on the way is the next reconcile's:
-    /// what it tells of may be newer than what this one has read.
+    /// The last Stripe event when the tenant was read. One that a write of ours meets on the way is the next
+    /// reconcile's: what it tells of may be newer than what this one has read.
     event: LastEvent,
     started: SystemTime,
     /// The tenant as it was last written, while `object` has a status that waits for the next one, and how long it may.
@@ -132,7 +133,8 @@ impl<'a> Reconcile<'a> {
     }
 
     /// The object, where the API server itself has an older one than was written: etcd was restored from a backup.
-    /// Resource versions compare as numbers (KEP-5504), and a read of the API server is never older than a write before it.
+    /// Resource versions compare as numbers (KEP-5504), and a read of the API server is never older than a write before
+    /// it.
     async fn restored(&self) -> Result<Option<Tenant>, ReconcileError> {
         let there = self.context.kubernetes.tenants(&self.object).get_opt(&self.object.name_any()).await?;
         let older =
@@ -192,8 +194,9 @@ impl<'a> Reconcile<'a> {
         Ok(Some((Duration::from_mins(1), Priority::Repair)))
     }
 
-    /// A call to the vector store or the models may hang until the breaker opens. It takes no place that a signup's payment link needs.
-    /// Without a place among the others, nothing of this reconcile is lost: what it held back is decided again.
+    /// A call to the vector store or the models may hang until the breaker opens. It takes no place that a signup's
+    /// payment link needs. Without a place among the others, nothing of this reconcile is lost: what it held back is
+    /// decided again.
     fn has_place_for(&self, effects: &[Effect]) -> bool {
         let stores = |effect: &Effect| {
             matches!(
@@ -246,7 +249,8 @@ impl<'a> Reconcile<'a> {
         self.take(object);
     }
 
-    /// A write answers the object as it is now, with what others have written meanwhile: perhaps the wish for another key.
+    /// A write answers the object as it is now, with what others have written meanwhile: perhaps the wish for another
+    /// key.
     fn take(&mut self, object: Tenant) {
         let about_key = |t: &Tenant| (t.spec.api_key_generation, t.plan_in_force().to_owned());
         if about_key(&object) != about_key(&self.object) {

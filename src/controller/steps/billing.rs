@@ -134,7 +134,8 @@ pub async fn refund(stripe: &Stripe, tenant: &Tenant, observed: &Observed) -> Re
     stripe.refund(tenant.tenant_id(), subscription).await.map(Outcome::Refunded)
 }
 
-/// Collects again, in a new period if Stripe says that the last one was refunded. Stripe's record decides, not the status.
+/// Collects again, in a new period if Stripe says that the last one was refunded. Stripe's record decides, not the
+/// status.
 pub async fn collect_anew(stripe: &Stripe, observed: &Observed) -> Result<Outcome, ProviderError> {
     if let Some(id) = subscription(observed) {
         match stripe.refunded_period(id).await? {

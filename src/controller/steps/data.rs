@@ -63,8 +63,8 @@ async fn holds_documents(
     Ok(next.is_some() || ids.iter().any(|id| !samples.contains(&**id)))
 }
 
-/// Deletes the namespace of another generation of the tenant's data. Before that, reads the object anew, because it may have
-/// changed since the decision, and counts once more what the namespace holds.
+/// Deletes the namespace of another generation of the tenant's data. Before that, reads the object anew, because it may
+/// have changed since the decision, and counts once more what the namespace holds.
 pub async fn drop(
     kubernetes: &Kubernetes,
     indexes: &Indexes,
@@ -90,8 +90,8 @@ pub async fn drop(
     if there > seen {
         return Err(StepError::MoreData { name, seen, there });
     }
-    // Counts can be equal where documents differ. A namespace that was served from while another object was in force may hold some
-    // of its own, and goes only where a person has chosen the other one.
+    // Counts can be equal where documents differ. A namespace that was served from while another object was in force
+    // may hold some of its own, and goes only where a person has chosen the other one.
     let documents = observed.found.iter().flatten().any(|f| f.generation == generation && f.documents);
     if documents && chosen_generation(&now).is_none() {
         let since = superseded_at(&now).filter(|_| generation < now.data_generation());
@@ -111,8 +111,8 @@ fn superseded_at(tenant: &Tenant) -> Option<Timestamp> {
     switched.then_some(migration.since)
 }
 
-/// Counts the vectors of a namespace that the one in use does not have. Where it is known since when that one is in use, counts the
-/// documents that were stored later: the customer may have deleted earlier ones.
+/// Counts the vectors of a namespace that the one in use does not have. Where it is known since when that one is in
+/// use, counts the documents that were stored later: the customer may have deleted earlier ones.
 async fn only_in(
     indexes: &Indexes,
     tenant: &Tenant,
@@ -151,8 +151,8 @@ fn stored_before(kept: &Vector, moment: Timestamp) -> bool {
     kept.text("uploaded_at").and_then(|at| at.parse::<Timestamp>().ok()).is_some_and(|at| at < moment)
 }
 
-/// Writes where the tenant's data is. The API server refuses the patch if the object has changed meanwhile, because the decision
-/// rests on the earlier version.
+/// Writes where the tenant's data is. The API server refuses the patch if the object has changed meanwhile, because the
+/// decision rests on the earlier version.
 pub async fn record(
     kubernetes: &Kubernetes,
     tenant: &Tenant,
@@ -164,8 +164,8 @@ pub async fn record(
     kubernetes.patch(tenant, json!({"spec": {"data": data}})).await
 }
 
-/// Writes that the tenant's data is in the namespace of this generation: with the region of the index that holds it, and the
-/// model that its vectors were made with.
+/// Writes that the tenant's data is in the namespace of this generation: with the region of the index that holds it,
+/// and the model that its vectors were made with.
 pub async fn serve_from(
     kubernetes: &Kubernetes,
     indexes: &Indexes,

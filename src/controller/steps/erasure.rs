@@ -26,7 +26,8 @@ pub struct Holders<'a> {
     pub exports: &'a Exports,
 }
 
-/// Counts what each provider holds of a tenant, as the providers say it. The leads with its e-mail address count as Secrets.
+/// Counts what each provider holds of a tenant, as the providers say it. The leads with its e-mail address count as
+/// Secrets.
 pub async fn count(
     kubernetes: &Kubernetes,
     signer: &SigningKey,

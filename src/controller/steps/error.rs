@@ -47,8 +47,8 @@ pub enum StepError {
 }
 
 impl StepError {
-    /// What decisions make of it. An error that says nothing about the step (a conflict, an API server that is away) ends
-    /// the reconcile instead.
+    /// What decisions make of it. An error that says nothing about the step (a conflict, an API server that is away)
+    /// ends the reconcile instead.
     pub fn failure(self, step: Step) -> Result<Failure, kube::Error> {
         let message = self.to_string();
         let of = |reason, message, blame| Failure::new(step, reason, message, blame);
@@ -78,7 +78,8 @@ impl StepError {
     }
 }
 
-/// Whether the API server looked at the request and will say the same again: RBAC, admission, quota, an immutable field.
+/// Whether the API server looked at the request and will say the same again: RBAC, admission, quota, an immutable
+/// field.
 fn refused(code: u16) -> bool {
     matches!(code, 400 | 401 | 403 | 405 | 413 | 415 | 422)
 }

@@ -7,8 +7,8 @@ use crate::providers::ProviderError;
 use crate::providers::indexes::Indexes;
 use crate::providers::vector_store::VectorStore;
 
-/// The waits between reads of a write that is not visible yet. If it takes longer, a later reconcile reads again, so that no
-/// reconcile holds a place meanwhile.
+/// The waits between reads of a write that is not visible yet. If it takes longer, a later reconcile reads again, so
+/// that no reconcile holds a place meanwhile.
 pub const LOOKS: [Duration; 3] = [Duration::from_millis(50), Duration::from_millis(100), Duration::from_millis(200)];
 
 /// Creates the namespace and checks that it is usable. Succeeds if it already exists.

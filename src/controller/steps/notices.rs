@@ -180,8 +180,8 @@ fn way_in(mail: &Mail, identity: &IdentityKey, tenant: &Tenant) -> Values {
     Values { invitation: identity.link(tenant, request), valid_for, ..Values::default() }
 }
 
-/// Whether an e-mail names the company. A stranger may sign up with any address and any text as the company's name; so the
-/// name goes to an address that was confirmed, to a customer who was set up, and to one whom an admin knows.
+/// Whether an e-mail names the company. A stranger may sign up with any address and any text as the company's name; so
+/// the name goes to an address that was confirmed, to a customer who was set up, and to one whom an admin knows.
 fn is_named(tenant: &Tenant, notice: &Notice) -> bool {
     let annotation = |name: &str| tenant.metadata.annotations.as_ref().and_then(|all| all.get(name));
     let label = tenant.metadata.labels.as_ref().and_then(|labels| labels.get(EMAIL_LABEL));

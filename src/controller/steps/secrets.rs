@@ -23,8 +23,8 @@ use crate::keys::{Claims, mint, verify};
 
 const KEY_FIELD: &str = "api-key";
 
-/// Creates the Secret, or repairs it if it was changed. Reads it first if it is `known` to the cache; a new tenant's is created
-/// without asking.
+/// Creates the Secret, or repairs it if it was changed. Reads it first if it is `known` to the cache; a new tenant's is
+/// created without asking.
 pub async fn ensure_api_key(
     kubernetes: &Kubernetes,
     signer: &SigningKey,
@@ -149,14 +149,15 @@ pub async fn delete(kubernetes: &Kubernetes, signer: &SigningKey, tenant: &Tenan
     delete_owned(kubernetes, &api, &login_secret(&name), |s| owned(s, tenant, None)).await
 }
 
-/// Marks the login Secret of a Tenant that goes while its customer is kept. Without the mark, the sweep would delete it as the
-/// leftover of a failed signup, and the customer could not log in after the Tenant was restored.
+/// Marks the login Secret of a Tenant that goes while its customer is kept. Without the mark, the sweep would delete it
+/// as the leftover of a failed signup, and the customer could not log in after the Tenant was restored.
 pub async fn keep_login(kubernetes: &Kubernetes, tenant: &Tenant) -> Result<(), StepError> {
     if !tenant.status.as_ref().is_some_and(|status| status.customer_kept) {
         return Ok(());
     }
     let api = kubernetes.secrets(tenant);
-    // The sweep finds login Secrets by these labels, and the chart's admission policy lets the controller write to no other.
+    // The sweep finds login Secrets by these labels, and the chart's admission policy lets the controller write to no
+    // other.
     let labelled = |secret: &Secret| {
         let label = |key| secret.labels().get(key).map(String::as_str);
         label(TENANT_LABEL) == Some(&*tenant.name_any()) && label(COMPONENT_LABEL) == Some(LOGIN_COMPONENT)

@@ -8,8 +8,8 @@ use crate::lifecycle::{Outcome, Stored};
 /// The code of the ledger's answer for a tenant that it has counted nothing for.
 const NOTHING_COUNTED: &str = "unknown_tenant";
 
-/// Reads what the tenant stores. What an earlier version of web noted on the Tenant, and web has not handed to the ledger yet,
-/// belongs to it.
+/// Reads what the tenant stores. What an earlier version of web noted on the Tenant, and web has not handed to the
+/// ledger yet, belongs to it.
 pub async fn count_stored(ledger: &LedgerClient, tenant: &Tenant) -> Outcome {
     let used = match ledger.usage(tenant.tenant_id()).await {
         Ok(usage) => usage.used,

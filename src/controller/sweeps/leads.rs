@@ -1,5 +1,6 @@
-//! Leads: messages to the sales team and entries of the waitlist, from people who are not customers yet. Web creates them, but may
-//! neither list nor delete Secrets, so the controller deletes those that expire and publishes their number.
+//! Leads: messages to the sales team and entries of the waitlist, from people who are not customers yet. Web creates
+//! them, but may neither list nor delete Secrets, so the controller deletes those that expire and publishes their
+//! number.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -94,8 +95,8 @@ fn is_requested(annotations: &BTreeMap<String, String>) -> bool {
     annotations.get(ADMISSION_MAIL_ANNOTATION).is_some_and(|state| state == "requested")
 }
 
-/// Tells a person who was admitted, and notes it on the Secret. After a crash between the two, the e-mail is sent again under
-/// the same Message-ID.
+/// Tells a person who was admitted, and notes it on the Secret. After a crash between the two, the e-mail is sent again
+/// under the same Message-ID.
 async fn tell(context: &Context, api: &Api<Secret>, name: &str, told: &mut Told) -> Result<(), StepError> {
     let Some(mut there) = api.get_opt(name).await?.filter(|s| is_requested(s.annotations())) else { return Ok(()) };
     let Some(admitted) = there.annotations().get(ADMITTED_ANNOTATION).and_then(|at| at.parse::<Timestamp>().ok())

@@ -1,5 +1,5 @@
-//! Deletes login Secrets whose Tenant was never created, as after a crash of web between the two writes. Such a Secret would keep
-//! its e-mail address tied to the password of a signup that failed.
+//! Deletes login Secrets whose Tenant was never created, as after a crash of web between the two writes. Such a Secret
+//! would keep its e-mail address tied to the password of a signup that failed.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! The accounts and indexes that the tenants are in. The controller checks them before it calls a provider, and alerts the platform
-//! team if the keys belong to others.
+//! The accounts and indexes that the tenants are in. The controller checks them before it calls a provider, and alerts
+//! the platform team if the keys belong to others.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Shows in each tenant's status what the ledger counted: at most one write a minute and tenant, and only for tenants whose usage has
-//! changed. The controller decides nothing by it but when to warn customers; what must be exact is read from the ledger.
+//! Shows in each tenant's status what the ledger counted: at most one write a minute and tenant, and only for tenants
+//! whose usage has changed. The controller decides nothing by it but when to warn customers; what must be exact is read
+//! from the ledger.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use crate::ledger::wire::TenantUsage;
 
 /// Tenants a page of the ledger's answer.
 const PAGE: u32 = 1000;
-/// Statuses that one pass writes. The next pass goes on with the others, so that a busy minute of ten thousand tenants does not
-/// fill the API server.
+/// Statuses that one pass writes. The next pass goes on with the others, so that a busy minute of ten thousand tenants
+/// does not fill the API server.
 const WRITES: usize = 600;
 
-/// Passes after which the ledger is read from its beginning: one that was restored from a snapshot numbers its lines anew.
+/// Passes after which the ledger is read from its beginning: one that was restored from a snapshot numbers its lines
+/// anew.
 const ALL: u32 = 60;
 
 /// What the ledger told and no status shows yet, by the tenants' ids.

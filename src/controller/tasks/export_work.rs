@@ -1,5 +1,5 @@
-//! Runs each export as a task of its own beside the reconciles, so that a large export does not hold up other tenants. The files
-//! that it has written outlive a restart of the controller.
+//! Runs each export as a task of its own beside the reconciles, so that a large export does not hold up other tenants.
+//! The files that it has written outlive a restart of the controller.
 
 use std::sync::Arc;
 
@@ -32,7 +32,8 @@ pub fn go_on(context: &Arc<Context>, tenant: &Tenant) -> ObservedExport {
     })
 }
 
-/// Works until the export is complete. Shows an error in the status and tries again; the lifecycle ends one that takes too long.
+/// Works until the export is complete. Shows an error in the status and tries again; the lifecycle ends one that takes
+/// too long.
 async fn work(context: Arc<Context>, store: Store, tenant: Tenant, request: String) {
     let place = store.folder(tenant.tenant_id(), &request);
     let mut waits = Waits::default();

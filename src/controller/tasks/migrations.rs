@@ -59,7 +59,8 @@ struct Task {
 }
 
 impl Task {
-    /// Works until the move is complete. Shows an error in the status and tries again; the lifecycle ends a move that takes too long.
+    /// Works until the move is complete. Shows an error in the status and tries again; the lifecycle ends a move that
+    /// takes too long.
     async fn work(&self) {
         let mut waits = Waits::default();
         loop {
@@ -95,7 +96,8 @@ impl Task {
         }
     }
 
-    /// Passes over everything until a pass finds nothing to do. Each pass finds what was stored or deleted during the one before.
+    /// Passes over everything until a pass finds nothing to do. Each pass finds what was stored or deleted during the
+    /// one before.
     async fn run(&self) -> Result<u64, ReembedError> {
         let id = self.tenant.tenant_id();
         let (from, to) = (self.tenant.data_namespace(), data_namespace(id, self.to.generation));

@@ -1,5 +1,5 @@
-//! Long work beside the reconciles, one task for each tenant, so that a large tenant does not hold up the others. Reconciles begin
-//! a task and check its progress.
+//! Long work beside the reconciles, one task for each tenant, so that a large tenant does not hold up the others.
+//! Reconciles begin a task and check its progress.
 
 pub mod export_work;
 pub mod exports;
@@ -85,8 +85,8 @@ impl<Seen: Clone> Tasks<Seen> {
         self.running().get(uid).map_or(0, |running| running.version)
     }
 
-    /// Ends the tenant's task after its current write. A write that is cut off could still arrive later, after the data was
-    /// deleted. False if that takes too long: the task stops by itself, and the caller asks again.
+    /// Ends the tenant's task after its current write. A write that is cut off could still arrive later, after the data
+    /// was deleted. False if that takes too long: the task stops by itself, and the caller asks again.
     pub async fn stop(&self, uid: &str) -> bool {
         let Some((working, task)) = self.running().get_mut(uid).map(|there| {
             there.stopping = true;

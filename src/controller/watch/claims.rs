@@ -42,8 +42,8 @@ pub struct Rivals {
     pub outranked: bool,
 }
 
-/// The objects to reconcile when the claims of an id change: all of them while they are few, otherwise those with a proof. A
-/// claim without a proof is refused anyway.
+/// The objects to reconcile when the claims of an id change: all of them while they are few, otherwise those with a
+/// proof. A claim without a proof is refused anyway.
 fn concerned(all: &[(Key, Claimant)]) -> impl Iterator<Item = Key> {
     let few = all.len() <= NAMED;
     all.iter().filter(move |(_, claimant)| few || !claimant.unproven).map(|(key, _)| key.clone())

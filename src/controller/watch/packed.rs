@@ -1,13 +1,13 @@
-//! A Tenant as the cache holds it: its JSON, compressed with a dictionary of the text that all Tenants share, and beside it the fields
-//! that are read of all Tenants at once. Ten thousand unpacked ones would take most of the controller's memory, and a settled tenant
-//! is rarely read.
+//! A Tenant as the cache holds it: its JSON, compressed with a dictionary of the text that all Tenants share, and
+//! beside it the fields that are read of all Tenants at once. Ten thousand unpacked ones would take most of the
+//! controller's memory, and a settled tenant is rarely read.
 
 use std::sync::{Arc, LazyLock};
 
 use crate::api::Tenant;
 
-/// The text that most Tenants have in common, in the order in which it is written: fields, conditions, sentences. The cache stores
-/// it once instead of in each of them.
+/// The text that most Tenants have in common, in the order in which it is written: fields, conditions, sentences. The
+/// cache stores it once instead of in each of them.
 static DICTIONARY: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let typical: Vec<Tenant> = serde_json::from_str(include_str!("packed.json")).unwrap_or_default();
     typical.iter().flat_map(|tenant| serde_json::to_vec(tenant).unwrap_or_default()).collect()

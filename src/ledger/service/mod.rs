@@ -198,7 +198,8 @@ impl Ledger {
         self.metrics.local_addr()
     }
 
-    /// Serves until `stop`. What waits is written before it ends. A client that sends a request slowly does not hold it up.
+    /// Serves until `stop`. What waits is written before it ends. A client that sends a request slowly does not hold it
+    /// up.
     pub async fn serve(self, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
         let Self { listener, metrics, shared, client, snapshots } = self;
         if let Some(client) = client {

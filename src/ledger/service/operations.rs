@@ -82,8 +82,9 @@ impl Shared {
         };
         let answer = self.store.apply(command, self.clock.read().now).await;
         match (&answer, interval) {
-            // Whether a commit whose answer was lost was done is not known. An operation that is not pending expires without a trace.
-            // The other errors say that nothing was written. One that comes again after its end is not awaited.
+            // Whether a commit whose answer was lost was done is not known. An operation that is not pending expires
+            // without a trace. The other errors say that nothing was written. One that comes again after its end is not
+            // awaited.
             (Ok(Answer::Reserved { pending: true, .. }) | Err(StoreError::Database(_)), Some(expires_after)) => {
                 self.orphans.expect(Pending { operation, tenant, expires_after });
             }

@@ -25,8 +25,8 @@ pub fn replaced(prefixes: &[&str]) -> String {
     sets.collect::<Vec<_>>().join(", ")
 }
 
-/// The tenants with a line after a number and up to another one, in the order of their latest lines, at most so many of them: id, period,
-/// number of the latest line, and the sums of the rows of their account.
+/// The tenants with a line after a number and up to another one, in the order of their latest lines, at most so many of
+/// them: id, period, number of the latest line, and the sums of the rows of their account.
 pub fn changed([after, until, most]: [&str; 3]) -> String {
     let sums = ["used_", "reserved_"].map(|prefix| each(|unit| format!("CAST(sum(account.{prefix}{unit}) AS BIGINT)")));
     format!(

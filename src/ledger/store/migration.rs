@@ -1,7 +1,8 @@
 //! What both databases do to come from one schema to the next.
 
-/// From schema 1 to 2: when an operation ended, and the latest line of each tenant. Schema 1 did not note when an operation ended, so
-/// each counts as ended with the latest that the ledger knows: it is kept for longer than it would have to be.
+/// From schema 1 to 2: when an operation ended, and the latest line of each tenant. Schema 1 did not note when an
+/// operation ended, so each counts as ended with the latest that the ledger knows: it is kept for longer than it would
+/// have to be.
 pub fn second(integer: &str) -> String {
     format!(
         "ALTER TABLE operation ADD COLUMN ended_at {integer};

@@ -19,12 +19,12 @@ use crate::api::Timestamp;
 /// Keeps the ledger. `tests/ledger` judges each implementation by the same tests.
 #[async_trait]
 pub trait Store: std::fmt::Debug + Send + Sync {
-    /// Applies a command at this moment and returns its answer after the commit. If it fails, the command may have been applied or
-    /// not: repeat it under the same name.
+    /// Applies a command at this moment and returns its answer after the commit. If it fails, the command may have been
+    /// applied or not: repeat it under the same name.
     async fn apply(&self, command: Command, now: Timestamp) -> Result<Answer, StoreError>;
 
-    /// Applies events at this moment, and returns their answers in order after the commit. If it fails, some may have been applied: repeat
-    /// them.
+    /// Applies events at this moment, and returns their answers in order after the commit. If it fails, some may have
+    /// been applied: repeat them.
     async fn count(&self, events: Vec<Command>, now: Timestamp) -> Result<Vec<Answer>, StoreError>;
 
     /// What a tenant has used in its latest period, and its levels. None for a tenant that the ledger does not know.
@@ -33,7 +33,8 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// What a tenant used in each of its periods, the latest first, at most `most` of them. The levels are zero.
     async fn periods(&self, tenant: &str, most: u32) -> Result<Vec<(Period, Account)>, StoreError>;
 
-    /// What was counted on each day of UTC, in order, from the first day up to and with the last. Of the whole site without a tenant.
+    /// What was counted on each day of UTC, in order, from the first day up to and with the last. Of the whole site
+    /// without a tenant.
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError>;
 
     /// The lines after a sequence number, in order, at most `most` of them.
@@ -45,8 +46,8 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Succeeds if commands can be applied, as far as can be seen without one. Waits for no other call.
     async fn ready(&self) -> Result<(), StoreError>;
 
-    /// Deletes operations that ended before a moment, at most so many of them, and returns how many it deleted. Their lines stay. It waits
-    /// until commands leave it time.
+    /// Deletes operations that ended before a moment, at most so many of them, and returns how many it deleted. Their
+    /// lines stay. It waits until commands leave it time.
     async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError>;
 
     /// The pending operations.
@@ -62,7 +63,8 @@ pub trait Answers: std::fmt::Debug + Send + Sync {
     /// Begins a key, which is free again at `until` if it is new and not finished by then.
     async fn begin(&self, key: Key, until: Timestamp, now: Timestamp) -> Result<AnswerState, StoreError>;
 
-    /// Keeps the answer of a key, or frees the key without one. Returns whether the answer is kept: the key must be begun, by this request.
+    /// Keeps the answer of a key, or frees the key without one. Returns whether the answer is kept: the key must be
+    /// begun, by this request.
     async fn finish(&self, key: Key, answer: Option<KeptAnswer>, now: Timestamp) -> Result<bool, StoreError>;
 
     /// Erases the keys of a tenant, and returns how many there were.
@@ -86,8 +88,8 @@ impl Account {
 type AccountRow = (i64, i64, Account);
 
 impl Changes {
-    /// The rows of the account that are written: that of the flows, also if a period begins in which nothing is used yet, and that of the
-    /// levels.
+    /// The rows of the account that are written: that of the flows, also if a period begins in which nothing is used
+    /// yet, and that of the levels.
     fn rows(&self, before: &Account, period: Period) -> impl Iterator<Item = AccountRow> {
         let only = |account: &Account, levels| Account {
             used: account.used.only(levels),

@@ -7,8 +7,8 @@ use crate::api::Phase;
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Decision, Effect, Input, Notice};
 
-/// The next step for a changed address. The notice to the old address does not wait for Stripe, because an attacker may have
-/// changed the address.
+/// The next step for a changed address. The notice to the old address does not wait for Stripe, because an attacker may
+/// have changed the address.
 pub fn follow(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
     let settled = matches!(status.phase, None | Some(Phase::PendingPayment | Phase::Deleting | Phase::Deleted));
@@ -27,7 +27,8 @@ pub fn follow(input: &Input) -> Option<Decision> {
     if !effects.is_empty() {
         return Some(Decision::Act(effects));
     }
-    // An old address that refuses mail does not hold up the rest. If the mail server is away, the notice is tried again.
+    // An old address that refuses mail does not hold up the rest. If the mail server is away, the notice is tried
+    // again.
     if input.observed.unsent.get(&told).is_some_and(|failure| failure.retryable) {
         return Some(Decision::Wait(Some(input.policy.notice_retry)));
     }

@@ -1,6 +1,6 @@
-//! What Stripe bills, compared with what the tenant has: another price than that of the plan in force, or a second subscription.
-//! The controller shows both and alerts the platform team. The Plan says whether the plan follows the price; an admin ends a second
-//! subscription.
+//! What Stripe bills, compared with what the tenant has: another price than that of the plan in force, or a second
+//! subscription. The controller shows both and alerts the platform team. The Plan says whether the plan follows the
+//! price; an admin ends a second subscription.
 
 use crate::api::conditions::{PRICE_AS_PLANNED, SINGLE_SUBSCRIPTION};
 use crate::api::plan::{PlanSpec, PriceChanges};

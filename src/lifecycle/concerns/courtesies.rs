@@ -1,5 +1,5 @@
-//! E-mails that help a customer along and that nothing depends on. Each is sent once, soon after its occasion or not at all, so an
-//! admin who switches one on does not send it to customers whose occasion is long past.
+//! E-mails that help a customer along and that nothing depends on. Each is sent once, soon after its occasion or not at
+//! all, so an admin who switches one on does not send it to customers whose occasion is long past.
 
 use super::notices;
 use crate::api::Timestamp;

@@ -1,5 +1,5 @@
-//! A payment that the customer disputes at their bank. The controller shows it and alerts the platform team, and if the admin
-//! has set it so, suspends the tenant until the dispute is over.
+//! A payment that the customer disputes at their bank. The controller shows it and alerts the platform team, and if the
+//! admin has set it so, suspends the tenant until the dispute is over.
 
 use super::dunning;
 use crate::api::conditions::PAYMENT_DISPUTED;

@@ -1,5 +1,5 @@
-//! Handles an Active tenant whose payments stop: a notice and a grace period while Stripe tries again, then the suspension. If the
-//! subscription has ended, the suspension comes at once. Data is kept.
+//! Handles an Active tenant whose payments stop: a notice and a grace period while Stripe tries again, then the
+//! suspension. If the subscription has ended, the suspension comes at once. Data is kept.
 
 use crate::api::conditions::PAYMENT_RECEIVED;
 use crate::api::facts::SuspendedFor;
@@ -32,7 +32,8 @@ pub enum Standing {
 }
 
 impl Standing {
-    /// What Stripe's word for a subscription means: <https://docs.stripe.com/api/subscriptions/object#subscription_object-status>
+    /// What Stripe's word for a subscription means:
+    /// <https://docs.stripe.com/api/subscriptions/object#subscription_object-status>
     pub fn of(billing: &ObservedBilling) -> Self {
         match billing.subscription.as_ref().map(|s| s.status.as_str()) {
             Some("trialing" | "active") => Self::Good,

@@ -1,5 +1,5 @@
-//! Erases a tenant at every provider, with a certificate: counts what each holds, deletes it, counts again, tells the customer, and
-//! keeps only the record.
+//! Erases a tenant at every provider, with a certificate: counts what each holds, deletes it, counts again, tells the
+//! customer, and keeps only the record.
 
 use super::notices;
 use crate::api::conditions::ERASED;
@@ -12,8 +12,8 @@ use crate::lifecycle::{Decision, Effect, Holdings, Input, Notice, Provider};
 /// An address that refuses mail delays the end of the erasure by a day at most.
 const CERTIFICATE_LIMIT: i64 = 24 * 3600;
 
-/// Finishes an erasure. The annotation that says the tenant is erased counts only if the controller was about to write it, or if
-/// the status is lost. Otherwise it may be another writer's.
+/// Finishes an erasure. The annotation that says the tenant is erased counts only if the controller was about to write
+/// it, or if the status is lost. Otherwise it may be another writer's.
 pub fn finish(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
     let finished = status.erasure.as_ref().is_some_and(|e| e.erased_at.is_some());
@@ -21,8 +21,8 @@ pub fn finish(input: &Input) -> Option<Decision> {
     expected.then(|| record_erased(input)).flatten()
 }
 
-/// Waits until an upload that was under way when the tenant was closed has ended, and says so: it may make the namespace again
-/// after it was deleted. None from then on, and for a tenant that was never served.
+/// Waits until an upload that was under way when the tenant was closed has ended, and says so: it may make the
+/// namespace again after it was deleted. None from then on, and for a tenant that was never served.
 pub fn wait_for_uploads(input: &Input) -> Option<Decision> {
     input.tenant.status.provisioned_at.as_ref()?;
     let end = since(input).plus(input.policy.upload_limit);

@@ -1,5 +1,5 @@
-//! An export of everything that belongs to a tenant. `spec.exportRequest` asks for it, a task writes it, an e-mail announces it, and
-//! the controller deletes it after a while. It neither waits for other work nor delays it.
+//! An export of everything that belongs to a tenant. `spec.exportRequest` asks for it, a task writes it, an e-mail
+//! announces it, and the controller deletes it after a while. It neither waits for other work nor delays it.
 
 use super::notices;
 use crate::api::conditions::EXPORT_READY;

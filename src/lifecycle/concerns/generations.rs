@@ -1,6 +1,6 @@
-//! The namespaces that the vector store holds for a tenant, compared with the one that its object names. A restored backup may name an
-//! older generation than the one with the customer's documents, so a namespace that the object does not know is shown and
-//! never deleted, and questions are answered from the namespace that holds the documents.
+//! The namespaces that the vector store holds for a tenant, compared with the one that its object names. A restored
+//! backup may name an older generation than the one with the customer's documents, so a namespace that the object does
+//! not know is shown and never deleted, and questions are answered from the namespace that holds the documents.
 
 use super::notices;
 use crate::api::conditions::DATA_IN_ONE_PLACE;
@@ -31,8 +31,8 @@ pub fn follow(input: &Input) -> Look {
     if asked || shown { settle(input) } else { Look::Clear }
 }
 
-/// Checks an object whose tenant was served before, as after a restore or a lost namespace, before anything is created for it. An
-/// empty namespace beside the documents would hide them.
+/// Checks an object whose tenant was served before, as after a restore or a lost namespace, before anything is created
+/// for it. An empty namespace beside the documents would hide them.
 pub fn before_making(input: &Input) -> Option<Decision> {
     let tenant = input.tenant;
     let served_before = tenant.uid != tenant.tenant_id() || tenant.status.provisioned_at.is_some();
@@ -46,8 +46,8 @@ pub fn before_making(input: &Input) -> Option<Decision> {
     Some(serve(input, rivals(input, found).into_iter().max_by_key(|f| (f.vectors, f.generation))?))
 }
 
-/// Compares all generations. Deletes those that are superseded, serves from the one with the documents, and asks for a choice
-/// if more than one holds documents.
+/// Compares all generations. Deletes those that are superseded, serves from the one with the documents, and asks for a
+/// choice if more than one holds documents.
 pub fn settle(input: &Input) -> Look {
     let Some(found) = &input.observed.found else { return Look::Next(Decision::Act(vec![Effect::FindData])) };
     let here = in_use(input, found);
@@ -80,7 +80,8 @@ pub fn settle(input: &Input) -> Look {
     Look::of(show(input, found, "TwoGenerations", &message))
 }
 
-/// Deletes the vectors of a generation that a recorded move left or gave up, if the generation in use holds what it holds.
+/// Deletes the vectors of a generation that a recorded move left or gave up, if the generation in use holds what it
+/// holds.
 pub fn drop(input: &Input, generation: u32) -> Look {
     if is_done(input, generation) {
         return Look::Clear;
@@ -125,8 +126,8 @@ fn rivals<'a>(input: &'a Input, found: &'a [Found]) -> Vec<&'a Found> {
     others(input, found).filter(|f| f.documents).collect()
 }
 
-/// Whether nothing is lost with a generation: it holds no documents, or the object records that it was superseded or is a copy,
-/// and the generation in use holds at least as much.
+/// Whether nothing is lost with a generation: it holds no documents, or the object records that it was superseded or is
+/// a copy, and the generation in use holds at least as much.
 fn may_go(input: &Input, found: &[Found], other: &Found) -> bool {
     if !other.documents {
         return true;
@@ -138,8 +139,8 @@ fn may_go(input: &Input, found: &[Found], other: &Found) -> bool {
     let generation = input.tenant.data_generation();
     let migration = input.tenant.status.migration.as_deref();
     let Some(here) = in_use(input, found).filter(|here| here.documents) else { return false };
-    // What the last pass of the move compared is what the generation in use held at the switch. The customer may have deleted
-    // documents since.
+    // What the last pass of the move compared is what the generation in use held at the switch. The customer may have
+    // deleted documents since.
     let carried = migration
         .filter(|m| m.generation == generation && other.generation + 1 == generation)
         .is_some_and(|m| other.vectors <= m.vectors);
@@ -148,8 +149,8 @@ fn may_go(input: &Input, found: &[Found], other: &Found) -> bool {
     carried || ((superseded || copy) && here.vectors >= other.vectors)
 }
 
-/// Whether this reconcile read that a generation holds vectors that the one in use does not have: a step compared the two before
-/// a deletion, or a move did before it copied.
+/// Whether this reconcile read that a generation holds vectors that the one in use does not have: a step compared the
+/// two before a deletion, or a move did before it copied.
 fn holds_its_own(input: &Input, generation: u32) -> bool {
     let ahead = input.observed.migration.as_ref().and_then(|seen| seen.problem.as_ref()).is_some_and(|p| p.ahead);
     let copy = input.tenant.status.migration.as_deref().is_some_and(|m| m.generation == generation);

@@ -1,5 +1,5 @@
-//! Decides who owns a tenant id, before anything else. The controller does nothing to a tenant for an object that cannot prove
-//! that the tenant is its own.
+//! Decides who owns a tenant id, before anything else. The controller does nothing to a tenant for an object that
+//! cannot prove that the tenant is its own.
 
 use crate::api::ConditionStatus;
 use crate::api::conditions::{CLEANED_UP, IDENTITY_VERIFIED};
@@ -30,7 +30,8 @@ fn assign(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
-/// The plan in force, of a tenant that is served or about to be. Before that the spec may still be corrected, so no plan is written.
+/// The plan in force, of a tenant that is served or about to be. Before that the spec may still be corrected, so no
+/// plan is written.
 fn plan_to_record(input: &Input) -> Option<String> {
     let (tenant, regions) = (input.tenant, &input.policy.regions);
     let plan = tenant.plan_in_force();

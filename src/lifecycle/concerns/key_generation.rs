@@ -1,4 +1,5 @@
-//! A replaced API key is noted at Stripe, so that `tenant-operator recover` gives a customer back the key that is in use.
+//! A replaced API key is noted at Stripe, so that `tenant-operator recover` gives a customer back the key that is in
+//! use.
 
 use crate::api::Phase;
 use crate::lifecycle::status::Draft;

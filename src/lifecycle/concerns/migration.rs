@@ -1,6 +1,6 @@
-//! Moves a tenant's data to another embedding model or region. Embeds it again into a new namespace while the old one answers
-//! questions, switches in one write of the spec, and deletes the old namespace later. If something goes wrong, the tenant stays on
-//! the old namespace.
+//! Moves a tenant's data to another embedding model or region. Embeds it again into a new namespace while the old one
+//! answers questions, switches in one write of the spec, and deletes the old namespace later. If something goes wrong,
+//! the tenant stays on the old namespace.
 
 use super::generations::{self, Look};
 use crate::api::ConditionStatus;
@@ -232,7 +232,8 @@ pub fn switch(input: &Input, to: Home) -> Advance {
         return Advance::Next(Decision::Act(vec![effect(migration, true)]));
     };
     if seen.done {
-        // What the new generation holds at the switch, written down before it: the old one goes only if it holds no more.
+        // What the new generation holds at the switch, written down before it: the old one goes only if it holds no
+        // more.
         let complete = Migration { vectors: seen.vectors, ..migration.clone() };
         let message = format!("{} vectors are embedded with {}; switching to them", seen.vectors, migration.embedding);
         let noted = note(input, complete, ConditionStatus::False, "Switching", &message);
@@ -248,8 +249,8 @@ pub fn switch(input: &Input, to: Home) -> Advance {
     Advance::next(note(input, migration.clone(), ConditionStatus::False, reason, &message))
 }
 
-/// Queries use the new vectors. The controller keeps the old ones for a while, because requests that began before still read them.
-/// Until it deletes them, no other move begins.
+/// Queries use the new vectors. The controller keeps the old ones for a while, because requests that began before still
+/// read them. Until it deletes them, no other move begins.
 fn switched(input: &Input, migration: &Migration) -> Option<Decision> {
     let message = format!("All documents are embedded with {}", Home::of(migration));
     if migration.state != State::Switched {
@@ -294,8 +295,8 @@ fn forget(input: &Input, generation: u32, say: impl FnOnce(&mut Draft)) -> Optio
     draft.changed()
 }
 
-/// Ends a move that cannot succeed. Questions are answered from the namespace in use, and uploads go there. The copy is deleted,
-/// unless it holds documents of its own: then `DataInOnePlace` is False until an admin chooses.
+/// Ends a move that cannot succeed. Questions are answered from the namespace in use, and uploads go there. The copy is
+/// deleted, unless it holds documents of its own: then `DataInOnePlace` is False until an admin chooses.
 pub fn fail(input: &Input, why: &str) -> Option<Decision> {
     let migration = input.tenant.status.migration.as_deref()?;
     match generations::drop(input, migration.generation) {
@@ -328,7 +329,8 @@ fn offered(input: &Input, models: &Models) -> Option<Decision> {
     draft.changed()
 }
 
-/// Keeps the place of the data in the spec if the plan would have it elsewhere, so that it outlives a change of the plan.
+/// Keeps the place of the data in the spec if the plan would have it elsewhere, so that it outlives a change of the
+/// plan.
 pub fn pin(input: &Input, plan: &PlanSpec) -> Option<Decision> {
     let usual = Home::new(input, &plan.models.embedding, Some(&plan.region));
     record(input, there(input).filter(|there| *there != usual)?)

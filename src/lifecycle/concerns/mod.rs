@@ -1,5 +1,5 @@
-//! What a tenant needs beside its phase, whatever the phase is or in several of them: each file is one concern, which says what it
-//! wants and when it wants to be asked again. `lifecycle/mod.rs` and the phases decide between them.
+//! What a tenant needs beside its phase, whatever the phase is or in several of them: each file is one concern, which
+//! says what it wants and when it wants to be asked again. `lifecycle/mod.rs` and the phases decide between them.
 
 pub mod address;
 pub mod billed;

@@ -1,5 +1,5 @@
-//! How long the controller replaces expired payment links. After that it creates one only on request; otherwise each customer who
-//! left would cost one Checkout session a day.
+//! How long the controller replaces expired payment links. After that it creates one only on request; otherwise each
+//! customer who left would cost one Checkout session a day.
 
 use crate::api::facts::Awaited;
 use crate::api::{Phase, TenantStatus, Timestamp};
@@ -11,8 +11,8 @@ pub fn link_on_request(status: &TenantStatus) -> bool {
     waits && status.awaiting.is_some_and(|awaiting| awaiting.what == Awaited::LinkRequest)
 }
 
-/// Waits until the shown link expires, or until the customer asks for a new one. None if Stripe has to be asked, because
-/// something may have changed there.
+/// Waits until the shown link expires, or until the customer asks for a new one. None if Stripe has to be asked,
+/// because something may have changed there.
 pub fn rest(input: &Input) -> Option<Decision> {
     let status = &input.tenant.status;
     // A changed spec may ask for another plan.
@@ -54,8 +54,8 @@ pub fn wait(input: &Input, expires_at: Timestamp) -> i64 {
     if ends_unpaid(input) { left.min(until_signup_ends(input)) } else { left }
 }
 
-/// Whether this is a signup that is removed unless it is paid for. One that has a subscription, and was closed and taken back, stays,
-/// and so does a restored one, which may be older than the service of its customer.
+/// Whether this is a signup that is removed unless it is paid for. One that has a subscription, and was closed and
+/// taken back, stays, and so does a restored one, which may be older than the service of its customer.
 pub fn ends_unpaid(input: &Input) -> bool {
     let spec = &input.tenant.spec;
     let unpaid = spec.billing.stripe.as_ref().is_none_or(|refs| refs.subscription_id.is_none());

@@ -1,5 +1,5 @@
-//! Where the Tenant is, as Stripe's subscription says it: a webhook finds the Tenant by that, and so does `tenant-operator recover`. A
-//! Tenant that was adopted or moved to another name or namespace corrects it.
+//! Where the Tenant is, as Stripe's subscription says it: a webhook finds the Tenant by that, and so does
+//! `tenant-operator recover`. A Tenant that was adopted or moved to another name or namespace corrects it.
 
 use crate::lifecycle::{Decision, Effect, Input, ObservedSubscription};
 

@@ -1,5 +1,5 @@
-//! The wish for another plan: checked, prepared, scheduled, and undone. The tenant stays Active until the change begins;
-//! `phases/changing_plan.rs` carries it out.
+//! The wish for another plan: checked, prepared, scheduled, and undone. The tenant stays Active until the change
+//! begins; `phases/changing_plan.rs` carries it out.
 
 use strum::IntoEnumIterator;
 
@@ -133,8 +133,8 @@ pub fn pays_for(subscription: &ObservedSubscription, plan: &PlanSpec) -> bool {
     subscription.price.is_some() && subscription.price == plan.stripe_price_id
 }
 
-/// Whether a subscription says that it is one to this plan. A price that was switched at Stripe takes no name along, and a lost
-/// status is made again by the name.
+/// Whether a subscription says that it is one to this plan. A price that was switched at Stripe takes no name along,
+/// and a lost status is made again by the name.
 pub fn names(subscription: &ObservedSubscription, plan: &str) -> bool {
     subscription.plan.as_deref() == Some(plan)
 }
@@ -225,8 +225,8 @@ fn undo(input: &Input) -> Option<Decision> {
     if input.by_stripe() {
         let Some(billing) = &input.observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
         let elsewhere = |s: &ObservedSubscription| input.plan.is_some_and(|plan| !pays_for(s, plan));
-        // A payment that was confirmed just before the change was taken back is not given away: the comparison of the price
-        // follows it, or shows it to a person.
+        // A payment that was confirmed just before the change was taken back is not given away: the comparison of the
+        // price follows it, or shows it to a person.
         let asked = input.tenant.status.plan_change.as_ref().is_some_and(|change| change.state == State::Unconfirmed);
         let open = |s: &ObservedSubscription| s.unconfirmed.is_some() || (elsewhere(s) && !asked);
         if Standing::of(billing) != Standing::Ended

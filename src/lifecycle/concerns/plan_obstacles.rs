@@ -1,4 +1,5 @@
-//! What stands in the way of another plan: what can never be, what the customer has to remove first, and what passes by itself.
+//! What stands in the way of another plan: what can never be, what the customer has to remove first, and what passes by
+//! itself.
 
 use super::migration;
 use crate::api::plan::{Limits, PlanSpec};
@@ -82,8 +83,8 @@ pub fn excess(documents: i64, bytes: i64, wanted: &Limits) -> Option<(&'static s
     over.into_iter().find(|(_, used, limit)| used > limit)
 }
 
-/// Whether the tenant fits a plan at once. A plan with limits as large as the present ones needs no count, so that an upgrade
-/// does not wait for the ledger.
+/// Whether the tenant fits a plan at once. A plan with limits as large as the present ones needs no count, so that an
+/// upgrade does not wait for the ledger.
 pub fn fit(input: &Input, wanted: &PlanSpec) -> Fit {
     let tenant = input.tenant;
     let present = tenant.status.config.as_ref().map(|config| &config.limits);

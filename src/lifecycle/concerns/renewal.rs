@@ -1,5 +1,5 @@
-//! An open Tenant whose subscription was ended by a closing. If the tenant was taken back since, the subscription goes on. If the
-//! Tenant knows nothing of the closing, as after a restore of an older object, the controller shows it.
+//! An open Tenant whose subscription was ended by a closing. If the tenant was taken back since, the subscription goes
+//! on. If the Tenant knows nothing of the closing, as after a restore of an older object, the controller shows it.
 
 use crate::api::conditions::RENEWAL_STOPPED;
 use crate::api::{ConditionStatus, Timestamp};

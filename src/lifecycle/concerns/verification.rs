@@ -11,8 +11,9 @@ use crate::lifecycle::{Decision, EmailVerification, Input, Notice, Step, is_link
 /// The step of a tenant that failed because the address was never confirmed.
 const STEP: Step = Step::EmailVerification;
 
-/// Whether the customer still has to confirm the address. A tenant from a manifest needs no confirmation, because its author
-/// vouches for it. A tenant that was served before is not failed and refunded for a confirmation that was never requested.
+/// Whether the customer still has to confirm the address. A tenant from a manifest needs no confirmation, because its
+/// author vouches for it. A tenant that was served before is not failed and refunded for a confirmation that was never
+/// requested.
 pub fn missing(input: &Input) -> bool {
     wanted(input) && !input.tenant.email_verified && !input.tenant.served_before()
 }
@@ -44,14 +45,14 @@ pub fn show(input: &Input, draft: &mut Draft) {
     }
 }
 
-/// Sends the confirmation e-mail as soon as nothing is more urgent, and shortens a wait so that an e-mail that failed is sent
-/// again in time.
+/// Sends the confirmation e-mail as soon as nothing is more urgent, and shortens a wait so that an e-mail that failed
+/// is sent again in time.
 pub fn send(input: &Input, decision: Decision) -> Decision {
     if !missing(input) || !matches!(decision, Decision::Wait(_)) {
         return decision;
     }
-    // A confirmation that the customer asked for is sent elsewhere and replaces this one. So does an invitation: accepting it
-    // confirms the address as well.
+    // A confirmation that the customer asked for is sent elsewhere and replaces this one. So does an invitation:
+    // accepting it confirms the address as well.
     let stands = |key: &String| is_link(key, LinkKind::VerifyEmail) || is_link(key, LinkKind::Invitation);
     if input.tenant.sent.iter().any(stands) {
         return decision;
@@ -68,8 +69,8 @@ pub fn await_before_payment(mut draft: Draft, wait: i64) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(wait)))
 }
 
-/// The customer has paid, and the controller waits with the setup. The wait has a limit, because a customer is not charged for a
-/// tenant that is not served.
+/// The customer has paid, and the controller waits with the setup. The wait has a limit, because a customer is not
+/// charged for a tenant that is not served.
 pub fn await_after_payment(input: &Input, mut draft: Draft) -> Decision {
     draft.awaits(Awaited::ConfirmationOfPaid, "Paid; waiting for the customer to confirm the e-mail address");
     let since = draft.status.awaiting.map_or(input.now, |awaiting| awaiting.since);

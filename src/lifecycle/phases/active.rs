@@ -11,8 +11,8 @@ use crate::lifecycle::concerns::{billed, courtesies, dunning, migration, notices
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Failure, Input, Notice, Provider};
 
-/// The most urgent first: what ends or begins the service, then what the status says, then what customers and the platform
-/// team are told. So a mail server that hangs delays only e-mails.
+/// The most urgent first: what ends or begins the service, then what the status says, then what customers and the
+/// platform team are told. So a mail server that hangs delays only e-mails.
 const CONCERNS: [Concern; 13] = [
     start_over,
     key,
@@ -193,8 +193,8 @@ fn summarize(input: &Input, draft: &mut Draft) {
     }
 }
 
-/// Edited limits, quota rules and features of the plan reach its tenants; models do not, since vectors of another model would have
-/// to be made anew.
+/// Edited limits, quota rules and features of the plan reach its tenants; models do not, since vectors of another model
+/// would have to be made anew.
 fn follow_plan(input: &Input, draft: &mut Draft) {
     let Some(plan) = input.plan else {
         let message =

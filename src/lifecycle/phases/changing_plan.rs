@@ -1,5 +1,5 @@
-//! Upgrading and Downgrading. The tenant is served by the plan before while its documents move to the model of the new plan and
-//! Stripe bills the new price. If one of them fails, the plan before stays in force and a condition says why.
+//! Upgrading and Downgrading. The tenant is served by the plan before while its documents move to the model of the new
+//! plan and Stripe bills the new price. If one of them fails, the plan before stays in force and a condition says why.
 
 use crate::api::ConditionStatus;
 use crate::api::Phase;
@@ -70,7 +70,8 @@ fn waiting(input: &Input, failure: &Failure) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(Some(input.backoff())))
 }
 
-/// Moves the documents to the model of the new plan before anything is charged. None once that is done, or if it is not needed.
+/// Moves the documents to the model of the new plan before anything is charged. None once that is done, or if it is not
+/// needed.
 fn embed(input: &Input, wanted: &PlanSpec) -> Option<Decision> {
     let spec = &input.tenant.spec;
     match migration::copy(input, migration::in_plan(input, wanted)) {

@@ -1,5 +1,6 @@
-//! Deleting: a customer leaves. The tenant is closed at once, kept for the retention of the plan, taken back until then, and erased
-//! after it (`concerns/erasure.rs`). `object_deletion.rs` is about Tenant objects that are deleted; this is about `spec.desired: Deleted`.
+//! Deleting: a customer leaves. The tenant is closed at once, kept for the retention of the plan, taken back until
+//! then, and erased after it (`concerns/erasure.rs`). `object_deletion.rs` is about Tenant objects that are deleted;
+//! this is about `spec.desired: Deleted`.
 
 use super::failed;
 use crate::api::conditions::{COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
@@ -30,7 +31,8 @@ pub fn begin(input: &Input) -> Option<Decision> {
     if input.tenant.spec.desired != Desired::Deleted || busy {
         return None;
     }
-    // A tenant that was never paid for or served has nothing to retain, so its erasure does not wait for the retention period.
+    // A tenant that was never paid for or served has nothing to retain, so its erasure does not wait for the retention
+    // period.
     let empty = matches!(status.phase, None | Some(Phase::PendingPayment))
         && status.paid_at.is_none()
         && !input.tenant.served_before()
@@ -159,8 +161,9 @@ fn stop_renewal(input: &Input) -> Option<Decision> {
     draft.changed()
 }
 
-/// The subscription did not renew, and now one does: the customer came back at Stripe, or the object is older than their return,
-/// as after a restore. The wish to leave and the payments do not agree, so nothing is erased before a person has decided.
+/// The subscription did not renew, and now one does: the customer came back at Stripe, or the object is older than
+/// their return, as after a restore. The wish to leave and the payments do not agree, so nothing is erased before a
+/// person has decided.
 fn renewed_meanwhile(input: &Input) -> Option<Decision> {
     let billing = input.observed.billing.as_ref().filter(|_| input.by_stripe())?;
     input.tenant.status.renewal_stopped_at?;
@@ -179,7 +182,8 @@ fn renewed_meanwhile(input: &Input) -> Option<Decision> {
     Some(shown.unwrap_or_else(|| notices::wait_at_most(Decision::Wait(Some(input.policy.resync)), again)))
 }
 
-/// Takes a tenant back before it is erased: to service if that is paid for, otherwise to a phase in which the customer can pay.
+/// Takes a tenant back before it is erased: to service if that is paid for, otherwise to a phase in which the customer
+/// can pay.
 fn take_back(input: &Input) -> Decision {
     let tenant = input.tenant;
     let served = tenant.status.provisioned_at.is_some();
@@ -220,7 +224,8 @@ fn take_back(input: &Input) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
-/// The erasure is due. Unless a hold stops it, the controller counts what the providers hold before it deletes anything.
+/// The erasure is due. Unless a hold stops it, the controller counts what the providers hold before it deletes
+/// anything.
 fn due(input: &Input) -> Decision {
     // A hold keeps the data. It does not keep the customer paying.
     if let Some(held) = erasure::on_hold(input) {

@@ -1,4 +1,5 @@
-//! Provisioning failed for good: refunds the payment, tells the platform team and the customer, and lets them start over.
+//! Provisioning failed for good: refunds the payment, tells the platform team and the customer, and lets them start
+//! over.
 
 use super::provisioning;
 use crate::api::conditions::REFUNDED;
@@ -19,8 +20,8 @@ pub fn decide(input: &Input) -> Decision {
     }
     let run = input.tenant.run();
     let both = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
-    // The platform team hears of the failure first, without waiting for Stripe. The customer hears of it once the refund
-    // is settled or was tried.
+    // The platform team hears of the failure first, without waiting for Stripe. The customer hears of it once the
+    // refund is settled or was tried.
     let first = if settled(input) { &both[..] } else { &both[..1] };
     let next = notices::tell(input, first)
         .or_else(|| refund(input))
@@ -43,8 +44,8 @@ pub fn decide(input: &Input) -> Decision {
     }
 }
 
-/// Other subscriptions of the tenant: not collected, shown and told to the platform team. Their refund is for a person to
-/// decide.
+/// Other subscriptions of the tenant: not collected, shown and told to the platform team. Their refund is for a person
+/// to decide.
 fn surplus(input: &Input) -> Option<Decision> {
     if !input.by_stripe() || input.observed.failure.is_some() {
         return None;
@@ -64,8 +65,8 @@ fn settled(input: &Input) -> bool {
     !input.by_stripe() || (input.tenant.status.refund.is_some() && !doubted(input))
 }
 
-/// A refund that succeeded can fail later (<https://docs.stripe.com/refunds#failed-refunds>): an event at Stripe is a reason
-/// to look again.
+/// A refund that succeeded can fail later (<https://docs.stripe.com/refunds#failed-refunds>): an event at Stripe is a
+/// reason to look again.
 fn doubted(input: &Input) -> bool {
     let paid_back = input.tenant.status.refund.as_ref().is_some_and(|refund| refund.amount > 0);
     paid_back && input.observed.resync
@@ -83,8 +84,8 @@ pub fn concerns_refund(input: &Input) -> bool {
     is_owed(input) || (input.by_stripe() && doubted(input))
 }
 
-/// Refunds what is owed before the tenant goes. Closes the open payment links first, so that no payment arrives after the check.
-/// None if nothing is owed any more.
+/// Refunds what is owed before the tenant goes. Closes the open payment links first, so that no payment arrives after
+/// the check. None if nothing is owed any more.
 pub fn give_back(input: &Input) -> Option<Decision> {
     if !concerns_refund(input) || input.observed.failure.is_some() {
         return None;
@@ -100,8 +101,8 @@ pub fn give_back(input: &Input) -> Option<Decision> {
     refund(input).or_else(|| pending.then_some(Decision::Wait(Some(input.policy.resync))))
 }
 
-/// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is settled, or
-/// failed in this reconcile.
+/// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is
+/// settled, or failed in this reconcile.
 fn refund(input: &Input) -> Option<Decision> {
     if settled(input) {
         return None;

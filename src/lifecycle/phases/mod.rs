@@ -1,5 +1,5 @@
-//! What a tenant needs in each phase: a file for each, Upgrading and Downgrading in one. The files of Suspended and Deleting also say how
-//! a tenant comes back. A tenant in Deleted is a record, and needs nothing.
+//! What a tenant needs in each phase: a file for each, Upgrading and Downgrading in one. The files of Suspended and
+//! Deleting also say how a tenant comes back. A tenant in Deleted is a record, and needs nothing.
 
 pub mod active;
 pub mod changing_plan;

@@ -89,14 +89,14 @@ pub fn by_stripe(input: &Input, billing: &ObservedBilling) -> Decision {
     }
 }
 
-/// Whether a tenant that was served before pays late, and its status was lost: it is set up again, and what follows from the delay
-/// is decided as for every tenant that is served.
+/// Whether a tenant that was served before pays late, and its status was lost: it is set up again, and what follows
+/// from the delay is decided as for every tenant that is served.
 fn pays_late(input: &Input, subscription: &ObservedSubscription) -> bool {
     subscription.billed() && input.tenant.served_before()
 }
 
-/// An admin suspended the signup: the link that is open is closed, and none is made, so that the customer does not pay for a
-/// tenant that is not served.
+/// An admin suspended the signup: the link that is open is closed, and none is made, so that the customer does not pay
+/// for a tenant that is not served.
 fn withhold(input: &Input, billing: &ObservedBilling) -> Decision {
     let open = billing.session.as_ref().is_some_and(|session| session.state == SessionState::Open);
     if open && !input.observed.done.contains(&Effect::ExpireCheckout) {
@@ -116,8 +116,8 @@ fn still_in_force(input: &Input, plan: &str) -> bool {
     input.tenant.status.config.is_none() && input.tenant.spec.plan_in_force.as_deref() == Some(plan)
 }
 
-/// The plan that the customer paid for, if the spec names another one as in force and the subscription does not know it: any user
-/// with write access to the Tenant may have set that field.
+/// The plan that the customer paid for, if the spec names another one as in force and the subscription does not know
+/// it: any user with write access to the Tenant may have set that field.
 fn paid_plan<'a>(input: &'a Input, subscription: &'a ObservedSubscription) -> Option<&'a str> {
     let (tenant, in_force) = (input.tenant, input.tenant.plan_in_force());
     let paid = subscription.plan.as_ref().unwrap_or(&tenant.spec.plan);

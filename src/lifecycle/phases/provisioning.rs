@@ -132,7 +132,8 @@ fn poll(input: &Input) -> Decision {
     failed_attempt(input, &Failure::new(step, Reason::Timeout, message, Blame::Call))
 }
 
-/// Whether the subscription was cancelled at Stripe meanwhile. Without one the tenant is not served; the customer can subscribe again.
+/// Whether the subscription was cancelled at Stripe meanwhile. Without one the tenant is not served; the customer can
+/// subscribe again.
 fn ended(input: &Input) -> bool {
     let subscription = input.observed.billing.as_ref().and_then(|b| b.subscription.as_ref());
     input.by_stripe() && subscription.is_some_and(ObservedSubscription::over)
@@ -208,8 +209,8 @@ fn suspend(input: &Input, draft: &mut Draft) -> bool {
         draft.suspended(SuspendedFor::Payment, message);
         return true;
     }
-    // A suspended tenant is not served for a moment. `provisionedAt` stays empty, so that the customer gets the money back when the
-    // tenant is closed.
+    // A suspended tenant is not served for a moment. `provisionedAt` stays empty, so that the customer gets the money
+    // back when the tenant is closed.
     if input.tenant.spec.is_suspended() {
         let message = dunning::suspended_by(input);
         draft.enter(Phase::Suspended, EventType::Suspend, TriggeredBy::Admin, &message);
@@ -258,8 +259,8 @@ fn failed_attempt(input: &Input, failure: &Failure) -> Decision {
     draft.changed().unwrap_or(Decision::Wait(None))
 }
 
-/// Neither the customer's fault nor a failed attempt: a provider is away, or something only an admin
-/// can fix. A new tenant waits for it with a limit, one that was served before without: an outage must not end a customer.
+/// Neither the customer's fault nor a failed attempt: a provider is away, or something only an admin can fix. A new
+/// tenant waits for it with a limit, one that was served before without: an outage must not end a customer.
 fn hold(input: &Input, failure: &Failure) -> Decision {
     let mut draft = Draft::new(input);
     let mut run = attempted(input, failure);
@@ -331,7 +332,8 @@ fn until_slow(input: &Input) -> Option<i64> {
     slow_at(input).map(|at| at.since(input.now)).filter(|left| *left > 0)
 }
 
-/// Shows a tenant that is paid and not Active after the normal time: a condition and an alert, long before it is Failed.
+/// Shows a tenant that is paid and not Active after the normal time: a condition and an alert, long before it is
+/// Failed.
 fn slow(input: &Input) -> Option<Decision> {
     if input.now < slow_at(input)? {
         return None;

@@ -1,4 +1,5 @@
-//! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it back.
+//! A tenant that is not served. Its data and its Secrets stay; a payment, or the admin who suspended it, brings it
+//! back.
 
 use super::pending_payment;
 use crate::api::conditions::COLLECTION_PAUSED;
@@ -61,8 +62,8 @@ fn come_back(input: &Input) -> Decision {
         return hold(input, billing, held);
     }
     match Standing::of(billing) {
-        // A tenant that was closed before it was served got its money back. Taken back, suspended and resumed, it pays for
-        // the period that begins now.
+        // A tenant that was closed before it was served got its money back. Taken back, suspended and resumed, it pays
+        // for the period that begins now.
         Standing::Good if paused(billing) => match until_collection(input) {
             Some(wait) => Decision::Wait(Some(wait)),
             None => Decision::Act(vec![Effect::CollectAnew]),
@@ -103,7 +104,8 @@ fn held(input: &Input) -> Option<SuspendedFor> {
     dispute::suspends(input).then_some(SuspendedFor::Dispute)
 }
 
-/// Stripe is asked when something changed there, when nothing is known, and when a payment link has expired or is asked for.
+/// Stripe is asked when something changed there, when nothing is known, and when a payment link has expired or is asked
+/// for.
 fn look(input: &Input, held: bool) -> Decision {
     let paused = input.tenant.status.collection_paused_since.is_some();
     if held && paused && !input.observed.resync {

@@ -118,7 +118,8 @@ impl Mail {
         let unreachable = || {
             refused(Fault::Unreachable, Blame::Call, true, format!("the mail server did not take the {what} e-mail"))
         };
-        // RFC 6531: an address with other letters needs a server that has SMTPUTF8. lettre does not even ask one without.
+        // RFC 6531: an address with other letters needs a server that has SMTPUTF8. lettre does not even ask one
+        // without.
         if error.is_client() && !letter.to.is_ascii() {
             let message = format!(
                 "the mail server did not take the {what} e-mail: it takes only addresses of ASCII letters (it has no SMTPUTF8)"
@@ -231,8 +232,8 @@ impl Mail {
     }
 }
 
-/// Whether the mail server refuses the sender, so that no recipient would be served: RFC 4954 (a login is missing, too weak, or
-/// wrong) and the sender's address in RFC 3463.
+/// Whether the mail server refuses the sender, so that no recipient would be served: RFC 4954 (a login is missing, too
+/// weak, or wrong) and the sender's address in RFC 3463.
 fn refuses_sender(error: &SmtpError) -> bool {
     let code = error.status().map(u16::from);
     let text = error.to_string();

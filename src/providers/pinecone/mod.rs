@@ -127,8 +127,8 @@ impl Pinecone {
         data_plane
     }
 
-    /// The data plane's base URL. One caller asks the control plane for it; until it knows the answer, other callers get a
-    /// retryable error instead of waiting.
+    /// The data plane's base URL. One caller asks the control plane for it; until it knows the answer, other callers
+    /// get a retryable error instead of waiting.
     async fn host(&self) -> Result<String, ProviderError> {
         self.gate.pass().await?;
         if let Some(data_plane) = self.data_plane() {

@@ -14,8 +14,8 @@ use super::objects::{List, Subscription, observe};
 use super::{PAGE, ProviderError, Stripe};
 use crate::lifecycle::{ObservedSubscription, Provider};
 
-/// Seconds before the newest event that are read again with each look. Stripe shows events some seconds late and out of order,
-/// so an older event may appear after a newer one was read.
+/// Seconds before the newest event that are read again with each look. Stripe shows events some seconds late and out of
+/// order, so an older event may appear after a newer one was read.
 const OVERLAP: i64 = 300;
 /// The types of events that say something of a tenant.
 const TYPES: [&str; 8] = [
@@ -165,8 +165,8 @@ impl Stripe {
         Ok(all)
     }
 
-    /// Every subscription of the account that is not over. Stripe leaves out cancelled ones unless a status is asked for:
-    /// <https://docs.stripe.com/api/subscriptions/list>
+    /// Every subscription of the account that is not over. Stripe leaves out cancelled ones unless a status is asked
+    /// for: <https://docs.stripe.com/api/subscriptions/list>
     pub(super) async fn each_subscription(&self, mut take: impl FnMut(Subscription)) -> Result<(), ProviderError> {
         let page = |after: Option<&str>| {
             let request = ListSubscription::new().limit(PAGE);

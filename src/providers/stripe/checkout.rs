@@ -103,8 +103,8 @@ impl Stripe {
         Ok(self.once::<Identified>(request, &key).await?.id)
     }
 
-    /// Updates the customer's name and address, the generation of the API key, and the place of the Tenant. Does not create a
-    /// deleted customer again.
+    /// Updates the customer's name and address, the generation of the API key, and the place of the Tenant. Does not
+    /// create a deleted customer again.
     pub async fn update_customer(&self, payer: &Payer<'_>, key_generation: u32) -> Result<(), ProviderError> {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,

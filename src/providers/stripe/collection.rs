@@ -45,7 +45,8 @@ struct Line {
     period: Option<Period>,
 }
 
-/// What a line is for. The invoice's own period is the one before: <https://docs.stripe.com/api/invoices/object#invoice_object-period_end>
+/// What a line is for. The invoice's own period is the one before:
+/// <https://docs.stripe.com/api/invoices/object#invoice_object-period_end>
 #[derive(Deserialize)]
 struct Period {
     end: i64,
@@ -56,8 +57,8 @@ impl UnpaidInvoice {
         self.status.as_deref() == Some("draft")
     }
 
-    /// Whether Stripe is to collect it again. A draft was stopped by the operator, or it is not the operator's to start; and the
-    /// customer was not served in a period before the present one.
+    /// Whether Stripe is to collect it again. A draft was stopped by the operator, or it is not the operator's to
+    /// start; and the customer was not served in a period before the present one.
     fn resumable(&self, period_end: Option<i64>) -> bool {
         let stopped = self.metadata.as_ref().is_some_and(|m| m.collection_stopped.as_deref() == Some("true"));
         let ends =
@@ -67,8 +68,9 @@ impl UnpaidInvoice {
 }
 
 impl Stripe {
-    /// Stops or starts collecting on a subscription. A pause at Stripe holds for future invoices only, and Stripe goes on trying to
-    /// collect the open ones, so this stops those retries as well. The customer can still pay an open invoice.
+    /// Stops or starts collecting on a subscription. A pause at Stripe holds for future invoices only, and Stripe goes
+    /// on trying to collect the open ones, so this stops those retries as well. The customer can still pay an open
+    /// invoice.
     pub async fn set_collection(&self, subscription: &str, paused: bool) -> Result<(), ProviderError> {
         // The pause comes last, so that a pause proves that the retries are stopped.
         self.set_retries(subscription, !paused).await?;
@@ -87,9 +89,9 @@ impl Stripe {
     }
 
     async fn set_retries(&self, subscription: &str, on: bool) -> Result<(), ProviderError> {
-        // A renewal is a draft for about an hour before it is collected: <https://docs.stripe.com/invoicing/automatic-collection>.
-        // Drafts of other kinds were made by a person, who collects them. Drafts are read first: one that is finalized meanwhile is
-        // among the open invoices then.
+        // A renewal is a draft for about an hour before it is collected:
+        // <https://docs.stripe.com/invoicing/automatic-collection>. Drafts of other kinds were made by a person, who
+        // collects them. Drafts are read first: one that is finalized meanwhile is among the open invoices then.
         let mut unpaid = self.unpaid(subscription, InvoiceStatus::Draft).await?;
         unpaid.retain(|invoice| invoice.billing_reason.as_deref() == Some("subscription_cycle"));
         unpaid.extend(self.unpaid(subscription, InvoiceStatus::Open).await?);
@@ -113,7 +115,8 @@ impl Stripe {
         Ok(())
     }
 
-    /// Stripe refuses the change of an invoice that was paid, voided or deleted meanwhile. Every other refusal is an error.
+    /// Stripe refuses the change of an invoice that was paid, voided or deleted meanwhile. Every other refusal is an
+    /// error.
     async fn settled_meanwhile(&self, invoice: &str, refused: ProviderError) -> Result<(), ProviderError> {
         match refused.status {
             Some(404) => Ok(()),

@@ -12,8 +12,8 @@ use super::{PAGE, ProviderError, Stripe};
 use crate::api::Timestamp;
 use crate::lifecycle::Dispute;
 
-/// A dispute is decided within three months (<https://docs.stripe.com/disputes/how-disputes-work>); one that was lost longer ago
-/// than this is history.
+/// A dispute is decided within three months (<https://docs.stripe.com/disputes/how-disputes-work>); one that was lost
+/// longer ago than this is history.
 const LOOK_BACK: i64 = 180 * 24 * 3600;
 
 /// What is expanded in a list of disputes.

@@ -1,11 +1,11 @@
-//! Idempotency keys. Stripe saves the answer of every request that it began to execute under the request's key for 24 hours,
-//! failures included, and refuses the key for a request with other parameters
-//! (<https://docs.stripe.com/api/idempotent_requests>). So a key names the purpose and the parameters, and a request whose
-//! failure was saved is made again under another key.
+//! Idempotency keys. Stripe saves the answer of every request that it began to execute under the request's key for 24
+//! hours, failures included, and refuses the key for a request with other parameters
+//! (<https://docs.stripe.com/api/idempotent_requests>). So a key names the purpose and the parameters, and a request
+//! whose failure was saved is made again under another key.
 //!
 //! The number in that key follows from what Stripe answers: `purpose.2` is used only after Stripe has answered under
-//! `purpose` with the saved failure of an earlier call. That call has ended, and the caller has looked at Stripe since, so
-//! nothing is done twice. A restart forgets no number, because Stripe is asked under the first key again.
+//! `purpose` with the saved failure of an earlier call. That call has ended, and the caller has looked at Stripe since,
+//! so nothing is done twice. A restart forgets no number, because Stripe is asked under the first key again.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -44,8 +44,8 @@ impl FailedKeys {
 }
 
 impl Stripe {
-    /// Sends a request that must happen once, under an idempotency key of its purpose and its parameters. Callers check first whether
-    /// the object exists at Stripe.
+    /// Sends a request that must happen once, under an idempotency key of its purpose and its parameters. Callers check
+    /// first whether the object exists at Stripe.
     pub(super) async fn keyed<T: DeserializeOwned>(
         &self,
         request: &RequestBuilder,

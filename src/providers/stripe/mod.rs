@@ -52,12 +52,12 @@ const TENANT_NAMESPACE: &str = "tenant_namespace";
 const TENANT_NAME: &str = "tenant_name";
 /// Metadata key with the plan that a subscription or session sells.
 const PLAN: &str = "plan";
-/// Metadata keys of a subscription that bills a smaller plan already: the one that is in force until the period ends, and
-/// when that is, in seconds since 1970.
+/// Metadata keys of a subscription that bills a smaller plan already: the one that is in force until the period ends,
+/// and when that is, in seconds since 1970.
 const PLAN_BEFORE: &str = "plan_before";
 const PLAN_FROM: &str = "plan_from";
-/// Metadata keys of a subscription whose price changes once the customer confirms the payment: the plan and its price. A change
-/// that waits at Stripe takes no metadata along.
+/// Metadata keys of a subscription whose price changes once the customer confirms the payment: the plan and its price.
+/// A change that waits at Stripe takes no metadata along.
 const PLAN_UNCONFIRMED: &str = "plan_unconfirmed";
 const PRICE_UNCONFIRMED: &str = "price_unconfirmed";
 /// Metadata key of a customer whose API key was replaced: its generation.
@@ -156,8 +156,8 @@ impl Stripe {
             .await
     }
 
-    /// Sends a request that changes nothing, or sets a value. One that sets a value is not sent again inside the call unless
-    /// Stripe said that it did not begin.
+    /// Sends a request that changes nothing, or sets a value. One that sets a value is not sent again inside the call
+    /// unless Stripe said that it did not begin.
     async fn read_as<T: DeserializeOwned>(&self, request: impl StripeRequest) -> Result<T, ProviderError> {
         self.send(&request.build(), None).await
     }

@@ -123,8 +123,8 @@ impl Subscription {
         self.cancel_at_period_end || self.cancel_at.zip(end).is_some_and(|(at, end)| at <= end)
     }
 
-    /// When its tenant was closed, unless it was taken back since. Earlier versions wrote `true` and `false`: a closing without
-    /// a time counts as older than every request to come back.
+    /// When its tenant was closed, unless it was taken back since. Earlier versions wrote `true` and `false`: a closing
+    /// without a time counts as older than every request to come back.
     pub fn closed_at(&self) -> Option<Timestamp> {
         match self.metadata.as_ref()?.closed.as_deref()? {
             "" | "false" => None,
@@ -133,7 +133,8 @@ impl Subscription {
     }
 }
 
-/// A change that waits for its payment: <https://docs.stripe.com/api/subscriptions/object#subscription_object-pending_update>
+/// A change that waits for its payment:
+/// <https://docs.stripe.com/api/subscriptions/object#subscription_object-pending_update>
 #[derive(Deserialize)]
 pub struct PendingUpdate {
     pub expires_at: i64,

@@ -15,8 +15,8 @@ pub fn is_elsewhere(metadata: Option<&Metadata>, place: Place<'_>) -> bool {
 }
 
 impl Stripe {
-    /// Notes the present place with those of the subscriptions that carry another one and are not over. Stripe keeps the other keys of
-    /// the metadata: <https://docs.stripe.com/metadata>
+    /// Notes the present place with those of the subscriptions that carry another one and are not over. Stripe keeps
+    /// the other keys of the metadata: <https://docs.stripe.com/metadata>
     pub(super) async fn correct_place(
         &self,
         payer: &Payer<'_>,

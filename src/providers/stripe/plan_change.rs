@@ -14,8 +14,8 @@ use super::{PLAN, PLAN_BEFORE, PLAN_FROM, PLAN_UNCONFIRMED, PRICE_UNCONFIRMED, P
 use crate::lifecycle::{Fault, ObservedSubscription, Proration};
 
 impl Stripe {
-    /// Switches a subscription to another price and returns the subscription as it is then. Changes nothing if it bills that price
-    /// already, so a lost answer does not charge the customer twice.
+    /// Switches a subscription to another price and returns the subscription as it is then. Changes nothing if it bills
+    /// that price already, so a lost answer does not charge the customer twice.
     pub async fn switch_price(
         &self,
         subscription: &str,
@@ -57,8 +57,8 @@ impl Stripe {
         }
     }
 
-    /// Writes the plan down of a subscription whose price was switched in the customer portal or the dashboard, which write no
-    /// metadata.
+    /// Writes the plan down of a subscription whose price was switched in the customer portal or the dashboard, which
+    /// write no metadata.
     async fn rename(&self, there: Subscription, plan: &str) -> Result<Subscription, ProviderError> {
         self.read_as(UpdateSubscription::new(there.id).metadata(names(plan, "", ""))).await
     }
@@ -106,7 +106,8 @@ impl Stripe {
     }
 }
 
-/// An invoice that the customer can pay: <https://docs.stripe.com/api/invoices/object#invoice_object-hosted_invoice_url>
+/// An invoice that the customer can pay:
+/// <https://docs.stripe.com/api/invoices/object#invoice_object-hosted_invoice_url>
 #[derive(Deserialize)]
 struct HostedInvoice {
     hosted_invoice_url: String,
@@ -128,8 +129,8 @@ fn behaviors(proration: Proration) -> (UpdateSubscriptionProrationBehavior, Upda
     }
 }
 
-/// The metadata of a subscription to a plan: which one it is, and the one before it until a period ends. An empty value removes a
-/// key: <https://docs.stripe.com/metadata#delete-metadata>
+/// The metadata of a subscription to a plan: which one it is, and the one before it until a period ends. An empty value
+/// removes a key: <https://docs.stripe.com/metadata#delete-metadata>
 fn names(plan: &str, before: &str, from: &str) -> HashMap<String, String> {
     strings([(PLAN, plan), (PLAN_BEFORE, before), (PLAN_FROM, from), (PLAN_UNCONFIRMED, ""), (PRICE_UNCONFIRMED, "")])
 }

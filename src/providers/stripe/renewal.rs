@@ -10,8 +10,8 @@ use super::{CANCEL_AT_BEFORE, CLOSED, Found, PERIOD_END, Payer, ProviderError, S
 use crate::api::Timestamp;
 
 impl Stripe {
-    /// Lets every paid subscription of the tenant end with its period, cancels unpaid ones, and expires its open Checkout
-    /// sessions. `closed_at` is when the tenant was closed.
+    /// Lets every paid subscription of the tenant end with its period, cancels unpaid ones, and expires its open
+    /// Checkout sessions. `closed_at` is when the tenant was closed.
     pub async fn stop_renewal(&self, payer: &Payer<'_>, closed_at: Timestamp) -> Result<(), ProviderError> {
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
         let subscriptions = self.last_subscriptions(payer, &customer.id).await?;
@@ -32,7 +32,8 @@ impl Stripe {
         self.last_subscriptions(payer, &customer.id).await.map(drop)
     }
 
-    /// Lets a subscription end with its period, and writes down since when its tenant is closed and which end was set before.
+    /// Lets a subscription end with its period, and writes down since when its tenant is closed and which end was set
+    /// before.
     async fn end_with_period(&self, subscription: &str, closed_at: Timestamp) -> Result<(), ProviderError> {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
         let ends = there.ends_with_period();
@@ -55,8 +56,8 @@ impl Stripe {
         self.send::<Identified>(&request.build(), None).await.map(drop)
     }
 
-    /// Lets a subscription go on as it would have if its tenant had not been closed. One that the customer had cancelled before
-    /// still ends, and an end that the customer has undone does not come back.
+    /// Lets a subscription go on as it would have if its tenant had not been closed. One that the customer had
+    /// cancelled before still ends, and an end that the customer has undone does not come back.
     pub async fn renew(&self, subscription: &str) -> Result<(), ProviderError> {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
         let request = UpdateSubscription::new(subscription).metadata(unmarked());
@@ -67,8 +68,8 @@ impl Stripe {
         } else if before.is_empty() && there.cancel_at_period_end {
             request.cancel_at_period_end(false).build()
         } else {
-            // Stripe takes one of `cancel_at` and `cancel_at_period_end`, and clears `cancel_at` by an empty value, which the
-            // builder cannot say.
+            // Stripe takes one of `cancel_at` and `cancel_at_period_end`, and clears `cancel_at` by an empty value,
+            // which the builder cannot say.
             let mut request = request.build();
             request.body = request.body.map(|body| format!("{body}&cancel_at={before}"));
             request
@@ -77,7 +78,8 @@ impl Stripe {
     }
 }
 
-/// Metadata without the note of a closing. An empty value removes a key: <https://docs.stripe.com/metadata#delete-metadata>
+/// Metadata without the note of a closing. An empty value removes a key:
+/// <https://docs.stripe.com/metadata#delete-metadata>
 fn unmarked() -> HashMap<String, String> {
     [CLOSED, CANCEL_AT_BEFORE].into_iter().map(|key| (key.to_owned(), String::new())).collect()
 }

@@ -72,8 +72,8 @@ impl PaidInvoice {
         self.lines.iter().flat_map(|lines| &lines.data)
     }
 
-    /// The part of the payment for the period that ends at that moment. Lines of earlier periods, such as the prorations of a
-    /// plan change that is billed with the renewal, are for time that was served.
+    /// The part of the payment for the period that ends at that moment. Lines of earlier periods, such as the
+    /// prorations of a plan change that is billed with the renewal, are for time that was served.
     fn paid_until(&self, end: i64) -> i64 {
         if !self.ends().any(|there| there == end) {
             return 0;
@@ -93,8 +93,8 @@ struct Due {
 }
 
 impl Due {
-    /// The amount that the customer's bank has returned. A dispute in another currency cannot be compared, and counts as the whole
-    /// amount.
+    /// The amount that the customer's bank has returned. A dispute in another currency cannot be compared, and counts
+    /// as the whole amount.
     fn returned(&self, bank: &Bank) -> i64 {
         let comparable = bank.currency.as_ref().is_none_or(|currency| *currency == self.currency);
         if comparable { bank.returned } else { self.amount }
@@ -146,7 +146,8 @@ fn disputed(intent: &str, dispute: &str) -> ProviderError {
     )
 }
 
-/// A refund fails if the customer's account is closed or its bank refuses: <https://docs.stripe.com/refunds#failed-refunds>
+/// A refund fails if the customer's account is closed or its bank refuses:
+/// <https://docs.stripe.com/refunds#failed-refunds>
 fn refund_failed(intent: &str) -> ProviderError {
     unsettled(
         Fault::RefundFailed,
@@ -179,8 +180,8 @@ pub struct Holdings {
 }
 
 impl Stripe {
-    /// Refunds the last paid period, and returns the whole sum. Earlier periods were served: a subscription is paused as soon
-    /// as its tenant fails, so no later period is paid.
+    /// Refunds the last paid period, and returns the whole sum. Earlier periods were served: a subscription is paused
+    /// as soon as its tenant fails, so no later period is paid.
     pub async fn refund(&self, tenant_id: &str, subscription: &str) -> Result<ObservedRefund, ProviderError> {
         let mut whole = ObservedRefund::default();
         let mut problem = None;
@@ -197,8 +198,8 @@ impl Stripe {
         problem.map_or(Ok(whole), Err)
     }
 
-    /// The invoice of the newest payment of the last paid period, if that period is fully refunded. None in a trial, which has no
-    /// payment.
+    /// The invoice of the newest payment of the last paid period, if that period is fully refunded. None in a trial,
+    /// which has no payment.
     pub async fn refunded_period(&self, subscription: &str) -> Result<Option<String>, ProviderError> {
         let paid = self.last_period(subscription).await?;
         for due in &paid {
@@ -225,7 +226,8 @@ impl Stripe {
         }
     }
 
-    /// The payments for the last period of a subscription, newest first: its invoice, and those of plan changes within it.
+    /// The payments for the last period of a subscription, newest first: its invoice, and those of plan changes within
+    /// it.
     async fn last_period(&self, subscription: &str) -> Result<Vec<Due>, ProviderError> {
         let paid = ListInvoice::new().subscription(subscription).status(InvoiceStatus::Paid).limit(PAGE);
         let invoices: List<PaidInvoice> = self.read_as(paid).await?;
@@ -257,7 +259,8 @@ impl Stripe {
         Ok(Made::of(made.data))
     }
 
-    /// Refunds the rest of one payment, and returns everything that was refunded of it, by us or by the customer's bank.
+    /// Refunds the rest of one payment, and returns everything that was refunded of it, by us or by the customer's
+    /// bank.
     async fn give_back(&self, tenant_id: &str, due: &Due) -> Result<ObservedRefund, ProviderError> {
         // Look first: Stripe forgets an idempotency key after 24 hours.
         let made = self.made(&due.intent).await?;
@@ -290,9 +293,9 @@ impl Stripe {
         Ok(ObservedRefund { amount: amount + done.succeeded, pending: made.pending + done.pending, currency })
     }
 
-    /// Expires the tenant's open Checkout sessions, and lists its subscriptions that are not over. A customer can pay a session
-    /// until it expires, so the subscriptions are listed afterwards: Stripe answers 400 to the expiry of a session that was just
-    /// paid, and its subscription is in the list.
+    /// Expires the tenant's open Checkout sessions, and lists its subscriptions that are not over. A customer can pay a
+    /// session until it expires, so the subscriptions are listed afterwards: Stripe answers 400 to the expiry of a
+    /// session that was just paid, and its subscription is in the list.
     pub(super) async fn last_subscriptions(
         &self,
         payer: &Payer<'_>,
@@ -310,8 +313,8 @@ impl Stripe {
         self.read_as::<Identified>(CancelSubscription::new(subscription)).await.map(drop)
     }
 
-    /// Begins and charges a new period of a paused subscription now, after the refunded one. If the payment fails, Stripe
-    /// answers 402 and leaves the subscription unchanged. See
+    /// Begins and charges a new period of a paused subscription now, after the refunded one. If the payment fails,
+    /// Stripe answers 402 and leaves the subscription unchanged. See
     /// <https://docs.stripe.com/billing/subscriptions/billing-cycle>.
     pub async fn begin_period(&self, subscription: &str, refunded: &str) -> Result<(), ProviderError> {
         let mut request = UpdateSubscription::new(subscription)
@@ -328,7 +331,8 @@ impl Stripe {
     pub async fn erase(&self, payer: &Payer<'_>) -> Result<(), ProviderError> {
         self.cancel(payer).await?;
         let Found::Customer(customer) = self.find_customer(payer).await? else { return Ok(()) };
-        // Stripe cancels every subscription of a customer that is deleted. One that is not this tenant's pays for something else.
+        // Stripe cancels every subscription of a customer that is deleted. One that is not this tenant's pays for
+        // something else.
         if self.pays_for_others(payer, &customer.id).await? {
             tracing::warn!(
                 tenant = payer.tenant_id,

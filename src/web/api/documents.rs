@@ -35,7 +35,8 @@ pub struct Upload {
     replace: Option<String>,
 }
 
-/// Stores a document: as the field `file` of a form, or as the body itself. The same content again is the same document.
+/// Stores a document: as the field `file` of a form, or as the body itself. The same content again is the same
+/// document.
 #[utoipa::path(
     post, path = "/v1/documents", tag = "tenant API", params(Upload), security(("api_key" = [])),
     request_body(content = FileForm, content_type = "multipart/form-data"),
@@ -146,7 +147,8 @@ impl<'a> Shelf<'a> {
     }
 }
 
-/// Reads the text of a file. One file of a tenant at a time: one that takes long keeps no other tenant's from being read.
+/// Reads the text of a file. One file of a tenant at a time: one that takes long keeps no other tenant's from being
+/// read.
 async fn extract(app: &App, tenant: &Served, file: &File, deadline: Deadline) -> Result<Extract, Problem> {
     let extract = deadline.worked(async {
         let _reading = app.reading.take(&tenant.uid).await;
@@ -199,7 +201,8 @@ async fn store(
             document
         }
         Err(error) => {
-            // Nothing of it stays, and it counts for nothing; where that fails as well, it is listed as failed, and counts.
+            // Nothing of it stays, and it counts for nothing; where that fails as well, it is listed as failed, and
+            // counts.
             match documents.delete(&document).await {
                 Ok(()) => counting.nothing_stays().await,
                 Err(_) => counting.stored().await,
@@ -207,7 +210,8 @@ async fn store(
             return Err(error);
         }
     };
-    // Two uploads that replace each other would wait for one another. The document is stored, and needs its turn no more.
+    // Two uploads that replace each other would wait for one another. The document is stored, and needs its turn no
+    // more.
     drop(turn);
     if let Some(old) = replace.filter(|old| *old != document.id) {
         // In its turn: a deletion of the same document at the same time must not count it twice.
@@ -262,7 +266,8 @@ async fn list(app: &App, tenant: &Served, after: Option<&str>) -> Result<Page, P
     Ok(Party::scope(&tenant.uid, shelf.documents().list(after, app.now())).await?)
 }
 
-/// Deletes a document; false when there is none. It goes on to its end even if the client hangs up: a document that is gone would count.
+/// Deletes a document; false when there is none. It goes on to its end even if the client hangs up: a document that is
+/// gone would count.
 pub async fn remove(app: &Arc<App>, tenant: &Served, id: &str) -> Result<bool, Problem> {
     let (app, tenant, id) = (app.clone(), tenant.clone(), id.to_owned());
     let under_way = app.metering.under_way();

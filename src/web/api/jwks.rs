@@ -1,5 +1,5 @@
-//! `/.well-known/jwks.json`: the public half of the signing key, for gateways that verify API keys by themselves. Anyone may
-//! ask, so the API server is asked once in a while only.
+//! `/.well-known/jwks.json`: the public half of the signing key, for gateways that verify API keys by themselves.
+//! Anyone may ask, so the API server is asked once in a while only.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -31,7 +31,8 @@ const READ_LIMIT: Duration = Duration::from_secs(5);
 /// Good keys whose signatures need not be computed again.
 const REMEMBERED: usize = 10_000;
 
-/// The public half of the signing key, read when it is needed first. A client that sends a wrong key delays no other client.
+/// The public half of the signing key, read when it is needed first. A client that sends a wrong key delays no other
+/// client.
 #[derive(Default)]
 pub struct KeyRing {
     known: RwLock<Option<Arc<Known>>>,
@@ -43,8 +44,8 @@ pub struct KeyRing {
 struct Known {
     at: Instant,
     key: VerifyingKey,
-    /// The claims of good keys, by the keys' digests: how long a look-up takes tells nothing of a key. A wrong key is not
-    /// remembered, so strangers cannot fill it.
+    /// The claims of good keys, by the keys' digests: how long a look-up takes tells nothing of a key. A wrong key is
+    /// not remembered, so strangers cannot fill it.
     good: Lock<HashMap<[u8; 32], Claims>>,
 }
 
@@ -117,8 +118,8 @@ impl FromRequestParts<Arc<App>> for Admitted {
     }
 }
 
-/// The claims of a request's key, whose signature is good: a request is asked for its tenant before and after its body has
-/// arrived, and its key is verified once. Whether the tenant may still use the key is asked each time.
+/// The claims of a request's key, whose signature is good: a request is asked for its tenant before and after its body
+/// has arrived, and its key is verified once. Whether the tenant may still use the key is asked each time.
 #[derive(Clone)]
 struct Verified(Claims);
 
@@ -140,8 +141,8 @@ impl App {
         claims.ok_or_else(unauthorized)
     }
 
-    /// The tenant of a key that is real, if it is served. What changed a moment ago, such as a tenant that became Active, may
-    /// not be known here yet: a refusal takes a second.
+    /// The tenant of a key that is real, if it is served. What changed a moment ago, such as a tenant that became
+    /// Active, may not be known here yet: a refusal takes a second.
     pub async fn admitted(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
         let mut tries = 0;
         loop {

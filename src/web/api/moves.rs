@@ -1,5 +1,6 @@
-//! Uploads and deletions while a tenant's data moves to another namespace: what was done in the old one is done in the new one
-//! as well. The controller copies until nothing changes any more, and only then switches; what comes later is for here.
+//! Uploads and deletions while a tenant's data moves to another namespace: what was done in the old one is done in the
+//! new one as well. The controller copies until nothing changes any more, and only then switches; what comes later is
+//! for here.
 
 use std::time::{Duration, Instant};
 
@@ -34,7 +35,8 @@ impl App {
         Ok(index)
     }
 
-    /// The tenant as the API server tells it now, which this replica may not know yet. As it was where its object is gone.
+    /// The tenant as the API server tells it now, which this replica may not know yet. As it was where its object is
+    /// gone.
     async fn fresh(&self, tenant: &Served) -> Result<Served, Problem> {
         let object = self.object_of(tenant).await?;
         Ok(object.and_then(|object| Served::of(&object, &self.identity)).unwrap_or_else(|| tenant.clone()))

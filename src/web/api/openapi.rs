@@ -50,8 +50,8 @@ impl utoipa::Modify for Security {
     }
 }
 
-/// Adds what handlers do not repeat: the errors of every key and token, and the text, content type and example of each error. The first
-/// sentence of an operation becomes its title.
+/// Adds what handlers do not repeat: the errors of every key and token, and the text, content type and example of each
+/// error. The first sentence of an operation becomes its title.
 pub fn complete(mut doc: utoipa::openapi::OpenApi) -> utoipa::openapi::OpenApi {
     for item in doc.paths.paths.values_mut() {
         for operation in [&mut item.get, &mut item.post, &mut item.put, &mut item.delete].into_iter().flatten() {

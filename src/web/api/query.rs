@@ -36,7 +36,8 @@ pub struct Query {
     /// The question: 1 to 2,000 characters.
     #[schema(example = "How many days of vacation are there?")]
     question: String,
-    /// Answer piece by piece, as server-sent events: `sources`, then `text` as often as it takes, then `done`; or `error`.
+    /// Answer piece by piece, as server-sent events: `sources`, then `text` as often as it takes, then `done`; or
+    /// `error`.
     #[serde(default)]
     #[schema(example = false)]
     stream: bool,

@@ -56,8 +56,8 @@ pub struct Left {
     /// In words.
     #[schema(example = "Your account is closed.")]
     message: &'static str,
-    /// A new token for `/reactivate`: those from before the end of the account are over. Only the request that closes the account
-    /// is answered one.
+    /// A new token for `/reactivate`: those from before the end of the account are over. Only the request that closes
+    /// the account is answered one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "analytical-engines.0b8f6f0e.1764403200.c2VhbA")]
     token: Option<String>,
@@ -70,8 +70,9 @@ impl Left {
     }
 }
 
-/// Closes the account. Its data is kept for the retention of its plan, and erased then. The answer carries a new token, unless the
-/// account was closed already, or a new password or the first proof of the address ended the tokens meanwhile.
+/// Closes the account. Its data is kept for the retention of its plan, and erased then. The answer carries a new token,
+/// unless the account was closed already, or a new password or the first proof of the address ended the tokens
+/// meanwhile.
 #[utoipa::path(
     post, path = "/tenant/{id}/delete", operation_id = "close_account", tag = "account", request_body = Leave,
     params(("id" = String, Path, description = "The tenant's id", example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")), security(("signup_token" = [])),
@@ -116,8 +117,8 @@ fn check(leave: &Leave) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The change that closes an account; None where it is closed already. A suspension that an admin wrote into `spec.desired`
-/// is kept in `spec.suspension`, so that it is in force again when the customer reopens the account.
+/// The change that closes an account; None where it is closed already. A suspension that an admin wrote into
+/// `spec.desired` is kept in `spec.suspension`, so that it is in force again when the customer reopens the account.
 fn closed(tenant: &Tenant, now: Timestamp) -> Option<Value> {
     let spec = &tenant.spec;
     if spec.desired == Desired::Deleted {
@@ -138,21 +139,21 @@ fn is_shown(tenant: &Tenant, shown: Option<&str>) -> bool {
     shown.is_none_or(|shown| shown == seen(tenant))
 }
 
-/// Whether a Tenant that was read later has the same customer's passes: neither a new password nor another address has ended those
-/// from before.
+/// Whether a Tenant that was read later has the same customer's passes: neither a new password nor another address has
+/// ended those from before.
 fn is_same_customer(before: &Tenant, later: &Tenant) -> bool {
     let ended = |tenant: &Tenant| tenant.annotations().get(SESSIONS_ANNOTATION).cloned();
     ended(before) == ended(later) && before.spec.admin_email == later.spec.admin_email
 }
 
 impl App {
-    /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing. Nor does a
-    /// form of a page that showed another end of the account than the object that is written: see [`seen`].
+    /// Closes an account, and waits a little to say until when it can be taken back. Closing it again changes nothing.
+    /// Nor does a form of a page that showed another end of the account than the object that is written: see [`seen`].
     ///
-    /// The generation of a new pass, where the bearer of the pass that opened `tenant` may have one: this call closed the account, and
-    /// nothing but that has ended the pass. A pass from before a new password must not be exchanged for one from after it, and no
-    /// pass on a closed account for another one again and again. The new pass begins with the end of the account and not now: a
-    /// new password that web's watch has not shown yet ends it too.
+    /// The generation of a new pass, where the bearer of the pass that opened `tenant` may have one: this call closed
+    /// the account, and nothing but that has ended the pass. A pass from before a new password must not be exchanged
+    /// for one from after it, and no pass on a closed account for another one again and again. The new pass begins with
+    /// the end of the account and not now: a new password that web's watch has not shown yet ends it too.
     pub async fn leave(
         &self,
         tenant: &Tenant,
@@ -213,8 +214,8 @@ impl App {
     }
 }
 
-/// Which end of the account a page shows: when it was asked for. A form to take the account back carries it, so that one
-/// from an earlier page does not undo a later end, and the form that closes an account likewise.
+/// Which end of the account a page shows: when it was asked for. A form to take the account back carries it, so that
+/// one from an earlier page does not undo a later end, and the form that closes an account likewise.
 pub fn seen(tenant: &Tenant) -> String {
     tenant.spec.wish.as_ref().map(|wish| wish.at.to_string()).unwrap_or_default()
 }

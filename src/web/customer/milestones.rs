@@ -47,8 +47,8 @@ impl App {
         self.happened(&Event::attempt(tenant, step));
     }
 
-    /// A customer asks a question: an attempt at its step, until they have reached it. Once they are past it, a customer's
-    /// daily questions are no news.
+    /// A customer asks a question: an attempt at its step, until they have reached it. Once they are past it, a
+    /// customer's daily questions are no news.
     pub fn asks(&self, served: &Served) {
         if !served.has_reached(step(served)) {
             self.happened(&Event::attempt(served, step(served)));
@@ -62,8 +62,8 @@ impl App {
         }
     }
 
-    /// A question was answered. The first answer that rests on a document reaches `sample-query`; the first that rests on a
-    /// document of the customer's own reaches `own-query`.
+    /// A question was answered. The first answer that rests on a document reaches `sample-query`; the first that rests
+    /// on a document of the customer's own reaches `own-query`.
     pub async fn asked(&self, served: &Served, basis: Basis) {
         let reaches: &[&'static str] = match basis {
             Basis::Nothing => return,

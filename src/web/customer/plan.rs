@@ -85,8 +85,8 @@ fn conflict(code: Code, detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::CONFLICT, code, detail)
 }
 
-/// What the customer was shown when they chose the plan. It is compared with the very object that is written: of two clicks at the
-/// same moment, one changes the plan.
+/// What the customer was shown when they chose the plan. It is compared with the very object that is written: of two
+/// clicks at the same moment, one changes the plan.
 #[derive(Clone, Copy, Debug)]
 pub enum Shown<'a> {
     /// The plan in force, if the client names it.

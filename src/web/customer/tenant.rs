@@ -158,8 +158,8 @@ impl App {
     }
 }
 
-/// The stream of a tenant's progress. It ends with the pass that opened it: with a log-out, a new password, another address or the
-/// account.
+/// The stream of a tenant's progress. It ends with the pass that opened it: with a log-out, a new password, another
+/// address or the account.
 pub async fn stream_of(
     app: &Arc<App>,
     tenant: &Tenant,

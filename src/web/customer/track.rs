@@ -1,5 +1,5 @@
-//! `POST /activation/track`: what a customer's page or app says happened. The server's own knowledge counts; what differs
-//! from it is counted too.
+//! `POST /activation/track`: what a customer's page or app says happened. The server's own knowledge counts; what
+//! differs from it is counted too.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -44,8 +44,8 @@ pub struct Claim {
     /// The tenant's id.
     #[schema(example = "0b8f6f0e-6d1f-4d6e-9d55-8a1c7a2f4e10")]
     tenant_id: String,
-    /// What happened: a milestone such as `sample_query` (or another name of it, such as `first_query_executed`), or `page_view`,
-    /// `setup_opened`, `call_opened`.
+    /// What happened: a milestone such as `sample_query` (or another name of it, such as `first_query_executed`), or
+    /// `page_view`, `setup_opened`, `call_opened`.
     #[schema(example = "page_view")]
     event_type: String,
     /// What else is known: 20 texts, numbers and truths at most, 2048 bytes as JSON in all.

@@ -20,7 +20,8 @@ pub struct Account {
     pub period: SomePeriod,
     /// Beyond what it is refused.
     pub limits: Limits,
-    /// Queries of the period that were given back after the ledger had counted them. The limit goes along with so many more.
+    /// Queries of the period that were given back after the ledger had counted them. The limit goes along with so many
+    /// more.
     pub given_back: i64,
     /// What happens while the ledger is away.
     pub when_unavailable: WhenUnavailable,

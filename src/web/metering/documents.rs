@@ -1,5 +1,5 @@
-//! Documents that are counted. A document counts before the vector store is written, so that it does whatever happens then; its text
-//! counts as embedded even if nothing of it stays.
+//! Documents that are counted. A document counts before the vector store is written, so that it does whatever happens
+//! then; its text counts as embedded even if nothing of it stays.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,7 +20,8 @@ use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
 use crate::web::serving::standing::Standing;
 
-/// The longest name of a document's operation: the ledger takes 128 characters, and its release and what is beyond it have longer names.
+/// The longest name of a document's operation: the ledger takes 128 characters, and its release and what is beyond it
+/// have longer names.
 const LONGEST: usize = 112;
 
 /// A document that is to be counted.
@@ -75,8 +76,9 @@ enum State {
 }
 
 impl Metering {
-    /// Whether the plan holds a document of so many bytes, and at least some text, before its file is read. The file of a document
-    /// that was begun before has been counted: no bytes. Where the ledger is away, it is found out when the document is counted.
+    /// Whether the plan holds a document of so many bytes, and at least some text, before its file is read. The file of
+    /// a document that was begun before has been counted: no bytes. Where the ledger is away, it is found out when the
+    /// document is counted.
     pub async fn has_room(
         self: &Arc<Self>,
         tenant: &Served,
@@ -122,8 +124,8 @@ impl Metering {
         Ok(counting)
     }
 
-    /// A document is gone. Its own operation ends first, so that one that is still pending does not count later. The caller goes on to
-    /// the end of it where its client hangs up.
+    /// A document is gone. Its own operation ends first, so that one that is still pending does not count later. The
+    /// caller goes on to the end of it where its client hangs up.
     pub async fn forget(self: &Arc<Self>, tenant: &Served, document: &Document, now: Timestamp) -> Result<(), Problem> {
         let account = self.account(tenant, now).await?;
         let levels = levels(document);

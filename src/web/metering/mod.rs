@@ -1,8 +1,8 @@
-//! How web counts what tenants use: through the ledger, which sets amounts aside before the providers are asked and counts what was used
-//! afterwards, each under a name of its own.
+//! How web counts what tenants use: through the ledger, which sets amounts aside before the providers are asked and
+//! counts what was used afterwards, each under a name of its own.
 //!
-//! While the ledger is away, the plan says whether questions are served. What they used is then kept in the journal, and the
-//! ledger counts it once it is back.
+//! While the ledger is away, the plan says whether questions are served. What they used is then kept in the journal,
+//! and the ledger counts it once it is back.
 
 mod account;
 mod documents;

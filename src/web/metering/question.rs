@@ -1,5 +1,5 @@
-//! A question that is counted. What it may use is set aside before the providers are asked, and what it used is counted when it has
-//! ended, however it ends: answered, in vain, broken off, or left by its reader.
+//! A question that is counted. What it may use is set aside before the providers are asked, and what it used is counted
+//! when it has ended, however it ends: answered, in vain, broken off, or left by its reader.
 
 use std::sync::Arc;
 
@@ -142,8 +142,8 @@ impl Question {
         self.known.embedding = tokens;
     }
 
-    /// Its sources are known, and the chat model is asked, which reads about so many tokens. The question counts from now on, also if
-    /// its reader leaves.
+    /// Its sources are known, and the chat model is asked, which reads about so many tokens. The question counts from
+    /// now on, also if its reader leaves.
     pub fn is_asked(&mut self, prompt: u64) {
         self.known.prompt = Some(prompt);
     }

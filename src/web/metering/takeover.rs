@@ -1,9 +1,9 @@
-//! What versions before the ledger have counted. They kept it in an annotation of the Tenant, and go on to do so while a rollout replaces
-//! them one by one.
+//! What versions before the ledger have counted. They kept it in an annotation of the Tenant, and go on to do so while
+//! a rollout replaces them one by one.
 //!
-//! The ledger is told what it lacks of the annotation before a tenant is counted. First, a second annotation says what it will have;
-//! then the ledger is told the difference, under a name that follows from the second annotation's number alone. So it is told once,
-//! whichever replica does it, and wherever it breaks off.
+//! The ledger is told what it lacks of the annotation before a tenant is counted. First, a second annotation says what
+//! it will have; then the ledger is told the difference, under a name that follows from the second annotation's number
+//! alone. So it is told once, whichever replica does it, and wherever it breaks off.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -109,7 +109,8 @@ impl Metering {
         let period = period_of(mark.usage).unwrap_or(account.period);
         let told = |amounts| Counted { period, ..counted(account, amounts) };
         let name = |kind: &str| match mark.times {
-            // An object that is restored from a backup has another uid, and maybe no mark. Its tenant was taken over before.
+            // An object that is restored from a backup has another uid, and maybe no mark. Its tenant was taken over
+            // before.
             1 => format!("{kind}-{}-1", tenant.id),
             later => format!("{kind}-{}-{}-{later}", tenant.id, tenant.uid),
         };

@@ -1,5 +1,5 @@
-//! What becomes of requests while the ledger does not answer. Once one call has waited in vain, the next ones do not wait; a single
-//! probe finds out when the ledger is back.
+//! What becomes of requests while the ledger does not answer. Once one call has waited in vain, the next ones do not
+//! wait; a single probe finds out when the ledger is back.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

@@ -1,4 +1,5 @@
-//! `/account`: the customer's own page. Progress first, then the setup in three steps, documents, usage and the API key.
+//! `/account`: the customer's own page. Progress first, then the setup in three steps, documents, usage and the API
+//! key.
 
 use std::sync::Arc;
 
@@ -182,8 +183,8 @@ pub struct ReplaceKey {
     generation: u32,
 }
 
-/// Replaces the API key that the page showed. The one before stays good for a while. A second click on the same page, or in
-/// another window, changes nothing: a key that is replaced twice is refused at once.
+/// Replaces the API key that the page showed. The one before stays good for a while. A second click on the same page,
+/// or in another window, changes nothing: a key that is replaced twice is refused at once.
 pub async fn replace_key(
     State(app): State<Arc<App>>,
     Then(CsrfForm(form), ActiveCustomer { tenant, .. }): Then<CsrfForm<ReplaceKey>, ActiveCustomer>,

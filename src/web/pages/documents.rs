@@ -18,8 +18,8 @@ use crate::web::serving::problem::{Code, Problem};
 /// The policy that a customer can try with one click.
 const POLICY: &[u8] = include_bytes!("assets/policy.pdf");
 
-/// Stores a file from the page's form. The customer is checked before the body is read, because it is large: a signup that is not
-/// paid for takes no place of those who upload.
+/// Stores a file from the page's form. The customer is checked before the body is read, because it is large: a signup
+/// that is not paid for takes no place of those who upload.
 pub async fn upload(
     State(app): State<Arc<App>>,
     ActiveCustomer { served, .. }: ActiveCustomer,

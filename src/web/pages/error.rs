@@ -54,8 +54,8 @@ impl IntoResponse for PageError {
     }
 }
 
-/// A page that says what went wrong. As a response it has no body yet: a page carries its visitor's cookie and token, so
-/// `routes::shape`, which knows the request, renders it.
+/// A page that says what went wrong. As a response it has no body yet: a page carries its visitor's cookie and token,
+/// so `routes::shape`, which knows the request, renders it.
 #[derive(Clone, Debug)]
 pub struct Sorry {
     title: &'static str,

@@ -1,5 +1,5 @@
-//! Extractors of the pages: the customer who is logged in, and the form that a page sent. A handler that takes one runs only where the
-//! check has passed.
+//! Extractors of the pages: the customer who is logged in, and the form that a page sent. A handler that takes one runs
+//! only where the check has passed.
 
 use std::sync::Arc;
 
@@ -57,7 +57,8 @@ impl FromRequestParts<Arc<App>> for Customer {
     }
 }
 
-/// The customer who is logged in and whose account can be used. Others are sent to the account's page, which says what is missing.
+/// The customer who is logged in and whose account can be used. Others are sent to the account's page, which says what
+/// is missing.
 pub struct ActiveCustomer {
     pub tenant: Tenant,
     pub served: Arc<Served>,

@@ -54,8 +54,9 @@ pub async fn verify(State(app): State<Arc<App>>, Query(query): Query<Token>, hea
     app.confirm_page(&headers, "Confirm your e-mail address", text, "Confirm my address", "/verify-email", &query.token)
 }
 
-/// Confirms the e-mail address of a signup with the token of the link that was sent to it. The first time, earlier tokens and
-/// sessions of the account end; a request with the account's token as `Authorization: Bearer` is answered a new one.
+/// Confirms the e-mail address of a signup with the token of the link that was sent to it. The first time, earlier
+/// tokens and sessions of the account end; a request with the account's token as `Authorization: Bearer` is answered a
+/// new one.
 #[utoipa::path(
     post, path = "/verify-email", tag = "account", request_body = Confirmation,
     responses((status = 200, body = Confirmed), (status = 400, body = ProblemBody), (status = 410, body = ProblemBody, description = "The link is no longer valid", example = json!(dead().body())))
@@ -218,8 +219,8 @@ pub async fn unsubscribe(State(app): State<Arc<App>>, Query(query): Query<Token>
     app.confirm_page(&headers, "Unsubscribe from tips", text, "Unsubscribe", &action, &query.token)
 }
 
-/// `POST /unsubscribe`: from the page, or from a mail program with one click (RFC 8058), which knows no cookie. The link
-/// proves who it is for, and the worst it can do is to end tips.
+/// `POST /unsubscribe`: from the page, or from a mail program with one click (RFC 8058), which knows no cookie. The
+/// link proves who it is for, and the worst it can do is to end tips.
 pub async fn unsubscribe_submit(
     State(app): State<Arc<App>>,
     Query(query): Query<Token>,

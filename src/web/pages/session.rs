@@ -1,9 +1,11 @@
 //! Who is logged in, and whose form it is: cookies that only this service reads.
 //!
-//! A session says which Tenant it opens and until when, sealed with the operator's identity key, so that all replicas know
-//! it. The visitor's cookie is a random number; the token in each form follows from it, and no other site knows it.
+//! A session says which Tenant it opens and until when, sealed with the operator's identity key, so that all replicas
+//! know it. The visitor's cookie is a random number; the token in each form follows from it, and no other site knows
+//! it.
 //!
-//! No cookie jar: jars keep one cookie of a name, and another application of the domain may have set one of the same name.
+//! No cookie jar: jars keep one cookie of a name, and another application of the domain may have set one of the same
+//! name.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
@@ -19,8 +21,8 @@ const SESSION: i64 = 12 * 3600;
 const SESSION_COOKIE: [&str; 2] = ["session", "__Host-session"];
 const VISITOR_COOKIE: [&str; 2] = ["visitor", "__Host-visitor"];
 
-/// The values of all cookies of a name. Another application of the same domain may have set one as well, and a browser may
-/// send it first: <https://www.rfc-editor.org/rfc/rfc6265#section-5.4>
+/// The values of all cookies of a name. Another application of the same domain may have set one as well, and a browser
+/// may send it first: <https://www.rfc-editor.org/rfc/rfc6265#section-5.4>
 fn cookies<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let cookies = headers.get_all(header::COOKIE).into_iter().filter_map(|v| v.to_str().ok());
     let pairs = cookies.flat_map(|text| text.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -37,8 +39,9 @@ impl App {
         self.config.frontend_url.starts_with("https://")
     }
 
-    /// A cookie's name. Under TLS it begins with `__Host-`: a browser then takes it from this very host alone, so no other
-    /// application of the domain can put its own in place: <https://developer.mozilla.org/docs/Web/HTTP/Headers/Set-Cookie>
+    /// A cookie's name. Under TLS it begins with `__Host-`: a browser then takes it from this very host alone, so no
+    /// other application of the domain can put its own in place:
+    /// <https://developer.mozilla.org/docs/Web/HTTP/Headers/Set-Cookie>
     fn cookie_name(&self, [plain, host]: [&'static str; 2]) -> &'static str {
         if self.secure() { host } else { plain }
     }
@@ -92,8 +95,8 @@ impl App {
         }
     }
 
-    /// The token of a visitor's forms. It is bound to the customer who is logged in as well: a visitor's number that another
-    /// site has planted opens no form of a customer.
+    /// The token of a visitor's forms. It is bound to the customer who is logged in as well: a visitor's number that
+    /// another site has planted opens no form of a customer.
     pub fn csrf(&self, headers: &HeaderMap, visitor: &str) -> String {
         self.identity.seal("form", &[visitor, &self.form_owner(headers)])
     }

@@ -1,5 +1,5 @@
-//! Which account an e-mail address has. The API server decides who was first: the name of a Tenant that signs up is a keyed hash of
-//! its address, and a label holds the hash of its present address.
+//! Which account an e-mail address has. The API server decides who was first: the name of a Tenant that signs up is a
+//! keyed hash of its address, and a label holds the hash of its present address.
 
 use kube::api::ListParams;
 use kube::{Api, ResourceExt};
@@ -9,10 +9,10 @@ use crate::api::{EMAIL_LABEL, Phase, Tenant, signed_up};
 /// How often one address can be erased and sign up again.
 const RETURNS: u32 = 50;
 
-/// The name of the Tenant that signs up with the address of this hash, and the Tenant that has the name already. The API server lets
-/// no two signups create it. A customer who was erased signs up again under the next name, and so does a new owner of an
-/// address that another customer gave up; all replicas count alike. The record of a customer whom an admin suspended keeps
-/// the name after the erasure. None where the names are used up.
+/// The name of the Tenant that signs up with the address of this hash, and the Tenant that has the name already. The
+/// API server lets no two signups create it. A customer who was erased signs up again under the next name, and so does
+/// a new owner of an address that another customer gave up; all replicas count alike. The record of a customer whom an
+/// admin suspended keeps the name after the erasure. None where the names are used up.
 pub async fn place(tenants: &Api<Tenant>, hash: &str) -> Result<Option<(String, Option<Tenant>)>, kube::Error> {
     let first = signed_up(hash);
     let mut name = first.clone();
@@ -30,7 +30,8 @@ pub async fn place(tenants: &Api<Tenant>, hash: &str) -> Result<Option<(String, 
     Ok(None)
 }
 
-/// The name of another Tenant whose present address has this hash: its customer has this address now, or it was applied as a manifest.
+/// The name of another Tenant whose present address has this hash: its customer has this address now, or it was applied
+/// as a manifest.
 pub async fn other(tenants: &Api<Tenant>, hash: &str, name: &str) -> Result<Option<String>, kube::Error> {
     let there = tenants.list_metadata(&of_address(hash)).await?.items;
     Ok(there.into_iter().map(|tenant| tenant.name_any()).find(|other| other != name))

@@ -1,5 +1,5 @@
-//! Who may sign up: people rather than programs, with a lasting e-mail address, and only those admitted from the waitlist where there
-//! is one.
+//! Who may sign up: people rather than programs, with a lasting e-mail address, and only those admitted from the
+//! waitlist where there is one.
 
 use std::collections::HashSet;
 use std::net::IpAddr;

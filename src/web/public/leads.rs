@@ -1,5 +1,5 @@
-//! People who are not customers yet: those who ask for our sales team, and those who wait to be let in. Each is kept in a
-//! Secret, which `kubectl tenant leads` lists, and the team is told.
+//! People who are not customers yet: those who ask for our sales team, and those who wait to be let in. Each is kept in
+//! a Secret, which `kubectl tenant leads` lists, and the team is told.
 
 use std::collections::BTreeMap;
 
@@ -115,8 +115,8 @@ impl App {
         lead_secret(kind.name(), &self.identity.email_hash(email))
     }
 
-    /// Whether fewer leads exist than the limit allows. Web may not list Secrets, so the controller publishes the count.
-    /// Until it has counted for the first time, only the limit of a day holds.
+    /// Whether fewer leads exist than the limit allows. Web may not list Secrets, so the controller publishes the
+    /// count. Until it has counted for the first time, only the limit of a day holds.
     async fn has_room_for_leads(&self) -> Result<(), Problem> {
         let api: Api<ConfigMap> = Api::namespaced(self.client.clone(), &self.config.operator_namespace);
         let Some(map) = api.get_opt(LEAD_COUNT_MAP).await? else { return Ok(()) };

@@ -63,8 +63,8 @@ impl App {
             let requests = with_request(tenant, kind, self.now());
             Ok(requests.map(|list| json!({"metadata": {"annotations": {MAIL_REQUESTS_ANNOTATION: list}}})))
         };
-        // The spacing limits these writes. A stranger who knows the address may ask as well, and takes nothing from the changes
-        // that the customer can make.
+        // The spacing limits these writes. A stranger who knows the address may ask as well, and takes nothing from the
+        // changes that the customer can make.
         let asked = self.change_by_link(tenant, asked).await?.is_some();
         if asked {
             tracing::info!(target: "audit", event = "link_requested", kind = kind.name(), tenant = tenant.name_any());
@@ -86,15 +86,15 @@ impl App {
     }
 
     /// Uses a link, which proves that its bearer reads the address. Of two who use it at the same moment, one succeeds;
-    /// only an address may be confirmed again. A new password ends the sessions, tokens and links from before it, the first proof
-    /// of an address the sessions and tokens, and a log-in by e-mail a password that was chosen before the address was proven.
+    /// only an address may be confirmed again. A new password ends the sessions, tokens and links from before it, the
+    /// first proof of an address the sessions and tokens, and a log-in by e-mail a password that was chosen before the
+    /// address was proven.
     pub async fn use_link(&self, kind: LinkKind, token: &str) -> Result<Tenant, Problem> {
         let (link, tenant) = self.opened_link(kind, token).await?;
         let unproven = kind == LinkKind::LoginLink && self.has_unproven_password(&tenant).await?;
         if unproven {
-            // Before the link is used up: where this fails, the link works again.
-            // A stranger may have signed up with the address, and have read the API key as well. Two generations later, no
-            // overlap keeps it good.
+            // Before the link is used up: where this fails, the link works again. A stranger may have signed up with
+            // the address, and have read the API key as well. Two generations later, no overlap keeps it good.
             let ended = |tenant: &Tenant| {
                 Ok(Some(json!({
                     "metadata": {"annotations": {SESSIONS_ANNOTATION: ending(tenant, self.now())}},
@@ -135,8 +135,8 @@ impl App {
         self.change_by_link(tenant, ended).await?.ok_or_else(Problem::unavailable)
     }
 
-    /// Confirms an address. True where the same customer is logged in, with a session or a token: then the password is known to
-    /// be that of the address's owner.
+    /// Confirms an address. True where the same customer is logged in, with a session or a token: then the password is
+    /// known to be that of the address's owner.
     pub async fn confirm(&self, token: &str, pass: Option<&Pass>) -> Result<(Tenant, bool), Problem> {
         let before = self.by_link(LinkKind::VerifyEmail, token).await?;
         let own = pass.is_some_and(|pass| self.opens(pass, &before));

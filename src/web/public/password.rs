@@ -34,8 +34,8 @@ const TRIES: u32 = 10;
 /// The window, in seconds.
 const WINDOW: i64 = 900;
 
-/// The hash of the address, on a login Secret, whose owner is known to have chosen the password: it was set with a link, or
-/// the address was confirmed by the customer who holds it.
+/// The hash of the address, on a login Secret, whose owner is known to have chosen the password: it was set with a
+/// link, or the address was confirmed by the customer who holds it.
 const PROVEN_ANNOTATION: &str = "tenant-operator.dev/password-proven";
 /// In place of a hash: no password fits it.
 const NO_PASSWORD: &[u8] = b"!";
@@ -58,8 +58,8 @@ pub fn acceptable(password: &str) -> bool {
     password.len() <= 4 * 256 && (8..=256).contains(&prepared(password).chars().count())
 }
 
-/// The hash of no password, compared where there is none: the work is the same, so that the time of an answer does not tell which
-/// addresses are known.
+/// The hash of no password, compared where there is none: the work is the same, so that the time of an answer does not
+/// tell which addresses are known.
 static NONE: LazyLock<String> = LazyLock::new(|| {
     let hash = Argon2::default().hash_password(&generate_salt());
     hash.map(|hash| hash.to_string()).expect("argon2 takes every password and salt of this length")
@@ -110,8 +110,9 @@ impl Passwords {
         self.run(move || fits(&String::from_utf8(hash).unwrap_or_default(), &password)).await
     }
 
-    /// Whether it is the password, and not too many wrong ones were tried lately, at all replicas together. The answer to one try
-    /// too many is the one to a wrong password, after the same work: another one says that the address is known.
+    /// Whether it is the password, and not too many wrong ones were tried lately, at all replicas together. The answer
+    /// to one try too many is the one to a wrong password, after the same work: another one says that the address is
+    /// known.
     pub async fn verify(
         &self,
         api: &Api<Secret>,
@@ -160,8 +161,8 @@ impl Passwords {
 }
 
 impl App {
-    /// The tenant of this address, if the password is right, and the generation of the passes that the password opens. Whether
-    /// the address is known cannot be told from the answer or its time.
+    /// The tenant of this address, if the password is right, and the generation of the passes that the password opens.
+    /// Whether the address is known cannot be told from the answer or its time.
     pub async fn by_password(
         &self,
         client: IpAddr,
@@ -174,7 +175,8 @@ impl App {
             Ok(email) => self.by_email(&email).await?,
             Err(_) => None,
         };
-        // Read before the password is checked: a password that changes meanwhile ends what is issued for the one before.
+        // Read before the password is checked: a password that changes meanwhile ends what is issued for the one
+        // before.
         let tenant = tenant.map(|tenant| (self.generation(&tenant), tenant));
         // An unknown address costs the same read, of a Secret that no tenant has.
         let name = tenant.as_ref().map_or_else(|| "unknown".into(), |(_, tenant)| tenant.name_any());
@@ -204,8 +206,8 @@ impl App {
         }
     }
 
-    /// Whether the password was chosen before its holder proved to read the address: a stranger who signed up with the address
-    /// of another person knows it.
+    /// Whether the password was chosen before its holder proved to read the address: a stranger who signed up with the
+    /// address of another person knows it.
     pub async fn has_unproven_password(&self, tenant: &Tenant) -> Result<bool, Problem> {
         let Some(secret) = self.secrets().get_opt(&login_secret(&tenant.name_any())).await? else { return Ok(false) };
         let address = self.identity.email_hash(&tenant.spec.admin_email);

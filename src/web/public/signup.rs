@@ -1,4 +1,5 @@
-//! A signup: the account is made, or the open one of the same address and password is found. The API server alone decides who was first.
+//! A signup: the account is made, or the open one of the same address and password is found. The API server alone
+//! decides who was first.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -70,8 +71,8 @@ fn taken() -> Problem {
     Problem::new(StatusCode::BAD_REQUEST, Code::EmailTaken, detail)
 }
 
-/// Makes the account, or finds the open signup of the same address and password; true when it is new. The generation is that of the
-/// passes that the password opens.
+/// Makes the account, or finds the open signup of the same address and password; true when it is new. The generation is
+/// that of the passes that the password opens.
 pub async fn enroll(
     app: &App,
     client: IpAddr,
@@ -124,8 +125,8 @@ impl App {
         accounts::place(&self.tenants(), hash).await?.ok_or_else(taken)
     }
 
-    /// The customer of this address: the one who signed up with it, or whose address was changed to it. Reads the same for every
-    /// address, so that the time of an answer does not tell which addresses are known.
+    /// The customer of this address: the one who signed up with it, or whose address was changed to it. Reads the same
+    /// for every address, so that the time of an answer does not tell which addresses are known.
     pub async fn by_email(&self, email: &str) -> Result<Option<Tenant>, Problem> {
         let hash = self.identity.email_hash(email);
         let (tenants, same_address) = (self.tenants(), accounts::of_address(&hash).limit(2));
@@ -164,8 +165,8 @@ async fn for_sale(app: &App, name: &str) -> Result<(), Problem> {
     }
 }
 
-/// The first signup with an address creates the login Secret and sets the password; later signups must send the same password. The
-/// controller deletes a Secret whose Tenant was never created, so that the address can sign up again.
+/// The first signup with an address creates the login Secret and sets the password; later signups must send the same
+/// password. The controller deletes a Secret whose Tenant was never created, so that the address can sign up again.
 async fn keep_password(app: &App, tenant: &str, password: String) -> Result<(), Problem> {
     let (api, name) = (app.secrets(), login_secret(tenant));
     let verify = async |there: Secret, password| {
@@ -286,7 +287,8 @@ struct NextStep {
     confirm: bool,
 }
 
-/// That, for the spec as it is now or later: the controller's payment link, or that it wants the address confirmed first.
+/// That, for the spec as it is now or later: the controller's payment link, or that it wants the address confirmed
+/// first.
 fn next_step(tenant: &Tenant, generation: Option<i64>) -> Option<NextStep> {
     let status = tenant.status.as_ref().filter(|s| s.observed_generation >= generation)?;
     let confirm = Progress::of(tenant).awaits_confirmation();

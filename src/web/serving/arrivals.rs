@@ -1,7 +1,7 @@
-//! Bodies on their way to web. Where one sender has too many of them, web gives up the body that has been on its way for longest; where all
-//! senders together have too many, the oldest body of the sender who has most. Honest bodies arrive within milliseconds, so bodies that are
-//! slow on purpose displace each other, and not the quick body of a stranger behind the same address, such as Stripe's where web sees
-//! the address of its proxy alone.
+//! Bodies on their way to web. Where one sender has too many of them, web gives up the body that has been on its way
+//! for longest; where all senders together have too many, the oldest body of the sender who has most. Honest bodies
+//! arrive within milliseconds, so bodies that are slow on purpose displace each other, and not the quick body of a
+//! stranger behind the same address, such as Stripe's where web sees the address of its proxy alone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -41,8 +41,8 @@ impl<K: Clone + Eq + Hash> Arrivals<K> {
         Self { each: each.max(1), all: all.max(1), open: Arc::new(Mutex::new(open)) }
     }
 
-    /// One more body. Gives up the sender's oldest where the sender has too many, and where there are too many of all, the oldest of
-    /// the sender who has most of them.
+    /// One more body. Gives up the sender's oldest where the sender has too many, and where there are too many of all,
+    /// the oldest of the sender who has most of them.
     pub fn begin(&self, sender: K) -> Arrival<K> {
         let mut open = lock(&self.open);
         let own = open.by_sender.get(&sender).filter(|own| own.len() >= self.each);

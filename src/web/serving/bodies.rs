@@ -18,8 +18,8 @@ pub const LARGEST_FILE: usize = 10 << 20;
 /// What surrounds a file in a form.
 pub const FORM: usize = 64 << 10;
 
-/// Bodies of one sender that may be on their way at the same time. Without this limit, one client that sends slowly fills all
-/// connections of a web behind a proxy.
+/// Bodies of one sender that may be on their way at the same time. Without this limit, one client that sends slowly
+/// fills all connections of a web behind a proxy.
 const ARRIVING: usize = 128;
 /// How long a body may take to arrive.
 const ARRIVAL: Duration = Duration::from_secs(10);
@@ -61,8 +61,8 @@ impl From<Unread> for Problem {
     }
 }
 
-/// A body on its way. Each piece is copied into one buffer and dropped: a piece that is kept, however small, keeps the buffer of
-/// several kB alive into which hyper read it.
+/// A body on its way. Each piece is copied into one buffer and dropped: a piece that is kept, however small, keeps the
+/// buffer of several kB alive into which hyper read it.
 struct Arriving {
     pieces: BodyDataStream,
     bytes: Vec<u8>,
@@ -122,8 +122,8 @@ pub async fn whole(body: Body, largest: usize) -> Result<Vec<u8>, Unread> {
 /// The pieces of a body that is read while it arrives, but the last.
 const PIECE: usize = 64 << 10;
 
-/// The same body in pieces of a good size. The parser of forms searches all of a part's headers again with each piece: with small ones,
-/// headers of 10 MB would take minutes of processor time.
+/// The same body in pieces of a good size. The parser of forms searches all of a part's headers again with each piece:
+/// with small ones, headers of 10 MB would take minutes of processor time.
 pub fn in_large_pieces(body: Body) -> Body {
     let pieces = stream::unfold(Some(body.into_data_stream()), async |pieces| {
         let mut arriving = Arriving { pieces: pieces?, bytes: Vec::new(), largest: usize::MAX };
@@ -173,8 +173,8 @@ pub struct WebhookPlace {
 }
 
 impl Bodies {
-    /// For a web that takes so many connections. Bodies on their way take a quarter of them, and webhooks another quarter, so that
-    /// many senders together leave half of them for others.
+    /// For a web that takes so many connections. Bodies on their way take a quarter of them, and webhooks another
+    /// quarter, so that many senders together leave half of them for others.
     pub fn new(connections: usize) -> Self {
         let arrivals = || Arrivals::new(ARRIVING.min(connections / 4), connections / 4);
         Self {
@@ -195,8 +195,8 @@ impl Bodies {
         Ok(arriving.bytes.into())
     }
 
-    /// The whole body of a webhook, and its place, to be kept until the signature is checked. Where it is given up for newer
-    /// ones, or finds no place, Stripe sends it again.
+    /// The whole body of a webhook, and its place, to be kept until the signature is checked. Where it is given up for
+    /// newer ones, or finds no place, Stripe sends it again.
     pub async fn webhook(&self, client: IpAddr, body: Body, largest: usize) -> Result<(Bytes, WebhookPlace), Problem> {
         let (end, sender) = (Instant::now() + self.arrival, Sender::client(client));
         let mut arrival = self.webhooks.begin(sender.clone());

@@ -1,5 +1,5 @@
-//! What becomes of a Tenant, for requests that wait for it. Web's one watch of Tenants feeds them all: an open page costs the API
-//! server one read, and no watch of its own.
+//! What becomes of a Tenant, for requests that wait for it. Web's one watch of Tenants feeds them all: an open page
+//! costs the API server one read, and no watch of its own.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

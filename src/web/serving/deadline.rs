@@ -1,6 +1,6 @@
-//! When an upload ends. The controller erases a tenant's namespaces once more `--upload-limit` seconds after the tenant was closed,
-//! because an upload that began before may make a namespace again. So none may write for longer, whatever its client and the
-//! providers do.
+//! When an upload ends. The controller erases a tenant's namespaces once more `--upload-limit` seconds after the tenant
+//! was closed, because an upload that began before may make a namespace again. So none may write for longer, whatever
+//! its client and the providers do.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,11 +19,12 @@ use super::problem::{Code, Problem};
 /// How long the body of an upload may take to arrive, at most.
 const ARRIVAL: Duration = Duration::from_mins(2);
 
-/// The time over which the pace of a body is measured, again and again. A phone that has no network for a few seconds goes on with up to
-/// as much delay again.
+/// The time over which the pace of a body is measured, again and again. A phone that has no network for a few seconds
+/// goes on with up to as much delay again.
 const WINDOW: Duration = Duration::from_secs(30);
-/// Bytes that must come in each second of a window. A client that sends less gives its place to the tenants that wait. What came
-/// before the window does not count: a client that sends much at once and then nothing would hold its place for long.
+/// Bytes that must come in each second of a window. A client that sends less gives its place to the tenants that wait.
+/// What came before the window does not count: a client that sends much at once and then nothing would hold its place
+/// for long.
 const PACE: u64 = 16 << 10;
 /// Looks at the pace in a window.
 const LOOKS: u32 = 10;
@@ -41,8 +42,8 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// Of an upload that begins now. It ends a tenth of the limit early: a call that is under way then may still be carried out by the
-    /// provider.
+    /// Of an upload that begins now. It ends a tenth of the limit early: a call that is under way then may still be
+    /// carried out by the provider.
     pub fn of(limit: Duration) -> Self {
         let now = Instant::now();
         let work = now + limit * 3 / 4;

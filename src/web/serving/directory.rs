@@ -156,8 +156,8 @@ struct Known {
 
 impl Known {
     fn put(&mut self, served: Served) {
-        // Of two that prove the same id, the first one stays until it goes. One whose object is gone stays until the object
-        // that takes its place, from a backup or by `recover`, is set up.
+        // Of two that prove the same id, the first one stays until it goes. One whose object is gone stays until the
+        // object that takes its place, from a backup or by `recover`, is set up.
         if let Some(there) = self.by_id.get(&served.id)
             && there.uid != served.uid
         {
@@ -171,7 +171,8 @@ impl Known {
         self.by_id.insert(served.id.clone(), served.into());
     }
 
-    /// The tenant's object is gone. A tenant that was served is served on, unless the deletion was meant to erase the customer.
+    /// The tenant's object is gone. A tenant that was served is served on, unless the deletion was meant to erase the
+    /// customer.
     fn lose(&mut self, uid: &str, erased: bool) {
         let there = self.ids.get(uid).and_then(|id| self.by_id.get(id));
         match there {

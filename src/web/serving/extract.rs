@@ -1,4 +1,5 @@
-//! Extractors: who calls a handler. A handler that takes one runs only where the check has passed. `pages/extract.rs` has those of pages.
+//! Extractors: who calls a handler. A handler that takes one runs only where the check has passed. `pages/extract.rs`
+//! has those of pages.
 
 use std::sync::Arc;
 
@@ -10,8 +11,8 @@ use super::problem::Problem;
 use crate::api::Tenant;
 use crate::web::App;
 
-/// Reads the body `B`, then checks the caller `C`. axum by itself extracts the body last; with `Then`, a malformed form or a stale
-/// one takes no request from its caller's limit.
+/// Reads the body `B`, then checks the caller `C`. axum by itself extracts the body last; with `Then`, a malformed form
+/// or a stale one takes no request from its caller's limit.
 pub struct Then<B, C>(pub B, pub C);
 
 impl<B, C> FromRequest<Arc<App>> for Then<B, C>

@@ -1,5 +1,5 @@
-//! What each route costs, who may call it, and how often. `docs/http.md` prints this table; a route that is not in it fails a
-//! test, and has the limit of a client until then.
+//! What each route costs, who may call it, and how often. `docs/http.md` prints this table; a route that is not in it
+//! fails a test, and has the limit of a client until then.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -253,7 +253,8 @@ pub fn table() -> Vec<[String; 4]> {
     GUARDS.iter().map(row).collect()
 }
 
-/// What the table says of a request. A path that does not exist, or that the table does not have yet, is open to anyone.
+/// What the table says of a request. A path that does not exist, or that the table does not have yet, is open to
+/// anyone.
 #[derive(Clone, Copy, Debug)]
 struct Found {
     caller: Caller,

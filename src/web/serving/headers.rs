@@ -1,4 +1,5 @@
-//! The security headers that every answer carries: a browser can open an error or an API's answer just as it opens a page. What pages allow beyond this is in `pages/mod.rs`.
+//! The security headers that every answer carries: a browser can open an error or an API's answer just as it opens a
+//! page. What pages allow beyond this is in `pages/mod.rs`.
 
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use axum::response::Response;
 
 use crate::web::App;
 
-/// OWASP's REST Security Cheat Sheet names these for answers that are no pages: nothing in them is loaded, framed or guessed.
+/// OWASP's REST Security Cheat Sheet names these for answers that are no pages: nothing in them is loaded, framed or
+/// guessed.
 const HEADERS: [(HeaderName, &str); 2] = [
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

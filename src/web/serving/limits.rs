@@ -64,8 +64,9 @@ impl<K: Clone + Eq + Hash> Limit<K> {
 /// Files of a tenant that may be read in vain at once, and then in a minute.
 const REFUSALS: NonZeroU32 = NonZeroU32::new(20).expect("not zero");
 
-/// Files that were read and refused, by the tenants' uids, because they hold no text or because the plan has no room for it. To
-/// read a file costs a process and its processor time, and one that is refused takes nothing from the plan: a tenant that sends too many of them waits before the next file is read.
+/// Files that were read and refused, by the tenants' uids, because they hold no text or because the plan has no room
+/// for it. To read a file costs a process and its processor time, and one that is refused takes nothing from the plan:
+/// a tenant that sends too many of them waits before the next file is read.
 #[derive(Debug)]
 pub struct Refusals {
     limit: Limit<String>,
@@ -112,8 +113,9 @@ struct Seen {
 }
 
 impl Sight {
-    /// A request came from this address, with or without a header that proxies set. True while so many requests in a row came
-    /// from one private address with such a header that it must be a proxy's, and all clients are taken for one.
+    /// A request came from this address, with or without a header that proxies set. True while so many requests in a
+    /// row came from one private address with such a header that it must be a proxy's, and all clients are taken for
+    /// one.
     pub fn request(&self, peer: IpAddr, forwarded: bool) -> bool {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !forwarded || !is_private(peer) || seen.peer.is_some_and(|before| before != peer) {

@@ -1,11 +1,13 @@
-//! Uploads that web answers before they have arrived, as where the key is wrong or the tenant sends too many. A connection that is closed
-//! while the client still sends is reset, and the client loses the answer: it sees a broken connection instead of the reason. So web reads
-//! on for a while and keeps nothing. <https://www.rfc-editor.org/rfc/rfc9112#section-9.6>
+//! Uploads that web answers before they have arrived, as where the key is wrong or the tenant sends too many. A
+//! connection that is closed while the client still sends is reset, and the client loses the answer: it sees a broken
+//! connection instead of the reason. So web reads on for a while and keeps nothing.
+//! <https://www.rfc-editor.org/rfc/rfc9112#section-9.6>
 //!
-//! An upload that waits for its place stops its client's connection: web reads nothing, and the client's kernel asks again and again
-//! whether it may send. Linux counts these waits together where one connection carries several uploads, and ends the connection after the
-//! client's `TCP_USER_TIMEOUT` (30 seconds in reqwest), even though each wait is shorter. So web ends the connection of an upload that
-//! waited, with the answer, and the next upload begins on a new one. <https://www.rfc-editor.org/rfc/rfc5482>
+//! An upload that waits for its place stops its client's connection: web reads nothing, and the client's kernel asks
+//! again and again whether it may send. Linux counts these waits together where one connection carries several uploads,
+//! and ends the connection after the client's `TCP_USER_TIMEOUT` (30 seconds in reqwest), even though each wait is
+//! shorter. So web ends the connection of an upload that waited, with the answer, and the next upload begins on a new
+//! one. <https://www.rfc-editor.org/rfc/rfc5482>
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -34,7 +36,8 @@ const SHORT_LINGER: Duration = Duration::from_secs(1);
 const STOPPED: Duration = Duration::from_secs(1);
 /// How much of it: the longest upload there can be.
 const MOST: usize = LARGEST_FILE + FORM;
-/// The part of web's connections that may linger at the same time. Where more of them do, a connection is closed at once.
+/// The part of web's connections that may linger at the same time. Where more of them do, a connection is closed at
+/// once.
 const PART: usize = 8;
 
 /// The connections that linger.

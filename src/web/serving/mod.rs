@@ -1,4 +1,5 @@
-//! What all requests have in common: connections and bodies, who may call how often, tokens, the Tenants and Plans as web knows them, and errors.
+//! What all requests have in common: connections and bodies, who may call how often, tokens, the Tenants and Plans as
+//! web knows them, and errors.
 
 pub mod arrivals;
 pub mod bodies;

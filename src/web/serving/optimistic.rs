@@ -1,5 +1,6 @@
-//! Optimistic changes of Kubernetes objects: a change is computed from an object as it was read, and written only if no other writer
-//! changed the object since. <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
+//! Optimistic changes of Kubernetes objects: a change is computed from an object as it was read, and written only if no
+//! other writer changed the object since.
+//! <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
 
 use std::fmt::Debug;
 
@@ -13,8 +14,8 @@ use super::problem::Problem;
 /// Writes that are tried while other writers change the same object.
 const TRIES: u32 = 5;
 
-/// Patches an object as it was read. The API server answers 409 Conflict where another writer has changed the object, or another
-/// object has its name now.
+/// Patches an object as it was read. The API server answers 409 Conflict where another writer has changed the object,
+/// or another object has its name now.
 pub async fn patch<K>(api: &Api<K>, read: &K, manager: &str, mut change: Value) -> Result<K, kube::Error>
 where
     K: Resource + Clone + Debug + DeserializeOwned,
@@ -25,8 +26,8 @@ where
     api.patch(&read.name_any(), &params, &Patch::Merge(change)).await
 }
 
-/// Changes an object as it is at this moment: `change` answers the patch for what it sees, and sees the object again where another
-/// writer changed it meanwhile. None where `change` leaves the object as it is.
+/// Changes an object as it is at this moment: `change` answers the patch for what it sees, and sees the object again
+/// where another writer changed it meanwhile. None where `change` leaves the object as it is.
 pub async fn change<K, E>(
     api: &Api<K>,
     read: &K,

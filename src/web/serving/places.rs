@@ -1,5 +1,5 @@
-//! Room for uploads. A file of 10 MB is held in memory while it is read and stored, so there are few places, and no tenant takes
-//! them all.
+//! Room for uploads. A file of 10 MB is held in memory while it is read and stored, so there are few places, and no
+//! tenant takes them all.
 
 use std::time::Duration;
 
@@ -37,8 +37,8 @@ impl Places {
         Self { shares: Shares::new(ALL, OWN, WAITING, WAIT), limit }
     }
 
-    /// Waits for a place for an upload of the tenant. Call it right after the look at whether the tenant is served: the time of the
-    /// upload counts from here.
+    /// Waits for a place for an upload of the tenant. Call it right after the look at whether the tenant is served: the
+    /// time of the upload counts from here.
     pub async fn take(&self, uid: &str) -> Result<UploadPlace, Problem> {
         let deadline = Deadline::of(self.limit);
         let share = self.shares.take(uid.to_owned()).await;

@@ -45,8 +45,8 @@ impl<K: Eq + Hash> Shares<K> {
         Self { each, waiting, wait, all: Arc::new(Semaphore::new(all)), own: Mutex::default() }
     }
 
-    /// Waits for a place. A caller's own places come first, so that one caller who fills them leaves places for all others. None
-    /// where too many wait already, or no place becomes free in time.
+    /// Waits for a place. A caller's own places come first, so that one caller who fills them leaves places for all
+    /// others. None where too many wait already, or no place becomes free in time.
     pub async fn take(&self, caller: K) -> Option<Share> {
         let Own { places, line } = self.own(caller);
         let line = line.try_acquire_owned().ok()?;

@@ -1,6 +1,6 @@
 //! How much of a plan is left, as headers of an answer: `RateLimit-Policy` and `RateLimit` of
-//! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/> (revision 11), and `X-Quota-*` for clients that read plain
-//! numbers.
+//! <https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/> (revision 11), and `X-Quota-*` for clients
+//! that read plain numbers.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponseParts, ResponseParts};

@@ -45,13 +45,14 @@ impl Pass {
     }
 }
 
-/// When a Tenant was read, not before the end of the passes that the Tenant names as over. A pass that is issued after a check
-/// of the password carries the generation from before the check, so that a password that changes meanwhile ends the pass.
+/// When a Tenant was read, not before the end of the passes that the Tenant names as over. A pass that is issued after
+/// a check of the password carries the generation from before the check, so that a password that changes meanwhile ends
+/// the pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Generation(Timestamp);
 
-/// The moment from which on passes are valid: the last new password or first proof of the address, and the last time that the
-/// account was closed.
+/// The moment from which on passes are valid: the last new password or first proof of the address, and the last time
+/// that the account was closed.
 fn valid_since(tenant: &Tenant) -> Option<Timestamp> {
     let noted = tenant.metadata.annotations.as_ref().and_then(|a| a.get(SESSIONS_ANNOTATION)?.parse().ok());
     let transitions = tenant.status.iter().flat_map(|status| &status.transitions);
@@ -60,8 +61,8 @@ fn valid_since(tenant: &Tenant) -> Option<Timestamp> {
     noted.map(Timestamp::from_second).max(closed).max(wished)
 }
 
-/// The value of [`SESSIONS_ANNOTATION`] that ends every pass of a Tenant that was issued until now. It is later than each earlier
-/// end: a pass that was issued right after one, in the same second, ends as well.
+/// The value of [`SESSIONS_ANNOTATION`] that ends every pass of a Tenant that was issued until now. It is later than
+/// each earlier end: a pass that was issued right after one, in the same second, ends as well.
 pub fn ending(tenant: &Tenant, now: Timestamp) -> String {
     let newest = valid_since(tenant).map_or(now, |since| since.max(now));
     newest.plus(1).as_second().to_string()
@@ -83,8 +84,8 @@ impl App {
         Generation(valid_since(tenant).map_or_else(|| self.now(), |since| since.max(self.now())))
     }
 
-    /// The generation of passes that a Tenant accepts which may have been read a while ago: a new password that it does not show yet
-    /// ends them.
+    /// The generation of passes that a Tenant accepts which may have been read a while ago: a new password that it does
+    /// not show yet ends them.
     pub fn generation_of(tenant: &Tenant) -> Option<Generation> {
         valid_since(tenant).map(Generation)
     }
@@ -113,8 +114,8 @@ impl App {
         format!("{name}.{uid}.{address}.{issued}.{until}.{seal}")
     }
 
-    /// What a pass opens, if it is one of ours for this purpose and its time is not over. Whether it ended before its time
-    /// is asked with the tenant: [`Self::opens`].
+    /// What a pass opens, if it is one of ours for this purpose and its time is not over. Whether it ended before its
+    /// time is asked with the tenant: [`Self::opens`].
     pub fn open_pass(&self, purpose: &str, text: &str) -> Option<Pass> {
         let [name, uid, address, issued, until, seal] = parts(text)?;
         let [from, to] = [issued, until].map(|time| time.parse().ok().map(Timestamp::from_second));
@@ -149,8 +150,9 @@ impl App {
         if tenant.tenant_id() == id { Ok(tenant) } else { Err(Problem::not_found()) }
     }
 
-    /// The tenant that a pass opens, with one of the requests of its people taken. None where the pass is over. Only a pass that
-    /// opens the tenant takes from the tenant's requests; one that has ended takes from its own, before the API server is asked.
+    /// The tenant that a pass opens, with one of the requests of its people taken. None where the pass is over. Only a
+    /// pass that opens the tenant takes from the tenant's requests; one that has ended takes from its own, before the
+    /// API server is asked.
     pub async fn visited(&self, pass: &Pass) -> Result<Option<Tenant>, Problem> {
         self.passes.take(&pass.seal).map_err(Problem::too_many)?;
         let tenant = self.tenants().get_opt(&pass.name).await?;

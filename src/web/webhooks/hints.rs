@@ -71,8 +71,8 @@ impl Hints {
         Self { client, lines: Mutex::default() }
     }
 
-    /// Writes a hint on the tenant, in one write with all other hints that wait for it. Goes on to the end even if the client hangs
-    /// up.
+    /// Writes a hint on the tenant, in one write with all other hints that wait for it. Goes on to the end even if the
+    /// client hangs up.
     pub async fn tell(self: &Arc<Self>, target: Target, hint: Hint) -> Told {
         let hints = self.clone();
         tokio::spawn(async move { hints.in_turn(target, hint).await }).await.unwrap_or(Told::Unavailable)

@@ -19,9 +19,9 @@ use crate::telemetry::Span;
 use hints::{Hint, Target, Told};
 use signature::{Signature, SignatureError};
 
-/// The longest webhook. An event holds one object. The longest is an invoice with its first ten lines, and each of them, like the
-/// invoice and its subscription, has metadata of at most 50 keys of 40 and values of 500 characters: about 330 kB.
-/// <https://docs.stripe.com/api/metadata>, <https://docs.stripe.com/api/invoices/object>
+/// The longest webhook. An event holds one object. The longest is an invoice with its first ten lines, and each of
+/// them, like the invoice and its subscription, has metadata of at most 50 keys of 40 and values of 500 characters:
+/// about 330 kB. <https://docs.stripe.com/api/metadata>, <https://docs.stripe.com/api/invoices/object>
 const LARGEST: usize = 512 << 10;
 
 /// Takes a signed event from Stripe.
@@ -60,8 +60,8 @@ pub async fn stripe(
             return Err(not_signed(why));
         }
     };
-    // The body is not Stripe's until its signature fits: until then a long one has one of a few places, and Stripe sends again what
-    // finds none.
+    // The body is not Stripe's until its signature fits: until then a long one has one of a few places, and Stripe
+    // sends again what finds none.
     let arrived = app.bodies.webhook(client, body, LARGEST).await;
     let (body, held) = arrived.inspect_err(|problem| {
         count(if problem.status() == StatusCode::SERVICE_UNAVAILABLE { "unavailable" } else { "refused" });
@@ -77,8 +77,8 @@ pub async fn stripe(
         return Ok(StatusCode::OK);
     };
     if !app.serves(&target.namespace) {
-        // Of another operator that shares the account. Anything but 2xx would make Stripe repeat it for three days, and switch
-        // the endpoint off in the end.
+        // Of another operator that shares the account. Anything but 2xx would make Stripe repeat it for three days, and
+        // switch the endpoint off in the end.
         count("unserved");
         return Ok(StatusCode::OK);
     }

@@ -1,5 +1,5 @@
-//! Kills the controller at each call that changes something, in each operation: before the call is done, and after it is done but
-//! before its answer arrives. One life without kills finds out which calls there are.
+//! Kills the controller at each call that changes something, in each operation: before the call is done, and after it
+//! is done but before its answer arrives. One life without kills finds out which calls there are.
 
 use std::collections::BTreeSet;
 

@@ -1,5 +1,5 @@
-//! One provider is away during each operation. An operation that needs the provider waits, names it, and resumes when it is back. The other
-//! operations do not wait.
+//! One provider is away during each operation. An operation that needs the provider waits, names it, and resumes when
+//! it is back. The other operations do not wait.
 
 use std::time::Duration;
 

@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 /// The checkout.
 pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// Where this run keeps its files: 500 MB at its end. They stay, so that a failure can be looked into; the next run removes
-/// them.
+/// Where this run keeps its files: 500 MB at its end. They stay, so that a failure can be looked into; the next run
+/// removes them.
 fn scratch() -> &'static Path {
     static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
     SCRATCH.get_or_init(|| {

@@ -1,5 +1,5 @@
-//! What the tests use: one control plane for all of them, and for each a world of its own with a namespace, stand-ins of the
-//! providers and processes. A file for each thing.
+//! What the tests use: one control plane for all of them, and for each a world of its own with a namespace, stand-ins
+//! of the providers and processes. A file for each thing.
 
 mod clocks;
 mod conditions;

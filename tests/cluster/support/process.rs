@@ -47,8 +47,8 @@ impl Process {
         Self { child: Arc::new(Mutex::new(child)), over: Arc::new(AtomicBool::new(true)) }
     }
 
-    /// A controller that is started again when it ends because it lost its lease, as the kubelet does: a busy machine does not
-    /// renew the short leases of the tests in time.
+    /// A controller that is started again when it ends because it lost its lease, as the kubelet does: a busy machine
+    /// does not renew the short leases of the tests in time.
     pub fn supervised(mut command: Command) -> Self {
         let process = Self::of(command.spawn().expect("the controller starts"));
         process.over.store(false, Ordering::SeqCst);

@@ -1,4 +1,5 @@
-//! The providers' stand-ins: how the product finds them, what they were asked, what they fail at, and the e-mails they took.
+//! The providers' stand-ins: how the product finds them, what they were asked, what they fail at, and the e-mails they
+//! took.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};

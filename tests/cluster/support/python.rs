@@ -7,7 +7,8 @@ use tokio::sync::Mutex;
 
 use super::{ROOT, must, target};
 
-/// The programs of a Python that has what `tests/<name>/requirements.txt` lists. It is made once, and again when the list changes.
+/// The programs of a Python that has what `tests/<name>/requirements.txt` lists. It is made once, and again when the
+/// list changes.
 pub async fn python(name: &str) -> PathBuf {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
     let _turn = ONE_AT_A_TIME.lock().await;

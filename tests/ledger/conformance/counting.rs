@@ -157,7 +157,8 @@ async fn after_a_crash(place: &dyn Place) -> Result<(Box<dyn Place>, Client), St
     Ok((left, client))
 }
 
-/// A ledger that is closed and opened again is the same. A command that was on its way is there as a whole or not at all.
+/// A ledger that is closed and opened again is the same. A command that was on its way is there as a whole or not at
+/// all.
 pub async fn reopened(place: &dyn Place) -> Verdict {
     for round in 1..=5 {
         let acme = Client::of(&place.open().await.map_err(said)?, "acme");

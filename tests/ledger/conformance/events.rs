@@ -22,7 +22,8 @@ async fn count(store: &Arc<dyn Store>, events: &[Command]) -> Result<Vec<Answer>
     Ok(answers)
 }
 
-/// Each event counts once, in the period that it names, and is answered in order; those that cannot be counted spoil no others.
+/// Each event counts once, in the period that it names, and is answered in order; those that cannot be counted spoil no
+/// others.
 pub async fn counted(place: &dyn Place) -> Verdict {
     let store = place.open().await.map_err(said)?;
     let tenants = ["acme", "other", "third"];

@@ -9,8 +9,8 @@ use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
 use super::{Client, DAY, NOON, Place, Verdict, at, granted, period, posted, queries, reading, refusal, said, same};
 
-/// What ended long ago is forgotten, a few at a time, those that ended first before the others. Lines and accounts stay, what is pending
-/// stays, and what was forgotten is not counted again.
+/// What ended long ago is forgotten, a few at a time, those that ended first before the others. Lines and accounts
+/// stay, what is pending stays, and what was forgotten is not counted again.
 pub async fn forgotten(place: &dyn Place) -> Verdict {
     let store = place.open().await.map_err(said)?;
     let acme = Client::of(&store, "acme");
@@ -55,7 +55,8 @@ pub async fn forgotten(place: &dyn Place) -> Verdict {
     reading::agree(&store, &["acme"]).await
 }
 
-/// Whatever the moment, what can be forgotten by then is refused by then, even if the client's clock was ahead when it served.
+/// Whatever the moment, what can be forgotten by then is refused by then, even if the client's clock was ahead when it
+/// served.
 async fn never_both(acme: &Client, store: &Arc<dyn Store>) -> Verdict {
     let ahead = Client { at: Some(NOON + 300), ..acme.clone() };
     same("a clock that is ahead", ahead.settle("ahead", queries(1)).await?, posted(queries(1), Amounts::ZERO))?;
@@ -80,8 +81,8 @@ async fn ahead_again(client: &Client) -> Verdict {
     }
 }
 
-/// Schema 1 as the version that had it made it, with what it counted. `$` stands for whole numbers, `#` for a growing one, and `!` for
-/// what follows the columns.
+/// Schema 1 as the version that had it made it, with what it counted. `$` stands for whole numbers, `#` for a growing
+/// one, and `!` for what follows the columns.
 const SCHEMA_1: &str = "
     CREATE TABLE tenant (id TEXT PRIMARY KEY, period_start $, period_end $)!;
     CREATE TABLE account (tenant TEXT NOT NULL, period_start $, period_end $, @used_, @reserved_,
@@ -128,7 +129,8 @@ pub fn schema_1(integer: &str, growing: &str, options: &str) -> String {
     sql
 }
 
-/// What a ledger of schema 1 counted is there, and it forgets what ended, not before it is old by the latest that the ledger knew.
+/// What a ledger of schema 1 counted is there, and it forgets what ended, not before it is old by the latest that the
+/// ledger knew.
 pub async fn migrated(store: &Arc<dyn Store>) -> Verdict {
     reading::agree(store, &["acme", "other"]).await?;
     let acme = Client::of(store, "acme");

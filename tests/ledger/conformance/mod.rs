@@ -1,5 +1,5 @@
-//! What any store of the ledger must do. A second store is judged by the same functions: add a [`Place`] for it, and a test like
-//! [`the_ledger_in_sqlite_keeps_every_contract`].
+//! What any store of the ledger must do. A second store is judged by the same functions: add a [`Place`] for it, and a
+//! test like [`the_ledger_in_sqlite_keeps_every_contract`].
 
 mod answers;
 mod counting;
@@ -67,7 +67,8 @@ const CONTRACTS: [(&str, Contract); 24] = [
     ("pending", |place| Box::pin(reading::pending(place))),
 ];
 
-/// Judges the stores of fresh places by the contracts of these names. The names of those that are broken, the reasons on stderr.
+/// Judges the stores of fresh places by the contracts of these names. The names of those that are broken, the reasons
+/// on stderr.
 async fn judge(places: Places<'_>, wanted: impl Fn(&str) -> bool) -> BTreeSet<&'static str> {
     let mut broken = BTreeSet::new();
     for (name, contract) in CONTRACTS.into_iter().filter(|(name, _)| wanted(name)) {

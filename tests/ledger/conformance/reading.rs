@@ -44,7 +44,8 @@ fn sums<K: Ord>(lines: impl Iterator<Item = (K, Amounts)>) -> BTreeMap<K, Amount
     all
 }
 
-/// Breaks a contract unless the accounts, the periods and the days are the sums of the lines, and the site is the sum of these tenants.
+/// Breaks a contract unless the accounts, the periods and the days are the sums of the lines, and the site is the sum
+/// of these tenants.
 pub async fn agree(store: &Arc<dyn Store>, tenants: &[&str]) -> Verdict {
     let lines = all_lines(store, 1000).await?;
     let known: BTreeSet<_> = tenants.iter().copied().collect();
@@ -151,7 +152,8 @@ async fn one_of_many(client: &Client, number: i64) -> Result<(String, Amounts, A
     Ok((client.tenant.clone(), used, reserved))
 }
 
-/// Days begin at midnight UTC, come in order, and both ends of what is asked for are included. A day without a line is left out.
+/// Days begin at midnight UTC, come in order, and both ends of what is asked for are included. A day without a line is
+/// left out.
 pub async fn days(place: &dyn Place) -> Verdict {
     let store = place.open().await.map_err(said)?;
     let midnight = NOON - 12 * 3600;
@@ -174,7 +176,8 @@ pub async fn days(place: &dyn Place) -> Verdict {
     agree(&store, &["acme", "other"]).await
 }
 
-/// Lines are read a few at a time, each once, in the order of their numbers, with all that they are about; no number comes twice.
+/// Lines are read a few at a time, each once, in the order of their numbers, with all that they are about; no number
+/// comes twice.
 pub async fn pages(place: &dyn Place) -> Verdict {
     let store = place.open().await.map_err(said)?;
     let tasks = (0..100).map(|number| {
@@ -238,7 +241,8 @@ pub async fn pending(place: &dyn Place) -> Verdict {
     acme.has("all", queries(2), queries(2)).await
 }
 
-/// The tenants for which something was counted are told in the order of their latest lines, each once, with what usage says.
+/// The tenants for which something was counted are told in the order of their latest lines, each once, with what usage
+/// says.
 pub async fn changed(place: &dyn Place) -> Verdict {
     let store = place.open().await.map_err(said)?;
     same("nothing yet", store.changed(0, 100).await.map_err(said)?, Vec::new())?;

@@ -99,7 +99,8 @@ pub async fn expired(place: &dyn Place) -> Verdict {
     reading::agree(&acme.store, &["acme"]).await
 }
 
-/// A level is what is stored at the moment: it goes on in a new period, shrinks when something is released, and never below zero.
+/// A level is what is stored at the moment: it goes on in a new period, shrinks when something is released, and never
+/// below zero.
 pub async fn levels(place: &dyn Place) -> Verdict {
     let acme = Client::of(&place.open().await.map_err(said)?, "acme");
     let documents = |number| Amounts::of(Unit::Documents, number).with(Unit::Bytes, number * 100);
@@ -171,7 +172,8 @@ pub async fn periods(place: &dyn Place) -> Verdict {
     reading::agree(&acme.store, &["acme"]).await
 }
 
-/// Usage and the list of periods say the same of each period, whatever end a client gives it, and whichever command begins it.
+/// Usage and the list of periods say the same of each period, whatever end a client gives it, and whichever command
+/// begins it.
 pub async fn one_period(place: &dyn Place) -> Verdict {
     let store = place.open().await.map_err(said)?;
     let acme = Client::of(&store, "acme");

@@ -54,7 +54,8 @@ pub const SCRIPTS: [Script; 3] = [
     Script { reserves: 1, notes: 0, uses: 1 },
 ];
 
-/// The limit leaves room for the first client and the third, or for the others; a raised one for all, a lowered one for one.
+/// The limit leaves room for the first client and the third, or for the others; a raised one for all, a lowered one for
+/// one.
 pub const LIMITS: [i64; 3] = [5, 7, 2];
 
 /// How far a client is.

@@ -1,4 +1,5 @@
-//! The world of moves as stateright explores it: what may happen next, what must always hold, and which mistakes it catches.
+//! The world of moves as stateright explores it: what may happen next, what must always hold, and which mistakes it
+//! catches.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -55,8 +56,8 @@ impl Model for Moves {
         let waits = switching && self.mistake != Some(Mistake::UploadsGoOn);
         let active = s.tenant.status.phase == Some(Phase::Active);
         let served = s.tenant.status.phase.is_some_and(Phase::is_served);
-        // If the status is lost before the controller saw the request for another plan, the plan in force is lost with it, and
-        // nothing else tells which model embedded the data.
+        // If the status is lost before the controller saw the request for another plan, the plan in force is lost with
+        // it, and nothing else tells which model embedded the data.
         let told =
             s.tenant.spec.data.is_some() || migration.is_some() || s.tenant.spec.plan == s.tenant.plan_in_force();
         may(b.choices > 0, Action::Choose);

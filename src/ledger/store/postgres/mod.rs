@@ -1,7 +1,8 @@
-//! The ledger in Postgres, for an installation that has one: a database that others run, and more than one replica of the ledger.
+//! The ledger in Postgres, for an installation that has one: a database that others run, and more than one replica of
+//! the ledger.
 //!
-//! Each command is one transaction. It locks the tenant's row first, so the commands of one tenant follow one another, and those of
-//! different tenants do not wait for each other.
+//! Each command is one transaction. It locks the tenant's row first, so the commands of one tenant follow one another,
+//! and those of different tenants do not wait for each other.
 
 mod answers;
 mod connection;
@@ -26,7 +27,8 @@ use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::units::Amounts;
 
-/// How long a call to the server may take: longer than the server works on a statement, and shorter than the ledger takes for an answer.
+/// How long a call to the server may take: longer than the server works on a statement, and shorter than the ledger
+/// takes for an answer.
 const CALL: Duration = Duration::from_secs(7);
 /// Turns that tenants share: few of them meet by chance.
 const TURNS: usize = 1024;
@@ -100,7 +102,8 @@ impl Postgres {
         Err(StoreError::Busy)
     }
 
-    /// The turn of one of a tenant's commands. Without it, those that wait for the row of one tenant would hold all connections.
+    /// The turn of one of a tenant's commands. Without it, those that wait for the row of one tenant would hold all
+    /// connections.
     async fn turn(&self, tenant: &str) -> Result<MutexGuard<'_, ()>, StoreError> {
         let number = tenant.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
         let turn = self.turns[number % TURNS].lock();
@@ -210,7 +213,8 @@ impl From<PoolError> for StoreError {
     }
 }
 
-/// The error of the server in words, with the reason of a connection that was not made. None of them holds the password.
+/// The error of the server in words, with the reason of a connection that was not made. None of them holds the
+/// password.
 impl From<tokio_postgres::Error> for StoreError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {

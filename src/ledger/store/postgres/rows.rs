@@ -14,7 +14,8 @@ use crate::ledger::store::columns::{changed as changed_since, columns, replaced,
 use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoreError, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
 
-/// The rows that a day of the site is spread over, so that tenants do not wait for each other. They are summed where they are read.
+/// The rows that a day of the site is spread over, so that tenants do not wait for each other. They are summed where
+/// they are read.
 const PARTS: i64 = 16;
 
 type Bound<'a> = &'a (dyn ToSql + Sync);
@@ -176,7 +177,8 @@ async fn insert(
     transaction.execute(&transaction.prepare_cached(&sql).await?, &bound).await
 }
 
-/// Writes an operation. One of another tenant that took the name at the same moment stays: then the command begins again and sees it.
+/// Writes an operation. One of another tenant that took the name at the same moment stays: then the command begins
+/// again and sees it.
 pub async fn put_operation(
     transaction: &Transaction<'_>,
     id: &str,
@@ -324,8 +326,8 @@ pub async fn days(
     Ok(rows.iter().map(|row| (Day(row.get(0)), amounts(row, 1))).collect())
 }
 
-/// The number of the last line, before which none is missing. A number is taken before its commit, so the reader waits for the commits
-/// that are under way: otherwise it could pass over one that has a smaller number and comes later.
+/// The number of the last line, before which none is missing. A number is taken before its commit, so the reader waits
+/// for the commits that are under way: otherwise it could pass over one that has a smaller number and comes later.
 async fn last_line(client: &mut Client) -> Result<i64, tokio_postgres::Error> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LINE_LOCK]).await?;

@@ -41,7 +41,8 @@ fn second() -> String {
            CREATE INDEX answer_until ON answer (until);"
 }
 
-/// Makes the tables of a new database, and brings those of an earlier version up to this one. Refuses what a later version wrote.
+/// Makes the tables of a new database, and brings those of an earlier version up to this one. Refuses what a later
+/// version wrote.
 pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     let transaction = client.transaction().await?;
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&MIGRATION_LOCK]).await?;

@@ -9,8 +9,8 @@ use rusqlite::backup::{Backup, StepResult};
 use super::{files, schema};
 use crate::ledger::store::StoreError;
 
-/// Numbers of lines that are passed over after a restoration. Those that were written after the copy had these numbers, and readers may
-/// know them.
+/// Numbers of lines that are passed over after a restoration. Those that were written after the copy had these numbers,
+/// and readers may know them.
 const PASSED_OVER: i64 = 1_000_000_000;
 
 /// A file beside the ledger that is being made. Nothing of it stays when this is dropped.
@@ -44,8 +44,8 @@ fn clear_logs(database: &Path) {
     }
 }
 
-/// Renames the log of a database that is gone: `SQLite` would write it into the copy. It may hold what the copy lacks, so a person decides
-/// about it.
+/// Renames the log of a database that is gone: `SQLite` would write it into the copy. It may hold what the copy lacks,
+/// so a person decides about it.
 fn set_logs_aside(database: &Path) -> Result<(), StoreError> {
     for suffix in ["-wal", "-journal"] {
         let with = |suffix: &str| {
@@ -70,8 +70,9 @@ impl Drop for Unfinished {
     }
 }
 
-/// Copies the database as it is at one moment, and returns the ledger's id. All pages are copied in one step: a copy in several steps begins
-/// again whenever the ledger is written (<https://www.sqlite.org/c3ref/backup_finish.html>). The writer does not wait for it.
+/// Copies the database as it is at one moment, and returns the ledger's id. All pages are copied in one step: a copy in
+/// several steps begins again whenever the ledger is written (<https://www.sqlite.org/c3ref/backup_finish.html>). The
+/// writer does not wait for it.
 pub fn take(database: &Path, to: &Path) -> Result<String, StoreError> {
     has_room(database)?;
     let from = files::connect_to_read(database)?;

@@ -1,7 +1,8 @@
 //! The ledger in `SQLite`: one file, one writer, and many commands in one commit.
 //!
-//! `synchronous=FULL` in WAL mode syncs each commit before it returns (<https://www.sqlite.org/pragma.html#pragma_synchronous>). A sync
-//! takes a millisecond or more, so the writer takes all commands that wait into one transaction.
+//! `synchronous=FULL` in WAL mode syncs each commit before it returns
+//! (<https://www.sqlite.org/pragma.html#pragma_synchronous>). A sync takes a millisecond or more, so the writer takes
+//! all commands that wait into one transaction.
 
 mod answers;
 mod copy;
@@ -34,8 +35,8 @@ const EVENTS: usize = 500;
 /// A ledger in a folder of its own.
 #[derive(Debug)]
 pub struct Sqlite {
-    /// Reads beside the writer. One is enough: reads are short, and those of pages that are not are rare. It closes first: the last
-    /// connection writes the log into the database, and only the writer may.
+    /// Reads beside the writer. One is enough: reads are short, and those of pages that are not are rare. It closes
+    /// first: the last connection writes the log into the database, and only the writer may.
     reader: Arc<Mutex<Connection>>,
     writer: Writer,
     answers: AnswerFile,
@@ -50,7 +51,8 @@ impl Sqlite {
         Self::locked(files::Lock::take(folder)?, folder)
     }
 
-    /// Opens the ledger in a folder. If there is none, begins with the latest snapshot, or anew where there is no snapshot either.
+    /// Opens the ledger in a folder. If there is none, begins with the latest snapshot, or anew where there is no
+    /// snapshot either.
     pub async fn open_or_restore(folder: &Path, snapshots: &Snapshots) -> Result<Self, SnapshotError> {
         let lock = files::Lock::take(folder)?;
         let path = files::database(folder);

@@ -39,8 +39,8 @@ fn second() -> String {
     migration::second("INTEGER") + "CREATE TABLE probe (id INTEGER PRIMARY KEY, filling BLOB NOT NULL) STRICT;"
 }
 
-/// The schema of a file, 0 of a new one. Refuses what a later version wrote, and what is no ledger. Reads only: the file of another
-/// application stays as it is.
+/// The schema of a file, 0 of a new one. Refuses what a later version wrote, and what is no ledger. Reads only: the
+/// file of another application stays as it is.
 pub fn version(connection: &Connection, path: &Path) -> Result<i64, StoreError> {
     let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let application = number("application_id").map_err(|error| match error.sqlite_error_code() {

@@ -19,7 +19,8 @@ const BATCH: usize = 256;
 const PATIENCE: u32 = 64;
 /// After a write that succeeded, the writer is taken to be well for so long.
 const WELL: Duration = Duration::from_secs(10);
-/// What the writer must be able to write to be well again: more than any command. A volume that is full has room for a few bytes.
+/// What the writer must be able to write to be well again: more than any command. A volume that is full has room for a
+/// few bytes.
 const ROOM: u32 = 64 << 10;
 
 /// When work is done.
@@ -126,7 +127,8 @@ impl Writer {
     }
 }
 
-/// Waits until the thread has ended, so that the files are free for the next ledger and nothing is written behind its back.
+/// Waits until the thread has ended, so that the files are free for the next ledger and nothing is written behind its
+/// back.
 impl Drop for Writer {
     fn drop(&mut self) {
         self.jobs = None;
@@ -162,7 +164,8 @@ impl Thread {
         }
     }
 
-    /// Writes a batch. If it fails, each part of it is tried alone: one that cannot be written fails none of the others.
+    /// Writes a batch. If it fails, each part of it is tried alone: one that cannot be written fails none of the
+    /// others.
     fn write(&mut self, mut batch: Vec<Box<dyn Work>>) {
         let before = self.connection.total_changes();
         match self.commit(&mut batch) {

@@ -14,7 +14,8 @@ use crate::ledger::client::{CallError, LedgerClient};
 
 /// Entries that are delivered at once.
 const AT_ONCE: usize = 16;
-/// Between two passes when the ledger is away: at first, and at most. Up to as much again is added by chance, so that replicas spread.
+/// Between two passes when the ledger is away: at first, and at most. Up to as much again is added by chance, so that
+/// replicas spread.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
 /// Refusals that are about the ledger or this web, and not about an entry: the wrong key, another version.
 pub(in crate::web::metering) const OF_THE_SERVICE: [&str; 3] = ["unauthorized", "no_such_path", "method_not_allowed"];
@@ -41,8 +42,9 @@ struct Pass {
 }
 
 impl Journal {
-    /// Delivers what the journal holds and what comes to it, until this is dropped. Entries of one operation are delivered in order, and a
-    /// release after all that came before it for its tenant: one that comes first would find nothing to take away.
+    /// Delivers what the journal holds and what comes to it, until this is dropped. Entries of one operation are
+    /// delivered in order, and a release after all that came before it for its tenant: one that comes first would find
+    /// nothing to take away.
     pub async fn deliver(&self, ledger: &LedgerClient) {
         let mut pauses = None;
         loop {

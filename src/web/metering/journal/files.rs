@@ -66,12 +66,14 @@ impl Place {
         self.folder.join("journal.db")
     }
 
-    /// The database and its logs: the logs first. A database without its log is read; a log without its database is not.
+    /// The database and its logs: the logs first. A database without its log is read; a log without its database is
+    /// not.
     fn files(&self) -> [PathBuf; 3] {
         ["journal.db-wal", "journal.db-journal", "journal.db"].map(|name| self.folder.join(name))
     }
 
-    /// Opens the database, or begins one. What cannot be read is set aside; the entries in it that can be read are kept.
+    /// Opens the database, or begins one. What cannot be read is set aside; the entries in it that can be read are
+    /// kept.
     pub fn open(&self) -> Result<Connection, JournalError> {
         let why = match self.examine() {
             Ok(connection) => return self.prepare(connection),

@@ -1,12 +1,12 @@
 //! Web's journal: what web must tell the ledger and the ledger did not answer, on web's own disk until it is delivered.
 //!
-//! It is a `SQLite` database in a folder of its own. A commit is on the disk whole or not at all, also when the power fails or the
-//! volume is full, the one writer takes all entries that wait into one commit, and removing what is delivered frees its place in the
-//! file. The crates that keep a log of their own (`yaque`, `okaywal`, `sled`) are hardly maintained, and a log of our own would have to
-//! prove all of this again; the ledger uses `SQLite` already.
+//! It is a `SQLite` database in a folder of its own. A commit is on the disk whole or not at all, also when the power
+//! fails or the volume is full, the one writer takes all entries that wait into one commit, and removing what is
+//! delivered frees its place in the file. The crates that keep a log of their own (`yaque`, `okaywal`, `sled`) are
+//! hardly maintained, and a log of our own would have to prove all of this again; the ledger uses `SQLite` already.
 //!
-//! An entry is removed after the ledger has answered it. A crash in between delivers it again under its own name, and the ledger counts
-//! it once.
+//! An entry is removed after the ledger has answered it. A crash in between delivers it again under its own name, and
+//! the ledger counts it once.
 
 mod delivery;
 mod files;
@@ -151,8 +151,9 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in a folder, and makes the folder if it is missing. The database grows to at most so many bytes; its
-    /// write-ahead log adds about a megabyte. What cannot be read is set aside, and the journal begins without it.
+    /// Opens the journal in a folder, and makes the folder if it is missing. The database grows to at most so many
+    /// bytes; its write-ahead log adds about a megabyte. What cannot be read is set aside, and the journal begins
+    /// without it.
     pub fn open(folder: &Path, most_bytes: u64) -> Result<Self, JournalError> {
         let lock = files::Lock::take(folder)?;
         let seen = Arc::new(Seen::default());
@@ -187,7 +188,8 @@ impl Journal {
         self.seen.entries.load(Ordering::Relaxed)
     }
 
-    /// How many lines `refused.jsonl` has: entries that the ledger refuses for good, with the reason. A person decides about them.
+    /// How many lines `refused.jsonl` has: entries that the ledger refuses for good, with the reason. A person decides
+    /// about them.
     pub fn refused(&self) -> u64 {
         self.seen.refused.load(Ordering::Relaxed)
     }

@@ -1,4 +1,5 @@
-//! The file of entries that the ledger refuses for good: a line of JSON for each, with the reason. A person decides about them.
+//! The file of entries that the ledger refuses for good: a line of JSON for each, with the reason. A person decides
+//! about them.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};

@@ -107,7 +107,8 @@ struct Disk {
     connection: Option<Connection>,
     /// How many entries are in the database.
     entries: usize,
-    /// The number of the last entry. A number is given once as long as the thread runs, whatever becomes of the database.
+    /// The number of the last entry. A number is given once as long as the thread runs, whatever becomes of the
+    /// database.
     last: i64,
     /// Entries that were answered and could not be removed yet.
     delivered: BTreeSet<i64>,
