@@ -84,10 +84,10 @@ async fn no_snapshot_holds_answers_and_a_damaged_file_of_them_is_made_anew() {
     let folder = Folder::new("answers-file");
     let mut program = Program::start(folder.path(), 0);
     let begin = json!({"request_hash": "r", "attempt": "1", "expires_after": 60});
-    let begun = async |program: &Program| {
+    let ask = async |program: &Program| {
         program.client().ask("PUT", "/v1/answers/acme/secret-key", begin.clone()).await.expect("an answer").1
     };
-    assert_eq!(begun(&program).await, json!({"state": "new"}));
+    assert_eq!(ask(&program).await, json!({"state": "new"}));
     assert_eq!(program.stop().await.0, Some(0));
     let data = folder.path().join("data");
     let read = |name: &str| std::fs::read(data.join(name)).unwrap_or_default();
@@ -95,6 +95,6 @@ async fn no_snapshot_holds_answers_and_a_damaged_file_of_them_is_made_anew() {
     assert!(holds(&read("answers.db")) && !holds(&read("ledger.db")) && !holds(&read("ledger.db-wal")));
     std::fs::write(data.join("answers.db"), "no database at all".repeat(1000)).expect("written");
     let program = Program::start(folder.path(), 0);
-    assert_eq!(begun(&program).await, json!({"state": "new"}));
+    assert_eq!(ask(&program).await, json!({"state": "new"}));
     assert!(program.logs().contains("kept answers is damaged"), "{}", program.logs());
 }

@@ -28,11 +28,11 @@ async fn each_event_of_a_batch_is_answered_and_those_that_make_no_sense_spoil_no
     for (turn, new) in [(1, "accepted"), (2, "duplicate")] {
         let (status, answer) = api.ask("POST", "/v1/events", sent.clone()).await.expect("an answer");
         assert_eq!(status, 200, "{answer}");
-        let states: Vec<_> =
+        let told: Vec<_> =
             answer["events"].as_array().expect("a list").iter().map(|one| one["state"].clone()).collect();
         let refused = "refused";
         let wanted = [new, refused, "duplicate", new, refused, new, refused, refused, refused];
-        assert_eq!(states, wanted.map(Value::from), "turn {turn}: {answer}");
+        assert_eq!(told, wanted.map(Value::from), "turn {turn}: {answer}");
         let codes: Vec<_> = [1, 4, 6, 7].map(|at: usize| answer["events"][at]["code"].clone()).to_vec();
         assert_eq!(codes, ["malformed", "too_old", "time_ahead", "malformed"].map(Value::from), "{answer}");
         assert!(answer["events"][1]["detail"].as_str().is_some_and(|why| why.contains("queries is -1")), "{answer}");

@@ -283,7 +283,7 @@ async fn what_the_ledger_refuses_for_good_is_set_apart_and_holds_nothing_up() {
         journal.keep(entry).await.expect("kept");
     }
     // A period of tomorrow is refused until it is tomorrow.
-    let tomorrow = jiff::Timestamp::now() + Duration::from_secs(24 * 3600);
+    let tomorrow = jiff::Timestamp::now() + Duration::from_hours(24);
     let ahead = json!({"start": tomorrow.to_string(), "end": "2040-01-01T00:00:00Z"});
     let early = json!({"tenant": "early", "period": ahead, "amounts": one});
     journal.keep(&entry("settle", "early", &early)).await.expect("kept");
@@ -396,7 +396,7 @@ async fn a_full_volume_refuses_and_has_room_again_once_all_is_delivered() {
         journal.keep(&settle(&format!("o-{number}"), "acme", &json!({"queries": 1}))).await.expect("kept");
     }
     let ballast = volume_of.path().join("data/others");
-    drop(fs::write(&ballast, [1; 65536]));
+    drop(fs::write(&ballast, vec![1; 65536]));
     assert!(!journal.has_room());
     deliver_all(&journal, &ledger).await;
     fs::remove_file(ballast).expect("removed");
