@@ -89,7 +89,10 @@ fn started(folder: &std::path::Path) -> anyhow::Result<(Process, Url)> {
         command.arg("--key-file").arg(folder.join("key")).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
     let out = child.stdout.take().context("piped")?;
     let process = Process(child);
-    let line = BufReader::new(out).lines().next().context("the ledger ended")??;
+    let mut lines = BufReader::new(out).lines();
+    let line = lines.next().context("the ledger ended")??;
+    // It says where its metrics are as well, and must be heard.
+    lines.next().context("the ledger says where its metrics are")??;
     Ok((process, line.trim_start_matches("listening on ").parse()?))
 }
 

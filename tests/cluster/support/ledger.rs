@@ -60,8 +60,10 @@ impl World {
             .arg(folder.join("data"));
         let mut child =
             command.arg("--key-file").arg(&key_file).stdout(Stdio::piped()).spawn().expect("the ledger starts");
-        let line = BufReader::new(child.stdout.take().expect("piped")).lines().next();
-        let line = line.expect("the ledger says where it listens").expect("text");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+        let line = lines.next().expect("the ledger says where it listens").expect("text");
+        // It says where its metrics are as well, and must be heard.
+        lines.next().expect("the ledger says where its metrics are").expect("text");
         let port = line.rsplit(':').next().and_then(|port| port.parse().ok());
         self.ledger.port = Some(port.unwrap_or_else(|| panic!("{line}")));
         self.ledger.process = Some(Process::of(child));
