@@ -35,16 +35,7 @@ fn is_zero(n: &i64) -> bool {
 impl Usage {
     /// Reads the annotation. An unreadable one counts as no usage.
     pub fn of(tenant: &Tenant) -> Self {
-        Self::read(tenant, USAGE_ANNOTATION)
-    }
-
-    /// The part of it that the ledger has counted.
-    pub fn taken_over(tenant: &Tenant) -> Self {
-        Self::read(tenant, TAKEN_OVER_ANNOTATION)
-    }
-
-    fn read(tenant: &Tenant, annotation: &str) -> Self {
-        let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(annotation));
+        let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(USAGE_ANNOTATION));
         text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
     }
 }

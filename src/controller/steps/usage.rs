@@ -1,6 +1,7 @@
 //! What the ledger counted for a tenant.
 
-use crate::api::{Tenant, Usage};
+use crate::api::Tenant;
+use crate::api::usage::{TakenOver, Usage};
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::Unit;
 use crate::lifecycle::{Outcome, Stored};
@@ -12,14 +13,17 @@ const NOTHING_COUNTED: &str = "unknown_tenant";
 /// ledger yet, belongs to it.
 pub async fn count_stored(ledger: &LedgerClient, tenant: &Tenant) -> Outcome {
     let used = match ledger.usage(tenant.tenant_id()).await {
-        Ok(usage) => usage.used,
+        // What is set aside is being stored.
+        Ok(usage) => usage.used.plus(usage.reserved),
         Err(CallError::Refused { code, .. }) if code == NOTHING_COUNTED => Default::default(),
         Err(error) => {
             tracing::warn!(%error, tenant = tenant.place().name, "the ledger does not say what the tenant stores");
             return Outcome::Stored(Stored::Unknown);
         }
     };
-    let (noted, taken_over) = (Usage::of(tenant), Usage::taken_over(tenant));
+    let (noted, mark) = (Usage::of(tenant), TakenOver::of(tenant));
+    // Web writes the mark before it tells the ledger.
+    let taken_over = mark.from.unwrap_or(mark.usage);
     Outcome::Stored(Stored::Counted {
         documents: (used[Unit::Documents] + noted.documents - taken_over.documents).max(0),
         bytes: (used[Unit::Bytes] + noted.bytes - taken_over.bytes).max(0),

@@ -3,6 +3,7 @@
 //! from the ledger.
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,8 @@ struct Told {
     /// The number up to which the ledger was read.
     after: i64,
     waiting: BTreeMap<String, TenantUsage>,
+    /// The tenant that was tried last. The next pass goes on after it.
+    last: String,
 }
 
 /// Reads the ledger and writes the statuses, again and again, until the lease is lost.
@@ -73,12 +76,14 @@ async fn read(context: &Context, told: &mut Told) -> Result<(), CallError> {
 
 async fn write(context: &Context, told: &mut Told) {
     let now = context.clock.read().now;
-    let mut done = Vec::new();
-    let mut writes = 0;
-    for (id, usage) in &told.waiting {
+    let (mut done, mut last, mut writes) = (Vec::new(), told.last.clone(), 0);
+    let (from, up_to) = (Bound::Excluded(told.last.clone()), Bound::Included(told.last.clone()));
+    let after = told.waiting.range((from, Bound::Unbounded));
+    for (id, usage) in after.chain(told.waiting.range((Bound::Unbounded, up_to))) {
         if writes >= WRITES {
             break;
         }
+        last.clone_from(id);
         let Some(tenant) = context.claims.holder(id).and_then(|key| context.caches.tenant(&key)) else {
             // Erased, or not watched by this controller.
             done.push(id.clone());
@@ -95,10 +100,14 @@ async fn write(context: &Context, told: &mut Told) {
             Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => {}
             Err(error) => {
                 tracing::warn!(%error, tenant = %tenant.name_any(), "the usage was not written; the next pass tries again");
-                break;
+                // What the API server refuses of one object says nothing about the others.
+                if !matches!(&error, kube::Error::Api(e) if (400..500).contains(&e.code) && e.code != 429) {
+                    break;
+                }
             }
         }
     }
+    told.last = last;
     for id in done {
         told.waiting.remove(&id);
     }

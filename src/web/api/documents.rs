@@ -191,6 +191,9 @@ async fn store(
     let extract = extract(app, tenant, &file, deadline).await?;
     let passages = extract.passages();
     let document = begun(id, file, passages.len(), app.now());
+    if let Some(before) = &there {
+        app.metering.begun_before(tenant, before, app.now()).await?;
+    }
     let counting = count(app, tenant, (&document, counts.is_some()), &passages).await?;
     let on_tokens = |tokens| counting.embedded(tokens);
     let stored = deadline.worked(documents.store(&document, &passages, &on_tokens)).await;
@@ -204,7 +207,12 @@ async fn store(
             // Nothing of it stays, and it counts for nothing; where that fails as well, it is listed as failed, and
             // counts.
             match documents.delete(&document).await {
-                Ok(()) => counting.nothing_stays().await,
+                Ok(()) => {
+                    counting.nothing_stays().await;
+                    if let Some(before) = &there {
+                        app.metering.forget(tenant, before, app.now()).await?;
+                    }
+                }
                 Err(_) => counting.stored().await,
             }
             return Err(error);
@@ -289,11 +297,11 @@ async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Proble
     let documents = shelf.documents();
     let Some(document) = documents.get(id, app.now()).await? else { return Ok(false) };
     // A document that is gone and cannot be told to the ledger would count for ever.
-    app.metering.can_count()?;
+    app.metering.can_forget(tenant, app.now()).await?;
     documents.delete(&document).await?;
-    app.delete_elsewhere(tenant, &document).await?;
+    let elsewhere = app.delete_elsewhere(tenant, &document).await;
     app.metering.forget(tenant, &document, app.now()).await?;
-    Ok(true)
+    elsewhere.map(|()| true)
 }
 
 fn no_document() -> Problem {

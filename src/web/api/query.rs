@@ -16,6 +16,7 @@ use utoipa::ToSchema;
 
 use super::keys::Admitted;
 use crate::api::plan::Models;
+use crate::lifecycle::Fault;
 use crate::providers::models::Tokens;
 use crate::providers::vector_store::VectorStore;
 use crate::providers::{Party, ProviderError};
@@ -155,9 +156,20 @@ impl Open {
                 self.question.iter_mut().for_each(|question| question.answered(end.tokens));
                 self.end(self.basis).await;
             }
+            // The sources have left, and the model is paid for.
+            Err(error) if error.reason == Fault::EmptyAnswer && !matches!(self.basis, None | Some(Basis::Nothing)) => {
+                self.empty().await;
+            }
             Err(_) => self.end(None).await,
         }
         event(chunk)
+    }
+
+    /// Counts a question whose sources left without an answer, because the model wrote none.
+    async fn empty(&mut self) {
+        let Some(question) = self.question.take() else { return };
+        settle(&self.app, question, self.basis).await;
+        self.app.asked_in_vain(&self.tenant, BROKEN_OFF);
     }
 
     /// Counts the question before its last event leaves.

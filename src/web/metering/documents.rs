@@ -14,7 +14,7 @@ use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, LARGEST};
-use crate::ledger::wire::{Checkpoint, Outcome, PeriodUsage, Reserve};
+use crate::ledger::wire::{Checkpoint, Outcome, PENDING, PeriodUsage, Reserve};
 use crate::rag::Document;
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -77,8 +77,8 @@ enum State {
 
 impl Metering {
     /// Whether the plan holds a document of so many bytes, and at least some text, before its file is read. The file of
-    /// a document that was begun before has been counted: no bytes. Where the ledger is away, it is found out when the
-    /// document is counted.
+    /// a document that was begun before has been counted: no bytes. Where the ledger is away, the plan says whether the
+    /// file is read.
     pub async fn has_room(
         self: &Arc<Self>,
         tenant: &Served,
@@ -88,7 +88,7 @@ impl Metering {
         let account = self.account(tenant, now).await?;
         let used = match self.usage_of(&tenant.id).await {
             Ok(used) => used,
-            Err(CallError::Unavailable(_)) => return Ok(()),
+            Err(CallError::Unavailable(_)) => return self.without_ledger(&account),
             Err(error) => return Err(refusal::of(&error, &account, now)),
         };
         let mut asked = Amounts::of(Unit::EmbeddedBytes, 1);
@@ -124,6 +124,28 @@ impl Metering {
         Ok(counting)
     }
 
+    /// Whether a document of the tenant could be forgotten, before it is deleted: once it is gone, nothing would tell the
+    /// ledger.
+    pub async fn can_forget(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<(), Problem> {
+        self.can_count()?;
+        self.account(tenant, now).await.map(drop)
+    }
+
+    /// A document that was begun before is stored again. Its own operation ends first: pending, it would count once more
+    /// when the document is gone.
+    pub async fn begun_before(
+        self: &Arc<Self>,
+        tenant: &Served,
+        document: &Document,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
+        let account = self.account(tenant, now).await?;
+        if let Some(operation) = operation_of(tenant, document).filter(|_| may_be_pending(document, now)) {
+            self.conclude(&account, &operation, levels(document)).await;
+        }
+        Ok(())
+    }
+
     /// A document is gone. Its own operation ends first, so that one that is still pending does not count later. The
     /// caller goes on to the end of it where its client hangs up.
     pub async fn forget(self: &Arc<Self>, tenant: &Served, document: &Document, now: Timestamp) -> Result<(), Problem> {
@@ -133,7 +155,7 @@ impl Metering {
         // Versions before the ledger did not name their uploads. No two of the same content are in one second.
         let before = || format!("d-{}-{}-{}", tenant.id, document.id, document.uploaded_at.as_second());
         let gone = format!("gone-{}", operation.clone().unwrap_or_else(before));
-        if let Some(operation) = operation {
+        if let Some(operation) = operation.filter(|_| may_be_pending(document, now)) {
             self.conclude(&account, &operation, levels).await;
         }
         self.end(vec![Entry::Release { operation: gone, body: counted(&account, levels) }]).await;
@@ -146,8 +168,8 @@ impl Metering {
         let amounts = match self.ask(self.ledger.checkpoint(operation, &body)).await {
             // It is pending. All that was set aside counts: what was embedded is not known here.
             Ok(_) => levels.with(Unit::EmbeddedBytes, LARGEST).with(Unit::EmbeddingTokens, LARGEST),
-            Err(CallError::Refused { code, .. }) if code == "ended" => return,
-            // It waits in the journal of a replica, or cannot be asked for. Settled here, it counts once.
+            // It was settled, which stays as it is; or it expired, and the settlement waits in the journal of a replica; or it
+            // cannot be asked for. Settled here, it counts once.
             Err(_) => levels,
         };
         let body = counted(account, amounts);
@@ -161,6 +183,12 @@ impl Metering {
             Err(error) => tracing::warn!(%error, operation, "a deleted document is not settled"),
         }
     }
+}
+
+/// Whether the operation of a document can still be pending, or wait in a journal. The ledger forgets operations some
+/// time after they ended: a settlement of one that is forgotten would count it again.
+fn may_be_pending(document: &Document, now: Timestamp) -> bool {
+    now.since(document.uploaded_at) < i64::from(*PENDING.end())
 }
 
 /// The first unit that leaves too little, with what it leaves.

@@ -18,8 +18,6 @@ use crate::web::serving::problem::Problem;
 
 /// Between two probes.
 const PROBE: Duration = Duration::from_millis(500);
-/// The probe asks for a tenant that there is not: any answer will do.
-const NOBODY: &str = "-";
 
 /// A ledger that does not take web's key, or is of another version, is as good as away: what it is told would be lost.
 fn of_the_service(error: CallError) -> CallError {
@@ -59,7 +57,8 @@ impl Metering {
     async fn until_back(&self) {
         loop {
             tokio::time::sleep(PROBE).await;
-            let answer = self.ledger.usage(NOBODY).await.map_err(of_the_service);
+            // A ledger that can be read and not written, such as one whose volume is full, answers this with an error.
+            let answer = self.ledger.status().await.map_err(of_the_service);
             if !matches!(answer, Err(CallError::Unavailable(_))) {
                 self.away.store(false, Ordering::Release);
                 tracing::info!("the ledger is back");
