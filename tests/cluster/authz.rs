@@ -13,7 +13,7 @@ use tenant_operator::api::{Phase, Unit};
 use tenant_operator_dev::apply_yaml;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{Gateway, Lab, Service, desire, got, plan_with};
+use crate::support::{Gateway, Lab, Service, begin, desire, got, plan_with};
 
 /// The headers that the service may rely on.
 const NAMES: [&str; 7] = [
@@ -230,6 +230,75 @@ async fn a_tenant_has_its_rate_and_a_client_that_guesses_keys_keeps_no_other_out
     }
     assert!(wrong.contains(&401) && wrong.contains(&429), "{wrong:?}");
     assert_eq!(sent(authz(&lab, "", &other)).await.status(), 200, "of the same address, with a real key");
+}
+
+#[tokio::test]
+async fn a_revoked_key_takes_none_of_its_tenants_requests() {
+    let mut lab = Lab::start("authz-revoked", &[("acme", "enterprise")]).await;
+    let revoked = lab.client("acme").await.key;
+    lab.world.start_web(&["--requests-per-second", "20"]);
+    let replaced_twice = Patch::Merge(json!({"spec": {"apiKeyGeneration": 3}}));
+    lab.world.tenants().patch("acme", &Default::default(), &replaced_twice).await.expect("patched");
+    lab.world.wait("acme", "replaced", |s| s.api_key_generation == Some(3)).await;
+    let acme = lab.client("acme").await;
+    lab.world.until("it is revoked", async || sent(authz(&lab, "", &revoked)).await.status() == 401).await;
+
+    // Five times the tenant's rate, for four seconds.
+    let (lab, revoked) = (&lab, revoked.as_str());
+    let flood = (0..400).map(|i| async move {
+        tokio::time::sleep(Duration::from_millis(10 * i)).await;
+        sent(authz(lab, "?quota_status=429", revoked)).await.status().as_u16()
+    });
+    let own = async {
+        let mut statuses = Vec::new();
+        for _ in 0..16 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            statuses.push(sent(authz(lab, "?quota_status=429", &acme.key)).await.status().as_u16());
+            statuses.push(acme.get("/v1/usage").await.status().as_u16());
+        }
+        statuses
+    };
+    let (flood, own) = tokio::join!(futures::future::join_all(flood), own);
+    assert_eq!(own, [200; 32], "at the gateway, and at the tenant API");
+    let count = |status: u16| flood.iter().filter(|told| **told == status).count();
+    assert!(count(401) > 0 && count(429) > 0 && count(401) + count(429) == 400, "it has a limit itself: {flood:?}");
+}
+
+/// Whatever comes after the headers of such a request may be its body, or the next request.
+#[tokio::test]
+async fn a_connection_ends_with_the_answer_to_a_body_that_was_not_read() {
+    let lab = Lab::start("authz-unread", &[("acme", "enterprise")]).await;
+    let key = lab.client("acme").await.key;
+    // What web answers on one connection until it hangs up.
+    let answers = async |settings: &str, key: &str, announced: &str| {
+        let head = format!("POST /authz{settings} HTTP/1.1\r\nAuthorization: Bearer {key}\r\n{announced}");
+        let next = "GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let mut stream = begin(&lab.world.web, &head, next.as_bytes()).await;
+        let mut all = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut all)).await;
+        ended.expect("web hangs up").expect("all of it arrives");
+        String::from_utf8(all).expect("text").to_lowercase()
+    };
+    for (settings, key, status) in [
+        ("", key.as_str(), "200 ok"),
+        ("", "sk_live_a.b.c", "401 unauthorized"),
+        ("?consum=queries", key.as_str(), "400 bad request"),
+    ] {
+        for announced in ["Content-Length: 100000", "Expect: 100-continue\r\nContent-Length: 100000"] {
+            let told = answers(settings, key, announced).await;
+            assert!(told.starts_with(&format!("http/1.1 {status}\r\n")), "{told}");
+            assert!(
+                told.contains("\r\nconnection: close\r\n"),
+                "the gateway must not send its next request here: {told}"
+            );
+            assert_eq!(told.matches("http/1.1 ").count(), 1, "{told}");
+        }
+    }
+    // A connection without such a body is kept.
+    let told = answers("", &key, "Content-Length: 0").await;
+    assert_eq!(told.matches("http/1.1 200 ok").count(), 2, "{told}");
+    let (first, _) = told.split_once("\r\n\r\n").expect("its headers");
+    assert!(!first.contains("connection: close"), "{first}");
 }
 
 #[tokio::test]

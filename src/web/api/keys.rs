@@ -156,8 +156,8 @@ impl App {
         }
     }
 
-    /// The tenant of these claims, as far as it is known.
-    fn admit(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
+    /// The tenant of a key that is real, if it is served, as far as that is known now.
+    pub fn admit(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
         let Some(tenant) = self.directory.get(&claims.sub) else {
             // Right after a start, web does not know all tenants yet.
             return Err(if self.directory.is_complete() { unauthorized() } else { Problem::unavailable() });

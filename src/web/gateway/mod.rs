@@ -72,15 +72,25 @@ pub struct Doc;
 )]
 pub async fn authz(State(app): State<Arc<App>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
+    let unread = !body.is_end_stream();
     // Nothing waits for it: some gateways announce their client's body and send none.
-    if !body.is_end_stream() {
+    if unread {
         app.lingers.short(&parts.headers, body);
     }
+    let mut response = respond(&app, &mut parts).await;
+    if unread {
+        // Where the body never comes, the gateway's next request on this connection would be read as the body.
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+async fn respond(app: &App, parts: &mut Parts) -> Response {
     let settings = match Settings::of(parts.uri.path(), parts.uri.query()) {
         Ok(settings) => settings,
         Err(why) => return answer::refused(malformed(why), Statuses::Own),
     };
-    let decided = decide(&app, &mut parts, settings).await;
+    let decided = decide(app, parts, settings).await;
     let decided = decided.and_then(|(tenant, queries)| answer::admitted(&tenant, queries, app.now()));
     decided.unwrap_or_else(|problem| answer::refused(problem, settings.statuses))
 }
@@ -105,14 +115,25 @@ async fn decide(app: &App, parts: &mut Parts, settings: Settings) -> Result<(Arc
     Ok((tenant, queries))
 }
 
-/// The tenant of the request's key, with one of its requests of this second taken. That comes first: a refusal takes a
-/// second, and a tenant that is suspended must not hold all of a gateway's connections.
+/// The tenant of the request's key, with one of its requests of this second taken. Only a key that is good takes from
+/// the tenant's requests: the holder of a revoked key must not use them up. A refusal takes a second, so it has a limit
+/// as well, one for all of a tenant's keys: neither a suspended tenant nor the holder of many revoked keys may hold all
+/// of a gateway's connections.
 async fn by_key(app: &App, headers: &HeaderMap) -> Result<Arc<Served>, Problem> {
-    let claims: Claims = app.verified(key(headers).ok_or_else(unauthorized)?).await?;
-    let tenant = app.directory.get(&claims.sub);
-    let limited = tenant.as_ref().map_or(&claims.sub, |tenant| &tenant.uid);
-    app.requests.take(limited).map_err(Problem::too_many)?;
-    app.admitted(&claims).await
+    let claims = app.verified(key(headers).ok_or_else(unauthorized)?).await?;
+    let tenant = if let Ok(tenant) = app.admit(&claims) {
+        tenant
+    } else {
+        app.requests.take(&refusals(&claims)).map_err(Problem::too_many)?;
+        app.admitted(&claims).await?
+    };
+    app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
+    Ok(tenant)
+}
+
+/// What counts a tenant's requests whose keys are refused. No uid holds a slash.
+fn refusals(claims: &Claims) -> String {
+    format!("{}/refused", claims.sub)
 }
 
 /// The key: in a header of its own, or as the tenant API takes it. Where a header comes twice, the gateway and the

@@ -60,7 +60,7 @@ impl Caller {
             }
             Self::Key => "`--requests-per-second` of a tenant",
             Self::Gateway => {
-                "`--requests-per-second` of a tenant; of wrong keys, `--client-requests-per-second` of a client"
+                "`--requests-per-second` of a tenant, and as many refusals of its keys; of wrong keys, `--client-requests-per-second` of a client"
             }
             Self::Stripe => {
                 "512 kB a request, 10 s to arrive; beyond 64 kB, 32 at a time, 8 of a client, and 2 s for the rest"
