@@ -16,8 +16,11 @@ const SHORTEST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Count what tenants use: reserve, settle and void, with exact limits.
 ///
-/// One process owns the counting: a second one refuses to start in the same folder. The operator's other parts reach
-/// the ledger by HTTP with its key. The time is the API server's.
+/// With --data, one process owns the folder, and a second one refuses to start. With --url, several replicas may run.
+/// The operator's other parts reach the ledger by HTTP with its key. The time is the API server's.
+///
+/// Try it: `openssl rand -hex 32 > ledger.key`, then `tenant-operator ledger --own-clock --data ledger --key-file
+/// ledger.key`. docs/ledger.md describes the API.
 #[derive(clap::Args)]
 pub struct Args {
     /// Address to listen on.

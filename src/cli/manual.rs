@@ -95,8 +95,8 @@ fn describe(page: &mut String, command: &clap::Command) -> std::fmt::Result {
 
 fn metrics() -> Result<String, std::fmt::Error> {
     let mut page = format!(
-        "# Metrics\n\n{MADE} The controller serves its metrics at `/metrics` on port 8081, web its own on port 8082, for Prometheus as \
-         OpenMetrics. [Operations](operations.md) says which to watch, [runbooks](runbooks.md) what to do about an alert.\n\n\
+        "# Metrics\n\n{MADE} The controller serves its metrics at `/metrics` on port 8081, web its own on port 8082, the ledger its own on port 8085, for \
+         Prometheus as OpenMetrics. [Operations](operations.md) says which to watch, [runbooks](runbooks.md) what to do about an alert.\n\n\
          | metric | type | labels | meaning |\n| --- | --- | --- | --- |\n"
     );
     for [name, kind, labels, help] in Metrics::described() {

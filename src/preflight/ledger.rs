@@ -27,7 +27,7 @@ pub const CHECKS: &[Check] = &[
         blocks_start: false,
         title: "the ledger answers and is ready",
         about: "Runs with --ledger-url only, which the chart and `make dev` set. While the ledger is away, web serves \
-            or refuses questions as their Plan says, and nothing is lost.",
+            or refuses questions as their Plan says; what it serves waits in web's journal, which ends with the pod.",
         needs: None,
         writes: false,
         run: |target| ready(target).boxed(),
@@ -67,7 +67,7 @@ async fn ready(target: &Target) -> CheckOutcome {
         return CheckOutcome::Skipped("the controller starts without the ledger".into());
     }
     let Some(url) = &target.ledger_url else {
-        return CheckOutcome::Skipped("asked for with --ledger-url URL".into());
+        return CheckOutcome::Skipped("not checked: name the ledger with --ledger-url".into());
     };
     let url = format!("{}/readyz", url.as_str().trim_end_matches('/'));
     let fix = "Look at the ledger's pod: kubectl describe pod, kubectl logs. A NetworkPolicy lets only the \
@@ -109,8 +109,9 @@ async fn status(target: &Target) -> Result<Status, CheckOutcome> {
         CallError::Refused { code, detail } if code == "unauthorized" => CheckOutcome::failed(
             detail,
             format!(
-                "Restart the ledger: it read its key before {secret} was replaced. Restart web too if it \
-                started before that"
+                "The ledger read its key before {secret} was replaced. If web did too, restart web first and wait \
+                until its rollout has ended: in the other order, counts of web pods that end are lost. Then restart \
+                the ledger"
             ),
         ),
         other => CheckOutcome::failed(

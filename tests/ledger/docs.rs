@@ -13,13 +13,15 @@ fn the_examples_of_the_page_work_as_written() {
     let port = free_port().to_string();
     // The ledgers in the background end with the shell.
     let script = format!("set -eu\ntrap 'kill $(jobs -p)' EXIT\n{}", examples.concat());
+    let metrics = free_port().to_string();
     let free = |script: String, port: &str| script.replace(port, &free_port().to_string());
-    let script = ["8086", "8087"].into_iter().fold(script.replace("8084", &port), free);
+    let script = script.replace("8084", &port).replace("8085", &metrics);
+    let script = ["8086", "8087"].into_iter().fold(script, free);
     let programs = std::path::Path::new(BINARY).parent().expect("a folder").display().to_string();
     let path = format!("{programs}:{}", std::env::var("PATH").unwrap_or_default());
     let mut shell = Command::new("bash");
     shell.args(["-c", &script]).current_dir(folder.path()).env("PATH", path);
-    let output = shell.env("LEDGER_METRICS_LISTEN", format!("127.0.0.1:{}", free_port())).output().expect("bash runs");
+    let output = shell.env("LEDGER_METRICS_LISTEN", format!("127.0.0.1:{metrics}")).output().expect("bash runs");
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}");
     for wanted in [

@@ -123,8 +123,8 @@ fn damage(path: &Path, pages: impl IntoIterator<Item = u64>) {
 
 #[tokio::test]
 async fn a_damaged_or_truncated_file_is_told_as_such_and_answers_nothing_wrong() {
-    const DAMAGED: &str =
-        "the ledger's file is damaged: stop the ledger, move the file away, and restore the last snapshot";
+    const DAMAGED: &str = "the ledger's file is damaged: stop the ledger and move its files away; on a cluster, \
+        give it a new volume. With snapshots it begins with the latest one, without them at zero";
     let folder = Folder::new("truncated");
     used(&folder, 300).await;
     let path = database(&folder);

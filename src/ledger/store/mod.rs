@@ -183,7 +183,9 @@ pub enum StoreError {
     #[error("LEDGER_URL: {0}")]
     Url(String),
     /// The file is damaged.
-    #[error("the ledger's file is damaged: stop the ledger, move the file away, and restore the last snapshot")]
+    #[error(
+        "the ledger's file is damaged: stop the ledger and move its files away; on a cluster, give it a new volume. With snapshots it begins with the latest one, without them at zero"
+    )]
     Corrupt,
     /// No space is left.
     #[error("the ledger's volume is full: enlarge it")]

@@ -163,7 +163,11 @@ fn error(status: &str) -> Option<(&'static str, Problem)> {
                 "This file holds no text. If it is a scan, run it through text recognition (OCR) first.",
             ),
         ),
-        "429" => ("Too many requests. `Retry-After` says when to try again", Problem::too_many(Duration::from_secs(2))),
+        "429" => (
+            "Too many requests: `Retry-After` says when to try again. With the code `quota_exceeded`, the plan's limit of \
+             the period is used up, for up to 30 days",
+            Problem::too_many(Duration::from_secs(2)),
+        ),
         "501" => (
             "This service does not offer it",
             new(StatusCode::NOT_IMPLEMENTED, Code::NoExports, "You cannot make an export here. Please write to us."),

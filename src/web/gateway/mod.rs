@@ -50,8 +50,8 @@ pub struct Doc;
             description = "The header that names a request, which is counted once however often it is sent: \
                 `x-request-id` or `idempotency-key`. The gateway must set it."),
         ("quota_status" = Option<String>, Query, example = "429",
-            description = "`429`: refusals have the statuses of the tenant API. `403`, the default: all but 401 are \
-                403."),
+            description = "`429`: refusals have the statuses of the tenant API. `403`, the default: all but 400 \
+                and 401 are 403."),
     ),
     responses(
         (status = 200, description = "Let it through. The headers name the tenant and say what is left",
