@@ -49,15 +49,15 @@ const UNCOUNTED_DAYS: i64 = 1;
 /// Days after which an event is refused.
 pub const EVENT_DAYS: i64 = 35;
 
-/// Operations that ended before this moment may be forgotten. An operation ends at most `AHEAD` before its client says
-/// that it happened, so what comes again after it was forgotten is refused as too old.
+/// Operations whose [`ended_at`] is before this moment may be forgotten. An operation ends at most `AHEAD` before its
+/// client says that it happened, so what counted and comes again after it was forgotten is refused as too old.
 pub const fn forgotten_before(now: Timestamp) -> Timestamp {
     now.plus(-(KNOWN_DAYS * DAY + AHEAD))
 }
 
 /// From when on the days of an operation run that ends now. None while it is pending.
 ///
-/// One that was voided, or settled with nothing, counts as ended [`KNOWN_DAYS`] less [`UNCOUNTED_DAYS`] ago, so it is
+/// One that was voided, or settled with nothing, counts as ended [`KNOWN_DAYS`] less `UNCOUNTED_DAYS` ago, so it is
 /// forgotten after a day: a tenant makes any number of them outside its quota, and they would fill the ledger's volume.
 /// The name may then be used anew, and that counts nothing twice:
 /// - A reservation that the void overtook is not on its way any more: a request lives for seconds, and what it would
