@@ -371,7 +371,8 @@ pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<Sto
     rows.iter().map(line).collect()
 }
 
-/// Deletes operations whose `ended_at` is before a moment. Those that another replica deletes at the same time are passed over.
+/// Deletes operations whose `ended_at` is before a moment. Those that another replica deletes at the same time are
+/// passed over.
 pub async fn forget(client: &impl GenericClient, before: Timestamp, most: u32) -> Result<u64, tokio_postgres::Error> {
     let sql = "DELETE FROM operation WHERE id IN
         (SELECT id FROM operation WHERE ended_at < $1 ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED)";
