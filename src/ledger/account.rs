@@ -42,13 +42,6 @@ pub enum State {
     Expired,
 }
 
-impl State {
-    /// Whether nothing is reserved for it any more.
-    pub const fn has_ended(self) -> bool {
-        !matches!(self, Self::Pending)
-    }
-}
-
 /// One operation, named by the client. The same name again is the same operation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Operation {

@@ -3,12 +3,14 @@
 //! A call that got no answer is repeated under the same name until its time is over: the ledger applies it once,
 //! whichever of the attempts it saw.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 
 use super::LedgerKey;
 use super::units::Unit;
@@ -28,6 +30,9 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Between two attempts: a ledger that restarts is back within a second or two.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// Calls of one client at the same time, each on a connection of its own: fewer than the ledger gives one address. Others wait.
+const CALLS: usize = 256;
+
 /// A ledger, and how long a call waits for it.
 #[derive(Clone, Debug)]
 pub struct LedgerClient {
@@ -35,6 +40,8 @@ pub struct LedgerClient {
     url: Url,
     authorization: HeaderValue,
     patience: Duration,
+    /// Places of calls that are under way.
+    places: Arc<Semaphore>,
 }
 
 /// Why a call did not do what it should.
@@ -95,7 +102,7 @@ impl LedgerClient {
             reqwest::Client::builder().connect_timeout(CONNECT).timeout(ATTEMPT).pool_idle_timeout(IDLE).build()?;
         let mut authorization = HeaderValue::try_from(key.authorization()).expect("hexadecimal digits");
         authorization.set_sensitive(true);
-        Ok(Self { http, url, authorization, patience })
+        Ok(Self { http, url, authorization, patience, places: Arc::new(Semaphore::new(CALLS)) })
     }
 
     /// Sets amounts aside.
@@ -206,6 +213,8 @@ impl LedgerClient {
         }
         let start = Instant::now();
         loop {
+            // Closed by no one, so there is always a place in the end.
+            let place = self.places.acquire().await;
             let mut request = self.http.request(method.clone(), url.clone());
             request = request.header(AUTHORIZATION, self.authorization.clone());
             if path == ["events"] {
@@ -224,6 +233,7 @@ impl LedgerClient {
                 },
                 Err(error) => CallError::Unavailable(cause(error)),
             };
+            drop(place);
             if start.elapsed() + PAUSE > self.patience {
                 return Err(error);
             }

@@ -53,7 +53,8 @@ pub enum Action {
     Expire,
     /// Counts what another system has used, once for each name.
     Event {
-        /// The period that it is counted in, also one that is closed.
+        /// The period that it is counted in, also one that is closed. It closes none: the tenant's latest period stays,
+        /// unless none is known.
         period: Period,
         /// What was used.
         amounts: Amounts,

@@ -44,13 +44,38 @@ const AHEAD: i64 = 5 * 60;
 const DAY: i64 = 24 * 3600;
 /// Days for which an operation is known after its end. What happened earlier is refused: it could be counted twice.
 pub const KNOWN_DAYS: i64 = 93;
+/// Days for which an operation is known that ended and counted nothing.
+const UNCOUNTED_DAYS: i64 = 1;
 /// Days after which an event is refused.
 pub const EVENT_DAYS: i64 = 35;
 
-/// Operations that ended before this moment may be forgotten. An operation ends at most `AHEAD` before its client says
-/// that it happened, so what comes again after it was forgotten is refused as too old.
+/// Operations whose [`ended_at`] is before this moment may be forgotten. An operation ends at most `AHEAD` before its
+/// client says that it happened, so what counted and comes again after it was forgotten is refused as too old.
 pub const fn forgotten_before(now: Timestamp) -> Timestamp {
     now.plus(-(KNOWN_DAYS * DAY + AHEAD))
+}
+
+/// From when on the days of an operation run that ends now. None while it is pending.
+///
+/// One that was voided, or settled with nothing, counts as ended [`KNOWN_DAYS`] less `UNCOUNTED_DAYS` ago, so it is
+/// forgotten after a day: a tenant makes any number of them outside its quota, and they would fill the ledger's volume.
+/// The name may then be used anew, and that counts nothing twice:
+/// - A reservation that the void overtook is not on its way any more: a request lives for seconds, and what it would
+///   set aside expires after a day at most.
+/// - A settlement that comes late does not count at all. A client ends an operation in one way and repeats that, so
+///   after a void it settles nothing, and what it settled with nothing is nothing again. A client that breaks this rule
+///   is counted once: the first time counted nothing, and from the second on the name is known for [`KNOWN_DAYS`].
+///
+/// What expired is known as long as what counted: a client that was away still settles it. So is what was released,
+/// which counts although it posted nothing.
+pub fn ended_at(operation: &Operation, now: Timestamp) -> Option<Timestamp> {
+    let days = match operation.state {
+        State::Pending => return None,
+        State::Voided => UNCOUNTED_DAYS,
+        State::Settled if operation.posted.is_zero() => UNCOUNTED_DAYS,
+        State::Settled | State::Expired | State::Released => KNOWN_DAYS,
+    };
+    Some(now.plus(-(KNOWN_DAYS - days) * DAY))
 }
 
 /// The later of two periods. Periods of one tenant are told apart by their start.
@@ -169,7 +194,12 @@ fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
         state,
         expires_after,
     };
-    let latest = Some(period).filter(|_| later(period, facts.latest) == period && facts.latest != Some(period));
+    let latest = match (&command.action, facts.latest) {
+        // Another system may count by other periods than the tenant's own, such as calendar months. One of them would
+        // close the tenant's present period, and the tenant would have its quota a second time.
+        (Action::Event { .. }, Some(_)) => None,
+        (_, known) => Some(period).filter(|_| later(period, known) == period && known != Some(period)),
+    };
     match &command.action {
         Action::Reserve { amounts, limits, .. } => {
             if let Some(refusal) = exceeds(&account, *amounts, limits) {

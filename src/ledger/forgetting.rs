@@ -1,5 +1,6 @@
-//! Operations that ended long ago are forgotten, so that the ledger does not grow without end. Their lines stay. So are
-//! answers that were kept for a day.
+//! Operations that ended long ago are forgotten, so that the ledger does not grow without end: those that counted
+//! something after 93 days, those that were voided or counted nothing after a day (`decision::ended_at`). Their lines
+//! stay. Answers that were kept for a day are forgotten as well.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,17 +1,31 @@
 //! Connections of clients that are slow, idle, or many.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
-use crate::support::{Folder, Program, counted, reserve};
+use crate::support::{Api, Folder, Program, counted, reserve};
 
 /// A connection to an address of the program.
 async fn connect(url: &str) -> TcpStream {
     TcpStream::connect(url.trim_start_matches("http://")).await.expect("a connection")
+}
+
+/// The same by another client: one at 127.0.0.`host`.
+async fn connect_from(host: u8, url: &str) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("a client's address");
+    let address = url.trim_start_matches("http://").parse().expect("an address");
+    socket.connect(address).await.expect("a connection")
+}
+
+/// Idle connections, by several clients in turn.
+async fn idle(clients: &[u8], number: usize, url: &str) -> Vec<TcpStream> {
+    join_all(clients.iter().cycle().take(number).map(|host| connect_from(*host, url))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,28 +53,37 @@ async fn a_client_that_sends_its_headers_slowly_is_closed() {
     }
 }
 
+/// Breaks the test unless the ledger answers some commands without delay.
+async fn counts_at_once(api: &Api, names: &str) {
+    let start = Instant::now();
+    for number in 0..20 {
+        api.must(&format!("{names}-{number}"), "settle", counted("acme", &json!({"queries": 1}))).await;
+    }
+    assert_eq!(api.probe("/readyz").await.0, 200);
+    assert!(start.elapsed() < Duration::from_secs(5), "{names}: {:?}", start.elapsed());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hundreds_of_idle_connections_do_not_stop_others() {
     let folder = Folder::new("idle");
     let program = Program::start(folder.path(), 0);
-    let idle = join_all((0..500).map(|_| connect(&program.url))).await;
-    let start = Instant::now();
+    let some = idle(&[2, 3], 500, &program.url).await;
     let api = program.client();
-    for number in 0..20 {
-        api.must(&format!("q-{number}"), "settle", counted("acme", &json!({"queries": 1}))).await;
-    }
-    assert_eq!(api.probe("/readyz").await.0, 200);
-    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
-    drop(idle);
+    counts_at_once(&api, "some").await;
+    drop(some);
+    // One client takes no more than its share: it need not show the key to open connections.
+    let greedy = idle(&[7], 900, &program.url).await;
+    counts_at_once(&program.client(), "greedy").await;
+    drop(greedy);
     // More than there is room for: those that wait get their turn when the idle ones are closed, and probes do not
     // wait.
-    let idle = join_all((0..900).map(|_| connect(&program.url))).await;
+    let many = idle(&[4, 5, 6], 900, &program.url).await;
     let start = Instant::now();
     assert_eq!(api.probe("/readyz").await.0, 200);
     assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
     let other = program.client();
     other.must("after-all", "settle", counted("acme", &json!({"queries": 1}))).await;
-    drop(idle);
+    drop(many);
 }
 
 #[tokio::test(flavor = "multi_thread")]

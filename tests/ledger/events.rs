@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, KEY, Program, period};
+use crate::support::{Folder, KEY, Program, period, reserve};
 
 /// So many seconds ago.
 fn ago(seconds: i64) -> String {
@@ -40,6 +40,25 @@ async fn each_event_of_a_batch_is_answered_and_those_that_make_no_sense_spoil_no
     assert_eq!(api.account("acme", "queries").await, [3, 0]);
     let (_, metrics) = api.probe("/metrics").await;
     assert!(metrics.contains("ledger_commands_total{action=\"event\",outcome=\"refused\"} 10"), "{metrics}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_counts_by_calendar_months_gives_a_customer_no_second_quota() {
+    let folder = Folder::new("months");
+    let program = Program::start(folder.path(), 0);
+    let api = program.client();
+    let quota = json!({"queries": 10});
+    api.must("all", "reserve", reserve("acme", &quota, &quota, 3600)).await;
+    let mut told = event("month", 0);
+    told["period"] = json!({"start": ago(3600), "end": ago(-30 * 24 * 3600)});
+    let (status, answer) = api.ask("POST", "/v1/events", json!({"events": [told]})).await.expect("an answer");
+    assert_eq!((status, &answer["events"][0]["state"]), (200, &json!("accepted")), "{answer}");
+    assert_eq!(api.account("acme", "queries").await, [0, 10], "the customer's own period is the present one");
+    let more = reserve("acme", &json!({"queries": 1}), &quota, 3600);
+    let (status, answer) = api.command("more", "reserve", more).await.expect("an answer");
+    assert_eq!((status, &answer["code"]), (409, &json!("limit_reached")), "{answer}");
+    let (_, periods) = api.get("/v1/tenants/acme/periods").await;
+    assert_eq!(periods[0]["used"], json!({"queries": 1}), "it counts in the period that it names: {periods}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,11 +1,13 @@
 //! What happened a while ago, and what other systems tell of.
 
 use tenant_operator::api::Timestamp;
-use tenant_operator::ledger::account::{Account, LineKind, State};
-use tenant_operator::ledger::decision::{Action, Answer, Command, Facts, Refusal, decide, forgotten_before, period_of};
+use tenant_operator::ledger::account::{Account, LineKind, Operation, State};
+use tenant_operator::ledger::decision::{
+    Action, Answer, Command, Facts, Refusal, decide, ended_at, forgotten_before, period_of,
+};
 use tenant_operator::ledger::units::{Amounts, Unit};
 
-use crate::books::{Books, OTHER, TENANT, limit, period, reserve, settle, settled, some};
+use crate::books::{Books, OTHER, TENANT, UNIT, limit, period, reserve, reserve_in, reserved, settle, settled, some};
 
 const DAY: i64 = 24 * 3600;
 
@@ -79,11 +81,65 @@ fn an_event_counts_once_beyond_the_limit_in_the_period_that_it_names() {
     assert_eq!((books.taken(1), books.lines_of("e")), ((8, 0), vec![(LineKind::Event, 3)]));
     assert_eq!(books.state("e"), Some(State::Settled));
     // In a closed period too, which takes no reservation all the same.
-    assert_eq!(books.ask("next", event(2, 1)), Answer::Accepted);
+    let next = Answer::Reserved { period: period(2), left: limit(4), pending: true };
+    assert_eq!(books.ask("next", reserve_in(2, 1, 5)), next);
     assert_eq!(books.ask("late", event(1, 1)), Answer::Accepted);
-    assert_eq!((books.taken(1), books.taken(2)), ((9, 0), (1, 0)));
-    let Answer::Reserved { period: reserved, left, .. } = books.ask("behind", reserve(1, 5)) else { panic!("refused") };
-    assert_eq!((reserved, left), (period(2), limit(3)));
+    assert_eq!((books.taken(1), books.taken(2)), ((9, 0), (0, 1)));
+    let Answer::Reserved { period: found, left, .. } = books.ask("behind", reserve(1, 5)) else { panic!("refused") };
+    assert_eq!((found, left), (period(2), limit(3)));
+}
+
+/// A gateway that counts by calendar months names other periods than the tenant's own.
+#[test]
+fn an_event_closes_no_period_so_it_gives_no_second_quota() {
+    let mut books = Books::default();
+    assert_eq!(books.ask("all", reserve(5, 5)), reserved(0));
+    assert_eq!(books.ask("e", event(2, 1)), Answer::Accepted);
+    assert_eq!(books.tenants[TENANT].latest, Some(period(1)));
+    let refusal = Refusal::LimitReached { unit: UNIT, limit: 5, left: 0, asked: 1 };
+    assert_eq!(books.ask("more", reserve(1, 5)), Answer::Refused(refusal));
+    assert_eq!((books.taken(1), books.taken(2)), ((0, 5), (1, 0)));
+    // It counts once the tenant itself comes to that period.
+    let next = Answer::Reserved { period: period(2), left: limit(3), pending: true };
+    assert_eq!(books.ask("next", reserve_in(2, 1, 5)), next);
+}
+
+#[test]
+fn an_event_begins_the_first_period_of_a_tenant() {
+    let mut books = Books::default();
+    assert_eq!(books.ask("e", event(1, 2)), Answer::Accepted);
+    assert_eq!(books.ask("later", event(2, 2)), Answer::Accepted);
+    assert_eq!(books.tenants[TENANT].latest, Some(period(1)));
+    assert_eq!(books.ask("r", reserve(1, 5)), reserved(2));
+}
+
+#[test]
+fn what_counted_nothing_is_forgotten_after_a_day_and_all_else_after_93() {
+    let now = period(1).start;
+    let operation = |state, posted| Operation {
+        tenant: TENANT.into(),
+        period: period(1),
+        reserved: some(1),
+        posted,
+        state,
+        expires_after: 60,
+    };
+    for (state, posted, days) in [
+        (State::Voided, Amounts::ZERO, 1),
+        (State::Settled, Amounts::ZERO, 1),
+        (State::Settled, some(1), 93),
+        // A settlement can still come for it.
+        (State::Expired, Amounts::ZERO, 93),
+        (State::Expired, some(1), 93),
+        (State::Released, Amounts::ZERO, 93),
+    ] {
+        let ended = ended_at(&operation(state, posted), now).expect("it has ended");
+        let is_forgotten = |after: i64| ended < forgotten_before(now.plus(after));
+        // A client's clock may be ahead by five minutes.
+        let least = days * DAY + 300;
+        assert_eq!([least, least + 1].map(is_forgotten), [false, true], "{state:?}");
+    }
+    assert_eq!(ended_at(&operation(State::Pending, some(1)), now), None);
 }
 
 #[test]

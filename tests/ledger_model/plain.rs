@@ -46,6 +46,8 @@ struct Entry {
     operation: String,
     period: Period,
     event: Event,
+    /// Whether another system told of it.
+    told: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -58,17 +60,21 @@ impl Plain {
 
     fn note(&mut self, command: &Command, period: Period, event: Event) {
         let (tenant, operation) = (command.tenant.clone(), command.operation.clone());
-        self.0.push(Entry { tenant, operation, period, event });
+        let told = matches!(command.action, Action::Event { .. });
+        self.0.push(Entry { tenant, operation, period, event, told });
     }
 
     /// The first period with the latest start in which something was set aside, counted or released. A void begins
-    /// none.
+    /// none, and what another system tells of only the first one.
     fn latest(&self, tenant: &str) -> Option<Period> {
         let began = self.0.iter().filter(|entry| {
             let begins = matches!(entry.event, Event::Reserved(_) | Event::Counted(_) | Event::Gone(..));
             entry.tenant == tenant && begins
         });
-        began.map(|entry| entry.period).reduce(|best, next| if next.start > best.start { next } else { best })
+        began.fold(None, |best: Option<Period>, entry| match best {
+            Some(best) if entry.told || entry.period.start <= best.start => Some(best),
+            _ => Some(entry.period),
+        })
     }
 
     fn state(&self, operation: &str) -> Option<State> {

@@ -50,7 +50,9 @@ const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 /// What clients get. A file is open for each connection, and a process may have 1,024 by default.
 const CONNECTIONS: ConnectionLimits = ConnectionLimits {
     connections: 800,
-    per_client: None,
+    // Half of them, so that a pod without the key keeps no other out: a connection is open before a key is shown. Not
+    // less, because a development cluster and the tests reach the ledger from one address.
+    per_client: Some(400),
     write_timeout: Duration::from_secs(10),
     // Clients of ours use no connection again that was idle for 10 seconds.
     header_timeout: Duration::from_secs(15),

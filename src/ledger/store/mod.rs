@@ -46,8 +46,8 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// Succeeds if commands can be applied, as far as can be seen without one. Waits for no other call.
     async fn ready(&self) -> Result<(), StoreError>;
 
-    /// Deletes operations that ended before a moment, at most so many of them, and returns how many it deleted. Their
-    /// lines stay. It waits until commands leave it time.
+    /// Deletes operations whose `decision::ended_at` is before a moment, at most so many of them, and returns how many
+    /// it deleted. Their lines stay. It waits until commands leave it time.
     async fn forget(&self, before: Timestamp, most: u32) -> Result<u32, StoreError>;
 
     /// The pending operations.

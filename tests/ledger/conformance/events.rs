@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tenant_operator::ledger::account::LineKind;
+use tenant_operator::ledger::account::{Account, LineKind, Period};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Refusal};
 use tenant_operator::ledger::store::Store;
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
-use super::{Client, DAY, NOON, Place, Verdict, at, granted, period, queries, reading, refusal, said, same};
+use super::{Client, DAY, NOON, Place, Verdict, at, at_most, granted, period, queries, reading, refusal, said, same};
 
 /// An event of a tenant in a period, so many seconds before noon.
 fn event(name: &str, tenant: &str, number: i64, amounts: Amounts, ago: i64) -> Command {
@@ -80,6 +80,39 @@ pub async fn counted(place: &dyn Place) -> Verdict {
     same("another tenant's", refusal(answer[0]), Some(Refusal::OtherParameters))?;
     acme.settle("pending", queries(4)).await?;
     reading::agree(&store, &tenants).await
+}
+
+/// Events that name other periods than the tenant's own, such as calendar months, close none and give no second quota,
+/// whether they come alone or in a batch.
+pub async fn months(place: &dyn Place) -> Verdict {
+    let store = place.open().await.map_err(said)?;
+    let (acme, ten) = (Client::of(&store, "acme"), at_most(Unit::Queries, 10));
+    granted("reserved", acme.reserve("a", queries(8), ten).await?)?;
+    let month = Period { start: at(NOON - DAY), end: at(NOON + 29 * DAY) };
+    let told = |name: &str, tenant: &str| {
+        let action = Action::Event { period: month, amounts: queries(3) };
+        Command { operation: name.to_owned(), tenant: tenant.to_owned(), action, at: Some(at(NOON)) }
+    };
+    let batch = [told("one", "acme"), told("two", "acme"), told("first", "new")];
+    same("a batch", count(&store, &batch).await?, vec![Answer::Accepted; 3])?;
+    let alone = store.apply(told("three", "acme"), at(NOON)).await.map_err(said)?;
+    same("alone", alone, Answer::Accepted)?;
+
+    same("the period stays", acme.usage().await?.map(|(found, _)| found), Some(period(0)))?;
+    let wanted = Refusal::LimitReached { unit: Unit::Queries, limit: 10, left: 2, asked: 3 };
+    same("no second quota", refusal(acme.reserve("b", queries(3), ten).await?), Some(wanted))?;
+    let account = |used, reserved| Account { used: queries(used), reserved: queries(reserved) };
+    let listed = store.periods("acme", 9).await.map_err(said)?;
+    same("each in its period", listed, vec![(month, account(9, 0)), (period(0), account(0, 8))])?;
+    let new = Client::of(&store, "new").usage().await?;
+    same("the first period of a tenant", new, Some((month, account(3, 0))))?;
+    reading::agree(&store, &["acme", "new"]).await?;
+
+    // The tenant itself comes to a period with that start, and ends it on another day.
+    let own = Client { period: Period { end: at(NOON + 20 * DAY), ..month }, ..acme.clone() };
+    granted("its own", own.reserve("c", queries(1), ten).await?)?;
+    same("what was told of is in it", own.usage().await?, Some((own.period, account(9, 1))))?;
+    reading::agree(&store, &["acme", "new"]).await
 }
 
 /// The same events in batches at the same moment, beside commands of the same tenants: each counts once.

@@ -21,7 +21,7 @@ pub async fn forgotten(place: &dyn Place) -> Verdict {
         client.settle(&format!("settled-{day}"), stored).await?;
         granted("pending", client.reserve(&format!("pending-{day}"), queries(1), Limits::default()).await?)?;
     }
-    on(0).void("voided").await?;
+    on(0).settle("more", queries(1)).await?;
     on(0).release("released", Amounts::of(Unit::Documents, 1)).await?;
     // It ends on the third day, whenever it was reserved.
     granted("late", on(0).reserve("late", queries(5), Limits::default()).await?)?;
@@ -40,8 +40,8 @@ pub async fn forgotten(place: &dyn Place) -> Verdict {
     same("what is pending stays", store.pending().await.map_err(said)?.len(), 4)?;
     let again = on(3).settle("late", queries(5)).await?;
     same("what ended later is known", again, posted(queries(5), Amounts::ZERO))?;
-    let voided = on(3).checkpoint("voided", queries(1)).await?;
-    same("what ended earlier is not", refusal(voided), Some(Refusal::Unknown))?;
+    let earlier = on(3).checkpoint("more", queries(1)).await?;
+    same("what ended earlier is not", refusal(earlier), Some(Refusal::Unknown))?;
 
     // What comes again after it was forgotten is refused, if it says when it happened.
     let late = Client { at: Some(NOON + DAY), now: NOON + 95 * DAY, ..acme.clone() };
@@ -52,6 +52,46 @@ pub async fn forgotten(place: &dyn Place) -> Verdict {
     same("one that is known", known.settle("settled-2", stored).await?, posted(stored, Amounts::ZERO))?;
     same("nothing more", store.lines(0, 100).await.map_err(said)?, lines)?;
     never_both(&acme, &store).await?;
+    reading::agree(&store, &["acme"]).await
+}
+
+/// What was voided and what counted nothing is forgotten a day after it ended, so that no tenant fills the ledger with
+/// it. All else is known for longer.
+pub async fn soon(place: &dyn Place) -> Verdict {
+    let store = place.open().await.map_err(said)?;
+    let acme = Client::of(&store, "acme");
+    for name in ["voided", "nothing", "counted", "expired", "pending"] {
+        granted(name, acme.reserve(name, queries(1), Limits::default()).await?)?;
+    }
+    acme.void("voided").await?;
+    acme.void("overtaken").await?;
+    acme.settle("nothing", Amounts::ZERO).await?;
+    acme.settle("never reserved", Amounts::ZERO).await?;
+    acme.settle("counted", queries(1)).await?;
+    acme.release("released", Amounts::of(Unit::Documents, 1)).await?;
+    acme.expire("expired").await?;
+    let (account, lines) = (acme.usage().await?, store.lines(0, 100).await.map_err(said)?);
+
+    let forget = async |now: i64| store.forget(forgotten_before(at(now)), 100).await.map_err(said);
+    let day = NOON + DAY + 300;
+    same("within a day", forget(day).await?, 0)?;
+    let reserved = acme.reserve("overtaken", queries(1), Limits::default()).await?;
+    same("it takes the name for a day", refusal(reserved), Some(Refusal::Ended(State::Voided)))?;
+    same("after a day", forget(day + 1).await?, 4)?;
+    same("nothing else", forget(NOON + 93 * DAY).await?, 0)?;
+    same("accounts stay", acme.usage().await?, account)?;
+    same("lines stay", store.lines(0, 100).await.map_err(said)?, lines.clone())?;
+    same("what is pending stays", store.pending().await.map_err(said)?.len(), 1)?;
+
+    let late = Client { at: Some(NOON), now: NOON + 2 * DAY, ..acme.clone() };
+    same("nothing again", late.settle("nothing", Amounts::ZERO).await?, posted(Amounts::ZERO, Amounts::ZERO))?;
+    same("it counts nothing", store.lines(0, 100).await.map_err(said)?.len(), lines.len())?;
+    same("what expired is known", late.settle("expired", queries(1)).await?, posted(queries(1), Amounts::ZERO))?;
+    // A client that settles what it voided is counted once.
+    for _ in 0..2 {
+        same("settled after all", late.settle("voided", queries(1)).await?, posted(queries(1), Amounts::ZERO))?;
+    }
+    acme.has("counted once each", queries(3), queries(1)).await?;
     reading::agree(&store, &["acme"]).await
 }
 

@@ -40,7 +40,7 @@ pub type Verdict = Result<(), String>;
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 24] = [
+const CONTRACTS: [(&str, Contract); 26] = [
     ("limit", |place| Box::pin(counting::limit(place))),
     ("one name", |place| Box::pin(counting::one_name(place))),
     ("all or nothing", |place| Box::pin(counting::all_or_nothing(place))),
@@ -56,7 +56,9 @@ const CONTRACTS: [(&str, Contract); 24] = [
     ("periods", |place| Box::pin(settling::periods(place))),
     ("one period", |place| Box::pin(settling::one_period(place))),
     ("forgotten", |place| Box::pin(forgetting::forgotten(place))),
+    ("forgotten soon", |place| Box::pin(forgetting::soon(place))),
     ("events", |place| Box::pin(events::counted(place))),
+    ("events of months", |place| Box::pin(events::months(place))),
     ("events at once", |place| Box::pin(events::at_once(place))),
     ("answers", |place| Box::pin(answers::kept(place))),
     ("answers of a tenant", |place| Box::pin(answers::bounded(place))),

@@ -56,10 +56,17 @@ pub async fn agree(store: &Arc<dyn Store>, tenants: &[&str]) -> Verdict {
         let own: Vec<_> = lines.iter().filter(|line| line.tenant == *tenant).collect();
         let usage = store.usage(tenant).await.map_err(said)?;
         let periods = store.periods(tenant, 1000).await.map_err(said)?;
-        same("usage is that of the latest period", usage.map(|u| u.0), periods.first().map(|p| p.0))?;
-        if let (Some((_, account)), Some((_, latest))) = (usage, periods.first()) {
+        same("usage is there if a period is", usage.is_some(), !periods.is_empty())?;
+        if let Some((present, account)) = usage {
+            // Events close no period: only they count in one that is later than the tenant's own.
+            let told = own.iter().any(|line| line.kind == LineKind::Event);
+            let is_latest = periods.first().is_some_and(|(latest, _)| *latest == present);
+            same("usage is that of the latest period", told || is_latest, true)?;
+            let later = own.iter().find(|line| line.period_start > present.start && line.kind != LineKind::Event);
+            same("only events are later", later, None)?;
+            let listed = periods.iter().find(|(period, _)| *period == present).map(|(_, account)| *account);
             let flows = Account { used: account.used.only(false), reserved: account.reserved.only(false) };
-            same("the flows of the latest period", flows, *latest)?;
+            same("the flows of the present period", listed, Some(flows))?;
             same("levels", account.used.only(true), sum(own.iter().map(|line| line.amounts.only(true))))?;
         }
         let by_period = sums(own.iter().map(|line| (line.period_start, line.amounts.only(false))));

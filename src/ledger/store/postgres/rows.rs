@@ -9,7 +9,7 @@ use super::Interrupted;
 use super::schema::LINE_LOCK;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, Operation, Period};
-use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
+use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, ended_at, period_of};
 use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
 use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoreError, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
@@ -88,7 +88,7 @@ async fn write(
     Ok(())
 }
 
-/// Writes a tenant's latest period.
+/// Writes a tenant's latest period. An event may have named it before with another end: the tenant's own is right.
 pub async fn put_latest(
     transaction: &Transaction<'_>,
     tenant: &str,
@@ -96,6 +96,8 @@ pub async fn put_latest(
 ) -> Result<(), tokio_postgres::Error> {
     let sql = "UPDATE tenant SET period_start = $2, period_end = $3 WHERE id = $1";
     let bound: [Bound; 3] = [&tenant, &latest.start.as_second(), &latest.end.as_second()];
+    transaction.execute(&transaction.prepare_cached(sql).await?, &bound).await?;
+    let sql = "UPDATE account SET period_end = $3 WHERE tenant = $1 AND period_start = $2";
     transaction.execute(&transaction.prepare_cached(sql).await?, &bound).await.map(drop)
 }
 
@@ -186,7 +188,7 @@ pub async fn put_operation(
     now: Timestamp,
 ) -> Result<(), Interrupted> {
     let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
-    let ended = state.has_ended().then_some(now.as_second());
+    let ended = ended_at(operation, now).map(Timestamp::as_second);
     let state: &'static str = (*state).into();
     let (start, end, at) = (period.start.as_second(), period.end.as_second(), now.as_second());
     let fixed: [Bound; 8] = [&id, tenant, &start, &end, &state, &i64::from(*expires_after), &at, &ended];
@@ -369,7 +371,8 @@ pub async fn lines(client: &mut Client, after: i64, most: u32) -> Result<Vec<Sto
     rows.iter().map(line).collect()
 }
 
-/// Deletes operations that ended before a moment. Those that another replica deletes at the same time are passed over.
+/// Deletes operations whose `ended_at` is before a moment. Those that another replica deletes at the same time are
+/// passed over.
 pub async fn forget(client: &impl GenericClient, before: Timestamp, most: u32) -> Result<u64, tokio_postgres::Error> {
     let sql = "DELETE FROM operation WHERE id IN
         (SELECT id FROM operation WHERE ended_at < $1 ORDER BY ended_at LIMIT $2 FOR UPDATE SKIP LOCKED)";

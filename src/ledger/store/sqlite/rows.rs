@@ -6,7 +6,7 @@ use strum::{EnumCount, IntoEnumIterator};
 
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
-use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, period_of};
+use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, ended_at, period_of};
 use crate::ledger::store::columns::{changed as changed_since, columns, replaced, summed};
 use crate::ledger::store::{AccountRow, Changed, Day, LEVELS, Pending, StoredLine};
 use crate::ledger::units::{Amounts, Unit};
@@ -53,12 +53,14 @@ fn write(
     Ok(())
 }
 
-/// Writes a tenant's latest period.
+/// Writes a tenant's latest period. An event may have named it before with another end: the tenant's own is right.
 pub fn put_latest(connection: &Connection, tenant: &str, latest: Period) -> rusqlite::Result<()> {
     let sql = "INSERT INTO tenant (id, period_start, period_end) VALUES (?, ?, ?)
         ON CONFLICT (id) DO UPDATE SET period_start = excluded.period_start, period_end = excluded.period_end";
-    let bound = params![tenant, latest.start.as_second(), latest.end.as_second()];
-    connection.prepare_cached(sql)?.execute(bound).map(drop)
+    let (start, end) = (latest.start.as_second(), latest.end.as_second());
+    connection.prepare_cached(sql)?.execute(params![tenant, start, end])?;
+    let sql = "UPDATE account SET period_end = ? WHERE tenant = ? AND period_start = ?";
+    connection.prepare_cached(sql)?.execute(params![end, tenant, start]).map(drop)
 }
 
 /// Writes the number of a tenant's latest line.
@@ -145,7 +147,7 @@ pub fn operation(connection: &Connection, id: &str) -> rusqlite::Result<Option<O
 pub fn put_operation(connection: &Connection, id: &str, operation: &Operation, now: Timestamp) -> rusqlite::Result<()> {
     let Operation { tenant, period, reserved, posted, state, expires_after } = operation;
     let (start, end, at) = (period.start.as_second(), period.end.as_second(), now.as_second());
-    let ended = state.has_ended().then_some(at);
+    let ended = ended_at(operation, now).map(Timestamp::as_second);
     let fixed: [&dyn ToSql; 8] = [&id, tenant, &start, &end, state, expires_after, &at, &ended];
     let into = "operation (id, tenant, period_start, period_end, state, expires_after, at, ended_at";
     let set = replaced(&["posted_"]);
@@ -248,7 +250,7 @@ pub fn lines(connection: &Connection, after: i64, most: u32) -> rusqlite::Result
     connection.prepare_cached(&sql)?.query_map(params![after, most], read)?.collect()
 }
 
-/// Deletes operations that ended before a moment, those that ended first, at most so many of them.
+/// Deletes operations whose `ended_at` is before a moment, those that ended first, at most so many of them.
 pub fn forget(connection: &Connection, before: Timestamp, most: u32) -> rusqlite::Result<usize> {
     let sql = "DELETE FROM operation WHERE id IN
         (SELECT id FROM operation INDEXED BY ended WHERE ended_at < ? ORDER BY ended_at LIMIT ?)";

@@ -55,7 +55,7 @@ use Seeded::{
 };
 
 /// Each fault, and a contract that it breaks.
-pub const CAUGHT: [(Seeded, &str); 40] = [
+pub const CAUGHT: [(Seeded, &str); 42] = [
     (LosesACommit, "agree"),
     (AppliesTwice, "one name"),
     (AnswersBeforeTheWrite, "committed"),
@@ -90,6 +90,8 @@ pub const CAUGHT: [(Seeded, &str); 40] = [
     (KeepsEndedPending, "pending"),
     (ForgetsNothing, "forgotten"),
     (ForgetsEarly, "forgotten"),
+    (ForgetsNothing, "forgotten soon"),
+    (ForgetsEarly, "forgotten soon"),
     (ChangedOnly, "changed"),
     (LevelsLeftOut, "changed"),
     (ForgetsEvents, "events"),
