@@ -30,7 +30,8 @@ const IDLE: Duration = Duration::from_secs(10);
 /// Between two attempts: a ledger that restarts is back within a second or two.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Calls of one client at the same time, each on a connection of its own: fewer than the ledger gives one address. Others wait.
+/// Calls of one client at the same time, each on a connection of its own: fewer than the ledger gives one address.
+/// Others wait.
 const CALLS: usize = 256;
 
 /// A ledger, and how long a call waits for it.

@@ -124,15 +124,15 @@ impl Metering {
         Ok(counting)
     }
 
-    /// Whether a document of the tenant could be forgotten, before it is deleted: once it is gone, nothing would tell the
-    /// ledger.
+    /// Whether a document of the tenant could be forgotten, before it is deleted: once it is gone, nothing would tell
+    /// the ledger.
     pub async fn can_forget(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<(), Problem> {
         self.can_count()?;
         self.account(tenant, now).await.map(drop)
     }
 
-    /// A document that was begun before is stored again. Its own operation ends first: pending, it would count once more
-    /// when the document is gone.
+    /// A document that was begun before is stored again. Its own operation ends first: pending, it would count once
+    /// more when the document is gone.
     pub async fn begun_before(
         self: &Arc<Self>,
         tenant: &Served,
@@ -168,8 +168,8 @@ impl Metering {
         let amounts = match self.ask(self.ledger.checkpoint(operation, &body)).await {
             // It is pending. All that was set aside counts: what was embedded is not known here.
             Ok(_) => levels.with(Unit::EmbeddedBytes, LARGEST).with(Unit::EmbeddingTokens, LARGEST),
-            // It was settled, which stays as it is; or it expired, and the settlement waits in the journal of a replica; or it
-            // cannot be asked for. Settled here, it counts once.
+            // It was settled, which stays as it is; or it expired, and the settlement waits in the journal of a
+            // replica; or it cannot be asked for. Settled here, it counts once.
             Err(_) => levels,
         };
         let body = counted(account, amounts);
