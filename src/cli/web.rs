@@ -73,7 +73,7 @@ pub struct Args {
     ledger_url: Url,
     /// Folder that keeps what tenants used while the ledger is away, on a volume that outlives the pod. Without it,
     /// questions are refused while the ledger is away, also on plans that would serve them.
-    #[arg(long, env = "LEDGER_JOURNAL", value_name = "FOLDER")]
+    #[arg(long, env = "LEDGER_JOURNAL", value_name = "FOLDER", value_parser = folder)]
     ledger_journal: Option<PathBuf>,
     /// How long a request waits for the ledger.
     #[arg(long, env = "LEDGER_PATIENCE", default_value = "3s", value_parser = span::duration)]
@@ -146,6 +146,12 @@ pub struct Args {
     /// URL of your privacy policy.
     #[arg(long, env = "PRIVACY_URL", default_value = "")]
     privacy_url: String,
+}
+
+/// A folder. An empty one is none: clap refuses it by itself.
+#[allow(clippy::unnecessary_wraps, reason = "clap takes functions that can fail")]
+fn folder(path: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(path.into())
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tenant_operator::api::status::ExportState;
 use tenant_operator::api::tenant::{BillingMode, Desired};
-use tenant_operator::api::{Phase, TenantStatus, conditions};
+use tenant_operator::api::usage::{TakenOver, Usage};
+use tenant_operator::api::{Phase, TenantStatus, Unit, conditions};
 
 use crate::support::{Process, Visitor, World, files, folder, free_port, python, said};
 
@@ -23,6 +24,7 @@ const TEXTS: [(&str, &str); 3] = [
 async fn world(name: &str, url: &str, args: &[&str]) -> World {
     let mut world = World::without_controller(name).await;
     world.environment("EXPORTS_URL", url);
+    world.controller_args(&["--usage-interval=1"]);
     world.controller_args(args);
     world.start_controller();
     world.start_web(&[]);
@@ -110,8 +112,11 @@ async fn ask(world: &World, name: &str, question: &str) -> Value {
 }
 
 async fn used(world: &World, name: &str) -> (i64, i64) {
-    let usage = tenant_operator::api::Usage::of(&world.tenants().get(name).await.expect("there"));
-    (usage.documents, usage.bytes)
+    let tenant = world.tenants().get(name).await.expect("there");
+    // What the import noted, and web did not hand to the ledger yet.
+    let (noted, handed) = (Usage::of(&tenant), TakenOver::of(&tenant).usage);
+    let counted = world.counted(name).await.map(|usage| usage.used).unwrap_or_default();
+    (counted[Unit::Documents] + noted.documents - handed.documents, counted[Unit::Bytes] + noted.bytes - handed.bytes)
 }
 
 #[tokio::test(flavor = "multi_thread")]
