@@ -2,6 +2,7 @@
 //! counted it.
 
 use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::quota::Unit;
@@ -35,9 +36,28 @@ fn is_zero(n: &i64) -> bool {
 impl Usage {
     /// Reads the annotation. An unreadable one counts as no usage.
     pub fn of(tenant: &Tenant) -> Self {
-        let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(USAGE_ANNOTATION));
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        annotated(tenant, USAGE_ANNOTATION)
     }
+
+    /// What the ledger counted, as the status shows it. Before the controller shows it for the first time, what versions
+    /// before the ledger counted.
+    pub fn shown(tenant: &Tenant) -> Self {
+        let Some(counted) = tenant.status.as_ref().and_then(|status| status.usage) else { return Self::of(tenant) };
+        Self {
+            period: counted.period_start.as_second(),
+            queries: counted.queries.used,
+            documents: counted.documents.used,
+            bytes: counted.bytes.used,
+            embedded: counted.embedded_bytes.used,
+            ..Self::default()
+        }
+    }
+}
+
+/// What an annotation holds. Nothing if it is missing or unreadable.
+fn annotated<T: DeserializeOwned + Default>(tenant: &Tenant, annotation: &str) -> T {
+    let text = tenant.metadata.annotations.as_ref().and_then(|annotations| annotations.get(annotation));
+    text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
 }
 
 /// The part of that annotation that the ledger has counted, as an annotation beside it. Versions before the ledger
@@ -48,9 +68,9 @@ pub struct TakenOver {
     /// What the ledger has.
     #[serde(flatten)]
     pub usage: Usage,
-    /// How often something was taken over. It names what the ledger is told.
+    /// How often web took something over. The names of what web sends to the ledger hold this number.
     pub times: u32,
-    /// What the ledger had before, until it is told the difference.
+    /// What the ledger had before. Absent once web has sent the difference.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<Usage>,
 }
@@ -58,8 +78,7 @@ pub struct TakenOver {
 impl TakenOver {
     /// Reads the annotation.
     pub fn of(tenant: &Tenant) -> Self {
-        let text = tenant.metadata.annotations.as_ref().and_then(|a| a.get(TAKEN_OVER_ANNOTATION));
-        text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default()
+        annotated(tenant, TAKEN_OVER_ANNOTATION)
     }
 
     /// Whether the ledger has all of it. Queries that a version before the ledger gives back are no news to it.

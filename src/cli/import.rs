@@ -88,11 +88,7 @@ fn fits(tenant: &Tenant, plan: &Plan) -> anyhow::Result<()> {
              Use a plan with {theirs}, or choose it for the tenant with spec.settings.embedding"
         );
     }
-    // What the ledger counted, as the controller read it last; before the first time, what versions before the ledger
-    // counted.
-    let before = Usage::of(tenant);
-    let counted = status.usage.map(|usage| (usage.documents.used, usage.bytes.used));
-    let (documents, bytes) = counted.unwrap_or((before.documents, before.bytes));
+    let Usage { documents, bytes, .. } = Usage::shown(tenant);
     let new = i64::try_from(plan.missing.len()).unwrap_or(i64::MAX);
     for (what, used, new, limit) in [
         ("documents", documents, new, config.limits.documents),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Patch, PatchParams};
+use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use crate::api::Tenant;
+use crate::api::{Tenant, TenantStatus};
 use crate::telemetry::Metrics;
 
 /// Who the controller is in `managedFields`.
@@ -39,6 +39,22 @@ impl Kubernetes {
     pub async fn patch(&self, tenant: &Tenant, mut change: Value) -> Result<Tenant, kube::Error> {
         change["metadata"]["resourceVersion"] = json!(tenant.resource_version());
         self.patch_same(tenant, "tenant", change).await
+    }
+
+    /// Replaces the status, guarded by the resource version of what was read.
+    pub async fn replace_status(
+        &self,
+        tenant: &Tenant,
+        kind: &str,
+        status: TenantStatus,
+    ) -> Result<Tenant, kube::Error> {
+        let mut wanted = tenant.clone();
+        wanted.status = Some(status);
+        self.count(kind);
+        let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
+        let mut written = self.tenants(tenant).replace_status(&tenant.name_any(), &params, &wanted).await?;
+        written.managed_fields_mut().clear();
+        Ok(written)
     }
 
     /// Applies a merge patch to the same object, even if it has changed meanwhile.

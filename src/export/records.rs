@@ -45,19 +45,9 @@ pub fn consent(tenant: &Tenant) -> Value {
     })
 }
 
-/// What was used of the plan: what the ledger counted, as the status shows it; before the first time, what versions before
-/// the ledger noted.
+/// What was used of the plan.
 pub fn usage(tenant: &Tenant) -> Value {
-    let used = match tenant.status.as_ref().and_then(|status| status.usage) {
-        None => Usage::of(tenant),
-        Some(counted) => Usage {
-            period: counted.period_start.as_second(),
-            queries: counted.queries.used,
-            documents: counted.documents.used,
-            bytes: counted.bytes.used,
-            ..Usage::default()
-        },
-    };
+    let used = Usage::shown(tenant);
     json!({"period": used.period, "queries": used.queries, "documents": used.documents, "bytes": used.bytes})
 }
 

@@ -68,7 +68,7 @@ pub enum LineKind {
     Settled,
     /// An operation that was never reserved was settled: the ledger was away when it was served.
     Unreserved,
-    /// Another system told of it.
+    /// Another system reported it.
     Event,
     /// An operation expired, and its checkpoint was counted.
     Expired,

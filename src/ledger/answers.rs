@@ -42,7 +42,7 @@ pub struct Kept {
     pub answer: Option<KeptAnswer>,
 }
 
-/// What a client that begins a key is told. If it is new, the client serves the request.
+/// The ledger's answer to a client that begins a key. If the key is new, the client serves the request.
 pub fn begin(kept: Option<Kept>, key: &Key, now: Timestamp) -> AnswerState {
     match kept.filter(|kept| kept.until > now) {
         None => AnswerState::New,

@@ -15,8 +15,8 @@ use tokio::sync::Semaphore;
 use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
-    AnswerState, BeginAnswer, Checkpoint, Counted, Dated, ErasedAnswers, EventStates, Events, FinishAnswer,
-    FinishedAnswer, Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
+    AnswerState, BeginAnswer, Checkpoint, Counted, ErasedAnswers, EventStates, Events, FinishAnswer, FinishedAnswer,
+    Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
@@ -29,6 +29,9 @@ const BATCH: Duration = Duration::from_secs(12);
 const IDLE: Duration = Duration::from_secs(10);
 /// Between two attempts: a ledger that restarts is back within a second or two.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// The code of the ledger's answer for a tenant that it has counted nothing for.
+const NOTHING_COUNTED: &str = "unknown_tenant";
 
 /// Calls of one client at the same time, each on a connection of its own: fewer than the ledger gives one address.
 /// Others wait.
@@ -121,12 +124,6 @@ impl LedgerClient {
         self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
     }
 
-    /// Counts what was used a while ago, while the ledger was away. It is refused once the ledger may have counted and
-    /// forgotten it.
-    pub async fn settle_dated(&self, operation: &str, body: &Dated) -> Result<Outcome, CallError> {
-        self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
-    }
-
     /// Gives back everything.
     pub async fn void(&self, operation: &str, body: &Void) -> Result<Outcome, CallError> {
         self.call(Method::POST, &["operations", operation, "void"], Some(body)).await
@@ -140,11 +137,6 @@ impl LedgerClient {
     /// What a tenant has used in each period, the latest first.
     pub async fn periods(&self, tenant: &str) -> Result<Vec<PeriodUsage>, CallError> {
         self.call(Method::GET, &["tenants", tenant, "periods"], None::<&()>).await
-    }
-
-    /// Takes away from levels what was gone a while ago.
-    pub async fn release_dated(&self, operation: &str, body: &Dated) -> Result<Outcome, CallError> {
-        self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
     }
 
     /// Counts what other systems tell of. A batch that got no answer is repeated: each event counts once.
@@ -172,9 +164,12 @@ impl LedgerClient {
         self.call(Method::DELETE, &["answers", tenant], None::<&()>).await
     }
 
-    /// What a tenant has used.
-    pub async fn usage(&self, tenant: &str) -> Result<PeriodUsage, CallError> {
-        self.call(Method::GET, &["tenants", tenant, "usage"], None::<&()>).await
+    /// What a tenant has used. None if the ledger has counted nothing for it.
+    pub async fn usage(&self, tenant: &str) -> Result<Option<PeriodUsage>, CallError> {
+        match self.call(Method::GET, &["tenants", tenant, "usage"], None::<&()>).await {
+            Err(CallError::Refused { code, .. }) if code == NOTHING_COUNTED => Ok(None),
+            answered => answered.map(Some),
+        }
     }
 
     /// How the ledger is.

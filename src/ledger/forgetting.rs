@@ -5,9 +5,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::Future;
+
 use super::decision::forgotten_before;
-use super::store::{Answers, Store};
-use crate::api::Timestamp;
+use super::store::{Store, StoreError};
 use crate::clock::Clock;
 
 /// How often the ledger looks for them.
@@ -17,14 +18,17 @@ const AT_ONCE: u32 = 200;
 /// Between two such transactions.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Deletes answers that were kept for long enough.
-async fn sweep(answers: &dyn Answers, now: Timestamp) {
+/// Deletes in transactions of [`AT_ONCE`] rows, until one finds fewer. `what` names the rows in the log.
+async fn in_batches<Deletion>(what: &str, delete: impl Fn() -> Deletion)
+where
+    Deletion: Future<Output = Result<u32, StoreError>>,
+{
     loop {
-        match answers.sweep(now, AT_ONCE).await {
+        match delete().await {
             Ok(AT_ONCE..) => tokio::time::sleep(PAUSE).await,
             Ok(_) => return,
             Err(error) => {
-                tracing::warn!(%error, "answers that were kept for long enough are not deleted");
+                tracing::warn!(%error, "{what} are not deleted");
                 return;
             }
         }
@@ -37,16 +41,8 @@ pub async fn run(store: Arc<dyn Store>, clock: Arc<Clock>) {
     loop {
         tokio::time::sleep(LOOK).await;
         let before = forgotten_before(clock.read().earliest);
-        loop {
-            match store.forget(before, AT_ONCE).await {
-                Ok(AT_ONCE..) => tokio::time::sleep(PAUSE).await,
-                Ok(_) => break,
-                Err(error) => {
-                    tracing::warn!(%error, "operations that ended long ago are not deleted");
-                    break;
-                }
-            }
-        }
-        sweep(store.answers(), clock.read().earliest).await;
+        in_batches("operations that ended long ago", || store.forget(before, AT_ONCE)).await;
+        let now = clock.read().earliest;
+        in_batches("answers that were kept for long enough", || store.answers().sweep(now, AT_ONCE)).await;
     }
 }

@@ -118,14 +118,6 @@ pub struct Dated {
     pub at: Option<Timestamp>,
 }
 
-impl Counted {
-    /// The same, at a time.
-    pub fn at(self, at: Timestamp) -> Dated {
-        let Self { tenant, period, amounts } = self;
-        Dated { tenant, period, amounts, at: Some(at) }
-    }
-}
-
 /// `PUT /v1/answers/{tenant}/{key}`: begins a request with an `Idempotency-Key`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -219,7 +211,7 @@ pub struct Events {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Event {
-    /// The system that tells of it.
+    /// The system that reports the event.
     pub source: String,
     /// Its name in that system.
     pub id: String,

@@ -1,11 +1,11 @@
 """Billing meters, their events and summaries: what the sandbox takes, and what it refuses as Stripe does."""
 
-import http.server
 import threading
 import time
 
 import stripe
 
+from receiver import receiver
 from recorded import ENV, client, refused, sandbox
 
 INVALID = stripe.InvalidRequestError
@@ -249,19 +249,7 @@ def check_limits():
 
 def check_error_reports():
     """What is found wrong after it was taken is reported by thin events, which are signed and fetched."""
-    got = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            got.append((self.rfile.read(int(self.headers["content-length"])), self.headers["stripe-signature"]))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server, got = receiver()
     api = client()
     types = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
     destination = api.v2.core.event_destinations.create({

@@ -1,7 +1,6 @@
 """The vendors' official SDKs drive the sandbox, to see whether it speaks the protocols."""
 
 import html
-import http.server
 import json
 import os
 import threading
@@ -11,6 +10,8 @@ import urllib.request
 import openai
 import pinecone
 import stripe
+
+from receiver import receiver
 
 ENV = os.environ
 
@@ -421,20 +422,7 @@ def check_stripe_clock():
 
 def check_webhook_endpoints():
     """An endpoint that is registered by the API gets the events that it asked for, signed with its own secret."""
-    got = []
-
-    class Receiver(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["content-length"]))
-            got.append((body, self.headers["stripe-signature"]))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.HTTPServer(("127.0.0.1", 0), Receiver)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server, got = receiver()
     client = stripe.StripeClient("sk_test_conformance", base_addresses={"api": ENV["STRIPE_URL"]})
     url = f"http://127.0.0.1:{server.server_port}/"
     endpoint = client.v1.webhook_endpoints.create({"url": url, "enabled_events": ["checkout.session.expired"]})

@@ -92,8 +92,8 @@ struct Reconcile<'a> {
     seen: Settled,
     memory: Remembered,
     observed: Observed,
-    /// The last Stripe event when the tenant was read. One that a write of ours meets on the way is the next
-    /// reconcile's: what it tells of may be newer than what this one has read.
+    /// The last Stripe event when the tenant was read. One that arrives with a write of ours belongs to the
+    /// next reconcile: it may report a change that this one has not read.
     event: LastEvent,
     started: SystemTime,
     /// The tenant as it was last written, while `object` has a status that waits for the next one, and how long it may.

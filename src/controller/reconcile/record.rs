@@ -1,7 +1,6 @@
 //! Writes the status, and reports what changed in logs, Events and metrics.
 
 use kube::ResourceExt;
-use kube::api::PostParams;
 
 use crate::api::conditions::{
     self, API_KEY_READY, BILLING_READY, CLEANED_UP, HELD, IDENTITY_VERIFIED, NAMESPACE_READY, PLAN_FOUND,
@@ -10,7 +9,6 @@ use crate::api::conditions::{
 use crate::api::status::PlanChangeState;
 use crate::api::{Condition, ConditionStatus, Phase, Tenant, TenantStatus};
 use crate::controller::context::Context;
-use crate::controller::kubernetes::FIELD_MANAGER;
 use crate::events::Event;
 use crate::lifecycle::{Blame, Failure, Observed, Outcome, Reason, Step, shipped};
 use crate::telemetry::Span;
@@ -23,14 +21,9 @@ pub async fn status(
     tenant: &Tenant,
     status: TenantStatus,
 ) -> Result<Tenant, kube::Error> {
-    let api = context.kubernetes.tenants(tenant);
     let moved = last.unwrap_or(tenant).status.as_ref().and_then(|s| s.phase) != status.phase;
-    let mut wanted = tenant.clone();
-    wanted.status = Some(status);
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-    context.kubernetes.count(if moved { "phase" } else { "condition" });
-    let mut written = api.replace_status(&tenant.name_any(), &params, &wanted).await?;
-    written.managed_fields_mut().clear();
+    let kind = if moved { "phase" } else { "condition" };
+    let written = context.kubernetes.replace_status(tenant, kind, status).await?;
     if let Some(last) = last {
         tell(context, last, tenant);
     }

@@ -2,20 +2,16 @@
 
 use crate::api::Tenant;
 use crate::api::usage::{TakenOver, Usage};
-use crate::ledger::client::{CallError, LedgerClient};
+use crate::ledger::client::LedgerClient;
 use crate::ledger::units::Unit;
 use crate::lifecycle::{Outcome, Stored};
-
-/// The code of the ledger's answer for a tenant that it has counted nothing for.
-const NOTHING_COUNTED: &str = "unknown_tenant";
 
 /// Reads what the tenant stores. What an earlier version of web noted on the Tenant, and web has not handed to the
 /// ledger yet, belongs to it.
 pub async fn count_stored(ledger: &LedgerClient, tenant: &Tenant) -> Outcome {
     let used = match ledger.usage(tenant.tenant_id()).await {
         // What is set aside is being stored.
-        Ok(usage) => usage.used.plus(usage.reserved),
-        Err(CallError::Refused { code, .. }) if code == NOTHING_COUNTED => Default::default(),
+        Ok(usage) => usage.map(|usage| usage.used.plus(usage.reserved)).unwrap_or_default(),
         Err(error) => {
             tracing::warn!(%error, tenant = tenant.place().name, "the ledger does not say what the tenant stores");
             return Outcome::Stored(Stored::Unknown);

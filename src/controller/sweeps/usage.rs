@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
-use kube::api::PostParams;
 use strum::IntoEnumIterator;
 
 use crate::api::usage::{CountedUsage, Used};
-use crate::api::{Phase, Tenant, Timestamp, Unit};
+use crate::api::{Phase, Tenant, TenantStatus, Timestamp, Unit};
 use crate::controller::context::Context;
-use crate::controller::kubernetes::FIELD_MANAGER;
 use crate::ledger::client::CallError;
 use crate::ledger::wire::TenantUsage;
 
@@ -94,8 +92,8 @@ async fn write(context: &Context, told: &mut Told) {
             continue;
         };
         writes += 1;
-        match put(context, &tenant, shown).await {
-            Ok(()) => done.push(id.clone()),
+        match context.kubernetes.replace_status(&tenant, "usage", shown).await {
+            Ok(_) => done.push(id.clone()),
             // The object has changed or is gone. The next pass looks again.
             Err(kube::Error::Api(e)) if matches!(e.code, 404 | 409) => {}
             Err(error) => {
@@ -114,7 +112,7 @@ async fn write(context: &Context, told: &mut Told) {
 }
 
 /// What the status is to show. None if it shows it already, or the tenant is not set up or is over.
-fn shown(tenant: &Tenant, usage: &TenantUsage, now: Timestamp) -> Option<CountedUsage> {
+fn shown(tenant: &Tenant, usage: &TenantUsage, now: Timestamp) -> Option<TenantStatus> {
     let status = tenant.status.as_ref()?;
     let config = status.config.as_ref()?;
     if status.phase == Some(Phase::Deleted) || status.erasure.is_some() {
@@ -136,16 +134,5 @@ fn shown(tenant: &Tenant, usage: &TenantUsage, now: Timestamp) -> Option<Counted
     let same = status.usage.is_some_and(|there| {
         there.period_start == shown.period_start && Unit::iter().all(|unit| there.of(unit) == shown.of(unit))
     });
-    (!same).then_some(shown)
-}
-
-/// Replaces the status, guarded by the resource version of what was read.
-async fn put(context: &Context, tenant: &Tenant, usage: CountedUsage) -> Result<(), kube::Error> {
-    let mut wanted = tenant.clone();
-    if let Some(status) = &mut wanted.status {
-        status.usage = Some(usage);
-    }
-    let params = PostParams { field_manager: Some(FIELD_MANAGER.into()), ..PostParams::default() };
-    context.kubernetes.count("usage");
-    context.kubernetes.tenants(tenant).replace_status(&tenant.name_any(), &params, &wanted).await.map(drop)
+    (!same).then(|| TenantStatus { usage: Some(shown), ..status.clone() })
 }

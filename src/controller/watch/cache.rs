@@ -91,8 +91,8 @@ impl<V> Cache<V> {
 }
 
 impl<V> Filler<V> {
-    /// Takes in an event; `keep` makes of an object what is kept. Answers what a new listing no longer has: nothing
-    /// else tells of an object that vanished while the watch was broken.
+    /// Takes in an event; `keep` makes of an object what is kept. Answers what a new listing no longer has: only the
+    /// listing shows that an object vanished while the watch was broken.
     pub fn apply<K: Resource>(&mut self, event: &Event<K>, keep: impl Fn(&K) -> V) -> Vec<(Key, Arc<V>)> {
         let mut gone = Vec::new();
         match event {

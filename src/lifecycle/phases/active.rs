@@ -11,8 +11,8 @@ use crate::lifecycle::concerns::{billed, courtesies, dunning, migration, notices
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Failure, Input, Notice, Provider};
 
-/// The most urgent first: what ends or begins the service, then what the status says, then what customers and the
-/// platform team are told. So a mail server that hangs delays only e-mails.
+/// The most urgent first: what ends or begins the service, then what the status says, then e-mails to customers and
+/// alerts to the platform team. So a mail server that hangs delays only e-mails.
 const CONCERNS: [Concern; 13] = [
     start_over,
     key,

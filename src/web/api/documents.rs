@@ -277,26 +277,23 @@ async fn list(app: &App, tenant: &Served, after: Option<&str>) -> Result<Page, P
 /// Deletes a document; false when there is none. It goes on to its end even if the client hangs up: a document that is
 /// gone would count.
 pub async fn remove(app: &Arc<App>, tenant: &Served, id: &str) -> Result<bool, Problem> {
-    let (app, tenant, id) = (app.clone(), tenant.clone(), id.to_owned());
-    let under_way = app.metering.under_way();
-    let removed = tokio::spawn(async move {
+    let (owned, tenant, id) = (app.clone(), tenant.clone(), id.to_owned());
+    let removed = async move {
         let removed = Party::scope(&tenant.uid, async {
             // Of two deletions of the same document, the second one finds none, and counts nothing.
-            let _turn = app.storing.take(&format!("{}/{id}", tenant.uid)).await;
-            remove_one(&app, &tenant, &id).await
+            let _turn = owned.storing.take(&format!("{}/{id}", tenant.uid)).await;
+            remove_one(&owned, &tenant, &id).await
         });
-        let removed = removed.await;
-        drop(under_way);
-        removed
-    });
-    removed.await.map_err(|e| Problem::internal("a deletion", &e))?
+        removed.await
+    };
+    app.metering.to_its_end(removed).await.map_err(|e| Problem::internal("a deletion", &e))?
 }
 
 async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
     let shelf = Shelf::of(app, tenant).await?;
     let documents = shelf.documents();
     let Some(document) = documents.get(id, app.now()).await? else { return Ok(false) };
-    // A document that is gone and cannot be told to the ledger would count for ever.
+    // Web deletes nothing that it could not report to the ledger: the document would count for ever.
     app.metering.can_forget(tenant, app.now()).await?;
     documents.delete(&document).await?;
     let elsewhere = app.delete_elsewhere(tenant, &document).await;

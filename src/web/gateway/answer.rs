@@ -8,14 +8,12 @@ use crate::api::Timestamp;
 use crate::web::metering::Queries;
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::{Code, Problem};
+use crate::web::serving::standing::{QUOTA_LIMIT, QUOTA_REMAINING, QUOTA_RESET};
 
 const TENANT_ID: HeaderName = HeaderName::from_static("x-tenant-id");
 const TENANT_NAMESPACE: HeaderName = HeaderName::from_static("x-tenant-namespace");
 const TENANT_PLAN: HeaderName = HeaderName::from_static("x-tenant-plan");
 const QUOTA_STATUS: HeaderName = HeaderName::from_static("x-quota-status");
-const QUOTA_LIMIT: HeaderName = HeaderName::from_static("x-quota-limit");
-const QUOTA_REMAINING: HeaderName = HeaderName::from_static("x-quota-remaining");
-const QUOTA_RESET: HeaderName = HeaderName::from_static("x-quota-reset");
 const REFUSAL: HeaderName = HeaderName::from_static("x-refusal");
 
 /// Names the tenant to the service. Status 200, because Envoy takes no other one for a yes. Every header is there, even

@@ -6,7 +6,7 @@ use crate::api::quota::WhenUnavailable;
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::units::{LARGEST, Limits};
-use crate::ledger::wire::{SomePeriod, TenantId};
+use crate::ledger::wire::{PeriodUsage, SomePeriod, TenantId};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
 use crate::web::serving::standing::Standing;
@@ -48,6 +48,16 @@ impl Account {
             given_back,
             when_unavailable: config.quota.when_unavailable,
         })
+    }
+
+    /// What the limits leave beside what was used and is set aside.
+    pub fn left(&self, usage: Option<PeriodUsage>) -> Limits {
+        let taken = |usage: PeriodUsage| {
+            let taken = usage.used.plus(usage.reserved);
+            // What was used in an earlier period is no matter; what is stored is.
+            if usage.period.start >= Period::from(self.period).start { taken } else { taken.only(true) }
+        };
+        self.limits.left(usage.map(taken).unwrap_or_default())
     }
 
     /// What is left of it, as headers of an answer.

@@ -9,12 +9,11 @@ use sha2::{Digest, Sha256};
 use super::account::Account;
 use super::journal::Entry;
 use super::question::amount;
-use super::{Metering, counted, pending, refusal, settled, void};
+use super::{Metering, counted, pending, refusal, reserve, settled, void};
 use crate::api::{Timestamp, Unit};
-use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, LARGEST};
-use crate::ledger::wire::{Checkpoint, Outcome, PENDING, PeriodUsage, Reserve};
+use crate::ledger::wire::{Checkpoint, Outcome, PENDING, PeriodUsage};
 use crate::rag::Document;
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -193,13 +192,7 @@ fn may_be_pending(document: &Document, now: Timestamp) -> bool {
 
 /// The first unit that leaves too little, with what it leaves.
 fn fits(account: &Account, used: Option<PeriodUsage>, asked: Amounts) -> Result<(), (Unit, i64)> {
-    let present = |used: PeriodUsage| {
-        let taken = used.used.plus(used.reserved);
-        // What was used in an earlier period is no matter; what is stored is.
-        let period = Period::from(account.period);
-        if used.period.start >= period.start { taken } else { taken.only(true) }
-    };
-    let left = account.limits.left(used.map(present).unwrap_or_default());
+    let left = account.left(used);
     let short = asked.each().find_map(|(unit, amount)| Some((unit, left.of(unit)?)).filter(|(_, left)| amount > *left));
     short.map_or(Ok(()), Err)
 }
@@ -207,13 +200,7 @@ fn fits(account: &Account, used: Option<PeriodUsage>, asked: Amounts) -> Result<
 impl Counting {
     async fn reserve(&mut self, now: Timestamp) -> Result<(), Problem> {
         let metering = self.metering.clone();
-        let body = Reserve {
-            tenant: self.account.tenant.clone(),
-            period: self.account.period,
-            amounts: self.amounts,
-            limits: self.account.limits,
-            expires_after: pending(metering.document_expiry),
-        };
+        let body = reserve(&self.account, self.amounts, pending(metering.document_expiry));
         let known_away = metering.is_away();
         match metering.ask(metering.ledger.reserve(&self.operation, &body)).await {
             Ok(Outcome::Reserved { period, left }) => {
@@ -254,14 +241,8 @@ impl Counting {
 
     /// Keeps the document as stored while the ledger is away: it counts if this process is killed.
     async fn journal(&mut self) -> Result<(), Problem> {
-        let kept = match &self.metering.journal {
-            Some(journal) => {
-                let body = counted(&self.account, self.amounts);
-                journal.keep(&Entry::Settle { operation: self.operation.clone(), body }).await.is_ok()
-            }
-            None => false,
-        };
-        if !kept {
+        let body = counted(&self.account, self.amounts);
+        if !self.metering.journaled(&Entry::Settle { operation: self.operation.clone(), body }).await {
             return Err(refusal::unavailable());
         }
         self.metering.count_unavailable("kept");
@@ -297,11 +278,7 @@ impl Counting {
                 let body = counted(&self.account, levels);
                 let operation = format!("gone-{}", self.operation);
                 let gone = Entry::Release { operation, body };
-                let kept = match &self.metering.journal {
-                    Some(journal) => journal.keep(&gone).await.is_ok(),
-                    None => false,
-                };
-                if !kept {
+                if !self.metering.journaled(&gone).await {
                     self.metering.end(vec![gone]).await;
                 }
             }
@@ -336,6 +313,7 @@ impl Drop for Counting {
 mod tests {
     use super::*;
     use crate::api::quota::WhenUnavailable;
+    use crate::ledger::account::Period;
     use crate::ledger::units::Limits;
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::account::Account;
 use super::journal::Entry;
-use super::{Metering, counted, refusal};
+use super::{Metering, counted, refusal, reserve};
 use crate::api::quota::WhenUnavailable;
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
@@ -40,14 +40,11 @@ impl Metering {
     /// What is left of a tenant's queries, at this moment. Nothing is counted.
     pub async fn queries(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<Queries, Problem> {
         let account = self.account(tenant, now).await?;
-        let Some(limit) = account.limits.of(Unit::Queries) else { return Ok(Queries::of(&account, None)) };
-        let period = Period::from(account.period);
+        if account.limits.of(Unit::Queries).is_none() {
+            return Ok(Queries::of(&account, None));
+        }
         let left = match self.usage_of(&tenant.id).await {
-            Ok(usage) => {
-                let usage = usage.filter(|usage| usage.period.start >= period.start);
-                let taken = usage.map_or(0, |usage| usage.used.plus(usage.reserved)[Unit::Queries]);
-                Some((limit - taken).max(0))
-            }
+            Ok(usage) => account.left(usage).of(Unit::Queries),
             // A request that is let through counts nothing, so it needs no journal.
             Err(CallError::Unavailable(_)) if account.when_unavailable == WhenUnavailable::Serve => None,
             Err(error) => return Err(refusal::of(&error, &account, now)),
@@ -73,13 +70,8 @@ impl Metering {
         now: Timestamp,
     ) -> Result<Queries, Problem> {
         let (metering, tenant) = (self.clone(), tenant.clone());
-        let counted = tokio::spawn(async move {
-            let under_way = metering.under_way();
-            let counted = metering.reserve_and_settle(&tenant, operation, queries, now).await;
-            drop(under_way);
-            counted
-        });
-        counted.await.map_err(|error| Problem::internal("queries of a gateway", &error))?
+        let counted = async move { metering.reserve_and_settle(&tenant, operation, queries, now).await };
+        self.to_its_end(counted).await.map_err(|error| Problem::internal("queries of a gateway", &error))?
     }
 
     async fn reserve_and_settle(
@@ -93,13 +85,8 @@ impl Metering {
         let amounts = Amounts::of(Unit::Queries, queries);
         // The other limits are about what the service behind the gateway does, which is not known here.
         let limits = account.limits.of(Unit::Queries);
-        let body = Reserve {
-            tenant: account.tenant.clone(),
-            period: account.period,
-            amounts,
-            limits: limits.map_or_else(Limits::default, |limit| Limits::default().with(Unit::Queries, limit)),
-            expires_after: EXPIRY,
-        };
+        let limits = limits.map_or_else(Limits::default, |limit| Limits::default().with(Unit::Queries, limit));
+        let body = Reserve { limits, ..reserve(&account, amounts, EXPIRY) };
         let left = match self.ask(self.ledger.reserve(&operation, &body)).await {
             Ok(Outcome::Reserved { left, .. }) => left.of(Unit::Queries),
             Ok(other) => return Err(Problem::internal("a reservation", &format!("{other:?}"))),

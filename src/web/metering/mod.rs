@@ -25,12 +25,13 @@ use prometheus_client::metrics::family::Family;
 use reqwest::Url;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio::task::JoinError;
 
 use crate::api::{Timestamp, Unit};
 use crate::ledger::LedgerKey;
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{Counted, Outcome, PENDING, PeriodUsage, Void};
+use crate::ledger::wire::{Counted, Outcome, PENDING, PeriodUsage, Reserve, Void};
 use crate::telemetry::{Metrics, OutcomeLabel};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -149,11 +150,7 @@ impl Metering {
     }
 
     async fn usage_of(self: &Arc<Self>, tenant: &str) -> Result<Option<PeriodUsage>, CallError> {
-        match self.ask(self.ledger.usage(tenant)).await {
-            Ok(usage) => Ok(Some(usage)),
-            Err(CallError::Refused { code, .. }) if code == "unknown_tenant" => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.ask(self.ledger.usage(tenant)).await
     }
 
     /// Whose use is counted, with what versions before the ledger have counted.
@@ -167,6 +164,20 @@ impl Metering {
     pub fn under_way(self: &Arc<Self>) -> UnderWay {
         self.working.send_modify(|count| *count += 1);
         UnderWay(self.clone())
+    }
+
+    /// Works to the end, and answers, even if the client hangs up meanwhile.
+    pub async fn to_its_end<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> Result<T, JoinError> {
+        let under_way = self.under_way();
+        tokio::spawn(async move {
+            let done = work.await;
+            drop(under_way);
+            done
+        })
+        .await
     }
 
     /// Works on where the client hangs up.
@@ -200,13 +211,17 @@ impl Metering {
         }
     }
 
+    /// Whether the journal keeps an entry. False without one.
+    async fn journaled(&self, entry: &Entry) -> bool {
+        let Some(journal) = &self.journal else { return false };
+        let kept = journal.keep(entry).await;
+        kept.inspect_err(|error| tracing::error!(%error, "the ledger's journal takes no entry")).is_ok()
+    }
+
     /// Keeps what the ledger could not be told: in the journal, or in memory if there is none or it is full.
     async fn keep(self: &Arc<Self>, entry: Entry, why: &str) {
-        if let Some(journal) = &self.journal {
-            match journal.keep(&entry).await {
-                Ok(()) => return self.count_unavailable("kept"),
-                Err(error) => tracing::error!(%error, "the ledger's journal takes no entry"),
-            }
+        if self.journaled(&entry).await {
+            return self.count_unavailable("kept");
         }
         self.count_unavailable("unkept");
         tracing::warn!(
@@ -245,6 +260,11 @@ fn settled(account: &Account, operation: &str, used: Amounts, reserved: Amounts)
 fn pending(expiry: Duration) -> u32 {
     let seconds = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
     seconds.clamp(*PENDING.start(), *PENDING.end())
+}
+
+/// Sets amounts aside, within the limits of the account.
+fn reserve(account: &Account, amounts: Amounts, expires_after: u32) -> Reserve {
+    Reserve { tenant: account.tenant.clone(), period: account.period, amounts, limits: account.limits, expires_after }
 }
 
 /// Gives back everything.

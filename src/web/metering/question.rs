@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::account::Account;
 use super::journal::Entry;
-use super::{Metering, pending, refusal, settled, void};
+use super::{Metering, pending, refusal, reserve, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, LARGEST};
-use crate::ledger::wire::{Checkpoint, Outcome, Reserve};
+use crate::ledger::wire::{Checkpoint, Outcome};
 use crate::providers::models::{Tokens, estimate};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -90,13 +90,7 @@ impl Metering {
             .with(Unit::EmbeddingTokens, amount(expected.embedding))
             .with(Unit::PromptTokens, amount(expected.prompt))
             .with(Unit::CompletionTokens, amount(expected.answer));
-        let body = Reserve {
-            tenant: account.tenant.clone(),
-            period: account.period,
-            amounts,
-            limits: account.limits,
-            expires_after: pending(self.question_expiry),
-        };
+        let body = reserve(&account, amounts, pending(self.question_expiry));
         // Made before the ledger is asked: a client that hangs up now leaves nothing set aside.
         let mut question = Question {
             metering: self.clone(),

@@ -1,9 +1,10 @@
 //! What versions before the ledger have counted. They kept it in an annotation of the Tenant, and go on to do so while
 //! a rollout replaces them one by one.
 //!
-//! The ledger is told what it lacks of the annotation before a tenant is counted. First, a second annotation says what
-//! it will have; then the ledger is told the difference, under a name that follows from the second annotation's number
-//! alone. So it is told once, whichever replica does it, and wherever it breaks off.
+//! Before web counts for a tenant, it sends the ledger what the ledger lacks of the annotation. Web first writes a second
+//! annotation that says what the ledger will have, and then sends the difference under a name that follows from the
+//! number in the second annotation alone. The ledger therefore counts the difference once, whichever replica sends it,
+//! and wherever a replica breaks off.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};

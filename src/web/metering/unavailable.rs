@@ -67,18 +67,20 @@ impl Metering {
         }
     }
 
+    fn journal_has_room(&self) -> bool {
+        self.journal.as_ref().is_some_and(Journal::has_room)
+    }
+
     /// Whether a request is served without the ledger: as the plan says, if what it uses can be kept.
     pub(super) fn without_ledger(&self, account: &Account) -> Result<(), Problem> {
-        let kept = self.journal.as_ref().is_some_and(Journal::has_room);
-        let serves = account.when_unavailable == WhenUnavailable::Serve && kept;
+        let serves = account.when_unavailable == WhenUnavailable::Serve && self.journal_has_room();
         self.count_unavailable(if serves { "served" } else { "refused" });
         if serves { Ok(()) } else { Err(refusal::unavailable()) }
     }
 
     /// Whether what is to be counted reaches the ledger, now or through the journal.
     pub fn can_count(&self) -> Result<(), Problem> {
-        let kept = self.journal.as_ref().is_some_and(Journal::has_room);
-        if kept || !self.is_away() { Ok(()) } else { Err(refusal::unavailable()) }
+        if !self.is_away() || self.journal_has_room() { Ok(()) } else { Err(refusal::unavailable()) }
     }
 
     pub(super) fn count_unavailable(&self, outcome: &'static str) {

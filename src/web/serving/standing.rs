@@ -11,9 +11,12 @@ use crate::ledger::units::Limits;
 
 const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
-const QUOTA_LIMIT: HeaderName = HeaderName::from_static("x-quota-limit");
-const QUOTA_REMAINING: HeaderName = HeaderName::from_static("x-quota-remaining");
-const QUOTA_RESET: HeaderName = HeaderName::from_static("x-quota-reset");
+/// What the plan allows in the period.
+pub const QUOTA_LIMIT: HeaderName = HeaderName::from_static("x-quota-limit");
+/// What is left of it.
+pub const QUOTA_REMAINING: HeaderName = HeaderName::from_static("x-quota-remaining");
+/// Seconds until the period ends.
+pub const QUOTA_RESET: HeaderName = HeaderName::from_static("x-quota-reset");
 
 /// The headers that a browser may show a page of another origin.
 pub const EXPOSED: [HeaderName; 5] = [POLICY, LIMIT, QUOTA_LIMIT, QUOTA_REMAINING, QUOTA_RESET];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tenant_operator::api::Unit;
 use tenant_operator::ledger::LedgerKey;
-use tenant_operator::ledger::client::{CallError, LedgerClient};
+use tenant_operator::ledger::client::LedgerClient;
 use tenant_operator::ledger::wire::PeriodUsage;
 
 use super::{Process, World, folder};
@@ -84,11 +84,7 @@ impl World {
     pub async fn counted(&self, name: &str) -> Option<PeriodUsage> {
         let tenant = self.tenants().get(name).await.expect("it is there");
         let id = tenant.spec.tenant_id.expect("an id");
-        match self.ledger().usage(&id).await {
-            Ok(usage) => Some(usage),
-            Err(CallError::Refused { code, .. }) if code == "unknown_tenant" => None,
-            Err(error) => panic!("{error}"),
-        }
+        self.ledger().usage(&id).await.expect("the ledger answers")
     }
 
     /// What was counted of a unit, once nothing is set aside any more.

@@ -34,7 +34,7 @@ pub fn subscription_differs(
             let same = status?.subscription.as_deref() == Some(s.status.as_str());
             (!same || s.served()).then_some(Priority::Person).filter(|_| tenant.spec.is_wanted())
         }
-        // It ended, and no event told of it.
+        // The subscription ended, and the controller received no event about it.
         (Some(Phase::Suspended), None) => {
             let over = matches!(status?.subscription.as_deref(), None | Some("canceled" | "incomplete_expired"));
             (!over && tenant.spec.is_wanted()).then_some(Priority::Resync)

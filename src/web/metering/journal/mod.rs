@@ -31,7 +31,7 @@ const ROOM: u64 = 32 * 1024;
 /// Pages that are left for questions that were begun while there was room; fewer in a small journal.
 const MARGIN: u64 = 16;
 
-/// What the ledger must be told of an operation. It is one line of JSON.
+/// What web must still send to the ledger about an operation: one line of JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Entry {

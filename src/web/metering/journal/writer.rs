@@ -190,7 +190,7 @@ impl Disk {
         self.connection()?;
         let numbered = (self.last + 1..).zip(batch.iter().map(|(line, _)| line));
         let inserted = files::insert(self.connection()?, numbered);
-        self.mended(inserted)?;
+        self.close_if_unreadable(inserted)?;
         self.entries += batch.len();
         self.last += i64::try_from(batch.len()).unwrap_or(i64::MAX);
         Ok(())
@@ -218,7 +218,7 @@ impl Disk {
             }
             Err(error) => {
                 self.delivered = delivered;
-                self.mended(Err(error))
+                self.close_if_unreadable(Err(error))
             }
         }
     }
@@ -239,11 +239,11 @@ impl Disk {
         let delivered = std::mem::take(&mut self.delivered);
         let read = self.connection().and_then(|connection| Ok(files::read(connection, after, &delivered, PAGE)?));
         self.delivered = delivered;
-        self.mended(read)
+        self.close_if_unreadable(read)
     }
 
-    /// Has the database opened again, and set aside if need be, after it could not be read.
-    fn mended<T, E: Into<JournalError>>(&mut self, done: Result<T, E>) -> Result<T, JournalError> {
+    /// Closes the database if it could not be read. The next job opens it again, and sets it aside if need be.
+    fn close_if_unreadable<T, E: Into<JournalError>>(&mut self, done: Result<T, E>) -> Result<T, JournalError> {
         done.map_err(Into::into).inspect_err(|error| {
             if matches!(error, JournalError::Unreadable(_)) {
                 self.connection = None;
