@@ -11,6 +11,9 @@ pub fn program(name: &str) -> PathBuf {
     FOLDER.get_or_init(build).join(name)
 }
 
+/// What the names of the variables begin with that Cargo sets for a test of this crate.
+const OWN: [&str; 4] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
+
 fn build() -> &'static Path {
     let folder = Path::new(env!("CARGO_BIN_EXE_tenant-operator")).parent().expect("a folder");
     let profile = match folder.file_name().and_then(|name| name.to_str()).expect("its name") {
@@ -22,10 +25,10 @@ fn build() -> &'static Path {
         .args(["build", "--locked", "--quiet", "--profile", profile, "--bins"])
         .args(["-p", "tenant-operator-dev", "-p", "tenant-operator-sandbox"])
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    // What Cargo sets for this test would make build scripts run again that look at it.
+    // With these, Cargo would run build scripts again that look at them, ring's for one, here and in the next build.
     for (name, _) in std::env::vars_os() {
         let name = name.to_string_lossy();
-        if ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"].iter().any(|own| name.starts_with(own)) {
+        if name == "OUT_DIR" || OWN.iter().any(|own| name.starts_with(own)) {
             cargo.env_remove(&*name);
         }
     }
