@@ -355,6 +355,7 @@ impl Web {
         if tokio::time::timeout(last_counts, app.metering.finished()).await.is_err() {
             tracing::warn!("not all that was used was counted in time");
         }
+        app.metering.drained(app.config.metering.drain).await;
         served?;
         if tokio::time::timeout(LAST_WRITES, app.events.flush()).await.is_err() {
             tracing::warn!("not all events were written in time");

@@ -59,6 +59,8 @@ pub struct MeteringConfig {
     pub journal: Option<PathBuf>,
     /// How long a call waits for the ledger.
     pub patience: Duration,
+    /// How long web, while it stops, waits for a ledger that is away to take what the journal holds.
+    pub drain: Duration,
     /// How long a question may be open until the ledger counts what is known of it.
     pub question_expiry: Duration,
     /// The same for a document.
@@ -123,6 +125,21 @@ impl Metering {
         match &self.journal {
             Some(journal) => journal.deliver(&self.ledger).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the ledger has what the journal holds, for so long at most. In Kubernetes the journal ends with the
+    /// pod, so what is left then is never counted. A folder that stays is delivered by the next web that opens it.
+    pub async fn drained(&self, wait: Duration) {
+        let Some(journal) = &self.journal else { return };
+        if journal.entries() > 0 {
+            tracing::info!(waiting = journal.entries(), "web waits for the ledger to take what its journal holds");
+        }
+        if tokio::time::timeout(wait, journal.emptied()).await.is_err() {
+            tracing::error!(
+                left = journal.entries(),
+                "the ledger did not take all that web's journal holds. Entries are lost if the folder ends with this pod"
+            );
         }
     }
 
