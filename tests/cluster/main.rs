@@ -17,6 +17,7 @@ mod etcd;
 mod exports;
 mod fairness;
 mod faults;
+mod features;
 mod hostile_files;
 mod idempotency;
 mod internet;

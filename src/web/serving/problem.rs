@@ -42,6 +42,7 @@ pub enum Code {
     Malformed,
     MediaType,
     MethodNotAllowed,
+    NoApiAccess,
     NoBilling,
     NoDocument,
     NoExports,
