@@ -19,6 +19,7 @@ mod fairness;
 mod faults;
 mod hostile_files;
 mod idempotency;
+mod idempotency_keys;
 mod internet;
 mod kill;
 mod kubectl;
