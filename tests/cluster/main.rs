@@ -20,6 +20,7 @@ mod faults;
 mod features;
 mod hostile_files;
 mod idempotency;
+mod idempotency_keys;
 mod internet;
 mod kill;
 mod kubectl;

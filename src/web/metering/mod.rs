@@ -5,6 +5,7 @@
 //! and the ledger counts it once it is back.
 
 mod account;
+mod answers;
 mod documents;
 mod gateway;
 pub mod journal;
@@ -41,6 +42,7 @@ use journal::{Entry, Journal, JournalError};
 use takeover::TakeOvers;
 
 pub use account::given_back;
+pub use answers::{Attempt, Begun, KeyedRequest};
 pub use documents::{Counting, NewDocument};
 pub use gateway::Queries;
 pub use question::{Expected, Question};

@@ -33,6 +33,8 @@ pub enum Code {
     EmailTaken,
     Erased,
     ExportNotFound,
+    IdempotencyInProgress,
+    IdempotencyKeyReused,
     Incomplete,
     Internal,
     Invalid,
