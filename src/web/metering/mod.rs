@@ -7,6 +7,7 @@
 mod account;
 mod documents;
 mod gateway;
+mod history;
 pub mod journal;
 mod question;
 mod refusal;
@@ -43,6 +44,7 @@ use takeover::TakeOvers;
 pub use account::given_back;
 pub use documents::{Counting, NewDocument};
 pub use gateway::Queries;
+pub use history::Days;
 pub use question::{Expected, Question};
 
 /// The size of the journal, at most. An entry has some hundred bytes.
