@@ -25,8 +25,8 @@ pub struct PastArgs {
     /// Also list the last 12 periods that have ended. Needs NAME.
     #[arg(long, requires = "name")]
     history: bool,
-    /// With --history: also list so many days of UTC, today first.
-    #[arg(long, requires = "history", value_parser = clap::value_parser!(u16).range(1..=93))]
+    /// The same, and so many days of UTC, today first. Needs NAME.
+    #[arg(long, requires = "name", value_parser = clap::value_parser!(u16).range(1..=93))]
     days: Option<u16>,
     /// With --history: the ledger's URL.
     #[arg(long, env = "LEDGER_ENDPOINT", default_value = "http://127.0.0.1:8084")]
@@ -91,7 +91,7 @@ impl Flows {
 impl PastArgs {
     /// The ledger, if the history is asked for.
     pub async fn ledger(&self, client: &Client) -> anyhow::Result<Option<LedgerClient>> {
-        if !self.history {
+        if !self.history && self.days.is_none() {
             return Ok(None);
         }
         let secret = format!("Secret {}/{LEDGER_SECRET}", self.operator_namespace);

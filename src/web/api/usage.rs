@@ -107,13 +107,13 @@ pub struct PastPeriod {
     pub used: UsedBefore,
 }
 
-/// A day.
+/// A day on which usage was counted. What another system reports late counts on the day of its report.
 #[derive(Serialize, ToSchema)]
 pub struct PastDay {
     /// The day of UTC.
     #[schema(value_type = String, format = Date, example = "2026-12-09")]
     pub date: jiff::civil::Date,
-    /// What was used on it.
+    /// What was counted on it.
     pub used: UsedBefore,
 }
 

@@ -9,10 +9,10 @@ use crate::api::Timestamp;
 use crate::ledger::history::day_of;
 use crate::web::api::usage::{PastDay, PastPeriod};
 
-/// The whole picture. The template repeats these numbers.
-const WIDTH: i64 = 480;
-/// Left of the bars, for the amounts.
+/// Left of the bars, for the amounts. The template repeats these numbers.
 const LEFT: i64 = 60;
+/// Where the bars end. The whole picture has a width of 480, so that the last name has room.
+const RIGHT: i64 = 466;
 /// Where the highest bar may end.
 const TOP: i64 = 12;
 /// Where the bars stand. Below are the names of the days.
@@ -135,7 +135,7 @@ pub fn of_days(days: &[PastDay]) -> Option<Plot> {
 
 /// A day in words.
 fn written(day: Date) -> String {
-    day.strftime("%-d %B %Y").to_string()
+    day.strftime("%-d %b %Y").to_string()
 }
 
 impl Plot {
@@ -180,7 +180,7 @@ impl Plot {
 
 fn bars(all: &[Measured], top: i64) -> Vec<Bar> {
     let count = i64::try_from(all.len()).unwrap_or(i64::MAX).max(1);
-    let step = (WIDTH - LEFT) * 10 / count;
+    let step = (RIGHT - LEFT) * 10 / count;
     // A few bars are not made as wide as the whole plot.
     let width = (step * 7 / 10).min(400);
     let every = all.len().div_ceil(NAMES).max(1);
@@ -297,9 +297,9 @@ mod tests {
         let names: Vec<_> = plot.bars.iter().map(|bar| bar.name.clone().expect("a name")).collect();
         assert_eq!(names, [("2", "Nov"), ("2", "Dec"), ("1", "Jan")].map(|(day, month)| (day.into(), month.into())));
         let rows = [
-            ["1 January 2027", "now", "100"],
-            ["2 December 2026", "1 January 2027", "50"],
-            ["2 November 2026", "2 December 2026", "1,000"],
+            ["1 Jan 2027", "now", "100"],
+            ["2 Dec 2026", "1 Jan 2027", "50"],
+            ["2 Nov 2026", "2 Dec 2026", "1,000"],
         ];
         assert_eq!(plot.rows, rows);
         assert_eq!(ticks(&plot), ["0", "500", "1k"]);
@@ -324,13 +324,13 @@ mod tests {
                 assert!(number(&bar.x) >= end, "{count}: {bar:?}");
                 end = number(&bar.x) + number(&bar.width);
             }
-            assert!(end <= 480.0, "{count}: {end}");
+            assert!(end <= 466.0, "{count}: {end}");
             let middles = |also: Shown| {
                 let shown = plot.bars.iter().filter(|bar| bar.name.is_some());
                 let shown = shown.filter(|bar| bar.shown == Shown::Always || bar.shown == also);
                 shown.map(|bar| number(&bar.middle)).collect::<Vec<_>>()
             };
-            // "Nov" in 11 and in 18 px.
+            // "Nov" in 11 and in 20 px.
             for (also, room) in [(Shown::Wide, 24.0), (Shown::Always, 40.0)] {
                 let middles = middles(also);
                 assert!(middles.windows(2).all(|two| two[1] - two[0] >= room), "{count}: {middles:?}");
@@ -382,7 +382,7 @@ mod tests {
         };
         assert!(of_days(&[day("2026-11-29", 0), day("2026-11-28", 0)]).is_none());
         let plot = of_days(&[day("2026-12-01", 3), day("2026-11-30", 0)]).expect("a plot");
-        assert_eq!(plot.rows, [["1 December 2026", "3"], ["30 November 2026", "0"]]);
+        assert_eq!(plot.rows, [["1 Dec 2026", "3"], ["30 Nov 2026", "0"]]);
         assert_eq!((heights(&plot), ticks(&plot)), (vec!["0.0", "111.0"], vec!["0", "2", "4"]));
     }
 
@@ -403,16 +403,16 @@ mod tests {
         let page = env.get_template("plot.html").expect("there").render(context! { plot => Serde(plot) });
         let page = page.expect("rendered");
         for part in [
-            "<svg viewBox=\"0 0 480 200\" role=\"img\" aria-labelledby=\"plot-periods\">",
+            "<svg viewBox=\"0 0 480 208\" role=\"img\" aria-labelledby=\"plot-periods\">",
             "<title id=\"plot-periods\">Questions in each period: from 12 to 34. A table below has the numbers.</title>",
             "<th scope=\"col\">Questions</th>",
-            "<td>2 December 2026</td><td>1 January 2027</td><td>12</td>",
-            "<line class=\"limit\" x1=\"60\" x2=\"480\" y1=\"12.0\" y2=\"12.0\"/>",
+            "<td>2 Dec 2026</td><td>1 Jan 2027</td><td>12</td>",
+            "<line class=\"limit\" x1=\"60\" x2=\"466\" y1=\"12.0\" y2=\"12.0\"/>",
         ] {
             assert!(page.contains(part), "{part}: {page}");
         }
         assert_eq!(page.matches("<rect ").count(), 2);
         assert!(!page.contains("style=") && !page.contains("<script"), "{page}");
-        assert!(page.contains(&format!("x1=\"{LEFT}\" x2=\"{WIDTH}\"")));
+        assert!(page.contains(&format!("x1=\"{LEFT}\" x2=\"{RIGHT}\"")));
     }
 }
