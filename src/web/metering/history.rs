@@ -1,6 +1,6 @@
-//! What a tenant used before, as the ledger tells it. Nothing waits long for it: it is shown beside what is used now.
+//! What a tenant used before, as the ledger tells it. Nothing waits long for it, and nothing depends on it: it is shown
+//! beside what is used now.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::civil::Date;
@@ -31,21 +31,27 @@ pub struct Recorded {
 }
 
 impl Metering {
-    /// What a tenant used before, in its periods and on its latest days.
-    pub async fn recorded(self: &Arc<Self>, tenant: &Served, days: Option<Days>) -> Result<Recorded, Problem> {
-        let told = async { tokio::try_join!(self.ask(self.ledger.periods(&tenant.id)), self.each_day(tenant, days)) };
-        let late = || CallError::Unavailable("it takes too long".into());
-        let told = tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| Err(late()));
+    /// What a tenant used before, in its periods and on its latest days. A ledger that fails here is not taken to be
+    /// away: what must be counted finds that out by itself.
+    pub async fn recorded(&self, tenant: &Served, days: Option<Days>) -> Result<Recorded, Problem> {
+        let unavailable = |why: &str| CallError::Unavailable(why.into());
+        let told = async {
+            if self.is_away() {
+                return Err(unavailable("it did not answer a moment ago"));
+            }
+            tokio::try_join!(self.ledger.periods(&tenant.id), self.each_day(tenant, days))
+        };
+        let told = tokio::time::timeout(PATIENCE, told).await.unwrap_or_else(|_| Err(unavailable("it takes too long")));
         let (periods, days) = told.map_err(|error| {
-            refusal::unreadable(&error)
-                .told("Earlier usage is not known at the moment. Please try again in a few seconds.")
+            let detail = "Earlier usage is not known at the moment. Please try again in a few seconds.";
+            refusal::unreadable(&error).told(detail)
         })?;
         Ok(Recorded { periods, days })
     }
 
-    async fn each_day(self: &Arc<Self>, tenant: &Served, asked: Option<Days>) -> Result<Vec<DayUsage>, CallError> {
+    async fn each_day(&self, tenant: &Served, asked: Option<Days>) -> Result<Vec<DayUsage>, CallError> {
         let Some(Days { days, last }) = asked else { return Ok(Vec::new()) };
-        let counted = self.ask(self.ledger.days(&tenant.id, first_of(days, last), last)).await?;
+        let counted = self.ledger.days(&tenant.id, first_of(days, last), last).await?;
         Ok(each_day(&counted, days, last))
     }
 }

@@ -296,11 +296,8 @@ mod tests {
         assert_eq!(plot.bars.iter().map(|bar| bar.open).collect::<Vec<_>>(), [false, false, true]);
         let names: Vec<_> = plot.bars.iter().map(|bar| bar.name.clone().expect("a name")).collect();
         assert_eq!(names, [("2", "Nov"), ("2", "Dec"), ("1", "Jan")].map(|(day, month)| (day.into(), month.into())));
-        let rows = [
-            ["1 Jan 2027", "now", "100"],
-            ["2 Dec 2026", "1 Jan 2027", "50"],
-            ["2 Nov 2026", "2 Dec 2026", "1,000"],
-        ];
+        let rows =
+            [["1 Jan 2027", "now", "100"], ["2 Dec 2026", "1 Jan 2027", "50"], ["2 Nov 2026", "2 Dec 2026", "1,000"]];
         assert_eq!(plot.rows, rows);
         assert_eq!(ticks(&plot), ["0", "500", "1k"]);
         assert_eq!(plot.limit_y.as_deref(), Some("12.0"));
