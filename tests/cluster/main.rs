@@ -53,5 +53,6 @@ mod sandbox;
 mod signup;
 mod support;
 mod traces;
+mod usage_history;
 mod webhooks;
 mod writes;

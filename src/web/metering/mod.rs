@@ -8,6 +8,7 @@ mod account;
 mod answers;
 mod documents;
 mod gateway;
+mod history;
 pub mod journal;
 mod question;
 mod refusal;
@@ -45,6 +46,7 @@ pub use account::given_back;
 pub use answers::{Attempt, Begun, KeyedRequest};
 pub use documents::{Counting, NewDocument};
 pub use gateway::Queries;
+pub use history::Days;
 pub use question::{Expected, Question};
 
 /// The size of the journal, at most. An entry has some hundred bytes.
