@@ -14,6 +14,9 @@ use super::migration::EmbeddingSize;
 pub use super::money::Money;
 use super::quota::{LARGEST, QuotaRules, Unit};
 
+/// The feature of plans whose tenants may use the API with their keys.
+pub const API_ACCESS: &str = "api_access";
+
 /// Plan is what customers buy: price, limits, features, models, and the sample documents of a new tenant. A deleted
 /// Plan stays until no tenant uses it any more.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, KubeSchema)]
@@ -85,8 +88,9 @@ pub struct PlanSpec {
     /// Erase. Default: Retain for a customer who has paid or has data, and Erase for a signup that was never paid for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deletion_policy: Option<DeletionPolicy>,
-    /// The features that the pricing page lists for this plan, such as `semantic_search`. They are shown to customers
-    /// and do not switch anything on or off.
+    /// The features that the pricing page lists for this plan, such as `semantic_search`. `api_access` lets the plan's
+    /// tenants use the API with their keys; without it, web refuses their keys with 403 and code `no_api_access`, and
+    /// they use the pages. Other features are only shown.
     #[serde(default = "default_features")]
     #[schemars(length(max = 64))]
     pub features: Vec<Text>,
@@ -110,6 +114,13 @@ pub struct PlanSpec {
     #[serde(default = "default_question")]
     #[schemars(length(min = 1, max = 200))]
     pub sample_question: Text,
+}
+
+impl PlanSpec {
+    /// Whether the plan's tenants may use the API with their keys.
+    pub fn has_api_access(&self) -> bool {
+        self.features.iter().any(|feature| **feature == *API_ACCESS)
+    }
 }
 
 impl Plan {
@@ -312,7 +323,7 @@ fn default_retention_days() -> u32 {
     30
 }
 fn default_features() -> Vec<Text> {
-    vec!["basic_rag".into(), "semantic_search".into()]
+    vec!["basic_rag".into(), "semantic_search".into(), API_ACCESS.into()]
 }
 fn default_region() -> Text {
     "us-east-1".into()

@@ -192,8 +192,12 @@ pub struct PlanConfig {
     pub quota: QuotaRules,
     /// The models that serve it.
     pub models: Models,
-    /// The features that pages list.
+    /// The features of the plan.
     pub features: Vec<Text>,
+    /// Whether the tenant may use the API with its keys. Empty if an earlier version wrote it, which let every tenant
+    /// use its keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_access: Option<bool>,
     /// The question that pages and e-mails suggest to a new customer.
     #[serde(default = "super::plan::default_question")]
     pub sample_question: Text,
@@ -208,8 +212,14 @@ impl PlanConfig {
             quota: plan.quota.clone(),
             models: plan.models.clone(),
             features: plan.features.clone(),
+            api_access: Some(plan.has_api_access()),
             sample_question: plan.sample_question.clone(),
         }
+    }
+
+    /// Whether the tenant may use the API with its keys.
+    pub fn has_api_access(&self) -> bool {
+        self.api_access.unwrap_or(true)
     }
 
     /// The limit beyond which a unit is refused. None where it is counted only: a soft unit, or one without a limit.

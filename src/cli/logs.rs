@@ -9,7 +9,7 @@ use super::{KubeArgs, TenantArgs, span};
 use crate::api::Tenant;
 
 /// The pods of every release of the chart.
-const PODS: &str = "app.kubernetes.io/name=tenant-operator,app.kubernetes.io/component in (controller,web)";
+const PODS: &str = "app.kubernetes.io/name=tenant-operator,app.kubernetes.io/component in (controller,web,ledger)";
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -25,6 +25,7 @@ mod login;
 mod logs;
 mod manual;
 mod open;
+mod past_usage;
 mod pin;
 mod preflight;
 mod provider_args;

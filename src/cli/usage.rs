@@ -2,8 +2,10 @@
 
 use comfy_table::{CellAlignment, Table, presets};
 use kube::ResourceExt;
+use serde::Serialize;
 use strum::IntoEnumIterator;
 
+use super::past_usage::{Past, PastArgs};
 use super::{KubeArgs, ScopeArgs};
 use crate::api::usage::{CountedUsage, Used};
 use crate::api::{Tenant, Timestamp, Unit};
@@ -11,7 +13,11 @@ use crate::api::{Tenant, Timestamp, Unit};
 /// Show what tenants have used of their plans in this period.
 ///
 /// The controller reads the ledger once a minute, so the numbers can be that old. Without a name, the command lists the
-/// tenants, the one that has used the largest part of any limit first. With a name, it lists every unit of that tenant.
+/// tenants, the one that has used the largest part of any limit first. With a name, it lists every unit of that tenant,
+/// and with --history also what that tenant used before.
+///
+/// The history comes from the ledger itself, which takes connections from the operator's pods only. Run the command in
+/// the controller's pod (`kubectl exec`), or forward the ledger's port to this machine first (`kubectl port-forward`).
 ///
 /// Exit codes: 0 on success, 1 if there is no such tenant or nothing has been counted for it yet.
 #[derive(clap::Args)]
@@ -23,10 +29,16 @@ pub struct Args {
     /// `table`, or `json` with a line for each tenant.
     #[arg(long, short, default_value = "table", value_parser = ["table", "json"])]
     output: String,
+    #[command(flatten)]
+    past: PastArgs,
 }
 
 /// A tenant whose usage was counted.
 struct Row {
+    /// Its id.
+    id: String,
+    /// When its present period began.
+    period_start: Timestamp,
     namespace: String,
     name: String,
     plan: String,
@@ -41,7 +53,8 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
             rows.extend(row(tenant));
         }
     };
-    args.scope.each(kube.client().await?, take).await?;
+    let client = kube.client().await?;
+    args.scope.each(client.clone(), take).await?;
     if let Some(name) = &args.name {
         anyhow::ensure!(found > 0, "there is no Tenant {name} here: `kubectl tenant list -A` lists all");
         anyhow::ensure!(
@@ -50,25 +63,50 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         );
     }
     rows.sort_by_key(|row| std::cmp::Reverse(fullest(&row.usage)));
-    if args.output == "json" {
-        for row in &rows {
-            let Row { namespace, name, plan, usage } = row;
-            println!("{}", serde_json::json!({"namespace": namespace, "name": name, "plan": plan, "usage": usage}));
-        }
-    } else if args.name.is_some() {
-        for row in &rows {
-            println!("{}", units(row));
-        }
-    } else {
+    if args.output == "table" && args.name.is_none() {
         println!("{}", list(&rows));
+        return Ok(());
+    }
+    let ledger = args.past.ledger(&client).await?;
+    for row in &rows {
+        let history = match &ledger {
+            Some(ledger) => Some(args.past.of(ledger, &row.id, row.period_start).await?),
+            None => None,
+        };
+        if args.output == "json" {
+            println!("{}", line(row, history)?);
+        } else {
+            println!("{}", units(row));
+            history.iter().for_each(|history| println!("\n{history}"));
+        }
     }
     Ok(())
 }
 
 fn row(tenant: &Tenant) -> Option<Row> {
-    let usage = tenant.status.as_ref()?.usage?;
+    let status = tenant.status.as_ref()?;
+    let usage = status.usage?;
+    let planned = status.quota.as_ref().map(|quota| quota.period_at(Timestamp::now()).0);
+    let period_start = planned.unwrap_or(usage.period_start).max(usage.period_start);
     let (namespace, name) = (tenant.namespace().unwrap_or_default(), tenant.name_any());
-    Some(Row { namespace, name, plan: tenant.plan_in_force().to_owned(), usage })
+    let (id, plan) = (tenant.tenant_id().to_owned(), tenant.plan_in_force().to_owned());
+    Some(Row { id, period_start, namespace, name, plan, usage })
+}
+
+/// A tenant in JSON.
+#[derive(Serialize)]
+struct Line<'a> {
+    namespace: &'a str,
+    name: &'a str,
+    plan: &'a str,
+    usage: CountedUsage,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    history: Option<Past>,
+}
+
+fn line(row: &Row, history: Option<Past>) -> serde_json::Result<String> {
+    let Row { namespace, name, plan, usage, .. } = row;
+    serde_json::to_string(&Line { namespace, name, plan, usage: *usage, history })
 }
 
 /// The largest part of any limit that is used, in percent. A unit without a limit counts for nothing.
@@ -92,7 +130,7 @@ fn list(rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING);
     table.set_header(["NAMESPACE", "NAME", "PLAN", "QUERIES", "DOCUMENTS", "TOKENS", "RESETS"]);
-    for Row { namespace, name, plan, usage } in rows {
+    for Row { namespace, name, plan, usage, .. } in rows {
         let tokens = usage.prompt_tokens.used.saturating_add(usage.completion_tokens.used);
         let (queries, documents) = (part(usage.queries), part(usage.documents));
         table.add_row([

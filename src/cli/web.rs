@@ -78,6 +78,10 @@ pub struct Args {
     /// How long a request waits for the ledger.
     #[arg(long, env = "LEDGER_PATIENCE", default_value = "3s", value_parser = span::duration)]
     ledger_patience: Duration,
+    /// How long web, while it stops, waits for a ledger that is away to take what the journal holds. In a pod, choose
+    /// less than its grace period: the journal ends with the pod.
+    #[arg(long, default_value = "10s", value_parser = span::duration)]
+    ledger_drain: Duration,
     /// How long a question is open at most. After it, the ledger counts what is known of the question.
     #[arg(long, hide = true, default_value = "2m", value_parser = span::some_seconds)]
     question_expiry: i64,
@@ -196,6 +200,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
             url: args.ledger_url,
             journal: args.ledger_journal.filter(|folder| !folder.as_os_str().is_empty()),
             patience: args.ledger_patience,
+            drain: args.ledger_drain,
             question_expiry: Duration::from_secs(args.question_expiry.unsigned_abs()),
             // An upload ends in time, but for what it has to take back.
             document_expiry: Duration::from_secs(args.upload_limit.unsigned_abs()) * 2,

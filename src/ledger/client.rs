@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use jiff::civil::Date;
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::de::DeserializeOwned;
@@ -15,8 +16,8 @@ use tokio::sync::Semaphore;
 use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
-    AnswerState, BeginAnswer, Checkpoint, Counted, ErasedAnswers, EventStates, Events, FinishAnswer, FinishedAnswer,
-    Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
+    AnswerState, BeginAnswer, Checkpoint, Counted, DayUsage, ErasedAnswers, EventStates, Events, FinishAnswer,
+    FinishedAnswer, Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
@@ -137,6 +138,13 @@ impl LedgerClient {
     /// What a tenant has used in each period, the latest first.
     pub async fn periods(&self, tenant: &str) -> Result<Vec<PeriodUsage>, CallError> {
         self.call(Method::GET, &["tenants", tenant, "periods"], None::<&()>).await
+    }
+
+    /// What was counted for a tenant on the days of UTC from one to another, both included, in their order. Days on
+    /// which nothing was counted are left out.
+    pub async fn days(&self, tenant: &str, from: Date, to: Date) -> Result<Vec<DayUsage>, CallError> {
+        let query = [("from", from.to_string()), ("to", to.to_string())];
+        self.ask(Method::GET, &["tenants", tenant, "days"], &query, None::<&()>).await
     }
 
     /// Counts what other systems tell of. A batch that got no answer is repeated: each event counts once.

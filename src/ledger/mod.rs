@@ -12,6 +12,7 @@ pub mod client;
 mod command;
 pub mod decision;
 mod forgetting;
+pub mod history;
 mod orphans;
 mod service;
 pub mod snapshots;

@@ -112,9 +112,15 @@ impl Serialize for Amounts {
 /// Read from such a map. Unknown units, a unit twice, and what is negative, not whole or beyond [`LARGEST`] are errors.
 impl<'de> Deserialize<'de> for Amounts {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let named = deserializer.deserialize_map(UnitsVisitor)?;
+        let named = deserializer.deserialize_map(UnitsVisitor { least: 0, most: LARGEST })?;
         Ok(Self(named.map(Option::unwrap_or_default)))
     }
+}
+
+/// Reads sums of lines, which have no bounds: a level that became lower is negative.
+pub fn sums<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Amounts, D::Error> {
+    let named = deserializer.deserialize_map(UnitsVisitor { least: i64::MIN, most: i64::MAX })?;
+    Ok(Amounts(named.map(Option::unwrap_or_default)))
 }
 
 /// How much of each unit a tenant may use. A unit without a limit is counted only.
@@ -154,12 +160,15 @@ impl Serialize for Limits {
 /// Read from such a map, with the same errors as [`Amounts`].
 impl<'de> Deserialize<'de> for Limits {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(UnitsVisitor).map(Self)
+        deserializer.deserialize_map(UnitsVisitor { least: 0, most: LARGEST }).map(Self)
     }
 }
 
 /// Reads a map from units to numbers. None for a unit that the map does not name.
-struct UnitsVisitor;
+struct UnitsVisitor {
+    least: i64,
+    most: i64,
+}
 
 impl<'de> Visitor<'de> for UnitsVisitor {
     type Value = [Option<i64>; Unit::COUNT];
@@ -176,8 +185,9 @@ impl<'de> Visitor<'de> for UnitsVisitor {
                 A::Error::custom(format!("unknown unit {name:?}: use one of {}", known.join(", ")))
             })?;
             let amount: i64 = map.next_value()?;
-            if !(0..=LARGEST).contains(&amount) {
-                return Err(A::Error::custom(format!("{unit} is {amount}: use 0 to {LARGEST}")));
+            let Self { least, most } = self;
+            if !(least..=most).contains(&amount) {
+                return Err(A::Error::custom(format!("{unit} is {amount}: use {least} to {most}")));
             }
             if named[unit as usize].replace(amount).is_some() {
                 return Err(A::Error::custom(format!("{unit} is listed twice")));

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use super::account::Period;
-use super::units::{Amounts, Limits};
+use super::units::{Amounts, Limits, sums};
 use crate::api::Timestamp;
 
 /// The longest name of an operation or a tenant.
@@ -333,4 +333,14 @@ pub struct PeriodUsage {
     pub used: Amounts,
     /// What pending operations may still add.
     pub reserved: Amounts,
+}
+
+/// `GET /v1/tenants/{tenant}/days` and `GET /v1/days`: what was counted on a day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DayUsage {
+    /// The day of UTC.
+    pub day: jiff::civil::Date,
+    /// What was counted on it. Of a level, how much it changed: negative where more was deleted than stored.
+    #[serde(deserialize_with = "sums")]
+    pub counted: Amounts,
 }

@@ -135,6 +135,8 @@ pub enum Reason {
     Kubernetes(String),
     /// The export storage did not do it.
     ExportStorage,
+    /// The ledger did not do it.
+    Ledger,
     /// A namespace holds more, or other, data than it did when the effect was decided.
     DataChanged,
     /// No model of any Plan made the vectors of a namespace.

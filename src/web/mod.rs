@@ -106,6 +106,8 @@ pub struct App {
     lingers: linger::Lingers,
     /// Places of changes that are finished where their clients hang up.
     finishing: Arc<Semaphore>,
+    /// Places of requests with an idempotency key that are served to their end where their clients hang up.
+    keyed: Arc<Semaphore>,
     /// Whose turn it is to store a document.
     storing: turns::Turns,
     /// Whose file is being read.
@@ -282,6 +284,7 @@ impl Web {
             bodies: bodies::Bodies::new(config.connections.connections),
             lingers: linger::Lingers::new(config.connections.connections),
             finishing: Arc::new(Semaphore::new(routes::FINISHING as usize)),
+            keyed: Arc::new(Semaphore::new(api::idempotency::FINISHING)),
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
             metering,
@@ -355,6 +358,7 @@ impl Web {
         if tokio::time::timeout(last_counts, app.metering.finished()).await.is_err() {
             tracing::warn!("not all that was used was counted in time");
         }
+        app.metering.drained(app.config.metering.drain).await;
         served?;
         if tokio::time::timeout(LAST_WRITES, app.events.flush()).await.is_err() {
             tracing::warn!("not all events were written in time");

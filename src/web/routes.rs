@@ -21,7 +21,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{documents, jwks, openapi, query, usage};
+use super::api::{documents, idempotency, jwks, openapi, query, usage};
 use super::customer::{export, leaving, payment_link, plan, setup, tenant, track};
 use super::pages::{PageError, Sorry, wants_page};
 use super::serving::bodies::{self, Sender};
@@ -33,7 +33,7 @@ use crate::telemetry::{METRICS_TYPE, log_level};
 /// The longest body of a signup or question.
 const BODY_LIMIT: usize = 64 << 10;
 /// The longest time until an answer begins.
-const ANSWER_LIMIT: Duration = Duration::from_mins(1);
+pub const ANSWER_LIMIT: Duration = Duration::from_mins(1);
 /// How long an answer about Kubernetes stands: anyone may send a readiness request.
 const READY_FOR: Duration = Duration::from_secs(1);
 /// Changes of accounts that are finished where their clients hang up, at the same time.
@@ -270,11 +270,12 @@ pub fn metrics(app: Arc<App>) -> Router {
 fn cors(frontend_url: &str) -> CorsLayer {
     let origin = url::Url::parse(frontend_url).map(|url| url.origin().ascii_serialization());
     let origin = origin.ok().and_then(|origin| HeaderValue::from_str(&origin).ok());
+    let exposed = [REQUEST_ID, header::RETRY_AFTER, idempotency::REPLAYED, idempotency::KEPT];
     CorsLayer::new()
         .allow_origin(origin.into_iter().collect::<Vec<_>>())
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .expose_headers([REQUEST_ID, header::RETRY_AFTER].into_iter().chain(standing::EXPOSED).collect::<Vec<_>>())
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE, idempotency::KEY])
+        .expose_headers(exposed.into_iter().chain(standing::EXPOSED).collect::<Vec<_>>())
         .max_age(Duration::from_hours(1))
 }
 

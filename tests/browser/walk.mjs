@@ -1,74 +1,9 @@
 // Walks the pages as a customer does, in a real browser: pricing, signup, a declined card, a good one, progress, the first
 // question, a document, a question about it, the API key, out and in again. Then without JavaScript. On the way, axe-core,
-// html-validate and the browser itself judge every page.
-import { readFileSync } from "node:fs";
-import { createRequire } from "node:module";
-import { HtmlValidate } from "html-validate";
-import { chromium } from "playwright-core";
+// html-validate and the browser itself judge every page (judge.mjs).
+import { browser, check, complaints, forgive, judge, judged, open } from "./judge.mjs";
 
-const { WEB_URL, SANDBOX_URL, OUT, PDF } = process.env;
-const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
-const validate = new HtmlValidate({ extends: ["html-validate:recommended"], rules: { "void-style": "off", "no-trailing-whitespace": "off", "long-title": "off", "no-implicit-button-type": "off", "prefer-native-element": "off" } });
-
-const check = (truth, what) => {
-  if (!truth) throw new Error(what);
-};
-
-const browser = await chromium.launch({
-  executablePath: process.env.CHROMIUM,
-  args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-});
-
-let complaints = [];
-// The page as it was sent: what the browser makes of it is not what is judged.
-let sent = "";
-async function open(options) {
-  // axe runs inside the page, which its policy forbids; what the policy does is checked by itself below.
-  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(60_000);
-  page.on("console", (message) => message.type() === "error" && page.url().startsWith(WEB_URL) && complaints.push(`${page.url()}: ${message.text()}`));
-  page.on("response", (response) => {
-    const html = (response.headers()["content-type"] ?? "").startsWith("text/html");
-    if (html && response.request().isNavigationRequest()) sent = response.text();
-  });
-  page.on("pageerror", (error) => complaints.push(`${page.url()}: ${error}`));
-  page.on("request", (request) => {
-    const from = page.url();
-    const ours = request.url().startsWith(WEB_URL) || request.url().startsWith("data:");
-    if (!ours && !request.isNavigationRequest() && from.startsWith(WEB_URL)) complaints.push(`${from} asked ${request.url()}`);
-  });
-  return page;
-}
-
-let judged = 0;
-async function judge(page, name) {
-  const report = await validate.validateString(await sent, page.url());
-  const wrong = report.results.flatMap((r) => r.messages).filter((m) => m.severity === 2);
-  check(!wrong.length, `${name}: ${JSON.stringify(wrong.map((m) => `${m.line}: ${m.ruleId}: ${m.message}`))}`);
-  for (const colorScheme of ["light", "dark"]) {
-    await page.emulateMedia({ colorScheme });
-    // The API's reference follows by a script.
-    if (await page.locator("#reference").count()) await page.locator(colorScheme === "dark" ? "html.dark-mode" : "html:not(.dark-mode)").waitFor();
-    // The colours fade into each other; what is judged is where they end.
-    await page.evaluate(async () => {
-      await new Promise((frame) => requestAnimationFrame(() => requestAnimationFrame(frame)));
-      await Promise.allSettled(document.getAnimations().filter((a) => a instanceof CSSTransition).map((a) => a.finished));
-    });
-    // Through the debugger's channel: the page's own policy allows no script of others.
-    const { violations } = await page.evaluate(`${axe}; axe.run()`);
-    const serious = violations.filter((v) => ["serious", "critical"].includes(v.impact));
-    check(!serious.length, `${name} (${colorScheme}): ${JSON.stringify(serious.map((v) => [v.id, v.nodes.map((n) => n.html + n.failureSummary)]))}`);
-    for (const width of [360, 1440]) {
-      await page.setViewportSize({ width, height: 900 });
-      const over = await page.evaluate(() => document.documentElement.scrollWidth - window.innerWidth);
-      check(over <= 0, `${name}: ${over} px too wide at ${width}`);
-      await page.screenshot({ path: `${OUT}/${name}-${colorScheme}-${width}.png`, fullPage: true });
-    }
-  }
-  await page.emulateMedia({ colorScheme: "light" });
-  judged += 1;
-}
+const { WEB_URL, SANDBOX_URL, PDF } = process.env;
 
 async function pay(page, card) {
   await page.fill("[name=card]", card);
@@ -118,7 +53,7 @@ async function withScript() {
   await page.locator("#email-error").waitFor();
   for (const id of ["password-error", "accept_terms-error"]) check(await page.locator(`#${id}`).isVisible(), id);
   check((await page.inputValue("#company_name")) === "<b>Acme</b>", "what was entered stays");
-  complaints = complaints.filter((c) => !c.includes("400 (Bad Request)"));
+  forgive("400 (Bad Request)");
   await judge(page, "signup-errors");
 
   await page.fill("#email", customer.email);
@@ -152,7 +87,7 @@ async function withScript() {
   // The first proof of the address ends what was begun before it, such as the session of a stranger who signed up with it.
   await page.goto(`${WEB_URL}/account`);
   check(page.url().endsWith("/login"), "a session from before the proof is over");
-  complaints = complaints.filter((c) => !c.includes("404 (Not Found)"));
+  forgive("404 (Not Found)");
   await page.fill("#email", customer.email);
   await page.fill("#password", customer.password);
   await page.getByRole("main").getByRole("button", { name: "Log in" }).click();
@@ -236,7 +171,7 @@ async function withScript() {
   await page.fill("#password", "wrong password");
   await page.getByRole("main").getByRole("button", { name: "Log in" }).click();
   await page.getByText("is wrong").waitFor();
-  complaints = complaints.filter((c) => !c.includes("401 (Unauthorized)"));
+  forgive("401 (Unauthorized)");
   await judge(page, "login");
   await page.getByRole("link", { name: "Log in by e-mail" }).click();
   await judge(page, "login-by-mail");
@@ -277,7 +212,7 @@ async function withoutScript() {
 try {
   await withScript();
   await withoutScript();
-  console.log(`walked; ${judged} pages judged in both themes`);
+  console.log(`walked; ${judged()} pages judged in both themes`);
 } finally {
   await browser.close();
 }

@@ -4,10 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
+use tenant_operator::api::Phase;
 use tenant_operator_dev::SelfSigned;
 
 use crate::dev::Dev;
-use crate::support::{ROOT, World, folder, free_port, said, target};
+use crate::support::{PASSWORD, ROOT, Visitor, World, folder, free_port, said, target};
 
 /// Debian's chromium, or what the user names.
 fn chromium() -> Option<String> {
@@ -43,7 +44,9 @@ fn screenshots() -> PathBuf {
 fn install() -> PathBuf {
     let folder = target().join("browser");
     std::fs::create_dir_all(&folder).expect("a folder");
-    for file in ["package.json", "package-lock.json", "walk.mjs", "headers.mjs", "reference.mjs"] {
+    for file in
+        ["package.json", "package-lock.json", "judge.mjs", "walk.mjs", "history.mjs", "headers.mjs", "reference.mjs"]
+    {
         std::fs::copy(format!("{ROOT}/tests/browser/{file}"), folder.join(file)).expect("copied");
     }
     let (wanted, done) = (std::fs::read(folder.join("package-lock.json")).expect("the list"), folder.join("installed"));
@@ -92,6 +95,36 @@ fn a_customer_walks_from_the_prices_to_an_answer_from_their_own_document() {
     );
     assert!(walked.contains(" pages judged"), "{walked}");
     dev.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_plots_of_a_usage_history_can_be_read_on_every_screen() {
+    let Some(chromium) = chromium().filter(|_| has("python3") && has("node") && has("npm")) else {
+        assert!(std::env::var("CI").is_err(), "python3, node, npm and chromium are needed for the tests of the pages");
+        eprintln!(
+            "Plots not tested in a browser: python3, node, npm or chromium is missing (apt-get install chromium)."
+        );
+        return;
+    };
+    let mut world = World::start("plots").await;
+    world.start_web(&[]);
+    let name = Visitor::new(&world).sign_up("ada@example.com", "Ada Ltd").await;
+    world.pay(&name).await;
+    world.wait_phase(&name, Phase::Active).await;
+    let periods = [812, 640, 655, 0, 501, 490, 377, 210, 164, 88, 12, 1];
+    world.used_before(&name, &periods).await;
+    let judged = must(
+        Command::new(node())
+            .arg("history.mjs")
+            .current_dir(scripts())
+            .env("WEB_URL", &world.web)
+            .env("EMAIL", "ada@example.com")
+            .env("PASSWORD", PASSWORD)
+            .env("WANTED", serde_json::json!(periods).to_string())
+            .env("OUT", screenshots())
+            .env("CHROMIUM", chromium),
+    );
+    assert!(judged.contains("the plots are judged"), "{judged}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

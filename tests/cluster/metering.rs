@@ -296,6 +296,32 @@ async fn while_the_ledger_is_away_the_plan_says_whether_questions_are_served_and
     lab.world.until("it refuses by the limit again", async || ask(&lab, &web, &key).await == 429).await;
 }
 
+// The ledger comes back while the test waits for web's process.
+#[tokio::test(flavor = "multi_thread")]
+async fn web_that_stops_waits_for_the_ledger_to_take_its_journal() {
+    let mut lab = lab_with("count-drain", 100).await;
+    let key = lab.client("acme").await.key.clone();
+    lab.world.start_web(&["--ledger-patience", "500ms", "--ledger-drain", "60s"]);
+    assert_eq!(ask(&lab, &lab.world.web, &key).await, 200);
+    lab.world.kill_ledger();
+    assert_eq!(ask(&lab, &lab.world.web, &key).await, 200, "the plan serves without the ledger");
+    let web = lab.world.last_web();
+    web.signal("TERM");
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert!(web.runs(), "its journal would end with it");
+    lab.world.start_ledger();
+    assert_eq!(lab.world.last_web().exit_code().await, Some(0));
+    assert_eq!(lab.world.settled("acme", Unit::Queries).await, 2);
+
+    // A ledger that stays away holds it up for so long and no longer.
+    lab.world.start_web(&["--ledger-patience", "500ms", "--ledger-drain", "1s"]);
+    assert_eq!(ask(&lab, &lab.world.web, &key).await, 200);
+    lab.world.kill_ledger();
+    assert_eq!(ask(&lab, &lab.world.web, &key).await, 200);
+    lab.world.last_web().signal("TERM");
+    assert_eq!(lab.world.last_web().exit_code().await, Some(0));
+}
+
 #[tokio::test]
 async fn what_the_version_before_counted_is_taken_over_once() {
     let mut lab = lab_with("count-before", 100).await;

@@ -205,6 +205,7 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
         quota: plan.quota.clone(),
         models: plan.models.clone(),
         features: vec![],
+        api_access: None,
         sample_question: "What was asked before?".into(),
     });
     case.view.status.quota = Some(Quota {
@@ -220,10 +221,14 @@ fn edited_limits_and_features_reach_the_tenant_unless_the_plan_says_otherwise() 
     let status = case.recorded();
     let config = status.config.expect("a config");
     assert_eq!((config.limits.documents, config.features), (7, vec!["api_access".into()]));
+    assert_eq!(config.api_access, Some(true));
     assert_eq!(config.models.chat, "gpt-4o-mini");
     let quota = status.quota.expect("a quota");
     assert_eq!((quota.documents_limit, quota.queries_limit), (7, 8));
+    case.plan.as_mut().expect("a plan").features.clear();
+    assert_eq!(case.recorded().config.expect("a config").api_access, Some(false));
     case.plan.as_mut().expect("a plan").limit_changes = LimitChanges::NewTenants;
+    assert_eq!(case.recorded().config.expect("a config").api_access, None, "it keeps its key");
     assert_eq!(case.recorded().config.expect("a config").limits.documents, 1000);
 }
 

@@ -373,7 +373,8 @@ volumeMounts:
 {{- define "to.scheduling" -}}
 {{- $of := index .root.Values .component -}}
 automountServiceAccountToken: true
-terminationGracePeriodSeconds: 30
+{{- /* Web waits up to 4 minutes for a ledger that is away to take what web's journal holds. */}}
+terminationGracePeriodSeconds: {{ eq .component "web" | ternary 300 30 }}
 securityContext:
   runAsNonRoot: true
   runAsUser: 65532

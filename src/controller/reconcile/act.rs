@@ -83,6 +83,13 @@ async fn delete_secrets(context: &Context, tenant: &Tenant) -> Result<Outcome, S
     Ok(Outcome::Done)
 }
 
+/// Deletes the namespaces of the tenant's data, and the answers from it that the ledger keeps for idempotency keys.
+async fn delete_data(context: &Context, tenant: &Tenant) -> Result<Outcome, StepError> {
+    data::delete_all(&context.providers.indexes, tenant).await?;
+    context.ledger.erase_answers(tenant.tenant_id()).await?;
+    Ok(Outcome::Done)
+}
+
 async fn perform(
     context: &Arc<Context>,
     tenant: &Tenant,
@@ -155,7 +162,7 @@ async fn perform(
         Effect::CancelBilling => billing::cancel(stripe, tenant).await?.into(),
         Effect::EnsureNamespace => namespace::ensure(indexes.of(region)?, &place).await?.into(),
         Effect::CheckNamespace => namespace::check(indexes.of(region)?, &place).await?.into(),
-        Effect::DeleteNamespace => data::delete_all(indexes, tenant).await?.into(),
+        Effect::DeleteNamespace => delete_data(context, tenant).await?.into(),
         Effect::RecordData { generation, embedding, region } => {
             data::record(kubernetes, tenant, *generation, embedding, region.as_deref()).await?.into()
         }

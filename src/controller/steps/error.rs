@@ -1,6 +1,7 @@
 //! Why a step failed, and who can fix it.
 
 use crate::export::ExportError;
+use crate::ledger::client::CallError;
 use crate::lifecycle::{Blame, Failure, Provider, Reason, Step};
 use crate::providers::ProviderError;
 
@@ -13,6 +14,9 @@ pub enum StepError {
     /// The export storage.
     #[error(transparent)]
     Export(#[from] ExportError),
+    /// The ledger.
+    #[error("ledger: {0}")]
+    Ledger(#[from] CallError),
     /// Kubernetes.
     #[error("Kubernetes: {0}")]
     Kube(#[from] kube::Error),
@@ -65,6 +69,7 @@ impl StepError {
             Self::Export(error) => {
                 Failure { retryable: error.retryable(), ..of(Reason::ExportStorage, message, Blame::Admin) }
             }
+            Self::Ledger(_) => of(Reason::Ledger, message, Blame::Call),
             Self::MoreData { .. } | Self::NoSuchData(_) => of(Reason::DataChanged, message, Blame::Call),
             Self::UnknownModel(_) => of(Reason::EmbeddingModelUnknown, message, Blame::Admin),
             Self::SecretConflict(..) => of(Reason::SecretConflict, message, Blame::Admin),

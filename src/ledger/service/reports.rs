@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Query, State};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use super::Shared;
 use super::answers::Problem;
@@ -13,7 +13,7 @@ use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::store::{Changed, Day};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{PeriodUsage, TenantUsage};
+use crate::ledger::wire::{DayUsage, PeriodUsage, TenantUsage};
 
 /// Periods of one answer.
 const PERIODS: u32 = 36;
@@ -65,13 +65,6 @@ impl Between {
 fn day_of(date: jiff::civil::Date) -> Result<Day, Problem> {
     let midnight = date.to_zoned(jiff::tz::TimeZone::UTC).map_err(|error| Problem::Malformed(error.to_string()))?;
     Ok(Day::of(Timestamp::from(midnight.timestamp())))
-}
-
-/// What was counted on a day.
-#[derive(Serialize)]
-pub struct DayUsage {
-    day: jiff::civil::Date,
-    counted: Amounts,
 }
 
 type Days = Result<Json<Vec<DayUsage>>, Problem>;

@@ -210,6 +210,7 @@ fn follow_plan(input: &Input, draft: &mut Draft) {
         config.limits.clone_from(&plan.limits);
         config.quota.clone_from(&plan.quota);
         config.features.clone_from(&plan.features);
+        config.api_access = Some(plan.has_api_access());
         config.sample_question.clone_from(&plan.sample_question);
     }
     if let Some(quota) = &mut draft.status.quota {

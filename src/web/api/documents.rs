@@ -6,10 +6,12 @@ use axum::Json;
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
+use futures::FutureExt;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::file::{File, FileForm, clean_title, file};
+use super::idempotency::{IdempotencyKey, Key};
 use super::keys::Admitted;
 use crate::api::Timestamp;
 use crate::api::plan::Models;
@@ -18,7 +20,7 @@ use crate::providers::models::estimate;
 use crate::providers::vector_store::VectorStore;
 use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
-use crate::web::metering::{Counting, NewDocument};
+use crate::web::metering::{Counting, KeyedRequest, NewDocument};
 use crate::web::serving::deadline::Deadline;
 use crate::web::serving::directory::Served;
 use crate::web::serving::places::UploadPlace;
@@ -38,14 +40,18 @@ pub struct Upload {
 /// Stores a document: as the field `file` of a form, or as the body itself. The same content again is the same
 /// document.
 #[utoipa::path(
-    post, path = "/v1/documents", tag = "tenant API", params(Upload), security(("api_key" = [])),
+    post, path = "/v1/documents", tag = "tenant API", security(("api_key" = [])),
+    params(Upload, ("Idempotency-Key" = Option<String>, Header, example = "8e03978e-40d5-43dd-bc93-6894a57f9324",
+        description = "A key of your own, for this upload alone: 1 to 255 visible ASCII characters. The same upload with the same key \
+            within 24 hours gets the same answer, with `Idempotency-Replayed: true`, and stores and counts nothing")),
     request_body(content = FileForm, content_type = "multipart/form-data"),
     responses((status = 201, body = Document, description = "Stored; questions find it"),
         (status = 200, body = Document, description = "This content is stored already"),
         (status = 400, body = ProblemBody),
         (status = 403, body = ProblemBody, description = "The plan is full"),
         (status = 408, body = ProblemBody), (status = 413, body = ProblemBody),
-        (status = 422, body = ProblemBody, description = "The file gives no text; `code` says why"),
+        (status = 422, body = ProblemBody,
+            description = "The file gives no text, or the idempotency key belongs to another request; `code` says which"),
         (status = 415, body = ProblemBody), (status = 502, body = ProblemBody),
         (status = 503, body = ProblemBody, description = "Usage cannot be counted at the moment"))
 )]
@@ -53,6 +59,7 @@ pub async fn store_document(
     State(app): State<Arc<App>>,
     Query(upload): Query<Upload>,
     Admitted(tenant): Admitted,
+    IdempotencyKey(key): IdempotencyKey,
     headers: HeaderMap,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -63,7 +70,32 @@ pub async fn store_document(
     if let Some(title) = upload.title.as_deref().filter(|t| !t.trim().is_empty()) {
         file.title = clean_title(title);
     }
-    let Stored { document, counted } = stored(&app, &tenant, file, upload.replace, place).await?;
+    let Some(key) = key else { return store_once(app, tenant, file, upload.replace, place).await };
+    let (file, request) = keyed(key, &tenant, file, upload.replace.as_deref()).await?;
+    let begun = app.metering.begin_upload(request).await?;
+    let storing = store_once(app.clone(), tenant, file, upload.replace, place);
+    app.once(begun, storing.boxed()).await
+}
+
+/// What an upload's key stands for: its content, and not the bytes of its form, whose boundary differs each time.
+async fn keyed(key: Key, tenant: &Served, file: File, replace: Option<&str>) -> Result<(File, KeyedRequest), Problem> {
+    let (tenant, replace) = (tenant.id.clone(), replace.unwrap_or_default().to_owned());
+    let hashed = tokio::task::spawn_blocking(move || {
+        let content = [file.title.as_bytes(), replace.as_bytes(), &file.bytes];
+        let request = key.stands_for(&tenant, "POST /v1/documents", &content);
+        (file, request)
+    });
+    hashed.await.map_err(|e| Problem::internal("an upload", &e))
+}
+
+async fn store_once(
+    app: Arc<App>,
+    tenant: Arc<Served>,
+    file: File,
+    replace: Option<String>,
+    place: UploadPlace,
+) -> Result<Response, Problem> {
+    let Stored { document, counted } = stored(&app, &tenant, file, replace, place).await?;
     let status = if counted.is_some() { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, counted.unwrap_or_default(), Json(document)).into_response())
 }

@@ -166,7 +166,8 @@ impl App {
             return Err(unauthorized());
         }
         match tenant.phase {
-            Some(phase) if phase.is_served() => Ok(tenant),
+            Some(phase) if phase.is_served() && tenant.has_api_access() => Ok(tenant),
+            Some(phase) if phase.is_served() => Err(no_api_access(&tenant, &self.config.frontend_url)),
             Some(Phase::Suspended) => Err(suspended(&self.config.frontend_url)),
             Some(Phase::Deleting | Phase::Deleted) => {
                 Err(Problem::new(StatusCode::GONE, Code::Closed, "This account is closed."))
@@ -174,6 +175,13 @@ impl App {
             _ => Err(Problem::new(StatusCode::CONFLICT, Code::NotReady, "This account is not ready to be used.")),
         }
     }
+}
+
+fn no_api_access(tenant: &Served, frontend_url: &str) -> Problem {
+    let plan = tenant.config.as_ref().map_or_else(String::new, |config| config.plan.to_string());
+    let plans = format!("{}/account/plan", frontend_url.trim_end_matches('/'));
+    let detail = format!("The plan {plan} has no access to the API. Choose one that has at {plans}.");
+    Problem::new(StatusCode::FORBIDDEN, Code::NoApiAccess, detail)
 }
 
 fn suspended(frontend_url: &str) -> Problem {

@@ -2,6 +2,7 @@
 
 pub mod documents;
 pub mod file;
+pub mod idempotency;
 pub mod jwks;
 pub mod keys;
 pub mod moves;

@@ -9,11 +9,13 @@ use axum::http::StatusCode;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
+use futures::{FutureExt, StreamExt, stream};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use tokio::time::timeout;
 use utoipa::ToSchema;
 
+use super::idempotency::{self, IdempotencyKey};
 use super::keys::Admitted;
 use crate::api::plan::Models;
 use crate::lifecycle::Fault;
@@ -23,6 +25,7 @@ use crate::providers::{Party, ProviderError};
 use crate::rag::{self, Answer, Asked, Basis, Chunk, Found};
 use crate::web::App;
 use crate::web::metering::{Expected, Question};
+use crate::web::routes::ANSWER_LIMIT;
 use crate::web::serving::directory::Served;
 use crate::web::serving::extract::Then;
 use crate::web::serving::problem::{Code, Problem, ProblemBody};
@@ -47,19 +50,40 @@ pub struct Query {
 /// Answers a question from the tenant's documents, with the passages that the answer rests on.
 #[utoipa::path(
     post, path = "/v1/query", tag = "tenant API", request_body = Query, security(("api_key" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, example = "8e03978e-40d5-43dd-bc93-6894a57f9324",
+        description = "A key of your own, for this question alone: 1 to 255 visible ASCII characters. The same question with the \
+            same key within 24 hours gets the same answer, with `Idempotency-Replayed: true`, and counts nothing. Not with `stream`")),
     responses((status = 200, body = Answer, description = "The answer; with `stream`, server-sent events"),
         (status = 400, body = ProblemBody),
+        (status = 422, body = ProblemBody, description = "The idempotency key belongs to another request",
+            example = json!(idempotency::reused().body())),
         (status = 502, body = ProblemBody, example = json!(unanswered(Problem::provider()).body())),
         (status = 503, body = ProblemBody, description = "Usage cannot be counted at the moment"))
 )]
 pub async fn query(
     State(app): State<Arc<App>>,
+    IdempotencyKey(key): IdempotencyKey,
     Then(Json(query), Admitted(tenant)): Then<Json<Query>, Admitted>,
 ) -> Result<Response, Problem> {
-    if query.stream {
-        return ask_stream(&app, &tenant, &query.question).await;
+    match key {
+        Some(_) if query.stream => {
+            Err(idempotency::invalid("keeps no stream: leave it out, or ask without \"stream\": true"))
+        }
+        Some(key) => {
+            let request = key.stands_for(&tenant.id, "POST /v1/query", &[query.question.as_bytes()]);
+            let begun = app.metering.begin_question(request).await?;
+            let asking = answer_once(app.clone(), tenant, query.question);
+            // No connection ends it.
+            let asking = async { timeout(ANSWER_LIMIT, asking).await.map_err(|_| Problem::unavailable())? };
+            app.once(begun, asking.boxed()).await
+        }
+        None if query.stream => ask_stream(&app, &tenant, &query.question).await,
+        None => answer_once(app, tenant, query.question).await,
     }
-    let Answered { answer, basis, standing } = ask(&app, &tenant, &query.question).await?;
+}
+
+async fn answer_once(app: Arc<App>, tenant: Arc<Served>, text: String) -> Result<Response, Problem> {
+    let Answered { answer, basis, standing } = ask(&app, &tenant, &text).await?;
     // The client does not wait for what the operator notes.
     tokio::spawn(async move { app.asked(&tenant, basis).await });
     Ok((standing, Json(answer)).into_response())

@@ -5,8 +5,10 @@
 //! and the ledger counts it once it is back.
 
 mod account;
+mod answers;
 mod documents;
 mod gateway;
+mod history;
 pub mod journal;
 mod question;
 mod refusal;
@@ -41,8 +43,10 @@ use journal::{Entry, Journal, JournalError};
 use takeover::TakeOvers;
 
 pub use account::given_back;
+pub use answers::{Attempt, Begun, KeyedRequest};
 pub use documents::{Counting, NewDocument};
 pub use gateway::Queries;
+pub use history::Days;
 pub use question::{Expected, Question};
 
 /// The size of the journal, at most. An entry has some hundred bytes.
@@ -59,6 +63,8 @@ pub struct MeteringConfig {
     pub journal: Option<PathBuf>,
     /// How long a call waits for the ledger.
     pub patience: Duration,
+    /// How long web, while it stops, waits for a ledger that is away to take what the journal holds.
+    pub drain: Duration,
     /// How long a question may be open until the ledger counts what is known of it.
     pub question_expiry: Duration,
     /// The same for a document.
@@ -123,6 +129,21 @@ impl Metering {
         match &self.journal {
             Some(journal) => journal.deliver(&self.ledger).await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// Waits until the ledger has what the journal holds, for so long at most. In Kubernetes the journal ends with the
+    /// pod, so what is left then is never counted. A folder that stays is delivered by the next web that opens it.
+    pub async fn drained(&self, wait: Duration) {
+        let Some(journal) = &self.journal else { return };
+        if journal.entries() > 0 {
+            tracing::info!(waiting = journal.entries(), "web waits for the ledger to take what its journal holds");
+        }
+        if tokio::time::timeout(wait, journal.emptied()).await.is_err() {
+            tracing::error!(
+                left = journal.entries(),
+                "the ledger did not take all that web's journal holds. Entries are lost if the folder ends with this pod"
+            );
         }
     }
 

@@ -44,6 +44,14 @@ pub fn unavailable() -> Problem {
     Problem::new(StatusCode::SERVICE_UNAVAILABLE, Code::LedgerUnavailable, detail).after(AGAIN)
 }
 
+/// The ledger is away, and cannot say whether a request is the first one with its idempotency key.
+pub fn no_key_without_ledger() -> Problem {
+    unavailable().told(
+        "Idempotency keys cannot be checked at the moment, so this request is not served: it might run twice. Please try \
+         again with the same key in a few seconds.",
+    )
+}
+
 /// A limit leaves too little.
 pub fn beyond(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Problem {
     let limit = account.limit(unit).unwrap_or_default();

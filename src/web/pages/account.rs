@@ -13,13 +13,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::extract::{ActiveCustomer, Button, CsrfForm, Customer};
-use super::{PageResult, go};
-use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, api_key_secret};
+use super::plot::Plot;
+use super::{PageResult, go, plot};
+use crate::api::{CUSTOMER_REQUEST, RETRY_ANNOTATION, Tenant, Unit, api_key_secret};
 use crate::providers::Party;
 use crate::providers::stripe::Payer;
 use crate::rag::Document;
 use crate::web::App;
 use crate::web::api::query::{self, Answered};
+use crate::web::api::usage::UsageAnswer;
 use crate::web::api::{documents, usage};
 use crate::web::customer::leaving::seen;
 use crate::web::customer::milestones::reached;
@@ -29,6 +31,8 @@ use crate::web::serving::directory::Served;
 use crate::web::serving::extract::Then;
 use crate::web::serving::problem::{Code, Problem};
 
+/// Days of the plot of days: as many as a period has.
+const DAYS: u16 = 30;
 /// The least time between two retries that a customer asks for, in seconds.
 const RETRY_SPACING: i64 = 300;
 
@@ -50,25 +54,45 @@ pub struct Shown {
 pub async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, shown: Shown) -> PageResult {
     let served = app.served(tenant);
     let active = served.is_some();
-    let (documents, documents_away) = match &served {
-        Some(served) => documents_of(app, served).await,
-        None => (Vec::new(), false),
+    let ((documents, documents_away), used) = match &served {
+        Some(served) => tokio::join!(documents_of(app, served), used_of(app, served)),
+        None => ((Vec::new(), false), Used::default()),
     };
-    // None while the ledger is away: the page says so.
-    let usage = match &served {
-        Some(served) => usage::of(app, served).await.ok(),
-        None => None,
-    };
+    let Used { usage, periods, days, history_away } = used;
     let plan = served.as_ref().and_then(|served| served.config.as_ref()).map(|config| config.plan.to_string());
     let sample = served.as_ref().map(sample_question).unwrap_or_default();
     let question = shown.question.unwrap_or(sample);
     let values = context! {
-        export => Serde(app.offers_export(tenant).then(|| app.export_of(tenant))), progress => Serde(Progress::of(tenant)), setup => Serde(Setup::of(app, tenant)), active, plan, usage => Serde(usage), documents => Serde(documents), documents_away, question,
+        export => Serde(app.offers_export(tenant).then(|| app.export_of(tenant))), progress => Serde(Progress::of(tenant)), setup => Serde(Setup::of(app, tenant)), active, plan, usage => Serde(usage), periods => Serde(periods), days => Serde(days), history_away, documents => Serde(documents), documents_away, question,
         answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
         sent => shown.sent.unwrap_or_default(), billing => app.portal.is_some() && pays_by_stripe(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(|served| key_before_until(app, served)), generation => tenant.spec.api_key_generation,
+        api_access => served.as_ref().is_some_and(|served| served.has_api_access()),
         seen => seen(tenant),
     };
     app.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)
+}
+
+/// What was used, as the page shows it.
+#[derive(Default)]
+struct Used {
+    /// None while the ledger is away: the page says so.
+    usage: Option<UsageAnswer>,
+    periods: Option<Plot>,
+    days: Option<Plot>,
+    /// Whether what was used before cannot be read now.
+    history_away: bool,
+}
+
+/// What was used in this period and before.
+async fn used_of(app: &App, served: &Served) -> Used {
+    let (usage, history) = usage::with_history(app, served, Some(DAYS)).await;
+    let usage = usage.ok();
+    let Ok(history) = history else { return Used { usage, history_away: true, ..Used::default() } };
+    let present = usage.as_ref().map(UsageAnswer::queries_so_far);
+    let limit = served.limits().of(Unit::Queries);
+    let periods = plot::of_periods(&history.periods, present, limit);
+    let days = history.days.and_then(|days| plot::of_days(&days));
+    Used { usage, periods, days, history_away: false }
 }
 
 /// The first page of documents; none, and true, when they cannot be read now.

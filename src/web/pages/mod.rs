@@ -14,6 +14,7 @@ pub mod links;
 pub mod login;
 pub mod password;
 pub mod plan;
+mod plot;
 pub mod pricing;
 mod session;
 pub mod settings;
@@ -49,7 +50,7 @@ pub struct Pages {
     assets: assets::Assets,
 }
 
-const TEMPLATES: [(&str, &str); 15] = [
+const TEMPLATES: [(&str, &str); 16] = [
     ("api.html", include_str!("templates/api.html")),
     ("layout.html", include_str!("templates/layout.html")),
     ("pricing.html", include_str!("templates/pricing.html")),
@@ -57,6 +58,7 @@ const TEMPLATES: [(&str, &str); 15] = [
     ("login.html", include_str!("templates/login.html")),
     ("account.html", include_str!("templates/account.html")),
     ("close.html", include_str!("templates/close.html")),
+    ("plot.html", include_str!("templates/plot.html")),
     ("plan.html", include_str!("templates/plan.html")),
     ("billing.html", include_str!("templates/billing.html")),
     ("lead.html", include_str!("templates/lead.html")),

@@ -141,6 +141,11 @@ impl Served {
         models
     }
 
+    /// Whether its plan lets it use the API with a key.
+    pub fn has_api_access(&self) -> bool {
+        self.config.as_ref().is_none_or(PlanConfig::has_api_access)
+    }
+
     /// What it may use.
     pub fn limits(&self) -> Limits {
         self.config.as_ref().map(|config| config.limits.clone()).unwrap_or_default()

@@ -86,7 +86,7 @@ enum Cost {
     Page,
     /// It reads the Tenant.
     Read,
-    /// It reads the ledger.
+    /// It reads the ledger: at most three times, at once.
     Usage,
     /// It may write the Tenant.
     Change,
@@ -124,7 +124,7 @@ impl Cost {
             Self::Kept => ("answers of Kubernetes are kept for some seconds", ""),
             Self::Page => ("a page of web's own", ""),
             Self::Read => ("one read of Kubernetes", ""),
-            Self::Usage => ("one read of the ledger", ""),
+            Self::Usage => ("at most three reads of the ledger, all at once", ""),
             Self::Change => ("writes only what differs", "30 changes of a tenant in a minute"),
             Self::Once => ("writes only what differs", "a link changes an account once"),
             Self::Signup => ("passwords are hashed a few at a time", "`--signups-per-minute` of a client"),

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use tenant_operator::api::Unit;
+use tenant_operator::api::usage::Quota;
+use tenant_operator::api::{Timestamp, Unit};
 use tenant_operator::ledger::LedgerKey;
+use tenant_operator::ledger::account::Period;
 use tenant_operator::ledger::client::LedgerClient;
-use tenant_operator::ledger::wire::PeriodUsage;
+use tenant_operator::ledger::units::Amounts;
+use tenant_operator::ledger::wire::{Event, EventState, Events, PeriodUsage, TenantId};
 
 use super::{Process, World, folder};
 
@@ -74,6 +77,11 @@ impl World {
         self.ledger.process.take().expect("it runs").kill();
     }
 
+    /// Where the ledger is.
+    pub fn ledger_url(&self) -> String {
+        self.ledger.url()
+    }
+
     /// A client of the ledger.
     pub fn ledger(&self) -> LedgerClient {
         let url = self.ledger.url().parse().expect("a URL");
@@ -94,5 +102,28 @@ impl World {
         })
         .await;
         self.counted(name).await.map_or(0, |usage| usage.used[unit])
+    }
+
+    /// Has so many queries, ten prompt tokens for each and one token more counted in the periods before the present
+    /// one, the latest first, as another system reports them.
+    pub async fn used_before(&self, name: &str, queries: &[i64]) {
+        let tenant = self.tenants().get(name).await.expect("it is there");
+        let present = tenant.status.and_then(|status| status.quota).expect("a quota").period_start;
+        let id: TenantId = tenant.spec.tenant_id.expect("an id").try_into().expect("a name");
+        let event = |(before, queries): (i64, &i64)| {
+            let start = present.plus(-before * Quota::PERIOD);
+            let period = Period { start, end: start.plus(Quota::PERIOD) };
+            Event {
+                source: "history".into(),
+                id: format!("{name} {before}"),
+                tenant: id.clone(),
+                period: period.try_into().expect("a period"),
+                amounts: Amounts::of(Unit::Queries, *queries).with(Unit::PromptTokens, 10 * queries + 1),
+                time: Timestamp::now().plus(-60),
+            }
+        };
+        let events: Vec<_> = (1..).zip(queries).map(event).collect();
+        let states = self.ledger().events(&Events { events }).await.expect("the ledger answers").events;
+        assert!(states.iter().all(|state| *state == EventState::Accepted), "{states:?}");
     }
 }

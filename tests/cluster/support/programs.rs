@@ -93,6 +93,11 @@ impl World {
         &mut self.web_processes[0]
     }
 
+    /// The replica that was started last.
+    pub fn last_web(&mut self) -> &mut Process {
+        self.web_processes.last_mut().expect("a replica")
+    }
+
     /// Kills the replica that was started last with SIGKILL.
     pub fn kill_last_web(&mut self) {
         self.web_processes.pop().expect("a replica").kill();

@@ -30,6 +30,8 @@ use writer::Writer;
 const ROOM: u64 = 32 * 1024;
 /// Pages that are left for questions that were begun while there was room; fewer in a small journal.
 const MARGIN: u64 = 16;
+/// How often it is looked at whether an entry waits.
+const LOOK: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What web must still send to the ledger about an operation: one line of JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -181,6 +183,13 @@ impl Journal {
         let volume = rustix::fs::statvfs(&self.folder);
         let left = volume.map_or(u64::MAX, |volume| volume.f_bavail.saturating_mul(volume.f_frsize));
         left >= ROOM && self.seen.pages.load(Ordering::Relaxed) >= self.margin
+    }
+
+    /// Returns when no entry waits.
+    pub async fn emptied(&self) {
+        while self.entries() > 0 {
+            tokio::time::sleep(LOOK).await;
+        }
     }
 
     /// How many entries wait.
