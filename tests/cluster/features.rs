@@ -34,7 +34,10 @@ async fn a_key_is_refused_while_the_plan_has_no_access_to_the_api() {
     let refused = (403, "no_api_access".to_owned());
     assert_eq!(asked(&lab, &key).await, refused);
     let gateway = lab.world.http.get(lab.url("/authz")).bearer_auth(&key).send().await.expect("it answers");
-    assert_eq!((gateway.status().as_u16(), &gateway.headers()["x-refusal"]), (403, &"no_api_access".parse().expect("a header")));
+    assert_eq!(
+        (gateway.status().as_u16(), &gateway.headers()["x-refusal"]),
+        (403, &"no_api_access".parse().expect("a header"))
+    );
 
     let plans: Api<Plan> = Api::all(lab.world.client.clone());
     set(&plans, "pages-only", json!({"features": ["basic_rag", "api_access"]})).await;

@@ -8,9 +8,10 @@ use kube::{Api, Client};
 use serde_json::{Value, json};
 use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::{Phase, Tenant};
+use tenant_operator_dev::apply_yaml;
 
 use crate::release::{RELEASE, SIGNUPS, install, kubeconfig, run, stolen};
-use crate::support::{PASSWORD, Visitor, World, folder, said, tenant};
+use crate::support::{PASSWORD, Visitor, World, folder, plan_with, said, tenant};
 
 async fn client(path: &std::path::Path) -> Client {
     let config = Kubeconfig::read_from(path).expect("a kubeconfig");
@@ -383,7 +384,18 @@ async fn the_chart_refuses_signups_beside_the_keys_and_customers_left_behind() {
     ada.spec.login = Some(tenant_operator::api::tenant::Login { secret_name: "ada-login".into() });
     tenants.create(&PostParams::default(), &ada).await.expect("taken");
     refused(unverified, "1 customers with a log-in are in namespace rag, such as Tenant ada");
-    taken(&format!("{unverified},signupNamespace=rag,sharedSignupNamespace=true"));
+    let unverified = format!("{unverified},signupNamespace=rag,sharedSignupNamespace=true");
+    taken(&unverified);
+
+    // That version let the tenants of every plan use their keys.
+    let plan = plan_with("pages-only", "documents: 10, queriesPerMonth: 100, bytes: 100000");
+    apply_yaml(&world.client, &format!("{plan}  features: [basic_rag]\n")).await.expect("the plan applies");
+    taken(&unverified);
+    let definition = ["patch", "crd", "plans.tenant-operator.dev", "--type=merge", "-p"];
+    let before = r#"{"metadata": {"annotations": {"tenant-operator.dev/crd-revision": "8"}}}"#;
+    assert!(world.kubectl(&[&definition[..], &[before]].concat()).status.success());
+    refused(&unverified, "Plan pages-only does not list the feature api_access");
+    taken(&format!("{unverified},plansWithoutApi={{pages-only}}"));
 }
 
 /// Web and the chart agree.
