@@ -49,7 +49,7 @@ impl Seen {
 }
 
 async fn ask(lab: &Lab, api_key: &str, key: impl TryInto<HeaderValue>, body: Value) -> Seen {
-    let Ok(key) = key.try_into() else { panic!("HTTP takes no such header") };
+    let key: HeaderValue = key.try_into().unwrap_or_else(|_| panic!("HTTP takes no such header"));
     let request = lab.world.http.post(lab.url("/v1/query")).bearer_auth(api_key).header("idempotency-key", key);
     Seen::of(request.json(&body).send().await.expect("it answers")).await
 }
@@ -106,8 +106,8 @@ async fn a_request_with_a_key_is_served_and_counted_once() {
     // What is no key, and where none is taken.
     let long = "k".repeat(10_000);
     let not_ascii = HeaderValue::from_bytes(b"\xc3\xa4\xff").expect("HTTP takes it");
-    for key in ["", "a b", "\"a", "\"a\";b=1", &long].map(|key| key.try_into().expect("a header")) {
-        let seen = ask(&lab, &acme, HeaderValue::clone(&key), question()).await;
+    for key in ["", "a b", "\"a", "\"a\";b=1", &*long] {
+        let seen = ask(&lab, &acme, key, question()).await;
         assert_eq!(seen.said(), (400, "invalid"), "{key:?}");
         assert!(seen.body.contains("Idempotency-Key"), "{}", seen.body);
     }
