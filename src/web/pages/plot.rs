@@ -343,7 +343,7 @@ mod tests {
         assert_eq!((ticks(&none), none.limit_y.as_deref()), (vec!["0", "50", "100"], Some("12.0")));
         let none = plot(&[0], None);
         assert_eq!(ticks(&none), ["0", "1"]);
-        assert_eq!(heights(&plot(&[1, LARGEST], None)), ["148.0", "1.0"]);
+        assert_eq!(heights(&plot(&[1, LARGEST], None)), ["147.9", "1.0"]);
     }
 
     #[test]
