@@ -21,8 +21,7 @@ fn line(tenant: &Tenant, Reached { unit, limit, .. }: &Reached) -> Option<UsageL
     let used = usage.of(*unit).used;
     let (one_refused, refused) = refused(*unit);
     let then = if config.quota.is_soft(*unit) {
-        "Nothing is refused: you can go on beyond the limit. What you use beyond it may be charged."
-            .to_owned()
+        "Nothing is refused: you can go on beyond the limit. What you use beyond it may be charged.".to_owned()
     } else if used >= limit {
         format!("{refused} are refused {}.", until(*unit, usage))
     } else {

@@ -9,7 +9,7 @@ use strum::IntoEnumIterator;
 
 use crate::api::quota::UsageNotices;
 use crate::api::usage::{CountedUsage, Reached};
-use crate::api::{TenantStatus, Unit};
+use crate::api::{Phase, TenantStatus, Unit};
 use crate::lifecycle::notice::told;
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Input, Notice, View};
@@ -40,7 +40,8 @@ pub fn wait(input: &Input) -> Option<i64> {
 /// Whether an e-mail would begin now, and is held because too many customers would get one.
 pub fn is_held(input: &Input) -> bool {
     let status = &input.tenant.status;
-    input.observed.usage_mails_held && reached(input, status, false) != reached(input, status, true)
+    let served = status.phase == Some(Phase::Active);
+    served && input.observed.usage_mails_held && reached(input, status, false) != reached(input, status, true)
 }
 
 /// Whether a status has something for the customer to be told that the one before had not.
