@@ -193,8 +193,8 @@ pub(super) fn told<'a>(sent: impl IntoIterator<Item = &'a String>, reached: &Rea
     sent.into_iter().any(|key| key.split('.').next() == Some(&kind) && parts(key).any(|told| told == part))
 }
 
-/// Whether that part of an earlier key says nothing any more once this was told: it is of the same unit, or of an earlier
-/// period. A level stays told beyond its period, for as long as it stays high.
+/// Whether that part of an earlier key says nothing any more once this was told: it is of the same unit, or of an
+/// earlier period. A level stays told beyond its period, for as long as it stays high.
 fn outdates(later: &Reached, part: &str) -> bool {
     let mut fields = part.split('-');
     let Some(unit) = fields.next().and_then(|unit| unit.parse::<Unit>().ok()) else { return true };

@@ -186,7 +186,10 @@ fn dispute(case: &mut Case) {
 fn full(case: &mut Case) {
     let limit = case.plan.as_ref().map_or(1, |plan| plan.limits.documents);
     let (observed_at, period_end) = (Timestamp::from_second(NOW), Timestamp::from_second(NOW + Quota::PERIOD));
-    let usage = json!({"observedAt": observed_at, "periodStart": observed_at, "periodEnd": period_end, "documents": {"used": limit}});
+    let documents = json!({"used": limit});
+    let usage = json!({
+        "observedAt": observed_at, "periodStart": observed_at, "periodEnd": period_end, "documents": documents,
+    });
     case.view.status.usage = serde_json::from_value(usage).expect("a usage");
 }
 

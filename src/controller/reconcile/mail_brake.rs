@@ -1,5 +1,5 @@
-//! Holds e-mails about usage while too many customers would get one: a mistake in the ledger or in a Plan affects many at
-//! once. They need no confirmation. As time passes, the next ones go out, as many as the brake lets through. After a
+//! Holds e-mails about usage while too many customers would get one: a mistake in the ledger or in a Plan affects many
+//! at once. They need no confirmation: as time passes, the next ones go out, as many as the brake lets through. After a
 //! restart, the counts are read from the statuses again.
 
 use std::collections::{HashMap, HashSet};

@@ -81,14 +81,17 @@ mod tests {
     use super::*;
 
     fn tenant(soft: &[&str], queries: i64, documents: i64) -> Tenant {
-        let mut tenant = Tenant::new(
-            "a",
-            serde_json::from_value(json!({"companyName": "A", "adminEmail": "a@b.example"})).expect("a spec"),
-        );
+        let spec = json!({"companyName": "A", "adminEmail": "a@b.example"});
+        let mut tenant = Tenant::new("a", serde_json::from_value(spec).expect("a spec"));
         let end = "2026-12-25T09:30:00Z";
-        let usage = json!({"observedAt": end, "periodStart": end, "periodEnd": end, "queries": {"used": queries}, "documents": {"used": documents}});
-        let config = json!({"plan": "starter", "limits": {"queriesPerMonth": 10_000, "documents": 10}, "features": [], "models": {}, "quota": {"soft": soft}});
-        tenant.status = Some(serde_json::from_value(json!({"usage": usage, "config": config})).expect("a status"));
+        let usage = json!({
+            "observedAt": end, "periodStart": end, "periodEnd": end, "queries": {"used": queries}, "documents": {"used": documents},
+        });
+        let limits = json!({"queriesPerMonth": 10_000, "documents": 10});
+        let config =
+            json!({"plan": "starter", "limits": limits, "features": [], "models": {}, "quota": {"soft": soft}});
+        let status = json!({"usage": usage, "config": config});
+        tenant.status = Some(serde_json::from_value(status).expect("a status"));
         tenant
     }
 
@@ -99,8 +102,7 @@ mod tests {
 
     #[test]
     fn a_line_says_what_is_used_and_what_happens_at_the_limit() {
-        let near = tenant(&[], 8_000, 8);
-        let queries = told(&near, Unit::Queries);
+        let queries = told(&tenant(&[], 8_000, 8), Unit::Queries);
         assert_eq!((&*queries.used, &*queries.limit, &*queries.unit), ("8,000", "10,000", "questions"));
         assert!(
             queries.then.starts_with("A question that does not fit")

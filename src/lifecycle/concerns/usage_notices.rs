@@ -1,9 +1,9 @@
 //! Tells customers that they have used 80 and 100 percent of a limit: once for each limit and period, and once for all
 //! limits that are reached at the same moment.
 //!
-//! What was reached is a fact of its own in the status, beside the usage, which the controller replaces every minute from
-//! the ledger. It ends when the usage is below 80 percent again, or with the period of a unit that is counted in
-//! periods. What was told of it is noted with all other notices, which outlives the status.
+//! What was reached is a fact of its own in the status, beside the usage, which the controller replaces every minute
+//! from the ledger. It ends when the usage is below 80 percent again, or with the period of a unit that is counted in
+//! periods. What was told of it is noted with all other notices, in the annotation that outlives the status.
 
 use strum::IntoEnumIterator;
 
@@ -50,7 +50,7 @@ pub fn begins(tenant: &View, after: &TenantStatus) -> bool {
     after.usage_reached.iter().any(|reached| !before.contains(reached) && !told(&tenant.sent, reached))
 }
 
-/// What is reached by the limits and the usage of this status. While e-mails are held, nothing begins that was not told.
+/// What is reached by the limits and the usage of this status. While e-mails are held, nothing begins that is untold.
 fn reached(input: &Input, status: &TenantStatus, held: bool) -> Vec<Reached> {
     let Some((usage, config)) = status.usage.as_ref().zip(status.config.as_ref()) else { return Vec::new() };
     if config.quota.notify == UsageNotices::None {
