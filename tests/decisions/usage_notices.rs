@@ -20,6 +20,7 @@ fn at(second: i64) -> Timestamp {
 fn served() -> Case {
     let mut case = Case::new(Some(Phase::Active)).sent(&Notice::Welcome);
     case.observed.api_key = Some(true);
+    case.view.spec.plan_in_force = Some("starter".into());
     limit(&mut case, 10);
     let none = Used::default();
     case.view.status.config = case.plan.as_ref().map(|plan| PlanConfig::of("starter", plan));
