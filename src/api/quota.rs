@@ -76,6 +76,10 @@ pub struct QuotaRules {
     #[schemars(length(max = 7))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub soft: Vec<Unit>,
+    /// Whether customers get an e-mail when they have used 80 and 100 percent of a limit, once each in a period. Email:
+    /// they do. None: they do not.
+    #[serde(default)]
+    pub notify: UsageNotices,
 }
 
 impl QuotaRules {
@@ -95,6 +99,16 @@ pub enum WhenUnavailable {
     Refuse,
 }
 
+/// Whether customers are told that they come near a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+pub enum UsageNotices {
+    /// By e-mail, at 80 and 100 percent of a limit.
+    #[default]
+    Email,
+    /// Not at all.
+    None,
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -105,11 +119,15 @@ mod tests {
 
     #[test]
     fn rules_are_written_with_the_names_of_the_status() {
-        let rules = QuotaRules { when_unavailable: WhenUnavailable::Refuse, soft: Unit::iter().collect() };
+        let rules = QuotaRules {
+            when_unavailable: WhenUnavailable::Refuse,
+            soft: Unit::iter().collect(),
+            notify: UsageNotices::None,
+        };
         let written = serde_json::to_value(&rules).expect("JSON");
         let units =
             ["queries", "promptTokens", "completionTokens", "embeddingTokens", "embeddedBytes", "documents", "bytes"];
-        assert_eq!(written, json!({"whenUnavailable": "Refuse", "soft": units}));
+        assert_eq!(written, json!({"whenUnavailable": "Refuse", "soft": units, "notify": "None"}));
         assert_eq!(serde_json::from_value::<QuotaRules>(written).expect("rules"), rules);
         assert!(rules.is_soft(Unit::Bytes) && !QuotaRules::default().is_soft(Unit::Bytes));
     }
@@ -117,7 +135,10 @@ mod tests {
     #[test]
     fn rules_that_are_left_out_serve_and_refuse_beyond_each_limit() {
         let rules: QuotaRules = serde_json::from_str("{}").expect("rules");
-        assert_eq!(rules, QuotaRules { when_unavailable: WhenUnavailable::Serve, soft: vec![] });
+        assert_eq!(
+            rules,
+            QuotaRules { when_unavailable: WhenUnavailable::Serve, soft: vec![], notify: UsageNotices::Email }
+        );
     }
 
     #[test]

@@ -8,7 +8,7 @@ use super::migration::Migration;
 use super::phase::{Phase, Transition};
 use super::plan::{Limits, Models, PlanSpec};
 use super::quota::{QuotaRules, Unit};
-use super::usage::{CountedUsage, Quota};
+use super::usage::{CountedUsage, Quota, Reached};
 use super::{Condition, Text, Timestamp};
 
 /// The state that the controller observed last. If it is lost, the controller rebuilds it.
@@ -108,6 +108,11 @@ pub struct TenantStatus {
     /// What the ledger counted, as of `observedAt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<CountedUsage>,
+    /// The units of which 80 or 100 percent of the limit are used. A unit leaves the list when its usage is below 80
+    /// percent again.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 7))]
+    pub usage_reached: Vec<Reached>,
     /// The attempts to provision, and the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,

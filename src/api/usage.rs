@@ -192,6 +192,24 @@ pub struct Used {
     pub limit: Option<i64>,
 }
 
+/// A share of a limit that a customer has reached, and is told of once. The controller decides by it alone whether the
+/// customer is still to be told; what the ledger counted is replaced every minute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Reached {
+    /// The unit.
+    pub unit: Unit,
+    /// The share of the limit, in percent: 80 or 100.
+    #[schemars(range(min = 80, max = 100))]
+    pub percent: u8,
+    /// The limit at that time.
+    pub limit: i64,
+    /// When the period began in which it was reached.
+    pub period_start: Timestamp,
+    /// When the controller saw it.
+    pub since: Timestamp,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,6 +12,7 @@ use super::queue::Queue;
 use super::reconcile::brake::{Brake, BrakeConfig};
 use super::reconcile::disputes::Disputes;
 use super::reconcile::incidents::Incidents;
+use super::reconcile::mail_brake::MailBrake;
 use super::reconcile::memory::{Memory, Settled};
 use super::reconcile::own_moves::OwnMoves;
 use super::steps::samples::Embeddings;
@@ -70,6 +71,8 @@ pub struct Context {
     pub keeper: Keeper,
     /// Counts suspensions, failures, closings and erasures, and holds them if there are too many.
     pub brake: Brake,
+    /// Holds e-mails about usage if there are too many.
+    pub mail_brake: MailBrake,
     /// How leads are kept.
     pub leads: LeadConfig,
     /// Counts what tenants use.
@@ -140,6 +143,7 @@ impl Context {
             own_moves: OwnMoves::default(),
             keeper,
             brake: Brake::new(brake),
+            mail_brake: MailBrake::new(brake),
             leads,
             ledger,
             provisioning,

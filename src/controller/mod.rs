@@ -43,6 +43,7 @@ pub use sweeps::lead_config::LeadConfig;
 fn measured(context: &Context) -> String {
     sweeps::pins::measure(context);
     context.brake.measure(&context.metrics);
+    context.mail_brake.measure(&context.metrics);
     context.metrics_text()
 }
 

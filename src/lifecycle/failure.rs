@@ -149,6 +149,8 @@ pub enum Reason {
     StillWritten,
     /// The file for transitions or activation events cannot be written.
     OutboxNotWritten,
+    /// Too many customers would get an e-mail about their usage.
+    UsageMailsHeld,
     /// The brake holds it.
     Held(Harm),
 }

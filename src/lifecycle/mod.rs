@@ -29,6 +29,7 @@ pub use concerns::dispute::state as dispute_state;
 pub use concerns::payment_link::link_on_request;
 pub use concerns::plan_change::{is_smaller, next_period_begun};
 pub use concerns::plan_obstacles::{Obstacle, excess, impossible};
+pub use concerns::usage_notices::{begins as usage_mail_begins, is_held as usage_mail_is_held};
 pub use concerns::verification::failed_unconfirmed;
 pub use effect::{Effect, Proration};
 pub use failure::{Blame, Failure, Fault, Provider, Reason, Step};

@@ -1,6 +1,7 @@
 //! E-mails and alerts, and the names under which they are written down as sent.
 
-use crate::api::{LinkKind, MailRequest, Timestamp};
+use crate::api::usage::Reached;
+use crate::api::{LinkKind, MailRequest, Timestamp, Unit};
 
 /// An e-mail or alert, sent once.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -29,6 +30,13 @@ pub enum Notice {
     PlanDeclined(Timestamp),
     /// To the customer: another plan waits since then until they confirm its payment.
     PlanUnconfirmed(Timestamp),
+    /// To the customer: so many percent of these limits are used, which were not told before.
+    UsageReached {
+        /// 80 or 100.
+        percent: u8,
+        /// The limits.
+        what: Vec<Reached>,
+    },
     /// To the customer: the account is closed, since then, and erased later.
     DeletionRequested(Timestamp),
     /// To the address before: it was changed, by the change that this names.
@@ -82,6 +90,10 @@ impl Notice {
             Self::PlanScheduled(since) => format!("plan-scheduled.{}", since.as_second()),
             Self::PlanUnconfirmed(since) => format!("plan-unconfirmed.{}", since.as_second()),
             Self::PlanDeclined(since) => format!("plan-declined.{}", since.as_second()),
+            Self::UsageReached { percent, what } => {
+                let parts: Vec<_> = what.iter().map(limit_key).collect();
+                format!("{}.{}", usage_kind(*percent), parts.join("."))
+            }
             Self::DeletionRequested(since) => format!("deletion-requested.{}", since.as_second()),
             Self::AddressChanged(change) => format!("address-changed.{change}"),
             Self::ExportReady(request) => format!("export-ready.{request}"),
@@ -107,6 +119,9 @@ impl Notice {
     pub fn supersedes(&self, key: &str) -> bool {
         let kind = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
         match self {
+            Self::UsageReached { what, .. } => {
+                kind(&self.key()) == kind(key) && parts(key).all(|part| what.iter().any(|later| outdates(later, part)))
+            }
             Self::Link(_)
             | Self::PaymentFailed(_)
             | Self::PaymentReminder(_)
@@ -131,7 +146,7 @@ impl Notice {
 
 impl Notice {
     /// The kinds of notices that are sent only to tenants that are or were served, and to the platform team about them.
-    const FOLLOW_SERVICE: [&str; 12] = [
+    const FOLLOW_SERVICE: [&str; 14] = [
         "welcome",
         "welcome-failed-alert",
         "data-processing-agreement",
@@ -143,6 +158,8 @@ impl Notice {
         "plan-scheduled",
         "plan-declined",
         "export-ready",
+        "usage-80",
+        "usage-100",
         "namespace-missing-alert",
     ];
 
@@ -155,4 +172,32 @@ impl Notice {
 /// Whether a notice of this key is a link of this kind.
 pub(super) fn is_link(key: &str, kind: LinkKind) -> bool {
     key.split('.').next() == Some(kind.name())
+}
+
+/// How notices about a share of a limit are written down: their kind, and a part for each limit.
+fn usage_kind(percent: u8) -> String {
+    format!("usage-{percent}")
+}
+
+fn limit_key(reached: &Reached) -> String {
+    format!("{}-{}-{}", reached.unit.name(), reached.limit, reached.period_start.as_second())
+}
+
+fn parts(key: &str) -> impl Iterator<Item = &str> {
+    key.split('.').skip(1)
+}
+
+/// Whether the customer was told of this, by itself or together with others.
+pub(super) fn told<'a>(sent: impl IntoIterator<Item = &'a String>, reached: &Reached) -> bool {
+    let (kind, part) = (usage_kind(reached.percent), limit_key(reached));
+    sent.into_iter().any(|key| key.split('.').next() == Some(&kind) && parts(key).any(|told| told == part))
+}
+
+/// Whether that part of an earlier key says nothing any more once this was told: it is of the same unit, or of an
+/// earlier period. A level stays told beyond its period, for as long as it stays high.
+fn outdates(later: &Reached, part: &str) -> bool {
+    let mut fields = part.split('-');
+    let Some(unit) = fields.next().and_then(|unit| unit.parse::<Unit>().ok()) else { return true };
+    let period = fields.nth(1).and_then(|start| start.parse().ok()).unwrap_or(i64::MIN);
+    unit == later.unit || (!unit.is_level() && period < later.period_start.as_second())
 }

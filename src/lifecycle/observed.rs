@@ -200,6 +200,8 @@ pub struct Observed {
     pub resync: bool,
     /// What must not happen to the tenant now, because it happens to too many.
     pub held: BTreeSet<Harm>,
+    /// Whether no e-mail about usage is to begin now, because too many customers would get one.
+    pub usage_mails_held: bool,
     /// Whether many other tenants are being provisioned at this moment.
     pub overloaded: bool,
 }

@@ -76,6 +76,8 @@ pub struct Metrics {
     /// Tenants whose suspension, failure, closing or erasure is held because too many would meet it at once, by what is
     /// held.
     pub held_tenants: Family<Label, Gauge>,
+    /// Customers whose e-mail about their usage is held.
+    pub held_usage_mails: Gauge,
     /// Paid subscriptions at Stripe that belong to no Tenant.
     pub orphaned_subscriptions: Gauge,
     /// Active tenants for which Stripe bills another price than their plan's.
@@ -174,6 +176,7 @@ impl Default for Metrics {
             breaker_open: Family::default(),
             pin_mismatch: Family::default(),
             held_tenants: Family::default(),
+            held_usage_mails: Gauge::default(),
             orphaned_subscriptions: Gauge::default(),
             other_prices: Gauge::default(),
             surplus_subscriptions: Gauge::default(),
@@ -254,6 +257,8 @@ impl Metrics {
         registry.register("provider_pin_mismatch", pins, self.pin_mismatch.clone());
         let held = "Tenants whose suspension, failure, closing or erasure waits for a confirmation";
         registry.register("controller_held_tenants", held, self.held_tenants.clone());
+        let mails = "Customers whose e-mail about their usage is held, because too many would get one";
+        registry.register("controller_held_usage_mails", mails, self.held_usage_mails.clone());
         let orphans = "Paid subscriptions at Stripe that belong to no Tenant";
         registry.register("stripe_orphaned_subscriptions", orphans, self.orphaned_subscriptions.clone());
         let prices = "Active tenants for which Stripe bills another price than their plan's";

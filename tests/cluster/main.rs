@@ -54,5 +54,6 @@ mod signup;
 mod support;
 mod traces;
 mod usage_history;
+mod usage_mail;
 mod webhooks;
 mod writes;

@@ -249,6 +249,7 @@ fn edited_token_limits_and_quota_rules_reach_the_tenant_as_other_limits_do() {
     edited.quota = QuotaRules {
         when_unavailable: WhenUnavailable::Refuse,
         soft: vec![Unit::Queries, Unit::EmbeddingTokens, Unit::Documents],
+        ..QuotaRules::default()
     };
     let config = case.recorded().config.expect("a config");
     assert_eq!(config, PlanConfig::of("starter", case.plan.as_ref().expect("a plan")));

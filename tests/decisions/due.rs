@@ -1,6 +1,7 @@
 //! What is due is done even if other concerns wait or fail. Combines each thing that may hold a tenant up with each
 //! thing that is due.
 
+use serde_json::json;
 use tenant_operator::api::conditions::set;
 use tenant_operator::api::migration::{EmbeddingSize, MigrationState};
 use tenant_operator::api::status::{PlanChangeState, PlanConfig};
@@ -181,6 +182,17 @@ fn dispute(case: &mut Case) {
     case.observed.dispute = ObservedDispute::Disputed(dispute);
 }
 
+/// All documents of the plan are stored.
+fn full(case: &mut Case) {
+    let limit = case.plan.as_ref().map_or(1, |plan| plan.limits.documents);
+    let (observed_at, period_end) = (Timestamp::from_second(NOW), Timestamp::from_second(NOW + Quota::PERIOD));
+    let documents = json!({"used": limit});
+    let usage = json!({
+        "observedAt": observed_at, "periodStart": observed_at, "periodEnd": period_end, "documents": documents,
+    });
+    case.view.status.usage = serde_json::from_value(usage).expect("a usage");
+}
+
 fn dues() -> Vec<Due> {
     let due = |name, arrange, done| Due { name, arrange, done };
     vec![
@@ -262,6 +274,7 @@ fn dues() -> Vec<Due> {
             |s| s.wrote(|status| status.export.as_ref().is_some_and(|e| &*e.request == "new")),
         ),
         due("the welcome", unwelcomed, |s| s.told("welcome")),
+        due("an e-mail about a limit that is reached", full, |s| s.told("usage-100")),
         due("an alert about a dispute", dispute, |s| s.told("dispute-alert")),
         due(
             "news of another plan",

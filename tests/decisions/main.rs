@@ -29,4 +29,5 @@ mod plan_in_force;
 mod provisioning;
 mod region;
 mod sweep;
+mod usage_notices;
 mod verification;

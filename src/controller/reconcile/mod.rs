@@ -4,6 +4,7 @@ pub mod act;
 pub mod brake;
 pub mod disputes;
 pub mod incidents;
+pub mod mail_brake;
 pub mod memory;
 pub mod own_moves;
 pub mod record;
@@ -23,6 +24,7 @@ use crate::api::{Phase, STRIPE_EVENT_ANNOTATION, Tenant, TenantStatus};
 use crate::clock::Present;
 use crate::lifecycle::{
     Decision, Effect, Harm, Input, Observed, Outcome, decide, harm, held as is_held, may_merge, may_precede,
+    usage_mail_begins, usage_mail_is_held,
 };
 use crate::providers::Priority;
 use crate::telemetry::{Span, trace_id};
@@ -172,9 +174,16 @@ impl<'a> Reconcile<'a> {
             }
             self.observed.overloaded = context.overloaded();
             self.observed.held = braked(context, &self.uid);
+            self.observed.usage_mails_held =
+                context.mail_brake.holds(&self.uid, context.clock.read().now, || tenants(context));
             match self.decide() {
                 Decision::Wait(_) if self.last.is_some() => self.write_delayed().await?,
-                Decision::Wait(wait) => return Ok(self.settle(wait)),
+                Decision::Wait(wait) => {
+                    if let Some(held) = context.mail_brake.incident(&self.uid) {
+                        context.incidents.raise(&held).await;
+                    }
+                    return Ok(self.settle(wait));
+                }
                 Decision::Record(status) => self.record(*status).await?,
                 Decision::Act(effects) if self.last.is_some() && !may_precede(&effects) => self.write_delayed().await?,
                 Decision::Act(effects) if !self.has_place_for(&effects) => {
@@ -284,7 +293,7 @@ impl<'a> Reconcile<'a> {
         let view = self.context.view(&self.object);
         let (plan, wanted) = self.context.plans(&self.object);
         let Present { now, earliest } = self.context.clock.read();
-        let decision = decide(&Input {
+        let input = Input {
             tenant: &view,
             plan: plan.as_ref().map(|p| &p.spec),
             wanted: wanted.as_ref().map(|p| &p.spec),
@@ -292,7 +301,14 @@ impl<'a> Reconcile<'a> {
             now,
             earliest,
             policy: &self.context.policy,
-        });
+        };
+        let decision = decide(&input);
+        self.context.mail_brake.waits(&self.uid, usage_mail_is_held(&input));
+        if let Decision::Record(status) = &decision
+            && usage_mail_begins(&view, status)
+        {
+            self.context.mail_brake.count(&self.uid, now);
+        }
         if let Decision::Record(status) = &decision
             && let Some(harm) = harm(&view, status)
         {
@@ -336,12 +352,14 @@ impl<'a> Reconcile<'a> {
 
 /// What must not happen to this tenant now.
 fn braked(context: &Context, uid: &str) -> BTreeSet<Harm> {
-    let tenants = || {
-        let mut count = 0;
-        context.caches.tenants.visit(|_, _| count += 1);
-        count
-    };
-    context.brake.held(uid, context.clock.read().now, tenants)
+    context.brake.held(uid, context.clock.read().now, || tenants(context))
+}
+
+/// How many tenants there are.
+fn tenants(context: &Context) -> usize {
+    let mut count = 0;
+    context.caches.tenants.visit(|_, _| count += 1);
+    count
 }
 
 /// Writes a status that was delayed.

@@ -10,5 +10,6 @@ pub mod notices;
 pub mod samples;
 pub mod secrets;
 pub mod usage;
+mod usage_mail;
 
 pub use error::StepError;

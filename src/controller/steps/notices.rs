@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::usage_mail;
 use crate::api::facts::SuspendedFor;
 use crate::api::plan::Money;
 use crate::api::status::ErasureLine;
@@ -83,6 +84,7 @@ fn letter(Senders { mail, identity, .. }: Senders<'_>, tenant: &Tenant, notice: 
         Notice::PlanScheduled(_) => (Template::PlanScheduled, account()),
         Notice::PlanDeclined(_) => (Template::PlanDeclined, account()),
         Notice::PlanUnconfirmed(_) => (Template::PlanUnconfirmed, account()),
+        Notice::UsageReached { percent, what } => usage_mail::letter(mail, tenant, *percent, what),
         Notice::DeletionRequested(_) => (Template::DeletionRequested, account()),
         Notice::ExportReady(_) => (Template::ExportReady, account()),
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),

@@ -130,6 +130,7 @@ fn forget(context: &Context, key: &Key, uid: Option<&str>) {
     look_again(context, context.claims.forget(key));
     context.queue.remove(key);
     context.brake.forget(uid.unwrap_or_default());
+    context.mail_brake.waits(uid.unwrap_or_default(), false);
     context.memory.forget(uid.unwrap_or_default());
 }
 
@@ -153,6 +154,7 @@ fn listed(tenant: &Tenant) -> Priority {
 
 fn take_in(context: &Context, tenant: &Tenant) {
     context.brake.note(tenant);
+    context.mail_brake.note(tenant);
     look_again(context, context.claims.note(tenant, &context.identity));
 }
 

@@ -19,4 +19,5 @@ pub mod plan_change;
 pub mod plan_obstacles;
 pub mod renewal;
 pub mod requested;
+pub mod usage_notices;
 pub mod verification;

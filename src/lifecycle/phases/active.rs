@@ -7,7 +7,7 @@ use crate::api::plan::LimitChanges;
 use crate::lifecycle::agenda::{Concern, first_due};
 use crate::lifecycle::concerns::dispute;
 use crate::lifecycle::concerns::plan_change;
-use crate::lifecycle::concerns::{billed, courtesies, dunning, migration, notices, renewal};
+use crate::lifecycle::concerns::{billed, courtesies, dunning, migration, notices, renewal, usage_notices};
 use crate::lifecycle::status::{Draft, Summary};
 use crate::lifecycle::{Decision, Effect, Failure, Input, Notice, Provider};
 
@@ -88,6 +88,7 @@ fn next(input: &Input) -> Decision {
         dunning::wait(input),
         plan_change::wait(input),
         migration::wait(input),
+        usage_notices::wait(input),
         namespace_missing(input).then_some(input.policy.resync),
         input.observed.failure.as_ref().map(|_| input.backoff()),
     ];
@@ -118,6 +119,7 @@ pub fn tell(input: &Input) -> Option<Decision> {
     due.extend(plan_change::news(input));
     due.extend(billed::alerts(input));
     due.extend(renewal::alert(input));
+    due.extend(usage_notices::due(input));
     if namespace_missing(input) {
         due.push(Notice::NamespaceMissingAlert(input.tenant.run()));
     }
@@ -157,6 +159,7 @@ fn facts(input: &Input) -> Option<Decision> {
         draft.namespace_usable();
     }
     follow_plan(input, &mut draft);
+    usage_notices::note(input, &mut draft);
     if let Some(billing) = &observed.billing {
         draft.billing_answers();
         if let Some(subscription) = &billing.subscription {

@@ -16,7 +16,7 @@ use super::ProviderError;
 use crate::lifecycle::{Blame, Fault, Provider};
 use templates::{Templates, sample};
 
-pub use templates::{Rendered, Template, Values};
+pub use templates::{Rendered, Template, UsageLine, Values};
 
 const PROVIDER: Provider = Provider::Mail;
 const UNSUBSCRIBE: HeaderName = HeaderName::new_from_ascii_str("List-Unsubscribe");

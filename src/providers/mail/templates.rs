@@ -48,6 +48,10 @@ pub enum Template {
     PlanDeclined,
     /// The payment of another plan must be confirmed.
     PlanUnconfirmed,
+    /// 80 percent of a limit are used.
+    UsageNear,
+    /// A limit is reached.
+    UsageReached,
     /// The account is closed, and erased later.
     DeletionRequested,
     /// An offer to come back.
@@ -74,7 +78,7 @@ macro_rules! files {
 const LAYOUTS: [(&str, &str); 2] =
     [("layout.html", include_str!("templates/layout.html")), ("layout.txt", include_str!("templates/layout.txt"))];
 
-const FILES: [[(&str, &str); 3]; 22] = [
+const FILES: [[(&str, &str); 3]; 24] = [
     files!("admitted"),
     files!("verify-email"),
     files!("login-link"),
@@ -92,6 +96,8 @@ const FILES: [[(&str, &str); 3]; 22] = [
     files!("plan-scheduled"),
     files!("plan-declined"),
     files!("plan-unconfirmed"),
+    files!("usage-near"),
+    files!("usage-reached"),
     files!("deletion-requested"),
     files!("win-back"),
     files!("erased"),
@@ -147,6 +153,8 @@ pub struct Values {
     pub api_only: bool,
     /// The path that ends e-mails such as this one.
     pub unsubscribe: String,
+    /// The limits that are reached.
+    pub usage: Vec<UsageLine>,
     /// When the trial ends, in words.
     pub trial_ends: String,
     /// What was given back, in words.
@@ -159,6 +167,19 @@ pub struct Values {
     pub terms_version: String,
     /// When they were.
     pub terms_accepted: String,
+}
+
+/// A limit that is reached.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct UsageLine {
+    /// What is limited, such as `questions`.
+    pub unit: String,
+    /// How much of it is used.
+    pub used: String,
+    /// The limit.
+    pub limit: String,
+    /// What happens at the limit, as a sentence or two.
+    pub then: String,
 }
 
 /// An e-mail's parts.
@@ -258,6 +279,14 @@ pub fn sample() -> Values {
         invitation: String::new(),
         api_only: false,
         unsubscribe: "/unsubscribe?token=example".into(),
+        usage: vec![UsageLine {
+            unit: "questions".into(),
+            used: "10,000".into(),
+            limit: "10,000".into(),
+            then: "Questions are refused until 2026-12-25 09:30 UTC, when counting starts again, or until you change to a \
+                   larger plan."
+                .into(),
+        }],
         trial_ends: "9 December 2026".into(),
         refund: "Your payment of 49.00 USD has been refunded. You will not be charged until the account works.".into(),
         suspended_because:

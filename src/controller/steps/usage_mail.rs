@@ -1,0 +1,127 @@
+//! What an e-mail says of the limits that a customer has reached.
+
+use crate::api::usage::{CountedUsage, Reached};
+use crate::api::{Tenant, Timestamp, Unit};
+use crate::providers::mail::{Mail, Template, UsageLine, Values};
+
+/// The e-mail. It leads to the plans if the customer has pages.
+pub fn letter(mail: &Mail, tenant: &Tenant, percent: u8, what: &[Reached]) -> (Template, Values) {
+    let template = if percent < 100 { Template::UsageNear } else { Template::UsageReached };
+    let pages = tenant.spec.login.is_some() && mail.has_pages(tenant.place().namespace);
+    let path = if pages { "/account/plan".to_owned() } else { String::new() };
+    let usage = what.iter().filter_map(|reached| line(tenant, reached)).collect();
+    (template, Values { path, usage, ..Values::default() })
+}
+
+/// One limit, with what is used now.
+fn line(tenant: &Tenant, Reached { unit, limit, .. }: &Reached) -> Option<UsageLine> {
+    let status = tenant.status.as_ref()?;
+    let (usage, config) = status.usage.as_ref().zip(status.config.as_ref())?;
+    let limit = config.limits.of(*unit).unwrap_or(*limit);
+    let used = usage.of(*unit).used;
+    let (one_refused, refused) = refused(*unit);
+    let then = if config.quota.is_soft(*unit) {
+        "Nothing is refused: you can go on beyond the limit. What you use beyond it may be charged.".to_owned()
+    } else if used >= limit {
+        format!("{refused} are refused {}.", until(*unit, usage))
+    } else {
+        format!("{one_refused} that does not fit into the limit any more is refused {}.", until(*unit, usage))
+    };
+    Some(UsageLine { unit: name(*unit).into(), used: grouped(used), limit: grouped(limit), then })
+}
+
+/// Until when a hard limit refuses.
+fn until(unit: Unit, usage: &CountedUsage) -> String {
+    if unit.is_level() {
+        return "until you delete documents or change to a larger plan".into();
+    }
+    format!("until {}, when counting starts again, or until you change to a larger plan", minute(usage.period_end))
+}
+
+/// What customers call a unit.
+fn name(unit: Unit) -> &'static str {
+    match unit {
+        Unit::Queries => "questions",
+        Unit::PromptTokens => "tokens that the chat model reads",
+        Unit::CompletionTokens => "tokens that the chat model writes",
+        Unit::EmbeddingTokens => "tokens that the embedding model reads",
+        Unit::EmbeddedBytes => "bytes of text that are embedded",
+        Unit::Documents => "stored documents",
+        Unit::Bytes => "bytes of stored documents",
+    }
+}
+
+/// What a hard limit of a unit refuses: one, and all of them.
+fn refused(unit: Unit) -> (&'static str, &'static str) {
+    match unit {
+        Unit::Queries | Unit::PromptTokens | Unit::CompletionTokens => ("A question", "Questions"),
+        Unit::EmbeddingTokens => ("A question or a new document", "Questions and new documents"),
+        Unit::EmbeddedBytes | Unit::Documents | Unit::Bytes => ("A new document", "New documents"),
+    }
+}
+
+/// `2026-12-25 09:30 UTC`.
+fn minute(at: Timestamp) -> String {
+    let text = at.to_string();
+    let minute: String = text.chars().take(16).collect();
+    format!("{} UTC", minute.replace('T', " "))
+}
+
+/// A number with commas.
+fn grouped(number: i64) -> String {
+    let digits = number.to_string();
+    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn tenant(soft: &[&str], queries: i64, documents: i64) -> Tenant {
+        let spec = json!({"companyName": "A", "adminEmail": "a@b.example"});
+        let mut tenant = Tenant::new("a", serde_json::from_value(spec).expect("a spec"));
+        let end = "2026-12-25T09:30:00Z";
+        let usage = json!({
+            "observedAt": end, "periodStart": end, "periodEnd": end, "queries": {"used": queries}, "documents": {"used": documents},
+        });
+        let limits = json!({"queriesPerMonth": 10_000, "documents": 10});
+        let config =
+            json!({"plan": "starter", "limits": limits, "features": [], "models": {}, "quota": {"soft": soft}});
+        let status = json!({"usage": usage, "config": config});
+        tenant.status = Some(serde_json::from_value(status).expect("a status"));
+        tenant
+    }
+
+    fn told(tenant: &Tenant, unit: Unit) -> UsageLine {
+        let at = Timestamp::from_second(0);
+        line(tenant, &Reached { unit, percent: 80, limit: 1, period_start: at, since: at }).expect("a line")
+    }
+
+    #[test]
+    fn a_line_says_what_is_used_and_what_happens_at_the_limit() {
+        let queries = told(&tenant(&[], 8_000, 8), Unit::Queries);
+        assert_eq!((&*queries.used, &*queries.limit, &*queries.unit), ("8,000", "10,000", "questions"));
+        assert!(
+            queries.then.starts_with("A question that does not fit")
+                && queries.then.contains("until 2026-12-25 09:30 UTC"),
+            "{queries:?}"
+        );
+        let full = tenant(&[], 10_000, 11);
+        assert!(told(&full, Unit::Queries).then.starts_with("Questions are refused until 2026-12-25 09:30 UTC"));
+        let documents = told(&full, Unit::Documents).then;
+        assert!(
+            documents.starts_with("New documents are refused until you delete"),
+            "a level has no reset: {documents}"
+        );
+        let soft = told(&tenant(&["queries"], 10_500, 0), Unit::Queries).then;
+        assert!(soft.starts_with("Nothing is refused"), "{soft}");
+    }
+
+    #[test]
+    fn numbers_are_grouped() {
+        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+}
