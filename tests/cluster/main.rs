@@ -51,5 +51,6 @@ mod sandbox;
 mod signup;
 mod support;
 mod traces;
+mod usage_events;
 mod webhooks;
 mod writes;

@@ -6,6 +6,7 @@
 
 mod account;
 mod documents;
+mod events;
 mod gateway;
 pub mod journal;
 mod question;
@@ -37,11 +38,13 @@ use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
 
 use account::Account;
+use events::Begun;
 use journal::{Entry, Journal, JournalError};
 use takeover::TakeOvers;
 
 pub use account::given_back;
 pub use documents::{Counting, NewDocument};
+pub use events::{UsedElsewhere, unavailable as events_unavailable};
 pub use gateway::Queries;
 pub use question::{Expected, Question};
 
@@ -86,6 +89,7 @@ pub struct Metering {
     /// Whether the ledger did not answer lately.
     away: AtomicBool,
     takeovers: TakeOvers,
+    begun: Begun,
     /// Work that goes on after its request.
     working: watch::Sender<usize>,
     unavailable: Family<OutcomeLabel, Counter>,
@@ -113,6 +117,7 @@ impl Metering {
             document_expiry: config.document_expiry,
             away: AtomicBool::new(false),
             takeovers: TakeOvers::default(),
+            begun: Begun::default(),
             working: watch::Sender::new(0),
             unavailable: metrics.ledger_unavailable.clone(),
         })

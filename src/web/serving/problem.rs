@@ -47,6 +47,7 @@ pub enum Code {
     NoExports,
     NoFile,
     NoSuchPath,
+    NoUsageEvents,
     NotFound,
     NotNeeded,
     NotReady,
