@@ -75,28 +75,62 @@ async fn queries_at(lab: &Lab, tenant: &str, time: Timestamp) -> i64 {
     periods.iter().find(there).map_or(0, |period| period.used[Unit::Queries])
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn events_of_a_service_count_once_in_their_period_and_bad_ones_are_refused_one_by_one() {
-    let (lab, without) = lab("events", "few").await;
-    let acme = lab.client("acme").await;
-    let (id, now) = (id_of(&lab, "acme").await, Timestamp::now());
-    let query = |name: &str| event(&id, name, now, &json!({"queries": 1}));
-
-    // Who may send: neither strangers nor tenants, nor anyone where no token is set.
-    for (token, wanted) in
-        [("", "Send the token"), ("wrong", "Send the token"), (acme.key.as_str(), "API key of a tenant")]
-    {
-        let refused = send(&lab, token, ONE, query("stranger").to_string()).await;
+/// Neither strangers nor tenants may send events, nor anyone where no token is set.
+async fn strangers_and_tenants_are_refused(lab: &Lab, without: &str, key: &str, event: &Value) {
+    for (token, wanted) in [("", "Send the token"), ("wrong", "Send the token"), (key, "API key of a tenant")] {
+        let refused = send(lab, token, ONE, event.to_string()).await;
         assert_eq!(refused.status(), 401, "{token}");
         let problem: Value = refused.json().await.expect("JSON");
         assert_eq!(problem["code"], "unauthorized");
         assert!(problem["detail"].as_str().is_some_and(|detail| detail.contains(wanted)), "{problem}");
     }
     let none = lab.world.http.post(format!("{without}/v1/usage/events")).bearer_auth(TOKEN);
-    let none = none.header("content-type", ONE).body(query("none").to_string()).send().await.expect("it answers");
+    let none = none.header("content-type", ONE).body(event.to_string()).send().await.expect("it answers");
     assert_eq!(none.status(), 404);
     let problem: Value = none.json().await.expect("JSON");
     assert!(problem["code"] == "no_usage_events" && problem.to_string().contains("USAGE_EVENTS_TOKEN"), "{problem}");
+}
+
+/// One bad event spoils none of the others, and what ids hold is never more than text. Four events are counted.
+async fn bad_events_are_refused_one_by_one(lab: &Lab, good: &Value) {
+    let query = |name: &str| with(good, "id", name);
+    let data = |name: &str, data: Value| with(&query(name), "data", data);
+    let hostile = "'); DROP TABLE operations; --";
+    let (malformed, unknown) = ("refused malformed", "refused unknown_tenant");
+    let (events, wanted): (Vec<_>, Vec<_>) = [
+        (query("first"), "accepted"),
+        (data("negative", json!({"queries": -1})), malformed),
+        (data("half", json!({"queries": 0.5})), malformed),
+        (data("huge", json!({"queries": 1e15})), malformed),
+        (data("unit", json!({"questions": 1})), malformed),
+        (data("level", json!({"queries": 1, "documents": 1})), malformed),
+        (with(&query("stranger"), "subject", "5c9b3a0e-0000-0000-0000-000000000000"), unknown),
+        (with(&query("name"), "subject", "acme"), unknown),
+        (with(&query("type"), "type", "com.example.usage"), "refused unknown_type"),
+        (query("line\r\nX-Injected: 1"), malformed),
+        (query(&"x".repeat(513)), malformed),
+        (json!(7), malformed),
+        (query(hostile), "accepted"),
+        (query("first"), "duplicate"),
+        (with(&query(hostile), "source", "\" OR 1=1; --"), "accepted"),
+    ]
+    .into_iter()
+    .unzip();
+    let (states, answer) = told(send(lab, TOKEN, BATCH, json!(events).to_string()).await).await;
+    assert_eq!(states, wanted, "{answer}");
+    assert_eq!((&answer["events"][1]["id"], &answer["events"][9]["id"]), (&json!("negative"), &Value::Null));
+    assert_eq!(answer["events"][12]["id"], hostile);
+    let lines = format!("{}\n\n{{\"specversion\": \n", query("line"));
+    assert_eq!(told(send(lab, TOKEN, LINES, lines).await).await.0, ["accepted", malformed]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_a_service_count_once_in_their_period_and_bad_ones_are_refused_one_by_one() {
+    let (lab, without) = lab("events", "few").await;
+    let acme = lab.client("acme").await;
+    let (id, now) = (id_of(&lab, "acme").await, Timestamp::now());
+    let query = |name: &str| event(&id, name, now, &json!({"queries": 1}));
+    strangers_and_tenants_are_refused(&lab, &without, &acme.key, &query("stranger")).await;
     assert_eq!(acme.usage().await["queries"]["used"], 0);
 
     // Each way to write an event names the same one.
@@ -104,66 +138,14 @@ async fn events_of_a_service_count_once_in_their_period_and_bad_ones_are_refused
     assert_eq!(one(&lab, &query("a b€")).await, "duplicate");
     let binary = lab.world.http.post(lab.url("/v1/usage/events")).bearer_auth(TOKEN);
     let binary = binary.header("content-type", "application/json").body(r#"{"queries": 1}"#);
-    let time = now.to_string();
-    let binary = [
-        ("ce-specversion", "1.0"),
-        ("ce-type", "dev.tenant-operator.usage.v1"),
-        ("ce-source", "/services/chat"),
-        ("ce-id", "a%20b%E2%82%AC"),
-        ("ce-subject", id.as_str()),
-        ("ce-time", time.as_str()),
-    ]
-    .into_iter()
-    .fold(binary, |request, (name, value)| request.header(name, value));
+    let binary = binary.header("ce-specversion", "1.0").header("ce-type", "dev.tenant-operator.usage.v1");
+    let binary = binary.header("ce-source", "/services/chat").header("ce-id", "a%20b%E2%82%AC");
+    let binary = binary.header("ce-subject", &id).header("ce-time", now.to_string());
     assert_eq!(told(binary.send().await.expect("it answers")).await.0, ["duplicate"]);
     assert_eq!(one(&lab, &with(&query("a b€"), "source", "/services/other")).await, "accepted");
-
-    // One bad event spoils none of the others. What ids hold is never more than text.
-    let hostile = "'); DROP TABLE operations; --";
-    let batch = json!([
-        query("first"),
-        with(&query("negative"), "data", json!({"queries": -1})),
-        with(&query("half"), "data", json!({"queries": 0.5})),
-        with(&query("huge"), "data", json!({"queries": 1e15})),
-        with(&query("unit"), "data", json!({"questions": 1})),
-        with(&query("stranger"), "subject", "5c9b3a0e-0000-0000-0000-000000000000"),
-        with(&query("name"), "subject", "acme"),
-        with(&query("type"), "type", "com.example.usage"),
-        query("line\r\nX-Injected: 1"),
-        query(&"x".repeat(513)),
-        7,
-        query(hostile),
-        query("first"),
-        with(&query(hostile), "source", "\" OR 1=1; --"),
-    ]);
-    let (states, answer) = told(send(&lab, TOKEN, BATCH, batch.to_string()).await).await;
-    let (malformed, unknown) = ("refused malformed", "refused unknown_tenant");
-    assert_eq!(
-        states,
-        [
-            "accepted",
-            malformed,
-            malformed,
-            malformed,
-            malformed,
-            unknown,
-            unknown,
-            "refused unknown_type",
-            malformed,
-            malformed,
-            malformed,
-            "accepted",
-            "duplicate",
-            "accepted"
-        ],
-        "{answer}"
-    );
-    assert_eq!((&answer["events"][1]["id"], &answer["events"][8]["id"]), (&json!("negative"), &Value::Null));
-    assert_eq!(answer["events"][11]["id"], hostile);
-    let lines = format!("{}\n\n{{\"specversion\": \n{}\n", query("line 1"), query("line 2"));
-    assert_eq!(told(send(&lab, TOKEN, LINES, lines).await).await.0, ["accepted", malformed, "accepted"]);
-    let used = json!({"used": 7, "limit": 7});
-    assert_eq!(acme.usage().await["queries"], used, "a b€ twice, first, the hostile one twice, two lines");
+    bad_events_are_refused_one_by_one(&lab, &query("")).await;
+    let used = json!({"used": 6, "limit": 7});
+    assert_eq!(acme.usage().await["queries"], used, "two, and four of those between bad ones");
 
     // An event counts in the period of its time, and beyond the limit; the next question is refused.
     let ago = |days: i64| now.plus(-days * DAY);
@@ -175,7 +157,7 @@ async fn events_of_a_service_count_once_in_their_period_and_bad_ones_are_refused
     assert_eq!(one(&lab, &at("ahead", now.plus(600))).await, "refused time_ahead");
     assert_eq!((queries_at(&lab, &id, ago(1)).await, queries_at(&lab, &id, ago(34)).await), (1, 1));
     assert_eq!(acme.usage().await["queries"], used, "the tenant's period has just begun");
-    assert_eq!(one(&lab, &query("beyond")).await, "accepted");
+    assert_eq!(one(&lab, &with(&query("beyond"), "data", json!({"queries": 2}))).await, "accepted");
     assert_eq!(acme.usage().await["queries"]["used"], 8);
     assert_eq!(acme.ask("What is RAG?").await.status(), 429);
 }

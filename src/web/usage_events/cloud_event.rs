@@ -1,5 +1,5 @@
 //! A CloudEvent (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md>) as JSON, and what it tells of a
-//! tenant's use. The spec's own JSON schema judges it in `tests/conformance/usage_events.py`.
+//! tenant's use. `tests/conformance/usage_events.py` judges what is accepted by the spec's own JSON schema.
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -58,6 +58,7 @@ pub struct CloudEvent<'a> {
     pub subject: Option<String>,
     pub time: Option<String>,
     pub datacontenttype: Option<String>,
+    pub dataschema: Option<String>,
     #[serde(borrow)]
     pub data: Option<&'a RawValue>,
     pub data_base64: Option<IgnoredAny>,
@@ -141,6 +142,9 @@ impl CloudEvent<'_> {
         if let Some(kind) = self.datacontenttype.filter(|kind| !is_json(kind)) {
             return Err(malformed(format!("datacontenttype is {}: send application/json", quoted(&kind))));
         }
+        if self.dataschema.is_some_and(|schema| schema.is_empty()) {
+            return Err(malformed("dataschema: it is empty. Leave it out".into()));
+        }
         if self.data_base64.is_some() {
             return Err(malformed("data_base64: send data as a JSON object".into()));
         }
@@ -194,6 +198,7 @@ mod tests {
             ("\"t\"", "\"\"", "malformed", "subject: it is missing"),
             ("2026-11-29T", "yesterday ", "malformed", "time is \"yesterday 11:00"),
             ("application/json;", "text/plain;", "malformed", "datacontenttype is \"text/plain; charset=utf-8\""),
+            ("\"dataschema\":null", "\"dataschema\":\"\"", "malformed", "dataschema: it is empty"),
             ("\"data\":", "\"date\":", "malformed", "data: it is missing"),
             ("\"data\":", "\"data_base64\":\"e30=\",\"data\":", "malformed", "data_base64: send data"),
             ("\"queries\":2", "\"queries\":-2", "malformed", "data: queries is negative"),
