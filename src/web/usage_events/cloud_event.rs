@@ -6,7 +6,7 @@ use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::units::{self, UnitsBody};
+use super::units::{self, UnitsBody, quoted};
 use crate::api::Timestamp;
 use crate::ledger::units::Amounts;
 
@@ -95,14 +95,6 @@ impl Refused {
     pub fn malformed(id: Option<String>, detail: &str) -> Self {
         Self { id, code: "malformed", detail: detail.chars().take(LONGEST_DETAIL).collect() }
     }
-}
-
-/// What a sender wrote, as a refusal shows it.
-pub fn quoted(text: &str) -> String {
-    const SHOWN: usize = 40;
-    let shown: String = text.chars().take(SHOWN).collect();
-    let more = if shown.len() < text.len() { "..." } else { "" };
-    format!("{:?}", format!("{shown}{more}"))
 }
 
 /// Reads one event.

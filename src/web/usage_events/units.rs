@@ -6,7 +6,6 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::cloud_event::quoted;
 use crate::ledger::units::{Amounts, LARGEST, Unit};
 
 /// What was used. Name at least one unit with more than 0.
@@ -49,6 +48,14 @@ fn said(error: &serde_json::Error) -> String {
     let place = format!(" at line {} column {}", error.line(), error.column());
     let text = text.strip_suffix(&place).unwrap_or(&text);
     if text.starts_with("data") { text.to_owned() } else { format!("data: {text}") }
+}
+
+/// What a sender wrote, as a refusal shows it.
+pub fn quoted(text: &str) -> String {
+    const SHOWN: usize = 40;
+    let shown: String = text.chars().take(SHOWN).collect();
+    let more = if shown.len() < text.len() { "..." } else { "" };
+    format!("{:?}", format!("{shown}{more}"))
 }
 
 struct Units(Amounts);
