@@ -183,7 +183,7 @@ async fn ten_thousand_events_are_one_call_and_what_is_beyond_the_bounds_is_refus
 
     for (kind, body) in [
         (BATCH, json!(many(10_001).collect::<Vec<_>>()).to_string()),
-        (LINES, many(10_001).map(|event| format!("{event}\n")).collect()),
+        (LINES, many(10_001).map(|event| event.to_string() + "\n").collect()),
         (BATCH, " ".repeat((8 << 20) + 1)),
     ] {
         let refused = send(&lab, TOKEN, kind, body).await;

@@ -86,6 +86,10 @@ pub fn unavailable() -> Problem {
 fn of(error: &CallError) -> Problem {
     match error {
         CallError::Unavailable(_) => unavailable(),
+        CallError::Refused { code, .. } if code == "period_ahead" => {
+            tracing::error!(%error, "this machine's clock and the ledger's differ");
+            unavailable()
+        }
         other => Problem::internal("usage events", other),
     }
 }
