@@ -200,17 +200,21 @@ fn every_route_says_who_may_call_it_and_how_often() {
     assert!(idle.is_empty(), "entries of src/web/serving/guards.rs without a route: {idle:?}");
 }
 
-/// What only the cluster asks for: probes, what tells of the operator itself, and gateways.
-const INTERNAL: [&str; 6] = ["/health", "/healthz", "/readyz", "/authz", "/authz/", "/authz/{*rest}"];
+/// What only the cluster asks for: probes, what tells of the operator itself, gateways, and the owner's own services.
+const INTERNAL: [&str; 7] =
+    ["/health", "/healthz", "/readyz", "/authz", "/authz/", "/authz/{*rest}", "/v1/usage/events"];
 
 /// A path that is forgotten in the chart is a page that works everywhere but behind an ingress.
 #[test]
 fn the_chart_routes_what_customers_reach_and_nothing_else() {
     let chart = read("charts/tenant-operator/templates/routes.yaml");
-    let listed = chart.split("$paths := list ").nth(1).and_then(|rest| rest.split("}}").next()).expect("a list");
-    let listed: Vec<_> = listed.split('"').skip(1).step_by(2).collect();
+    let list = |name: &str| {
+        let list = chart.split(name).nth(1).and_then(|rest| rest.split("}}").next()).expect("a list");
+        list.split('"').skip(1).step_by(2).collect::<Vec<_>>()
+    };
+    let (exact, listed) = (list("$exact := list "), list("$paths := list "));
     let routed = |path: &str| {
-        path == "/"
+        exact.contains(&path)
             || listed.iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     };
     let code = read("src/web/routes.rs");
@@ -223,7 +227,8 @@ fn the_chart_routes_what_customers_reach_and_nothing_else() {
     let all: BTreeSet<_> = pages.chain(api).filter(|path| !INTERNAL.contains(path)).collect();
     let missing: Vec<_> = all.iter().filter(|path| !routed(path)).collect();
     assert!(missing.is_empty(), "not in $paths of charts/tenant-operator/templates/routes.yaml: {missing:?}");
-    let idle: Vec<_> = listed.iter().filter(|p| !all.iter().any(|path| path.starts_with(**p))).collect();
+    let served = |p: &str| all.iter().any(|path| if exact.contains(&p) { *path == p } else { path.starts_with(p) });
+    let idle: Vec<_> = listed.iter().chain(&exact).filter(|p| !served(p)).collect();
     assert!(idle.is_empty(), "nothing is served at {idle:?}");
     for path in INTERNAL.into_iter().chain(["/metrics", "/admin", "/preflight"]) {
         assert!(!routed(path), "{path} stays inside");

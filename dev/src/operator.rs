@@ -62,6 +62,8 @@ pub struct Setup<'a> {
     pub folder: &'a Path,
     /// The file with the ledger's key.
     pub ledger_key: &'a Path,
+    /// What services show that report usage.
+    pub usage_events_token: &'a str,
 }
 
 /// The shipped program, which is built into the folder of this one.
@@ -105,6 +107,7 @@ impl Setup<'_> {
             .env("WEB_METRICS_LISTEN", at.metrics.to_string())
             .env("TENANT_NAMESPACE", "default")
             .env("STRIPE_WEBHOOK_SECRET", self.providers.webhook_secrets(webhook_secret))
+            .env("USAGE_EVENTS_TOKEN", self.usage_events_token)
             .env("EVENTS_FILE", self.folder.join("events.jsonl"))
             .env("LEDGER_ENDPOINT", &endpoint)
             .env("LEDGER_JOURNAL", self.folder.join("journal"))

@@ -107,11 +107,20 @@ async fn serve(
     apply::forget_pins(&client, OPERATOR_NAMESPACE).await?;
     let ledger_key = config.folder.join("ledger.key");
     env_file::secret(&ledger_key, &ledger_key_of(&client).await?)?;
-    let setup = Setup { program, access, providers: &providers, folder: &config.folder, ledger_key: &ledger_key };
+    let usage_events_token = hex::encode(rand::random::<[u8; 32]>());
+    let setup = Setup {
+        program,
+        access,
+        providers: &providers,
+        folder: &config.folder,
+        ledger_key: &ledger_key,
+        usage_events_token: &usage_events_token,
+    };
     sandbox.show_templates(setup.mail_previews().await?);
     let mut env = environment(&urls, &sandbox, cluster, &secret, &providers);
     env.push(("LEDGER_ENDPOINT", format!("http://{}", at.ledger)));
     env.push(("LEDGER_KEY_FILE", ledger_key.display().to_string()));
+    env.push(("USAGE_EVENTS_TOKEN", usage_events_token.clone()));
     let write_env = || env_file::write(&config.folder.join("env"), &env, &env_file::programs(cluster));
     let mut operator = setup.start(at, &secret)?;
     let work = async {

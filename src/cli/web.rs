@@ -13,7 +13,7 @@ use super::provider_args::{AdmissionArgs, ExportArgs, PortalArgs, RagArgs};
 use super::{KubeArgs, span, stop_signal};
 use crate::providers::alerts::Alerts;
 use crate::serve::ConnectionLimits;
-use crate::web::{Brand, MeteringConfig, Web, WebConfig, WebProviders, parse_source};
+use crate::web::{Brand, MeteringConfig, UsageEventTokens, Web, WebConfig, WebProviders, parse_source};
 
 /// How long requests may go on at the end; Kubernetes kills after 30 seconds by default.
 const DRAIN: Duration = Duration::from_secs(7);
@@ -64,6 +64,16 @@ pub struct Args {
         overrides_with = "stripe_webhook_secret"
     )]
     stripe_webhook_secret: Vec<SecretString>,
+    /// Tokens of your own services, which may report usage at /v1/usage/events, comma-separated while one is rotated; at
+    /// least 32 characters each. Without one, no events are taken.
+    #[arg(
+        long,
+        env = "USAGE_EVENTS_TOKEN",
+        hide_env_values = true,
+        value_delimiter = ',',
+        overrides_with = "usage_events_token"
+    )]
+    usage_events_token: Vec<SecretString>,
     /// How long an upload may take: no longer than the controller's --upload-limit, after which an erasure deletes the
     /// data once more.
     #[arg(long, env = "UPLOAD_LIMIT", default_value = "5m", value_parser = span::some_seconds)]
@@ -176,6 +186,7 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
         served_namespaces: args.served_namespaces.into_iter().filter(|n| !n.is_empty()).collect(),
         requests_per_second: args.requests_per_second,
         webhook_secrets: args.stripe_webhook_secret.into_iter().filter(|s| !s.expose_secret().is_empty()).collect(),
+        usage_events_tokens: UsageEventTokens::new(args.usage_events_token)?,
         upload_limit: Duration::from_secs(args.upload_limit.unsigned_abs()),
         checkout_wait: args.checkout_wait_ms,
         terms_version: args.terms_version,

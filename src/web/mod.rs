@@ -9,6 +9,7 @@ mod pages;
 mod public;
 mod routes;
 mod serving;
+mod usage_events;
 mod webhooks;
 
 use std::net::{IpAddr, SocketAddr};
@@ -53,6 +54,7 @@ pub use public::accounts;
 pub use public::admission::{Admission, Domains};
 pub use serving::guards::table as guard_table;
 pub use serving::limits::parse_source;
+pub use usage_events::{TokenError, UsageEventTokens};
 
 /// What the API says of itself, for its reference.
 pub fn api_document() -> utoipa::openapi::OpenApi {
@@ -118,6 +120,8 @@ pub struct App {
     key_set: api::jwks::KeySet,
     /// What gateways were told of the tenants' queries.
     lefts: gateway::Lefts,
+    /// Room for events of other services.
+    event_places: usage_events::EventPlaces,
     directory: directory::Directory,
     streams: tenant::Streams,
     hints: Arc<hints::Hints>,
@@ -291,6 +295,7 @@ impl Web {
             api_keys: api::keys::KeyRing::default(),
             key_set: api::jwks::KeySet::default(),
             lefts: gateway::Lefts::default(),
+            event_places: usage_events::EventPlaces::default(),
             directory: directory::Directory::start(&mut tasks, &client, &followed, &identity),
             passwords: password::Passwords::default(),
             streams: tenant::Streams::default(),

@@ -27,7 +27,7 @@ use super::pages::{PageError, Sorry, wants_page};
 use super::serving::bodies::{self, Sender};
 use super::serving::problem::Problem;
 use super::serving::{guards, headers, linger, problem, standing, tokens};
-use super::{App, gateway, pages, webhooks};
+use super::{App, gateway, pages, usage_events, webhooks};
 use crate::telemetry::{METRICS_TYPE, log_level};
 
 /// The longest body of a signup or question.
@@ -71,6 +71,11 @@ fn documented() -> OpenApiRouter<Arc<App>> {
 /// Its calls that take longer than others.
 fn uploads() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::new().routes(routes!(documents::store_document)).routes(routes!(setup::upload_document))
+}
+
+/// What the owner's other services call. The handler reads the body, once it knows the caller.
+fn services() -> OpenApiRouter<Arc<App>> {
+    OpenApiRouter::new().routes(routes!(usage_events::count))
 }
 
 /// The pages for people.
@@ -126,7 +131,7 @@ fn gateways(app: &Arc<App>) -> Router<Arc<App>> {
 
 /// The whole API, for its reference.
 pub fn all() -> OpenApiRouter<Arc<App>> {
-    documented().merge(uploads()).merge(OpenApiRouter::with_openapi(gateway::Doc::openapi()))
+    documented().merge(uploads()).merge(services()).merge(OpenApiRouter::with_openapi(gateway::Doc::openapi()))
 }
 
 /// Everything that the internet reaches.
@@ -153,6 +158,10 @@ pub fn public(app: Arc<App>) -> Router {
                 .route("/account/documents", post(pages::documents::upload))
                 .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, app.config.upload_limit))
                 .layer(DefaultBodyLimit::max(bodies::LARGEST_FILE + bodies::FORM)),
+        )
+        .merge(
+            Router::from(services())
+                .layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, ANSWER_LIMIT)),
         )
         .layer(middleware::from_fn_with_state(app.clone(), guards::limit))
         .layer(middleware::from_fn_with_state(app.clone(), linger::linger))

@@ -89,7 +89,7 @@ for (const colorScheme of ["light", "dark"]) {
 }
 
 // A call from the page: the policy lets it reach web, and the answer is shown.
-const usage = page.locator(".opblock", { hasText: "/v1/usage" });
+const usage = page.locator(".opblock-get", { hasText: "/v1/usage" });
 await usage.getByRole("button", { name: "Try it out" }).click();
 await usage.getByRole("button", { name: "Execute" }).click();
 await usage.getByText("It is missing, wrong, or was replaced.").nth(1).waitFor();

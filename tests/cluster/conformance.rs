@@ -17,7 +17,7 @@ use tenant_operator::api::tenant::BillingMode;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::support::{ROOT, Visitor, WEBHOOK_SECRET, World, free_port, must, python, said, target};
+use crate::support::{Lab, ROOT, Visitor, WEBHOOK_SECRET, World, free_port, must, python, said, target};
 
 type Deliveries = Arc<Mutex<Vec<String>>>;
 
@@ -55,6 +55,25 @@ async fn the_official_sdks_drive_the_sandbox() {
         .env("DELIVERIES", file);
     let said = must(&mut driver).await;
     assert_eq!(said.matches(": passed").count(), 11, "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_official_sdk_of_cloudevents_reports_usage() {
+    let python = python("conformance").await.join("python");
+    let token = "0123456789abcdef".repeat(2);
+    let mut lab = Lab::start("cloudevents", &[("acme", "enterprise")]).await;
+    lab.world.environment("USAGE_EVENTS_TOKEN", &token);
+    lab.world.start_web(&["--requests-per-second", "1000"]);
+    lab.client("acme").await;
+    let tenant = lab.world.tenants().get("acme").await.expect("it is there");
+    let mut driver = Command::new(python);
+    driver
+        .arg(format!("{ROOT}/tests/conformance/usage_events.py"))
+        .env("WEB_URL", &lab.world.web)
+        .env("USAGE_EVENTS_TOKEN", token)
+        .env("TENANT_ID", tenant.spec.tenant_id.expect("an id"));
+    let said = must(&mut driver).await;
+    assert_eq!(said.matches(": passed").count(), 2, "{said}");
 }
 
 /// Every kind of request that the product sends to Stripe, from one tenant that pays, fails, is refunded, comes back

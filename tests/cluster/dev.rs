@@ -248,7 +248,7 @@ fn every_example_of_the_readme_and_the_docs_works() {
     ));
     assert!(second.status.success(), "{}", said(&second));
     let variables = "KUBECONFIG WEB_URL SANDBOX_URL PINECONE_URL STRIPE_URL OPENAI_URL SMTP_ADDR MAILBOX_URL ADMIN_TOKEN \
-                     STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY";
+                     STRIPE_WEBHOOK_SECRET PINECONE_API_KEY STRIPE_SECRET_KEY OPENAI_API_KEY USAGE_EVENTS_TOKEN";
     let missing = dev.shell(&format!("for name in {variables}; do printenv $name > /dev/null || echo $name; done"));
     assert_eq!(String::from_utf8_lossy(&missing.stdout), "", "not in the env file");
     // The warning is about the admission policies, which come with the chart.
@@ -270,6 +270,7 @@ fn every_example_of_the_readme_and_the_docs_works() {
         for (language, code) in examples(&page) {
             let script = match language.as_str() {
                 "yaml" => format!("kubectl apply -f - <<'EOF'\n{code}\nEOF"),
+                "python" => format!("python3 - <<'EOF'\n{code}\nEOF"),
                 "sh" if !code.starts_with("make ") => code,
                 _ => continue,
             };

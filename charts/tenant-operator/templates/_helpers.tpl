@@ -73,7 +73,7 @@ system:serviceaccount:{{ .root.Release.Namespace }}:{{ include "to.serviceAccoun
 
 {{/* Credentials that may be missing: with existingSecret of their own alone. */}}
 {{- define "to.optionalCredentials" -}}
-alertWebhookUrl stripePortalKey captchaSecretKey webPineconeApiKey webOpenaiApiKey
+alertWebhookUrl stripePortalKey captchaSecretKey usageEventsToken webPineconeApiKey webOpenaiApiKey
 {{- end -}}
 
 {{/* The name of the Secret of one credential, or nothing. */}}
@@ -366,6 +366,7 @@ volumeMounts:
 {{- include "to.secretEnv" (dict "root" . "credential" "stripePortalKey" "env" "STRIPE_PORTAL_KEY") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "captchaSecretKey" "env" "CAPTCHA_SECRET_KEY") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "alertWebhookUrl" "env" "ALERT_WEBHOOK_URL") }}
+{{- include "to.secretEnv" (dict "root" . "credential" "usageEventsToken" "env" "USAGE_EVENTS_TOKEN") }}
 {{- include "to.secretEnv" (dict "root" . "credential" "stripeWebhookSecret" "env" "STRIPE_WEBHOOK_SECRET") }}
 {{- end -}}
 

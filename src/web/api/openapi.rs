@@ -18,6 +18,7 @@ use crate::web::serving::problem::{Code, PROBLEM_JSON, Problem};
 
 const API_KEY: &str = "api_key";
 const SIGNUP_TOKEN: &str = "signup_token";
+const USAGE_EVENTS_TOKEN: &str = "usage_events_token";
 
 /// What is the same for all paths.
 #[derive(OpenApi)]
@@ -30,6 +31,7 @@ const SIGNUP_TOKEN: &str = "signup_token";
         (name = "setup", description = "The first steps of a new customer"),
         (name = "webhooks", description = "What Stripe calls"),
         (name = "gateways", description = "What a gateway in front of another service asks"),
+        (name = "usage events", description = "What your own services report"),
     )
 )]
 pub struct Doc;
@@ -42,9 +44,12 @@ impl utoipa::Modify for Security {
         let token = token.description(Some("A token of `POST /signup` or `POST /tenant/token`")).build();
         let key = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
         let key = key.description(Some("The tenant's API key, `sk_live_...`")).build();
+        let service = HttpBuilder::new().scheme(HttpAuthScheme::Bearer);
+        let service = service.description(Some("A token of your own services, `USAGE_EVENTS_TOKEN`")).build();
         let components = doc.components.get_or_insert_default();
         components.add_security_scheme(API_KEY, SecurityScheme::Http(key));
         components.add_security_scheme(SIGNUP_TOKEN, SecurityScheme::Http(token));
+        components.add_security_scheme(USAGE_EVENTS_TOKEN, SecurityScheme::Http(service));
         // That of this program is not one for what customers do with the API.
         doc.info.license = None;
     }
@@ -216,7 +221,8 @@ mod tests {
                 let takes_key = operation["security"]
                     .as_array()
                     .is_some_and(|all| all.iter().any(|one| one.get(API_KEY).is_some()));
-                assert_eq!(takes_key, path.starts_with("/v1/") || path == "/authz", "{place}");
+                let of_a_service = path == "/v1/usage/events";
+                assert_eq!(takes_key, path.starts_with("/v1/") && !of_a_service || path == "/authz", "{place}");
                 assert!(!takes_key || operation["responses"]["402"] != Value::Null, "{place}: a suspended account");
             }
         }

@@ -7,6 +7,7 @@
 mod account;
 mod answers;
 mod documents;
+mod events;
 mod gateway;
 mod history;
 pub mod journal;
@@ -39,12 +40,14 @@ use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
 
 use account::Account;
+use events::Begun;
 use journal::{Entry, Journal, JournalError};
 use takeover::TakeOvers;
 
 pub use account::given_back;
 pub use answers::{Attempt, Begun, KeyedRequest};
 pub use documents::{Counting, NewDocument};
+pub use events::{UsedElsewhere, unavailable as events_unavailable};
 pub use gateway::Queries;
 pub use history::Days;
 pub use question::{Expected, Question};
@@ -92,6 +95,7 @@ pub struct Metering {
     /// Whether the ledger did not answer lately.
     away: AtomicBool,
     takeovers: TakeOvers,
+    begun: Begun,
     /// Work that goes on after its request.
     working: watch::Sender<usize>,
     unavailable: Family<OutcomeLabel, Counter>,
@@ -119,6 +123,7 @@ impl Metering {
             document_expiry: config.document_expiry,
             away: AtomicBool::new(false),
             takeovers: TakeOvers::default(),
+            begun: Begun::default(),
             working: watch::Sender::new(0),
             unavailable: metrics.ledger_unavailable.clone(),
         })

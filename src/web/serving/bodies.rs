@@ -143,6 +143,8 @@ pub enum Sender {
     Client(IpAddr),
     /// The tenant whose API key came with the request, by its uid.
     Tenant(String),
+    /// The owner's own services, by their token.
+    Service,
 }
 
 impl Sender {

@@ -30,6 +30,8 @@ enum Caller {
     Key,
     /// A gateway in the cluster, with the API key of its client: no Ingress leads here.
     Gateway,
+    /// The owner's own services, by a token of theirs: no Ingress leads here.
+    Service,
     /// Stripe, by its signature.
     Stripe,
     /// The cluster: no Ingress leads here.
@@ -46,6 +48,7 @@ impl Caller {
             Self::Session => "customers who are logged in",
             Self::Key => "holders of an API key",
             Self::Gateway => "gateways in the cluster, with their clients' API keys",
+            Self::Service => "your own services in the cluster, with their token",
             Self::Stripe => "Stripe",
             Self::Cluster => "the cluster",
         }
@@ -61,6 +64,9 @@ impl Caller {
             Self::Key => "`--requests-per-second` of a tenant",
             Self::Gateway => {
                 "`--requests-per-second` of a tenant, and as many refusals of its keys; of wrong keys, `--client-requests-per-second` of a client"
+            }
+            Self::Service => {
+                "10,000 events and 8 MiB a call, 10 s to arrive, 2 calls at a time and 32 that wait; of wrong tokens, `--client-requests-per-second` of a client"
             }
             Self::Stripe => {
                 "512 kB a request, 10 s to arrive; beyond 64 kB, 32 at a time, 8 of a client, and 2 s for the rest"
@@ -102,6 +108,8 @@ enum Cost {
     Question,
     /// It is answered from what the ledger said a moment ago, or has the ledger count.
     Count,
+    /// It has the ledger count what other services tell of.
+    Events,
     /// It reads, embeds and stores a file.
     Upload,
     /// It reads or deletes documents.
@@ -134,6 +142,7 @@ impl Cost {
             Self::Count => {
                 ("answers of the ledger are kept for some seconds; no body is waited for", "the plan's queries")
             }
+            Self::Events => ("the token is checked before the body; each event counts once", ""),
             Self::Upload => (
                 "a process of its own reads the file; tenants take turns at the providers",
                 "2 uploads of a tenant at a time and 64 that wait; 16 kB a second in any 30 s; 20 files of a tenant that are read and refused, and 20 more a minute; the plan's documents, bytes and embedded bytes",
@@ -151,10 +160,10 @@ impl Cost {
 type Guard = (&'static str, &'static str, Caller, Cost);
 
 const GUARDS: &[Guard] = {
-    use Caller::{Anyone, Cluster, Gateway, Key, Link, Session, Stripe, Token};
+    use Caller::{Anyone, Cluster, Gateway, Key, Link, Service, Session, Stripe, Token};
     use Cost::{
-        Change, Claim, Count, Documents, Download, Kept, Mail, Memory, Note, Once, Page, Portal, Question, Read,
-        Signup, Stream, Upload, Usage,
+        Change, Claim, Count, Documents, Download, Events, Kept, Mail, Memory, Note, Once, Page, Portal, Question,
+        Read, Signup, Stream, Upload, Usage,
     };
     &[
         ("GET", "/", Anyone, Memory),
@@ -233,6 +242,7 @@ const GUARDS: &[Guard] = {
         ("DELETE", "/v1/documents/{id}", Key, Documents),
         ("POST", "/v1/query", Key, Question),
         ("GET", "/v1/usage", Key, Usage),
+        ("POST", "/v1/usage/events", Service, Events),
         ("ANY", "/authz", Gateway, Count),
         ("ANY", "/authz/", Gateway, Count),
         ("ANY", "/authz/{*rest}", Gateway, Count),
@@ -293,9 +303,9 @@ pub fn changes_account(request: &Request) -> bool {
     matches!(Found::in_request(request.extensions()).cost, Some(Cost::Change | Cost::Once))
 }
 
-/// Whether the request brings a file.
+/// Whether the request brings a long body, such as a file.
 pub fn is_upload(request: &Request) -> bool {
-    Found::in_request(request.extensions()).cost == Some(Cost::Upload)
+    matches!(Found::in_request(request.extensions()).cost, Some(Cost::Upload | Cost::Events))
 }
 
 /// Headers that proxies set.

@@ -50,6 +50,7 @@ pub enum Code {
     NoExports,
     NoFile,
     NoSuchPath,
+    NoUsageEvents,
     NotFound,
     NotNeeded,
     NotReady,
