@@ -9,6 +9,7 @@ use super::phase::{Phase, Transition};
 use super::plan::{Limits, Models, PlanSpec};
 use super::quota::{QuotaRules, Unit};
 use super::usage::{CountedUsage, Quota};
+use super::usage_prices::UsageBilling;
 use super::{Condition, Text, Timestamp};
 
 /// The state that the controller observed last. If it is lost, the controller rebuilds it.
@@ -108,6 +109,10 @@ pub struct TenantStatus {
     /// What the ledger counted, as of `observedAt`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<CountedUsage>,
+    /// How far usage was sent to Stripe. Absent for a tenant whose plan has no usage prices.
+    // Few fields of many tenants: ten thousand are held in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_billing: Option<Box<UsageBilling>>,
     /// The attempts to provision, and the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,
