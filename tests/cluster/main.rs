@@ -51,5 +51,6 @@ mod sandbox;
 mod signup;
 mod support;
 mod traces;
+mod usage_billing;
 mod webhooks;
 mod writes;
