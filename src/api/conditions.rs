@@ -34,6 +34,8 @@ pub const PLAN_FOUND: &str = "PlanFound";
 pub const PLAN_IN_FORCE: &str = "PlanInForce";
 /// Stripe bills the price of the plan in force; set once it billed another one.
 pub const PRICE_AS_PLANNED: &str = "PriceAsPlanned";
+/// Stripe has the usage of all hours that are over; set for tenants with usage prices.
+pub const USAGE_BILLED: &str = "UsageBilled";
 /// Stripe bills one subscription for the tenant; set once there was a second one.
 pub const SINGLE_SUBSCRIPTION: &str = "SingleSubscription";
 /// The customer disputes a payment at their bank; set once one was.

@@ -17,6 +17,7 @@ pub mod tenant;
 mod text;
 pub mod timestamp;
 pub mod usage;
+pub mod usage_prices;
 
 pub use conditions::{Condition, ConditionStatus};
 pub use definitions::{CRD_REVISION, CRD_REVISION_ANNOTATION, definitions};
@@ -34,6 +35,7 @@ pub use tenant::{Tenant, TenantSpec};
 pub use text::Text;
 pub use timestamp::Timestamp;
 pub use usage::{TakenOver, Usage};
+pub use usage_prices::{UsageBilling, UsagePrice};
 
 /// The API group of both kinds.
 pub const GROUP: &str = "tenant-operator.dev";

@@ -13,6 +13,7 @@ use super::Text;
 use super::migration::EmbeddingSize;
 pub use super::money::Money;
 use super::quota::{LARGEST, QuotaRules, Unit};
+use super::usage_prices::UsagePrice;
 
 /// The feature of plans whose tenants may use the API with their keys.
 pub const API_ACCESS: &str = "api_access";
@@ -39,6 +40,8 @@ pub const API_ACCESS: &str = "api_access";
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!has(self.usagePrices) || size(self.usagePrices) == 0 || has(self.stripePriceId)", "usagePrices needs stripePriceId: the metered prices become part of the subscription to it"))]
+#[x_kube(validation = ("!has(self.usagePrices) || !has(self.stripePriceId) || self.usagePrices.all(p, p.stripePriceId != self.stripePriceId)", "usagePrices must not repeat stripePriceId: create metered prices of their own at Stripe"))]
 #[x_kube(validation = ("self.sampleData == 'None' || size(self.sampleDocuments) > 0", "sampleDocuments must not be empty unless sampleData is None"))]
 pub struct PlanSpec {
     /// The name that customers see; the object's name by default.
@@ -51,6 +54,13 @@ pub struct PlanSpec {
     #[x_kube(validation = ("self.startsWith('price_')", "stripePriceId must be a Stripe price id, which starts with price_"))]
     #[schemars(length(max = 120))]
     pub stripe_price_id: Option<String>,
+    /// What is charged for use, on the same invoice. The controller adds these prices to the subscriptions of the
+    /// plan's tenants, and sends what they use to Stripe's meters every hour. Tenants with billing mode Manual are not
+    /// charged for use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["unit".into()]), validation = ("self.all(x, self.exists_one(y, x.stripePriceId == y.stripePriceId))", "each entry of usagePrices must have a stripePriceId of its own: create a price at Stripe for each unit"))]
+    pub usage_prices: Vec<UsagePrice>,
     /// The monthly price that pages show. The amount that Stripe charges is that of `stripePriceId`.
     pub monthly_price: Money,
     /// Days of trial before the first charge; 0 for no trial.

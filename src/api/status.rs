@@ -9,6 +9,7 @@ use super::phase::{Phase, Transition};
 use super::plan::{Limits, Models, PlanSpec};
 use super::quota::{QuotaRules, Unit};
 use super::usage::{CountedUsage, Quota, Reached};
+use super::usage_prices::UsageBilling;
 use super::{Condition, Text, Timestamp};
 
 /// The state that the controller observed last. If it is lost, the controller rebuilds it.
@@ -113,6 +114,10 @@ pub struct TenantStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 7))]
     pub usage_reached: Vec<Reached>,
+    /// How far usage was sent to Stripe. Absent for a tenant whose plan has no usage prices.
+    // Few fields of many tenants: ten thousand are held in memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage_billing: Option<Box<UsageBilling>>,
     /// The attempts to provision, and the last error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub provisioning: Option<Provisioning>,

@@ -151,6 +151,9 @@ pub struct WorkArgs {
     /// How often the controller reads from the ledger what tenants used, and writes it to their statuses.
     #[arg(long, env = "USAGE_INTERVAL", default_value = "1m", value_parser = span::some_seconds)]
     pub usage_interval: i64,
+    /// Time after which the usage of a tenant is sent to Stripe and compared again. It is done in each hour anyway.
+    #[arg(long, default_value = "1h", value_parser = span::some_seconds, hide = true)]
+    pub usage_billing_interval: i64,
     /// Time after the leader's last renewal until another replica may take over. A leader that shuts down cleanly
     /// gives up its lease at once.
     #[arg(long, default_value = "12s", value_parser = span::some_seconds)]
@@ -212,6 +215,7 @@ impl WorkArgs {
             leads: LeadConfig { ttl: self.lead_ttl, operator_namespace: self.operator_namespace.clone() },
             ledger: self.ledger_url.clone(),
             usage_interval: Duration::from_secs(self.usage_interval.unsigned_abs()),
+            billing_interval: Duration::from_secs(self.usage_billing_interval.unsigned_abs()),
             lease: LeaseConfig {
                 identity: format!("{host}-{}", hex::encode(rand::random::<[u8; 6]>())),
                 duration: Duration::from_secs(self.lease_duration.unsigned_abs()),

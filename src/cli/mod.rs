@@ -36,6 +36,7 @@ mod retry;
 mod span;
 mod subscriptions;
 mod usage;
+mod usage_billed;
 mod web;
 mod why;
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 use strum::IntoEnumIterator;
 
 use super::past_usage::{Past, PastArgs};
-use super::{KubeArgs, ScopeArgs};
+use super::{KubeArgs, ScopeArgs, usage_billed};
 use crate::api::usage::{CountedUsage, Used};
 use crate::api::{Tenant, Timestamp, Unit};
 
@@ -19,11 +19,17 @@ use crate::api::{Tenant, Timestamp, Unit};
 /// The history comes from the ledger itself, which takes connections from the operator's pods only. Run the command in
 /// the controller's pod (`kubectl exec`), or forward the ledger's port to this machine first (`kubectl port-forward`).
 ///
+/// With `--billed`, it shows how far the usage of a tenant with usage prices was sent to Stripe: for each unit the sum,
+/// from which hour and up to which, the price and the meter, and whether Stripe's numbers agree.
+///
 /// Exit codes: 0 on success, 1 if there is no such tenant or nothing has been counted for it yet.
 #[derive(clap::Args)]
 pub struct Args {
     /// A Tenant's name. Default: all tenants of the namespace.
     name: Option<String>,
+    /// Show how far the usage of this tenant was sent to Stripe.
+    #[arg(long, requires = "name", conflicts_with = "output")]
+    billed: bool,
     #[command(flatten)]
     scope: ScopeArgs,
     /// `table`, or `json` with a line for each tenant.
@@ -46,10 +52,11 @@ struct Row {
 }
 
 pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
-    let (mut rows, mut found) = (Vec::new(), 0_usize);
+    let (mut rows, mut billed, mut found) = (Vec::new(), Vec::new(), 0_usize);
     let take = |tenant: &Tenant| {
         if args.name.as_ref().is_none_or(|name| *name == tenant.name_any()) {
             found += 1;
+            billed.extend(usage_billed::shown(tenant));
             rows.extend(row(tenant));
         }
     };
@@ -57,6 +64,14 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     args.scope.each(client.clone(), take).await?;
     if let Some(name) = &args.name {
         anyhow::ensure!(found > 0, "there is no Tenant {name} here: `kubectl tenant list -A` lists all");
+        if args.billed {
+            anyhow::ensure!(
+                !billed.is_empty(),
+                "no usage of {name} is billed: the Plan in force has no usagePrices, or the tenant is not served yet"
+            );
+            println!("{}", billed.join("\n\n"));
+            return Ok(());
+        }
         anyhow::ensure!(
             !rows.is_empty(),
             "nothing has been counted for {name} yet: the controller reads the ledger once a minute"

@@ -104,6 +104,8 @@ pub struct ControllerConfig {
     pub ledger: reqwest::Url,
     /// How often the statuses follow what the ledger counted.
     pub usage_interval: Duration,
+    /// After what time the usage of a tenant is compared with Stripe again within an hour.
+    pub billing_interval: Duration,
     /// Leader election.
     pub lease: LeaseConfig,
     /// Where exports are written.
@@ -203,6 +205,7 @@ pub async fn run(
     background.spawn(sweeps::orphans::sweep(context.clone()));
     background.spawn(sweeps::leads::sweep(context.clone(), scopes.clone()));
     background.spawn(sweeps::usage::show(context.clone(), config.usage_interval));
+    background.spawn(sweeps::usage_billing::send(context.clone(), config.usage_interval, config.billing_interval));
     let outcome = tokio::select! {
         () = work(&context, &scopes, &health, stop.clone()) => Ok(()),
         () = lease.keep() => Err(ControllerError::LeaseLost),

@@ -13,11 +13,13 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use crate::api::Timestamp;
+
 use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
     AnswerState, BeginAnswer, Checkpoint, Counted, DayUsage, ErasedAnswers, EventStates, Events, FinishAnswer,
-    FinishedAnswer, Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
+    FinishedAnswer, HoursUsage, Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
@@ -178,6 +180,12 @@ impl LedgerClient {
             Err(CallError::Refused { code, .. }) if code == NOTHING_COUNTED => Ok(None),
             answered => answered.map(Some),
         }
+    }
+
+    /// What a tenant used in each closed hour from a moment on, of at most so many hours.
+    pub async fn hours(&self, tenant: &str, from: Timestamp, most: u32) -> Result<HoursUsage, CallError> {
+        let query = [("from", from.to_string()), ("most", most.to_string())];
+        self.ask(Method::GET, &["tenants", tenant, "hours"], &query, None::<&()>).await
     }
 
     /// How the ledger is.

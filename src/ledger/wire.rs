@@ -324,6 +324,28 @@ pub struct TenantUsage {
     pub seq: i64,
 }
 
+/// `GET /v1/tenants/{tenant}/hours`: what a tenant used in closed hours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoursUsage {
+    /// Every hour before this moment is closed.
+    pub closed_until: Timestamp,
+    /// The list is complete up to this moment: ask for what comes from it on, until it is `closed_until`.
+    pub listed_until: Timestamp,
+    /// Hours with usage, the earliest first.
+    pub hours: Vec<HourUsage>,
+}
+
+/// What a tenant used in an hour, of one of its periods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HourUsage {
+    /// When the hour begins.
+    pub hour: Timestamp,
+    /// The period that the usage counts in.
+    pub period: Period,
+    /// What was counted, by when the ledger counted it.
+    pub counted: Amounts,
+}
+
 /// What a tenant used in a period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PeriodUsage {

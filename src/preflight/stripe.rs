@@ -5,7 +5,8 @@ use kube::ResourceExt;
 use secrecy::ExposeSecret;
 
 use super::{Check, CheckOutcome, Target, pinned};
-use crate::providers::stripe::{EVENTS, Stripe};
+use crate::api::Plan;
+use crate::providers::stripe::{EVENTS, Stripe, UsagePriceError};
 
 const KEY: &str = "Correct STRIPE_SECRET_KEY";
 
@@ -185,9 +186,29 @@ async fn prices(target: &Target) -> CheckOutcome {
             let reason = format!("Plan {name} shows {} {}, Stripe charges {charged}", shown.amount, shown.currency);
             return CheckOutcome::warning(reason, format!("Correct spec.monthlyPrice of Plan {name}"));
         }
-        count += 1;
+        if let Some(unfit) = usage_prices(target, stripe, plan).await {
+            return unfit;
+        }
+        count += 1 + plan.spec.usage_prices.len();
     }
     CheckOutcome::Ok(format!("{count} prices"))
+}
+
+/// What is wrong with the prices of a Plan by use.
+async fn usage_prices(target: &Target, stripe: &Stripe, plan: &Plan) -> Option<CheckOutcome> {
+    for price in &plan.spec.usage_prices {
+        let checked = async { stripe.usage_meter(&stripe.meter_of_price(price).await?).await };
+        match checked.await {
+            Ok(_) => {}
+            Err(UsagePriceError::Unfit(why)) => {
+                let name = plan.name_any();
+                let fix = format!("Correct spec.usagePrices of Plan {name}, or make the price and its meter at Stripe");
+                return Some(CheckOutcome::failed(format!("Plan {name}: {why}"), fix));
+            }
+            Err(UsagePriceError::Provider(error)) => return Some(CheckOutcome::of(target, &error, KEY)),
+        }
+    }
+    None
 }
 
 async fn webhook(target: &Target) -> CheckOutcome {

@@ -1,6 +1,7 @@
 //! Plain clients of the providers' real wire protocols. Every base URL can be set.
 
 pub mod alerts;
+pub mod biller;
 pub mod breaker;
 pub mod captcha;
 mod chat_answer;

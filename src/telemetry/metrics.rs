@@ -82,6 +82,10 @@ pub struct Metrics {
     pub orphaned_subscriptions: Gauge,
     /// Active tenants for which Stripe bills another price than their plan's.
     pub other_prices: Gauge,
+    /// Usage events that were sent to Stripe, by whether Stripe had them before.
+    pub usage_events: Family<OutcomeLabel, Counter>,
+    /// Tenants whose usage is not sent to Stripe, by reason.
+    pub usage_not_billed: Family<Label, Gauge>,
     /// Tenants for which Stripe bills more than one subscription.
     pub surplus_subscriptions: Gauge,
     /// Namespaces of tenants at the vector store that belong to no Tenant.
@@ -122,7 +126,7 @@ pub struct CommandLabels {
 /// What became of something.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct OutcomeLabel {
-    /// Of what found the ledger away: served, refused, kept or unkept.
+    /// Of what found the ledger away: served, refused, kept or unkept. Of usage events: new or before.
     pub outcome: &'static str,
 }
 
@@ -179,6 +183,8 @@ impl Default for Metrics {
             held_usage_mails: Gauge::default(),
             orphaned_subscriptions: Gauge::default(),
             other_prices: Gauge::default(),
+            usage_events: Family::default(),
+            usage_not_billed: Family::default(),
             surplus_subscriptions: Gauge::default(),
             unowned_namespaces: Gauge::default(),
             open_disputes: Gauge::default(),
@@ -263,6 +269,10 @@ impl Metrics {
         registry.register("stripe_orphaned_subscriptions", orphans, self.orphaned_subscriptions.clone());
         let prices = "Active tenants for which Stripe bills another price than their plan's";
         registry.register("stripe_other_prices", prices, self.other_prices.clone());
+        let usage = "Usage events that Stripe took, by whether it had them before";
+        registry.register("stripe_usage_events", usage, self.usage_events.clone());
+        let unbilled = "Tenants whose usage is not sent to Stripe, by reason";
+        registry.register("stripe_usage_not_billed_tenants", unbilled, self.usage_not_billed.clone());
         let surplus = "Tenants for which Stripe bills more than one subscription";
         registry.register("stripe_surplus_subscriptions", surplus, self.surplus_subscriptions.clone());
         let unowned = "Namespaces of tenants at Pinecone that belong to no Tenant";
@@ -304,7 +314,8 @@ impl Metrics {
         for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries]) {
             family.get_or_create_owned(&"".into());
         }
-        for family in [&metrics.queue_depth, &metrics.breaker_open, &metrics.pin_mismatch, &metrics.held_tenants] {
+        let gauges = [&metrics.queue_depth, &metrics.breaker_open, &metrics.pin_mismatch, &metrics.held_tenants];
+        for family in gauges.into_iter().chain([&metrics.usage_not_billed]) {
             family.get_or_create_owned(&"".into());
         }
         metrics.activation_unconfirmed.get_or_create_owned(&"".into());
@@ -313,6 +324,7 @@ impl Metrics {
         metrics.provider_calls.get_or_create_owned(&ProviderLabels { provider: "", outcome: "" });
         metrics.ledger_commands.get_or_create_owned(&CommandLabels { action: "", outcome: "" });
         metrics.ledger_unavailable.get_or_create_owned(&OutcomeLabel { outcome: "" });
+        metrics.usage_events.get_or_create_owned(&OutcomeLabel { outcome: "" });
         let text = metrics.encode();
         let of = |word: &str| -> Vec<(&str, &str)> {
             text.lines().filter_map(|line| line.strip_prefix(word)?.split_once(' ')).collect()

@@ -53,6 +53,7 @@ mod sandbox;
 mod signup;
 mod support;
 mod traces;
+mod usage_billing;
 mod usage_events;
 mod usage_history;
 mod usage_mail;

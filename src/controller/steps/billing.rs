@@ -9,7 +9,7 @@ use crate::api::{CUSTOMER_GONE_ANNOTATION, Phase, Plan, Tenant, Timestamp};
 use crate::controller::kubernetes::Kubernetes;
 use crate::lifecycle::{Observed, ObservedRefund, ObservedSubscription, Outcome, Proration};
 use crate::providers::ProviderError;
-use crate::providers::stripe::{Payer, Stripe};
+use crate::providers::stripe::{Payer, Sale, Stripe};
 
 /// Who pays for a tenant.
 pub fn payer(tenant: &Tenant) -> Payer<'_> {
@@ -54,7 +54,9 @@ pub async fn open_checkout(
     // One trial for each customer: a customer who comes back pays at once.
     let before = tenant.spec.billing.stripe.as_ref().is_some_and(|refs| refs.subscription_id.is_some());
     let trial_days = plan.map_or(0, |p| if before { 0 } else { p.spec.trial_days });
-    let opened = stripe.open_checkout(&payer(tenant), price, &tenant.spec.plan, trial_days, attempt).await;
+    let usage_prices = plan.map_or(&[][..], |p| &p.spec.usage_prices);
+    let sale = Sale { price, usage_prices, plan: &tenant.spec.plan, trial_days, attempt };
+    let opened = stripe.open_checkout(&payer(tenant), &sale).await;
     opened.map(|billing| Outcome::Billing(billing.into()))
 }
 

@@ -7,3 +7,4 @@ pub mod pins;
 pub mod plans;
 pub mod resync;
 pub mod usage;
+pub mod usage_billing;

@@ -235,6 +235,7 @@ fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {
         .route("/v1/tenants/{tenant}/usage", get(reports::usage))
         .route("/v1/tenants/{tenant}/periods", get(reports::periods))
         .route("/v1/tenants/{tenant}/days", get(reports::tenant_days))
+        .route("/v1/tenants/{tenant}/hours", get(reports::hours))
         .route("/v1/events", post(events::count).layer(DefaultBodyLimit::max(EVENTS_BODY)))
         .route("/v1/answers/{tenant}", delete(kept::erase))
         .route("/v1/answers/{tenant}/{key}", put(kept::begin))

@@ -11,9 +11,9 @@ use super::answers::Problem;
 use super::extract::Name;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
-use crate::ledger::store::{Changed, Day};
+use crate::ledger::store::{Changed, ClosedHour, ClosedHours, Day};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{DayUsage, PeriodUsage, TenantUsage};
+use crate::ledger::wire::{DayUsage, HourUsage, HoursUsage, PeriodUsage, TenantUsage};
 
 /// Periods of one answer.
 const PERIODS: u32 = 36;
@@ -38,6 +38,33 @@ pub async fn usage(State(shared): State<Arc<Shared>>, Name(tenant): Name) -> Res
 pub async fn periods(State(shared): State<Arc<Shared>>, Name(tenant): Name) -> Result<Json<Vec<PeriodUsage>>, Problem> {
     let periods = shared.store.periods(&tenant, PERIODS).await?;
     Ok(Json(periods.into_iter().map(PeriodUsage::from).collect()))
+}
+
+/// Hours of one answer.
+const HOURS: u32 = 1000;
+
+/// Hours from a moment on, and at most so many: `?from=2026-12-01T00:00:00Z&most=100`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoursFrom {
+    from: Timestamp,
+    most: u32,
+}
+
+/// `GET /v1/tenants/{tenant}/hours`: what was counted in closed hours, which never change.
+pub async fn hours(
+    State(shared): State<Arc<Shared>>,
+    Name(tenant): Name,
+    asked: Result<Query<HoursFrom>, axum::extract::rejection::QueryRejection>,
+) -> Result<Json<HoursUsage>, Problem> {
+    let Query(HoursFrom { from, most }) = asked.map_err(|rejection| Problem::Malformed(rejection.body_text()))?;
+    if !(1..=HOURS).contains(&most) {
+        return Err(Problem::Malformed(format!("most={most}: ask for 1 to {HOURS} hours")));
+    }
+    let now = shared.clock.read().now;
+    let ClosedHours { closed_until, listed_until, hours } = shared.store.hours(&tenant, from, most, now).await?;
+    let usage = |ClosedHour { hour, period, amounts }| HourUsage { hour, period, counted: amounts };
+    Ok(Json(HoursUsage { closed_until, listed_until, hours: hours.into_iter().map(usage).collect() }))
 }
 
 /// Days of UTC, both included: `?from=2026-12-01&to=2026-12-31`.

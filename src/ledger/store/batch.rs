@@ -103,6 +103,16 @@ impl Batch {
         answer
     }
 
+    /// The sums of the lines by tenant and start of the period.
+    pub fn by_period(&self) -> BTreeMap<(&str, Timestamp), Amounts> {
+        let mut sums: BTreeMap<_, Amounts> = BTreeMap::new();
+        for (_, tenant, period, line) in &self.lines {
+            let sum = sums.entry((tenant.as_str(), period.start)).or_default();
+            *sum = sum.plus(line.amounts);
+        }
+        sums
+    }
+
     /// The sum of all lines.
     pub fn counted(&self) -> Amounts {
         self.tenants.values().fold(Amounts::ZERO, |sum, tenant| sum.plus(tenant.counted))

@@ -2,6 +2,7 @@
 
 mod batch;
 mod columns;
+mod hours;
 mod migration;
 pub mod postgres;
 pub mod sqlite;
@@ -15,6 +16,8 @@ use super::decision::{Answer, Changes, Command};
 use super::units::Amounts;
 use super::wire::{AnswerState, KeptAnswer};
 use crate::api::Timestamp;
+
+pub use hours::{ClosedHour, ClosedHours};
 
 /// Keeps the ledger. `tests/ledger` judges each implementation by the same tests.
 #[async_trait]
@@ -36,6 +39,9 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// What was counted on each day of UTC, in order, from the first day up to and with the last. Of the whole site
     /// without a tenant.
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError>;
+
+    /// What a tenant used in each closed hour from a moment on, of at most so many hours. Closes the hours that are over.
+    async fn hours(&self, tenant: &str, from: Timestamp, most: u32, now: Timestamp) -> Result<ClosedHours, StoreError>;
 
     /// The lines after a sequence number, in order, at most `most` of them.
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError>;

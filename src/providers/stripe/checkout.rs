@@ -14,27 +14,28 @@ use super::{
     Found, KEY_GENERATION, PLAN, Payer, ProviderError, Stripe, TENANT_ID, TENANT_NAME, TENANT_NAMESPACE, foreign,
     tenant,
 };
+use crate::api::UsagePrice;
 use crate::lifecycle::{ObservedBilling, ObservedSession, SessionState};
 
 /// What a Checkout session sells.
-struct Sale<'a> {
-    price: &'a str,
-    plan: &'a str,
-    trial_days: u32,
-    attempt: u32,
+#[derive(Clone, Copy, Debug)]
+pub struct Sale<'a> {
+    /// The price of the plan.
+    pub price: &'a str,
+    /// The prices of what the plan charges by use.
+    pub usage_prices: &'a [UsagePrice],
+    /// The plan's name.
+    pub plan: &'a str,
+    /// Days before the first charge.
+    pub trial_days: u32,
+    /// The number of the session.
+    pub attempt: u32,
 }
 
 impl Stripe {
     /// Creates the customer if there is none, and the Checkout session of this attempt.
-    pub async fn open_checkout(
-        &self,
-        payer: &Payer<'_>,
-        price: &str,
-        plan: &str,
-        trial_days: u32,
-        attempt: u32,
-    ) -> Result<ObservedBilling, ProviderError> {
-        let id = payer.tenant_id;
+    pub async fn open_checkout(&self, payer: &Payer<'_>, sale: &Sale<'_>) -> Result<ObservedBilling, ProviderError> {
+        let (id, attempt) = (payer.tenant_id, sale.attempt);
         let mut key = format!("{id}-checkout-{attempt}");
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer.id,
@@ -54,7 +55,7 @@ impl Stripe {
             let earlier = sessions.into_iter().map(observed_session).filter(|s| s.attempt < attempt);
             self.expire(payer, earlier).await?;
         }
-        let request = self.checkout(payer, &customer, &Sale { price, plan, trial_days, attempt });
+        let request = self.checkout(payer, &customer, sale);
         let session: Session = self.once(request, &key).await?;
         Ok(ObservedBilling {
             customer_id: Some(customer),
@@ -76,9 +77,15 @@ impl Stripe {
         ]
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .into();
-        let mut line = CreateCheckoutSessionLineItems::new();
-        line.price = Some(sale.price.to_owned());
-        line.quantity = Some(1);
+        let line = |price: &str, quantity| {
+            let mut line = CreateCheckoutSessionLineItems::new();
+            line.price = Some(price.to_owned());
+            line.quantity = quantity;
+            line
+        };
+        // Stripe refuses a quantity for what a meter counts.
+        let metered = sale.usage_prices.iter().map(|usage| line(&usage.stripe_price_id, None));
+        let lines: Vec<_> = std::iter::once(line(sale.price, Some(1))).chain(metered).collect();
         let mut subscription = CreateCheckoutSessionSubscriptionData::new();
         subscription.metadata = Some(metadata.clone());
         subscription.trial_period_days = Some(sale.trial_days).filter(|days| *days > 0);
@@ -90,7 +97,7 @@ impl Stripe {
             .mode(CheckoutSessionMode::Subscription)
             .customer(customer)
             .client_reference_id(payer.tenant_id)
-            .line_items([line])
+            .line_items(lines)
             .payment_method_collection(CreateCheckoutSessionPaymentMethodCollection::Always)
             .success_url(format!("{frontend}/onboarding/success?session_id={{CHECKOUT_SESSION_ID}}"))
             .cancel_url(format!("{frontend}/signup?cancelled=true"))

@@ -98,7 +98,7 @@ impl Stripe {
         let stopped = on && unpaid.iter().any(UnpaidInvoice::is_draft);
         let there: Option<Subscription> =
             if stopped { Some(self.read_as(RetrieveSubscription::new(subscription)).await?) } else { None };
-        let period_end = there.and_then(|s| s.items.data.first()?.current_period_end);
+        let period_end = there.and_then(|s| s.items.plan()?.current_period_end);
         let differs =
             |invoice: &UnpaidInvoice| invoice.auto_advance != Some(on) && (!on || invoice.resumable(period_end));
         for invoice in unpaid.into_iter().filter(differs) {

@@ -9,6 +9,8 @@ mod collection;
 mod disputes;
 mod invoices;
 mod keys;
+mod metered_items;
+mod meters;
 mod objects;
 mod place;
 mod plan_change;
@@ -29,6 +31,9 @@ use stripe_client_core::{RequestBuilder, StripeMethod, StripeRequest};
 use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 
 pub use bulk::{EventCursor, OwnedSubscription, StripeEvent};
+pub use checkout::Sale;
+pub use metered_items::{MeteredItem, UsageSubscription};
+pub use meters::UsagePriceError;
 pub use probe::{EVENTS, Identity};
 pub use recovery::Known;
 pub use settlement::Holdings;

@@ -104,6 +104,20 @@ pub struct Subscription {
     pub cancel_at: Option<i64>,
     #[serde(default)]
     pub items: Items,
+    #[serde(default)]
+    pub canceled_at: Option<i64>,
+    #[serde(default)]
+    pub ended_at: Option<i64>,
+    #[serde(default)]
+    pub billing_mode: Option<BillingMode>,
+}
+
+/// <https://docs.stripe.com/billing/subscriptions/billing-mode>
+#[derive(Deserialize)]
+pub struct BillingMode {
+    /// classic or flexible.
+    #[serde(rename = "type")]
+    pub type_: String,
 }
 
 impl Subscription {
@@ -119,7 +133,7 @@ impl Subscription {
 
     /// Whether Stripe begins no further period. One that ends on a later day is billed until then.
     pub fn ends_with_period(&self) -> bool {
-        let end = self.items.data.first().and_then(|item| item.current_period_end);
+        let end = self.items.plan().and_then(|item| item.current_period_end);
         self.cancel_at_period_end || self.cancel_at.zip(end).is_some_and(|(at, end)| at <= end)
     }
 
@@ -144,13 +158,13 @@ pub struct PendingUpdate {
 
 impl PendingUpdate {
     pub fn price(&self) -> Option<&str> {
-        self.subscription_items.as_ref()?.first().map(|item| item.price.id.as_str())
+        plan_item(self.subscription_items.as_ref()?, |item| &item.price).map(|item| item.price.id.as_str())
     }
 }
 
 #[derive(Deserialize)]
 pub struct PendingItem {
-    pub price: Identified,
+    pub price: Price,
 }
 
 /// What a subscription bills.
@@ -160,12 +174,64 @@ pub struct Items {
     pub data: Vec<Item>,
 }
 
+impl Items {
+    /// The item that bills the plan.
+    pub fn plan(&self) -> Option<&Item> {
+        plan_item(&self.data, |item| &item.price)
+    }
+}
+
+/// The item that bills the plan, among those that bill usage: Stripe promises no order. The plan's price is the one that
+/// is not metered; a second such price, which a person added in the dashboard, comes after it.
+fn plan_item<T>(items: &[T], price: impl Fn(&T) -> &Price) -> Option<&T> {
+    items.iter().find(|item| !price(item).is_metered()).or(items.first())
+}
+
 #[derive(Deserialize)]
 pub struct Item {
     pub id: String,
-    pub price: Identified,
+    pub price: Price,
+    #[serde(default)]
+    pub created: i64,
+    #[serde(default)]
+    pub current_period_start: Option<i64>,
     #[serde(default)]
     pub current_period_end: Option<i64>,
+}
+
+/// The price of an item.
+#[derive(Deserialize)]
+pub struct Price {
+    pub id: String,
+    #[serde(default)]
+    pub recurring: Option<Recurring>,
+}
+
+impl Price {
+    /// Whether it bills what a meter counts.
+    pub fn is_metered(&self) -> bool {
+        self.recurring.as_ref().is_some_and(Recurring::is_metered)
+    }
+}
+
+/// How a price recurs: <https://docs.stripe.com/api/prices/object#price_object-recurring>
+#[derive(Deserialize)]
+pub struct Recurring {
+    #[serde(default)]
+    usage_type: Option<String>,
+    #[serde(default)]
+    meter: Option<String>,
+}
+
+impl Recurring {
+    fn is_metered(&self) -> bool {
+        self.usage_type.as_deref() == Some("metered")
+    }
+
+    /// The meter of a price that bills what it counts.
+    pub fn metered(&self) -> Option<&str> {
+        self.meter.as_deref().filter(|_| self.is_metered())
+    }
 }
 
 /// An object of which only the id is read.
@@ -176,7 +242,7 @@ pub struct Identified {
 
 /// What a subscription says to the lifecycle.
 pub fn observe(s: &Subscription, customer_has_method: bool) -> ObservedSubscription {
-    let item = s.items.data.first();
+    let item = s.items.plan();
     let end = item.and_then(|i| i.current_period_end);
     // Written with the change, and past when the next period has begun.
     let waits = |m: &&Metadata| m.plan_from.is_some() && m.plan_from == end.map(|end| end.to_string());

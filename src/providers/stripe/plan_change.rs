@@ -23,7 +23,8 @@ impl Stripe {
         proration: Proration,
     ) -> Result<ObservedSubscription, ProviderError> {
         let there: Subscription = self.read_as(RetrieveSubscription::new(subscription)).await?;
-        let item = there.items.data.first();
+        // The prices of usage stay as they are here. They follow the plan in force, by `metered_items`.
+        let item = there.items.plan();
         if item.is_some_and(|item| item.price.id == price) {
             let named = observe(&there, false).plan.as_deref() == Some(plan);
             // The price of a smaller plan that is scheduled was written together with its name.

@@ -82,6 +82,15 @@ impl World {
         self.ledger.url()
     }
 
+    /// Lets the present hour of the ledger end: what comes from now on is in the next one.
+    pub fn end_ledgers_hour(&self) {
+        let path = self.ledger.folder.join("data/ledger.db");
+        let connection = rusqlite::Connection::open(path).expect("the ledger's file");
+        let now = tenant_operator::api::Timestamp::now().as_second();
+        let sql = "UPDATE closed SET until = max(until, ?1) + 3600";
+        connection.execute(sql, [now.div_euclid(3600) * 3600]).expect("written");
+    }
+
     /// A client of the ledger.
     pub fn ledger(&self) -> LedgerClient {
         let url = self.ledger.url().parse().expect("a URL");

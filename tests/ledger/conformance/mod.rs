@@ -5,6 +5,7 @@ mod answers;
 mod counting;
 mod events;
 pub mod forgetting;
+mod hours;
 mod postgres;
 pub mod reading;
 mod seeded;
@@ -40,7 +41,7 @@ pub type Verdict = Result<(), String>;
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 26] = [
+const CONTRACTS: [(&str, Contract); 29] = [
     ("limit", |place| Box::pin(counting::limit(place))),
     ("one name", |place| Box::pin(counting::one_name(place))),
     ("all or nothing", |place| Box::pin(counting::all_or_nothing(place))),
@@ -64,6 +65,9 @@ const CONTRACTS: [(&str, Contract); 26] = [
     ("answers of a tenant", |place| Box::pin(answers::bounded(place))),
     ("agree", |place| Box::pin(reading::all_agree(place))),
     ("days", |place| Box::pin(reading::days(place))),
+    ("hours", |place| Box::pin(hours::closed(place))),
+    ("pages of hours", |place| Box::pin(hours::pages(place))),
+    ("hours while it counts", |place| Box::pin(hours::busy(place))),
     ("changed", |place| Box::pin(reading::changed(place))),
     ("pages", |place| Box::pin(reading::pages(place))),
     ("pending", |place| Box::pin(reading::pending(place))),

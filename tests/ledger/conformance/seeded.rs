@@ -11,18 +11,20 @@ use async_trait::async_trait;
 use tenant_operator::api::Timestamp;
 use tenant_operator::ledger::account::{Account, Period};
 use tenant_operator::ledger::decision::{Action, Answer, Command, Refusal};
-use tenant_operator::ledger::store::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
+use tenant_operator::ledger::store::{
+    Answers, Changed, ClosedHour, ClosedHours, Day, Pending, Store, StoreError, StoredLine,
+};
 use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
 use faults::CAUGHT;
 use faults::Seeded::{
     self, AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AnswersEventsOutOfOrder, AppliesTwice, ChangedOnly,
     ChecksThenCounts, CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints,
-    ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, IgnoresThePage,
-    KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero, LevelsLeftOut, LosesACommit, LosesAnEvent,
-    OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain,
-    ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine,
-    VoidsNothing, WritesWhenItIsClosed,
+    ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, HoursCutByPages,
+    HoursOfLines, HoursThatAreOpen, IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero,
+    LevelsLeftOut, LosesACommit, LosesAnEvent, OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName,
+    RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits,
+    RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
 };
 
 use super::sqlite::SqliteFolder;
@@ -244,6 +246,29 @@ impl Store for Faulty {
                 Ok(days.into_iter().filter(|(day, _)| (first..=last).contains(day)).collect())
             }
             _ => self.store.days(tenant.as_deref(), first, last).await,
+        }
+    }
+
+    async fn hours(&self, tenant: &str, from: Timestamp, most: u32, now: Timestamp) -> Result<ClosedHours, StoreError> {
+        match self.has {
+            HoursThatAreOpen => self.store.hours(tenant, from, most, now.plus(3600)).await,
+            HoursCutByPages => {
+                let mut page = self.store.hours(tenant, from, most, now).await?;
+                page.hours.truncate(most as usize);
+                Ok(page)
+            }
+            HoursOfLines => {
+                let page = self.store.hours(tenant, from, most, now).await?;
+                let lines = self.store.lines(0, 1000).await?;
+                let of = |row: &ClosedHour| {
+                    let within = |at: Timestamp| (0..3600).contains(&at.since(row.hour));
+                    let ours = lines.iter().filter(|line| line.tenant == tenant && within(line.at));
+                    let ours = ours.filter(|line| line.period_start == row.period.start);
+                    ClosedHour { amounts: ours.fold(Amounts::ZERO, |sum, line| sum.plus(line.amounts)), ..*row }
+                };
+                Ok(ClosedHours { hours: page.hours.iter().map(of).collect(), ..page })
+            }
+            _ => self.store.hours(&self.tenant(tenant), from, most, now).await,
         }
     }
 

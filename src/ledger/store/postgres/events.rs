@@ -6,7 +6,7 @@ use deadpool_postgres::{Client, Transaction};
 use futures::future::try_join_all;
 use tokio_postgres::Row;
 
-use super::{Interrupted, rows};
+use super::{Interrupted, hours, rows};
 use crate::api::Timestamp;
 use crate::ledger::account::Operation;
 use crate::ledger::decision::{Answer, Command};
@@ -67,6 +67,9 @@ async fn write(transaction: &Transaction<'_>, tenant: &str, batch: &Batch, now: 
     let others =
         others.iter().map(|(name, _, period, line)| rows::insert_line(transaction, (name, tenant), *period, line, now));
     try_join_all(others).await?;
+    for ((tenant, period), amounts) in batch.by_period() {
+        hours::put(transaction, tenant, period, now, amounts).await?;
+    }
     rows::put_seq(transaction, tenant).await?;
     Ok(rows::put_days(transaction, tenant, Day::of(now), account.counted).await?)
 }

@@ -7,6 +7,7 @@
 mod answers;
 mod connection;
 mod events;
+mod hours;
 mod rows;
 mod schema;
 
@@ -21,7 +22,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::timeout;
 use tokio_postgres::error::SqlState;
 
-use super::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
+use super::{Answers, Changed, ClosedHours, Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
@@ -160,6 +161,10 @@ impl Store for Postgres {
 
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError> {
         Ok(self.ask(async |client: &mut Client| rows::days(client, tenant, first, last).await).await?)
+    }
+
+    async fn hours(&self, tenant: &str, from: Timestamp, most: u32, now: Timestamp) -> Result<ClosedHours, StoreError> {
+        Ok(self.ask(async |client: &mut Client| hours::list(client, tenant, (from, most), now).await).await?)
     }
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {

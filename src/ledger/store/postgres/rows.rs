@@ -5,8 +5,8 @@ use strum::{EnumCount, IntoEnumIterator};
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
-use super::Interrupted;
 use super::schema::LINE_LOCK;
+use super::{Interrupted, hours};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, Operation, Period};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, ended_at, period_of};
@@ -18,7 +18,7 @@ use crate::ledger::units::{Amounts, Unit};
 /// they are read.
 const PARTS: i64 = 16;
 
-type Bound<'a> = &'a (dyn ToSql + Sync);
+pub type Bound<'a> = &'a (dyn ToSql + Sync);
 
 /// Locks the tenant, reads the facts, decides, and writes the changes: all in one transaction.
 pub async fn apply(client: &mut Client, command: &Command, now: Timestamp) -> Result<Answer, Interrupted> {
@@ -83,6 +83,7 @@ async fn write(
     if let Some(line) = &changes.line {
         put_line(transaction, (&command.operation, tenant), period, line, now).await?;
         put_seq(transaction, tenant).await?;
+        hours::put(transaction, tenant, period.start, now, line.amounts).await?;
         put_days(transaction, tenant, Day::of(now), line.amounts).await?;
     }
     Ok(())
@@ -205,11 +206,11 @@ pub async fn put_operation(
 }
 
 /// The amounts in the columns from `first` on.
-fn amounts(row: &Row, first: usize) -> Amounts {
+pub fn amounts(row: &Row, first: usize) -> Amounts {
     Unit::iter().enumerate().fold(Amounts::ZERO, |all, (at, unit)| all.with(unit, row.get(first + at)))
 }
 
-fn period(row: &Row, first: usize) -> Period {
+pub fn period(row: &Row, first: usize) -> Period {
     let moment = |at: usize| Timestamp::from_second(row.get(at));
     Period { start: moment(first), end: moment(first + 1) }
 }

@@ -4,10 +4,10 @@ use deadpool_postgres::Client;
 
 use crate::ledger::store::StoreError;
 use crate::ledger::store::columns::declared;
-use crate::ledger::store::migration;
+use crate::ledger::store::{hours, migration};
 
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Replicas that start at the same moment migrate one after the other. `TnOp` in ASCII, and the first of our locks.
 pub const MIGRATION_LOCK: i64 = 0x546e_4f70_0001;
 /// Held by each transaction that writes a line, and taken by a reader for a moment: what it reads then has no gaps.
@@ -60,6 +60,9 @@ pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     };
     if version < 2 {
         transaction.batch_execute(&second()).await?;
+    }
+    if version < 3 {
+        transaction.batch_execute(&hours::tables("BIGINT", &declared("", "BIGINT"), "")).await?;
         transaction.execute("UPDATE ledger SET version = $1", &[&VERSION]).await?;
     }
     Ok(transaction.commit().await?)

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use rusqlite::Connection;
 
-use super::rows;
+use super::{hours, rows};
 use crate::api::Timestamp;
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::store::Day;
@@ -42,6 +42,9 @@ fn write(connection: &Connection, batch: &Batch, now: Timestamp) -> rusqlite::Re
     let mut last = HashMap::new();
     for (operation, tenant, period, line) in &batch.lines {
         last.insert(tenant, rows::put_line(connection, (operation, tenant), *period, line, now)?);
+    }
+    for ((tenant, period), amounts) in batch.by_period() {
+        hours::put(connection, tenant, period, now, amounts)?;
     }
     let day = Day::of(now);
     for (id, tenant) in &batch.tenants {

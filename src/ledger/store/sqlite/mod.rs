@@ -8,6 +8,7 @@ mod answers;
 mod copy;
 mod events;
 mod files;
+mod hours;
 mod rows;
 mod schema;
 mod writer;
@@ -18,11 +19,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use rusqlite::Connection;
 
-use super::{Answers, Changed, Day, Pending, Store, StoreError, StoredLine};
+use super::{Answers, Changed, ClosedHours, Day, Pending, Store, StoreError, StoredLine};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Period};
 use crate::ledger::decision::{Answer, Command};
 use crate::ledger::snapshots::{SnapshotError, Snapshots};
+use crate::ledger::store::hours::hour_of;
 use crate::ledger::units::Amounts;
 use answers::AnswerFile;
 use writer::{When, Writer};
@@ -126,6 +128,15 @@ impl Store for Sqlite {
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError> {
         let tenant = tenant.map(str::to_owned);
         self.read(move |connection| rows::days(connection, tenant.as_deref(), first, last)).await
+    }
+
+    async fn hours(&self, tenant: &str, from: Timestamp, most: u32, now: Timestamp) -> Result<ClosedHours, StoreError> {
+        let tenant = tenant.to_owned();
+        let mut until = self.read(hours::closed).await?;
+        if until < hour_of(now) {
+            until = self.writer.write(When::Now, move |connection| hours::close(connection, now)).await?;
+        }
+        self.read(move |connection| hours::list(connection, &tenant, from, (until, most))).await
     }
 
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError> {

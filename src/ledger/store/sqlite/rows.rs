@@ -4,6 +4,7 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, 
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
 use strum::{EnumCount, IntoEnumIterator};
 
+use super::hours;
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, ended_at, period_of};
@@ -47,6 +48,7 @@ fn write(
     if let Some(line) = &changes.line {
         let seq = put_line(connection, (&command.operation, tenant), period, line, now)?;
         put_seq(connection, tenant, seq)?;
+        hours::put(connection, tenant, period.start, now, line.amounts)?;
         put_day(connection, tenant, Day::of(now), line.amounts)?;
         put_site_day(connection, Day::of(now), line.amounts)?;
     }
@@ -110,7 +112,7 @@ fn insert(
 }
 
 /// The amounts in the columns from `first` on.
-fn amounts(row: &Row, first: usize) -> rusqlite::Result<Amounts> {
+pub fn amounts(row: &Row, first: usize) -> rusqlite::Result<Amounts> {
     let mut result = Amounts::ZERO;
     for (at, unit) in Unit::iter().enumerate() {
         result[unit] = row.get(first + at)?;
@@ -118,7 +120,7 @@ fn amounts(row: &Row, first: usize) -> rusqlite::Result<Amounts> {
     Ok(result)
 }
 
-fn period(row: &Row, first: usize) -> rusqlite::Result<Period> {
+pub fn period(row: &Row, first: usize) -> rusqlite::Result<Period> {
     let moment = |at: usize| row.get(at).map(Timestamp::from_second);
     Ok(Period { start: moment(first)?, end: moment(first + 1)? })
 }

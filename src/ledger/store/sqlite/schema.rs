@@ -6,12 +6,12 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use crate::ledger::store::StoreError;
 use crate::ledger::store::columns::declared;
-use crate::ledger::store::migration;
+use crate::ledger::store::{hours, migration};
 
 /// Says that a file is a ledger: `TnOp` in ASCII.
 const APPLICATION: i64 = 0x546e_4f70;
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 
 fn first() -> String {
     let amounts = |prefix| declared(prefix, "INTEGER");
@@ -71,6 +71,10 @@ pub fn migrate(connection: &mut Connection, version: i64) -> Result<(), StoreErr
     }
     if version < 2 {
         transaction.execute_batch(&second())?;
+    }
+    if version < 3 {
+        let tables = hours::tables("INTEGER", &declared("", "INTEGER"), "STRICT, WITHOUT ROWID");
+        transaction.execute_batch(&tables)?;
     }
     transaction.pragma_update(None, "user_version", VERSION)?;
     Ok(transaction.commit()?)

@@ -42,20 +42,23 @@ pub enum Seeded {
     ForgetsEvents,
     AnswersEventsOutOfOrder,
     LosesAnEvent,
+    HoursThatAreOpen,
+    HoursCutByPages,
+    HoursOfLines,
 }
 
 use Seeded::{
     AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AnswersEventsOutOfOrder, AppliesTwice, ChangedOnly,
     ChecksThenCounts, CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints,
-    ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, IgnoresThePage,
-    KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero, LevelsLeftOut, LosesACommit, LosesAnEvent,
-    OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain,
-    ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine,
-    VoidsNothing, WritesWhenItIsClosed,
+    ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, HoursCutByPages,
+    HoursOfLines, HoursThatAreOpen, IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero,
+    LevelsLeftOut, LosesACommit, LosesAnEvent, OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName,
+    RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits,
+    RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
 };
 
 /// Each fault, and a contract that it breaks.
-pub const CAUGHT: [(Seeded, &str); 42] = [
+pub const CAUGHT: [(Seeded, &str); 45] = [
     (LosesACommit, "agree"),
     (AppliesTwice, "one name"),
     (AnswersBeforeTheWrite, "committed"),
@@ -98,4 +101,7 @@ pub const CAUGHT: [(Seeded, &str); 42] = [
     (ForgetsEvents, "events at once"),
     (AnswersEventsOutOfOrder, "events"),
     (LosesAnEvent, "events"),
+    (HoursThatAreOpen, "hours"),
+    (HoursCutByPages, "pages of hours"),
+    (HoursOfLines, "hours"),
 ];

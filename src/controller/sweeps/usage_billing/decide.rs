@@ -1,0 +1,153 @@
+//! What is sent, and how it is named and dated. Pure: the sums and the rows go in, what is to be done comes out.
+//!
+//! Stripe's sum of a meter is compared with what was sent before anything more is sent. The rows of the ledger come in
+//! one order and each is above zero, so the sum tells which of them Stripe has: what a controller sent before it was
+//! killed, or before an older Tenant was restored, is found there, however long ago. Stripe shows an event in its sums
+//! with a delay; until then, within a day, the event's identifier makes the repetition harmless.
+
+use sha2::{Digest, Sha256};
+
+use crate::api::usage_prices::MeteredUsage;
+use crate::api::{Timestamp, Unit, UsagePrice};
+use crate::ledger::account::Period;
+use crate::ledger::wire::HourUsage;
+use crate::providers::stripe::MeteredItem;
+
+const HOUR: i64 = 3600;
+/// Stripe takes what was used within 35 days. A day less, so that it is not refused while it is on its way.
+const BACK: i64 = 34 * 24 * HOUR;
+/// Seconds of an hour in which no price is replaced: the clocks of Stripe and of the cluster may differ, and the new
+/// price must begin in this hour.
+const NOT_BEFORE: i64 = 60;
+const NOT_AFTER: i64 = 55 * 60;
+
+/// What a tenant used of one unit in a closed hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// When the hour begins.
+    pub hour: Timestamp,
+    /// The period of the ledger that it counts in.
+    pub period: Period,
+    /// How much.
+    pub amount: i64,
+}
+
+/// The rows of a unit that were not recorded as sent.
+pub fn unsent(hours: &[HourUsage], usage: &MeteredUsage) -> Vec<Row> {
+    let due = hours.iter().filter(|row| row.hour >= usage.through && row.hour >= usage.since);
+    let row = |row: &HourUsage| Row { hour: row.hour, period: row.period, amount: row.counted[usage.unit] };
+    due.map(row).filter(|row| row.amount > 0).collect()
+}
+
+/// How many of the rows Stripe has, if it has `theirs` in all and `sent` was recorded. None if no number of them comes
+/// to that.
+pub fn delivered(sent: i64, theirs: i64, rows: &[Row]) -> Option<usize> {
+    let sums = rows.iter().scan(sent, |sum, row| {
+        *sum += row.amount;
+        Some(*sum)
+    });
+    std::iter::once(sent).chain(sums).position(|sum| sum == theirs)
+}
+
+/// Records that Stripe has the first of these rows. An hour counts once all its rows are there.
+pub fn record(usage: &mut MeteredUsage, rows: &[Row], delivered: usize) {
+    let (done, rest) = rows.split_at(delivered);
+    let open = rest.first().map(|row| row.hour);
+    for row in done.iter().filter(|row| Some(row.hour) != open) {
+        usage.sent += row.amount;
+        usage.through = row.hour.plus(HOUR);
+    }
+}
+
+/// The name of the event of a row: the same for each attempt, and another one for each tenant, meter, hour and period.
+pub fn identifier(tenant: &str, meter: &str, row: &Row) -> String {
+    let mut hash = Sha256::new();
+    for part in [tenant, meter, &row.hour.to_string(), &row.period.start.to_string()] {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    }
+    format!("usage-{}", hex::encode(hash.finalize()))
+}
+
+/// What decides the time that the event of a row gets.
+#[derive(Clone, Debug)]
+pub struct Dates {
+    /// The present.
+    pub now: Timestamp,
+    /// Since when the price is on the subscription.
+    pub created: Timestamp,
+    /// When Stripe's present period began.
+    pub period_start: Timestamp,
+    /// Times before it whose invoice is a draft, so that it still takes usage.
+    pub drafts: Vec<(Timestamp, Timestamp)>,
+    /// When the subscription ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Dates {
+    /// The last second of the hour, within the period that the usage counts in, and not before its price.
+    fn wanted(&self, row: &Row) -> Timestamp {
+        let within = row.hour.plus(HOUR - 1).min(row.period.end.plus(-1)).max(row.period.start);
+        let within = within.max(self.created).max(self.now.plus(-BACK));
+        self.ended_at.map_or(within, |end| within.min(end.plus(-1)))
+    }
+
+    /// Whether the time depends on drafts.
+    pub fn depends(&self, row: &Row) -> bool {
+        self.ended_at.is_some() || self.wanted(row) < self.period_start
+    }
+
+    /// The time. What comes too late for the invoice of its period is on the next one, so that none is lost; None if
+    /// there is no next one.
+    pub fn of(&self, row: &Row) -> Option<Timestamp> {
+        let wanted = self.wanted(row);
+        let billed = |(from, until): &(Timestamp, Timestamp)| (*from..*until).contains(&wanted);
+        match self.ended_at {
+            _ if self.drafts.iter().any(billed) => Some(wanted),
+            Some(_) => None,
+            None => Some(wanted.max(self.period_start)),
+        }
+    }
+}
+
+/// Where usage of an item stands. Nothing was sent for an item that is not recorded.
+pub fn usage_of(recorded: &[MeteredUsage], unit: Unit, item: &MeteredItem) -> MeteredUsage {
+    let since = hour_of(item.created);
+    let same = |usage: &&MeteredUsage| usage.price == *item.price && usage.since == since && usage.unit == unit;
+    recorded.iter().find(same).cloned().unwrap_or_else(|| MeteredUsage {
+        unit,
+        price: item.price.as_str().into(),
+        meter: item.meter.as_str().into(),
+        since,
+        through: since,
+        sent: 0,
+    })
+}
+
+/// When the hour of a moment begins.
+pub fn hour_of(moment: Timestamp) -> Timestamp {
+    Timestamp::from_second(moment.as_second().div_euclid(HOUR) * HOUR)
+}
+
+/// The items that are to go, and the prices that are to come.
+pub fn changes<'a>(wanted: &'a [UsagePrice], ours: &[&'a MeteredItem]) -> (Vec<&'a MeteredItem>, Vec<&'a UsagePrice>) {
+    let gone = ours.iter().copied().filter(|item| !wanted.iter().any(|price| price.stripe_price_id == *item.price));
+    let new = wanted.iter().filter(|price| !ours.iter().any(|item| price.stripe_price_id == *item.price));
+    (gone.collect(), new.collect())
+}
+
+/// When prices are replaced: once the hour in which this was first seen is over and was sent. So the hour of a plan
+/// change is billed by the prices before it, and no hour has two prices.
+pub fn replace_at(before: Option<Timestamp>, closed_until: Timestamp) -> Timestamp {
+    before.unwrap_or_else(|| closed_until.plus(HOUR))
+}
+
+/// Whether this is the time to replace prices.
+pub fn may_replace(at: Timestamp, closed_until: Timestamp, now: Timestamp) -> bool {
+    let into = now.since(closed_until);
+    at <= closed_until && !(0..NOT_BEFORE).contains(&into) && into < NOT_AFTER
+}
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

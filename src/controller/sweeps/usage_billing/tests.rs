@@ -1,0 +1,241 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+
+use super::super::send::{Of, compare, send};
+use super::super::trouble::Trouble;
+use super::*;
+use crate::ledger::units::Amounts;
+use crate::lifecycle::Provider;
+use crate::providers::ProviderError;
+use crate::providers::biller::{Biller, Delivery, Meter, Report};
+
+const NOON: i64 = 1_800_014_400;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second)
+}
+
+fn period(number: i64) -> Period {
+    let start = NOON - 10 * 24 * HOUR + number * 30 * 24 * HOUR;
+    Period { start: at(start), end: at(start + 30 * 24 * HOUR) }
+}
+
+fn hour(number: i64, of: i64, queries: i64) -> HourUsage {
+    let counted = Amounts::of(Unit::Queries, queries).with(Unit::Documents, 3);
+    HourUsage { hour: at(NOON + number * HOUR), period: period(of), counted }
+}
+
+fn row(number: i64, of: i64, amount: i64) -> Row {
+    Row { hour: at(NOON + number * HOUR), period: period(of), amount }
+}
+
+fn usage() -> MeteredUsage {
+    let (price, meter) = ("price_1".into(), "mtr_1".into());
+    MeteredUsage { unit: Unit::Queries, price, meter, since: at(NOON), through: at(NOON), sent: 0 }
+}
+
+#[test]
+fn stripes_sum_tells_which_rows_it_has() {
+    let rows = [row(0, 0, 5), row(1, -1, 1), row(1, 0, 7)];
+    let known = |theirs| delivered(10, theirs, &rows);
+    assert_eq!([10, 15, 16, 23].map(known), [Some(0), Some(1), Some(2), Some(3)]);
+    assert_eq!([0, 9, 11, 22, 24].map(known), [None; 5], "no number of them comes to that");
+}
+
+#[test]
+fn an_hour_is_recorded_once_all_its_rows_are_there() {
+    let rows = [row(0, 0, 5), row(3, -1, 1), row(3, 0, 7)];
+    let recorded = |number| {
+        let mut usage = usage();
+        record(&mut usage, &rows, number);
+        (usage.sent, usage.through.since(at(NOON)) / HOUR)
+    };
+    assert_eq!([0, 1, 2, 3].map(recorded), [(0, 0), (5, 1), (5, 1), (13, 4)]);
+}
+
+#[test]
+fn what_was_recorded_and_what_was_before_the_price_is_not_sent() {
+    let hours = [hour(-1, 0, 9), hour(0, 0, 5), hour(1, -1, 0), hour(1, 0, 7), hour(2, 0, 1)];
+    assert_eq!(unsent(&hours, &usage()), [row(0, 0, 5), row(1, 0, 7), row(2, 0, 1)]);
+    assert_eq!(unsent(&hours, &MeteredUsage { through: at(NOON + 2 * HOUR), ..usage() }), [row(2, 0, 1)]);
+}
+
+#[test]
+fn identifiers_are_of_tenant_meter_hour_and_period() {
+    let name = |tenant, meter, hour, of| identifier(tenant, meter, &row(hour, of, 5));
+    let all = BTreeSet::from([
+        name("acme", "mtr_1", 0, 0),
+        name("acme", "mtr_1", 0, -1),
+        name("acme", "mtr_1", 1, 0),
+        name("acme", "mtr_2", 0, 0),
+        name("other", "mtr_1", 0, 0),
+    ]);
+    assert_eq!(all.len(), 5);
+    assert!(all.iter().all(|name| name.len() <= 100));
+    assert_eq!(identifier("acme", "mtr_1", &row(0, 0, 6)), name("acme", "mtr_1", 0, 0), "whatever the amount");
+}
+
+fn dates() -> Dates {
+    let (now, created, period_start) = (at(NOON + 5 * HOUR), at(NOON - 400 * HOUR), at(NOON - 100 * HOUR));
+    Dates { now, created, period_start, drafts: vec![], ended_at: None }
+}
+
+#[test]
+fn events_are_dated_where_they_are_billed() {
+    let dated = |dates: &Dates, row: &Row| dates.of(row).map(|at| at.as_second() - NOON);
+    let (now, late) = (row(0, 0, 1), row(0, -1, 1));
+    assert_eq!(dated(&dates(), &now), Some(HOUR - 1), "the last second of its hour");
+    let ended = period(-1).end.as_second() - NOON - 1;
+    assert_eq!(dated(&dates(), &late), Some(-100 * HOUR), "the invoice of its period is final: the next one");
+    assert!(dates().depends(&late) && !dates().depends(&now));
+    let open = Dates { drafts: vec![(at(NOON - 900 * HOUR), at(NOON - 100 * HOUR))], ..dates() };
+    assert_eq!(dated(&open, &late), Some(ended), "the last second of its period, whose invoice is a draft");
+    let new = Dates { created: at(NOON + 4 * HOUR), ..dates() };
+    assert_eq!(dated(&new, &now), Some(4 * HOUR), "not before its price");
+    let over = Dates { ended_at: Some(at(NOON + 60)), ..dates() };
+    assert_eq!(dated(&over, &now), None, "the last invoice is final");
+    let over = Dates { drafts: vec![(at(NOON - HOUR), at(NOON + 60))], ..over };
+    assert_eq!(dated(&over, &now), Some(59), "on the last invoice");
+    let old = Dates { now: at(NOON + 60 * 24 * HOUR), ..dates() };
+    assert_eq!(dated(&old, &now), Some(26 * 24 * HOUR), "Stripe refuses what is older");
+}
+
+#[test]
+fn prices_are_replaced_after_a_full_hour_and_not_at_its_edge() {
+    let noticed = replace_at(None, at(NOON));
+    assert_eq!((noticed, replace_at(Some(noticed), at(NOON + HOUR))), (at(NOON + HOUR), noticed));
+    let may = |closed, now| may_replace(noticed, at(NOON + closed), at(NOON + now));
+    assert!(!may(0, HOUR + 70), "the hour of the change is not sent yet");
+    assert!(may(HOUR, HOUR + 60) && may(HOUR, HOUR + 54 * 60));
+    assert!(!may(HOUR, HOUR + 59) && !may(HOUR, HOUR + 55 * 60));
+}
+
+#[test]
+fn another_price_begins_anew_and_the_same_one_goes_on() {
+    let item = |price: &str, created| MeteredItem {
+        id: "si_1".into(),
+        price: price.into(),
+        meter: "mtr_1".into(),
+        created: at(created),
+    };
+    let recorded = [MeteredUsage { sent: 9, through: at(NOON + HOUR), ..usage() }];
+    let (same, other) = (item("price_1", NOON + 100), item("price_2", NOON + 2 * HOUR + 5));
+    assert_eq!(usage_of(&recorded, Unit::Queries, &same), recorded[0]);
+    let new = usage_of(&recorded, Unit::Queries, &other);
+    assert_eq!((new.since, new.through, new.sent), (at(NOON + 2 * HOUR), at(NOON + 2 * HOUR), 0));
+    let wanted = [UsagePrice { unit: Unit::Queries, stripe_price_id: "price_2".into(), included: 0 }];
+    let (gone, added) = changes(&wanted, &[&same]);
+    assert_eq!((gone, added), (vec![&same], vec![&wanted[0]]));
+    assert_eq!(changes(&wanted, &[&other]), (vec![], vec![]));
+}
+
+/// A biller that loses calls and answers, shows its sums late, and forgets identifiers.
+#[derive(Debug, Default)]
+struct Unsteady {
+    events: Mutex<BTreeMap<String, (i64, i64)>>,
+    calls: Mutex<u64>,
+    /// The next number of a stream that is the same in each run.
+    seed: Mutex<u64>,
+    now: Mutex<i64>,
+}
+
+impl Unsteady {
+    fn chance(&self, of: u64) -> bool {
+        let mut seed = self.seed.lock().expect("not poisoned");
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (*seed >> 33).is_multiple_of(of)
+    }
+
+    fn sum(&self, until: i64) -> i64 {
+        let events = self.events.lock().expect("not poisoned");
+        events.values().filter(|(received, _)| *received <= until).map(|(_, amount)| amount).sum()
+    }
+
+    fn lost() -> ProviderError {
+        ProviderError::garbage(Provider::Stripe, "lost")
+    }
+}
+
+#[async_trait]
+impl Biller for Unsteady {
+    async fn report(&self, report: &Report<'_>) -> Result<Delivery, ProviderError> {
+        *self.calls.lock().expect("not poisoned") += 1;
+        if self.chance(5) {
+            return Err(Self::lost());
+        }
+        let now = *self.now.lock().expect("not poisoned");
+        let mut events = self.events.lock().expect("not poisoned");
+        // After a day, an identifier is taken again, as another event.
+        let there = events.get(report.identifier).is_some_and(|(received, _)| now - received < 24 * HOUR);
+        if !there {
+            let older = format!("{}-{now}", report.identifier);
+            if let Some(before) = events.insert(report.identifier.to_owned(), (now, report.amount)) {
+                events.insert(older, before);
+            }
+        }
+        drop(events);
+        if self.chance(4) {
+            return Err(Self::lost());
+        }
+        Ok(if there { Delivery::Before } else { Delivery::New })
+    }
+
+    async fn reported(&self, _: &Meter, _: &str, _: Timestamp, _: Timestamp) -> Result<i64, ProviderError> {
+        let now = *self.now.lock().expect("not poisoned");
+        // Ten minutes late.
+        if self.chance(6) { Err(Self::lost()) } else { Ok(self.sum(now - 600)) }
+    }
+}
+
+/// Hours of a month with answers that are lost, a controller that is killed before it records, statuses of days ago
+/// that come back, and pauses of days: in the end Stripe has what the ledger counted, to the unit.
+#[tokio::test]
+async fn whatever_fails_stripe_has_each_row_once() {
+    let meter = Meter {
+        id: "mtr_1".into(),
+        event_name: "queries".into(),
+        customer_key: "customer".into(),
+        value_key: "value".into(),
+    };
+    let of = Of { tenant: "acme", customer: "cus_1", subscription: "sub_1", meter: &meter };
+    for seed in 0..60 {
+        let biller = Unsteady { seed: Mutex::new(seed), ..Unsteady::default() };
+        let (mut ledger, mut recorded, mut older) = (Vec::new(), usage(), usage());
+        let (mut minute, end) = (0, 30 * 24 * 60);
+        let mut settled = false;
+        while minute < end + 24 * 60 {
+            minute += if biller.chance(500) { 3 * 24 * 60 } else { 20 };
+            let (now, closed) = (NOON + minute * 60, minute / 60);
+            *biller.now.lock().expect("not poisoned") = now;
+            for number in ledger.last().map_or(0, |row: &HourUsage| (row.hour.as_second() - NOON) / HOUR + 1)..closed {
+                if minute < end && biller.chance(3) {
+                    if biller.chance(4) {
+                        ledger.push(hour(number, -1, number % 5 + 1));
+                    }
+                    ledger.push(hour(number, 0, number % 7 + 1));
+                }
+            }
+            if biller.chance(300) {
+                recorded = older.clone();
+            } else if biller.chance(50) {
+                older = recorded.clone();
+            }
+            let mut next = recorded.clone();
+            let rows = unsent(&ledger, &next);
+            let Ok(known) = compare(&biller, of, &next, (&rows, at(now))).await else { continue };
+            let when = Dates { now: at(now), ..dates() };
+            let done = send(&biller, of, &mut next, (&rows, known), &when, |_| {}).await;
+            settled = done.is_ok();
+            assert!(!matches!(done, Err(Trouble::Over { .. } | Trouble::Differs { .. })), "{done:?}");
+            // Killed before it is recorded.
+            if !biller.chance(4) {
+                recorded = next;
+            }
+        }
+        let counted: i64 = ledger.iter().map(|row| row.counted[Unit::Queries]).sum();
+        assert!(settled && counted > 100, "{seed}");
+        assert_eq!(biller.sum(i64::MAX), counted, "{seed}: {} calls", biller.calls.lock().expect("not poisoned"));
+    }
+}

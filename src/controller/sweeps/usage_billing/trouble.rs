@@ -1,0 +1,107 @@
+//! Why usage of a tenant is not sent.
+
+use crate::api::{Timestamp, Unit};
+use crate::ledger::client::CallError;
+use crate::providers::ProviderError;
+use crate::providers::stripe::UsagePriceError;
+
+/// Why usage of a tenant is not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum Trouble {
+    /// The ledger does not answer, or refuses.
+    #[error(transparent)]
+    Ledger(#[from] CallError),
+    /// Stripe does not answer, or refuses.
+    #[error(transparent)]
+    Stripe(#[from] ProviderError),
+    /// The API server does not answer, or the object has changed.
+    #[error("Kubernetes: {0}")]
+    Kubernetes(#[from] kube::Error),
+    /// The subscription in the spec is not at Stripe.
+    #[error("Stripe does not know subscription {0}, so no usage is sent: correct spec.billing.stripe.subscriptionId")]
+    Unknown(String),
+    /// The subscription is another tenant's, or another customer's.
+    #[error(
+        "subscription {0} belongs to another tenant or customer, so no usage is sent: correct spec.billing.stripe.subscriptionId and \
+         customerId"
+    )]
+    Foreign(String),
+    /// The price cannot bill it.
+    #[error("{0}")]
+    Unfit(String),
+    /// Two prices share a meter, and both would bill the usage of both.
+    #[error("subscription {subscription} has two usage prices with the meter {meter}: make a meter for each unit")]
+    Shared {
+        /// The subscription.
+        subscription: String,
+        /// The meter.
+        meter: String,
+    },
+    /// Stripe has another number than was sent.
+    #[error(
+        "the ledger has sent {sent} {unit} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
+         No {unit} are sent until they agree: if nothing else writes to the meter, send an event with the difference to Stripe"
+    )]
+    Differs {
+        /// The unit.
+        unit: Unit,
+        /// The meter.
+        meter: String,
+        /// From when on it is counted.
+        since: Timestamp,
+        /// What was sent.
+        sent: i64,
+        /// What waits.
+        unsent: i64,
+        /// What Stripe has.
+        theirs: i64,
+    },
+    /// Stripe's sums may lack what was sent in the last minutes.
+    #[error("Stripe does not show yet what was sent")]
+    Settling,
+    /// Nothing bills it any more.
+    #[error(
+        "{amount} {unit} were not billed: they were counted after the last invoice of subscription {subscription} was final. Invoice them \
+         by hand if the customer is to pay for them"
+    )]
+    Over {
+        /// The unit.
+        unit: Unit,
+        /// How much.
+        amount: i64,
+        /// The subscription.
+        subscription: String,
+    },
+}
+
+impl From<UsagePriceError> for Trouble {
+    fn from(error: UsagePriceError) -> Self {
+        match error {
+            UsagePriceError::Provider(error) => Self::Stripe(error),
+            UsagePriceError::Unfit(why) => Self::Unfit(why),
+        }
+    }
+}
+
+impl Trouble {
+    /// One word for programs.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Ledger(_) => "LedgerUnavailable",
+            Self::Stripe(_) => "StripeRefuses",
+            Self::Kubernetes(_) => "KubernetesRefuses",
+            Self::Unknown(_) => "SubscriptionUnknown",
+            Self::Foreign(_) => "ForeignSubscription",
+            Self::Unfit(_) => "PriceUnfit",
+            Self::Shared { .. } => "MeterShared",
+            Self::Differs { .. } => "NumbersDiffer",
+            Self::Settling => "Settling",
+            Self::Over { .. } => "SubscriptionOver",
+        }
+    }
+
+    /// Whether it goes by itself in most cases, so that it is shown only if it lasts.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::Ledger(_) | Self::Stripe(_) | Self::Kubernetes(_) | Self::Settling)
+    }
+}

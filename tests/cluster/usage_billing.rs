@@ -1,0 +1,246 @@
+//! What tenants use is on Stripe's invoice, to the unit.
+
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use reqwest::Method;
+use serde_json::{Value, json};
+use tenant_operator::api::usage_prices::MeteredUsage;
+use tenant_operator::api::{ConditionStatus, Phase, Plan, Timestamp, Unit};
+use tenant_operator::ledger::account::Period;
+use tenant_operator::ledger::units::Amounts;
+use tenant_operator::ledger::wire::{Counted, Event, Events};
+
+use crate::support::{World, forward, plan_change, shows, stripe, stripe_objects};
+
+const HOUR: i64 = 3600;
+
+/// A world with a meter for queries, and no controller.
+async fn world(name: &str) -> (World, String) {
+    let mut world = World::without_controller(name).await;
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1"]);
+    let meter = [("display_name", "queries"), ("event_name", "queries"), ("default_aggregation[formula]", "sum")];
+    let meter = stripe(&world, Method::POST, "/billing/meters", &meter).await;
+    (world, id(&meter))
+}
+
+fn id(object: &Value) -> String {
+    object["id"].as_str().expect("an id").to_owned()
+}
+
+/// A price of the meter, with the fields that say what it costs.
+async fn price(world: &World, meter: &str, cost: &[(&str, &str)]) -> String {
+    let product = id(&stripe(world, Method::POST, "/products", &[("name", "queries")]).await);
+    let form = [
+        &[
+            ("product", product.as_str()),
+            ("currency", "usd"),
+            ("recurring[interval]", "month"),
+            ("recurring[usage_type]", "metered"),
+            ("recurring[meter]", meter),
+        ][..],
+        cost,
+    ];
+    id(&stripe(world, Method::POST, "/prices", &form.concat()).await)
+}
+
+fn plan(name: &str, amount: i64, usage: &Value) -> Plan {
+    let spec = json!({
+        "stripePriceId": format!("price_{name}"), "monthlyPrice": {"amount": amount}, "trialDays": 0, "usagePrices": usage,
+        "sampleDocuments": [{"id": "sample_1", "text": "RAG means retrieval-augmented generation."}],
+    });
+    let plan = json!({
+        "apiVersion": "tenant-operator.dev/v1alpha1", "kind": "Plan", "metadata": {"name": name}, "spec": spec,
+    });
+    serde_json::from_value(plan).expect("a plan")
+}
+
+async fn offer(world: &World, plan: &Plan) {
+    let (id, amount) = (plan.spec.stripe_price_id.as_deref().expect("a price"), plan.spec.monthly_price.amount);
+    world.sandbox.add_price(id, amount, "usd");
+    Api::<Plan>::all(world.client.clone()).create(&PostParams::default(), plan).await.expect("the plan is taken");
+}
+
+/// The tenant's period at the ledger, or an earlier one.
+async fn period(world: &World, earlier: i64) -> Period {
+    let quota = world.status("acme").await.quota.expect("a quota");
+    let shift = -earlier * 30 * 24 * HOUR;
+    Period { start: quota.period_start.plus(shift), end: quota.period_end.plus(shift) }
+}
+
+/// The tenant uses so many queries.
+async fn used(world: &World, name: &str, queries: i64) {
+    let tenant = world.tenants().get("acme").await.expect("there").spec.tenant_id.expect("an id");
+    let body = Counted {
+        tenant: tenant.try_into().expect("a name"),
+        period: period(world, 0).await.try_into().expect("a period"),
+        amounts: Amounts::of(Unit::Queries, queries),
+    };
+    world.ledger().settle(name, &body).await.expect("counted");
+}
+
+/// Another system tells of so many queries of the period before.
+async fn told_late(world: &World, queries: i64) {
+    let tenant = world.tenants().get("acme").await.expect("there").spec.tenant_id.expect("an id");
+    let event = Event {
+        source: "gateway".into(),
+        id: "late".into(),
+        tenant: tenant.try_into().expect("a name"),
+        period: period(world, 1).await.try_into().expect("a period"),
+        amounts: Amounts::of(Unit::Queries, queries),
+        time: Timestamp::now().plus(-24 * HOUR),
+    };
+    world.ledger().events(&Events { events: vec![event] }).await.expect("counted");
+}
+
+/// An hour passes, for Stripe and the ledger.
+async fn hour_passes(world: &World) {
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": HOUR})).await;
+    world.end_ledgers_hour();
+}
+
+async fn sent(world: &World, queries: i64) -> MeteredUsage {
+    let has = |meters: &[MeteredUsage]| meters.iter().any(|usage| usage.sent == queries);
+    let status = world.wait("acme", "sent", |s| s.usage_billing.as_ref().is_some_and(|b| has(&b.meters))).await;
+    status.usage_billing.expect("billed").meters[0].clone()
+}
+
+/// What Stripe's meter has, and by how many events.
+async fn at_stripe(world: &World) -> (i64, usize) {
+    let events = stripe_objects(world, "billing.meter_event").await;
+    (events.iter().filter_map(|event| event["event"]["value"].as_i64()).sum(), events.len())
+}
+
+/// Price, quantity and amount of the lines of usage on all invoices that are final.
+async fn invoiced(world: &World) -> Vec<(String, i64, i64)> {
+    let invoices = stripe_objects(world, "invoice").await;
+    let lines = invoices.iter().filter(|invoice| invoice["status"] != "draft");
+    let lines = lines.flat_map(|invoice| invoice["lines"]["data"].as_array().cloned().unwrap_or_default());
+    let usage = lines.filter(|line| line["description"].as_str().is_some_and(|text| text.contains("queries")));
+    let line = |line: Value| {
+        let price = line["pricing"]["price_details"]["price"].as_str().unwrap_or_default().to_owned();
+        (price, line["quantity"].as_i64().unwrap_or(0), line["amount"].as_i64().unwrap_or(0))
+    };
+    usage.map(line).collect()
+}
+
+fn total(lines: &[(String, i64, i64)]) -> (i64, i64) {
+    lines.iter().fold((0, 0), |(queries, cents), (_, q, c)| (queries + q, cents + c))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_invoice_equals_the_usage_to_the_unit_whatever_fails() {
+    let (mut world, meter) = world("usage-invoice").await;
+    let tiers = [
+        ("billing_scheme", "tiered"),
+        ("tiers_mode", "graduated"),
+        ("tiers[0][up_to]", "5"),
+        ("tiers[0][unit_amount]", "0"),
+        ("tiers[1][up_to]", "inf"),
+        ("tiers[1][unit_amount]", "10"),
+    ];
+    let price = price(&world, &meter, &tiers).await;
+    let usage = |unit: &str, included: i64| json!([{"unit": unit, "stripePriceId": price, "included": included}]);
+    let plans = Api::<Plan>::all(world.client.clone());
+    let refused = plans.create(&PostParams::default(), &plan("stored", 1, &usage("documents", 5))).await;
+    let why = refused.expect_err("documents are a level").to_string();
+    assert!(why.contains("what is stored cannot be billed by usage"), "{why}");
+    // At first, the Plan promises more than the price.
+    offer(&world, &plan("by-usage", 2000, &usage("queries", 6))).await;
+    world.start_controller();
+    world.create_paying("acme", "by-usage").await;
+    let items = stripe_objects(&world, "subscription").await[0]["items"]["data"].as_array().cloned().expect("items");
+    assert_eq!((items.len(), items[1]["quantity"].clone()), (2, Value::Null), "bought with the plan: {items:?}");
+    used(&world, "a", 12).await;
+    hour_passes(&world).await;
+    world.wait("acme", "held", shows("UsageBilled", ConditionStatus::False, "PriceUnfit")).await;
+    assert_eq!(at_stripe(&world).await, (0, 0));
+    let right = Patch::Merge(json!({"spec": {"usagePrices": usage("queries", 5)}}));
+    plans.patch("by-usage", &PatchParams::default(), &right).await.expect("patched");
+    sent(&world, 12).await;
+    world.wait("acme", "billed", shows("UsageBilled", ConditionStatus::True, "Sent")).await;
+
+    // An answer is lost, and the event is sent again.
+    world
+        .fault(json!({
+            "provider": "stripe", "method": "POST", "path": "/v1/billing/meter_events", "drop_after_effect": true, "times": 1,
+        }))
+        .await;
+    used(&world, "b", 7).await;
+    hour_passes(&world).await;
+    let recorded = sent(&world, 19).await;
+    assert_eq!(at_stripe(&world).await, (19, 2));
+
+    // Killed between sending and recording: the status is that of before. Then all of it is lost.
+    world.controllers.remove(0).kill();
+    let before = MeteredUsage { sent: 12, through: recorded.through.plus(-HOUR), ..recorded.clone() };
+    let status = Patch::Merge(json!({"status": {"usageBilling": {"meters": [before]}}}));
+    world.tenants().patch_status("acme", &PatchParams::default(), &status).await.expect("patched");
+    world.start_controller();
+    assert_eq!(sent(&world, 19).await, recorded);
+    world.lose_status("acme").await;
+    world.wait_phase("acme", Phase::Active).await;
+    assert_eq!(sent(&world, 19).await, recorded);
+    assert_eq!(at_stripe(&world).await, (19, 2), "nothing twice");
+
+    // The month ends. What comes while the invoice is a draft is on it, also of an earlier period.
+    let rest = 30 * 24 * HOUR - 2 * HOUR + 60;
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": rest})).await;
+    used(&world, "c", 3).await;
+    told_late(&world, 4).await;
+    world.end_ledgers_hour();
+    sent(&world, 26).await;
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 2 * HOUR})).await;
+    world.until("the invoice is final", async || total(&invoiced(&world).await).0 == 26).await;
+    assert_eq!(total(&invoiced(&world).await), (26, 210), "five are included: {:?}", invoiced(&world).await);
+
+    // What comes later is on the next one.
+    used(&world, "d", 9).await;
+    world.end_ledgers_hour();
+    sent(&world, 35).await;
+    forward(&world, 30).await;
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 2 * HOUR})).await;
+    world.until("the next invoice is final", async || total(&invoiced(&world).await).0 == 35).await;
+    assert_eq!(total(&invoiced(&world).await), (35, 250));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_change_in_the_middle_of_a_period_loses_no_usage() {
+    let (mut world, meter) = world("usage-plan-change").await;
+    let (dear, cheap) =
+        (price(&world, &meter, &[("unit_amount", "10")]).await, price(&world, &meter, &[("unit_amount", "3")]).await);
+    for (name, amount, price) in [("usage-less", 2000, &dear), ("usage-more", 5000, &cheap)] {
+        offer(&world, &plan(name, amount, &json!([{"unit": "queries", "stripePriceId": price}]))).await;
+    }
+    world.start_controller();
+    world.create_paying("acme", "usage-less").await;
+    used(&world, "a", 5).await;
+    hour_passes(&world).await;
+    sent(&world, 5).await;
+    used(&world, "b", 4).await;
+    let change = Patch::Merge(json!({"spec": {"plan": "usage-more"}}));
+    world.tenants().patch("acme", &PatchParams::default(), &change).await.expect("patched");
+    let applied = tenant_operator::api::status::PlanChangeState::Applied;
+    world.wait("acme", "on the larger plan", |s| plan_change(s) == Some(applied)).await;
+    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
+    used(&world, "c", 2).await;
+    hour_passes(&world).await;
+    let on = |price: &str, sent: i64| {
+        let price = price.to_owned();
+        move |usage: &MeteredUsage| *usage.price == *price && usage.sent == sent
+    };
+    let wait = async |what: &str, wanted: &dyn Fn(&MeteredUsage) -> bool| {
+        world.wait("acme", what, |s| s.usage_billing.as_ref().is_some_and(|b| b.meters.iter().any(wanted))).await
+    };
+    wait("the price of the larger plan", &on(&cheap, 0)).await;
+    used(&world, "d", 7).await;
+    hour_passes(&world).await;
+    wait("sent", &on(&cheap, 7)).await;
+    assert_eq!(at_stripe(&world).await.0, 18);
+    forward(&world, 30).await;
+    world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": 2 * HOUR})).await;
+    world.until("the invoice is final", async || total(&invoiced(&world).await).0 == 18).await;
+    let mut lines = invoiced(&world).await;
+    lines.sort_unstable_by_key(|(_, queries, _)| *queries);
+    assert_eq!(lines, [(cheap, 7, 21), (dear, 11, 110)]);
+    assert_eq!(stripe_objects(&world, "subscription").await.len(), 1);
+}
