@@ -35,6 +35,7 @@ pub fn plan() -> PlanSpec {
     PlanSpec {
         display_name: None,
         stripe_price_id: Some("price_1".into()),
+        usage_prices: Vec::new(),
         monthly_price: Money { amount: 4900, currency: "usd".into() },
         trial_days: 14,
         limit_changes: LimitChanges::default(),

@@ -39,9 +39,9 @@ pub struct UsedElsewhere {
 
 /// The starts of the periods that this replica has begun at the ledger, by the tenants' ids.
 #[derive(Default)]
-pub struct Begun(Mutex<HashMap<String, Timestamp>>);
+pub struct BegunPeriods(Mutex<HashMap<String, Timestamp>>);
 
-impl Begun {
+impl BegunPeriods {
     fn has(&self, tenant: &str, start: Timestamp) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(tenant) == Some(&start)
     }

@@ -40,7 +40,7 @@ use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
 
 use account::Account;
-use events::Begun;
+use events::BegunPeriods;
 use journal::{Entry, Journal, JournalError};
 use takeover::TakeOvers;
 
@@ -95,7 +95,7 @@ pub struct Metering {
     /// Whether the ledger did not answer lately.
     away: AtomicBool,
     takeovers: TakeOvers,
-    begun: Begun,
+    begun: BegunPeriods,
     /// Work that goes on after its request.
     working: watch::Sender<usize>,
     unavailable: Family<OutcomeLabel, Counter>,
@@ -123,7 +123,7 @@ impl Metering {
             document_expiry: config.document_expiry,
             away: AtomicBool::new(false),
             takeovers: TakeOvers::default(),
-            begun: Begun::default(),
+            begun: BegunPeriods::default(),
             working: watch::Sender::new(0),
             unavailable: metrics.ledger_unavailable.clone(),
         })
