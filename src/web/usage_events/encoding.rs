@@ -1,4 +1,4 @@
-//! How events are written into a request, by its content type: one or many as CloudEvents JSON, one for each line, or
+//! How events are written into a request, by its content type: one or many as `CloudEvents` JSON, one for each line, or
 //! one in binary mode, with its attributes in headers
 //! (<https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md>).
 

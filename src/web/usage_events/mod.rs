@@ -1,4 +1,4 @@
-//! `POST /v1/usage/events`: what the owner's other services tell of their tenants' use, as CloudEvents. Web finds the
+//! `POST /v1/usage/events`: what the owner's other services tell of their tenants' use, as `CloudEvents`. Web finds the
 //! tenant and its period, and the ledger counts each event once. Web keeps nothing: while the ledger is away, the
 //! service sends the events again. `docs/usage-events.md` describes it for people.
 
@@ -54,7 +54,7 @@ impl Default for EventPlaces {
     }
 }
 
-/// Counts what your services report: CloudEvents 1.0 of the type `dev.tenant-operator.usage.v1`, at most 10,000 and 8
+/// Counts what your services report: `CloudEvents` 1.0 of the type `dev.tenant-operator.usage.v1`, at most 10,000 and 8
 /// MiB in a call. The token is that of your services (`USAGE_EVENTS_TOKEN`), not an API key. Each event counts once by
 /// its `source` and `id`, for 93 days. The answer is 200 also if events are refused: `events` says of each, in order,
 /// what became of it. After 429, 503 or no answer, send all of them again. No ingress of the chart leads here.
