@@ -28,10 +28,10 @@ pub struct PastArgs {
     /// The same, and so many days of UTC, today first. Needs NAME.
     #[arg(long, requires = "name", value_parser = clap::value_parser!(u16).range(1..=93))]
     days: Option<u16>,
-    /// With --history: the ledger's URL.
+    /// For --history and --days: the ledger's URL.
     #[arg(long, env = "LEDGER_ENDPOINT", default_value = "http://127.0.0.1:8084")]
     ledger_url: Url,
-    /// With --history: the namespace of the operator's own Secrets, one of which holds the ledger's key.
+    /// For --history and --days: the namespace of the operator's own Secrets, one of which holds the ledger's key.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
 }

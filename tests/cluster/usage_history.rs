@@ -1,5 +1,5 @@
-//! What a customer used before: the same numbers in the API, on the page and on the command line, and no wait for a ledger
-//! that does not tell them.
+//! What a customer used before: the same numbers in the API, on the page and on the command line, and no wait for a
+//! ledger that does not tell them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
