@@ -92,7 +92,9 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
             println!("{}", line(row, history)?);
         } else {
             println!("{}", units(row));
-            history.iter().for_each(|history| println!("\n{history}"));
+            if let Some(history) = &history {
+                println!("\n{history}");
+            }
         }
     }
     Ok(())

@@ -243,6 +243,7 @@ impl Small {
     pub fn new(mode: BillingMode, budget: Budget) -> Self {
         let sample = SampleDocument { id: "sample_1".into(), text: "RAG".into(), metadata: Default::default() };
         let plan = PlanSpec {
+            usage_prices: Vec::new(),
             display_name: None,
             stripe_price_id: Some("price_1".into()),
             monthly_price: Money { amount: 1, currency: "usd".into() },

@@ -66,7 +66,7 @@ pub async fn page(app: &App, headers: &HeaderMap, tenant: &Tenant, shown: Shown)
         export => Serde(app.offers_export(tenant).then(|| app.export_of(tenant))), progress => Serde(Progress::of(tenant)), setup => Serde(Setup::of(app, tenant)), active, plan, usage => Serde(usage), periods => Serde(periods), days => Serde(days), history_away, documents => Serde(documents), documents_away, question,
         answer => shown.answer, question_error => shown.question_error, document_error => shown.document_error,
         sent => shown.sent.unwrap_or_default(), billing => app.portal.is_some() && pays_by_stripe(tenant), api_key => shown.api_key, key_before_until => served.as_ref().and_then(|served| key_before_until(app, served)), generation => tenant.spec.api_key_generation,
-        api_access => served.as_ref().is_some_and(|served| served.has_api_access()),
+        api_access => served.as_ref().is_some_and(Served::has_api_access),
         seen => seen(tenant),
     };
     app.page(shown.status.unwrap_or(StatusCode::OK), "account.html", headers, values)

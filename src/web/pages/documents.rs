@@ -30,7 +30,7 @@ pub async fn upload(
     let (csrf, file) = place.deadline.arrived(request, form).await?;
     app.check_form(&headers, &csrf)?;
     let customer = ActiveCustomer::of(&app, &headers).await?;
-    store(&app, &headers, customer, file, place).await
+    Box::pin(store(&app, &headers, customer, file, place)).await
 }
 
 /// Stores the policy that comes with the product.
@@ -40,7 +40,8 @@ pub async fn policy(
     Then(_, customer): Then<CsrfForm<Button>, ActiveCustomer>,
 ) -> PageResult {
     let place = app.uploads.take(&customer.served.uid).await?;
-    store(&app, &headers, customer, File::new("Travel and vacation policy.pdf", POLICY.to_vec()), place).await
+    let file = File::new("Travel and vacation policy.pdf", POLICY.to_vec());
+    Box::pin(store(&app, &headers, customer, file, place)).await
 }
 
 async fn form(request: Request) -> Result<(String, File), Problem> {

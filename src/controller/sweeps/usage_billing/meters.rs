@@ -32,14 +32,11 @@ impl Meters {
 
     /// The meter of a price, which charges what the Plan says.
     pub async fn of_price(&self, stripe: &Stripe, price: &UsagePrice) -> Result<Meter, UsagePriceError> {
-        let id = match self.prices.get(price) {
-            Some(known) => known,
-            None => {
-                let id = stripe.meter_of_price(price).await?;
-                self.prices.put(price.clone(), id.clone());
-                id
-            }
-        };
+        if let Some(id) = self.prices.get(price) {
+            return self.meter(stripe, &id).await;
+        }
+        let id = stripe.meter_of_price(price).await?;
+        self.prices.put(price.clone(), id.clone());
         self.meter(stripe, &id).await
     }
 }

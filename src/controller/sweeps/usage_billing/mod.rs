@@ -96,7 +96,7 @@ pub async fn send(context: Arc<Context>, every: Duration, again: Duration) {
             async move {
                 let id = tenant.tenant_id().to_owned();
                 let look = Priority::Resync.scope(visit(context, meters, &tenant, before));
-                (uid, Party::scope(&id, look).await)
+                (uid, Box::pin(Party::scope(&id, look)).await)
             }
         });
         let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;
@@ -213,7 +213,9 @@ async fn look(
 /// Sets the metric of tenants whose usage is not sent.
 fn measure(context: &Context, known: &HashMap<String, Known>, reasons: &mut BTreeMap<&'static str, i64>) {
     // A reason that was shown once goes back to 0.
-    reasons.values_mut().for_each(|tenants| *tenants = 0);
+    for tenants in reasons.values_mut() {
+        *tenants = 0;
+    }
     for reason in known.values().filter_map(|known| known.trouble) {
         *reasons.entry(reason).or_default() += 1;
     }
