@@ -209,7 +209,7 @@ mod tests {
     use super::*;
     use crate::api::Unit;
 
-    fn price(tiers_mode: &str, tiers: serde_json::Value) -> MeteredPrice {
+    fn price(tiers_mode: &str, tiers: &serde_json::Value) -> MeteredPrice {
         let recurring = json!({"usage_type": "metered", "meter": "mtr_1"});
         serde_json::from_value(json!({"recurring": recurring, "tiers_mode": tiers_mode, "tiers": tiers}))
             .expect("a price")
@@ -222,13 +222,13 @@ mod tests {
     #[test]
     fn a_price_includes_what_the_plan_says() {
         let free = json!([{"up_to": 100, "unit_amount_decimal": "0"}, {"up_to": null, "unit_amount_decimal": "0.5"}]);
-        assert_eq!(price("graduated", free.clone()).meter(&wanted(100)), Ok("mtr_1"));
-        assert!(price("graduated", free.clone()).meter(&wanted(0)).is_err(), "the Plan promises less");
-        assert!(price("graduated", free.clone()).meter(&wanted(101)).is_err(), "the Plan promises more");
-        assert!(price("volume", free).meter(&wanted(100)).is_err(), "beyond it, all is charged");
+        assert_eq!(price("graduated", &free).meter(&wanted(100)), Ok("mtr_1"));
+        assert!(price("graduated", &free).meter(&wanted(0)).is_err(), "the Plan promises less");
+        assert!(price("graduated", &free).meter(&wanted(101)).is_err(), "the Plan promises more");
+        assert!(price("volume", &free).meter(&wanted(100)).is_err(), "beyond it, all is charged");
         let flat = json!([{"up_to": 100, "unit_amount_decimal": "0", "flat_amount_decimal": "500"}]);
-        assert_eq!(price("graduated", flat).meter(&wanted(0)), Ok("mtr_1"));
-        assert_eq!(price("", serde_json::Value::Null).meter(&wanted(0)), Ok("mtr_1"));
+        assert_eq!(price("graduated", &flat).meter(&wanted(0)), Ok("mtr_1"));
+        assert_eq!(price("", &serde_json::Value::Null).meter(&wanted(0)), Ok("mtr_1"));
         let licensed: MeteredPrice =
             serde_json::from_value(json!({"recurring": {"usage_type": "licensed"}})).expect("one");
         assert!(licensed.meter(&wanted(0)).expect_err("not metered").contains("is not metered"));
