@@ -12,10 +12,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::{Body, HttpBody};
+use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode, header};
 
 use super::App;
 use super::metering::UsedElsewhere;
@@ -92,7 +92,7 @@ pub async fn count(State(app): State<Arc<App>>, request: Request) -> Result<Json
     let (mut parts, body) = request.into_parts();
     check_token(&app, &mut parts).await?;
     let encoding = Encoding::of(&parts.headers)?;
-    let body = Arrived::whole(&app, body).await?;
+    let body = Arrived::whole(&app, &parts.headers, body).await?;
     // Right after a start, web does not know all tenants yet.
     if !app.directory.is_complete() {
         return Err(Problem::unavailable());
@@ -118,20 +118,25 @@ struct Arrived {
 }
 
 impl Arrived {
-    async fn whole(app: &App, body: Body) -> Result<Self, Problem> {
+    async fn whole(app: &App, headers: &HeaderMap, body: Body) -> Result<Self, Problem> {
         let large = |problem: Problem| match problem.status() {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 problem.told("The body is larger than 8 MiB. Send fewer events in a call.")
             }
             _ => problem,
         };
-        if body.size_hint().lower() > LARGEST as u64 {
+        if announced(headers).is_some_and(|length| length > LARGEST as u64) {
             return Err(large(Unread::Large.into()));
         }
         let place = app.event_places.0.take(()).await.ok_or_else(|| Problem::too_many(AGAIN))?;
         let bytes = app.bodies.request(Sender::Service, body, LARGEST).await.map_err(large)?;
         Ok(Self { bytes, place })
     }
+}
+
+/// The length of the body as its sender announces it. The body itself does not tell it any more: it passed a layer.
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether the request comes from a service of the owner. A wrong token takes from the limit of its client.
@@ -216,4 +221,20 @@ fn malformed(why: &str) -> Problem {
 fn too_many_events(count: usize) -> Problem {
     let detail = format!("{count} events: send at most {EVENTS} in a call. Nothing is counted.");
     Problem::new(StatusCode::PAYLOAD_TOO_LARGE, Code::TooLarge, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_body_that_is_too_long_is_known_before_it_arrives() {
+        let length = |length: &'static str| {
+            announced(&HeaderMap::from_iter([(header::CONTENT_LENGTH, HeaderValue::from_static(length))]))
+        };
+        assert_eq!((length("1073741824"), length("7"), length("x")), (Some(1 << 30), Some(7), None));
+        assert_eq!(announced(&HeaderMap::new()), None, "in chunks");
+    }
 }
