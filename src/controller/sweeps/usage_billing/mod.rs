@@ -40,6 +40,10 @@ const AT_ONCE: usize = 4;
 const LAG: i64 = 15 * 60;
 /// Seconds for which a trouble that goes by itself is not shown.
 const PATIENCE: i64 = 15 * 60;
+/// Seconds after which it is looked again whether a person has ended a trouble.
+const RETRY: i64 = 10 * 60;
+/// Passes after which all tenants are looked through, although no Plan has usage prices: one may have had them.
+const ALL: u32 = 60;
 
 /// What is remembered of a tenant between two looks.
 #[derive(Clone, Debug)]
@@ -68,6 +72,7 @@ impl Known {
     }
 
     fn is_due(&self, plan: &(String, Option<i64>), now: Timestamp, again: i64) -> bool {
+        let again = if self.trouble.is_some() { again.min(RETRY) } else { again };
         let another_hour = hour_of(self.looked_at) != hour_of(now);
         another_hour || self.soon || self.plan != *plan || now.since(self.looked_at) >= again
     }
@@ -81,9 +86,10 @@ pub async fn send(context: Arc<Context>, every: Duration, again: Duration) {
     let (meters, started) = (Meters::default(), context.clock.read().now);
     let again = i64::try_from(again.as_secs()).unwrap_or(i64::MAX);
     let (mut known, mut reasons): (HashMap<String, Known>, _) = (HashMap::new(), BTreeMap::new());
-    loop {
+    for pass in 0_u32.. {
+        let all = pass.is_multiple_of(ALL) || !known.is_empty();
         let tenants: HashMap<_, _> =
-            billed(&context).into_iter().map(|tenant| (tenant.uid().unwrap_or_default(), tenant)).collect();
+            billed(&context, all).into_iter().map(|tenant| (tenant.uid().unwrap_or_default(), tenant)).collect();
         known.retain(|uid, _| tenants.contains_key(uid));
         let now = context.clock.read().now;
         let due = tenants.iter().filter(|(uid, tenant)| {
@@ -106,10 +112,13 @@ pub async fn send(context: Arc<Context>, every: Duration, again: Duration) {
     }
 }
 
-/// The tenants that have something to do with usage prices.
-fn billed(context: &Context) -> Vec<Arc<Tenant>> {
+/// The tenants that have something to do with usage prices. Without `all`, none where no Plan has any.
+fn billed(context: &Context, all: bool) -> Vec<Arc<Tenant>> {
     let priced: Vec<_> =
         context.caches.all_plans().into_iter().filter(|plan| !plan.spec.usage_prices.is_empty()).collect();
+    if priced.is_empty() && !all {
+        return Vec::new();
+    }
     let has = |tenant: &Tenant| {
         let recorded = tenant.status.as_ref().is_some_and(|status| status.usage_billing.is_some());
         recorded || priced.iter().any(|plan| plan.name_any() == tenant.plan_in_force())
@@ -151,7 +160,7 @@ async fn visit(context: &Context, meters: &Meters, tenant: &Tenant, before: Know
         (known.failing_since, known.trouble) = (None, None);
         return known;
     };
-    known.soon = true;
+    known.soon = trouble.passes();
     let since = *known.failing_since.get_or_insert(now);
     if trouble.passes() && now.since(since) < PATIENCE {
         tracing::debug!(tenant = %tenant.name_any(), error = %trouble, "usage is not sent yet");
