@@ -16,7 +16,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use utoipa::OpenApi;
 
-use crate::keys::Claims;
 use crate::serve::client::network;
 use crate::web::App;
 use crate::web::api::keys::unauthorized;
