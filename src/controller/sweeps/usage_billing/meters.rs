@@ -32,13 +32,12 @@ impl Meters {
 
     /// The meter of a price, which charges what the Plan says.
     pub async fn of_price(&self, stripe: &Stripe, price: &UsagePrice) -> Result<Meter, UsagePriceError> {
-        let id = match self.prices.get(price) {
-            Some(known) => known,
-            None => {
-                let id = stripe.meter_of_price(price).await?;
-                self.prices.put(price.clone(), id.clone());
-                id
-            }
+        let id = if let Some(known) = self.prices.get(price) {
+            known
+        } else {
+            let id = stripe.meter_of_price(price).await?;
+            self.prices.put(price.clone(), id.clone());
+            id
         };
         self.meter(stripe, &id).await
     }

@@ -101,7 +101,8 @@ pub async fn send(context: Arc<Context>, every: Duration, again: Duration) {
             let (context, meters) = (&context, &meters);
             async move {
                 let id = tenant.tenant_id().to_owned();
-                let look = Priority::Resync.scope(visit(context, meters, &tenant, before));
+                // On the heap: the future of a look is large.
+                let look = Box::pin(Priority::Resync.scope(visit(context, meters, &tenant, before)));
                 (uid, Party::scope(&id, look).await)
             }
         });
@@ -222,7 +223,9 @@ async fn look(
 /// Sets the metric of tenants whose usage is not sent.
 fn measure(context: &Context, known: &HashMap<String, Known>, reasons: &mut BTreeMap<&'static str, i64>) {
     // A reason that was shown once goes back to 0.
-    reasons.values_mut().for_each(|tenants| *tenants = 0);
+    for tenants in reasons.values_mut() {
+        *tenants = 0;
+    }
     for reason in known.values().filter_map(|known| known.trouble) {
         *reasons.entry(reason).or_default() += 1;
     }
