@@ -144,8 +144,8 @@ pub fn replace_at(before: Option<Timestamp>, closed_until: Timestamp) -> Timesta
 
 /// Whether this is the time to replace prices.
 pub fn may_replace(at: Timestamp, closed_until: Timestamp, now: Timestamp) -> bool {
-    let into = now.since(closed_until);
-    at <= closed_until && !(0..NOT_BEFORE).contains(&into) && into < NOT_AFTER
+    // Negative if the ledger's clock is ahead: then the new price would begin in an hour that is sent.
+    at <= closed_until && (NOT_BEFORE..NOT_AFTER).contains(&now.since(closed_until))
 }
 
 #[cfg(test)]

@@ -110,6 +110,7 @@ fn prices_are_replaced_after_a_full_hour_and_not_at_its_edge() {
     assert!(!may(0, HOUR + 70), "the hour of the change is not sent yet");
     assert!(may(HOUR, HOUR + 60) && may(HOUR, HOUR + 54 * 60));
     assert!(!may(HOUR, HOUR + 59) && !may(HOUR, HOUR + 55 * 60));
+    assert!(!may(HOUR, HOUR - 1) && !may(2 * HOUR, HOUR + 600), "the ledger is ahead of the controller");
 }
 
 #[test]
