@@ -24,7 +24,7 @@ pub struct Looked {
     pub billing: UsageBilling,
     /// Whether it is worth to look again soon.
     pub soon: bool,
-    /// Whether something was sent.
+    /// Whether something was sent, so that Stripe's sums may lag.
     pub sent: bool,
     /// Why not all was sent.
     pub trouble: Option<Trouble>,
@@ -46,6 +46,8 @@ struct Billed<'a> {
     item: &'a MeteredItem,
     meter: Meter,
     usage: MeteredUsage,
+    /// Whether something was sent in this look, also where it failed later.
+    sent: bool,
 }
 
 impl Look<'_> {
@@ -61,10 +63,10 @@ impl Look<'_> {
         let (closed_until, hours) = self.hours(from).await?;
         let (mut sent, mut trouble) = (false, None);
         for one in &mut billed {
-            match self.bring_up(&there, one, &hours, closed_until).await {
-                Ok(some) => sent |= some,
-                Err(error) => trouble = trouble.or(Some(error)),
+            if let Err(error) = self.bring_up(&there, one, &hours, closed_until).await {
+                trouble = Some(Trouble::both(trouble, error));
             }
+            sent |= one.sent;
         }
         let usages = billed.into_iter().map(|one| one.usage).collect();
         let mut billing =
@@ -122,7 +124,7 @@ impl Look<'_> {
                 Some(price) => self.meters.of_price(stripe, price).await?,
                 None => self.meters.meter(stripe, &item.meter).await?,
             };
-            billed.push(Billed { item, meter, usage: usage_of(&recorded.meters, *unit, item) });
+            billed.push(Billed { item, meter, usage: usage_of(&recorded.meters, *unit, item), sent: false });
         }
         Ok(billed)
     }
@@ -140,14 +142,14 @@ impl Look<'_> {
         }
     }
 
-    /// Compares one unit with Stripe, and sends what Stripe lacks. Says whether anything was sent.
+    /// Compares one unit with Stripe, and sends what Stripe lacks.
     async fn bring_up(
         &self,
         there: &UsageSubscription,
         one: &mut Billed<'_>,
         hours: &[HourUsage],
         closed_until: Timestamp,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<(), Trouble> {
         let stripe = &self.context.providers.stripe;
         let of = Of {
             tenant: self.tenant.tenant_id(),
@@ -171,8 +173,9 @@ impl Look<'_> {
             };
             metrics.usage_events.get_or_create_owned(&OutcomeLabel { outcome }).inc();
         };
-        send(stripe, of, &mut one.usage, (&rows, known), &dates, tell).await?;
-        Ok(known < rows.len())
+        let (sent, outcome) = send(stripe, of, &mut one.usage, (&rows, known), &dates, tell).await;
+        one.sent = sent;
+        outcome
     }
 
     /// Reads which invoices are drafts, if the time of a row depends on them.

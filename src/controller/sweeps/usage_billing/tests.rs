@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::super::meters::{Read, holds};
 use super::super::send::{Of, compare, send};
 use super::super::trouble::Trouble;
 use super::*;
@@ -10,6 +12,7 @@ use crate::ledger::units::Amounts;
 use crate::lifecycle::Provider;
 use crate::providers::ProviderError;
 use crate::providers::biller::{Biller, Delivery, Meter, Report};
+use crate::providers::stripe::UsagePriceError;
 
 const NOON: i64 = 1_800_014_400;
 
@@ -190,16 +193,77 @@ impl Biller for Unsteady {
     }
 }
 
-/// Hours of a month with answers that are lost, a controller that is killed before it records, statuses of days ago
-/// that come back, and pauses of days: in the end Stripe has what the ledger counted, to the unit.
-#[tokio::test]
-async fn whatever_fails_stripe_has_each_row_once() {
-    let meter = Meter {
+fn meter() -> Meter {
+    Meter {
         id: "mtr_1".into(),
         event_name: "queries".into(),
         customer_key: "customer".into(),
         value_key: "value".into(),
+    }
+}
+
+/// A biller that takes so many reports, and then fails.
+#[derive(Debug)]
+struct FailsAfter(Mutex<usize>);
+
+#[async_trait]
+impl Biller for FailsAfter {
+    async fn report(&self, _: &Report<'_>) -> Result<Delivery, ProviderError> {
+        let mut left = self.0.lock().expect("not poisoned");
+        *left = left.checked_sub(1).ok_or_else(Unsteady::lost)?;
+        Ok(Delivery::New)
+    }
+
+    async fn reported(&self, _: &Meter, _: &str, _: Timestamp, _: Timestamp) -> Result<i64, ProviderError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn stripes_sums_may_lag_after_a_catch_up_that_failed_halfway() {
+    let meter = meter();
+    let of = Of { tenant: "acme", customer: "cus_1", subscription: "sub_1", meter: &meter };
+    let rows = [row(0, 0, 5), row(1, 0, 7)];
+    let sent = async |takes: usize, there: usize, dates: &Dates| {
+        let mut usage = usage();
+        let biller = FailsAfter(Mutex::new(takes));
+        let (lag, done) = send(&biller, of, &mut usage, (&rows, there), dates, |_| {}).await;
+        (lag, done.is_ok(), usage.sent)
     };
+    assert_eq!(sent(2, 0, &dates()).await, (true, true, 12));
+    assert_eq!(sent(1, 0, &dates()).await, (true, false, 5), "the first one is there");
+    assert_eq!(sent(0, 0, &dates()).await, (true, false, 0), "an answer may be lost");
+    assert_eq!(sent(0, 2, &dates()).await, (true, true, 12), "one before has sent them");
+    let over = Dates { ended_at: Some(at(NOON + 60)), ..dates() };
+    assert_eq!(sent(0, 0, &over).await, (false, false, 0), "nothing was sent");
+}
+
+#[test]
+fn usage_that_nothing_bills_is_told_of_all_units() {
+    let over = |unit, amount| Trouble::Over { amounts: vec![(unit, amount)], subscription: "sub_1".into() };
+    let both = Trouble::both(Some(over(Unit::Queries, 12)), over(Unit::PromptTokens, 300));
+    let said = both.to_string();
+    assert!(said.starts_with("12 queries and 300 prompt_tokens were not billed"), "{said}");
+    let first = Trouble::both(Some(Trouble::Unknown("sub_1".into())), both);
+    assert_eq!(first.reason(), "SubscriptionUnknown");
+}
+
+#[test]
+fn what_could_not_be_read_is_remembered_for_a_shorter_time() {
+    let (fit, unfit): (Read<u8>, Read<u8>) = (Ok(1), Err(UsagePriceError::Unfit("not metered".into())));
+    let lost: Read<u8> = Err(UsagePriceError::Provider(Unsteady::lost()));
+    assert!(holds(&fit, Duration::from_mins(14)) && !holds(&fit, Duration::from_mins(15)));
+    assert!(holds(&unfit, Duration::from_secs(119)) && !holds(&unfit, Duration::from_mins(2)));
+    assert!(!holds(&lost, Duration::ZERO), "it goes by itself");
+    let refused = ProviderError { status: Some(404), ..Unsteady::lost() };
+    assert!(holds(&Err::<u8, _>(UsagePriceError::Provider(refused)), Duration::ZERO), "no such price");
+}
+
+/// Hours of a month with answers that are lost, a controller that is killed before it records, statuses of days ago
+/// that come back, and pauses of days: in the end Stripe has what the ledger counted, to the unit.
+#[tokio::test]
+async fn whatever_fails_stripe_has_each_row_once() {
+    let meter = meter();
     let of = Of { tenant: "acme", customer: "cus_1", subscription: "sub_1", meter: &meter };
     for seed in 0..60 {
         let biller = Unsteady { seed: Mutex::new(seed), ..Unsteady::default() };
@@ -228,7 +292,7 @@ async fn whatever_fails_stripe_has_each_row_once() {
             let rows = unsent(&ledger, &next);
             let Ok(known) = compare(&biller, of, &next, (&rows, at(now))).await else { continue };
             let when = Dates { now: at(now), ..dates() };
-            let done = send(&biller, of, &mut next, (&rows, known), &when, |_| {}).await;
+            let (_, done) = send(&biller, of, &mut next, (&rows, known), &when, |_| {}).await;
             settled = done.is_ok();
             assert!(!matches!(done, Err(Trouble::Over { .. } | Trouble::Differs { .. })), "{done:?}");
             // Killed before it is recorded.

@@ -61,14 +61,13 @@ pub enum Trouble {
     Settling,
     /// Nothing bills it any more.
     #[error(
-        "{amount} {unit} were not billed: they were counted after the last invoice of subscription {subscription} was final. Invoice them \
-         by hand if the customer is to pay for them"
+        "{} were not billed: they were counted after the last invoice of subscription {subscription} was final. Invoice them by hand if \
+         the customer is to pay for them",
+        listed(amounts)
     )]
     Over {
-        /// The unit.
-        unit: Unit,
-        /// How much.
-        amount: i64,
+        /// How much of which units.
+        amounts: Vec<(Unit, i64)>,
         /// The subscription.
         subscription: String,
     },
@@ -83,7 +82,24 @@ impl From<UsagePriceError> for Trouble {
     }
 }
 
+/// `12 queries and 300 prompt_tokens`.
+fn listed(amounts: &[(Unit, i64)]) -> String {
+    amounts.iter().map(|(unit, amount)| format!("{amount} {unit}")).collect::<Vec<_>>().join(" and ")
+}
+
 impl Trouble {
+    /// What is told of two units of a tenant: the first trouble; of usage that nothing bills, all units.
+    pub fn both(first: Option<Self>, then: Self) -> Self {
+        match (first, then) {
+            (Some(Self::Over { mut amounts, subscription }), Self::Over { amounts: more, .. }) => {
+                amounts.extend(more);
+                Self::Over { amounts, subscription }
+            }
+            (Some(first), _) => first,
+            (None, then) => then,
+        }
+    }
+
     /// One word for programs.
     pub fn reason(&self) -> &'static str {
         match self {
