@@ -118,14 +118,8 @@ fn prices_are_replaced_after_a_full_hour_and_not_at_its_edge() {
 
 #[test]
 fn another_price_begins_anew_and_the_same_one_goes_on() {
-    let item = |price: &str, created| MeteredItem {
-        id: "si_1".into(),
-        price: price.into(),
-        meter: "mtr_1".into(),
-        created: at(created),
-    };
     let recorded = [MeteredUsage { sent: 9, through: at(NOON + HOUR), ..usage() }];
-    let (same, other) = (item("price_1", NOON + 100), item("price_2", NOON + 2 * HOUR + 5));
+    let (same, other) = (item("price_1", "mtr_1", NOON + 100), item("price_2", "mtr_1", NOON + 2 * HOUR + 5));
     assert_eq!(usage_of(&recorded, Unit::Queries, &same), recorded[0]);
     let new = usage_of(&recorded, Unit::Queries, &other);
     assert_eq!((new.since, new.through, new.sent), (at(NOON + 2 * HOUR), at(NOON + 2 * HOUR), 0));
@@ -133,6 +127,61 @@ fn another_price_begins_anew_and_the_same_one_goes_on() {
     let (gone, added) = changes(&wanted, &[&same]);
     assert_eq!((gone, added), (vec![&same], vec![&wanted[0]]));
     assert_eq!(changes(&wanted, &[&other]), (vec![], vec![]));
+}
+
+fn item(price: &str, meter: &str, created: i64) -> MeteredItem {
+    MeteredItem { id: "si_1".into(), price: price.into(), meter: meter.into(), created: at(created) }
+}
+
+#[test]
+fn an_item_with_a_meter_of_a_price_that_is_wanted_or_recorded_is_ours() {
+    let of_plan = UsagePrice { unit: Unit::Queries, stripe_price_id: "price_2".into(), included: 0 };
+    let wanted = || [(Unit::Queries, "mtr_1")].into_iter();
+    // Bought before the admin replaced the price in the Plan.
+    let (bought, other) = (item("price_old", "mtr_1", NOON), item("price_else", "mtr_else", NOON));
+    let ours = Ours::new(&[], [&of_plan].into_iter()).with_meters(&[], wanted());
+    assert_eq!((ours.unit(&bought), ours.unit(&other)), (Some(Unit::Queries), None));
+    let items = [&bought];
+    let (gone, new) = changes(std::slice::from_ref(&of_plan), &items);
+    assert_eq!((gone, new), (vec![&bought], vec![&of_plan]), "it goes as its successor comes");
+    let recorded = [MeteredUsage { price: "price_1".into(), ..usage() }];
+    let ours = Ours::new(&recorded, [].into_iter()).with_meters(&[], [].into_iter());
+    assert_eq!(ours.unit(&bought), Some(Unit::Queries), "by the record");
+    let (known, beside) = (item("price_2", "mtr_2", NOON), item("price_old", "mtr_2", NOON));
+    let ours = Ours::new(&[], [&of_plan].into_iter()).with_meters(&[known, beside.clone()], [].into_iter());
+    assert_eq!(ours.unit(&beside), Some(Unit::Queries), "both bill one meter");
+    assert_eq!(twice(["mtr_1", "mtr_2", "mtr_1"].into_iter()), Some("mtr_1"));
+    assert_eq!(twice(["mtr_1", "mtr_2"].into_iter()), None);
+}
+
+#[test]
+fn what_was_not_sent_goes_with_the_tenant_to_its_next_subscription() {
+    let hours = [hour(0, 0, 5), hour(1, 0, 7), hour(3, 0, 2), hour(5, 0, 4)];
+    let before = MeteredUsage { sent: 5, through: at(NOON + HOUR), ..usage() };
+    let next = item("price_2", "mtr_2", NOON + 5 * HOUR + 90);
+    let usage = going_on(&before, Unit::Queries, &next, 0);
+    assert_eq!((usage.since, &*usage.meter, &*usage.price), (at(NOON + 5 * HOUR), "mtr_2", "price_2"));
+    let rows = unsent(&hours, &usage);
+    assert_eq!(rows, [row(1, 0, 7), row(3, 0, 2), row(5, 0, 4)], "and nothing that was sent");
+    let dates = Dates { now: at(NOON + 6 * HOUR), created: next.created, period_start: next.created, ..dates() };
+    let dated: Vec<_> = rows.iter().filter_map(|row| dates.of(row)).map(|at| at.as_second() - NOON).collect();
+    assert_eq!(dated, [5 * HOUR + 90, 5 * HOUR + 90, 6 * HOUR - 1], "so that the next subscription bills it");
+    // Stripe's sum of the meter holds what was sent for the one before.
+    assert_eq!(going_on(&before, Unit::Queries, &next, 9).sent, 9);
+    assert_eq!(usage_of(&[usage.clone()], Unit::Queries, &next), usage, "it is found again");
+
+    let other =
+        |through| of_another_customer(&MeteredUsage { through: at(through), ..before.clone() }, Unit::Queries, &next);
+    assert_eq!(other(NOON + HOUR).through, at(NOON + 5 * HOUR), "another customer does not pay for it");
+    assert_eq!(other(NOON + 6 * HOUR).through, at(NOON + 6 * HOUR), "nor for what the one before has paid for");
+}
+
+#[test]
+fn a_price_that_comes_late_bills_the_hour_that_nothing_has_billed() {
+    let late = replacing(Unit::Queries, &item("price_2", "mtr_1", NOON + HOUR + 5), at(NOON));
+    assert_eq!((late.since, late.through), (at(NOON + HOUR), at(NOON)));
+    let intime = replacing(Unit::Queries, &item("price_2", "mtr_1", NOON + 300), at(NOON));
+    assert_eq!((intime.since, intime.through), (at(NOON), at(NOON)));
 }
 
 /// A biller that loses calls and answers, shows its sums late, and forgets identifiers.

@@ -30,7 +30,10 @@ pub enum Trouble {
     #[error("{0}")]
     Unfit(String),
     /// Two prices share a meter, and both would bill the usage of both.
-    #[error("subscription {subscription} has two usage prices with the meter {meter}: make a meter for each unit")]
+    #[error(
+        "subscription {subscription} has or gets two usage prices with the meter {meter}: make a meter for each unit, or take one of the \
+         prices off the subscription"
+    )]
     Shared {
         /// The subscription.
         subscription: String,
@@ -88,6 +91,9 @@ fn listed(amounts: &[(Unit, i64)]) -> String {
 }
 
 impl Trouble {
+    /// The reason of usage that nothing bills.
+    pub const OVER: &str = "SubscriptionOver";
+
     /// What is told of two units of a tenant: the first trouble; of usage that nothing bills, all units.
     pub fn both(first: Option<Self>, then: Self) -> Self {
         match (first, then) {
@@ -112,7 +118,7 @@ impl Trouble {
             Self::Shared { .. } => "MeterShared",
             Self::Differs { .. } => "NumbersDiffer",
             Self::Settling => "Settling",
-            Self::Over { .. } => "SubscriptionOver",
+            Self::Over { .. } => Self::OVER,
         }
     }
 
