@@ -43,7 +43,8 @@ pub enum Trouble {
     /// Stripe has another number than was sent.
     #[error(
         "the ledger has sent {sent} {unit} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
-         No {unit} are sent until they agree: if nothing else writes to the meter, send an event with the difference to Stripe"
+         No {unit} are sent until they agree: if nothing else writes to the meter and Stripe's number stays the same for an hour, send an \
+         event with the difference to Stripe"
     )]
     Differs {
         /// The unit.
