@@ -18,8 +18,8 @@ use crate::providers::stripe::MeteredItem;
 const HOUR: i64 = 3600;
 /// Stripe takes what was used within 35 days. A day less, so that it is not refused while it is on its way.
 const BACK: i64 = 34 * 24 * HOUR;
-/// Seconds of an hour in which no price is replaced: the clocks of Stripe and of the cluster may differ, and the new
-/// price must begin in this hour.
+/// Seconds around the beginning of an hour, and after it, in which no price is replaced: the clocks of Stripe and of the
+/// cluster may differ, and the new price must begin in this hour.
 const NOT_BEFORE: i64 = 60;
 const NOT_AFTER: i64 = 55 * 60;
 
@@ -140,10 +140,9 @@ pub fn of_another_customer(before: &MeteredUsage, unit: Unit, item: &MeteredItem
 }
 
 /// Where usage of an item stands that was put on the subscription once all hours before `sent_until` were sent.
-/// Whatever time Stripe took, the hours from then on are its.
-pub fn replacing(unit: Unit, item: &MeteredItem, sent_until: Timestamp) -> MeteredUsage {
-    let usage = usage_of(&[], unit, item);
-    MeteredUsage { through: usage.through.min(sent_until), ..usage }
+/// Whatever time Stripe took, the hours from then on are its, and only they. `theirs`: what Stripe has from `since` on.
+pub fn replacing(unit: Unit, item: &MeteredItem, sent_until: Timestamp, theirs: i64) -> MeteredUsage {
+    MeteredUsage { through: sent_until, sent: theirs, ..usage_of(&[], unit, item) }
 }
 
 /// What tells the metered items that are ours, and their units: by their prices, and by their meters. An item whose
@@ -204,8 +203,10 @@ pub fn replace_at(before: Option<Timestamp>, closed_until: Timestamp) -> Timesta
 
 /// Whether this is the time to replace prices.
 pub fn may_replace(at: Timestamp, closed_until: Timestamp, now: Timestamp) -> bool {
-    // Negative if the ledger's clock is ahead: then the new price would begin in an hour that is sent.
-    at <= closed_until && (NOT_BEFORE..NOT_AFTER).contains(&now.since(closed_until))
+    // Negative if the ledger is ahead. A little: the new price may begin in an hour that was sent. Much, because its clock
+    // was wrong once: no hour ends soon, and waiting would not help.
+    let into = now.since(closed_until);
+    at <= closed_until && !(-NOT_BEFORE..NOT_BEFORE).contains(&into) && into < NOT_AFTER
 }
 
 #[cfg(test)]

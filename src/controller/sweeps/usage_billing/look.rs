@@ -278,11 +278,20 @@ impl Look<'_> {
             .filter(|usage| !gone.iter().any(|item| *item.price == *usage.price))
             .cloned()
             .collect();
-        let begun = after.items.iter().filter_map(|item| {
-            let price = new.iter().find(|price| price.stripe_price_id == *item.price)?;
-            Some(decide::replacing(price.unit, item, closed_until))
-        });
-        billing.meters = kept.into_iter().chain(begun).collect();
+        let mut meters = kept;
+        for item in &after.items {
+            let Some(price) = new.iter().find(|price| price.stripe_price_id == *item.price) else { continue };
+            // By Stripe's clock, an hour that was sent is not over: its meter may have what the price before was sent.
+            let theirs = if hour_of(item.created) < closed_until {
+                let meter = self.meters.of_price(stripe, price).await?;
+                let until = self.until(there, item, closed_until);
+                stripe.reported(&meter, &there.customer, hour_of(item.created), until).await?
+            } else {
+                0
+            };
+            meters.push(decide::replacing(price.unit, item, closed_until, theirs));
+        }
+        billing.meters = meters;
         tracing::info!(
             tenant = self.tenant.tenant_id(),
             subscription = there.id,
