@@ -272,13 +272,12 @@ impl Look<'_> {
         let prices: Vec<_> = new.iter().map(|price| &*price.stripe_price_id).collect();
         let after = stripe.replace_metered(there, &gone, &prices).await?;
         billing.replace_at = None;
-        let kept: Vec<_> = billing
+        let mut meters: Vec<_> = billing
             .meters
             .iter()
             .filter(|usage| !gone.iter().any(|item| *item.price == *usage.price))
             .cloned()
             .collect();
-        let mut meters = kept;
         for item in &after.items {
             let Some(price) = new.iter().find(|price| price.stripe_price_id == *item.price) else { continue };
             // By Stripe's clock, an hour that was sent is not over: its meter may have what the price before was sent.

@@ -169,7 +169,7 @@ fn what_was_not_sent_goes_with_the_tenant_to_its_next_subscription() {
     assert_eq!(dated, [5 * HOUR + 90, 5 * HOUR + 90, 6 * HOUR - 1], "so that the next subscription bills it");
     // Stripe's sum of the meter holds what was sent for the one before.
     assert_eq!(going_on(&before, Unit::Queries, &next, 9).sent, 9);
-    assert_eq!(usage_of(&[usage.clone()], Unit::Queries, &next), usage, "it is found again");
+    assert_eq!(usage_of(std::slice::from_ref(&usage), Unit::Queries, &next), usage, "it is found again");
 
     let other =
         |through| of_another_customer(&MeteredUsage { through: at(through), ..before.clone() }, Unit::Queries, &next);

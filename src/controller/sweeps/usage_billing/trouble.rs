@@ -67,7 +67,7 @@ pub enum Trouble {
     #[error(
         "{} were not billed: they were counted after the last invoice of subscription {subscription} was final. Invoice them by hand if \
          the customer is to pay for them",
-        listed(amounts)
+        listed(.amounts)
     )]
     Over {
         /// How much of which units.
