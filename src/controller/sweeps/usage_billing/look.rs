@@ -11,7 +11,7 @@ use crate::api::usage_prices::MeteredUsage;
 use crate::api::{Plan, Tenant, Timestamp, Unit, UsageBilling, UsagePrice};
 use crate::controller::context::Context;
 use crate::ledger::wire::HourUsage;
-use crate::providers::biller::{Delivery, Meter};
+use crate::providers::biller::{Biller, Delivery, Meter};
 use crate::providers::stripe::{MeteredItem, UsageSubscription};
 use crate::telemetry::OutcomeLabel;
 
