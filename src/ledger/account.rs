@@ -70,12 +70,21 @@ pub enum LineKind {
     Unreserved,
     /// Another system reported it.
     Event,
+    /// Another ledger counted it before.
+    Moved,
     /// An operation expired, and its checkpoint was counted.
     Expired,
     /// An operation was settled after it had expired, and the rest was counted.
     Late,
     /// What was stored is gone.
     Released,
+}
+
+impl LineKind {
+    /// Whether it is in the hour in which it was counted. What another ledger counted was in an hour there.
+    pub fn is_in_hour(self) -> bool {
+        self != Self::Moved
+    }
 }
 
 /// One line of the ledger. Lines are only ever appended, and the accounts are their sums.

@@ -59,6 +59,14 @@ pub enum Action {
         /// What was used.
         amounts: Amounts,
     },
+    /// Counts what another ledger counted before. It is in no hour, because it was billed from that ledger's hours, and
+    /// closes no period: the tenant's latest period stays, unless none is known.
+    Move {
+        /// The period that it was counted in.
+        period: Period,
+        /// What was counted.
+        amounts: Amounts,
+    },
     /// Takes away from levels: what was stored is gone.
     Release {
         /// The newest period by the client's clock.

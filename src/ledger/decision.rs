@@ -92,9 +92,10 @@ pub fn period_of(command: &Command, operation: Option<&Operation>, latest: Optio
         Action::Reserve { period, .. } | Action::Release { period, .. } => Some(later(period, latest)),
         // What was served without a reservation is counted when it was served.
         // A start names a period, whatever end the client gives it.
-        Action::Settle { period, .. } | Action::Event { period, .. } | Action::Void { period } => {
-            Some(latest.filter(|latest| latest.start == period.start).unwrap_or(period))
-        }
+        Action::Settle { period, .. }
+        | Action::Event { period, .. }
+        | Action::Move { period, .. }
+        | Action::Void { period } => Some(latest.filter(|latest| latest.start == period.start).unwrap_or(period)),
         Action::Checkpoint { .. } | Action::Expire => None,
     }
 }
@@ -119,7 +120,7 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
             let answer = Answer::Settled { posted, excess: amounts.minus(posted) };
             (answer, end(operation, &facts.account, State::Settled, posted))
         }
-        (Action::Settle { amounts, .. }, State::Settled) => {
+        (Action::Settle { amounts, .. } | Action::Move { amounts, .. }, State::Settled) => {
             let excess = amounts.minus(operation.posted).at_least(Amounts::ZERO);
             (Answer::Settled { posted: operation.posted, excess }, Changes::default())
         }
@@ -136,7 +137,7 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
         (Action::Release { amounts, .. }, State::Released) if *amounts == operation.reserved => {
             (Answer::Released, Changes::default())
         }
-        (Action::Release { .. }, _) => refuse(Refusal::OtherParameters),
+        (Action::Release { .. } | Action::Move { .. }, _) => refuse(Refusal::OtherParameters),
         (Action::Event { .. }, _) => (Answer::Duplicate, Changes::default()),
         (Action::Checkpoint { .. } | Action::Settle { .. } | Action::Void { .. } | Action::Expire, state) => {
             refuse(Refusal::Ended(state))
@@ -150,6 +151,7 @@ fn ahead(action: &Action, now: Timestamp) -> Option<Refusal> {
     let (Action::Reserve { period, .. }
     | Action::Settle { period, .. }
     | Action::Event { period, .. }
+    | Action::Move { period, .. }
     | Action::Void { period }
     | Action::Release { period, .. }) = action
     else {
@@ -199,7 +201,7 @@ fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
     let latest = match (&command.action, facts.latest) {
         // Another system may count by other periods than the tenant's own, such as calendar months. One of them would
         // close the tenant's present period, and the tenant would have its quota a second time.
-        (Action::Event { .. }, Some(_)) => None,
+        (Action::Event { .. } | Action::Move { .. }, Some(_)) => None,
         (_, known) => Some(period).filter(|_| later(period, known) == period && known != Some(period)),
     };
     match &command.action {
@@ -218,13 +220,15 @@ fn begin(command: &Command, facts: &Facts) -> (Answer, Changes) {
         }
         // It was served while the ledger was away, or by another system. It counts, whatever the limit; only what
         // cannot be counted is refused.
-        Action::Settle { amounts, .. } | Action::Event { amounts, .. } => {
+        Action::Settle { amounts, .. } | Action::Event { amounts, .. } | Action::Move { amounts, .. } => {
             if let Some(refusal) = exceeds(&account, *amounts, &Limits::default()) {
                 return refuse(refusal);
             }
+            let settled = Answer::Settled { posted: *amounts, excess: Amounts::ZERO };
             let (kind, answer) = match command.action {
                 Action::Event { .. } => (LineKind::Event, Answer::Accepted),
-                _ => (LineKind::Unreserved, Answer::Settled { posted: *amounts, excess: Amounts::ZERO }),
+                Action::Move { .. } => (LineKind::Moved, settled),
+                _ => (LineKind::Unreserved, settled),
             };
             let changes = Changes {
                 operation: Some(new(*amounts, *amounts, State::Settled)),

@@ -103,7 +103,7 @@ pub struct Counted {
     pub amounts: Amounts,
 }
 
-/// The same, with the time when it happened: the ledger counts nothing that it may have counted and forgotten.
+/// A release, with the time when it happened: the ledger counts nothing that it may have counted and forgotten.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dated {
@@ -111,11 +111,29 @@ pub struct Dated {
     pub tenant: TenantId,
     /// The tenant's period when it was served.
     pub period: SomePeriod,
-    /// What was used, or is gone.
+    /// What is gone.
     pub amounts: Amounts,
     /// When it happened. Left out: now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
+}
+
+/// `POST /v1/operations/{operation}/settle`, as the ledger reads it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settlement {
+    /// The tenant.
+    pub tenant: TenantId,
+    /// The tenant's period when it was served.
+    pub period: SomePeriod,
+    /// What was used.
+    pub amounts: Amounts,
+    /// When it happened. Left out: now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+    /// Whether another ledger counted it before, so that no closed hour holds it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub moved: bool,
 }
 
 /// `PUT /v1/answers/{tenant}/{key}`: begins a request with an `Idempotency-Key`.

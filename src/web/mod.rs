@@ -358,8 +358,9 @@ impl Web {
         if tokio::time::timeout(LAST_WRITES, routes::finished(&app.finishing)).await.is_err() {
             tracing::warn!("not all changes whose clients hung up ended in time");
         }
-        // A settlement that the ledger does not answer goes to the journal after that.
-        let last_counts = app.config.metering.patience + LAST_WRITES;
+        // A question with an idempotency key is served to its end, whatever became of its connection. A settlement that
+        // the ledger does not answer goes to the journal after that.
+        let last_counts = routes::ANSWER_LIMIT + app.config.metering.patience + LAST_WRITES;
         if tokio::time::timeout(last_counts, app.metering.finished()).await.is_err() {
             tracing::warn!("not all that was used was counted in time");
         }

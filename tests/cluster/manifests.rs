@@ -83,7 +83,10 @@ async fn a_plan_names_each_soft_unit_once_and_its_limits_are_numbers() {
     let output = apply("limits: {promptTokensPerMonth: 0}, quota: {soft: [promptTokens, embeddingTokens]}").await;
     let kept = said(&output);
     assert!(output.status.success(), "{kept}");
-    assert!(kept.contains(r#"{"soft":["promptTokens","embeddingTokens"],"whenUnavailable":"Serve"}"#), "{kept}");
+    assert!(
+        kept.contains(r#"{"notify":"Email","soft":["promptTokens","embeddingTokens"],"whenUnavailable":"Serve"}"#),
+        "{kept}"
+    );
     assert!(kept.contains(r#""promptTokensPerMonth":0"#) && !kept.contains("completionTokensPerMonth"), "{kept}");
 }
 

@@ -391,9 +391,8 @@ async fn the_chart_refuses_signups_beside_the_keys_and_customers_left_behind() {
     let plan = plan_with("pages-only", "documents: 10, queriesPerMonth: 100, bytes: 100000");
     apply_yaml(&world.client, &format!("{plan}  features: [basic_rag]\n")).await.expect("the plan applies");
     taken(&unverified);
-    let definition = ["patch", "crd", "plans.tenant-operator.dev", "--type=merge", "-p"];
-    let before = r#"{"metadata": {"annotations": {"tenant-operator.dev/crd-revision": "8"}}}"#;
-    assert!(world.kubectl(&[&definition[..], &[before]].concat()).status.success());
+    let before = ["create", "deployment", "rag-web", "--image=rag", "--namespace", RELEASE];
+    assert!(world.kubectl(&before).status.success());
     refused(&unverified, "Plan pages-only does not list the feature api_access");
     taken(&format!("{unverified},plansWithoutApi={{pages-only}}"));
 }

@@ -4,6 +4,7 @@ use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tenant_operator::api::tenant::BillingMode;
 use tenant_operator::api::usage_prices::MeteredUsage;
 use tenant_operator::api::{ConditionStatus, Phase, Plan, Timestamp, Unit};
 use tenant_operator::ledger::account::Period;
@@ -243,4 +244,40 @@ async fn a_plan_change_in_the_middle_of_a_period_loses_no_usage() {
     lines.sort_unstable_by_key(|(_, queries, _)| *queries);
     assert_eq!(lines, [(cheap, 7, 21), (dear, 11, 110)]);
     assert_eq!(stripe_objects(&world, "subscription").await.len(), 1);
+}
+
+/// A Checkout that was opened before the Plan named another price sells the earlier one. It gives way: both would bill
+/// the same meter.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_price_that_no_plan_names_any_more_gives_way_to_its_successor() {
+    let (mut world, meter) = world("usage-successor").await;
+    let (before, after) =
+        (price(&world, &meter, &[("unit_amount", "10")]).await, price(&world, &meter, &[("unit_amount", "3")]).await);
+    let usage = |price: &str| json!([{"unit": "queries", "stripePriceId": price}]);
+    offer(&world, &plan("by-usage", 2000, &usage(&before))).await;
+    world.start_controller();
+    world.create("acme", "by-usage", BillingMode::Stripe).await;
+    world.wait("acme", "waiting for payment", |s| s.checkout.is_some()).await;
+    hour_passes(&world).await;
+    let edited = Patch::Merge(json!({"spec": {"usagePrices": usage(&after)}}));
+    Api::<Plan>::all(world.client.clone()).patch("by-usage", &PatchParams::default(), &edited).await.expect("patched");
+    world.pay("acme").await;
+    world.wait_phase("acme", Phase::Active).await;
+    let prices = async || {
+        let subscriptions = stripe_objects(&world, "subscription").await;
+        let items = subscriptions[0]["items"]["data"].as_array().cloned().expect("items");
+        items.iter().map(|item| item["price"]["id"].as_str().unwrap_or_default().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(prices().await.contains(&before), "bought with the earlier price: {:?}", prices().await);
+    world.wait("acme", "noticed", |s| s.usage_billing.as_ref().is_some_and(|b| b.replace_at.is_some())).await;
+    used(&world, "a", 5).await;
+    hour_passes(&world).await;
+    let has = |meters: &[MeteredUsage]| meters.len() == 1 && *meters[0].price == *after;
+    world.wait("acme", "replaced", |s| s.usage_billing.as_ref().is_some_and(|b| has(&b.meters))).await;
+    let now = prices().await;
+    assert!(now.len() == 2 && now.contains(&after) && !now.contains(&before), "one price of the meter: {now:?}");
+    used(&world, "b", 7).await;
+    hour_passes(&world).await;
+    sent(&world, 7).await;
+    assert_eq!(at_stripe(&world).await, (12, 2), "each hour once");
 }

@@ -278,6 +278,18 @@ async fn what_the_rules_refuse_has_a_code_and_the_numbers() {
         let (status, problem) = api.command(operation, action, body).await.expect("an answer");
         assert_eq!((status, problem["code"].as_str()), (wanted.0, Some(wanted.1)), "{operation} {action}: {problem}");
     }
+    // What another ledger counted has no time of its own, and only a settlement takes it.
+    let moved = |more: Value| {
+        let mut body = counted("acme", &json!({"documents": 1}));
+        body["moved"] = json!(true);
+        body.as_object_mut().expect("a map").extend(more.as_object().cloned().unwrap_or_default());
+        body
+    };
+    for (action, body) in [("settle", moved(json!({"at": "2026-11-01T00:00:00Z"}))), ("release", moved(json!({})))] {
+        let (status, problem) = api.command("moved", action, body).await.expect("an answer");
+        assert_eq!((status, problem["code"].as_str()), (400, Some("malformed")), "{action}: {problem}");
+        assert!(problem["detail"].as_str().is_some_and(|why| why.contains("moved")), "{problem}");
+    }
     // A client whose clock is ahead closes no period.
     let ahead = json!({"start": "2999-01-01T00:00:00Z", "end": "2999-02-01T00:00:00Z"});
     for (action, mut body) in [

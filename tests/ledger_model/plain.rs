@@ -60,7 +60,7 @@ impl Plain {
 
     fn note(&mut self, command: &Command, period: Period, event: Event) {
         let (tenant, operation) = (command.tenant.clone(), command.operation.clone());
-        let told = matches!(command.action, Action::Event { .. });
+        let told = matches!(command.action, Action::Event { .. } | Action::Move { .. });
         self.0.push(Entry { tenant, operation, period, event, told });
     }
 
@@ -274,7 +274,7 @@ impl Plain {
                 self.note(command, period, Event::Reserved(row(*amounts)));
                 Answer::Reserved { period, left: self.left(tenant, period, limits), pending: true }
             }
-            Action::Settle { period, amounts } => {
+            Action::Settle { period, amounts } | Action::Move { period, amounts } => {
                 if let Some(refusal) = self.obstacle(tenant, *period, row(*amounts), &Limits::default()) {
                     return Answer::Refused(refusal);
                 }

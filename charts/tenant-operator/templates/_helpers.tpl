@@ -374,7 +374,8 @@ volumeMounts:
 {{- define "to.scheduling" -}}
 {{- $of := index .root.Values .component -}}
 automountServiceAccountToken: true
-{{- /* Web waits up to 4 minutes for a ledger that is away to take what web's journal holds. */}}
+{{- /* Web serves requests with idempotency keys to their end, for a minute, and waits up to 3 minutes for a ledger that is
+away to take what web's journal holds. */}}
 terminationGracePeriodSeconds: {{ eq .component "web" | ternary 300 30 }}
 securityContext:
   runAsNonRoot: true

@@ -12,7 +12,7 @@ use super::extract::{Body, Name};
 use crate::ledger::decision::{Action, Answer, Command};
 use crate::ledger::store::{Pending, StoreError};
 use crate::ledger::units::Unit;
-use crate::ledger::wire::{Checkpoint, Dated, Outcome, PENDING, Reserve, Void};
+use crate::ledger::wire::{Checkpoint, Dated, Outcome, PENDING, Reserve, Settlement, Void};
 
 type Responded = Result<Json<Outcome>, Problem>;
 
@@ -44,10 +44,20 @@ pub async fn checkpoint(
     shared.apply("checkpoint", Command { operation, tenant: asked.tenant.0, action, at: None }).await
 }
 
-/// Counts what was used.
-pub async fn settle(State(shared): State<Arc<Shared>>, Name(operation): Name, Body(asked): Body<Dated>) -> Responded {
-    let action = Action::Settle { period: asked.period.0, amounts: asked.amounts };
-    shared.apply("settle", Command { operation, tenant: asked.tenant.0, action, at: asked.at }).await
+/// Counts what was used, here or at another ledger.
+pub async fn settle(
+    State(shared): State<Arc<Shared>>,
+    Name(operation): Name,
+    Body(asked): Body<Settlement>,
+) -> Responded {
+    let Settlement { tenant, period, amounts, at, moved } = asked;
+    if moved && at.is_some() {
+        let why = "moved: leave out at: what another ledger counted happened at many times";
+        return Err(Problem::Malformed(why.into()));
+    }
+    let period = period.0;
+    let action = if moved { Action::Move { period, amounts } } else { Action::Settle { period, amounts } };
+    shared.apply("settle", Command { operation, tenant: tenant.0, action, at }).await
 }
 
 /// Gives back everything.

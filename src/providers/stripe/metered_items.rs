@@ -125,26 +125,31 @@ impl Stripe {
         Ok(drafts.data.iter().flat_map(|draft| draft.open(now)).collect())
     }
 
+    /// Moves a subscription to the flexible billing mode, if it is in the classic one.
+    pub async fn make_flexible(&self, there: &UsageSubscription) -> Result<(), ProviderError> {
+        if there.flexible {
+            return Ok(());
+        }
+        let form = HashMap::from([("billing_mode[type]", "flexible")]);
+        let path = format!("/subscriptions/{}/migrate", there.id);
+        let migrate = RequestBuilder::new(StripeMethod::Post, path).form(&form);
+        self.send::<Identified>(&migrate, None).await.map(drop)
+    }
+
     /// Takes metered prices off a subscription, and puts others on it, in one call. The price of the plan stays.
     ///
     /// What was used at a price that goes is billed at it: in the flexible billing mode, Stripe makes an invoice item
     /// of the usage so far, unless `proration_behavior` is `none`
     /// (<https://docs.stripe.com/billing/subscriptions/usage-based/manage-billing-setup#update-prices-mid-cycle>). The
-    /// classic mode drops it, so an older subscription moves to the flexible one first. The item of a price is deleted
-    /// and another one made, and not changed in its place, so that its `created` tells from when on the new price
-    /// bills.
+    /// classic mode drops it, so callers [make an older subscription flexible](Self::make_flexible) first. The item of
+    /// a price is deleted and another one made, and not changed in its place, so that its `created` tells from when on
+    /// the new price bills.
     pub async fn replace_metered(
         &self,
         there: &UsageSubscription,
         gone: &[&MeteredItem],
         new: &[&str],
     ) -> Result<UsageSubscription, ProviderError> {
-        if !there.flexible {
-            let form = HashMap::from([("billing_mode[type]", "flexible")]);
-            let path = format!("/subscriptions/{}/migrate", there.id);
-            let migrate = RequestBuilder::new(StripeMethod::Post, path).form(&form);
-            self.send::<Identified>(&migrate, None).await?;
-        }
         let mut form = HashMap::from([("proration_behavior".to_owned(), "create_prorations")]);
         for (number, item) in gone.iter().enumerate() {
             form.insert(format!("items[{number}][id]"), &*item.id);

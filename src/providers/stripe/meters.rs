@@ -15,7 +15,7 @@ use crate::providers::biller::{Biller, Delivery, Meter, Report};
 const DUPLICATE: &str = "An event already exists with identifier";
 
 /// Why usage cannot be billed by a price.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum UsagePriceError {
     /// Stripe does not answer, or refuses.
     #[error(transparent)]

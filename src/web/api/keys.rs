@@ -142,8 +142,14 @@ impl App {
     }
 
     /// The tenant of a key that is real, if it is served. What changed a moment ago, such as a tenant that became
-    /// Active, may not be known here yet: a refusal takes a second.
+    /// Active, may not be known here yet: a refusal takes a second. So refusals have a limit, one for all of a tenant's
+    /// keys, beside that of its requests: neither a suspended tenant nor the holder of many revoked keys may hold all
+    /// connections, nor use up the requests of a tenant whose other key is good.
     pub async fn admitted(&self, claims: &Claims) -> Result<Arc<Served>, Problem> {
+        if let Ok(tenant) = self.admit(claims) {
+            return Ok(tenant);
+        }
+        self.requests.take(&refusals(claims)).map_err(Problem::too_many)?;
         let mut tries = 0;
         loop {
             match self.admit(claims) {
@@ -175,6 +181,11 @@ impl App {
             _ => Err(Problem::new(StatusCode::CONFLICT, Code::NotReady, "This account is not ready to be used.")),
         }
     }
+}
+
+/// What counts a tenant's requests whose keys are refused. No uid holds a slash.
+fn refusals(claims: &Claims) -> String {
+    format!("{}/refused", claims.sub)
 }
 
 fn no_api_access(tenant: &Served, frontend_url: &str) -> Problem {

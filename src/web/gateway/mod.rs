@@ -16,7 +16,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::Response;
 use utoipa::OpenApi;
 
-use crate::keys::Claims;
 use crate::serve::client::network;
 use crate::web::App;
 use crate::web::api::keys::unauthorized;
@@ -116,24 +115,12 @@ async fn decide(app: &App, parts: &mut Parts, settings: Settings) -> Result<(Arc
 }
 
 /// The tenant of the request's key, with one of its requests of this second taken. Only a key that is good takes from
-/// the tenant's requests: the holder of a revoked key must not use them up. A refusal takes a second, so it has a limit
-/// as well, one for all of a tenant's keys: neither a suspended tenant nor the holder of many revoked keys may hold all
-/// of a gateway's connections.
+/// the tenant's requests: the holder of a revoked key must not use them up.
 async fn by_key(app: &App, headers: &HeaderMap) -> Result<Arc<Served>, Problem> {
     let claims = app.verified(key(headers).ok_or_else(unauthorized)?).await?;
-    let tenant = if let Ok(tenant) = app.admit(&claims) {
-        tenant
-    } else {
-        app.requests.take(&refusals(&claims)).map_err(Problem::too_many)?;
-        app.admitted(&claims).await?
-    };
+    let tenant = app.admitted(&claims).await?;
     app.requests.take(&tenant.uid).map_err(Problem::too_many)?;
     Ok(tenant)
-}
-
-/// What counts a tenant's requests whose keys are refused. No uid holds a slash.
-fn refusals(claims: &Claims) -> String {
-    format!("{}/refused", claims.sub)
 }
 
 /// The key: in a header of its own, or as the tenant API takes it. Where a header comes twice, the gateway and the

@@ -1,7 +1,7 @@
 //! What other services tell of. The ledger counts each event once, in the period of its time. Nothing is kept here: a
 //! service sends again what the ledger did not answer.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -18,6 +18,8 @@ use crate::web::serving::problem::Problem;
 
 /// Events of one call to the ledger. The longest there are stay below the ledger's limit of a body.
 const BATCH: usize = 2_500;
+/// Tenants of one call: each is a transaction of its own where the ledger keeps its data in Postgres.
+const TENANTS: usize = 250;
 /// Tenants whose periods are looked up at the same time.
 const AT_ONCE: usize = 32;
 /// Seconds. The ledger refuses what is older than 35 days, so the period of what is older is no matter.
@@ -94,6 +96,16 @@ fn of(error: &CallError) -> Problem {
     }
 }
 
+/// How many of the events are sent in one call.
+fn batch(events: &[Event]) -> usize {
+    let mut tenants = HashSet::new();
+    let fit = |event: &&Event| {
+        tenants.insert(String::from(event.tenant.clone()));
+        tenants.len() <= TENANTS
+    };
+    events.iter().take(BATCH).take_while(fit).count()
+}
+
 impl Metering {
     /// Counts what was used elsewhere, whatever the limits. Answers a state for each, in order.
     pub async fn count_elsewhere(
@@ -121,9 +133,13 @@ impl Metering {
         let mut events = used.into_iter().map(event).collect::<Result<Vec<_>, Problem>>()?;
         let mut states = Vec::with_capacity(events.len());
         while !events.is_empty() {
-            let later = events.split_off(events.len().min(BATCH));
+            let later = events.split_off(batch(&events));
             let batch = Events { events: std::mem::replace(&mut events, later) };
-            let told = self.ask(self.ledger.events(&batch)).await.map_err(|error| of(&error))?.events;
+            if self.is_away() {
+                return Err(unavailable());
+            }
+            // A batch may take long where the ledger is well: a failure here does not make it away for all tenants.
+            let told = self.ledger.events(&batch).await.map_err(|error| of(&error))?.events;
             if told.len() != batch.events.len() {
                 return Err(Problem::internal("usage events", &"the ledger answers for other events"));
             }

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use futures::future::join_all;
-use tenant_operator::ledger::decision::{Action, Command};
+use tenant_operator::ledger::account::LineKind;
+use tenant_operator::ledger::decision::{Action, Command, Refusal};
 use tenant_operator::ledger::store::{ClosedHour, ClosedHours, Store};
-use tenant_operator::ledger::units::{Amounts, Unit};
+use tenant_operator::ledger::units::{Amounts, Limits, Unit};
 
-use super::{Client, DAY, NOON, Place, Verdict, at, period, queries, reading, said, same};
+use super::{Client, DAY, NOON, Place, Verdict, at, period, posted, queries, reading, refusal, said, same};
 
 const HOUR: i64 = 3600;
 
@@ -56,6 +57,33 @@ pub async fn closed(place: &dyn Place) -> Verdict {
     same("of another tenant", hours(&store, "other", 0, NOON).await?.hours, vec![row(NOON, 0, queries(1000))])?;
     same("of none", hours(&store, "nobody", 0, NOON).await?.hours, vec![])?;
     reading::agree(&store, &["acme", "other"]).await
+}
+
+/// What another ledger counted is in the account and in a line, and in no hour: it was billed from there. A repetition
+/// counts nothing, and no period is closed by it.
+pub async fn moved(place: &dyn Place) -> Verdict {
+    let store = place.open().await.map_err(said)?;
+    let acme = Client::of(&store, "acme");
+    let all = queries(40).with(Unit::Documents, 3);
+    let moved = |number, amounts| Action::Move { period: period(number), amounts };
+    same("moved", acme.apply("own", moved(0, all)).await?, posted(all, Amounts::ZERO))?;
+    same("before", acme.apply("before", moved(-1, queries(500))).await?, posted(queries(500), Amounts::ZERO))?;
+    acme.settle("a", queries(2)).await?;
+    same("again", acme.apply("own", moved(0, all)).await?, posted(all, Amounts::ZERO))?;
+    acme.reserve("r", queries(1), Limits::default()).await?;
+    let refused = acme.apply("r", moved(0, queries(1))).await?;
+    same("another operation", refusal(refused), Some(Refusal::OtherParameters))?;
+    acme.void("r").await?;
+    acme.has("counted", queries(42).with(Unit::Documents, 3), Amounts::ZERO).await?;
+    same("the period", acme.usage().await?.map(|(present, _)| present), Some(period(0)))?;
+    let other = Client::of(&store, "other");
+    other.apply("own", moved(-1, queries(1))).await?;
+    same("later", other.apply("later", moved(0, queries(1))).await?, posted(queries(1), Amounts::ZERO))?;
+    same("its own period", other.usage().await?.map(|(present, _)| present), Some(period(-1)))?;
+    let told = store.lines(0, 1).await.map_err(said)?;
+    same("its line", told.first().map(|line| (line.kind, line.amounts)), Some((LineKind::Moved, all)))?;
+    same("hours", hours(&store, "acme", 0, NOON + HOUR).await?.hours, vec![row(NOON, 0, queries(2))])?;
+    same("of the other", hours(&store, "other", 0, NOON + HOUR).await?.hours, vec![])
 }
 
 /// A page holds whole hours, and says up to where it is complete.

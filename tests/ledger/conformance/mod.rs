@@ -41,7 +41,7 @@ pub type Verdict = Result<(), String>;
 
 type Contract = for<'a> fn(&'a dyn Place) -> BoxFuture<'a, Verdict>;
 
-const CONTRACTS: [(&str, Contract); 29] = [
+const CONTRACTS: [(&str, Contract); 30] = [
     ("limit", |place| Box::pin(counting::limit(place))),
     ("one name", |place| Box::pin(counting::one_name(place))),
     ("all or nothing", |place| Box::pin(counting::all_or_nothing(place))),
@@ -66,6 +66,7 @@ const CONTRACTS: [(&str, Contract); 29] = [
     ("agree", |place| Box::pin(reading::all_agree(place))),
     ("days", |place| Box::pin(reading::days(place))),
     ("hours", |place| Box::pin(hours::closed(place))),
+    ("hours of a move", |place| Box::pin(hours::moved(place))),
     ("pages of hours", |place| Box::pin(hours::pages(place))),
     ("hours while it counts", |place| Box::pin(hours::busy(place))),
     ("changed", |place| Box::pin(reading::changed(place))),

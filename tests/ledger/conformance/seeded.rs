@@ -21,10 +21,10 @@ use faults::Seeded::{
     self, AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AnswersEventsOutOfOrder, AppliesTwice, ChangedOnly,
     ChecksThenCounts, CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints,
     ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, HoursCutByPages,
-    HoursOfLines, HoursThatAreOpen, IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero,
-    LevelsLeftOut, LosesACommit, LosesAnEvent, OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName,
-    RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits,
-    RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
+    HoursOfLines, HoursOfMoves, HoursThatAreOpen, IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay,
+    LevelsBeginAtZero, LevelsLeftOut, LosesACommit, LosesAnEvent, OldestPeriodFirst, OneMoreThanTheLimit,
+    RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods, RepeatsALine,
+    ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
 };
 
 use super::sqlite::SqliteFolder;
@@ -95,6 +95,9 @@ impl Faulty {
             (Action::Checkpoint { amounts }, ForgetsCheckpoints)
             | (Action::Release { amounts, .. }, ReleasesNothing) => *amounts = Amounts::ZERO,
             (Action::Reserve { limits, .. }, LevelsBeginAtZero) => *limits = Limits::default(),
+            (&mut Action::Move { period, amounts }, HoursOfMoves) => {
+                command.action = Action::Settle { period, amounts }
+            }
             _ => {}
         }
         command

@@ -5,6 +5,8 @@
 //! killed, or before an older Tenant was restored, is found there, however long ago. Stripe shows an event in its sums
 //! with a delay; until then, within a day, the event's identifier makes the repetition harmless.
 
+use std::collections::{HashMap, HashSet};
+
 use sha2::{Digest, Sha256};
 
 use crate::api::usage_prices::MeteredUsage;
@@ -16,8 +18,8 @@ use crate::providers::stripe::MeteredItem;
 const HOUR: i64 = 3600;
 /// Stripe takes what was used within 35 days. A day less, so that it is not refused while it is on its way.
 const BACK: i64 = 34 * 24 * HOUR;
-/// Seconds of an hour in which no price is replaced: the clocks of Stripe and of the cluster may differ, and the new
-/// price must begin in this hour.
+/// Seconds around the beginning of an hour, and after it, in which no price is replaced: the clocks of Stripe and of the
+/// cluster may differ, and the new price must begin in this hour.
 const NOT_BEFORE: i64 = 60;
 const NOT_AFTER: i64 = 55 * 60;
 
@@ -34,7 +36,7 @@ pub struct Row {
 
 /// The rows of a unit that were not recorded as sent.
 pub fn unsent(hours: &[HourUsage], usage: &MeteredUsage) -> Vec<Row> {
-    let due = hours.iter().filter(|row| row.hour >= usage.through && row.hour >= usage.since);
+    let due = hours.iter().filter(|row| row.hour >= usage.through);
     let row = |row: &HourUsage| Row { hour: row.hour, period: row.period, amount: row.counted[usage.unit] };
     due.map(row).filter(|row| row.amount > 0).collect()
 }
@@ -124,6 +126,63 @@ pub fn usage_of(recorded: &[MeteredUsage], unit: Unit, item: &MeteredItem) -> Me
     })
 }
 
+/// Where usage of an item stands that goes on from an item of another subscription. What was not sent for that one is
+/// sent for this one, and dated when this one began. `theirs`: what Stripe has from `since` on. Events belong to
+/// customer and meter, so the sum may hold what was sent for the other subscription.
+pub fn going_on(before: &MeteredUsage, unit: Unit, item: &MeteredItem, theirs: i64) -> MeteredUsage {
+    MeteredUsage { through: before.through, sent: theirs, ..usage_of(&[], unit, item) }
+}
+
+/// Where usage of an item stands whose customer is another one than before. Nothing of the one before is sent to it.
+pub fn of_another_customer(before: &MeteredUsage, unit: Unit, item: &MeteredItem) -> MeteredUsage {
+    let usage = usage_of(&[], unit, item);
+    MeteredUsage { through: usage.through.max(before.through), ..usage }
+}
+
+/// Where usage of an item stands that was put on the subscription once all hours before `sent_until` were sent.
+/// Whatever time Stripe took, the hours from then on are its, and only they. `theirs`: what Stripe has from `since` on.
+pub fn replacing(unit: Unit, item: &MeteredItem, sent_until: Timestamp, theirs: i64) -> MeteredUsage {
+    MeteredUsage { through: sent_until, sent: theirs, ..usage_of(&[], unit, item) }
+}
+
+/// What tells the metered items that are ours, and their units: by their prices, and by their meters. An item whose
+/// price no Plan names any more bills its meter all the same, beside the price that is to come.
+#[derive(Debug, Default)]
+pub struct Ours {
+    prices: HashMap<String, Unit>,
+    meters: HashMap<String, Unit>,
+}
+
+impl Ours {
+    /// With the prices of the Plans, the later ones before the earlier ones.
+    pub fn new<'a>(recorded: &[MeteredUsage], plans: impl Iterator<Item = &'a UsagePrice>) -> Self {
+        let known = recorded.iter().map(|usage| (usage.price.to_string(), usage.unit));
+        let priced = plans.map(|price| (price.stripe_price_id.to_string(), price.unit));
+        let meters = recorded.iter().map(|usage| (usage.meter.to_string(), usage.unit));
+        Self { prices: known.chain(priced).collect(), meters: meters.collect() }
+    }
+
+    /// With the meters of the items whose prices are known, and of the prices that are wanted.
+    #[must_use]
+    pub fn with_meters<'a>(mut self, items: &[MeteredItem], wanted: impl Iterator<Item = (Unit, &'a str)>) -> Self {
+        let priced = items.iter().filter_map(|item| Some((item.meter.clone(), *self.prices.get(&item.price)?)));
+        self.meters.extend(priced.collect::<Vec<_>>());
+        self.meters.extend(wanted.map(|(unit, meter)| (meter.to_owned(), unit)));
+        self
+    }
+
+    /// The unit of an item, if it is ours.
+    pub fn unit(&self, item: &MeteredItem) -> Option<Unit> {
+        self.prices.get(&item.price).or_else(|| self.meters.get(&item.meter)).copied()
+    }
+}
+
+/// A meter that is there twice: two prices would bill what it counts.
+pub fn twice<'a>(mut meters: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let mut seen = HashSet::new();
+    meters.find(|meter| !seen.insert(*meter))
+}
+
 /// When the hour of a moment begins.
 pub fn hour_of(moment: Timestamp) -> Timestamp {
     Timestamp::from_second(moment.as_second().div_euclid(HOUR) * HOUR)
@@ -144,8 +203,10 @@ pub fn replace_at(before: Option<Timestamp>, closed_until: Timestamp) -> Timesta
 
 /// Whether this is the time to replace prices.
 pub fn may_replace(at: Timestamp, closed_until: Timestamp, now: Timestamp) -> bool {
+    // Negative if the ledger is ahead. A little: the new price may begin in an hour that was sent. Much, because its clock
+    // was wrong once: no hour ends soon, and waiting would not help.
     let into = now.since(closed_until);
-    at <= closed_until && !(0..NOT_BEFORE).contains(&into) && into < NOT_AFTER
+    at <= closed_until && !(-NOT_BEFORE..NOT_BEFORE).contains(&into) && into < NOT_AFTER
 }
 
 #[cfg(test)]

@@ -1,17 +1,17 @@
 //! One tenant: reads the ledger and Stripe, sends what is due, and keeps the metered prices of the subscription.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::decide::{self, Dates, Row, changes, hour_of, may_replace, replace_at, unsent, usage_of};
+use super::decide::{self, Dates, Ours, Row, changes, hour_of, may_replace, record, replace_at, unsent, usage_of};
 use super::meters::Meters;
 use super::send::{Of, compare, send};
 use super::trouble::Trouble;
+use crate::api::conditions::{self, USAGE_BILLED};
 use crate::api::usage_prices::MeteredUsage;
 use crate::api::{Plan, Tenant, Timestamp, Unit, UsageBilling, UsagePrice};
 use crate::controller::context::Context;
 use crate::ledger::wire::HourUsage;
-use crate::providers::biller::{Delivery, Meter};
+use crate::providers::biller::{Biller, Delivery, Meter};
 use crate::providers::stripe::{MeteredItem, UsageSubscription};
 use crate::telemetry::OutcomeLabel;
 
@@ -24,7 +24,7 @@ pub struct Looked {
     pub billing: UsageBilling,
     /// Whether it is worth to look again soon.
     pub soon: bool,
-    /// Whether something was sent.
+    /// Whether something was sent, so that Stripe's sums may lag.
     pub sent: bool,
     /// Why not all was sent.
     pub trouble: Option<Trouble>,
@@ -46,31 +46,41 @@ struct Billed<'a> {
     item: &'a MeteredItem,
     meter: Meter,
     usage: MeteredUsage,
+    /// Whether something was sent in this look, also where it failed later.
+    sent: bool,
 }
 
 impl Look<'_> {
     /// Looks at a tenant with a subscription.
     pub async fn run(&self, subscription: &str) -> Result<Looked, Trouble> {
         let recorded = self.tenant.status.as_ref().and_then(|status| status.usage_billing.as_deref());
-        let recorded = recorded.filter(|there| there.subscription == subscription).cloned().unwrap_or_default();
+        let recorded = recorded.cloned().unwrap_or_default();
         let there = self.subscription(subscription).await?;
-        let units = self.units(&recorded);
-        let ours: Vec<_> = there.items.iter().filter(|item| units.contains_key(item.price.as_str())).collect();
-        let mut billed = self.billed(&there, &ours, &units, &recorded).await?;
+        let (wanted, unready) = self.wanted_meters(subscription).await;
+        let plans = self.plans.iter().flat_map(|plan| &plan.spec.usage_prices).chain(self.wanted);
+        let kept = Ours::new(&recorded.meters, plans);
+        let kept = kept.with_meters(&there.items, wanted.iter().map(|(price, meter)| (price.unit, &*meter.id)));
+        let ours: Vec<_> = there.items.iter().filter_map(|item| Some((item, kept.unit(item)?))).collect();
+        let mut billed = self.billed(&there, &ours, &recorded).await?;
         let from = billed.iter().map(|one| one.usage.through).min().unwrap_or_else(|| hour_of(self.now));
         let (closed_until, hours) = self.hours(from).await?;
         let (mut sent, mut trouble) = (false, None);
         for one in &mut billed {
-            match self.bring_up(&there, one, &hours, closed_until).await {
-                Ok(some) => sent |= some,
-                Err(error) => trouble = trouble.or(Some(error)),
+            if let Err(error) = self.bring_up(&there, one, &hours, closed_until).await {
+                trouble = Some(Trouble::both(trouble, error));
             }
+            sent |= one.sent;
         }
+        let same = *recorded.subscription == *subscription;
+        let replace_at = recorded.replace_at.filter(|_| same);
         let usages = billed.into_iter().map(|one| one.usage).collect();
-        let mut billing =
-            UsageBilling { subscription: subscription.into(), meters: usages, replace_at: recorded.replace_at };
+        let mut billing = UsageBilling { subscription: subscription.into(), meters: usages, replace_at };
         let mut soon = sent;
+        if there.ended_at.is_none() {
+            trouble = trouble.or(unready);
+        }
         if trouble.is_none() {
+            let ours: Vec<_> = ours.iter().map(|(item, _)| *item).collect();
             match self.follow_plan(&there, &ours, &mut billing, closed_until, sent).await {
                 Ok(due) => soon = due,
                 Err(error) => trouble = Some(error),
@@ -94,37 +104,87 @@ impl Look<'_> {
         Ok(there)
     }
 
-    /// The units of the prices that are ours: those of any Plan, first of the one in force, and those that were
-    /// recorded.
-    fn units(&self, recorded: &UsageBilling) -> HashMap<String, Unit> {
-        let known = recorded.meters.iter().map(|usage| (usage.price.to_string(), usage.unit));
-        let of_plans = self.plans.iter().flat_map(|plan| &plan.spec.usage_prices);
-        let priced = of_plans.chain(self.wanted).map(|price| (price.stripe_price_id.to_string(), price.unit));
-        // The later ones replace the earlier ones.
-        known.chain(priced).collect()
+    /// The meters of the prices of the plan in force, and why a price cannot be put on the subscription.
+    async fn wanted_meters(&self, subscription: &str) -> (Vec<(&UsagePrice, Meter)>, Option<Trouble>) {
+        let (mut meters, mut unready) = (Vec::new(), None);
+        for price in self.wanted {
+            match self.meters.of_price(&self.context.providers.stripe, price).await {
+                Ok(meter) => meters.push((price, meter)),
+                Err(error) => unready = unready.or(Some(error.into())),
+            }
+        }
+        if let Some(meter) = decide::twice(meters.iter().map(|(_, meter)| &*meter.id)) {
+            let (subscription, meter) = (subscription.to_owned(), meter.to_owned());
+            unready = unready.or(Some(Trouble::Shared { subscription, meter }));
+        }
+        (meters, unready)
     }
 
     async fn billed<'a>(
         &self,
         there: &UsageSubscription,
-        ours: &[&'a MeteredItem],
-        units: &HashMap<String, Unit>,
+        ours: &[(&'a MeteredItem, Unit)],
         recorded: &UsageBilling,
     ) -> Result<Vec<Billed<'a>>, Trouble> {
+        if let Some(meter) = decide::twice(ours.iter().map(|(item, _)| &*item.meter)) {
+            return Err(Trouble::Shared { subscription: there.id.clone(), meter: meter.to_owned() });
+        }
         let stripe = &self.context.providers.stripe;
         let mut billed: Vec<Billed<'a>> = Vec::new();
-        for item in ours.iter().copied() {
-            let Some(unit) = units.get(&item.price) else { continue };
-            if billed.iter().any(|one| one.item.meter == item.meter) {
-                return Err(Trouble::Shared { subscription: there.id.clone(), meter: item.meter.clone() });
-            }
+        for (item, unit) in ours.iter().copied() {
             let meter = match self.wanted.iter().find(|price| price.stripe_price_id == *item.price) {
                 Some(price) => self.meters.of_price(stripe, price).await?,
                 None => self.meters.meter(stripe, &item.meter).await?,
             };
-            billed.push(Billed { item, meter, usage: usage_of(&recorded.meters, *unit, item) });
+            let usage = if *recorded.subscription == *there.id {
+                usage_of(&recorded.meters, unit, item)
+            } else {
+                self.begin(there, recorded, (item, unit, &meter)).await?
+            };
+            billed.push(Billed { item, meter, usage, sent: false });
         }
         Ok(billed)
+    }
+
+    /// Where usage of an item of a subscription stands that was not looked at before. What was counted and not sent
+    /// under the one before goes with it, once Stripe's sum says what was sent.
+    async fn begin(
+        &self,
+        there: &UsageSubscription,
+        recorded: &UsageBilling,
+        (item, unit, meter): (&MeteredItem, Unit, &Meter),
+    ) -> Result<MeteredUsage, Trouble> {
+        let status = self.tenant.status.as_ref();
+        let shown = status.and_then(|status| conditions::get(&status.conditions, USAGE_BILLED));
+        // A person was told to invoice it by hand.
+        let told = shown.is_some_and(|condition| *condition.reason == *Trouble::OVER);
+        let Some(before) = recorded.meters.iter().find(|usage| usage.unit == unit && !told) else {
+            return Ok(usage_of(&[], unit, item));
+        };
+        let stripe = &self.context.providers.stripe;
+        let customer = match stripe.usage_subscription(&recorded.subscription).await {
+            Err(error) if error.is_not_found() => None,
+            before => Some(before?.customer),
+        };
+        if customer.as_ref() != Some(&there.customer) {
+            return Ok(decide::of_another_customer(before, unit, item));
+        }
+        let (closed_until, hours) = self.hours(before.through).await?;
+        let until = self.until(there, item, closed_until);
+        let (mut before, rows) = (before.clone(), unsent(&hours, before));
+        let other = self.meters.meter(stripe, &before.meter).await?;
+        let (tenant, subscription) = (self.tenant.tenant_id(), &*recorded.subscription);
+        let of = Of { tenant, customer: &there.customer, subscription, meter: &other };
+        let known = compare(stripe, of, &before, (&rows, until)).await?;
+        record(&mut before, &rows, known);
+        let theirs = stripe.reported(meter, &there.customer, hour_of(item.created), until).await?;
+        Ok(decide::going_on(&before, unit, item, theirs))
+    }
+
+    /// A full minute after everything that was sent.
+    fn until(&self, there: &UsageSubscription, item: &MeteredItem, closed_until: Timestamp) -> Timestamp {
+        let latest = self.now.max(closed_until).max(item.created).max(there.period_start);
+        Timestamp::from_second((latest.as_second() / 60 + 1) * 60)
     }
 
     /// Closed hours from a moment on, and up to when hours are closed.
@@ -140,14 +200,14 @@ impl Look<'_> {
         }
     }
 
-    /// Compares one unit with Stripe, and sends what Stripe lacks. Says whether anything was sent.
+    /// Compares one unit with Stripe, and sends what Stripe lacks.
     async fn bring_up(
         &self,
         there: &UsageSubscription,
         one: &mut Billed<'_>,
         hours: &[HourUsage],
         closed_until: Timestamp,
-    ) -> Result<bool, Trouble> {
+    ) -> Result<(), Trouble> {
         let stripe = &self.context.providers.stripe;
         let of = Of {
             tenant: self.tenant.tenant_id(),
@@ -157,9 +217,7 @@ impl Look<'_> {
         };
         let rows = unsent(hours, &one.usage);
         let (created, period_start) = (one.item.created, there.period_start);
-        // After everything that was sent.
-        let until = [closed_until, self.now, created, period_start].into_iter().max().unwrap_or(self.now);
-        let until = Timestamp::from_second((until.as_second() / 60 + 1) * 60);
+        let until = self.until(there, one.item, closed_until);
         let known = compare(stripe, of, &one.usage, (&rows, until)).await?;
         let dates = Dates { now: self.now, created, period_start, drafts: Vec::new(), ended_at: there.ended_at };
         let dates = self.with_drafts(there, &rows[known..], dates).await?;
@@ -171,8 +229,9 @@ impl Look<'_> {
             };
             metrics.usage_events.get_or_create_owned(&OutcomeLabel { outcome }).inc();
         };
-        send(stripe, of, &mut one.usage, (&rows, known), &dates, tell).await?;
-        Ok(known < rows.len())
+        let (sent, outcome) = send(stripe, of, &mut one.usage, (&rows, known), &dates, tell).await;
+        one.sent = sent;
+        outcome
     }
 
     /// Reads which invoices are drafts, if the time of a row depends on them.
@@ -199,29 +258,39 @@ impl Look<'_> {
             billing.replace_at = None;
             return Ok(sent);
         }
-        let stripe = &self.context.providers.stripe;
-        for price in &new {
-            self.meters.of_price(stripe, price).await?;
-        }
         let at = replace_at(billing.replace_at, closed_until);
         billing.replace_at = Some(at);
         if sent || there.pending || !may_replace(at, closed_until, self.now) {
             return Ok(at <= closed_until);
         }
+        let stripe = &self.context.providers.stripe;
+        stripe.make_flexible(there).await?;
+        // Calls to Stripe may have taken long. The next hour is as good.
+        if !may_replace(at, closed_until, self.context.clock.read().now) {
+            return Ok(true);
+        }
         let prices: Vec<_> = new.iter().map(|price| &*price.stripe_price_id).collect();
         let after = stripe.replace_metered(there, &gone, &prices).await?;
         billing.replace_at = None;
-        let kept: Vec<_> = billing
+        let mut meters: Vec<_> = billing
             .meters
             .iter()
             .filter(|usage| !gone.iter().any(|item| *item.price == *usage.price))
             .cloned()
             .collect();
-        let begun = after.items.iter().filter_map(|item| {
-            let price = new.iter().find(|price| price.stripe_price_id == *item.price)?;
-            Some(decide::usage_of(&[], price.unit, item))
-        });
-        billing.meters = kept.into_iter().chain(begun).collect();
+        for item in &after.items {
+            let Some(price) = new.iter().find(|price| price.stripe_price_id == *item.price) else { continue };
+            // By Stripe's clock, an hour that was sent is not over: its meter may have what the price before was sent.
+            let theirs = if hour_of(item.created) < closed_until {
+                let meter = self.meters.of_price(stripe, price).await?;
+                let until = self.until(there, item, closed_until);
+                stripe.reported(&meter, &there.customer, hour_of(item.created), until).await?
+            } else {
+                0
+            };
+            meters.push(decide::replacing(price.unit, item, closed_until, theirs));
+        }
+        billing.meters = meters;
         tracing::info!(
             tenant = self.tenant.tenant_id(),
             subscription = there.id,

@@ -11,6 +11,11 @@ use crate::providers::stripe::{Stripe, UsagePriceError};
 
 /// For how long an answer holds. Stripe changes neither, but a meter can be archived.
 const HOLDS: Duration = Duration::from_mins(15);
+/// For how long a price or a meter that cannot bill is not read again: all tenants of a plan would read it, in vain.
+const FAILS: Duration = Duration::from_mins(2);
+
+/// What was read, or why not.
+pub type Read<V> = Result<V, UsagePriceError>;
 
 /// What was read.
 #[derive(Debug, Default)]
@@ -21,28 +26,37 @@ pub struct Meters {
 
 impl Meters {
     /// A meter by its id.
-    pub async fn meter(&self, stripe: &Stripe, id: &str) -> Result<Meter, UsagePriceError> {
+    pub async fn meter(&self, stripe: &Stripe, id: &str) -> Read<Meter> {
         if let Some(known) = self.meters.get(&id.to_owned()) {
-            return Ok(known);
+            return known;
         }
-        let meter = stripe.usage_meter(id).await?;
+        let meter = stripe.usage_meter(id).await;
         self.meters.put(id.to_owned(), meter.clone());
-        Ok(meter)
+        meter
     }
 
     /// The meter of a price, which charges what the Plan says.
-    pub async fn of_price(&self, stripe: &Stripe, price: &UsagePrice) -> Result<Meter, UsagePriceError> {
+    pub async fn of_price(&self, stripe: &Stripe, price: &UsagePrice) -> Read<Meter> {
         if let Some(id) = self.prices.get(price) {
-            return self.meter(stripe, &id).await;
+            return self.meter(stripe, &id?).await;
         }
-        let id = stripe.meter_of_price(price).await?;
+        let id = stripe.meter_of_price(price).await;
         self.prices.put(price.clone(), id.clone());
-        self.meter(stripe, &id).await
+        self.meter(stripe, &id?).await
+    }
+}
+
+/// Whether what was read so long ago still holds. Stripe being away is not remembered.
+pub fn holds<V>(read: &Read<V>, ago: Duration) -> bool {
+    match read {
+        Ok(_) => ago < HOLDS,
+        Err(UsagePriceError::Provider(error)) if !error.is_not_found() => false,
+        Err(_) => ago < FAILS,
     }
 }
 
 #[derive(Debug)]
-struct Remembered<K, V>(Mutex<HashMap<K, (Instant, V)>>);
+struct Remembered<K, V>(Mutex<HashMap<K, (Instant, Read<V>)>>);
 
 impl<K, V> Default for Remembered<K, V> {
     fn default() -> Self {
@@ -51,12 +65,12 @@ impl<K, V> Default for Remembered<K, V> {
 }
 
 impl<K: Eq + Hash, V: Clone> Remembered<K, V> {
-    fn get(&self, key: &K) -> Option<V> {
+    fn get(&self, key: &K) -> Option<Read<V>> {
         let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(key).filter(|(read, _)| read.elapsed() < HOLDS).map(|(_, value)| value.clone())
+        known.get(key).filter(|(at, read)| holds(read, at.elapsed())).map(|(_, read)| read.clone())
     }
 
-    fn put(&self, key: K, value: V) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), value));
+    fn put(&self, key: K, read: Read<V>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (Instant::now(), read));
     }
 }

@@ -101,8 +101,9 @@ pub async fn send(context: Arc<Context>, every: Duration, again: Duration) {
             let (context, meters) = (&context, &meters);
             async move {
                 let id = tenant.tenant_id().to_owned();
-                let look = Priority::Resync.scope(visit(context, meters, &tenant, before));
-                (uid, Box::pin(Party::scope(&id, look)).await)
+                // On the heap: the future of a look is large.
+                let look = Box::pin(Priority::Resync.scope(visit(context, meters, &tenant, before)));
+                (uid, Party::scope(&id, look).await)
             }
         });
         let looked: Vec<_> = stream::iter(looks).buffer_unordered(AT_ONCE).collect().await;

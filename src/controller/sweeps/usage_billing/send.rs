@@ -38,7 +38,8 @@ pub async fn compare(
 }
 
 /// Sends the rows that Stripe lacks, one after the other: Stripe takes one call at a time for a customer and a meter.
-/// Whatever happens, `usage` says afterwards what Stripe has for sure.
+/// Whatever happens, `usage` says afterwards what Stripe has for sure. Says beside it whether Stripe's sums may lag from
+/// now on: a call that failed may have been carried out.
 pub async fn send(
     biller: &dyn Biller,
     of: Of<'_>,
@@ -46,16 +47,18 @@ pub async fn send(
     (rows, there): (&[Row], usize),
     dates: &Dates,
     mut tell: impl FnMut(Delivery),
-) -> Result<(), Trouble> {
-    let mut done = there;
+) -> (bool, Result<(), Trouble>) {
+    let (mut done, mut tried, before) = (there, false, usage.clone());
     let sent = async {
         for row in &rows[there..] {
             let Some(at) = dates.of(row) else {
                 let amount = rows[done..].iter().map(|row| row.amount).sum();
-                return Err(Trouble::Over { unit: usage.unit, amount, subscription: of.subscription.to_owned() });
+                let amounts = vec![(usage.unit, amount)];
+                return Err(Trouble::Over { amounts, subscription: of.subscription.to_owned() });
             };
             let name = identifier(of.tenant, &of.meter.id, row);
             let report = Report { meter: of.meter, customer: of.customer, identifier: &name, at, amount: row.amount };
+            tried = true;
             tell(biller.report(&report).await?);
             done += 1;
         }
@@ -63,5 +66,5 @@ pub async fn send(
     }
     .await;
     record(usage, rows, done);
-    sent
+    (tried || *usage != before, sent)
 }

@@ -1,8 +1,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::super::meters::{Read, holds};
 use super::super::send::{Of, compare, send};
 use super::super::trouble::Trouble;
 use super::*;
@@ -10,6 +12,7 @@ use crate::ledger::units::Amounts;
 use crate::lifecycle::Provider;
 use crate::providers::ProviderError;
 use crate::providers::biller::{Biller, Delivery, Meter, Report};
+use crate::providers::stripe::UsagePriceError;
 
 const NOON: i64 = 1_800_014_400;
 
@@ -110,18 +113,14 @@ fn prices_are_replaced_after_a_full_hour_and_not_at_its_edge() {
     assert!(!may(0, HOUR + 70), "the hour of the change is not sent yet");
     assert!(may(HOUR, HOUR + 60) && may(HOUR, HOUR + 54 * 60));
     assert!(!may(HOUR, HOUR + 59) && !may(HOUR, HOUR + 55 * 60));
+    assert!(!may(HOUR, HOUR - 1) && !may(HOUR, HOUR - 60), "the ledger's clock is a little ahead");
+    assert!(may(HOUR, HOUR - 61) && may(2 * HOUR, HOUR), "its hours are ahead for good");
 }
 
 #[test]
 fn another_price_begins_anew_and_the_same_one_goes_on() {
-    let item = |price: &str, created| MeteredItem {
-        id: "si_1".into(),
-        price: price.into(),
-        meter: "mtr_1".into(),
-        created: at(created),
-    };
     let recorded = [MeteredUsage { sent: 9, through: at(NOON + HOUR), ..usage() }];
-    let (same, other) = (item("price_1", NOON + 100), item("price_2", NOON + 2 * HOUR + 5));
+    let (same, other) = (item("price_1", "mtr_1", NOON + 100), item("price_2", "mtr_1", NOON + 2 * HOUR + 5));
     assert_eq!(usage_of(&recorded, Unit::Queries, &same), recorded[0]);
     let new = usage_of(&recorded, Unit::Queries, &other);
     assert_eq!((new.since, new.through, new.sent), (at(NOON + 2 * HOUR), at(NOON + 2 * HOUR), 0));
@@ -129,6 +128,64 @@ fn another_price_begins_anew_and_the_same_one_goes_on() {
     let (gone, added) = changes(&wanted, &[&same]);
     assert_eq!((gone, added), (vec![&same], vec![&wanted[0]]));
     assert_eq!(changes(&wanted, &[&other]), (vec![], vec![]));
+}
+
+fn item(price: &str, meter: &str, created: i64) -> MeteredItem {
+    MeteredItem { id: "si_1".into(), price: price.into(), meter: meter.into(), created: at(created) }
+}
+
+#[test]
+fn an_item_with_a_meter_of_a_price_that_is_wanted_or_recorded_is_ours() {
+    let of_plan = UsagePrice { unit: Unit::Queries, stripe_price_id: "price_2".into(), included: 0 };
+    let wanted = || [(Unit::Queries, "mtr_1")].into_iter();
+    // Bought before the admin replaced the price in the Plan.
+    let (bought, other) = (item("price_old", "mtr_1", NOON), item("price_else", "mtr_else", NOON));
+    let ours = Ours::new(&[], [&of_plan].into_iter()).with_meters(&[], wanted());
+    assert_eq!((ours.unit(&bought), ours.unit(&other)), (Some(Unit::Queries), None));
+    let items = [&bought];
+    let (gone, new) = changes(std::slice::from_ref(&of_plan), &items);
+    assert_eq!((gone, new), (vec![&bought], vec![&of_plan]), "it goes as its successor comes");
+    let recorded = [MeteredUsage { price: "price_1".into(), ..usage() }];
+    let ours = Ours::new(&recorded, [].into_iter()).with_meters(&[], [].into_iter());
+    assert_eq!(ours.unit(&bought), Some(Unit::Queries), "by the record");
+    let (known, beside) = (item("price_2", "mtr_2", NOON), item("price_old", "mtr_2", NOON));
+    let ours = Ours::new(&[], [&of_plan].into_iter()).with_meters(&[known, beside.clone()], [].into_iter());
+    assert_eq!(ours.unit(&beside), Some(Unit::Queries), "both bill one meter");
+    assert_eq!(twice(["mtr_1", "mtr_2", "mtr_1"].into_iter()), Some("mtr_1"));
+    assert_eq!(twice(["mtr_1", "mtr_2"].into_iter()), None);
+}
+
+#[test]
+fn what_was_not_sent_goes_with_the_tenant_to_its_next_subscription() {
+    let hours = [hour(0, 0, 5), hour(1, 0, 7), hour(3, 0, 2), hour(5, 0, 4)];
+    let before = MeteredUsage { sent: 5, through: at(NOON + HOUR), ..usage() };
+    let next = item("price_2", "mtr_2", NOON + 5 * HOUR + 90);
+    let usage = going_on(&before, Unit::Queries, &next, 0);
+    assert_eq!((usage.since, &*usage.meter, &*usage.price), (at(NOON + 5 * HOUR), "mtr_2", "price_2"));
+    let rows = unsent(&hours, &usage);
+    assert_eq!(rows, [row(1, 0, 7), row(3, 0, 2), row(5, 0, 4)], "and nothing that was sent");
+    let dates = Dates { now: at(NOON + 6 * HOUR), created: next.created, period_start: next.created, ..dates() };
+    let dated: Vec<_> = rows.iter().filter_map(|row| dates.of(row)).map(|at| at.as_second() - NOON).collect();
+    assert_eq!(dated, [5 * HOUR + 90, 5 * HOUR + 90, 6 * HOUR - 1], "so that the next subscription bills it");
+    // Stripe's sum of the meter holds what was sent for the one before.
+    assert_eq!(going_on(&before, Unit::Queries, &next, 9).sent, 9);
+    assert_eq!(usage_of(std::slice::from_ref(&usage), Unit::Queries, &next), usage, "it is found again");
+
+    let other =
+        |through| of_another_customer(&MeteredUsage { through: at(through), ..before.clone() }, Unit::Queries, &next);
+    assert_eq!(other(NOON + HOUR).through, at(NOON + 5 * HOUR), "another customer does not pay for it");
+    assert_eq!(other(NOON + 6 * HOUR).through, at(NOON + 6 * HOUR), "nor for what the one before has paid for");
+}
+
+#[test]
+fn a_price_that_comes_late_bills_the_hour_that_nothing_has_billed() {
+    let begun = |created, theirs| {
+        let usage = replacing(Unit::Queries, &item("price_2", "mtr_1", NOON + created), at(NOON), theirs);
+        (usage.since.since(at(NOON)) / HOUR, usage.through.since(at(NOON)) / HOUR, usage.sent)
+    };
+    assert_eq!(begun(300, 0), (0, 0, 0));
+    assert_eq!(begun(HOUR + 5, 0), (1, 0, 0), "Stripe took long");
+    assert_eq!(begun(-5, 9), (-1, 0, 9), "the hour before was sent, and is not over by Stripe's clock");
 }
 
 /// A biller that loses calls and answers, shows its sums late, and forgets identifiers.
@@ -189,16 +246,77 @@ impl Biller for Unsteady {
     }
 }
 
-/// Hours of a month with answers that are lost, a controller that is killed before it records, statuses of days ago
-/// that come back, and pauses of days: in the end Stripe has what the ledger counted, to the unit.
-#[tokio::test]
-async fn whatever_fails_stripe_has_each_row_once() {
-    let meter = Meter {
+fn meter() -> Meter {
+    Meter {
         id: "mtr_1".into(),
         event_name: "queries".into(),
         customer_key: "customer".into(),
         value_key: "value".into(),
+    }
+}
+
+/// A biller that takes so many reports, and then fails.
+#[derive(Debug)]
+struct FailsAfter(Mutex<usize>);
+
+#[async_trait]
+impl Biller for FailsAfter {
+    async fn report(&self, _: &Report<'_>) -> Result<Delivery, ProviderError> {
+        let mut left = self.0.lock().expect("not poisoned");
+        *left = left.checked_sub(1).ok_or_else(Unsteady::lost)?;
+        Ok(Delivery::New)
+    }
+
+    async fn reported(&self, _: &Meter, _: &str, _: Timestamp, _: Timestamp) -> Result<i64, ProviderError> {
+        Ok(0)
+    }
+}
+
+#[tokio::test]
+async fn stripes_sums_may_lag_after_a_catch_up_that_failed_halfway() {
+    let meter = meter();
+    let of = Of { tenant: "acme", customer: "cus_1", subscription: "sub_1", meter: &meter };
+    let rows = [row(0, 0, 5), row(1, 0, 7)];
+    let sent = async |takes: usize, there: usize, dates: &Dates| {
+        let mut usage = usage();
+        let biller = FailsAfter(Mutex::new(takes));
+        let (lag, done) = send(&biller, of, &mut usage, (&rows, there), dates, |_| {}).await;
+        (lag, done.is_ok(), usage.sent)
     };
+    assert_eq!(sent(2, 0, &dates()).await, (true, true, 12));
+    assert_eq!(sent(1, 0, &dates()).await, (true, false, 5), "the first one is there");
+    assert_eq!(sent(0, 0, &dates()).await, (true, false, 0), "an answer may be lost");
+    assert_eq!(sent(0, 2, &dates()).await, (true, true, 12), "one before has sent them");
+    let over = Dates { ended_at: Some(at(NOON + 60)), ..dates() };
+    assert_eq!(sent(0, 0, &over).await, (false, false, 0), "nothing was sent");
+}
+
+#[test]
+fn usage_that_nothing_bills_is_told_of_all_units() {
+    let over = |unit, amount| Trouble::Over { amounts: vec![(unit, amount)], subscription: "sub_1".into() };
+    let both = Trouble::both(Some(over(Unit::Queries, 12)), over(Unit::PromptTokens, 300));
+    let said = both.to_string();
+    assert!(said.starts_with("12 queries and 300 prompt_tokens were not billed"), "{said}");
+    let first = Trouble::both(Some(Trouble::Unknown("sub_1".into())), both);
+    assert_eq!(first.reason(), "SubscriptionUnknown");
+}
+
+#[test]
+fn what_could_not_be_read_is_remembered_for_a_shorter_time() {
+    let (fit, unfit): (Read<u8>, Read<u8>) = (Ok(1), Err(UsagePriceError::Unfit("not metered".into())));
+    let lost: Read<u8> = Err(UsagePriceError::Provider(Unsteady::lost()));
+    assert!(holds(&fit, Duration::from_mins(14)) && !holds(&fit, Duration::from_mins(15)));
+    assert!(holds(&unfit, Duration::from_secs(119)) && !holds(&unfit, Duration::from_mins(2)));
+    assert!(!holds(&lost, Duration::ZERO), "it goes by itself");
+    let refused = ProviderError { status: Some(404), ..Unsteady::lost() };
+    assert!(holds(&Err::<u8, _>(UsagePriceError::Provider(refused)), Duration::ZERO), "no such price");
+}
+
+/// Hours of a month with answers that are lost, a controller that is killed before it records, statuses of days ago
+/// that come back, and pauses of days: in the end Stripe has what the ledger counted, to the unit.
+#[tokio::test]
+async fn whatever_fails_stripe_has_each_row_once() {
+    let meter = meter();
     let of = Of { tenant: "acme", customer: "cus_1", subscription: "sub_1", meter: &meter };
     for seed in 0..60 {
         let biller = Unsteady { seed: Mutex::new(seed), ..Unsteady::default() };
@@ -227,7 +345,7 @@ async fn whatever_fails_stripe_has_each_row_once() {
             let rows = unsent(&ledger, &next);
             let Ok(known) = compare(&biller, of, &next, (&rows, at(now))).await else { continue };
             let when = Dates { now: at(now), ..dates() };
-            let done = send(&biller, of, &mut next, (&rows, known), &when, |_| {}).await;
+            let (_, done) = send(&biller, of, &mut next, (&rows, known), &when, |_| {}).await;
             settled = done.is_ok();
             assert!(!matches!(done, Err(Trouble::Over { .. } | Trouble::Differs { .. })), "{done:?}");
             // Killed before it is recorded.

@@ -30,7 +30,10 @@ pub enum Trouble {
     #[error("{0}")]
     Unfit(String),
     /// Two prices share a meter, and both would bill the usage of both.
-    #[error("subscription {subscription} has two usage prices with the meter {meter}: make a meter for each unit")]
+    #[error(
+        "subscription {subscription} has or gets two usage prices with the meter {meter}: make a meter for each unit, or take one of the \
+         prices off the subscription"
+    )]
     Shared {
         /// The subscription.
         subscription: String,
@@ -40,7 +43,8 @@ pub enum Trouble {
     /// Stripe has another number than was sent.
     #[error(
         "the ledger has sent {sent} {unit} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
-         No {unit} are sent until they agree: if nothing else writes to the meter, send an event with the difference to Stripe"
+         No {unit} are sent until they agree: if nothing else writes to the meter and Stripe's number stays the same for an hour, send an \
+         event with the difference to Stripe"
     )]
     Differs {
         /// The unit.
@@ -61,14 +65,13 @@ pub enum Trouble {
     Settling,
     /// Nothing bills it any more.
     #[error(
-        "{amount} {unit} were not billed: they were counted after the last invoice of subscription {subscription} was final. Invoice them \
-         by hand if the customer is to pay for them"
+        "{} were not billed: they were counted after the last invoice of subscription {subscription} was final. Invoice them by hand if \
+         the customer is to pay for them",
+        listed(.amounts)
     )]
     Over {
-        /// The unit.
-        unit: Unit,
-        /// How much.
-        amount: i64,
+        /// How much of which units.
+        amounts: Vec<(Unit, i64)>,
         /// The subscription.
         subscription: String,
     },
@@ -83,7 +86,27 @@ impl From<UsagePriceError> for Trouble {
     }
 }
 
+/// `12 queries and 300 prompt_tokens`.
+fn listed(amounts: &[(Unit, i64)]) -> String {
+    amounts.iter().map(|(unit, amount)| format!("{amount} {unit}")).collect::<Vec<_>>().join(" and ")
+}
+
 impl Trouble {
+    /// The reason of usage that nothing bills.
+    pub const OVER: &str = "SubscriptionOver";
+
+    /// What is told of two units of a tenant: the first trouble; of usage that nothing bills, all units.
+    pub fn both(first: Option<Self>, then: Self) -> Self {
+        match (first, then) {
+            (Some(Self::Over { mut amounts, subscription }), Self::Over { amounts: more, .. }) => {
+                amounts.extend(more);
+                Self::Over { amounts, subscription }
+            }
+            (Some(first), _) => first,
+            (None, then) => then,
+        }
+    }
+
     /// One word for programs.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -96,7 +119,7 @@ impl Trouble {
             Self::Shared { .. } => "MeterShared",
             Self::Differs { .. } => "NumbersDiffer",
             Self::Settling => "Settling",
-            Self::Over { .. } => "SubscriptionOver",
+            Self::Over { .. } => Self::OVER,
         }
     }
 

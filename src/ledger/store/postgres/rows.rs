@@ -83,7 +83,9 @@ async fn write(
     if let Some(line) = &changes.line {
         put_line(transaction, (&command.operation, tenant), period, line, now).await?;
         put_seq(transaction, tenant).await?;
-        hours::put(transaction, tenant, period.start, now, line.amounts).await?;
+        if line.kind.is_in_hour() {
+            hours::put(transaction, tenant, period.start, now, line.amounts).await?;
+        }
         put_days(transaction, tenant, Day::of(now), line.amounts).await?;
     }
     Ok(())

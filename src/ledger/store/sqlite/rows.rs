@@ -48,7 +48,9 @@ fn write(
     if let Some(line) = &changes.line {
         let seq = put_line(connection, (&command.operation, tenant), period, line, now)?;
         put_seq(connection, tenant, seq)?;
-        hours::put(connection, tenant, period.start, now, line.amounts)?;
+        if line.kind.is_in_hour() {
+            hours::put(connection, tenant, period.start, now, line.amounts)?;
+        }
         put_day(connection, tenant, Day::of(now), line.amounts)?;
         put_site_day(connection, Day::of(now), line.amounts)?;
     }

@@ -45,20 +45,21 @@ pub enum Seeded {
     HoursThatAreOpen,
     HoursCutByPages,
     HoursOfLines,
+    HoursOfMoves,
 }
 
 use Seeded::{
     AllPeriods, AnotherPeriod, AnswersBeforeTheWrite, AnswersEventsOutOfOrder, AppliesTwice, ChangedOnly,
     ChecksThenCounts, CountsMoreThanReserved, CutsNames, DaysOfTheMachine, FoldsNames, ForgetsCheckpoints,
     ForgetsEarly, ForgetsEarlyVoids, ForgetsEvents, ForgetsNames, ForgetsNothing, ForgetsPending, HoursCutByPages,
-    HoursOfLines, HoursThatAreOpen, IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay, LevelsBeginAtZero,
-    LevelsLeftOut, LosesACommit, LosesAnEvent, OldestPeriodFirst, OneMoreThanTheLimit, RefusalTakesTheName,
-    RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods, RepeatsALine, ReservesWhatFits,
-    RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
+    HoursOfLines, HoursOfMoves, HoursThatAreOpen, IgnoresThePage, KeepsEndedPending, LeavesOutTheLastDay,
+    LevelsBeginAtZero, LevelsLeftOut, LosesACommit, LosesAnEvent, OldestPeriodFirst, OneMoreThanTheLimit,
+    RefusalTakesTheName, RefusesLateSettlements, ReleasesAgain, ReleasesNothing, ReopensPeriods, RepeatsALine,
+    ReservesWhatFits, RoundsAsFloats, SiteOfOneTenant, SkipsALine, VoidsNothing, WritesWhenItIsClosed,
 };
 
 /// Each fault, and a contract that it breaks.
-pub const CAUGHT: [(Seeded, &str); 45] = [
+pub const CAUGHT: [(Seeded, &str); 46] = [
     (LosesACommit, "agree"),
     (AppliesTwice, "one name"),
     (AnswersBeforeTheWrite, "committed"),
@@ -104,4 +105,5 @@ pub const CAUGHT: [(Seeded, &str); 45] = [
     (HoursThatAreOpen, "hours"),
     (HoursCutByPages, "pages of hours"),
     (HoursOfLines, "hours"),
+    (HoursOfMoves, "hours of a move"),
 ];
