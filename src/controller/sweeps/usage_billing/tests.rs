@@ -165,8 +165,8 @@ fn what_was_not_sent_goes_with_the_tenant_to_its_next_subscription() {
     let rows = unsent(&hours, &usage);
     assert_eq!(rows, [row(1, 0, 7), row(3, 0, 2), row(5, 0, 4)], "and nothing that was sent");
     let dates = Dates { now: at(NOON + 6 * HOUR), created: next.created, period_start: next.created, ..dates() };
-    let dated: Vec<_> = rows.iter().filter_map(|row| dates.of(row)).map(|at| at.as_second() - NOON).collect();
-    assert_eq!(dated, [5 * HOUR + 90, 5 * HOUR + 90, 6 * HOUR - 1], "so that the next subscription bills it");
+    let seconds: Vec<_> = rows.iter().filter_map(|row| dates.of(row)).map(|at| at.as_second() - NOON).collect();
+    assert_eq!(seconds, [5 * HOUR + 90, 5 * HOUR + 90, 6 * HOUR - 1], "so that the next subscription bills it");
     // Stripe's sum of the meter holds what was sent for the one before.
     assert_eq!(going_on(&before, Unit::Queries, &next, 9).sent, 9);
     assert_eq!(usage_of(std::slice::from_ref(&usage), Unit::Queries, &next), usage, "it is found again");
