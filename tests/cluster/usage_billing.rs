@@ -262,7 +262,7 @@ async fn a_price_that_no_plan_names_any_more_gives_way_to_its_successor() {
     let edited = Patch::Merge(json!({"spec": {"usagePrices": usage(&after)}}));
     Api::<Plan>::all(world.client.clone()).patch("by-usage", &PatchParams::default(), &edited).await.expect("patched");
     world.pay("acme").await;
-    world.wait_phase("acme", Phase::Active).await;
+    world.wait_true("acme", "WelcomeEmailSent").await;
     let prices = async || {
         let subscriptions = stripe_objects(&world, "subscription").await;
         let items = subscriptions[0]["items"]["data"].as_array().cloned().expect("items");
