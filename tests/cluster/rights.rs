@@ -25,6 +25,7 @@ async fn released(name: &str, set: &str) -> World {
     install(&world, set);
     world.namespace = SIGNUPS.into();
     world.environment("POD_NAMESPACE", RELEASE);
+    world.use_ledger_key_of(RELEASE).await;
     world.environment("SHARED_SIGNUP_NAMESPACE", "false");
     world
 }

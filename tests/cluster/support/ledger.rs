@@ -12,6 +12,7 @@ use tenant_operator::ledger::account::Period;
 use tenant_operator::ledger::client::LedgerClient;
 use tenant_operator::ledger::units::Amounts;
 use tenant_operator::ledger::wire::{Event, EventState, Events, PeriodUsage, TenantId};
+use tenant_operator::operator_keys::ledger_key;
 
 use super::{Process, World, folder};
 
@@ -70,6 +71,11 @@ impl World {
         let port = line.rsplit(':').next().and_then(|port| port.parse().ok());
         self.ledger.port = Some(port.unwrap_or_else(|| panic!("{line}")));
         self.ledger.process = Some(Process::of(child));
+    }
+
+    /// The ledger that starts from now on takes the key of an operator in another namespace.
+    pub async fn use_ledger_key_of(&mut self, namespace: &str) {
+        self.ledger.key = ledger_key(&self.client, namespace).await.expect("a ledger's key");
     }
 
     /// Kills the ledger with SIGKILL.
