@@ -229,19 +229,21 @@ fn the_architecture_names_every_folder() {
 
 /// Where conditions are read, and why. Everywhere else decisions rest on the fields of the status, so that a word that
 /// people read can change without changing what happens.
-const READ_CONDITIONS: [(&str, &str); 13] = [
+const READ_CONDITIONS: [(&str, &str); 15] = [
     ("api/tenant.rs", "`kubectl get` prints whether a tenant is Ready"),
     ("api/earlier.rs", "the facts that an earlier version kept in them"),
     ("lifecycle/status.rs", "what is shown is compared with what is to be shown"),
     ("lifecycle/brake.rs", "a status that is about to be written loses the condition of what happens with it"),
     ("controller/reconcile/record.rs", "Events tell which conditions turned bad"),
     ("controller/steps/notices.rs", "alerts quote their messages"),
+    ("controller/sweeps/usage_billing/shown.rs", "what is shown is compared with what is to be shown"),
     ("cli/confirm.rs", "an admin answers the question that a condition asks"),
     ("cli/data.rs", "prints which namespaces hold documents"),
     ("cli/desired.rs", "which subscriptions end at Stripe is shown, and no field says it"),
     ("cli/describe.rs", "prints them all"),
     ("cli/export.rs", "prints how far an export is"),
     ("cli/list.rs", "prints the reason of Ready, and lists those that are not Ready"),
+    ("cli/usage_billed.rs", "prints whether Stripe has all usage"),
     ("cli/why.rs", "prints what a tenant waits for"),
 ];
 /// Shown to customers as the steps of their account; by whether they hold, and never by their reason.

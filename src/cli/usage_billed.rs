@@ -50,7 +50,7 @@ mod tests {
             through: at(7200),
             sent: 42,
         };
-        let billing = UsageBilling { subscription: "sub_1".into(), meters: vec![usage], replace_at: None };
+        let billing = UsageBilling { subscription: "sub_1".into(), meters: vec![usage], ..UsageBilling::default() };
         let said = text("acme", &billing, None);
         let line = said.lines().last().expect("a line").split_whitespace().collect::<Vec<_>>();
         assert_eq!(line, ["promptTokens", "42", "1970-01-01T00:00:00Z", "1970-01-01T02:00:00Z", "price_1", "mtr_1"]);

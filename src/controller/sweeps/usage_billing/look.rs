@@ -6,7 +6,6 @@ use super::decide::{self, Dates, Ours, Row, changes, hour_of, may_replace, recor
 use super::meters::Meters;
 use super::send::{Of, compare, send};
 use super::trouble::Trouble;
-use crate::api::conditions::{self, USAGE_BILLED};
 use crate::api::usage_prices::MeteredUsage;
 use crate::api::{Plan, Tenant, Timestamp, Unit, UsageBilling, UsagePrice};
 use crate::controller::context::Context;
@@ -74,7 +73,8 @@ impl Look<'_> {
         let same = *recorded.subscription == *subscription;
         let replace_at = recorded.replace_at.filter(|_| same);
         let usages = billed.into_iter().map(|one| one.usage).collect();
-        let mut billing = UsageBilling { subscription: subscription.into(), meters: usages, replace_at };
+        let mut billing =
+            UsageBilling { subscription: subscription.into(), meters: usages, replace_at, invoice_by_hand: false };
         let mut soon = sent;
         if there.ended_at.is_none() {
             trouble = trouble.or(unready);
@@ -154,11 +154,8 @@ impl Look<'_> {
         recorded: &UsageBilling,
         (item, unit, meter): (&MeteredItem, Unit, &Meter),
     ) -> Result<MeteredUsage, Trouble> {
-        let status = self.tenant.status.as_ref();
-        let shown = status.and_then(|status| conditions::get(&status.conditions, USAGE_BILLED));
-        // A person was told to invoice it by hand.
-        let told = shown.is_some_and(|condition| *condition.reason == *Trouble::OVER);
-        let Some(before) = recorded.meters.iter().find(|usage| usage.unit == unit && !told) else {
+        let by_hand = recorded.invoice_by_hand;
+        let Some(before) = recorded.meters.iter().find(|usage| usage.unit == unit && !by_hand) else {
             return Ok(usage_of(&[], unit, item));
         };
         let stripe = &self.context.providers.stripe;

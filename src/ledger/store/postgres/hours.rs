@@ -4,8 +4,8 @@
 use deadpool_postgres::{Client, Transaction};
 use tokio_postgres::Row;
 
-use super::rows::{self, Bound};
 use super::schema::LINE_LOCK;
+use super::values::{self, Bound};
 use crate::api::Timestamp;
 use crate::ledger::store::hours::{ClosedHour, ClosedHours, add, hour_of, listed};
 use crate::ledger::units::Amounts;
@@ -38,8 +38,8 @@ pub async fn list(
     let rows = client.query(&statement, &[&tenant, &from.as_second(), &until, &i64::from(most)]).await?;
     let read = |row: &Row| ClosedHour {
         hour: Timestamp::from_second(row.get(0)),
-        period: rows::period(row, 1),
-        amounts: rows::amounts(row, 3),
+        period: values::period(row, 1),
+        amounts: values::amounts(row, 3),
     };
     Ok(ClosedHours::page(until, most, rows.iter().map(read).collect()))
 }

@@ -10,6 +10,7 @@ mod events;
 mod hours;
 mod rows;
 mod schema;
+mod values;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -2,10 +2,10 @@
 
 use deadpool_postgres::{Client, GenericClient, Transaction};
 use strum::{EnumCount, IntoEnumIterator};
-use tokio_postgres::types::ToSql;
 use tokio_postgres::{IsolationLevel, Row};
 
 use super::schema::LINE_LOCK;
+use super::values::{Bound, amounts, period};
 use super::{Interrupted, hours};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, Operation, Period};
@@ -17,8 +17,6 @@ use crate::ledger::units::{Amounts, Unit};
 /// The rows that a day of the site is spread over, so that tenants do not wait for each other. They are summed where
 /// they are read.
 const PARTS: i64 = 16;
-
-pub type Bound<'a> = &'a (dyn ToSql + Sync);
 
 /// Locks the tenant, reads the facts, decides, and writes the changes: all in one transaction.
 pub async fn apply(client: &mut Client, command: &Command, now: Timestamp) -> Result<Answer, Interrupted> {
@@ -205,16 +203,6 @@ pub async fn put_operation(
         0 => Err(Interrupted::Again),
         _ => Ok(()),
     }
-}
-
-/// The amounts in the columns from `first` on.
-pub fn amounts(row: &Row, first: usize) -> Amounts {
-    Unit::iter().enumerate().fold(Amounts::ZERO, |all, (at, unit)| all.with(unit, row.get(first + at)))
-}
-
-pub fn period(row: &Row, first: usize) -> Period {
-    let moment = |at: usize| Timestamp::from_second(row.get(at));
-    Period { start: moment(first), end: moment(first + 1) }
 }
 
 fn balance(row: &Row, first: usize) -> Account {
