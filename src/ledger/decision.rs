@@ -129,8 +129,6 @@ pub fn decide(command: &Command, facts: &Facts) -> (Answer, Changes) {
             (Answer::Voided, end(operation, &facts.account, State::Voided, Amounts::ZERO))
         }
         (Action::Void { .. }, State::Voided) => (Answer::Voided, Changes::default()),
-        // Nothing of it was counted, which is all that a void asks for.
-        (Action::Void { .. }, State::Expired) if operation.posted.is_zero() => (Answer::Voided, Changes::default()),
         (Action::Expire, State::Pending) => {
             (Answer::Expired, end(operation, &facts.account, State::Expired, operation.posted))
         }

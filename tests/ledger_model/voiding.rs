@@ -18,22 +18,6 @@ fn a_void_gives_everything_back_even_what_a_checkpoint_said() {
 }
 
 #[test]
-fn a_void_that_comes_after_the_expiry_of_what_counted_nothing_is_no_mistake() {
-    let mut books = Books::default();
-    books.ask("a", reserve(10, 10));
-    books.ask("a", Action::Expire);
-    assert_eq!(books.ask("a", void()), Answer::Voided);
-    assert_eq!((books.taken(1), books.lines_of("a")), ((0, 0), vec![]));
-    assert_eq!(books.state("a"), Some(State::Expired));
-
-    books.ask("b", reserve(10, 10));
-    books.ask("b", checkpoint(4));
-    books.ask("b", Action::Expire);
-    assert_eq!(books.ask("b", void()), ended(State::Expired), "four were counted");
-    assert_eq!(books.taken(1), (4, 0));
-}
-
-#[test]
 fn a_void_that_overtakes_its_reservation_takes_the_name_and_nothing_is_set_aside() {
     let mut books = Books::default();
     assert_eq!(books.ask("a", void()), Answer::Voided);

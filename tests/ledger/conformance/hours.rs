@@ -77,7 +77,7 @@ pub async fn moved(place: &dyn Place) -> Verdict {
     acme.has("counted", queries(42).with(Unit::Documents, 3), Amounts::ZERO).await?;
     same("the period", acme.usage().await?.map(|(present, _)| present), Some(period(0)))?;
     let other = Client::of(&store, "other");
-    other.apply("own", moved(-1, queries(1))).await?;
+    same("first", other.apply("first", moved(-1, queries(1))).await?, posted(queries(1), Amounts::ZERO))?;
     same("later", other.apply("later", moved(0, queries(1))).await?, posted(queries(1), Amounts::ZERO))?;
     same("its own period", other.usage().await?.map(|(present, _)| present), Some(period(-1)))?;
     let told = store.lines(0, 1).await.map_err(said)?;
