@@ -254,13 +254,16 @@ async fn a_price_that_no_plan_names_any_more_gives_way_to_its_successor() {
     let (before, after) =
         (price(&world, &meter, &[("unit_amount", "10")]).await, price(&world, &meter, &[("unit_amount", "3")]).await);
     let usage = |price: &str| json!([{"unit": "queries", "stripePriceId": price}]);
-    offer(&world, &plan("by-usage", 2000, &usage(&before))).await;
+    offer(&world, &plan("price-changed", 2000, &usage(&before))).await;
     world.start_controller();
-    world.create("acme", "by-usage", BillingMode::Stripe).await;
+    world.create("acme", "price-changed", BillingMode::Stripe).await;
     world.wait("acme", "waiting for payment", |s| s.checkout.is_some()).await;
     hour_passes(&world).await;
     let edited = Patch::Merge(json!({"spec": {"usagePrices": usage(&after)}}));
-    Api::<Plan>::all(world.client.clone()).patch("by-usage", &PatchParams::default(), &edited).await.expect("patched");
+    Api::<Plan>::all(world.client.clone())
+        .patch("price-changed", &PatchParams::default(), &edited)
+        .await
+        .expect("patched");
     world.pay("acme").await;
     world.wait_true("acme", "WelcomeEmailSent").await;
     let prices = async || {
