@@ -3,7 +3,7 @@
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, Row, params, params_from_iter};
 
-use super::rows;
+use super::values;
 use crate::api::Timestamp;
 use crate::ledger::store::hours::{ClosedHour, ClosedHours, add, hour_of, listed};
 use crate::ledger::units::Amounts;
@@ -44,7 +44,7 @@ pub fn list(
 ) -> rusqlite::Result<ClosedHours> {
     let read = |row: &Row| {
         let hour = Timestamp::from_second(row.get(0)?);
-        Ok(ClosedHour { hour, period: rows::period(row, 1)?, amounts: rows::amounts(row, 3)? })
+        Ok(ClosedHour { hour, period: values::period(row, 1)?, amounts: values::amounts(row, 3)? })
     };
     let mut statement = connection.prepare_cached(&listed(["?1", "?2", "?3", "?4"]))?;
     let hours = statement.query_map(params![tenant, from.as_second(), until, most], read)?;

@@ -11,6 +11,7 @@ mod files;
 mod hours;
 mod rows;
 mod schema;
+mod values;
 mod writer;
 
 use std::path::{Path, PathBuf};

@@ -2,9 +2,10 @@
 
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension, Row, params, params_from_iter};
-use strum::{EnumCount, IntoEnumIterator};
+use strum::EnumCount;
 
 use super::hours;
+use super::values::{amounts, period};
 use crate::api::Timestamp;
 use crate::ledger::account::{Account, Line, LineKind, Operation, Period, State};
 use crate::ledger::decision::{Answer, Changes, Command, Facts, decide, ended_at, period_of};
@@ -111,20 +112,6 @@ fn insert(
     let values: Vec<_> = amounts.iter().flat_map(|(_, amounts)| amounts.each()).map(|(_, amount)| amount).collect();
     let bound = fixed.iter().copied().chain(values.iter().map(|value| value as &dyn ToSql));
     connection.prepare_cached(&sql)?.execute(params_from_iter(bound)).map(drop)
-}
-
-/// The amounts in the columns from `first` on.
-pub fn amounts(row: &Row, first: usize) -> rusqlite::Result<Amounts> {
-    let mut result = Amounts::ZERO;
-    for (at, unit) in Unit::iter().enumerate() {
-        result[unit] = row.get(first + at)?;
-    }
-    Ok(result)
-}
-
-pub fn period(row: &Row, first: usize) -> rusqlite::Result<Period> {
-    let moment = |at: usize| row.get(at).map(Timestamp::from_second);
-    Ok(Period { start: moment(first)?, end: moment(first + 1)? })
 }
 
 /// An operation, if it is known.
