@@ -1,6 +1,7 @@
 //! The ledger in `SQLite`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use rusqlite::Connection;
@@ -22,7 +23,15 @@ impl SqliteFolder {
 #[async_trait]
 impl Place for SqliteFolder {
     async fn open(&self) -> Result<Arc<dyn Store>, StoreError> {
-        Ok(Arc::new(Sqlite::open(self.0.path())?))
+        let mut tries = 0;
+        loop {
+            match Sqlite::open(self.0.path()) {
+                // A process that another test starts has this one's open files until it runs its own program.
+                Err(StoreError::InUse(_)) if tries < 100 => tries += 1,
+                opened => return Ok(Arc::new(opened?)),
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     async fn left_by_a_crash(&self) -> Box<dyn Place> {
