@@ -397,8 +397,8 @@ async fn the_chart_refuses_signups_beside_the_keys_and_customers_left_behind() {
     let label = ["label", "deployment", "rag-web", "app.kubernetes.io/managed-by=Helm", "--namespace", RELEASE];
     assert!(world.kubectl(&label).status.success());
     let owner = ["meta.helm.sh/release-name=rag", "meta.helm.sh/release-namespace=rag"];
-    let owned = [&["annotate", "deployment", "rag-web", "--namespace", RELEASE], &owner[..]].concat();
-    assert!(world.kubectl(&owned).status.success());
+    let annotate = [&["annotate", "deployment", "rag-web", "--namespace", RELEASE], &owner[..]].concat();
+    assert!(world.kubectl(&annotate).status.success());
     refused(&unverified, "Plan pages-only does not list the feature api_access");
     taken(&format!("{unverified},plansWithoutApi={{pages-only}}"));
 }
