@@ -7,7 +7,7 @@ pub mod facts;
 pub mod identity;
 mod mail_request;
 pub mod migration;
-mod money;
+pub mod money;
 pub mod phase;
 pub mod plan;
 pub mod quota;

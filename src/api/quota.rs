@@ -99,7 +99,7 @@ pub enum WhenUnavailable {
     Refuse,
 }
 
-/// Whether customers are told that they come near a limit.
+/// Whether the controller e-mails customers who approach a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum UsageNotices {
     /// By e-mail, at 80 and 100 percent of a limit.

@@ -192,8 +192,8 @@ pub struct Used {
     pub limit: Option<i64>,
 }
 
-/// A share of a limit that a customer has reached, and is told of once. The controller decides by it alone whether the
-/// customer is still to be told; what the ledger counted is replaced every minute.
+/// A share of a limit that a customer has reached. The controller sends one e-mail about it. It decides by this record
+/// alone whether that e-mail is still due, because it replaces the counted usage every minute.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Reached {

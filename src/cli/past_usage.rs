@@ -1,5 +1,6 @@
 //! `kubectl tenant usage --history`: what a tenant used before, as the ledger tells it.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -58,33 +59,19 @@ struct PastDay {
     used: Flows,
 }
 
-/// What was used in a period or on a day, with the names of `status.usage`.
+/// What was used in a period or on a day: each unit that is counted in periods, with the names of `status.usage`.
 #[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Flows {
-    queries: i64,
-    prompt_tokens: i64,
-    completion_tokens: i64,
-    embedding_tokens: i64,
-    embedded_bytes: i64,
-}
+struct Flows(BTreeMap<Unit, i64>);
 
 impl From<Amounts> for Flows {
     fn from(used: Amounts) -> Self {
-        Self {
-            queries: used[Unit::Queries],
-            prompt_tokens: used[Unit::PromptTokens],
-            completion_tokens: used[Unit::CompletionTokens],
-            embedding_tokens: used[Unit::EmbeddingTokens],
-            embedded_bytes: used[Unit::EmbeddedBytes],
-        }
+        Self(used.each().filter(|(unit, _)| !unit.is_level()).collect())
     }
 }
 
 impl Flows {
-    fn cells(&self) -> [String; 5] {
-        let Self { queries, prompt_tokens, completion_tokens, embedding_tokens, embedded_bytes } = self;
-        [queries, prompt_tokens, completion_tokens, embedding_tokens, embedded_bytes].map(ToString::to_string)
+    fn cells(&self) -> Vec<String> {
+        self.0.values().map(ToString::to_string).collect()
     }
 }
 
@@ -142,11 +129,11 @@ impl std::fmt::Display for Past {
     }
 }
 
-fn table(heads: &[&str], rows: impl Iterator<Item = (Vec<String>, [String; 5])>) -> Table {
+fn table(heads: &[&str], rows: impl Iterator<Item = (Vec<String>, Vec<String>)>) -> Table {
     let mut table = Table::new();
     let units = Unit::iter().filter(|unit| !unit.is_level()).map(|unit| unit.name().to_uppercase());
-    let heads: Vec<_> = heads.iter().map(ToString::to_string).chain(units).collect();
-    let named = heads.len() - 5;
+    let named = heads.len();
+    let heads = heads.iter().map(ToString::to_string).chain(units);
     table.load_preset(presets::NOTHING).set_header(heads);
     for (names, used) in rows {
         table.add_row(names.into_iter().chain(used));

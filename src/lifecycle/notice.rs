@@ -187,7 +187,7 @@ fn parts(key: &str) -> impl Iterator<Item = &str> {
     key.split('.').skip(1)
 }
 
-/// Whether the customer was told of this, by itself or together with others.
+/// Whether the customer has had an e-mail about this limit, alone or together with others.
 pub(super) fn told<'a>(sent: impl IntoIterator<Item = &'a String>, reached: &Reached) -> bool {
     let (kind, part) = (usage_kind(reached.percent), limit_key(reached));
     sent.into_iter().any(|key| key.split('.').next() == Some(&kind) && parts(key).any(|told| told == part))

@@ -23,6 +23,13 @@ pub struct BrakeConfig {
     pub window: i64,
 }
 
+impl BrakeConfig {
+    /// Whether no more may happen within the window, if it happened to so many.
+    pub fn is_full(&self, happened: usize, tenants: impl Fn() -> usize) -> bool {
+        happened >= self.at_least && happened >= (tenants() * self.percent / 100).max(self.at_least)
+    }
+}
+
 /// The brake.
 pub struct Brake {
     config: BrakeConfig,
@@ -95,8 +102,7 @@ impl Brake {
             if count.met.contains_key(uid) {
                 continue;
             }
-            let many = count.met.len() >= self.config.at_least
-                && count.met.len() >= (tenants() * self.config.percent / 100).max(self.config.at_least);
+            let many = self.config.is_full(count.met.len(), &tenants);
             // Once the brake holds a kind of harm, it holds until each held tenant is confirmed or no longer affected.
             if many || !count.held.is_empty() {
                 held.insert(*harm);

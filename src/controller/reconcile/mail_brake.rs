@@ -52,14 +52,12 @@ impl MailBrake {
 
     /// Whether no e-mail to this customer may begin now.
     pub fn holds(&self, uid: &str, now: Timestamp, tenants: impl Fn() -> usize) -> bool {
-        let BrakeConfig { percent, at_least, window } = self.config;
-        if percent >= 100 {
+        if self.config.percent >= 100 {
             return false;
         }
         let mut state = self.state();
-        state.begun.retain(|_, at| now.since(*at) < window);
-        let begun = state.begun.len();
-        !state.begun.contains_key(uid) && begun >= at_least && begun >= (tenants() * percent / 100).max(at_least)
+        state.begun.retain(|_, at| now.since(*at) < self.config.window);
+        !state.begun.contains_key(uid) && self.config.is_full(state.begun.len(), tenants)
     }
 
     /// Notes whether an e-mail to this customer is held.

@@ -1,5 +1,6 @@
 //! What an e-mail says of the limits that a customer has reached.
 
+use crate::api::money::thousands;
 use crate::api::usage::{CountedUsage, Reached};
 use crate::api::{Tenant, Timestamp, Unit};
 use crate::providers::mail::{Mail, Template, UsageLine, Values};
@@ -27,7 +28,7 @@ fn line(tenant: &Tenant, Reached { unit, limit, .. }: &Reached) -> Option<UsageL
     } else {
         format!("{one_refused} that does not fit into the limit any more is refused {}.", until(*unit, usage))
     };
-    Some(UsageLine { unit: name(*unit).into(), used: grouped(used), limit: grouped(limit), then })
+    Some(UsageLine { unit: name(*unit).into(), used: thousands(used), limit: thousands(limit), then })
 }
 
 /// Until when a hard limit refuses.
@@ -65,13 +66,6 @@ fn minute(at: Timestamp) -> String {
     let text = at.to_string();
     let minute: String = text.chars().take(16).collect();
     format!("{} UTC", minute.replace('T', " "))
-}
-
-/// A number with commas.
-fn grouped(number: i64) -> String {
-    let digits = number.to_string();
-    let groups: Vec<_> = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy).collect();
-    groups.join(",")
 }
 
 #[cfg(test)]
@@ -122,6 +116,6 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! What was reached is a fact of its own in the status, beside the usage, which the controller replaces every minute
 //! from the ledger. It ends when the usage is below 80 percent again, or with the period of a unit that is counted in
-//! periods. What was told of it is noted with all other notices, in the annotation that outlives the status.
+//! periods. The controller records each e-mail with all other notices, in the annotation that outlives the status.
 
 use strum::IntoEnumIterator;
 
@@ -14,7 +14,8 @@ use crate::lifecycle::notice::told;
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Input, Notice, View};
 
-/// The shares of a limit that are told, in percent. One that is passed together with a higher one is not told.
+/// The shares of a limit that the controller e-mails about, in percent. If usage passes both at once, only the higher
+/// one is sent.
 const SHARES: [u8; 2] = [100, 80];
 
 /// Writes down what is reached now.
@@ -22,7 +23,7 @@ pub fn note(input: &Input, draft: &mut Draft) {
     draft.status.usage_reached = reached(input, &draft.status, input.observed.usage_mails_held);
 }
 
-/// What is due, sent or not: what was written down, still holds, and was not told.
+/// The e-mails that are due: their share is recorded in the status, is still reached, and has not been e-mailed.
 pub fn due(input: &Input) -> Vec<Notice> {
     let status = &input.tenant.status;
     let mut open = reached(input, status, false);
@@ -32,7 +33,7 @@ pub fn due(input: &Input) -> Vec<Notice> {
     notices.into_iter().filter(|n| matches!(n, Notice::UsageReached { what, .. } if !what.is_empty())).collect()
 }
 
-/// Seconds until what is held is looked at again.
+/// Seconds until the controller checks held e-mails again.
 pub fn wait(input: &Input) -> Option<i64> {
     is_held(input).then_some(input.policy.resync)
 }

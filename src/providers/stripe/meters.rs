@@ -104,7 +104,7 @@ struct PayloadKey {
 }
 
 impl MeterObject {
-    /// The meter, if it adds up what it is told.
+    /// The meter, if it is active and sums the values of its events.
     fn checked(self) -> Result<Meter, String> {
         let id = &self.id;
         if self.status != "active" {

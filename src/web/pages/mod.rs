@@ -77,7 +77,7 @@ impl Pages {
         env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         env.set_auto_escape_callback(|_| AutoEscape::Html);
         env.add_filter("day", |time: String| day(&time));
-        env.add_filter("thousands", pricing::thousands);
+        env.add_filter("thousands", crate::api::money::thousands);
         env.add_filter("megabytes", megabytes);
         for (name, text) in TEMPLATES {
             env.add_template(name, text)?;

@@ -4,8 +4,8 @@
 use jiff::civil::Date;
 use serde::Serialize;
 
-use super::pricing::thousands;
 use crate::api::Timestamp;
+use crate::api::money::thousands;
 use crate::ledger::history::day_of;
 use crate::web::api::usage::{PastDay, PastPeriod};
 

@@ -9,7 +9,7 @@ use minijinja::{Value, context};
 
 use super::PageResult;
 use crate::api::Plan;
-use crate::api::plan::Money;
+use crate::api::money::{Money, thousands};
 use crate::web::App;
 use crate::web::serving::offers::for_sale;
 
@@ -48,19 +48,6 @@ fn price(money: &Money) -> String {
         "gbp" => format!("£{amount}"),
         other => format!("{amount} {}", other.to_uppercase()),
     }
-}
-
-/// A number with commas.
-pub fn thousands(number: i64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) && c != '-' {
-            text.push(',');
-        }
-        text.push(c);
-    }
-    text
 }
 
 /// `basic_rag` as "Basic RAG".

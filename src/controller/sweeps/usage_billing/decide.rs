@@ -126,23 +126,17 @@ pub fn usage_of(recorded: &[MeteredUsage], unit: Unit, item: &MeteredItem) -> Me
     })
 }
 
-/// Where usage of an item stands that goes on from an item of another subscription. What was not sent for that one is
-/// sent for this one, and dated when this one began. `theirs`: what Stripe has from `since` on. Events belong to
-/// customer and meter, so the sum may hold what was sent for the other subscription.
-pub fn going_on(before: &MeteredUsage, unit: Unit, item: &MeteredItem, theirs: i64) -> MeteredUsage {
-    MeteredUsage { through: before.through, sent: theirs, ..usage_of(&[], unit, item) }
+/// Where usage of an item stands that takes over from another one, of this subscription or of the one before: the rows
+/// from `through` on are its, whatever time Stripe took, and dated when it began. `theirs`: what Stripe has from `since`
+/// on. Events belong to customer and meter, so the sum may hold what was sent for the other item.
+pub fn taking_over(unit: Unit, item: &MeteredItem, through: Timestamp, theirs: i64) -> MeteredUsage {
+    MeteredUsage { through, sent: theirs, ..usage_of(&[], unit, item) }
 }
 
 /// Where usage of an item stands whose customer is another one than before. Nothing of the one before is sent to it.
 pub fn of_another_customer(before: &MeteredUsage, unit: Unit, item: &MeteredItem) -> MeteredUsage {
     let usage = usage_of(&[], unit, item);
     MeteredUsage { through: usage.through.max(before.through), ..usage }
-}
-
-/// Where usage of an item stands that was put on the subscription once all hours before `sent_until` were sent.
-/// Whatever time Stripe took, the hours from then on are its, and only they. `theirs`: what Stripe has from `since` on.
-pub fn replacing(unit: Unit, item: &MeteredItem, sent_until: Timestamp, theirs: i64) -> MeteredUsage {
-    MeteredUsage { through: sent_until, sent: theirs, ..usage_of(&[], unit, item) }
 }
 
 /// What tells the metered items that are ours, and their units: by their prices, and by their meters. An item whose
@@ -177,7 +171,7 @@ impl Ours {
     }
 }
 
-/// A meter that is there twice: two prices would bill what it counts.
+/// The first meter that is listed twice. Two prices would bill the same usage.
 pub fn twice<'a>(mut meters: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let mut seen = HashSet::new();
     meters.find(|meter| !seen.insert(*meter))

@@ -175,7 +175,7 @@ impl Look<'_> {
         let known = compare(stripe, of, &before, (&rows, until)).await?;
         record(&mut before, &rows, known);
         let theirs = stripe.reported(meter, &there.customer, hour_of(item.created), until).await?;
-        Ok(decide::going_on(&before, unit, item, theirs))
+        Ok(decide::taking_over(unit, item, before.through, theirs))
     }
 
     /// A full minute after everything that was sent.
@@ -285,7 +285,7 @@ impl Look<'_> {
             } else {
                 0
             };
-            meters.push(decide::replacing(price.unit, item, closed_until, theirs));
+            meters.push(decide::taking_over(price.unit, item, closed_until, theirs));
         }
         billing.meters = meters;
         tracing::info!(

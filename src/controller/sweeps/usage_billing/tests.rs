@@ -160,7 +160,7 @@ fn what_was_not_sent_goes_with_the_tenant_to_its_next_subscription() {
     let hours = [hour(0, 0, 5), hour(1, 0, 7), hour(3, 0, 2), hour(5, 0, 4)];
     let before = MeteredUsage { sent: 5, through: at(NOON + HOUR), ..usage() };
     let next = item("price_2", "mtr_2", NOON + 5 * HOUR + 90);
-    let usage = going_on(&before, Unit::Queries, &next, 0);
+    let usage = taking_over(Unit::Queries, &next, before.through, 0);
     assert_eq!((usage.since, &*usage.meter, &*usage.price), (at(NOON + 5 * HOUR), "mtr_2", "price_2"));
     let rows = unsent(&hours, &usage);
     assert_eq!(rows, [row(1, 0, 7), row(3, 0, 2), row(5, 0, 4)], "and nothing that was sent");
@@ -168,7 +168,7 @@ fn what_was_not_sent_goes_with_the_tenant_to_its_next_subscription() {
     let seconds: Vec<_> = rows.iter().filter_map(|row| dates.of(row)).map(|at| at.as_second() - NOON).collect();
     assert_eq!(seconds, [5 * HOUR + 90, 5 * HOUR + 90, 6 * HOUR - 1], "so that the next subscription bills it");
     // Stripe's sum of the meter holds what was sent for the one before.
-    assert_eq!(going_on(&before, Unit::Queries, &next, 9).sent, 9);
+    assert_eq!(taking_over(Unit::Queries, &next, before.through, 9).sent, 9);
     assert_eq!(usage_of(std::slice::from_ref(&usage), Unit::Queries, &next), usage, "it is found again");
 
     let other =
@@ -180,7 +180,7 @@ fn what_was_not_sent_goes_with_the_tenant_to_its_next_subscription() {
 #[test]
 fn a_price_that_comes_late_bills_the_hour_that_nothing_has_billed() {
     let begun = |created, theirs| {
-        let usage = replacing(Unit::Queries, &item("price_2", "mtr_1", NOON + created), at(NOON), theirs);
+        let usage = taking_over(Unit::Queries, &item("price_2", "mtr_1", NOON + created), at(NOON), theirs);
         (usage.since.since(at(NOON)) / HOUR, usage.through.since(at(NOON)) / HOUR, usage.sent)
     };
     assert_eq!(begun(300, 0), (0, 0, 0));

@@ -95,7 +95,7 @@ impl Trouble {
     /// The reason of usage that nothing bills.
     pub const OVER: &str = "SubscriptionOver";
 
-    /// What is told of two units of a tenant: the first trouble; of usage that nothing bills, all units.
+    /// Combines the troubles of two units of a tenant. Keeps the first, but lists every unit whose usage nothing bills.
     pub fn both(first: Option<Self>, then: Self) -> Self {
         match (first, then) {
             (Some(Self::Over { mut amounts, subscription }), Self::Over { amounts: more, .. }) => {
