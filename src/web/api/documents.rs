@@ -306,8 +306,8 @@ async fn list(app: &App, tenant: &Served, after: Option<&str>) -> Result<Page, P
     Ok(Party::scope(&tenant.uid, shelf.documents().list(after, app.now())).await?)
 }
 
-/// Deletes a document; false when there is none. It goes on to its end even if the client hangs up: a document that is
-/// gone would count.
+/// Deletes a document. Returns false if there is none. It runs to its end even if the client hangs up: otherwise the
+/// ledger could go on counting a document that is deleted.
 pub async fn remove(app: &Arc<App>, tenant: &Served, id: &str) -> Result<bool, Problem> {
     let (owned, tenant, id) = (app.clone(), tenant.clone(), id.to_owned());
     let removed = async move {
@@ -325,7 +325,8 @@ async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Proble
     let shelf = Shelf::of(app, tenant).await?;
     let documents = shelf.documents();
     let Some(document) = documents.get(id, app.now()).await? else { return Ok(false) };
-    // Web deletes a document only if it can report the deletion to the ledger. Otherwise the document would count for ever.
+    // Web first makes sure that it can report the deletion to the ledger. If it deleted the document without that, the
+    // ledger would go on counting it against the plan.
     app.metering.can_forget(tenant, app.now()).await?;
     documents.delete(&document).await?;
     let elsewhere = app.delete_elsewhere(tenant, &document).await;
