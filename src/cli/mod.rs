@@ -47,6 +47,7 @@ pub use manual::reference;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use futures::Future;
 use kube::api::ListParams;
@@ -225,7 +226,9 @@ impl KubeArgs {
         let mut config = match &self.kubeconfig {
             Some(path) => kube::Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &options).await?,
             None if self.context.is_some() => kube::Config::from_kubeconfig(&options).await?,
-            None => kube::Config::infer().await?,
+            None => kube::Config::infer().await.context(
+                "no cluster is configured: set --kubeconfig or KUBECONFIG (with `make dev`, run `source .dev/env`)",
+            )?,
         };
         config.connect_timeout = Some(std::time::Duration::from_secs(5));
         Ok(Client::try_from(config)?)
@@ -298,7 +301,12 @@ fn runtime(command: &Command) -> tokio::runtime::Builder {
 /// refused only its sentence is shown.
 pub fn describe(error: &anyhow::Error) -> String {
     if let Some(kube::Error::Api(status)) = error.chain().find_map(|cause| cause.downcast_ref::<kube::Error>()) {
-        return format!("Kubernetes: {}", status.message);
+        return match &status.details {
+            Some(details) if status.code == 404 && details.kind == "tenants" && !details.name.is_empty() => {
+                format!("there is no Tenant {} here: `kubectl tenant list -A` lists all", details.name)
+            }
+            _ => format!("Kubernetes: {}", status.message),
+        };
     }
     let mut line = String::new();
     for cause in error.chain().map(ToString::to_string) {

@@ -26,7 +26,7 @@ pub struct PastArgs {
     /// Also list the last 12 periods that have ended. Needs NAME.
     #[arg(long, requires = "name")]
     history: bool,
-    /// The same, and so many days of UTC, today first. Needs NAME.
+    /// The same, and so many days of UTC (1 to 93), today first. Needs NAME.
     #[arg(long, requires = "name", value_parser = clap::value_parser!(u16).range(1..=93))]
     days: Option<u16>,
     /// For --history and --days: the ledger's URL.
@@ -131,7 +131,7 @@ impl std::fmt::Display for Past {
 
 fn table(heads: &[&str], rows: impl Iterator<Item = (Vec<String>, Vec<String>)>) -> Table {
     let mut table = Table::new();
-    let units = Unit::iter().filter(|unit| !unit.is_level()).map(|unit| unit.name().to_uppercase());
+    let units = Unit::iter().filter(|unit| !unit.is_level()).map(|unit| unit.in_plans().to_owned());
     let named = heads.len();
     let heads = heads.iter().map(ToString::to_string).chain(units);
     table.load_preset(presets::NOTHING).set_header(heads);
@@ -156,7 +156,7 @@ mod tests {
         let days = vec![PastDay { date: "1970-01-01".parse().expect("a date"), used: used() }];
         let text = Past { periods, days }.to_string();
         let lines: Vec<_> = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
-        let units = "QUERIES PROMPT_TOKENS COMPLETION_TOKENS EMBEDDING_TOKENS EMBEDDED_BYTES";
+        let units = "queries promptTokens completionTokens embeddingTokens embeddedBytes";
         assert_eq!(
             lines,
             [

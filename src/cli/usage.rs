@@ -79,6 +79,10 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     }
     rows.sort_by_key(|row| std::cmp::Reverse(fullest(&row.usage)));
     if args.output == "table" && args.name.is_none() {
+        if rows.is_empty() {
+            println!("Nothing has been counted yet: the controller reads the ledger once a minute.");
+            return Ok(());
+        }
         println!("{}", list(&rows));
         return Ok(());
     }
@@ -171,7 +175,7 @@ fn units(row: &Row) -> String {
         let used = usage.of(unit);
         let or_none = |value: Option<i64>| value.map_or_else(|| "-".into(), |value| value.to_string());
         let left = used.limit.map(|limit| (limit - used.used).max(0));
-        let name = serde_json::json!(unit).as_str().unwrap_or_default().to_owned();
+        let name = unit.in_plans().to_owned();
         table.add_row([name, used.used.to_string(), or_none(used.limit), or_none(left), or_none(percent(used))]);
     }
     for column in table.column_iter_mut().skip(1) {

@@ -28,7 +28,7 @@ fn line(tenant: &Tenant, Reached { unit, limit, .. }: &Reached) -> Option<UsageL
     } else {
         format!("{one_refused} that does not fit into the limit any more is refused {}.", until(*unit, usage))
     };
-    Some(UsageLine { unit: name(*unit).into(), used: thousands(used), limit: thousands(limit), then })
+    Some(UsageLine { unit: unit.for_customers().into(), used: thousands(used), limit: thousands(limit), then })
 }
 
 /// Until when a hard limit refuses.
@@ -37,19 +37,6 @@ fn until(unit: Unit, usage: &CountedUsage) -> String {
         return "until you delete documents or change to a larger plan".into();
     }
     format!("until {}, when counting starts again, or until you change to a larger plan", minute(usage.period_end))
-}
-
-/// What customers call a unit.
-fn name(unit: Unit) -> &'static str {
-    match unit {
-        Unit::Queries => "questions",
-        Unit::PromptTokens => "tokens that the chat model reads",
-        Unit::CompletionTokens => "tokens that the chat model writes",
-        Unit::EmbeddingTokens => "tokens that the embedding model reads",
-        Unit::EmbeddedBytes => "bytes of text that are embedded",
-        Unit::Documents => "stored documents",
-        Unit::Bytes => "bytes of stored documents",
-    }
 }
 
 /// What a hard limit of a unit refuses: one, and all of them.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 
 use super::account::Account;
+use crate::api::money::thousands;
 use crate::api::{Timestamp, Unit};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
@@ -59,7 +60,10 @@ pub fn beyond(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Probl
     let end = period.end;
     let detail = match unit {
         Unit::Queries => {
-            format!("Your plan's {limit} queries of this period are used up. Upgrade, or wait until {end}.")
+            format!(
+                "Your plan's {} questions of this period are used up. Upgrade, or wait until {end}.",
+                thousands(limit)
+            )
         }
         Unit::EmbeddedBytes => format!(
             "Your plan embeds {limit} bytes of text in a period, and this document has more than what is left. Upgrade, or wait until \
