@@ -6,12 +6,14 @@ mod audit;
 mod confirm;
 mod controller;
 mod crds;
+mod csv_lines;
 mod data;
 mod describe;
 mod desired;
 mod erase;
 mod export;
 mod fitted;
+mod funnel;
 mod groups;
 mod history;
 mod import;
@@ -34,6 +36,7 @@ mod reference;
 mod relocate;
 mod retry;
 mod span;
+mod stuck;
 mod subscriptions;
 mod usage;
 mod usage_billed;
@@ -165,6 +168,8 @@ enum Command {
     /// Print the transitions of a tenant.
     History(history::Args),
     Usage(usage::Args),
+    Funnel(funnel::Args),
+    Stuck(stuck::Args),
     Why(why::Args),
     /// Print what the operator's pods log about a tenant.
     Logs(logs::Args),
@@ -333,6 +338,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Admit(args) => leads::admit(&cli.kube, args).await,
         Command::Describe(args) => describe::run(&cli.kube, args).await,
         Command::Audit(args) => return audit::run(&cli.kube, args).await,
+        Command::Funnel(args) => funnel::run(&cli.kube, args).await,
+        Command::Stuck(args) => return stuck::run(&cli.kube, args).await.map(|any| ExitCode::from(u8::from(any))),
         Command::History(args) => history::run(&cli.kube, args).await,
         Command::Delete(args) => desired::delete(&cli.kube, args).await,
         Command::Reactivate(args) => desired::reactivate(&cli.kube, args).await,
