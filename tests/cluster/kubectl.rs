@@ -47,7 +47,11 @@ async fn why_says_what_the_conditions_say_and_what_to_do() {
     let why = tenant(&["why", "acme", "-n", ns]).await;
     assert!(why.status.success() && said(&why).contains("Fix: Nothing to do"), "{}", said(&why));
     let unknown = tenant(&["why", "unknown", "-n", ns]).await;
-    assert!(!unknown.status.success() && said(&unknown).contains("there is no Tenant unknown here"), "{}", said(&unknown));
+    assert!(
+        !unknown.status.success() && said(&unknown).contains("there is no Tenant unknown here"),
+        "{}",
+        said(&unknown)
+    );
 }
 
 #[tokio::test]

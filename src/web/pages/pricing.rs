@@ -8,8 +8,8 @@ use kube::ResourceExt;
 use minijinja::{Value, context};
 
 use super::PageResult;
-use crate::api::{Plan, PlanSpec, Unit, UsagePrice};
 use crate::api::money::{Money, thousands};
+use crate::api::{Plan, PlanSpec, Unit, UsagePrice};
 use crate::web::App;
 use crate::web::serving::offers::for_sale;
 
