@@ -173,7 +173,10 @@ mod tests {
 
     #[test]
     fn an_object_that_takes_the_place_of_another_says_so_when_it_counts_first() {
-        let mut tenant = Tenant::new("a", serde_json::from_value(json!({"companyName": "A", "adminEmail": "a@b.example"})).expect("a spec"));
+        let mut tenant = Tenant::new(
+            "a",
+            serde_json::from_value(json!({"companyName": "A", "adminEmail": "a@b.example"})).expect("a spec"),
+        );
         tenant.metadata.uid = Some("new".into());
         assert!(!takes_the_place_of_another(&tenant), "it has no id yet");
         for (id, wanted) in [("new", false), ("old", true)] {

@@ -42,8 +42,8 @@ pub struct Args {
     /// 32`).
     #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE")]
     key_file: PathBuf,
-    /// Megabytes that the answers kept for idempotency keys may take, those of all tenants together. Beyond it, the oldest
-    /// answers make room.
+    /// Megabytes that the answers kept for idempotency keys may take, those of all tenants together. Beyond it, the
+    /// oldest answers make room.
     #[arg(long, env = "LEDGER_ANSWERS_MB", value_name = "MEGABYTES", default_value = "500",
         value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
     answers_mb: i64,

@@ -89,9 +89,7 @@ fn letter(
         Notice::PlanScheduled(_) => (Template::PlanScheduled, account()),
         Notice::PlanDeclined(_) => (Template::PlanDeclined, account()),
         Notice::PlanUnconfirmed(_) => (Template::PlanUnconfirmed, account()),
-        Notice::UsageReached { percent, what } => {
-            usage_mail::letter(mail, tenant, plans.in_force, *percent, what)
-        }
+        Notice::UsageReached { percent, what } => usage_mail::letter(mail, tenant, plans.in_force, *percent, what),
         Notice::DeletionRequested(_) => (Template::DeletionRequested, account()),
         Notice::ExportReady(_) => (Template::ExportReady, account()),
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),

@@ -7,13 +7,7 @@ use crate::api::{Plan, Tenant, Timestamp, Unit, size};
 use crate::providers::mail::{Mail, Template, UsageLine, Values};
 
 /// The e-mail. It leads to the plans if the customer has pages.
-pub fn letter(
-    mail: &Mail,
-    tenant: &Tenant,
-    plan: Option<&Plan>,
-    percent: u8,
-    what: &[Reached],
-) -> (Template, Values) {
+pub fn letter(mail: &Mail, tenant: &Tenant, plan: Option<&Plan>, percent: u8, what: &[Reached]) -> (Template, Values) {
     let template = if percent < 100 { Template::UsageNear } else { Template::UsageReached };
     let pages = tenant.spec.login.is_some() && mail.has_pages(tenant.place().namespace);
     let path = if pages { "/account/plan".to_owned() } else { String::new() };
@@ -126,7 +120,9 @@ mod tests {
         });
         let mut soft = tenant(&["queries", "documents"], 10_500, 10);
         let said = |tenant: &Tenant, plan, unit| told_of(tenant, plan, unit).then;
-        assert!(said(&soft, Some(&priced), Unit::Queries).ends_with("It is charged at the price for use of your plan."));
+        assert!(
+            said(&soft, Some(&priced), Unit::Queries).ends_with("It is charged at the price for use of your plan.")
+        );
         assert!(said(&soft, Some(&priced), Unit::Documents).ends_with("It costs nothing extra."), "another unit");
         assert!(said(&soft, Some(&plain), Unit::Queries).ends_with("It costs nothing extra."));
         assert!(said(&soft, None, Unit::Queries).ends_with("Your plan says whether it is charged."), "it is gone");

@@ -97,7 +97,9 @@ impl Mistake {
             }
             (Self::VoidForgotten, Action::Void { .. }, Some(State::Pending))
             | (Self::NameNotTaken, Action::Void { .. }, None)
-            | (Self::ExpiredNotVoided, Action::Void { .. }, Some(State::Expired)) => (Answer::Voided, Changes::default()),
+            | (Self::ExpiredNotVoided, Action::Void { .. }, Some(State::Expired)) => {
+                (Answer::Voided, Changes::default())
+            }
             _ => self.distort(command, facts),
         }
     }

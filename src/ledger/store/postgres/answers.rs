@@ -29,8 +29,7 @@ impl Answers for Postgres {
         most: i64,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let kept =
-            self.ask(async |client: &mut Client| finish_one(client, &key, answer.as_ref(), now).await).await?;
+        let kept = self.ask(async |client: &mut Client| finish_one(client, &key, answer.as_ref(), now).await).await?;
         if kept {
             self.ask(async |client: &mut Client| shrink(client, most).await).await?;
         }
