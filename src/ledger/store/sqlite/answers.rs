@@ -19,12 +19,14 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS answer (id INTEGER PRIMARY KEY A
      CREATE INDEX IF NOT EXISTS answer_until ON answer (until);
      CREATE TABLE IF NOT EXISTS probe (id INTEGER PRIMARY KEY, filling BLOB NOT NULL) STRICT;";
 
-/// The sum of what all keys take, and what keeps it right. It is added up anew when the file is opened.
+/// The sum of what all keys take, and what keeps it right. It is added up anew when the file is opened, and written only
+/// if it differs: a ledger starts on a full volume as well.
 fn sum() -> String {
     format!(
         "CREATE TABLE IF NOT EXISTS total (bytes INTEGER NOT NULL) STRICT;
-         DELETE FROM total;
-         INSERT INTO total SELECT ifnull(sum(size + {ROW}), 0) FROM answer;
+         INSERT INTO total SELECT 0 WHERE NOT EXISTS (SELECT 1 FROM total);
+         UPDATE total SET bytes = known.bytes FROM (SELECT ifnull(sum(size + {ROW}), 0) AS bytes FROM answer) AS known
+             WHERE total.bytes <> known.bytes;
          CREATE TRIGGER IF NOT EXISTS answer_begun AFTER INSERT ON answer
              BEGIN UPDATE total SET bytes = bytes + new.size + {ROW}; END;
          CREATE TRIGGER IF NOT EXISTS answer_changed AFTER UPDATE OF size ON answer
