@@ -113,10 +113,10 @@ mod tests {
 
     #[test]
     fn a_line_about_a_soft_unit_says_whether_it_is_charged() {
-        let priced = json!({"usagePrices": [{"unit": "queries", "stripePriceId": "price_1"}]});
-        let [priced, plain] = [priced, json!({})].map(|spec| {
-            let spec = serde_json::from_value(spec).expect("a spec");
-            Plan::new("starter", spec)
+        let prices = json!([{"unit": "queries", "stripePriceId": "price_1"}]);
+        let [priced, plain] = [prices, json!([])].map(|prices| {
+            let spec = json!({"monthlyPrice": {"amount": 4900}, "usagePrices": prices});
+            Plan::new("starter", serde_json::from_value(spec).expect("a spec"))
         });
         let mut soft = tenant(&["queries", "documents"], 10_500, 10);
         let said = |tenant: &Tenant, plan, unit| told_of(tenant, plan, unit).then;
