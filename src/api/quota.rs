@@ -64,16 +64,15 @@ impl Unit {
         }
     }
 
-    /// What customers call it, in the plural.
+    /// What customers call it. Sizes are an amount "of" it.
     pub const fn for_customers(self) -> &'static str {
         match self {
             Self::Queries => "questions",
             Self::PromptTokens => "tokens that the chat model reads",
             Self::CompletionTokens => "tokens that the chat model writes",
             Self::EmbeddingTokens => "tokens that the embedding model reads",
-            Self::EmbeddedBytes => "bytes of text read from documents",
-            Self::Documents => "stored documents",
-            Self::Bytes => "bytes of stored documents",
+            Self::EmbeddedBytes => "text read from documents",
+            Self::Documents | Self::Bytes => "stored documents",
         }
     }
 

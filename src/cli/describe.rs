@@ -10,7 +10,7 @@ use super::{KubeArgs, TenantArgs};
 use crate::api::status::PlanConfig;
 use crate::api::tenant::BillingMode;
 use crate::api::usage::Quota;
-use crate::api::{Tenant, TenantStatus, Timestamp, Unit};
+use crate::api::{Tenant, TenantStatus, Timestamp, Unit, size};
 
 /// Transitions shown; the status keeps more.
 const SHOWN: usize = 10;
@@ -136,7 +136,12 @@ fn limits(config: &PlanConfig) -> String {
         let limited = units.into_iter().filter_map(|unit| Some((unit, config.limits.of(unit)?)));
         let texts = limited.map(|(unit, limit)| {
             let soft = if config.quota.is_soft(unit) { " (soft)" } else { "" };
-            format!("{limit} {}{soft}", unit.name().replace('_', " "))
+            let written = match unit {
+                Unit::Bytes => format!("{} of files", size(limit)),
+                Unit::EmbeddedBytes => format!("{} of embedded text", size(limit)),
+                _ => format!("{limit} {}", unit.name().replace('_', " ")),
+            };
+            written + soft
         });
         texts.collect::<Vec<_>>().join(", ")
     };

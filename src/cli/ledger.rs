@@ -42,6 +42,11 @@ pub struct Args {
     /// 32`).
     #[arg(long, env = "LEDGER_KEY_FILE", value_name = "FILE")]
     key_file: PathBuf,
+    /// Megabytes that the answers kept for idempotency keys may take, those of all tenants together. Beyond it, the
+    /// oldest answers make room.
+    #[arg(long, env = "LEDGER_ANSWERS_MB", value_name = "MEGABYTES", default_value = "500",
+        value_parser = clap::value_parser!(i64).range(1..=1_000_000))]
+    answers_mb: i64,
     /// Go by this machine's clock instead of the API server's. The ledger then needs no cluster.
     #[arg(long, env = "LEDGER_OWN_CLOCK", value_parser = clap::builder::FalseyValueParser::new())]
     own_clock: bool,
@@ -78,7 +83,14 @@ pub async fn run(kube: &KubeArgs, args: Args) -> anyhow::Result<()> {
     let snapshots = args.snapshots.filter(|url| !url.is_empty()).map(open).transpose()?;
     let place = args.place.place(snapshots).context("set --data or --url")?;
     let key = LedgerKey::read(&args.key_file)?;
-    let config = LedgerConfig { listen: args.listen, metrics_listen: args.metrics_listen, place, key, client };
+    let config = LedgerConfig {
+        listen: args.listen,
+        metrics_listen: args.metrics_listen,
+        place,
+        key,
+        answer_bytes: args.answers_mb * 1_000_000,
+        client,
+    };
     let ledger = Ledger::bind(config).await?;
     // In one piece: the reader of the first line may be gone afterwards.
     println!("listening on http://{}\nmetrics on http://{}/metrics", ledger.addr()?, ledger.metrics_addr()?);

@@ -13,8 +13,8 @@ use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
 use crate::api::tenant::{Desired, Wish};
 use crate::api::{
-    Data, LEGAL_HOLD_ANNOTATION, PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, Tenant, Timestamp,
-    VERIFIED_ANNOTATION, data_namespace, data_of, login_secret,
+    Data, LEGAL_HOLD_ANNOTATION, PROOF_ANNOTATION, Place, Plan, SENT_ANNOTATION, SIGNED_UP, TAKEN_OVER_ANNOTATION,
+    TakenOver, Tenant, Timestamp, VERIFIED_ANNOTATION, data_namespace, data_of, login_secret,
 };
 use crate::controller::Providers;
 use crate::lifecycle::{ObservedSubscription, Provider};
@@ -265,7 +265,7 @@ async fn make(client: &Client, identity: &IdentityKey, known: &Known, finder: &F
 }
 
 /// As it was, as far as Stripe knows. What was sent to a customer who has paid is not sent again, and the address that
-/// they paid with needs no confirmation.
+/// they paid with needs no confirmation. The ledger has what the lost object counted.
 fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow::Result<Tenant> {
     let place = Place { namespace: &known.namespace, name: &known.name };
     let login = known.name.starts_with(SIGNED_UP).then(|| json!({"secretName": login_secret(&known.name)}));
@@ -279,6 +279,7 @@ fn tenant(identity: &IdentityKey, known: &Known, data: Option<&Data>) -> anyhow:
             PROOF_ANNOTATION: identity.identity_proof(&known.tenant_id, place),
             SENT_ANNOTATION: "welcome,first-question,data-processing-agreement",
             VERIFIED_ANNOTATION: identity.email_hash(&known.email),
+            TAKEN_OVER_ANNOTATION: serde_json::to_string(&TakenOver::by_another_object())?,
         }},
         "spec": {
             "companyName": company,

@@ -8,7 +8,7 @@ use strum::IntoEnumIterator;
 use super::past_usage::{Past, PastArgs};
 use super::{KubeArgs, ScopeArgs, usage_billed};
 use crate::api::usage::{CountedUsage, Used};
-use crate::api::{Tenant, Timestamp, Unit};
+use crate::api::{Tenant, Timestamp, Unit, size};
 
 /// Show what tenants have used of their plans in this period.
 ///
@@ -173,10 +173,12 @@ fn units(row: &Row) -> String {
     table.load_preset(presets::NOTHING).set_header(["UNIT", "USED", "LIMIT", "LEFT", "PERCENT"]);
     for unit in Unit::iter() {
         let used = usage.of(unit);
-        let or_none = |value: Option<i64>| value.map_or_else(|| "-".into(), |value| value.to_string());
+        let written = |amount: i64| if unit.is_size() { size(amount) } else { amount.to_string() };
+        let or_none = |value: Option<i64>| value.map_or_else(|| "-".into(), written);
+        let share = percent(used).map_or_else(|| "-".into(), |percent| percent.to_string());
         let left = used.limit.map(|limit| (limit - used.used).max(0));
         let name = unit.in_plans().to_owned();
-        table.add_row([name, used.used.to_string(), or_none(used.limit), or_none(left), or_none(percent(used))]);
+        table.add_row([name, written(used.used), or_none(used.limit), or_none(left), share]);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -109,7 +109,7 @@ pub struct App {
     /// Places of changes that are finished where their clients hang up.
     finishing: Arc<Semaphore>,
     /// Places of requests with an idempotency key that are served to their end where their clients hang up.
-    keyed: Arc<Semaphore>,
+    keyed: api::idempotency::KeyedPlaces,
     /// Whose turn it is to store a document.
     storing: turns::Turns,
     /// Whose file is being read.
@@ -288,7 +288,7 @@ impl Web {
             bodies: bodies::Bodies::new(config.connections.connections),
             lingers: linger::Lingers::new(config.connections.connections),
             finishing: Arc::new(Semaphore::new(routes::FINISHING as usize)),
-            keyed: Arc::new(Semaphore::new(api::idempotency::FINISHING)),
+            keyed: api::idempotency::KeyedPlaces::default(),
             storing: turns::Turns::default(),
             reading: turns::Turns::default(),
             metering,

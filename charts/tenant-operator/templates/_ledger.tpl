@@ -44,6 +44,8 @@ none
 - name: LEDGER_URL
   valueFrom: {secretKeyRef: {name: {{ include "to.ledgerSecret" . }}, key: LEDGER_URL}}
 {{- end }}
+- name: LEDGER_ANSWERS_MB
+  value: {{ int .Values.ledger.answersMegabytes | quote }}
 {{- with include "to.ledgerSnapshots" . }}
 - name: LEDGER_SNAPSHOTS
   value: {{ . | quote }}

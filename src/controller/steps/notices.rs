@@ -43,7 +43,7 @@ pub async fn send(
     if *notice == Notice::KeptAlert {
         return kept(alerts, tenant, 1).await;
     }
-    let Some((template, own)) = letter(senders, tenant, notice) else {
+    let Some((template, own)) = letter(senders, tenant, plans, notice) else {
         return alert(alerts, &alert_text(tenant, notice)).await;
     };
     let values = about(tenant, plans, notice, own);
@@ -55,7 +55,12 @@ pub async fn send(
 }
 
 /// The template of an e-mail, and what it alone says. None of an alert.
-fn letter(Senders { mail, identity, .. }: Senders<'_>, tenant: &Tenant, notice: &Notice) -> Option<(Template, Values)> {
+fn letter(
+    Senders { mail, identity, .. }: Senders<'_>,
+    tenant: &Tenant,
+    plans: Plans<'_>,
+    notice: &Notice,
+) -> Option<(Template, Values)> {
     let status = tenant.status.clone().unwrap_or_default();
     let account = || Values { path: "/account".into(), ..Values::default() };
     Some(match notice {
@@ -84,7 +89,7 @@ fn letter(Senders { mail, identity, .. }: Senders<'_>, tenant: &Tenant, notice: 
         Notice::PlanScheduled(_) => (Template::PlanScheduled, account()),
         Notice::PlanDeclined(_) => (Template::PlanDeclined, account()),
         Notice::PlanUnconfirmed(_) => (Template::PlanUnconfirmed, account()),
-        Notice::UsageReached { percent, what } => usage_mail::letter(mail, tenant, *percent, what),
+        Notice::UsageReached { percent, what } => usage_mail::letter(mail, tenant, plans.in_force, *percent, what),
         Notice::DeletionRequested(_) => (Template::DeletionRequested, account()),
         Notice::ExportReady(_) => (Template::ExportReady, account()),
         Notice::AddressChanged(_) => (Template::AddressChanged, Values::default()),

@@ -45,7 +45,8 @@ pub async fn finish(
     let key = key(names, request_hash, attempt)?;
     let answer = answer.map(fits).transpose()?.flatten();
     let now = shared.clock.read().now;
-    Ok(Json(FinishedAnswer { kept: shared.store.answers().finish(key, answer, now).await? }))
+    let kept = shared.store.answers().finish(key, answer, shared.answer_bytes, now).await?;
+    Ok(Json(FinishedAnswer { kept }))
 }
 
 /// An answer, unless it is too long to be kept.

@@ -122,6 +122,8 @@ pub struct LedgerConfig {
     pub place: LedgerPlace,
     /// What clients must show.
     pub key: LedgerKey,
+    /// Bytes that the answers of all tenants for idempotency keys may take.
+    pub answer_bytes: i64,
     /// Follows the API server's time, if a cluster is known.
     pub client: Option<kube::Client>,
 }
@@ -152,6 +154,8 @@ struct Shared {
     clock: Arc<Clock>,
     key: LedgerKey,
     metrics: Metrics,
+    /// Bytes that the answers of all tenants may take.
+    answer_bytes: i64,
     /// The folder of its files, if it has any.
     folder: Option<PathBuf>,
     /// How often a snapshot is taken, if any is.
@@ -185,8 +189,17 @@ impl Ledger {
         let bind = async |addr| TcpListener::bind(addr).await.map_err(|error| LedgerError::Listen { addr, error });
         let (listener, metrics) = (bind(config.listen).await?, bind(config.metrics_listen).await?);
         let snapshots_every = snapshots.as_ref().map(|regular| regular.snapshots.every());
-        let (key, counts, batches) = (config.key, Metrics::default(), Arc::new(Semaphore::new(BATCHES)));
-        let shared = Shared { store, orphans, clock, key, metrics: counts, folder, snapshots_every, batches };
+        let shared = Shared {
+            store,
+            orphans,
+            clock,
+            key: config.key,
+            metrics: Metrics::default(),
+            answer_bytes: config.answer_bytes,
+            folder,
+            snapshots_every,
+            batches: Arc::new(Semaphore::new(BATCHES)),
+        };
         Ok(Self { listener, metrics, shared: Arc::new(shared), client, snapshots })
     }
 

@@ -70,8 +70,12 @@ pub trait Answers: std::fmt::Debug + Send + Sync {
     async fn begin(&self, key: Key, until: Timestamp, now: Timestamp) -> Result<AnswerState, StoreError>;
 
     /// Keeps the answer of a key, or frees the key without one. Returns whether the answer is kept: the key must be
-    /// begun, by this request.
-    async fn finish(&self, key: Key, answer: Option<KeptAnswer>, now: Timestamp) -> Result<bool, StoreError>;
+    /// begun, by this request. If the answers of all tenants take more than `most` bytes with it, the oldest go.
+    async fn finish(&self, key: Key, answer: Option<KeptAnswer>, most: i64, now: Timestamp)
+    -> Result<bool, StoreError>;
+
+    /// The bytes that the keys of all tenants take. A sum that is kept: no key is looked at.
+    async fn bytes(&self) -> Result<i64, StoreError>;
 
     /// Erases the keys of a tenant, and returns how many there were.
     async fn erase(&self, tenant: &str) -> Result<u64, StoreError>;

@@ -126,7 +126,7 @@ impl Metering {
     /// Whether a document of the tenant could be forgotten, before it is deleted: once it is gone, nothing would tell
     /// the ledger.
     pub async fn can_forget(self: &Arc<Self>, tenant: &Served, now: Timestamp) -> Result<(), Problem> {
-        self.can_count()?;
+        self.can_count(&tenant.id)?;
         self.account(tenant, now).await.map(drop)
     }
 

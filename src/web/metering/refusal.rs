@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 
 use super::account::Account;
 use crate::api::money::thousands;
-use crate::api::{Timestamp, Unit};
+use crate::api::{Timestamp, Unit, size};
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
 use crate::ledger::units::Limits;
@@ -66,8 +66,8 @@ pub fn beyond(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Probl
             )
         }
         Unit::EmbeddedBytes => format!(
-            "Your plan embeds {limit} bytes of text in a period, and this document has more than what is left. Upgrade, or wait until \
-             {end}."
+            "Your plan reads {} of text in a period, and this document has more than what is left. Upgrade, or wait until {end}.",
+            size(limit)
         ),
         Unit::PromptTokens => used_up(limit, "tokens of questions and their passages", end),
         Unit::CompletionTokens => used_up(limit, "tokens of answers", end),

@@ -9,7 +9,8 @@ use minijinja::{Value, context};
 
 use super::PageResult;
 use crate::api::money::{Money, thousands};
-use crate::api::{Plan, PlanSpec, Unit, UsagePrice};
+
+use crate::api::{Plan, PlanSpec, Unit, UsagePrice, size};
 use crate::web::App;
 use crate::web::serving::offers::for_sale;
 
@@ -52,6 +53,7 @@ fn charged(price: &UsagePrice) -> String {
     let unit = price.unit.for_customers();
     match price.included {
         0 => format!("Charged by use: {unit}"),
+        included if price.unit.is_size() => format!("{} of {unit} a month included, more is charged by use", size(included)),
         included => format!("{} {unit} a month included, more are charged by use", thousands(included)),
     }
 }
@@ -93,6 +95,10 @@ mod tests {
         let price = |unit, included| charged(&UsagePrice { unit, stripe_price_id: "price_1".into(), included });
         assert_eq!(price(Unit::Queries, 10_000), "10,000 questions a month included, more are charged by use");
         assert_eq!(price(Unit::CompletionTokens, 0), "Charged by use: tokens that the chat model writes");
+        assert_eq!(
+            price(Unit::EmbeddedBytes, 5_000_000_000),
+            "5.0 GB of text read from documents a month included, more is charged by use"
+        );
         let questions = |quota: serde_json::Value, prices: serde_json::Value| {
             let plan = json!({"monthlyPrice": {"amount": 1, "currency": "usd"}, "stripePriceId": "price_0", "quota": quota,
                               "usagePrices": prices, "limits": {"documents": 1, "queriesPerMonth": 5000, "bytes": 1}});

@@ -152,6 +152,39 @@ async fn what_was_kept_outlives_a_crash_and_a_torn_end() {
 }
 
 #[tokio::test]
+async fn a_tenant_that_floods_the_journal_leaves_room_for_others() {
+    let folder = Folder::new();
+    let journal = Journal::open(&folder.0, 256 * 1024).expect("a journal");
+    let fill = async |tenant: &str| {
+        let mut kept = 0_u64;
+        while journal.has_room_for(tenant) {
+            journal.keep(&entry("settle", &format!("{tenant}-{kept}"), tenant)).await.expect("kept");
+            kept += 1;
+        }
+        kept
+    };
+    let (first, second) = (fill("flood").await, fill("second").await);
+    assert!(first > 300 && second > first / 3 && second < first, "{first} and {second}");
+    assert!(journal.has_room() && journal.has_room_for("other") && !journal.has_room_for("flood"));
+    // What is no entry is in nobody's share.
+    journal.writer.keep(Line { tenant: String::new(), text: "no JSON".into() }).await.expect("kept");
+    drop(journal);
+
+    let journal = Journal::open(&folder.0, 256 * 1024).expect("a journal");
+    assert!(journal.has_room_for("other") && !journal.has_room_for("flood"), "after a restart");
+    while journal.entries() > second {
+        let page = journal.writer.read(0).await.expect("a page");
+        journal.writer.remove(page.iter().map(|(number, _)| *number).collect()).await.expect("removed");
+    }
+    assert!(journal.has_room_for("flood"), "its entries are delivered");
+    while journal.entries() > 0 {
+        let page = journal.writer.read(0).await.expect("a page");
+        journal.writer.remove(page.iter().map(|(number, _)| *number).collect()).await.expect("removed");
+    }
+    assert!(journal.seen.by_tenant().is_empty(), "{:?}", journal.seen.by_tenant());
+}
+
+#[tokio::test]
 async fn a_small_journal_says_when_it_is_full_and_has_room_again() {
     let folder = Folder::new();
     let journal = Journal::open(&folder.0, 128 * 1024).expect("a journal");
