@@ -94,7 +94,7 @@ async fn a_key_of_another_account_suspends_no_tenant() {
     assert_eq!(in_phase(&world, Phase::Active).await, CUSTOMERS);
     assert_eq!(mails(&world).await, mails_before, "no e-mail is sent");
     assert_eq!(world.calls(of_stripe).await, calls, "nothing is done at the other account");
-    assert!(page(&world, port, "/metrics").await.1.contains("provider_pin_mismatch{kind=\"Stripe\"} 1"));
+    assert!(page(&world, port, "/metrics").await.1.contains("provider_pin_mismatch{provider=\"Stripe\"} 1"));
     let alerts = world.sandbox_get("/_sandbox/alerts").await.to_string();
     assert!(alerts.contains("acct_other"), "{alerts}");
     let checked = run(&world, "preflight", &["stripe"]);
