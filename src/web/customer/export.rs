@@ -37,8 +37,8 @@ const PURPOSE: &str = "export";
 #[derive(Serialize, ToSchema)]
 pub struct ExportAnswer {
     /// `none`, `waiting`, `running`, `ready`, `failed` or `expired`.
-    #[schema(example = "ready")]
-    pub state: &'static str,
+    #[schema(value_type = String, example = "ready")]
+    state: Stage,
     /// When it began.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-09T17:31:36Z")]
     started_at: Option<Timestamp>,
@@ -149,7 +149,7 @@ impl App {
     pub fn export_of(&self, tenant: &Tenant) -> ExportAnswer {
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
         let state = state(tenant, self.now());
-        let ready = state == "ready" && !self.exports.is_empty();
+        let ready = state == Stage::Ready && !self.exports.is_empty();
         let link = || {
             let pass = self.pass(PURPOSE, tenant, LINK_LIFE);
             format!("{}/exports/{pass}", self.config.frontend_url.trim_end_matches('/'))
@@ -168,7 +168,7 @@ impl App {
     /// The complete export as a tar file.
     pub async fn send_export(&self, tenant: &Tenant, end: &End) -> Result<Response, Problem> {
         let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
-        let export = export.filter(|_| state(tenant, self.now()) == "ready").ok_or_else(over)?;
+        let export = export.filter(|_| state(tenant, self.now()) == Stage::Ready).ok_or_else(over)?;
         let store = export.path.as_deref().and_then(|folder| self.exports.holding(folder)).ok_or_else(over)?;
         // One a tenant: a customer who reads slowly does not keep others from their downloads.
         let own = self.downloading.try_take(&tenant.uid().unwrap_or_default());
@@ -202,16 +202,27 @@ fn exportable(tenant: &Tenant) -> bool {
     status.provisioned_at.is_some() && status.erasure.is_none() && status.phase != Some(Phase::Deleted)
 }
 
-/// One word for how far it is.
-fn state(tenant: &Tenant, now: Timestamp) -> &'static str {
+/// How far an export is, as the customer is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    None,
+    Waiting,
+    Running,
+    Ready,
+    Failed,
+    Expired,
+}
+
+fn state(tenant: &Tenant, now: Timestamp) -> Stage {
     let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
-    let Some(asked) = &tenant.spec.export_request else { return "none" };
-    let Some(export) = export.filter(|export| &*export.request == asked) else { return "waiting" };
+    let Some(asked) = &tenant.spec.export_request else { return Stage::None };
+    let Some(export) = export.filter(|export| &*export.request == asked) else { return Stage::Waiting };
     match export.state {
-        ExportState::Running => "running",
-        ExportState::Failed => "failed",
-        ExportState::Ready if exportable(tenant) && export.expires_at.is_some_and(|at| now < at) => "ready",
-        ExportState::Ready | ExportState::Expired => "expired",
+        ExportState::Running => Stage::Running,
+        ExportState::Failed => Stage::Failed,
+        ExportState::Ready if exportable(tenant) && export.expires_at.is_some_and(|at| now < at) => Stage::Ready,
+        ExportState::Ready | ExportState::Expired => Stage::Expired,
     }
 }
 
@@ -220,9 +231,9 @@ fn wanted(tenant: &Tenant, now: Timestamp) -> Option<Value> {
     let export = tenant.status.as_ref().and_then(|status| status.export.as_deref());
     let recent = |export: &Export| now.since(export.finished_at.unwrap_or(export.started_at)) < SPACING;
     let enough = match state(tenant, now) {
-        "waiting" | "running" => true,
-        "ready" => export.is_some_and(recent),
-        _ => false,
+        Stage::Waiting | Stage::Running => true,
+        Stage::Ready => export.is_some_and(recent),
+        Stage::None | Stage::Failed | Stage::Expired => false,
     };
     (!enough).then(|| json!({"spec": {"exportRequest": format!("{CUSTOMER_REQUEST}{}", now.as_second())}}))
 }
@@ -271,12 +282,12 @@ mod tests {
 
     #[test]
     fn a_download_ends_with_its_time_and_with_the_data() {
-        assert_eq!(state(&tenant(Some((ExportState::Ready, 60_000))), NOW), "ready");
-        assert_eq!(state(&tenant(Some((ExportState::Ready, 50_000))), NOW), "expired");
+        assert_eq!(state(&tenant(Some((ExportState::Ready, 60_000))), NOW), Stage::Ready);
+        assert_eq!(state(&tenant(Some((ExportState::Ready, 50_000))), NOW), Stage::Expired);
         let mut erased = tenant(Some((ExportState::Ready, 60_000)));
         let status = erased.status.as_mut().expect("a status");
         status.erasure = Some(crate::api::status::Erasure { started_at: NOW, erased_at: None, lines: Vec::new() });
-        assert_eq!(state(&erased, NOW), "expired");
+        assert_eq!(state(&erased, NOW), Stage::Expired);
         assert!(!exportable(&erased));
     }
 }

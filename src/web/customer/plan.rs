@@ -38,6 +38,16 @@ pub struct PlanRequest {
     from: Option<String>,
 }
 
+/// Where a change stands, in a word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Standing {
+    Applied,
+    Scheduled,
+    Running,
+    Unconfirmed,
+}
+
 /// Where a change stands.
 #[derive(Serialize, ToSchema)]
 pub struct PlanAnswer {
@@ -48,8 +58,8 @@ pub struct PlanAnswer {
     #[schema(example = "team")]
     requested: String,
     /// `applied`, `scheduled`, `running`, or `unconfirmed` while the customer's bank asks them to confirm the payment.
-    #[schema(example = "running")]
-    state: &'static str,
+    #[schema(value_type = String, example = "running")]
+    state: Standing,
     /// Where to confirm it. The plan changes once it is confirmed.
     #[schema(example = "https://invoice.stripe.com/i/acct_1a2B/live_c3D4")]
     confirm_url: Option<String>,
@@ -72,7 +82,7 @@ pub async fn change(
     Then(Json(request), SignupToken(tenant)): Then<Json<PlanRequest>, SignupToken>,
 ) -> Result<(StatusCode, Json<PlanAnswer>), Problem> {
     let answer = app.change_plan(&tenant, &request.plan, Shown::From(request.from.as_deref())).await?;
-    let status = if answer.state == "running" { StatusCode::ACCEPTED } else { StatusCode::OK };
+    let status = if answer.state == Standing::Running { StatusCode::ACCEPTED } else { StatusCode::OK };
     Ok((status, Json(answer)))
 }
 
@@ -256,17 +266,17 @@ fn answer(tenant: &Tenant, name: &str) -> Result<PlanAnswer, Problem> {
             let detail = "This change is not possible now. Your account stays as it is. Please write to us.";
             return Err(conflict(Code::PlanNotAvailable, detail));
         }
-        Some(Stage::Scheduled) => "scheduled",
-        Some(Stage::Unconfirmed) => "unconfirmed",
-        Some(Stage::Applied) | None if tenant.plan_in_force() == name => "applied",
-        Some(Stage::Preparing | Stage::Running | Stage::Applied) | None => "running",
+        Some(Stage::Scheduled) => Standing::Scheduled,
+        Some(Stage::Unconfirmed) => Standing::Unconfirmed,
+        Some(Stage::Applied) | None if tenant.plan_in_force() == name => Standing::Applied,
+        Some(Stage::Preparing | Stage::Running | Stage::Applied) | None => Standing::Running,
     };
     Ok(PlanAnswer {
         plan: tenant.plan_in_force().into(),
         requested: name.into(),
         state,
-        effective_at: effective_at(&status).filter(|_| state == "scheduled"),
-        confirm_url: confirm_url(&status).filter(|_| state == "unconfirmed"),
+        effective_at: effective_at(&status).filter(|_| state == Standing::Scheduled),
+        confirm_url: confirm_url(&status).filter(|_| state == Standing::Unconfirmed),
     })
 }
 
