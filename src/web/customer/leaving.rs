@@ -169,7 +169,7 @@ impl App {
                 .filter(|(_, text)| !text.is_empty())
                 .map(|(key, text)| (key.to_owned(), text.clone().into()))
                 .collect();
-            self.happened(&Event::of(tenant, "account-closed", metadata));
+            self.happened(&Event::of(tenant, "account-closed", metadata, self.now()));
             tracing::info!(target: "audit", event = "account_closed", tenant = tenant.name_any(), reason = leave.reason);
         }
         let left = self.settled(tenant, |phase| phase == Some(Phase::Deleting)).await?;
@@ -193,7 +193,7 @@ impl App {
             Ok((t.spec.desired == Desired::Deleted).then_some(back))
         };
         if self.change_tenant(tenant, wanted).await?.is_some() {
-            self.happened(&Event::of(tenant, "account-reactivated", Map::new()));
+            self.happened(&Event::of(tenant, "account-reactivated", Map::new(), self.now()));
             tracing::info!(target: "audit", event = "account_reactivated", tenant = tenant.name_any());
         }
         self.settled(tenant, |phase| phase != Some(Phase::Deleting)).await

@@ -112,7 +112,7 @@ pub async fn enroll(
     let _span = new.then(|| Span::of_tenant(&uid, "signup", started));
     if new {
         app.metrics.signups.inc();
-        app.happened(&Event::milestone(&tenant, "signup"));
+        app.happened(&Event::milestone(&tenant, "signup", app.now()));
         let trace_id = trace_id(&uid);
         tracing::info!(target: "audit", event = "signup", tenant = name, trace_id, %client, request_id = record.request_id, plan = tenant.spec.plan);
     }
