@@ -222,7 +222,7 @@ impl Ledger {
 /// Ends a request that takes too long.
 async fn in_time(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await;
-    answered.unwrap_or_else(|_| answers::Problem::Late.into_response())
+    answered.unwrap_or_else(|_| answers::ServiceProblem::Late.into_response())
 }
 
 fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {

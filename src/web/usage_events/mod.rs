@@ -27,7 +27,7 @@ use crate::api::Phase;
 use crate::ledger::wire::EVENTS;
 use crate::serve::client::network;
 use crate::web::serving::directory::Served;
-use answer::{CountedEvents, Outcome};
+use answer::{CountedEvents, EventFate};
 use cloud_event::{CloudEventBody, Refused, Told};
 use encoding::Encoding;
 
@@ -175,9 +175,9 @@ impl App {
                 Ok((told, tenant)) => {
                     let Told { source, id, time, amounts, .. } = told;
                     used.push(UsedElsewhere { tenant, source, id: id.clone(), time, amounts });
-                    Outcome::Counted(id)
+                    EventFate::Counted(id)
                 }
-                Err(refused) => Outcome::Refused(refused),
+                Err(refused) => EventFate::Refused(refused),
             });
         }
         let states = self.metering.count_elsewhere(used, self.now()).await?;
