@@ -11,6 +11,7 @@ use crate::controller::{Key, Providers};
 use crate::lifecycle::{Provider, Step};
 use crate::providers::ProviderError;
 use crate::providers::gate::Gate;
+use crate::telemetry::ProviderLabel;
 
 /// Nothing is called before it was checked.
 pub fn guard(providers: &Providers) {
