@@ -62,6 +62,7 @@ fn run(world: &World, subcommand: &str, args: &[&str]) -> Output {
     tokio::task::block_in_place(|| world.command(subcommand).args(args).output()).expect("it runs")
 }
 
+/// Time in which a controller without pins would have suspended and alerted: nothing shows that it leaves all as it is.
 async fn pause() {
     tokio::time::sleep(std::time::Duration::from_secs(8)).await;
 }
