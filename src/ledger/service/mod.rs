@@ -41,7 +41,8 @@ pub use key::{KeyError, LedgerKey};
 const BODY: usize = 16 << 10;
 /// The longest batch of events: the most of them, with long names.
 const EVENTS_BODY: usize = 8 << 20;
-/// The longest answer that the ledger reads: longer than one that it keeps, so that it can say that it does not keep it.
+/// The longest answer that the ledger reads: longer than one that it keeps, so that it can say that it does not keep
+/// it.
 const ANSWER_BODY: usize = 1 << 20;
 /// Batches of events that are read and counted at the same time. Others wait.
 const BATCHES: usize = 4;

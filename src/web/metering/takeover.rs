@@ -1,10 +1,10 @@
 //! What versions before the ledger have counted. They kept it in an annotation of the Tenant, and go on to do so while
 //! a rollout replaces them one by one.
 //!
-//! Before web counts for a tenant, it sends the ledger what the ledger lacks of the annotation. Web first writes a second
-//! annotation that says what the ledger will have, and then sends the difference under a name that follows from the
-//! number in the second annotation alone. The ledger therefore counts the difference once, whichever replica sends it,
-//! and wherever a replica breaks off.
+//! Before web counts for a tenant, it sends the ledger what the ledger lacks of the annotation. Web first writes a
+//! second annotation that says what the ledger will have, and then sends the difference under a name that follows from
+//! the number in the second annotation alone. The ledger therefore counts the difference once, whichever replica sends
+//! it, and wherever a replica breaks off.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
