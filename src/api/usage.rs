@@ -39,8 +39,8 @@ impl Usage {
         annotated(tenant, USAGE_ANNOTATION)
     }
 
-    /// What the ledger counted, as the status shows it. Before the controller shows it for the first time, what versions
-    /// before the ledger counted.
+    /// What the ledger counted, as the status shows it. Before the controller shows it for the first time, what
+    /// versions before the ledger counted.
     pub fn shown(tenant: &Tenant) -> Self {
         let Some(counted) = tenant.status.as_ref().and_then(|status| status.usage) else { return Self::of(tenant) };
         Self {

@@ -43,7 +43,7 @@ mod usage_billed;
 mod web;
 mod why;
 
-pub use confirm::Held;
+pub use confirm::HeldDecision;
 pub use fitted::fitted_table;
 pub use groups::Program;
 pub use manual::reference;

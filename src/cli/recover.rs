@@ -142,7 +142,7 @@ fn report(lost: &[&Known], namespaces: &Namespaces, refunded: &HashSet<String>) 
         let data = generation(namespaces, &known.tenant_id).is_some();
         let desired = match (desired(&known.subscription), refunded.contains(&known.tenant_id)) {
             (Desired::Suspended, true) => "Suspended (refunded)".into(),
-            (desired, _) => format!("{desired:?}"),
+            (desired, _) => desired.to_string(),
         };
         [
             known.namespace.clone(),

@@ -18,8 +18,8 @@ use crate::api::Timestamp;
 use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
-    AnswerState, BeginAnswer, Checkpoint, Counted, DayUsage, ErasedAnswers, EventStates, Events, FinishAnswer,
-    FinishedAnswer, HoursUsage, Outcome, PeriodUsage, Reserve, Status, TenantUsage, Void,
+    AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, DayUsage, ErasedAnswers, EventStates, Events,
+    FinishAnswer, FinishedAnswer, HoursUsage, PeriodUsage, Reserve, Status, TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
@@ -113,27 +113,27 @@ impl LedgerClient {
     }
 
     /// Sets amounts aside.
-    pub async fn reserve(&self, operation: &str, body: &Reserve) -> Result<Outcome, CallError> {
+    pub async fn reserve(&self, operation: &str, body: &Reserve) -> Result<CommandOutcome, CallError> {
         self.call(Method::PUT, &["operations", operation], Some(body)).await
     }
 
     /// Notes what was used so far.
-    pub async fn checkpoint(&self, operation: &str, body: &Checkpoint) -> Result<Outcome, CallError> {
+    pub async fn checkpoint(&self, operation: &str, body: &Checkpoint) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "checkpoint"], Some(body)).await
     }
 
     /// Counts what was used.
-    pub async fn settle(&self, operation: &str, body: &Counted) -> Result<Outcome, CallError> {
+    pub async fn settle(&self, operation: &str, body: &Counted) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "settle"], Some(body)).await
     }
 
     /// Gives back everything.
-    pub async fn void(&self, operation: &str, body: &Void) -> Result<Outcome, CallError> {
+    pub async fn void(&self, operation: &str, body: &Void) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "void"], Some(body)).await
     }
 
     /// Takes away from levels.
-    pub async fn release(&self, operation: &str, body: &Counted) -> Result<Outcome, CallError> {
+    pub async fn release(&self, operation: &str, body: &Counted) -> Result<CommandOutcome, CallError> {
         self.call(Method::POST, &["operations", operation, "release"], Some(body)).await
     }
 

@@ -20,4 +20,5 @@ pub mod store;
 pub mod units;
 pub mod wire;
 
+pub use command::PERIOD_AHEAD;
 pub use service::{KeyError, Ledger, LedgerConfig, LedgerError, LedgerKey, LedgerPlace};

@@ -177,7 +177,7 @@ pub struct KeptAnswer {
 impl KeptAnswer {
     /// As it is stored.
     pub fn text(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+        serde_json::to_string(self).expect("an answer is JSON: a number and strings")
     }
 
     /// The bytes that it takes.
@@ -280,7 +280,7 @@ pub struct Void {
 /// What became of a command that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// The amounts are set aside.
     Reserved {
         /// The period that they are counted in.

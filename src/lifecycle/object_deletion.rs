@@ -60,7 +60,7 @@ fn begin(input: &Input) -> Decision {
     let mut draft = Draft::new(input);
     draft.enter(Phase::Deleting, EventType::Delete, TriggeredBy::Admin, "Deletion of the object was requested");
     draft.status.checkout = None;
-    let message = "Deleting the subscription, the Pinecone namespace and the Secrets";
+    let message = &format!("Deleting the subscription, the {} namespace and the Secrets", Provider::VectorStore);
     draft.summary(Summary::Reconciling, "Deleting", message);
     draft.changed().unwrap_or(Decision::Wait(None))
 }

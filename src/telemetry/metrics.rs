@@ -70,9 +70,9 @@ pub struct Metrics {
     /// Calls to providers, by provider and outcome.
     pub provider_calls: Family<ProviderLabels, Counter>,
     /// 1 while a provider is down and is not called.
-    pub breaker_open: Family<Label, Gauge>,
+    pub breaker_open: Family<ProviderLabel, Gauge>,
     /// 1 while calls to a provider are refused because it is not the account or index that the tenants are in.
-    pub pin_mismatch: Family<Label, Gauge>,
+    pub pin_mismatch: Family<ProviderLabel, Gauge>,
     /// Tenants whose suspension, failure, closing or erasure is held because too many would meet it at once, by what is
     /// held.
     pub held_tenants: Family<Label, Gauge>,
@@ -141,6 +141,13 @@ pub struct ActivationLabels {
     pub origin: &'static str,
     /// server or client.
     pub source: &'static str,
+}
+
+/// A provider.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct ProviderLabel {
+    /// The provider.
+    pub provider: &'static str,
 }
 
 /// A provider and how its calls ended.
@@ -314,9 +321,11 @@ impl Metrics {
         for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries]) {
             family.get_or_create_owned(&"".into());
         }
-        let gauges = [&metrics.queue_depth, &metrics.breaker_open, &metrics.pin_mismatch, &metrics.held_tenants];
-        for family in gauges.into_iter().chain([&metrics.usage_not_billed]) {
+        for family in [&metrics.queue_depth, &metrics.held_tenants, &metrics.usage_not_billed] {
             family.get_or_create_owned(&"".into());
+        }
+        for family in [&metrics.breaker_open, &metrics.pin_mismatch] {
+            family.get_or_create_owned(&ProviderLabel { provider: "" });
         }
         metrics.activation_unconfirmed.get_or_create_owned(&"".into());
         let event = ActivationLabels { event: String::new(), outcome: "", origin: "", source: "" };

@@ -41,7 +41,8 @@ pub use key::{KeyError, LedgerKey};
 const BODY: usize = 16 << 10;
 /// The longest batch of events: the most of them, with long names.
 const EVENTS_BODY: usize = 8 << 20;
-/// The longest answer that the ledger reads: longer than one that it keeps, so that it can say that it does not keep it.
+/// The longest answer that the ledger reads: longer than one that it keeps, so that it can say that it does not keep
+/// it.
 const ANSWER_BODY: usize = 1 << 20;
 /// Batches of events that are read and counted at the same time. Others wait.
 const BATCHES: usize = 4;
@@ -235,7 +236,7 @@ impl Ledger {
 /// Ends a request that takes too long.
 async fn in_time(request: Request, next: Next) -> Response {
     let answered = tokio::time::timeout(ANSWER_LIMIT, next.run(request)).await;
-    answered.unwrap_or_else(|_| answers::Problem::Late.into_response())
+    answered.unwrap_or_else(|_| answers::ServiceProblem::Late.into_response())
 }
 
 fn behind_the_key(shared: Arc<Shared>) -> Router<Arc<Shared>> {

@@ -40,7 +40,8 @@ pub trait Store: std::fmt::Debug + Send + Sync {
     /// without a tenant.
     async fn days(&self, tenant: Option<&str>, first: Day, last: Day) -> Result<Vec<(Day, Amounts)>, StoreError>;
 
-    /// What a tenant used in each closed hour from a moment on, of at most so many hours. Closes the hours that are over.
+    /// What a tenant used in each closed hour from a moment on, of at most so many hours. Closes the hours that are
+    /// over.
     async fn hours(&self, tenant: &str, from: Timestamp, most: u32, now: Timestamp) -> Result<ClosedHours, StoreError>;
 
     /// The lines after a sequence number, in order, at most `most` of them.

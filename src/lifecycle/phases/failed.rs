@@ -7,6 +7,7 @@ use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
 use crate::api::status::Refund;
 use crate::api::{ConditionStatus, Phase};
+use crate::lifecycle::agenda::first_due;
 use crate::lifecycle::concerns::{billed, notices, verification};
 use crate::lifecycle::status::Draft;
 use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedRefund};
@@ -18,30 +19,38 @@ pub fn decide(input: &Input) -> Decision {
     if verification::came_late(input) {
         return provisioning::begin_again(input, TriggeredBy::User, "The customer confirmed the e-mail address");
     }
-    let run = input.tenant.run();
-    let both = [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)];
     // The platform team hears of the failure first, without waiting for Stripe. The customer hears of it once the
     // refund is settled or was tried.
-    let first = if settled(input) { &both[..] } else { &both[..1] };
-    let next = notices::tell(input, first)
-        .or_else(|| refund(input))
-        .or_else(|| surplus(input))
-        .or_else(|| notices::tell(input, &both));
-    if let Some(decision) = next {
-        return decision;
-    }
-    if let Some(decision) = Draft::new(input).changed() {
-        return decision;
-    }
-    if input.observed.failure.is_some() {
-        Decision::Wait(Some(input.backoff()))
-    } else if input.observed.refund.as_ref().is_some_and(|refund| refund.pending > 0) {
-        Decision::Wait(Some(input.policy.resync))
-    } else if notices::any_unsent(input, &both) {
-        Decision::Wait(Some(input.notice_wait()))
-    } else {
-        Decision::Wait(None)
-    }
+    first_due(input, &[alert, refund, surplus, tell, facts, look_again])
+}
+
+fn alert(input: &Input) -> Option<Decision> {
+    let both = both(input);
+    notices::tell(input, if settled(input) { &both } else { &both[..1] })
+}
+
+/// The alert to the platform team, and the e-mail to the customer.
+fn both(input: &Input) -> [Notice; 2] {
+    let run = input.tenant.run();
+    [Notice::FailedAlert(run.clone()), Notice::FailedMail(run)]
+}
+
+fn tell(input: &Input) -> Option<Decision> {
+    notices::tell(input, &both(input))
+}
+
+fn facts(input: &Input) -> Option<Decision> {
+    Draft::new(input).changed()
+}
+
+fn look_again(input: &Input) -> Option<Decision> {
+    let pending = input.observed.refund.as_ref().is_some_and(|refund| refund.pending > 0);
+    let waits = [
+        input.observed.failure.is_some().then(|| input.backoff()),
+        pending.then_some(input.policy.resync),
+        notices::any_unsent(input, &both(input)).then(|| input.notice_wait()),
+    ];
+    waits.into_iter().flatten().min().map(|wait| Decision::Wait(Some(wait)))
 }
 
 /// Other subscriptions of the tenant: not collected, shown and told to the platform team. Their refund is for a person

@@ -7,6 +7,7 @@ use crate::api::status::{PlanConfig, Provisioning};
 use crate::api::usage::Quota;
 use crate::api::{ConditionStatus, Phase, PlanSpec, SampleData, Timestamp};
 use crate::lifecycle::concerns::dunning::{self, Standing};
+use crate::lifecycle::concerns::plan_obstacles::PLAN_NOT_FOUND;
 use crate::lifecycle::concerns::{generations, notices, renewal, verification};
 use crate::lifecycle::policy::CARD_RETRY;
 use crate::lifecycle::status::{Draft, Summary};
@@ -312,8 +313,8 @@ fn plan_missing(input: &Input) -> Decision {
     let message =
         format!("Plan {:?} was deleted. Create it again to continue provisioning", input.tenant.plan_in_force());
     let mut draft = Draft::new(input);
-    draft.condition(PLAN_FOUND, ConditionStatus::False, "PlanNotFound", &message);
-    draft.summary(Summary::Stalled, "PlanNotFound", &message);
+    draft.condition(PLAN_FOUND, ConditionStatus::False, PLAN_NOT_FOUND, &message);
+    draft.summary(Summary::Stalled, PLAN_NOT_FOUND, &message);
     draft.changed().or_else(|| slow(input)).unwrap_or_else(|| {
         let unsent = notices::any_unsent(input, &[slow_alert(input)]);
         let alert_again = unsent.then_some(input.policy.notice_retry);

@@ -200,7 +200,7 @@ impl Stripe {
                 &format!("a customer of tenant {}", payer.tenant_id),
                 "Write the customer's id into spec.billing.stripe.customerId",
             )),
-            None => Ok(Found::Nobody),
+            None => Ok(Found::NoCustomer),
         }
     }
 
@@ -209,7 +209,7 @@ impl Stripe {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer,
             // Stripe cancels the subscriptions of a customer that is deleted.
-            Found::Nobody | Found::Deleted => return Ok(ObservedBilling::default()),
+            Found::NoCustomer | Found::Deleted => return Ok(ObservedBilling::default()),
             Found::Foreign(id) => return Err(foreign(&id)),
         };
         let (subscriptions, sessions) = self.owned(payer, &customer.id).await?;
@@ -281,7 +281,7 @@ impl Stripe {
 enum Found {
     Customer(Box<Customer>),
     /// There is none yet.
-    Nobody,
+    NoCustomer,
     /// There was one.
     Deleted,
     /// The spec names another tenant's customer.

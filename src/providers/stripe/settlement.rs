@@ -368,7 +368,7 @@ impl Stripe {
         let customer = match self.find_customer(payer).await? {
             Found::Customer(customer) => customer,
             Found::Foreign(_) => return Ok(Holdings { kept_customers: 1, ..Holdings::default() }),
-            Found::Nobody | Found::Deleted => return Ok(Holdings::default()),
+            Found::NoCustomer | Found::Deleted => return Ok(Holdings::default()),
         };
         let (subscriptions, _) = self.owned(payer, &customer.id).await?;
         let living = subscriptions.iter().filter(|s| !s.is_over()).count();

@@ -325,7 +325,8 @@ async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Proble
     let shelf = Shelf::of(app, tenant).await?;
     let documents = shelf.documents();
     let Some(document) = documents.get(id, app.now()).await? else { return Ok(false) };
-    // Web deletes a document only if it can report the deletion to the ledger. Otherwise the document would count for ever.
+    // Web deletes a document only if it can report the deletion to the ledger. Otherwise the document would count for
+    // ever.
     app.metering.can_forget(tenant, app.now()).await?;
     documents.delete(&document).await?;
     let elsewhere = app.delete_elsewhere(tenant, &document).await;

@@ -34,7 +34,7 @@ use crate::api::{Timestamp, Unit};
 use crate::ledger::LedgerKey;
 use crate::ledger::client::{CallError, LedgerClient};
 use crate::ledger::units::Amounts;
-use crate::ledger::wire::{Counted, Outcome, PENDING, PeriodUsage, Reserve, Void};
+use crate::ledger::wire::{CommandOutcome, Counted, PENDING, PeriodUsage, Reserve, Void};
 use crate::telemetry::{Metrics, OutcomeLabel};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -229,7 +229,7 @@ impl Metering {
     }
 
     /// Tells the ledger how an operation ended.
-    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<Outcome, CallError> {
+    async fn tell(self: &Arc<Self>, entry: &Entry) -> Result<CommandOutcome, CallError> {
         match entry {
             Entry::Settle { operation, body } => self.ask(self.ledger.settle(operation, body)).await,
             Entry::Void { operation, body } => self.ask(self.ledger.void(operation, body)).await,

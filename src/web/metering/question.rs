@@ -9,7 +9,7 @@ use super::{Metering, pending, refusal, reserve, settled, void};
 use crate::api::{Timestamp, Unit};
 use crate::ledger::client::CallError;
 use crate::ledger::units::{Amounts, LARGEST};
-use crate::ledger::wire::{Checkpoint, Outcome};
+use crate::ledger::wire::{Checkpoint, CommandOutcome};
 use crate::providers::models::{Tokens, estimate};
 use crate::web::serving::directory::Served;
 use crate::web::serving::problem::Problem;
@@ -104,7 +104,7 @@ impl Metering {
         };
         let known_away = self.is_away();
         match self.ask(self.ledger.reserve(&question.operation, &body)).await {
-            Ok(Outcome::Reserved { period, left }) => {
+            Ok(CommandOutcome::Reserved { period, left }) => {
                 question.reserved = true;
                 question.standing = question.account.standing(&left, period, now);
             }

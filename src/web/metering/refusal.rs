@@ -7,6 +7,7 @@ use axum::http::StatusCode;
 use super::account::Account;
 use crate::api::money::thousands;
 use crate::api::{Timestamp, Unit, size};
+use crate::ledger::PERIOD_AHEAD;
 use crate::ledger::account::Period;
 use crate::ledger::client::CallError;
 use crate::ledger::units::Limits;
@@ -19,7 +20,7 @@ const AGAIN: Duration = Duration::from_secs(5);
 pub fn of(error: &CallError, account: &Account, now: Timestamp) -> Problem {
     match error {
         CallError::LimitReached { unit, left, .. } => beyond(account, *unit, *left, now),
-        CallError::Refused { code, .. } if code == "period_ahead" => {
+        CallError::Refused { code, .. } if code == PERIOD_AHEAD => {
             tracing::error!(%error, "this machine's clock and the ledger's differ");
             unavailable()
         }

@@ -27,7 +27,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value, context};
 use super::App;
 use super::serving::problem::Problem;
 
-pub use error::{PageError, PageResult, Sorry};
+pub use error::{PageError, PageResult, Sorry, show_sorry};
 
 /// How the pages look.
 #[derive(Clone, Debug)]

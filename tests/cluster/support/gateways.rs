@@ -67,7 +67,7 @@ fn example(fence: &str) -> &'static str {
 }
 
 impl Gateway {
-    /// Debian's nginx with the recipe. None where it is not installed.
+    /// Debian's nginx with the recipe. None if it is not installed.
     pub async fn nginx(world: &World, service: &Service) -> Option<Self> {
         let program =
             ["/usr/sbin/nginx", "/usr/bin/nginx"].into_iter().find(|path| std::path::Path::new(path).is_file());

@@ -219,11 +219,8 @@ impl Look<'_> {
         let dates = Dates { now: self.now, created, period_start, drafts: Vec::new(), ended_at: there.ended_at };
         let dates = self.with_drafts(there, &rows[known..], dates).await?;
         let metrics = &self.context.metrics;
-        let tell = |delivery| {
-            let outcome = match delivery {
-                Delivery::New => "new",
-                Delivery::Before => "before",
-            };
+        let tell = |delivery: Delivery| {
+            let outcome = delivery.into();
             metrics.usage_events.get_or_create_owned(&OutcomeLabel { outcome }).inc();
         };
         let (sent, outcome) = send(stripe, of, &mut one.usage, (&rows, known), &dates, tell).await;

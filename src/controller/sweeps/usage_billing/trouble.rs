@@ -107,7 +107,8 @@ impl Trouble {
         }
     }
 
-    /// One word for programs.
+    /// One word for programs. By hand: the words are fixed, the variants' names are not, and one word is a constant
+    /// that the metric and the condition use.
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Ledger(_) => "LedgerUnavailable",

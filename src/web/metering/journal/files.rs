@@ -62,12 +62,12 @@ pub fn pages(bytes: u64) -> u64 {
 
 /// Where a journal is, and how large it may be.
 #[derive(Clone, Debug)]
-pub struct Place {
+pub struct JournalPlace {
     pub folder: PathBuf,
     pub most_pages: u64,
 }
 
-impl Place {
+impl JournalPlace {
     pub fn database(&self) -> PathBuf {
         self.folder.join("journal.db")
     }

@@ -168,7 +168,7 @@ impl Journal {
     pub fn open(folder: &Path, most_bytes: u64) -> Result<Self, JournalError> {
         let lock = files::Lock::take(folder)?;
         let seen = Arc::new(Seen::default());
-        let place = files::Place { folder: folder.to_owned(), most_pages: files::pages(most_bytes) };
+        let place = files::JournalPlace { folder: folder.to_owned(), most_pages: files::pages(most_bytes) };
         let margin = MARGIN.min(place.most_pages / 4).max(1);
         seen.refused.store(refused::lines(folder)?, Ordering::Relaxed);
         let writer = Writer::start(place, seen.clone())?;

@@ -115,7 +115,7 @@ async fn many_entries_at_once_share_a_commit_and_stay_in_order() {
 #[test]
 fn each_commit_is_synced_before_it_returns() {
     let folder = Folder::new();
-    let connection = files::Place { folder: folder.0.clone(), most_pages: 100 }.open().expect("a database");
+    let connection = files::JournalPlace { folder: folder.0.clone(), most_pages: 100 }.open().expect("a database");
     let number = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).expect("a number");
     // 2 is FULL: in WAL mode, a sync in each commit.
     assert_eq!(number("synchronous"), 2);

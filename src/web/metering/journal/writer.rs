@@ -8,7 +8,7 @@ use std::thread;
 use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use super::files::{self, Kept, Place, Taken};
+use super::files::{self, JournalPlace, Kept, Taken};
 use super::{JournalError, Seen, refused};
 
 /// Jobs that may wait.
@@ -47,7 +47,7 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the database, and starts the thread. It ends when this is dropped, once what waits is written.
-    pub fn start(place: Place, seen: Arc<Seen>) -> Result<Self, JournalError> {
+    pub fn start(place: JournalPlace, seen: Arc<Seen>) -> Result<Self, JournalError> {
         let folder = place.folder.clone();
         let mut disk = Disk::new(place, seen);
         disk.connection()?;
@@ -109,7 +109,7 @@ impl Drop for Writer {
 
 /// The files, as the thread uses them.
 struct Disk {
-    place: Place,
+    place: JournalPlace,
     /// None until it is opened again.
     connection: Option<Connection>,
     /// How many entries are in the database.
@@ -123,7 +123,7 @@ struct Disk {
 }
 
 impl Disk {
-    fn new(place: Place, seen: Arc<Seen>) -> Self {
+    fn new(place: JournalPlace, seen: Arc<Seen>) -> Self {
         Self { place, connection: None, entries: 0, last: 0, delivered: BTreeSet::new(), seen }
     }
 
