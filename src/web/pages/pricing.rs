@@ -53,7 +53,9 @@ fn charged(price: &UsagePrice) -> String {
     let unit = price.unit.for_customers();
     match price.included {
         0 => format!("Charged by use: {unit}"),
-        included if price.unit.is_size() => format!("{} of {unit} a month included, more is charged by use", size(included)),
+        included if price.unit.is_size() => {
+            format!("{} of {unit} a month included, more is charged by use", size(included))
+        }
         included => format!("{} {unit} a month included, more are charged by use", thousands(included)),
     }
 }
