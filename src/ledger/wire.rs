@@ -176,6 +176,10 @@ pub struct KeptAnswer {
 
 impl KeptAnswer {
     /// As it is stored.
+    ///
+    /// # Panics
+    ///
+    /// Never: numbers and strings are JSON.
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("an answer is JSON: a number and strings")
     }
