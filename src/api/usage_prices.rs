@@ -42,8 +42,8 @@ pub struct UsageBilling {
     /// a full hour, so that each hour has one price.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replace_at: Option<Timestamp>,
-    /// Whether usage was left that no subscription bills. The condition `UsageBilled` named it, and a person invoices
-    /// it by hand: a later subscription does not bill it.
+    /// Whether usage was left that no subscription bills. The condition `UsageBilled` named it, and a person invoices it
+    /// by hand: a later subscription does not bill it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub invoice_by_hand: bool,
 }

@@ -179,7 +179,7 @@ impl KeptAnswer {
     ///
     /// # Panics
     ///
-    /// Never: numbers and strings are always JSON.
+    /// Never: numbers and strings are JSON.
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("an answer is JSON: a number and strings")
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tenant_operator::api::{LinkKind, MailRequest, Phase, Tenant, Timestamp};
 use tenant_operator::operator_keys::IdentityKey;
 
-use crate::support::{PASSWORD, Visitor, World, said};
+use crate::support::{PASSWORD, Visitor, World};
 
 const ADA: &str = "ada@example.com";
 const FRONTEND: &str = "http://localhost:8080";

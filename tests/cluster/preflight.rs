@@ -18,7 +18,7 @@ use tenant_operator_dev::cluster::{Binaries, Cluster};
 use tenant_operator_sandbox::{Sandbox, SandboxConfig};
 use tokio::process::Command;
 
-use self::seeds::{access_seeds, kubernetes_seeds, other_seeds, pin_seeds, sender_seeds, stripe_seeds};
+use self::seeds::{access_seeds, kubernetes_seeds, other_seeds, pin_seeds, policy, sender_seeds, stripe_seeds};
 use self::stand_ins::{name_server, old_api_server, ready};
 use crate::support::{BINARY, ROOT, folder, free_port, providers, said};
 

@@ -1,7 +1,7 @@
 //! Customers who are invited, or whose Tenant was applied as a manifest.
 
 use serde_json::json;
-use tenant_operator::api::{Phase, Tenant, Timestamp};
+use tenant_operator::api::{Phase, Timestamp};
 use tenant_operator::operator_keys::IdentityKey;
 
 use super::{FRONTEND, ask, press, start, tenant};

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use tenant_operator::providers::stripe::EVENTS;
 
-use super::{DEFINITION, FRONTEND, Lab, Seed, answer, revision, words};
+use super::{FRONTEND, Lab, Seed, answer, revision, words};
 
 pub(super) const POLICY: &str = "rag.default.tenant-operator.dev";
 

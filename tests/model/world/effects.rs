@@ -1,7 +1,5 @@
 //! What effects change in the world.
 
-use tenant_operator::api::SampleData;
-use tenant_operator::api::plan::Models;
 use tenant_operator::lifecycle::{
     Blame, Effect, Failure, Fault, Found, Notice, ObservedRefund, Outcome, Proration, Provider, Reason, SessionState,
     Step, Stored,
