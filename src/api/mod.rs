@@ -54,6 +54,9 @@ pub const ERASE_ANNOTATION: &str = "tenant-operator.dev/erase";
 pub const LEGAL_HOLD_ANNOTATION: &str = "tenant-operator.dev/legal-hold";
 /// The id of a dispute that was settled with the customer: it counts no more.
 pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute";
+/// The tenant's id on a Tenant says that a person settles its refund outside of the operator: the deletion of the
+/// tenant waits for it no more.
+pub const WAIVE_REFUND_ANNOTATION: &str = "tenant-operator.dev/waive-refund";
 /// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that
 /// generation, and the namespaces of the others are deleted. `kubectl tenant data choose` writes it.
 pub const CHOOSE_DATA_ANNOTATION: &str = "tenant-operator.dev/choose-data";

@@ -222,6 +222,7 @@ async fn call(
         if let Some(broken) = broken {
             given = Given { status: broken.status, body: broken.body, should_retry: None };
         }
+        invoice_lines::embed(&mut given.body);
         if data.owner.livemode {
             accounts::mark(&mut given.body);
         }
