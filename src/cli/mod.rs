@@ -33,10 +33,12 @@ mod recover;
 mod reference;
 mod relocate;
 mod retry;
+mod settle_usage;
 mod span;
 mod subscriptions;
 mod usage;
 mod usage_billed;
+mod usage_lines;
 mod web;
 mod why;
 
@@ -195,6 +197,7 @@ enum Command {
     /// Retries a Failed tenant, recreates a missing Pinecone namespace, and repeats a declined or unconfirmed change of
     /// plan and a failed move of documents.
     Retry(retry::Args),
+    SettleUsage(settle_usage::Args),
     /// Close a tenant. Its data is erased after the retention of its plan.
     Delete(TenantArgs),
     /// Reopen a closed tenant whose data is not erased yet.
@@ -345,6 +348,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
+        Command::SettleUsage(args) => settle_usage::run(&cli.kube, args).await,
         Command::Erase(args) => erase::run(&cli.kube, args).await,
         Command::Confirm(args) => confirm::run(&cli.kube, args).await,
         Command::Pin(args) => pin::run(&cli.kube, args).await,

@@ -8,7 +8,9 @@ use super::{Decision, Effect, Input, Notice, Provider};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::DeletionPolicy;
-use crate::api::{ConditionStatus, ERASE_ANNOTATION, FORCE_DELETE_ANNOTATION, LEGAL_HOLD_ANNOTATION, Phase, WAIVE_REFUND_ANNOTATION};
+use crate::api::{
+    ConditionStatus, ERASE_ANNOTATION, FORCE_DELETE_ANNOTATION, LEGAL_HOLD_ANNOTATION, Phase, WAIVE_REFUND_ANNOTATION,
+};
 
 pub fn decide(input: &Input) -> Decision {
     if !input.tenant.finalizer {

@@ -10,7 +10,8 @@ use crate::api::{
     self, ACCEPT_DISPUTE_ANNOTATION, CHOOSE_DATA_ANNOTATION, CONFIRM_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION,
     FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION,
     MailRequest, PAYMENT_LINK_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec,
-    TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, WAIVE_REFUND_ANNOTATION, mail_requests, reached_annotation,
+    TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, WAIVE_REFUND_ANNOTATION,
+    mail_requests, reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.

@@ -300,7 +300,9 @@ fn an_object_stays_while_a_refund_that_came_back_is_made_again() {
     assert_eq!(case.effects(), [Effect::StopRenewal], "it looks before it deletes the customer at Stripe");
     let failing = case.clone().failed(&Effect::StopRenewal, failure("Billing", true));
     let status = failing.recorded();
-    assert!(fails(&status, "CleanedUp", "PineconeProviderError") && fails(&status, "Refunded", "PineconeProviderError"));
+    assert!(
+        fails(&status, "CleanedUp", "PineconeProviderError") && fails(&status, "Refunded", "PineconeProviderError")
+    );
     assert!(status.refund_owed_since.is_some());
     case.observed.done.insert(Effect::StopRenewal);
     case.observed.refund = Some(ObservedRefund { amount: 0, pending: 4900, currency: None });

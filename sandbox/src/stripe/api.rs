@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use super::fields::update;
 use super::problem::{Events, Problem};
 use super::{
-    Data, TEST_CLOCK, catalog, clock, customers, disputes, event_summaries, hosted, invoice_lines, invoices, meter_events, meters,
-    parameters, portal, previews, prices, refunds, sessions, subscriptions,
+    Data, TEST_CLOCK, catalog, clock, customers, disputes, event_summaries, hosted, invoice_lines, invoices,
+    meter_events, meters, parameters, portal, previews, prices, refunds, sessions, subscriptions,
 };
 
 /// Does one call.

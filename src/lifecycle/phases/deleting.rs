@@ -243,7 +243,9 @@ fn refund_first(input: &Input) -> Option<Decision> {
 /// How a person ends the wait for a refund.
 fn waiver(input: &Input) -> String {
     let id = input.tenant.tenant_id();
-    format!("To settle the refund yourself and let the erasure go on, set the annotation {WAIVE_REFUND_ANNOTATION}={id}")
+    format!(
+        "To settle the refund yourself and let the erasure go on, set the annotation {WAIVE_REFUND_ANNOTATION}={id}"
+    )
 }
 
 /// The erasure is due. Unless a hold stops it, the controller counts what the providers hold before it deletes

@@ -78,9 +78,8 @@ fn doubted(input: &Input) -> bool {
 /// refund came back. A person can settle that outside of the operator.
 pub fn is_owed(input: &Input) -> bool {
     let status = &input.tenant.status;
-    let owed = status.phase == Some(Phase::Failed)
-        || !input.tenant.served_before()
-        || status.refund_owed_since.is_some();
+    let owed =
+        status.phase == Some(Phase::Failed) || !input.tenant.served_before() || status.refund_owed_since.is_some();
     input.by_stripe() && !input.tenant.refund_waived && status.refund.is_none() && owed
 }
 

@@ -86,9 +86,7 @@ mod tests {
 
     /// The lines of an invoice: usage of the period before, and last the month to come.
     fn lines(count: usize) -> Vec<Value> {
-        let line = |number: usize, amount: i64, (start, end): (i64, i64)| {
-            json!({"id": format!("il_{number}"), "amount": amount, "period": {"start": start, "end": end}})
-        };
+        let line = |number: usize, amount: i64, (start, end): (i64, i64)| json!({"id": format!("il_{number}"), "amount": amount, "period": {"start": start, "end": end}});
         let usage = (1..count).map(|number| line(number, 100, (0, BEGINS)));
         usage.chain([line(count, 4900, (BEGINS, ENDS))]).collect()
     }

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::decide::{self, Dates, Ours, Row, changes, hour_of, may_replace, record, replace_at, unsent, usage_of};
+use super::decide::{self, Dates, Ours, Row, changes, hour_of, may_replace, replace_at, unsent, usage_of};
 use super::meters::Meters;
 use super::send::{Of, compare, send};
+use super::settle::Settling;
 use super::trouble::Trouble;
-use crate::api::usage_prices::MeteredUsage;
+use super::waiting;
+use crate::api::usage_prices::{MeteredUsage, WaitingUsage};
 use crate::api::{Plan, Tenant, Timestamp, Unit, UsageBilling, UsagePrice};
 use crate::controller::context::Context;
 use crate::ledger::wire::HourUsage;
@@ -41,12 +43,12 @@ pub struct Look<'a> {
 }
 
 /// A metered item of ours, with what is known of it.
-struct Billed<'a> {
-    item: &'a MeteredItem,
-    meter: Meter,
-    usage: MeteredUsage,
+pub struct Billed<'a> {
+    pub item: &'a MeteredItem,
+    pub meter: Meter,
+    pub usage: MeteredUsage,
     /// Whether something was sent in this look, also where it failed later.
-    sent: bool,
+    pub sent: bool,
 }
 
 impl Look<'_> {
@@ -60,21 +62,32 @@ impl Look<'_> {
         let kept = Ours::new(&recorded.meters, plans);
         let kept = kept.with_meters(&there.items, wanted.iter().map(|(price, meter)| (price.unit, &*meter.id)));
         let ours: Vec<_> = there.items.iter().filter_map(|item| Some((item, kept.unit(item)?))).collect();
-        let mut billed = self.billed(&there, &ours, &recorded).await?;
-        let from = billed.iter().map(|one| one.usage.through).min().unwrap_or_else(|| hour_of(self.now));
+        let left = waiting::left(&recorded, subscription, |unit| ours.iter().any(|(_, of)| *of == unit));
+        let mut billed = self.billed(&there, &ours, &recorded, &left).await?;
+        let open: Vec<_> =
+            left.into_iter().filter(|waiting| !billed.iter().any(|one| one.usage.unit == waiting.usage.unit)).collect();
+        let throughs = billed.iter().map(|one| &one.usage).chain(open.iter().map(|waiting| &waiting.usage));
+        let from = throughs.map(|usage| usage.through).min().unwrap_or_else(|| hour_of(self.now));
         let (closed_until, hours) = self.hours(from).await?;
+        let mut settling = Settling { choice: self.choice(), recorded: &recorded, differences: vec![], decision: None };
+        let waiting = self.wait(&there, open, (&hours, closed_until), &mut settling).await?;
         let (mut sent, mut trouble) = (false, None);
         for one in &mut billed {
-            if let Err(error) = self.bring_up(&there, one, &hours, closed_until).await {
+            if let Err(error) = self.bring_up(&there, one, (&hours, closed_until), &mut settling).await {
                 trouble = Some(Trouble::both(trouble, error));
             }
             sent |= one.sent;
         }
         let same = *recorded.subscription == *subscription;
-        let replace_at = recorded.replace_at.filter(|_| same);
-        let usages = billed.into_iter().map(|one| one.usage).collect();
-        let mut billing =
-            UsageBilling { subscription: subscription.into(), meters: usages, replace_at, invoice_by_hand: false };
+        let mut billing = UsageBilling {
+            subscription: subscription.into(),
+            meters: billed.into_iter().map(|one| one.usage).collect(),
+            replace_at: recorded.replace_at.filter(|_| same),
+            invoice_by_hand: false,
+            waiting,
+            differences: settling.differences,
+            decision: settling.decision.or_else(|| recorded.decision.clone()),
+        };
         let mut soon = sent;
         if there.ended_at.is_none() {
             trouble = trouble.or(unready);
@@ -86,6 +99,8 @@ impl Look<'_> {
                 Err(error) => trouble = Some(error),
             }
         }
+        // Last, because a price that is put on the subscription ends it.
+        let trouble = trouble.or_else(|| waiting::shown(&billing));
         Ok(Looked { billing, soon, sent, trouble })
     }
 
@@ -125,6 +140,7 @@ impl Look<'_> {
         there: &UsageSubscription,
         ours: &[(&'a MeteredItem, Unit)],
         recorded: &UsageBilling,
+        left: &[WaitingUsage],
     ) -> Result<Vec<Billed<'a>>, Trouble> {
         if let Some(meter) = decide::twice(ours.iter().map(|(item, _)| &*item.meter)) {
             return Err(Trouble::Shared { subscription: there.id.clone(), meter: meter.to_owned() });
@@ -136,56 +152,24 @@ impl Look<'_> {
                 Some(price) => self.meters.of_price(stripe, price).await?,
                 None => self.meters.meter(stripe, &item.meter).await?,
             };
-            let usage = if *recorded.subscription == *there.id {
-                usage_of(&recorded.meters, unit, item)
-            } else {
-                self.begin(there, recorded, (item, unit, &meter)).await?
+            let known = if *recorded.subscription == *there.id { &*recorded.meters } else { &[] };
+            let usage = match left.iter().find(|waiting| waiting.usage.unit == unit) {
+                Some(waiting) => self.begin(there, waiting, (item, unit, &meter)).await?,
+                None => usage_of(known, unit, item),
             };
             billed.push(Billed { item, meter, usage, sent: false });
         }
         Ok(billed)
     }
 
-    /// Where usage of an item of a subscription stands that was not looked at before. What was counted and not sent
-    /// under the one before goes with it, once Stripe's sum says what was sent.
-    async fn begin(
-        &self,
-        there: &UsageSubscription,
-        recorded: &UsageBilling,
-        (item, unit, meter): (&MeteredItem, Unit, &Meter),
-    ) -> Result<MeteredUsage, Trouble> {
-        let by_hand = recorded.invoice_by_hand;
-        let Some(before) = recorded.meters.iter().find(|usage| usage.unit == unit && !by_hand) else {
-            return Ok(usage_of(&[], unit, item));
-        };
-        let stripe = &self.context.providers.stripe;
-        let customer = match stripe.usage_subscription(&recorded.subscription).await {
-            Err(error) if error.is_not_found() => None,
-            before => Some(before?.customer),
-        };
-        if customer.as_ref() != Some(&there.customer) {
-            return Ok(decide::of_another_customer(before, unit, item));
-        }
-        let (closed_until, hours) = self.hours(before.through).await?;
-        let until = self.until(there, item, closed_until);
-        let (mut before, rows) = (before.clone(), unsent(&hours, before));
-        let other = self.meters.meter(stripe, &before.meter).await?;
-        let (tenant, subscription) = (self.tenant.tenant_id(), &*recorded.subscription);
-        let of = Of { tenant, customer: &there.customer, subscription, meter: &other };
-        let known = compare(stripe, of, &before, (&rows, until)).await?;
-        record(&mut before, &rows, known);
-        let theirs = stripe.reported(meter, &there.customer, hour_of(item.created), until).await?;
-        Ok(decide::taking_over(unit, item, before.through, theirs))
-    }
-
     /// A full minute after everything that was sent.
-    fn until(&self, there: &UsageSubscription, item: &MeteredItem, closed_until: Timestamp) -> Timestamp {
+    pub fn until(&self, there: &UsageSubscription, item: &MeteredItem, closed_until: Timestamp) -> Timestamp {
         let latest = self.now.max(closed_until).max(item.created).max(there.period_start);
         Timestamp::from_second((latest.as_second() / 60 + 1) * 60)
     }
 
     /// Closed hours from a moment on, and up to when hours are closed.
-    async fn hours(&self, mut from: Timestamp) -> Result<(Timestamp, Vec<HourUsage>), Trouble> {
+    pub async fn hours(&self, mut from: Timestamp) -> Result<(Timestamp, Vec<HourUsage>), Trouble> {
         let mut all = Vec::new();
         loop {
             let page = self.context.ledger.hours(self.tenant.tenant_id(), from, PAGE).await?;
@@ -202,20 +186,25 @@ impl Look<'_> {
         &self,
         there: &UsageSubscription,
         one: &mut Billed<'_>,
-        hours: &[HourUsage],
-        closed_until: Timestamp,
+        (hours, closed_until): (&[HourUsage], Timestamp),
+        settling: &mut Settling<'_>,
     ) -> Result<(), Trouble> {
-        let stripe = &self.context.providers.stripe;
-        let of = Of {
-            tenant: self.tenant.tenant_id(),
-            customer: &there.customer,
-            subscription: &there.id,
-            meter: &one.meter,
-        };
+        let (stripe, meter) = (&self.context.providers.stripe, one.meter.clone());
+        let tenant = self.tenant.tenant_id();
+        let of = Of { tenant, customer: &there.customer, subscription: &there.id, meter: &meter };
         let rows = unsent(hours, &one.usage);
         let (created, period_start) = (one.item.created, there.period_start);
         let until = self.until(there, one.item, closed_until);
-        let known = compare(stripe, of, &one.usage, (&rows, until)).await?;
+        let compared = compare(stripe, of, &one.usage, (&rows, until)).await;
+        let differ = match &compared {
+            Err(Trouble::Differs { sent, unsent, theirs, .. }) => Some((*sent, *unsent, *theirs)),
+            _ => None,
+        };
+        let stands = match differ {
+            Some(numbers) => self.settle(there, one, numbers, settling).await?,
+            None => false,
+        };
+        let known = if stands { 0 } else { compared? };
         let dates = Dates { now: self.now, created, period_start, drafts: Vec::new(), ended_at: there.ended_at };
         let dates = self.with_drafts(there, &rows[known..], dates).await?;
         let metrics = &self.context.metrics;
@@ -277,6 +266,10 @@ impl Look<'_> {
             .collect();
         for item in &after.items {
             let Some(price) = new.iter().find(|price| price.stripe_price_id == *item.price) else { continue };
+            // The next look begins with what waited for this price.
+            if billing.waiting.iter().any(|waiting| waiting.usage.unit == price.unit) {
+                continue;
+            }
             // By Stripe's clock, an hour that was sent is not over: its meter may have what the price before was sent.
             let theirs = if hour_of(item.created) < closed_until {
                 let meter = self.meters.of_price(stripe, price).await?;
