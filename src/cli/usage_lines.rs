@@ -47,11 +47,14 @@ fn name(unit: Unit) -> String {
 /// What became of an hour.
 fn state(usage: &MeteredUsage, waits: bool, hour: Timestamp) -> &'static str {
     let unpriced = usage.unpriced.is_some_and(|gap| (gap.from..gap.until).contains(&hour));
-    match () {
-        () if hour < usage.through => "sent",
-        () if unpriced => "no price",
-        () if waits => "waits for a price",
-        () => "not sent",
+    if hour < usage.through {
+        "sent"
+    } else if unpriced {
+        "no price"
+    } else if waits {
+        "waits for a price"
+    } else {
+        "not sent"
     }
 }
 

@@ -328,11 +328,7 @@ async fn usage_without_a_price_waits_until_there_is_one() {
 async fn usage_that_stripe_finds_wrong_later_is_told() {
     let (mut world, meter) = world("usage-wrong").await;
     let port = free_port();
-    world.controller_args(&[
-        "--usage-interval=1",
-        "--usage-billing-interval=1",
-        &format!("--listen=127.0.0.1:{port}"),
-    ]);
+    world.controller_args(&["--usage-interval=1", "--usage-billing-interval=1", &format!("--listen=127.0.0.1:{port}")]);
     let price = price(&world, &meter, &[("unit_amount", "10")]).await;
     offer(&world, &plan("usage-wrong", 2000, &json!([{"unit": "queries", "stripePriceId": price}]))).await;
     world.start_controller();

@@ -129,17 +129,5 @@ fn list(data: &Data, kind: &str, path: &[&str], p: &Value) -> Value {
             && (kind != "subscription" || p.get("status").is_some() || o["status"] != "canceled")
     };
     let all = data.list(kind).iter().rev().filter(visible).filter(wanted).cloned().collect();
-    page(all, &format!("/v1/{}", path.join("/")), p)
-}
-
-/// The page of a list that a query asks for.
-pub fn page(mut all: Vec<Value>, url: &str, p: &Value) -> Value {
-    let limit = p["limit"].as_str().and_then(|l| l.parse().ok()).unwrap_or(10usize);
-    let start = p["starting_after"].as_str();
-    if let Some(at) = start.and_then(|id| all.iter().position(|o| o["id"] == id)) {
-        all.drain(..=at);
-    }
-    let more = all.len() > limit;
-    all.truncate(limit);
-    json!({"object": "list", "url": url, "has_more": more, "data": all})
+    pages::page(all, &format!("/v1/{}", path.join("/")), p)
 }

@@ -6,7 +6,7 @@ use super::periods::length;
 use super::prices::{is_metered, parts};
 use super::problem::Problem;
 use super::usage::Seen;
-use super::{Data, api, items, meters};
+use super::{Data, items, meters, pages};
 
 /// Lines that an invoice embeds, at most: "there may be more than 10 line items on the invoice"
 /// (<https://docs.stripe.com/api/invoices/object#invoice_object-lines>).
@@ -38,7 +38,7 @@ pub fn embed(shown: &mut Value) {
 /// (<https://docs.stripe.com/api/invoice-line-item/retrieve>).
 pub fn list(data: &mut Data, invoice: &str, p: &Value) -> Result<Value, Problem> {
     let lines = data.find("invoice", invoice)?["lines"]["data"].as_array().cloned().unwrap_or_default();
-    Ok(api::page(lines, &format!("/v1/invoices/{invoice}/lines"), p))
+    Ok(pages::page(lines, &format!("/v1/invoices/{invoice}/lines"), p))
 }
 
 /// What a line is for.

@@ -21,6 +21,7 @@ mod meter_errors;
 mod meter_events;
 pub mod metering;
 mod meters;
+mod pages;
 mod parameters;
 mod periods;
 mod portal;

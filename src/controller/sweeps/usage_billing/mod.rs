@@ -8,6 +8,7 @@
 //! What a plan includes is the first tier of its price at Stripe, and not taken off here: so Stripe's sums are the
 //! ledger's to the unit, and it begins anew with Stripe's own periods, whatever the periods of the quota are.
 
+mod bill;
 mod decide;
 mod look;
 mod meters;
