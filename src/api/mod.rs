@@ -56,6 +56,12 @@ pub const ERASE_ANNOTATION: &str = "tenant-operator.dev/erase";
 pub const LEGAL_HOLD_ANNOTATION: &str = "tenant-operator.dev/legal-hold";
 /// The id of a dispute that was settled with the customer: it counts no more.
 pub const ACCEPT_DISPUTE_ANNOTATION: &str = "tenant-operator.dev/accept-dispute";
+/// What a person decides of usage that differs at Stripe or waits for a price, with the numbers and the object's uid:
+/// `kubectl tenant settle-usage` writes it.
+pub const SETTLE_USAGE_ANNOTATION: &str = "tenant-operator.dev/settle-usage";
+/// The tenant's id on a Tenant says that a person settles its refund outside of the operator: the deletion of the
+/// tenant waits for it no more.
+pub const WAIVE_REFUND_ANNOTATION: &str = "tenant-operator.dev/waive-refund";
 /// The generation of the data that a person chose, a dot, and the object's uid: questions are answered from that
 /// generation, and the namespaces of the others are deleted. `kubectl tenant data choose` writes it.
 pub const CHOOSE_DATA_ANNOTATION: &str = "tenant-operator.dev/choose-data";

@@ -35,11 +35,13 @@ mod recover;
 mod reference;
 mod relocate;
 mod retry;
+mod settle_usage;
 mod span;
 mod stuck;
 mod subscriptions;
 mod usage;
 mod usage_billed;
+mod usage_lines;
 mod web;
 mod why;
 
@@ -201,6 +203,7 @@ enum Command {
     /// Retries a Failed tenant, recreates a missing Pinecone namespace, and repeats a declined or unconfirmed change of
     /// plan and a failed move of documents.
     Retry(retry::Args),
+    SettleUsage(settle_usage::Args),
     /// Close a tenant. Its data is erased after the retention of its plan.
     Delete(TenantArgs),
     /// Reopen a closed tenant whose data is not erased yet.
@@ -360,6 +363,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Manual(args) => manual::run(&args),
         Command::Retry(args) => retry::run(&cli.kube, args).await,
+        Command::SettleUsage(args) => settle_usage::run(&cli.kube, args).await,
         Command::Erase(args) => erase::run(&cli.kube, args).await,
         Command::Confirm(args) => confirm::run(&cli.kube, args).await,
         Command::Pin(args) => pin::run(&cli.kube, args).await,

@@ -29,10 +29,10 @@ pub struct PastArgs {
     /// The same, and so many days of UTC (1 to 93), today first. Needs NAME.
     #[arg(long, requires = "name", value_parser = clap::value_parser!(u16).range(1..=93))]
     days: Option<u16>,
-    /// For --history and --days: the ledger's URL.
+    /// For --history, --days and --lines: the ledger's URL.
     #[arg(long, env = "LEDGER_ENDPOINT", default_value = "http://127.0.0.1:8084")]
     ledger_url: Url,
-    /// For --history and --days: the namespace of the operator's own Secrets, one of which holds the ledger's key.
+    /// For --history, --days and --lines: the namespace of the operator's own Secrets, one of which holds the ledger's key.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     operator_namespace: String,
 }
@@ -81,11 +81,16 @@ impl PastArgs {
         if !self.history && self.days.is_none() {
             return Ok(None);
         }
+        self.open(client).await.map(Some)
+    }
+
+    /// The ledger.
+    pub async fn open(&self, client: &Client) -> anyhow::Result<LedgerClient> {
         let secret = format!("Secret {}/{LEDGER_SECRET}", self.operator_namespace);
         let key = read_ledger_key(client, &self.operator_namespace).await;
         let key = key.with_context(|| format!("cannot read {secret}, which holds the ledger's key"))?;
         let key = key.with_context(|| format!("there is no {secret}: set --operator-namespace"))?;
-        Ok(Some(LedgerClient::new(self.ledger_url.clone(), &key, PATIENCE)?))
+        Ok(LedgerClient::new(self.ledger_url.clone(), &key, PATIENCE)?)
     }
 
     /// What a tenant used before its present period, and on its latest days.

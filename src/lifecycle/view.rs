@@ -10,7 +10,8 @@ use crate::api::{
     self, ACCEPT_DISPUTE_ANNOTATION, CHOOSE_DATA_ANNOTATION, CONFIRM_ANNOTATION, EMAIL_LABEL, ERASED_ANNOTATION,
     FINALIZER, FORCE_DELETE_ANNOTATION, KEEP_DATA_ANNOTATION, LEGAL_HOLD_ANNOTATION, MAIL_REQUESTS_ANNOTATION,
     MailRequest, PAYMENT_LINK_ANNOTATION, RETRY_ANNOTATION, SENT_ANNOTATION, SIGNUP_ANNOTATION, Tenant, TenantSpec,
-    TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, mail_requests, reached_annotation,
+    TenantStatus, Timestamp, UNSUBSCRIBED_ANNOTATION, Usage, VERIFIED_ANNOTATION, WAIVE_REFUND_ANNOTATION,
+    mail_requests, reached_annotation,
 };
 
 /// What only the holder of the operator's keys, or of the cache of all Tenants, can tell.
@@ -74,6 +75,8 @@ pub struct View {
     pub chosen: Option<u32>,
     /// The id of a dispute that was settled with the customer.
     pub accepted_dispute: Option<String>,
+    /// Whether a person settles the refund outside of the operator.
+    pub refund_waived: bool,
     /// What a person has confirmed of what is held.
     pub confirmed: Option<String>,
     /// The number of the Checkout session that was asked for.
@@ -127,6 +130,7 @@ impl View {
             legal_hold: annotations.get(LEGAL_HOLD_ANNOTATION).filter(|why| !why.is_empty()).cloned(),
             chosen: chosen_generation(tenant),
             accepted_dispute: annotations.get(ACCEPT_DISPUTE_ANNOTATION).cloned(),
+            refund_waived: annotations.get(WAIVE_REFUND_ANNOTATION).is_some_and(|id| id == tenant.tenant_id()),
             confirmed: annotations.get(CONFIRM_ANNOTATION).cloned(),
             link_asked: annotations.get(PAYMENT_LINK_ANNOTATION).and_then(|attempt| attempt.parse().ok()),
             erasure: annotations.get(ERASED_ANNOTATION).and_then(|text| serde_json::from_str(text).ok()),

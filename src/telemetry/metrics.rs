@@ -86,6 +86,8 @@ pub struct Metrics {
     pub usage_events: Family<OutcomeLabel, Counter>,
     /// Tenants whose usage is not sent to Stripe, by reason.
     pub usage_not_billed: Family<Label, Gauge>,
+    /// Usage events that Stripe took and found wrong later, by its code.
+    pub usage_errors: Family<Label, Counter>,
     /// Tenants for which Stripe bills more than one subscription.
     pub surplus_subscriptions: Gauge,
     /// Namespaces of tenants at the vector store that belong to no Tenant.
@@ -192,6 +194,7 @@ impl Default for Metrics {
             other_prices: Gauge::default(),
             usage_events: Family::default(),
             usage_not_billed: Family::default(),
+            usage_errors: Family::default(),
             surplus_subscriptions: Gauge::default(),
             unowned_namespaces: Gauge::default(),
             open_disputes: Gauge::default(),
@@ -280,6 +283,8 @@ impl Metrics {
         registry.register("stripe_usage_events", usage, self.usage_events.clone());
         let unbilled = "Tenants whose usage is not sent to Stripe, by reason";
         registry.register("stripe_usage_not_billed_tenants", unbilled, self.usage_not_billed.clone());
+        let wrong = "Usage events that Stripe took and found wrong later, by its code";
+        registry.register("stripe_usage_errors", wrong, self.usage_errors.clone());
         let surplus = "Tenants for which Stripe bills more than one subscription";
         registry.register("stripe_surplus_subscriptions", surplus, self.surplus_subscriptions.clone());
         let unowned = "Namespaces of tenants at Pinecone that belong to no Tenant";
@@ -318,7 +323,7 @@ impl Metrics {
         let metrics = Self::default();
         // A metric with labels shows once it has a sample.
         let kinds = [&metrics.api_writes, &metrics.resyncs, &metrics.step_failures, &metrics.provisioning_failures];
-        for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries]) {
+        for family in kinds.into_iter().chain([&metrics.webhooks, &metrics.queries, &metrics.usage_errors]) {
             family.get_or_create_owned(&"".into());
         }
         for family in [&metrics.queue_depth, &metrics.held_tenants, &metrics.usage_not_billed] {

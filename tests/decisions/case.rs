@@ -122,6 +122,7 @@ impl Case {
             legal_hold: None,
             chosen: None,
             accepted_dispute: None,
+            refund_waived: false,
             confirmed: None,
             link_asked: None,
             erasure: None,

@@ -6,11 +6,11 @@ use crate::api::conditions::REFUNDED;
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
 use crate::api::status::Refund;
-use crate::api::{ConditionStatus, Phase};
+use crate::api::{ConditionStatus, Phase, Timestamp};
 use crate::lifecycle::agenda::first_due;
-use crate::lifecycle::concerns::{billed, notices, verification};
+use crate::lifecycle::concerns::{billed, erasure, notices, verification};
 use crate::lifecycle::status::Draft;
-use crate::lifecycle::{Decision, Effect, Input, Notice, ObservedRefund};
+use crate::lifecycle::{Decision, Effect, Failure, Input, Notice, ObservedRefund, Step};
 
 pub fn decide(input: &Input) -> Decision {
     if let Some(decision) = provisioning::start_over(input, "A retry was requested") {
@@ -78,19 +78,42 @@ fn settled(input: &Input) -> bool {
 /// reason to look again.
 fn doubted(input: &Input) -> bool {
     let paid_back = input.tenant.status.refund.as_ref().is_some_and(|refund| refund.amount > 0);
-    paid_back && input.observed.resync
+    // Once the customer is deleted at Stripe, nothing leads to the refund any more. It is looked at before, whether or
+    // not an event was seen.
+    paid_back && (input.observed.resync || input.tenant.deleting || erasure::is_erasing(input))
 }
 
-/// Whether a tenant is owed what was paid for it: it failed and nothing is settled, or it was never served at all.
+/// Whether a tenant is owed what was paid for it: it failed and nothing is settled, it was never served at all, or its
+/// refund came back. A person can settle that outside of the operator.
 pub fn is_owed(input: &Input) -> bool {
     let status = &input.tenant.status;
-    let failed = status.phase == Some(Phase::Failed);
-    input.by_stripe() && status.refund.is_none() && (failed || !input.tenant.served_before())
+    let owed =
+        status.phase == Some(Phase::Failed) || !input.tenant.served_before() || status.refund_owed_since.is_some();
+    input.by_stripe() && !input.tenant.refund_waived && status.refund.is_none() && owed
 }
 
 /// Whether the money goes back, or what became of it is to be looked at again.
 pub fn concerns_refund(input: &Input) -> bool {
-    is_owed(input) || (input.by_stripe() && doubted(input))
+    is_owed(input) || (input.by_stripe() && !input.tenant.refund_waived && doubted(input))
+}
+
+/// Whether this failure leaves it open what became of the refund.
+pub fn refund_fails(input: &Input, failure: &Failure) -> bool {
+    failure.step == Step::Billing && input.observed.refund.is_none() && concerns_refund(input)
+}
+
+/// Shows that the refund fails.
+pub fn show_failure(draft: &mut Draft, failure: &Failure, now: Timestamp) {
+    let message = format!("The refund is not settled yet: {}. Retrying", failure.message);
+    draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
+    owe_again(draft, now);
+}
+
+/// A refund that was settled is owed until Stripe has said otherwise, whatever phase the tenant is in.
+fn owe_again(draft: &mut Draft, now: Timestamp) {
+    if draft.status.refund.take().is_some_and(|refund| refund.amount > 0) {
+        draft.status.refund_owed_since.get_or_insert(now);
+    }
 }
 
 /// Refunds what is owed before the tenant goes. Closes the open payment links first, so that no payment arrives after
@@ -119,10 +142,7 @@ fn refund(input: &Input) -> Option<Decision> {
     let observed = input.observed;
     let mut draft = Draft::new(input);
     if let Some(failure) = &observed.failure {
-        let message = format!("The refund is not settled yet: {}. Retrying", failure.message);
-        draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
-        // One that was settled is in doubt until Stripe has said otherwise.
-        draft.status.refund = None;
+        show_failure(&mut draft, failure, input.now);
         return draft.changed();
     }
     let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
@@ -134,7 +154,7 @@ fn refund(input: &Input) -> Option<Decision> {
     let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
     let ObservedRefund { amount, pending, currency } = refund.clone();
     if pending > 0 {
-        draft.status.refund = None;
+        owe_again(&mut draft, input.now);
         let message = format!(
             "Stripe has accepted the refund and not completed it: {}. The controller looks again every {} s",
             Money { amount: pending, currency: currency.unwrap_or_default() },
@@ -149,6 +169,7 @@ fn refund(input: &Input) -> Option<Decision> {
         ("Refunded", "The payment was refunded; collection is paused")
     };
     let known = draft.status.refund.as_ref().filter(|refund| refund.amount == amount).map(|refund| refund.at);
+    draft.status.refund_owed_since = None;
     draft.status.refund = Some(Refund { amount, currency, at: known.unwrap_or(input.now) });
     draft.condition(REFUNDED, ConditionStatus::True, reason, message);
     draft.changed()

@@ -292,7 +292,7 @@ fn begin(input: &Input, subscription: Option<&ObservedSubscription>) -> Decision
     draft.status.paid_at = draft.status.paid_at.or(Some(input.now));
     draft.status.provisioning = Some(input.fresh_run());
     // What was given back when the account was closed says nothing of this run.
-    draft.status.refund = None;
+    (draft.status.refund, draft.status.refund_owed_since) = (None, None);
     let by = if subscription.is_some() { TriggeredBy::User } else { TriggeredBy::Admin };
     draft.enter(Phase::Provisioning, EventType::Provision, by, message);
     draft.summary(

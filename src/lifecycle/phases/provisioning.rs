@@ -73,7 +73,7 @@ pub fn begin_again(input: &Input, by: TriggeredBy, reason: &str) -> Decision {
     let mut draft = Draft::new(input);
     draft.status.provisioning = Some(input.fresh_run());
     // What this run charges is given back by itself if it fails; the condition keeps what was.
-    draft.status.refund = None;
+    (draft.status.refund, draft.status.refund_owed_since) = (None, None);
     draft.enter(Phase::Provisioning, EventType::Provision, by, reason);
     verification::show(input, &mut draft);
     draft.summary(Summary::Reconciling, "Provisioning", reason);
@@ -181,7 +181,7 @@ fn show_parts(input: &Input, draft: &mut Draft, plan: &PlanSpec, sample_failure:
         documents_limit: plan.limits.documents,
     });
     draft.key_in_force();
-    draft.status.refund = None;
+    (draft.status.refund, draft.status.refund_owed_since) = (None, None);
     // What an earlier run left behind is over.
     draft.forget(REFUNDED);
     if let Some(p) = &mut draft.status.provisioning {

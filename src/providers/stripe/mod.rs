@@ -7,8 +7,10 @@ mod bulk;
 mod checkout;
 mod collection;
 mod disputes;
+mod invoice_lines;
 mod invoices;
 mod keys;
+mod meter_errors;
 mod metered_items;
 mod meters;
 mod objects;
@@ -32,6 +34,7 @@ use stripe_core::customer::{ListCustomer, RetrieveCustomer};
 
 pub use bulk::{EventCursor, OwnedSubscription, StripeEvent};
 pub use checkout::Sale;
+pub use meter_errors::{MeterErrors, Told, is_meter_error};
 pub use metered_items::{MeteredItem, UsageSubscription};
 pub use meters::UsagePriceError;
 pub use probe::{EVENTS, Identity};
@@ -136,7 +139,9 @@ impl Stripe {
 
     /// Sends a request past the gate.
     async fn call<T: DeserializeOwned>(&self, request: &RequestBuilder, key: Option<&str>) -> Result<T, ProviderError> {
-        let mut url = format!("{}/v1{}", self.config.url, request.path);
+        // Paths are of API v1, unless they say otherwise.
+        let version = if request.path.starts_with("/v2/") { "" } else { "/v1" };
+        let mut url = format!("{}{version}{}", self.config.url, request.path);
         if let Some(query) = &request.query {
             url.push('?');
             url.push_str(query);

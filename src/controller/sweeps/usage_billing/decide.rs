@@ -36,7 +36,8 @@ pub struct Row {
 
 /// The rows of a unit that were not recorded as sent.
 pub fn unsent(hours: &[HourUsage], usage: &MeteredUsage) -> Vec<Row> {
-    let due = hours.iter().filter(|row| row.hour >= usage.through);
+    let unpriced = |hour| usage.unpriced.is_some_and(|gap| (gap.from..gap.until).contains(&hour));
+    let due = hours.iter().filter(|row| row.hour >= usage.through && !unpriced(row.hour));
     let row = |row: &HourUsage| Row { hour: row.hour, period: row.period, amount: row.counted[usage.unit] };
     due.map(row).filter(|row| row.amount > 0).collect()
 }
@@ -58,6 +59,7 @@ pub fn record(usage: &mut MeteredUsage, rows: &[Row], delivered: usize) {
     for row in done.iter().filter(|row| Some(row.hour) != open) {
         usage.sent += row.amount;
         usage.through = row.hour.plus(HOUR);
+        usage.unpriced = usage.unpriced.filter(|gap| gap.until > usage.through);
     }
 }
 
@@ -123,6 +125,7 @@ pub fn usage_of(recorded: &[MeteredUsage], unit: Unit, item: &MeteredItem) -> Me
         since,
         through: since,
         sent: 0,
+        unpriced: None,
     })
 }
 

@@ -36,7 +36,7 @@ fn row(number: i64, of: i64, amount: i64) -> Row {
 
 fn usage() -> MeteredUsage {
     let (price, meter) = ("price_1".into(), "mtr_1".into());
-    MeteredUsage { unit: Unit::Queries, price, meter, since: at(NOON), through: at(NOON), sent: 0 }
+    MeteredUsage { unit: Unit::Queries, price, meter, since: at(NOON), through: at(NOON), sent: 0, unpriced: None }
 }
 
 #[test]

@@ -43,8 +43,8 @@ pub enum Trouble {
     /// Stripe has another number than was sent.
     #[error(
         "the ledger has sent {sent} {unit} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
-         No {unit} are sent until they agree: if nothing else writes to the meter and Stripe's number stays the same for an hour, send an \
-         event with the difference to Stripe"
+         No {unit} are sent until they agree: once Stripe's number has stayed the same for an hour, `kubectl tenant settle-usage` says whose \
+         number the customer pays"
     )]
     Differs {
         /// The unit.
@@ -63,6 +63,18 @@ pub enum Trouble {
     /// Stripe's sums may lack what was sent in the last minutes.
     #[error("Stripe does not show yet what was sent")]
     Settling,
+    /// Nothing bills it yet.
+    #[error(
+        "{} wait: they were counted before subscription {subscription}, which has no price for them. They are billed once it has one. To \
+         drop them, run `kubectl tenant settle-usage`",
+        listed(.amounts)
+    )]
+    Waits {
+        /// How much of which units.
+        amounts: Vec<(Unit, i64)>,
+        /// The subscription.
+        subscription: String,
+    },
     /// Nothing bills it any more.
     #[error(
         "{} were not billed: they were counted after the last invoice of subscription {subscription} was final. Invoice them by hand if \
@@ -120,6 +132,7 @@ impl Trouble {
             Self::Shared { .. } => "MeterShared",
             Self::Differs { .. } => "NumbersDiffer",
             Self::Settling => "Settling",
+            Self::Waits { .. } => "WaitsForPrice",
             Self::Over { .. } => Self::OVER,
         }
     }
