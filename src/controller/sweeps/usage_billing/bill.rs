@@ -132,7 +132,7 @@ impl Look<'_> {
         let dates = Dates { now: self.now, created, period_start, drafts: Vec::new(), ended_at: there.ended_at };
         let dates = self.with_drafts(there, &rows[known..], dates).await?;
         let metrics = &self.context.metrics;
-        let tell = |delivery| {
+        let tell = |delivery: Delivery| {
             let outcome = delivery.into();
             metrics.usage_events.get_or_create_owned(&OutcomeLabel { outcome }).inc();
         };

@@ -74,7 +74,10 @@ impl Look<'_> {
         if seen && settling.settle(KeptUsage::Stripe, (unit, sent, theirs), self.now) {
             settling.differences.pop();
             one.usage.sent = theirs;
-            let said = format!("By a person's decision, Stripe's number of {unit} stands: {theirs}, and not {sent}");
+            let said = format!(
+                "By a person's decision, Stripe's number of {} stands: {theirs}, and not {sent}",
+                unit.in_plans()
+            );
             self.context.events.normal(self.tenant, "UsageSettled", said);
             return Ok(true);
         }
@@ -91,8 +94,9 @@ impl Look<'_> {
         self.context.providers.stripe.report(&report).await?;
         settling.settle(KeptUsage::Ledger, (unit, sent, theirs), self.now);
         let said = format!(
-            "By a person's decision, {} {unit} were sent to Stripe, which had {theirs} and not {sent}",
-            sent - theirs
+            "By a person's decision, {} {} were sent to Stripe, which had {theirs} and not {sent}",
+            sent - theirs,
+            unit.in_plans()
         );
         self.context.events.normal(self.tenant, "UsageSettled", said);
         Err(Trouble::Settling)

@@ -42,9 +42,10 @@ pub enum Trouble {
     },
     /// Stripe has another number than was sent.
     #[error(
-        "the ledger has sent {sent} {unit} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
-         No {unit} are sent until they agree: once Stripe's number has stayed the same for an hour, `kubectl tenant settle-usage` says whose \
-         number the customer pays"
+        "the ledger has sent {sent} {name} since {since} and holds {unsent} more in closed hours, and Stripe's meter {meter} has {theirs}. \
+         No {name} are sent until they agree: once Stripe's number has stayed the same for an hour, `kubectl tenant settle-usage` says whose \
+         number the customer pays",
+        name = .unit.in_plans()
     )]
     Differs {
         /// The unit.
@@ -100,7 +101,7 @@ impl From<UsagePriceError> for Trouble {
 
 /// `12 queries and 300 prompt_tokens`.
 fn listed(amounts: &[(Unit, i64)]) -> String {
-    amounts.iter().map(|(unit, amount)| format!("{amount} {unit}")).collect::<Vec<_>>().join(" and ")
+    amounts.iter().map(|(unit, amount)| format!("{amount} {}", unit.in_plans())).collect::<Vec<_>>().join(" and ")
 }
 
 impl Trouble {

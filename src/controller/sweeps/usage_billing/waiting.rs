@@ -118,7 +118,7 @@ impl Look<'_> {
             let Some(waiting) = wait(waiting, hours, closed_until, (known, priced)) else { continue };
             let (unit, amount) = (waiting.usage.unit, waiting.amount);
             if settling.settle(KeptUsage::Nothing, (unit, amount, 0), self.now) {
-                let said = format!("A person has dropped {amount} {unit} that waited for a price");
+                let said = format!("A person has dropped {amount} {} that waited for a price", unit.in_plans());
                 self.context.events.normal(self.tenant, "UsageSettled", said);
                 continue;
             }
