@@ -543,8 +543,8 @@ fn refunded_and_due() -> Case {
     case
 }
 
-fn refund(amount: i64, pending: i64) -> Option<ObservedRefund> {
-    Some(ObservedRefund { amount, pending, currency: None })
+fn refund(amount: i64, pending: i64) -> ObservedRefund {
+    ObservedRefund { amount, pending, currency: None }
 }
 
 #[test]
@@ -556,12 +556,12 @@ fn nothing_is_erased_while_a_refund_that_came_back_is_made_again() {
         assert_eq!(case.effects(), [Effect::StopRenewal], "it looks, although no event has told of it");
         case.observed.done.insert(Effect::StopRenewal);
         assert_eq!(case.effects(), [Effect::Refund]);
-        case.observed.refund = refund(4900, 0);
+        case.observed.refund = Some(refund(4900, 0));
         case.at_rest().effects().iter().for_each(|effect| assert_ne!(*effect, Effect::Refund, "all is well"));
 
         let mut case = due.clone();
         case.observed.done.insert(Effect::StopRenewal);
-        case.observed.refund = refund(0, 4900);
+        case.observed.refund = Some(refund(0, 4900));
         let case = case.at_rest();
         let status = &case.view.status;
         assert!(fails(status, "Refunded", "Pending") && fails(status, "Erased", "RefundOpen"), "{status:#?}");
@@ -571,7 +571,7 @@ fn nothing_is_erased_while_a_refund_that_came_back_is_made_again() {
         let mut later = Case { observed: due.observed.clone(), ..case.clone() };
         assert_eq!(later.effects(), [Effect::StopRenewal], "it is still owed");
         later.observed.done.insert(Effect::StopRenewal);
-        later.observed.refund = refund(4900, 0);
+        later.observed.refund = Some(refund(4900, 0));
         let later = later.at_rest();
         let status = &later.view.status;
         assert!(holds(status, "Refunded", "Refunded") && status.refund_owed_since.is_none(), "{status:#?}");
@@ -600,7 +600,7 @@ fn a_refund_that_fails_again_and_again_holds_the_erasure_until_a_person_settles_
 fn another_failure_puts_no_refund_in_doubt() {
     let mut case = refunded_and_due();
     case.observed.done.insert(Effect::StopRenewal);
-    case.observed.refund = refund(4900, 0);
+    case.observed.refund = Some(refund(4900, 0));
     case.view.status.erasure = Some(Erasure { started_at: at(NOW), erased_at: None, lines: vec![] });
     for step in ["Namespace", "Billing"] {
         let case = case.clone().failed(&Effect::EraseBilling, failure(step, true));

@@ -106,7 +106,6 @@ fn known(method: &Method, path: &[&str]) -> Option<&'static [&'static str]> {
         ("GET", ["subscriptions"]) => &["customer", "status"],
         ("GET", ["checkout", "sessions"]) => &["customer", "subscription", "payment_intent"],
         ("GET", ["invoices"]) => &["customer", "subscription", "status"],
-        ("GET", ["invoices", _, "lines"]) => &[],
         ("GET", ["invoice_payments"]) => &["invoice", "status"],
         ("GET", ["payment_intents"]) => &["customer"],
         ("GET", ["payment_methods"]) => &["customer", "type"],

@@ -107,20 +107,20 @@ mod tests {
     #[test]
     fn a_line_about_a_soft_unit_says_whether_it_is_charged() {
         let prices = json!([{"unit": "queries", "stripePriceId": "price_1"}]);
-        let [priced, plain] = [prices, json!([])].map(|prices| {
+        let [with_price, without] = [prices, json!([])].map(|prices| {
             let spec = json!({"monthlyPrice": {"amount": 4900}, "usagePrices": prices});
             Plan::new("starter", serde_json::from_value(spec).expect("a spec"))
         });
         let mut soft = tenant(&["queries", "documents"], 10_500, 10);
         let said = |tenant: &Tenant, plan, unit| told_of(tenant, plan, unit).then;
         assert!(
-            said(&soft, Some(&priced), Unit::Queries).ends_with("It is charged at the price for use of your plan.")
+            said(&soft, Some(&with_price), Unit::Queries).ends_with("It is charged at the price for use of your plan.")
         );
-        assert!(said(&soft, Some(&priced), Unit::Documents).ends_with("It costs nothing extra."), "another unit");
-        assert!(said(&soft, Some(&plain), Unit::Queries).ends_with("It costs nothing extra."));
+        assert!(said(&soft, Some(&with_price), Unit::Documents).ends_with("It costs nothing extra."), "another unit");
+        assert!(said(&soft, Some(&without), Unit::Queries).ends_with("It costs nothing extra."));
         assert!(said(&soft, None, Unit::Queries).ends_with("Your plan says whether it is charged."), "it is gone");
         soft.spec.billing.mode = BillingMode::Manual;
-        assert!(said(&soft, Some(&priced), Unit::Queries).ends_with("It costs nothing extra."), "no use is billed");
+        assert!(said(&soft, Some(&with_price), Unit::Queries).ends_with("It costs nothing extra."), "no use is billed");
     }
 
     #[test]

@@ -105,7 +105,7 @@ async fn looks(context: &Context, asked: &Asked, pace: Pace) {
             running.push(Box::pin(async move {
                 let id = tenant.tenant_id().to_owned();
                 let look = Priority::Resync.scope(visit(context, meters, &tenant, before));
-                (uid, Party::scope(&id, look).await)
+                (uid, Box::pin(Party::scope(&id, look)).await)
             }));
         }
     }
@@ -126,12 +126,12 @@ impl Sweep<'_> {
         self.asked.retain(|uid| there.contains_key(uid));
         let (soon, again) = (seconds(pace.every), seconds(pace.again));
         let schedule = Schedule { started: self.started, spread: spread(there.len()), soon, again };
-        let place = |(uid, (key, seen)): (String, (Key, Seen))| {
-            let place = schedule.place(&uid, self.known.get(&uid), &seen, now);
-            let place = if self.asked.contains(&uid) { Some(i64::MIN) } else { place };
-            place.filter(|_| !self.looking.contains(&uid)).map(|place| (place, uid, key))
+        let rank = |(uid, (key, seen)): (String, (Key, Seen))| {
+            let rank = schedule.place(&uid, self.known.get(&uid), &seen, now);
+            let rank = if self.asked.contains(&uid) { Some(i64::MIN) } else { rank };
+            rank.filter(|_| !self.looking.contains(&uid)).map(|rank| (rank, uid, key))
         };
-        let mut due: Vec<_> = there.into_iter().filter_map(place).collect();
+        let mut due: Vec<_> = there.into_iter().filter_map(rank).collect();
         due.sort_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)));
         self.due = due.into_iter().map(|(_, uid, key)| (uid, key)).collect();
     }
