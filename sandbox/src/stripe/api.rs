@@ -7,7 +7,7 @@ use super::fields::update;
 use super::problem::{Events, Problem};
 use super::{
     Data, TEST_CLOCK, catalog, clock, customers, disputes, event_summaries, hosted, invoice_lines, invoices,
-    meter_events, meters, parameters, portal, previews, prices, refunds, sessions, subscriptions,
+    meter_events, meters, pages, parameters, portal, previews, prices, refunds, sessions, subscriptions,
 };
 
 /// Does one call.
