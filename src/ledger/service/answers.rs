@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::ledger::decision::{Answer, Refusal};
+use crate::ledger::events::EventsError;
 use crate::ledger::store::StoreError;
 use crate::ledger::wire::Outcome;
 
@@ -47,6 +48,10 @@ pub enum Problem {
     Late,
     /// The store failed.
     Store(StoreError),
+    /// There is no events store.
+    NoEventsStore,
+    /// The events store failed.
+    Events(EventsError),
 }
 
 impl Problem {
@@ -63,6 +68,9 @@ impl Problem {
             Self::Path(_) => "no_such_path",
             Self::Refused(refusal) => refusal.code(),
             Self::Late | Self::Store(_) => "ledger_unavailable",
+            Self::NoEventsStore => "no_events_store",
+            Self::Events(EventsError::Foreign { .. }) => "foreign_events_store",
+            Self::Events(_) => "events_unavailable",
         }
     }
 
@@ -70,11 +78,11 @@ impl Problem {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::UnknownTenant | Self::Refused(Refusal::Unknown) => StatusCode::NOT_FOUND,
+            Self::UnknownTenant | Self::NoEventsStore | Self::Refused(Refusal::Unknown) => StatusCode::NOT_FOUND,
             Self::Path(status) => *status,
             Self::Refused(Refusal::TooMuch(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Refused(_) => StatusCode::CONFLICT,
-            Self::Late | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Refused(_) | Self::Events(EventsError::Foreign { .. }) => StatusCode::CONFLICT,
+            Self::Late | Self::Store(_) | Self::Events(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -90,6 +98,8 @@ impl Problem {
             Self::Refused(refusal) => refusal.to_string(),
             Self::Late => "the request took too long: repeat it under the same name".into(),
             Self::Store(error) => error.to_string(),
+            Self::NoEventsStore => "this ledger has no events store: set EVENTS_URL".into(),
+            Self::Events(error) => error.to_string(),
         }
     }
 }
@@ -97,6 +107,12 @@ impl Problem {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<EventsError> for Problem {
+    fn from(error: EventsError) -> Self {
+        Self::Events(error)
     }
 }
 

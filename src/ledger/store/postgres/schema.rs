@@ -7,7 +7,7 @@ use crate::ledger::store::columns::declared;
 use crate::ledger::store::{hours, migration};
 
 /// The schema that this version writes. A later one migrates from each before it.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// Replicas that start at the same moment migrate one after the other. `TnOp` in ASCII, and the first of our locks.
 pub const MIGRATION_LOCK: i64 = 0x546e_4f70_0001;
 /// Held by each transaction that writes a line, and taken by a reader for a moment: what it reads then has no gaps.
@@ -63,7 +63,12 @@ pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     }
     if version < 3 {
         transaction.batch_execute(&hours::tables("BIGINT", &declared("", "BIGINT"), "")).await?;
-        transaction.execute("UPDATE ledger SET version = $1", &[&VERSION]).await?;
+    }
+    if version < 4 {
+        transaction.batch_execute(&hours::of_lines("BIGINT")).await?;
+        transaction.batch_execute("ALTER TABLE ledger ADD COLUMN id TEXT NOT NULL DEFAULT ''").await?;
+        let id = hex::encode(rand::random::<[u8; 8]>());
+        transaction.execute("UPDATE ledger SET version = $1, id = $2", &[&VERSION, &id]).await?;
     }
     Ok(transaction.commit().await?)
 }
