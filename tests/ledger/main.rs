@@ -7,6 +7,7 @@ mod conformance;
 mod connections;
 mod docs;
 mod events;
+mod events_store;
 mod files;
 mod http;
 mod journal;
