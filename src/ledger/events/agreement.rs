@@ -29,15 +29,15 @@ pub struct Difference {
 
 type Hours = BTreeMap<(String, Timestamp), Amounts>;
 
-/// Compares closed hours of all tenants. The store must hold all lines of them.
+/// Compares closed hours of all tenants with the store, which is that of the ledger with this id. The store must hold all lines of them.
 pub async fn compare(
     ledger: &dyn Store,
-    events: &dyn EventsStore,
+    (events, id): (&dyn EventsStore, &str),
     span: Span,
     now: Timestamp,
 ) -> Result<Vec<Difference>, FeedError> {
     let mut sums = Hours::new();
-    for sum in events.sums(Asked::EveryTenantsHours, span).await? {
+    for sum in events.sums(id, Asked::EveryTenantsHours, span).await? {
         sums.insert((sum.tenant, sum.start), sum.amounts);
     }
     let counted = counted(ledger, span, now).await?;

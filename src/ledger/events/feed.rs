@@ -270,7 +270,7 @@ impl Feed {
         if from >= until {
             return Ok(Some(Vec::new()));
         }
-        let differences = agreement::compare(&*self.ledger, &*self.events, Span { from, to: until }, now).await?;
+        let differences = agreement::compare(&*self.ledger, (&*self.events, &self.id), Span { from, to: until }, now).await?;
         // One that was begun anew in the meantime lacks lines.
         if Some(self.events.position(&self.id).await?.generation) != generation {
             return Ok(None);

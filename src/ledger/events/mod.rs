@@ -22,7 +22,7 @@ pub use digest::digest;
 pub use error::EventsError;
 pub use feed::{Fed, Feed, Progress};
 pub use place::EventsPlace;
-pub use reading::{Asked, Span, Sum};
+pub use reading::{Asked, Page, Span, Sum};
 
 /// A line up to which a store is fed, with a digest of it: a ledger that was restored gives the number to another line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,11 +87,11 @@ pub trait EventsStore: std::fmt::Debug + Send + Sync {
     /// to be taken over.
     async fn wipe(&self, ledger: &str, take_over: bool) -> Result<i64, EventsError>;
 
-    /// Sums of lines.
-    async fn sums(&self, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError>;
+    /// Sums of lines, of a store that is this ledger's.
+    async fn sums(&self, ledger: &str, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError>;
 
-    /// The lines of a tenant that were written within a span, after a number, in order, at most `most` of them.
-    async fn lines(&self, tenant: &str, span: Span, after: i64, most: u32) -> Result<Vec<StoredLine>, EventsError>;
+    /// The lines of a tenant that were written within a span, in order.
+    async fn lines(&self, ledger: &str, tenant: &str, span: Span, page: Page) -> Result<Vec<StoredLine>, EventsError>;
 
     /// Forgets lines that are older than this, now or over time. Called again and again.
     async fn keep(&self, retention: Duration, now: Timestamp) -> Result<(), EventsError>;

@@ -12,6 +12,15 @@ pub struct Span {
     pub to: Timestamp,
 }
 
+/// A page of lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Those after this number.
+    pub after: i64,
+    /// At most so many.
+    pub most: u32,
+}
+
 /// What is summed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked<'a> {

@@ -1,6 +1,7 @@
 //! The events store: the lines of a tenant, how it is fed, and its making anew.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -10,12 +11,14 @@ use super::Shared;
 use super::answers::Problem;
 use super::extract::{Body, Name};
 use crate::api::Timestamp;
-use crate::ledger::events::{Feed, Progress, Span};
+use crate::ledger::events::{EventsError, Feed, Page, Progress, Span};
 use crate::ledger::store::StoredLine;
 use crate::ledger::wire::{EventsStatus, Rebuild, Rebuilt, TenantLine, TenantLines};
 
 /// Lines of one answer.
 const MOST: u32 = 1000;
+/// How long the store may take for an answer: less than a request may.
+const READ: Duration = Duration::from_secs(8);
 
 impl Shared {
     fn feed(&self) -> Result<&Feed, Problem> {
@@ -50,7 +53,8 @@ pub async fn lines(
     let feed = shared.feed()?;
     // Before the lines are read: what they lack is later than this.
     let complete_until = feed.fed.read().complete_until;
-    let lines = feed.events.lines(&tenant, Span { from, to }, after, most).await?;
+    let read = feed.events.lines(&feed.id, &tenant, Span { from, to }, Page { after, most });
+    let lines = tokio::time::timeout(READ, read).await.map_err(|_| EventsError::Late(READ))??;
     let line = |StoredLine { seq, operation, period_start, at, hour, kind, amounts, .. }| TenantLine {
         seq,
         operation,

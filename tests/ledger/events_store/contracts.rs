@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use tenant_operator::ledger::account::LineKind;
-use tenant_operator::ledger::events::{Asked, Batch, EventsError, Mark, Position, Span, Sum};
+use tenant_operator::ledger::events::{Asked, Batch, EventsError, Mark, Page, Position, Span, Sum};
 use tenant_operator::ledger::store::StoredLine;
 use tenant_operator::ledger::units::{Amounts, Unit};
 
@@ -36,9 +36,9 @@ pub async fn repeated(place: &dyn Place) -> Verdict {
     let gap = Batch { after: Mark::of(&lines[29]), ..batch(&position, &lines[30..]) };
     same("a gap", matches!(store.append(OURS, &gap).await, Err(EventsError::Superseded)), true)?;
     store.append(OURS, &batch(&position, &lines[25..])).await.map_err(said)?;
-    let all = store.lines("acme", EVER, 0, 1000).await.map_err(said)?;
+    let all = store.lines(OURS, "acme", EVER, Page { after: 0, most: 1000 }).await.map_err(said)?;
     same("each line once, as it was", all, lines.clone())?;
-    let days = store.sums(Asked::SiteDays, EVER).await.map_err(said)?;
+    let days = store.sums(OURS, Asked::SiteDays, EVER).await.map_err(said)?;
     same("the sum", days.iter().map(|sum| sum.amounts).collect(), vec![used(40)])
 }
 
@@ -70,7 +70,7 @@ pub async fn sums(place: &dyn Place) -> Verdict {
             Asked::SiteDays,
             Asked::EveryTenantsHours,
         ] {
-            let found = store.sums(asked, span).await.map_err(said)?;
+            let found = store.sums(OURS, asked, span).await.map_err(said)?;
             same(&format!("{asked:?} in {span:?}"), found, expected(&lines, asked, span))?;
         }
     }
@@ -111,7 +111,7 @@ pub async fn pages(place: &dyn Place) -> Verdict {
     for most in [1, 7, 29, 30, 31] {
         let (mut after, mut found) = (0, Vec::new());
         loop {
-            let page = store.lines("acme", span, after, most).await.map_err(said)?;
+            let page = store.lines(OURS, "acme", span, Page { after, most }).await.map_err(said)?;
             let Some(last) = page.last() else { break };
             same("the page", page.len() <= most as usize, true)?;
             after = last.seq;
@@ -119,7 +119,7 @@ pub async fn pages(place: &dyn Place) -> Verdict {
         }
         same("each once", found, wanted.clone())?;
     }
-    same("of nobody", store.lines("nobody", span, 0, 10).await.map_err(said)?, vec![])
+    same("of nobody", store.lines(OURS, "nobody", span, Page { after: 0, most: 10 }).await.map_err(said)?, vec![])
 }
 
 /// Whatever a name looks like, it is only itself.
@@ -133,9 +133,9 @@ pub async fn names(place: &dyn Place) -> Verdict {
     let position = store.position(OURS).await.map_err(said)?;
     store.append(OURS, &batch(&position, &lines)).await.map_err(said)?;
     for (seq, name) in numbered() {
-        let found = store.lines(name, EVER, 0, 10).await.map_err(said)?;
+        let found = store.lines(OURS, name, EVER, Page { after: 0, most: 10 }).await.map_err(said)?;
         same(name, found, vec![lines[usize::try_from(seq - 1).unwrap_or(0)].clone()])?;
-        let days = store.sums(Asked::TenantDays(name), EVER).await.map_err(said)?;
+        let days = store.sums(OURS, Asked::TenantDays(name), EVER).await.map_err(said)?;
         same(name, days.iter().map(|sum| sum.amounts).collect(), vec![used(seq)])?;
     }
     Ok(())
@@ -156,11 +156,14 @@ pub async fn foreign(place: &dyn Place) -> Verdict {
     same("to ask", other.position("theirs").await.err().map(refused).transpose()?, Some(both.clone()))?;
     same("to append", other.append("theirs", &batch(&position, &lines)).await.err().map(refused).transpose()?, Some(both.clone()))?;
     same("to empty", other.wipe("theirs", false).await.err().map(refused).transpose()?, Some(both))?;
-    same("it stays", store.lines("acme", EVER, 0, 10).await.map_err(said)?, lines.to_vec())?;
+    same("it stays", store.lines(OURS, "acme", EVER, Page { after: 0, most: 10 }).await.map_err(said)?, lines.to_vec())?;
     other.wipe("theirs", true).await.map_err(said)?;
     same("taken over", other.position("theirs").await.map_err(said)?.mark, Mark::default())?;
-    same("and empty", other.lines("acme", EVER, 0, 10).await.map_err(said)?, vec![])?;
-    same("from the first", store.position(OURS).await.is_err(), true)
+    same("and empty", other.lines("theirs", "acme", EVER, Page { after: 0, most: 10 }).await.map_err(said)?, vec![])?;
+    same("from the first", store.position(OURS).await.is_err(), true)?;
+    let page = Page { after: 0, most: 1 };
+    same("to read", matches!(store.lines(OURS, "acme", EVER, page).await, Err(EventsError::Foreign { .. })), true)?;
+    same("to add up", matches!(store.sums(OURS, Asked::SiteDays, EVER).await, Err(EventsError::Foreign { .. })), true)
 }
 
 /// What was meant for the store as it was before it was emptied is not in it afterwards.
@@ -176,7 +179,7 @@ pub async fn generations(place: &dyn Place) -> Verdict {
     let position = store.position(OURS).await.map_err(said)?;
     same("empty", (position.generation, position.mark.clone()), (generation, Mark::default()))?;
     store.append(OURS, &batch(&position, &lines[..5])).await.map_err(said)?;
-    same("only that", store.lines("acme", EVER, 0, 100).await.map_err(said)?, lines[..5].to_vec())
+    same("only that", store.lines(OURS, "acme", EVER, Page { after: 0, most: 100 }).await.map_err(said)?, lines[..5].to_vec())
 }
 
 /// What a later version wrote is refused with both numbers, and stays.

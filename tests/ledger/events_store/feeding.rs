@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tenant_operator::api::Timestamp;
-use tenant_operator::ledger::events::{Difference, EventsStore, Feed, Span};
+use tenant_operator::ledger::events::{Difference, EventsStore, Feed, Page, Span};
 use tenant_operator::ledger::store::sqlite::Sqlite;
 use tenant_operator::ledger::store::{Store, StoreError, StoredLine};
 use tenant_operator::ledger::units::Unit;
@@ -37,17 +37,19 @@ pub async fn count(store: &Arc<dyn Store>, name: &str, number: i64, from: i64) -
 }
 
 /// All lines that a store has, in order.
-pub async fn stored(events: &Arc<dyn EventsStore>) -> Result<Vec<StoredLine>, String> {
+pub async fn stored(id: &str, events: &Arc<dyn EventsStore>) -> Result<Vec<StoredLine>, String> {
     let mut all = Vec::new();
     for tenant in ["acme", "globex"] {
-        all.extend(events.lines(tenant, Span { from: at(0), to: at(NOON * 2) }, 0, 100_000).await.map_err(said)?);
+        let (ever, page) = (Span { from: at(0), to: at(NOON * 2) }, Page { after: 0, most: 100_000 });
+        all.extend(events.lines(id, tenant, ever, page).await.map_err(said)?);
     }
     all.sort_unstable_by_key(|line| line.seq);
     Ok(all)
 }
 
 pub async fn agree(what: &str, ledger: &Arc<dyn Store>, events: &Arc<dyn EventsStore>) -> Verdict {
-    same(what, stored(events).await?, all_lines(ledger, 1000).await?)
+    let id = ledger.id().await.map_err(|error| error.to_string())?;
+    same(what, stored(&id, events).await?, all_lines(ledger, 1000).await?)
 }
 
 /// The store has the ledger's lines, however they arrive and whoever feeds it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tenant_operator::ledger::events::sqlite::SqliteEvents;
-use tenant_operator::ledger::events::{Batch, EventsStore, Mark, Span};
+use tenant_operator::ledger::events::{Batch, EventsStore, Mark, Page, Span};
 
 use super::{OURS, Place, Spoil, at, judge, line, used};
 use crate::conformance::{DAY, NOON};
@@ -81,6 +81,6 @@ async fn lines_that_are_too_old_are_forgotten_and_not_fed_again() {
     store.append(OURS, &batch).await.expect("appended");
     store.keep(Duration::from_hours(72), at(NOON + 10 * DAY)).await.expect("forgotten");
     let ever = Span { from: at(0), to: at(NOON * 2) };
-    assert_eq!(store.lines("acme", ever, 0, 100).await.expect("lines"), lines[6..]);
+    assert_eq!(store.lines(OURS, "acme", ever, Page { after: 0, most: 100 }).await.expect("lines"), lines[6..]);
     assert_eq!(store.position(OURS).await.expect("a position").mark, Mark::of(&lines[9]));
 }

@@ -17,13 +17,13 @@ use clickhouse::{Client, Compression};
 use futures::Future;
 use secrecy::SecretString;
 
-use super::{Asked, Batch, EventsError, EventsStore, Position, Span, Sum};
+use super::{Asked, Batch, EventsError, EventsStore, Page, Position, Span, Sum};
 use crate::api::Timestamp;
 use crate::ledger::store::StoredLine;
 use rows::{Fed, LineRow, SumRow};
 
 /// How long a question may take, and one statement of the server that answers it.
-const QUESTION: Duration = Duration::from_secs(20);
+const QUESTION: Duration = Duration::from_secs(15);
 /// How long a batch may take.
 const BATCH: Duration = Duration::from_secs(60);
 
@@ -86,8 +86,12 @@ impl ClickHouse {
     }
 
     /// The generation that is read.
-    async fn generation(&self) -> Result<i64, EventsError> {
-        Ok(self.latest().await?.map_or(0, |fed| fed.generation))
+    async fn generation(&self, ledger: &str) -> Result<i64, EventsError> {
+        match self.latest().await? {
+            Some(fed) if fed.ledger == ledger => Ok(fed.generation),
+            Some(fed) => Err(EventsError::Foreign { found: fed.ledger, own: ledger.into() }),
+            None => Err(EventsError::Away("it is not fed yet".into())),
+        }
     }
 
     async fn fed(&self, ledger: &str) -> Result<Fed, EventsError> {
@@ -147,8 +151,8 @@ impl ClickHouse {
         Ok(next.generation)
     }
 
-    async fn read_sums(&self, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError> {
-        let generation = self.generation().await?;
+    async fn read_sums(&self, ledger: &str, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError> {
+        let generation = self.generation(ledger).await?;
         let mut query = self.client.query(&rows::sums(&asked)).bind(generation);
         if let Some(tenant) = asked.tenant() {
             query = query.bind(tenant);
@@ -158,11 +162,11 @@ impl ClickHouse {
         Ok(sums.into_iter().map(Sum::from).collect())
     }
 
-    async fn read_lines(&self, tenant: &str, span: Span, after: i64, most: u32) -> Result<Vec<StoredLine>, EventsError> {
+    async fn read_lines(&self, ledger: &str, tenant: &str, span: Span, page: Page) -> Result<Vec<StoredLine>, EventsError> {
         let sql = "SELECT ?fields FROM line FINAL WHERE generation = ? AND tenant = ? AND at >= ? AND at < ? AND seq > ?
             ORDER BY seq LIMIT ?";
-        let query = self.client.query(sql).bind(self.generation().await?).bind(tenant);
-        let query = query.bind(span.from.as_second()).bind(span.to.as_second()).bind(after).bind(most);
+        let query = self.client.query(sql).bind(self.generation(ledger).await?).bind(tenant);
+        let query = query.bind(span.from.as_second()).bind(span.to.as_second()).bind(page.after).bind(page.most);
         within(QUESTION, query.fetch_all::<LineRow>()).await?.into_iter().map(LineRow::line).collect()
     }
 
@@ -197,12 +201,12 @@ impl EventsStore for ClickHouse {
         self.with_tables(self.begin_anew(ledger, take_over)).await
     }
 
-    async fn sums(&self, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError> {
-        self.with_tables(self.read_sums(asked, span)).await
+    async fn sums(&self, ledger: &str, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError> {
+        self.with_tables(self.read_sums(ledger, asked, span)).await
     }
 
-    async fn lines(&self, tenant: &str, span: Span, after: i64, most: u32) -> Result<Vec<StoredLine>, EventsError> {
-        self.with_tables(self.read_lines(tenant, span, after, most)).await
+    async fn lines(&self, ledger: &str, tenant: &str, span: Span, page: Page) -> Result<Vec<StoredLine>, EventsError> {
+        self.with_tables(self.read_lines(ledger, tenant, span, page)).await
     }
 
     async fn keep(&self, retention: Duration, _now: Timestamp) -> Result<(), EventsError> {

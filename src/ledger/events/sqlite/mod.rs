@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use super::{Asked, Batch, EventsError, EventsStore, Position, Span, Sum};
+use super::{Asked, Batch, EventsError, EventsStore, Page, Position, Span, Sum};
 use crate::api::Timestamp;
 use crate::ledger::store::StoredLine;
 
@@ -151,14 +151,22 @@ impl EventsStore for SqliteEvents {
         self.write(wipe).await
     }
 
-    async fn sums(&self, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError> {
-        let (shape, tenant) = (asked.shape(), asked.tenant().map(str::to_owned));
-        self.read(move |connection| Ok(rows::sums(connection, &shape, tenant.as_deref(), span)?)).await
+    async fn sums(&self, ledger: &str, asked: Asked<'_>, span: Span) -> Result<Vec<Sum>, EventsError> {
+        let (ledger, shape, tenant) = (ledger.to_owned(), asked.shape(), asked.tenant().map(str::to_owned));
+        let sums = move |connection: &mut Connection| {
+            rows::owned(connection, &ledger)?;
+            Ok(rows::sums(connection, &shape, tenant.as_deref(), span)?)
+        };
+        self.read(sums).await
     }
 
-    async fn lines(&self, tenant: &str, span: Span, after: i64, most: u32) -> Result<Vec<StoredLine>, EventsError> {
-        let tenant = tenant.to_owned();
-        self.read(move |connection| Ok(rows::lines(connection, &tenant, span, (after, most))?)).await
+    async fn lines(&self, ledger: &str, tenant: &str, span: Span, page: Page) -> Result<Vec<StoredLine>, EventsError> {
+        let (ledger, tenant) = (ledger.to_owned(), tenant.to_owned());
+        let lines = move |connection: &mut Connection| {
+            rows::owned(connection, &ledger)?;
+            Ok(rows::lines(connection, &tenant, span, page)?)
+        };
+        self.read(lines).await
     }
 
     async fn keep(&self, retention: Duration, now: Timestamp) -> Result<(), EventsError> {

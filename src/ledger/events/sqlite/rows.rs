@@ -7,7 +7,7 @@ use strum::{EnumCount, IntoEnumIterator};
 use super::schema;
 use crate::api::Timestamp;
 use crate::ledger::events::reading::Shape;
-use crate::ledger::events::{Batch, EventsError, Mark, Position, Span, Sum};
+use crate::ledger::events::{Batch, EventsError, Mark, Page, Position, Span, Sum};
 use crate::ledger::store::StoredLine;
 use crate::ledger::store::columns::columns;
 use crate::ledger::units::{Amounts, Unit};
@@ -38,6 +38,15 @@ pub fn position(connection: &Connection, ledger: &str) -> Result<Position, Event
             put(connection, ledger, 1, &Mark::default())?;
             Ok(Position { generation: 1, mark: Mark::default(), begun: None })
         }
+    }
+}
+
+/// Fails if it is another ledger's, or nobody's yet.
+pub fn owned(connection: &Connection, ledger: &str) -> Result<(), EventsError> {
+    match fed(connection)? {
+        Some((found, _)) if found == ledger => Ok(()),
+        Some((found, _)) => Err(EventsError::Foreign { found, own: ledger.into() }),
+        None => Err(EventsError::Away("it is not fed yet".into())),
     }
 }
 
@@ -113,7 +122,7 @@ pub fn lines(
     connection: &Connection,
     tenant: &str,
     span: Span,
-    (after, most): (i64, u32),
+    Page { after, most }: Page,
 ) -> rusqlite::Result<Vec<StoredLine>> {
     let sql = format!(
         "SELECT seq, operation, tenant, period_start, at, hour, kind, {} FROM line
