@@ -72,7 +72,9 @@ async fn wait(client: &LedgerClient, wanted: i64) -> anyhow::Result<EventsStatus
         }
         failed = if now.failing.is_some() { failed + 1 } else { 0 };
         if let Some(why) = now.failing.filter(|_| failed > PATIENCE.as_secs()) {
-            bail!("{why}. The ledger tries again by itself: correct this, and run the command again to see when it is done");
+            bail!(
+                "{why}. The ledger tries again by itself: correct this, and run the command again to see when it is done"
+            );
         }
         if look % SAID == 0 {
             let more = if now.waiting >= 100_000 { " or more" } else { "" };

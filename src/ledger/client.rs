@@ -18,8 +18,9 @@ use crate::api::Timestamp;
 use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
-    AnswerState, BeginAnswer, Checkpoint, Counted, DayUsage, ErasedAnswers, EventStates, Events, EventsStatus, FinishAnswer,
-    FinishedAnswer, HoursUsage, Outcome, PeriodUsage, Rebuild, Rebuilt, Reserve, Status, TenantUsage, Void,
+    AnswerState, BeginAnswer, Checkpoint, Counted, DayUsage, ErasedAnswers, EventStates, Events, EventsStatus,
+    FinishAnswer, FinishedAnswer, HoursUsage, Outcome, PeriodUsage, Rebuild, Rebuilt, Reserve, Status, TenantUsage,
+    Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.

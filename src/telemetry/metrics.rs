@@ -302,7 +302,8 @@ impl Metrics {
         registry.register("ledger_events_lag_seconds", seconds, self.ledger_events_lag_seconds.clone());
         let failures = "Attempts of the ledger to feed the events store that failed";
         registry.register("ledger_events_failures", failures, self.ledger_events_failures.clone());
-        let differences = "Sums of a tenant, a closed hour and a unit that differ between the ledger and the events store";
+        let differences =
+            "Sums of a tenant, a closed hour and a unit that differ between the ledger and the events store";
         registry.register("ledger_events_differences", differences, self.ledger_events_differences.clone());
     }
 

@@ -68,13 +68,7 @@ async fn counted(ledger: &dyn Store, span: Span, now: Timestamp) -> Result<Hours
 }
 
 /// Adds those of a tenant.
-async fn add(
-    ledger: &dyn Store,
-    tenant: &str,
-    span: Span,
-    now: Timestamp,
-    all: &mut Hours,
-) -> Result<(), StoreError> {
+async fn add(ledger: &dyn Store, tenant: &str, span: Span, now: Timestamp, all: &mut Hours) -> Result<(), StoreError> {
     let mut from = span.from;
     while from < span.to {
         let page = ledger.hours(tenant, from, PAGE, now).await?;

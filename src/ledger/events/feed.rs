@@ -147,7 +147,11 @@ impl Feed {
     pub async fn begin_anew(&self, take_over: bool) -> Result<i64, EventsError> {
         let generation = self.events.wipe(&self.id, take_over).await?;
         self.fed.change(|fed| {
-            *fed = Progress { generation: Some(generation), waiting: Waiting { lines: 1, since: None }, ..Progress::default() };
+            *fed = Progress {
+                generation: Some(generation),
+                waiting: Waiting { lines: 1, since: None },
+                ..Progress::default()
+            };
         });
         Ok(generation)
     }
@@ -270,7 +274,8 @@ impl Feed {
         if from >= until {
             return Ok(Some(Vec::new()));
         }
-        let differences = agreement::compare(&*self.ledger, (&*self.events, &self.id), Span { from, to: until }, now).await?;
+        let differences =
+            agreement::compare(&*self.ledger, (&*self.events, &self.id), Span { from, to: until }, now).await?;
         // One that was begun anew in the meantime lacks lines.
         if Some(self.events.position(&self.id).await?.generation) != generation {
             return Ok(None);

@@ -200,6 +200,9 @@ async fn the_server_deletes_lines_that_are_too_old() {
         let retention = Duration::from_hours(days * 24);
         store.keep(retention, super::at(NOON)).await.expect("set");
         let table = engine.sql(&format!("SHOW CREATE TABLE {}.line FORMAT TSVRaw", database.name)).await;
-        assert!(table.contains(&format!("TTL toDateTime(hour) + toIntervalSecond({})", retention.as_secs())), "{table}");
+        assert!(
+            table.contains(&format!("TTL toDateTime(hour) + toIntervalSecond({})", retention.as_secs())),
+            "{table}"
+        );
     }
 }

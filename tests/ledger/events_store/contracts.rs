@@ -113,7 +113,7 @@ pub async fn pages(place: &dyn Place) -> Verdict {
         loop {
             let page = store.lines(OURS, "acme", span, Page { after, most }).await.map_err(said)?;
             let Some(last) = page.last() else { break };
-            same("the page", page.len() <= most as usize, true)?;
+            same("the page", (page.len() <= most as usize, last.seq > after), (true, true))?;
             after = last.seq;
             found.extend(page.into_iter().map(|line| line.seq));
         }
@@ -154,9 +154,17 @@ pub async fn foreign(place: &dyn Place) -> Verdict {
     let both = ("ours".to_owned(), "theirs".to_owned());
     let other = place.open();
     same("to ask", other.position("theirs").await.err().map(refused).transpose()?, Some(both.clone()))?;
-    same("to append", other.append("theirs", &batch(&position, &lines)).await.err().map(refused).transpose()?, Some(both.clone()))?;
+    same(
+        "to append",
+        other.append("theirs", &batch(&position, &lines)).await.err().map(refused).transpose()?,
+        Some(both.clone()),
+    )?;
     same("to empty", other.wipe("theirs", false).await.err().map(refused).transpose()?, Some(both))?;
-    same("it stays", store.lines(OURS, "acme", EVER, Page { after: 0, most: 10 }).await.map_err(said)?, lines.to_vec())?;
+    same(
+        "it stays",
+        store.lines(OURS, "acme", EVER, Page { after: 0, most: 10 }).await.map_err(said)?,
+        lines.to_vec(),
+    )?;
     other.wipe("theirs", true).await.map_err(said)?;
     same("taken over", other.position("theirs").await.map_err(said)?.mark, Mark::default())?;
     same("and empty", other.lines("theirs", "acme", EVER, Page { after: 0, most: 10 }).await.map_err(said)?, vec![])?;
@@ -179,7 +187,11 @@ pub async fn generations(place: &dyn Place) -> Verdict {
     let position = store.position(OURS).await.map_err(said)?;
     same("empty", (position.generation, position.mark.clone()), (generation, Mark::default()))?;
     store.append(OURS, &batch(&position, &lines[..5])).await.map_err(said)?;
-    same("only that", store.lines(OURS, "acme", EVER, Page { after: 0, most: 100 }).await.map_err(said)?, lines[..5].to_vec())
+    same(
+        "only that",
+        store.lines(OURS, "acme", EVER, Page { after: 0, most: 100 }).await.map_err(said)?,
+        lines[..5].to_vec(),
+    )
 }
 
 /// What a later version wrote is refused with both numbers, and stays.

@@ -5,6 +5,7 @@ mod clickhouse;
 mod contracts;
 mod feeding;
 mod program;
+mod seeded;
 mod sqlite;
 
 use std::sync::Arc;
@@ -67,6 +68,12 @@ async fn judge(places: impl Fn() -> Box<dyn Place>) -> Vec<String> {
         }
     }
     broken
+}
+
+/// Judges one place by one contract.
+async fn broken_by(place: &dyn Place, name: &str) -> Verdict {
+    let (_, contract) = CONTRACTS.into_iter().find(|(of, _)| *of == name).expect("a contract");
+    contract(place).await
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "the form that `map_err` takes")]

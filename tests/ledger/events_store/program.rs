@@ -63,7 +63,8 @@ async fn a_ledger_has_an_events_store_without_any_setting_and_makes_it_anew_whil
     let answer = has(&api, 30).await;
     let first = &answer["lines"][0];
     assert_eq!((&first["kind"], &first["counted"]), (&json!("unreserved"), &json!({"queries": 1})), "{answer}");
-    let (status, answer) = api.get("/v1/tenants/acme/lines?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z&most=1").await;
+    let (status, answer) =
+        api.get("/v1/tenants/acme/lines?from=2026-01-01T00:00:00Z&to=2026-01-01T00:00:00Z&most=1").await;
     assert_eq!((status, &answer["code"]), (400, &json!("malformed")), "{answer}");
     // Somebody changes the file.
     let file = rusqlite::Connection::open(folder.path().join("data/events.db")).expect("the file");

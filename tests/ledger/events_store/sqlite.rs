@@ -13,10 +13,10 @@ use crate::conformance::{DAY, NOON};
 use crate::support::Folder;
 
 /// A folder with the file.
-struct File(Folder);
+pub struct File(Folder);
 
 impl File {
-    fn place() -> Box<dyn Place> {
+    pub fn place() -> Box<dyn Place> {
         Box::new(Self(Folder::new("events")))
     }
 
@@ -65,7 +65,8 @@ async fn a_damaged_file_is_made_anew_and_another_one_is_not_touched() {
     std::fs::write(file.path(), bytes).expect("damaged");
     let position = file.open().position(OURS).await.expect("made anew");
     assert_eq!(position.mark, Mark::default());
-    std::fs::write(file.path(), "a letter to the customers, longer than the header of a database ".repeat(30)).expect("text");
+    std::fs::write(file.path(), "a letter to the customers, longer than the header of a database ".repeat(30))
+        .expect("text");
     drop(std::fs::remove_file(file.0.path().join("events.db-wal")));
     let refused = file.open().position(OURS).await.expect_err("no events store").to_string();
     assert!(refused.contains("holds something else") && refused.contains("events.db"), "{refused}");

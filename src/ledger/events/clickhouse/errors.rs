@@ -59,7 +59,8 @@ mod tests {
     #[test]
     fn what_the_server_refuses_has_a_kind_and_one_line() {
         let refused = |words: &str| EventsError::from(Error::BadResponse(words.into()));
-        let said = "Code: 516. DB::Exception: acme: Authentication failed. (AUTHENTICATION_FAILED) (version 26.9.2.1)\nstack";
+        let said =
+            "Code: 516. DB::Exception: acme: Authentication failed. (AUTHENTICATION_FAILED) (version 26.9.2.1)\nstack";
         let error = refused(said);
         assert!(matches!(error, EventsError::Refused(_)), "{error}");
         assert!(!error.to_string().contains("version") && !error.to_string().contains('\n'), "{error}");

@@ -42,7 +42,10 @@ impl std::fmt::Debug for ClickHouse {
 }
 
 /// Waits so long for an answer.
-async fn within<T>(limit: Duration, answer: impl Future<Output = clickhouse::error::Result<T>>) -> Result<T, EventsError> {
+async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = clickhouse::error::Result<T>>,
+) -> Result<T, EventsError> {
     Ok(tokio::time::timeout(limit, answer).await.map_err(|_| EventsError::Late(limit))??)
 }
 
@@ -162,8 +165,15 @@ impl ClickHouse {
         Ok(sums.into_iter().map(Sum::from).collect())
     }
 
-    async fn read_lines(&self, ledger: &str, tenant: &str, span: Span, page: Page) -> Result<Vec<StoredLine>, EventsError> {
-        let sql = "SELECT ?fields FROM line FINAL WHERE generation = ? AND tenant = ? AND at >= ? AND at < ? AND seq > ?
+    async fn read_lines(
+        &self,
+        ledger: &str,
+        tenant: &str,
+        span: Span,
+        page: Page,
+    ) -> Result<Vec<StoredLine>, EventsError> {
+        let sql =
+            "SELECT ?fields FROM line FINAL WHERE generation = ? AND tenant = ? AND at >= ? AND at < ? AND seq > ?
             ORDER BY seq LIMIT ?";
         let query = self.client.query(sql).bind(self.generation(ledger).await?).bind(tenant);
         let query = query.bind(span.from.as_second()).bind(span.to.as_second()).bind(page.after).bind(page.most);
@@ -173,7 +183,8 @@ impl ClickHouse {
     /// Sets after how long the server deletes lines, unless it is set already.
     async fn set_retention(&self, retention: Duration) -> Result<(), EventsError> {
         let ttl = format!("toDateTime(hour) + toIntervalSecond({})", retention.as_secs());
-        let sql = "SELECT position(engine_full, ?) FROM system.tables WHERE database = currentDatabase() AND name = 'line'";
+        let sql =
+            "SELECT position(engine_full, ?) FROM system.tables WHERE database = currentDatabase() AND name = 'line'";
         let there = within(QUESTION, self.client.query(sql).bind(&ttl).fetch_one::<u64>()).await?;
         if there == 0 {
             let sql = format!("ALTER TABLE line MODIFY TTL {ttl}");

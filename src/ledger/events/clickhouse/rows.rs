@@ -136,7 +136,8 @@ impl LineRow {
     pub fn line(self) -> Result<StoredLine, EventsError> {
         let amounts = self.amounts();
         let Self { tenant, at, seq, hour, operation, period_start, kind, .. } = self;
-        let kind = kind.parse().map_err(|_| EventsError::Failed(format!("line {seq} is of an unknown kind, {kind}")))?;
+        let kind =
+            kind.parse().map_err(|_| EventsError::Failed(format!("line {seq} is of an unknown kind, {kind}")))?;
         let [period_start, at, hour] = [period_start, at, hour].map(Timestamp::from_second);
         Ok(StoredLine { seq, operation, tenant, period_start, at, hour, kind, amounts })
     }

@@ -10,7 +10,8 @@ use crate::ledger::units::Unit;
 /// The schema that this version writes.
 const VERSION: i64 = 1;
 /// Says that a database is ours, and which schema it has. Made first.
-const OURS: &str = "CREATE TABLE IF NOT EXISTS tenant_operator_events (version Int64) ENGINE = MergeTree ORDER BY version";
+const OURS: &str =
+    "CREATE TABLE IF NOT EXISTS tenant_operator_events (version Int64) ENGINE = MergeTree ORDER BY version";
 
 fn first() -> [String; 2] {
     let units: Vec<_> = Unit::iter().map(|unit| format!("{unit} Int64")).collect();
