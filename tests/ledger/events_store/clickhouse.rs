@@ -143,7 +143,7 @@ async fn a_request_that_is_lost_anywhere_loses_and_doubles_nothing() {
     let ledger = open(&data).await.expect("a ledger");
     count(&ledger, "a", 30, NOON).await.expect("counted");
     for fault in ["lose", "refuse"] {
-        for skip in 0..14 {
+        for skip in 0..20 {
             let database = Database::new(&engine).await;
             engine.arm(skip, fault).await;
             for round in 0..2 {
@@ -159,6 +159,8 @@ async fn a_request_that_is_lost_anywhere_loses_and_doubles_nothing() {
             }
             let last = feed(&ledger, database.open()).await;
             feed_all(&last).await.expect("fed");
+            // One that was not reached.
+            engine.arm(1_000_000, fault).await;
             agree(&format!("{fault} {skip}"), &ledger, &database.open()).await.expect("the same");
             let rows = engine.sql(&format!("SELECT count(), uniqExact(seq) FROM {}.line", database.name)).await;
             let (rows, lines) = rows.trim().split_once('\t').expect("two numbers");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rusqlite::Connection;
 use tenant_operator::ledger::events::sqlite::SqliteEvents;
-use tenant_operator::ledger::events::{Batch, EventsStore, Mark, Page, Span};
+use tenant_operator::ledger::events::{Batch, EventsError, EventsStore, Mark, Page, Span};
 
 use super::{OURS, Place, Spoil, at, judge, line, used};
 use crate::conformance::{DAY, NOON};
@@ -71,6 +71,30 @@ async fn a_damaged_file_is_made_anew_and_another_one_is_not_touched() {
     let refused = file.open().position(OURS).await.expect_err("no events store").to_string();
     assert!(refused.contains("holds something else") && refused.contains("events.db"), "{refused}");
     assert!(std::fs::read_to_string(file.path()).is_ok_and(|text| text.starts_with("a letter")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_found_damaged_later_is_made_anew() {
+    let file = File(Folder::new("damaged-later"));
+    let lines: Vec<_> = (1..=5000).map(|seq| line(seq, "acme", seq, used(1))).collect();
+    let ever = Span { from: at(0), to: at(NOON * 2) };
+    let store = file.open();
+    let position = store.position(OURS).await.expect("a new store");
+    let batch = Batch { generation: position.generation, after: position.mark, lines: lines.clone() };
+    store.append(OURS, &batch).await.expect("appended");
+    drop(store);
+    let mut bytes = std::fs::read(file.path()).expect("the file");
+    let middle = bytes.len() / 2;
+    bytes[middle..].fill(0xff);
+    std::fs::write(file.path(), bytes).expect("damaged");
+    let store = file.open();
+    let read = store.lines(OURS, "acme", ever, Page { after: 0, most: 100_000 }).await;
+    assert!(matches!(read, Err(EventsError::Corrupt(_))), "{read:?}");
+    let position = store.position(OURS).await.expect("made anew");
+    let batch = Batch { generation: position.generation, after: position.mark, lines: lines.clone() };
+    store.append(OURS, &batch).await.expect("appended");
+    let read = store.lines(OURS, "acme", ever, Page { after: 0, most: 100_000 }).await.expect("read");
+    assert_eq!(read, lines);
 }
 
 #[tokio::test(flavor = "multi_thread")]

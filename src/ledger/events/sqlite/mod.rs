@@ -7,6 +7,7 @@ mod rows;
 mod schema;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,20 +32,40 @@ pub struct SqliteEvents {
     /// Opened by the first call, and again after one that found the file damaged.
     writer: Arc<Mutex<Option<Connection>>>,
     reader: Arc<Mutex<Option<Connection>>>,
+    /// Whether a call found it damaged.
+    damaged: AtomicBool,
 }
 
 impl SqliteEvents {
     /// The store of a file. It is opened, and made if it is missing, by the first call.
     pub fn new(path: &Path) -> Self {
-        Self { path: path.to_owned(), writer: Arc::default(), reader: Arc::default() }
+        Self { path: path.to_owned(), writer: Arc::default(), reader: Arc::default(), damaged: AtomicBool::new(false) }
     }
 
     async fn write<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Connection) -> Result<T, EventsError> + Send + 'static,
     ) -> Result<T, EventsError> {
+        if self.damaged.swap(false, Ordering::Relaxed) {
+            let (writer, reader, path) = (self.writer.clone(), self.reader.clone(), self.path.clone());
+            let removed = tokio::task::spawn_blocking(move || {
+                for connection in [writer, reader] {
+                    *connection.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                }
+                remove(&path);
+            });
+            removed.await.map_err(|error| EventsError::Failed(error.to_string()))?;
+        }
         let path = self.path.clone();
-        on(&self.writer, move || open(&path), work).await
+        self.noticed(on(&self.writer, move || open(&path), work).await)
+    }
+
+    /// Notes that the file is damaged: the next write makes it anew.
+    fn noticed<T>(&self, done: Result<T, EventsError>) -> Result<T, EventsError> {
+        if matches!(done, Err(EventsError::Corrupt(_))) {
+            self.damaged.store(true, Ordering::Relaxed);
+        }
+        done
     }
 
     async fn read<T: Send + 'static>(
@@ -52,7 +73,7 @@ impl SqliteEvents {
         work: impl FnOnce(&mut Connection) -> Result<T, EventsError> + Send + 'static,
     ) -> Result<T, EventsError> {
         let path = self.path.clone();
-        on(&self.reader, move || open_to_read(&path), work).await
+        self.noticed(on(&self.reader, move || open_to_read(&path), work).await)
     }
 }
 
@@ -79,16 +100,21 @@ async fn on<T: Send + 'static>(
     done.map_err(|error| EventsError::Failed(error.to_string()))?
 }
 
+/// Deletes a file that is damaged.
+fn remove(path: &Path) {
+    tracing::error!(path = %path.display(), "the events store's file is damaged: it is made anew from the ledger");
+    for suffix in ["", "-wal", "-shm"] {
+        let mut file = path.to_owned().into_os_string();
+        file.push(suffix);
+        drop(std::fs::remove_file(file));
+    }
+}
+
 /// Opens the file to write. One that is damaged is made anew: the ledger has all that it held.
 fn open(path: &Path) -> Result<Connection, EventsError> {
     match open_once(path) {
-        Err(EventsError::Corrupt(why)) => {
-            tracing::error!(path = %path.display(), why, "the events store's file is damaged: it is made anew from the ledger");
-            for suffix in ["", "-wal", "-shm"] {
-                let mut file = path.to_owned().into_os_string();
-                file.push(suffix);
-                drop(std::fs::remove_file(file));
-            }
+        Err(EventsError::Corrupt(_)) => {
+            remove(path);
             open_once(path)
         }
         opened => opened,
