@@ -68,7 +68,7 @@ fn commands() -> Result<String, std::fmt::Error> {
 /// What a program is for and its arguments, as Markdown.
 pub fn reference(command: &clap::Command) -> Result<String, std::fmt::Error> {
     let mut text = String::new();
-    describe(&mut text, command)?;
+    describe(&mut text, command, command.get_name())?;
     Ok(text)
 }
 

@@ -29,7 +29,8 @@ pub struct Difference {
 
 type Hours = BTreeMap<(String, Timestamp), Amounts>;
 
-/// Compares closed hours of all tenants with the store, which is that of the ledger with this id. The store must hold all lines of them.
+/// Compares closed hours of all tenants with the store, which is that of the ledger with this id. The store must hold all
+/// lines of them.
 pub async fn compare(
     ledger: &dyn Store,
     (events, id): (&dyn EventsStore, &str),

@@ -10,7 +10,7 @@ mod postgres;
 pub mod reading;
 mod seeded;
 mod settling;
-pub mod sqlite;
+mod sqlite;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -17,8 +17,8 @@ use super::{Place, Spoil, broken_by};
 enum Seeded {
     /// A batch that is there already is appended again.
     DoublesARepetition,
-    /// The last line of a batch is lost.
-    LosesTheLastLine,
+    /// A line of a batch is lost.
+    LosesALine,
     /// Hours are those of the moment, whatever a line says.
     HoursOfMoments,
     /// The end of a span is part of it.
@@ -39,14 +39,14 @@ enum Seeded {
 
 use Seeded::{
     AnyGeneration, AnyOwner, DoublesARepetition, FoldsNames, ForgetsTheMark, HoursOfMoments, IncludesTheEnd,
-    LosesLevels, LosesTheLastLine, RepeatsALine,
+    LosesALine, LosesLevels, RepeatsALine,
 };
 
 /// Each fault, and the contract that is broken by it.
 const CAUGHT: [(Seeded, &str); 11] = [
     (DoublesARepetition, "repeated"),
-    (LosesTheLastLine, "repeated"),
-    (LosesTheLastLine, "fed"),
+    (LosesALine, "repeated"),
+    (LosesALine, "fed"),
     (HoursOfMoments, "compared"),
     (LosesLevels, "sums"),
     (IncludesTheEnd, "pages"),
@@ -98,7 +98,7 @@ impl EventsStore for Faulty {
                 batch.after = position.mark;
                 batch.lines.iter_mut().for_each(|line| line.seq += 1000);
             }
-            LosesTheLastLine => {
+            LosesALine => {
                 let at = batch.lines.len().saturating_sub(2);
                 if batch.lines.len() > 1 {
                     batch.lines.remove(at);
