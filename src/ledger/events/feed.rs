@@ -46,7 +46,7 @@ pub struct Feed {
     /// The store.
     pub events: Arc<dyn EventsStore>,
     /// The ledger's time.
-    pub clock: Arc<Clock>,
+    pub(in crate::ledger) clock: Arc<Clock>,
     /// How long the store keeps lines. None: as long as the ledger, which is for ever.
     pub retention: Option<Duration>,
     /// How it goes, for others to see.
@@ -116,6 +116,11 @@ enum Next {
 }
 
 impl Feed {
+    /// A feed that goes by this machine's clock, to a store that keeps all lines.
+    pub fn by_own_clock(ledger: Arc<dyn Store>, id: String, events: Arc<dyn EventsStore>) -> Self {
+        Self { ledger, id, events, clock: Arc::default(), retention: None, fed: Arc::default() }
+    }
+
     /// Feeds again and again.
     pub async fn run(&self, metrics: &Metrics) {
         let mut pauses = Pauses::default();

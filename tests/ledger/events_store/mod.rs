@@ -14,7 +14,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use tenant_operator::api::Timestamp;
-use tenant_operator::clock::Clock;
 use tenant_operator::ledger::account::LineKind;
 use tenant_operator::ledger::events::{EventsError, EventsStore, Feed};
 use tenant_operator::ledger::store::{Store, StoredLine};
@@ -110,8 +109,7 @@ fn used(queries: i64) -> Amounts {
 
 /// A feed from a ledger to a store.
 async fn feed(ledger: &Arc<dyn Store>, events: Arc<dyn EventsStore>) -> Feed {
-    let (ledger, id) = (ledger.clone(), ledger.id().await.expect("an id"));
-    Feed { ledger, id, events, clock: Arc::new(Clock::default()), retention: None, fed: Arc::default() }
+    Feed::by_own_clock(ledger.clone(), ledger.id().await.expect("an id"), events)
 }
 
 /// Feeds until the store has all, through failures that pass.
