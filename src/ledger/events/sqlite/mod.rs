@@ -22,8 +22,8 @@ use crate::ledger::store::StoredLine;
 const CALL: Duration = Duration::from_secs(30);
 /// How long a statement waits for another one.
 const BUSY: Duration = Duration::from_secs(5);
-/// The part of the volume that stays free for the ledger, whose file is usually on the same one: a tenth.
-const FREE: u64 = 10;
+/// What stays free of the volume for the ledger, whose file is usually on the same one: a tenth, and at most so much.
+const FREE: u64 = 1 << 30;
 
 /// A file.
 #[derive(Debug)]
@@ -138,8 +138,10 @@ fn open_to_read(path: &Path) -> Result<Connection, EventsError> {
 /// Fails if a batch would leave the ledger too little room.
 fn has_room(path: &Path) -> Result<(), EventsError> {
     let volume = rustix::fs::statvfs(path).map_err(|error| EventsError::Failed(error.to_string()))?;
-    if volume.f_bavail.saturating_mul(FREE) < volume.f_blocks {
-        return Err(EventsError::Full("less than a tenth of its volume is free, which is left to the ledger".into()));
+    let [free, size] = [volume.f_bavail, volume.f_blocks].map(|blocks| blocks.saturating_mul(volume.f_frsize));
+    if free < FREE.min(size / 10) {
+        let why = "what is free of its volume is left to the ledger: a tenth, or 1 GiB where that is less";
+        return Err(EventsError::Full(why.into()));
     }
     Ok(())
 }
