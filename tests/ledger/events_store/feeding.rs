@@ -60,7 +60,7 @@ pub async fn fed(place: &dyn Place) -> Verdict {
     let one = feed(&ledger, events.clone()).await;
     feed_all(&one).await?;
     agree("nothing", &ledger, &events).await?;
-    count(&ledger, "a", 2300, NOON).await?;
+    count(&ledger, "a", 1200, NOON).await?;
     feed_all(&one).await?;
     agree("more than a page", &ledger, &events).await?;
     // Another replica, which knows nothing of the first one.
