@@ -20,6 +20,7 @@ mod import;
 mod invite;
 mod leads;
 mod ledger;
+mod ledger_rebuild;
 mod lifecycle;
 mod list;
 mod log_level;
@@ -148,7 +149,7 @@ enum Command {
     Controller(Box<controller::Args>),
     /// Serve signups, Stripe's webhooks, the customers' pages and the tenant API.
     Web(Box<web::Args>),
-    Ledger(ledger::Args),
+    Ledger(Box<ledger::Args>),
     /// Print the custom resource definitions as YAML, or write them to a folder.
     Crds(crds::Args),
     Preflight(Box<preflight::Args>),
@@ -332,7 +333,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Preflight(args) => return preflight::run(&cli.kube, *args).await,
         Command::Controller(args) => controller::run(&cli.kube, *args).await,
         Command::Web(args) => web::run(&cli.kube, *args).await,
-        Command::Ledger(args) => ledger::run(&cli.kube, args).await,
+        Command::Ledger(args) => ledger::run(&cli.kube, *args).await,
         Command::Crds(args) => crds::run(&args),
         Command::Lifecycle(args) => lifecycle::run(&args),
         Command::List(args) => list::run(&cli.kube, args).await,

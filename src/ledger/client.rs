@@ -19,14 +19,15 @@ use super::LedgerKey;
 use super::units::Unit;
 use super::wire::{
     AnswerState, BeginAnswer, Checkpoint, CommandOutcome, Counted, DayUsage, ErasedAnswers, EventStates, Events,
-    FinishAnswer, FinishedAnswer, HoursUsage, PeriodUsage, Reserve, Status, TenantUsage, Void,
+    EventsStatus, FinishAnswer, FinishedAnswer, HoursUsage, PeriodUsage, Rebuild, Rebuilt, Reserve, Status,
+    TenantUsage, Void,
 };
 
 /// Of one attempt, until the ledger's connection is there.
 const CONNECT: Duration = Duration::from_secs(1);
 /// Of one attempt in all.
 const ATTEMPT: Duration = Duration::from_secs(2);
-/// Of one attempt with a batch of events.
+/// Of one attempt with a batch of events, or to empty the events store.
 const BATCH: Duration = Duration::from_secs(12);
 /// After which an idle connection is not used again: the ledger closes it a few seconds later.
 const IDLE: Duration = Duration::from_secs(10);
@@ -193,6 +194,16 @@ impl LedgerClient {
         self.call(Method::GET, &["status"], None::<&()>).await
     }
 
+    /// How the events store is fed.
+    pub async fn events_store(&self) -> Result<EventsStatus, CallError> {
+        self.call(Method::GET, &["events", "store"], None::<&()>).await
+    }
+
+    /// Makes the events store anew.
+    pub async fn rebuild(&self, body: &Rebuild) -> Result<Rebuilt, CallError> {
+        self.call(Method::POST, &["events", "rebuild"], Some(body)).await
+    }
+
     /// The tenants for which something was counted after a sequence number, at most so many of them, in the order of
     /// their latest lines.
     pub async fn usage_after(&self, after: i64, most: u32) -> Result<Vec<TenantUsage>, CallError> {
@@ -229,7 +240,7 @@ impl LedgerClient {
             let place = self.places.acquire().await;
             let mut request = self.http.request(method.clone(), url.clone());
             request = request.header(AUTHORIZATION, self.authorization.clone());
-            if path == ["events"] {
+            if path == ["events"] || path == ["events", "rebuild"] {
                 request = request.timeout(BATCH);
             }
             if let Some(body) = body {

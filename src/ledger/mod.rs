@@ -11,6 +11,7 @@ pub mod answers;
 pub mod client;
 mod command;
 pub mod decision;
+pub mod events;
 mod forgetting;
 pub mod history;
 mod orphans;

@@ -1,5 +1,7 @@
 //! What the ledger and its clients say to each other, as JSON. `docs/ledger.md` describes it for people.
 
+mod events_store;
+
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::account::Period;
 use super::units::{Amounts, Limits, sums};
 use crate::api::Timestamp;
+
+pub use events_store::{EventsStatus, Rebuild, Rebuilt, TenantLine, TenantLines};
 
 /// The longest name of an operation or a tenant.
 const LONGEST: usize = 128;

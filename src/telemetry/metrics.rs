@@ -112,6 +112,14 @@ pub struct Metrics {
     pub ledger_volume_free: Gauge,
     /// The size of that volume, in bytes.
     pub ledger_volume_size: Gauge,
+    /// Lines of the ledger that the events store lacks, counted up to 100,000.
+    pub ledger_events_lag_lines: Gauge,
+    /// For how long the events store lacks lines or cannot be fed, in seconds.
+    pub ledger_events_lag_seconds: Gauge,
+    /// Attempts to feed the events store that failed.
+    pub ledger_events_failures: Counter,
+    /// Sums of the events store that differ from the ledger's.
+    pub ledger_events_differences: Gauge,
     /// Requests and endings that found the ledger away, by what became of them.
     pub ledger_unavailable: Family<OutcomeLabel, Counter>,
 }
@@ -207,6 +215,10 @@ impl Default for Metrics {
             ledger_journal_refused: Gauge::default(),
             ledger_volume_free: Gauge::default(),
             ledger_volume_size: Gauge::default(),
+            ledger_events_lag_lines: Gauge::default(),
+            ledger_events_lag_seconds: Gauge::default(),
+            ledger_events_failures: Counter::default(),
+            ledger_events_differences: Gauge::default(),
             ledger_unavailable: Family::default(),
             registry: Registry::default(),
         };
@@ -294,6 +306,19 @@ impl Metrics {
         self.register_ledger(registry);
     }
 
+    /// What tells how the events store is.
+    fn register_events_store(&self, registry: &mut Registry) {
+        let lines = "Lines of the ledger that the events store lacks, counted up to 100000";
+        registry.register("ledger_events_lag_lines", lines, self.ledger_events_lag_lines.clone());
+        let seconds = "For how long the events store lacks lines or cannot be fed, in seconds";
+        registry.register("ledger_events_lag_seconds", seconds, self.ledger_events_lag_seconds.clone());
+        let failures = "Attempts of the ledger to feed the events store that failed";
+        registry.register("ledger_events_failures", failures, self.ledger_events_failures.clone());
+        let differences =
+            "Sums of a tenant, a closed hour and a unit that differ between the ledger and the events store";
+        registry.register("ledger_events_differences", differences, self.ledger_events_differences.clone());
+    }
+
     /// What tells how the ledger is. The controller and web, which have none, say 0.
     fn register_ledger(&self, registry: &mut Registry) {
         let commands = "Commands to the ledger, by action and outcome";
@@ -314,6 +339,7 @@ impl Metrics {
         registry.register("ledger_volume_free_bytes", free, self.ledger_volume_free.clone());
         let size = "Size of that volume in bytes; 0 with Postgres";
         registry.register("ledger_volume_size_bytes", size, self.ledger_volume_size.clone());
+        self.register_events_store(registry);
         let unavailable = "Requests and endings that found the ledger away, by what became of them";
         registry.register("ledger_unavailable", unavailable, self.ledger_unavailable.clone());
     }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::ledger::decision::{Answer, Refusal};
+use crate::ledger::events::EventsError;
 use crate::ledger::store::StoreError;
 use crate::ledger::wire::CommandOutcome;
 
@@ -47,6 +48,10 @@ pub enum ServiceProblem {
     Late,
     /// The store failed.
     Store(StoreError),
+    /// There is no events store.
+    NoEventsStore,
+    /// The events store failed.
+    Events(EventsError),
 }
 
 impl ServiceProblem {
@@ -64,6 +69,9 @@ impl ServiceProblem {
             Self::Path(_) => "no_such_path",
             Self::Refused(refusal) => refusal.code(),
             Self::Late | Self::Store(_) => "ledger_unavailable",
+            Self::NoEventsStore => "no_events_store",
+            Self::Events(EventsError::Foreign { .. }) => "foreign_events_store",
+            Self::Events(_) => "events_unavailable",
         }
     }
 
@@ -71,11 +79,11 @@ impl ServiceProblem {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
-            Self::UnknownTenant | Self::Refused(Refusal::Unknown) => StatusCode::NOT_FOUND,
+            Self::UnknownTenant | Self::NoEventsStore | Self::Refused(Refusal::Unknown) => StatusCode::NOT_FOUND,
             Self::Path(status) => *status,
             Self::Refused(Refusal::TooMuch(_)) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Refused(_) => StatusCode::CONFLICT,
-            Self::Late | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Refused(_) | Self::Events(EventsError::Foreign { .. }) => StatusCode::CONFLICT,
+            Self::Late | Self::Store(_) | Self::Events(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -91,6 +99,8 @@ impl ServiceProblem {
             Self::Refused(refusal) => refusal.to_string(),
             Self::Late => "the request took too long: repeat it under the same name".into(),
             Self::Store(error) => error.to_string(),
+            Self::NoEventsStore => "this ledger has no events store: set EVENTS_URL".into(),
+            Self::Events(error) => error.to_string(),
         }
     }
 }
@@ -98,6 +108,12 @@ impl ServiceProblem {
 impl From<StoreError> for ServiceProblem {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
+    }
+}
+
+impl From<EventsError> for ServiceProblem {
+    fn from(error: EventsError) -> Self {
+        Self::Events(error)
     }
 }
 

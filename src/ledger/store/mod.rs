@@ -1,7 +1,7 @@
 //! Where the ledger is kept. A store applies each command in one transaction and answers after the commit.
 
 mod batch;
-mod columns;
+pub(super) mod columns;
 mod hours;
 mod migration;
 pub mod postgres;
@@ -46,6 +46,12 @@ pub trait Store: std::fmt::Debug + Send + Sync {
 
     /// The lines after a sequence number, in order, at most `most` of them.
     async fn lines(&self, after: i64, most: u32) -> Result<Vec<StoredLine>, StoreError>;
+
+    /// What lies after a sequence number: how many lines, of which at most `most` are looked at.
+    async fn waiting(&self, after: i64, most: u32) -> Result<Waiting, StoreError>;
+
+    /// The ledger's own id, made once with it. Its copies and restorations have the same.
+    async fn id(&self) -> Result<String, StoreError>;
 
     /// The tenants with a line after a sequence number, in the order of their latest lines, at most `most` of them.
     async fn changed(&self, after: i64, most: u32) -> Result<Vec<Changed>, StoreError>;
@@ -141,10 +147,21 @@ pub struct StoredLine {
     pub period_start: Timestamp,
     /// When it was written.
     pub at: Timestamp,
+    /// The start of the hour that it is part of, which is a later one than that of `at` if that one was closed.
+    pub hour: Timestamp,
     /// Why it was written.
     pub kind: LineKind,
     /// What it adds.
     pub amounts: Amounts,
+}
+
+/// Lines that lie after another one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many.
+    pub lines: u32,
+    /// When the first of them was written.
+    pub since: Option<Timestamp>,
 }
 
 /// A tenant for which something was counted.

@@ -90,7 +90,10 @@ pub async fn migrate(client: &mut Client) -> Result<(), StoreError> {
     }
     if version < 4 {
         transaction.batch_execute(&fourth()).await?;
-        transaction.execute("UPDATE ledger SET version = $1", &[&VERSION]).await?;
+        transaction.batch_execute(&hours::of_lines("BIGINT")).await?;
+        transaction.batch_execute("ALTER TABLE ledger ADD COLUMN id TEXT NOT NULL DEFAULT ''").await?;
+        let id = hex::encode(rand::random::<[u8; 8]>());
+        transaction.execute("UPDATE ledger SET version = $1, id = $2", &[&VERSION, &id]).await?;
     }
     Ok(transaction.commit().await?)
 }
