@@ -126,10 +126,8 @@ async fn quotas_are_exact(world: &World, tenants: &[Tenant], limit: i64) {
         let due = if n % 2 == 0 { wanted.min(limit) } else { wanted };
         refused += wanted - answered;
         assert_eq!(answered, due, "{}: of {wanted} queries, at most {limit}", tenant.name);
-        let counted = [
-            world.settled(&tenant.name, Unit::Queries).await,
-            world.settled(&tenant.name, Unit::PromptTokens).await,
-        ];
+        let counted =
+            [world.settled(&tenant.name, Unit::Queries).await, world.settled(&tenant.name, Unit::PromptTokens).await];
         assert_eq!(counted, [answered, tokens], "{}", tenant.name);
         sums.push((tenant, counted));
     }

@@ -80,16 +80,19 @@ impl Customer {
     /// count held a place only for a while, so all that were sent before bound them from above.
     pub fn unjust(&self) -> Vec<String> {
         let calls = self.calls.lock().expect("not poisoned");
-        let mut taking: Vec<_> =
-            calls.iter().filter(|call| matches!(call.came, Came::Answer | Came::Unknown)).map(|call| call.sent).collect();
+        let mut taking: Vec<_> = calls
+            .iter()
+            .filter(|call| matches!(call.came, Came::Answer | Came::Unknown))
+            .map(|call| call.sent)
+            .collect();
         taking.sort_unstable();
         let refusals = calls.iter().filter(|call| call.came == Came::Refusal);
-        let most = |refusal: &Call| {
-            i64::try_from(taking.partition_point(|sent| *sent < refusal.done)).expect("a few")
-        };
+        let most = |refusal: &Call| i64::try_from(taking.partition_point(|sent| *sent < refusal.done)).expect("a few");
         refusals
             .filter(|refusal| most(refusal) < self.limit)
-            .map(|refusal| format!("{}: refused when at most {} of {} were taken", self.name, most(refusal), self.limit))
+            .map(|refusal| {
+                format!("{}: refused when at most {} of {} were taken", self.name, most(refusal), self.limit)
+            })
             .collect()
     }
 }
