@@ -36,6 +36,8 @@ async fn world(limit: i64) -> (World, Prices) {
     world.controller_args(&["--concurrency=32", "--lease-duration=15", "--resync=5", "--full-resync=60"]);
     world.controller_args(&["--usage-interval=5", "--usage-billing-interval=5"]);
     world.environment("USAGE_EVENTS_TOKEN", TOKEN);
+    // A hundred thousand requests are noted by hundreds of thousands of lines.
+    world.environment("RUST_LOG", "warn");
     let meter = async |name: &str| {
         let form = [("display_name", name), ("event_name", name), ("default_aggregation[formula]", "sum")];
         id(&stripe(&world, Method::POST, "/billing/meters", &form).await)

@@ -25,8 +25,11 @@ const KILLS: u32 = 40;
 const LIMITS: [i64; 5] = [20, 60, 200, 600, 2000];
 /// Callers of each customer.
 const CALLERS: u64 = 4;
-/// After it, a question that was left open by a process that died is no longer set aside.
-const EXPIRY: Duration = Duration::from_secs(12);
+/// After it, a question that was left open by a process that died is no longer set aside. Longer than a journal may wait
+/// for its next delivery.
+const EXPIRY: Duration = Duration::from_secs(20);
+/// How long web waits for the ledger: some of its restarts take longer, and web's journal is needed.
+const PATIENCE: &str = "250ms";
 /// Calls of each kind that are repeated in the end, for each customer.
 const REPEATED: usize = 40;
 
@@ -145,7 +148,7 @@ async fn whatever_is_killed_each_unit_counts_once_and_limits_are_exact_from_both
     let mut world = World::start("ledger-kills").await;
     world.environment("USAGE_EVENTS_TOKEN", TOKEN);
     let expiry = format!("{}s", EXPIRY.as_secs());
-    let args = ["--requests-per-second", "1000", "--question-expiry", &expiry];
+    let args = ["--requests-per-second", "1000", "--question-expiry", &expiry, "--ledger-patience", PATIENCE];
     let mut replicas = Replicas::start(&mut world, REPLICAS, &args);
     let customers = customers(&world).await;
     replicas.all_ready(&world).await;
