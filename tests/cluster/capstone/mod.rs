@@ -37,6 +37,10 @@ async fn world(limit: i64) -> (World, Prices) {
     world.environment("USAGE_EVENTS_TOKEN", TOKEN);
     // A hundred thousand requests are noted by hundreds of thousands of lines.
     world.environment("RUST_LOG", "warn");
+    // The pace is the product's, not that of an account at a provider.
+    for rate in ["OPENAI_RATE", "PINECONE_RATE"] {
+        world.environment(rate, "100000");
+    }
     let meter = async |name: &str| {
         let form = [("display_name", name), ("event_name", name), ("default_aggregation[formula]", "sum")];
         id(&stripe(&world, Method::POST, "/billing/meters", &form).await)
