@@ -72,12 +72,11 @@ impl Customer {
         i64::try_from(late.count()).expect("a few")
     }
 
-    /// Refusals that no account can explain: while they were decided, at most so many queries were used or set aside,
-    /// and that is less than the limit. `counted` is what was counted in the end.
+    /// Refusals that nothing explains: when they were decided, less than the limit can have been used or set aside.
     ///
-    /// What the ledger had used or set aside at some moment is at most: the calls that were answered and were sent
-    /// before it, and the calls of which nothing is known and that were sent before it. Of these, those that did not
-    /// count held a place only for a while, so all that were sent before bound them from above.
+    /// What was used or set aside at a moment is at most the calls that were sent before it and were answered, or of
+    /// which nothing is known: those that were killed, and those that the ledger could not count. A call that was
+    /// refused or turned away sets nothing aside.
     pub fn unjust(&self) -> Vec<String> {
         let calls = self.calls.lock().expect("not poisoned");
         let mut taking: Vec<_> = calls
