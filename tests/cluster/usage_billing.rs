@@ -24,12 +24,12 @@ async fn world(name: &str) -> (World, String) {
     (world, id(&meter))
 }
 
-fn id(object: &Value) -> String {
+pub fn id(object: &Value) -> String {
     object["id"].as_str().expect("an id").to_owned()
 }
 
 /// A price of the meter, with the fields that say what it costs.
-async fn price(world: &World, meter: &str, cost: &[(&str, &str)]) -> String {
+pub async fn price(world: &World, meter: &str, cost: &[(&str, &str)]) -> String {
     let product = id(&stripe(world, Method::POST, "/products", &[("name", "queries")]).await);
     let form = [
         &[
@@ -44,7 +44,7 @@ async fn price(world: &World, meter: &str, cost: &[(&str, &str)]) -> String {
     id(&stripe(world, Method::POST, "/prices", &form.concat()).await)
 }
 
-fn plan(name: &str, amount: i64, usage: &Value) -> Plan {
+pub fn plan(name: &str, amount: i64, usage: &Value) -> Plan {
     let spec = json!({
         "stripePriceId": format!("price_{name}"), "monthlyPrice": {"amount": amount}, "trialDays": 0, "usagePrices": usage,
         "sampleDocuments": [{"id": "sample_1", "text": "RAG means retrieval-augmented generation."}],
@@ -55,7 +55,7 @@ fn plan(name: &str, amount: i64, usage: &Value) -> Plan {
     serde_json::from_value(plan).expect("a plan")
 }
 
-async fn offer(world: &World, plan: &Plan) {
+pub async fn offer(world: &World, plan: &Plan) {
     let (id, amount) = (plan.spec.stripe_price_id.as_deref().expect("a price"), plan.spec.monthly_price.amount);
     world.sandbox.add_price(id, amount, "usd");
     Api::<Plan>::all(world.client.clone()).create(&PostParams::default(), plan).await.expect("the plan is taken");
@@ -94,7 +94,7 @@ async fn told_late(world: &World, queries: i64) {
 }
 
 /// An hour passes, for Stripe and the ledger.
-async fn hour_passes(world: &World) {
+pub async fn hour_passes(world: &World) {
     world.sandbox_post("/_sandbox/clock", json!({"advance_seconds": HOUR})).await;
     world.end_ledgers_hour();
 }
