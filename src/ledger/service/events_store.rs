@@ -87,7 +87,10 @@ pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<EventsStat
 }
 
 /// `POST /v1/events/rebuild`: empties the events store. The feed fills it again.
-pub async fn rebuild(State(shared): State<Arc<Shared>>, Body(asked): Body<Rebuild>) -> Result<Json<Rebuilt>, ServiceProblem> {
+pub async fn rebuild(
+    State(shared): State<Arc<Shared>>,
+    Body(asked): Body<Rebuild>,
+) -> Result<Json<Rebuilt>, ServiceProblem> {
     shared.feed()?;
     tracing::warn!(take_over = asked.take_over, "the events store is made anew, as a person asked");
     // It goes on if the request takes too long.
