@@ -1,7 +1,8 @@
 //! The capstone: many tenants for an hour. No answer rests on another tenant's document, quotas are exact, and so is the
 //! bill: what was answered, the ledger, Stripe's meters and the invoices say the same of each tenant.
 //!
-//! `REQUESTS` says how many; `tests/run` sends a hundred thousand. Each hundred requests have a tenant, up to a hundred.
+//! `REQUESTS` says how many: 2,500 by default, and `REQUESTS=100000` for the whole hour. Each hundred requests have a tenant, up
+//! to a hundred.
 
 mod bill;
 mod shape;
