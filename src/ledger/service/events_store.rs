@@ -70,9 +70,9 @@ pub async fn lines(
 /// `GET /v1/events/store`: how the events store is fed.
 pub async fn status(State(shared): State<Arc<Shared>>) -> Result<Json<EventsStatus>, ServiceProblem> {
     let feed = shared.feed()?;
-    let fed = feed.fed.read();
-    let complete = fed.is_complete();
-    let Progress { generation, seq, complete_until, waiting, failing, differences, compared_until, .. } = fed;
+    let progress = feed.fed.read();
+    let complete = progress.is_complete();
+    let Progress { generation, seq, complete_until, waiting, failing, differences, compared_until, .. } = progress;
     Ok(Json(EventsStatus {
         store: feed.events.kind().to_owned(),
         generation,

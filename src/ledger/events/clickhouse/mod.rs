@@ -25,7 +25,7 @@ use rows::{Fed, LineRow, SumRow};
 /// How long a question may take, and one statement of the server that answers it.
 const QUESTION: Duration = Duration::from_secs(15);
 /// How long a batch may take.
-const BATCH: Duration = Duration::from_secs(60);
+const BATCH: Duration = Duration::from_mins(1);
 
 /// A database.
 pub struct ClickHouse {

@@ -36,7 +36,7 @@ pub fn client(url: &SecretString) -> Result<Client, EventsError> {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_connect_timeout(Some(CONNECT));
-    http.set_keepalive(Some(Duration::from_secs(60)));
+    http.set_keepalive(Some(Duration::from_mins(1)));
     let mut pool = HyperClient::builder(TokioExecutor::new());
     pool.pool_idle_timeout(IDLE);
     let client = if secure {
