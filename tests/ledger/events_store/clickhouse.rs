@@ -1,4 +1,4 @@
-//! An events store on ClickHouse's engine, behind tests/clickhouse/bridge.py.
+//! An events store on `ClickHouse`'s engine, behind tests/clickhouse/bridge.py.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};

@@ -1,4 +1,4 @@
-//! The feed, from a ledger in SQLite.
+//! The feed, from a ledger in `SQLite`.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What any events store must do, and the feed with it: on a file of SQLite and on ClickHouse's engine by the same
+//! What any events store must do, and the feed with it: on a file of `SQLite` and on `ClickHouse`'s engine by the same
 //! contracts.
 
 mod clickhouse;

@@ -1,4 +1,4 @@
-//! An events store in a file of SQLite.
+//! An events store in a file of `SQLite`.
 
 use std::sync::Arc;
 use std::time::Duration;
