@@ -99,7 +99,8 @@ async fn a_file_that_is_found_damaged_later_is_made_anew() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_that_are_too_old_are_forgotten_and_not_fed_again() {
-    let store = File(Folder::new("retention")).open();
+    let file = File(Folder::new("retention"));
+    let store = file.open();
     let position = store.position(OURS).await.expect("a new store");
     let lines: Vec<_> = (1..=10).map(|seq| line(seq, "acme", seq * DAY, used(1))).collect();
     let batch = Batch { generation: position.generation, after: position.mark, lines: lines.clone() };
