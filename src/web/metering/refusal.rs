@@ -54,6 +54,11 @@ pub fn no_key_without_ledger() -> Problem {
     )
 }
 
+/// Too many of the tenant's questions came to nothing.
+pub fn in_vain(wait: Duration) -> Problem {
+    Problem::too_many_of("Too many of your questions found nothing, or were left before their answer.", wait)
+}
+
 /// A limit leaves too little.
 pub fn beyond(account: &Account, unit: Unit, left: i64, now: Timestamp) -> Problem {
     let limit = account.limit(unit).unwrap_or_default();
