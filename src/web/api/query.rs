@@ -180,20 +180,9 @@ impl Open {
                 self.question.iter_mut().for_each(|question| question.answered(end.tokens));
                 self.end(Ok(self.basis)).await;
             }
-            // The sources have left, and the model is paid for.
-            Err(error) if error.reason == Fault::EmptyAnswer && self.basis != Basis::Nothing => {
-                self.empty().await;
-            }
             Err(error) => self.end(Err(error)).await,
         }
         event(chunk)
-    }
-
-    /// Counts a question whose sources left without an answer, because the model wrote none.
-    async fn empty(&mut self) {
-        let Some(question) = self.question.take() else { return };
-        settle(&self.app, question, Ok(self.basis)).await;
-        self.app.asked_in_vain(&self.tenant, BROKEN_OFF);
     }
 
     /// Counts the question before its last event leaves.
@@ -272,13 +261,17 @@ async fn find<'a>(asked: Asked<'a>, question: &mut Question) -> Result<Found<'a>
     Ok(found)
 }
 
-/// Counts a question, against the plan only if its answer rests on something.
+/// Counts a question, against the plan only if its answer rests on something, or is empty: the model is paid for it.
 async fn settle(app: &App, mut question: Question, outcome: Result<Basis, &ProviderError>) {
     let kind = match outcome {
         Ok(Basis::Samples | Basis::OwnDocuments) => "answered",
         Ok(Basis::Nothing) => {
             question.in_vain();
             "nothing_found"
+        }
+        Err(ProviderError { tokens: Some(tokens), .. }) => {
+            question.answered(*tokens);
+            "answered"
         }
         // The customer's own words were refused, such as by a content filter.
         Err(error) if error.reason == Fault::Refused => {
