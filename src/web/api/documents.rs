@@ -366,5 +366,9 @@ pub async fn delete_document(
     Path(id): Path<String>,
     Admitted(tenant): Admitted,
 ) -> Result<StatusCode, Problem> {
-    if removal::remove(&app, &tenant, &id, Removal::Asked).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_document()) }
+    if removal::remove(&app, &tenant, &id, Removal::Asked).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(no_document())
+    }
 }
