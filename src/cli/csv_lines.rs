@@ -1,5 +1,7 @@
 //! CSV (RFC 4180) for spreadsheets. A cell that a stranger wrote, such as a company's name, must not become a formula.
 
+use super::plain::plain;
+
 /// Lines of CSV.
 pub struct CsvLines(csv::Writer<Vec<u8>>);
 
@@ -22,10 +24,11 @@ impl CsvLines {
     }
 }
 
-/// Spreadsheets take what begins so for a formula: an apostrophe makes it text.
+/// Spreadsheets take what begins so for a formula: an apostrophe makes it text. In many countries, Excel separates cells
+/// by semicolons, so what follows one would begin a cell: it becomes a comma.
 /// <https://owasp.org/www-community/attacks/CSV_Injection>
 fn harmless(cell: &str) -> String {
-    let plain: String = cell.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let plain = plain(cell).replace(';', ",");
     let begins_a_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
     if begins_a_formula && cell.parse::<f64>().is_err() { format!("'{plain}") } else { plain }
 }
@@ -33,6 +36,13 @@ fn harmless(cell: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_cell_is_a_formula_where_semicolons_separate() {
+        let mut lines = CsvLines::new(&["company", "count"]).expect("a header");
+        lines.push(["Acme;=cmd|' /C calc'!A0".to_owned(), "1".to_owned()]).expect("a line");
+        assert_eq!(lines.text().expect("text"), "company,count\n\"Acme,=cmd|' /C calc'!A0\",1\n");
+    }
 
     #[test]
     fn no_cell_is_a_formula_and_quotes_stay() {

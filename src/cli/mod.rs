@@ -30,6 +30,7 @@ mod manual;
 mod open;
 mod past_usage;
 mod pin;
+mod plain;
 mod preflight;
 mod provider_args;
 mod recover;

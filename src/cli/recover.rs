@@ -9,6 +9,7 @@ use kube::api::{ListParams, PostParams};
 use kube::{Api, Client};
 use serde_json::json;
 
+use super::plain::plain;
 use super::provider_args::ProviderArgs;
 use super::{KubeArgs, login};
 use crate::api::tenant::{Desired, Wish};
@@ -147,7 +148,7 @@ fn report(lost: &[&Known], namespaces: &Namespaces, refunded: &HashSet<String>) 
         [
             known.namespace.clone(),
             known.name.clone(),
-            known.company.clone(),
+            plain(&known.company),
             known.subscription.plan.clone().unwrap_or_default(),
             known.subscription.status.clone(),
             desired,

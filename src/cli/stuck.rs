@@ -3,6 +3,7 @@
 use comfy_table::{Table, presets};
 
 use super::csv_lines::CsvLines;
+use super::plain::plain;
 use super::{KubeArgs, ScopeArgs};
 use crate::analytics::{Journey, Stuck, StuckCustomer, stuck};
 use crate::api::{Tenant, Timestamp};
@@ -61,8 +62,6 @@ fn text(found: &Stuck) -> String {
 }
 
 fn row(customer: &StuckCustomer) -> [String; 7] {
-    // A customer wrote the company's name, so it must not control the admin's terminal.
-    let plain = |text: &str| text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect::<String>();
     [
         customer.namespace.clone(),
         customer.name.clone(),

@@ -187,3 +187,26 @@ async fn web_says_when_a_proxy_hides_its_clients() {
     ask(false).await;
     assert!(!hidden().await, "a client comes directly");
 }
+
+/// A question that finds nothing takes tokens and no query, so its line in the ledger stays, and the plan limits none.
+#[tokio::test]
+async fn questions_that_find_nothing_are_limited() {
+    let lab = Lab::start("vain", &[("acme", "enterprise"), ("other", "enterprise")]).await;
+    let (acme, other) = (lab.client("acme").await, lab.client("other").await);
+    let mut answered = 0;
+    // A minute allows 20 again.
+    let refused = loop {
+        let answer = acme.ask("Zxqv wklm pfft?").await;
+        if answer.status() != 200 || answered == 200 {
+            break answer;
+        }
+        answered += 1;
+    };
+    assert!(answered >= 60 && refused.status() == 429, "{answered} answered, then {}", refused.status());
+    assert!(refused.headers().contains_key("retry-after"));
+    let body: serde_json::Value = refused.json().await.expect("JSON");
+    assert_eq!(body["code"], "too_many_requests");
+    assert!(body["detail"].as_str().is_some_and(|why| why.contains("found nothing")), "{body}");
+    assert_eq!(other.ask("Zxqv wklm pfft?").await.status(), 200, "another tenant asks");
+    lab.world.until("it asks again", async || acme.ask("What is RAG?").await.status() == 200).await;
+}

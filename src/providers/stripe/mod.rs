@@ -307,6 +307,7 @@ fn foreign(id: &str) -> ProviderError {
         blame: Blame::Mismatch,
         retryable: true,
         retry_after: None,
+        tokens: None,
     }
 }
 
@@ -318,6 +319,7 @@ fn unknown(error: &ProviderError, what: &str, fix: &str) -> ProviderError {
         blame: Blame::Mismatch,
         retryable: true,
         retry_after: None,
+        tokens: None,
         ..error.clone()
     }
 }

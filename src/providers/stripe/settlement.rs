@@ -117,7 +117,16 @@ impl Made {
 const FAILED_REFUNDS: usize = 3;
 
 fn unsettled(reason: Fault, blame: Blame, message: String) -> ProviderError {
-    ProviderError { provider: PROVIDER, status: None, reason, message, blame, retryable: true, retry_after: None }
+    ProviderError {
+        provider: PROVIDER,
+        status: None,
+        reason,
+        message,
+        blame,
+        retryable: true,
+        retry_after: None,
+        tokens: None,
+    }
 }
 
 /// Stripe answers `charge_disputed` to a refund: <https://docs.stripe.com/error-codes>

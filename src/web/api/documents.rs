@@ -13,6 +13,7 @@ use utoipa::IntoParams;
 use super::file::{File, FileForm, clean_title, file};
 use super::idempotency::{IdempotencyKey, Key};
 use super::keys::Admitted;
+use super::removal::{self, Removal};
 use crate::api::Timestamp;
 use crate::api::plan::Models;
 use crate::providers::Party;
@@ -161,7 +162,7 @@ impl From<ExtractError> for Problem {
 }
 
 /// Where a tenant's documents are, and what they are stored with.
-struct Shelf<'a> {
+pub(super) struct Shelf<'a> {
     app: &'a App,
     tenant: &'a Served,
     index: &'a dyn VectorStore,
@@ -169,11 +170,13 @@ struct Shelf<'a> {
 }
 
 impl<'a> Shelf<'a> {
-    async fn of(app: &'a App, tenant: &'a Served) -> Result<Self, Problem> {
+    /// The shelf of a tenant.
+    pub(super) async fn of(app: &'a App, tenant: &'a Served) -> Result<Self, Problem> {
         Ok(Self { app, tenant, index: app.index(tenant).await?, models: tenant.models() })
     }
 
-    fn documents(&self) -> Documents<'_> {
+    /// Its documents.
+    pub(super) fn documents(&self) -> Documents<'_> {
         let Self { app, tenant, index, models } = self;
         Documents { index: *index, embedder: &*app.embedder, namespace: &tenant.data, models }
     }
@@ -217,6 +220,9 @@ async fn store(
         return Ok(Stored { document: document.clone(), counted: None });
     }
     app.refusals.check(&tenant.uid).map_err(Problem::too_many)?;
+    if replace.is_some() {
+        removal::allowed(app, tenant)?;
+    }
     // The file of one that was begun before has been counted.
     let counts = there.is_none().then_some(size(&file.bytes));
     app.metering.has_room(tenant, counts, app.now()).await?;
@@ -255,7 +261,7 @@ async fn store(
     drop(turn);
     if let Some(old) = replace.filter(|old| *old != document.id) {
         // In its turn: a deletion of the same document at the same time must not count it twice.
-        remove(app, tenant, old).await?;
+        removal::remove(app, tenant, old, Removal::Replaced).await?;
     }
     app.metrics.documents.inc();
     Ok(Stored { document, counted: Some(counted) })
@@ -304,34 +310,6 @@ pub async fn first_page(app: &App, tenant: &Served) -> Result<Vec<Document>, Pro
 async fn list(app: &App, tenant: &Served, after: Option<&str>) -> Result<Page, Problem> {
     let shelf = Shelf::of(app, tenant).await?;
     Ok(Party::scope(&tenant.uid, shelf.documents().list(after, app.now())).await?)
-}
-
-/// Deletes a document; false when there is none. It goes on to its end even if the client hangs up: a document that is
-/// gone would count.
-pub async fn remove(app: &Arc<App>, tenant: &Served, id: &str) -> Result<bool, Problem> {
-    let (owned, tenant, id) = (app.clone(), tenant.clone(), id.to_owned());
-    let removed = async move {
-        let removed = Party::scope(&tenant.uid, async {
-            // Of two deletions of the same document, the second one finds none, and counts nothing.
-            let _turn = owned.storing.take(&format!("{}/{id}", tenant.uid)).await;
-            remove_one(&owned, &tenant, &id).await
-        });
-        removed.await
-    };
-    app.metering.to_its_end(removed).await.map_err(|e| Problem::internal("a deletion", &e))?
-}
-
-async fn remove_one(app: &App, tenant: &Served, id: &str) -> Result<bool, Problem> {
-    let shelf = Shelf::of(app, tenant).await?;
-    let documents = shelf.documents();
-    let Some(document) = documents.get(id, app.now()).await? else { return Ok(false) };
-    // Web deletes a document only if it can report the deletion to the ledger. Otherwise the document would count for
-    // ever.
-    app.metering.can_forget(tenant, app.now()).await?;
-    documents.delete(&document).await?;
-    let elsewhere = app.delete_elsewhere(tenant, &document).await;
-    app.metering.forget(tenant, &document, app.now()).await?;
-    elsewhere.map(|()| true)
 }
 
 fn no_document() -> Problem {
@@ -388,5 +366,9 @@ pub async fn delete_document(
     Path(id): Path<String>,
     Admitted(tenant): Admitted,
 ) -> Result<StatusCode, Problem> {
-    if remove(&app, &tenant, &id).await? { Ok(StatusCode::NO_CONTENT) } else { Err(no_document()) }
+    if removal::remove(&app, &tenant, &id, Removal::Asked).await? {
+        Ok(StatusCode::NO_CONTENT)
+    } else {
+        Err(no_document())
+    }
 }

@@ -8,4 +8,5 @@ pub mod keys;
 pub mod moves;
 pub mod openapi;
 pub mod query;
+pub mod removal;
 pub mod usage;

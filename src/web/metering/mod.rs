@@ -37,6 +37,7 @@ use crate::ledger::units::Amounts;
 use crate::ledger::wire::{CommandOutcome, Counted, PENDING, PeriodUsage, Reserve, Void};
 use crate::telemetry::{Metrics, OutcomeLabel};
 use crate::web::serving::directory::Served;
+use crate::web::serving::limits::Allowance;
 use crate::web::serving::problem::Problem;
 
 use account::Account;
@@ -99,6 +100,8 @@ pub struct Metering {
     /// Work that goes on after its request.
     working: watch::Sender<usize>,
     unavailable: Family<OutcomeLabel, Counter>,
+    /// Questions that took tokens and count as none.
+    vain: Allowance,
 }
 
 impl Metering {
@@ -126,6 +129,7 @@ impl Metering {
             begun: BegunPeriods::default(),
             working: watch::Sender::new(0),
             unavailable: metrics.ledger_unavailable.clone(),
+            vain: Allowance::of_vain_questions(),
         })
     }
 
