@@ -8,9 +8,7 @@ use super::{Decision, Effect, Input, Notice, Provider};
 use crate::api::conditions::CLEANED_UP;
 use crate::api::phase::{EventType, TriggeredBy};
 use crate::api::plan::DeletionPolicy;
-use crate::api::{
-    ConditionStatus, ERASE_ANNOTATION, FORCE_DELETE_ANNOTATION, LEGAL_HOLD_ANNOTATION, Phase, WAIVE_REFUND_ANNOTATION,
-};
+use crate::api::{ConditionStatus, ERASE_ANNOTATION, FORCE_DELETE_ANNOTATION, LEGAL_HOLD_ANNOTATION, Phase};
 
 pub fn decide(input: &Input) -> Decision {
     if !input.tenant.finalizer {
@@ -55,9 +53,8 @@ fn refund_first(input: &Input) -> Option<Decision> {
     let decision = failed::give_back(input)?;
     let Decision::Wait(_) = decision else { return Some(decision) };
     let message = format!(
-        "Nothing is deleted while the refund is open. To settle the refund yourself and let the deletion go on, set the annotation \
-         {WAIVE_REFUND_ANNOTATION}={}",
-        input.tenant.tenant_id()
+        "Nothing is deleted while the refund is open. To settle the refund yourself and let the deletion go on, set the annotation {}",
+        failed::waiver(input)
     );
     let mut draft = Draft::new(input);
     draft.condition(CLEANED_UP, ConditionStatus::False, "RefundOpen", &message);
@@ -128,7 +125,7 @@ fn clean_up(input: &Input) -> Decision {
         failure.message
     );
     if failed::refund_fails(input, failure) {
-        failed::show_failure(&mut draft, failure, input.now);
+        failed::show_failure(&mut draft, failure, input);
     }
     draft.condition(CLEANED_UP, ConditionStatus::False, &failure.reason, &message);
     draft.summary(Summary::Reconciling, &failure.reason, &message);

@@ -310,7 +310,7 @@ fn an_object_stays_while_a_refund_that_came_back_is_made_again() {
     assert!(fails(&waiting.view.status, "CleanedUp", "RefundOpen"), "{:#?}", waiting.view.status);
     assert_eq!(waiting.decide(), Decision::Wait(Some(waiting.policy.resync)));
     let mut waived = waiting.clone();
-    waived.view.refund_waived = true;
+    waived.view.waived_refund = Some(waived.view.refund_name());
     assert_eq!(waived.effects(), ALL);
     waiting.observed.refund = Some(ObservedRefund { amount: 4900, pending: 0, currency: None });
     assert_eq!(waiting.effects(), ALL);

@@ -2,7 +2,9 @@ use tenant_operator::api::phase::{EventType, Transition, TriggeredBy};
 use tenant_operator::api::status::{Erasure, PlanChangeState, Refund};
 use tenant_operator::api::tenant::{Desired, Wish};
 use tenant_operator::api::{Phase, TenantStatus, Timestamp};
-use tenant_operator::lifecycle::{Decision, Effect, Holdings, Notice, ObservedRefund, ObservedSubscription, Outcome};
+use tenant_operator::lifecycle::{
+    Decision, Effect, Holdings, Notice, ObservedBilling, ObservedRefund, ObservedSubscription, Outcome,
+};
 
 use crate::case::{Case, NOW, ending, fails, failure, holds, subscription};
 use crate::plan_change::noted;
@@ -587,13 +589,28 @@ fn a_refund_that_fails_again_and_again_holds_the_erasure_until_a_person_settles_
         assert!(fails(&status, condition, "PineconeProviderError"), "{status:#?}");
     }
     let said = status.conditions.iter().find(|c| &*c.type_ == "Erased").expect("a condition").message.to_string();
-    assert!(said.contains("tenant-operator.dev/waive-refund=t1"), "{said}");
+    let named = case.view.refund_name();
+    assert!(said.contains(&format!("tenant-operator.dev/waive-refund={named}")), "{said}");
     assert!(status.refund.is_none() && status.refund_owed_since.is_some());
     assert!(matches!(case.clone().after_record(), Decision::Wait(Some(_))));
     (case.view.status, case.observed) = (status, closed(0).observed);
     assert_eq!(case.effects(), [Effect::StopRenewal], "the next reconcile tries again");
-    case.view.refund_waived = true;
+    case.view.waived_refund = Some(case.view.refund_name());
     assert_eq!(case.effects(), [Effect::CountHoldings], "a person settles it");
+}
+
+/// The customer pays for others, too, so the erasure has kept it, and it names the tenant no more.
+#[test]
+fn an_erasure_that_was_interrupted_after_it_left_the_customer_goes_on() {
+    let mut case = refunded_and_due();
+    case.view.status.erasure = Some(Erasure { started_at: at(NOW - 60), erased_at: None, lines: vec![] });
+    case.observed.done.insert(Effect::StopRenewal);
+    case.observed.billing = Some(ObservedBilling::default());
+    assert_eq!(case.effects(), [Effect::Refund]);
+    case.observed.refund = Some(refund(0, 0));
+    assert!(case.effects().contains(&Effect::EraseBilling));
+    let status = case.at_rest().view.status;
+    assert!(status.refund.is_some() && status.refund_owed_since.is_none(), "nothing is owed");
 }
 
 #[test]

@@ -210,6 +210,8 @@ alertWebhookUrl stripePortalKey captchaSecretKey usageEventsToken webPineconeApi
 {{- include "to.env" . }}
 - name: STRIPE_RATE
   value: {{ .Values.stripe.rate | quote }}
+- name: USAGE_BILLING_CONCURRENCY
+  value: {{ .Values.stripe.usageBillingConcurrency | quote }}
 - name: FROM_EMAIL
   value: {{ default (ternary "hello@example.com" "" .Values.sandbox.enabled) .Values.fromEmail | quote }}
 {{- with .Values.dkimSelectors }}

@@ -7,7 +7,7 @@ use crate::api::conditions::{COLLECTION_PAUSED, ERASED, RENEWAL_STOPPED};
 use crate::api::facts::{Awaited, Awaiting, SuspendedFor};
 use crate::api::phase::EventType;
 use crate::api::tenant::Desired;
-use crate::api::{ConditionStatus, Phase, Timestamp, WAIVE_REFUND_ANNOTATION};
+use crate::api::{ConditionStatus, Phase, Timestamp};
 use crate::lifecycle::concerns::dunning::{self, Standing};
 use crate::lifecycle::concerns::erasure::{self, since};
 use crate::lifecycle::concerns::{notices, renewal};
@@ -68,7 +68,7 @@ pub fn decide(input: &Input) -> Decision {
         draft.failure(failure);
         let refund = failed::refund_fails(input, failure);
         if refund {
-            failed::show_failure(&mut draft, failure, input.now);
+            failed::show_failure(&mut draft, failure, input);
         }
         let refund = refund && erasure::is_erasing(input);
         if refund || status.erasure.is_some() {
@@ -242,10 +242,7 @@ fn refund_first(input: &Input) -> Option<Decision> {
 
 /// How a person ends the wait for a refund.
 fn waiver(input: &Input) -> String {
-    let id = input.tenant.tenant_id();
-    format!(
-        "To settle the refund yourself and let the erasure go on, set the annotation {WAIVE_REFUND_ANNOTATION}={id}"
-    )
+    format!("To settle the refund yourself and let the erasure go on, set the annotation {}", failed::waiver(input))
 }
 
 /// The erasure is due. Unless a hold stops it, the controller counts what the providers hold before it deletes

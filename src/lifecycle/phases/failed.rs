@@ -2,11 +2,11 @@
 //! over.
 
 use super::provisioning;
-use crate::api::conditions::REFUNDED;
+use crate::api::conditions::{self, REFUNDED};
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
 use crate::api::status::Refund;
-use crate::api::{ConditionStatus, Phase, Timestamp};
+use crate::api::{ConditionStatus, Phase, Timestamp, WAIVE_REFUND_ANNOTATION};
 use crate::lifecycle::agenda::first_due;
 use crate::lifecycle::concerns::{billed, erasure, notices, verification};
 use crate::lifecycle::status::Draft;
@@ -71,7 +71,7 @@ fn surplus(input: &Input) -> Option<Decision> {
 
 /// Whether there is nothing left to refund.
 fn settled(input: &Input) -> bool {
-    !input.by_stripe() || (input.tenant.status.refund.is_some() && !doubted(input))
+    !input.by_stripe() || input.tenant.refund_waived() || (input.tenant.status.refund.is_some() && !doubted(input))
 }
 
 /// A refund that succeeded can fail later (<https://docs.stripe.com/refunds#failed-refunds>): an event at Stripe is a
@@ -89,12 +89,28 @@ pub fn is_owed(input: &Input) -> bool {
     let status = &input.tenant.status;
     let owed =
         status.phase == Some(Phase::Failed) || !input.tenant.served_before() || status.refund_owed_since.is_some();
-    input.by_stripe() && !input.tenant.refund_waived && status.refund.is_none() && owed
+    input.by_stripe() && !input.tenant.refund_waived() && status.refund.is_none() && owed
+}
+
+/// How a person takes over a refund that the controller would make.
+pub fn waiver(input: &Input) -> String {
+    format!("{WAIVE_REFUND_ANNOTATION}={}", input.tenant.refund_name())
+}
+
+/// What is shown of a refund that a person has taken over.
+fn waived(input: &Input) -> Option<String> {
+    let message =
+        || format!("A person settles the refund: the annotation {} says so. Collection is paused", waiver(input));
+    (input.by_stripe() && input.tenant.refund_waived() && input.tenant.status.refund.is_none()).then(message)
+}
+
+fn is_shown(input: &Input, message: &str) -> bool {
+    conditions::get(&input.tenant.status.conditions, REFUNDED).is_some_and(|shown| *shown.message == *message)
 }
 
 /// Whether the money goes back, or what became of it is to be looked at again.
 pub fn concerns_refund(input: &Input) -> bool {
-    is_owed(input) || (input.by_stripe() && !input.tenant.refund_waived && doubted(input))
+    is_owed(input) || (input.by_stripe() && !input.tenant.refund_waived() && doubted(input))
 }
 
 /// Whether this failure leaves it open what became of the refund.
@@ -103,10 +119,14 @@ pub fn refund_fails(input: &Input, failure: &Failure) -> bool {
 }
 
 /// Shows that the refund fails.
-pub fn show_failure(draft: &mut Draft, failure: &Failure, now: Timestamp) {
-    let message = format!("The refund is not settled yet: {}. Retrying", failure.message);
+pub fn show_failure(draft: &mut Draft, failure: &Failure, input: &Input) {
+    let message = format!(
+        "The refund is not settled yet: {}. Retrying. To settle it yourself, set the annotation {}",
+        failure.message,
+        waiver(input)
+    );
     draft.condition(REFUNDED, ConditionStatus::False, &failure.reason, &message);
-    owe_again(draft, now);
+    owe_again(draft, input.now);
 }
 
 /// A refund that was settled is owed until Stripe has said otherwise, whatever phase the tenant is in.
@@ -134,15 +154,18 @@ pub fn give_back(input: &Input) -> Option<Decision> {
 }
 
 /// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is
-/// settled, or failed in this reconcile.
+/// settled, or failed in this reconcile. One that a person settles is not made, and collection is paused all the same.
 fn refund(input: &Input) -> Option<Decision> {
-    if settled(input) {
+    let waived = waived(input);
+    if waived.as_ref().is_some_and(|message| is_shown(input, message)) || (settled(input) && waived.is_none()) {
         return None;
     }
     let observed = input.observed;
     let mut draft = Draft::new(input);
     if let Some(failure) = &observed.failure {
-        show_failure(&mut draft, failure, input.now);
+        if waived.is_none() {
+            show_failure(&mut draft, failure, input);
+        }
         return draft.changed();
     }
     let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
@@ -150,6 +173,10 @@ fn refund(input: &Input) -> Option<Decision> {
     let own = billing.subscription.as_ref().is_some_and(|s| !s.paused && !s.over());
     if own || !billing.surplus_collected.is_empty() {
         return Some(Decision::Act(vec![Effect::PauseCollection]));
+    }
+    if let Some(message) = waived {
+        draft.condition(REFUNDED, ConditionStatus::False, "Waived", &message);
+        return draft.changed();
     }
     let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
     let ObservedRefund { amount, pending, currency } = refund.clone();

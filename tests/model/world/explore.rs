@@ -54,7 +54,7 @@ impl Model for Small {
             legal_hold: None,
             chosen: None,
             accepted_dispute: None,
-            refund_waived: false,
+            waived_refund: None,
             confirmed: None,
             link_asked: None,
             erasure: None,

@@ -5,7 +5,7 @@ use super::look::{Billed, Look};
 use super::send::{Of, compare, send};
 use super::settle::Settling;
 use super::trouble::Trouble;
-use super::waiting;
+use super::waiting::{self, Begun};
 use crate::api::usage_prices::WaitingUsage;
 use crate::api::{Timestamp, Unit, UsageBilling};
 use crate::ledger::wire::HourUsage;
@@ -25,6 +25,15 @@ pub struct Looked {
     pub trouble: Option<Trouble>,
 }
 
+/// The units that the subscription has an item for.
+struct Units<'a> {
+    billed: Vec<Billed<'a>>,
+    /// Those whose item cannot begin, as the numbers before it differ.
+    held: Vec<WaitingUsage>,
+    /// Why not.
+    trouble: Option<Trouble>,
+}
+
 impl Look<'_> {
     /// Looks at a tenant with a subscription.
     pub async fn run(&self, subscription: &str) -> Result<Looked, Trouble> {
@@ -33,25 +42,30 @@ impl Look<'_> {
         let there = self.subscription(subscription).await?;
         let (wanted, unready) = self.wanted_meters(subscription).await;
         let plans = self.plans.iter().flat_map(|plan| &plan.spec.usage_prices).chain(self.wanted);
-        let kept = Ours::new(&recorded.meters, plans);
+        // What waits was recorded once: a unit whose numbers differ as its item begins is only there.
+        let known: Vec<_> = recorded.meters.iter().chain(recorded.waiting.iter().map(|w| &w.usage)).cloned().collect();
+        let kept = Ours::new(&known, plans);
         let kept = kept.with_meters(&there.items, wanted.iter().map(|(price, meter)| (price.unit, &*meter.id)));
         let ours: Vec<_> = there.items.iter().filter_map(|item| Some((item, kept.unit(item)?))).collect();
         let left = waiting::left(&recorded, subscription, |unit| ours.iter().any(|(_, of)| *of == unit));
-        let mut billed = self.billed(&there, &ours, &recorded, &left).await?;
-        let open: Vec<_> =
-            left.into_iter().filter(|waiting| !billed.iter().any(|one| one.usage.unit == waiting.usage.unit)).collect();
+        let mut settling = Settling { choice: self.choice(), recorded: &recorded, differences: vec![], decision: None };
+        let Units { mut billed, held, mut trouble } = self.units(&there, &ours, &left, &mut settling).await?;
+        let has_item = |waiting: &WaitingUsage| ours.iter().any(|(_, unit)| *unit == waiting.usage.unit);
+        let open: Vec<_> = left.into_iter().filter(|waiting| !has_item(waiting)).collect();
         let throughs = billed.iter().map(|one| &one.usage).chain(open.iter().map(|waiting| &waiting.usage));
         let from = throughs.map(|usage| usage.through).min().unwrap_or_else(|| hour_of(self.now));
         let (closed_until, hours) = self.hours(from).await?;
-        let mut settling = Settling { choice: self.choice(), recorded: &recorded, differences: vec![], decision: None };
-        let waiting = self.wait(&there, open, (&hours, closed_until), &mut settling).await?;
-        let (mut sent, mut trouble) = (false, None);
+        let mut waiting = self.wait(&there, open, (&hours, closed_until), &mut settling).await?;
+        waiting.extend(held);
+        let mut sent = false;
         for one in &mut billed {
             if let Err(error) = self.bring_up(&there, one, (&hours, closed_until), &mut settling).await {
                 trouble = Some(Trouble::both(trouble, error));
             }
             sent |= one.sent;
         }
+        // What has begun or was decided is sent next, whatever became of the other units.
+        let mut soon = sent || settling.decision.is_some() || billed.iter().any(|one| one.begun);
         let same = *recorded.subscription == *subscription;
         let mut billing = UsageBilling {
             subscription: subscription.into(),
@@ -62,7 +76,6 @@ impl Look<'_> {
             differences: settling.differences,
             decision: settling.decision.or_else(|| recorded.decision.clone()),
         };
-        let mut soon = sent;
         if there.ended_at.is_none() {
             trouble = trouble.or(unready);
         }
@@ -78,31 +91,38 @@ impl Look<'_> {
         Ok(Looked { billing, soon, sent, trouble })
     }
 
-    async fn billed<'a>(
+    async fn units<'a>(
         &self,
         there: &UsageSubscription,
         ours: &[(&'a MeteredItem, Unit)],
-        recorded: &UsageBilling,
         left: &[WaitingUsage],
-    ) -> Result<Vec<Billed<'a>>, Trouble> {
+        settling: &mut Settling<'_>,
+    ) -> Result<Units<'a>, Trouble> {
         if let Some(meter) = decide::twice(ours.iter().map(|(item, _)| &*item.meter)) {
             return Err(Trouble::Shared { subscription: there.id.clone(), meter: meter.to_owned() });
         }
-        let stripe = &self.context.providers.stripe;
-        let mut billed: Vec<Billed<'a>> = Vec::new();
+        let (stripe, recorded) = (&self.context.providers.stripe, settling.recorded);
+        let mut units = Units { billed: Vec::new(), held: Vec::new(), trouble: None };
         for (item, unit) in ours.iter().copied() {
             let meter = match self.wanted.iter().find(|price| price.stripe_price_id == *item.price) {
                 Some(price) => self.meters.of_price(stripe, price).await?,
                 None => self.meters.meter(stripe, &item.meter).await?,
             };
             let known = if *recorded.subscription == *there.id { &*recorded.meters } else { &[] };
-            let usage = match left.iter().find(|waiting| waiting.usage.unit == unit) {
-                Some(waiting) => self.begin(there, waiting, (item, unit, &meter)).await?,
-                None => usage_of(known, unit, item),
+            let one = Billed { item, meter, usage: usage_of(known, unit, item), begun: false, sent: false };
+            let Some(waiting) = left.iter().find(|waiting| waiting.usage.unit == unit) else {
+                units.billed.push(one);
+                continue;
             };
-            billed.push(Billed { item, meter, usage, sent: false });
+            match self.begin(there, waiting, one, settling).await? {
+                Begun::Item(one) => units.billed.push(one),
+                Begun::Held(waiting, differs) => {
+                    units.held.push(waiting);
+                    units.trouble = Some(Trouble::both(units.trouble, differs));
+                }
+            }
         }
-        Ok(billed)
+        Ok(units)
     }
 
     /// Compares one unit with Stripe, and sends what Stripe lacks.
@@ -113,6 +133,11 @@ impl Look<'_> {
         (hours, closed_until): (&[HourUsage], Timestamp),
         settling: &mut Settling<'_>,
     ) -> Result<(), Trouble> {
+        // What begins is recorded before anything of it is sent: a look whose status is not written begins it again, and
+        // the meter before this one does not tell what was sent to this one. The next look sends.
+        if one.begun {
+            return Err(Trouble::Settling);
+        }
         let (stripe, meter) = (&self.context.providers.stripe, one.meter.clone());
         let tenant = self.tenant.tenant_id();
         let of = Of { tenant, customer: &there.customer, subscription: &there.id, meter: &meter };
@@ -120,15 +145,12 @@ impl Look<'_> {
         let (created, period_start) = (one.item.created, there.period_start);
         let until = self.until(there, one.item, closed_until);
         let compared = compare(stripe, of, &one.usage, (&rows, until)).await;
-        let differ = match &compared {
-            Err(Trouble::Differs { sent, unsent, theirs, .. }) => Some((*sent, *unsent, *theirs)),
-            _ => None,
-        };
-        let stands = match differ {
-            Some(numbers) => self.settle(there, one, numbers, settling).await?,
-            None => false,
-        };
-        let known = if stands { 0 } else { compared? };
+        if let Err(Trouble::Differs { sent, unsent, theirs, .. }) = compared
+            && self.settle(there, one, (sent, unsent, theirs), settling).await?
+        {
+            return Err(Trouble::Settling);
+        }
+        let known = compared?;
         let dates = Dates { now: self.now, created, period_start, drafts: Vec::new(), ended_at: there.ended_at };
         let dates = self.with_drafts(there, &rows[known..], dates).await?;
         let metrics = &self.context.metrics;

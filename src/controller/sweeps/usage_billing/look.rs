@@ -31,6 +31,8 @@ pub struct Billed<'a> {
     pub item: &'a MeteredItem,
     pub meter: Meter,
     pub usage: MeteredUsage,
+    /// Whether it takes over in this look what was left of its unit.
+    pub begun: bool,
     /// Whether something was sent in this look, also where it failed later.
     pub sent: bool,
 }

@@ -106,7 +106,14 @@ impl Schedule {
 
     /// When a tenant is due.
     fn due_at(&self, uid: &str, known: Option<&Known>, seen: &Seen) -> Timestamp {
-        let Some(known) = known else { return self.started.plus(self.offset(uid)) };
+        // A tenant that this process has not looked at is late in its hour, or its moment is still to come. It is not
+        // spread from the start of the process: one that restarts often would never come to the last ones.
+        let Some(known) = known else {
+            let moment = |hour: Timestamp| hour.plus(CLOSES + self.offset(uid));
+            let hour = hour_of(self.started);
+            let next = if moment(hour) < self.started { hour.plus(HOUR) } else { hour };
+            return self.started.plus(self.offset(uid)).min(moment(next));
+        };
         if known.seen.plan != seen.plan {
             return known.looked_at;
         }
@@ -182,6 +189,20 @@ mod tests {
         let other = Seen { plan: ("other".into(), Some(1)), ..seen(5) };
         assert_eq!(due(&hourly, &other), 0, "its plan has changed");
         assert!((0..=SPREAD).contains(&schedule.due_at("a", None, &seen(0)).since(at(0))), "after a start");
+    }
+
+    #[test]
+    fn a_process_that_restarts_often_looks_at_every_tenant_within_the_hour() {
+        let schedule = schedule(10_000);
+        for number in 0..1000 {
+            let uid = format!("uid-{number}");
+            let starts = (0..12).map(|restart| at(restart * 300));
+            let looks = starts.filter(|started| {
+                let due = Schedule { started: *started, ..schedule }.due_at(&uid, None, &seen(0));
+                due < started.plus(300)
+            });
+            assert!(looks.count() > 0, "{uid}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 
 use crate::api::{Tenant, Timestamp};
 use crate::controller::context::Context;
+use crate::lifecycle::Fault;
 use crate::providers::stripe::{MeterErrors, Told};
 use crate::providers::{Priority, ProviderError};
 
@@ -92,14 +93,25 @@ async fn look(
 ) -> Result<(), ProviderError> {
     let stripe = &context.providers.stripe;
     for event in unread(stripe.meter_errors().await?, *since, read) {
-        let report = stripe.meter_error(&event.id).await?;
-        tell(context, asked, &report);
+        match stripe.meter_error(&event.id).await {
+            Ok(report) => tell(context, asked, &report),
+            // The others are read all the same.
+            Err(error) if is_unreadable(&error) => {
+                tracing::warn!(event = event.id, %error, "a report of usage that Stripe found wrong cannot be read");
+            }
+            Err(error) => return Err(error),
+        }
         read.push(event.id);
         // An event that Stripe lists late may be a little older than one that was read.
         *since = event.created.plus(-BACK).max(*since);
     }
     read.drain(..read.len().saturating_sub(REMEMBERED));
     Ok(())
+}
+
+/// Whether the report itself is why it is not read: Stripe has it no more, or it is not of a form that is known.
+fn is_unreadable(error: &ProviderError) -> bool {
+    matches!(error.reason, Fault::BadAnswer | Fault::NotFound | Fault::Refused)
 }
 
 /// Says what was wrong, and has those looked at whom it may concern.
@@ -145,6 +157,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::lifecycle::Provider;
 
     fn told(id: &str, created: i64) -> Told {
         Told { id: id.into(), created: Timestamp::from_second(created) }
@@ -157,6 +170,15 @@ mod tests {
         assert_eq!(ids(unread(all.clone(), Timestamp::from_second(10), &["b".into()])), ["a", "c"]);
         let many = (0..50).map(|number| told(&number.to_string(), number)).collect();
         assert_eq!(unread(many, Timestamp::from_second(0), &[]).len(), AT_ONCE);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_read_does_not_hold_up_the_others() {
+        let error = |reason| ProviderError { reason, ..ProviderError::garbage(Provider::Stripe, "no report") };
+        assert!([Fault::BadAnswer, Fault::NotFound, Fault::Refused].into_iter().all(|why| is_unreadable(&error(why))));
+        for passes in [Fault::Timeout, Fault::Unauthorized, Fault::RateLimited, Fault::ProviderError] {
+            assert!(!is_unreadable(&error(passes)), "{passes:?}");
+        }
     }
 
     #[test]

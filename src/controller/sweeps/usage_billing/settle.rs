@@ -59,7 +59,8 @@ impl Look<'_> {
         UsageChoice::read(value, &self.tenant.uid().unwrap_or_default())
     }
 
-    /// Carries out what a person has decided of numbers that differ. Says whether Stripe's number stands now.
+    /// Carries out what a person has decided of numbers that differ. Says whether that was done: the decision is recorded
+    /// before anything more is sent, because nothing else tells a lost look from an open decision.
     pub async fn settle(
         &self,
         there: &UsageSubscription,
@@ -99,7 +100,7 @@ impl Look<'_> {
             unit.in_plans()
         );
         self.context.events.normal(self.tenant, "UsageSettled", said);
-        Err(Trouble::Settling)
+        Ok(true)
     }
 }
 

@@ -29,7 +29,7 @@ pub async fn visit(context: &Context, meters: &Meters, tenant: &Tenant, before: 
         (known.failing_since, known.trouble) = (None, None);
         return known;
     };
-    known.soon = trouble.passes();
+    known.soon |= trouble.passes();
     let since = *known.failing_since.get_or_insert(now);
     if trouble.passes() && now.since(since) < PATIENCE {
         tracing::debug!(tenant = %tenant.name_any(), error = %trouble, "usage is not sent yet");

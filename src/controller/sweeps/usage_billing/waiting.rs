@@ -1,23 +1,50 @@
 //! Usage that was counted while a price billed it, and whose price is gone before it was sent: with another subscription
 //! of the tenant, or taken off at Stripe. It waits until the subscription has a price for the unit, or a person drops it.
 
-use super::decide::{self, hour_of, record, taking_over, unsent};
-use super::look::Look;
+use super::decide::{self, Row, hour_of, record, taking_over, unsent};
+use super::look::{Billed, Look};
 use super::send::{Of, compare};
 use super::settle::Settling;
 use super::trouble::Trouble;
 use crate::api::usage_prices::{KeptUsage, MeteredUsage, Unpriced, WaitingUsage};
 use crate::api::{Timestamp, Unit, UsageBilling};
 use crate::ledger::wire::HourUsage;
-use crate::providers::biller::{Biller, Meter};
+use crate::providers::biller::Biller;
 use crate::providers::stripe::{MeteredItem, UsageSubscription};
+
+/// What became of an item that takes over what was left of its unit.
+pub enum Begun<'a> {
+    /// It stands so.
+    Item(Billed<'a>),
+    /// The numbers before it differ. What is left waits until a person has decided, and the other units go on.
+    Held(WaitingUsage, Trouble),
+}
+
+/// The hours that nothing bills: from the end of the wait until an item begins.
+fn gap(waiting: &WaitingUsage, begins: Timestamp) -> Option<Unpriced> {
+    Some(Unpriced { from: waiting.until, until: begins }).filter(|gap| gap.from < gap.until)
+}
+
+/// The rows that an item takes over: without those of the gap, which are sent to no meter.
+fn rows_to_take_over(waiting: &WaitingUsage, hours: &[HourUsage], begins: Timestamp) -> Vec<Row> {
+    let gap = gap(waiting, begins);
+    let mut rows = unsent(hours, &waiting.usage);
+    rows.retain(|row| !gap.is_some_and(|gap| (gap.from..gap.until).contains(&row.hour)));
+    rows
+}
+
+/// What waits for a decision, with an item that could bill it: later usage waits, too, unless there is a gap that
+/// nothing bills.
+fn held(waiting: WaitingUsage, amount: i64, begins: Timestamp, closed_until: Timestamp) -> WaitingUsage {
+    let until = if gap(&waiting, begins).is_some() { waiting.until } else { closed_until.max(waiting.until) };
+    WaitingUsage { until, amount, ..waiting }
+}
 
 /// Where usage of an item stands that takes over what waited: the hours from the end of the wait until the price had
 /// none that bills them.
 fn taking_over_what_waited(waiting: &WaitingUsage, unit: Unit, item: &MeteredItem, theirs: i64) -> MeteredUsage {
     let usage = taking_over(unit, item, waiting.usage.through, theirs);
-    let gap = Unpriced { from: waiting.until, until: usage.since };
-    MeteredUsage { unpriced: Some(gap).filter(|gap| gap.from < gap.until), ..usage }
+    MeteredUsage { unpriced: gap(waiting, usage.since).filter(|gap| gap.until > usage.through), ..usage }
 }
 
 /// What was left unbilled: what waits already, what is recorded of another subscription than this one, unless a person
@@ -59,33 +86,81 @@ pub fn shown(billing: &UsageBilling) -> Option<Trouble> {
 }
 
 impl Look<'_> {
-    /// Where usage of an item of a subscription stands that was not looked at before. What was counted and not sent
-    /// under the one before goes with it, once Stripe's sum says what was sent.
-    pub async fn begin(
+    /// Begins an item of a subscription that was not looked at before. What was counted and not sent under the one before
+    /// goes with it, once Stripe's sum says what was sent. `one` has the item and its meter.
+    pub async fn begin<'a>(
         &self,
         there: &UsageSubscription,
         waiting: &WaitingUsage,
-        (item, unit, meter): (&MeteredItem, Unit, &Meter),
-    ) -> Result<MeteredUsage, Trouble> {
-        let (before, stripe) = (&waiting.usage, &self.context.providers.stripe);
+        mut one: Billed<'a>,
+        settling: &mut Settling<'_>,
+    ) -> Result<Begun<'a>, Trouble> {
+        let (before, unit, stripe) = (&waiting.usage, one.usage.unit, &self.context.providers.stripe);
+        one.begun = true;
         if !self.same_customer(there, waiting).await? {
-            return Ok(decide::of_another_customer(before, unit, item));
+            one.usage = decide::of_another_customer(before, unit, one.item);
+            return Ok(Begun::Item(one));
         }
         let (closed_until, hours) = self.hours(before.through).await?;
-        let until = self.until(there, item, closed_until);
-        let (mut before, rows) = (before.clone(), unsent(&hours, before));
+        let until = self.until(there, one.item, closed_until);
+        // What did not wait before is taken over up to the present.
+        let waited = settling.recorded.waiting.contains(waiting);
+        let begins = hour_of(one.item.created);
+        let mut waiting = WaitingUsage { until: if waited { waiting.until } else { begins }, ..waiting.clone() };
+        let rows = rows_to_take_over(&waiting, &hours, begins);
         let other = self.meters.meter(stripe, &before.meter).await?;
         let (tenant, subscription) = (self.tenant.tenant_id(), &*waiting.subscription);
         let of = Of { tenant, customer: &there.customer, subscription, meter: &other };
-        let known = compare(stripe, of, &before, (&rows, until)).await?;
-        record(&mut before, &rows, known);
-        let theirs = stripe.reported(meter, &there.customer, hour_of(item.created), until).await?;
-        let recorded = self.tenant.status.as_ref().and_then(|status| status.usage_billing.as_deref());
-        let waited = recorded.is_some_and(|billing| billing.waiting.contains(waiting));
-        let waiting = WaitingUsage { usage: before, ..waiting.clone() };
-        // What did not wait before is taken over up to the present.
-        let waiting = if waited { waiting } else { WaitingUsage { until: hour_of(item.created), ..waiting } };
-        Ok(taking_over_what_waited(&waiting, unit, item, theirs))
+        let compared = compare(stripe, of, before, (&rows, until)).await;
+        let theirs = stripe.reported(&one.meter, &there.customer, begins, until).await?;
+        match compared {
+            Ok(known) => {
+                record(&mut waiting.usage, &rows, known);
+                one.usage = taking_over_what_waited(&waiting, unit, one.item, theirs);
+                Ok(Begun::Item(one))
+            }
+            Err(differs @ Trouble::Differs { .. }) => {
+                self.begin_as_decided(there, waiting, (one, theirs, closed_until), differs, settling).await
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins an item although the numbers before it differ, if a person has decided what the customer pays. A
+    /// difference goes to the item's own meter, since nothing may bill the one before any more. `theirs`: what Stripe
+    /// has of the item.
+    async fn begin_as_decided<'a>(
+        &self,
+        there: &UsageSubscription,
+        waiting: WaitingUsage,
+        (mut one, theirs, closed_until): (Billed<'a>, i64, Timestamp),
+        differs: Trouble,
+        settling: &mut Settling<'_>,
+    ) -> Result<Begun<'a>, Trouble> {
+        let Trouble::Differs { unit, sent, unsent, theirs: before, .. } = differs else { return Err(differs) };
+        one.usage = waiting.usage.clone();
+        if self.settle(there, &mut one, (sent, unsent, before), settling).await? {
+            // Nothing, if Stripe's number stands.
+            let more = one.usage.sent - before;
+            one.usage = taking_over_what_waited(&waiting, unit, one.item, theirs + more);
+            return Ok(Begun::Item(one));
+        }
+        if self.drops(settling, unit, unsent) {
+            settling.differences.retain(|difference| difference.unit != unit);
+            one.usage = taking_over(unit, one.item, closed_until.max(waiting.usage.through), theirs);
+            return Ok(Begun::Item(one));
+        }
+        Ok(Begun::Held(held(waiting, unsent, hour_of(one.item.created), closed_until), differs))
+    }
+
+    /// Whether a person drops what waits. Says so.
+    fn drops(&self, settling: &mut Settling<'_>, unit: Unit, amount: i64) -> bool {
+        let drops = settling.settle(KeptUsage::Nothing, (unit, amount, 0), self.now);
+        if drops {
+            let said = format!("A person has dropped {amount} {} that waited for a price", unit.in_plans());
+            self.context.events.normal(self.tenant, "UsageSettled", said);
+        }
+        drops
     }
 
     /// Whether what was left is of the customer of this subscription.
@@ -116,13 +191,9 @@ impl Look<'_> {
             }
             let priced = self.wanted.iter().any(|price| price.unit == waiting.usage.unit);
             let Some(waiting) = wait(waiting, hours, closed_until, (known, priced)) else { continue };
-            let (unit, amount) = (waiting.usage.unit, waiting.amount);
-            if settling.settle(KeptUsage::Nothing, (unit, amount, 0), self.now) {
-                let said = format!("A person has dropped {amount} {} that waited for a price", unit.in_plans());
-                self.context.events.normal(self.tenant, "UsageSettled", said);
-                continue;
+            if !self.drops(settling, waiting.usage.unit, waiting.amount) {
+                all.push(waiting);
             }
-            all.push(waiting);
         }
         Ok(all)
     }
@@ -192,5 +263,29 @@ mod tests {
         assert_eq!((usage.sent, usage.unpriced), (17, None));
         let soon = item(NOON + 4 * HOUR + 90);
         assert_eq!(taking_over_what_waited(&now, Unit::Queries, &soon, 0).unpriced, None);
+    }
+
+    #[test]
+    fn hours_without_a_price_are_no_part_of_the_comparison_with_stripe() {
+        let hours = [hour(0, 5), hour(1, 7), hour(3, 2), hour(6, 4), hour(9, 8)];
+        let until = at(NOON + 4 * HOUR);
+        let waiting = WaitingUsage { subscription: "sub_1".into(), until, amount: 9, usage: usage() };
+        let rows = rows_to_take_over(&waiting, &hours, at(NOON + 8 * HOUR));
+        assert_eq!(rows.iter().map(|row| row.amount).collect::<Vec<_>>(), [7, 2, 8]);
+        assert_eq!(decide::delivered(5, 22, &rows), Some(3), "all of it was sent, and not recorded");
+        assert_eq!(rows_to_take_over(&waiting, &hours, until).len(), 4, "no gap");
+    }
+
+    #[test]
+    fn what_waits_for_a_decision_begins_where_it_would_have_begun() {
+        let waiting =
+            |until| WaitingUsage { subscription: "sub_1".into(), until: at(until), amount: 0, usage: usage() };
+        let (begins, closed) = (NOON + 4 * HOUR, NOON + 10 * HOUR);
+        let until = |until| held(waiting(until), 17, at(begins), at(closed)).until.as_second();
+        assert_eq!(until(begins), closed, "its later usage is not lost if yet another item takes over");
+        assert_eq!(until(NOON + 2 * HOUR), NOON + 2 * HOUR, "the gap stays");
+        let (now, later) = (held(waiting(begins), 17, at(begins), at(closed)), item(begins + 90));
+        let usage = taking_over_what_waited(&now, Unit::Queries, &later, 3);
+        assert_eq!((usage.through, usage.sent, usage.unpriced), (at(NOON + HOUR), 3, None));
     }
 }
