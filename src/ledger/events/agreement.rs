@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::feed::FeedError;
+use super::error::FeedError;
 use super::{Asked, EventsStore, Span};
 use crate::api::Timestamp;
 use crate::ledger::store::{Store, StoreError};

@@ -1,5 +1,7 @@
 //! Why an events store did not do what it was asked, with the fix.
 
+use crate::ledger::store::StoreError;
+
 /// Of an events store.
 #[derive(Debug, thiserror::Error)]
 pub enum EventsError {
@@ -53,4 +55,15 @@ pub enum EventsError {
     /// It failed in another way.
     #[error("the events store failed: {0}")]
     Failed(String),
+}
+
+/// Why a round of the feed failed.
+#[derive(Debug, thiserror::Error)]
+pub enum FeedError {
+    /// The events store.
+    #[error(transparent)]
+    Events(#[from] EventsError),
+    /// The ledger.
+    #[error("the ledger cannot be read: {0}")]
+    Ledger(#[from] StoreError),
 }

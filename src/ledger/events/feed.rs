@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::agreement::{self, Difference};
+use super::error::FeedError;
 use super::{Batch, EventsError, EventsStore, Mark, Position, Span};
 use crate::api::Timestamp;
 use crate::clock::Clock;
@@ -94,17 +95,6 @@ impl Fed {
     fn change(&self, change: impl FnOnce(&mut Progress)) {
         change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner));
     }
-}
-
-/// Why a round of the feed failed.
-#[derive(Debug, thiserror::Error)]
-pub enum FeedError {
-    /// The events store.
-    #[error(transparent)]
-    Events(#[from] EventsError),
-    /// The ledger.
-    #[error("the ledger cannot be read: {0}")]
-    Ledger(#[from] StoreError),
 }
 
 /// What follows a mark.

@@ -19,7 +19,7 @@ use crate::api::Timestamp;
 
 pub use agreement::{Difference, compare};
 pub use digest::digest;
-pub use error::EventsError;
+pub use error::{EventsError, FeedError};
 pub use feed::{Fed, Feed, Progress};
 pub use place::EventsPlace;
 pub use reading::{Asked, Page, Span, Sum};

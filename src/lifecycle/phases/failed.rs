@@ -2,7 +2,7 @@
 //! over.
 
 use super::provisioning;
-use crate::api::conditions::{self, REFUNDED};
+use crate::api::conditions::REFUNDED;
 use crate::api::phase::TriggeredBy;
 use crate::api::plan::Money;
 use crate::api::status::Refund;
@@ -104,10 +104,6 @@ fn waived(input: &Input) -> Option<String> {
     (input.by_stripe() && input.tenant.refund_waived() && input.tenant.status.refund.is_none()).then(message)
 }
 
-fn is_shown(input: &Input, message: &str) -> bool {
-    conditions::get(&input.tenant.status.conditions, REFUNDED).is_some_and(|shown| *shown.message == *message)
-}
-
 /// Whether the money goes back, or what became of it is to be looked at again.
 pub fn concerns_refund(input: &Input) -> bool {
     is_owed(input) || (input.by_stripe() && !input.tenant.refund_waived() && doubted(input))
@@ -156,16 +152,22 @@ pub fn give_back(input: &Input) -> Option<Decision> {
 /// Refunds the payment, because a customer is not charged for a tenant that is not served. None if the refund is
 /// settled, or failed in this reconcile. One that a person settles is not made, and collection is paused all the same.
 fn refund(input: &Input) -> Option<Decision> {
+    let mut draft = Draft::new(input);
     let waived = waived(input);
-    if waived.as_ref().is_some_and(|message| is_shown(input, message)) || (settled(input) && waived.is_none()) {
+    // It is shown once collection is paused, so there is nothing left to do.
+    let done = match &waived {
+        Some(message) => !draft.show(REFUNDED, ConditionStatus::False, "Waived", message),
+        None => settled(input),
+    };
+    if done {
         return None;
     }
     let observed = input.observed;
-    let mut draft = Draft::new(input);
     if let Some(failure) = &observed.failure {
-        if waived.is_none() {
-            show_failure(&mut draft, failure, input);
+        if waived.is_some() {
+            return Draft::new(input).changed();
         }
+        show_failure(&mut draft, failure, input);
         return draft.changed();
     }
     let Some(billing) = &observed.billing else { return Some(Decision::Act(vec![Effect::ReadBilling])) };
@@ -174,8 +176,7 @@ fn refund(input: &Input) -> Option<Decision> {
     if own || !billing.surplus_collected.is_empty() {
         return Some(Decision::Act(vec![Effect::PauseCollection]));
     }
-    if let Some(message) = waived {
-        draft.condition(REFUNDED, ConditionStatus::False, "Waived", &message);
+    if waived.is_some() {
         return draft.changed();
     }
     let Some(refund) = &observed.refund else { return Some(Decision::Act(vec![Effect::Refund])) };
