@@ -203,7 +203,9 @@ impl Story<'_> {
         let secret = self.node.get(&["secret", &format!("{name}-api-key"), "-n", TENANTS]);
         let key = secret["data"]["api-key"].as_str().and_then(|key| BASE64.decode(key).ok()).expect("a key");
         let key = String::from_utf8(key).expect("text");
-        Customer { http: self.http.clone(), web: self.web.clone(), key }
+        // Each request has a connection of its own: an idle one may be closed by a pod that ends, as it is used again.
+        let http = reqwest::Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(30));
+        Customer { http: http.build().expect("a client"), web: self.web.clone(), key }
     }
 
     /// The prices are those of the Plans.

@@ -14,12 +14,11 @@ use super::file::{File, FileForm, clean_title, file};
 use super::idempotency::{IdempotencyKey, Key};
 use super::keys::Admitted;
 use super::removal::{self, Removal};
+use super::shelf::Shelf;
 use crate::api::Timestamp;
-use crate::api::plan::Models;
 use crate::providers::Party;
 use crate::providers::models::estimate;
-use crate::providers::vector_store::VectorStore;
-use crate::rag::{self, Document, Documents, Extract, ExtractError, Kind, Page, State as DocumentState};
+use crate::rag::{self, Document, Extract, ExtractError, Kind, Page, State as DocumentState};
 use crate::web::App;
 use crate::web::metering::{Counting, KeyedRequest, NewDocument};
 use crate::web::serving::deadline::Deadline;
@@ -158,27 +157,6 @@ impl From<ExtractError> for Problem {
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::new(status, Code::Unreadable(error), error.to_string())
-    }
-}
-
-/// Where a tenant's documents are, and what they are stored with.
-pub(super) struct Shelf<'a> {
-    app: &'a App,
-    tenant: &'a Served,
-    index: &'a dyn VectorStore,
-    models: Models,
-}
-
-impl<'a> Shelf<'a> {
-    /// The shelf of a tenant.
-    pub(super) async fn of(app: &'a App, tenant: &'a Served) -> Result<Self, Problem> {
-        Ok(Self { app, tenant, index: app.index(tenant).await?, models: tenant.models() })
-    }
-
-    /// Its documents.
-    pub(super) fn documents(&self) -> Documents<'_> {
-        let Self { app, tenant, index, models } = self;
-        Documents { index: *index, embedder: &*app.embedder, namespace: &tenant.data, models }
     }
 }
 

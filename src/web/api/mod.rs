@@ -9,4 +9,5 @@ pub mod moves;
 pub mod openapi;
 pub mod query;
 pub mod removal;
+mod shelf;
 pub mod usage;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::documents::Shelf;
+use super::shelf::Shelf;
 use crate::providers::Party;
 use crate::rag::Document;
 use crate::web::App;

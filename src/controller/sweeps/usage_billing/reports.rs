@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use kube::ResourceExt;
 
+use super::billed;
 use crate::api::{Tenant, Timestamp};
 use crate::controller::context::Context;
 use crate::lifecycle::Fault;
@@ -53,7 +54,7 @@ impl Asked {
     }
 }
 
-/// Reads reports for as long as a Plan has usage prices.
+/// Reads reports for as long as a tenant of this controller is billed by usage.
 pub async fn watch(context: &Context, asked: &Asked, every: Duration) {
     // A counter that appears with its first error would show no increase.
     for code in CODES.into_iter().chain([OTHER]) {
@@ -61,8 +62,7 @@ pub async fn watch(context: &Context, asked: &Asked, every: Duration) {
     }
     let (mut since, mut read, mut failing) = (context.clock.read().now.plus(-BACK), Vec::new(), false);
     loop {
-        let priced = context.caches.all_plans().iter().any(|plan| !plan.spec.usage_prices.is_empty());
-        if priced {
+        if !billed(context, false).is_empty() {
             match Priority::Resync.scope(look(context, asked, &mut since, &mut read)).await {
                 Ok(()) => failing = false,
                 Err(error) if !failing => {
